@@ -1,0 +1,30 @@
+"""Freeze the statistics of a volume's grey values: every tile is normalised with these, whatever it holds itself."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from unet.grey_values import KEYS, from_sparse, grey_values
+from unet.job import run
+from unet.receipts import content_digest, read_json, write_json
+from unet.volume import Layout
+
+log = logging.getLogger(__name__)
+
+
+def main(survey: Path, shards: list[Path], receipt: Path) -> None:
+    """Add the histograms of all shards and write mean, deviation and range."""
+    total = np.zeros(KEYS, dtype=np.int64)
+    for shard in shards:
+        total += from_sparse(read_json(shard)["histogram"])
+    statistics = grey_values(total, np.dtype(Layout.read(survey).dtype))
+    log.info("mean %.4g, standard deviation %.4g", statistics.mean, statistics.std)
+    write_json(
+        receipt, {"rule": "grey_values", "digest": content_digest([survey, *shards]), "statistics": asdict(statistics)}
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,64 @@
+"""Foresee what a run will cost, before anything is computed: tiles, arithmetic, memory, disk and files."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from unet.config import Config, VolumeConfig
+from unet.geometry import Index
+from unet.job import run
+from unet.plan import as_text, measured_rate, plan_volume, training_flops
+from unet.predicting import tile_memory
+from unet.receipts import write_json
+from unet.sources import agree_voxel_size, check_sections, open_source
+from unet.tiling import auto_tile, tile_geometry
+from unet.training import load_model
+from unet.volume import Layout
+
+
+def main(plan: Path, config: Config, shard_voxels: int) -> None:
+    """Print the plan, and write it to `plan` as JSON."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    classes, training = _classes_and_training(config)
+    plans = []
+    for name in config.predict.volumes:
+        layout = _layout(config, name)
+        block = tuple(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
+        tile = config.predict.tile
+        size = auto_tile(config.model, block, tile_memory(device) // config.predict.batch) if tile == "auto" else tile
+        plans.append(plan_volume(name, layout, config, tile_geometry(config.model, size), classes, shard_voxels))
+    rate = measured_rate(device)
+    sys.stdout.write(as_text(plans, training, rate, device.type.upper()) + "\n")
+    write_json(plan, {"volumes": [asdict(one) for one in plans], "training_flops": training, "flops_per_second": rate})
+
+
+def _classes_and_training(config: Config) -> tuple[list[str], float]:
+    if config.model.checkpoint is not None:
+        _, header = load_model(Path(config.model.checkpoint))
+        return list(header["classes"]), 0.0
+    geometry = tile_geometry(config.model, config.train.tile)
+    return config.class_names, training_flops(config, len(config.class_names), geometry.input)
+
+
+def _layout(config: Config, name: str) -> Layout:
+    """As `survey` will find it; of the sample from its settings alone, since it is not made yet."""
+    volume: VolumeConfig = config.volumes[name]
+    storage = config.storage
+    if Path(volume.raw).parent == Path(config.results) / "sample" and not Path(volume.raw).exists():
+        depth, side = config.sample.sections, config.sample.size
+        first, stop = volume.sections or (0, depth)
+        shape: Index = (stop - first, side, side)
+        dtype, voxel_nm = "uint8", (50.0, 4.0, 4.0)
+    else:
+        raw = open_source(volume.raw)
+        first, stop = check_sections(raw, volume.sections)
+        shape, dtype = (stop - first, *raw.shape[1:]), raw.dtype.name
+        voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, volume.raw)
+    masked = volume.mask is not None
+    return Layout(shape, dtype, voxel_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, None, masked)
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

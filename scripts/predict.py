@@ -1,0 +1,94 @@
+"""Predict a shard of a volume by overlap tiles: blocks are read, inferred and written side by side.
+
+Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet.blockwise import finished_blocks, write_receipt
+from unet.config import PredictConfig
+from unet.devices import LOCKS, torch_device
+from unet.geometry import Box
+from unet.inference import quantise
+from unet.job import run
+from unet.pipeline import run_pipeline
+from unet.predicting import load_predictor, stored_classes
+from unet.progress import Progress
+from unet.receipts import BlockRecord, Journal, fingerprint, read_json
+from unet.store import remove_leftovers
+from unet.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    survey: Path,
+    grey_values: Path,
+    model: Path,
+    receipt: Path,
+    folder: Path,
+    shard: str,
+    predict: PredictConfig,
+    code: str,
+    threads: int = 1,
+) -> None:
+    """Write the blocks of `shard` to `probability.zarr`."""
+    source = Volume.open(folder, survey)
+    raw = source.image("raw")
+    with torch_device(LOCKS) as device:
+        torch.set_num_threads(threads)
+        values = read_json(grey_values)
+        predictor, header = load_predictor(model, predict, values["statistics"], source.layout, device)
+        channels = stored_classes(header["classes"])
+        image = source.create("probability", predict.dtype, channels=channels)
+        remove_leftovers(image.path)
+        made_from = fingerprint(
+            raw=values["digest"],
+            model=hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest(),
+            tile=predictor.geometry.input,
+            batch=predict.batch,
+            average=predict.average,
+            precision=predictor.precision,
+            dtype=predict.dtype,
+            code=code,
+        )
+        journal, boxes = Journal.beside(receipt), source.blocks(shard)
+        records = finished_blocks(journal, boxes, made_from, image.digest)
+        waiting = [box for box in boxes if box not in records]
+        progress = Progress("predict", sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
+
+        def read(box: Box) -> Any:
+            tissue = source.tissue(box)
+            return None if tissue is not None and not tissue.any() else predictor.read(raw, box)
+
+        def infer(window: Any, box: Box) -> np.ndarray:
+            if window is None:
+                return np.zeros((len(channels), *box.shape), image.dtype)
+            return quantise(predictor.infer(window, box)[-len(channels) :], predict.dtype)
+
+        def write(probabilities: np.ndarray, box: Box) -> str:
+            tissue = source.tissue(box)
+            return image.write_block(box, probabilities if tissue is None else probabilities * tissue)
+
+        def done(box: Box, digest: str) -> None:
+            records[box] = BlockRecord(box, made_from, digest)
+            journal.add(records[box])
+            progress.advance(box.size)
+
+        run_pipeline(waiting, read, infer, write, done=done, workers=predict.workers, window=predict.blocks_in_flight)
+        facts = {"device": _name(device), "threads": threads}
+    write_receipt("predict", receipt, made_from, [records[box] for box in boxes], made=len(waiting), run=facts)
+
+
+def _name(device: torch.device) -> str:
+    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

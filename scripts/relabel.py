@@ -1,0 +1,40 @@
+"""Write the final ids of a shard: every fragment's id looked up in the merge table, with the pyramid."""
+
+from pathlib import Path
+
+from unet.blockwise import Written, run_blocks
+from unet.components import load_merge_table, relabel
+from unet.geometry import Box
+from unet.job import run
+from unet.receipts import fingerprint, read_json
+from unet.store import remove_leftovers
+from unet.volume import Volume
+
+
+def main(
+    survey: Path, merged: Path, receipt: Path, folder: Path, shard: str, store: str, code: str, threads: int = 1
+) -> None:
+    """Write `{store}.zarr`."""
+    source = Volume.open(folder, survey)
+    fragments = source.image(f"{store}-fragments")
+    table = load_merge_table(source.merge_table(store))
+    image = source.create(store, table.lut.dtype.name, kind="label")
+    remove_leftovers(image.path)
+    number = {box: index for index, box in enumerate(source.layout.grid.boxes())}
+
+    def write(box: Box) -> Written:
+        return image.write_block(box, relabel(fragments.read(box), table.lut_of_block(number[box]))), {}
+
+    run_blocks(
+        "relabel",
+        source.blocks(shard),
+        write,
+        receipt=receipt,
+        fingerprint=fingerprint(merged=read_json(merged)["digest"], code=code),
+        digest_of=image.digest,
+        threads=threads,
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,107 @@
+"""Gather configuration, learning curve, pictures, scores and costs of a run in one self-contained page."""
+
+import csv
+import json
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet import __version__
+from unet.config import Config
+from unet.geometry import Box
+from unet.job import run
+from unet.receipts import read_json, write_atomically
+from unet.report import Picture, ReportData, render, section_row
+from unet.segmentation import channel_of
+from unet.volume import Volume
+
+PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")
+PICTURES = 3
+PICTURE_PX = 512
+"""Side of the window shown, from the middle of a section: memory does not grow with the volume."""
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    surveys: list[Path],
+    segmented: list[Path],
+    evaluations: list[Path],
+    report: Path,
+    template: Path,
+    results: Path,
+    config: Config,
+    summary: Path,
+) -> None:
+    """Write `report.html`, and the scores alone to `summary`."""
+    found = [read_json(path) for path in evaluations]
+    scores = {one["volume"]: one["scores"] for one in found}
+    volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
+    curve = results / "model" / "training.jsonl"
+    page = ReportData(
+        title="unet-em: segmentation report",
+        summary=_summary(volumes, segmented, scores),
+        scores=scores,
+        training=[json.loads(line) for line in curve.read_text().splitlines()] if curve.exists() else [],
+        sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
+        sections={volume.name: _pictures(volume, config) for volume in volumes},
+        benchmarks=_benchmarks(results / "benchmarks"),
+        configuration=(results / "run_config.yaml").read_text(),
+        versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
+    )
+    write_atomically(report, render(template.read_text(), page).encode())
+    write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
+    for volume, values in scores.items():
+        log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+
+
+def _summary(volumes: list[Volume], segmented: list[Path], scores: dict[str, Any]) -> dict[str, Any]:
+    voxels = sum(int(np.prod(volume.layout.shape)) for volume in volumes)
+    tiles: dict[str, Any] = {
+        "volumes": len(volumes),
+        "voxels": voxels,
+        "objects": sum(read_json(path)["objects"] for path in segmented),
+    }
+    for name, values in scores.items():
+        if values.get("v_rand") is not None:
+            tiles[f"V_rand {name}"] = values["v_rand"]
+    return tiles
+
+
+def _pictures(volume: Volume, config: Config) -> dict[str, Sequence[Picture]]:
+    """The first, middle and last sections, each cut to a window."""
+    depth, height, width = volume.layout.shape
+    sections = sorted({0, depth // 2, depth - 1})[:PICTURES]
+    stores = {name: volume.image(name) for name in ("raw", "probability", "segmentation")}
+    has_labels = config.volumes[volume.name].labels is not None and volume.name in config.evaluate.volumes
+    pictures: dict[str, Sequence[Picture]] = {}
+    for z in sections:
+        y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
+        box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
+        channel = channel_of(config.segment.foreground, stores["probability"].spec.channels)
+        pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
+            stores["raw"].read(box)[0],
+            stores["probability"].read(box)[channel][0],
+            stores["segmentation"].read(box)[0],
+            volume.image("labels").read(box)[0] if has_labels else None,
+        )
+    return pictures
+
+
+def _benchmarks(folder: Path) -> list[dict[str, Any]]:
+    """Rows of Snakemake's benchmark files, with the rule each belongs to."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.rglob("*.tsv"), key=lambda p: p.stat().st_mtime):
+        with path.open() as handle:
+            rows.extend(
+                {"rule": path.relative_to(folder).parts[0], **row} for row in csv.DictReader(handle, delimiter="\t")
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

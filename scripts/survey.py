@@ -1,0 +1,68 @@
+"""Read the headers of a volume's image files, refuse what cannot be used, and fix the layout of its stores.
+
+No voxel is read. Everything downstream (blocks, shards, jobs) follows from the layout.
+"""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from unet.config import StorageConfig, VolumeConfig
+from unet.geometry import Grid
+from unet.job import run
+from unet.receipts import fingerprint, write_json
+from unet.sources import Source, agree_voxel_size, check_pair, check_raw, check_sections, open_source
+from unet.volume import Layout
+
+log = logging.getLogger(__name__)
+
+
+def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig) -> None:
+    """Write the layout of volume `name` to `receipt`."""
+    raw = open_source(volume.raw)
+    check_raw(raw)
+    first, stop = check_sections(raw, volume.sections)
+    others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
+    for source in (raw, *others.values()):
+        source.check()
+    for source in others.values():
+        check_pair(raw, source, volume.sections)
+    voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, volume.raw)
+    offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
+    layout = Layout(
+        shape=(stop - first, *raw.shape[1:]),
+        dtype=raw.dtype.name,
+        voxel_nm=voxel_nm,
+        offset_nm=(offset_nm[0] + first * voxel_nm[0], offset_nm[1], offset_nm[2]),
+        chunk=storage.chunk,
+        block=storage.block,
+        labels_dtype=_labels_dtype(others.get("labels"), volume),
+        masked="mask" in others,
+    )
+    log.info("%s: %s of %s, voxels of %s nm", name, layout.shape, layout.dtype, voxel_nm)
+    digest = fingerprint(files=[_state(source) for source in (raw, *others.values())], layout=asdict(layout))
+    write_json(
+        receipt,
+        {
+            "rule": "survey",
+            "digest": digest,
+            "layout": asdict(layout),
+            "blocks": len(Grid(layout.shape, layout.block)),
+        },
+    )
+
+
+def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
+    if labels is None:
+        return None
+    return "uint64" if volume.label_kind == "instances" and labels.dtype.itemsize > 4 else "uint32"
+
+
+def _state(source: Source) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file: a changed source is ingested again."""
+    states = [(path.name, path.stat()) for path in source.files]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,66 @@
+"""Score every threshold on a volume with labels: V_rand and V_info as the ISBI 2012 challenge computes them."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from unet.evaluation import mean_scores, section_cells
+from unet.geometry import Box
+from unet.isbi import FINE, sweep
+from unet.job import run
+from unet.progress import Progress
+from unet.receipts import content_digest, fingerprint, write_json
+from unet.segmentation import as_probability, channel_of
+from unet.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    survey: Path,
+    predicted: list[Path],
+    labelled: list[Path],
+    receipt: Path,
+    folder: Path,
+    foreground: str | None,
+    ignore_id: int | None,
+    code: str,
+    threads: int = 1,
+) -> None:
+    """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
+    source = Volume.open(folder, survey)
+    depth, height, width = source.layout.shape
+    progress = Progress("sweep", depth, "sections")
+    with ThreadPoolExecutor(threads) as pool:
+        rows = []
+        for scores in pool.map(partial(_section_scores, source, foreground, ignore_id), range(depth)):
+            rows.append(scores)
+            progress.advance(1)
+    scored = [scores for scores in rows if scores]
+    log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
+    made_from = fingerprint(made=content_digest([*predicted, *labelled]), foreground=foreground, code=code)
+    write_json(
+        receipt,
+        {
+            "rule": "sweep",
+            "digest": made_from,
+            "sections": len(scored),
+            "scores": mean_scores(scored) if scored else [],
+        },
+    )
+
+
+def _section_scores(source: Volume, foreground: str | None, ignore_id: int | None, z: int) -> list[dict[str, float]]:
+    """Scores of one section at each threshold; empty where nothing is labelled."""
+    box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
+    cells = section_cells(source.image("labels").read(box), ignore_id)
+    if not cells.any():
+        return []
+    image = source.image("probability")
+    stored = image.read(box)[channel_of(foreground, image.spec.channels)]
+    return sweep(as_probability(stored), cells, FINE)
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,69 @@
+"""Draw what the network has to learn: the class of every voxel, with a border of background between touching cells."""
+
+from pathlib import Path
+
+import numpy as np
+
+from unet.blockwise import Written, run_blocks
+from unet.config import VolumeConfig, WeightsConfig
+from unet.geometry import Box
+from unet.job import run
+from unet.receipts import content_digest, fingerprint
+from unet.store import remove_leftovers
+from unet.volume import UNLABELLED, Volume, padded_in_section
+from unet.weight_map import separation_border
+
+
+def main(
+    survey: Path,
+    labelled: list[Path],
+    receipt: Path,
+    folder: Path,
+    shard: str,
+    volume: VolumeConfig,
+    weights: WeightsConfig,
+    code: str,
+    threads: int = 1,
+) -> None:
+    """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
+    source = Volume.open(folder, survey)
+    labels = source.image("labels")
+    classes = source.image("classes") if volume.label_kind != "instances" else None
+    target = source.create("targets", "uint8", kind="label")
+    remove_leftovers(target.path)
+    # Annotated classes hold their own border; only bare instances need one drawn.
+    width = weights.separation_border if classes is None else 0
+
+    def draw(box: Box) -> Written:
+        window, inner = padded_in_section(box, 2 * width + 1, labels.shape)
+        ids = labels.read(window)
+        unlabelled = ids[inner] == volume.ignore_id if volume.ignore_id is not None else False
+        cells = np.where(ids == volume.ignore_id, 0, ids) if volume.ignore_id else ids
+        border = separation_border(cells, width)[inner]
+        block = (cells[inner] > 0).astype(np.uint8) if classes is None else classes.read(box)
+        block = np.where(border, 0, block)
+        tissue = source.tissue(box)
+        if tissue is not None:
+            unlabelled = unlabelled | ~tissue
+        block = np.where(unlabelled, UNLABELLED, block).astype(np.uint8)
+        counts = np.bincount(block.ravel(), minlength=UNLABELLED + 1)[: len(volume.class_names)]
+        return target.write_block(box, block), {"class_voxels": counts.tolist()}
+
+    run_blocks(
+        "targets",
+        source.blocks(shard),
+        draw,
+        receipt=receipt,
+        fingerprint=fingerprint(
+            labels=content_digest(labelled),
+            volume=volume.model_dump(mode="json", include={"label_kind", "class_values", "ignore_id"}),
+            border=width,
+            code=code,
+        ),
+        digest_of=target.digest,
+        threads=threads,
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,23 @@
+"""Choose the threshold with the best V_rand on the volumes that the configuration names, normally the training ones."""
+
+import logging
+from pathlib import Path
+
+from unet.evaluation import best, mean_scores
+from unet.job import run
+from unet.receipts import content_digest, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+def main(sweeps: list[Path], receipt: Path) -> None:
+    """Write the best threshold over all sections of the volumes."""
+    rows = [read_json(path) for path in sweeps]
+    scores = mean_scores([row["scores"] for row in rows], weights=[row["sections"] for row in rows])
+    chosen = best(scores)
+    log.info("threshold %.2f, V_rand %.4f", chosen["threshold"], chosen["v_rand"])
+    write_json(receipt, {"rule": "threshold", "digest": content_digest(sweeps), "best": chosen, "scores": scores})
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

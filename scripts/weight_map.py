@@ -1,0 +1,61 @@
+"""Equation 2 for every labelled voxel: class balance over the training volumes, and the borders between cells."""
+
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from unet.blockwise import Written, run_blocks
+from unet.config import WeightsConfig
+from unet.geometry import Box
+from unet.job import run
+from unet.receipts import content_digest, fingerprint, read_json
+from unet.store import remove_leftovers
+from unet.volume import UNLABELLED, Volume, padded_in_section
+from unet.weight_map import class_weights, reach, weight_map
+
+
+def main(
+    survey: Path,
+    own_targets: list[Path],
+    training_targets: list[Path],
+    receipt: Path,
+    folder: Path,
+    shard: str,
+    weights: WeightsConfig,
+    code: str,
+    threads: int = 1,
+) -> None:
+    """Write `weights.zarr`, float32 `(z, y, x)`, 0 where nothing is annotated."""
+    source = Volume.open(folder, survey)
+    targets, labels = source.image("targets"), source.image("labels")
+    image = source.create("weights", "float32")
+    remove_leftovers(image.path)
+    counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
+    balance = class_weights(counts, weights.class_balance)
+
+    def weigh(box: Box) -> Written:
+        window, inner = padded_in_section(box, ceil(reach(weights.sigma)), labels.shape)
+        classes = targets.read(window)
+        cells = np.where((classes == 0) | (classes == UNLABELLED), 0, labels.read(window))
+        block = weight_map(classes, cells, balance, weights.w0, weights.sigma)[inner]
+        return image.write_block(box, np.ascontiguousarray(block)), {}
+
+    run_blocks(
+        "weight_map",
+        source.blocks(shard),
+        weigh,
+        receipt=receipt,
+        fingerprint=fingerprint(
+            targets=content_digest(own_targets),
+            balance=balance.tolist(),
+            weights=weights.model_dump(mode="json"),
+            code=code,
+        ),
+        digest_of=image.digest,
+        threads=threads,
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

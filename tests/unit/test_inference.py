@@ -1,0 +1,240 @@
+"""Tile invariance: whatever the cut, the result is that of the network on the whole mirrored volume."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+from unet.config import ModelConfig
+from unet.geometry import Box, Grid
+from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantise
+from unet.model import build_model
+from unet.pipeline import run_pipeline
+from unet.tiling import TileGeometry, tile_geometry, valid_input_sizes
+
+MEAN, STD = 120.0, 40.0
+ANISOTROPIC = [(1, 2, 2), (2, 2, 2)]
+NETWORKS = {
+    "paper": ModelConfig(depth=3, base_channels=2),
+    "batch norm": ModelConfig(depth=2, base_channels=3, normalisation="batch", skip="add"),
+    "bilinear": ModelConfig(depth=3, base_channels=2, upsampling="bilinear"),
+    "padded": ModelConfig(depth=3, base_channels=2, convolution="same"),
+    "padded bilinear": ModelConfig(depth=2, base_channels=2, convolution="same", upsampling="bilinear"),
+    "fcn8s": ModelConfig(depth=3, base_channels=2, architecture="fcn8s"),
+    "padded fcn8s": ModelConfig(depth=3, base_channels=2, architecture="fcn8s", convolution="same"),
+    "3-D": ModelConfig(dimensions=3, depth=2, base_channels=2),
+    "3-D anisotropic": ModelConfig(dimensions=3, depth=3, base_channels=2, pooling=ANISOTROPIC),
+}
+
+
+class ArrayImage:
+    """A volume in memory; numpy does the mirroring."""
+
+    def __init__(self, array: NDArray) -> None:
+        self.array = array
+
+    def read_mirrored(self, window: Box) -> NDArray:
+        before = [max(0, -lo) for lo in window.start]
+        after = [max(0, hi - n) for hi, n in zip(window.stop, self.array.shape, strict=True)]
+        padded = np.pad(self.array, list(zip(before, after, strict=True)), mode="reflect")
+        return padded[window.shifted(tuple(before)).slices]
+
+
+@cache
+def network(name: str) -> nn.Module:
+    torch.manual_seed(7)
+    model = build_model(NETWORKS[name], 1, 2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def predictor(name: str, tile: int | tuple[int, ...], average: Average = "none", batch: int = 1) -> Predictor:
+    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), MEAN, STD, average=average, batch=batch)
+
+
+def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[np.float32]:
+    """The whole volume, block by block."""
+    result = np.full((2, *image.shape), np.nan, np.float32)
+    for box in Grid(image.shape, block).boxes():
+        result[:, *box.slices] = p.predict_box(ArrayImage(image), box)
+    return result
+
+
+def smallest_tiles(name: str, axis: int) -> list[int]:
+    config = NETWORKS[name]
+    if config.dimensions == 2 and axis == 0:
+        return [1]
+    least = 2 ** (config.depth - 1)
+    sizes = valid_input_sizes(config, 90, axis)
+    return [n for n in sizes if n - sizes[0] >= least][:4]
+
+
+def on_the_whole_volume(name: str, image: NDArray, average: Average = "none") -> NDArray[np.float32]:
+    """The network applied once to the whole mirrored volume (2-D: to each section), written without tiles."""
+    config, model = NETWORKS[name], network(name)
+    smallest = tile_geometry(config, tuple(smallest_tiles(name, axis)[0] for axis in range(3)))
+    axes = range(3 - config.dimensions, 3)
+    margin, size = [0, 0, 0], list(image.shape)
+    for axis in axes:
+        margin[axis], unit = smallest.margin[axis], smallest.stride_unit[axis]
+        size[axis] = smallest.input[axis]
+        while size[axis] < image.shape[axis] + 2 * margin[axis]:
+            size[axis] += unit
+    window = Box(tuple(-m for m in margin), tuple(n - m for n, m in zip(size, margin, strict=True)))
+    grey = (ArrayImage(image).read_mirrored(window).astype(np.float32) - MEAN) / STD
+    x = torch.from_numpy(grey[:, None] if config.dimensions == 2 else grey[None, None])
+    with torch.inference_mode():
+        flips = {"none": [[]], "flips": [[], [-1], [-2], [-1, -2]]}[average]
+        outputs = [torch.softmax(model(x.flip(f)), dim=1).flip(f) for f in flips]
+        result = (sum(outputs) / len(outputs)).numpy()
+    result = np.moveaxis(result, 1, 0) if config.dimensions == 2 else result[0]
+    for axis in axes:  # the network's own crop is half of what is missing
+        start = margin[axis] - (size[axis] - result.shape[1 + axis]) // 2
+        result = np.take(result, range(start, start + image.shape[axis]), axis=1 + axis)
+    return result
+
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 45), st.integers(1, 45))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_any_tile_and_any_blocks_give_the_whole_volumes_result(name: str, data: st.DataObject) -> None:
+    image = volume(data.draw(shapes, label="volume"))
+    side = data.draw(st.sampled_from(smallest_tiles(name, 2)), label="tile")
+    tile = (smallest_tiles(name, 0)[0], side, side)
+    block = data.draw(st.tuples(st.integers(1, 5), st.integers(15, 45), st.integers(15, 45)), label="block")
+    batch = data.draw(st.integers(1, 3), label="batch")
+    p = predictor(name, tile, batch=batch)
+    blockwise, at_once = predicted(p, image, block), predicted(p, image, image.shape)
+    np.testing.assert_array_equal(blockwise, at_once)
+    np.testing.assert_allclose(blockwise, on_the_whole_volume(name, image), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["paper", "padded", "3-D anisotropic"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 1), (1, 33, 47), (3, 5, 2), (2, 1, 50)])
+def test_tiny_and_odd_volumes(name: str, shape: tuple[int, ...]) -> None:
+    """A single voxel, axes of size 1, a single section, and volumes smaller than the context, mirrored repeatedly."""
+    image = volume(shape)
+    p = predictor(name, tuple(smallest_tiles(name, axis)[0] for axis in range(3)))
+    result = predicted(p, image, (1, 16, 16))
+    np.testing.assert_array_equal(result, predicted(p, image, shape))
+    np.testing.assert_allclose(result, on_the_whole_volume(name, image), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["paper", "padded", "3-D anisotropic"])
+@pytest.mark.parametrize("average", ["flips", "symmetries"])
+def test_averaging_is_invariant_too(name: str, average: Average) -> None:
+    image = volume((2, 20, 29))
+    z = smallest_tiles(name, 0)[0]
+    results = [
+        predicted(predictor(name, (z, side, side), average), image, block)
+        for side, block in zip(smallest_tiles(name, 2), [(1, 12, 16), (2, 15, 29)], strict=False)
+    ]
+    for other in results[1:]:
+        np.testing.assert_allclose(results[0], other, atol=1e-5)
+    np.testing.assert_array_equal(
+        results[0], predicted(predictor(name, (z, *[smallest_tiles(name, 2)[0]] * 2), average), image, image.shape)
+    )
+    assert np.abs(results[0] - on_the_whole_volume(name, image)).max() > 1e-3
+
+
+def test_flips_are_the_mean_of_the_four_flipped_volumes() -> None:
+    """On a volume of one tile, whose flips meet the pooling grid as the tile's do."""
+    image = volume((2, 20, 20))
+    tile = tile_geometry(NETWORKS["paper"], 60)
+    assert tile.output == (1, 20, 20)
+    result = predicted(predictor("paper", 60, "flips"), image, image.shape)
+    np.testing.assert_allclose(result, on_the_whole_volume("paper", image, "flips"), atol=1e-5)
+
+
+def test_symmetries_are_the_eight_of_the_square() -> None:
+    x = torch.arange(9.0).reshape(1, 1, 3, 3)
+    images = {tuple(_applied(g, x).flatten().tolist()) for g in SYMMETRIES["symmetries"]}
+    assert len(images) == 8
+    assert all(torch.equal(_undone(g, _applied(g, x)), x) for g in SYMMETRIES["symmetries"])
+    flips = {tuple(_applied(g, x).flatten().tolist()) for g in SYMMETRIES["flips"]}
+    assert flips == {tuple(x.flip(f).flatten().tolist()) for f in ([], [-1], [-2], [-1, -2])}
+
+
+def test_symmetries_refuse_a_tile_that_is_no_square() -> None:
+    with pytest.raises(ValueError, match="tile 56 x 60"):
+        predictor("paper", (1, 56, 60), "symmetries")
+
+
+class IncongruentGeometry(TileGeometry):
+    """Tiles as far apart as their output is wide, as 388 for the paper's 572."""
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        return tuple(out - (unit > 1) for out, unit in zip(self.output, self.stride_unit, strict=True))
+
+
+def test_a_stride_that_shifts_the_pooling_grid_changes_the_result() -> None:
+    image = volume((1, 60, 60))
+    right = predictor("paper", 60)
+    wrong = Predictor(right.model, IncongruentGeometry(**vars(right.geometry)), MEAN, STD)
+    whole = on_the_whole_volume("paper", image)
+    assert np.abs(predicted(right, image, image.shape) - whole).max() < 1e-5
+    assert np.abs(predicted(wrong, image, image.shape) - whole).max() > 1e-3
+
+
+def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
+    image, exact = volume((1, 60, 60)), tile_geometry(NETWORKS["padded"], 72)
+    short = TileGeometry(exact.input, (1, 64, 64), (0, 4, 4), exact.stride_unit)
+    whole = on_the_whole_volume("padded", image)
+    for geometry, agrees in ((exact, True), (short, False)):
+        result = predicted(Predictor(network("padded"), geometry, MEAN, STD), image, image.shape)
+        assert (np.abs(result - whole).max() < 1e-5) == agrees
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_gives_the_same_bits(workers: int) -> None:
+    image = volume((3, 50, 41))
+    p = predictor("paper", 60, batch=2)
+    result = np.full((2, *image.shape), np.nan, np.float32)
+
+    def write(probabilities: NDArray, box: Box) -> None:
+        result[:, *box.slices] = probabilities
+
+    boxes = Grid(image.shape, (1, 25, 41)).boxes()
+    run_pipeline(boxes, lambda box: p.read(ArrayImage(image), box), p.infer, write, workers=workers, window=4)
+    np.testing.assert_array_equal(result, predicted(p, image, image.shape))
+
+
+def test_probabilities_sum_to_one() -> None:
+    result = predicted(predictor("paper", 60, "flips"), volume((1, 20, 20)), (1, 20, 20))
+    np.testing.assert_allclose(result.sum(axis=0), 1, atol=1e-6)
+
+
+def test_bfloat16_is_near_float32_and_as_invariant() -> None:
+    image, exact = volume((1, 30, 41)), predictor("paper", 60)
+    rough = Predictor(exact.model, exact.geometry, MEAN, STD, precision="bfloat16")
+    result = predicted(rough, image, (1, 16, 16))
+    assert 0 < np.abs(result - predicted(exact, image, image.shape)).max() < 0.1
+    np.testing.assert_array_equal(result, predicted(rough, image, image.shape))
+
+
+def test_dropout_is_off_at_inference() -> None:
+    network("paper").train()
+    p, image = predictor("paper", 60), volume((1, 20, 20))
+    np.testing.assert_array_equal(predicted(p, image, image.shape), predicted(p, image, image.shape))
+
+
+def test_quantised_probabilities_are_within_half_a_step() -> None:
+    p = np.linspace(0, 1, 1001, dtype=np.float32)
+    assert quantise(p, "float32") is p
+    assert np.abs(quantise(p, "uint8") / 255 - p).max() <= 0.5 / 255 + 1e-6

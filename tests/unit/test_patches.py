@@ -1,0 +1,177 @@
+"""Patches: the right voxels, a function of (seed, step, index) alone, volumes read in bounded windows."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from unet.config import AugmentConfig
+from unet.geometry import Box
+from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
+from unet.store import mirrored
+
+INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)
+FLIPS = AugmentConfig(rotation="right", elastic_px=0, brightness=0, contrast=0, noise=0)
+
+
+@dataclass
+class ArrayVolume:
+    """A stand-in for `unet.store.Image` that remembers what was read."""
+
+    values: np.ndarray
+    boxes: list[Box] = field(default_factory=list)
+
+    @property
+    def shape(self):
+        return self.values.shape
+
+    @property
+    def dtype(self):
+        return self.values.dtype
+
+    def read(self, box: Box) -> np.ndarray:
+        assert box.clipped(self.shape) == box
+        self.boxes.append(box)
+        return self.values[box.slices]
+
+    def read_mirrored(self, box: Box) -> np.ndarray:
+        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        return self.values[np.ix_(*indices)]
+
+
+def volume(shape=(3, 60, 70), seed=0, mean=100.0, std=50.0) -> LabelledVolume:
+    """Targets and weights are functions of the grey value, so that a misplaced pixel shows."""
+    raw = np.random.default_rng(seed).integers(0, 250, shape, np.uint8)
+    return LabelledVolume(
+        ArrayVolume(raw),
+        ArrayVolume((raw % 2).astype(np.uint8)),
+        ArrayVolume((raw.astype(np.float32) + 1) / 8),
+        mean,
+        std,
+    )
+
+
+def middle(raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return raw[tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(raw.shape, shape, strict=True))]
+
+
+@pytest.mark.parametrize("augment", [None, FLIPS], ids=["none", "flips"])
+def test_raw_target_and_weight_belong_to_the_same_voxels(augment):
+    sampler = PatchSampler([volume()], INPUT, OUTPUT, augment)
+    for step in range(20):
+        raw, target, weight = sampler.sample(step)
+        assert (raw.shape, raw.dtype) == ((1, 44, 44), np.float32)
+        assert (target.shape, target.dtype) == ((4, 4), np.uint8)
+        assert (weight.shape, weight.dtype) == ((4, 4), np.float32)
+        grey = np.rint(middle(raw[0], (4, 4)) * 50 + 100)
+        np.testing.assert_array_equal(target, grey % 2)
+        np.testing.assert_array_equal(weight, (grey + 1) / 8)
+
+
+def test_3d_patches_keep_their_sections():
+    sampler = PatchSampler([volume((9, 40, 40))], (9, 16, 16), (5, 4, 4), FLIPS, dimensions=3)
+    raw, target, weight = sampler.sample(0)
+    assert (raw.shape, target.shape, weight.shape) == ((1, 9, 16, 16), (5, 4, 4), (5, 4, 4))
+    grey = np.rint(middle(raw[0], (5, 4, 4)) * 50 + 100)
+    np.testing.assert_array_equal(target, grey % 2)
+
+
+def test_a_patch_depends_on_seed_step_and_index_alone():
+    first, again = (PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), seed=7) for _ in range(2))
+    again.sample(0)
+    for a, b in zip(first.sample(5, 1), again.sample(5, 1), strict=True):
+        np.testing.assert_array_equal(a, b)
+    others = [first.sample(6, 1), first.sample(5, 0), PatchSampler([volume()], INPUT, OUTPUT, None).sample(5, 1)]
+    assert all(not np.array_equal(first.sample(5, 1).raw, other.raw) for other in others)
+
+
+def test_batches_come_in_order_whatever_the_threads_and_the_first_step():
+    sampler = PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), batch=2)
+    expected = [sampler.batch(step) for step in range(6)]
+    for threads, start in ((1, 0), (3, 0), (2, 4)):
+        batches = list(sampler.batches(start, 6, threads=threads, ahead=3))
+        assert len(batches) == 6 - start
+        for got, wanted in zip(batches, expected[start:], strict=True):
+            assert got.raw.shape == (2, 1, 44, 44)
+            for a, b in zip(got, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_no_more_batches_are_prepared_than_asked_for():
+    sampler = PatchSampler([volume()], INPUT, OUTPUT, None)
+    asked: list[int] = []
+    sampler.batch = asked.append
+    batches = sampler.batches(0, 100, threads=1, ahead=3)
+    next(batches)
+    batches.close()
+    assert max(asked) <= 4
+
+
+def test_an_error_while_reading_reaches_the_trainer():
+    broken = volume()
+    broken.raw.read_mirrored = None
+    with pytest.raises(TypeError):
+        next(PatchSampler([broken], INPUT, OUTPUT, None).batches(0, 1))
+
+
+def test_every_voxel_is_seen_about_equally_often_faces_included():
+    values = np.arange(1, 21).reshape(1, 1, 20)
+    ones = ArrayVolume(np.ones((1, 1, 20), np.float32))
+    sampler = PatchSampler([LabelledVolume(ArrayVolume(values), ones, ones, 0.0, 1.0)], (1, 1, 7), (1, 1, 7), None)
+    seen = np.concatenate([sampler.sample(step).raw.ravel() for step in range(3000)]).astype(int)
+    counts = np.bincount(seen, minlength=21)[1:]
+    assert counts[1:-1].min() > 0.8 * counts.mean()
+    assert counts[1:-1].max() < 1.2 * counts.mean()
+
+
+def test_patches_hold_labelled_voxels_however_few_there_are():
+    sparse = volume((50, 300, 300))
+    sparse.weights.values[:] = 0
+    sparse.weights.values[33, 200:240, 100:140] = 1
+    sampler = PatchSampler([sparse], INPUT, (1, 24, 24), None)
+    assert all(sampler.sample(step).weight.any() for step in range(30))
+
+
+def test_labelled_voxels_are_counted_cell_by_cell():
+    weights = np.random.default_rng(0).choice([0, 1], (2, 70, 130), p=[0.9, 0.1]).astype(np.float32)
+    counts = count_labelled(ArrayVolume(weights))
+    assert counts.shape == (2, 2, 3)
+    assert counts[1, 1, 2] == weights[1, 64:, 128:].sum()
+    assert counts[0, 0, 1] == weights[0, :64, 64:128].sum()
+    assert counts.sum() == weights.sum()
+
+
+def test_volumes_are_drawn_by_their_labelled_voxels():
+    first, second = volume((3, 60, 70), mean=0.0, std=1.0), volume((1, 60, 70), mean=1000.0, std=1.0)
+    sampler = PatchSampler([first, second], INPUT, OUTPUT, None)
+    of_first = np.mean([sampler.sample(step).raw.mean() > 0 for step in range(400)])
+    assert of_first == pytest.approx(0.75, abs=0.08)
+
+
+def test_volumes_without_labels_and_of_different_shapes_are_refused():
+    unlabelled = volume()
+    unlabelled.weights.values[:] = 0
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        PatchSampler([unlabelled], INPUT, OUTPUT, None)
+    with pytest.raises(ValueError, match=r"\(3, 60, 70\).*\(3, 60, 71\)"):
+        LabelledVolume(volume().raw, volume((3, 60, 71)).targets, volume().weights, 0.0, 1.0)
+
+
+def test_the_cache_returns_what_the_volume_holds_and_reads_each_cube_once():
+    plain = ArrayVolume(np.random.default_rng(0).integers(0, 99, (5, 30, 41)))
+    cached = CachedVolume(plain, cube=(2, 16, 16))
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        start = tuple(int(rng.integers(-n, n)) for n in plain.shape)
+        box = Box(start, tuple(lo + int(rng.integers(1, 50)) for lo in start))
+        np.testing.assert_array_equal(cached.read_mirrored(box), plain.read_mirrored(box))
+    assert len(plain.boxes) == len(set(plain.boxes)) == 3 * 2 * 3
+
+
+def test_the_cache_is_bounded_and_never_reads_a_whole_volume():
+    plain = ArrayVolume(np.zeros((8, 256, 256), np.float32))
+    cached = CachedVolume(plain, cube=(4, 64, 64), megabytes=2 * 4 * 64 * 64 * 4 / 2**20)
+    cached.read_mirrored(Box((0, 0, 0), (1, 10, 10)))
+    assert [box.shape for box in plain.boxes] == [(4, 64, 64)]
+    cached.read_mirrored(Box((0, 0, 0), (1, 256, 256)))
+    assert cached._cube.cache_info().currsize == 2

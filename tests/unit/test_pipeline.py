@@ -1,0 +1,187 @@
+"""Blocks through dask: every one once, memory bounded, failures and signals told after the rest is finished."""
+
+import os
+import signal
+import threading
+import time
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unet.geometry import Box, Grid
+from unet.pipeline import BlockError, Interrupted, run_pipeline
+
+BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
+
+
+def nothing(array: Any, box: Box) -> None:
+    return None
+
+
+@pytest.mark.parametrize(("workers", "window", "slots"), [(1, 1, 1), (3, 5, 1), (2, 20, 2)])
+def test_every_block_goes_through_the_three_steps_once(workers: int, window: int, slots: int) -> None:
+    results: dict[Box, int] = {}
+    threads = set()
+
+    def done(box: Box, result: int) -> None:
+        threads.add(threading.current_thread())
+        assert box not in results
+        results[box] = result
+
+    finished = run_pipeline(
+        BOXES,
+        lambda box: box.start[0],
+        lambda z, box: 10 * z + box.stop[0],
+        lambda value, box: value + 1000,
+        done=done,
+        workers=workers,
+        window=window,
+        device_slots=slots,
+    )
+    assert finished == len(BOXES)
+    assert results == {box: 10 * box.start[0] + box.stop[0] + 1000 for box in BOXES}
+    assert threads == {threading.current_thread()}
+
+
+def test_no_blocks_at_all() -> None:
+    assert run_pipeline([], lambda box: 0, nothing, nothing) == 0
+
+
+def test_one_block_holds_the_device_and_the_window_bounds_what_is_in_flight() -> None:
+    counts = {"device": 0, "flight": 0}
+    peaks = dict(counts)
+    lock = threading.Lock()
+
+    def change(name: str, by: int) -> None:
+        with lock:
+            counts[name] += by
+            peaks[name] = max(peaks[name], counts[name])
+
+    def infer(array: Any, box: Box) -> None:
+        change("device", 1)
+        time.sleep(0.005)
+        change("device", -1)
+
+    run_pipeline(
+        BOXES,
+        lambda box: change("flight", 1),
+        infer,
+        nothing,
+        done=lambda box, result: change("flight", -1),
+        workers=4,
+        window=3,
+    )
+    assert peaks == {"device": 1, "flight": 3}
+
+
+def test_arrays_are_passed_without_a_copy_and_dropped_once_written() -> None:
+    alive: list[weakref.ref] = []
+    peak = 0
+
+    def read(box: Box) -> np.ndarray:
+        array = np.full(100_000, box.start[0])
+        alive.append(weakref.ref(array))
+        return array
+
+    def infer(array: np.ndarray, box: Box) -> np.ndarray:
+        assert any(reference() is array for reference in alive)
+        return read(box)
+
+    def write(array: np.ndarray, box: Box) -> None:
+        nonlocal peak
+        assert any(reference() is array for reference in alive)
+        peak = max(peak, sum(reference() is not None for reference in alive))
+
+    run_pipeline(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, window=3)
+    assert len(alive) == 80
+    assert peak <= 2 * 3 + 2  # window and result of each block in flight, and what is being dropped
+    assert not any(reference() is not None for reference in alive)
+
+
+def test_a_block_that_fails_once_is_repeated() -> None:
+    failed = set()
+
+    def infer(array: Any, box: Box) -> int:
+        if box in BOXES[3:5] and box not in failed:
+            failed.add(box)
+            raise OSError("a hiccup")
+        return box.start[0]
+
+    results: list[int] = []
+    run_pipeline(BOXES, lambda box: 0, infer, lambda z, box: z, done=lambda box, z: results.append(z))
+    assert sorted(results) == list(range(12))
+    assert len(failed) == 2
+
+
+@pytest.mark.parametrize("failing_step", [0, 1, 2])
+def test_a_block_that_fails_twice_is_named_after_the_blocks_in_flight_are_done(
+    failing_step: int, capfd: pytest.CaptureFixture
+) -> None:
+    started, finished = set(), set()
+
+    def step(number: int, box: Box) -> None:
+        started.add(box)
+        if number == failing_step and box == BOXES[4]:
+            raise OSError("no space left")
+
+    with pytest.raises(BlockError, match=r"block 4:5,0:4,0:4 .*no space left") as caught:
+        run_pipeline(
+            BOXES,
+            lambda box: step(0, box),
+            lambda array, box: step(1, box),
+            lambda array, box: step(2, box),
+            done=lambda box, result: finished.add(box),
+        )
+    assert isinstance(caught.value.__cause__, OSError)
+    assert finished == started - {BOXES[4]}
+    assert len(finished) < len(BOXES) - 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_blocks_in_flight(number: signal.Signals) -> None:
+    started, finished = [], []
+    usual = signal.getsignal(number)
+
+    def read(box: Box) -> None:
+        started.append(box)
+
+    def done(box: Box, result: Any) -> None:
+        finished.append(box)
+        if len(finished) == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=number.name):
+        run_pipeline(BOXES, read, nothing, nothing, done=done, window=2)
+    assert sorted(started) == sorted(finished)
+    assert 3 <= len(finished) < len(BOXES)
+    assert signal.getsignal(number) is usual
+
+
+def test_an_error_of_the_callback_ends_the_run() -> None:
+    def done(box: Box, result: Any) -> None:
+        raise OSError("the journal cannot be written")
+
+    with pytest.raises(OSError, match="journal"):
+        run_pipeline(BOXES, lambda box: 0, nothing, nothing, done=done)
+
+
+def test_runs_from_another_thread_than_the_main_one() -> None:
+    counts: list[int] = []
+    thread = threading.Thread(target=lambda: counts.append(run_pipeline(BOXES, lambda box: 0, nothing, nothing)))
+    thread.start()
+    thread.join()
+    assert counts == [len(BOXES)]
+
+
+def test_steps_are_never_pickled() -> None:
+    class Model:
+        def __reduce__(self) -> Any:
+            raise AssertionError("pickled")
+
+        def infer(self, array: Any, box: Box) -> int:
+            return 1
+
+    assert run_pipeline(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)

@@ -1,0 +1,212 @@
+"""The report: complete with everything, valid with nothing, closed to the network, safe with any name."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from unet.report import (
+    Picture,
+    ReportData,
+    label_colours,
+    learning_curve,
+    overlay,
+    render,
+    rule_costs,
+    section_row,
+    threshold_curve,
+)
+
+TEMPLATE = (Path(__file__).parents[2] / "workflow" / "report" / "report.html.j2").read_text()
+VOID = {"meta", "link", "input", "img", "br"}
+
+
+class Page(HTMLParser):
+    """All tags of a page; refuses tags closed in the wrong order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def addresses(self) -> list[str]:
+        return [str(own[name]) for _, own in self.tags for name in ("src", "href", "xlink:href") if name in own]
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    head, _, data = picture.uri.partition(",")
+    assert head == "data:image/png;base64"
+    return imagecodecs.png_decode(base64.b64decode(data))
+
+
+def full_report(volume: str = "isbi") -> ReportData:
+    ids = np.arange(16).reshape(4, 4)
+    sweep = [{"threshold": t, "v_rand": 1 - t, "v_info": t} for t in (0.1, 0.5, 0.9)]
+    return ReportData(
+        title=f"Report of {volume}",
+        summary={"Objects": 1834, "Volume": volume},
+        scores={volume: {"v_rand": 0.97276, "pixel_error": 0.0611, "threshold": 0.55, "own_score": 0.125}, "other": {}},
+        training=[{"step": s, "loss": 1 / s, "validation_loss": 2 / s} for s in range(1, 90)],
+        sweeps={volume: sweep, "unlabelled": []},
+        sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
+        benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
+        configuration=f"volumes: {volume}\n",
+        versions={"numpy": "2.0.1"},
+    )
+
+
+def test_all_that_is_given_is_told() -> None:
+    text = Page(render(TEMPLATE, full_report())).text
+    for told in ["Report of isbi", "1,834", "0.9728", "0.0611", "own_score", "0.1250", "section 7 · ground truth"]:
+        assert told in text
+    for told in [
+        "predict",
+        "1 min 30 s",
+        "2.0 GB",
+        "volumes: isbi",
+        "numpy 2.0.1",
+        "validation loss",
+        "V_rand isbi",
+        "chosen: 0.55",
+    ]:
+        assert told in text
+    assert "VOI split" not in text  # no volume has it
+
+
+def test_nothing_given_makes_a_page_without_parts() -> None:
+    page = Page(render(TEMPLATE, ReportData()))
+    assert "Segmentation report" in page.text
+    assert not {"section", "table", "svg", "img", "dl"} & {tag for tag, _ in page.tags}
+
+
+@pytest.mark.parametrize("part", ["scores", "training", "sweeps", "sections", "benchmarks", "configuration"])
+def test_each_part_stands_alone(part: str) -> None:
+    page = Page(render(TEMPLATE, ReportData(**{part: getattr(full_report(), part)})))
+    assert "section" in {tag for tag, _ in page.tags}
+    anchors = {address[1:] for address in page.addresses() if address.startswith("#")}
+    assert anchors <= {own.get("id") for _, own in page.tags}
+
+
+def test_the_page_asks_nothing_of_the_network() -> None:
+    html = render(TEMPLATE, full_report())
+    page = Page(html)
+    assert page.addresses()
+    assert all(address.startswith(("data:", "#")) for address in page.addresses())
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[\w+/=]*", "", html))
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_ids_of_the_two_curves_do_not_clash_where_they_are_referred_to() -> None:
+    report = full_report()
+    learning, thresholds = learning_curve(report.training), threshold_curve(report.sweeps)
+    used = [set(re.findall(r'(?:url\(|href=")#([\w]+)', svg)) for svg in (learning, thresholds)]
+    assert used[0]
+    assert used[1]
+    assert not used[0] & used[1]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"b&c', "$x_1$ of $", "_hidden", "{{ 7 * 6 }}"])
+def test_names_are_shown_as_they_are(name: str) -> None:
+    page = Page(render(TEMPLATE, full_report(name)))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(name) >= 8  # title twice, tile, scores, sections, configuration, curve twice
+    assert any(own.get("alt") == f"{name}, section 7: raw" for _, own in page.tags)
+
+
+def test_a_step_done_again_after_a_restart_counts_once() -> None:
+    once = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+    assert learning_curve([{"step": 2, "loss": 9.0}, *once]) == learning_curve(once)
+    assert learning_curve(once) != learning_curve([{"step": 1, "loss": 1.0}])
+
+
+def test_curves_without_a_value_are_empty() -> None:
+    assert learning_curve([]) == ""
+    assert learning_curve([{"step": 1, "loss": None}, {"step": 2, "loss": float("nan")}]) == ""
+    assert threshold_curve({}) == ""
+    assert threshold_curve({"unlabelled": []}) == ""
+
+
+def test_a_loss_of_zero_is_drawn() -> None:
+    assert "<svg" in learning_curve([{"step": 1, "loss": 0.0}, {"step": 2, "loss": 1.0}])
+
+
+def test_rules_sum_time_and_take_the_most_memory() -> None:
+    rows = [
+        {"rule": "ingest", "s": "10", "max_rss": "100"},
+        {"rule": "predict", "s": "30", "max_rss": "400.5"},
+        {"rule": "ingest", "s": 5.0, "max_rss": "NA"},
+        {"rule": "plan", "s": "-", "max_rss": "-"},
+    ]
+    ingest, predict, plan = rule_costs(rows)
+    assert (ingest.rule, ingest.jobs, ingest.seconds, ingest.longest_seconds) == ("ingest", 2, 15.0, 10.0)
+    assert (ingest.memory_mb, predict.memory_mb, plan.memory_mb) == (100.0, 400.5, None)
+    assert (ingest.time_share, predict.time_share, plan.time_share) == (0.5, 1.0, 0.0)
+    assert rule_costs([]) == []
+
+
+def test_a_row_holds_the_pictures_that_there_are() -> None:
+    raw = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    assert [p.caption for p in section_row(raw)] == ["raw"]
+    row = section_row(raw, np.full((8, 8), 0.2), truth=np.ones((8, 8), int))
+    assert [p.caption for p in row] == ["raw", "probability", "ground truth"]
+    assert (pixels(row[1]) == 51).all()
+    assert pixels(row[2]).shape == (8, 8, 3)
+    as_bytes = section_row(raw, np.full((8, 8), 51, np.uint8))[1]
+    assert as_bytes == row[1]
+
+
+def test_raw_of_one_value_or_with_an_outlier_is_drawn() -> None:
+    assert (pixels(section_row(np.full((4, 4), 7, np.uint8))[0]) == 0).all()
+    noisy = np.tile(np.array([10.0, 20.0]), (100, 50))
+    noisy[0, 0] = 1e6
+    assert pixels(section_row(noisy)[0])[50, :2].tolist() == [0, 255]
+
+
+def test_large_sections_shrink_by_a_whole_factor() -> None:
+    ids = np.repeat(np.repeat([[3, 0], [0, 5]], 5, 0), 5, 1)  # 10 x 10 in steps of 3 px: the last pixel is left out
+    raw, colours = section_row(np.zeros((10, 10)), segmentation=ids, longest_side=4)
+    assert pixels(raw).shape == (3, 3)
+    expected = np.rint(label_colours(np.array([[3, 3, 0], [3, 3, 0], [0, 0, 5]])) * 255)
+    shown = pixels(colours)
+    assert (shown[0, 2] == 0).all()
+    assert (shown[2, 2] == expected[2, 2]).all()
+    assert (shown[0, 1] == expected[0, 1]).all()
+
+
+def test_an_id_has_one_colour_and_its_boundary_is_drawn_in_it() -> None:
+    ids = np.zeros((7, 7), np.uint64)
+    ids[1:6, 1:6] = 2**40 + 1
+    colour = label_colours(ids[3:4, 3])
+    shown = overlay(np.zeros((7, 7)), ids)
+    assert (shown[1, 1:6] == colour).all()
+    assert (shown[1:6, 5] == colour).all()
+    assert np.allclose(shown[3, 3], 0.4 * colour)
+    assert (shown[ids == 0] == 0).all()
+
+
+def test_colours_of_neighbouring_ids_differ_and_are_bright() -> None:
+    colours = label_colours(np.arange(1, 2001))
+    assert colours.max(axis=1).min() >= 0.75
+    assert len(np.unique(np.rint(colours * 255), axis=0)) > 1950
+    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).mean() > 0.7

@@ -1,0 +1,673 @@
+"""Every format is written with a known volume and read back box by box; every refusal names both values."""
+
+import pickle
+import re
+import struct
+from pathlib import Path
+
+import h5py
+import imagecodecs
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from unet import source_tiff
+from unet.geometry import Box
+from unet.source_sections import section_paths
+from unet.sources import (
+    SourceError,
+    agree_voxel_size,
+    check_pair,
+    check_raw,
+    check_sections,
+    open_source,
+)
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHAPE = (5, 37, 50)
+
+needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")
+
+
+def volume(dtype: str = "uint8", shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Noise over the whole range of the dtype."""
+    rng = np.random.default_rng(0)
+    if dtype == "float32":
+        return rng.normal(size=shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+
+
+def boxes(shape: tuple[int, ...], count: int = 12) -> list[Box]:
+    """The whole volume and random boxes inside it."""
+    rng = np.random.default_rng(1)
+    starts = [tuple(int(rng.integers(0, n)) for n in shape) for _ in range(count)]
+    stops = [tuple(int(rng.integers(a + 1, n + 1)) for a, n in zip(start, shape, strict=True)) for start in starts]
+    return [Box.of_shape(shape), *(Box(a, b) for a, b in zip(starts, stops, strict=True))]
+
+
+def assert_reads(address: Path | str, expected: np.ndarray) -> None:
+    """The source has the shape, dtype and, in every box, the voxels of an array."""
+    source = open_source(str(address))
+    source.check()
+    assert source.address == str(address)
+    assert source.shape == expected.shape
+    assert source.dtype == expected.dtype
+    assert source.dtype.isnative
+    for box in boxes(expected.shape):
+        found = source.read(box)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected[box.slices])
+    restored = pickle.loads(pickle.dumps(source))  # sources travel to other processes
+    np.testing.assert_array_equal(restored.read(boxes(expected.shape)[1]), expected[boxes(expected.shape)[1].slices])
+
+
+def refusal(address: Path | str, *, whole: bool = False) -> str:
+    """The message with which an address is refused, at opening, or at the check of all headers."""
+    if not whole:
+        with pytest.raises(SourceError) as refused:
+            open_source(str(address))
+    else:
+        source = open_source(str(address))
+        with pytest.raises(SourceError) as refused:
+            source.check()
+    return str(refused.value)
+
+
+def write_sections(directory: Path, values: np.ndarray, names: list[str] | None = None) -> Path:
+    directory.mkdir(exist_ok=True)
+    for z, section in enumerate(values):
+        name = names[z] if names else f"s{z:03d}.tif"
+        write = write_png if name.endswith(".png") else tifffile.imwrite
+        write(directory / name, section)
+    return directory
+
+
+def write_png(path: Path, section: np.ndarray) -> None:
+    path.write_bytes(imagecodecs.png_encode(section))
+
+
+def truncate(path: Path, fraction: float) -> int:
+    """Cut the end off a file; the bytes left."""
+    content = path.read_bytes()
+    kept = int(len(content) * fraction)
+    path.write_bytes(content[:kept])
+    return kept
+
+
+# -- TIFF stacks -------------------------------------------------------------------------------------------------------
+
+TIFF_LAYOUTS = {
+    "contiguous": {},
+    "one page for all sections": {"truncate": True},
+    "big-endian": {"byteorder": ">"},
+    "bigtiff": {"bigtiff": True},
+    "compressed": {"compression": "zlib"},
+    "strips": {"compression": "lzw", "rowsperstrip": 5},
+    "uncompressed strips": {"rowsperstrip": 5},
+    "tiles": {"tile": (16, 32)},
+    "compressed tiles with predictor": {"compression": "zlib", "tile": (16, 16), "predictor": True},
+    "pages apart": {"metadata": None, "contiguous": False},
+}
+
+
+@pytest.mark.parametrize("layout", TIFF_LAYOUTS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+def test_tiff_of_every_layout_reads_as_written(tmp_path: Path, layout: str, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(dtype), photometric="minisblack", **TIFF_LAYOUTS[layout])
+    assert_reads(tmp_path / "a.tif", volume(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint32", "int32", "uint64", "int64"])
+def test_tiff_of_wide_dtypes_reads_as_written(tmp_path: Path, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tiff", volume(dtype), photometric="minisblack", compression="zlib")
+    assert_reads(tmp_path / "a.tiff", volume(dtype))
+
+
+def test_tiff_of_one_page_is_one_section(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume()[0])
+    assert_reads(tmp_path / "a.tif", volume()[:1])
+
+
+def test_tiff_of_one_bit_reads_as_0_and_255(tmp_path: Path) -> None:
+    bits = volume()[0] > 100
+    tifffile.imwrite(tmp_path / "a.tif", bits)
+    assert_reads(tmp_path / "a.tif", (bits * np.uint8(255))[None])
+
+
+def test_tiff_with_a_colour_table_reads_its_stored_values(tmp_path: Path) -> None:
+    table = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", volume()[0], photometric="palette", colormap=table)
+    assert_reads(tmp_path / "a.tif", volume()[:1])
+
+
+def test_only_the_touched_tiles_of_a_tiff_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(2, 64, 64)), tile=(16, 16), compression="zlib")
+    indices: list[int] = []
+    read = source_tiff._read_segment
+    monkeypatch.setattr(source_tiff, "_read_segment", lambda page, i: indices.append(i) or read(page, i))
+    open_source(str(tmp_path / "a.tif")).read(Box((1, 20, 30), (2, 33, 34)))
+    assert indices == [5, 6, 9, 10]  # rows 1 and 2, columns 1 and 2 of the 4 x 4 tiles; of one page only
+
+
+def test_imagej_voxel_size_becomes_nm(tmp_path: Path) -> None:
+    for unit, nm in {"nm": 1.0, "micron": 1e3, r"\u00B5m": 1e3, "um": 1e3}.items():
+        metadata = {"spacing": 50 / nm, "unit": unit, "axes": "ZYX"}
+        tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(nm / 4, nm / 8), metadata=metadata)
+        assert open_source(str(tmp_path / "a.tif")).voxel_nm == pytest.approx((50, 8, 4))
+        assert_reads(tmp_path / "a.tif", volume())
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"unit": "nm"}, {"spacing": 50}, {"spacing": 50, "unit": "pixel"}, {"spacing": 0, "unit": "nm"}]
+)
+def test_imagej_voxel_size_is_unknown_where_a_part_is_missing(tmp_path: Path, metadata: dict) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(1, 1), metadata=metadata | {"axes": "ZYX"})
+    assert open_source(str(tmp_path / "a.tif")).voxel_nm is None
+
+
+def test_ome_voxel_size_becomes_nm(tmp_path: Path) -> None:
+    sizes = {"PhysicalSizeX": 4, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.008, "PhysicalSizeZ": 0.05}
+    tifffile.imwrite(tmp_path / "a.ome.tif", volume(), ome=True, metadata=sizes | {"axes": "ZYX"})
+    assert open_source(str(tmp_path / "a.ome.tif")).voxel_nm == pytest.approx((50, 8, 4))
+    assert_reads(tmp_path / "a.ome.tif", volume())
+
+
+def test_tiff_without_metadata_has_no_voxel_size(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), resolution=(72, 72))
+    assert open_source(str(tmp_path / "a.tif")).voxel_nm is None
+
+
+def test_tiff_with_channels_is_refused_with_its_axes(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(2, 3, 9, 9)), imagej=True, metadata={"axes": "ZCYX"})
+    assert re.search(r"a\.tif: axes ZCYX of lengths \(2, 3, 9, 9\).*one channel", refusal(tmp_path / "a.tif"))
+
+
+def test_rgb_tiff_is_refused_with_advice(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(9, 9, 3)), photometric="rgb")
+    message = refusal(tmp_path / "a.tif")
+    assert "RGB image of shape (9, 9, 3)" in message
+    assert "convert it to one grey channel" in message
+    assert "class_values" in message
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "float16"])
+def test_unsupported_dtype_is_refused_with_those_supported(tmp_path: Path, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 9, 9), dtype), photometric="minisblack")
+    message = refusal(tmp_path / "a.tif")
+    assert f"dtype {dtype} is not supported" in message
+    assert "uint8, int8, uint16, int16, float32" in message
+
+
+def test_page_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for shape in ((9, 9), (9, 9), (9, 8)):
+            tiff.write(np.zeros(shape, np.uint8), contiguous=False, metadata=None)
+    message = refusal(tmp_path / "a.tif", whole=True)
+    assert "a.tif, page 2" in message
+    assert "9 x 8 pixels of uint8" in message
+    assert "page 0: 9 x 9 pixels of uint8" in message
+
+
+def test_page_of_another_size_is_refused_at_reading_too(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for shape in ((9, 9), (9, 10)):
+            tiff.write(np.zeros(shape, np.uint8), contiguous=False, metadata=None)
+    with pytest.raises(SourceError, match=r"page 1.*9 x 10 pixels.*9 x 9 pixels"):
+        open_source(str(tmp_path / "a.tif")).read(Box((1, 0, 0), (2, 3, 3)))
+
+
+@pytest.mark.parametrize("layout", [name for name in TIFF_LAYOUTS if name != "big-endian"])
+@pytest.mark.parametrize("fraction", [0.95, 0.5, 0.01])
+def test_tiff_cut_short_is_refused_without_reading_voxels(tmp_path: Path, layout: str, fraction: float) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, volume(), photometric="minisblack", **TIFF_LAYOUTS[layout])
+    truncate(path, fraction)
+    with pytest.raises(SourceError, match=r"a\.tif.*copy or export it again"):
+        open_source(str(path)).check()
+
+
+def test_tiff_cut_short_names_both_lengths(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume()[0], compression=None)
+    whole = (tmp_path / "a.tif").stat().st_size
+    kept = truncate(tmp_path / "a.tif", 0.9)
+    assert re.search(rf"cut short, pixels reach byte {whole} of a file of {kept}", refusal(tmp_path / "a.tif"))
+
+
+def test_file_that_is_no_tiff_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"not an image at all")
+    assert "a.tif: cannot be read as TIFF" in refusal(tmp_path / "a.tif")
+
+
+# -- directories of sections -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_png_section_reads_as_written(tmp_path: Path, dtype: str) -> None:
+    write_png(tmp_path / "a.png", volume(dtype)[0])
+    assert_reads(tmp_path / "a.png", volume(dtype)[:1])
+
+
+def test_directories_read_in_the_order_of_numbers(tmp_path: Path) -> None:
+    values = volume(shape=(12, 9, 9))
+    for ending in (".tif", ".png"):
+        directory = write_sections(tmp_path / ending[1:], values, [f"slice_{z}{ending}" for z in range(12)])
+        assert_reads(directory, values)
+        source = open_source(str(directory))
+        assert source.section_name(10).startswith(str(directory / f"slice_10{ending}"))
+        assert source.files == [directory, *(directory / f"slice_{z}{ending}" for z in range(12))]
+
+
+def test_directory_leaves_out_hidden_files_and_other_endings(tmp_path: Path) -> None:
+    directory = write_sections(tmp_path / "raw", volume())
+    (directory / "._s000.tif").write_bytes(b"a resource fork")
+    (directory / "notes.txt").write_text("from the microscope")
+    assert_reads(directory, volume())
+
+
+def test_only_the_sections_of_a_box_are_opened(tmp_path: Path) -> None:
+    directory = write_sections(tmp_path / "raw", volume())
+    source = open_source(str(directory))
+    (directory / "s004.tif").unlink()
+    np.testing.assert_array_equal(source.read(Box((1, 2, 3), (4, 9, 9))), volume()[1:4, 2:9, 3:9])
+    with pytest.raises(SourceError, match=r"s004\.tif"):
+        source.read(Box((3, 0, 0), (5, 9, 9)))
+
+
+def test_section_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    directory = write_sections(tmp_path / "raw", volume())
+    tifffile.imwrite(directory / "s003.tif", volume()[0, :, :40])
+    message = refusal(directory, whole=True)
+    assert "s003.tif: 37 x 40 pixels of uint8" in message
+    assert "s000.tif: 37 x 50 pixels of uint8" in message
+    with pytest.raises(SourceError, match=r"s003\.tif: 37 x 40"):
+        open_source(str(directory)).read(Box((3, 0, 0), (4, 5, 5)))
+
+
+def test_section_of_another_dtype_is_refused_with_both_dtypes(tmp_path: Path) -> None:
+    names = [f"{z}.png" for z in range(5)]
+    directory = write_sections(tmp_path / "raw", volume(), names)
+    write_png(directory / "4.png", volume("uint16")[0])
+    message = refusal(directory, whole=True)
+    assert "4.png: 37 x 50 pixels of uint16" in message
+    assert "0.png: 37 x 50 pixels of uint8" in message
+
+
+def test_missing_numbers_are_named(tmp_path: Path) -> None:
+    directory = write_sections(tmp_path / "raw", volume(), [f"s{z:02d}.tif" for z in (7, 8, 10, 14, 15)])
+    message = refusal(directory)
+    assert "numbers 9, 11 to 13 are missing" in message
+    assert "s07.tif to s15.tif" in message
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.tif", "01.tif"], r"01\.tif and 1\.tif have the same number"),
+        (["s1.tif", "mask2.tif"], r"s1\.tif and mask2\.tif|mask2\.tif and s1\.tif"),
+        (["1.tif", "2.png"], r"mixes TIFF and PNG, 1\.tif and 2\.png"),
+    ],
+)
+def test_files_that_are_no_series_are_refused_by_name(tmp_path: Path, names: list[str], message: str) -> None:
+    assert re.search(message, refusal(write_sections(tmp_path / "raw", volume()[:2], names)))
+
+
+def test_names_with_two_numbers_are_ordered_by_both(tmp_path: Path) -> None:
+    names = ["w1_s9.tif", "w1_s10.tif", "w2_s1.tif", "w10_s1.tif"]
+    directory = write_sections(tmp_path / "raw", volume()[:4], names)
+    assert [p.name for p in section_paths(directory)] == names
+
+
+def test_empty_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    assert re.search(r"raw: holds no section, a file ending in \.tif, \.tiff, \.png", refusal(tmp_path / "raw"))
+
+
+def test_stack_among_sections_is_refused_with_its_pages(tmp_path: Path) -> None:
+    for name, layout in {"apart": {"compression": "zlib"}, "one": {"truncate": True}}.items():
+        directory = write_sections(tmp_path / name, volume()[:2])
+        tifffile.imwrite(directory / "s001.tif", volume()[:3], photometric="minisblack", **layout)
+        assert re.search(r"s001\.tif: 3 pages, but .* 1 page", refusal(directory, whole=True))
+
+
+def test_png_cut_short_is_refused(tmp_path: Path) -> None:
+    directory = write_sections(tmp_path / "raw", volume(), [f"{z}.png" for z in range(5)])
+    kept = truncate(directory / "2.png", 0.9)
+    message = refusal(directory, whole=True)
+    assert f"2.png: cut short, a PNG of {kept} bytes without its end" in message
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((9, 9, 3), "RGB"), ((9, 9, 2), "grey with alpha")])
+def test_colour_png_is_refused_with_advice(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
+    write_png(tmp_path / "a.png", volume(shape=shape))
+    assert re.search(rf"a\.png: {kind} PNG and not grey; convert it to one grey channel", refusal(tmp_path / "a.png"))
+
+
+def test_file_that_is_no_png_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"GIF89a and so on")
+    assert re.search(r"a\.png: begins with b'GIF89a", refusal(tmp_path / "a.png"))
+
+
+# -- HDF5 --------------------------------------------------------------------------------------------------------------
+
+
+def write_hdf5(path: Path, values: np.ndarray, **attributes: tuple[float, ...]) -> str:
+    with h5py.File(path, "a") as file:
+        dataset = file.create_dataset("volumes/raw", data=values, chunks=True, compression="gzip")
+        dataset.attrs.update(attributes)
+    return f"{path}:/volumes/raw"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "uint64"])
+def test_hdf5_reads_as_written(tmp_path: Path, dtype: str) -> None:
+    address = write_hdf5(tmp_path / "a.h5", volume(dtype), resolution=(50, 4, 4), offset=(100, 8, 0))
+    assert_reads(address, volume(dtype))
+    source = open_source(address)
+    assert (source.voxel_nm, source.offset_nm) == ((50, 4, 4), (100, 8, 0))
+    assert source.files == [tmp_path / "a.h5"]
+
+
+def test_hdf5_of_other_dimensions_reads_as_z_y_x(tmp_path: Path) -> None:
+    assert_reads(write_hdf5(tmp_path / "a.h5", volume()[0]), volume()[:1])
+    assert_reads(write_hdf5(tmp_path / "b.h5", volume()[None, None]), volume())
+
+
+def test_hdf5_of_other_byte_order_and_of_bool_read_as_native(tmp_path: Path) -> None:
+    assert_reads(write_hdf5(tmp_path / "a.h5", volume("uint16").astype(">u2")), volume("uint16"))
+    assert_reads(write_hdf5(tmp_path / "b.h5", volume() > 9), (volume() > 9).astype(np.uint8))
+
+
+def test_hdf5_with_channels_is_refused_with_its_shape(tmp_path: Path) -> None:
+    address = write_hdf5(tmp_path / "a.h5", volume(shape=(3, 4, 9, 9)))
+    assert "shape (3, 4, 9, 9) is not (z, y, x)" in refusal(address)
+
+
+@pytest.mark.parametrize("inner", ["", ":/volumes", ":/volumes/labels"])
+def test_absent_dataset_is_refused_with_those_that_are_there(tmp_path: Path, inner: str) -> None:
+    write_hdf5(tmp_path / "a.h5", volume())
+    message = refusal(f"{tmp_path / 'a.h5'}{inner}")
+    assert "the file holds: /volumes/raw (5, 37, 50)" in message
+    assert inner.lstrip(":") in message
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.01])
+def test_hdf5_cut_short_is_refused(tmp_path: Path, fraction: float) -> None:
+    address = write_hdf5(tmp_path / "a.h5", volume())
+    truncate(tmp_path / "a.h5", fraction)
+    assert "a.h5: cannot be read as HDF5" in refusal(address)
+
+
+def test_hdf5_with_impossible_resolution_is_refused(tmp_path: Path) -> None:
+    assert "resolution is (0.0, 4.0, 4.0) nm" in refusal(write_hdf5(tmp_path / "a.h5", volume(), resolution=(0, 4, 4)))
+
+
+# -- MRC ---------------------------------------------------------------------------------------------------------------
+
+
+def write_mrc(path: Path, values: np.ndarray, voxel_angstrom: tuple[float, float, float] | None = None) -> Path:
+    with mrcfile.new(path, values, overwrite=True) as file:
+        if voxel_angstrom:
+            z, y, x = voxel_angstrom
+            file.voxel_size = (x, y, z)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float32"])
+def test_mrc_reads_as_written(tmp_path: Path, dtype: str) -> None:
+    path = write_mrc(tmp_path / "a.mrc", volume(dtype), (500, 80, 40))
+    assert_reads(path, volume(dtype))
+    assert open_source(str(path)).voxel_nm == pytest.approx((50, 8, 4))
+
+
+def test_mrc_voxel_size_of_0_is_unknown(tmp_path: Path) -> None:
+    assert open_source(str(write_mrc(tmp_path / "a.mrc", volume("int16")))).voxel_nm is None
+
+
+def test_mrc_bytes_of_imod_are_unsigned_unless_flagged(tmp_path: Path) -> None:
+    path = write_mrc(tmp_path / "a.mrc", volume("int8"))
+    for flags, expected in ((0, volume("int8").view(np.uint8)), (1, volume("int8"))):
+        with path.open("r+b") as file:
+            file.seek(152)
+            file.write(struct.pack("<ii", 1146047817, flags))
+        assert_reads(path, expected)
+
+
+def test_mrc_axes_in_another_order_read_as_z_y_x(tmp_path: Path) -> None:
+    path = write_mrc(tmp_path / "a.mrc", np.ascontiguousarray(volume("int16").transpose(1, 2, 0)))
+    with mrcfile.open(path, "r+") as file:
+        file.header.maps, file.header.mapr, file.header.mapc = 2, 1, 3  # stored as (y, x, z)
+    assert_reads(path, volume("int16"))
+
+
+def test_mrc_cut_short_names_both_lengths(tmp_path: Path) -> None:
+    path = write_mrc(tmp_path / "a.mrc", volume("int16"))
+    whole = path.stat().st_size
+    kept = truncate(path, 0.9)
+    assert re.search(rf"a\.mrc: cut short, {kept} bytes where .* foresees {whole}", refusal(path))
+    truncate(path, 0.01)
+    assert "a.mrc: cannot be read as MRC" in refusal(path)
+
+
+# -- Zarr --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_arrays_read_as_written(tmp_path: Path, zarr_format: int) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=zarr_format)
+    for name, values in {"raw": volume("uint16"), "labels/ids": volume("uint64")}.items():
+        array = group.create_array(name, shape=SHAPE, chunks=(2, 16, 16), dtype=values.dtype)
+        array[:] = values
+    assert_reads(f"{tmp_path}/a.zarr:/raw", volume("uint16"))
+    assert_reads(f"{tmp_path}/a.zarr/raw", volume("uint16"))
+    assert_reads(f"{tmp_path}/a.zarr:/labels/ids", volume("uint64"))
+
+
+def test_zarr_array_without_an_ending_is_known_by_its_metadata(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "plain", data=volume()[0], chunks=(16, 16))
+    assert_reads(tmp_path / "plain", volume()[:1])
+    assert open_source(str(tmp_path / "plain")).files == [tmp_path / "plain" / "zarr.json"]
+
+
+def write_ome_zarr(path: Path, values: np.ndarray, axes: str, scale: list[float], version: str, unit: str) -> None:
+    zarr_format = 2 if version == "0.4" else 3
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    group.create_array("0", shape=values.shape, chunks=values.shape, dtype=values.dtype)[:] = values
+    group.create_array("1", shape=(1,) * values.ndim, chunks=(1,) * values.ndim, dtype=values.dtype)
+    translation = [7.0 * (axis in "zyx") for axis in axes]
+    transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+    kinds = {"t": {"type": "time"}, "c": {"type": "channel"}}
+    multiscale = {
+        "version": version,
+        "axes": [{"name": axis, **kinds.get(axis, {"type": "space", "unit": unit})} for axis in axes],
+        "datasets": [
+            {"path": "0", "coordinateTransformations": transforms},
+            {"path": "1", "coordinateTransformations": transforms},
+        ],
+    }
+    attributes = {"multiscales": [multiscale]}
+    group.attrs.update(attributes if version == "0.4" else {"ome": {"version": version, **attributes}})
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(("unit", "nm"), [("nanometer", 1.0), ("micrometer", 1e3)])
+@pytest.mark.parametrize("axes", ["zyx", "tczyx"])
+def test_ome_zarr_reads_its_finest_level(tmp_path: Path, version: str, unit: str, nm: float, axes: str) -> None:
+    scale = [1.0] * (len(axes) - 3) + [50 / nm, 8 / nm, 4 / nm]
+    stored = volume().reshape((1,) * (len(axes) - 3) + SHAPE)
+    write_ome_zarr(tmp_path / "a.zarr", stored, axes, scale, version, unit)
+    assert_reads(tmp_path / "a.zarr", volume())
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert source.voxel_nm == pytest.approx((50, 8, 4))
+    assert source.offset_nm == pytest.approx((7 * nm, 7 * nm, 7 * nm))
+
+
+def test_ome_zarr_of_axes_in_another_order_reads_as_z_y_x(tmp_path: Path) -> None:
+    stored = volume()[None].transpose(3, 2, 0, 1)
+    write_ome_zarr(tmp_path / "a.zarr", stored, "xycz", [4, 8, 1, 50], "0.5", "nanometer")
+    assert_reads(tmp_path / "a.zarr", volume())
+    assert open_source(str(tmp_path / "a.zarr")).voxel_nm == (50, 8, 4)
+
+
+def test_what_is_read_is_a_copy_that_may_be_changed(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume("int16"), photometric="minisblack")
+    for path in (tmp_path / "a.tif", write_mrc(tmp_path / "a.mrc", volume("int16"))):
+        source = open_source(str(path))
+        source.read(Box.of_shape(SHAPE))[:] = 0
+        np.testing.assert_array_equal(source.read(Box.of_shape(SHAPE)), volume("int16"))
+
+
+def test_ome_zarr_of_two_dimensions_is_one_section_of_unknown_thickness(tmp_path: Path) -> None:
+    write_ome_zarr(tmp_path / "a.zarr", volume()[0], "yx", [4, 4], "0.5", "nanometer")
+    assert_reads(tmp_path / "a.zarr", volume()[:1])
+    assert open_source(str(tmp_path / "a.zarr")).voxel_nm is None
+
+
+def test_ome_zarr_with_channels_is_refused_with_its_axes(tmp_path: Path) -> None:
+    write_ome_zarr(tmp_path / "a.zarr", volume(shape=(2, 3, 9, 9)), "czyx", [1, 1, 1, 1], "0.5", "nanometer")
+    assert re.search(r"axes \['c', 'z', 'y', 'x'\] of lengths \(2, 3, 9, 9\)", refusal(tmp_path / "a.zarr"))
+
+
+def test_absent_zarr_array_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("volumes/raw", shape=SHAPE, dtype="uint8")
+    for address in (f"{tmp_path}/a.zarr:/volumes/labels", f"{tmp_path}/a.zarr"):
+        assert "/volumes/raw (5, 37, 50)" in refusal(address)
+
+
+# -- all formats -------------------------------------------------------------------------------------------------------
+
+
+def test_absent_path_is_refused_with_the_nearest_folder(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "none" / "a.tif")
+    assert f"there is no {tmp_path / 'none' / 'a.tif'}" in message
+    assert f"the folder {tmp_path} is there" in message
+
+
+def test_unknown_ending_is_refused_with_those_known(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert re.search(r"'\.jpg' are not known; supported are \.tif, .*\.zarr", refusal(tmp_path / "a.jpg"))
+
+
+def test_path_inside_a_file_that_has_none_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume())
+    assert "neither HDF5 nor Zarr, there is no /raw inside" in refusal(f"{tmp_path / 'a.tif'}:/raw")
+
+
+def test_colons_in_file_names_are_part_of_them(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "12:30.tif", volume())
+    assert_reads(tmp_path / "12:30.tif", volume())
+
+
+def test_box_outside_the_volume_is_refused_with_both(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume())
+    source = open_source(str(tmp_path / "a.tif"))
+    for box in (Box((0, 0, 0), (6, 1, 1)), Box((0, -1, 0), (1, 1, 1))):
+        with pytest.raises(SourceError, match=re.escape(f"box {box} is not inside the volume of shape {SHAPE}")):
+            source.read(box)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_grey_values_that_are_not_finite_are_refused_with_section_and_position(tmp_path: Path, bad: float) -> None:
+    values = volume("float32")
+    values[2, 30, 41] = values[3, 0, 0] = bad
+    directory = write_sections(tmp_path / "raw", values)
+    source = open_source(str(directory))
+    source.read(Box((0, 0, 0), (2, 37, 50)))
+    with pytest.raises(SourceError, match=rf"s002\.tif.*grey value {bad} at \(z, y, x\) = \(2, 30, 41\), 2 not finite"):
+        source.read(Box((1, 0, 0), (4, 37, 50)))
+
+
+def test_raw_of_label_dtype_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume("uint32"), photometric="minisblack")
+    with pytest.raises(SourceError, match=r"dtype uint32.*uint8, int8, uint16, int16, float32"):
+        check_raw(open_source(str(tmp_path / "a.tif")))
+
+
+# -- between volumes ---------------------------------------------------------------------------------------------------
+
+
+def test_pair_of_different_shapes_is_refused_with_both(tmp_path: Path) -> None:
+    raw = open_source(write_hdf5(tmp_path / "a.h5", volume()))
+    labels = open_source(write_hdf5(tmp_path / "b.h5", volume()[:4]))
+    check_pair(raw, raw, None)
+    with pytest.raises(SourceError, match=r"b\.h5.*shape \(4, 37, 50\).*a\.h5.*shape \(5, 37, 50\)"):
+        check_pair(raw, labels, None)
+
+
+def test_pair_at_different_places_is_refused_with_both(tmp_path: Path) -> None:
+    fine, coarse, elsewhere = (
+        open_source(write_hdf5(tmp_path / f"{i}.h5", volume(), resolution=nm, offset=offset))
+        for i, (nm, offset) in enumerate([((50, 4, 4), (0, 0, 0)), ((50, 8, 8), (0, 0, 0)), ((50, 4, 4), (0, 8, 0))])
+    )
+    with pytest.raises(SourceError, match=r"\(50, 8, 8\) nm, but .*0\.h5.* \(50, 4, 4\) nm"):
+        check_pair(fine, coarse, None)
+    with pytest.raises(SourceError, match=r"\(0\.0, 8\.0, 0\.0\) nm, but .* \(0\.0, 0\.0, 0\.0\) nm"):
+        check_pair(fine, elsewhere, None)
+
+
+@pytest.mark.parametrize("sections", [(0, 6), (2, 2), (-1, 3), (3, 1)])
+def test_sections_outside_the_volume_are_refused_with_both(tmp_path: Path, sections: tuple[int, int]) -> None:
+    raw = open_source(write_hdf5(tmp_path / "a.h5", volume()))
+    with pytest.raises(SourceError, match=re.escape(f"sections [{sections[0]}, {sections[1]}] are not inside its 5")):
+        check_pair(raw, raw, sections)
+
+
+def test_sections_are_all_of_them_where_none_is_given(tmp_path: Path) -> None:
+    raw = open_source(write_hdf5(tmp_path / "a.h5", volume()))
+    assert check_sections(raw, None) == (0, 5)
+    assert check_sections(raw, (1, 5)) == (1, 5)
+
+
+def test_voxel_size_is_that_of_whoever_knows_it() -> None:
+    assert agree_voxel_size((50, 4, 4), None, "a") == (50, 4, 4)
+    assert agree_voxel_size(None, (50, 4, 4), "a") == (50, 4, 4)
+    assert agree_voxel_size((50, 4, 4), (50, 4.03, 4), "a") == (50, 4, 4)
+
+
+def test_voxel_sizes_that_differ_by_more_than_a_hundredth_are_refused_with_both() -> None:
+    with pytest.raises(SourceError, match=r"a\.h5: voxels of \(50, 4\.6, 4\) nm, but .* \(50, 4, 4\) nm.*`voxel_nm`"):
+        agree_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
+
+
+def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
+    with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_nm: \[z, y, x\]`"):
+        agree_voxel_size(None, None, "a.tif")
+
+
+# -- real files --------------------------------------------------------------------------------------------------------
+
+
+@needs_real_data
+def test_real_tiff_stack_reads_as_tifffile_does() -> None:
+    path = SHARED / "isbi2012" / "train-volume.tif"
+    source = open_source(str(path))
+    source.check()
+    whole = tifffile.imread(path)
+    assert (source.shape, source.dtype, source.voxel_nm) == ((24, 512, 512), np.uint8, None)
+    for box in boxes(source.shape, 4)[1:]:
+        np.testing.assert_array_equal(source.read(box), whole[box.slices])
+    check_pair(source, open_source(str(SHARED / "isbi2012" / "train-labels.tif")), (0, 21))
+
+
+@needs_real_data
+def test_real_section_directories_pair_up() -> None:
+    raw = open_source(str(SHARED / "vnc" / "stack1" / "raw"))
+    assert (raw.shape, raw.dtype) == ((15, 1024, 1024), np.uint8)
+    raw.check()
+    for folder in ("labels", "membranes", "mitochondria", "synapses"):
+        labels = open_source(str(SHARED / "vnc" / "stack1" / folder))
+        labels.check()
+        check_pair(raw, labels, (0, 13))
+    section = tifffile.imread(SHARED / "vnc" / "stack1" / "raw" / "07.tif")
+    np.testing.assert_array_equal(raw.read(Box((7, 100, 200), (8, 300, 333)))[0], section[100:300, 200:333])
+
+
+@needs_real_data
+def test_real_hdf5_of_cremi_layout_knows_its_voxels() -> None:
+    path = SHARED / "fib25" / "validation.h5"
+    raw, labels = open_source(f"{path}:/volumes/raw"), open_source(f"{path}:/volumes/labels/neuron_ids")
+    assert (raw.shape, raw.voxel_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
+    assert (raw.dtype, labels.dtype) == (np.uint8, np.uint64)
+    check_pair(raw, labels, None)

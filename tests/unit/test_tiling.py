@@ -1,0 +1,156 @@
+"""Tile arithmetic: the paper's numbers, and the network itself as the oracle for every variant."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from unet.config import ModelConfig
+from unet.geometry import Box
+from unet.model import build_model
+from unet.tiling import (
+    TileGeometry,
+    TileSizeError,
+    activation_bytes,
+    auto_tile,
+    output_size,
+    reach,
+    tile_geometry,
+    tiles_for,
+    valid_input_sizes,
+)
+
+VARIANTS = [
+    {"architecture": architecture, "convolution": convolution, "upsampling": upsampling}
+    for architecture, convolution, upsampling in product(
+        ("unet", "fcn8s"), ("valid", "same"), ("transposed", "bilinear")
+    )
+]
+
+
+def test_sizes_of_the_paper() -> None:
+    paper = tile_geometry(ModelConfig(), 572)
+    assert paper == TileGeometry((1, 572, 572), (1, 388, 388), (0, 92, 92), (1, 16, 16))
+    assert paper.stride == (1, 384, 384)
+
+
+def test_valid_sizes_of_the_paper_are_16_b_plus_60() -> None:
+    sizes = valid_input_sizes(ModelConfig(), up_to=1000)
+    assert sizes == [16 * b + 60 for b in range(8, 59)]
+    assert [output_size(ModelConfig(), n)[2] for n in sizes] == [16 * b - 124 for b in range(8, 59)]
+
+
+@pytest.mark.parametrize(
+    ("tile", "nearest"), [(570, "nearest are 556 and 572"), (100, "the smallest is 188"), (-3, "188")]
+)
+def test_error_names_the_nearest_sizes(tile: int, nearest: str) -> None:
+    with pytest.raises(TileSizeError, match=f"no tile of {tile} fits a valid U-Net of depth 5: .*{nearest}"):
+        tile_geometry(ModelConfig(), tile)
+
+
+def test_error_of_an_output_smaller_than_the_stride_unit_names_the_next_size() -> None:
+    with pytest.raises(TileSizeError, match=r"output of 4, less than the 16 .* is 204"):
+        tile_geometry(ModelConfig(), 188)
+    assert tile_geometry(ModelConfig(), 204).stride == (1, 16, 16)
+
+
+def test_error_names_the_axis_of_a_3d_network() -> None:
+    config = ModelConfig(dimensions=3, depth=3)
+    with pytest.raises(TileSizeError, match=r"no tile of 45 along z .* 44 and 48"):
+        tile_geometry(config, (45, 60, 60))
+
+
+def test_a_tile_of_a_2d_network_is_one_section() -> None:
+    with pytest.raises(TileSizeError, match="not 3"):
+        tile_geometry(ModelConfig(), (3, 572, 572))
+
+
+def test_padded_network_of_the_papers_depth_reaches_107_and_is_cut_by_112() -> None:
+    config = ModelConfig(convolution="same")
+    assert reach(config) == 107
+    assert tile_geometry(config, 576) == TileGeometry((1, 576, 576), (1, 352, 352), (0, 112, 112), (1, 16, 16))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
+@pytest.mark.parametrize("pooling", [None, [(1, 1, 2), (1, 2, 2)], [(1, 2, 2), (1, 1, 2)]])
+def test_fitting_sizes_are_those_the_network_takes(variant: dict, pooling: list | None) -> None:
+    config = ModelConfig(depth=3, base_channels=1, pooling=pooling, **variant)
+    network = build_model(config).eval()
+    axis_sizes = {axis: valid_input_sizes(config, 70, axis) for axis in (1, 2)}
+    for n in (*axis_sizes[1][:2], *axis_sizes[2][:2]):
+        for m in range(n - 2, n + 3):
+            fits = m in axis_sizes[1] and m in axis_sizes[2]
+            try:
+                with torch.inference_mode():
+                    shape = network(torch.zeros(1, 1, m, m)).shape[2:]
+            except (ValueError, RuntimeError):
+                shape = (0, 0)
+            if variant["convolution"] == "valid":
+                assert fits == (min(shape) > 0)
+                assert not fits or output_size(config, m)[1:] == tuple(shape)
+            elif fits:
+                assert tuple(shape) == (m, m)
+
+
+@pytest.mark.parametrize(("architecture", "upsampling"), list(product(("unet", "fcn8s"), ("transposed", "bilinear"))))
+@pytest.mark.parametrize("pooling", [None, [(1, 1, 2), (1, 2, 2), (1, 1, 2)]])
+def test_reach_is_the_furthest_voxel_that_changes_the_networks_output(
+    architecture: str, upsampling: str, pooling: list | None
+) -> None:
+    """With weights of one sign nothing cancels, so a bright voxel changes every output that depends on it."""
+    config = ModelConfig(
+        architecture=architecture, upsampling=upsampling, convolution="same", depth=4, base_channels=1, pooling=pooling
+    )
+    network = build_model(config).double().eval()
+    for weights in network.parameters():
+        weights.data = weights.data.abs().clamp(min=0.05) if weights.ndim > 1 else weights.data.zero_()
+    furthest = {1: 0, 2: 0}
+    with torch.inference_mode():
+        for voxel in range(80, 88):
+            image = torch.zeros(1, 1, 168, 168, dtype=torch.float64)
+            image[..., voxel, voxel] = 1
+            changed = (network(image)[0, 0] > 0).nonzero()
+            for axis in (1, 2):
+                furthest[axis] = max(furthest[axis], int((changed[:, axis - 1] - voxel).abs().max()))
+    assert furthest == {axis: reach(config, axis) for axis in (1, 2)}
+
+
+def test_cells_lie_on_one_lattice_whatever_the_box() -> None:
+    geometry = tile_geometry(ModelConfig(depth=2), 28)  # output 20 - 8 = 12
+    assert geometry.stride == (1, 12, 12)
+    cells = tiles_for(Box((2, 5, 13), (4, 12, 25)), geometry)
+    assert [str(cell) for cell in cells] == [
+        "2:3,0:12,12:24",
+        "2:3,0:12,24:36",
+        "3:4,0:12,12:24",
+        "3:4,0:12,24:36",
+    ]
+
+
+def test_window_is_what_all_tiles_of_a_box_read() -> None:
+    geometry = tile_geometry(ModelConfig(depth=2), 28)
+    box = Box((2, 5, 13), (4, 12, 25))
+    boxes = [geometry.input_box(cell) for cell in tiles_for(box, geometry)]
+    assert geometry.window(box) == Box(min(b.start for b in boxes), max(b.stop for b in boxes))
+    assert geometry.window(box).contains(box)
+
+
+def test_auto_tile_has_a_stride_that_divides_the_block() -> None:
+    config = ModelConfig()
+    for block, stride in (((16, 1024, 1024), 1024), ((1, 512, 512), 512), ((4, 768, 512), 256)):
+        assert tile_geometry(config, auto_tile(config, block, memory=8 * 10**9)).stride == (1, stride, stride)
+
+
+def test_auto_tile_keeps_to_the_memory() -> None:
+    config = ModelConfig()
+    tile = auto_tile(config, (16, 1024, 1024), memory=10**9)
+    assert activation_bytes(config, tile) <= 10**9
+    assert tile_geometry(config, tile).stride == (1, 512, 512)
+    with pytest.raises(TileSizeError, match="smallest tile needs 64 MB, more than the 1 MB"):
+        auto_tile(config, (16, 1024, 1024), memory=10**6)
+
+
+def test_auto_tile_of_a_3d_network_fits_it() -> None:
+    config = ModelConfig(dimensions=3, depth=3, pooling=[(1, 2, 2), (2, 2, 2)])
+    z, y, x = tile_geometry(config, auto_tile(config, (16, 256, 256), memory=16 * 10**9)).stride
+    assert (16 % z, 256 % y, 256 % x) == (0, 0, 0)

@@ -1,0 +1,284 @@
+"""Training: it learns, the same seed gives the same bits, and being killed changes nothing."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from unet.config import AugmentConfig, ModelConfig, TrainConfig
+from unet.geometry import Box
+from unet.model import build_model
+from unet.patches import LabelledVolume, PatchSampler
+from unet.store import mirrored
+from unet.training import (
+    ModelFileError,
+    TrainingError,
+    TrainingStoppedError,
+    learning_rate,
+    load_model,
+    save_model,
+    stream,
+    train,
+)
+
+MODEL = ModelConfig(depth=2, base_channels=4)
+
+
+class ArrayVolume:
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def read_mirrored(self, box: Box) -> np.ndarray:
+        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        return self.values[np.ix_(*indices)]
+
+
+def striped_volume() -> LabelledVolume:
+    """Bright and dark stripes of 6 px with noise; the bright ones are class 1."""
+    x = np.arange(96)
+    target = np.broadcast_to((x // 6 % 2).astype(np.uint8), (2, 96, 96))
+    noise = np.random.default_rng(0).normal(0, 15, target.shape)
+    raw = np.clip(80 + 80 * target + noise, 0, 255).astype(np.uint8)
+    ones = np.ones(target.shape, np.float32)
+    return LabelledVolume(*map(ArrayVolume, (raw, target, ones)), raw.mean(), raw.std())
+
+
+def sampler(config: TrainConfig, augment: AugmentConfig | None = None, model: ModelConfig = MODEL) -> PatchSampler:
+    output = 44 if model.convolution == "same" else 28
+    return PatchSampler(
+        [striped_volume()], (1, 44, 44), (1, output, output), augment, batch=config.batch, seed=config.seed
+    )
+
+
+def trained(folder, config: TrainConfig, patches=None, model=MODEL, fingerprint="a", **keys):
+    torch.manual_seed(config.seed)
+    network = build_model(model)
+    result = train(
+        network,
+        patches or sampler(config, config.augment),
+        config,
+        state_path=folder / "state.pt",
+        log_path=folder / "training.jsonl",
+        fingerprint=fingerprint,
+        **keys,
+    )
+    return network, result
+
+
+def weights(model: torch.nn.Module) -> list[np.ndarray]:
+    return [value.detach().numpy() for value in model.state_dict().values()]
+
+
+def assert_same_bits(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    for one, other in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+class KilledAt:
+    """Patches that run out with an error, as a process that is killed after `step` steps."""
+
+    def __init__(self, patches: PatchSampler, step: int) -> None:
+        self.patches, self.last = patches, step
+
+    def batches(self, start, stop):
+        for step, batch in zip(range(start, stop), self.patches.batches(start, stop), strict=False):
+            if step == self.last:
+                raise KeyboardInterrupt
+            yield batch
+
+
+SHORT = TrainConfig(
+    steps=8, warmup_steps=2, batch=2, learning_rate=0.01, momentum=0.9, log_steps=4, checkpoint_minutes=1e-9
+)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.05), ("adamw", 0.01)])
+def test_a_tiny_network_learns_stripes(tmp_path, optimizer, rate):
+    config = TrainConfig(
+        steps=80,
+        batch=2,
+        optimizer=optimizer,
+        learning_rate=rate,
+        momentum=0.9,
+        warmup_steps=5,
+        checkpoint_minutes=60,
+    )
+    model, result = trained(tmp_path, config, sampler(config))
+    raw, target, _ = sampler(config).batch(10_000)
+    with torch.no_grad():
+        found = model.eval()(torch.from_numpy(raw)).argmax(1).numpy()
+    assert (found == target).mean() > 0.95
+    assert result.loss < 0.5 * lines(tmp_path)[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    first, _ = trained(tmp_path / "a", SHORT)
+    again, _ = trained(tmp_path / "b", SHORT)
+    other, _ = trained(tmp_path / "c", SHORT.model_copy(update={"seed": 1}))
+    assert_same_bits(first, again)
+    assert not np.array_equal(weights(first)[0], weights(other)[0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer, normalisation):
+    config = SHORT.model_copy(update={"optimizer": optimizer})
+    model = MODEL.model_copy(update={"normalisation": normalisation})
+    whole, expected = trained(tmp_path / "whole", config, model=model)
+    for killed_at in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            trained(
+                tmp_path / "killed",
+                config,
+                KilledAt(sampler(config, config.augment), killed_at),
+                model=model,
+            )
+    resumed, result = trained(tmp_path / "killed", config, model=model)
+    assert_same_bits(whole, resumed)
+    assert (result.resumed_from, result.steps, result.loss) == (6, 8, expected.loss)
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path / "killed")] == [
+        (line["step"], line["loss"]) for line in lines(tmp_path / "whole")
+    ]
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    model, _ = trained(tmp_path, SHORT)
+    again, result = trained(tmp_path, SHORT)
+    assert_same_bits(model, again)
+    assert result.resumed_from == 8
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8]
+
+
+def test_a_state_with_another_fingerprint_is_discarded(tmp_path):
+    trained(tmp_path, SHORT, fingerprint="a")
+    _, result = trained(tmp_path, SHORT, fingerprint="b")
+    assert result.resumed_from == 0
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8]
+
+
+def test_lines_after_the_resumed_step_and_broken_ones_are_dropped(tmp_path):
+    config = SHORT.model_copy(update={"checkpoint_minutes": 60.0})
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, config, KilledAt(sampler(config), 6))
+    with (tmp_path / "training.jsonl").open("a") as log:
+        log.write('{"step": 7, "lo')
+    trained(tmp_path, config)
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8]
+
+
+def test_a_signal_stops_after_the_step_with_the_state_written(tmp_path):
+    config = SHORT.model_copy(update={"checkpoint_minutes": 60.0, "log_steps": 3})
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingStoppedError, match="after step 3 of 8"):
+        trained(tmp_path, config, on_line=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed, result = trained(tmp_path, config)
+    assert result.resumed_from == 3
+    assert_same_bits(resumed, trained(tmp_path / "whole", config)[0])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
+    patches = sampler(SHORT)
+    good = patches.batch
+
+    def batch(step: int):
+        raw, target, weight = good(step)
+        return raw * (np.float32(np.nan) if step == 5 else 1), target, weight
+
+    patches.batch = batch
+    with pytest.raises(TrainingError, match=r"nan.*step 6.*learning_rate \(now 0.01\)"):
+        trained(tmp_path, SHORT, patches)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["done"]["step"] == 5
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_the_log_says_how_it_went(tmp_path):
+    config, seen = SHORT.model_copy(update={"validation_steps": 4}), []
+    _, result = trained(tmp_path, config, validation=sampler(config), on_line=seen.append)
+    assert seen == lines(tmp_path)
+    assert list(seen[0]) == [
+        "step",
+        "loss",
+        "learning_rate",
+        "seconds",
+        "steps_per_second",
+        "data_wait_share",
+        "validation_loss",
+    ]
+    assert 0 <= seen[0]["data_wait_share"] <= 1
+    assert result.validation_loss == seen[-1]["validation_loss"]
+
+
+def test_looking_at_validation_volumes_does_not_change_the_training(tmp_path):
+    config = SHORT.model_copy(update={"validation_steps": 3})
+    watched, _ = trained(tmp_path / "a", config, validation=sampler(config))
+    alone, _ = trained(tmp_path / "b", config)
+    assert_same_bits(watched, alone)
+
+
+def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
+    model = MODEL.model_copy(update={"convolution": "same"})
+    _, result = trained(tmp_path, SHORT, sampler(SHORT), model=model)
+    assert result.steps == 8
+
+
+def test_the_warm_up_rises_and_the_cosine_falls_to_nothing():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=2.0)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[:2] == pytest.approx([0.2, 0.4])
+    assert max(rates) == rates[9] == rates[10] == 2
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    constant = config.model_copy(update={"schedule": "constant"})
+    assert learning_rate(99, constant) == 2
+
+
+def test_steps_and_seeds_have_streams_of_their_own():
+    assert len({stream(seed, step) for seed in range(-2, 8) for step in range(50)}) == 500
+
+
+def test_a_model_file_gives_the_same_network_and_its_header(tmp_path):
+    path, model = tmp_path / "model.pt", build_model(MODEL, classes=3).eval()
+    save_model(
+        path,
+        model,
+        MODEL,
+        ["membrane", "interior", "glia"],
+        normalisation={"mean": 1.5, "std": 2.0},
+        voxel_nm=(50, 4, 4),
+        extra={"steps": 7},
+    )
+    loaded, header = load_model(path, classes=["membrane", "interior", "glia"])
+    image = torch.randn(1, 1, 44, 44)
+    assert torch.equal(loaded(image), model(image))
+    assert header["model"]["depth"] == 2
+    assert (header["voxel_nm"], header["steps"]) == ([50.0, 4.0, 4.0], 7)
+    assert header["normalisation"] == {"mean": 1.5, "std": 2.0}
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_both_values(tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(path, build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
+    with pytest.raises(ModelFileError, match=r"classes is \['membrane', 'interior'\].*needs \['a', 'b'\]"):
+        load_model(path, classes=["a", "b"])
+    with pytest.raises(ModelFileError, match=r"input channels is 1.*needs 2"):
+        load_model(path, channels=2)
+    content = torch.load(path, weights_only=True)
+    content["header"]["model"]["base_channels"] = 8
+    torch.save(content, path)
+    with pytest.raises(ModelFileError, match=r"(?s)weights do not fit.*\[4, 1, 3, 3\].*\[8, 1, 3, 3\]"):
+        load_model(path)
+    path.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(path)
+    with pytest.raises(ModelFileError, match="no such model"):
+        load_model(tmp_path / "other.pt")

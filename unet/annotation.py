@@ -1,0 +1,161 @@
+"""What the grey values of an annotation mean: instance ids, membrane and interior, or classes.
+
+Every function is element-wise and keeps no state, so annotating block by block gives what the whole volume would.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+UNLABELLED = 255
+IGNORE = "ignore"
+MEMBRANE, INTERIOR = 0, 1
+INSTANCE_DTYPES = ("uint8", "uint16", "uint32", "uint64")
+
+
+class AnnotationError(ValueError):
+    """Labels hold values that their kind does not allow."""
+
+
+def as_instances(values: np.ndarray, where: str) -> np.ndarray:
+    """Instance ids as uint32, or uint64 where they are stored so; 0 is no instance.
+
+    The dtype follows from the dtype stored and not from the ids found, so that every block has the same.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        ``(z, y, x)``, of an unsigned dtype.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    AnnotationError
+        If the dtype is signed, floating or bool: ids in one are a sign of an interpolated or differenced image.
+    """
+    if values.dtype.name not in INSTANCE_DTYPES:
+        raise AnnotationError(
+            f"{where}: instance labels of dtype {values.dtype.name}; allowed are {', '.join(INSTANCE_DTYPES)}: convert "
+            "after a look at what the values mean, or set another `label_kind`"
+        )
+    return values.astype(np.uint64 if values.dtype.itemsize == 8 else np.uint32)
+
+
+def interior_classes(values: np.ndarray, where: str) -> np.ndarray:
+    """Class index of a membrane annotation: 0 where the grey value is 0 (membrane), else 1 (interior).
+
+    >>> interior_classes(np.array([0, 255, 255], np.uint8), "labels.tif")
+    array([0, 1, 1], dtype=uint8)
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        ``(z, y, x)``, integer or bool, with one grey value beside 0 at most.
+    where : str
+        The file, for messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, 0 or 1.
+
+    Raises
+    ------
+    AnnotationError
+        If there are two grey values beside 0. A volume read in blocks can have one in each; let
+        `check_interior_levels` see those of all blocks together.
+    """
+    check_interior_levels(grey_levels(values, where), where)
+    return (values != 0).astype(np.uint8)
+
+
+def grey_levels(values: np.ndarray, where: str, at_most: int = 16) -> list[int]:
+    """The smallest distinct grey values of an integer or bool array, `at_most` of them."""
+    _refuse_float(values, where)
+    return [int(v) for v in np.unique(values)[:at_most]]
+
+
+def check_interior_levels(levels: Iterable[int], where: str) -> None:
+    """Refuse more than one grey value beside 0 in an annotation of kind `interior`."""
+    found = sorted(set(levels))
+    if len([level for level in found if level != 0]) > 1:
+        raise AnnotationError(
+            f"{where}: grey values {', '.join(map(str, found))}, but label_kind `interior` knows 0 (membrane) and one "
+            "other; threshold grey edges, or set `label_kind: classes` and say in `class_values` what each is"
+        )
+
+
+def class_names(class_values: dict[str, list[int]]) -> list[str]:
+    """Names of the classes by index; the reserved `ignore` is none.
+
+    >>> class_names({"membrane": [0, 32], "ignore": [159], "interior": [255]})
+    ['membrane', 'interior']
+    """
+    return [name for name in class_values if name != IGNORE]
+
+
+def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str) -> np.ndarray:
+    """Class index of every voxel by the lists of grey values; 255 where they are listed under `ignore`.
+
+    >>> class_map(np.array([0, 32, 159, 255]), {"membrane": [0, 32], "interior": [255], "ignore": [159]}, "a.png")
+    array([  0,   0, 255,   1], dtype=uint8)
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        ``(z, y, x)``, integer or bool.
+    class_values : dict
+        Name to grey values; the index is the name's place, `ignore` not counted.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    AnnotationError
+        If a grey value is in no list (names them and how often each occurs) or in two, or there are over 255 classes.
+    """
+    _refuse_float(values, where)
+    _check_class_values(class_values)
+    index = {name: i for i, name in enumerate(class_names(class_values))} | {IGNORE: UNLABELLED}
+    classes = np.zeros(values.shape, np.uint8)
+    known = np.zeros(values.shape, bool)
+    for name, greys in class_values.items():
+        for grey in greys:
+            here = values == grey  # exact for any integer dtype, where np.isin would go through float64
+            classes[here] = index[name]
+            known |= here
+    if not known.all():
+        _refuse_unknown(values[~known], class_values, where)
+    return classes
+
+
+def _check_class_values(class_values: dict[str, list[int]]) -> None:
+    if not 1 <= len(class_names(class_values)) <= UNLABELLED:
+        raise AnnotationError(
+            f"class_values names {len(class_names(class_values))} classes; it has to be 1 to {UNLABELLED}"
+        )
+    owner: dict[int, str] = {}
+    for name, greys in class_values.items():
+        for grey in greys:
+            if owner.setdefault(grey, name) != name:
+                raise AnnotationError(
+                    f"class_values: grey value {grey} is listed under {owner[grey]} and {name}; keep one"
+                )
+
+
+def _refuse_unknown(unknown: np.ndarray, class_values: dict[str, list[int]], where: str, named: int = 10) -> None:
+    greys, counts = np.unique(unknown, return_counts=True)
+    listed = ", ".join(f"{g} ({n} times)" for g, n in zip(greys[:named], counts[:named], strict=True))
+    more = f" and {len(greys) - named} more" if len(greys) > named else ""
+    raise AnnotationError(
+        f"{where}: grey values {listed}{more} are in no list of class_values {class_values}; add each to a class, or "
+        f"to `{IGNORE}` to leave it unlabelled"
+    )
+
+
+def _refuse_float(values: np.ndarray, where: str) -> None:
+    if values.dtype.kind not in "iub":
+        raise AnnotationError(
+            f"{where}: labels of dtype {values.dtype.name}; allowed are integers: threshold or round first"
+        )

@@ -1,0 +1,204 @@
+"""Random changes of a training patch (paper, section 3.1): flips, rotation, elastic deformation, grey values.
+
+1. `draw` fixes a `Transform`: a handful of random numbers.
+2. `Transform.warp` tells for each pixel p of the patch where it comes from in the volume,
+
+   ```
+   q = centre + R F p + d(p)       F flips, R rotates, d the elastic displacement, p counted from the centre
+   ```
+
+3. The caller reads `Warp.box`, all real voxels that the map reaches, and `Warp.image` and `Warp.labels` resample
+   them. A patch thus has no empty corners, and grey values, targets and weights share one map.
+
+The map acts within sections and is the same for every section of a 3-D patch: sections are what a microscope sees
+at once, and its voxels are often several times as deep as wide.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline
+
+from unet.config import AugmentConfig
+
+CUBIC_REACH = (1, 3)
+"""Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One draw of the augmentation; the default changes nothing.
+
+    `flips` are of y and x; `angle` is in degrees, counted from y to x; `vectors` `(2, g, g)` are displacements in px on
+    a grid stretched over the patch; grey values v become `gain * v + offset` plus normal noise of std `noise`, all in
+    std of the volume.
+    """
+
+    flips: tuple[bool, bool] = (False, False)
+    angle: float = 0.0
+    vectors: np.ndarray | None = None
+    gain: float = 1.0
+    offset: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether pixels fall onto pixels, so that nothing need be interpolated."""
+        return self.vectors is None and self.angle % 90 == 0
+
+    def matrix(self) -> np.ndarray:
+        """R F, exact for quarter turns."""
+        turn = np.deg2rad(self.angle)
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        matrix = rotation @ np.diag([-1.0 if flip else 1.0 for flip in self.flips])
+        return np.rint(matrix) if self.angle % 90 == 0 else matrix
+
+    def warp(self, shape: tuple[int, int], centre: tuple[float, float]) -> "Warp":
+        """Where the pixels of a patch come from.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            `(y, x)` of the patch.
+        centre : tuple of float
+            Position `(y, x)` in the volume of the patch's centre; a half-integer where the patch is even.
+        """
+        y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
+        matrix = self.matrix()
+        positions = np.stack([a * y[:, None] + b * x + c for (a, b), c in zip(matrix, centre, strict=True)])
+        if self.vectors is not None:
+            positions += displacements(self.vectors, shape)
+        return Warp(positions, self.exact)
+
+    def grey_values(self, values: np.ndarray) -> np.ndarray:
+        """Brightness, contrast and noise on normalised grey values (mean 0, std 1), float32 of any shape."""
+        values = values * np.float32(self.gain) + np.float32(self.offset)
+        if self.noise > 0:
+            normal = np.random.default_rng(self.noise_seed).standard_normal(values.shape, dtype=np.float32)
+            values += np.float32(self.noise) * normal
+        return values
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Positions in the volume, `(2, y, x)` float64, of the pixels of a patch."""
+
+    positions: np.ndarray
+    exact: bool
+
+    def inner(self, shape: tuple[int, int]) -> "Warp":
+        """The middle `(y, x)` of the patch: what the network's output covers."""
+        margins = [(n - m) // 2 for n, m in zip(self.positions.shape[1:], shape, strict=True)]
+        rows, columns = (slice(k, k + m) for k, m in zip(margins, shape, strict=True))
+        return Warp(self.positions[:, rows, columns], self.exact)
+
+    def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Start and stop `(y, x)` of the voxels that the patch needs; may exceed the volume."""
+        low, high = (np.floor(f(self.positions, axis=(1, 2))).astype(int) for f in (np.min, np.max))
+        below, above = CUBIC_REACH
+        return (int(low[0]) - below, int(low[1]) - below), (int(high[0]) + above, int(high[1]) + above)
+
+    def labels(self, window: np.ndarray) -> np.ndarray:
+        """Nearest voxel, for targets and weights.
+
+        A class index cannot be averaged. A weight could, but belongs to the class and the annotation of its own
+        voxel: the mean of two would give a membrane pixel the weight of its neighbour in the cell, and weight to a
+        voxel that nobody annotated.
+
+        Parameters
+        ----------
+        window : numpy.ndarray
+            `(z, y, x)`, the voxels of `box`.
+
+        Returns
+        -------
+        numpy.ndarray
+            `(z, y, x)` of the patch, the window's dtype.
+        """
+        start = self.box()[0]
+        y, x = (np.floor(q + 0.5).astype(np.intp) - lo for q, lo in zip(self.positions, start, strict=True))
+        return window[:, y, x]
+
+    def image(self, window: np.ndarray) -> np.ndarray:
+        """Cubic interpolation, for grey values: a linear one would blur and the network would learn blurred images.
+
+        Where pixels fall onto pixels (`exact`) they are only moved. Arguments as for `labels`; returns float32.
+        """
+        if self.exact:
+            return self.labels(window).astype(np.float32)
+        start, size = self.box()[0], window.shape[1:]
+        grid = np.stack(
+            [2 * (self.positions[a] - start[a]) / (size[a] - 1) - 1 for a in (1, 0)], axis=-1, dtype=np.float32
+        )
+        source = torch.from_numpy(window.astype(np.float32))[None]  # sections are its channels
+        patch = torch.nn.functional.grid_sample(
+            source, torch.from_numpy(grid)[None], mode="bicubic", padding_mode="border", align_corners=True
+        )
+        return patch[0].numpy()
+
+
+def draw(rng: np.random.Generator, config: AugmentConfig) -> Transform:
+    """A random transform.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Every random number comes from it; the noise from a seed that it draws.
+    config : AugmentConfig
+        Section `train.augment` of the configuration.
+
+    Source: Ronneberger, Fischer, Brox 2015, section 3.1; the standard deviations of brightness, contrast and noise
+    are not given there.
+    """
+    flips = tuple(bool(flip) for flip in rng.integers(2, size=2)) if config.flips else (False, False)
+    angle = {"none": 0.0, "right": 90.0 * rng.integers(4), "any": rng.uniform(0, 360)}[config.rotation]
+    elastic = config.elastic_px > 0 and rng.random() < config.elastic_probability
+    grid = (2, config.elastic_grid, config.elastic_grid)
+    return Transform(
+        flips=(flips[0], flips[1]),
+        angle=float(angle),
+        vectors=rng.normal(0, config.elastic_px, grid) if elastic else None,
+        gain=float(2 ** rng.normal(0, config.contrast)),
+        offset=float(rng.normal(0, config.brightness)),
+        noise=float(rng.uniform(0, config.noise)),
+        noise_seed=int(rng.integers(2**63)),
+    )
+
+
+def displacements(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Displacement of every pixel, by bicubic interpolation of vectors on a coarse grid.
+
+    The grid's outer points lie on the outer pixels. Cubic interpolation is separable, so it is one matrix a side:
+    `d = S_y vectors S_x^T`.
+
+    Parameters
+    ----------
+    vectors : numpy.ndarray
+        `(2, g, g)` in px, components y and x.
+    shape : tuple of int
+        `(y, x)` of the patch.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(2, y, x)` in px.
+
+    Source: Ronneberger, Fischer, Brox 2015, section 3.1.
+    """
+    return spline_matrix(shape[0], vectors.shape[1]) @ vectors @ spline_matrix(shape[1], vectors.shape[2]).T
+
+
+@lru_cache(maxsize=16)
+def spline_matrix(pixels: int, points: int) -> np.ndarray:
+    """Natural cubic spline through `points` even nodes as a matrix `(pixels, points)`.
+
+    >>> spline_matrix(5, 3).round(4)[:3]
+    array([[ 1.    ,  0.    ,  0.    ],
+           [ 0.4062,  0.6875, -0.0938],
+           [ 0.    ,  1.    ,  0.    ]])
+    """
+    nodes = np.linspace(0, max(pixels - 1, 1), points)
+    return CubicSpline(nodes, np.eye(points), bc_type="natural")(np.arange(pixels))

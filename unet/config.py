@@ -1,0 +1,406 @@
+"""The configuration: one frozen model a section, every default in one place.
+
+The JSON schema, the reference page and `config/config.yaml` are generated from here (`make config`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+IGNORE = "ignore"
+"""Reserved class name: grey values that say "not annotated"."""
+
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+OpenProbability = Annotated[float, Field(gt=0, lt=1)]
+Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names key, value and what is allowed."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SampleConfig(Section):
+    """The generated sample volume, written to `{results}/sample/raw.tif` and `labels.tif`."""
+
+    sections: Annotated[int, Field(ge=4)] = Field(24, description="number of sections")
+    size: Annotated[int, Field(ge=64)] = Field(512, description="side of a section in px")
+    seed: int = Field(1, description="the same seed gives the same volume, bit for bit")
+
+
+class VolumeConfig(Section):
+    """One volume: image files, and what is known of them."""
+
+    raw: str = Field(
+        description="grey values: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
+        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr"
+    )
+    labels: str | None = Field(None, description="annotation of the same shape, in the same formats")
+    label_kind: Literal["instances", "interior", "classes"] = Field(
+        "instances", description="instances: one id a cell | interior: 0 = membrane | classes: grey values"
+    )
+    class_values: dict[str, int | list[int]] = Field(
+        default_factory=dict,
+        description=f"for `classes`: name -> grey values, the first name is background; `{IGNORE}` = not annotated",
+    )
+    ignore_id: int | None = Field(None, ge=0, description="for `instances`: the id that means not annotated")
+    voxel_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="z, y, x in nm; read from the file where it says so, an error where they disagree"
+    )
+    sections: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = Field(
+        None, description="half-open range of sections; null = all"
+    )
+    mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VolumeConfig":
+        if self.sections is not None and self.sections[0] >= self.sections[1]:
+            raise ValueError(f"sections {list(self.sections)} is empty; it is a half-open range, e.g. [0, 21]")
+        if self.label_kind == "classes" and self.labels and len(self.class_names) < 2:
+            raise ValueError(f"label_kind: classes needs at least two names in class_values, got {self.class_names}")
+        if self.label_kind != "classes" and self.class_values:
+            raise ValueError(f"class_values is for label_kind: classes, but label_kind is {self.label_kind}")
+        return self
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that a network learns from this volume; the first is background."""
+        if self.label_kind != "classes":
+            return ["membrane", "interior"]
+        return [name for name in self.class_values if name != IGNORE]
+
+    @property
+    def grey_values_of_class(self) -> dict[str, list[int]]:
+        """`class_values` with every entry as a list."""
+        return {k: [v] if isinstance(v, int) else list(v) for k, v in self.class_values.items()}
+
+
+class StorageConfig(Section):
+    """How volumes are cut on disk."""
+
+    chunk: Triple = Field((8, 128, 128), description="z, y, x of a compressed chunk")
+    block: Triple = Field(
+        (16, 1024, 1024),
+        description="z, y, x of a block: one file, what is computed at once; whole multiples of the chunk",
+    )
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> "StorageConfig":
+        if any(b % c for b, c in zip(self.block, self.chunk, strict=True)):
+            raise ValueError(f"block {list(self.block)} is not a whole multiple of chunk {list(self.chunk)}")
+        return self
+
+
+class ModelConfig(Section):
+    """The network. The defaults are the paper's (Ronneberger, Fischer, Brox 2015)."""
+
+    dimensions: Literal[2, 3] = Field(2, description="2 (the paper): section by section | 3")
+    depth: int = Field(5, ge=2, le=6, description="levels of resolution; one pooling fewer")
+    base_channels: PositiveInt = Field(64, description="channels of the first level; they double a level")
+    architecture: Literal["unet", "fcn8s"] = Field(
+        "unet", description="unet | fcn8s (Long, Shelhamer, Darrell 2015: the comparison)"
+    )
+    convolution: Literal["valid", "same"] = Field("valid", description="valid (the paper) | same: zero-padded")
+    upsampling: Literal["transposed", "bilinear"] = Field("transposed", description="transposed (the paper)")
+    skip: Literal["concatenate", "add"] = Field("concatenate", description="concatenate (the paper) | add")
+    normalisation: Literal["none", "batch"] = Field("none", description="none (the paper) | batch")
+    dropout: float = Field(0.5, ge=0, lt=1, description="at the end of the contracting path")
+    pooling: list[Triple] | None = Field(
+        None, description="z, y, x factors of each pooling; null = 2 along every axis of the network"
+    )
+    checkpoint: str | None = Field(None, description="a trained `model.pt`: no training then")
+
+    @model_validator(mode="after")
+    def _pooling_fits(self) -> "ModelConfig":
+        if self.architecture == "fcn8s" and self.depth < 3:
+            raise ValueError(f"fcn8s fuses the three deepest levels: depth must be >= 3, got {self.depth}")
+        if self.pooling is not None:
+            if len(self.pooling) != self.depth - 1:
+                raise ValueError(
+                    f"pooling has {len(self.pooling)} entries; depth {self.depth} has {self.depth - 1} poolings"
+                )
+            if any(factor not in (1, 2) for level in self.pooling for factor in level):
+                raise ValueError(f"pooling factors are 1 or 2, got {[list(level) for level in self.pooling]}")
+            if self.dimensions == 2 and any(level[0] != 1 for level in self.pooling):
+                raise ValueError("a 2-D network does not pool along z: the first factor of each pooling is 1")
+        return self
+
+
+class WeightsConfig(Section):
+    """Equation 2: w(x) = w_c(x) + w0 exp(-(d1 + d2)^2 / (2 sigma^2))."""
+
+    w0: NonNegativeFloat = Field(10.0, description="weight of the borders between touching cells")
+    sigma: PositiveFloat = Field(5.0, description="width of that border weight in px")
+    class_balance: bool = Field(True, description="weigh the classes by their frequency over `train.volumes`")
+    separation_border: Annotated[int, Field(ge=0)] = Field(
+        1, description="px made background on either side where two cells touch"
+    )
+
+
+class AugmentConfig(Section):
+    """Random changes of a training patch; geometry moves raw, targets and weights together."""
+
+    flips: bool = Field(True, description="mirror along y and x")
+    rotation: Literal["none", "right", "any"] = Field("any", description="none | right: quarter turns | any angle")
+    elastic_px: NonNegativeFloat = Field(10.0, description="std of the random vectors of the coarse grid in px")
+    elastic_grid: Annotated[int, Field(ge=2)] = Field(3, description="vectors along a side of the coarse grid")
+    elastic_probability: Probability = Field(1.0, description="share of the patches that are deformed")
+    brightness: NonNegativeFloat = Field(0.2, description="std of the added grey value, in std of the volume")
+    contrast: NonNegativeFloat = Field(0.2, description="std of log2 of the grey-value gain")
+    noise: NonNegativeFloat = Field(0.1, description="largest std of added noise, in std of the volume")
+
+
+class TrainConfig(Section):
+    """Training: which volumes, how long, how."""
+
+    volumes: list[str] = Field(["train"], description="volumes with labels to learn from")
+    validation: list[str] = Field([], description="volumes with labels whose loss is watched")
+    steps: PositiveInt = Field(20_000, description="optimiser steps")
+    tile: PositiveInt | Triple = Field(572, description="input side in px (or z, y, x)")
+    batch: PositiveInt = Field(1, description="tiles a step")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd (the paper) | adamw")
+    learning_rate: PositiveFloat = Field(0.001, description="at its highest; the paper gives none")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of sgd")
+    weight_decay: NonNegativeFloat = Field(0.0, description="of the optimiser")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(100, description="linear rise of the learning rate")
+    clip_norm: PositiveFloat | None = Field(1.0, description="largest gradient norm; null = no clipping")
+    seed: int = Field(0, description="the same seed gives the same model on CPU")
+    augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the patches")
+    checkpoint_minutes: PositiveFloat = Field(5.0, description="state written this often, to continue after a kill")
+    log_steps: PositiveInt = Field(20, description="steps between two lines of training.jsonl")
+    validation_steps: PositiveInt = Field(200, description="steps between two looks at the validation volumes")
+
+
+class PredictConfig(Section):
+    """Overlap-tile inference."""
+
+    volumes: list[str] = Field(["train"], description="volumes to predict and segment")
+    tile: PositiveInt | Triple | Literal["auto"] = Field("auto", description="input side in px (or z, y, x)")
+    batch: PositiveInt = Field(1, description="tiles that go through the network at once")
+    average: Literal["none", "flips", "symmetries"] = Field(
+        "none", description="none | flips: mean over 4 | symmetries: mean over the square's 8"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU that has it, else float32"
+    )
+    dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
+    shard_voxels: PositiveInt | Literal["auto"] = Field(
+        "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
+    )
+    workers: PositiveInt = Field(2, description="dask workers in a job: reading, computing and writing overlap")
+    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(3, description="bounds the memory of a job")
+
+
+class SegmentConfig(Section):
+    """From probabilities to instances."""
+
+    method: Literal["components"] = Field("components", description="connected components above the threshold")
+    threshold: OpenProbability | Literal["auto"] = Field(
+        0.5, description="of the foreground's probability; auto = best V_rand on `evaluate.threshold_volumes`"
+    )
+    foreground: str | None = Field(None, description="class that makes instances; null = the last")
+    connectivity: Literal["section", "volume"] = Field(
+        "section", description="section: 4-connected in each section | volume: 6-connected in 3-D"
+    )
+    minimum_size: Annotated[int, Field(ge=0)] = Field(0, description="smaller objects are removed (voxels)")
+    first_id: PositiveInt = Field(1, description="id of the first object; ids are dense and in scan order")
+
+
+class EvaluateConfig(Section):
+    """Scores against the labels."""
+
+    volumes: list[str] = Field([], description="volumes to score")
+    threshold_volumes: list[str] = Field(
+        [], description="volumes whose best V_rand chooses the threshold; normally the training volumes"
+    )
+
+
+class VerifyConfig(Section):
+    """`snakemake verify`: windows that are inferred again."""
+
+    windows: PositiveInt = Field(8, description="random windows a volume, half of them across block borders")
+    side: PositiveInt = Field(64, description="side of a window in px")
+    seed: int = Field(0, description="of the windows' positions")
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    results: str = Field("results", description="folder of everything that is written")
+    sample: SampleConfig = SampleConfig()
+    volumes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], VolumeConfig]
+    storage: StorageConfig = StorageConfig()
+    model: ModelConfig = ModelConfig()
+    weights: WeightsConfig = WeightsConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+    segment: SegmentConfig = SegmentConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    verify: VerifyConfig = VerifyConfig()
+
+    @field_validator("volumes")
+    @classmethod
+    def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
+        if not volumes:
+            raise ValueError("name at least one volume")
+        return volumes
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Config":
+        for key, names in self._volume_lists().items():
+            for name in names:
+                if name not in self.volumes:
+                    raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}")
+        for key in ("train.volumes", "train.validation", "evaluate.volumes", "evaluate.threshold_volumes"):
+            for name in self._volume_lists()[key]:
+                needed = key != "train.volumes" or self.model.checkpoint is None
+                if needed and self.volumes[name].labels is None:
+                    raise ValueError(f"{key}: volume {name!r} has no labels; set volumes.{name}.labels")
+        for key in ("evaluate.volumes", "evaluate.threshold_volumes"):
+            for name in self._volume_lists()[key]:
+                if name not in self.predict.volumes:
+                    raise ValueError(f"{key}: volume {name!r} is not in predict.volumes {self.predict.volumes}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_agree(self) -> "Config":
+        if self.model.checkpoint is None and not self.train.volumes:
+            raise ValueError("train.volumes is empty and model.checkpoint is null: set one of them")
+        if self.model.checkpoint is None:
+            first = self.train.volumes[0]
+            for name in (*self.train.volumes, *self.train.validation):
+                ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
+                if ours != theirs:
+                    raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
+            if self.segment.foreground is not None and self.segment.foreground not in self.class_names[1:]:
+                raise ValueError(
+                    f"segment.foreground: {self.segment.foreground!r} is not one of {self.class_names[1:]}"
+                )
+        if self.segment.threshold == "auto" and not self.evaluate.threshold_volumes:
+            raise ValueError("segment.threshold: auto needs evaluate.threshold_volumes, e.g. [train]")
+        return self
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> "Config":
+        from unet.tiling import TileSizeError, tile_geometry
+
+        for key, tile in (("train.tile", self.train.tile), ("predict.tile", self.predict.tile)):
+            if key == "train.tile" and self.model.checkpoint is not None:
+                continue
+            if tile != "auto":
+                try:
+                    tile_geometry(self.model, tile)
+                except TileSizeError as error:
+                    raise ValueError(f"{key}: {error}") from error
+        return self
+
+    def _volume_lists(self) -> dict[str, list[str]]:
+        return {
+            "train.volumes": self.train.volumes if self.model.checkpoint is None else [],
+            "train.validation": self.train.validation if self.model.checkpoint is None else [],
+            "predict.volumes": self.predict.volumes,
+            "evaluate.volumes": self.evaluate.volumes,
+            "evaluate.threshold_volumes": self.evaluate.threshold_volumes,
+        }
+
+    @property
+    def class_names(self) -> list[str]:
+        """Classes that `train.volumes` teach; the first is background."""
+        return self.volumes[self.train.volumes[0]].class_names
+
+    @property
+    def used_volumes(self) -> list[str]:
+        """Volumes that some rule needs, in the order of the configuration."""
+        needed = {name for names in self._volume_lists().values() for name in names}
+        return [name for name in self.volumes if name in needed]
+
+
+def load_config(values: Mapping[str, Any]) -> Config:
+    """The checked configuration.
+
+    Parameters
+    ----------
+    values
+        Nested mappings as read from YAML.
+
+    Raises
+    ------
+    ConfigError
+        If a key, type, range or combination is wrong; names every key, its value and what is allowed.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """Every problem of a configuration in one line each: key, value, what is allowed."""
+    return "\n".join(_explain_one(dict(problem)) for problem in error.errors())
+
+
+def _explain_one(problem: dict[str, Any]) -> str:
+    # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
+    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]"}
+    path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
+    key = ".".join(path) or "configuration"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_allowed_keys(path[:-1])}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; it has no default"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message if not path else f"{key}: {message}"
+    return f"{key}: got {problem['input']!r}; {message[0].lower() + message[1:]}"
+
+
+def _is_branch(part: str, branches: set[str]) -> bool:
+    return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
+
+
+def _allowed_keys(path: list[str]) -> str:
+    section: Any = Config
+    for part in path:
+        if section is None:
+            continue
+        field = section.model_fields.get(part)
+        if part == "volumes":
+            section = dict
+        elif section is dict:
+            section = VolumeConfig
+        else:
+            section = field.annotation if field else None
+    fields = getattr(section, "model_fields", {})
+    return f"allowed here: {', '.join(fields)}" if fields else "see config/README.md"
+
+
+def source_files(config: Config) -> dict[str, Path]:
+    """Every input file or folder by its configuration key; `file.h5:/dataset` names the file."""
+    addresses = {
+        f"volumes.{name}.{key}": getattr(config.volumes[name], key)
+        for name in config.used_volumes
+        for key in ("raw", "labels", "mask")
+    }
+    if config.model.checkpoint is not None:
+        addresses["model.checkpoint"] = config.model.checkpoint
+    return {key: Path(file_of(address)) for key, address in addresses.items() if address is not None}
+
+
+def file_of(address: str) -> str:
+    """The file or folder of an address.
+
+    >>> file_of("data/a.h5:/volumes/raw"), file_of("data/a.tif")
+    ('data/a.h5', 'data/a.tif')
+    """
+    return address.partition(":/")[0]

@@ -1,0 +1,81 @@
+"""The bridge between a rule and its script: typed arguments, a log file, and errors that people can read.
+
+A script is `def main(...)` with typed arguments and, at its end, `run(main, globals().get("snakemake"))`. Under
+Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
+
+    python scripts/statistics.py '{"receipts": ["a.json"], "receipt": "b.json"}'
+"""
+
+import inspect
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, validate_call
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: finish what is in flight, leave a state that a rerun continues."""
+
+
+def run(main: Callable[..., None], snakemake: Any = None) -> None:
+    """Call `main` with checked arguments, logging to the rule's log file and to stderr.
+
+    Bad input (this package's own errors, the system's about files) ends with one readable line and exit status 1; a
+    defect of the program ends with a traceback, in the log as well.
+    """
+    arguments = _from_snakemake(main, snakemake) if snakemake is not None else json.loads(sys.argv[1])
+    _start_log(Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None)
+    signal.signal(signal.SIGTERM, _terminate)
+    log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
+    try:
+        validate_call(config=ConfigDict(arbitrary_types_allowed=True))(main)(**arguments)
+    except Terminated:
+        log.error("stopped by SIGTERM; what is finished is recorded, run again to continue")
+        sys.exit(143)
+    except (ValueError, OSError, RuntimeError) as error:
+        log.debug("", exc_info=True)
+        if not _is_for_people(error):
+            log.exception("failed")
+            raise
+        log.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        log.exception("failed")
+        raise
+
+
+def _is_for_people(error: Exception) -> bool:
+    """Errors raised by this package's own classes, and the system's about files and space."""
+    return type(error).__module__.startswith("unet.") or isinstance(error, OSError)
+
+
+def _from_snakemake(main: Callable[..., None], snakemake: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for named in (snakemake.input, snakemake.output, snakemake.params):
+        arguments.update({name: _plain(value) for name, value in named.items()})
+    arguments["threads"] = snakemake.threads
+    wanted = inspect.signature(main).parameters
+    return {name: value for name, value in arguments.items() if name in wanted}
+
+
+def _plain(value: Any) -> Any:
+    """Snakemake's lists of named items as plain lists."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _start_log(path: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated

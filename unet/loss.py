@@ -1,0 +1,40 @@
+"""The weighted cross-entropy of the U-Net paper."""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+UNLABELLED = 255
+"""Class index of a voxel that nobody annotated."""
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Pixel-wise cross-entropy under a weight map, equation 1 of the paper with the minus sign it leaves out.
+
+    ```
+    E = - 1/n sum_x w(x) log p_l(x)(x),    p = softmax(logits),    n = labelled pixels
+    ```
+
+    The paper's sum is divided by the number of labelled pixels (`target` not 255 and `weight` > 0), so that one
+    learning rate serves every tile size, batch and share of annotated pixels. It is not divided by the sum of the
+    weights: that would take from a tile with many touching cells the emphasis that its weights give it. The
+    logarithm of the softmax is computed as one function and does not overflow.
+
+    Parameters
+    ----------
+    logits : Tensor
+        `(n, K, *size)`, of any floating type; computed in float32.
+    target : Tensor
+        Class indices `(n, *size)`, int64 or uint8; 255 is unlabelled.
+    weight : Tensor
+        w(x) of equation 2, `(n, *size)`, float32, not negative; 0 is unlabelled.
+
+    Returns
+    -------
+    Tensor
+        A scalar, float32; 0 with zero gradients where nothing is labelled.
+
+    Source: Ronneberger, Fischer, Brox 2015, equations 1 and 2.
+    """
+    pixel_loss = cross_entropy(logits.float(), target.long(), ignore_index=UNLABELLED, reduction="none")
+    labelled = (target != UNLABELLED) & (weight > 0)
+    return (pixel_loss * weight).sum() / labelled.sum().clamp(min=1)

@@ -1,0 +1,298 @@
+"""The U-Net of Ronneberger, Fischer and Brox 2015 (arXiv 1505.04597, "the paper"), its variants, and FCN-8s.
+
+Sizes for a 572 x 572 input, channels in brackets; `->` two unpadded 3x3 convolutions with ReLU, `v` 2x2
+max-pool, `^` 2x2 up-convolution, `==>` the skip, cropped at its centre (paper, figure 1):
+
+```
+level 0   572 (1) -> 568 (64)  ==== crop 88 ====> 392 (128) -> 388 (64) -> 388 (K)   1x1 convolution
+            v                                       ^
+level 1   284     -> 280 (128) ==== crop 40 ====> 200 (256) -> 196 (128)
+            v                                       ^
+level 2   140     -> 136 (256) ==== crop 16 ====> 104 (512) -> 100 (256)
+            v                                       ^
+level 3    68     ->  64 (512) ==== crop 4 =====>  56 (1024) -> 52 (512)
+            v                                       ^
+level 4    32     ->  28 (1024) ------------------->'
+```
+
+Nothing is padded, so an output pixel is a function of the input pixels in its reach alone. Every variant keeps
+that promise for `convolution: valid`: what an up-sampling cannot complete at a tile's rim is dropped there and
+then. Input 572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import prod, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unet.config import ModelConfig
+
+
+class Layers(NamedTuple):
+    """The layer types of one dimensionality: the only place where 2-D and 3-D part."""
+
+    convolution: Callable[..., nn.Module]
+    transposed: Callable[..., nn.Module]
+    pool: Callable[..., nn.Module]
+    batch_norm: Callable[..., nn.Module]
+    interpolation: str
+
+
+LAYERS = {
+    2: Layers(nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.BatchNorm2d, "bilinear"),
+    3: Layers(nn.Conv3d, nn.ConvTranspose3d, nn.MaxPool3d, nn.BatchNorm3d, "trilinear"),
+}
+
+
+def build_model(config: ModelConfig, channels: int = 1, classes: int = 2) -> nn.Module:
+    """The freshly initialised network that a configuration describes.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Section `model` of the configuration.
+    channels : int
+        Grey values a voxel of the input.
+    classes : int
+        Classes K of the output.
+
+    Returns
+    -------
+    nn.Module
+        Maps float32 `(n, channels, *size)` to logits `(n, classes, *smaller)`, sizes `(y, x)` or `(z, y, x)`.
+    """
+    return {"unet": UNet, "fcn8s": FCN8s}[config.architecture](config, channels, classes)
+
+
+class UNet(nn.Module):
+    """Contracting path, expanding path, 1x1 convolution to K logits (paper, section 2).
+
+    Parameters
+    ----------
+    config : ModelConfig
+        `depth` levels, `base_channels` in the first and twice as many in each next one; the paper has 5 and 64.
+        `upsampling`, `skip`, `convolution` and `normalisation` choose the variants.
+    channels, classes : int
+        Of the input and of the output.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int = 1, classes: int = 2) -> None:
+        super().__init__()
+        layers, pools, widths = LAYERS[config.dimensions], pool_factors(config), level_channels(config)
+        joined = 2 if config.skip == "concatenate" else 1  # an added skip leaves the channels as they are
+        self.concatenates = config.skip == "concatenate"
+        self.encoder = Encoder(config, channels)
+        self.ups = nn.ModuleList(
+            upsampling(config, deep, fine, factor)
+            for fine, deep, factor in zip(widths, widths[1:], pools, strict=False)
+        )
+        self.decoders = nn.ModuleList(two_convolutions(config, joined * c, c) for c in widths[:-1])
+        self.classifier = layers.convolution(widths[0], classes, kernel_size=1)
+        initialise_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the voxels in the middle of a tile."""
+        *skips, x = self.encoder(x)  # 568 (64), 280 (128), 136 (256), 64 (512); 28 (1024)
+        for level in reversed(range(len(skips))):
+            x = self.ups[level](x)  # 56 (512), 104 (256), 200 (128), 392 (64)
+            skip = centre_crop(skips[level], x.shape[2:])
+            x = torch.cat([skip, x], dim=1) if self.concatenates else skip + x
+            x = self.decoders[level](x)  # 52 (512), 100 (256), 196 (128), 388 (64)
+        return self.classifier(x)  # 388 (K)
+
+
+class FCN8s(nn.Module):
+    """FCN-8s of Long, Shelhamer and Darrell 2015 (arXiv 1411.4038, section 4) on the contracting path above.
+
+    Scores of the three deepest levels are added from coarse to fine, then brought to full resolution in one
+    step: what the expanding path of the U-Net is compared with. Sizes for 572, depth 5, K channels throughout:
+
+    ```
+    level 4    28 -> up 2 -> 54 \\
+    level 3    64 -> crop 5 ---- + -> up 2 -> 106 \\
+    level 2   136 -> crop 15 -------------------- + -> up 4 -> 420
+    ```
+
+    Parameters
+    ----------
+    config : ModelConfig
+        As for `UNet`, with `depth` of 3 or more; `upsampling` and `skip` do not apply.
+    channels, classes : int
+        Of the input and of the output.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int = 1, classes: int = 2) -> None:
+        super().__init__()
+        if config.depth < 3:
+            raise ValueError(f"fcn8s fuses three levels, but model.depth is {config.depth}; set it to 3 or more")
+        layers, pools, widths = LAYERS[config.dimensions], pool_factors(config), level_channels(config)
+        to_input = tuple(prod(factors) for factors in zip(*pools[:-2], strict=True)) or (1,) * config.dimensions
+        self.encoder = Encoder(config, channels)
+        self.scores = nn.ModuleList(layers.convolution(c, classes, kernel_size=1) for c in widths[-3:])
+        initialise_he(self)
+        self.ups = nn.ModuleList(
+            learned_interpolation(config, classes, factor) for factor in (to_input, pools[-2], pools[-1])
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the voxels in the middle of a tile."""
+        fine, middle, deep = (score(f) for score, f in zip(self.scores, self.encoder(x)[-3:], strict=True))
+        x = self.ups[2](deep)  # 54
+        x = self.ups[1](x + centre_crop(middle, x.shape[2:]))  # 106
+        return self.ups[0](x + centre_crop(fine, x.shape[2:]))  # 420
+
+
+class Encoder(nn.Module):
+    """The contracting path: two convolutions a level, max-pooling between; dropout ends its last two levels.
+
+    The paper puts dropout "at the end of the contracting path": in the authors' release, its two deepest levels.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        widths = level_channels(config)
+        self.factors = pool_factors(config)
+        self.levels = nn.ModuleList(two_convolutions(config, a, b) for a, b in pairwise((channels, *widths)))
+        self.pools = nn.ModuleList(LAYERS[config.dimensions].pool(factor) for factor in self.factors)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Each level's features, from the finest to the deepest."""
+        features: list[Tensor] = []
+        for level, convolutions in enumerate(self.levels):
+            if level > 0:
+                check_divisible(x.shape[2:], self.factors[level - 1], level - 1)
+                x = self.pools[level - 1](x)  # 284, 140, 68, 32
+            x = convolutions(x)  # 568, 280, 136, 64, 28
+            if level >= len(self.levels) - 2:
+                x = self.dropout(x)
+            features.append(x)
+        return features
+
+
+class Interpolation(nn.Module):
+    """1x1 convolution, then (bi- or tri-)linear interpolation with `align_corners=False`.
+
+    The convolution halves the channels as the up-convolution does. Both steps are linear and act on different
+    axes, so their order does not change the result; with the convolution first it sees a quarter of the pixels
+    (an eighth of the voxels), and half the channels are interpolated. The outermost `factor // 2` outputs lie
+    beyond the centre of the last input: they would need its neighbour, which an unpadded net does not have, and
+    are dropped.
+    """
+
+    def __init__(self, config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...]) -> None:
+        super().__init__()
+        layers = LAYERS[config.dimensions]
+        self.reduce = layers.convolution(deep, fine, kernel_size=1)
+        self.factor, self.mode = factor, layers.interpolation
+        self.rim = tuple(f // 2 if config.convolution == "valid" else 0 for f in factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, deep, *size)` to `(n, fine, *(size * factor - 2 * rim))`."""
+        size = [n * f for n, f in zip(x.shape[2:], self.factor, strict=True)]
+        x = nn.functional.interpolate(self.reduce(x), size=size, mode=self.mode, align_corners=False)
+        return centre_crop(x, [n - 2 * r for n, r in zip(size, self.rim, strict=True)])
+
+
+def upsampling(config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...]) -> nn.Module:
+    """One step up: the paper's up-convolution (kernel = stride = the pool's factor), or interpolation."""
+    if config.upsampling == "bilinear":
+        return Interpolation(config, deep, fine, factor)
+    return LAYERS[config.dimensions].transposed(deep, fine, kernel_size=factor, stride=factor)
+
+
+def two_convolutions(config: ModelConfig, channels_in: int, channels_out: int) -> nn.Sequential:
+    """Twice a 3x3 (3x3x3) convolution, batch normalisation where asked for, and ReLU."""
+    layers, batch_norm = LAYERS[config.dimensions], config.normalisation == "batch"
+    steps: list[nn.Module] = []
+    for a, b in ((channels_in, channels_out), (channels_out, channels_out)):
+        padding = 1 if config.convolution == "same" else 0
+        steps.append(layers.convolution(a, b, kernel_size=3, padding=padding, bias=not batch_norm))
+        if batch_norm:  # its shift replaces the convolution's bias
+            steps.append(layers.batch_norm(b))
+        steps.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*steps)
+
+
+def learned_interpolation(config: ModelConfig, classes: int, factor: tuple[int, ...]) -> nn.Module:
+    """Transposed convolution that starts as linear interpolation of each class (Long et al., section 3.3).
+
+    ```
+    kernel k = 2 f - f mod 2; untrimmed, n inputs give (n - 1) f + k outputs
+    ```
+
+    An output is complete where every input under its kernel exists, as for all but the first and the last
+    `f - f mod 2`. An unpadded net drops those; a padded one drops half of them and ends at `n f`.
+    """
+    rims, kernel = tuple(f - f % 2 for f in factor), linear_kernel(factor)
+    up = LAYERS[config.dimensions].transposed(
+        classes,
+        classes,
+        kernel_size=tuple(kernel.shape),
+        stride=factor,
+        padding=rims if config.convolution == "valid" else tuple(r // 2 for r in rims),
+        bias=False,
+    )
+    weight = torch.zeros(classes, classes, *kernel.shape)
+    weight[range(classes), range(classes)] = kernel
+    up.load_state_dict({"weight": weight})
+    return up
+
+
+def linear_kernel(factor: tuple[int, ...]) -> Tensor:
+    """Weights of linear interpolation by `factor` as a transposed convolution has them.
+
+    >>> linear_kernel((2,))
+    tensor([0.2500, 0.7500, 0.7500, 0.2500])
+    """
+    kernel = torch.ones(())
+    for f in factor:
+        size = 2 * f - f % 2
+        hat = 1 - (torch.arange(size) - (size - 1) / 2).abs() / f
+        kernel = kernel[..., None] * hat
+    return kernel
+
+
+def initialise_he(model: nn.Module) -> None:
+    """Draw all weights from N(0, sqrt(2 / N)), N the incoming nodes of one output (paper, section 3).
+
+    N is channels times kernel for a convolution (576 for 64 channels and 3x3). An up-convolution's stride is its
+    kernel, so each output sees one tap of it and N is the channels alone. Biases start at 0. After He et al. 2015.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            taps = 1 if module.transposed else prod(module.kernel_size)
+            nn.init.normal_(module.weight, std=sqrt(2 / (module.in_channels * taps)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def level_channels(config: ModelConfig) -> list[int]:
+    """Channels of each level: 64, 128, 256, 512, 1024 for the paper."""
+    return [config.base_channels * 2**level for level in range(config.depth)]
+
+
+def pool_factors(config: ModelConfig) -> list[tuple[int, ...]]:
+    """Factors of each pool along the axes the network sees: `(y, x)` or `(z, y, x)`."""
+    default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
+    pooling = config.pooling or [default] * (config.depth - 1)
+    return [tuple(factor[-config.dimensions :]) for factor in pooling]
+
+
+def centre_crop(x: Tensor, size: torch.Size | list[int]) -> Tensor:
+    """The middle of `(n, c, *larger)`, a view; the difference is even on every axis, so both sides lose alike."""
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
+    return x
+
+
+def check_divisible(size: torch.Size, factor: tuple[int, ...], level: int) -> None:
+    """Refuse a size that a pool would silently round down, because the output would no longer be aligned."""
+    if any(n % f or n < f for n, f in zip(size, factor, strict=True)):
+        raise ValueError(
+            f"level {level} of the network has size {tuple(size)}, which its pooling by {factor} does not divide: "
+            "choose another tile size (for the unpadded net of depth 5: 572 or any other 16 b + 60)"
+        )

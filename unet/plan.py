@@ -1,0 +1,139 @@
+"""What a run will cost, from the shapes alone: tiles, arithmetic, memory, disk and files. No voxel is read."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from unet.config import Config, ModelConfig
+from unet.geometry import Index, shard_names
+from unet.model import build_model
+from unet.predicting import stored_classes
+from unet.tiling import TileGeometry, activation_bytes, tiles_for
+from unet.volume import Layout
+
+EVALUATIONS = {"none": 1, "flips": 4, "symmetries": 8}
+PROCESS_BYTES = 700e6
+"""Python, torch and zarr before any voxel is read."""
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """What predicting and segmenting one volume takes; bytes on disk are before compression."""
+
+    name: str
+    shape: Index
+    blocks: int
+    shards: int
+    tile: Index
+    tiles: int
+    flops: float
+    job_memory_bytes: float
+    disk_bytes: float
+    files: int
+
+
+def forward_flops(model: ModelConfig, classes: int, tile: Index) -> int:
+    """Floating-point operations of one forward pass of a tile `(z, y, x)`, counted on the network itself."""
+    with torch.device("meta"):
+        network = build_model(model, channels=1, classes=classes).eval()
+        x = torch.empty(1, 1, *tile[-model.dimensions :])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(x)
+    return int(counter.get_total_flops())
+
+
+def plan_volume(
+    name: str, layout: Layout, config: Config, geometry: TileGeometry, classes: Sequence[str], shard_voxels: int
+) -> VolumePlan:
+    """The cost of one volume.
+
+    Parameters
+    ----------
+    layout
+        Of the volume.
+    geometry
+        Of its tiles.
+    classes
+        Names of the network's classes.
+    shard_voxels
+        Voxels of a job.
+    """
+    grid, voxels = layout.grid, prod(layout.shape)
+    tiles = sum(len(tiles_for(box, geometry)) for box in grid.boxes())
+    passes = EVALUATIONS[config.predict.average]
+    channels = len(stored_classes(classes))
+    value_bytes = 1 if config.predict.dtype == "uint8" else 4
+    block = prod(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
+    in_flight = config.predict.blocks_in_flight * block * (np.dtype(layout.dtype).itemsize * 2 + 4 * len(classes))
+    activations = config.predict.batch * activation_bytes(config.model, geometry.input)
+    ids_bytes = 4 + 4  # fragments and final ids
+    pyramid = 4 / 3
+    disk = voxels * (pyramid * (np.dtype(layout.dtype).itemsize + channels * value_bytes + 4) + ids_bytes)
+    return VolumePlan(
+        name=name,
+        shape=layout.shape,
+        blocks=len(grid),
+        shards=len(shard_names(grid, shard_voxels)),
+        tile=geometry.input,
+        tiles=tiles,
+        flops=float(tiles * passes * forward_flops(config.model, len(classes), geometry.input)),
+        job_memory_bytes=PROCESS_BYTES + in_flight + activations,
+        disk_bytes=disk,
+        files=len(grid) * 5,
+    )
+
+
+def training_flops(config: Config, classes: int, tile: Index) -> float:
+    """Operations of the whole training: a backward pass takes twice a forward one."""
+    return 3.0 * config.train.steps * config.train.batch * forward_flops(config.model, classes, tile)
+
+
+def measured_rate(device: torch.device, seconds: float = 0.5) -> float:
+    """Floating-point operations a second of a large matrix product on a device, measured now."""
+    n = 1024 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
+    a @ a
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        product = a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        count += 1
+    del product
+    return 2 * n**3 * count / (time.perf_counter() - start)
+
+
+def as_text(plans: Sequence[VolumePlan], training: float, rate: float, device: str) -> str:
+    """The plan as a table for people."""
+    lines = [f"{'volume':<14}{'shape z, y, x':<22}{'blocks':>7}{'jobs':>6}{'tile':>7}{'tiles':>8}{'TFLOP':>10}"]
+    for plan in plans:
+        shape = " x ".join(map(str, plan.shape))
+        lines.append(
+            f"{plan.name:<14}{shape:<22}{plan.blocks:>7}{plan.shards:>6}{plan.tile[-1]:>7}{plan.tiles:>8}"
+            f"{plan.flops / 1e12:>10.3g}"
+        )
+    flops = sum(plan.flops for plan in plans)
+    lines += [
+        "",
+        f"training    {training / 1e12:.3g} TFLOP, about {hours(training, rate)}",
+        f"prediction  {flops / 1e12:.3g} TFLOP, about {hours(flops, rate)}",
+        f"            at the {rate / 1e12:.3g} TFLOP/s that a matrix product reaches on this {device}, measured now",
+        f"memory      {max(plan.job_memory_bytes for plan in plans) / 1e9:.2g} GB a prediction job",
+        f"disk        at most {sum(plan.disk_bytes for plan in plans) / 1e9:.3g} GB (before compression) in about "
+        f"{sum(plan.files for plan in plans)} files",
+    ]
+    return "\n".join(lines)
+
+
+def hours(flops: float, rate: float) -> str:
+    """
+    >>> hours(3600e9, 1e9), hours(60e9, 1e9)
+    ('1.0 h', '1 min')
+    """
+    seconds = flops / rate
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"

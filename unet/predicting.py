@@ -1,0 +1,77 @@
+"""From a model file and the configuration to a predictor: tile, precision and the classes that are stored."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from unet.config import ModelConfig, PredictConfig
+from unet.geometry import Index
+from unet.inference import Predictor
+from unet.tiling import auto_tile, tile_geometry
+from unet.training import load_model
+from unet.volume import Layout
+
+CPU_TILE_BYTES = 2**30
+"""Activations of one tile on a CPU: larger tiles waste less context, but leave its caches."""
+GPU_TILE_SHARE = 0.25
+"""Part of a GPU's free memory that the activations of one batch may take: libraries' workspaces take as much again."""
+
+
+def load_predictor(
+    path: Path, predict: PredictConfig, statistics: Mapping[str, float], layout: Layout, device: torch.device
+) -> tuple[Predictor, dict[str, Any]]:
+    """The predictor of a volume, and the header of the model file.
+
+    Parameters
+    ----------
+    path
+        Of `model.pt`.
+    statistics
+        `mean` and `std` of the volume's grey values, frozen at ingest.
+    layout
+        Of the volume.
+    """
+    model, header = load_model(path)
+    architecture = ModelConfig(**header["model"])
+    tile: int | Index
+    if predict.tile == "auto":
+        block = tuple(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
+        tile = auto_tile(architecture, block, tile_memory(device) // predict.batch)
+    else:
+        tile = predict.tile
+    predictor = Predictor(
+        model,
+        tile_geometry(architecture, tile),
+        statistics["mean"],
+        statistics["std"] or 1.0,  # a constant volume: any scale will do
+        average=predict.average,
+        device=device,
+        batch=predict.batch,
+        precision=choose_precision(predict.precision, device),
+    )
+    return predictor, header
+
+
+def tile_memory(device: torch.device) -> int:
+    """Bytes that the activations of a batch may take on a device."""
+    if device.type == "cpu":
+        return CPU_TILE_BYTES
+    return int(GPU_TILE_SHARE * torch.cuda.mem_get_info(device)[0])
+
+
+def choose_precision(asked: str, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """`auto` is bfloat16 on a GPU that computes in it, else float32."""
+    if asked == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if asked == "bfloat16" else "float32"
+
+
+def stored_classes(classes: Sequence[str]) -> list[str]:
+    """Names of the channels of `probability.zarr`: of two classes, the second says it all.
+
+    >>> stored_classes(["membrane", "interior"]), stored_classes(["a", "b", "c"])
+    (['interior'], ['a', 'b', 'c'])
+    """
+    return list(classes[1:]) if len(classes) == 2 else list(classes)

@@ -1,0 +1,86 @@
+"""Coarser levels of a volume: which axes are halved when, and how voxels are put together."""
+
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from unet.geometry import Index
+
+COARSEST_PX = 128
+"""Levels are added until a section is no larger than this."""
+SMALLEST_BLOCK_PX = 16
+"""No block is halved to less than this: files would be many and tiny."""
+
+
+def pyramid_factors(shape: Index, block: Index, voxel_nm: tuple[float, ...]) -> list[Index]:
+    """Down-sampling of every level against level 0, the finest axes first until voxels are nearly cubes.
+
+    Parameters
+    ----------
+    shape, block
+        `(z, y, x)` in voxels; a block must stay whole, so an axis is halved only while the block's side is even.
+    voxel_nm
+        `(z, y, x)` in nm.
+
+    >>> pyramid_factors((20, 512, 512), (16, 256, 256), (50.0, 4.0, 4.0))
+    [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
+    >>> pyramid_factors((256, 256, 256), (64, 64, 64), (10.0, 10.0, 10.0))
+    [(1, 1, 1), (2, 2, 2)]
+    """
+    factors: list[Index] = [(1, 1, 1)]
+    while True:
+        current = factors[-1]
+        sizes = [v * f for v, f in zip(voxel_nm, current, strict=True)]
+        # An axis that is coarser by more than sqrt(2) waits for the others to catch up.
+        step = [2 if size <= min(sizes) * 1.4143 else 1 for size in sizes]
+        level = tuple(f * s for f, s in zip(current, step, strict=True))
+        section = max(-(-n // f) for n, f in zip(shape[1:], current[1:], strict=True))
+        halves = all(b % f == 0 for b, f in zip(block, level, strict=True))
+        large = min(b // f for b, f in zip(block[1:], level[1:], strict=True)) >= SMALLEST_BLOCK_PX
+        if section <= COARSEST_PX or not (halves and large):
+            return factors
+        factors.append(level)
+
+
+def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"]) -> np.ndarray:
+    """Put `step` voxels together: their mean for an image, their most frequent id for labels (no id is invented).
+
+    Parameters
+    ----------
+    values
+        `(..., z, y, x)` of any dtype; an odd last voxel counts with its own copy.
+    step
+        1 or 2 along `(z, y, x)`.
+
+    >>> downsample(np.array([[[1, 1, 7], [2, 9, 7]]]), (1, 2, 2), "label").tolist()
+    [[[1, 7]]]
+    >>> downsample(np.array([[[1, 1, 7], [2, 9, 7]]], np.uint8), (1, 2, 2), "image").tolist()
+    [[[3, 7]]]
+    """
+    padding = [(0, 0)] * (values.ndim - 3) + [(0, -n % s) for n, s in zip(values.shape[-3:], step, strict=True)]
+    padded = np.pad(values, padding, mode="edge") if any(after for _, after in padding) else values
+    voxels = [padded[..., z :: step[0], y :: step[1], x :: step[2]] for z, y, x in product(*(range(s) for s in step))]
+    return _mode(voxels) if kind == "label" else _mean(voxels)
+
+
+def _mean(voxels: list[np.ndarray]) -> np.ndarray:
+    dtype = voxels[0].dtype
+    total = np.zeros(voxels[0].shape, dtype=np.float64 if dtype.kind == "f" else np.int64)
+    for values in voxels:
+        total += values
+    if dtype.kind != "f":
+        total += len(voxels) // 2  # rounds half up
+        return (total // len(voxels)).astype(dtype)
+    return (total / len(voxels)).astype(dtype)
+
+
+def _mode(voxels: list[np.ndarray]) -> np.ndarray:
+    best, best_count = voxels[0], np.zeros(voxels[0].shape, dtype=np.uint8)
+    for candidate in voxels:
+        count = np.zeros(best.shape, dtype=np.uint8)
+        for other in voxels:
+            count += candidate == other
+        best = np.where(count > best_count, candidate, best)
+        best_count = np.maximum(best_count, count)
+    return best

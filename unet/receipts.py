@@ -1,0 +1,159 @@
+"""What a job leaves behind to say that it is done: receipts, journals and fingerprints.
+
+A Zarr store is never a declared output, because Snakemake deletes those of a failed job. Declared is a receipt, a small
+JSON file that is written last, by rename. While the job runs, each finished block adds a line to the journal beside it,
+so that after a kill only the missing blocks are made again:
+
+```
+receipts/predict/train/0-of-2.jsonl   {"box": "0:16,0:256,0:256", "fingerprint": "9f..", "digest": "a1..", ...}
+                                      {"box": "0:16,0:256,256:512", ...
+receipts/predict/train/0-of-2.json    written when every block of the shard stands in a journal
+```
+
+A block counts as finished only if its line carries the present fingerprint (model, parameters, input and code) and the
+files on disk still have the digest of that line.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unet.geometry import Box
+
+
+def fingerprint(**parts: Any) -> str:
+    """Hash of everything that a result depends on; parts are JSON values.
+
+    >>> fingerprint(a=1, b=[2]) == fingerprint(b=[2], a=1) != fingerprint(a=1, b=[3])
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a kill or a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with temporary.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON for people and programs, atomically."""
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote."""
+    return json.loads(path.read_text())
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """One finished block: where, made from what, what the files hold, and figures that later jobs add up."""
+
+    box: Box
+    fingerprint: str
+    digest: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def to_line(self) -> str:
+        """As a line of the journal."""
+        values = {"box": str(self.box), "fingerprint": self.fingerprint, "digest": self.digest, "figures": self.figures}
+        return json.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> "BlockRecord":
+        """Inverse of `to_line`."""
+        values = json.loads(line)
+        return cls(Box.parse(values["box"]), values["fingerprint"], values["digest"], values["figures"])
+
+
+class Journal:
+    """The finished blocks of one job; reads those of its neighbours too, which a different sharding may have made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            # A kill tore the last line; the next one must not be glued to it.
+            with path.open("ab") as handle:
+                handle.write(b"\n")
+
+    @classmethod
+    def beside(cls, receipt: Path) -> "Journal":
+        """The journal of the job that will write `receipt`."""
+        return cls(receipt.with_suffix(".jsonl"))
+
+    def recorded(self, expected: str) -> dict[Box, BlockRecord]:
+        """Blocks recorded with fingerprint `expected`, the latest line of each."""
+        latest: dict[Box, BlockRecord] = {}
+        for path in sorted(self.path.parent.glob("*.jsonl")):
+            latest.update({record.box: record for record in _records(path) if record.fingerprint == expected})
+        return latest
+
+    def finished(self, expected: str, digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
+        """Blocks made with fingerprint `expected` whose files are still what was written."""
+        latest = self.recorded(expected)
+        return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+
+    def add(self, record: BlockRecord) -> None:
+        """Record a finished block, on disk before this returns."""
+        with self.path.open("ab") as handle:
+            handle.write(record.to_line().encode() + b"\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _records(path: Path) -> Iterable[BlockRecord]:
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            yield BlockRecord.from_line(line)
+        except (ValueError, KeyError, TypeError):
+            continue  # torn by a kill: that block is made again
+
+
+def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:
+    """What a receipt says of its blocks: number, voxels, the sum of their figures, one digest in scan order."""
+    ordered = sorted(records, key=lambda record: record.box)
+    figures: dict[str, Any] = {}
+    for record in ordered:
+        figures = add_figures(figures, record.figures)
+    return {
+        **figures,
+        "blocks": len(ordered),
+        "voxels": sum(record.box.size for record in ordered),
+        "digest": fingerprint(blocks=[[str(record.box), record.digest] for record in ordered]),
+    }
+
+
+def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Sum of two nested sets of counts; a key that is missing counts as 0.
+
+    >>> add_figures({"voxels": [1, 2], "histogram": {"7": 1}}, {"voxels": [3, 4], "histogram": {"9": 1}})
+    {'voxels': [4, 6], 'histogram': {'7': 1, '9': 1}}
+    """
+    total = dict(a)
+    for key, value in b.items():
+        if key not in total:
+            total[key] = value
+        elif isinstance(value, dict):
+            total[key] = add_figures(total[key], value)
+        elif isinstance(value, list):
+            total[key] = [x + y for x, y in zip(total[key], value, strict=True)]
+        else:
+            total[key] += value
+    return total
+
+
+def content_digest(receipts: Iterable[Path]) -> str:
+    """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter."""
+    return fingerprint(receipts=[read_json(path)["digest"] for path in receipts])

@@ -1,0 +1,42 @@
+"""From stored probabilities to foreground: which channel makes instances, and what the threshold means."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class UnknownClass(ValueError):
+    """`segment.foreground` names a class that the network does not know."""
+
+
+def channel_of(name: str | None, channels: Sequence[str]) -> int:
+    """Index of the channel whose probability makes instances; None = the last.
+
+    >>> channel_of(None, ["interior"]), channel_of("b", ["a", "b", "c"])
+    (0, 1)
+
+    Raises
+    ------
+    UnknownClass
+        If no channel has that name.
+    """
+    if name is None:
+        return len(channels) - 1
+    if name not in channels:
+        raise UnknownClass(f"segment.foreground: {name!r} is not one of the network's classes {list(channels)}")
+    return list(channels).index(name)
+
+
+def as_probability(stored: np.ndarray) -> np.ndarray:
+    """Probabilities in [0, 1] as float32, from uint8 (p x 255) or float32 of any shape."""
+    return stored.astype(np.float32) / 255 if stored.dtype == np.uint8 else stored
+
+
+def foreground(stored: np.ndarray, threshold: float) -> np.ndarray:
+    """Boolean of any shape: where the probability is above `threshold`; the ISBI 2012 script's `>`, not `>=`.
+
+    >>> foreground(np.array([127, 128], np.uint8), 0.5).tolist()
+    [False, True]
+    """
+    # On uint8 the comparison is made in integers: no rounding of a product can move the threshold.
+    return stored > np.floor(threshold * 255) if stored.dtype == np.uint8 else stored > threshold

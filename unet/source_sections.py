@@ -1,0 +1,137 @@
+"""Reader of volumes of one file a section, TIFF or PNG. PNG of 1, 2 and 4 bits is read stretched to 0..255."""
+
+import re
+import struct
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+
+from unet.geometry import Box
+from unet.source_formats import Source, SourceError, read_errors
+from unet.source_tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+PNG_SUFFIXES = (".png",)
+PNG_COLOURS = {2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+
+
+def png_section(path: Path) -> Section:
+    """Header of a grey PNG that has its end."""
+    with read_errors(path, "PNG"), path.open("rb") as file:
+        head = file.read(26)
+        if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+            raise SourceError(f"{path}: begins with {head[:8]!r} and not as a PNG; copy or export it again")
+        columns, rows, bits, colour = struct.unpack(">IIBB", head[16:26])
+        file.seek(max(0, path.stat().st_size - 4096))
+        if b"IEND" not in file.read():
+            raise SourceError(f"{path}: cut short, a PNG of {path.stat().st_size} bytes without its end; copy it again")
+    if colour != 0:
+        raise SourceError(f"{path}: {PNG_COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}")
+    return Section((rows, columns), np.dtype("uint16" if bits == 16 else "uint8"))
+
+
+def png_crop(path: Path, box: Box) -> np.ndarray:
+    """The pixels of a box ``(y, x)`` of a grey PNG; it is compressed as a whole, so all of it is decoded."""
+    with read_errors(path, "PNG"):
+        image = imagecodecs.png_decode(path.read_bytes())
+    if image.ndim != 2:
+        raise SourceError(f"{path}: decodes to shape {image.shape}, not to one grey channel; {TO_GREY}")
+    return image[box.slices]
+
+
+Reader = tuple[Callable[[Path], Section], Callable[[Path, Box], np.ndarray]]
+READERS: dict[str, Reader] = {
+    **dict.fromkeys(TIFF_SUFFIXES, (tiff_section, tiff_crop)),
+    **dict.fromkeys(PNG_SUFFIXES, (png_section, png_crop)),
+}
+
+
+class SectionFiles(Source):
+    """One file a section, TIFF or PNG, in the order of the numbers in their names."""
+
+    def __init__(self, address: str, sections: Sequence[Path], watched: Sequence[Path]) -> None:
+        self._sections = list(sections)
+        self._header, self._crop = READERS[self._sections[0].suffix.lower()]
+        self._first = self._header(self._sections[0])
+        shape = (len(self._sections), *self._first.shape)
+        super().__init__(address, watched, shape, self._first.dtype, self._first.voxel_nm)
+
+    @classmethod
+    def in_directory(cls, address: str, directory: Path) -> "SectionFiles":
+        """All TIFF or all PNG files of a directory."""
+        sections = section_paths(directory)
+        return cls(address, sections, [directory, *sections])
+
+    def section_name(self, z: int) -> str:
+        """The file of the section."""
+        return f"{self._sections[z]} (section {z}, the first is 0)"
+
+    def check(self) -> None:
+        """Compare the header of every file with that of the first."""
+        for z in range(len(self._sections)):
+            self._checked(z)
+
+    def _checked(self, z: int) -> Path:
+        path = self._sections[z]
+        refuse_difference(self._header(path), str(path), self._first, str(self._sections[0]))
+        return path
+
+    def _read(self, box: Box) -> np.ndarray:
+        in_section = Box(box.start[1:], box.stop[1:])
+        out = np.empty(box.shape, self.dtype)
+        for i, z in enumerate(range(box.start[0], box.stop[0])):
+            out[i] = self._crop(self._checked(z), in_section)
+        return out
+
+
+def section_paths(directory: Path) -> list[Path]:
+    """The section files of a directory, in the order of their numbers (2 before 10); hidden files are left out.
+
+    Raises
+    ------
+    SourceError
+        If there is none, TIFF and PNG are mixed, the names differ in more than numbers, or numbers are missing.
+    """
+    visible = [p for p in directory.iterdir() if p.suffix.lower() in READERS and not p.name.startswith(".")]
+    if not visible:
+        raise SourceError(f"{directory}: holds no section, a file ending in {', '.join(READERS)}")
+    kinds = {READERS[p.suffix.lower()]: p.name for p in sorted(visible, reverse=True)}
+    if len(kinds) > 1:
+        raise SourceError(f"{directory}: mixes TIFF and PNG, {' and '.join(sorted(kinds.values()))}; keep one of them")
+    ordered = sorted(visible, key=lambda p: (_numbers(p), p.name))
+    _refuse_gaps(ordered, directory)
+    return ordered
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", path.stem)]
+
+
+def _refuse_gaps(ordered: Sequence[Path], directory: Path) -> None:
+    """Raise where files are no series; gaps are looked for where names differ in one number only."""
+    for path in ordered:
+        if re.sub(r"\d+", "0", path.stem) != re.sub(r"\d+", "0", ordered[0].stem):
+            raise SourceError(
+                f"{directory}: {path.name} and {ordered[0].name} are not of one series; the names of sections differ "
+                "in numbers only: move or rename one"
+            )
+    for one, other in pairwise(ordered):
+        if _numbers(one) == _numbers(other):
+            raise SourceError(f"{directory}: {one.name} and {other.name} have the same number; keep one of them")
+    varying = [set(column) for column in zip(*map(_numbers, ordered), strict=True)]
+    varying = [numbers for numbers in varying if len(numbers) > 1]
+    if len(varying) == 1:
+        _refuse_missing(varying[0], ordered, directory)
+
+
+def _refuse_missing(numbers: set[int], ordered: Sequence[Path], directory: Path) -> None:
+    gaps = [range(a + 1, b) for a, b in pairwise(sorted(numbers)) if b - a > 1]
+    if gaps:
+        named = ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in gaps)
+        raise SourceError(
+            f"{directory}: {len(ordered)} sections from {ordered[0].name} to {ordered[-1].name}, of which numbers "
+            f"{named} are missing; add them (a lost section: a copy of its neighbour), or number the files anew"
+        )

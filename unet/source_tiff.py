@@ -1,0 +1,226 @@
+"""Reader of TIFF: stacks of one page a section, ImageJ stacks of one page, and single sections.
+
+Grey values are those stored: colour tables of a TIFF (as ImageJ saves with labels) and whether it calls 0 white are
+ignored. Images of 1 bit are read as 0 and 255.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from unet.geometry import Box, Index
+from unet.source_formats import Nm, Source, SourceError, read_errors, supported_dtype
+
+NM_PER_UNIT = {
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre"), 1e3),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
+    **dict.fromkeys(("å", "a", "angstrom", "ångström"), 0.1),
+}
+PLAUSIBLE_NM = (0.01, 1e6)
+TO_GREY = "convert it to one grey channel; for labels, one grey value a class (`class_values`) or an instance"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Header of one section: ``(y, x)`` in pixels, dtype, voxel size of the volume where the file knows it."""
+
+    shape: Index
+    dtype: np.dtype
+    voxel_nm: Nm | None = None
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype.name}"
+
+
+def refuse_difference(section: Section, where: str, first: Section, first_where: str) -> None:
+    """Raise where a section differs from the first in size or dtype."""
+    if (section.shape, section.dtype) != (first.shape, first.dtype):
+        raise SourceError(
+            f"{where}: {section} (y, x), but {first_where}: {first}; every section of a volume has the same size and "
+            "dtype: crop, pad or convert"
+        )
+
+
+@contextmanager
+def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
+    """An open TIFF that has at least one page and whose list of pages is whole."""
+    with read_errors(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        pages = len(tiff.pages)
+        if pages == 0 or _next_page_offset(tiff) != 0:
+            raise SourceError(f"{path}: cut short, its list of pages breaks off after {pages}; copy or export it again")
+        yield tiff
+
+
+def _page(tiff: tifffile.TiffFile, z: int) -> tifffile.TiffPage:
+    """A page with all its tags."""
+    page = tiff.pages[z]
+    assert isinstance(page, tifffile.TiffPage)  # frames, which share tags, come on demand only
+    return page
+
+
+def _next_page_offset(tiff: tifffile.TiffFile) -> int:
+    """Where the last page says that another begins: 0 in a whole file. tifffile drops pages beyond the end silently."""
+    kind, file = tiff.tiff, tiff.filehandle
+    offset = tiff.pages[-1].offset
+    file.seek(offset)
+    (tags,) = struct.unpack(kind.tagnoformat, file.read(kind.tagnosize))
+    file.seek(offset + kind.tagnosize + tags * kind.tagsize)
+    return struct.unpack(kind.offsetformat, file.read(kind.offsetsize))[0]
+
+
+def _page_section(page: tifffile.TiffPage, where: str) -> Section:
+    """The header of one page, whose strips or tiles all lie inside the file."""
+    if page.samplesperpixel != 1 or page.photometric not in (0, 1, 3) or len(page.shape) != 2:
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise SourceError(f"{where}: {kind} image of shape {page.shape} and not grey; {TO_GREY}")
+    if page.dtype is None:
+        raise SourceError(f"{where}: samples of {page.bitspersample} bits are not supported; convert to 8 or 16 bits")
+    size = page.parent.filehandle.size
+    end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+    if end > size:
+        raise SourceError(f"{where}: cut short, pixels reach byte {end} of a file of {size}; copy or export it again")
+    return Section(tuple(page.shape), supported_dtype(page.dtype, where))
+
+
+def _read_page(page: tifffile.TiffPage, box: Box) -> np.ndarray:
+    """The pixels ``(y, x)`` of a box, of which only the strips or tiles that it touches are read."""
+    if page.is_final:
+        return _mapped(page, page.dataoffsets[0], page.shape)[box.slices]
+    out = np.zeros(box.shape, page.dtype)
+    touched = (range(lo // c, -(-hi // c)) for lo, hi, c in zip(box.start, box.stop, page.chunks, strict=True))
+    for row, column in product(*touched):
+        tile = _read_segment(page, row * page.chunked[1] + column)
+        start = (row * page.chunks[0], column * page.chunks[1])
+        common = Box.of_shape(tile.shape).shifted(start).intersected(box)
+        out[common.relative_to(box.start).slices] = tile[common.relative_to(start).slices]
+    return out if page.dtype != np.bool_ else out * np.uint8(255)
+
+
+def _read_segment(page: tifffile.TiffPage, index: int) -> np.ndarray:
+    """One decoded strip or tile, ``(y, x)``."""
+    file = page.parent.filehandle
+    file.seek(page.dataoffsets[index])
+    encoded = file.read(page.databytecounts[index])
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in (6, 7) else {}
+    data, _, (_, rows, columns, _) = page.decode(encoded or None, index, **tables)
+    return np.full((rows, columns), page.nodata) if data is None else data.reshape(data.shape[1:3])
+
+
+def _mapped(page: tifffile.TiffPage, offset: int, shape: Sequence[int]) -> np.ndarray:
+    """Uncompressed pixels, mapped from the disk."""
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    return np.memmap(page.parent.filehandle.path, dtype, "r", offset, tuple(shape))
+
+
+def tiff_section(path: Path) -> Section:
+    """Header of a TIFF of one page."""
+    with opened_tiff(path) as tiff:
+        count, _ = _sections(tiff, path)
+        if count != 1:
+            raise SourceError(
+                f"{path}: {count} pages, but a file of a directory of sections has 1 page; give the stack itself as "
+                "the address, or split it"
+            )
+        section = _page_section(_page(tiff, 0), str(path))
+        return Section(section.shape, section.dtype, tiff_voxel_nm(tiff))
+
+
+def tiff_crop(path: Path, box: Box) -> np.ndarray:
+    """The pixels of a box ``(y, x)`` of a TIFF of one page."""
+    with opened_tiff(path) as tiff:
+        return _read_page(_page(tiff, 0), box)
+
+
+class TiffStack(Source):
+    """A multi-page TIFF or BigTIFF, one section a page; also an ImageJ stack of one page with all sections in a row."""
+
+    def __init__(self, address: str, path: Path) -> None:
+        self._path = path
+        with opened_tiff(path) as tiff:
+            self._first = _page_section(_page(tiff, 0), f"{path}, page 0")
+            count, self._begin = _sections(tiff, path)
+            shape = (count, *self._first.shape)
+            super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_nm(tiff))
+
+    def section_name(self, z: int) -> str:
+        """File and page."""
+        return f"{self._path}, page {z} (the first is 0)"
+
+    def check(self) -> None:
+        """Compare the header of every page with that of the first, and the end of its pixels with that of the file."""
+        with opened_tiff(self._path) as tiff:
+            for z in range(len(tiff.pages)):
+                self._checked(tiff, z)
+
+    def _read(self, box: Box) -> np.ndarray:
+        in_section = Box(box.start[1:], box.stop[1:])
+        with opened_tiff(self._path) as tiff:
+            if self._begin is not None:
+                return _mapped(_page(tiff, 0), self._begin, self.shape)[box.slices]
+            out = np.empty(box.shape, self.dtype)
+            for i, z in enumerate(range(box.start[0], box.stop[0])):
+                page = self._checked(tiff, z)
+                with read_errors(self.section_name(z), "TIFF"):
+                    out[i] = _read_page(page, in_section)
+            return out
+
+    def _checked(self, tiff: tifffile.TiffFile, z: int) -> tifffile.TiffPage:
+        page, where = _page(tiff, z), self.section_name(z)
+        refuse_difference(_page_section(page, where), where, self._first, "page 0")
+        return page
+
+
+def _sections(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int | None]:
+    """The number of sections, and the byte at which they begin where they lie uncompressed one behind another."""
+    series, page = tiff.series[0], _page(tiff, 0)
+    long = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YX" and n > 1}
+    if len(long) > 1 or "C" in long:
+        raise SourceError(f"{path}: axes {series.axes} of lengths {series.shape}; export one channel and time point")
+    if len(tiff.series) > 1 or series.dataoffset is None or not page.is_final:
+        return len(tiff.pages), None
+    end = series.dataoffset + series.nbytes
+    if end > tiff.filehandle.size:
+        raise SourceError(
+            f"{path}: cut short, {series.shape} pixels of {series.dtype} reach byte {end} of a file of "
+            f"{tiff.filehandle.size}; copy or export it again"
+        )
+    return prod(long.values()), series.dataoffset
+
+
+def tiff_voxel_nm(tiff: tifffile.TiffFile) -> Nm | None:
+    """``(z, y, x)`` in nm by the OME-XML or ImageJ metadata; None where one of the three is absent or implausible."""
+    found = _ome_voxel_nm(tiff.ome_metadata) if tiff.is_ome else _imagej_voxel_nm(tiff)
+    low, high = PLAUSIBLE_NM
+    return found if found and all(low <= n <= high for n in found) else None
+
+
+def _ome_voxel_nm(xml: str | None) -> Nm | None:
+    """PhysicalSize of the first image; the unit is micrometre where none is named (OME-XML 2016-06)."""
+    pixels = next((e for e in ElementTree.fromstring(xml or "<none/>").iter() if e.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return None
+    sizes = [float(pixels.get(f"PhysicalSize{axis}", 0)) for axis in "ZYX"]
+    units = [NM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower(), 0.0) for axis in "ZYX"]
+    return tuple(size * unit for size, unit in zip(sizes, units, strict=True))
+
+
+def _imagej_voxel_nm(tiff: tifffile.TiffFile) -> Nm | None:
+    """`spacing` between sections and the resolution tags, in pixels a `unit`."""
+    metadata: dict[str, Any] = tiff.imagej_metadata or {}
+    unit = NM_PER_UNIT.get(str(metadata.get("unit", "")).lower())
+    tags = _page(tiff, 0).tags
+    rationals = [tags[name].value for name in ("YResolution", "XResolution") if name in tags]
+    if unit is None or "spacing" not in metadata or len(rationals) != 2 or 0 in np.ravel(rationals):
+        return None
+    y, x = (denominator / numerator for numerator, denominator in rationals)
+    return float(metadata["spacing"]) * unit, y * unit, x * unit

@@ -1,0 +1,173 @@
+"""From an address in the configuration to a volume that can be read box by box, and the checks between volumes."""
+
+from pathlib import Path
+
+from unet.source_formats import (
+    RAW_DTYPES,
+    Hdf5Source,
+    MrcSource,
+    Nm,
+    Source,
+    SourceError,
+    ZarrSource,
+    zarr_metadata_files,
+)
+from unet.source_sections import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
+from unet.source_tiff import TiffStack
+
+__all__ = [
+    "Source",
+    "SourceError",
+    "agree_voxel_size",
+    "check_pair",
+    "check_raw",
+    "check_sections",
+    "open_source",
+]
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
+TOLERANCE = 0.01  # of a voxel's edge, between the configuration and a file
+
+
+def open_source(address: str) -> Source:
+    """Open the volume at an address; reads the first header only, `Source.check` reads those of every section.
+
+    Parameters
+    ----------
+    address : str
+        A directory of TIFF or PNG sections; a TIFF, BigTIFF, PNG or MRC file; ``file.h5:/dataset``; a Zarr array or
+        OME-Zarr image (v2, v3), with ``store.zarr:/path`` for what lies inside.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file or dataset, its format or dtype is not supported, it is cut short, or the numbers of
+        a series of sections have gaps.
+    """
+    path, inner = split_address(address)
+    if not path.exists():
+        raise SourceError(f"{address}: there is no {path}{_nearest(path)}; correct the path in the configuration")
+    suffix = path.suffix.lower()
+    if suffix in HDF5_SUFFIXES:
+        return Hdf5Source(address, path, inner)
+    if suffix == ".zarr" or (path.is_dir() and zarr_metadata_files(path)):
+        return ZarrSource(address, path, inner)
+    if inner:
+        raise SourceError(
+            f"{address}: {path} is neither HDF5 nor Zarr, there is no {inner} inside it; leave out :{inner}"
+        )
+    if path.is_dir():
+        return SectionFiles.in_directory(address, path)
+    if suffix in TIFF_SUFFIXES:
+        return TiffStack(address, path)
+    if suffix in PNG_SUFFIXES:
+        return SectionFiles(address, [path], [path])
+    if suffix in MRC_SUFFIXES:
+        return MrcSource(address, path)
+    known = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *HDF5_SUFFIXES, *MRC_SUFFIXES, ".zarr")
+    raise SourceError(f"{address}: files ending in {suffix!r} are not known; supported are {', '.join(known)}")
+
+
+def split_address(address: str) -> tuple[Path, str | None]:
+    """The file, and the path inside it where one is given.
+
+    >>> split_address("a.h5:/volumes/raw")
+    (PosixPath('a.h5'), '/volumes/raw')
+    >>> split_address("sections")
+    (PosixPath('sections'), None)
+    """
+    path, colon, inner = address.rpartition(":")
+    if not colon or Path(address).exists():
+        return Path(address), None
+    return Path(path), "/" + inner.strip("/")
+
+
+def _nearest(path: Path) -> str:
+    """The closest parent folder that is there, for a message."""
+    found = next((p for p in path.absolute().parents if p.is_dir()), None)
+    return f" (the folder {found} is there)" if found else ""
+
+
+def check_raw(raw: Source) -> None:
+    """Refuse a dtype that grey values cannot have."""
+    if raw.dtype.name not in RAW_DTYPES:
+        raise SourceError(
+            f"{raw.address}: dtype {raw.dtype.name} is not supported for grey values; convert to one of "
+            f"{', '.join(RAW_DTYPES)}"
+        )
+
+
+def check_sections(source: Source, sections: tuple[int, int] | None) -> tuple[int, int]:
+    """The half-open range of sections to take, all of them where none is given.
+
+    Raises
+    ------
+    SourceError
+        If the range is empty or leaves the volume.
+    """
+    first, stop = sections or (0, source.shape[0])
+    if not 0 <= first < stop <= source.shape[0]:
+        raise SourceError(
+            f"{source.address}: sections [{first}, {stop}] are not inside its {source.shape[0]} sections; choose "
+            f"0 <= first < stop <= {source.shape[0]}"
+        )
+    return first, stop
+
+
+def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
+    """Refuse labels (or a mask) that do not lie on the voxels of the raw volume.
+
+    Raises
+    ------
+    SourceError
+        If shapes, or voxel sizes or offsets known of both, differ, or `sections` leave the volume.
+    """
+    if raw.shape != labels.shape:
+        raise SourceError(
+            f"{labels.address}: shape {labels.shape}, but {raw.address} has shape {raw.shape} (z, y, x); both need the "
+            "same voxels: crop or pad one of them"
+        )
+    check_sections(raw, sections)
+    if raw.voxel_nm and labels.voxel_nm:
+        agree_voxel_size(raw.voxel_nm, labels.voxel_nm, labels.address, other=raw.address)
+    if raw.offset_nm and labels.offset_nm and not _close(raw.offset_nm, labels.offset_nm, raw.voxel_nm):
+        raise SourceError(
+            f"{labels.address}: offset {labels.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
+            "crop both to the same place"
+        )
+
+
+def _close(one: Nm, other: Nm, voxel_nm: Nm | None) -> bool:
+    """Whether two places are the same up to a hundredth of a voxel, of 1 nm where that is unknown."""
+    edges = voxel_nm or (1.0,) * len(one)
+    return all(abs(a - b) <= TOLERANCE * edge for a, b, edge in zip(one, other, edges, strict=True))
+
+
+def agree_voxel_size(
+    config_nm: Nm | None, file_nm: Nm | None, where: str, other: str = "the configuration"
+) -> tuple[float, float, float]:
+    """The voxel size ``(z, y, x)`` in nm that configuration and file agree on, the configuration's where both know it.
+
+    >>> agree_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
+    (50.0, 4.0, 4.0)
+
+    Raises
+    ------
+    SourceError
+        If neither knows it, or they differ by more than 1 %.
+    """
+    known = config_nm or file_nm
+    if known is None:
+        raise SourceError(f"{where}: does not say how large a voxel is; set `voxel_nm: [z, y, x]` of this volume")
+    if config_nm and file_nm and any(abs(a - b) > TOLERANCE * b for a, b in zip(config_nm, file_nm, strict=True)):
+        raise SourceError(
+            f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
+            "`voxel_nm`, or the file"
+        )
+    z, y, x = (float(n) for n in known)
+    return z, y, x
+
+
+def _nm(values: Nm) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"

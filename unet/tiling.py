@@ -1,0 +1,344 @@
+"""Overlap tiles: which sizes fit a network, how much context a tile needs, where the tiles of a volume lie.
+
+```
+            input = 572
++-----------------------------------+
+|  context = margin (92)            |        cells of the lattice, stride 384 (paper: output 388)
+|    +-------------------------+    |        +--------+--------+--------+
+|    | cell = stride (384)   | |    |        | (0, 0) | (0, 1) |  ...   |
+|    |                       | |    |        +--------+--------+--------+
+|    |-----------------------' |    |        | (1, 0) |
+|    +-------------------------+    |        +--------+
+|            output = 388           |        the cell at (i, j) starts at voxel (384 i, 384 j) of the volume
++-----------------------------------+
+```
+
+A network with poolings is not invariant to every shift: moved by one pixel, an image falls differently into the
+windows of the max-pools. It is invariant to shifts by the product of its pooling factors, 2^(depth - 1) or 16 for the
+paper's. So all tiles start at multiples of a stride that is itself such a multiple, counted from the volume's first
+voxel: 384 for an output of 388. Then a voxel's result depends neither on the tile, block nor shard it is computed in.
+
+All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, product
+from math import ceil, prod
+from typing import TYPE_CHECKING
+
+from unet.geometry import Box, Index
+
+if TYPE_CHECKING:
+    from unet.config import ModelConfig
+
+Interval = tuple[int, int]
+
+
+class TileSizeError(ValueError):
+    """A tile that the network cannot take; the message names the nearest sizes that it can."""
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """Sizes of a tile in voxels, axes `(z, y, x)`.
+
+    Parameters
+    ----------
+    input, output : Index
+        What goes into the network, and the part of what comes out that is a function of the input alone.
+    margin : Index
+        Context on each side: `input = margin + output + margin`.
+    stride_unit : Index
+        Product of the pooling factors: what the origins of all tiles are congruent to.
+
+    Examples
+    --------
+    >>> TileGeometry((1, 572, 572), (1, 388, 388), (0, 92, 92), (1, 16, 16)).stride
+    (1, 384, 384)
+    """
+
+    input: Index
+    output: Index
+    margin: Index
+    stride_unit: Index
+
+    @property
+    def stride(self) -> Index:
+        """Distance between neighbouring tiles: the largest multiple of `stride_unit` in `output`."""
+        return tuple(out // unit * unit for out, unit in zip(self.output, self.stride_unit, strict=True))
+
+    def input_box(self, cell: Box) -> Box:
+        """The voxels a tile reads to predict its `cell`; may exceed the volume."""
+        start = tuple(lo - m for lo, m in zip(cell.start, self.margin, strict=True))
+        return Box(start, tuple(lo + n for lo, n in zip(start, self.input, strict=True)))
+
+    def window(self, box: Box) -> Box:
+        """The voxels that all tiles of `box` read, as one box; may exceed the volume."""
+        cells = tiles_for(box, self)
+        return Box(self.input_box(cells[0]).start, self.input_box(cells[-1]).stop)
+
+
+def tiles_for(box: Box, geometry: TileGeometry) -> list[Box]:
+    """The cells of the volume's lattice that `box` touches, in scan order, each the share of one tile.
+
+    The lattice starts at the volume's first voxel whatever the box.
+
+    >>> paper = TileGeometry((1, 572, 572), (1, 388, 388), (0, 92, 92), (1, 16, 16))
+    >>> [str(cell) for cell in tiles_for(Box((4, 0, 380), (5, 10, 400)), paper)]
+    ['4:5,0:384,0:384', '4:5,0:384,384:768']
+    """
+    stride = geometry.stride
+    ranges = [range(lo // s, ceil(hi / s)) for lo, hi, s in zip(box.start, box.stop, stride, strict=True)]
+    starts = [tuple(i * s for i, s in zip(index, stride, strict=True)) for index in product(*ranges)]
+    return [Box(start, tuple(lo + s for lo, s in zip(start, stride, strict=True))) for start in starts]
+
+
+def tile_geometry(config: "ModelConfig", tile: int | Index) -> TileGeometry:
+    """Sizes of a tile whose input side is `tile`.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The network.
+    tile : int or Index
+        Input size in voxels `(z, y, x)`; one number is the side along every axis of the network.
+
+    Raises
+    ------
+    TileSizeError
+        If the network cannot take the size, or leaves less than one `stride_unit` of output.
+    """
+    size, unit, axes = full_size(config, tile), stride_unit(config), range(3)
+    output = output_size(config, size)
+    for axis in axes:
+        if output[axis] < unit[axis]:
+            raise TileSizeError(
+                f"a tile of {size[axis]} along {'zyx'[axis]} leaves an output of {output[axis]}, less than the "
+                f"{unit[axis]} that neighbouring tiles must be apart; the next size that fits is "
+                f"{next(_sizes(config, axis, count(size[axis]), least=unit[axis]))}"
+            )
+    margin = tuple((size[axis] - output[axis]) // 2 for axis in axes)
+    return TileGeometry(size, output, margin, unit)
+
+
+def output_size(config: "ModelConfig", tile: int | Index) -> Index:
+    """Voxels that a tile predicts from its input alone, `(z, y, x)`; see `tile_geometry`.
+
+    For the paper's network `input = 16 b + 60` gives `output = 16 b - 124`, b >= 8: 572 gives 388.
+    Of a zero-padded network the rim is left out that its reach connects with the padding.
+
+    Raises
+    ------
+    TileSizeError
+        If the network cannot take the size.
+    """
+    size = full_size(config, tile)
+    return tuple(_fitting_output(config, axis, n) for axis, n in enumerate(size))
+
+
+def valid_input_sizes(config: "ModelConfig", up_to: int, axis: int = 2) -> list[int]:
+    """Every input size along `axis` (0 = z, 1 = y, 2 = x) that leaves an output, up to and including `up_to`."""
+    return list(_sizes(config, axis, range(1, up_to + 1)))
+
+
+def full_size(config: "ModelConfig", tile: int | Index) -> Index:
+    """A tile's input size as `(z, y, x)`: one number is the side along every axis of the network.
+
+    Raises
+    ------
+    TileSizeError
+        If a tile of a 2-D network is thicker than a section.
+    """
+    size = tile if isinstance(tile, tuple) else (1,) * (3 - config.dimensions) + (tile,) * config.dimensions
+    if config.dimensions == 2 and size[0] != 1:
+        raise TileSizeError(f"a tile of a 2-D network is one section, so its z is 1, not {size[0]}")
+    return size
+
+
+def stride_unit(config: "ModelConfig") -> Index:
+    """Product of the pooling factors along `(z, y, x)`: shifts by it leave the network's result unchanged."""
+    return tuple(prod(_factors(config, axis)) for axis in range(3))
+
+
+def reach(config: "ModelConfig", axis: int = 2) -> int:
+    """Furthest voxel along `axis` that a voxel of a zero-padded network's output depends on: 107 for the paper's depth.
+
+    Walked backwards, an interval [a, b] of voxels depends on
+
+    ```
+    two 3x3 convolutions          [a - 2, b + 2]
+    max-pool by f                 [a f, b f + f - 1]
+    up-convolution by f           [a // f, b // f]
+    interpolation by f > 1        [(a + f/2) // f - 1, (b + f/2) // f]
+    ```
+
+    and a level on its skip's interval as well as on what lies below. How far that is depends on where in the pooling
+    grid the voxel lies, hence the maximum over one period.
+    """
+    if not _is_convolved(config, axis):
+        return 0
+    intervals = {voxel: _interval_read(config, axis, voxel) for voxel in range(stride_unit(config)[axis])}
+    return max(max(voxel - a, b - voxel) for voxel, (a, b) in intervals.items())
+
+
+def auto_tile(config: "ModelConfig", block: Index, memory: int) -> Index:
+    """Input size `(z, y, x)` that needs the least arithmetic a block, for `tile: auto`; square in y and x.
+
+    A block of side `B` meets `B / stride` tiles along an axis where the stride divides it, and up to
+    `ceil((B - 1) / stride) + 1` where it does not; the arithmetic is that number times the input, over all axes. So
+    strides that divide the block win, and among them large ones, as far as `memory` goes.
+
+    Parameters
+    ----------
+    block : Index
+        Size of a block in voxels, cut to the volume's size where that is smaller.
+    memory : int
+        Bytes that one tile's activations may take; see `activation_bytes`.
+
+    Raises
+    ------
+    TileSizeError
+        If even the smallest tile needs more than `memory`.
+    """
+    side = max(block[1:])
+    z_costs, y_costs, x_costs = (
+        _voxels_by_size(config, axis, block[axis], up_to) for axis, up_to in enumerate((block[0], side, side))
+    )
+    costs = {(z, s, s): z_costs[z] * y_costs[s] * x_costs[s] for z in z_costs for s in x_costs if s in y_costs}
+    affordable = [tile for tile in costs if activation_bytes(config, tile) <= memory]
+    if not affordable:
+        needed = min(activation_bytes(config, tile) for tile in costs)
+        raise TileSizeError(
+            f"the smallest tile needs {needed / 1e6:.0f} MB, more than the {memory / 1e6:.0f} MB it may take"
+        )
+    return min(affordable, key=lambda tile: (costs[tile], tile))
+
+
+def activation_bytes(config: "ModelConfig", tile: Index) -> int:
+    """Estimate of the memory one tile of input size `tile` takes on its way through the network, float32.
+
+    Most is alive at the top of the expanding path: the skip (C channels), the up-sampled (C), both joined (2 C), the
+    result (C), and the skips below, already used or half the size each (C together): 6 C values a voxel.
+    """
+    return 4 * 6 * config.base_channels * prod(tile)
+
+
+def _voxels_by_size(config: "ModelConfig", axis: int, block: int, up_to: int) -> dict[int, int]:
+    """Voxels that the tiles of a block read along an axis, by input size, up to the first stride of `up_to` or more."""
+    if not _is_convolved(config, axis):
+        return {1: block}
+    unit, voxels = stride_unit(config)[axis], {}
+    for size in _sizes(config, axis, count(1), least=unit):
+        stride = _output(config, axis, size) // unit * unit
+        voxels[size] = size * (block // stride if block % stride == 0 else ceil((block - 1) / stride) + 1)
+        if stride >= up_to:
+            break
+    return voxels
+
+
+def _sizes(config: "ModelConfig", axis: int, candidates: Iterable[int], least: int = 1) -> Iterator[int]:
+    """Those input sizes that leave an output of at least `least`."""
+    return (n for n in candidates if _output(config, axis, n) >= least)
+
+
+def _fitting_output(config: "ModelConfig", axis: int, size: int) -> int:
+    """The output of an input size along one axis, or an error that names sizes that have one."""
+    output = _output(config, axis, size)
+    if output > 0:
+        return output
+    below = next(_sizes(config, axis, range(size - 1, 0, -1)), None)
+    above = next(_sizes(config, axis, count(max(1, size + 1))))
+    nearest = f"the smallest is {above}" if below is None else f"nearest are {below} and {above}"
+    name = {"unet": "U-Net", "fcn8s": "FCN-8s"}[config.architecture]
+    along = f" along {'zyx'[axis]}" if config.dimensions == 3 else ""
+    raise TileSizeError(
+        f"no tile of {size}{along} fits a {config.convolution} {name} of depth {config.depth}: {nearest}"
+    )
+
+
+def _output(config: "ModelConfig", axis: int, size: int) -> int:
+    """The output of an input size along one axis; 0 where it does not fit.
+
+    A zero-padded network returns all of its input; what its reach connects with the padding is cut, in whole periods
+    of the pooling grid so that the origins of tiles stay congruent.
+    """
+    if not _is_convolved(config, axis):
+        return int(size == 1)
+    unit = stride_unit(config)[axis]
+    margin = ceil(reach(config, axis) / unit) * unit if config.convolution == "same" else 0
+    return max(0, _network_output(config, axis, size) - 2 * margin)
+
+
+def _network_output(config: "ModelConfig", axis: int, size: int) -> int:
+    """Length of what the network returns along one axis; 0 where a pool or a skip's crop does not come out even.
+
+    ```
+    two 3x3 convolutions    s' = s - 4                 (zero-padded: s)
+    max-pool by f           s' = s / f
+    up-convolution by f     s' = s f
+    interpolation by f      s' = s f - 2 floor(f / 2)  (zero-padded: s f)
+    skip                    cut to s', the same on both sides
+    ```
+    """
+    shrink = 4 if config.convolution == "valid" else 0
+    skips, n = [], size - shrink
+    for f in _factors(config, axis):
+        if n < f or n % f:
+            return 0
+        skips.append(n)
+        n = n // f - shrink
+    for f, level in _expanding_path(config, axis):
+        n = n * f - (f // 2 * 2 if _interpolates(config) and shrink else 0)
+        if level is not None and (skips[level] < n or (skips[level] - n) % 2):
+            return 0
+        n -= shrink if config.architecture == "unet" else 0
+    return max(0, n)
+
+
+def _interval_read(config: "ModelConfig", axis: int, voxel: int) -> Interval:
+    """First and last input voxel that an output voxel of a zero-padded network depends on; see `reach`."""
+    a = b = voxel
+    skips: dict[int, Interval] = {}
+    for f, level in reversed(_expanding_path(config, axis)):
+        if config.architecture == "unet":
+            a, b = a - 2, b + 2
+        if level is not None:
+            skips[level] = a, b
+        a, b = (_interpolated(a, f)[0], _interpolated(b, f)[1]) if _interpolates(config) else (a // f, b // f)
+    for level, f in reversed(list(enumerate(_factors(config, axis)))):
+        a, b = (a - 2) * f, (b + 2) * f + f - 1
+        c, d = skips.get(level, (a, b))
+        a, b = min(a, c), max(b, d)
+    return a - 2, b + 2
+
+
+def _interpolated(voxel: int, f: int) -> Interval:
+    """First and last voxel that linear interpolation by `f`, 1 or even, weighs for an output voxel."""
+    last = (voxel + f // 2) // f
+    return last - (f > 1), last
+
+
+def _expanding_path(config: "ModelConfig", axis: int) -> list[tuple[int, int | None]]:
+    """Up-sampling factors from the deepest level on, each with the level whose features then join."""
+    factors = _factors(config, axis)
+    if config.architecture == "unet":
+        return [(factors[level], level) for level in reversed(range(len(factors)))]
+    last = len(factors) - 1  # FCN-8s joins two levels, then goes to full resolution in one step
+    return [(factors[last], last), (factors[last - 1], last - 1), (prod(factors[: last - 1]), None)]
+
+
+def _factors(config: "ModelConfig", axis: int) -> list[int]:
+    """Pooling factors along one axis, level by level."""
+    default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
+    return [factor[axis] for factor in config.pooling or [default] * (config.depth - 1)]
+
+
+def _interpolates(config: "ModelConfig") -> bool:
+    """Whether up-sampling blends neighbours; FCN-8s always does."""
+    return config.architecture == "fcn8s" or config.upsampling == "bilinear"
+
+
+def _is_convolved(config: "ModelConfig", axis: int) -> bool:
+    """Whether the network works along the axis at all; a 2-D network does not along z."""
+    return axis >= 3 - config.dimensions

@@ -1,0 +1,121 @@
+"""One volume of a run: its layout, found by `survey`, and the stores in its folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unet.geometry import Box, Grid, Index, shard_boxes
+from unet.receipts import read_json
+from unet.store import Image, ImageSpec, create_image, open_image
+
+UNLABELLED = 255
+"""Class index of voxels that nobody annotated."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the headers of the image files say, in the order `(z, y, x)`; voxels and nm."""
+
+    shape: Index
+    dtype: str
+    voxel_nm: tuple[float, float, float]
+    offset_nm: tuple[float, float, float]
+    chunk: Index
+    block: Index
+    labels_dtype: str | None
+    masked: bool
+
+    @classmethod
+    def read(cls, receipt: Path) -> "Layout":
+        """From the receipt of `survey`."""
+        values = read_json(receipt)["layout"]
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
+
+    @property
+    def grid(self) -> Grid:
+        """The blocks of the volume."""
+        return Grid(self.shape, self.block)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The stores of a volume in `folder`, all with the same blocks."""
+
+    folder: Path
+    layout: Layout
+
+    @classmethod
+    def open(cls, folder: Path, survey: Path) -> "Volume":
+        """The volume in `folder` that `survey` describes."""
+        return cls(folder, Layout.read(survey))
+
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+        return self.folder.name
+
+    def blocks(self, shard: str) -> list[Box]:
+        """The blocks of a shard."""
+        return shard_boxes(self.layout.grid, shard)
+
+    def image(self, store: str) -> Image:
+        """Open a store, e.g. `raw`."""
+        return open_image(self.folder / f"{store}.zarr")
+
+    def create(
+        self,
+        store: str,
+        dtype: str,
+        kind: Literal["image", "label"] = "image",
+        channels: Sequence[str] = (),
+        pyramid: bool = True,
+    ) -> Image:
+        """Create a store of this volume, or open the one that is there; see `unet.store.create_image`."""
+        spec = ImageSpec(
+            name=f"{self.name} {store}",
+            shape=self.layout.shape,
+            dtype=dtype,
+            chunk=self.layout.chunk,
+            block=self.layout.block,
+            voxel_nm=self.layout.voxel_nm,
+            offset_nm=self.layout.offset_nm,
+            kind=kind,
+            channels=tuple(channels),
+            pyramid=pyramid,
+        )
+        return create_image(self.folder / f"{store}.zarr", spec)
+
+    def table(self, store: str, box: Box) -> Path:
+        """Where the fragments of a block are listed."""
+        return self._tables(store) / f"{'-'.join(map(str, box.start))}.npz"
+
+    def merge_table(self, store: str) -> Path:
+        """Where the final id of every fragment stands."""
+        return self._tables(store) / "merge.npz"
+
+    def _tables(self, store: str) -> Path:
+        folder = self.folder / f"{store}-tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def tissue(self, box: Box) -> np.ndarray | None:
+        """Boolean `(z, y, x)`, True where there is tissue; None where the volume has no mask."""
+        return self.image("mask").read(box) != 0 if self.layout.masked else None
+
+
+def padded_in_section(box: Box, margin: int, shape: Index) -> tuple[Box, tuple[slice, ...]]:
+    """A box with context along y and x, cut at the volume's faces, and where the box lies in it.
+
+    >>> window, inner = padded_in_section(Box((2, 0, 4), (3, 4, 8)), 3, (9, 9, 9))
+    >>> print(window), inner
+    2:3,0:7,1:9
+    (None, (slice(0, 1, None), slice(0, 4, None), slice(3, 7, None)))
+    """
+    window = box.grown((0, margin, margin)).clipped(shape)
+    return window, box.relative_to(window.start).slices

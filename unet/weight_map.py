@@ -1,0 +1,324 @@
+"""Equation 2 of the U-Net paper: how much each pixel counts in the loss.
+
+``w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``: `w_c` balances the classes; `d1` and `d2` are a background pixel's
+distances to the nearest and to the second-nearest cell. One distance transform a cell would cost cells x pixels; here
+the cost is the same for any number of cells, and the answer is exact:
+
+1. In each row, every pixel finds the nearest labelled pixel and the nearest one of another cell (running maxima).
+2. Row after row, up and down from the pixel, those two compete for the two nearest distinct cells.
+3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are after a few rows.
+
+```
+row y-1   . . . A A . . .      candidates of (y, x) from row y-1:  A at dx = 1,  B at dx = 3
+row y     . . . . x . . .
+row y+1   . B . . . . C C      from row y+1:                       C at dx = 2,  B at dx = 3
+```
+
+Two candidates a row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the other
+two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
+
+The term is below ``1e-6 w0`` where ``d1 + d2`` exceeds `reach`, and is 0 there. A window with a halo of
+``ceil(reach(sigma))`` pixels therefore gives the very numbers of the whole section, bit for bit.
+"""
+
+from math import ceil, log, sqrt
+
+import fastremap
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
+
+UNLABELLED = 255
+"""Target of a pixel that nobody annotated: it weighs nothing."""
+
+Keys = NDArray[np.signedinteger]
+"""Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""
+
+
+def reach(sigma: float) -> float:
+    """Distance ``d1 + d2`` in px at which the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
+
+    >>> round(reach(5), 2)
+    26.28
+    """
+    return sigma * sqrt(2 * log(1e6))
+
+
+def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
+    """Pixels that become background so that no two cells touch.
+
+    A contact pixel belongs to a cell and has a 4-neighbour in its section that belongs to another cell. The border is
+    the set of contact pixels, dilated ``width - 1`` times by the 4-neighbourhood, each time only within the same cell:
+    pixels of a cell whose path inside the cell to one of its contact pixels is shorter than ``width`` steps. So
+    ``width`` pixels go on each side of a contact, and the line drawn is ``2 width`` wide. Contact with 0 draws nothing.
+    Where a cell is too thin for its contacts (up to ``width`` pixels beside one, up to ``2 width`` between two), it
+    disappears; the pieces of a cell cut in two keep their id and stay one cell for `border_weight`.
+
+    Parameters
+    ----------
+    labels : int array (y, x) or (z, y, x)
+        Cell ids, 0 = background; each section by itself.
+    width : int
+        Pixels removed on each side of a contact, 0 = none. The result depends on ``width`` pixels around, no more.
+
+    Returns
+    -------
+    bool array of the same shape
+        True where `labels` is to be set to 0.
+
+    References
+    ----------
+    Ronneberger, Fischer, Brox 2015, section 3: "the separation border is computed using morphological operations".
+
+    Examples
+    --------
+    >>> separation_border(np.array([[1, 1, 1, 2, 2, 0, 3]]), width=1).astype(int)
+    array([[0, 0, 1, 1, 0, 0, 0]])
+    """
+    if width < 0:
+        raise ValueError(f"the separation border must be 0 or more pixels wide, not {width}")
+    border = np.zeros(labels.shape, bool)
+    if width == 0:
+        return border
+    for one, other in _neighbours(labels.ndim):
+        a, b = labels[one], labels[other]
+        contact = (a != b) & (a != 0) & (b != 0)
+        border[one] |= contact
+        border[other] |= contact
+    for _ in range(width - 1):
+        before = border.copy()
+        for one, other in _neighbours(labels.ndim):
+            same = labels[one] == labels[other]
+            border[one] |= before[other] & same
+            border[other] |= before[one] & same
+    return border
+
+
+def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Index pairs of the pixels side by side along y and along x (the last two axes)."""
+    every, before, after = slice(None), slice(None, -1), slice(1, None)
+    sections = (every,) * (ndim - 2)
+    return [
+        ((*sections, before, every), (*sections, after, every)),
+        ((*sections, every, before), (*sections, every, after)),
+    ]
+
+
+def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None = None) -> NDArray[np.float32]:
+    """The border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, on background pixels; 0 inside cells.
+
+    The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the
+    cell's nearest pixel: 1 for a background pixel side by side with the cell. `d1` and `d2` belong to two cells of
+    different ids, never to two pixels of one cell. Only background gets the term: its purpose is that the network
+    learns the gaps between cells, so it is largest in the narrowest gaps and 0 wherever there are fewer than two cells
+    within `cutoff`.
+
+    Parameters
+    ----------
+    labels : int array (y, x) or (z, y, x)
+        Cell ids, 0 = background; each section by itself. Cells that touch should have been separated before.
+    w0 : float
+        Height of the term (paper: 10).
+    sigma : float
+        Its width in px (paper: 5).
+    cutoff : float, optional
+        The term is 0 where ``d1 + d2`` exceeds this distance in px; by default ``reach(sigma)``.
+
+    Returns
+    -------
+    float32 array of the same shape, ``0 <= term < w0``
+
+    References
+    ----------
+    Ronneberger, Fischer, Brox 2015, equation 2.
+
+    Examples
+    --------
+    A gap of two pixels: ``d1 + d2 = 1 + 2``.
+
+    >>> border_weight(np.array([[1, 1, 0, 0, 2, 2]]), w0=10, sigma=5).round(2).tolist()
+    [[0.0, 0.0, 8.350000381469727, 8.350000381469727, 0.0, 0.0]]
+    """
+    cutoff = reach(sigma) if cutoff is None else cutoff
+    if labels.ndim == 2:
+        return _section_border_weight(labels, w0, sigma, cutoff)
+    term = np.empty(labels.shape, np.float32)
+    for z, section in enumerate(labels):
+        term[z] = _section_border_weight(section, w0, sigma, cutoff)
+    return term
+
+
+def _section_border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float) -> NDArray[np.float32]:
+    """`border_weight` of one section: an exponential of the two squared distances."""
+    cells, _ = fastremap.renumber(np.ascontiguousarray(labels))
+    term = np.zeros(cells.shape, np.float32)
+    pixels = _pixels_between_cells(cells, cutoff)
+    if pixels.size:
+        square1, square2 = _two_nearest_cells(cells, pixels, cutoff)
+        distance = np.sqrt(square1) + np.sqrt(square2)
+        value = w0 * np.exp(-(distance**2) / (2 * sigma**2))
+        term.flat[pixels] = np.where(distance <= cutoff, value, 0)
+    return term
+
+
+def _pixels_between_cells(cells: NDArray, cutoff: float) -> NDArray[np.intp]:
+    """Flat indices of the background pixels that can have a term: all others are left out cheaply.
+
+    ``d1 + d2 <= cutoff`` needs ``d1 <= cutoff / 2`` and, as ``d1 >= 1``, ``d2 <= cutoff - 1``; neither distance is less
+    than that along an axis, so there must be a cell in the smaller square window and two cells in the larger one.
+    """
+    small, large = 2 * int(cutoff / 2) + 1, 2 * max(int(cutoff - 1), 0) + 1
+    one = maximum_filter(cells, small) > 0
+    lowest = minimum_filter(np.where(cells > 0, cells, np.iinfo(cells.dtype).max), large)
+    two = maximum_filter(cells, large) > lowest
+    return np.flatnonzero((cells == 0) & one & two)
+
+
+def _two_nearest_cells(cells: NDArray, pixels: NDArray[np.intp], cutoff: float) -> tuple[Keys, Keys]:
+    """Squared distances (px^2) from `pixels` (flat indices) to the nearest and second-nearest cell.
+
+    Exact wherever the two distances add up to `cutoff` at most; elsewhere the answer, too, adds up to more.
+    """
+    radius, bits = int(cutoff), int(cells.max()).bit_length()
+    far = (2 * radius**2 + 1) << bits  # beyond every key within the window, and cell 0
+    dtype = np.int32 if max(2 * far, cells.shape[1] << bits) < 2**31 else np.int64
+    rows = [_padded(keys, radius, far) for keys in _two_nearest_in_row(cells.astype(dtype), radius, bits, far)]
+    width = cells.shape[1]
+    at = pixels + radius * width  # the same pixels in the padded rows
+    nearest, second = (row[at] for row in rows)
+    squares = np.empty((2, pixels.size), dtype)
+    live = np.arange(pixels.size)
+    for dy in range(1, radius + 1):
+        # Rows dy away help only where they can hold a nearer second cell, with a sum still within the cutoff.
+        useful = second >= (dy**2 + 1) << bits
+        if dy > cutoff - dy:
+            useful &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits
+        squares[:, live[~useful]] = nearest[~useful] >> bits, second[~useful] >> bits
+        live, at, nearest, second = live[useful], at[useful], nearest[useful], second[useful]
+        for step in (-dy * width, dy * width):
+            for row in rows:
+                _compete(nearest, second, row[at + step] + dtype(dy**2 << bits), bits, far)
+    squares[:, live] = nearest >> bits, second >> bits
+    return squares[0], squares[1]
+
+
+def _padded(keys: Keys, radius: int, far: int) -> Keys:
+    """The rows, flat, between `radius` rows without cells above and below."""
+    return np.pad(keys, ((radius, radius), (0, 0)), constant_values=far).ravel()
+
+
+def _two_nearest_in_row(cells: Keys, radius: int, bits: int, far: int) -> tuple[Keys, Keys]:
+    """Keys of the nearest two distinct cells in each pixel's own row, `far` where there is none within `radius`."""
+    nearest, second = _last_two_cells(cells, radius, bits, far)
+    for mirrored in _last_two_cells(cells[:, ::-1], radius, bits, far):
+        _compete(nearest, second, mirrored[:, ::-1], bits, far)
+    return nearest, second
+
+
+def _last_two_cells(cells: Keys, radius: int, bits: int, far: int) -> tuple[Keys, Keys]:
+    """Keys of the last labelled pixel at or before each pixel of its row, and of the last one of another cell.
+
+    With positions packed as ``(x << bits) | cell``, the running maximum along x is the last labelled pixel. The last
+    one of another cell is the last labelled pixel whose successor belongs to another cell than itself.
+    """
+    x = np.arange(cells.shape[1], dtype=cells.dtype)
+    last = np.maximum.accumulate(np.where(cells > 0, (x << bits) | cells, -1), axis=1)
+    before = np.pad(last[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    cell = (1 << bits) - 1
+    change = (cells > 0) & (before >= 0) & (before & cell != cells)
+    other = np.maximum.accumulate(np.where(change, before, -1), axis=1)
+
+    def key(position: NDArray) -> Keys:
+        dx = x - (position >> bits)
+        within = (position >= 0) & (dx <= radius)
+        return np.where(within, (dx**2 << bits) | (position & cell), far).astype(cells.dtype)
+
+    return key(last), key(other)
+
+
+def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int, far: int) -> None:
+    """Keep the two smallest keys of distinct cells, in place."""
+    loser = np.maximum(nearest, candidate)
+    loser[(nearest ^ candidate) & ((1 << bits) - 1) == 0] = far  # the same cell never takes both places
+    np.minimum(second, loser, out=second)
+    np.minimum(nearest, candidate, out=nearest)
+
+
+def class_weights(counts: ArrayLike, balance: bool = True) -> NDArray[np.float64]:
+    """The class term `w_c` of equation 2: inverse frequency over the training volumes, of mean 1 over their pixels.
+
+    ``w_c = N / (K n_c)`` with `n_c` the pixels of class c, `N` their sum and `K` the number of classes that occur, so
+    that every class contributes equally to the loss, and the mean over the labelled pixels, ``sum n_c w_c / N``, is 1.
+
+    Parameters
+    ----------
+    counts : int64 array (classes,)
+        Labelled pixels of each class.
+    balance : bool
+        False gives 1 for every class.
+
+    Returns
+    -------
+    float64 array (classes,)
+        0 for a class that never occurs: there is no pixel to weigh.
+
+    Raises
+    ------
+    ValueError
+        If a count is negative, or there is no labelled pixel at all.
+
+    Examples
+    --------
+    >>> class_weights([10, 30]).round(4).tolist()
+    [2.0, 0.6667]
+    """
+    pixels = np.asarray(counts, np.int64)
+    if pixels.min(initial=0) < 0 or pixels.sum() == 0:
+        raise ValueError(
+            f"class weights need pixel counts >= 0 and at least one labelled pixel, got {pixels.tolist()}: "
+            "check that the training volumes have labels in the chosen sections"
+        )
+    if not balance:
+        return np.ones(pixels.size)
+    occurs = pixels > 0
+    inverse = np.divide(float(pixels.sum()), pixels, out=np.zeros(pixels.size), where=occurs)
+    return inverse / np.count_nonzero(occurs)
+
+
+def weight_map(
+    targets: NDArray[np.uint8], cells: NDArray, class_weight: ArrayLike, w0: float, sigma: float
+) -> NDArray[np.float32]:
+    """Equation 2: the class weight of each pixel's target plus the border term, 0 where unlabelled.
+
+    Parameters
+    ----------
+    targets : uint8 array (y, x) or (z, y, x)
+        Class index, 255 = unlabelled.
+    cells : int array of the same shape
+        Cell ids after removal of the `separation_border`, 0 = background.
+    class_weight : float array (classes,)
+        From `class_weights`.
+    w0, sigma : float
+        Height and width (px) of the border term; see `border_weight`.
+
+    Returns
+    -------
+    float32 array of the same shape
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a target is neither a class with a weight nor 255.
+    """
+    if targets.shape != cells.shape:
+        raise ValueError(f"targets {targets.shape} and cells {cells.shape} must have the same shape")
+    weights = np.asarray(class_weight, np.float64)
+    labelled = targets != UNLABELLED
+    largest = int(targets.max(initial=0, where=labelled))
+    if largest >= weights.size:
+        raise ValueError(
+            f"target {largest} has no class weight: there are {weights.size} classes, 0 to {weights.size - 1}"
+        )
+    of_target = np.zeros(UNLABELLED + 1)
+    of_target[: weights.size] = weights
+    return np.where(labelled, of_target[targets] + border_weight(cells, w0, sigma), 0).astype(np.float32)

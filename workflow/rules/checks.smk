@@ -1,0 +1,53 @@
+# Before a run and after it.
+#
+# Inputs:  the configuration; the finished stores
+# Outputs: the foreseen cost, on the terminal; {results}/receipts/verify/{volume}.json
+# Steps:   plan; verify
+
+
+# Neither declares an output, so each runs whenever it is asked for.
+
+
+rule plan:
+    log:
+        f"{RESULTS}/logs/plan/plan.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plan/plan.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        plan=f"{RESULTS}/plan.json",
+        config=settings(CONFIG),
+        shard_voxels=SHARD_VOXELS,
+    message:
+        "Foreseeing the cost"
+    script:
+        "../../scripts/plan.py"
+
+
+rule verify:
+    input:
+        surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
+        grey_values=[receipt("grey_values", name) for name in CONFIG.predict.volumes],
+        model=MODEL,
+        predicted=lambda wildcards: [r for name in CONFIG.predict.volumes for r in shard_receipts("predict", name)],
+    log:
+        f"{RESULTS}/logs/verify/verify.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/verify/verify.tsv"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=4000 + 60 * BLOCK_MB,
+        runtime=120,
+    params:
+        receipt=receipt("verify", "all"),
+        results=RESULTS,
+        predict=settings(CONFIG.predict),
+        verify=settings(CONFIG.verify),
+    message:
+        "Checking the results against the model"
+    script:
+        "../../scripts/verify.py"

@@ -1,0 +1,97 @@
+# Image files become chunked, sharded OME-Zarr.
+#
+# Inputs:  the image files of each volume
+# Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
+# Steps:   sample (the generated volume) -> survey (headers, layout) -> ingest (a shard a job)
+#          -> grey_values (frozen statistics)
+
+
+rule sample:
+    output:
+        raw=f"{RESULTS}/sample/raw.tif",
+        labels=f"{RESULTS}/sample/labels.tif",
+    log:
+        f"{RESULTS}/logs/sample/sample.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sample/sample.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        sample=settings(CONFIG.sample),
+        code=code("sample"),
+    message:
+        "Making the sample volume"
+    script:
+        "../../scripts/sample.py"
+
+
+checkpoint survey:
+    input:
+        sources=sources,
+    output:
+        receipt=receipt("survey", "{volume}"),
+    log:
+        f"{RESULTS}/logs/survey/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/survey/{{volume}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        name=lambda wildcards: wildcards.volume,
+        volume=volume_settings,
+        storage=settings(CONFIG.storage),
+        code=code("survey"),
+    message:
+        "Reading the headers of {wildcards.volume}"
+    script:
+        "../../scripts/survey.py"
+
+
+rule ingest:
+    input:
+        survey=receipt("survey", "{volume}"),
+    output:
+        receipt=receipt("ingest", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/ingest/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ingest/{{volume}}/{{shard}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=1000 + 40 * BLOCK_MB,
+        runtime=120,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        volume=volume_settings,
+        code=code("ingest"),
+    message:
+        "Ingesting {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/ingest.py"
+
+
+rule grey_values:
+    input:
+        survey=receipt("survey", "{volume}"),
+        shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
+    output:
+        receipt=receipt("grey_values", "{volume}"),
+    log:
+        f"{RESULTS}/logs/grey_values/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/grey_values/{{volume}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("grey_values"),
+    message:
+        "Freezing the grey-value statistics of {wildcards.volume}"
+    script:
+        "../../scripts/grey_values.py"

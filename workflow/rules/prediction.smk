@@ -1,0 +1,60 @@
+# Overlap-tile inference over whole volumes.
+#
+# Inputs:  raw.zarr, its frozen statistics, and the trained model
+# Outputs: probability.zarr; the ISBI scores of every threshold where there are labels
+# Steps:   predict (a shard a job, one GPU each) -> sweep
+
+MODEL = CONFIG.model.checkpoint or f"{RESULTS}/model/model.pt"
+
+
+rule predict:
+    input:
+        survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
+        model=MODEL,
+    output:
+        receipt=receipt("predict", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/predict/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict/{{volume}}/{{shard}}.tsv"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=4000 + 60 * BLOCK_MB,
+        runtime=720,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        predict=settings(CONFIG.predict),
+        code=code("predict"),
+    message:
+        "Predicting {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/predict.py"
+
+
+rule sweep:
+    input:
+        survey=receipt("survey", "{volume}"),
+        predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
+        labelled=lambda wildcards: labels_receipts(wildcards.volume),
+    output:
+        receipt=receipt("sweep", "{volume}"),
+    log:
+        f"{RESULTS}/logs/sweep/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sweep/{{volume}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        folder=folder_of,
+        foreground=CONFIG.segment.foreground,
+        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
+        code=code("sweep"),
+    message:
+        "Scoring every threshold on {wildcards.volume}"
+    script:
+        "../../scripts/sweep.py"

@@ -1,0 +1,97 @@
+# One consistent set of instances, the same whatever the blocks and shards.
+#
+# Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
+# Outputs: segmentation.zarr or labels.zarr
+# Steps:   segment (fragments of each block) -> merge (one global union) -> relabel (final ids, with the pyramid)
+
+
+def chosen_threshold(wildcards):
+    """The sweep that chooses the threshold, where the configuration says `auto`."""
+    if wildcards.store == "segmentation" and CONFIG.segment.threshold == "auto":
+        return {"threshold": receipt("threshold", "all")}
+    return {}
+
+
+def segment_inputs(wildcards):
+    maker = "predict" if wildcards.store == "segmentation" else "ingest"
+    return {
+        "survey": receipt("survey", wildcards.volume),
+        "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        **chosen_threshold(wildcards),
+    }
+
+
+rule segment:
+    input:
+        unpack(segment_inputs),
+    output:
+        receipt=receipt("segment", "{volume}", "{store}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/segment/{{volume}}/{{store}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/segment/{{volume}}/{{store}}/{{shard}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=1000 + 60 * BLOCK_MB,
+        runtime=120,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        store=lambda wildcards: wildcards.store,
+        segment=settings(CONFIG.segment),
+        code=code("segment"),
+    message:
+        "Labelling the blocks of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/segment.py"
+
+
+rule merge:
+    input:
+        survey=receipt("survey", "{volume}"),
+        segmented=lambda wildcards: shard_receipts("segment", wildcards.volume, wildcards.store),
+    output:
+        receipt=receipt("merge", "{volume}", "{store}"),
+    log:
+        f"{RESULTS}/logs/merge/{{volume}}/{{store}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/merge/{{volume}}/{{store}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        folder=folder_of,
+        store=lambda wildcards: wildcards.store,
+        minimum_size=lambda wildcards: CONFIG.segment.minimum_size if wildcards.store == "segmentation" else 0,
+        first_id=lambda wildcards: CONFIG.segment.first_id if wildcards.store == "segmentation" else 1,
+        code=code("merge"),
+    message:
+        "Merging the fragments of {wildcards.volume}"
+    script:
+        "../../scripts/merge.py"
+
+
+rule relabel:
+    input:
+        survey=receipt("survey", "{volume}"),
+        merged=receipt("merge", "{volume}", "{store}"),
+    output:
+        receipt=receipt("relabel", "{volume}", "{store}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/relabel/{{volume}}/{{store}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/relabel/{{volume}}/{{store}}/{{shard}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=1000 + 60 * BLOCK_MB,
+        runtime=120,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        store=lambda wildcards: wildcards.store,
+        code=code("relabel"),
+    message:
+        "Writing the ids of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/relabel.py"

@@ -1,0 +1,88 @@
+# The network learns from the annotated volumes.
+#
+# Inputs:  labels.zarr (or classes.zarr) and raw.zarr of `train.volumes` and `train.validation`
+# Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl
+# Steps:   targets (classes with the separation border) -> weight_map (equation 2) -> train
+
+
+rule targets:
+    input:
+        survey=receipt("survey", "{volume}"),
+        labelled=lambda wildcards: labels_receipts(wildcards.volume),
+    output:
+        receipt=receipt("targets", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/targets/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/targets/{{volume}}/{{shard}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=1000 + 60 * BLOCK_MB,
+        runtime=60,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        volume=volume_settings,
+        weights=settings(CONFIG.weights),
+        code=code("targets"),
+    message:
+        "Drawing the targets of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/targets.py"
+
+
+rule weight_map:
+    input:
+        survey=receipt("survey", "{volume}"),
+        own_targets=lambda wildcards: shard_receipts("targets", wildcards.volume),
+        training_targets=lambda wildcards: [r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)],
+    output:
+        receipt=receipt("weight_map", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/weight_map/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/weight_map/{{volume}}/{{shard}}.tsv"
+    threads: 2
+    resources:
+        mem_mb=1000 + 80 * BLOCK_MB,
+        runtime=120,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        weights=settings(CONFIG.weights),
+        code=code("weight_map"),
+    message:
+        "Computing the weight map of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/weight_map.py"
+
+
+rule train:
+    input:
+        surveys=[receipt("survey", name) for name in LEARNING_VOLUMES],
+        grey_values=[receipt("grey_values", name) for name in LEARNING_VOLUMES],
+        weighted=lambda wildcards: [r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)],
+    output:
+        model=f"{RESULTS}/model/model.pt",
+        receipt=receipt("train", "model"),
+    log:
+        f"{RESULTS}/logs/train/model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/model.tsv"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=12000,
+        runtime=1440,
+    params:
+        folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
+        state=f"{RESULTS}/model/state.pt",
+        curve=f"{RESULTS}/model/training.jsonl",
+        model_config=settings(CONFIG.model),
+        train=settings(CONFIG.train),
+        classes=CONFIG.class_names if LEARNING_VOLUMES else [],
+        code=code("train"),
+    message:
+        "Training the network"
+    script:
+        "../../scripts/train.py"
