@@ -42,9 +42,8 @@ def main(
     source = Volume.open(folder, survey)
     raw = source.image("raw")
     with torch_device(LOCKS) as device:
-        torch.set_num_threads(threads)
         values = read_json(grey_values)
-        predictor, header = load_predictor(model, predict, values["statistics"], source.layout, device)
+        predictor, header = load_predictor(model, predict, values["statistics"], source.layout, device, threads)
         channels = stored_classes(header["classes"])
         image = source.create("probability", predict.dtype, channels=channels)
         remove_leftovers(image.path)

@@ -1,8 +1,11 @@
 """Make the sample: a synthetic serial-section EM volume with instance labels, as two multi-page TIFF files."""
 
+import io
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tifffile
 
 from unet.config import SampleConfig
@@ -19,20 +22,17 @@ log = logging.getLogger(__name__)
 def main(raw: Path, labels: Path, sample: SampleConfig) -> None:
     """Write the grey values to `raw` (uint8) and the instance ids to `labels`."""
     volume, ids = synthesise(sections=sample.sections, size=sample.size, seed=sample.seed)
-    for path, values in ((raw, volume), (labels, ids)):
-        temporary = path.with_suffix(".partial.tif")
-        x_per_um = 1000 / VOXEL_NM[2]
-        tifffile.imwrite(
-            temporary,
-            values,
-            imagej=True,
-            compression="zlib",
-            resolution=(x_per_um, x_per_um),
-            metadata={"axes": "ZYX", "spacing": VOXEL_NM[0] / 1000, "unit": "um"},
-        )
-        write_atomically(path, temporary.read_bytes())
-        temporary.unlink()
+    px_per_um = 1000 / VOXEL_NM[2]
+    metadata = {"axes": "ZYX", "spacing": VOXEL_NM[0] / 1000, "unit": "um"}
+    _write(raw, volume, imagej=True, resolution=(px_per_um, px_per_um), metadata=metadata)
+    _write(labels, ids, photometric="minisblack")
     log.info("%d sections of %d x %d px, %d cells", *volume.shape, int(ids.max()))
+
+
+def _write(path: Path, values: np.ndarray, **options: Any) -> None:
+    content = io.BytesIO()
+    tifffile.imwrite(content, values, compression="zlib", **options)
+    write_atomically(path, content.getvalue())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
@@ -16,7 +15,10 @@ from unet.receipts import content_digest, fingerprint, read_json, write_json
 from unet.tiling import TileGeometry, tile_geometry
 from unet.training import save_model
 from unet.training import train as train_network
-from unet.volume import UNLABELLED, Volume
+from unet.volume import Volume
+
+CACHE_MB = 1536
+"""Of recently read chunks, all training volumes together."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def main(
     torch.set_num_threads(threads)
     geometry = tile_geometry(model_config, train.tile)
     opened = [
-        _labelled_volume(Volume.open(folder, survey), read_json(values)["statistics"])
+        _labelled_volume(Volume.open(folder, survey), read_json(values)["statistics"], CACHE_MB / (3 * len(folders)))
         for folder, survey, values in zip(folders, surveys, grey_values, strict=True)
     ]
     of = {folder.name: volume for folder, volume in zip(folders, opened, strict=True)}
@@ -85,13 +87,12 @@ def main(
     )
 
 
-def _labelled_volume(volume: Volume, statistics: dict[str, float]) -> LabelledVolume:
-    targets = volume.image("targets")
-    counts = [np.count_nonzero(targets.read(box) != UNLABELLED) for box in volume.layout.grid.boxes()]
-    raw, drawn, weights = (
-        CachedVolume(volume.image(store), cube=volume.layout.chunk) for store in ("raw", "targets", "weights")
+def _labelled_volume(volume: Volume, statistics: dict[str, float], megabytes: float) -> LabelledVolume:
+    raw, targets, weights = (
+        CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=megabytes)
+        for store in ("raw", "targets", "weights")
     )
-    return LabelledVolume(raw, drawn, weights, statistics["mean"], statistics["std"], labelled=int(sum(counts)))
+    return LabelledVolume(raw, targets, weights, statistics["mean"], statistics["std"])
 
 
 def _sampler(

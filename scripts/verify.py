@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from unet.config import PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
@@ -46,7 +45,6 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the largest difference found in every volume, or fail."""
-    torch.set_num_threads(threads)
     digest = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
     found = {}
     with torch_device(LOCKS) as device:
@@ -55,7 +53,7 @@ def main(
             image = source.image("probability")
             _check_digests(image, [path for path in predicted if path.parent.name == source.name])
             statistics = read_json(values)["statistics"]
-            predictor, header = load_predictor(model, predict, statistics, source.layout, device)
+            predictor, header = load_predictor(model, predict, statistics, source.layout, device, threads)
             _check_model(image, header)
             found[source.name] = _largest_difference(source, image, predictor, predict, verify)
     write_json(receipt, {"rule": "verify", "digest": digest, "largest_difference": found})

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
-
-from typing_extensions import Self
+from typing import Self
 
 Index = tuple[int, ...]
 

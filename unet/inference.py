@@ -12,9 +12,10 @@ tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -63,6 +64,9 @@ class Predictor:
         Tiles that go through the network at once.
     precision : {"float32", "bfloat16"}
         Of the convolutions; softmax and averaging are float32 always.
+    threads : int
+        Batches at once on a CPU. Each is computed by one thread, because libraries share one sum out differently for
+        different numbers of threads, which changes the last bits.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class Predictor:
     device: torch.device | str = "cpu"
     batch: int = 1
     precision: Precision = "float32"
+    threads: int = 1
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
@@ -88,8 +93,18 @@ class Predictor:
                 "choose a square tile or average: flips"
             )
         self.model.eval().to(self.device)
+        if self._on_cpu:
+            torch.set_num_threads(1)
         if self._is_2d:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return torch.device(self.device).type == "cpu"
+
+    @property
+    def _classes(self) -> int:
+        return cast(int, self.model.classes)
 
     @property
     def _is_2d(self) -> bool:
@@ -106,21 +121,20 @@ class Predictor:
     def infer(self, window: NDArray[Any], box: Box) -> NDArray[np.float32]:
         """Class probabilities of `box` from its `window`, float32 `(K, z, y, x)`.
 
-        Memory beside window and result is that of `batch` tiles.
+        Memory beside window and result is that of `batch` tiles a thread.
         """
         origin = self.geometry.window(box).start
         cells = tiles_for(box, self.geometry)
-        result: NDArray[np.float32] | None = None
-        for first in range(0, len(cells), self.batch):
-            some = cells[first : first + self.batch]
+        result = np.empty((self._classes, *box.shape), np.float32)
+
+        def fill(some: list[Box]) -> None:
             tiles = [window[self.geometry.input_box(cell).relative_to(origin).slices] for cell in some]
-            probabilities = self._probabilities(np.stack(tiles))
-            if result is None:
-                result = np.empty((probabilities.shape[1], *box.shape), np.float32)
-            for cell, tile in zip(some, probabilities, strict=False):
+            for cell, tile in zip(some, self._probabilities(np.stack(tiles)), strict=True):
                 part = cell.intersected(box)
                 result[:, *part.relative_to(box.start).slices] = tile[:, *part.relative_to(cell.start).slices]
-        assert result is not None, f"box {box} is empty"
+
+        with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
+            list(pool.map(fill, (cells[i : i + self.batch] for i in range(0, len(cells), self.batch))))
         return result
 
     def _probabilities(self, tiles: NDArray[Any]) -> NDArray[np.float32]:

@@ -83,7 +83,7 @@ class UNet(nn.Module):
         super().__init__()
         layers, pools, widths = LAYERS[config.dimensions], pool_factors(config), level_channels(config)
         joined = 2 if config.skip == "concatenate" else 1  # an added skip leaves the channels as they are
-        self.concatenates = config.skip == "concatenate"
+        self.concatenates, self.classes = config.skip == "concatenate", classes
         self.encoder = Encoder(config, channels)
         self.ups = nn.ModuleList(
             upsampling(config, deep, fine, factor)
@@ -130,6 +130,7 @@ class FCN8s(nn.Module):
             raise ValueError(f"fcn8s fuses three levels, but model.depth is {config.depth}; set it to 3 or more")
         layers, pools, widths = LAYERS[config.dimensions], pool_factors(config), level_channels(config)
         to_input = tuple(prod(factors) for factors in zip(*pools[:-2], strict=True)) or (1,) * config.dimensions
+        self.classes = classes
         self.encoder = Encoder(config, channels)
         self.scores = nn.ModuleList(layers.convolution(c, classes, kernel_size=1) for c in widths[-3:])
         initialise_he(self)

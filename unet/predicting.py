@@ -13,14 +13,19 @@ from unet.tiling import auto_tile, tile_geometry
 from unet.training import load_model
 from unet.volume import Layout
 
-CPU_TILE_BYTES = 2**30
+CPU_TILE_BYTES = 2**29
 """Activations of one tile on a CPU: larger tiles waste less context, but leave its caches."""
 GPU_TILE_SHARE = 0.25
-"""Part of a GPU's free memory that the activations of one batch may take: libraries' workspaces take as much again."""
+"""Part of a GPU's memory that the activations of one batch may take: libraries' workspaces take as much again."""
 
 
 def load_predictor(
-    path: Path, predict: PredictConfig, statistics: Mapping[str, float], layout: Layout, device: torch.device
+    path: Path,
+    predict: PredictConfig,
+    statistics: Mapping[str, float],
+    layout: Layout,
+    device: torch.device,
+    threads: int = 1,
 ) -> tuple[Predictor, dict[str, Any]]:
     """The predictor of a volume, and the header of the model file.
 
@@ -32,6 +37,8 @@ def load_predictor(
         `mean` and `std` of the volume's grey values, frozen at ingest.
     layout
         Of the volume.
+    threads
+        Tiles at once on a CPU; the answer does not depend on it.
     """
     model, header = load_model(path)
     architecture = ModelConfig(**header["model"])
@@ -50,6 +57,7 @@ def load_predictor(
         device=device,
         batch=predict.batch,
         precision=choose_precision(predict.precision, device),
+        threads=threads,
     )
     return predictor, header
 
@@ -58,7 +66,8 @@ def tile_memory(device: torch.device) -> int:
     """Bytes that the activations of a batch may take on a device."""
     if device.type == "cpu":
         return CPU_TILE_BYTES
-    return int(GPU_TILE_SHARE * torch.cuda.mem_get_info(device)[0])
+    # The whole memory, not what is free now: a rerun must choose the same tile.
+    return int(GPU_TILE_SHARE * torch.cuda.mem_get_info(device)[1])
 
 
 def choose_precision(asked: str, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -222,6 +222,8 @@ def test_looking_at_validation_volumes_does_not_change_the_training(tmp_path):
     watched, _ = trained(tmp_path / "a", config, validation=sampler(config))
     alone, _ = trained(tmp_path / "b", config)
     assert_same_bits(watched, alone)
+    assert [line["step"] for line in lines(tmp_path / "a")] == [3, 4, 6, 8]
+    assert ["validation_loss" in line for line in lines(tmp_path / "a")] == [True, False, True, True]
 
 
 def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
