@@ -6,18 +6,18 @@ Every block is read, checked and written by itself, so memory is bounded by the 
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from unet.annotation import as_instances, class_map, interior_classes
+from unet.annotation import as_instances, class_map, grey_levels, interior_classes
 from unet.blockwise import Written, run_blocks
 from unet.config import VolumeConfig
 from unet.geometry import Box
 from unet.grey_values import histogram, to_sparse
 from unet.job import run
 from unet.receipts import fingerprint, read_json
-from unet.sources import open_source
+from unet.sources import Source, open_source
 from unet.store import Image, remove_leftovers
 from unet.volume import Volume
 
@@ -25,25 +25,31 @@ from unet.volume import Volume
 def main(
     survey: Path, receipt: Path, folder: Path, shard: str, volume: VolumeConfig, code: str, threads: int = 1
 ) -> None:
-    """Write the blocks of `shard` to the stores in `folder`; the receipt holds the histogram of grey values."""
+    """Write the blocks of `shard` to the stores in `folder`.
+
+    The receipt holds the histogram of grey values, and how often each grey value occurs in `interior` labels.
+    """
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
-    for image, _ in parts:
-        remove_leftovers(image.path)
+    for part in parts:
+        remove_leftovers(part.image.path)
     reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
     def ingest(box: Box) -> Written:
         with reading:
-            values = [read(box.shifted(first)) for _, read in parts]
-        for (image, _), block in zip(parts, values, strict=True):
-            image.write_block(box, block.astype(image.dtype, copy=False))
+            values = [part.source.read(box.shifted(first)) for part in parts]
+        figures = {}
+        for part, block in zip(parts, values, strict=True):
+            part.image.write_block(box, part.convert(block).astype(part.image.dtype, copy=False))
+            if part.convert_is_interior:
+                pass
         tissue = target.tissue(box)
         counts = histogram(values[0] if tissue is None else values[0][tissue])
         return digest_of(box), {"histogram": to_sparse(counts)}
 
     def digest_of(box: Box) -> str:
-        return fingerprint(stores=[image.digest(box) for image, _ in parts])
+        return fingerprint(stores=[part.image.digest(box) for part in parts])
 
     run_blocks(
         "ingest",

@@ -9,12 +9,12 @@ import torch
 from unet.config import Config, VolumeConfig
 from unet.geometry import Index
 from unet.job import run
+from unet.model_file import load_model
 from unet.plan import as_text, measured_rate, plan_volume, training_flops
 from unet.predicting import tile_memory
 from unet.receipts import write_json
 from unet.sources import agree_voxel_size, check_sections, open_source
 from unet.tiling import auto_tile, tile_geometry
-from unet.training import load_model
 from unet.volume import Layout
 
 

@@ -10,10 +10,10 @@ from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.devices import LOCKS, torch_device
 from unet.job import run
 from unet.model import build_model
+from unet.model_file import save_model
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler
 from unet.receipts import content_digest, fingerprint, read_json, write_json
 from unet.tiling import TileGeometry, tile_geometry
-from unet.training import save_model
 from unet.training import train as train_network
 from unet.volume import Volume
 

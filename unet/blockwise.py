@@ -54,16 +54,22 @@ def run_blocks(
     records = finished_blocks(journal, boxes, fingerprint, digest_of)
     waiting = [box for box in boxes if box not in records]
     progress = Progress(rule, sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
+
+    def keep(box: Box, written: Written) -> None:
+        records[box] = BlockRecord(box, fingerprint, *written)
+        journal.add(records[box])
+        progress.advance(box.size)
+
     with ThreadPoolExecutor(threads) as pool:
         jobs = {pool.submit(work, box): box for box in waiting}
         try:
             for job in as_completed(jobs):
-                record = BlockRecord(jobs[job], fingerprint, *job.result())
-                journal.add(record)
-                records[record.box] = record
-                progress.advance(record.box.size)
+                keep(jobs[job], job.result())
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits for the blocks in flight; they are finished work too
+            for job, box in jobs.items():
+                if box not in records and not job.cancelled() and job.exception() is None:
+                    keep(box, job.result())
             raise
     return write_receipt(rule, receipt, fingerprint, [records[box] for box in boxes], made=len(waiting))
 

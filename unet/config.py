@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 IGNORE = "ignore"
 """Reserved class name: grey values that say "not annotated"."""
@@ -28,6 +29,14 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `yes` would count as 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("bool", "Input should not be true or false")
+        return value
 
 
 class SampleConfig(Section):
@@ -352,11 +361,13 @@ def explain(error: ValidationError) -> str:
 
 def _explain_one(problem: dict[str, Any]) -> str:
     # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]"}
+    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "[key]"}
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
     key = ".".join(path) or "configuration"
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_allowed_keys(path[:-1])}"
+    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
+        return f"{'.'.join(path[:-1])}: got {problem['input']!r}; number {problem['loc'][-1] + 1} is missing"
     if problem["type"] == "missing":
         return f"{key}: missing; it has no default"
     message = str(problem["msg"]).removeprefix("Value error, ")
@@ -370,19 +381,10 @@ def _is_branch(part: str, branches: set[str]) -> bool:
 
 
 def _allowed_keys(path: list[str]) -> str:
-    section: Any = Config
-    for part in path:
-        if section is None:
-            continue
-        field = section.model_fields.get(part)
-        if part == "volumes":
-            section = dict
-        elif section is dict:
-            section = VolumeConfig
-        else:
-            section = field.annotation if field else None
-    fields = getattr(section, "model_fields", {})
-    return f"allowed here: {', '.join(fields)}" if fields else "see config/README.md"
+    section: Any = VolumeConfig if path[:1] == ["volumes"] else Config
+    for part in path if section is Config else []:
+        section = section.model_fields[part].annotation
+    return f"allowed here: {', '.join(section.model_fields)}"
 
 
 def source_files(config: Config) -> dict[str, Path]:

@@ -30,8 +30,6 @@ from unet.geometry import Box, Grid, Index
 from unet.grey_values import normalise
 from unet.store import mirrored
 
-Size = tuple[int, int, int]
-
 CELL = (1, 64, 64)
 """`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""
 
@@ -194,8 +192,8 @@ class PatchSampler:
     def __init__(
         self,
         volumes: Sequence[LabelledVolume],
-        input_size: Size,
-        output_size: Size,
+        input_size: Index,
+        output_size: Index,
         augment: AugmentConfig | None,
         dimensions: int = 2,
         batch: int = 1,
@@ -242,10 +240,10 @@ class PatchSampler:
         start = tuple(c - n // 2 for c, n in zip(centre, self.output_size, strict=True))
         y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], self.output_size[1:], strict=True))
         margin = (self.input_size[0] - self.output_size[0]) // 2
-        outer = transform.warp(self.input_size[1:], (y, x))
+        outer = transform.warp((self.input_size[1], self.input_size[2]), (y, x))
         return Place(
             outer=outer,
-            inner=outer.inner(self.output_size[1:]),
+            inner=outer.inner((self.output_size[1], self.output_size[2])),
             outer_sections=(start[0] - margin, start[0] - margin + self.input_size[0]),
             inner_sections=(start[0], start[0] + self.output_size[0]),
         )

@@ -9,8 +9,8 @@ import torch
 from unet.config import ModelConfig, PredictConfig
 from unet.geometry import Index
 from unet.inference import Predictor
+from unet.model_file import load_model
 from unet.tiling import auto_tile, tile_geometry
-from unet.training import load_model
 from unet.volume import Layout
 
 CPU_TILE_BYTES = 2**29

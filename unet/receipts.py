@@ -94,9 +94,9 @@ class Journal:
         return cls(receipt.with_suffix(".jsonl"))
 
     def recorded(self, expected: str) -> dict[Box, BlockRecord]:
-        """Blocks recorded with fingerprint `expected`, the latest line of each."""
+        """Blocks recorded with fingerprint `expected`, the latest line of each (of the journal written last)."""
         latest: dict[Box, BlockRecord] = {}
-        for path in sorted(self.path.parent.glob("*.jsonl")):
+        for path in sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns):
             latest.update({record.box: record for record in _records(path) if record.fingerprint == expected})
         return latest
 

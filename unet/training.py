@@ -7,11 +7,10 @@ all that a killed training needs to go on as if nothing had happened.
 
 import json
 import logging
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from math import cos, inf, isfinite, pi
@@ -22,16 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet import __version__
-from unet.config import ModelConfig, TrainConfig
+from unet.config import TrainConfig
 from unet.loss import weighted_cross_entropy
-from unet.model import build_model, centre_crop
+from unet.model import centre_crop
+from unet.model_file import save_atomically
 from unet.patches import Batch, PatchSampler
 from unet.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-MODEL_FORMAT = "unet-em model 1"
 VALIDATION_PATCHES = 8
 
 OnLine = Callable[[dict[str, Any]], None]
@@ -43,10 +41,6 @@ class TrainingError(RuntimeError):
 
 class TrainingStoppedError(RuntimeError):
     """A signal asked to stop; the state is written and the next run continues from it."""
-
-
-class ModelFileError(RuntimeError):
-    """A file is not a model of this workflow, or not one for this input."""
 
 
 @dataclass
@@ -303,108 +297,6 @@ def truncate_log(path: Path, step: int) -> None:
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     path.write_text("".join(kept))
-
-
-def save_model(
-    path: Path,
-    model: nn.Module,
-    config: ModelConfig,
-    classes: Sequence[str],
-    *,
-    normalisation: Mapping[str, Any],
-    voxel_nm: Sequence[float] | None = None,
-    channels: int = 1,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a trained model with all that is needed to use it; by rename, so never a part of it is seen.
-
-    Parameters
-    ----------
-    path : Path
-        Usually `model.pt`.
-    model : nn.Module
-        As `build_model(config, channels, len(classes))` makes it.
-    config : ModelConfig
-        Its architecture.
-    classes : sequence of str
-        Names in the order of the output; the first is background.
-    normalisation : mapping
-        How grey values were normalised; plain numbers and strings.
-    voxel_nm : sequence of float, optional
-        `(z, y, x)` in nm of the volumes it was trained on.
-    channels : int
-        Of the input.
-    extra : mapping, optional
-        More to keep in the header; plain numbers and strings.
-    """
-    header = {
-        "format": MODEL_FORMAT,
-        "version": __version__,
-        "model": config.model_dump(mode="json", exclude={"checkpoint"}),
-        "channels": channels,
-        "classes": list(classes),
-        "voxel_nm": None if voxel_nm is None else [float(v) for v in voxel_nm],
-        "normalisation": dict(normalisation),
-        **(extra or {}),
-    }
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_atomically(path, {"header": header, "weights": weights})
-
-
-def load_model(path: Path, classes: Sequence[str] | None = None, channels: int = 1) -> tuple[nn.Module, dict[str, Any]]:
-    """Read a model written by `save_model`, ready for inference, and its header.
-
-    Only tensors and plain values are read: the file cannot run code.
-
-    Parameters
-    ----------
-    path : Path
-        Of the file.
-    classes : sequence of str, optional
-        Names that the model must have; None = any.
-    channels : int
-        Of the input that it is for.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is something else, or its model does not fit; names both values.
-    """
-    header, weights = _read_model_file(path)
-    for name, found, wanted in (
-        ("format", header.get("format"), MODEL_FORMAT),
-        ("input channels", header.get("channels"), channels),
-        ("classes", header.get("classes"), header.get("classes") if classes is None else list(classes)),
-    ):
-        if found != wanted:
-            raise ModelFileError(f"{path}: the model's {name} is {found!r}, but this run needs {wanted!r}")
-    model = build_model(ModelConfig(**header["model"]), header["channels"], len(header["classes"]))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: the weights do not fit the architecture in its header: {error}") from None
-    return model.eval(), header
-
-
-def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return content["header"], content["weights"]
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: there is no such model file") from None
-    except Exception as error:  # torch raises whatever its unpickler met
-        raise ModelFileError(f"{path}: not a model file of this workflow ({error})") from None
-
-
-def save_atomically(path: Path, content: Any) -> None:
-    """`torch.save` to a neighbour, then rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("wb") as handle:
-        torch.save(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, path)
 
 
 @contextmanager

@@ -11,15 +11,13 @@ import torch
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.geometry import Box
 from unet.model import build_model
+from unet.model_file import ModelFileError, load_model, save_model
 from unet.patches import LabelledVolume, PatchSampler
 from unet.store import mirrored
 from unet.training import (
-    ModelFileError,
     TrainingError,
     TrainingStoppedError,
     learning_rate,
-    load_model,
-    save_model,
     stream,
     train,
 )

@@ -13,6 +13,8 @@ rule plan:
         f"{RESULTS}/logs/plan/plan.log",
     benchmark:
         f"{RESULTS}/benchmarks/plan/plan.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -32,11 +34,17 @@ rule verify:
         surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
         grey_values=[receipt("grey_values", name) for name in CONFIG.predict.volumes],
         model=MODEL,
-        predicted=lambda wildcards: [r for name in CONFIG.predict.volumes for r in shard_receipts("predict", name)],
+        predicted=lambda wildcards: [
+            r
+            for name in CONFIG.predict.volumes
+            for r in shard_receipts("predict", name)
+        ],
     log:
         f"{RESULTS}/logs/verify/verify.log",
     benchmark:
         f"{RESULTS}/benchmarks/verify/verify.tsv"
+    conda:
+        "../../environment.yml"
     threads: 4
     resources:
         gpu=1,
@@ -44,7 +52,7 @@ rule verify:
         runtime=120,
     params:
         receipt=receipt("verify", "all"),
-        results=RESULTS,
+        results=results_folder,
         predict=settings(CONFIG.predict),
         verify=settings(CONFIG.verify),
     message:

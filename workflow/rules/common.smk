@@ -1,4 +1,4 @@
-# Where receipts lie, which shards a volume has, what code a rule runs: what all rules share.
+# What all rules share: where receipts lie, which shards a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
 # Outputs: {results}/run_config.yaml, written when a run starts
@@ -8,14 +8,26 @@ import yaml
 from unet.config import file_of, source_files
 from unet.geometry import shard_names
 from unet.provenance import code_digest
-from unet.receipts import write_atomically
+from unet.receipts import read_json, write_atomically
 from unet.volume import Layout
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
-SHARD_VOXELS = 2**28 if CONFIG.predict.shard_voxels == "auto" else CONFIG.predict.shard_voxels
+SHARD_VOXELS = (
+    2**28 if CONFIG.predict.shard_voxels == "auto" else CONFIG.predict.shard_voxels
+)
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
-LEARNING_VOLUMES = list(dict.fromkeys(TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)))
-BLOCK_MB = 1 + CONFIG.storage.block[0] * CONFIG.storage.block[1] * CONFIG.storage.block[2] // 2**20
+LEARNING_VOLUMES = list(
+    dict.fromkeys(
+        TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
+    )
+)
+BLOCK_MB = (
+    1
+    + CONFIG.storage.block[0]
+    * CONFIG.storage.block[1]
+    * CONFIG.storage.block[2]
+    // 2**20
+)
 
 
 wildcard_constraints:
@@ -30,6 +42,19 @@ def write_run_config():
     write_atomically(Path(RESULTS) / "run_config.yaml", text.encode())
 
 
+def print_results():
+    """Where the results lie and how good they are, at the end of a run."""
+    scores, page = Path(RESULTS) / "scores.json", Path(RESULTS) / "report.html"
+    if not page.exists():
+        return
+    lines = [f"report        {page}"]
+    lines += [f"segmentation  {RESULTS}/volumes/{name}/segmentation.zarr" for name in CONFIG.predict.volumes]
+    for name, values in read_json(scores).items():
+        if values.get("v_rand") is not None:
+            lines.append(f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}")
+    print("\n".join(["", *lines]))
+
+
 def receipt(rule, *path):
     """The receipt of a job."""
     return f"{RESULTS}/receipts/{rule}/{'/'.join(path)}.json"
@@ -38,6 +63,11 @@ def receipt(rule, *path):
 def folder_of(wildcards):
     """The folder of a volume's stores."""
     return f"{RESULTS}/volumes/{wildcards.volume}"
+
+
+def results_folder(wildcards):
+    """The folder of everything that is written."""
+    return RESULTS
 
 
 def settings(section):
@@ -72,11 +102,44 @@ def labels_receipts(volume):
     return shard_receipts("relabel", volume, "labels")
 
 
+def chosen_threshold(wildcards):
+    """The sweep that chooses the threshold, where the configuration says `auto`."""
+    if wildcards.store == "segmentation" and CONFIG.segment.threshold == "auto":
+        return {"threshold": receipt("threshold", "all")}
+    return {}
+
+
+def segment_inputs(wildcards):
+    maker = "predict" if wildcards.store == "segmentation" else "ingest"
+    return {
+        "survey": receipt("survey", wildcards.volume),
+        "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        **chosen_threshold(wildcards),
+    }
+
+
+def evaluation_inputs(wildcards):
+    inputs = {
+        "survey": receipt("survey", wildcards.volume),
+        "sweep": receipt("sweep", wildcards.volume),
+        "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
+        "targets": shard_receipts("targets", wildcards.volume),
+    }
+    if CONFIG.evaluate.threshold_volumes:
+        inputs["threshold"] = receipt("threshold", "all")
+    return inputs
+
+
 def sources(wildcards):
-    """The image files of a volume, as far as Snakemake must watch them."""
+    """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
     keys = [f"volumes.{wildcards.volume}.{key}" for key in ("raw", "labels", "mask")]
     found = source_files(CONFIG)
-    return [str(found[key]) for key in keys if key in found]
+    return [file for key in keys if key in found for file in watched(found[key])]
+
+
+def watched(path):
+    files = sorted(str(file) for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    return files or [str(path)]
 
 
 def check_sources():

@@ -14,6 +14,8 @@ rule threshold:
         f"{RESULTS}/logs/threshold/all.log",
     benchmark:
         f"{RESULTS}/benchmarks/threshold/all.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,
@@ -26,18 +28,6 @@ rule threshold:
         "../../scripts/threshold.py"
 
 
-def evaluation_inputs(wildcards):
-    inputs = {
-        "survey": receipt("survey", wildcards.volume),
-        "sweep": receipt("sweep", wildcards.volume),
-        "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
-        "targets": shard_receipts("targets", wildcards.volume),
-    }
-    if CONFIG.evaluate.threshold_volumes:
-        inputs["threshold"] = receipt("threshold", "all")
-    return inputs
-
-
 rule evaluate:
     input:
         unpack(evaluation_inputs),
@@ -47,6 +37,8 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000 + 60 * BLOCK_MB,
@@ -56,7 +48,9 @@ rule evaluate:
         foreground=CONFIG.segment.foreground,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         connectivity=CONFIG.segment.connectivity,
-        fixed_threshold=None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold,
+        fixed_threshold=(
+            None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold
+        ),
         code=code("evaluate"),
     message:
         "Scoring {wildcards.volume}"
@@ -67,25 +61,38 @@ rule evaluate:
 rule report:
     input:
         surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
-        segmented=[receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes],
-        relabelled=lambda wildcards: [
-            r for name in CONFIG.predict.volumes for r in shard_receipts("relabel", name, "segmentation")
+        segmented=[
+            receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes
         ],
-        evaluations=[f"{RESULTS}/volumes/{name}/evaluation.json" for name in CONFIG.evaluate.volumes],
+        relabelled=lambda wildcards: [
+            r
+            for name in CONFIG.predict.volumes
+            for r in shard_receipts("relabel", name, "segmentation")
+        ],
+        evaluations=[
+            f"{RESULTS}/volumes/{name}/evaluation.json"
+            for name in CONFIG.evaluate.volumes
+        ],
         template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:
-        report=report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Results"),
+        report=report(
+            f"{RESULTS}/report.html",
+            caption="../report/report.rst",
+            category="Results",
+        ),
         summary=f"{RESULTS}/scores.json",
     log:
         f"{RESULTS}/logs/report/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report/report.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=20,
     params:
-        results=RESULTS,
+        results=results_folder,
         config=settings(CONFIG),
         code=code("report"),
     message:

@@ -14,6 +14,8 @@ rule sample:
         f"{RESULTS}/logs/sample/sample.log",
     benchmark:
         f"{RESULTS}/benchmarks/sample/sample.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -36,6 +38,8 @@ checkpoint survey:
         f"{RESULTS}/logs/survey/{{volume}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/survey/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -60,6 +64,8 @@ rule ingest:
         f"{RESULTS}/logs/ingest/{{volume}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/ingest/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=1000 + 40 * BLOCK_MB,
@@ -85,6 +91,8 @@ rule grey_values:
         f"{RESULTS}/logs/grey_values/{{volume}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/grey_values/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,

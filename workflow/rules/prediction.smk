@@ -18,6 +18,8 @@ rule predict:
         f"{RESULTS}/logs/predict/{{volume}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 4
     resources:
         gpu=1,
@@ -45,6 +47,8 @@ rule sweep:
         f"{RESULTS}/logs/sweep/{{volume}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sweep/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=4000,

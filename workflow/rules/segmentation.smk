@@ -5,22 +5,6 @@
 # Steps:   segment (fragments of each block) -> merge (one global union) -> relabel (final ids, with the pyramid)
 
 
-def chosen_threshold(wildcards):
-    """The sweep that chooses the threshold, where the configuration says `auto`."""
-    if wildcards.store == "segmentation" and CONFIG.segment.threshold == "auto":
-        return {"threshold": receipt("threshold", "all")}
-    return {}
-
-
-def segment_inputs(wildcards):
-    maker = "predict" if wildcards.store == "segmentation" else "ingest"
-    return {
-        "survey": receipt("survey", wildcards.volume),
-        "made": [receipt(maker, wildcards.volume, wildcards.shard)],
-        **chosen_threshold(wildcards),
-    }
-
-
 rule segment:
     input:
         unpack(segment_inputs),
@@ -30,6 +14,8 @@ rule segment:
         f"{RESULTS}/logs/segment/{{volume}}/{{store}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/segment/{{volume}}/{{store}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=1000 + 60 * BLOCK_MB,
@@ -49,13 +35,17 @@ rule segment:
 rule merge:
     input:
         survey=receipt("survey", "{volume}"),
-        segmented=lambda wildcards: shard_receipts("segment", wildcards.volume, wildcards.store),
+        segmented=lambda wildcards: shard_receipts(
+            "segment", wildcards.volume, wildcards.store
+        ),
     output:
         receipt=receipt("merge", "{volume}", "{store}"),
     log:
         f"{RESULTS}/logs/merge/{{volume}}/{{store}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/merge/{{volume}}/{{store}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -63,8 +53,12 @@ rule merge:
     params:
         folder=folder_of,
         store=lambda wildcards: wildcards.store,
-        minimum_size=lambda wildcards: CONFIG.segment.minimum_size if wildcards.store == "segmentation" else 0,
-        first_id=lambda wildcards: CONFIG.segment.first_id if wildcards.store == "segmentation" else 1,
+        minimum_size=lambda wildcards: (
+            CONFIG.segment.minimum_size if wildcards.store == "segmentation" else 0
+        ),
+        first_id=lambda wildcards: (
+            CONFIG.segment.first_id if wildcards.store == "segmentation" else 1
+        ),
         code=code("merge"),
     message:
         "Merging the fragments of {wildcards.volume}"
@@ -82,6 +76,8 @@ rule relabel:
         f"{RESULTS}/logs/relabel/{{volume}}/{{store}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/relabel/{{volume}}/{{store}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=1000 + 60 * BLOCK_MB,

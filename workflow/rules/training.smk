@@ -15,6 +15,8 @@ rule targets:
         f"{RESULTS}/logs/targets/{{volume}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/targets/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=1000 + 60 * BLOCK_MB,
@@ -35,13 +37,17 @@ rule weight_map:
     input:
         survey=receipt("survey", "{volume}"),
         own_targets=lambda wildcards: shard_receipts("targets", wildcards.volume),
-        training_targets=lambda wildcards: [r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)],
+        training_targets=lambda wildcards: [
+            r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
+        ],
     output:
         receipt=receipt("weight_map", "{volume}", "{shard}"),
     log:
         f"{RESULTS}/logs/weight_map/{{volume}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/weight_map/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 2
     resources:
         mem_mb=1000 + 80 * BLOCK_MB,
@@ -61,7 +67,9 @@ rule train:
     input:
         surveys=[receipt("survey", name) for name in LEARNING_VOLUMES],
         grey_values=[receipt("grey_values", name) for name in LEARNING_VOLUMES],
-        weighted=lambda wildcards: [r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)],
+        weighted=lambda wildcards: [
+            r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)
+        ],
     output:
         model=f"{RESULTS}/model/model.pt",
         receipt=receipt("train", "model"),
@@ -69,6 +77,8 @@ rule train:
         f"{RESULTS}/logs/train/model.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/model.tsv"
+    conda:
+        "../../environment.yml"
     threads: 8
     resources:
         gpu=1,

@@ -1,0 +1,40 @@
+# make install   .venv with everything, pinned by constraints.txt (idempotent)
+# make demo      the whole workflow on the generated sample
+# make test      the whole test suite
+# make config    the pages generated from unet/config.py
+# make check     formatters, linters and types alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test config check clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+		{ echo "No venv module: on Debian or Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	@touch $(INSTALLED)
+
+demo: install
+	$(BIN)/snakemake --cores all --configfile config/config.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+config: install
+	$(BIN)/python -m unet.config_pages
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check workflow
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
