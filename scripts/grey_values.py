@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unet.annotation import check_interior_levels
 from unet.grey_values import KEYS, from_sparse, grey_values
 from unet.job import run
 from unet.receipts import content_digest, read_json, write_json
@@ -15,10 +16,14 @@ log = logging.getLogger(__name__)
 
 
 def main(survey: Path, shards: list[Path], receipt: Path) -> None:
-    """Add the histograms of all shards and write mean, deviation and range."""
+    """Add the histograms of all shards and write mean, deviation and range; refuse `interior` labels of more levels."""
     total = np.zeros(KEYS, dtype=np.int64)
+    levels: set[int] = set()
     for shard in shards:
-        total += from_sparse(read_json(shard)["histogram"])
+        ingested = read_json(shard)
+        total += from_sparse(ingested["histogram"])
+        levels |= {int(level) for level in ingested["levels"]}
+    check_interior_levels(levels, f"volumes.{survey.stem}.labels")
     statistics = grey_values(total, np.dtype(Layout.read(survey).dtype))
     log.info("mean %.4g, standard deviation %.4g", statistics.mean, statistics.std)
     write_json(

@@ -39,14 +39,12 @@ def main(
     def ingest(box: Box) -> Written:
         with reading:
             values = [part.source.read(box.shifted(first)) for part in parts]
-        figures = {}
-        for part, block in zip(parts, values, strict=True):
-            part.image.write_block(box, part.convert(block).astype(part.image.dtype, copy=False))
-            if part.convert_is_interior:
-                pass
+        blocks = [part.convert(v, f"{part.source.address}, {box}") for part, v in zip(parts, values, strict=True)]
+        for part, block in zip(parts, blocks, strict=True):
+            part.image.write_block(box, block.astype(part.image.dtype, copy=False))
         tissue = target.tissue(box)
         counts = histogram(values[0] if tissue is None else values[0][tissue])
-        return digest_of(box), {"histogram": to_sparse(counts)}
+        return digest_of(box), {"histogram": to_sparse(counts), "levels": _levels(volume, values[-1])}
 
     def digest_of(box: Box) -> str:
         return fingerprint(stores=[part.image.digest(box) for part in parts])
@@ -62,28 +60,39 @@ def main(
     )
 
 
-def _parts(target: Volume, volume: VolumeConfig) -> list[tuple[Image, Callable[[Box], np.ndarray]]]:
-    """Each store that ingest writes, with the function that reads and checks its voxels."""
-    parts: list[tuple[Image, Callable[[Box], Any]]] = [
-        (target.create("raw", target.layout.dtype), open_source(volume.raw).read)
-    ]
+class Part(NamedTuple):
+    """A store that ingest writes, the image files it comes from, and the check and change of their voxels."""
+
+    image: Image
+    source: Source
+    convert: Callable[[np.ndarray, str], np.ndarray]
+
+
+def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
+    """Grey values, mask and labels; the labels come last."""
+    parts = [Part(target.create("raw", target.layout.dtype), open_source(volume.raw), lambda values, where: values)]
     if volume.mask is not None:
-        mask = open_source(volume.mask)
-        parts.append((target.create("mask", "uint8", kind="label"), lambda box: (mask.read(box) != 0).astype(np.uint8)))
+        image = target.create("mask", "uint8", kind="label")
+        parts.append(Part(image, open_source(volume.mask), lambda values, where: (values != 0).astype(np.uint8)))
     if volume.labels is not None:
         store = "labels" if volume.label_kind == "instances" else "classes"
         dtype = target.layout.labels_dtype if store == "labels" else "uint8"
-        parts.append((target.create(store, str(dtype), kind="label"), _label_reader(volume)))
+        image = target.create(store, str(dtype), kind="label")
+        parts.append(Part(image, open_source(volume.labels), _label_converter(volume)))
     return parts
 
 
-def _label_reader(volume: VolumeConfig) -> Callable[[Box], np.ndarray]:
-    labels = open_source(str(volume.labels))
-    if volume.label_kind == "instances":
-        return lambda box: as_instances(labels.read(box), labels.address)
-    if volume.label_kind == "interior":
-        return lambda box: interior_classes(labels.read(box), labels.address)
-    return lambda box: class_map(labels.read(box), volume.grey_values_of_class, labels.address)
+def _label_converter(volume: VolumeConfig) -> Callable[[np.ndarray, str], np.ndarray]:
+    if volume.label_kind == "classes":
+        return lambda values, where: class_map(values, volume.grey_values_of_class, where)
+    return as_instances if volume.label_kind == "instances" else interior_classes
+
+
+def _levels(volume: VolumeConfig, labels: np.ndarray) -> dict[str, int]:
+    """Voxels of each grey value of `interior` labels: two values may be too many, and only all blocks together know."""
+    if volume.labels is None or volume.label_kind != "interior":
+        return {}
+    return {str(level): int(np.count_nonzero(labels == level)) for level in grey_levels(labels, volume.labels)}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
+from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
 from unet.geometry import Grid
 from unet.job import run
@@ -53,9 +56,14 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig)
 
 
 def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
+    """Type of the instance ids; what labels of their kind cannot be is refused here, before any voxel is read."""
     if labels is None:
         return None
-    return "uint64" if volume.label_kind == "instances" and labels.dtype.itemsize > 4 else "uint32"
+    nothing = np.empty(0, labels.dtype)
+    if volume.label_kind == "instances":
+        return as_instances(nothing, labels.address).dtype.name
+    grey_levels(nothing, labels.address)
+    return "uint32"
 
 
 def _state(source: Source) -> list[tuple[str, int, int]]:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
 from unet.config import VolumeConfig, WeightsConfig
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint
 from unet.store import remove_leftovers
-from unet.volume import UNLABELLED, Volume, padded_in_section
+from unet.volume import Volume, padded_in_section
 from unet.weight_map import separation_border
 
 

@@ -3,12 +3,15 @@
 Every function is element-wise and keeps no state, so annotating block by block gives what the whole volume would.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 UNLABELLED = 255
+"""Class index of voxels that nobody annotated."""
+
 IGNORE = "ignore"
+"""Reserved class name: grey values that say so."""
 MEMBRANE, INTERIOR = 0, 1
 INSTANCE_DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
@@ -86,7 +89,7 @@ def check_interior_levels(levels: Iterable[int], where: str) -> None:
         )
 
 
-def class_names(class_values: dict[str, list[int]]) -> list[str]:
+def class_names(class_values: Mapping[str, int | list[int]]) -> list[str]:
     """Names of the classes by index; the reserved `ignore` is none.
 
     >>> class_names({"membrane": [0, 32], "ignore": [159], "interior": [255]})

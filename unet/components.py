@@ -37,13 +37,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from unet.annotation import UNLABELLED
 from unet.geometry import Box, Grid, Index
 
 Connectivity = Literal["section", "volume"]
 """``section``: 4-connected within each section (z), never across; ``volume``: 6-connected in 3-D."""
 
 AXES: dict[Connectivity, tuple[int, ...]] = {"section": (1, 2), "volume": (0, 1, 2)}
-UNLABELLED = 255
 
 
 @dataclass(frozen=True)

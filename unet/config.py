@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-IGNORE = "ignore"
-"""Reserved class name: grey values that say "not annotated"."""
+from unet.annotation import IGNORE, class_names
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -86,7 +85,7 @@ class VolumeConfig(Section):
         """Names of the classes that a network learns from this volume; the first is background."""
         if self.label_kind != "classes":
             return ["membrane", "interior"]
-        return [name for name in self.class_values if name != IGNORE]
+        return class_names(self.class_values)
 
     @property
     def grey_values_of_class(self) -> dict[str, list[int]]:

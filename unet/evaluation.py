@@ -8,6 +8,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.annotation import UNLABELLED
 from unet.overlap import (
     Contingency,
     adapted_rand_error,
@@ -17,7 +18,6 @@ from unet.overlap import (
     variation_of_information,
 )
 
-UNLABELLED = 255
 LARGEST_ID = 2**44
 """Ids below this leave room for the section's number in 64 bits."""
 

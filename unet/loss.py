@@ -3,8 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-UNLABELLED = 255
-"""Class index of a voxel that nobody annotated."""
+from unet.annotation import UNLABELLED
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

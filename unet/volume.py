@@ -11,9 +11,6 @@ from unet.geometry import Box, Grid, Index, shard_boxes
 from unet.receipts import read_json
 from unet.store import Image, ImageSpec, create_image, open_image
 
-UNLABELLED = 255
-"""Class index of voxels that nobody annotated."""
-
 
 @dataclass(frozen=True)
 class Layout:

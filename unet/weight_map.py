@@ -28,8 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-UNLABELLED = 255
-"""Target of a pixel that nobody annotated: it weighs nothing."""
+from unet.annotation import UNLABELLED
 
 Keys = NDArray[np.signedinteger]
 """Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""

@@ -1,0 +1,123 @@
+"""Blocks of a shard: only what is missing is made, whatever stopped the run before."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unet.blockwise import Written, run_blocks
+from unet.geometry import Box, Grid
+from unet.receipts import Journal, read_json
+
+BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
+
+
+class Disk:
+    """Stands in for a store: what is on it, and which blocks were made since."""
+
+    def __init__(self) -> None:
+        self.files: dict[Box, str] = {}
+        self.made: list[Box] = []
+
+    def work(self, box: Box) -> Written:
+        """Make a block."""
+        self.made.append(box)
+        self.files[box] = f"content of {box}"
+        return self.files[box], {"voxels_seen": box.size}
+
+
+def run(
+    disk: Disk, folder: Path, work: Callable[[Box], Written] | None = None, made_from: str = "now", threads: int = 1
+) -> list[Box]:
+    """Run shard 0-of-1, and return the blocks that were made by this run."""
+    disk.made.clear()
+    receipt = folder / "0-of-1.json"
+    run_blocks(
+        "test",
+        BOXES,
+        work or disk.work,
+        receipt=receipt,
+        fingerprint=made_from,
+        digest_of=disk.files.get,
+        threads=threads,
+    )
+    return sorted(disk.made)
+
+
+def test_a_finished_shard_is_not_made_again(tmp_path: Path) -> None:
+    disk = Disk()
+    assert run(disk, tmp_path) == BOXES
+    first = read_json(tmp_path / "0-of-1.json")
+    assert (first["blocks"], first["voxels"], first["voxels_seen"], first["run"]["blocks_made"]) == (6, 48, 48, 6)
+    assert run(disk, tmp_path) == []
+    second = read_json(tmp_path / "0-of-1.json")
+    assert second == {**first, "run": {"blocks_made": 0}}
+
+
+@pytest.mark.parametrize("failing", range(len(BOXES)))
+def test_a_failing_block_stops_the_run_and_the_finished_ones_stay(tmp_path: Path, failing: int) -> None:
+    disk = Disk()
+
+    def broken(box: Box) -> Written:
+        if box == BOXES[failing]:
+            raise OSError(f"disk full at {box}")
+        return disk.work(box)
+
+    with pytest.raises(OSError, match=f"disk full at {BOXES[failing]}"):
+        run(disk, tmp_path, broken)
+    assert not (tmp_path / "0-of-1.json").exists()
+    finished = Journal(tmp_path / "0-of-1.jsonl").finished("now", disk.files.get)
+    assert set(BOXES[:failing]) <= set(finished) == set(disk.files)
+    assert run(disk, tmp_path) == [box for box in BOXES if box not in finished]
+    assert read_json(tmp_path / "0-of-1.json")["voxels_seen"] == 48
+
+
+def test_blocks_in_flight_when_another_fails_are_recorded_too(tmp_path: Path) -> None:
+    disk, failed = Disk(), threading.Event()
+
+    def work(box: Box) -> Written:
+        if box == BOXES[0]:
+            failed.set()
+            raise ValueError("bad block")
+        failed.wait(20)
+        return disk.work(box)
+
+    with pytest.raises(ValueError, match="bad block"):
+        run(disk, tmp_path, work, threads=2)
+    finished = set(Journal(tmp_path / "0-of-1.jsonl").finished("now", disk.files.get))
+    assert finished == set(disk.files)
+    assert BOXES[1] in finished
+
+
+def test_exactly_what_is_missing_or_changed_is_made_again(tmp_path: Path) -> None:
+    disk = Disk()
+    run(disk, tmp_path)
+    del disk.files[BOXES[1]]
+    disk.files[BOXES[4]] = "cut short"
+    assert run(disk, tmp_path) == [BOXES[1], BOXES[4]]
+
+
+def test_another_fingerprint_makes_all_again(tmp_path: Path) -> None:
+    disk = Disk()
+    run(disk, tmp_path)
+    assert run(disk, tmp_path, made_from="another model") == BOXES
+
+
+def test_a_new_sharding_makes_nothing_again(tmp_path: Path) -> None:
+    disk = Disk()
+    run(disk, tmp_path)
+    disk.made.clear()
+    for k, share in enumerate((BOXES[:3], BOXES[3:])):
+        receipt = tmp_path / f"{k}-of-2.json"
+        run_blocks("test", share, disk.work, receipt=receipt, fingerprint="now", digest_of=disk.files.get)
+        assert read_json(receipt)["blocks"] == 3
+    assert disk.made == []
+
+
+def test_the_answer_does_not_depend_on_the_threads(tmp_path: Path) -> None:
+    receipts = []
+    for threads in (1, 4):
+        run(Disk(), tmp_path / str(threads), threads=threads)
+        receipts.append((tmp_path / str(threads) / "0-of-1.json").read_text())
+    assert receipts[0] == receipts[1]

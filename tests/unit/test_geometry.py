@@ -1,0 +1,78 @@
+"""Boxes, blocks and shards: every voxel has one block, every block one shard."""
+
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet.geometry import Box, Grid, shard_boxes, shard_names
+
+SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 30), st.integers(1, 30))
+BLOCKS = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12))
+CORNERS = st.lists(st.integers(-50, 50), min_size=1, max_size=4)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Box:
+    """Boxes of three axes, empty ones and ones outside any volume among them."""
+    start = tuple(draw(st.integers(-9, 20)) for _ in range(3))
+    return Box(start, tuple(lo + draw(st.integers(0, 15)) for lo in start))
+
+
+@given(corners=CORNERS, lengths=st.data())
+def test_parse_is_the_inverse_of_str(corners: list[int], lengths: st.DataObject) -> None:
+    box = Box(tuple(corners), tuple(lo + lengths.draw(st.integers(0, 9)) for lo in corners))
+    assert Box.parse(str(box)) == box
+
+
+@given(one=boxes(), other=boxes())
+def test_intersection_holds_the_common_voxels(one: Box, other: Box) -> None:
+    both = one.intersected(other)
+    expected = prod(
+        len(set(range(a, b)) & set(range(c, d)))
+        for a, b, c, d in zip(one.start, one.stop, other.start, other.stop, strict=True)
+    )
+    assert both.size == other.intersected(one).size == expected
+    assert one.contains(other) == (expected == other.size and both.shape == other.shape)
+
+
+@given(box=boxes(), offset=st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(-9, 9)))
+def test_shifting_there_and_back_changes_nothing(box: Box, offset: tuple[int, int, int]) -> None:
+    assert box.shifted(offset).relative_to(offset) == box
+    assert box.shifted(offset).shape == box.shape
+
+
+def test_growing_and_clipping_a_box_at_the_face() -> None:
+    box = Box((0, 2, 5), (1, 4, 9))
+    assert box.grown((0, 3, 3)) == Box((0, -1, 2), (1, 7, 12))
+    assert box.grown((0, 3, 3)).clipped((1, 6, 10)) == Box((0, 0, 2), (1, 6, 10))
+    assert box.clipped((1, 2, 9)).size == 0
+
+
+@given(shape=SHAPES, block=BLOCKS)
+def test_blocks_cover_every_voxel_once_in_scan_order(shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+    grid, seen = Grid(shape, block), np.zeros(shape, int)
+    for box in grid.boxes():
+        seen[box.slices] += 1
+    assert (seen == 1).all()
+    assert len(grid) == len(grid.boxes())
+    assert grid.boxes() == sorted(grid.boxes())
+
+
+@given(shape=SHAPES, block=BLOCKS, shard_voxels=st.integers(1, 4000))
+def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tuple[int, ...], shard_voxels: int) -> None:
+    grid = Grid(shape, block)
+    names = shard_names(grid, shard_voxels)
+    shares = [shard_boxes(grid, name) for name in names]
+    assert [box for share in shares for box in share] == grid.boxes()
+    assert all(len(share) <= max(1, shard_voxels // prod(block)) for share in shares)
+    assert min(map(len, shares)) >= 1
+    assert [name.split("-of-") for name in names] == [[str(k), str(len(names))] for k in range(len(names))]
+
+
+@pytest.mark.parametrize("name", ["4-of-4", "a-of-4", "0-of-0", "", "1of4", "-1-of-4", "0-of-4-of-4"])
+def test_a_name_that_is_no_shard_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="0-of-4"):
+        shard_boxes(Grid((1, 8, 8), (1, 4, 4)), name)

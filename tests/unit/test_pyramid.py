@@ -1,0 +1,64 @@
+"""Coarser levels: which axes are halved, and what becomes of the voxels."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from unet.pyramid import downsample, pyramid_factors
+
+STEPS = st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 2))
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("shape", "block", "voxel_nm", "expected"),
+    [
+        ((20, 128, 128), (16, 64, 64), (50, 4, 4), [(1, 1, 1)]),  # small enough already
+        ((20, 129, 100), (16, 64, 64), (50, 4, 4), [(1, 1, 1), (1, 2, 2)]),
+        ((99, 2048, 2048), (16, 1024, 1024), (16, 4, 4), [(1,) * 3, (1, 2, 2), (1, 4, 4), (2, 8, 8), (4, 16, 16)]),
+        ((99, 2048, 2048), (1, 1024, 1024), (8, 8, 8), [(1, 1, 1)]),  # a block of one section cannot be halved along z
+        ((20, 4096, 4096), (16, 32, 32), (50, 4, 4), [(1, 1, 1), (1, 2, 2)]),  # files would become tiny
+        ((20, 4096, 4096), (16, 75, 75), (50, 4, 4), [(1, 1, 1)]),  # an odd block stays whole
+        (
+            (20, 512, 512),
+            (16, 256, 256),
+            (50, 4, 8),
+            [(1, 1, 1), (1, 2, 1), (1, 4, 2), (1, 8, 4)],
+        ),  # the finer axis goes first
+    ],
+)
+def test_levels_of_known_volumes(shape: tuple, block: tuple, voxel_nm: tuple, expected: list) -> None:
+    assert pyramid_factors(shape, block, voxel_nm) == expected
+
+
+@given(values=arrays(np.uint8, SHAPES), step=STEPS)
+def test_the_mean_is_that_of_the_voxels_put_together(values: np.ndarray, step: tuple[int, int, int]) -> None:
+    found = downsample(values, step, "image")
+    padded = np.pad(values, [(0, -n % s) for n, s in zip(values.shape, step, strict=True)], mode="edge")
+    for at in np.ndindex(found.shape):
+        cube = padded[tuple(slice(i * s, i * s + s) for i, s in zip(at, step, strict=True))]
+        assert found[at] == int(np.floor(cube.astype(int).mean() + 0.5))
+
+
+@given(values=arrays(np.uint64, SHAPES, elements=st.integers(2**63, 2**63 + 3)), step=STEPS)
+def test_the_mode_is_a_most_frequent_id_and_none_is_invented(values: np.ndarray, step: tuple[int, int, int]) -> None:
+    found = downsample(values, step, "label")
+    padded = np.pad(values, [(0, -n % s) for n, s in zip(values.shape, step, strict=True)], mode="edge")
+    assert found.dtype == values.dtype
+    for at in np.ndindex(found.shape):
+        cube = padded[tuple(slice(i * s, i * s + s) for i, s in zip(at, step, strict=True))].ravel().tolist()
+        assert cube.count(int(found[at])) == max(cube.count(v) for v in cube)
+
+
+def test_floats_are_averaged_and_channels_kept_apart() -> None:
+    values = np.array([[[[0.0, 1.0]]], [[[2.0, 5.0]]]], np.float32)  # (c, z, y, x) = (2, 1, 1, 2)
+    assert downsample(values, (1, 1, 2), "image").tolist() == [[[[0.5]]], [[[3.5]]]]
+    assert downsample(values, (1, 1, 2), "image").dtype == np.float32
+
+
+def test_extreme_grey_values_do_not_overflow() -> None:
+    values = np.full((2, 2, 2), 65535, np.uint16)
+    assert downsample(values, (2, 2, 2), "image").tolist() == [[[65535]]]
+    assert downsample(np.full((1, 2, 2), -32768, np.int16), (1, 2, 2), "image").tolist() == [[[-32768]]]

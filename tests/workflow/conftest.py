@@ -1,0 +1,247 @@
+"""Real runs of the workflow on a small volume; one finished run is shared, and copied by tests that change something.
+
+The volume is cut so that blocks at its far faces are smaller, one block holds no tissue, and cells cross block borders:
+
+```
+4 x 150 x 140 voxels in blocks of 2 x 64 x 64: 2 * 3 * 3 = 18 blocks, 9 in each of the 2 jobs of a rule
+```
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+import zarr
+
+from unet.sample import synthesise
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 600
+"""Seconds after which a run is given up."""
+
+CONFIG: dict[str, Any] = {
+    "volumes": {
+        "train": {
+            "raw": "input/raw.tif",
+            "labels": "input/labels.tif",
+            "mask": "input/mask.tif",
+            "voxel_nm": [50, 4, 4],
+        }
+    },
+    "storage": {"chunk": [1, 32, 32], "block": [2, 64, 64]},
+    "model": {"depth": 2, "base_channels": 4, "normalisation": "batch", "dropout": 0},
+    "train": {
+        "steps": 100,
+        "tile": 48,
+        "batch": 4,
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "augment": {"rotation": "right", "elastic_probability": 0},
+    },
+    "predict": {"tile": 48, "shard_voxels": 9 * 2 * 64 * 64},
+    "segment": {"threshold": "auto"},
+    "evaluate": {"volumes": ["train"], "threshold_volumes": ["train"]},
+    "verify": {"windows": 4, "side": 32},
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run of Snakemake ended; `jobs` are those that ran, such as `predict/train/0-of-2`."""
+
+    status: int
+    output: str
+    jobs: set[str]
+
+    @property
+    def rules(self) -> set[str]:
+        """The rules of these jobs."""
+        return {job.split("/")[0] for job in self.jobs}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with input, configuration and results; `root` is the repository whose workflow it runs."""
+
+    folder: Path
+    root: Path = ROOT
+
+    @property
+    def results(self) -> Path:
+        """Where everything is written."""
+        return self.folder / "results"
+
+    def configure(self, changes: dict[str, Any]) -> None:
+        """Merge `changes` into the configuration."""
+        path = self.folder / "config.yaml"
+        before = yaml.safe_load(path.read_text()) if path.exists() else {}
+        path.write_text(yaml.safe_dump(merged(before, changes), sort_keys=False))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake in a session of its own, so that it can be killed with all of its jobs."""
+        snakefile = str(self.root / "workflow" / "Snakefile")
+        fixed = ["--snakefile", snakefile, "--directory", str(self.folder), "--cores", "2"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *arguments, *fixed, "--configfile", "config.yaml"],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, fails: bool = False) -> Finished:
+        """Run Snakemake to its end; which jobs ran is told by their log files, which each job writes anew."""
+        before = self._logs()
+        process = self.start(*arguments)
+        try:
+            output, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            kill_session(process)
+        ran = {job for job, written in self._logs().items() if before.get(job) != written}
+        assert (process.returncode != 0) == fails, output
+        return Finished(process.returncode, output, ran)
+
+    def kill_when(self, ready: Callable[[], bool], *arguments: str) -> None:
+        """Run Snakemake, and kill it with all of its jobs by SIGKILL once `ready`."""
+        process = self.start(*arguments)
+        deadline = time.monotonic() + PATIENCE
+        while not ready() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        was_running = process.poll() is None
+        kill_session(process)
+        output, _ = process.communicate()
+        assert was_running, f"the run ended before it could be killed:\n{output}"
+        assert process.returncode == -signal.SIGKILL
+        assert not self._survivors()
+
+    def receipt(self, *path: str) -> Any:
+        """The receipt of a job, e.g. `receipt("predict", "train", "0-of-2")`."""
+        return json.loads((self.results / "receipts" / Path(*path)).with_suffix(".json").read_text())
+
+    def records(self, rule: str, volume: str = "train") -> list[dict[str, Any]]:
+        """All whole lines of the journals of a rule on a volume, the last written last within each journal."""
+        folder = self.results / "receipts" / rule / volume
+        lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines(keepends=True)]
+        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+    def blocks_made(self, rule: str, volume: str = "train") -> int:
+        """Blocks that the last run of a rule's jobs made, as opposed to found finished."""
+        folder = self.results / "receipts" / rule / volume
+        return sum(json.loads(path.read_text())["run"]["blocks_made"] for path in folder.glob("*.json"))
+
+    def store(self, name: str, volume: str = "train") -> Path:
+        """The folder of a store."""
+        return self.results / "volumes" / volume / f"{name}.zarr"
+
+    def array(self, name: str, volume: str = "train") -> np.ndarray:
+        """The voxels of a store at full resolution."""
+        return np.asarray(zarr.open_array(self.store(name, volume) / "0", mode="r")[:])
+
+    def block_files(self, name: str, volume: str = "train") -> list[Path]:
+        """The files that hold a store's voxels, on all levels of its pyramid."""
+        return sorted(path for path in self.store(name, volume).glob("*/c/**/*") if path.is_file())
+
+    def content(self, name: str, volume: str = "train") -> dict[str, str]:
+        """Hash of every file of a store, metadata included, by its path in the store."""
+        store = self.store(name, volume)
+        files = (path for path in sorted(store.rglob("*")) if path.is_file())
+        return {str(path.relative_to(store)): hashlib.blake2b(path.read_bytes()).hexdigest() for path in files}
+
+    def copy(self, folder: Path, root: Path = ROOT) -> "Project":
+        """The project as it is, with Snakemake's own notes, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder, root)
+
+    def _logs(self) -> dict[str, int]:
+        folder = self.results / "logs"
+        return {str(p.relative_to(folder).with_suffix("")): p.stat().st_mtime_ns for p in folder.rglob("*.log")}
+
+    def _survivors(self) -> list[str]:
+        """Processes that still work in this folder, a moment after a kill."""
+        time.sleep(0.2)
+        found = []
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            try:
+                at_work = link.resolve() == self.folder.resolve()
+                state = (link.parent / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue  # ended meanwhile
+            if at_work and state != "Z":
+                found.append(link.parent.name)
+        return found
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`, section by section."""
+    result = deepcopy(values)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return result
+
+
+def kill_session(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started, if any of it is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def write_input(folder: Path) -> None:
+    """The volume `train`: raw, labels and a mask without tissue in its first 70 x 80 px."""
+    raw, labels = synthesise(sections=4, size=150, seed=3)
+    mask = np.ones((4, 150, 140), np.uint8)
+    mask[:, :70, :80] = 0
+    folder.mkdir()
+    for name, values in (("raw", raw[:, :, :140]), ("labels", labels[:, :, :140]), ("mask", mask)):
+        tifffile.imwrite(folder / f"{name}.tif", values, photometric="minisblack")
+
+
+@pytest.fixture(scope="session")
+def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Image files of the volume, written once."""
+    folder = tmp_path_factory.mktemp("workflow") / "input"
+    write_input(folder)
+    return folder
+
+
+@pytest.fixture
+def new_project(input_folder: Path, tmp_path: Path) -> Project:
+    """A project of which nothing has been run."""
+    project = Project(tmp_path / "new")
+    shutil.copytree(input_folder, project.folder / "input")
+    project.configure(CONFIG)
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(input_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run, to be read only."""
+    project = Project(tmp_path_factory.mktemp("workflow") / "finished")
+    shutil.copytree(input_folder, project.folder / "input")
+    project.configure(CONFIG)
+    project.run()
+    return project
+
+
+@pytest.fixture
+def copy_of_finished(finished: Project, tmp_path: Path) -> Project:
+    """The finished run, to be changed."""
+    return finished.copy(tmp_path / "copy")

@@ -1,0 +1,171 @@
+"""What cannot work stops with a message for people, keeps what is finished, and `verify` notices what is wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Project
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown key": ({"predict": {"overlapp": 8}}, ["predict.overlapp", "unknown key", "tile, batch, average"]),
+    "wrong type": ({"train": {"steps": "many"}}, ["train.steps", "'many'", "integer"]),
+    "out of range": ({"segment": {"threshold": 1.5}}, ["segment.threshold", "1.5", "less than 1"]),
+    "tile that does not fit": ({"train": {"tile": 49}}, ["train.tile", "49", "48", "50"]),
+    "missing file": (
+        {"volumes": {"train": {"labels": "input/lables.tif"}}},
+        ["volumes.train.labels", "input/lables.tif", "not there"],
+    ),
+    "unknown volume": ({"predict": {"volumes": ["test"]}}, ["predict.volumes", "'test'", "['train']"]),
+    "evaluation without labels": (
+        {
+            "volumes": {"bare": {"raw": "input/raw.tif", "voxel_nm": [50, 4, 4]}},
+            "predict": {"volumes": ["train", "bare"]},
+            "evaluate": {"volumes": ["train", "bare"]},
+        },
+        ["evaluate.volumes", "'bare'", "volumes.bare.labels"],
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", IMPOSSIBLE)
+def test_impossible_configuration_stops_before_the_first_job(new_project: Project, problem: str) -> None:
+    changes, wanted = IMPOSSIBLE[problem]
+    new_project.configure(changes)
+    ran = new_project.run(fails=True)
+    assert [part for part in wanted if part not in ran.output] == [], ran.output
+    assert "Traceback" not in ran.output
+    assert not new_project.results.exists()
+
+
+def write_sections(folder: Path) -> None:
+    """Two sections of 64 x 64 px as single files."""
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)
+    for z, section in enumerate(values):
+        tifffile.imwrite(folder / f"section_{z:03}.tif", section, photometric="minisblack")
+
+
+def test_bad_image_files_fail_by_name_and_spare_the_other_volumes(copy_of_finished: Project) -> None:
+    project, folder = copy_of_finished, copy_of_finished.folder / "input"
+    for name in ("torn", "shifted"):
+        write_sections(folder / name)
+    torn = folder / "torn/section_001.tif"
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    tifffile.imwrite(folder / "ids.tif", np.ones((2, 60, 64), np.uint16), photometric="minisblack")
+    volumes = {
+        "torn": {"raw": "input/torn", "voxel_nm": [50, 4, 4]},
+        "shifted": {"raw": "input/shifted", "labels": "input/ids.tif", "voxel_nm": [50, 4, 4]},
+    }
+    project.configure({"volumes": volumes, "predict": {"volumes": ["train", "torn", "shifted"]}})
+    before = project.content("raw"), project.receipt("ingest", "train", "0-of-2")
+
+    ran = project.run(fails=True)
+    assert ran.rules == {"survey"}
+    log_of_torn = (project.results / "logs/survey/torn.log").read_text()
+    assert "section_001.tif" in log_of_torn, log_of_torn
+    assert "Traceback" not in log_of_torn
+    log_of_shifted = (project.results / "logs/survey/shifted.log").read_text()
+    assert [part for part in ("input/ids.tif", "(2, 60, 64)", "(2, 64, 64)") if part not in log_of_shifted] == []
+    assert before == (project.content("raw"), project.receipt("ingest", "train", "0-of-2"))
+
+    torn.write_bytes(whole)
+    tifffile.imwrite(folder / "ids.tif", np.ones((2, 64, 64), np.uint16), photometric="minisblack")
+    ran = project.run()
+    assert {job for job in ran.jobs if job.startswith("ingest")} == {"ingest/torn/0-of-1", "ingest/shifted/0-of-1"}
+    assert not {job for job in ran.jobs if "train" in job}
+    assert project.array("segmentation", "torn").shape == (2, 64, 64)
+
+
+def test_section_torn_during_the_run_loses_no_finished_block(new_project: Project) -> None:
+    """The header of the last section is whole, so only its voxels tell; the blocks before it are kept."""
+    folder = new_project.folder / "input/sections"
+    folder.mkdir()
+    values = tifffile.imread(new_project.folder / "input/raw.tif")
+    for z, section in enumerate(values):
+        tifffile.imwrite(folder / f"{z}.tif", section, compression="zlib", rowsperstrip=10, photometric="minisblack")
+    last = folder / "3.tif"
+    whole = last.read_bytes()
+    spoilt = bytearray(whole)
+    spoilt[-2000:] = bytes(2000)
+    last.write_bytes(spoilt)
+    new_project.configure({"volumes": {"train": {"raw": "input/sections"}}})
+
+    new_project.run("--until", "grey_values", fails=True)
+    log = (new_project.results / "logs/ingest/train/1-of-2.log").read_text()
+    assert "3.tif" in log, log
+    assert new_project.receipt("ingest", "train", "0-of-2")["blocks"] == 9
+    first = new_project.content("raw")
+    assert first
+
+    times = last.stat()
+    last.write_bytes(whole)
+    import os
+
+    os.utime(last, ns=(times.st_atime_ns, times.st_mtime_ns))
+    ran = new_project.run("--until", "grey_values")
+    np.testing.assert_array_equal(new_project.array("raw"), values)
+    assert ran.rules >= {"ingest", "grey_values"}
+
+
+def test_plan_prints_a_table(new_project: Project) -> None:
+    ran = new_project.run("plan")
+    assert ran.rules == {"plan"}
+    assert "train" in ran.output
+
+
+def test_verify_accepts_a_finished_run(copy_of_finished: Project) -> None:
+    ran = copy_of_finished.run("verify")
+    assert ran.rules == {"verify"}
+    assert copy_of_finished.receipt("verify", "all")["largest_difference"] == {"train": 0}
+
+
+def spoil_a_block(project: Project) -> str:
+    path = project.block_files("probability")[3]
+    path.write_bytes(path.read_bytes()[::-1])
+    return "is not what was written"
+
+
+def remove_a_block(project: Project) -> str:
+    project.block_files("probability")[0].unlink()
+    return "is not what was written (or is missing)"
+
+
+def remove_a_journal(project: Project) -> str:
+    (project.results / "receipts/predict/train/1-of-2.jsonl").unlink()
+    return "is not recorded"
+
+
+def exchange_the_model(project: Project) -> str:
+    """Other weights under the old time, so that Snakemake does not see the change."""
+    path = project.results / "model/model.pt"
+    times = path.stat()
+    saved = torch.load(path, weights_only=True)
+    noise = torch.Generator().manual_seed(7)
+    saved["weights"] = {
+        key: values + torch.randn(values.shape, generator=noise) if values.is_floating_point() else values
+        for key, values in saved["weights"].items()
+        if True
+    }
+    torch.save(saved, path)
+    import os
+
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return "differs from the model's"
+
+
+@pytest.mark.parametrize("damage", [spoil_a_block, remove_a_block, remove_a_journal, exchange_the_model])
+def test_verify_refuses(copy_of_finished: Project, damage: Any) -> None:
+    message = damage(copy_of_finished)
+    ran = copy_of_finished.run("verify", fails=True)
+    assert ran.rules == {"verify"}
+    assert message in ran.output
+    assert "Traceback" not in ran.output
