@@ -39,7 +39,7 @@ def main(
 ) -> None:
     """Write `report.html`, and the scores alone to `summary`."""
     found = [read_json(path) for path in evaluations]
-    scores = {one["volume"]: one["scores"] for one in found}
+    scores = {one["volume"]: _flat(one["scores"]) for one in found}
     volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
     curve = results / "model" / "training.jsonl"
     page = ReportData(
@@ -57,6 +57,12 @@ def main(
     write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
     for volume, values in scores.items():
         log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+
+
+def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
+    """Scores without nesting: the IoU of each class under a name of its own."""
+    classes = {f"IoU {name}": value for name, value in scores["class_iou"].items()}
+    return {**{key: value for key, value in scores.items() if key != "class_iou"}, **classes}
 
 
 def _summary(volumes: list[Volume], segmented: list[Path], scores: dict[str, Any]) -> dict[str, Any]:

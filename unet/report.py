@@ -37,15 +37,20 @@ class Score(NamedTuple):
 
 SCORES = (
     Score("threshold", "Threshold", "probability above which a pixel counts as foreground"),
-    Score("pixel_error", "Pixel error", "share of labelled pixels of the wrong class at the threshold", "↓"),
+    Score("pixel_error", "Pixel error", "share of labelled pixels whose most probable class is wrong", "↓"),
     Score("v_rand", "V_rand", "foreground-restricted Rand F-score of the thinned cells (ISBI 2012)", "↑"),
     Score("v_info", "V_info", "foreground-restricted information F-score, same tables (ISBI 2012)", "↑"),
     Score("best_v_rand", "V_rand, best step", "the highest over thresholds in steps of 0.1", "↑"),
-    Score("best_v_info", "V_info, best step", "the highest over thresholds in steps of 0.1", "↑"),
+    Score("best_v_info", "V_info, best step", "at the same threshold", "↑"),
+    Score("best_step", "Best step", "the threshold in steps of 0.1 with the highest V_rand"),
+    Score("fine_v_rand", "V_rand, fine sweep", "the highest over finer thresholds, up to 0.98", "↑"),
+    Score("fine_v_info", "V_info, fine sweep", "at the same threshold", "↑"),
+    Score("fine_threshold", "Best fine threshold", "the finer threshold with the highest V_rand"),
     Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
     Score("voi_split", "VOI split", "H(segmentation | truth) in bits: what was cut apart", "↓"),
     Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: what was run together", "↓"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
+    Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
 )
 
 
