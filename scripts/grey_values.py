@@ -9,7 +9,7 @@ import numpy as np
 from unet.annotation import check_interior_levels
 from unet.grey_values import KEYS, from_sparse, grey_values
 from unet.job import run
-from unet.receipts import content_digest, read_json, write_json
+from unet.receipts import content_digest, fingerprint, read_json, write_json
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,12 @@ def main(survey: Path, shards: list[Path], receipt: Path) -> None:
         total += from_sparse(ingested["histogram"])
         levels |= {int(level) for level in ingested["levels"]}
     check_interior_levels(levels, f"volumes.{survey.stem}.labels")
-    statistics = grey_values(total, np.dtype(Layout.read(survey).dtype))
+    layout = Layout.read(survey)
+    statistics = grey_values(total, np.dtype(layout.dtype))
     log.info("mean %.4g, standard deviation %.4g", statistics.mean, statistics.std)
-    write_json(
-        receipt, {"rule": "grey_values", "digest": content_digest([survey, *shards]), "statistics": asdict(statistics)}
-    )
+    # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
+    digest = fingerprint(layout=asdict(layout), shards=content_digest(shards))
+    write_json(receipt, {"rule": "grey_values", "digest": digest, "statistics": asdict(statistics)})
 
 
 if __name__ == "__main__":

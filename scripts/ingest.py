@@ -54,8 +54,9 @@ def main(
         target.blocks(shard),
         ingest,
         receipt=receipt,
-        fingerprint=fingerprint(source=read_json(survey)["digest"], volume=volume.model_dump(mode="json"), code=code),
+        fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
         digest_of=digest_of,
+        inputs_of=lambda box: [state for part in parts for state in part.source.state(box.shifted(first))],
         threads=threads,
     )
 

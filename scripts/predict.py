@@ -58,7 +58,7 @@ def main(
             code=code,
         )
         journal, boxes = Journal.beside(receipt), source.blocks(shard)
-        records = finished_blocks(journal, boxes, made_from, image.digest)
+        records = finished_blocks(journal, dict.fromkeys(boxes, made_from), image.digest)
         waiting = [box for box in boxes if box not in records]
         progress = Progress("predict", sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
 

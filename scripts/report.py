@@ -56,7 +56,8 @@ def main(
     write_atomically(report, render(template.read_text(), page).encode())
     write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
     for volume, values in scores.items():
-        log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+        if values.get("v_rand") is not None:
+            log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
-from unet.geometry import Grid
+from unet.geometry import Box, Grid
 from unet.job import run
 from unet.receipts import fingerprint, write_json
 from unet.sources import Source, agree_voxel_size, check_pair, check_raw, check_sections, open_source
@@ -43,7 +43,8 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig)
         masked="mask" in others,
     )
     log.info("%s: %s of %s, voxels of %s nm", name, layout.shape, layout.dtype, voxel_nm)
-    digest = fingerprint(files=[_state(source) for source in (raw, *others.values())], layout=asdict(layout))
+    states = [source.state(Box.of_shape(source.shape)) for source in (raw, *others.values())]
+    digest = fingerprint(files=states, layout=asdict(layout))
     write_json(
         receipt,
         {
@@ -64,12 +65,6 @@ def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
         return as_instances(nothing, labels.address).dtype.name
     grey_levels(nothing, labels.address)
     return "uint32"
-
-
-def _state(source: Source) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file: a changed source is ingested again."""
-    states = [(path.name, path.stat()) for path in source.files]
-    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 if __name__ == "__main__":

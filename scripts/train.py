@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 def main(
     surveys: list[Path],
     grey_values: list[Path],
+    targets: list[Path],
     weighted: list[Path],
     model: Path,
     receipt: Path,
@@ -47,7 +48,7 @@ def main(
     ]
     of = {folder.name: volume for folder, volume in zip(folders, opened, strict=True)}
     made_from = fingerprint(
-        data=content_digest([*grey_values, *weighted]),
+        data=content_digest([*grey_values, *targets, *weighted]),
         model=model_config.model_dump(mode="json", exclude={"checkpoint"}),
         train=train.model_dump(mode="json", exclude={"checkpoint_minutes", "log_steps"}),
         classes=classes,

@@ -19,7 +19,7 @@ from unet.job import run
 from unet.predicting import load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import Journal, read_json, write_json
-from unet.store import Image
+from unet.store import Image, StoreError
 from unet.volume import Volume
 
 FLOAT_TOLERANCE = 1e-5
@@ -27,10 +27,6 @@ LEVEL_TOLERANCE = 1
 """Grey levels of uint8."""
 
 log = logging.getLogger(__name__)
-
-
-class VerificationFailed(RuntimeError):
-    """What is stored is not what the model gives, or not what was written."""
 
 
 def main(
@@ -51,7 +47,7 @@ def main(
         for survey, values in zip(surveys, grey_values, strict=True):
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image = source.image("probability")
-            _check_digests(image, [path for path in predicted if path.parent.name == source.name])
+            _check_digests(source, image, [path for path in predicted if path.parent.name == source.name])
             statistics = read_json(values)["statistics"]
             predictor, header = load_predictor(model, predict, statistics, source.layout, device, threads)
             _check_model(image, header)
@@ -72,7 +68,7 @@ def _largest_difference(
         fresh = fresh if tissue is None else fresh * tissue
         difference = float(np.abs(fresh.astype(np.float64) - image.read(window)).max())
         if difference > tolerance:
-            raise VerificationFailed(
+            raise StoreError(
                 f"{image.path}: in window {window} the stored probability differs from the model's by {difference:g}, "
                 f"more than the {tolerance:g} allowed; remove {image.path} and its receipts, and run again"
             )
@@ -85,17 +81,20 @@ def _largest_difference(
 def _check_model(image: Image, header: dict[str, Any]) -> None:
     wanted = tuple(stored_classes(header["classes"]))
     if image.spec.channels != wanted:
-        raise VerificationFailed(f"{image.path}: holds classes {image.spec.channels}, but the model gives {wanted}")
+        raise StoreError(f"{image.path}: holds classes {image.spec.channels}, but the model gives {wanted}")
 
 
-def _check_digests(image: Image, receipts: list[Path]) -> None:
-    """Compare every block's files with the journal of the job that wrote them."""
+def _check_digests(source: Volume, image: Image, receipts: list[Path]) -> None:
+    """Compare the files of every block of every shard with the journal of the job that wrote them."""
     for receipt in receipts:
         made_from = read_json(receipt)["fingerprint"]
-        recorded = Journal.beside(receipt).recorded(made_from)
-        for box, record in recorded.items():
-            if image.digest(box) != record.digest:
-                raise VerificationFailed(
+        boxes = source.blocks(receipt.stem)
+        recorded = Journal.beside(receipt).recorded(dict.fromkeys(boxes, made_from))
+        for box in boxes:
+            if box not in recorded:
+                raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
+            if image.digest(box) != recorded[box].digest:
+                raise StoreError(
                     f"{image.path}: block {box} is not what was written (or is missing); remove {receipt} and run again"
                 )
 

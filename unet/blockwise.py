@@ -1,7 +1,7 @@
 """Run a piece of work over the blocks of a shard: only what is missing, recorded block by block."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from unet.geometry import Box
 from unet.progress import Progress
 from unet.receipts import BlockRecord, Journal, summarise, write_json
+from unet.receipts import fingerprint as fingerprint_of
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def run_blocks(
     receipt: Path,
     fingerprint: str,
     digest_of: Callable[[Box], str | None],
+    inputs_of: Callable[[Box], Any] | None = None,
     threads: int = 1,
 ) -> list[BlockRecord]:
     """Do `work` on every block that is not finished, then write the receipt.
@@ -42,6 +44,8 @@ def run_blocks(
         Of model, parameters, input and code: a block recorded under another one is made again.
     digest_of
         Digest of what is on disk for a block; None where there is nothing.
+    inputs_of
+        What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads.
     threads
         Blocks at once; the answer does not depend on it.
 
@@ -51,12 +55,13 @@ def run_blocks(
         Of all blocks of the shard, in scan order.
     """
     journal = Journal.beside(receipt)
-    records = finished_blocks(journal, boxes, fingerprint, digest_of)
+    made_from = {box: _of_block(fingerprint, inputs_of, box) for box in boxes}
+    records = finished_blocks(journal, made_from, digest_of)
     waiting = [box for box in boxes if box not in records]
     progress = Progress(rule, sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
 
     def keep(box: Box, written: Written) -> None:
-        records[box] = BlockRecord(box, fingerprint, *written)
+        records[box] = BlockRecord(box, made_from[box], *written)
         journal.add(records[box])
         progress.advance(box.size)
 
@@ -74,13 +79,16 @@ def run_blocks(
     return write_receipt(rule, receipt, fingerprint, [records[box] for box in boxes], made=len(waiting))
 
 
+def _of_block(base: str, inputs_of: Callable[[Box], Any] | None, box: Box) -> str:
+    return base if inputs_of is None else fingerprint_of(base=base, inputs=inputs_of(box))
+
+
 def finished_blocks(
-    journal: Journal, boxes: Sequence[Box], fingerprint: str, digest_of: Callable[[Box], str | None]
+    journal: Journal, made_from: Mapping[Box, str], digest_of: Callable[[Box], str | None]
 ) -> dict[Box, BlockRecord]:
-    """The blocks of this shard that need no work."""
-    ours = set(boxes)
-    finished = journal.finished(fingerprint, lambda box: digest_of(box) if box in ours else None)
-    log.info("%d of %d blocks are finished already", len(finished), len(boxes))
+    """The blocks of this shard, given with their fingerprints, that need no work."""
+    finished = journal.finished(made_from, digest_of)
+    log.info("%d of %d blocks are finished already", len(finished), len(made_from))
     return finished
 
 

@@ -3,14 +3,16 @@
 A script is `def main(...)` with typed arguments and, at its end, `run(main, globals().get("snakemake"))`. Under
 Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
 
-    python scripts/statistics.py '{"receipts": ["a.json"], "receipt": "b.json"}'
+    python scripts/threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
 """
 
 import inspect
 import json
+import linecache
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ class Terminated(BaseException):
 def run(main: Callable[..., None], snakemake: Any = None) -> None:
     """Call `main` with checked arguments, logging to the rule's log file and to stderr.
 
-    Bad input (this package's own errors, the system's about files) ends with one readable line and exit status 1; a
-    defect of the program ends with a traceback, in the log as well.
+    Bad input (errors that this package raises, or the system about files) ends with one readable line and exit
+    status 1; a defect of the program ends with a traceback, in the log as well.
     """
     arguments = _from_snakemake(main, snakemake) if snakemake is not None else json.loads(sys.argv[1])
     _start_log(Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None)
@@ -50,8 +52,15 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
 
 
 def _is_for_people(error: Exception) -> bool:
-    """Errors raised by this package's own classes, and the system's about files and space."""
-    return type(error).__module__.startswith("unet.") or isinstance(error, OSError)
+    """Whether the package raised it, with a message of its own, or the system, about files and space.
+
+    What a library raises, or Python itself, is a defect of the program, even below a frame of the package.
+    """
+    if isinstance(error, OSError) or type(error).__module__.startswith("unet."):
+        return True
+    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+    ours = str(frame.f_globals.get("__name__", "")).startswith("unet.")
+    return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
 def _from_snakemake(main: Callable[..., None], snakemake: Any) -> dict[str, Any]:

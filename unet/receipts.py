@@ -17,7 +17,8 @@ files on disk still have the digest of that line.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,16 @@ class Journal:
         """The journal of the job that will write `receipt`."""
         return cls(receipt.with_suffix(".jsonl"))
 
-    def recorded(self, expected: str) -> dict[Box, BlockRecord]:
-        """Blocks recorded with fingerprint `expected`, the latest line of each (of the journal written last)."""
+    def recorded(self, expected: Mapping[Box, str]) -> dict[Box, BlockRecord]:
+        """Those of the blocks that are recorded with their expected fingerprint, the line written last of each."""
         latest: dict[Box, BlockRecord] = {}
         for path in sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns):
-            latest.update({record.box: record for record in _records(path) if record.fingerprint == expected})
+            ours = (record for record in _records(path) if record.fingerprint == expected.get(record.box))
+            latest.update({record.box: record for record in ours})
         return latest
 
-    def finished(self, expected: str, digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
-        """Blocks made with fingerprint `expected` whose files are still what was written."""
+    def finished(self, expected: Mapping[Box, str], digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
+        """Those of the blocks made with their expected fingerprint whose files are still what was written."""
         latest = self.recorded(expected)
         return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
 
@@ -122,7 +124,7 @@ def _records(path: Path) -> Iterable[BlockRecord]:
 
 
 def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:
-    """What a receipt says of its blocks: number, voxels, the sum of their figures, one digest in scan order."""
+    """What a receipt says of its blocks: number, voxels, the sum of their figures, one digest of them all."""
     ordered = sorted(records, key=lambda record: record.box)
     figures: dict[str, Any] = {}
     for record in ordered:
@@ -131,7 +133,7 @@ def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:
         **figures,
         "blocks": len(ordered),
         "voxels": sum(record.box.size for record in ordered),
-        "digest": fingerprint(blocks=[[str(record.box), record.digest] for record in ordered]),
+        "digest": _sum_of_digests(fingerprint(box=str(record.box), files=record.digest) for record in ordered),
     }
 
 
@@ -155,5 +157,17 @@ def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
 
 def content_digest(receipts: Iterable[Path]) -> str:
-    """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter."""
-    return fingerprint(receipts=[read_json(path)["digest"] for path in receipts])
+    """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter.
+
+    Nor does the number of shards: those of one volume, which share a folder, count as their sum.
+    """
+    parts: dict[Path, list[str]] = {}
+    for path in receipts:
+        whole = path.parent if re.fullmatch(r"\d+-of-\d+", path.stem) else path
+        parts.setdefault(whole, []).append(read_json(path)["digest"])
+    return fingerprint(receipts=[_sum_of_digests(digests) for digests in parts.values()])
+
+
+def _sum_of_digests(digests: Iterable[str]) -> str:
+    """One digest of a set of blocks, however they are shared out: a sum depends neither on order nor on grouping."""
+    return f"{sum(int(digest, 16) for digest in digests) % 2**128:032x}"

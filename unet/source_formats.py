@@ -99,6 +99,15 @@ class Source(ABC):
             self._refuse_not_finite(values, box)
         return values
 
+    def files_of(self, box: Box) -> list[Path]:
+        """The files that the voxels of a box come from."""
+        return [path for path in self.files if path.is_file()]
+
+    def state(self, box: Box) -> list[list[Any]]:
+        """Name, size and time (ns) of the files that a box comes from: voxels read under another state are stale."""
+        states = [(path.name, path.stat()) for path in self.files_of(box)]
+        return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+
     def check(self) -> None:  # noqa: B027 - formats with one header have nothing left to check
         """Read the header of every section, no voxels.
 

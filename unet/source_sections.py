@@ -69,6 +69,10 @@ class SectionFiles(Source):
         """The file of the section."""
         return f"{self._sections[z]} (section {z}, the first is 0)"
 
+    def files_of(self, box: Box) -> list[Path]:
+        """The files of the sections of a box."""
+        return self._sections[box.start[0] : box.stop[0]]
+
     def check(self) -> None:
         """Compare the header of every file with that of the first."""
         for z in range(len(self._sections)):

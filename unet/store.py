@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import gcd
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from zarr.codecs import ZstdCodec
 
 from unet.geometry import Box, Grid, Index
 from unet.pyramid import downsample, pyramid_factors
+
+zarr.config.set({"array.write_empty_chunks": True})  # so that a missing file is a lost one
 
 NGFF_VERSION = "0.5"
 SPEC_KEY = "unet-em"
@@ -135,11 +138,19 @@ class Image:
         return self.spec.grid
 
     def read(self, box: Box, level: int = 0) -> np.ndarray:
-        """Voxels of a box inside the volume: `(z, y, x)`, or `(c, z, y, x)` where there are channels."""
+        """Voxels of a box inside the volume: `(z, y, x)`, or `(c, z, y, x)` where there are channels.
+
+        Raises
+        ------
+        StoreError
+            If the box exceeds the volume, or a block in it was never written or is lost.
+        """
         array = self._levels[level]
         inside = box.clipped(tuple(array.shape[-3:]))
         if inside != box:
             raise StoreError(f"{self.path}: box {box} exceeds the volume {tuple(array.shape[-3:])}")
+        if box.size:
+            self._require_files(box, level)
         return np.asarray(array[self._selection(box)])
 
     def read_mirrored(self, box: Box) -> np.ndarray:
@@ -168,18 +179,17 @@ class Image:
             start = tuple(lo // f for lo, f in zip(box.start, factor, strict=True))
             target = Box(start, tuple(lo + n for lo, n in zip(start, values.shape[-3:], strict=True)))
             self._levels[level][self._selection(target)] = values
-        return self.digest(box)
+        return str(self.digest(box))
 
-    def digest(self, box: Box) -> str:
-        """Fingerprint of a block's files on all levels; a file that is not there (all voxels 0) counts as such."""
+    def digest(self, box: Box) -> str | None:
+        """Fingerprint of a block's files on all levels; None where one of them is not there."""
         summary = hashlib.blake2b(digest_size=16)
         for key in self._keys(box):
             try:
                 content = key.read_bytes()
             except FileNotFoundError:
-                summary.update(b"absent")
-            else:
-                summary.update(len(content).to_bytes(8, "little") + content)
+                return None
+            summary.update(len(content).to_bytes(8, "little") + content)
         return summary.hexdigest()
 
     def _selection(self, box: Box) -> tuple[slice, ...]:
@@ -187,9 +197,23 @@ class Image:
 
     def _keys(self, box: Box) -> list[Path]:
         """The block's file on each level."""
-        index = [lo // b for lo, b in zip(box.start, self.spec.block, strict=True)]
+        index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
+        return [self._key(index, level) for level in range(len(self._levels))]
+
+    def _key(self, index: Index, level: int) -> Path:
         parts = ["c", *(["0"] if self.spec.channels else []), *map(str, index)]
-        return [self.path.joinpath(str(level), *parts) for level in range(len(self._levels))]
+        return self.path.joinpath(str(level), *parts)
+
+    def _require_files(self, box: Box, level: int) -> None:
+        """Zarr reads a missing file as zeros; here every written block has its files, also where all is 0."""
+        side = [b // f for b, f in zip(self.spec.block, self.spec.factors[level], strict=True)]
+        spans = [range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, side, strict=True)]
+        for index in product(*spans):
+            if not self._key(index, level).exists():
+                raise StoreError(
+                    f"{self.path}: block {self.grid.box(index)} is missing on level {level}; "
+                    "remove the receipts of the rule that writes this store, and run again"
+                )
 
     def _require_whole_block(self, box: Box, values: np.ndarray) -> None:
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))

@@ -11,6 +11,7 @@ from unet.geometry import Box, Grid
 from unet.receipts import Journal, read_json
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
+NOW = dict.fromkeys(BOXES, "now")
 
 
 class Disk:
@@ -67,7 +68,7 @@ def test_a_failing_block_stops_the_run_and_the_finished_ones_stay(tmp_path: Path
     with pytest.raises(OSError, match=f"disk full at {BOXES[failing]}"):
         run(disk, tmp_path, broken)
     assert not (tmp_path / "0-of-1.json").exists()
-    finished = Journal(tmp_path / "0-of-1.jsonl").finished("now", disk.files.get)
+    finished = Journal(tmp_path / "0-of-1.jsonl").finished(NOW, disk.files.get)
     assert set(BOXES[:failing]) <= set(finished) == set(disk.files)
     assert run(disk, tmp_path) == [box for box in BOXES if box not in finished]
     assert read_json(tmp_path / "0-of-1.json")["voxels_seen"] == 48
@@ -85,7 +86,7 @@ def test_blocks_in_flight_when_another_fails_are_recorded_too(tmp_path: Path) ->
 
     with pytest.raises(ValueError, match="bad block"):
         run(disk, tmp_path, work, threads=2)
-    finished = set(Journal(tmp_path / "0-of-1.jsonl").finished("now", disk.files.get))
+    finished = set(Journal(tmp_path / "0-of-1.jsonl").finished(NOW, disk.files.get))
     assert finished == set(disk.files)
     assert BOXES[1] in finished
 

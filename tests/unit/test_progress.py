@@ -34,7 +34,9 @@ def test_rate_and_time_left(clock: Clock) -> None:
     assert progress.line() == "predict: 3M of 12M voxels (25 %), 300k voxels/s, 0:30 left"
 
 
-def test_what_an_earlier_run_did_counts_as_done_but_not_as_speed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_earlier_run_did_counts_as_done_but_not_as_speed(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     progress = Progress("predict", 100, "blocks", done=60, clock=clock)
     assert messages(caplog) == ["predict: 60 of 100 blocks were done before"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -33,6 +33,7 @@ def test_levels_of_known_volumes(shape: tuple, block: tuple, voxel_nm: tuple, ex
     assert pyramid_factors(shape, block, voxel_nm) == expected
 
 
+@settings(deadline=None)
 @given(values=arrays(np.uint8, SHAPES), step=STEPS)
 def test_the_mean_is_that_of_the_voxels_put_together(values: np.ndarray, step: tuple[int, int, int]) -> None:
     found = downsample(values, step, "image")
@@ -42,6 +43,7 @@ def test_the_mean_is_that_of_the_voxels_put_together(values: np.ndarray, step: t
         assert found[at] == int(np.floor(cube.astype(int).mean() + 0.5))
 
 
+@settings(deadline=None)
 @given(values=arrays(np.uint64, SHAPES, elements=st.integers(2**63, 2**63 + 3)), step=STEPS)
 def test_the_mode_is_a_most_frequent_id_and_none_is_invented(values: np.ndarray, step: tuple[int, int, int]) -> None:
     found = downsample(values, step, "label")

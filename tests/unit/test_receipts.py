@@ -19,6 +19,7 @@ from unet.receipts import (
 )
 
 BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]
+NOW = dict.fromkeys(BOXES, "now")
 
 
 def record(box: Box, made_from: str = "now", digest: str | None = None) -> BlockRecord:
@@ -36,13 +37,13 @@ def journal_of(path: Path, *records: BlockRecord) -> Journal:
 
 def test_finished_blocks_are_those_recorded_with_the_present_fingerprint(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "0-of-1.jsonl", record(BOXES[0]), record(BOXES[1], "before"))
-    assert journal.finished("now", str) == {BOXES[0]: record(BOXES[0])}
+    assert journal.finished(NOW, str) == {BOXES[0]: record(BOXES[0])}
 
 
 def test_a_block_whose_files_have_changed_or_gone_is_not_finished(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "0-of-1.jsonl", *map(record, BOXES))
     on_disk = {BOXES[0]: str(BOXES[0]), BOXES[1]: "something else", BOXES[2]: None}
-    assert list(journal.finished("now", on_disk.get)) == BOXES[:1]
+    assert list(journal.finished(NOW, on_disk.get)) == BOXES[:1]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, -1], ids=["nothing", "a brace", "some", "all but the line's end"])
@@ -54,21 +55,21 @@ def test_a_torn_last_line_is_ignored_and_the_next_not_glued_to_it(tmp_path: Path
     journal = Journal(path)
     journal.add(record(BOXES[2]))
     whole = {BOXES[0], BOXES[2]} | ({BOXES[1]} if kept == -1 else set())
-    assert set(journal.finished("now", str)) == whole
+    assert set(journal.finished(NOW, str)) == whole
 
 
 @pytest.mark.parametrize("line", ["", "null", "[]", '{"box": "0:1"}', "\x00\x00", "\xff"])
 def test_lines_that_are_no_record_do_not_count(tmp_path: Path, line: str) -> None:
     path = tmp_path / "0-of-1.jsonl"
     path.write_bytes(line.encode("latin-1") + b"\n" + record(BOXES[0]).to_line().encode() + b"\n")
-    assert set(Journal(path).finished("now", str)) == {BOXES[0]}
+    assert set(Journal(path).finished(NOW, str)) == {BOXES[0]}
 
 
 def test_journals_of_another_sharding_are_found(tmp_path: Path) -> None:
     journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0]), record(BOXES[1]))
     journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[2]))
-    assert set(Journal.beside(tmp_path / "0-of-1.json").finished("now", str)) == set(BOXES)
-    assert not Journal.beside(tmp_path / "other" / "0-of-1.json").finished("now", str)
+    assert set(Journal.beside(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
+    assert not Journal.beside(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
 
 
 def test_the_journal_written_last_has_the_last_word(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_the_journal_written_last_has_the_last_word(tmp_path: Path) -> None:
         journal_of(tmp_path / f"{name}.jsonl", record(BOXES[0], digest=digest))
         written = (tmp_path / f"{name}.jsonl").stat().st_mtime - age
         os.utime(tmp_path / f"{name}.jsonl", (written, written))
-    assert Journal(tmp_path / "0-of-2.jsonl").recorded("now")[BOXES[0]].digest == "new"
+    assert Journal(tmp_path / "0-of-2.jsonl").recorded(NOW)[BOXES[0]].digest == "new"
 
 
 def test_a_record_and_its_line_are_the_same() -> None:
@@ -113,6 +114,15 @@ def test_the_content_digest_follows_what_was_made_and_not_where_or_when(tmp_path
     a, b, again = (tmp_path / f"{name}.json" for name in ("a", "b", "a-again"))
     assert content_digest([a, b]) == content_digest([again, b])
     assert len({content_digest([a, b]), content_digest([b, a]), content_digest([a]), content_digest([])}) == 4
+
+
+def test_the_content_digest_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+    records = [record(box, digest=fingerprint(box=str(box))) for box in BOXES]
+    for name, share in (("a/0-of-1", records), ("b/0-of-2", records[:1]), ("b/1-of-2", records[1:])):
+        write_json(tmp_path / f"{name}.json", summarise(share))
+    whole, parts = ([*sorted((tmp_path / folder).glob("*.json"))] for folder in "ab")
+    assert content_digest(whole) == content_digest(parts) == content_digest(reversed(parts))
+    assert content_digest(whole) != content_digest(parts[:1])
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_another_specification_replaces_the_stale_store(tmp_path: Path, change: 
     changed = dataclasses.replace(ODD, **change)
     image = create_image(tmp_path / "a.zarr", changed)
     assert open_image(tmp_path / "a.zarr").spec == changed
-    assert not image.read(Box.of_shape(changed.shape)).any()
+    assert image.digest(changed.grid.boxes()[0]) is None
 
 
 def test_opening_nothing_says_which_store_is_missing(tmp_path: Path) -> None:
@@ -184,15 +184,28 @@ def test_the_digest_follows_the_files_of_every_level(tmp_path: Path) -> None:
     assert [image.digest(b) for b in image.grid.boxes() if b != box] == others
 
 
-def test_a_rewritten_block_has_the_same_bytes_whatever_stood_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, -1], ids=["whole block", "cut by the faces"])
+def test_a_rewritten_block_has_the_same_bytes_whatever_stood_there(tmp_path: Path, number: int) -> None:
     values = noise(ODD)
+    values[:, :, 128:130] = 0
     image = filled(tmp_path / "a.zarr", ODD, values)
-    before, box = files(tmp_path / "a.zarr"), image.grid.boxes()[0]
+    before, box = files(tmp_path / "a.zarr"), image.grid.boxes()[number]
     digest = image.digest(box)
     image.write_block(box, part(noise(ODD, seed=1), box))
     assert image.digest(box) != digest
     assert image.write_block(box, part(values, box)) == digest
     assert files(tmp_path / "a.zarr") == before
+
+
+def test_a_torn_file_does_not_hinder_the_block_from_being_written_again(tmp_path: Path) -> None:
+    values = noise(ODD)
+    image = filled(tmp_path / "a.zarr", ODD, values)
+    box = image.grid.boxes()[-1]
+    digest = image.digest(box)
+    for level in ("0", "1"):
+        key = tmp_path / "a.zarr" / level / "c" / "1" / "2" / "2"
+        key.write_bytes(key.read_bytes()[:50])
+    assert image.write_block(box, part(values, box)) == digest
 
 
 def test_a_block_of_zeros_is_a_block(tmp_path: Path) -> None:
@@ -216,6 +229,7 @@ def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path: Path) -> Non
 # Mirroring
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 9), start=st.integers(-30, 30), length=st.integers(1, 40))
 def test_mirrored_indices_are_those_of_numpy_reflect(size: int, start: int, length: int) -> None:
     before, after = max(0, -start), max(0, start + length - size)
@@ -376,3 +390,13 @@ def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no Zarr array or group"):
         open_foreign(str(tmp_path / "nothing.zarr"))
     assert list_foreign(str(tmp_path / "nothing.zarr")) == []
+
+
+def test_a_lost_block_is_an_error_and_not_zeros(tmp_path: Path) -> None:
+    image = filled(tmp_path / "a.zarr", ODD, noise(ODD))
+    lost = ODD.grid.boxes()[0]
+    (tmp_path / "a.zarr" / "0" / "c" / "0" / "0" / "0").unlink()
+    assert image.digest(lost) is None
+    with pytest.raises(StoreError, match=r"block 0:4,0:64,0:64 is missing on level 0"):
+        image.read_mirrored(Box((-1, -1, -1), (1, 1, 1)))
+    assert image.read(ODD.grid.boxes()[-1]).any()

@@ -85,11 +85,16 @@ class Project:
         """Where everything is written."""
         return self.folder / "results"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as it is given."""
+        path = self.folder / "config.yaml"
+        return yaml.safe_load(path.read_text()) if path.exists() else {}
+
     def configure(self, changes: dict[str, Any]) -> None:
         """Merge `changes` into the configuration."""
-        path = self.folder / "config.yaml"
-        before = yaml.safe_load(path.read_text()) if path.exists() else {}
-        path.write_text(yaml.safe_dump(merged(before, changes), sort_keys=False))
+        text = yaml.safe_dump(merged(self.config, changes), sort_keys=False)
+        (self.folder / "config.yaml").write_text(text)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in a session of its own, so that it can be killed with all of its jobs."""
@@ -140,10 +145,10 @@ class Project:
         lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines(keepends=True)]
         return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
 
-    def blocks_made(self, rule: str, volume: str = "train") -> int:
-        """Blocks that the last run of a rule's jobs made, as opposed to found finished."""
-        folder = self.results / "receipts" / rule / volume
-        return sum(json.loads(path.read_text())["run"]["blocks_made"] for path in folder.glob("*.json"))
+    def blocks_made(self, ran: Finished, rule: str) -> int:
+        """Blocks that the jobs of a rule made in a run, as opposed to found finished."""
+        jobs = [job for job in ran.jobs if job.startswith(f"{rule}/")]
+        return sum(self.receipt(job)["run"]["blocks_made"] for job in jobs)
 
     def store(self, name: str, volume: str = "train") -> Path:
         """The folder of a store."""

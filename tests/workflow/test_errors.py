@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,19 +101,15 @@ def test_section_torn_during_the_run_loses_no_finished_block(new_project: Projec
     last.write_bytes(spoilt)
     new_project.configure({"volumes": {"train": {"raw": "input/sections"}}})
 
-    new_project.run("--until", "grey_values", fails=True)
+    new_project.run("results/receipts/grey_values/train.json", fails=True)
     log = (new_project.results / "logs/ingest/train/1-of-2.log").read_text()
     assert "3.tif" in log, log
     assert new_project.receipt("ingest", "train", "0-of-2")["blocks"] == 9
     first = new_project.content("raw")
     assert first
 
-    times = last.stat()
     last.write_bytes(whole)
-    import os
-
-    os.utime(last, ns=(times.st_atime_ns, times.st_mtime_ns))
-    ran = new_project.run("--until", "grey_values")
+    ran = new_project.run("results/receipts/grey_values/train.json")
     np.testing.assert_array_equal(new_project.array("raw"), values)
     assert ran.rules >= {"ingest", "grey_values"}
 
@@ -119,12 +117,12 @@ def test_section_torn_during_the_run_loses_no_finished_block(new_project: Projec
 def test_plan_prints_a_table(new_project: Project) -> None:
     ran = new_project.run("plan")
     assert ran.rules == {"plan"}
-    assert "train" in ran.output
+    assert re.search(r"^train +4 x 150 x 140 +18 +2 ", ran.output, flags=re.MULTILINE), ran.output
 
 
-def test_verify_accepts_a_finished_run(copy_of_finished: Project) -> None:
-    ran = copy_of_finished.run("verify")
-    assert ran.rules == {"verify"}
+def test_verify_accepts_a_finished_run_each_time_it_is_asked(copy_of_finished: Project) -> None:
+    for _ in range(2):
+        assert copy_of_finished.run("verify").rules == {"verify"}
     assert copy_of_finished.receipt("verify", "all")["largest_difference"] == {"train": 0}
 
 
@@ -141,7 +139,7 @@ def remove_a_block(project: Project) -> str:
 
 def remove_a_journal(project: Project) -> str:
     (project.results / "receipts/predict/train/1-of-2.jsonl").unlink()
-    return "is not recorded"
+    return "is not recorded in a journal"
 
 
 def exchange_the_model(project: Project) -> str:
@@ -150,14 +148,10 @@ def exchange_the_model(project: Project) -> str:
     times = path.stat()
     saved = torch.load(path, weights_only=True)
     noise = torch.Generator().manual_seed(7)
-    saved["weights"] = {
-        key: values + torch.randn(values.shape, generator=noise) if values.is_floating_point() else values
-        for key, values in saved["weights"].items()
-        if True
-    }
+    for values in saved["weights"].values():
+        if values.is_floating_point():
+            values += torch.randn(values.shape, generator=noise)
     torch.save(saved, path)
-    import os
-
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return "differs from the model's"
 

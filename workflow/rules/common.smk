@@ -48,10 +48,15 @@ def print_results():
     if not page.exists():
         return
     lines = [f"report        {page}"]
-    lines += [f"segmentation  {RESULTS}/volumes/{name}/segmentation.zarr" for name in CONFIG.predict.volumes]
+    lines += [
+        f"segmentation  {RESULTS}/volumes/{name}/segmentation.zarr"
+        for name in CONFIG.predict.volumes
+    ]
     for name, values in read_json(scores).items():
         if values.get("v_rand") is not None:
-            lines.append(f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}")
+            lines.append(
+                f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}"
+            )
     print("\n".join(["", *lines]))
 
 
@@ -70,9 +75,9 @@ def results_folder(wildcards):
     return RESULTS
 
 
-def settings(section):
-    """A section of the configuration as a plain mapping, for `params`."""
-    return section.model_dump(mode="json")
+def settings(section, leave_out=()):
+    """A section of the configuration as a plain mapping, for `params`: a change of what is in it reruns the rule."""
+    return section.model_dump(mode="json", exclude=set(leave_out))
 
 
 def volume_settings(wildcards):
@@ -138,7 +143,11 @@ def sources(wildcards):
 
 
 def watched(path):
-    files = sorted(str(file) for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    files = (
+        sorted(str(file) for file in path.iterdir() if file.is_file())
+        if path.is_dir()
+        else []
+    )
     return files or [str(path)]
 
 

@@ -28,7 +28,7 @@ rule predict:
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
-        predict=settings(CONFIG.predict),
+        predict=settings(CONFIG.predict, leave_out=["volumes", "shard_voxels"]),
         code=code("predict"),
     message:
         "Predicting {wildcards.volume}, shard {wildcards.shard}"

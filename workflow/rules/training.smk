@@ -67,6 +67,9 @@ rule train:
     input:
         surveys=[receipt("survey", name) for name in LEARNING_VOLUMES],
         grey_values=[receipt("grey_values", name) for name in LEARNING_VOLUMES],
+        targets=lambda wildcards: [
+            r for name in LEARNING_VOLUMES for r in shard_receipts("targets", name)
+        ],
         weighted=lambda wildcards: [
             r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)
         ],

@@ -1,0 +1,139 @@
+"""Scripts run as jobs, in this process: a volume's folder, its configuration, and what a job leaves."""
+
+import importlib.util
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unet.config import Config, load_config
+from unet.geometry import Box, shard_names
+from unet.job import run
+from unet.receipts import read_json
+from unet.volume import Volume
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+BASE: dict[str, Any] = {
+    "storage": {"chunk": [1, 16, 16], "block": [1, 32, 32]},
+    "model": {"depth": 2, "base_channels": 4, "normalisation": "batch", "dropout": 0},
+    "train": {"tile": 28, "steps": 8, "batch": 2, "optimizer": "adamw", "learning_rate": 0.01},
+    "predict": {"tile": 28},
+}
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """A job sets up the whole process: its log and its answer to SIGTERM."""
+    handler, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@cache
+def main_of(name: str) -> Callable[..., None]:
+    """`main` of a script."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main: Callable[..., None] = module.main
+    return main
+
+
+class Refused(Exception):
+    """A job ended before its time: its readable lines, of which there should be one, and its exit status."""
+
+
+@dataclass
+class Project:
+    """A folder with input files, and the results of the jobs that ran."""
+
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        """The configuration: `BASE` and what the test sets."""
+        sections = {key: {**BASE.get(key, {}), **self.settings.get(key, {})} for key in {*BASE, *self.settings}}
+        return load_config({"results": str(self.folder / "results"), **sections})
+
+    def job(self, rule: str, receipt: Path, **arguments: Any) -> Any:
+        """Run a script as a rule would, with its receipt as output; returns the receipt."""
+        log = self.folder / "results" / "logs" / f"{rule}.log"
+        values = json.loads(json.dumps(arguments, default=str))
+        snakemake = SimpleNamespace(input={}, output={"receipt": receipt}, params=values, log=[str(log)], threads=1)
+        try:
+            run(main_of(rule), snakemake)
+        except SystemExit as ended:
+            lines = [text.partition(" ERROR ")[2] for text in log.read_text().splitlines() if " ERROR " in text]
+            raise Refused(*lines, f"exit status {ended.code}") from None
+        return read_json(receipt) if receipt.exists() else None
+
+    def receipt(self, rule: str, *path: str) -> Path:
+        """Where a job's receipt lies."""
+        return self.folder / "results" / "receipts" / Path(rule, *path).with_suffix(".json")
+
+    def stores(self, volume: str) -> Path:
+        """The folder of a volume's stores."""
+        return self.folder / "results" / "volumes" / volume
+
+    def volume(self, name: str) -> Volume:
+        """An ingested volume."""
+        return Volume.open(self.stores(name), self.receipt("survey", name))
+
+    def array(self, volume: str, store: str) -> np.ndarray:
+        """All voxels of a store."""
+        image = self.volume(volume).image(store)
+        return image.read(Box.of_shape(image.shape))
+
+    def shards(self, volume: str) -> list[str]:
+        """All shards: two, where there are blocks for them."""
+        grid = self.volume(volume).layout.grid
+        return shard_names(grid, -(-len(grid) // 2) * int(np.prod(grid.block)))
+
+    # The chain
+
+    def survey(self, name: str) -> Any:
+        """Read the headers."""
+        config, receipt = self.config, self.receipt("survey", name)
+        arguments = {"volume": config.volumes[name].model_dump(), "storage": config.storage.model_dump()}
+        return self.job("survey", receipt, name=name, **arguments)
+
+    def each_shard(self, rule: str, name: str, *path: str, **arguments: Any) -> list[Path]:
+        """Run a rule on every shard; returns the receipts."""
+        receipts = []
+        for shard in self.shards(name):
+            receipts.append(self.receipt(rule, name, *path, shard))
+            fixed = {"survey": self.receipt("survey", name), "folder": self.stores(name), "shard": shard}
+            own = {k: v(shard) if callable(v) else v for k, v in arguments.items()}
+            self.job(rule, receipts[-1], **fixed, **own, code="one")
+        return receipts
+
+    def ingest(self, name: str) -> list[Path]:
+        """Survey and ingest; returns the receipts of the shards."""
+        self.survey(name)
+        return self.each_shard("ingest", name, volume=self.config.volumes[name].model_dump())
+
+    def grey_values(self, name: str) -> Any:
+        """All up to the frozen statistics; returns these."""
+        shards = self.ingest(name)
+        receipt, survey = self.receipt("grey_values", name), self.receipt("survey", name)
+        return self.job("grey_values", receipt, survey=survey, shards=shards, code="one")["statistics"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project."""
+    return Project(tmp_path)

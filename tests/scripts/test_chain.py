@@ -1,0 +1,222 @@
+"""Two chains from image files to scores, script by script: a network in 3-D, and three classes with a mask.
+
+The networks learn for seconds only: what is looked at is that every store is what it should be, not how good it is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from tests.scripts.conftest import Project
+from unet.sample import synthesise
+from unet.segmentation import foreground
+
+SHAPE = (6, 48, 48)
+
+
+@dataclass
+class Run:
+    """A finished chain on volume `train`."""
+
+    project: Project
+    raw: np.ndarray
+    labels: np.ndarray
+    evaluation: dict[str, Any]
+
+    def array(self, store: str) -> np.ndarray:
+        """All voxels of a store."""
+        return self.project.array("train", store)
+
+
+def stack(path: Path, values: np.ndarray) -> str:
+    """A multi-page TIFF."""
+    tifffile.imwrite(path, values, photometric="minisblack")
+    return str(path)
+
+
+def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str, Any]]:
+    """Every script from survey to evaluate, in the order and with the arguments of the rules."""
+    project = Project(folder, settings)
+    config, name = project.config, "train"
+    volume, survey = config.volumes[name], project.receipt("survey", name)
+    project.grey_values(name)
+    grey = project.receipt("grey_values", name)
+    ingested = {shard: project.receipt("ingest", name, shard) for shard in project.shards(name)}
+    common = {"folder": project.stores(name), "survey": survey}
+
+    def segmented(store: str, made: dict[str, Path], threshold: Path | None = None) -> list[Path]:
+        """Segment, merge and relabel a store; returns the receipts of the last."""
+        segment = {"segment": config.segment.model_dump(), "threshold": threshold, "store": store}
+        tables = project.each_shard("segment", name, store, made=lambda shard: [made[shard]], **segment)
+        merged, own = project.receipt("merge", name, store), store == "segmentation"
+        minimum, first = (config.segment.minimum_size, config.segment.first_id) if own else (0, 1)
+        sizes = {"minimum_size": minimum, "first_id": first}
+        project.job("merge", merged, segmented=tables, store=store, **sizes, **common, code="one")
+        return project.each_shard("relabel", name, store, merged=merged, store=store)
+
+    labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
+    weights = config.weights.model_dump()
+    targets = project.each_shard("targets", name, labelled=labelled, volume=volume.model_dump(), weights=weights)
+    ours = {"own_targets": targets, "training_targets": targets, "weights": weights}
+    weighted = project.each_shard("weight_map", name, **ours)
+
+    model = folder / "results" / "model"
+    made = {"grey_values": [grey], "targets": targets, "weighted": weighted}
+    learnt = {"surveys": [survey], "folders": [project.stores(name)], **made}
+    files = {"model": model / "model.pt", "state": model / "state.pt", "curve": model / "training.jsonl"}
+    how = {"model_config": config.model.model_dump(), "train": config.train.model_dump(), "classes": config.class_names}
+    project.job("train", project.receipt("train", "model"), **learnt, **files, **how, code="one")
+
+    prediction = {"grey_values": grey, "model": files["model"], "predict": config.predict.model_dump()}
+    predicted = project.each_shard("predict", name, **prediction)
+    what = {"foreground": config.segment.foreground, "ignore_id": volume.ignore_id}
+    sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")
+    project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
+    project.job("threshold", threshold, sweeps=[sweep], code="one")
+    segmented("segmentation", dict(zip(ingested, predicted, strict=True)), threshold)
+    score = {"connectivity": config.segment.connectivity, "fixed_threshold": None, "threshold": threshold}
+    evaluation = project.stores(name) / "evaluation.json"
+    found = project.job("evaluate", evaluation, evaluation=evaluation, sweep=sweep, **what, **score, **common)
+    return project, found
+
+
+@pytest.fixture(scope="module")
+def three_d(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A 3-D network with anisotropic pooling, on instances, joined across sections."""
+    folder = tmp_path_factory.mktemp("three-d")
+    raw, cells = (volume[:, :48, :48] for volume in synthesise(sections=6, size=64, seed=5))
+    # Cells grown until they touch: no membrane is annotated, as in FIB-SEM data.
+    nearest = [ndimage.distance_transform_edt(s == 0, return_distances=False, return_indices=True) for s in cells]
+    labels = np.stack([section[tuple(index)] for section, index in zip(cells, nearest, strict=True)])
+    settings = {
+        "volumes": {
+            "train": {
+                "raw": stack(folder / "raw.tif", raw),
+                "labels": stack(folder / "labels.tif", labels),
+                "voxel_nm": [40, 8, 8],
+            }
+        },
+        "storage": {"chunk": [2, 16, 16], "block": [4, 32, 32]},
+        "model": {"dimensions": 3, "pooling": [[1, 2, 2]]},
+        "train": {"tile": [14, 28, 28], "steps": 6},
+        "predict": {"tile": [14, 28, 28]},
+        "segment": {"connectivity": "volume", "threshold": "auto"},
+        "evaluate": {"volumes": ["train"], "threshold_volumes": ["train"]},
+    }
+    project, evaluation = run_chain(folder, settings)
+    return Run(project, raw, labels, evaluation)
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three classes, one of them in patches, a part not annotated, and tissue in a part of the volume alone."""
+    folder = tmp_path_factory.mktemp("three-classes")
+    raw, ids = (volume[:, :48, :48] for volume in synthesise(sections=6, size=64, seed=6))
+    classes = np.where(ids == 0, 0, np.where(ids % 3 == 0, 200, 100)).astype(np.uint8)
+    classes[5] = 50
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :20, :30] = 0
+    settings = {
+        "volumes": {
+            "train": {
+                "raw": stack(folder / "raw.tif", raw),
+                "labels": stack(folder / "labels.tif", classes),
+                "mask": stack(folder / "mask.tif", mask),
+                "label_kind": "classes",
+                "class_values": {"membrane": 0, "cell": 100, "dark": [200], "ignore": 50},
+                "voxel_nm": [50, 4, 4],
+            }
+        },
+        "storage": {"chunk": [1, 16, 16], "block": [2, 16, 32]},
+        "segment": {"foreground": "cell", "threshold": "auto"},
+        "evaluate": {"volumes": ["train"], "threshold_volumes": ["train"]},
+    }
+    project, evaluation = run_chain(folder, settings)
+    return Run(project, raw, classes, evaluation)
+
+
+def chosen(run: Run) -> float:
+    """The threshold that the sweep chose."""
+    return float(run.evaluation["scores"]["threshold"])
+
+
+def assert_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
+    """Two labellings are the same but for the names of their objects."""
+    pairs = np.unique(np.stack([found.ravel(), expected.ravel()]), axis=1)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+def test_a_3d_network_gives_objects_of_the_whole_volume(three_d: Run) -> None:
+    probability, segmentation = three_d.array("probability"), three_d.array("segmentation")
+    assert probability.shape == (1, *SHAPE)
+    assert len(np.unique(probability)) > 5
+    above = foreground(probability[0], chosen(three_d))
+    assert 0 < above.mean() < 1
+    whole, count = ndimage.label(above)
+    assert_same_objects(segmentation, whole)
+    assert sorted(np.unique(segmentation)[1:]) == list(range(1, count + 1))
+
+
+def test_a_border_is_drawn_where_cells_touch_and_weighs_most(three_d: Run) -> None:
+    targets, weights = three_d.array("targets"), three_d.array("weights")
+    assert set(np.unique(targets)) == {0, 1}
+    for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[:, :, 1:], np.s_[:, :, :-1])):
+        touching = three_d.labels[one] != three_d.labels[other]
+        assert touching.any()
+        assert not (targets[one] | targets[other])[touching].any()
+    assert (weights > 0).all()
+    assert weights[targets == 0].mean() > weights[targets == 1].mean()
+
+
+def test_the_3d_chain_is_scored(three_d: Run) -> None:
+    scores = three_d.evaluation["scores"]
+    assert set(scores["class_iou"]) == {"background", "interior"}
+    assert all(0 <= scores[key] <= 1 for key in ("pixel_error", "v_rand", "v_info", "adapted_rand_error"))
+
+
+def test_with_three_classes_every_class_has_a_channel(three_classes: Run) -> None:
+    image = three_classes.project.volume("train").image("probability")
+    probability = three_classes.array("probability")
+    assert image.spec.channels == ("membrane", "cell", "dark")
+    assert probability.shape == (3, *SHAPE)
+    total = probability.astype(int).sum(axis=0)
+    tissue = three_classes.array("mask") > 0
+    assert abs(total[tissue] - 255).max() <= 2  # three roundings
+
+
+def test_nothing_is_learnt_predicted_or_found_outside_the_tissue(three_classes: Run) -> None:
+    outside = three_classes.array("mask") == 0
+    assert outside.any()
+    assert not three_classes.array("probability")[:, outside].any()
+    assert not three_classes.array("segmentation")[outside].any()
+    assert not three_classes.array("weights")[outside].any()
+    assert (three_classes.array("targets")[outside] == 255).all()
+
+
+def test_what_is_not_annotated_is_not_learnt(three_classes: Run) -> None:
+    assert (three_classes.array("classes")[5] == 255).all()
+    assert (three_classes.array("targets")[5] == 255).all()
+    assert not three_classes.array("weights")[5].any()
+    assert not three_classes.array("labels")[5].any()
+
+
+def test_instances_of_annotated_classes_are_their_connected_pieces(three_classes: Run) -> None:
+    classes, labels = three_classes.array("classes"), three_classes.array("labels")
+    for z in range(SHAPE[0]):
+        pieces = np.zeros(SHAPE[1:], int)
+        for index in (1, 2):
+            found = ndimage.label(classes[z] == index)[0]
+            pieces = np.where(found > 0, found + pieces.max(), pieces)
+        assert_same_objects(labels[z], pieces)
+
+
+def test_the_named_class_makes_the_instances(three_classes: Run) -> None:
+    threshold = chosen(three_classes)
+    cell = foreground(three_classes.array("probability")[1], threshold)
+    np.testing.assert_array_equal(three_classes.array("segmentation") > 0, cell)
+    assert set(three_classes.evaluation["scores"]["class_iou"]) == {"membrane", "cell", "dark"}

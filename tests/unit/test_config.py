@@ -1,0 +1,166 @@
+"""The configuration: the paper by default, and no mistake that is not named with key, value and what is allowed."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from unet.config import ConfigError, ModelConfig, TrainConfig, WeightsConfig, load_config, source_files
+from unet.config_pages import SAMPLE
+from unet.tiling import tile_geometry
+
+ROOT = Path(__file__).parents[2]
+BASE: dict[str, Any] = {"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}}
+CLASSES = {"label_kind": "classes", "class_values": {"membrane": 0, "cell": [100, 200], "ignore": 7, "synapse": 255}}
+
+
+def changed(**settings: Any) -> dict[str, Any]:
+    """The smallest configuration with some keys set; `train__steps` is `train.steps`."""
+    values = copy.deepcopy(BASE)
+    for key, value in settings.items():
+        *sections, last = key.split("__")
+        inside = values
+        for section in sections:
+            inside = inside.setdefault(section, {})
+        inside[last] = value
+    return values
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = load_config(BASE)
+    paper = ModelConfig(
+        dimensions=2,
+        depth=5,
+        base_channels=64,
+        architecture="unet",
+        convolution="valid",
+        upsampling="transposed",
+        skip="concatenate",
+        normalisation="none",
+        dropout=0.5,
+    )
+    assert config.model == paper
+    assert config.weights == WeightsConfig(w0=10, sigma=5, class_balance=True)
+    assert (config.train.momentum, config.train.batch, config.train.optimizer) == (0.99, 1, "sgd")
+    augment = config.train.augment
+    assert (augment.elastic_px, augment.elastic_grid, augment.elastic_probability) == (10, 3, 1)
+    geometry = tile_geometry(config.model, config.train.tile)
+    assert (geometry.input, geometry.output) == ((1, 572, 572), (1, 388, 388))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        # unknown keys
+        ({"modle": {}}, ["modle: unknown key", "model", "volumes"]),
+        ({"model__depht": 4}, ["model.depht: unknown key", "depth", "checkpoint"]),
+        ({"volumes__train__rwa": "x"}, ["volumes.train.rwa: unknown key", "raw", "voxel_nm"]),
+        ({"train__augment__elastic": 1}, ["train.augment.elastic: unknown key", "elastic_px"]),
+        # types
+        ({"model__depth": "deep"}, ["model.depth", "'deep'", "integer"]),
+        ({"train__steps": 1.5}, ["train.steps", "1.5", "integer"]),
+        ({"train__steps": True}, ["train.steps", "True"]),
+        ({"train__tile": "big"}, ["train.tile", "'big'", "integer"]),
+        ({"predict__shard_voxels": "many"}, ["predict.shard_voxels", "'many'", "'auto'"]),
+        ({"volumes__train__raw": 3}, ["volumes.train.raw", "3", "string"]),
+        ({"volumes__train": None}, ["volumes.train", "None", "dictionary"]),
+        ({"predict": []}, ["predict", "[]", "dictionary"]),
+        ({"results": None}, ["results", "None", "string"]),
+        # ranges
+        ({"model__depth": 9}, ["model.depth", "9", "6"]),
+        ({"model__dropout": 1.0}, ["model.dropout", "1.0", "less than 1"]),
+        ({"train__steps": 0}, ["train.steps", "0", "greater than 0"]),
+        ({"train__clip_norm": -1}, ["train.clip_norm", "-1", "greater than 0"]),
+        ({"sample__size": 10}, ["sample.size", "10", "64"]),
+        ({"segment__threshold": 1.5}, ["segment.threshold", "1.5", "less than 1", "'auto'"]),
+        ({"volumes__train__voxel_nm": [50, 4, -1]}, ["volumes.train.voxel_nm.2", "-1", "greater than 0"]),
+        ({"volumes__train__voxel_nm": [50, 4]}, ["volumes.train.voxel_nm", "[50, 4]", "number 3 is missing"]),
+        ({"volumes__train__sections": [3, 3]}, ["volumes.train", "[3, 3]", "empty"]),
+        ({"volumes__my vol": {"raw": "x"}}, ["volumes", "'my vol'", "A-Za-z0-9"]),
+        ({"volumes": {}}, ["volumes", "at least one"]),
+        # choices
+        ({"volumes__train__label_kind": "cells"}, ["label_kind", "'cells'", "'instances', 'interior' or 'classes'"]),
+        ({"train__augment__rotation": "left"}, ["train.augment.rotation", "'left'", "'none', 'right' or 'any'"]),
+        ({"segment__foreground": "cell"}, ["segment.foreground", "'cell'", "['interior']"]),
+        # combinations
+        ({"storage__block": [16, 100, 100]}, ["block [16, 100, 100]", "chunk [8, 128, 128]"]),
+        ({"model__pooling": [[1, 2, 2]]}, ["pooling has 1 entries", "depth 5 has 4"]),
+        ({"model__pooling": [[1, 2, 3]] * 4}, ["pooling factors are 1 or 2", "[1, 2, 3]"]),
+        ({"model__pooling": [[2, 2, 2]] * 4}, ["2-D network does not pool along z"]),
+        ({"model": {"architecture": "fcn8s", "depth": 2}}, ["fcn8s", "got 2"]),
+        ({"volumes__train__label_kind": "classes"}, ["classes needs at least two names", "[]"]),
+        ({"volumes__train__class_values": {"a": 1}}, ["class_values is for label_kind: classes", "instances"]),
+        ({"train__volumes": ["tarin"]}, ["train.volumes", "'tarin'", "['train']"]),
+        ({"train__volumes": []}, ["train.volumes is empty", "model.checkpoint"]),
+        ({"evaluate__volumes": ["train"], "predict__volumes": []}, ["evaluate.volumes", "'train'", "predict.volumes"]),
+        ({"volumes__test__raw": "c.tif", "train__validation": ["test"]}, ["'test' has no labels", "volumes.test.lab"]),
+        (
+            {"volumes__two": {"raw": "c.tif", "labels": "d.tif", **CLASSES}, "train__validation": ["two"]},
+            ["'train' has classes ['membrane', 'interior']", "'two' has ['membrane', 'cell', 'synapse']"],
+        ),
+        ({"segment__threshold": "auto"}, ["segment.threshold: auto needs evaluate.threshold_volumes"]),
+        # tiles: the nearest sizes that fit
+        ({"train__tile": 570}, ["train.tile", "570", "556 and 572"]),
+        ({"predict__tile": 100}, ["predict.tile", "100", "smallest is 188"]),
+        ({"train__tile": [1, 570, 572]}, ["train.tile", "570", "556 and 572"]),
+        ({"train__tile": [2, 572, 572]}, ["train.tile", "z is 1, not 2"]),
+        ({"train__tile": 188}, ["train.tile", "188", "less than the 16", "204"]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_every_mistake_is_named_with_key_value_and_what_is_allowed(settings: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(changed(**settings))
+    for word in words:
+        assert word in str(refused.value), str(refused.value)
+
+
+def test_a_missing_key_and_several_mistakes_at_once_have_a_line_each() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config({"volumes": {"train": {}}, "model": {"depth": 1}, "sgement": {}})
+    lines = str(refused.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["volumes.train.raw", "model.depth", "sgement"]
+    assert lines[0] == "volumes.train.raw: missing; it has no default"
+
+
+def test_nothing_can_be_changed_after_the_check() -> None:
+    config = load_config(BASE)
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.steps = 1  # type: ignore[misc]
+
+
+def test_classes_are_named_by_the_training_volumes_and_ignore_is_none() -> None:
+    config = load_config(changed(volumes__train={"raw": "a.tif", "labels": "b.tif", **CLASSES}))
+    assert config.class_names == ["membrane", "cell", "synapse"]
+    assert config.volumes["train"].grey_values_of_class["membrane"] == [0]
+
+
+def test_with_a_checkpoint_no_training_volume_is_needed() -> None:
+    values = {"volumes": {"new": {"raw": "n.h5:/raw"}}, "model": {"checkpoint": "model.pt"}}
+    config = load_config({**values, "predict": {"volumes": ["new"]}})
+    assert config.used_volumes == ["new"]
+    assert source_files(config) == {"volumes.new.raw": Path("n.h5"), "model.checkpoint": Path("model.pt")}
+
+
+def test_files_of_volumes_that_nobody_uses_are_not_asked_for() -> None:
+    config = load_config(changed(volumes__spare={"raw": "elsewhere.tif"}))
+    assert source_files(config) == {"volumes.train.raw": Path("a.tif"), "volumes.train.labels": Path("b.tif")}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.name)
+def test_the_configurations_of_the_repository_load(path: Path) -> None:
+    assert load_config(yaml.safe_load(path.read_text())).train.volumes
+
+
+def test_the_sample_configuration_differs_from_the_defaults_only() -> None:
+    defaults = load_config(BASE).model_dump(mode="json")
+    for section, values in SAMPLE.items():
+        if section not in ("volumes", "evaluate"):
+            same = [key for key, value in values.items() if value == defaults[section].get(key)]
+            assert same in ([], ["volumes"]), f"{section}: {same} are the defaults"
+
+
+def test_a_frozen_default_is_shared_safely() -> None:
+    assert TrainConfig().augment == load_config(BASE).train.augment
