@@ -37,7 +37,7 @@ SAMPLE: dict[str, Any] = {
     "train": {
         "volumes": ["train"],
         "validation": ["test"],
-        "steps": 240,
+        "steps": 400,
         "tile": 188,
         "batch": 8,
         "optimizer": "adamw",

@@ -14,6 +14,7 @@ from unet.config import Config, ModelConfig
 from unet.geometry import Grid, Index, shard_names
 from unet.model import build_model
 from unet.predicting import stored_classes
+from unet.pyramid import pyramid_factors
 from unet.tiling import TileGeometry, activation_bytes
 from unet.volume import Layout
 
@@ -49,7 +50,13 @@ def forward_flops(model: ModelConfig, classes: int, tile: Index) -> int:
 
 
 def plan_volume(
-    name: str, layout: Layout, config: Config, geometry: TileGeometry, classes: Sequence[str], shard_voxels: int
+    name: str,
+    layout: Layout,
+    config: Config,
+    geometry: TileGeometry,
+    classes: Sequence[str],
+    shard_voxels: int,
+    batches_at_once: int = 1,
 ) -> VolumePlan:
     """The cost of one volume.
 
@@ -63,6 +70,8 @@ def plan_volume(
         Names of the network's classes.
     shard_voxels
         Voxels of a job.
+    batches_at_once
+        Batches in the network at once: 1 on a GPU, on a CPU one a thread.
     """
     grid, voxels = layout.grid, prod(layout.shape)
     tiles = tile_count(grid, geometry)
@@ -71,7 +80,7 @@ def plan_volume(
     value_bytes = 1 if config.predict.dtype == "uint8" else 4
     block = prod(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
     in_flight = config.predict.blocks_in_flight * block * (np.dtype(layout.dtype).itemsize * 2 + 4 * len(classes))
-    activations = config.predict.batch * activation_bytes(config.model, geometry.input)
+    activations = batches_at_once * config.predict.batch * activation_bytes(config.model, geometry.input)
     ids_bytes = 4 + 4  # fragments and final ids
     pyramid = 4 / 3
     disk = voxels * (pyramid * (np.dtype(layout.dtype).itemsize + channels * value_bytes + 4) + ids_bytes)
@@ -85,8 +94,18 @@ def plan_volume(
         flops=float(tiles * passes * forward_flops(config.model, len(classes), geometry.input)),
         job_memory_bytes=PROCESS_BYTES + in_flight + activations,
         disk_bytes=disk,
-        files=len(grid) * 5,
+        files=file_count(layout),
     )
+
+
+def file_count(layout: Layout) -> int:
+    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact."""
+    levels = len(pyramid_factors(layout.shape, layout.block, layout.voxel_nm))
+    blocks, pyramids = len(layout.grid), 3
+    voxels = blocks * (pyramids * levels + 1)
+    metadata = pyramids * (levels + 1) + 2
+    tables = blocks + 1
+    return voxels + metadata + tables
 
 
 def tile_count(grid: Grid, geometry: TileGeometry) -> int:
@@ -134,8 +153,8 @@ def as_text(plans: Sequence[VolumePlan], training: float, rate: float, device: s
         f"prediction  {flops / 1e12:.3g} TFLOP, about {hours(flops, rate)}",
         f"            at the {rate / 1e12:.3g} TFLOP/s that a matrix product reaches on this {device}, measured now",
         f"memory      {max(plan.job_memory_bytes for plan in plans) / 1e9:.2g} GB a prediction job",
-        f"disk        at most {sum(plan.disk_bytes for plan in plans) / 1e9:.3g} GB (before compression) in about "
-        f"{sum(plan.files for plan in plans)} files",
+        f"disk        at most {sum(plan.disk_bytes for plan in plans) / 1e9:.3g} GB (before compression) in "
+        f"{sum(plan.files for plan in plans)} files: raw, probability, fragments and segmentation",
     ]
     return "\n".join(lines)
 

@@ -19,6 +19,12 @@ def snakemake(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def files_of(volume: Path) -> int:
+    """Files of the stores that prediction and segmentation make, raw included."""
+    stores = ("raw.zarr", "probability.zarr", "segmentation-fragments.zarr", "segmentation.zarr", "segmentation-tables")
+    return sum(path.is_file() for store in stores for path in (volume / store).rglob("*"))
+
+
 @pytest.mark.timeout(1500)
 def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None:
     printed = snakemake(tmp_path, "--cores", "2")
@@ -26,5 +32,9 @@ def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None
     assert scores["test"]["v_rand"] >= 0.95
     assert "report        results/report.html" in printed
     assert f"V_rand        {scores['test']['v_rand']:.4f} on test" in printed
+    snakemake(tmp_path, "--cores", "2", "plan")
+    foreseen = json.loads((tmp_path / "results" / "plan.json").read_text())["volumes"]
+    for volume in foreseen:
+        assert volume["files"] == files_of(tmp_path / "results" / "volumes" / volume["name"])
     snakemake(tmp_path, "--report", "snakemake-report.html")
     assert "report.html" in (tmp_path / "snakemake-report.html").read_text()

@@ -21,6 +21,7 @@ rule plan:
         plan=f"{RESULTS}/plan.json",
         config=settings(CONFIG),
         shard_voxels=SHARD_VOXELS,
+        predict_threads=min(PREDICT_THREADS, workflow.cores or PREDICT_THREADS),
     message:
         "Foreseeing the cost"
     script:

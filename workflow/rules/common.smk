@@ -21,6 +21,7 @@ LEARNING_VOLUMES = list(
         TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
     )
 )
+PREDICT_THREADS = 4
 BLOCK_MB = (
     1
     + CONFIG.storage.block[0]

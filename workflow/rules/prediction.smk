@@ -20,7 +20,7 @@ rule predict:
         f"{RESULTS}/benchmarks/predict/{{volume}}/{{shard}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: PREDICT_THREADS
     resources:
         gpu=1,
         mem_mb=4000 + 60 * BLOCK_MB,
