@@ -18,7 +18,7 @@ from unet.grey_values import histogram, to_sparse
 from unet.job import run
 from unet.receipts import fingerprint, read_json
 from unet.sources import Source, open_source
-from unet.store import Image, remove_leftovers
+from unet.store import Image
 from unet.volume import Volume
 
 
@@ -31,8 +31,6 @@ def main(
     """
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
-    for part in parts:
-        remove_leftovers(part.image.path)
     reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 

@@ -18,7 +18,7 @@ from unet.tiling import auto_tile, tile_geometry
 from unet.volume import Layout
 
 
-def main(plan: Path, config: Config, shard_voxels: int, predict_threads: int) -> None:
+def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> None:
     """Print the plan, and write it to `plan` as JSON."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     classes, training = _classes_and_training(config)
@@ -29,7 +29,7 @@ def main(plan: Path, config: Config, shard_voxels: int, predict_threads: int) ->
         tile = config.predict.tile
         size = auto_tile(config.model, block, tile_memory(device) // config.predict.batch) if tile == "auto" else tile
         geometry = tile_geometry(config.model, size)
-        at_once = 1 if device.type == "cuda" else predict_threads
+        at_once = 1 if device.type == "cuda" else threads
         plans.append(plan_volume(name, layout, config, geometry, classes, shard_voxels, at_once))
     rate = measured_rate(device)
     sys.stdout.write(as_text(plans, training, rate, device.type.upper()) + "\n")

@@ -21,7 +21,6 @@ from unet.pipeline import run_pipeline
 from unet.predicting import load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import BlockRecord, Journal, fingerprint, read_json
-from unet.store import remove_leftovers
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,6 @@ def main(
         predictor, header = load_predictor(model, predict, values["statistics"], source.layout, device, threads)
         channels = stored_classes(header["classes"])
         image = source.create("probability", predict.dtype, channels=channels)
-        remove_leftovers(image.path)
         made_from = fingerprint(
             raw=values["digest"],
             model=hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest(),

@@ -7,7 +7,6 @@ from unet.components import load_merge_table, relabel
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import fingerprint, read_json
-from unet.store import remove_leftovers
 from unet.volume import Volume
 
 
@@ -19,7 +18,6 @@ def main(
     fragments = source.image(f"{store}-fragments")
     table = load_merge_table(source.merge_table(store))
     image = source.create(store, table.lut.dtype.name, kind="label")
-    remove_leftovers(image.path)
     number = {box: index for index, box in enumerate(source.layout.grid.boxes())}
 
     def write(box: Box) -> Written:

@@ -17,7 +17,6 @@ from unet.geometry import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint, read_json
 from unet.segmentation import channel_of, foreground
-from unet.store import remove_leftovers
 from unet.volume import Volume
 
 
@@ -36,7 +35,6 @@ def main(
     """Write `{store}-fragments.zarr` and one small table a block; `threshold` is a sweep that chooses it."""
     source = Volume.open(folder, survey)
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
-    remove_leftovers(fragments.path)
     chosen = segment.threshold if threshold is None else float(read_json(threshold)["best"]["threshold"])
     values_of, connectivity = _values(source, store, segment, chosen)
 

@@ -10,7 +10,6 @@ from unet.config import VolumeConfig, WeightsConfig
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint
-from unet.store import remove_leftovers
 from unet.volume import Volume, padded_in_section
 from unet.weight_map import separation_border
 
@@ -31,7 +30,6 @@ def main(
     labels = source.image("labels")
     classes = source.image("classes") if volume.label_kind != "instances" else None
     target = source.create("targets", "uint8", kind="label")
-    remove_leftovers(target.path)
     # Annotated classes hold their own border; only bare instances need one drawn.
     width = weights.separation_border if classes is None else 0
 

@@ -11,7 +11,6 @@ from unet.config import WeightsConfig
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint, read_json
-from unet.store import remove_leftovers
 from unet.volume import Volume, padded_in_section
 from unet.weight_map import class_weights, reach, weight_map
 
@@ -31,7 +30,6 @@ def main(
     source = Volume.open(folder, survey)
     targets, labels = source.image("targets"), source.image("labels")
     image = source.create("weights", "float32")
-    remove_leftovers(image.path)
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
 

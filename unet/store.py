@@ -172,6 +172,8 @@ class Image:
         self._require_whole_block(box, values)
         for key in self._keys(box):
             key.unlink(missing_ok=True)
+            for leftover in key.parent.glob(f"{key.name}.*.partial"):  # of a killed write of this block
+                leftover.unlink(missing_ok=True)
         for level, factor in enumerate(self.spec.factors):
             if level:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
@@ -236,12 +238,6 @@ def mirrored(start: int, stop: int, size: int) -> np.ndarray:
     period = 2 * (size - 1)
     phase = np.arange(start, stop) % period
     return np.minimum(phase, period - phase)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove half-written files that a killed job left in a store."""
-    for leftover in path.rglob("*.partial"):
-        leftover.unlink(missing_ok=True)
 
 
 @contextmanager

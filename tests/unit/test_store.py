@@ -28,7 +28,6 @@ from unet.store import (
     mirrored,
     open_foreign,
     open_image,
-    remove_leftovers,
 )
 
 ODD = ImageSpec("odd", (5, 150, 131), "uint16", (2, 32, 32), (4, 64, 64), (50.0, 4.0, 4.0), (100.0, 8.0, 12.0))
@@ -218,11 +217,16 @@ def test_a_block_of_zeros_is_a_block(tmp_path: Path) -> None:
     assert image.digest(box) != digest
 
 
-def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    filled(tmp_path / "a.zarr", ODD, noise(ODD))
+def test_leftovers_of_a_killed_write_go_with_the_next_and_those_of_other_blocks_stay(tmp_path: Path) -> None:
+    values = noise(ODD)
+    image = filled(tmp_path / "a.zarr", ODD, values)
     before = files(tmp_path / "a.zarr")
-    (tmp_path / "a.zarr" / "0" / "c" / "0" / "0" / "0.5f3a.partial").write_bytes(b"half")
-    remove_leftovers(tmp_path / "a.zarr")
+    row = tmp_path / "a.zarr" / "0" / "c" / "0" / "0"
+    (row / "0.5f3a.partial").write_bytes(b"half")
+    (row / "1.5f3a.partial").write_bytes(b"another job writes this one now")
+    first = image.grid.boxes()[0]
+    image.write_block(first, part(values, first))
+    (row / "1.5f3a.partial").unlink()
     assert files(tmp_path / "a.zarr") == before
 
 

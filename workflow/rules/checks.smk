@@ -13,7 +13,7 @@ rule plan:
         f"{RESULTS}/logs/plan/plan.log",
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: PREDICT_THREADS
     resources:
         mem_mb=1000,
         runtime=10,
@@ -21,7 +21,6 @@ rule plan:
         plan=f"{RESULTS}/plan.json",
         config=settings(CONFIG),
         shard_voxels=SHARD_VOXELS,
-        predict_threads=min(PREDICT_THREADS, workflow.cores or PREDICT_THREADS),
     message:
         "Foreseeing the cost"
     script:
