@@ -42,11 +42,12 @@ def main(
     scores = {one["volume"]: _flat(one["scores"]) for one in found}
     volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
     curve = results / "model" / "training.jsonl"
+    trained_here = config.model.checkpoint is None and curve.exists()
     page = ReportData(
         title="unet-em: segmentation report",
         summary=_summary(volumes, segmented, scores),
         scores=scores,
-        training=[json.loads(line) for line in curve.read_text().splitlines()] if curve.exists() else [],
+        training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
         sections={volume.name: _pictures(volume, config) for volume in volumes},
         benchmarks=_benchmarks(results / "benchmarks"),
