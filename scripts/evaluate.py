@@ -46,14 +46,13 @@ def main(
             foreground_class=1 if two_classes else channel_of(foreground, channels),
         )
         progress.advance(1)
-    scores = {**comparison.scores(), **_isbi_scores(read_json(sweep), threshold, fixed_threshold)}
+    swept = read_json(sweep)
+    scores = {**comparison.scores(), **_isbi_scores(swept, threshold, fixed_threshold)}
     scores["class_iou"] = dict(
         zip(("background", *channels) if two_classes else channels, scores["class_iou"], strict=True)
     )
     log.info("%s: %s", source.name, scores)
-    write_json(
-        evaluation, {"rule": "evaluate", "volume": source.name, "scores": scores, "sweep": read_json(sweep)["scores"]}
-    )
+    write_json(evaluation, {"rule": "evaluate", "volume": source.name, "scores": scores, "sweep": swept["scores"]})
 
 
 def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float | None]:

@@ -1,12 +1,11 @@
 """Join the fragments of all blocks to objects by one global union, and number these in scan order."""
 
-import hashlib
 import logging
 from pathlib import Path
 
 from unet.components import load_block_table, merge_blocks, save_merge_table
 from unet.job import run
-from unet.receipts import content_digest, fingerprint, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint, write_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def main(
     save_merge_table(source.merge_table(store), table)
     source.create(store, table.lut.dtype.name, kind="label")
     log.info("%d fragments became %d objects", len(table.lut), table.objects)
-    lut = hashlib.blake2b(table.lut.tobytes(), digest_size=16).hexdigest()
+    lut = bytes_digest(table.lut.tobytes())
     write_json(
         receipt,
         {

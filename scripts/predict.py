@@ -3,7 +3,6 @@
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from unet.job import run
 from unet.pipeline import run_pipeline
 from unet.predicting import load_predictor, stored_classes
 from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, fingerprint, read_json
+from unet.receipts import BlockRecord, Journal, bytes_digest, fingerprint, read_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def main(
         image = source.create("probability", predict.dtype, channels=channels)
         made_from = fingerprint(
             raw=values["digest"],
-            model=hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest(),
+            model=bytes_digest(model.read_bytes()),
             tile=predictor.geometry.input,
             batch=predict.batch,
             average=predict.average,

@@ -3,7 +3,6 @@
 The components of a block are fragments; `merge` joins them across blocks.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from unet.components import Connectivity, label_block, save_block_table
 from unet.config import SegmentConfig
 from unet.geometry import Box
 from unet.job import run
-from unet.receipts import content_digest, fingerprint, read_json
+from unet.receipts import bytes_digest, content_digest, fingerprint, read_json
 from unet.segmentation import channel_of, foreground
 from unet.volume import Volume
 
@@ -46,7 +45,7 @@ def main(
 
     def digest_of(box: Box) -> str:
         table = source.table(store, box)
-        content = hashlib.blake2b(table.read_bytes(), digest_size=16).hexdigest() if table.exists() else "absent"
+        content = bytes_digest(table.read_bytes()) if table.exists() else "absent"
         return fingerprint(table=content, labels=fragments.digest(box))
 
     run_blocks(

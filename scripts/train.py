@@ -1,6 +1,5 @@
 """Train the network on patches of the annotated volumes, continuing from the last state if a run was killed."""
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from unet.job import run
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler
-from unet.receipts import content_digest, fingerprint, read_json, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
 from unet.tiling import TileGeometry, tile_geometry
 from unet.training import train as train_network
 from unet.volume import Volume
@@ -79,7 +78,7 @@ def main(
         voxel_nm=Volume.open(folders[0], surveys[0]).layout.voxel_nm,
         extra={"fingerprint": made_from, "steps": result.steps},
     )
-    digest = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
+    digest = bytes_digest(model.read_bytes())
     loss = {"loss": result.loss, "validation_loss": result.validation_loss}
     run_facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "device": str(device)}
     write_json(

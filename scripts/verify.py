@@ -4,7 +4,6 @@
 2. Random windows, half of them across block borders, are inferred again and compared with what is stored.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from unet.inference import Predictor, quantise
 from unet.job import run
 from unet.predicting import load_predictor, stored_classes
 from unet.progress import Progress
-from unet.receipts import Journal, read_json, write_json
+from unet.receipts import Journal, bytes_digest, read_json, write_json
 from unet.store import Image, StoreError
 from unet.volume import Volume
 
@@ -41,7 +40,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the largest difference found in every volume, or fail."""
-    digest = hashlib.blake2b(model.read_bytes(), digest_size=16).hexdigest()
+    digest = bytes_digest(model.read_bytes())
     found = {}
     with torch_device(LOCKS) as device:
         for survey, values in zip(surveys, grey_values, strict=True):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.geometry import Box
+from unet.grey_values import normalise
 from unet.tiling import TileGeometry, tiles_for
 
 Average = Literal["none", "flips", "symmetries"]
@@ -144,7 +145,7 @@ class Predictor:
         algorithm the last bits differ.
         """
         grey = np.zeros((self.batch, 1, *tiles.shape[1:]), np.float32)
-        grey[: len(tiles), 0] = (tiles.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        grey[: len(tiles), 0] = normalise(tiles, self.mean, self.std)
         x = torch.from_numpy(grey[:, :, 0] if self._is_2d else grey).to(self.device)
         with torch.inference_mode(), _convolutions_in(self.precision, x.device):
             mean = _mean_over(SYMMETRIES[self.average], self._output, x)

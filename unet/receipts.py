@@ -33,7 +33,12 @@ def fingerprint(**parts: Any) -> str:
     True
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return bytes_digest(text.encode())
+
+
+def bytes_digest(content: bytes) -> str:
+    """Hash of a file's content, or of an array's."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

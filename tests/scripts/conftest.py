@@ -2,9 +2,7 @@
 
 import importlib.util
 import json
-import logging
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,17 +25,6 @@ BASE: dict[str, Any] = {
     "train": {"tile": 28, "steps": 8, "batch": 2, "optimizer": "adamw", "learning_rate": 0.01},
     "predict": {"tile": 28},
 }
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """A job sets up the whole process: its log and its answer to SIGTERM."""
-    handler, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @cache

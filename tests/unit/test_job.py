@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,17 +33,6 @@ def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1)
 if __name__ == "__main__":
     run(main, globals().get("snakemake"))
 """
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """A job sets up the whole process: its log and its answer to SIGTERM."""
-    handler, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def snakemake(tmp_path: Path, **params: Any) -> SimpleNamespace:
