@@ -2,11 +2,12 @@
 
 ``w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``: `w_c` balances the classes; `d1` and `d2` are a background pixel's
 distances to the nearest and to the second-nearest cell. One distance transform a cell would cost cells x pixels; here
-the cost is the same for any number of cells, and the answer is exact:
+the cost is about the same for any number of cells, and the answer is exact:
 
 1. In each row, every pixel finds the nearest labelled pixel and the nearest one of another cell (running maxima).
 2. Row after row, up and down from the pixel, those two compete for the two nearest distinct cells.
-3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are after a few rows.
+3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are after a few rows. While
+   many are not, whole rows compete, without a branch or an index; the few that remain go on alone.
 
 ```
 row y-1   . . . A A . . .      candidates of (y, x) from row y-1:  A at dx = 1,  B at dx = 3
@@ -25,13 +26,15 @@ from math import ceil, log, sqrt
 
 import fastremap
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from unet.annotation import UNLABELLED
 
 Keys = NDArray[np.signedinteger]
 """Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""
+
+FEW = 1 / 4
+"""Share of the pixels below which it is faster to pick them out than to go on with all of them."""
 
 
 def reach(sigma: float) -> float:
@@ -150,95 +153,88 @@ def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None
 def _section_border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float) -> NDArray[np.float32]:
     """`border_weight` of one section: an exponential of the two squared distances."""
     cells, _ = fastremap.renumber(np.ascontiguousarray(labels))
-    term = np.zeros(cells.shape, np.float32)
-    pixels = _pixels_between_cells(cells, cutoff)
-    if pixels.size:
-        square1, square2 = _two_nearest_cells(cells, pixels, cutoff)
-        distance = np.sqrt(square1) + np.sqrt(square2)
-        value = w0 * np.exp(-(distance**2) / (2 * sigma**2))
-        term.flat[pixels] = np.where(distance <= cutoff, value, 0)
-    return term
+    if cells.max(initial=0) < 2:
+        return np.zeros(cells.shape, np.float32)
+    square1, square2 = _two_nearest_cells(cells, cutoff)
+    distance = np.sqrt(square1) + np.sqrt(square2)
+    value = w0 * np.exp(-(distance**2) / (2 * sigma**2))
+    return (value * ((cells == 0) & (distance <= cutoff))).astype(np.float32)
 
 
-def _pixels_between_cells(cells: NDArray, cutoff: float) -> NDArray[np.intp]:
-    """Flat indices of the background pixels that can have a term: all others are left out cheaply.
+def _two_nearest_cells(cells: NDArray, cutoff: float) -> tuple[Keys, Keys]:
+    """Squared distances (px^2) from every background pixel to the nearest and the second-nearest cell.
 
-    ``d1 + d2 <= cutoff`` needs ``d1 <= cutoff / 2`` and, as ``d1 >= 1``, ``d2 <= cutoff - 1``; neither distance is less
-    than that along an axis, so there must be a cell in the smaller square window and two cells in the larger one.
+    Exact wherever the two distances add up to `cutoff` at most; elsewhere the answer, too, adds up to more. Inside
+    cells it means nothing.
     """
-    small, large = 2 * int(cutoff / 2) + 1, 2 * max(int(cutoff - 1), 0) + 1
-    one = maximum_filter(cells, small) > 0
-    lowest = minimum_filter(np.where(cells > 0, cells, np.iinfo(cells.dtype).max), large)
-    two = maximum_filter(cells, large) > lowest
-    return np.flatnonzero((cells == 0) & one & two)
-
-
-def _two_nearest_cells(cells: NDArray, pixels: NDArray[np.intp], cutoff: float) -> tuple[Keys, Keys]:
-    """Squared distances (px^2) from `pixels` (flat indices) to the nearest and second-nearest cell.
-
-    Exact wherever the two distances add up to `cutoff` at most; elsewhere the answer, too, adds up to more.
-    """
-    radius, bits = int(cutoff), int(cells.max()).bit_length()
-    far = (2 * radius**2 + 1) << bits  # beyond every key within the window, and cell 0
-    dtype = np.int32 if max(2 * far, cells.shape[1] << bits) < 2**31 else np.int64
-    rows = [_padded(keys, radius, far) for keys in _two_nearest_in_row(cells.astype(dtype), radius, bits, far)]
-    width = cells.shape[1]
-    at = pixels + radius * width  # the same pixels in the padded rows
-    nearest, second = (row[at] for row in rows)
-    squares = np.empty((2, pixels.size), dtype)
-    live = np.arange(pixels.size)
+    (height, width), radius, bits = cells.shape, int(cutoff), int(cells.max()).bit_length()
+    small = max((radius + 1) ** 2 + 1, radius + 1 + width) << bits <= _far(np.int32)
+    keys = _two_nearest_in_row(cells.astype(np.int32 if small else np.int64), radius, bits)
+    rows = [np.pad(key, ((radius, radius), (0, 0)), constant_values=_far(key.dtype)).ravel() for key in keys]
+    nearest, second = (key.ravel() for key in keys)
+    every = np.arange(cells.size)
+    pixels: slice | NDArray[np.intp] = slice(None)  # all; later the flat indices of the few that are left
     for dy in range(1, radius + 1):
-        # Rows dy away help only where they can hold a nearer second cell, with a sum still within the cutoff.
-        useful = second >= (dy**2 + 1) << bits
-        if dy > cutoff - dy:
-            useful &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits
-        squares[:, live[~useful]] = nearest[~useful] >> bits, second[~useful] >> bits
-        live, at, nearest, second = live[useful], at[useful], nearest[useful], second[useful]
-        for step in (-dy * width, dy * width):
+        live = _can_improve(nearest[pixels], second[pixels], dy, cutoff, bits)
+        if not live.any():
+            break
+        if np.count_nonzero(live) <= FEW * cells.size:
+            pixels = every[pixels][live]
+        one, two = nearest[pixels], second[pixels]
+        for y in (radius - dy, radius + dy):
             for row in rows:
-                _compete(nearest, second, row[at + step] + dtype(dy**2 << bits), bits, far)
-    squares[:, live] = nearest >> bits, second >> bits
-    return squares[0], squares[1]
+                opposite = row[y * width : (y + height) * width]  # what lies dy above or below each pixel
+                _compete(one, two, opposite[pixels] + (dy**2 << bits), bits)
+        nearest[pixels], second[pixels] = one, two
+    return nearest.reshape(cells.shape) >> bits, second.reshape(cells.shape) >> bits
 
 
-def _padded(keys: Keys, radius: int, far: int) -> Keys:
-    """The rows, flat, between `radius` rows without cells above and below."""
-    return np.pad(keys, ((radius, radius), (0, 0)), constant_values=far).ravel()
+def _far(dtype: DTypeLike) -> int:
+    """A key beyond all others, to which the square of any `dy` can still be added."""
+    return int(np.iinfo(dtype).max) >> 1
 
 
-def _two_nearest_in_row(cells: Keys, radius: int, bits: int, far: int) -> tuple[Keys, Keys]:
-    """Keys of the nearest two distinct cells in each pixel's own row, `far` where there is none within `radius`."""
-    nearest, second = _last_two_cells(cells, radius, bits, far)
-    for mirrored in _last_two_cells(cells[:, ::-1], radius, bits, far):
-        _compete(nearest, second, mirrored[:, ::-1], bits, far)
+def _can_improve(nearest: Keys, second: Keys, dy: int, cutoff: float, bits: int) -> NDArray[np.bool_]:
+    """Background pixels for which rows `dy` away can hold a nearer second cell, with a sum still within the cutoff."""
+    live = (nearest >= 1 << bits) & (second >= (dy**2 + 1) << bits)
+    if dy > cutoff - dy:
+        live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits
+    return live
+
+
+def _two_nearest_in_row(cells: Keys, radius: int, bits: int) -> tuple[Keys, Keys]:
+    """Keys of the nearest two distinct cells in each pixel's own row; exact up to `radius`, beyond it elsewhere."""
+    nearest, second = _last_two_cells(cells, radius, bits)
+    for mirrored in _last_two_cells(cells[:, ::-1], radius, bits):
+        _compete(nearest, second, mirrored[:, ::-1], bits)
     return nearest, second
 
 
-def _last_two_cells(cells: Keys, radius: int, bits: int, far: int) -> tuple[Keys, Keys]:
+def _last_two_cells(cells: Keys, radius: int, bits: int) -> tuple[Keys, Keys]:
     """Keys of the last labelled pixel at or before each pixel of its row, and of the last one of another cell.
 
     With positions packed as ``(x << bits) | cell``, the running maximum along x is the last labelled pixel. The last
-    one of another cell is the last labelled pixel whose successor belongs to another cell than itself.
+    one of another cell is the last labelled pixel whose successor belongs to another cell than itself. As x counts
+    from ``radius + 1``, position 0 stands for none: it is out of reach of every pixel.
     """
-    x = np.arange(cells.shape[1], dtype=cells.dtype)
-    last = np.maximum.accumulate(np.where(cells > 0, (x << bits) | cells, -1), axis=1)
-    before = np.pad(last[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    x = np.arange(radius + 1, radius + 1 + cells.shape[1], dtype=cells.dtype)
     cell = (1 << bits) - 1
-    change = (cells > 0) & (before >= 0) & (before & cell != cells)
-    other = np.maximum.accumulate(np.where(change, before, -1), axis=1)
+    last = np.maximum.accumulate(((x << bits) | cells) * (cells > 0), axis=1)
+    before = np.pad(last[:, :-1], ((0, 0), (1, 0)))
+    other = np.maximum.accumulate(before * ((before ^ last) & cell != 0), axis=1)
 
-    def key(position: NDArray) -> Keys:
-        dx = x - (position >> bits)
-        within = (position >= 0) & (dx <= radius)
-        return np.where(within, (dx**2 << bits) | (position & cell), far).astype(cells.dtype)
+    def key(position: Keys) -> Keys:
+        dx = np.minimum(x - (position >> bits), radius + 1)
+        return (dx**2 << bits) | (position & cell)
 
     return key(last), key(other)
 
 
-def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int, far: int) -> None:
+def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int) -> None:
     """Keep the two smallest keys of distinct cells, in place."""
     loser = np.maximum(nearest, candidate)
-    loser[(nearest ^ candidate) & ((1 << bits) - 1) == 0] = far  # the same cell never takes both places
+    same = (nearest ^ candidate) & ((1 << bits) - 1) == 0
+    loser |= same.astype(loser.dtype) * _far(loser.dtype)  # the same cell never takes both places
     np.minimum(second, loser, out=second)
     np.minimum(nearest, candidate, out=nearest)
 
