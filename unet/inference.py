@@ -4,17 +4,20 @@ For a box:
 1. `read` the window that all of its tiles need, mirrored at the volume's own faces (edge voxel not repeated).
 2. Normalise grey values with the statistics of the whole volume, never of a tile.
 3. Cut the tiles' inputs, run them through the network in batches of one fixed size, softmax, and average over
-   mirrored or rotated tiles where asked for.
+   mirrored or quarter-turned tiles where asked for.
 4. Crop each tile's result to its cell of the lattice (see `unet.tiling`), and the cells to the box.
+
+The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
 
 A cell's result depends on the volume and the model alone: bit for bit for one tile size, and within rounding across
 tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -24,9 +27,10 @@ from torch import Tensor, nn
 
 from unet.geometry import Box
 from unet.grey_values import normalise
+from unet.rotation import enclosing, turned_planes
 from unet.tiling import TileGeometry, tiles_for
 
-Average = Literal["none", "flips", "symmetries"]
+Average = Literal["none", "flips", "symmetries", "rotations"]
 Precision = Literal["float32", "bfloat16"]
 Symmetry = tuple[int, bool]
 
@@ -34,8 +38,10 @@ SYMMETRIES: dict[Average, list[Symmetry]] = {
     "none": [(0, False)],
     "flips": [(0, False), (2, False), (0, True), (2, True)],
     "symmetries": [(quarter_turns, mirrored) for mirrored in (False, True) for quarter_turns in range(4)],
+    "rotations": [(0, False)],
 }
-"""Quarter turns in the (y, x) plane after mirroring x or not. Two turns are both flips; with a mirror, the y flip."""
+"""Of a tile: quarter turns in the (y, x) plane after mirroring x or not. Two turns are both flips; with a mirror, the y
+flip. Rotations turn the plane that the tiles lie on instead."""
 
 
 class Image(Protocol):
@@ -43,6 +49,48 @@ class Image(Protocol):
 
     def read_mirrored(self, window: Box) -> NDArray[Any]:
         """Grey values of `window`, mirrored beyond the faces without repeating the edge voxel."""
+
+
+class Plane(Protocol):
+    """A lattice of tiles over a volume: how their inputs come from the volume, and their outputs go into a box."""
+
+    def cells(self, box: Box) -> list[Box]:
+        """The cells whose tiles `box` needs, in the plane's own coordinates."""
+
+    def window(self, box: Box) -> Box:
+        """The voxels that all of these tiles read; may exceed the volume."""
+
+    def source(self, cell: Box) -> Box:
+        """The voxels that the tile of `cell` reads."""
+
+    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
+        """Input `(..., y, x)` of the tile of `cell`, from the normalised grey values of its `source`."""
+
+    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+        """Add the output `(K, z, y, x)` of the tile of `cell` to its share of the voxels of `box`."""
+
+
+@dataclass(frozen=True)
+class StraightPlane:
+    """The volume's own lattice of cells."""
+
+    geometry: TileGeometry
+
+    def cells(self, box: Box) -> list[Box]:
+        return tiles_for(box, self.geometry)
+
+    def window(self, box: Box) -> Box:
+        return self.geometry.window(box)
+
+    def source(self, cell: Box) -> Box:
+        return self.geometry.input_box(cell)
+
+    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
+        return grey
+
+    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+        part = cell.intersected(box)
+        total[:, *part.relative_to(box.start).slices] += tile[:, *part.relative_to(cell.start).slices]
 
 
 @dataclass(frozen=True)
@@ -57,8 +105,8 @@ class Predictor:
         Of that model.
     mean, std : float
         Grey-value statistics of the volume.
-    average : {"none", "flips", "symmetries"}
-        Mean over nothing, the 4 flips or the square's 8 symmetries in the (y, x) plane.
+    average : {"none", "flips", "symmetries", "rotations"}
+        Mean over nothing, the 4 flips, the square's 8 symmetries or 7 rotations in the (y, x) plane.
     device : torch.device or str
         Where the network runs.
     batch : int
@@ -72,7 +120,7 @@ class Predictor:
     Raises
     ------
     ValueError
-        If "symmetries" is asked for and a tile is no square.
+        If "symmetries" is asked for and a tile is no square, or "rotations" and its output is too small.
     """
 
     model: nn.Module
@@ -84,6 +132,7 @@ class Predictor:
     batch: int = 1
     precision: Precision = "float32"
     threads: int = 1
+    planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
@@ -93,6 +142,7 @@ class Predictor:
                 f"average: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling {unit_y} x {unit_x}; "
                 "choose a square tile or average: flips"
             )
+        object.__setattr__(self, "planes", planes_of(self.average, self.geometry))
         self.model.eval().to(self.device)
         if self._on_cpu:
             torch.set_num_threads(1)
@@ -117,39 +167,43 @@ class Predictor:
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
         """Grey values that `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)`."""
-        return image.read_mirrored(self.geometry.window(box))
+        return image.read_mirrored(window_of(box, self.planes))
 
     def infer(self, window: NDArray[Any], box: Box) -> NDArray[np.float32]:
         """Class probabilities of `box` from its `window`, float32 `(K, z, y, x)`.
 
         Memory beside window and result is that of `batch` tiles a thread.
         """
-        origin = self.geometry.window(box).start
-        cells = tiles_for(box, self.geometry)
-        result = np.empty((self._classes, *box.shape), np.float32)
+        origin = window_of(box, self.planes).start
+        total = torch.zeros(self._classes, *box.shape, device=self.device)
 
-        def fill(some: list[Box]) -> None:
-            tiles = [window[self.geometry.input_box(cell).relative_to(origin).slices] for cell in some]
-            for cell, tile in zip(some, self._probabilities(np.stack(tiles)), strict=True):
-                part = cell.intersected(box)
-                result[:, *part.relative_to(box.start).slices] = tile[:, *part.relative_to(cell.start).slices]
+        def grey(source: Box) -> Tensor:
+            part: tuple[Any, ...] = (..., *source.relative_to(origin).slices)
+            return torch.from_numpy(normalise(window[part], self.mean, self.std)).to(self.device)
+
+        def add(plane: Plane, cells: list[Box]) -> None:
+            tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
+            for cell, tile in zip(cells, self._probabilities(tiles), strict=True):
+                plane.add(total, tile, cell, box)
 
         with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
-            list(pool.map(fill, (cells[i : i + self.batch] for i in range(0, len(cells), self.batch))))
-        return result
+            for plane in self.planes:  # one after the other: a sum in another order has other last bits
+                cells = plane.cells(box)
+                batches = [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
+                list(pool.map(partial(add, plane), batches))
+        return total.div_(len(self.planes)).cpu().numpy()
 
-    def _probabilities(self, tiles: NDArray[Any]) -> NDArray[np.float32]:
-        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(n, z, y, x)`.
+    def _probabilities(self, tiles: list[Tensor]) -> Tensor:
+        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(z, y, x)`.
 
         A short batch is filled up with empty tiles: libraries choose their algorithm by the shape, and with another
         algorithm the last bits differ.
         """
-        grey = np.zeros((self.batch, 1, *tiles.shape[1:]), np.float32)
-        grey[: len(tiles), 0] = normalise(tiles, self.mean, self.std)
-        x = torch.from_numpy(grey[:, :, 0] if self._is_2d else grey).to(self.device)
+        x = torch.zeros(self.batch, 1, *tiles[0].shape, device=self.device)
+        for i, tile in enumerate(tiles):
+            x[i, 0] = tile
         with torch.inference_mode(), _convolutions_in(self.precision, x.device):
-            mean = _mean_over(SYMMETRIES[self.average], self._output, x)
-        result = mean.cpu().numpy()[: len(tiles)]
+            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if self._is_2d else x)[: len(tiles)]
         return result[:, :, None] if self._is_2d else result
 
     def _output(self, x: Tensor) -> Tensor:
@@ -160,6 +214,16 @@ class Predictor:
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
         return torch.softmax(logits.float(), dim=1)
+
+
+def planes_of(average: Average, geometry: TileGeometry) -> Sequence[Plane]:
+    """The planes whose results are averaged: the volume's own, or the 7 turned ones of rotations."""
+    return turned_planes(geometry) if average == "rotations" else [StraightPlane(geometry)]
+
+
+def window_of(box: Box, planes: Sequence[Plane]) -> Box:
+    """The voxels that the tiles of all planes need for `box`; may exceed the volume."""
+    return enclosing(plane.window(box) for plane in planes)
 
 
 def quantise(probabilities: NDArray[np.float32], dtype: Literal["uint8", "float32"]) -> NDArray[Any]:

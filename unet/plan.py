@@ -11,14 +11,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config import Config, ModelConfig
-from unet.geometry import Grid, Index, shard_names
+from unet.geometry import Box, Grid, Index, shard_names
+from unet.inference import SYMMETRIES, Average, planes_of, window_of
 from unet.model import build_model
 from unet.predicting import stored_classes
 from unet.pyramid import pyramid_factors
-from unet.tiling import TileGeometry, activation_bytes
+from unet.tiling import TileGeometry, activation_bytes, tiles_for
 from unet.volume import Layout
 
-EVALUATIONS = {"none": 1, "flips": 4, "symmetries": 8}
+TURNED_BLOCKS = 25
+"""On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""
 PROCESS_BYTES = 700e6
 """Python, torch and zarr before any voxel is read."""
 
@@ -75,11 +77,12 @@ def plan_volume(
     """
     grid, voxels = layout.grid, prod(layout.shape)
     tiles = tile_count(grid, geometry)
-    passes = EVALUATIONS[config.predict.average]
     channels = len(stored_classes(classes))
     value_bytes = 1 if config.predict.dtype == "uint8" else 4
     block = prod(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
-    in_flight = config.predict.blocks_in_flight * block * (np.dtype(layout.dtype).itemsize * 2 + 4 * len(classes))
+    window = window_of(Box.of_shape(layout.block).clipped(layout.shape), planes_of(config.predict.average, geometry))
+    values = np.dtype(layout.dtype).itemsize * (window.size + block) + 4 * len(classes) * block
+    in_flight = config.predict.blocks_in_flight * values
     activations = batches_at_once * config.predict.batch * activation_bytes(config.model, geometry.input)
     ids_bytes = 4 + 4  # fragments and final ids
     pyramid = 4 / 3
@@ -91,7 +94,9 @@ def plan_volume(
         shards=len(shard_names(grid, shard_voxels)),
         tile=geometry.input,
         tiles=tiles,
-        flops=float(tiles * passes * forward_flops(config.model, len(classes), geometry.input)),
+        flops=tiles
+        * passes(grid, geometry, config.predict.average)
+        * forward_flops(config.model, len(classes), geometry.input),
         job_memory_bytes=PROCESS_BYTES + in_flight + activations,
         disk_bytes=disk,
         files=file_count(layout),
@@ -115,6 +120,18 @@ def tile_count(grid: Grid, geometry: TileGeometry) -> int:
         faces = [*range(0, size, block), size]
         along.append(sum(ceil(hi / stride) - lo // stride for lo, hi in pairwise(faces)))
     return prod(along)
+
+
+def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
+    """Passes through the network for each tile of the volume's own lattice.
+
+    Turned blocks touch other cells than straight ones, so of rotations it is not quite 7, and is counted; the number
+    of tiles along z is the same for both, so one section tells.
+    """
+    blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:])).boxes()
+    some = blocks[:: ceil(len(blocks) / TURNED_BLOCKS)]
+    touched = sum(len(plane.cells(box)) for plane in planes_of(average, geometry) for box in some)
+    return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
 def training_flops(config: Config, classes: int, tile: Index) -> float:

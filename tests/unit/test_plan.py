@@ -6,7 +6,8 @@ import torch
 
 from unet.config import Config, ModelConfig, load_config
 from unet.geometry import Grid
-from unet.plan import as_text, forward_flops, hours, measured_rate, plan_volume, tile_count, training_flops
+from unet.plan import as_text, forward_flops, hours, measured_rate, passes, plan_volume, tile_count, training_flops
+from unet.rotation import turned_planes
 from unet.tiling import tile_geometry, tiles_for
 from unet.volume import Layout
 
@@ -53,6 +54,22 @@ def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int)
     # Along y 0:32 meets the tiles at 0, 12, 24 and 32:40 those at 24, 36; along x 32:50 meets 24, 36, 48; each section.
     assert plan.tiles == 3 * (3 + 2) * (3 + 3)
     assert plan.flops == plan.tiles * passes * forward_flops(config.model, 2, geometry.input)
+
+
+def test_rotations_are_counted_on_the_turned_blocks() -> None:
+    config, plain = configuration(average="rotations"), configuration()
+    geometry = tile_geometry(config.model, 28)
+    plan, one = (plan_volume("v", LAYOUT, c, geometry, ["a", "b"], 10**9) for c in (config, plain))
+    turned = sum(len(plane.cells(box)) for plane in turned_planes(geometry) for box in LAYOUT.grid.boxes())
+    assert plan.tiles == one.tiles
+    assert plan.flops == pytest.approx(turned * forward_flops(config.model, 2, geometry.input))
+    assert plan.job_memory_bytes > one.job_memory_bytes
+
+
+def test_rotations_of_large_blocks_cost_seven_times_as_much_and_the_pixel_for_interpolation() -> None:
+    geometry, grid = tile_geometry(ModelConfig(**TINY), 28), Grid((1, 600, 600), (1, 300, 300))
+    assert geometry.output == geometry.stride == (1, 12, 12)  # of which rotations use 10, the next multiple of 2
+    assert passes(grid, geometry, "rotations") == pytest.approx(7 * (12 / 10) ** 2, rel=0.1)
 
 
 @pytest.mark.parametrize("tile", [20, 28, 36, 60])
