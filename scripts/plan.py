@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from unet.config import Config, VolumeConfig
+from unet.config import Config, ModelConfig, VolumeConfig
 from unet.geometry import Index
 from unet.job import run
-from unet.model_file import load_model
+from unet.model_file import read_header
 from unet.plan import as_text, measured_rate, plan_volume, training_flops
 from unet.predicting import tile_memory
 from unet.receipts import write_json
@@ -21,7 +21,7 @@ from unet.volume import Layout
 def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> None:
     """Print the plan, and write it to `plan` as JSON."""
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    classes, training = _classes_and_training(config)
+    config, classes, training = _with_model(config)
     plans = []
     for name in config.predict.volumes:
         layout = _layout(config, name)
@@ -36,12 +36,13 @@ def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> Non
     write_json(plan, {"volumes": [asdict(one) for one in plans], "training_flops": training, "flops_per_second": rate})
 
 
-def _classes_and_training(config: Config) -> tuple[list[str], float]:
+def _with_model(config: Config) -> tuple[Config, list[str], float]:
+    """The configuration with the architecture of the model that is used, its classes, and the FLOPs of training it."""
     if config.model.checkpoint is not None:
-        _, header = load_model(Path(config.model.checkpoint))
-        return list(header["classes"]), 0.0
+        header = read_header(Path(config.model.checkpoint))
+        return config.model_copy(update={"model": ModelConfig(**header["model"])}), list(header["classes"]), 0.0
     geometry = tile_geometry(config.model, config.train.tile)
-    return config.class_names, training_flops(config, len(config.class_names), geometry.input)
+    return config, config.class_names, training_flops(config, len(config.class_names), geometry.input)
 
 
 def _layout(config: Config, name: str) -> Layout:

@@ -3,21 +3,14 @@
 import logging
 from pathlib import Path
 
-import torch
-
-from unet.config import AugmentConfig, ModelConfig, TrainConfig
-from unet.devices import LOCKS, torch_device
+from unet.config import ModelConfig, TrainConfig
+from unet.devices import LOCKS, torch_devices
+from unet.distributed import run_ranks
 from unet.job import run
-from unet.model import build_model
 from unet.model_file import save_model
-from unet.patches import CachedVolume, LabelledVolume, PatchSampler
 from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
-from unet.tiling import TileGeometry, tile_geometry
-from unet.training import train as train_network
+from unet.training_job import TrainingJob
 from unet.volume import Volume
-
-CACHE_MB = 1536
-"""Of recently read chunks, all training volumes together."""
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +25,7 @@ def main(
     folders: list[Path],
     state: Path,
     curve: Path,
+    tensorboard: Path,
     model_config: ModelConfig,
     train: TrainConfig,
     classes: list[str],
@@ -39,71 +33,47 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the trained model to `model`, and the learning curve to `curve` while it goes on."""
-    torch.set_num_threads(threads)
-    geometry = tile_geometry(model_config, train.tile)
-    opened = [
-        _labelled_volume(Volume.open(folder, survey), read_json(values)["statistics"], CACHE_MB / (3 * len(folders)))
-        for folder, survey, values in zip(folders, surveys, grey_values, strict=True)
-    ]
-    of = {folder.name: volume for folder, volume in zip(folders, opened, strict=True)}
+    volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
+    statistics = {folder.name: read_json(v)["statistics"] for folder, v in zip(folders, grey_values, strict=True)}
     made_from = fingerprint(
         data=content_digest([*grey_values, *targets, *weighted]),
-        model=model_config.model_dump(mode="json", exclude={"checkpoint"}),
-        train=train.model_dump(mode="json", exclude={"checkpoint_minutes", "log_steps"}),
+        model=model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
+        train=train.model_dump(mode="json", exclude={"checkpoint_minutes", "log_steps", "tensorboard"}),
         classes=classes,
         code=code,
     )
-    torch.manual_seed(train.seed)
-    network = build_model(model_config, channels=1, classes=len(classes))
-    with torch_device(LOCKS) as device:
-        result = train_network(
-            network,
-            _sampler([of[name] for name in train.volumes], geometry, model_config, train, train.augment),
-            train,
-            state_path=state,
-            log_path=curve,
-            fingerprint=made_from,
-            validation=_sampler([of[name] for name in train.validation], geometry, model_config, train, None)
-            if train.validation
-            else None,
-            device=device,
-        )
-    statistics = {folder.name: read_json(v)["statistics"] for folder, v in zip(folders, grey_values, strict=True)}
+    job = TrainingJob(
+        volumes,
+        statistics,
+        model_config,
+        train,
+        len(classes),
+        state,
+        curve,
+        tensorboard if train.tensorboard else None,
+        made_from,
+        threads,
+    )
+    with torch_devices(LOCKS, train.gpus) as devices:
+        network, result = run_ranks(devices, job.run)
+    if result.validation is not None:
+        log.info("kept the weights of step %d: %s", result.kept_step, result.validation.line())
     save_model(
         model,
         network,
         model_config,
         classes,
         normalisation={"method": "mean and standard deviation of the whole volume", "trained_on": statistics},
-        voxel_nm=Volume.open(folders[0], surveys[0]).layout.voxel_nm,
-        extra={"fingerprint": made_from, "steps": result.steps},
+        voxel_nm=volumes[train.volumes[0]].layout.voxel_nm,
+        extra={"fingerprint": made_from, "steps": result.kept_step},
     )
+    learnt = {"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss}
+    looked = result.validation.line() if result.validation else {}
+    facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "devices": [str(d) for d in devices]}
     digest = bytes_digest(model.read_bytes())
-    loss = {"loss": result.loss, "validation_loss": result.validation_loss}
-    run_facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "device": str(device)}
     write_json(
         receipt,
-        {"rule": "train", "fingerprint": made_from, "digest": digest, "steps": result.steps, **loss, "run": run_facts},
-    )
-
-
-def _labelled_volume(volume: Volume, statistics: dict[str, float], megabytes: float) -> LabelledVolume:
-    raw, targets, weights = (
-        CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=megabytes)
-        for store in ("raw", "targets", "weights")
-    )
-    return LabelledVolume(raw, targets, weights, statistics["mean"], statistics["std"])
-
-
-def _sampler(
-    volumes: list[LabelledVolume],
-    geometry: TileGeometry,
-    model: ModelConfig,
-    train: TrainConfig,
-    augment: AugmentConfig | None,
-) -> PatchSampler:
-    return PatchSampler(
-        volumes, geometry.input, geometry.output, augment, model.dimensions, batch=train.batch, seed=train.seed
+        {"rule": "train", "fingerprint": made_from, "digest": digest, **learnt, **looked, "run": facts},
     )
 
 

@@ -1,17 +1,27 @@
-"""Random changes of a training patch (paper, section 3.1): flips, rotation, elastic deformation, grey values.
+"""Random changes of a training patch: flips, rotation, elastic deformation, grey values (paper, section 3.1), defects.
 
 1. `draw` fixes a `Transform`: a handful of random numbers.
 2. `Transform.warp` tells for each pixel p of the patch where it comes from in the volume,
 
    ```
-   q = centre + R F p + d(p)       F flips, R rotates, d the elastic displacement, p counted from the centre
-   ```
+   q = centre + R F p + d(p) + s(k)     F flips, R rotates, d the elastic displacement, p counted from the centre,
+   ```                                  s the displacement of section k, whole pixels
 
 3. The caller reads `Warp.box`, all real voxels that the map reaches, and `Warp.image` and `Warp.labels` resample
    them. A patch thus has no empty corners, and grey values, targets and weights share one map.
 
-The map acts within sections and is the same for every section of a 3-D patch: sections are what a microscope sees
-at once, and its voxels are often several times as deep as wide.
+The map acts within sections, and but for s it is the same for every section of a 3-D patch: sections are what a
+microscope sees at once, and its voxels are often several times as deep as wide.
+
+What goes wrong with single sections is drawn for each section of the patch:
+
+```
+section    contrast shift    missing        misalignment: from a section on,
+   0       ||||||||||||      ||||||||||||   ||||||||||||     until the next jump
+   1       ::::::::::::      ............     ||||||||||||
+   2       ||||||||||||      ||||||||||||     ||||||||||||
+targets    as ever           as ever        move along
+```
 """
 
 from dataclasses import dataclass
@@ -22,9 +32,15 @@ import torch
 from scipy.interpolate import CubicSpline
 
 from unet.config import AugmentConfig
+from unet.geometry import Index
 
 CUBIC_REACH = (1, 3)
 """Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""
+
+BLANK_STD = 4.0
+"""A missing section is as grey as up to so many std from the mean: stitching software fills in black, white or a mean
+grey, and 0 and 255 are 2.3 to 4.0 std from the mean in ISBI 2012, VNC and FIB-25. A network that knows one of them
+only would take another for tissue."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,9 @@ class Transform:
     `flips` are of y and x; `angle` is in degrees, counted from y to x; `vectors` `(2, g, g)` are displacements in px on
     a grid stretched over the patch; grey values v become `gain * v + offset` plus normal noise of std `noise`, all in
     std of the volume.
+
+    The rest is for each section of the patch's input: `shifts` `(z, 2)` in whole px, `gains` and `offsets` `(z,)` in
+    addition to those of the volume, and `blanks` `(z,)`, the grey value of a section that is missing and NaN elsewhere.
     """
 
     flips: tuple[bool, bool] = (False, False)
@@ -43,6 +62,10 @@ class Transform:
     offset: float = 0.0
     noise: float = 0.0
     noise_seed: int = 0
+    shifts: np.ndarray | None = None
+    gains: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    blanks: np.ndarray | None = None
 
     @property
     def exact(self) -> bool:
@@ -71,35 +94,66 @@ class Transform:
         positions = np.stack([a * y[:, None] + b * x + c for (a, b), c in zip(matrix, centre, strict=True)])
         if self.vectors is not None:
             positions += displacements(self.vectors, shape)
-        return Warp(positions, self.exact)
+        return Warp(positions, self.exact, self.shifts)
 
     def grey_values(self, values: np.ndarray) -> np.ndarray:
-        """Brightness, contrast and noise on normalised grey values (mean 0, std 1), float32 of any shape."""
+        """Brightness, contrast, noise and blanks on normalised grey values (mean 0, std 1).
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            float32 `(z, y, x)`; of any shape where nothing is drawn for single sections.
+        """
         values = values * np.float32(self.gain) + np.float32(self.offset)
+        if self.gains is not None and self.offsets is not None:
+            values = values * _of_sections(self.gains) + _of_sections(self.offsets)
         if self.noise > 0:
             normal = np.random.default_rng(self.noise_seed).standard_normal(values.shape, dtype=np.float32)
             values += np.float32(self.noise) * normal
+        if self.blanks is not None:
+            blanks = _of_sections(self.blanks)
+            values = np.where(np.isnan(blanks), values, blanks)
         return values
+
+
+def _of_sections(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.float32)[:, None, None]
 
 
 @dataclass(frozen=True)
 class Warp:
-    """Positions in the volume, `(2, y, x)` float64, of the pixels of a patch."""
+    """Positions in the volume, `(2, y, x)` float64, of the pixels of a patch; sections `shifts` `(z, 2)` px beside."""
 
     positions: np.ndarray
     exact: bool
+    shifts: np.ndarray | None = None
 
-    def inner(self, shape: tuple[int, int]) -> "Warp":
-        """The middle `(y, x)` of the patch: what the network's output covers."""
-        margins = [(n - m) // 2 for n, m in zip(self.positions.shape[1:], shape, strict=True)]
-        rows, columns = (slice(k, k + m) for k, m in zip(margins, shape, strict=True))
-        return Warp(self.positions[:, rows, columns], self.exact)
+    def inner(self, shape: Index) -> "Warp":
+        """The middle `(z, y, x)` of the patch: what the network's output covers."""
+        rows, columns = (_middle(n, m) for n, m in zip(self.positions.shape[1:], shape[1:], strict=True))
+        shifts = None if self.shifts is None else self.shifts[_middle(len(self.shifts), shape[0])]
+        return Warp(self.positions[:, rows, columns], self.exact, shifts)
 
     def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Start and stop `(y, x)` of the voxels that the patch needs; may exceed the volume."""
+        """Start and stop `(y, x)` of the voxels that the patch needs in all of its sections; may exceed the volume."""
+        low, high = self._box_of_a_section()
+        if self.shifts is not None:
+            low, high = low + self.shifts.min(axis=0), high + self.shifts.max(axis=0)
+        return (int(low[0]), int(low[1])), (int(high[0]), int(high[1]))
+
+    def _box_of_a_section(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = (np.floor(f(self.positions, axis=(1, 2))).astype(int) for f in (np.min, np.max))
         below, above = CUBIC_REACH
-        return (int(low[0]) - below, int(low[1]) - below), (int(high[0]) + above, int(high[1]) + above)
+        return low - below, high + above
+
+    def _aligned(self, window: np.ndarray) -> np.ndarray:
+        """Of the voxels of `box` those that each section needs, so that one map serves all sections."""
+        if self.shifts is None:
+            return window
+        low, high = self._box_of_a_section()
+        height, width = high - low
+        corners = self.shifts - self.shifts.min(axis=0)
+        return np.stack([s[y : y + height, x : x + width] for s, (y, x) in zip(window, corners, strict=True)])
 
     def labels(self, window: np.ndarray) -> np.ndarray:
         """Nearest voxel, for targets and weights.
@@ -118,9 +172,9 @@ class Warp:
         numpy.ndarray
             `(z, y, x)` of the patch, the window's dtype.
         """
-        start = self.box()[0]
+        start, _ = self._box_of_a_section()
         y, x = (np.floor(q + 0.5).astype(np.intp) - lo for q, lo in zip(self.positions, start, strict=True))
-        return window[:, y, x]
+        return self._aligned(window)[:, y, x]
 
     def image(self, window: np.ndarray) -> np.ndarray:
         """Cubic interpolation, for grey values: a linear one would blur and the network would learn blurred images.
@@ -129,7 +183,8 @@ class Warp:
         """
         if self.exact:
             return self.labels(window).astype(np.float32)
-        start, size = self.box()[0], window.shape[1:]
+        window, (start, _) = self._aligned(window), self._box_of_a_section()
+        size = window.shape[1:]
         grid = np.stack(
             [2 * (self.positions[a] - start[a]) / (size[a] - 1) - 1 for a in (1, 0)], axis=-1, dtype=np.float32
         )
@@ -140,7 +195,12 @@ class Warp:
         return patch[0].numpy()
 
 
-def draw(rng: np.random.Generator, config: AugmentConfig) -> Transform:
+def _middle(outer: int, inner: int) -> slice:
+    margin = (outer - inner) // 2
+    return slice(margin, margin + inner)
+
+
+def draw(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> Transform:
     """A random transform.
 
     Parameters
@@ -149,6 +209,8 @@ def draw(rng: np.random.Generator, config: AugmentConfig) -> Transform:
         Every random number comes from it; the noise from a seed that it draws.
     config : AugmentConfig
         Section `train.augment` of the configuration.
+    sections : int
+        Of the patch's input.
 
     Source: Ronneberger, Fischer, Brox 2015, section 3.1; the standard deviations of brightness, contrast and noise
     are not given there.
@@ -165,7 +227,26 @@ def draw(rng: np.random.Generator, config: AugmentConfig) -> Transform:
         offset=float(rng.normal(0, config.brightness)),
         noise=float(rng.uniform(0, config.noise)),
         noise_seed=int(rng.integers(2**63)),
+        **_draw_defects(rng, config, sections),  # last, so that the numbers above do not depend on them
     )
+
+
+def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int) -> dict[str, np.ndarray]:
+    """What goes wrong with single sections; a defect that is switched off takes no random number."""
+    drawn: dict[str, np.ndarray] = {}
+    if config.contrast_shift > 0:
+        hit = rng.random(sections) < config.contrast_shift
+        drawn["gains"] = np.where(hit, 2 ** rng.normal(0, config.contrast_shift_std, sections), 1)
+        drawn["offsets"] = np.where(hit, rng.normal(0, config.contrast_shift_std, sections), 0)
+    if config.missing_section > 0:
+        hit = rng.random(sections) < config.missing_section
+        drawn["blanks"] = np.where(hit, rng.uniform(-BLANK_STD, BLANK_STD, sections), np.nan)
+    if config.misalignment > 0:
+        hit = rng.random(sections) < config.misalignment
+        jumps = np.where(hit[:, None], rng.normal(0, config.misalignment_px, (sections, 2)), 0)
+        displaced = np.rint(np.cumsum(jumps, axis=0)).astype(int)
+        drawn["shifts"] = displaced - displaced[sections // 2]  # the place drawn for its labels stays in the patch
+    return drawn
 
 
 def displacements(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

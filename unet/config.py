@@ -127,6 +127,9 @@ class ModelConfig(Section):
         None, description="z, y, x factors of each pooling; null = 2 along every axis of the network"
     )
     checkpoint: str | None = Field(None, description="a trained `model.pt`: no training then")
+    voxel_tolerance: NonNegativeFloat = Field(
+        0.1, description="largest relative difference between a volume's voxels and those the model was trained on"
+    )
 
     @model_validator(mode="after")
     def _pooling_fits(self) -> "ModelConfig":
@@ -166,16 +169,41 @@ class AugmentConfig(Section):
     brightness: NonNegativeFloat = Field(0.2, description="std of the added grey value, in std of the volume")
     contrast: NonNegativeFloat = Field(0.2, description="std of log2 of the grey-value gain")
     noise: NonNegativeFloat = Field(0.1, description="largest std of added noise, in std of the volume")
+    contrast_shift: Probability = Field(
+        0.0, description="share of the sections with a brightness and contrast of their own, as badly stained ones have"
+    )
+    contrast_shift_std: NonNegativeFloat = Field(
+        0.7, description="std of log2 of such a section's gain, and of its added grey value in std of the volume"
+    )
+    missing_section: Probability = Field(
+        0.0, description="share of the sections that are blank, to be bridged from their neighbours; 3-D networks only"
+    )
+    misalignment: Probability = Field(
+        0.0, description="share of the sections from which on the volume jumps sideways; 3-D networks only"
+    )
+    misalignment_px: NonNegativeFloat = Field(8.0, description="std of that jump in px, along y and x")
 
 
 class TrainConfig(Section):
     """Training: which volumes, how long, how."""
 
     volumes: list[str] = Field(["train"], description="volumes with labels to learn from")
-    validation: list[str] = Field([], description="volumes with labels whose loss is watched")
+    volume_weights: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="how much more often a labelled voxel of a volume is drawn; 1 where not named"
+    )
+    validation: list[str] = Field(
+        [], description="volumes with labels that choose the best checkpoint; without any the last one is kept"
+    )
     steps: PositiveInt = Field(20_000, description="optimiser steps")
     tile: PositiveInt | Triple = Field(572, description="input side in px (or z, y, x)")
-    batch: PositiveInt = Field(1, description="tiles a step")
+    batch: PositiveInt = Field(1, description="tiles a step and GPU")
+    gpus: PositiveInt = Field(1, description="GPUs of the job (processes on a CPU); each takes `batch` tiles a step")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU that has it, else float32; weights are float32 always"
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile; auto: on a GPU, where the steps are many enough to pay for it"
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd (the paper) | adamw")
     learning_rate: PositiveFloat = Field(0.001, description="at its highest; the paper gives none")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="of sgd")
@@ -183,11 +211,18 @@ class TrainConfig(Section):
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(100, description="linear rise of the learning rate")
     clip_norm: PositiveFloat | None = Field(1.0, description="largest gradient norm; null = no clipping")
+    spike_factor: Annotated[float, Field(gt=1)] | None = Field(
+        20.0,
+        description="mean loss of 20 steps over that of the 200 before, at which training stops; null = never",
+    )
     seed: int = Field(0, description="the same seed gives the same model on CPU")
     augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the patches")
     checkpoint_minutes: PositiveFloat = Field(5.0, description="state written this often, to continue after a kill")
     log_steps: PositiveInt = Field(20, description="steps between two lines of training.jsonl")
     validation_steps: PositiveInt = Field(200, description="steps between two looks at the validation volumes")
+    validation_windows: PositiveInt = Field(4, description="windows of 512 x 512 px that a look predicts and scores")
+    patience: PositiveInt | None = Field(None, description="looks without a better score that end the training early")
+    tensorboard: bool = Field(False, description="TensorBoard event files as well; needs `pip install tensorboard`")
 
 
 class PredictConfig(Section):
@@ -196,8 +231,10 @@ class PredictConfig(Section):
     volumes: list[str] = Field(["train"], description="volumes to predict and segment")
     tile: PositiveInt | Triple | Literal["auto"] = Field("auto", description="input side in px (or z, y, x)")
     batch: PositiveInt = Field(1, description="tiles that go through the network at once")
-    average: Literal["none", "flips", "symmetries"] = Field(
-        "none", description="none | flips: mean over 4 | symmetries: mean over the square's 8"
+    average: Literal["none", "flips", "symmetries", "rotations"] = Field(
+        "none",
+        description="none | flips: mean over 4 | symmetries: mean over the square's 8 | rotations: mean over 7, as in "
+        "the paper",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU that has it, else float32"
@@ -300,13 +337,26 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _training_agrees(self) -> "Config":
+        for name in self.train.volume_weights:
+            if name not in self.train.volumes:
+                raise ValueError(f"train.volume_weights: {name!r} is not in train.volumes {self.train.volumes}")
+        for key in ("missing_section", "misalignment"):
+            share = getattr(self.train.augment, key)
+            if share > 0 and self.model.dimensions == 2:
+                raise ValueError(
+                    f"train.augment.{key} is {share}, but a 2-D network never sees two sections: "
+                    "set it to 0, or model.dimensions to 3"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _tiles_fit(self) -> "Config":
         from unet.tiling import TileSizeError, tile_geometry
 
         for key, tile in (("train.tile", self.train.tile), ("predict.tile", self.predict.tile)):
-            if key == "train.tile" and self.model.checkpoint is not None:
-                continue
-            if tile != "auto":
+            # a given model has its own geometry, whatever the section `model` says
+            if tile != "auto" and self.model.checkpoint is None:
                 try:
                     tile_geometry(self.model, tile)
                 except TileSizeError as error:

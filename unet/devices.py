@@ -82,14 +82,21 @@ def acquire_device(
 
 @contextmanager
 def torch_device(lock_folder: Path, timeout: float = 600) -> Iterator["torch.device"]:
-    """A GPU of this process's own if the machine has one, else the CPU.
+    """A GPU of this process's own if the machine has one, else the CPU; see `torch_devices`."""
+    with torch_devices(lock_folder, 1, timeout) as devices:
+        yield devices[0]
+
+
+@contextmanager
+def torch_devices(lock_folder: Path, count: int, timeout: float = 600) -> Iterator[list["torch.device"]]:
+    """So many GPUs of this process's own, or the CPU so many times where the machine has none.
 
     Raises
     ------
     RuntimeError
         If CUDA has started already: then it is too late to choose what it sees.
     NoFreeDevice
-        See `acquire_device`.
+        If fewer are visible than asked for; see `acquire_device`.
     """
     import torch
 
@@ -98,11 +105,16 @@ def torch_device(lock_folder: Path, timeout: float = 600) -> Iterator["torch.dev
     # device_count asks the driver's management library; is_available would start CUDA and freeze what it sees
     visible = visible_devices(os.environ, torch.cuda.device_count())
     if not visible:
-        yield torch.device("cpu")
+        yield [torch.device("cpu")] * count
         return
-    with acquire_device(lock_folder, visible, timeout=timeout) as devices:
+    if len(visible) < count:
+        raise NoFreeDevice(
+            f"{count} GPUs are asked for, but this job sees {len(visible)} ({', '.join(visible)}): "
+            "lower train.gpus, or give the job more"
+        )
+    with acquire_device(lock_folder, visible, asked_for=count, timeout=timeout) as devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-        yield torch.device("cuda", 0)
+        yield [torch.device("cuda", index) for index in range(count)]
 
 
 def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, IO[str]]:

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 from unet.annotation import UNLABELLED
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, labelled: Tensor | None = None) -> Tensor:
     """Pixel-wise cross-entropy under a weight map, equation 1 of the paper with the minus sign it leaves out.
 
     ```
@@ -26,6 +26,8 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Te
         Class indices `(n, *size)`, int64 or uint8; 255 is unlabelled.
     weight : Tensor
         w(x) of equation 2, `(n, *size)`, float32, not negative; 0 is unlabelled.
+    labelled : Tensor, optional
+        n, where it is not that of these tiles alone: a share of a batch is divided by the pixels of the whole.
 
     Returns
     -------
@@ -35,5 +37,11 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Te
     Source: Ronneberger, Fischer, Brox 2015, equations 1 and 2.
     """
     pixel_loss = cross_entropy(logits.float(), target.long(), ignore_index=UNLABELLED, reduction="none")
-    labelled = (target != UNLABELLED) & (weight > 0)
-    return (pixel_loss * weight).sum() / labelled.sum().clamp(min=1)
+    if labelled is None:
+        labelled = labelled_pixels(target, weight)
+    return (pixel_loss * weight).sum() / labelled.clamp(min=1)
+
+
+def labelled_pixels(target: Tensor, weight: Tensor) -> Tensor:
+    """n of `weighted_cross_entropy`, a scalar int64."""
+    return ((target != UNLABELLED) & (weight > 0)).sum()

@@ -271,6 +271,11 @@ def initialise_he(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def is_2d(model: nn.Module) -> bool:
+    """Whether the network sees one section at a time."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
 def level_channels(config: ModelConfig) -> list[int]:
     """Channels of each level: 64, 128, 256, 512, 1024 for the paper."""
     return [config.base_channels * 2**level for level in range(config.depth)]

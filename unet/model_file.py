@@ -54,7 +54,7 @@ def save_model(
     header = {
         "format": MODEL_FORMAT,
         "version": __version__,
-        "model": config.model_dump(mode="json", exclude={"checkpoint"}),
+        "model": config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
         "channels": channels,
         "classes": list(classes),
         "voxel_nm": None if voxel_nm is None else [float(v) for v in voxel_nm],
@@ -65,33 +65,17 @@ def save_model(
     save_atomically(path, {"header": header, "weights": weights})
 
 
-def load_model(path: Path, classes: Sequence[str] | None = None, channels: int = 1) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Read a model written by `save_model`, ready for inference, and its header.
 
     Only tensors and plain values are read: the file cannot run code.
 
-    Parameters
-    ----------
-    path : Path
-        Of the file.
-    classes : sequence of str, optional
-        Names that the model must have; None = any.
-    channels : int
-        Of the input that it is for.
-
     Raises
     ------
     ModelFileError
-        If the file is something else, or its model does not fit; names both values.
+        If the file is something else, or its weights do not fit its header; names both values.
     """
     header, weights = _read_model_file(path)
-    for name, found, wanted in (
-        ("format", header.get("format"), MODEL_FORMAT),
-        ("input channels", header.get("channels"), channels),
-        ("classes", header.get("classes"), header.get("classes") if classes is None else list(classes)),
-    ):
-        if found != wanted:
-            raise ModelFileError(f"{path}: the model's {name} is {found!r}, but this run needs {wanted!r}")
     model = build_model(ModelConfig(**header["model"]), header["channels"], len(header["classes"]))
     try:
         model.load_state_dict(weights)
@@ -100,14 +84,22 @@ def load_model(path: Path, classes: Sequence[str] | None = None, channels: int =
     return model.eval(), header
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """What a model file says about its model: architecture, channels, classes, voxel size, normalisation."""
+    return _read_model_file(path)[0]
+
+
 def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return content["header"], content["weights"]
+        header, weights = content["header"], content["weights"]
     except FileNotFoundError:
         raise ModelFileError(f"{path}: there is no such model file") from None
     except Exception as error:  # torch raises whatever its unpickler met
         raise ModelFileError(f"{path}: not a model file of this workflow ({error})") from None
+    if header.get("format") != MODEL_FORMAT:
+        raise ModelFileError(f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}")
+    return header, weights
 
 
 def save_atomically(path: Path, content: Any) -> None:

@@ -10,7 +10,7 @@ window read, larger            patch, input size          output window
 +---------------+             raw, float32
 ```
 
-A patch is a function of (seed, step, index) alone: the same for any number of threads and after a resume.
+A patch is a function of (seed, step, index) alone: the same for any number of threads or processes, and resumed.
 """
 
 from collections import deque
@@ -156,6 +156,20 @@ class Place:
     outer_sections: tuple[int, int]
     inner_sections: tuple[int, int]
 
+    @classmethod
+    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "Place":
+        """The place whose middle voxel is `centre`, with the sizes `(z, y, x)` of a network's input and output."""
+        start = tuple(c - n // 2 for c, n in zip(centre, output_size, strict=True))
+        y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], output_size[1:], strict=True))
+        margin = (input_size[0] - output_size[0]) // 2
+        outer = transform.warp((input_size[1], input_size[2]), (y, x))
+        return cls(
+            outer=outer,
+            inner=outer.inner(output_size),
+            outer_sections=(start[0] - margin, start[0] - margin + input_size[0]),
+            inner_sections=(start[0], start[0] + output_size[0]),
+        )
+
     def image(self, volume: Readable) -> np.ndarray:
         """Grey values `(z, y, x)` of the input window, float32."""
         return self.outer.image(volume.read_mirrored(_box(self.outer_sections, self.outer)))
@@ -165,9 +179,22 @@ class Place:
         return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
 
 
+def network_input(volume: LabelledVolume, place: Place, transform: Transform) -> np.ndarray:
+    """Raw `(z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
+    return transform.grey_values(normalise(place.image(volume.raw), volume.mean, volume.std))
+
+
 def _box(sections: tuple[int, int], warp: Warp) -> Box:
     (y0, x0), (y1, x1) = warp.box()
     return Box((sections[0], y0, x0), (sections[1], y1, x1))
+
+
+def _weighted(counts: list[np.ndarray], weights: Sequence[float]) -> list[np.ndarray]:
+    if len(weights) != len(counts) or min(weights) <= 0:
+        raise ValueError(f"volume_weights {list(weights)} for {len(counts)} volume(s): needed is one each, above 0")
+    if len(set(weights)) == 1:
+        return counts  # equal weights are none, to the last bit of the random stream
+    return [count * float(weight) for count, weight in zip(counts, weights, strict=True)]
 
 
 class PatchSampler:
@@ -176,7 +203,7 @@ class PatchSampler:
     Parameters
     ----------
     volumes : sequence of LabelledVolume
-        Every labelled voxel has the same chance, so each volume is drawn as often as it has any.
+        Every labelled voxel has the same chance, so each volume is drawn as often as it has any, times its weight.
     input_size, output_size : tuple of int
         `(z, y, x)` of the network's input and output; z is 1 for a 2-D network.
     augment : AugmentConfig or None
@@ -187,6 +214,8 @@ class PatchSampler:
         Patches a step.
     seed : int
         Of all that is random here.
+    volume_weights : sequence of float, optional
+        One a volume: a labelled voxel of it is drawn that much more often.
     """
 
     def __init__(
@@ -198,8 +227,11 @@ class PatchSampler:
         dimensions: int = 2,
         batch: int = 1,
         seed: int = 0,
+        volume_weights: Sequence[float] | None = None,
     ) -> None:
         counts = [count_labelled(volume.weights).ravel() for volume in volumes]
+        if volume_weights is not None:
+            counts = _weighted(counts, volume_weights)
         self.volumes = list(volumes)
         self._first_cell = np.cumsum([0, *map(len, counts)])
         self._labelled_up_to = np.cumsum(np.concatenate(counts))
@@ -211,15 +243,14 @@ class PatchSampler:
     def sample(self, step: int, index: int = 0) -> Batch:
         """Patch `index` of a step, without a batch axis: raw `(1, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
-        transform = Transform() if self.augment is None else draw(rng, self.augment)
+        transform = Transform() if self.augment is None else draw(rng, self.augment, self.input_size[0])
         for _ in range(ATTEMPTS):
             volume, centre = self._labelled_place(rng)
-            place = self._place(centre, transform)
+            place = Place.around(centre, transform, self.input_size, self.output_size)
             weight = place.labels(volume.weights)
             if weight.any():
                 break
-        raw = normalise(place.image(volume.raw), volume.mean, volume.std)
-        patch = Batch(transform.grey_values(raw), place.labels(volume.targets), weight)
+        patch = Batch(network_input(volume, place, transform), place.labels(volume.targets), weight)
         raw, target, weight = patch if self.dimensions == 3 else (part[0] for part in patch)
         return Batch(raw[None], target, weight)
 
@@ -229,39 +260,36 @@ class PatchSampler:
         Of a volume labelled throughout, all voxels are thus equally likely, those at its faces too, where the patch
         is mirrored: counted with its mirror images every voxel is then seen equally often.
         """
-        cell = np.searchsorted(self._labelled_up_to, rng.integers(self._labelled_up_to[-1]), side="right")
+        total = self._labelled_up_to[-1]
+        drawn = rng.integers(total) if np.issubdtype(total.dtype, np.integer) else rng.uniform(0, total)
+        cell = np.searchsorted(self._labelled_up_to, drawn, side="right")
         number = int(np.searchsorted(self._first_cell, cell, side="right")) - 1
         volume = self.volumes[number]
         grid = Grid(tuple(volume.raw.shape), CELL)
         box = grid.box(tuple(map(int, np.unravel_index(cell - self._first_cell[number], grid.counts))))
         return volume, tuple(int(rng.integers(lo, hi)) for lo, hi in zip(box.start, box.stop, strict=True))
 
-    def _place(self, centre: Index, transform: Transform) -> Place:
-        start = tuple(c - n // 2 for c, n in zip(centre, self.output_size, strict=True))
-        y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], self.output_size[1:], strict=True))
-        margin = (self.input_size[0] - self.output_size[0]) // 2
-        outer = transform.warp((self.input_size[1], self.input_size[2]), (y, x))
-        return Place(
-            outer=outer,
-            inner=outer.inner((self.output_size[1], self.output_size[2])),
-            outer_sections=(start[0] - margin, start[0] - margin + self.input_size[0]),
-            inner_sections=(start[0], start[0] + self.output_size[0]),
-        )
+    def batch(self, step: int, first: int = 0, count: int | None = None) -> Batch:
+        """Patches `first .. first + count - 1` of a step, by default all.
 
-    def batch(self, step: int) -> Batch:
-        """All patches of a step."""
-        patches = [self.sample(step, index) for index in range(self.batch_size)]
+        Of n processes that share a step, process r takes `first=r * b, count=b`: together they have the batch that
+        one process has with n b patches a step.
+        """
+        count = self.batch_size if count is None else count
+        patches = [self.sample(step, index) for index in range(first, first + count)]
         return Batch(*(np.stack(part) for part in zip(*patches, strict=True)))
 
-    def batches(self, start: int, stop: int, threads: int = 2, ahead: int = 4) -> Generator[Batch, None, None]:
+    def batches(
+        self, start: int, stop: int, threads: int = 2, ahead: int = 4, first: int = 0, count: int | None = None
+    ) -> Generator[Batch, None, None]:
         """The batches of steps `start .. stop - 1` in order; threads prepare at most `ahead` of them meanwhile."""
         steps = iter(range(start, stop))
         pool = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         try:
-            pending = deque(pool.submit(self.batch, step) for step in islice(steps, ahead))
+            pending = deque(pool.submit(self.batch, step, first, count) for step in islice(steps, ahead))
             while pending:
                 batch = pending.popleft().result()
-                pending.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                pending.extend(pool.submit(self.batch, step, first, count) for step in islice(steps, 1))
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)

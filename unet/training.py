@@ -3,9 +3,11 @@
 What a step does is a function of (seed, step) and of the state before it alone: patches are drawn from it, dropout
 is seeded with it, the learning rate is computed from it. So a state file that holds weights, optimiser and step is
 all that a killed training needs to go on as if nothing had happened.
+
+A step: 1. patches, prepared by threads while the one before is computed; 2. loss and gradient, over all ranks;
+3. optimiser. Now and then: a line of the learning curve, a look at the validation windows, the state to disk.
 """
 
-import json
 import logging
 import signal
 import threading
@@ -13,26 +15,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from math import cos, inf, isfinite, pi
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unet.config import TrainConfig
-from unet.loss import weighted_cross_entropy
-from unet.model import centre_crop
+from unet.distributed import ALONE, Rank
+from unet.divergence import MEMORY, is_good, is_lost, jump
+from unet.learning_curve import LearningCurve
+from unet.loss import labelled_pixels, weighted_cross_entropy
+from unet.model import centre_crop, is_2d
 from unet.model_file import save_atomically
+from unet.optimizer import learning_rate, make_optimizer
 from unet.patches import Batch, PatchSampler
 from unet.progress import Progress
+from unet.validation import Look, Validation
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_PATCHES = 8
-
-OnLine = Callable[[dict[str, Any]], None]
+COMPILE_FROM_STEPS = 2000
+"""Compiling takes about a minute, which shorter trainings do not win back."""
+GPU_SETTLE_STEPS = 10
+"""On a GPU losses are looked at this often: each look waits for the device."""
 
 
 class TrainingError(RuntimeError):
@@ -43,14 +51,18 @@ class TrainingStoppedError(RuntimeError):
     """A signal asked to stop; the state is written and the next run continues from it."""
 
 
-@dataclass
-class TrainingResult:
-    """What came out: steps done, step resumed from (0 = from the start), last mean losses and time in all runs."""
+class TrainingResult(NamedTuple):
+    """What came out: steps done, the step whose weights were kept, and the one resumed from (0 = from the start).
+
+    `loss` is the mean since the line before the last, `validation` the look at what was kept, `seconds` those of all
+    runs.
+    """
 
     steps: int
+    kept_step: int
     resumed_from: int
     loss: float | None
-    validation_loss: float | None
+    validation: Look | None
     seconds: float
 
 
@@ -61,8 +73,12 @@ class Done:
     step: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
+    """The last ones, `MEMORY` of them at most."""
+    line_losses: list[float] = field(default_factory=list)
     loss: float | None = None
-    validation_loss: float | None = None
+    best: dict[str, float] | None = None
+    best_step: int = 0
+    looks_since_best: int = 0
 
 
 def train(
@@ -71,61 +87,66 @@ def train(
     config: TrainConfig,
     *,
     state_path: Path,
-    log_path: Path,
+    curve: LearningCurve,
     fingerprint: str,
-    validation: PatchSampler | None = None,
-    on_line: OnLine | None = None,
+    validation: Validation | None = None,
+    on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
+    rank: Rank = ALONE,
 ) -> TrainingResult:
     """Train a model in place, from the start or from where an earlier run with the same fingerprint was stopped.
 
     Parameters
     ----------
     model : nn.Module
-        Freshly built under `torch.manual_seed(config.seed)`; its weights are replaced when a state is resumed.
+        Freshly built under `torch.manual_seed(config.seed)`; its weights are replaced when a state is resumed, and
+        at the end by those with the best validation score.
     sampler : PatchSampler
-        Of the training volumes.
+        Of the training volumes; its batch is that of one rank.
     config : TrainConfig
         Section `train` of the configuration.
     state_path : Path
         Written by rename every `checkpoint_minutes`, on SIGTERM or SIGINT, and at the end.
-    log_path : Path
-        JSON lines, one every `log_steps` and `validation_steps`: step, loss (mean since the line before),
-        learning_rate, seconds, steps_per_second, data_wait_share (of the time, waiting for patches), and
-        `validation_loss` where it was computed. Lines after the step resumed from are dropped.
+    curve : LearningCurve
+        Gets a line every `log_steps` and `validation_steps`: step, loss (mean since the line before), learning_rate,
+        seconds, steps_per_second, data_wait_share (of the time, waiting for patches), and what a look found.
     fingerprint : str
         Of all that the result depends on; a state with another one is discarded.
-    validation : PatchSampler, optional
-        Its first patches, always the same, give the validation loss every `validation_steps`.
+    validation : Validation, optional
+        Chooses the weights that are kept; without it the last ones are.
     on_line : callable, optional
-        Called with every line of the log.
+        Called with every line of the learning curve.
     device : str or torch.device
         Where to compute.
+    rank : Rank
+        Which of several processes that train together this is; the first one writes.
 
     Raises
     ------
     TrainingError
-        If the loss or the gradient is not finite; the state of the last checkpoint is kept.
+        If the loss or the gradient is not finite, or jumps up and stays there; the last good state is kept.
     TrainingStoppedError
         If a signal asked to stop; the state is written.
     """
-    run = _Run(model, config, torch.device(device), state_path, log_path, fingerprint, on_line)
+    run = _Run(model, config, torch.device(device), state_path, curve, fingerprint, rank)
     resumed_from = run.resume()
-    with _stop_requests() as stopped, closing(sampler.batches(resumed_from, config.steps)) as batches:
+    batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
+    with _stop_requests() as stopped, closing(batches):
         for batch in run.timed(batches):
-            run.step(batch)
-            validated = run.validate(validation) if validation and run.due(config.validation_steps) else None
-            if validated is not None or run.due(config.log_steps):
-                run.write_line(validated)
-            if stopped.is_set() and run.done.step < config.steps:
+            if run.out_of_patience():
+                break
+            run.step(batch, stopped.is_set())
+            look = run.look(validation) if validation and run.due(config.validation_steps) else None
+            if look is not None or run.due(config.log_steps):
+                run.write_line(look, on_line)
+            if run.asked_to_stop and run.done.step < config.steps:
                 run.save()
                 raise TrainingStoppedError(
                     f"stopped by a signal after step {run.done.step} of {config.steps}; state in {state_path}"
                 )
             run.save_on_the_clock()
         run.save()
-    done = run.done
-    return TrainingResult(done.step, resumed_from, done.loss, done.validation_loss, done.seconds)
+    return run.finish(resumed_from)
 
 
 class _Run:
@@ -137,98 +158,146 @@ class _Run:
         config: TrainConfig,
         device: torch.device,
         state_path: Path,
-        log_path: Path,
+        curve: LearningCurve,
         fingerprint: str,
-        on_line: OnLine | None,
+        rank: Rank,
     ) -> None:
-        self.model, self.config, self.device = model.to(device), config, device
-        self.state_path, self.log_path = state_path, log_path
-        self.fingerprint, self.on_line = fingerprint, on_line
+        self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
+        if is_2d(model):
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.state_path, self.curve, self.fingerprint = state_path, curve, fingerprint
         self.optimizer = make_optimizer(self.model, config)
-        self.done = Done()
+        self.done, self.best_weights = Done(), dict[str, Tensor]()
+        self.asked_to_stop = False
+        self._bfloat16 = training_precision(config.precision, device) == "bfloat16"
+        self._forward = self._wrapped()
+        self._unsettled: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
         self._saved = self._line = self._tick = time.monotonic()
         self._line_step, self._waited = 0, 0.0
 
+    def _wrapped(self) -> nn.Module:
+        """The model as it is called: with gradients shared between the ranks, and compiled where it pays."""
+        asked, gpu = self.config.compile, self.device.type == "cuda"
+        compiles = asked == "always" or (asked == "auto" and gpu and self.config.steps >= COMPILE_FROM_STEPS)
+        forward = self.rank.parallel(self.model)
+        return torch.compile(forward) if compiles else forward  # type: ignore[return-value]
+
     def resume(self) -> int:
         """Load the state if there is one for this training; returns the steps that it has done."""
-        self.state_path.parent.mkdir(parents=True, exist_ok=True)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             state = torch.load(self.state_path, map_location=self.device, weights_only=True)
             if state["fingerprint"] == self.fingerprint:
                 self.model.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
-                self.done = Done(**state["done"])
+                self.best_weights, self.done = state["best_weights"], Done(**state["done"])
                 self._progress = Progress("train", self.config.steps, "steps", done=self.done.step)
             else:
                 logger.info("%s belongs to another training; starting anew", self.state_path)
-        truncate_log(self.log_path, self.done.step)
+        if self.rank.speaks:
+            self.curve.continue_from(self.done.step)
         self._line_step = self.done.step
         return self.done.step
 
     def save(self) -> None:
         """Write the state; a reader sees the old or the new one, never a part."""
-        state = {
-            "fingerprint": self.fingerprint,
-            "done": vars(self.done),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        save_atomically(self.state_path, state)
+        self.settle()
+        if self.rank.speaks:
+            state = {
+                "fingerprint": self.fingerprint,
+                "done": vars(self.done),
+                "model": self.model.state_dict(),
+                "best_weights": self.best_weights,
+                "optimizer": self.optimizer.state_dict(),
+            }
+            save_atomically(self.state_path, state)
         self._saved = time.monotonic()
 
     def save_on_the_clock(self) -> None:
-        """Write the state if the last one is old enough."""
-        if time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes:
+        """Write the state if the last one is old enough, and this one no worse."""
+        old = time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes
+        if old and is_good(self.done.losses, self.config.spike_factor):
             self.save()
+
+    def finish(self, resumed_from: int) -> TrainingResult:
+        """Put the weights that are kept into the model."""
+        done = self.done
+        if done.best is None:
+            return TrainingResult(done.step, done.step, resumed_from, done.loss, None, done.seconds)
+        self.model.load_state_dict(self.best_weights)
+        return TrainingResult(done.step, done.best_step, resumed_from, done.loss, Look(**done.best), done.seconds)
 
     def due(self, every: int) -> bool:
         """Whether the step just done is one of every so many, or the last."""
         return self.done.step % every == 0 or self.done.step == self.config.steps
 
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, with the time spent waiting for them added up."""
+    def out_of_patience(self) -> bool:
+        """Whether too many looks have found nothing better."""
+        return self.config.patience is not None and self.done.looks_since_best >= self.config.patience
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator["Tensors"]:
+        """The batches on the device, with the time spent waiting for them added up."""
         while True:
             begin = time.monotonic()
             batch = next(batches, None)
             self._waited += time.monotonic() - begin
             if batch is None:
                 return
-            yield batch
+            yield on_device(batch, self.device)
 
-    def step(self, batch: Batch) -> None:
-        """One step of the optimiser."""
+    def step(self, batch: "Tensors", stop: bool) -> None:
+        """One step of the optimiser; `stop` is this rank's wish, `asked_to_stop` that of any."""
         step, config = self.done.step, self.config
-        torch.manual_seed(stream(config.seed, step))  # dropout has no state to carry over
+        torch.manual_seed(stream(config.seed, step, self.rank.index))  # dropout has no state to carry over
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
-        loss.backward()
+        counts = torch.stack([labelled_pixels(batch.target, batch.weight), torch.tensor(int(stop), device=self.device)])
+        labelled, stops = self.rank.total(counts)
+        loss = self._loss(batch, labelled)
+        (loss * self.rank.count).backward()  # ranks are averaged, but the parts of one loss have to be added
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
-        self._require_finite(loss.item(), norm.item())
+        self._unsettled.append((step + 1, self.rank.total(loss.detach()), norm.detach(), stops))
+        if self.device.type == "cpu" or len(self._unsettled) >= GPU_SETTLE_STEPS:
+            self.settle()
         self.optimizer.step()
         now = time.monotonic()
         self.done.step, self.done.seconds = step + 1, self.done.seconds + now - self._tick
-        self.done.losses.append(loss.item())
         self._tick = now
         self._progress.advance(1)
 
-    def validate(self, sampler: PatchSampler) -> float:
-        """Mean loss of fixed patches."""
-        self.model.eval()
-        with torch.no_grad():
-            losses = [self._loss(sampler.batch(k)).item() for k in range(VALIDATION_PATCHES)]
-        self.done.validation_loss = sum(losses) / len(losses)
-        return self.done.validation_loss
+    def settle(self) -> None:
+        """Look at the losses of the steps since the last time."""
+        unsettled, self._unsettled = self._unsettled, []
+        for step, loss, norm, stops in unsettled:
+            self._require_finite(step, loss.item(), norm.item())
+            self.done.line_losses.append(loss.item())
+            self.done.losses = [*self.done.losses, loss.item()][-MEMORY:]
+            self.asked_to_stop |= stops.item() > 0
+            self._require_calm(step)
 
-    def write_line(self, validation_loss: float | None) -> None:
-        """One line of the log, and to whoever watches."""
+    def look(self, validation: Validation) -> Look | None:
+        """Score the validation windows; the best weights so far are remembered. All ranks wait for the first."""
+        self.settle()
+        values = torch.zeros(4, dtype=torch.float64, device=self.device)
+        if self.rank.speaks:
+            values += torch.tensor([*_numbers(validation.look(self.model))], dtype=torch.float64, device=self.device)
+        loss, score, threshold, has_threshold = self.rank.total(values).tolist()
+        look = Look(loss, score, threshold if has_threshold else None)
+        if self.done.best is None or score > self.done.best["score"]:
+            self.done.best, self.done.best_step, self.done.looks_since_best = vars(look), self.done.step, 0
+            self.best_weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        else:
+            self.done.looks_since_best += 1
+        return look
+
+    def write_line(self, look: Look | None, on_line: Callable[[dict[str, Any]], None] | None) -> None:
+        """One line of the learning curve, and to whoever watches."""
+        self.settle()
         done, now = self.done, time.monotonic()
         elapsed = max(now - self._line, 1e-9)
-        done.loss, done.losses = sum(done.losses) / len(done.losses), []
+        done.loss, done.line_losses = sum(done.line_losses) / len(done.line_losses), []
         line = {
             "step": done.step,
             "loss": done.loss,
@@ -236,72 +305,82 @@ class _Run:
             "seconds": round(done.seconds, 3),
             "steps_per_second": round((done.step - self._line_step) / elapsed, 4),
             "data_wait_share": round(self._waited / elapsed, 4),
+            **(look.line() if look else {}),
         }
-        if validation_loss is not None:
-            line["validation_loss"] = validation_loss
-        with self.log_path.open("a") as log:
-            log.write(json.dumps(line) + "\n")
         self._line, self._line_step, self._waited = now, done.step, 0.0
-        self._progress.title = f"train (loss {done.loss:.4f})"
-        if self.on_line is not None:
-            self.on_line(line)
+        score = "" if done.best is None else f", best score {done.best['score']:.4f} at step {done.best_step}"
+        self._progress.title = f"train (loss {done.loss:.4f}{score})"
+        if self.rank.speaks:
+            self.curve.add(line)
+            if on_line is not None:
+                on_line(line)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        raw, target, weight = (torch.from_numpy(part).to(self.device) for part in batch)
+    def _loss(self, batch: "Tensors", labelled: Tensor) -> Tensor:
+        """This rank's part of the loss over all ranks' tiles."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            logits = self._forward(batch.raw)
         # A zero-padded network returns more than the output window: its rim knows the padding and is not learnt.
-        return weighted_cross_entropy(centre_crop(self.model(raw), target.shape[1:]), target, weight)
+        logits = centre_crop(logits, batch.target.shape[1:])
+        return weighted_cross_entropy(logits, batch.target, batch.weight, labelled)
 
-    def _require_finite(self, loss: float, norm: float) -> None:
+    def _require_finite(self, step: int, loss: float, norm: float) -> None:
         if not (isfinite(loss) and isfinite(norm)):
             raise TrainingError(
-                f"loss {loss} and gradient norm {norm} at step {self.done.step + 1}: training diverged; lower "
-                f"train.learning_rate (now {self.config.learning_rate}) or set train.clip_norm "
-                f"(now {self.config.clip_norm}). The last state is kept in {self.state_path}"
+                f"loss {loss} and gradient norm {norm} at step {step}: training diverged; {self._advice()}"
             )
 
+    def _require_calm(self, step: int) -> None:
+        if is_lost(self.done.losses, self.config.spike_factor):
+            raise TrainingError(
+                f"the loss jumped to {jump(self.done.losses):.1f} times what it was and stayed there, up to step "
+                f"{step} (train.spike_factor allows {self.config.spike_factor:g}): training diverged; {self._advice()}"
+            )
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of a step, counted from 0: a linear rise over `warmup_steps`, then constant or a half cosine to 0.
-
-    >>> config = TrainConfig(learning_rate=1.0, steps=12, warmup_steps=2)
-    >>> [round(learning_rate(step, config), 2) for step in (0, 1, 2, 7, 11)]
-    [0.5, 1.0, 1.0, 0.5, 0.02]
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (step - config.warmup_steps) / (config.steps - config.warmup_steps)
-    return config.learning_rate * (1 + cos(pi * done)) / 2
+    def _advice(self) -> str:
+        return (
+            f"lower train.learning_rate (now {self.config.learning_rate}) or set train.clip_norm "
+            f"(now {self.config.clip_norm}). The last good state is kept in {self.state_path}"
+        )
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum (paper, section 3), or AdamW."""
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+class Tensors(NamedTuple):
+    """A batch on the device."""
+
+    raw: Tensor
+    target: Tensor
+    weight: Tensor
 
 
-def stream(seed: int, step: int) -> int:
-    """Seed of the random numbers of one step, unlike those of any other seed and step."""
-    return int(np.random.SeedSequence([seed % 2**64, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def on_device(batch: Batch, device: torch.device) -> Tensors:
+    """Start the copy of a batch to the device; to a GPU from pinned memory, while it still computes earlier steps."""
+    parts = [torch.from_numpy(part) for part in batch]
+    if parts[0].ndim == 4:
+        parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+    if device.type == "cuda":
+        parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
+    return Tensors(*parts)
 
 
-def truncate_log(path: Path, step: int) -> None:
-    """Drop the lines after `step`, which will be computed again, and a line cut by a kill."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept))
+def training_precision(asked: str, device: torch.device) -> str:
+    """`auto` is bfloat16 on a GPU that computes in it, else float32."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def stream(seed: int, step: int, rank: int = 0) -> int:
+    """Seed of the random numbers of one step on one rank, unlike those of any other."""
+    parts = [seed % 2**64, step] if rank == 0 else [seed % 2**64, step, rank]
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _numbers(look: Look) -> tuple[float, float, float, float]:
+    return look.loss, look.score, look.threshold or 0.0, float(look.threshold is not None)
 
 
 @contextmanager
 def _stop_requests() -> Iterator[threading.Event]:
-    """An event set by SIGTERM or SIGINT: a step in progress is finished and the state written before stopping."""
+    """An event set by SIGTERM or SIGINT: one more step lets all ranks know, then the state is written."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped  # only the main thread may handle signals

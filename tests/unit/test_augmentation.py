@@ -11,6 +11,7 @@ from unet.config import AugmentConfig
 
 SHAPE, CENTRE = (20, 20), (40.5, 40.5)  # voxels 31 .. 50
 VECTORS = np.random.default_rng(5).normal(0, 3, (2, 3, 3))
+DEFECTS = AugmentConfig(contrast_shift=0.2, missing_section=0.1, misalignment=0.3, misalignment_px=6)
 
 
 def read(image: np.ndarray, warp) -> np.ndarray:
@@ -88,7 +89,7 @@ def test_labels_are_the_nearest_voxel_and_never_a_new_value():
 def test_the_inner_patch_is_the_middle_of_the_outer_one():
     labels = np.arange(8100).reshape(90, 90)
     warp = Transform(angle=20.0, vectors=VECTORS).warp(SHAPE, CENTRE)
-    inner = warp.inner((8, 6))
+    inner = warp.inner((1, 8, 6))
     expected = warp.labels(read(labels, warp))[0, 6:14, 7:13]
     np.testing.assert_array_equal(inner.labels(read(labels, inner))[0], expected)
 
@@ -155,3 +156,80 @@ def test_every_section_of_a_3d_patch_is_moved_alike():
     patch = warp.image(image[:, y0:y1, x0:x1])
     assert patch.shape == (2, *SHAPE)
     np.testing.assert_allclose(patch[1], 2 * patch[0], rtol=1e-4, atol=1e-5)
+
+
+def hand_drawn(rng: np.random.Generator) -> tuple[float, float]:
+    """The numbers of a patch without section defects in their order, of which later ones must not depend on defects."""
+    rng.integers(2, size=2)
+    rng.integers(4)
+    rng.uniform(0, 360)
+    rng.random()
+    rng.normal(0, 10, (2, 3, 3))
+    contrast, brightness = rng.normal(0, 0.2), rng.normal(0, 0.2)
+    rng.uniform(0, 0.1)
+    rng.integers(2**63)
+    return 2**contrast, brightness
+
+
+def test_defects_switched_off_take_no_random_number_and_switched_on_change_no_other():
+    for config in (AugmentConfig(), DEFECTS):
+        by_hand, drawing = np.random.default_rng(8), np.random.default_rng(8)
+        gain, offset = hand_drawn(by_hand)
+        transform = draw(drawing, config, sections=9)
+        assert (transform.gain, transform.offset) == (gain, offset)
+        defects = (transform.shifts, transform.gains, transform.offsets, transform.blanks)
+        off = config is not DEFECTS
+        assert (by_hand.bit_generator.state == drawing.bit_generator.state) == off
+        assert all((defect is None) == off for defect in defects)
+
+
+def test_defects_come_as_often_and_as_large_as_configured():
+    drawn = [draw(np.random.default_rng(seed), DEFECTS, sections=41) for seed in range(200)]
+    gains, offsets, blanks = (
+        np.concatenate([getattr(t, name) for t in drawn]) for name in ("gains", "offsets", "blanks")
+    )
+    assert np.mean(gains != 1) == pytest.approx(0.2, abs=0.02)
+    np.testing.assert_array_equal(gains != 1, offsets != 0)
+    assert np.log2(gains[gains != 1]).std() == pytest.approx(0.7, rel=0.1)
+    assert offsets[offsets != 0].std() == pytest.approx(0.7, rel=0.1)
+    assert np.mean(~np.isnan(blanks)) == pytest.approx(0.1, abs=0.02)
+    assert np.nanmin(blanks) < -2 < 2 < np.nanmax(blanks)
+    jumps = np.concatenate([np.diff(t.shifts, axis=0) for t in drawn])
+    jumped = jumps.any(axis=1)
+    assert np.mean(jumped) == pytest.approx(0.3, abs=0.03)
+    assert jumps[jumped].std() == pytest.approx(6, rel=0.1)
+    assert all((t.shifts[20] == 0).all() for t in drawn)
+
+
+def test_a_section_of_its_own_contrast_leaves_the_others_as_they_are():
+    values = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
+    changed = Transform(gains=np.array([1, 2, 1]), offsets=np.array([0, 0.5, 0])).grey_values(values)
+    np.testing.assert_array_equal(changed[[0, 2]], values[[0, 2]])
+    np.testing.assert_allclose(changed[1], 2 * values[1] + 0.5, rtol=1e-6)
+
+
+def test_a_missing_section_is_blank_without_noise():
+    values = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
+    changed = Transform(gain=2, noise=0.5, blanks=np.array([np.nan, -3, np.nan])).grey_values(values)
+    assert (changed[1] == -3).all()
+    assert (changed.dtype, changed[0].std() > 1, changed[2].std() > 1) == (np.float32, True, True)
+
+
+@pytest.mark.parametrize("angle", [90.0, 31.0])
+def test_displaced_sections_are_those_of_a_displaced_volume(angle):
+    """The oracle: roll each section by its shift first, then move the whole volume as one; far from its faces."""
+    shifts = np.array([[0, 0], [3, -4], [-7, 2]])
+    volume = np.random.default_rng(3).integers(0, 250, (3, 90, 90), np.uint8)
+    rolled = np.stack([np.roll(section, -shift, (0, 1)) for section, shift in zip(volume, shifts, strict=True)])
+    vectors = None if angle == 90 else VECTORS
+    whole, displaced = (Transform(angle=angle, vectors=vectors, shifts=s).warp(SHAPE, CENTRE) for s in (None, shifts))
+    for warp, reference in ((displaced, whole), (displaced.inner((1, 8, 6)), whole.inner((1, 8, 6)))):
+        sections = slice(None) if len(warp.shifts) == 3 else slice(1, 2)
+        found, expected = cut(volume[sections], warp), cut(rolled[sections], reference)
+        np.testing.assert_array_equal(warp.labels(found), reference.labels(expected))
+        np.testing.assert_array_equal(warp.image(found), reference.image(expected))
+
+
+def cut(volume: np.ndarray, warp) -> np.ndarray:
+    (y0, x0), (y1, x1) = warp.box()
+    return volume[:, y0:y1, x0:x1]

@@ -12,6 +12,7 @@ from unet.store import mirrored
 
 INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)
 FLIPS = AugmentConfig(rotation="right", elastic_px=0, brightness=0, contrast=0, noise=0)
+DEFECTS = FLIPS.model_copy(update={"misalignment": 0.5, "misalignment_px": 5.0})
 
 
 @dataclass
@@ -20,6 +21,7 @@ class ArrayVolume:
 
     values: np.ndarray
     boxes: list[Box] = field(default_factory=list)
+    mirrored_boxes: list[Box] = field(default_factory=list)
 
     @property
     def shape(self):
@@ -35,6 +37,7 @@ class ArrayVolume:
         return self.values[box.slices]
 
     def read_mirrored(self, box: Box) -> np.ndarray:
+        self.mirrored_boxes.append(box)
         indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
 
@@ -76,6 +79,56 @@ def test_3d_patches_keep_their_sections():
     np.testing.assert_array_equal(target, grey % 2)
 
 
+def test_misaligned_sections_keep_raw_target_and_weight_together():
+    whole = volume((9, 60, 60))
+    sampler = PatchSampler([whole], (9, 16, 16), (5, 4, 4), DEFECTS, dimensions=3)
+    for step in range(10):
+        raw, target, weight = sampler.sample(step)
+        grey = np.rint(middle(raw[0], (5, 4, 4)) * 50 + 100)
+        np.testing.assert_array_equal(target, grey % 2)
+        np.testing.assert_array_equal(weight, (grey + 1) / 8)
+
+
+def test_misaligned_sections_are_read_beside_each_other():
+    """Grey values are the column, so that a section tells where it was read."""
+    columns = np.broadcast_to(np.arange(400, dtype=np.float32), (9, 40, 400))
+    labels = ArrayVolume(np.ones((9, 40, 400), np.float32))
+    columnar = LabelledVolume(ArrayVolume(columns), labels, labels, 0.0, 1.0)
+    only = AugmentConfig(flips=False, rotation="none", elastic_px=0, brightness=0, contrast=0, noise=0)
+    config = only.model_copy(update={"misalignment": 1.0, "misalignment_px": 5.0})
+    sampler = PatchSampler([columnar], (5, 8, 8), (3, 4, 4), config, dimensions=3)
+    raw = next(r for r in (sampler.sample(k).raw[0] for k in range(50)) if 50 < r.mean() < 350)
+    assert (np.diff(raw, axis=2) == 1).all()
+    assert len(np.unique(raw[:, 0, 0])) > 1
+
+
+def test_a_missing_section_keeps_its_target_and_weight():
+    missing = FLIPS.model_copy(update={"missing_section": 1.0})
+    raw, target, weight = PatchSampler([volume((9, 60, 60))], (9, 16, 16), (5, 4, 4), missing, 3).sample(0)
+    assert all(len(np.unique(section)) == 1 for section in raw[0])
+    assert len(np.unique(raw)) == 9
+    assert len(np.unique(target)) == 2
+    assert (weight > 0).all()
+
+
+def test_the_stream_of_random_patches_is_the_one_of_earlier_versions():
+    """Sums of patches as version 0.1.0 drew them, so that trainings of it can be repeated."""
+    augment = AugmentConfig(rotation="right", elastic_probability=0)
+    cases = [
+        (PatchSampler([volume((9, 60, 70))], (9, 32, 32), (5, 16, 16), augment, dimensions=3, seed=4), STREAM_3D),
+        (PatchSampler([volume()], INPUT, (1, 20, 20), AugmentConfig(), seed=3), STREAM_2D),
+    ]
+    for sampler, expected in cases:
+        for step, (labelled, mean, std) in enumerate(expected):
+            raw, target, _ = sampler.sample(step)
+            assert int(target.sum()) == labelled
+            assert (raw.mean(), raw.std()) == pytest.approx((mean, std), abs=1e-3)
+
+
+STREAM_3D = [(642, 0.3672, 1.1548), (626, 0.6676, 1.5882), (621, 0.3765, 1.2861)]
+STREAM_2D = [(218, 0.3554, 1.3739), (197, 0.6002, 1.0858), (188, 0.874, 1.2116)]
+
+
 def test_a_patch_depends_on_seed_step_and_index_alone():
     first, again = (PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), seed=7) for _ in range(2))
     again.sample(0)
@@ -97,10 +150,27 @@ def test_batches_come_in_order_whatever_the_threads_and_the_first_step():
                 np.testing.assert_array_equal(a, b)
 
 
+def test_3d_patches_with_every_defect_are_the_same_for_any_number_of_threads():
+    augment = AugmentConfig(contrast_shift=0.3, missing_section=0.2, misalignment=0.3)
+    sampler = PatchSampler([volume((9, 60, 60))], (5, 16, 16), (3, 4, 4), augment, dimensions=3, batch=2)
+    one, three = (list(sampler.batches(0, 6, threads=threads)) for threads in (1, 3))
+    for a, b in zip(one, three, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_processes_that_share_a_step_have_the_batch_of_one():
+    whole = PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), batch=6)
+    shared = PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), batch=2)
+    parts = [list(shared.batches(3, 5, first=rank * 2, count=2)) for rank in range(3)]
+    for step, of_ranks in zip((3, 4), zip(*parts, strict=True), strict=True):
+        for field_of_one, fields in zip(whole.batch(step), zip(*of_ranks, strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(fields), field_of_one)
+
+
 def test_no_more_batches_are_prepared_than_asked_for():
     sampler = PatchSampler([volume()], INPUT, OUTPUT, None)
     asked: list[int] = []
-    sampler.batch = asked.append
+    sampler.batch = lambda step, *_: asked.append(step)
     batches = sampler.batches(0, 100, threads=1, ahead=3)
     next(batches)
     batches.close()
@@ -141,11 +211,51 @@ def test_labelled_voxels_are_counted_cell_by_cell():
     assert counts.sum() == weights.sum()
 
 
+def test_labelled_voxels_are_counted_in_one_row_of_cells_at_a_time():
+    weights = ArrayVolume(np.ones((3, 70, 300), np.float32))
+    count_labelled(weights)
+    assert {box.shape for box in weights.mirrored_boxes} == {(1, 64, 300), (1, 6, 300)}
+    assert len(weights.mirrored_boxes) == 3 * 2
+
+
+def test_equal_volume_weights_are_none():
+    volumes = [volume(seed=1), volume(seed=2)]
+    none, equal = (PatchSampler(volumes, INPUT, OUTPUT, None, volume_weights=w) for w in (None, [2.0, 2.0]))
+    for step in range(10):
+        np.testing.assert_array_equal(none.sample(step).raw, equal.sample(step).raw)
+
+
+def test_unlabelled_cells_are_not_drawn_however_volumes_are_weighted():
+    sparse = volume((2, 200, 200))
+    sparse.weights.values[:] = 0
+    sparse.weights.values[1, 70:90, 70:90] = 1
+    empty = volume((2, 200, 200))
+    empty.weights.values[:] = 0
+    sampler = PatchSampler([empty, sparse, empty], INPUT, (1, 24, 24), None, volume_weights=[9.0, 0.1, 9.0])
+    assert all(sampler.sample(step).weight.any() for step in range(20))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0]])
+def test_volume_weights_that_do_not_fit_are_refused(weights):
+    with pytest.raises(ValueError, match=r"volume_weights .* for 2 volume"):
+        PatchSampler([volume(), volume()], INPUT, OUTPUT, None, volume_weights=weights)
+
+
+def share_of_first(sampler: PatchSampler) -> float:
+    """How often patches are of the first of two volumes, whose grey values are above 0."""
+    return float(np.mean([sampler.sample(step).raw.mean() > 0 for step in range(400)]))
+
+
 def test_volumes_are_drawn_by_their_labelled_voxels():
     first, second = volume((3, 60, 70), mean=0.0, std=1.0), volume((1, 60, 70), mean=1000.0, std=1.0)
-    sampler = PatchSampler([first, second], INPUT, OUTPUT, None)
-    of_first = np.mean([sampler.sample(step).raw.mean() > 0 for step in range(400)])
-    assert of_first == pytest.approx(0.75, abs=0.08)
+    assert share_of_first(PatchSampler([first, second], INPUT, OUTPUT, None)) == pytest.approx(0.75, abs=0.08)
+
+
+def test_a_volume_is_drawn_more_often_by_its_weight():
+    """The first has a quarter of the labelled voxels; three times as often makes it a half."""
+    first, second = volume((1, 60, 70), mean=0.0, std=1.0), volume((3, 60, 70), mean=1000.0, std=1.0)
+    weighted = PatchSampler([first, second], INPUT, OUTPUT, None, volume_weights=[1.5, 0.5])
+    assert share_of_first(weighted) == pytest.approx(0.5, abs=0.08)
 
 
 def test_volumes_without_labels_and_of_different_shapes_are_refused():

@@ -10,17 +10,14 @@ import torch
 
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.geometry import Box
+from unet.learning_curve import LearningCurve
 from unet.model import build_model
-from unet.model_file import ModelFileError, load_model, save_model
+from unet.optimizer import learning_rate
 from unet.patches import LabelledVolume, PatchSampler
 from unet.store import mirrored
-from unet.training import (
-    TrainingError,
-    TrainingStoppedError,
-    learning_rate,
-    stream,
-    train,
-)
+from unet.tiling import TileGeometry
+from unet.training import TrainingError, TrainingStoppedError, stream, train
+from unet.validation import Look, Validation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
 
@@ -59,7 +56,7 @@ def trained(folder, config: TrainConfig, patches=None, model=MODEL, fingerprint=
         patches or sampler(config, config.augment),
         config,
         state_path=folder / "state.pt",
-        log_path=folder / "training.jsonl",
+        curve=LearningCurve(folder / "training.jsonl"),
         fingerprint=fingerprint,
         **keys,
     )
@@ -85,8 +82,8 @@ class KilledAt:
     def __init__(self, patches: PatchSampler, step: int) -> None:
         self.patches, self.last = patches, step
 
-    def batches(self, start, stop):
-        for step, batch in zip(range(start, stop), self.patches.batches(start, stop), strict=False):
+    def batches(self, start, stop, **share):
+        for step, batch in zip(range(start, stop), self.patches.batches(start, stop, **share), strict=False):
             if step == self.last:
                 raise KeyboardInterrupt
             yield batch
@@ -171,14 +168,14 @@ def test_lines_after_the_resumed_step_and_broken_ones_are_dropped(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [4, 8]
 
 
-def test_a_signal_stops_after_the_step_with_the_state_written(tmp_path):
+def test_a_signal_stops_after_one_more_step_with_the_state_written(tmp_path):
     config = SHORT.model_copy(update={"checkpoint_minutes": 60.0, "log_steps": 3})
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(TrainingStoppedError, match="after step 3 of 8"):
+    with pytest.raises(TrainingStoppedError, match="after step 4 of 8"):
         trained(tmp_path, config, on_line=lambda line: os.kill(os.getpid(), signal.SIGTERM))
     assert signal.getsignal(signal.SIGTERM) is before
     resumed, result = trained(tmp_path, config)
-    assert result.resumed_from == 3
+    assert result.resumed_from == 4
     assert_same_bits(resumed, trained(tmp_path / "whole", config)[0])
 
 
@@ -186,8 +183,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path)
     patches = sampler(SHORT)
     good = patches.batch
 
-    def batch(step: int):
-        raw, target, weight = good(step)
+    def batch(step: int, *share):
+        raw, target, weight = good(step, *share)
         return raw * (np.float32(np.nan) if step == 5 else 1), target, weight
 
     patches.batch = batch
@@ -198,9 +195,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path)
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
+class Scores:
+    """Looks that find given scores, one after the other."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+
+    def look(self, model: torch.nn.Module) -> Look:
+        return Look(loss=1.0, score=self.scores.pop(0), threshold=0.5)
+
+
 def test_the_log_says_how_it_went(tmp_path):
     config, seen = SHORT.model_copy(update={"validation_steps": 4}), []
-    _, result = trained(tmp_path, config, validation=sampler(config), on_line=seen.append)
+    _, result = trained(tmp_path, config, validation=Scores(0.1, 0.2), on_line=seen.append)
     assert seen == lines(tmp_path)
     assert list(seen[0]) == [
         "step",
@@ -210,18 +217,85 @@ def test_the_log_says_how_it_went(tmp_path):
         "steps_per_second",
         "data_wait_share",
         "validation_loss",
+        "validation_score",
+        "validation_threshold",
     ]
     assert 0 <= seen[0]["data_wait_share"] <= 1
-    assert result.validation_loss == seen[-1]["validation_loss"]
+    assert result.validation == Look(1.0, 0.2, 0.5)
 
 
 def test_looking_at_validation_volumes_does_not_change_the_training(tmp_path):
     config = SHORT.model_copy(update={"validation_steps": 3})
-    watched, _ = trained(tmp_path / "a", config, validation=sampler(config))
+    geometry = TileGeometry((1, 44, 44), (1, 28, 28), (0, 8, 8), (1, 2, 2))
+    validation = Validation([striped_volume()], geometry, 2, torch.device("cpu"))
+    watched, _ = trained(tmp_path / "a", config, validation=Rising(validation))
     alone, _ = trained(tmp_path / "b", config)
     assert_same_bits(watched, alone)
     assert [line["step"] for line in lines(tmp_path / "a")] == [3, 4, 6, 8]
     assert ["validation_loss" in line for line in lines(tmp_path / "a")] == [True, False, True, True]
+
+
+class Rising:
+    """Looks that always find something better, so that the last weights are kept."""
+
+    def __init__(self, validation: Validation) -> None:
+        self.validation, self.score = validation, 0.0
+
+    def look(self, model: torch.nn.Module) -> Look:
+        self.score += 1
+        return Look(self.validation.look(model).loss, self.score)
+
+
+def test_the_weights_with_the_best_score_are_kept(tmp_path):
+    config = SHORT.model_copy(update={"validation_steps": 2})
+    best, result = trained(tmp_path / "a", config, validation=Scores(0.3, 0.7, 0.6, 0.7))
+    assert (result.steps, result.kept_step, result.validation.score) == (8, 4, 0.7)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", config, KilledAt(sampler(config, config.augment), 4))
+    state = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
+    for key, value in best.state_dict().items():
+        assert torch.equal(value, state["model"][key])
+
+
+def test_the_best_weights_outlive_a_kill(tmp_path):
+    config = SHORT.model_copy(update={"validation_steps": 2})
+    whole, expected = trained(tmp_path / "whole", config, validation=Scores(0.3, 0.7, 0.6, 0.5))
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", config, KilledAt(sampler(config, config.augment), 5), validation=Scores(0.3, 0.7))
+    resumed, result = trained(tmp_path / "killed", config, validation=Scores(0.6, 0.5))
+    assert_same_bits(whole, resumed)
+    assert result[1:2] + result[3:5] == expected[1:2] + expected[3:5]
+
+
+def test_without_a_better_score_patience_ends_the_training_for_good(tmp_path):
+    config = SHORT.model_copy(update={"validation_steps": 1, "patience": 2})
+    _, result = trained(tmp_path, config, validation=Scores(0.3, 0.7, 0.6, 0.5, 0.9))
+    assert (result.steps, result.kept_step) == (4, 2)
+    _, again = trained(tmp_path, config, validation=Scores())
+    assert (again.steps, again.kept_step, again.resumed_from) == (4, 2, 4)
+
+
+def test_a_loss_that_jumps_and_stays_stops_and_keeps_the_last_good_state(tmp_path):
+    config = SHORT.model_copy(update={"steps": 90, "batch": 1, "spike_factor": 3.0, "learning_rate": 1e-3})
+    patches, good = sampler(config), sampler(config).batch
+
+    def batch(step: int, *share):
+        raw, target, weight = good(step, *share)
+        return raw, target, weight * (100 if step >= 60 else 1)
+
+    patches.batch = batch
+    with pytest.raises(TrainingError, match=r"jumped to \d+\.\d times.*spike_factor allows 3\).*clip_norm"):
+        trained(tmp_path, config, patches)
+    assert 55 <= torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] <= 61
+
+
+def test_bfloat16_learns_like_float32(tmp_path):
+    config = SHORT.model_copy(update={"steps": 6, "log_steps": 6})
+    _, full = trained(tmp_path / "full", config)
+    half, result = trained(tmp_path / "half", config.model_copy(update={"precision": "bfloat16"}))
+    assert result.loss == pytest.approx(full.loss, rel=0.02)
+    assert result.loss != full.loss
+    assert {value.dtype for value in half.parameters()} == {torch.float32}
 
 
 def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
@@ -242,43 +316,4 @@ def test_the_warm_up_rises_and_the_cosine_falls_to_nothing():
 
 
 def test_steps_and_seeds_have_streams_of_their_own():
-    assert len({stream(seed, step) for seed in range(-2, 8) for step in range(50)}) == 500
-
-
-def test_a_model_file_gives_the_same_network_and_its_header(tmp_path):
-    path, model = tmp_path / "model.pt", build_model(MODEL, classes=3).eval()
-    save_model(
-        path,
-        model,
-        MODEL,
-        ["membrane", "interior", "glia"],
-        normalisation={"mean": 1.5, "std": 2.0},
-        voxel_nm=(50, 4, 4),
-        extra={"steps": 7},
-    )
-    loaded, header = load_model(path, classes=["membrane", "interior", "glia"])
-    image = torch.randn(1, 1, 44, 44)
-    assert torch.equal(loaded(image), model(image))
-    assert header["model"]["depth"] == 2
-    assert (header["voxel_nm"], header["steps"]) == ([50.0, 4.0, 4.0], 7)
-    assert header["normalisation"] == {"mean": 1.5, "std": 2.0}
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
-
-
-def test_a_model_that_does_not_fit_is_refused_with_both_values(tmp_path):
-    path = tmp_path / "model.pt"
-    save_model(path, build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
-    with pytest.raises(ModelFileError, match=r"classes is \['membrane', 'interior'\].*needs \['a', 'b'\]"):
-        load_model(path, classes=["a", "b"])
-    with pytest.raises(ModelFileError, match=r"input channels is 1.*needs 2"):
-        load_model(path, channels=2)
-    content = torch.load(path, weights_only=True)
-    content["header"]["model"]["base_channels"] = 8
-    torch.save(content, path)
-    with pytest.raises(ModelFileError, match=r"(?s)weights do not fit.*\[4, 1, 3, 3\].*\[8, 1, 3, 3\]"):
-        load_model(path)
-    path.write_bytes(b"not a model")
-    with pytest.raises(ModelFileError, match="not a model file"):
-        load_model(path)
-    with pytest.raises(ModelFileError, match="no such model"):
-        load_model(tmp_path / "other.pt")
+    assert len({stream(seed, step, rank) for seed in range(-2, 8) for step in range(50) for rank in range(2)}) == 1000

@@ -39,7 +39,12 @@ wildcard_constraints:
 
 def write_run_config():
     """The merged configuration, defaults included, beside the results."""
-    text = yaml.safe_dump(CONFIG.model_dump(mode="json"), sort_keys=False)
+    merged = CONFIG.model_dump(mode="json")
+    if (
+        CONFIG.model.checkpoint
+    ):  # the defaults of an untrained network say nothing about a given one
+        merged["model"] = settings(CONFIG.model, unset=False)
+    text = yaml.safe_dump(merged, sort_keys=False)
     write_atomically(Path(RESULTS) / "run_config.yaml", text.encode())
 
 
@@ -76,9 +81,21 @@ def results_folder(wildcards):
     return RESULTS
 
 
-def settings(section, leave_out=()):
+def settings(section, leave_out=(), unset=True):
     """A section of the configuration as a plain mapping, for `params`: a change of what is in it reruns the rule."""
-    return section.model_dump(mode="json", exclude=set(leave_out))
+    return section.model_dump(
+        mode="json", exclude=set(leave_out), exclude_unset=not unset
+    )
+
+
+def given_model():
+    """The model file that is used instead of a training, as an input."""
+    return {"checkpoint": CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}
+
+
+def asked_of_model():
+    """What the configuration itself says of the network: a given model file has to agree."""
+    return settings(CONFIG.model, ["checkpoint", "voxel_tolerance"], unset=False)
 
 
 def volume_settings(wildcards):

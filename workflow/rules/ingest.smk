@@ -2,8 +2,8 @@
 #
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
-# Steps:   sample (the generated volume) -> survey (headers, layout) -> ingest (a shard a job)
-#          -> grey_values (frozen statistics)
+# Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
+#          -> ingest (a shard a job) -> grey_values (frozen statistics)
 
 
 rule sample:
@@ -55,9 +55,43 @@ checkpoint survey:
         "../../scripts/survey.py"
 
 
+rule fit:
+    input:
+        **given_model(),
+        surveys=[receipt("survey", name) for name in CONFIG.used_volumes],
+    output:
+        receipt=receipt("fit", "model"),
+    log:
+        f"{RESULTS}/logs/fit/model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit/model.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        volumes=CONFIG.used_volumes,
+        trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
+        dimensions=CONFIG.model.dimensions,
+        tolerance=CONFIG.model.voxel_tolerance,
+        asked=asked_of_model(),
+        classes={
+            name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes
+        },
+        foreground=CONFIG.segment.foreground,
+        code=code("fit"),
+    message:
+        "Checking that model and volumes fit each other"
+    script:
+        "../../scripts/fit.py"
+
+
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
+        fit=receipt("fit", "model"),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),
     log:

@@ -2,7 +2,7 @@
 #
 # Inputs:  labels.zarr (or classes.zarr) and raw.zarr of `train.volumes` and `train.validation`
 # Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl
-# Steps:   targets (classes with the separation border) -> weight_map (equation 2) -> train
+# Steps:   targets (classes with the separation border) -> weight_map (equation 2) -> train; on demand augmentation
 
 
 rule targets:
@@ -84,14 +84,15 @@ rule train:
         "../../environment.yml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=12000,
+        gpu=CONFIG.train.gpus,
+        mem_mb=8000 + 4000 * CONFIG.train.gpus,
         runtime=1440,
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
         state=f"{RESULTS}/model/state.pt",
         curve=f"{RESULTS}/model/training.jsonl",
-        model_config=settings(CONFIG.model),
+        tensorboard=f"{RESULTS}/model/tensorboard",
+        model_config=settings(CONFIG.model, ["checkpoint", "voxel_tolerance"]),
         train=settings(CONFIG.train),
         classes=CONFIG.class_names if LEARNING_VOLUMES else [],
         code=code("train"),
@@ -99,3 +100,42 @@ rule train:
         "Training the network"
     script:
         "../../scripts/train.py"
+
+
+rule augmentation:
+    input:
+        surveys=[receipt("survey", name) for name in TRAINING_VOLUMES[:1]],
+        grey_values=[receipt("grey_values", name) for name in TRAINING_VOLUMES[:1]],
+        targets=lambda wildcards: [
+            r for name in TRAINING_VOLUMES[:1] for r in shard_receipts("targets", name)
+        ],
+        weighted=lambda wildcards: [
+            r
+            for name in TRAINING_VOLUMES[:1]
+            for r in shard_receipts("weight_map", name)
+        ],
+        template=Path(workflow.basedir) / "report" / "augmentation.html.j2",
+        report_template=Path(workflow.basedir) / "report" / "report.html.j2",
+    output:
+        page=f"{RESULTS}/augmentation.html",
+    log:
+        f"{RESULTS}/logs/augmentation/augmentation.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/augmentation/augmentation.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        folders=[f"{RESULTS}/volumes/{name}" for name in TRAINING_VOLUMES[:1]],
+        model_config=settings(CONFIG.model),
+        tile=settings(CONFIG.train)["tile"],
+        augment=settings(CONFIG.train.augment),
+        seed=CONFIG.train.seed,
+        code=code("augmentation"),
+    message:
+        "Drawing the augmentation"
+    script:
+        "../../scripts/augmentation.py"

@@ -1,0 +1,44 @@
+"""Show on one page what each random change of training patches does to a real patch of the first training volume."""
+
+from pathlib import Path
+
+from unet.augmentation_page import augmentation_page, style_of
+from unet.config import AugmentConfig, ConfigError, ModelConfig, Triple
+from unet.job import run
+from unet.patches import CachedVolume, LabelledVolume
+from unet.receipts import read_json, write_atomically
+from unet.tiling import tile_geometry
+from unet.volume import Volume
+
+CACHE_MB = 256
+
+
+def main(
+    surveys: list[Path],
+    grey_values: list[Path],
+    page: Path,
+    template: Path,
+    report_template: Path,
+    folders: list[Path],
+    model_config: ModelConfig,
+    tile: int | Triple,
+    augment: AugmentConfig,
+    seed: int,
+) -> None:
+    """Write `augmentation.html`."""
+    if not surveys:
+        raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
+    volume, statistics = Volume.open(folders[0], surveys[0]), read_json(grey_values[0])["statistics"]
+    raw, targets, weights = (
+        CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=CACHE_MB)
+        for store in ("raw", "targets", "weights")
+    )
+    labelled = LabelledVolume(raw, targets, weights, statistics["mean"], statistics["std"])
+    style = style_of(report_template.read_text())
+    geometry = tile_geometry(model_config, tile)
+    html = augmentation_page(template.read_text(), style, labelled, geometry, augment, seed)
+    write_atomically(page, html.encode())
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,96 @@
+"""Write the trained model for other programs: ONNX, and the bioimage.io package that ilastik and deepImageJ open.
+
+Both are compared with the model that they were made from before the job ends.
+"""
+
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unet.bioimage_io import bioimageio_package, check_package
+from unet.config import ModelConfig
+from unet.export import (
+    Frame,
+    FramedNetwork,
+    check_onnx,
+    check_torchscript,
+    frame_of,
+    require_packages,
+    to_onnx,
+    to_torchscript,
+    training_statistics,
+)
+from unet.geometry import Box
+from unet.grey_values import normalise
+from unet.job import run
+from unet.model_file import load_model
+from unet.receipts import bytes_digest, write_json
+from unet.volume import Volume
+
+TEST_SIDE = {2: 128, 3: 16}
+"""Voxels along each axis of the test tile within the halo, by the network's dimensions."""
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    model: Path,
+    surveys: list[Path],
+    onnx: Path,
+    package: Path,
+    receipt: Path,
+    folders: list[Path],
+    authors: list[str] | None = None,
+    license: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Write `onnx` and `package`; the test tile comes from the middle of the first volume, if there is one."""
+    require_packages()
+    torch.set_num_threads(threads)
+    network, header = load_model(model)
+    frame = frame_of(ModelConfig(**header["model"]))
+    framed = FramedNetwork(network, frame)
+    mean, std = training_statistics(header)
+    shape = tuple(axis.size(TEST_SIDE[len(frame)]) for axis in frame)
+    grey = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _noise(shape) * std + mean
+    inputs = [normalise(grey, mean, std), _noise(_uneven(frame))]
+    with TemporaryDirectory() as folder:
+        torchscript = Path(folder) / "torchscript.pt"
+        to_torchscript(framed, torchscript)
+        to_onnx(framed, header, onnx)
+        differences = {
+            "onnx": check_onnx(onnx, framed, inputs),
+            "torchscript": check_torchscript(torchscript, framed, inputs),
+        }
+        log.info("largest differences of a probability: %s", differences)
+        weights = {"onnx": onnx, "torchscript": torchscript}
+        bioimageio_package(package, framed, header, weights, grey, authors=authors or (), license=license)
+    check_package(package)
+    digests = {path.name: bytes_digest(path.read_bytes()) for path in (onnx, package)}
+    write_json(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
+
+
+def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Grey values in the middle of a volume, mirrored where it is smaller, as float32 `(1, 1, *shape)`."""
+    size = (1,) * (3 - len(shape)) + shape
+    start = tuple((whole - part) // 2 for whole, part in zip(volume.layout.shape, size, strict=True))
+    box = Box(start, tuple(lo + n for lo, n in zip(start, size, strict=True)))
+    return volume.image("raw").read_mirrored(box).astype(np.float32).reshape(1, 1, *shape)
+
+
+def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Normal noise of mean 0 and standard deviation 1, float32 `(1, 1, *shape)`."""
+    return np.random.default_rng(0).standard_normal((1, 1, *shape), dtype=np.float32)
+
+
+def _uneven(frame: Frame) -> tuple[int, ...]:
+    """Another size on each axis, none of which the export has seen."""
+    return tuple(axis.minimum + (1 + i) * axis.step for i, axis in enumerate(frame))
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

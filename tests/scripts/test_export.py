@@ -1,0 +1,52 @@
+"""The export as a job: files that open elsewhere, and a receipt that says how near they come."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from unet.config import ModelConfig
+from unet.model import build_model
+from unet.model_file import save_model
+
+CONFIG = ModelConfig(depth=2, base_channels=2)
+
+
+def save(path, **header):
+    torch.manual_seed(0)
+    statistics = {"trained_on": {"train": {"mean": 128.0, "std": 40.0}}}
+    arguments = {"normalisation": statistics, "voxel_nm": (50.0, 4.0, 4.0), **header}
+    save_model(path, build_model(CONFIG), CONFIG, ["membrane", "interior"], **arguments)
+    return path
+
+
+def export(project, model, volumes=()):
+    names = {"onnx": "model.onnx", "package": "bioimageio.zip"}
+    files = {key: project.folder / name for key, name in names.items()}
+    surveys = [project.receipt("survey", name) for name in volumes]
+    folders = [project.stores(name) for name in volumes]
+    receipt = project.receipt("export", "model")
+    return project.job("export", receipt, model=model, surveys=surveys, folders=folders, **files, code="one")
+
+
+def test_the_test_tile_is_cut_from_the_middle_of_a_volume(project):
+    grey = np.random.default_rng(0).integers(0, 255, (3, 150, 140)).astype(np.uint8)
+    tifffile.imwrite(project.folder / "raw.tif", grey, photometric="minisblack")
+    project.settings = {"volumes": {"train": {"raw": str(project.folder / "raw.tif"), "voxel_nm": [50, 4, 4]}}}
+    project.settings |= {"train": {"volumes": []}, "model": {"checkpoint": "model.pt"}}
+    project.grey_values("train")
+    done = export(project, save(project.folder / "model.pt"), ["train"])
+    assert max(done["largest_difference"].values()) < 1e-5
+    with np.load(project.folder / "bioimageio.zip") as archive:
+        tile = archive["input"]
+    side = tile.shape[-1]
+    y, x = (150 - side) // 2, (140 - side) // 2
+    assert tile.shape == (1, 1, side, side)
+    inner = (slice(max(0, y), y + side), slice(max(0, x), x + side))
+    shown = tile[0, 0, max(0, -y) :, max(0, -x) :][: 150 - max(0, y), : 140 - max(0, x)]
+    np.testing.assert_array_equal(shown, grey[1][inner])
+
+
+def test_a_model_that_does_not_tell_its_grey_values_is_refused_in_one_line(project):
+    with pytest.raises(Exception, match="does not tell the grey values that it was trained on"):
+        export(project, save(project.folder / "model.pt", normalisation={}))

@@ -1,0 +1,132 @@
+"""Two processes that train together do what one does with the doubled batch; neither outlives the other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unet.config import AugmentConfig, ModelConfig, TrainConfig
+from unet.distributed import Rank, run_ranks
+from unet.training_job import TrainingJob
+from unet.volume import Layout, Volume
+
+SHAPE, BLOCK = (2, 96, 96), (2, 96, 96)
+TRAIN = TrainConfig(
+    steps=12,
+    batch=2,
+    tile=60,
+    learning_rate=0.02,
+    momentum=0.9,
+    warmup_steps=2,
+    log_steps=1,
+    validation=["train"],
+    validation_steps=6,
+    augment=AugmentConfig(),
+)
+
+
+def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
+    """On a volume of bright and dark stripes in `folder`."""
+    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (1, 48, 48), BLOCK, None, False)
+    volume = Volume(folder / "train", layout)
+    if not volume.folder.exists():
+        fill(volume)
+    return TrainingJob(
+        volumes={"train": volume},
+        statistics={"train": {"mean": 120.0, "std": 40.0}},
+        model=ModelConfig(depth=2, base_channels=4, dropout=0),
+        train=TRAIN.model_copy(update={"gpus": gpus, "batch": batch, **changes}),
+        classes=2,
+        state=folder / f"{gpus}" / "state.pt",
+        curve=folder / f"{gpus}" / "training.jsonl",
+        tensorboard=None,
+        fingerprint="same",
+        threads=2,
+    )
+
+
+def fill(volume: Volume) -> None:
+    x = np.arange(96)
+    target = np.broadcast_to((x // 6 % 2).astype(np.uint8), SHAPE)
+    noise = np.random.default_rng(0).normal(0, 15, SHAPE)
+    raw = np.clip(80 + 80 * target + noise, 0, 255).astype(np.uint8)
+    weights = np.ones(SHAPE, np.float32)
+    weights[0, :, :50] = 0  # the ranks hold different numbers of labelled pixels
+    (box,) = volume.layout.grid.boxes()
+    for store, values in (("raw", raw), ("targets", target), ("weights", weights)):
+        volume.create(store, values.dtype.name).write_block(box, values)
+
+
+def curve(one: TrainingJob) -> list[dict]:
+    return [json.loads(line) for line in one.curve.read_text().splitlines()]
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
+    alone, together = job(tmp_path, gpus=1, batch=4), job(tmp_path, gpus=2, batch=2)
+    one, expected = run_ranks([torch.device("cpu")], alone.run)
+    two, result = run_ranks([torch.device("cpu")] * 2, together.run)
+    for a, b in zip(curve(alone), curve(together), strict=True):
+        assert a["step"] == b["step"]
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+    assert result.validation.score == pytest.approx(expected.validation.score, abs=1e-3)
+    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    # and a rerun of both finds the training done
+    _, again = run_ranks([torch.device("cpu")] * 2, together.run)
+    assert again.resumed_from == result.steps == 12
+
+
+def fails_on_the_second_rank(rank: Rank, device: torch.device) -> float:
+    if rank.index == 1:
+        os._exit(7)
+    return rank.total(torch.ones(1)).item()
+
+
+def test_the_death_of_one_process_ends_the_job():
+    with pytest.raises(RuntimeError):
+        run_ranks([torch.device("cpu")] * 2, fails_on_the_second_rank)
+
+
+def waits(rank: Rank, device: torch.device) -> None:
+    Path(os.environ["PIDS"], str(rank.index)).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_a_killed_parent_leaves_no_child_behind(tmp_path):
+    code = (
+        "import importlib.util, sys, torch\n"
+        "from unet.distributed import run_ranks\n"
+        "import operator\n"
+        f"spec = importlib.util.spec_from_file_location('ranks', {__file__!r})\n"
+        "sys.path.insert(0, str(__import__('pathlib').Path(spec.origin).parent))\n"
+        "import test_distributed\n"
+        "run_ranks([torch.device('cpu')] * 2, test_distributed.waits)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text("if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in code.splitlines()))
+    environment = {**os.environ, "PIDS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment)
+    child = _pid_in(tmp_path / "1")
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child outlived its parent by 10 s")
+
+
+def _pid_in(path: Path) -> int:
+    for _ in range(600):
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.1)
+    pytest.fail(f"{path} did not appear within 60 s")

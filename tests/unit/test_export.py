@@ -1,0 +1,247 @@
+"""What is exported is the model: within the halo, at sizes never seen, in other runtimes, cut into tiles by others."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from unet.bioimage_io import bioimageio_package, check_package
+from unet.config import ModelConfig
+from unet.export import (
+    ExportError,
+    FramedNetwork,
+    check_onnx,
+    check_torchscript,
+    frame_of,
+    require_packages,
+    to_onnx,
+    to_torchscript,
+    training_statistics,
+)
+from unet.geometry import Box
+from unet.inference import Predictor
+from unet.model import build_model
+from unet.store import mirrored
+from unet.tiling import output_size, tile_geometry, valid_input_sizes
+
+MEAN, STD = 120.0, 40.0
+VARIANTS: list[dict[str, Any]] = [
+    {"depth": 4},
+    {"convolution": "same"},
+    {"upsampling": "bilinear"},
+    {"skip": "add"},
+    {"normalisation": "batch"},
+    {"architecture": "fcn8s"},
+    {"dimensions": 3, "depth": 2, "pooling": [(1, 2, 2)]},
+]
+every_variant = pytest.mark.parametrize("keys", VARIANTS, ids=str)
+
+
+def network_of(keys: dict[str, Any]) -> tuple[FramedNetwork, ModelConfig]:
+    """A small network whose batch statistics are not the identity."""
+    torch.manual_seed(0)
+    config = ModelConfig(**{"depth": 3, "base_channels": 2, **keys})
+    model = build_model(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return FramedNetwork(model, frame_of(config)), config
+
+
+def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
+    """As `save_model` writes it."""
+    statistics = {"first": {"mean": MEAN, "std": STD}, "second": {"mean": 1.0, "std": 1.0}}
+    return {
+        "version": "1",
+        "model": config.model_dump(mode="json"),
+        "classes": ["membrane", "cell interior"],
+        "voxel_nm": [50.0, 4.0, 4.0],
+        "normalisation": {"trained_on": statistics},
+        **changes,
+    }
+
+
+def tiles(network: FramedNetwork, batch: int = 2) -> list[np.ndarray]:
+    """Noise of two sizes: the smallest, and one that differs from axis to axis."""
+    rng = np.random.default_rng(0)
+    uneven = [axis.minimum + (i + 1) * axis.step for i, axis in enumerate(network.frame)]
+    smallest = [axis.minimum for axis in network.frame]
+    return [rng.standard_normal((n, 1, *shape), dtype=np.float32) for n, shape in ((1, smallest), (batch, uneven))]
+
+
+class Array:
+    """A volume in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def read_mirrored(self, window: Box) -> np.ndarray:
+        """As a store reads."""
+        axes = zip(window.start, window.stop, self.values.shape, strict=True)
+        return self.values[np.ix_(*(mirrored(lo, hi, n) for lo, hi, n in axes))]
+
+
+def own_prediction(network: FramedNetwork, config: ModelConfig, grey: np.ndarray, box: Box) -> np.ndarray:
+    """The workflow's probabilities `(K, z, y, x)` of a box of the volume `grey`."""
+    least = (valid_input_sizes(config, 200, axis)[-1] if axis >= 3 - config.dimensions else 1 for axis in range(3))
+    geometry = tile_geometry(config, tuple(least) if config.dimensions == 2 else (24, 40, 40))
+    return Predictor(network.model, geometry, MEAN, STD).predict_box(Array(grey), box)
+
+
+@pytest.mark.parametrize("keys", [{"depth": 5}, {"depth": 5, "convolution": "same"}, *VARIANTS], ids=str)
+def test_the_network_takes_every_size_of_its_frame(keys):
+    _, config = network_of({"base_channels": 1, **keys})
+    frame = frame_of(config)
+    for k in range(6):
+        sizes = [axis.minimum + k * axis.step for axis in frame]
+        inner = [n + axis.before + axis.after for n, axis in zip(sizes, frame, strict=True)]
+        output = output_size(config, (1,) * (3 - config.dimensions) + tuple(inner))[-len(frame) :]
+        for n, out, axis in zip(sizes, output, frame, strict=True):
+            margin = (n + axis.before + axis.after - out) // 2
+            assert margin <= axis.halo < margin + axis.step
+            lost = margin if config.convolution == "valid" else 0
+            assert (axis.front, axis.back) == (lost - axis.before, lost - axis.after)
+
+
+@every_variant
+def test_within_the_halo_it_gives_the_workflows_own_probabilities(keys):
+    network, config = network_of(keys)
+    frame, rng = network.frame, np.random.default_rng(1)
+    starts = [3 * axis.step for axis in frame]
+    sizes = [axis.minimum + 2 * axis.step for axis in frame]
+    whole = (1,) * (3 - len(frame)) + tuple(lo + n + 5 for lo, n in zip(starts, sizes, strict=True))
+    grey = rng.integers(0, 255, whole).astype(np.uint8)
+    tile = tuple(slice(lo, lo + n) for lo, n in zip(starts, sizes, strict=True))
+    within = tuple(slice(axis.halo, -axis.halo) for axis in frame)
+    values = grey[tile] if len(frame) == 3 else grey[0][tile]
+    found = network.predict(((values - np.float32(MEAN)) / np.float32(STD))[None, None])[0]
+    assert found.shape[1:] == tuple(sizes)
+    lo = [start + axis.halo for start, axis in zip(starts, frame, strict=True)]
+    hi = [start + n - axis.halo for start, n, axis in zip(starts, sizes, frame, strict=True)]
+    box = Box((0,) * (3 - len(frame)) + tuple(lo), (1,) * (3 - len(frame)) + tuple(hi))
+    expected = own_prediction(network, config, grey, box).reshape(2, *(h - a for h, a in zip(hi, lo, strict=True)))
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found[(slice(None), *within)], expected, rtol=0, atol=1e-4)
+
+
+@every_variant
+def test_onnx_and_torchscript_give_the_same_at_sizes_that_the_export_has_not_seen(keys, tmp_path):
+    network, config = network_of(keys)
+    to_onnx(network, header_of(config), tmp_path / "model.onnx")
+    to_torchscript(network, tmp_path / "model.pt")
+    assert check_onnx(tmp_path / "model.onnx", network, tiles(network)) < 1e-5
+    assert check_torchscript(tmp_path / "model.pt", network, tiles(network)) < 1e-5
+
+
+def test_another_model_is_told_with_both_values(tmp_path):
+    network, config = network_of({})
+    to_onnx(network, header_of(config), tmp_path / "model.onnx")
+    with torch.no_grad():
+        network.model.classifier.bias[0] += 0.1
+    with pytest.raises(ExportError, match=r"it makes 0\.\d+ at \(0, .*the network 0\.\d+; at most 0\.0001"):
+        check_onnx(tmp_path / "model.onnx", network, tiles(network))
+
+
+def test_an_onnx_file_tells_what_is_needed_to_use_it(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    network, config = network_of({})
+    to_onnx(network, header_of(config), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx")
+    facts = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+    assert (facts["mean"], facts["std"], facts["voxel_nm"]) == (MEAN, STD, [50.0, 4.0, 4.0])
+    assert facts["halo"] == [axis.halo for axis in network.frame]
+    assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
+
+
+def test_statistics_are_those_of_the_first_volume_and_a_constant_one_divides_by_1():
+    config = ModelConfig()
+    assert training_statistics(header_of(config)) == (MEAN, STD)
+    flat = {"trained_on": {"flat": {"mean": 7.0, "std": 0.0}}}
+    assert training_statistics(header_of(config, normalisation=flat)) == (7.0, 1.0)
+    with pytest.raises(ExportError, match="does not tell the grey values"):
+        training_statistics(header_of(config, normalisation={}))
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportError, match=r"needs onnxruntime .*pip install .*\[export\]"):
+        require_packages()
+
+
+def package(folder: Path, keys: dict[str, Any], **claims: Any) -> tuple[Path, FramedNetwork, ModelConfig]:
+    """A package whose test input is noise."""
+    network, config = network_of(keys)
+    weights = {"onnx": folder / "model.onnx", "torchscript": folder / "torchscript.pt"}
+    to_onnx(network, header_of(config), weights["onnx"])
+    to_torchscript(network, weights["torchscript"])
+    shape = [axis.size(8) for axis in network.frame]
+    grey = np.random.default_rng(0).integers(0, 255, (1, 1, *shape)).astype(np.float32)
+    bioimageio_package(folder / "package.zip", network, header_of(config), weights, grey, **claims)
+    return folder / "package.zip", network, config
+
+
+def described(path: Path) -> dict[str, Any]:
+    """`rdf.yaml` of a package."""
+    with zipfile.ZipFile(path) as archive:
+        return yaml.safe_load(archive.read("rdf.yaml"))
+
+
+def test_a_package_passes_and_others_who_cut_into_tiles_find_the_workflows_own_probabilities(tmp_path):
+    core = pytest.importorskip("bioimageio.core")
+    path, network, config = package(tmp_path, {"depth": 4})
+    check_package(path)
+    y, x = (2 * axis.step * 10 for axis in network.frame)
+    grey = np.random.default_rng(2).integers(0, 255, (1, y, x)).astype(np.uint8)
+    description = core.load_model_description(path)
+    sample = core.digest_spec.create_sample_for_model(description, inputs={"input": grey[None].astype(np.float32)})
+    with core.create_prediction_pipeline(description, weight_format="onnx") as pipeline:
+        whole = pipeline.predict_sample_with_blocking(sample, ns=3)
+    found = next(iter(whole.members.values())).data.to_numpy()[0]
+    expected = own_prediction(network, config, grey, Box((0, 0, 0), grey.shape))[:, 0]
+    halo = network.frame[0].halo  # nearer to the volume's faces the tiles are mirrored in another way
+    inner = (slice(None), slice(halo, -halo), slice(halo, -halo))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[inner], expected[inner], rtol=0, atol=1e-4)
+
+
+def test_a_3d_package_is_valid(tmp_path):
+    spec = pytest.importorskip("bioimageio.spec")
+    path, _, _ = package(tmp_path, VARIANTS[-1])
+    assert spec.load_description(path).validation_summary.status != "failed"
+    assert [axis.get("id") for axis in described(path)["inputs"][0]["axes"]] == [None, None, "z", "y", "x"]
+
+
+def test_authors_and_license_are_claimed_only_where_they_are_given(tmp_path):
+    bare, _, _ = package(tmp_path, {})
+    assert not {"authors", "license"} & set(described(bare))
+    given, _, _ = package(tmp_path, {}, authors=["A. Nyone"], license="CC-BY-4.0")
+    assert (described(given)["authors"], described(given)["license"]) == ([{"name": "A. Nyone"}], "CC-BY-4.0")
+
+
+def test_what_older_readers_do_not_know_is_not_in_the_description(tmp_path):
+    """Cover and page as plain names, identifiers as class names, no physical scale: see `unet.bioimage_io`."""
+    path, _, _ = package(tmp_path, {})
+    values = described(path)
+    assert (values["covers"], values["documentation"]) == (["cover.png"], "README.md")
+    assert values["outputs"][0]["axes"][1]["channel_names"] == ["membrane", "cell_interior"]
+    assert not any("scale" in axis for tensor in (*values["inputs"], *values["outputs"]) for axis in tensor["axes"])
+
+
+def test_a_package_that_is_not_valid_is_refused(tmp_path):
+    pytest.importorskip("bioimageio.core")
+    path, _, _ = package(tmp_path, {})
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["rdf.yaml"] = files["rdf.yaml"].replace(b"min: ", b"min: -")
+    with zipfile.ZipFile(tmp_path / "wrong.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(ExportError, match=r"not a valid bioimage\.io package"):
+        check_package(tmp_path / "wrong.zip")

@@ -1,0 +1,38 @@
+"""The learning curve as JSON lines and as TensorBoard events."""
+
+import json
+
+import pytest
+
+from unet import learning_curve
+from unet.learning_curve import LearningCurve
+
+
+def test_lines_are_appended_and_those_after_a_resume_dropped(tmp_path):
+    path = tmp_path / "deep" / "training.jsonl"
+    curve = LearningCurve(path)
+    curve.continue_from(0)
+    for step in (1, 2, 3):
+        curve.add({"step": step, "loss": 1 / step})
+    with path.open("a") as log:
+        log.write('{"step": 4, "lo')
+    LearningCurve(path).continue_from(2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_tensorboard_shows_every_value_and_forgets_what_is_computed_again(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for start, losses in ((0, [1.0, 2.0, 3.0]), (1, [20.0])):
+        curve = LearningCurve(tmp_path / "training.jsonl", tmp_path / "events")
+        curve.continue_from(start)
+        for step, loss in enumerate(losses, start=start + 1):
+            curve.add({"step": step, "loss": loss, "validation_score": 0.5})
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert sorted(events.Tags()["scalars"]) == ["loss", "validation_score"]
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 20.0)]
+
+
+def test_without_tensorboard_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curve, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'unet-em\[tensorboard\]'"):
+        LearningCurve(tmp_path / "training.jsonl", tmp_path / "events")

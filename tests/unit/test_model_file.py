@@ -1,0 +1,83 @@
+"""The model file: the same network comes back, no code is run, and what does not fit is refused."""
+
+import pickle
+
+import pytest
+import torch
+
+from unet.config import ModelConfig
+from unet.model import build_model
+from unet.model_file import ModelFileError, load_model, read_header, save_model
+
+MODEL = ModelConfig(depth=2, base_channels=4)
+
+
+def saved(path, classes=("membrane", "interior"), **keys):
+    model = build_model(MODEL, classes=len(classes)).eval()
+    save_model(path, model, MODEL, classes, normalisation={"mean": 1.5, "std": 2.0}, **keys)
+    return model
+
+
+def test_a_model_file_gives_the_same_network_and_its_header(tmp_path):
+    path = tmp_path / "model.pt"
+    model = saved(path, ("membrane", "interior", "glia"), voxel_nm=(50, 4, 4), extra={"steps": 7})
+    loaded, header = load_model(path)
+    image = torch.randn(1, 1, 44, 44)
+    assert torch.equal(loaded(image), model(image))
+    assert header == read_header(path)
+    assert header["model"]["depth"] == 2
+    assert header["classes"] == ["membrane", "interior", "glia"]
+    assert (header["voxel_nm"], header["steps"]) == ([50.0, 4.0, 4.0], 7)
+    assert header["normalisation"] == {"mean": 1.5, "std": 2.0}
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_weights_that_do_not_fit_the_header_are_refused_with_both_shapes(tmp_path):
+    path = tmp_path / "model.pt"
+    saved(path)
+    content = torch.load(path, weights_only=True)
+    content["header"]["model"]["base_channels"] = 8
+    torch.save(content, path)
+    with pytest.raises(ModelFileError, match=r"(?s)weights do not fit.*\[4, 1, 3, 3\].*\[8, 1, 3, 3\]"):
+        load_model(path)
+
+
+def test_another_format_is_refused_with_both_values(tmp_path):
+    path = tmp_path / "model.pt"
+    saved(path)
+    content = torch.load(path, weights_only=True)
+    content["header"]["format"] = "unet-em model 9"
+    torch.save(content, path)
+    with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 1'"):
+        load_model(path)
+
+
+class Evil:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_file_with_code_in_it_is_refused_and_the_code_not_run(tmp_path):
+    path, trace = tmp_path / "model.pt", tmp_path / "trace"
+    torch.save({"header": Evil(trace), "weights": {}}, path)
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(path)
+    assert not trace.exists()
+    path.write_bytes(pickle.dumps(Evil(trace)))
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(path)
+    assert not trace.exists()
+
+
+def test_what_is_no_model_file_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match="not a model file"):
+        load_model(path)
+    with pytest.raises(ModelFileError, match="no such model"):
+        load_model(tmp_path / "other.pt")

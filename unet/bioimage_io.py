@@ -1,0 +1,208 @@
+"""The bioimage.io package of a trained model, which ilastik, deepImageJ and others open: https://bioimage.io
+
+Format 0.5: `rdf.yaml` with axes, sizes, halo and normalisation; the weights; a test input with its output; a cover; a
+page of text. The description is kept to what all readers of that format know, since they refuse keys that they do not:
+it is read by bioimageio.spec 0.5.3 and later, without authors and license by 0.5.5 and later.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import numpy as np
+import torch
+import yaml
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from unet.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_statistics
+from unet.grey_values import normalise
+
+FORMAT = "0.5.3"
+PAPERS = {
+    "unet": ("Ronneberger, Fischer, Brox: U-Net, MICCAI 2015", "10.1007/978-3-319-24574-4_28"),
+    "fcn8s": ("Long, Shelhamer, Darrell: Fully convolutional networks, CVPR 2015", "10.1109/CVPR.2015.7298965"),
+}
+PAGE = """# {title}
+
+Segments electron microscopy into {classes}, with a network trained by unet-em {version}.
+
+Input: grey values as in the images it was trained on ({grey}), axes batch, channel, {axes}.
+Output: a probability for each class.
+Voxels of the training volume: {voxels}. Resample other images to that.
+
+## Normalisation
+
+Fixed: (x - {mean:g}) / {std:g}, the mean and standard deviation of the training volume. For images with other grey
+values, replace `mean` and `std` in `rdf.yaml`, or match the histograms.
+
+## Validation
+
+Predict an annotated volume that the network was not trained on, and compare the segmentation with the annotation, for
+example by the foreground-restricted Rand score (Arganda-Carreras et al. 2015, doi 10.3389/fnana.2015.00142).
+"""
+
+
+def bioimageio_package(
+    path: Path,
+    network: FramedNetwork,
+    header: Mapping[str, Any],
+    weights: Mapping[str, Path],
+    grey: NDArray[np.float32],
+    *,
+    authors: Sequence[str] = (),
+    license: str | None = None,
+) -> None:
+    """Write a package.
+
+    Parameters
+    ----------
+    path : Path
+        Of the zip file to write.
+    network : FramedNetwork
+        The model.
+    header : mapping
+        Of the model file, see `unet.model_file`.
+    weights : mapping
+        `torchscript` and `onnx` to the files that hold the network.
+    grey : ndarray
+        Grey values of a tile, not normalised, float32 `(1, 1, *size)`: the test input, and half of the cover.
+    authors : sequence of str
+        Names; none are claimed by default.
+    license : str, optional
+        SPDX identifier such as `CC-BY-4.0`; none is claimed by default.
+    """
+    probabilities = network.predict(normalise(grey, *training_statistics(header)))
+    files = {
+        "torchscript.pt": weights["torchscript"].read_bytes(),
+        "model.onnx": weights["onnx"].read_bytes(),
+        "input.npy": _npy(grey),
+        "output.npy": _npy(probabilities),
+        "cover.png": _cover(network, grey, probabilities),
+        "README.md": _page(network, header).encode(),
+    }
+    claims = {"authors": [{"name": name} for name in authors], "license": license}
+    description = _description(network, header, files) | {key: value for key, value in claims.items() if value}
+    files["rdf.yaml"] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True).encode()
+    with ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(ZipInfo(name), content, ZIP_DEFLATED)
+
+
+def check_package(path: Path) -> None:
+    """Validate a package, and run each of its weights on the test input.
+
+    Raises
+    ------
+    ExportError
+        With all problems that `bioimageio.spec` and `bioimageio.core` find.
+    """
+    from bioimageio.core import test_description
+    from bioimageio.spec import load_description
+
+    described = load_description(path).validation_summary
+    if described.status == "failed":
+        raise ExportError(f"{path}: not a valid bioimage.io package\n{described.format_md()}")
+    tested = test_description(path)
+    if tested.status != "passed":
+        raise ExportError(f"{path}: its weights do not give its test output\n{tested.format_md()}")
+
+
+def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What `rdf.yaml` says: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
+    paper, doi = PAPERS[header["model"]["architecture"]]
+    version = torch.__version__.partition("+")[0]
+    return {
+        "format_version": FORMAT,
+        "type": "model",
+        "name": _title(header),
+        "description": f"Segments electron microscopy into {', '.join(header['classes'])}",
+        "cite": [{"text": paper, "doi": doi}],
+        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.frame)}d"],
+        "documentation": "README.md",
+        "covers": ["cover.png"],
+        "inputs": [_input(network, header) | {"test_tensor": _file("input.npy", files)}],
+        "outputs": [_output(network, header) | {"test_tensor": _file("output.npy", files)}],
+        "weights": {
+            "torchscript": _file("torchscript.pt", files) | {"pytorch_version": version},
+            "onnx": _file("model.onnx", files) | {"opset_version": OPSET, "parent": "torchscript"},
+        },
+        "config": {"unet_em": facts(network, header)},
+    }
+
+
+def _file(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+
+def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+    mean, std = training_statistics(header)
+    # Without physical scale: the tiling of deepImageJ takes it for the ratio of output to input size.
+    space = [
+        {"type": "space", "id": name, "size": {"min": axis.minimum, "step": axis.step}, "concatenable": True}
+        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+    ]
+    return {
+        "id": "input",
+        "description": "grey values",
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": ["grey"]}, *space],
+        "data": {"type": "float32"},
+        "preprocessing": [{"id": "fixed_zero_mean_unit_variance", "kwargs": {"mean": mean, "std": std}}],
+    }
+
+
+def _output(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+    space = [
+        {"type": "space", "id": name, "halo": axis.halo, "size": {"tensor_id": "input", "axis_id": name}}
+        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+    ]
+    # Older readers want names that could be those of variables.
+    names = [re.sub(r"\W|^(?=\d)", "_", name) for name in header["classes"]]
+    return {
+        "id": "output",
+        "description": "probability of each class",
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *space],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+    }
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
+    """PNG of grey values and last class, side by side, within the halo; of a 3-D tile the section in the middle."""
+    inner = tuple(slice(axis.halo, -axis.halo) for axis in network.frame)
+    images = [values[0, -1][inner] for values in (grey, probabilities)]
+    left, right = (image if image.ndim == 2 else image[len(image) // 2] for image in images)
+    span = float(np.ptp(left)) or 1.0
+    buffer = io.BytesIO()
+    imsave(buffer, np.hstack([(left - left.min()) / span, right]), cmap="gray", vmin=0, vmax=1, format="png")
+    return buffer.getvalue()
+
+
+def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
+    known = facts(network, header)
+    voxels = known["voxel_nm"]
+    return PAGE.format(
+        title=_title(header),
+        classes=", ".join(known["classes"]),
+        version=header["version"],
+        grey=f"mean {known['mean']:g}, standard deviation {known['std']:g}",
+        axes=", ".join(axis_names(network.frame)),
+        voxels="unknown" if voxels is None else "{:g} x {:g} x {:g} nm (z, y, x)".format(*voxels),
+        mean=known["mean"],
+        std=known["std"],
+    )
+
+
+def _title(header: Mapping[str, Any]) -> str:
+    network = {"unet": "U-Net", "fcn8s": "FCN-8s"}[header["model"]["architecture"]]
+    words = f"{header['model']['dimensions']}D {network} for {' and '.join(header['classes'])} in EM"
+    return re.sub(r"[^\w+() -]", "_", words, flags=re.ASCII)[:64]

@@ -1,0 +1,58 @@
+"""The learning curve: JSON lines while the training goes on, and TensorBoard event files for those who want them."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+class LearningCurve:
+    """Writes one line a look; after a resume the lines of steps that will be computed again are dropped.
+
+    Parameters
+    ----------
+    path
+        Of the JSON lines, `training.jsonl`.
+    tensorboard
+        Folder of the event files; None for none.
+
+    Raises
+    ------
+    ValueError
+        If `tensorboard` is asked for and not installed.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
+        self._path, self._folder = path, tensorboard
+        self._events: Any = None
+        if tensorboard is not None:
+            _require_tensorboard()
+
+    def continue_from(self, step: int) -> None:
+        """Drop the lines after `step`, and a line cut by a kill; viewers drop the events after it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        self._path.write_text("".join(kept))
+        if self._folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Write a line with its `step`; every other value is a curve of its own in TensorBoard."""
+        with self._path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        if self._events is not None:
+            for name, value in line.items():
+                if name != "step":
+                    self._events.add_scalar(name, value, line["step"])
+            self._events.flush()
+
+
+def _require_tensorboard() -> None:
+    if find_spec("tensorboard") is None:
+        raise ValueError(
+            "train.tensorboard is true, but tensorboard is not installed: pip install 'unet-em[tensorboard]', "
+            "or set it to false (training.jsonl holds the same curves)"
+        )

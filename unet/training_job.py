@@ -1,0 +1,100 @@
+"""One training as every process that takes part in it is told: which stores, which network, which files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unet.config import ModelConfig, TrainConfig
+from unet.distributed import ALONE, Rank
+from unet.learning_curve import LearningCurve
+from unet.model import build_model
+from unet.patches import CachedVolume, LabelledVolume, PatchSampler
+from unet.tiling import tile_geometry
+from unet.training import TrainingResult, train
+from unet.validation import Validation
+from unet.volume import Volume
+
+CACHE_MB = 1536
+"""Of recently read chunks, all volumes and processes together."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Plain values, so that it can be sent to another process.
+
+    Parameters
+    ----------
+    volumes : dict
+        By name, of all that are learnt from or watched.
+    statistics : dict
+        `mean` and `std` of the grey values, by name.
+    model, train : ModelConfig, TrainConfig
+        Sections of the configuration.
+    classes : int
+        K of the network's output.
+    state, curve : Path
+        Files that outlive a killed run.
+    tensorboard : Path or None
+        Folder of event files.
+    fingerprint : str
+        Of all that the result depends on.
+    threads : int
+        Of this machine for all processes together.
+    """
+
+    volumes: dict[str, Volume]
+    statistics: dict[str, dict[str, float]]
+    model: ModelConfig
+    train: TrainConfig
+    classes: int
+    state: Path
+    curve: Path
+    tensorboard: Path | None
+    fingerprint: str
+    threads: int
+
+    def run(self, rank: Rank = ALONE, device: torch.device = torch.device("cpu")) -> tuple[nn.Module, TrainingResult]:  # noqa: B008
+        """The trained network, on this rank's device."""
+        torch.set_num_threads(max(1, self.threads // rank.count))
+        torch.backends.cudnn.benchmark = True  # all tiles have one size
+        torch.manual_seed(self.train.seed)
+        network = build_model(self.model, channels=1, classes=self.classes)
+        result = train(
+            network,
+            self._sampler(),
+            self.train,
+            state_path=self.state,
+            curve=LearningCurve(self.curve, self.tensorboard),
+            fingerprint=self.fingerprint,
+            validation=self._validation(device) if self.train.validation else None,
+            device=device,
+            rank=rank,
+        )
+        return network, result
+
+    def _sampler(self) -> PatchSampler:
+        geometry, config = tile_geometry(self.model, self.train.tile), self.train
+        return PatchSampler(
+            [self._labelled(name) for name in config.volumes],
+            geometry.input,
+            geometry.output,
+            config.augment,
+            self.model.dimensions,
+            batch=config.batch,
+            seed=config.seed,
+            volume_weights=[config.volume_weights.get(name, 1.0) for name in config.volumes],
+        )
+
+    def _validation(self, device: torch.device) -> Validation:
+        volumes = [self._labelled(name) for name in self.train.validation]
+        return Validation(volumes, tile_geometry(self.model, self.train.tile), self.train.validation_windows, device)
+
+    def _labelled(self, name: str) -> LabelledVolume:
+        volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)
+        raw, targets, weights = (
+            CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=megabytes)
+            for store in ("raw", "targets", "weights")
+        )
+        return LabelledVolume(raw, targets, weights, self.statistics[name]["mean"], self.statistics[name]["std"])

@@ -1,0 +1,161 @@
+"""How good a model is while it is trained: its loss and its score on fixed windows of the validation volumes.
+
+1. Of every volume, windows of `SIDE` x `SIDE` px with labels, the best labelled ones, spread over the volumes.
+2. The model predicts them with overlap tiles, exactly as it will predict a volume.
+3. Two classes are scored by V_rand of the second one at the best threshold, more by the mean IoU of the classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unet.annotation import UNLABELLED
+from unet.geometry import Box, Grid
+from unet.inference import Predictor
+from unet.isbi import FINE, ground_truth_cells, sweep
+from unet.patches import LabelledVolume
+from unet.tiling import TileGeometry
+
+SIDE = 512
+"""Of a window in px: large enough for cells to be whole."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, its threshold."""
+
+    loss: float
+    score: float
+    threshold: float | None = None
+
+    def line(self) -> dict[str, float]:
+        """As it stands in the learning curve."""
+        values = {"validation_loss": self.loss, "validation_score": self.score, "validation_threshold": self.threshold}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+class Validation:
+    """Fixed windows of labelled volumes.
+
+    Parameters
+    ----------
+    volumes : sequence of LabelledVolume
+        Read for each look; never whole.
+    geometry : TileGeometry
+        Of the training's tiles.
+    windows : int
+        How many.
+    device : torch.device
+        Where the model is.
+
+    Raises
+    ------
+    ValueError
+        If no voxel is labelled.
+    """
+
+    def __init__(
+        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, windows: int, device: torch.device
+    ) -> None:
+        self.geometry, self.device = geometry, device
+        self.windows = choose_windows(volumes, (geometry.output[0], SIDE, SIDE), windows)
+        if not self.windows:
+            raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
+
+    def look(self, model: nn.Module) -> Look:
+        """Loss and score of a model, which is left as it was."""
+        with _as_it_was(model):
+            scored = [self._probabilities(model, volume, box) for volume, box in self.windows]
+        targets = [volume.targets.read_mirrored(box) for volume, box in self.windows]
+        weights = [volume.weights.read_mirrored(box) for volume, box in self.windows]
+        loss = mean_loss(scored, targets, weights)
+        if len(scored[0]) > 2:
+            return Look(loss, mean_iou(scored, targets))
+        row = max(_v_rand_rows(scored, targets), key=lambda row: row["v_rand"])
+        return Look(loss, row["v_rand"], row["threshold"])
+
+    def _probabilities(self, model: nn.Module, volume: LabelledVolume, box: Box) -> NDArray[np.float32]:
+        predictor = Predictor(
+            model, self.geometry, volume.mean, volume.std, device=self.device, threads=torch.get_num_threads()
+        )
+        return predictor.predict_box(volume.raw, box)
+
+
+def choose_windows(
+    volumes: Sequence[LabelledVolume], size: tuple[int, int, int], number: int
+) -> list[tuple[LabelledVolume, Box]]:
+    """The windows with most labelled voxels, of `number` stretches of all that have any.
+
+    Stretches of the scan order spread the windows over the volumes and their sections.
+    """
+    labelled = [
+        (count, volume, box)
+        for volume in volumes
+        for box in Grid(tuple(volume.weights.shape), size).boxes()
+        if (count := int((volume.weights.read_mirrored(box) > 0).sum()))
+    ]
+    ends = np.linspace(0, len(labelled), min(number, len(labelled)) + 1).astype(int)
+    best = [max(labelled[a:b], key=lambda found: found[0]) for a, b in pairwise(ends)]
+    return [(volume, box) for _, volume, box in best]
+
+
+def mean_loss(
+    scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]], weights: Sequence[NDArray[Any]]
+) -> float:
+    """Equation 1 over all windows, from probabilities `(K, z, y, x)`; divided by the labelled voxels.
+
+    >>> halves = np.full((2, 1, 1, 2), 0.5, np.float32)
+    >>> round(mean_loss([halves], [np.array([[[1, 255]]])], [np.array([[[2.0, 3.0]]])]), 4)
+    1.3863
+    """
+    total, labelled = 0.0, 0
+    for probabilities, target, weight in zip(scored, targets, weights, strict=True):
+        known = (target != UNLABELLED) & (weight > 0)
+        of_target = np.take_along_axis(probabilities, np.where(known, target, 0)[None].astype(np.intp), axis=0)[0]
+        total -= float((weight[known] * np.log(np.maximum(of_target[known], 1e-12))).sum(dtype=np.float64))
+        labelled += int(known.sum())
+    return total / max(labelled, 1)
+
+
+def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> float:
+    """Mean over the classes that occur of intersection over union of the most probable class with the target."""
+    classes = len(scored[0])
+    table = np.zeros((classes, classes), np.int64)
+    for probabilities, target in zip(scored, targets, strict=True):
+        known = target != UNLABELLED
+        np.add.at(table, (target[known], probabilities.argmax(0)[known]), 1)
+    union = table.sum(0) + table.sum(1) - np.diag(table)
+    return float(np.mean(np.diag(table)[union > 0] / union[union > 0]))
+
+
+def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> list[dict[str, float]]:
+    """V_rand at each threshold, mean over the sections of all windows that have a cell."""
+    rows = []
+    for probabilities, target in zip(scored, targets, strict=True):
+        cells = np.stack([ground_truth_cells(section == 1) for section in target])
+        if cells.any():
+            rows.append(sweep(probabilities[1], cells, FINE))
+    if not rows:
+        return [{"threshold": 0.5, "v_rand": 0.0}]
+    return [
+        {"threshold": at[0]["threshold"], "v_rand": float(np.mean([row["v_rand"] for row in at]))}
+        for at in zip(*rows, strict=True)
+    ]
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """A predictor takes a model for evaluation and, on a CPU, one thread a tile."""
+    training, threads = model.training, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        model.train(training)
+        torch.set_num_threads(threads)

@@ -1,0 +1,35 @@
+# The trained model for other programs, whenever it is asked for: `snakemake export`.
+#
+# Inputs:  the trained model; raw.zarr of the first predicted volume, for a test tile
+# Outputs: {results}/model/model.onnx; {results}/model/bioimageio.zip for ilastik and deepImageJ
+# Steps:   export
+
+EXPORT_VOLUMES = CONFIG.predict.volumes[:1]
+
+
+rule export:
+    input:
+        model=MODEL,
+        surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
+        grey_values=[receipt("grey_values", name) for name in EXPORT_VOLUMES],
+    output:
+        onnx=f"{RESULTS}/model/model.onnx",
+        package=f"{RESULTS}/model/bioimageio.zip",
+        receipt=receipt("export", "model"),
+    log:
+        f"{RESULTS}/logs/export/model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export/model.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        mem_mb=16000,
+        runtime=60,
+    params:
+        folders=[f"{RESULTS}/volumes/{name}" for name in EXPORT_VOLUMES],
+        code=code("export"),
+    message:
+        "Exporting the model"
+    script:
+        "../../scripts/export.py"
