@@ -44,7 +44,7 @@ def configuration(variant: str, seed: int, steps: int, results: Path) -> dict[st
     changes = {section: dict(values) for section, values in VARIANTS[variant].items()}
     config["train"]["augment"] |= changes.pop("augment", {})
     for section, values in changes.items():
-        config[section] |= values
+        config[section] = config.get(section, {}) | values
     config["train"] |= {"steps": steps, "seed": seed}
     return {**config, "results": str(results)}
 

@@ -31,7 +31,7 @@ from unet.augmentation import Transform, Warp, draw
 from unet.config import AugmentConfig
 from unet.geometry import Index
 from unet.patches import CELL, LabelledVolume, Place, count_labelled, network_input
-from unet.report import Picture, _boundary, _png
+from unet.report import Picture, boundary, png_uri
 from unet.tiling import TileGeometry
 
 DRAWS = 3
@@ -236,14 +236,14 @@ def patch_picture(raw: np.ndarray, targets: np.ndarray, lines: np.ndarray | None
     times = _times(raw.shape[1])
     picture = _grey(enlarged(raw, times))
     if lines is not None:
-        picture[_boundary(enlarged(lines, times))] = GRID
+        picture[boundary(enlarged(lines, times))] = GRID
     margins = [times * ((n - m) // 2) for n, m in zip(raw.shape, targets.shape, strict=True)]
     inner = tuple(slice(k, k + times * m) for k, m in zip(margins, targets.shape, strict=True))
-    picture[inner][_boundary(enlarged(targets, times))] = BORDER  # a view
+    picture[inner][boundary(enlarged(targets, times))] = BORDER  # a view
     if min(margins) > 0:
         covered = np.zeros(picture.shape[:2], bool)
         covered[inner] = True
-        picture[_boundary(covered)] = FRAME
+        picture[boundary(covered)] = FRAME
     return picture
 
 
@@ -254,7 +254,7 @@ def stack_picture(raw: np.ndarray, targets: np.ndarray, lines: np.ndarray | None
     for cut, colour in ((targets, BORDER), (lines, GRID)):
         if cut is not None:
             ids = np.repeat(cut, times, axis=1)
-            picture[np.concatenate([_boundary(section[None]) for section in ids])] = colour
+            picture[np.concatenate([boundary(section[None]) for section in ids])] = colour
     thick = max(1, round(picture.shape[1] * 3 / 4 / len(picture)))
     return np.repeat(picture, thick, axis=0)
 
@@ -316,4 +316,4 @@ def _pictures(row: Row, config: AugmentConfig, view: View, seed: int) -> list[Pi
         if len(pictures) == 1 + DRAWS:
             break
     captions = ["unchanged", *(f"draw {n}" for n in range(1, len(pictures)))]
-    return [Picture(caption, _png(picture)) for caption, picture in zip(captions, pictures, strict=True)]
+    return [Picture(caption, png_uri(picture)) for caption, picture in zip(captions, pictures, strict=True)]

@@ -39,7 +39,6 @@ SAMPLE: dict[str, Any] = {
     },
     "storage": {"block": [8, 256, 256]},
     "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
-    "weights": {"w0": 5},
     "train": {
         "volumes": ["train"],
         "validation": ["choice"],

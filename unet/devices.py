@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +115,15 @@ def torch_devices(lock_folder: Path, count: int, timeout: float = 600) -> Iterat
     with acquire_device(lock_folder, visible, asked_for=count, timeout=timeout) as devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         yield [torch.device("cuda", index) for index in range(count)]
+
+
+def choose_precision(asked: str, device: "torch.device") -> Literal["float32", "bfloat16"]:
+    """Precision of the convolutions; `auto` is bfloat16 on a GPU that computes in it, else float32."""
+    import torch
+
+    if asked == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if asked == "bfloat16" else "float32"
 
 
 def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, IO[str]]:

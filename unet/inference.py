@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from unet.geometry import Box
 from unet.grey_values import normalise
+from unet.model import is_2d
 from unet.rotation import enclosing, turned_planes
 from unet.tiling import TileGeometry, tiles_for
 
@@ -146,7 +147,7 @@ class Predictor:
         self.model.eval().to(self.device)
         if self._on_cpu:
             torch.set_num_threads(1)
-        if self._is_2d:
+        if is_2d(self.model):
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -156,10 +157,6 @@ class Predictor:
     @property
     def _classes(self) -> int:
         return cast(int, self.model.classes)
-
-    @property
-    def _is_2d(self) -> bool:
-        return any(isinstance(module, nn.Conv2d) for module in self.model.modules())
 
     def predict_box(self, image: Image, box: Box) -> NDArray[np.float32]:
         """Class probabilities of a box, float32 `(K, z, y, x)`, each voxel's summing to 1: `read`, then `infer`."""
@@ -203,12 +200,14 @@ class Predictor:
         for i, tile in enumerate(tiles):
             x[i, 0] = tile
         with torch.inference_mode(), _convolutions_in(self.precision, x.device):
-            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if self._is_2d else x)[: len(tiles)]
-        return result[:, :, None] if self._is_2d else result
+            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if is_2d(self.model) else x)[
+                : len(tiles)
+            ]
+        return result[:, :, None] if is_2d(self.model) else result
 
     def _output(self, x: Tensor) -> Tensor:
         """Softmax of the network's result, cropped to the tile's output."""
-        if self._is_2d:
+        if is_2d(self.model):
             x = x.contiguous(memory_format=torch.channels_last)
         logits = self.model(x)
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from unet.config import ModelConfig, PredictConfig
+from unet.devices import choose_precision
 from unet.geometry import Index
 from unet.inference import Predictor
 from unet.model_file import load_model
@@ -68,13 +69,6 @@ def tile_memory(device: torch.device) -> int:
         return CPU_TILE_BYTES
     # The whole memory, not what is free now: a rerun must choose the same tile.
     return int(GPU_TILE_SHARE * torch.cuda.mem_get_info(device)[1])
-
-
-def choose_precision(asked: str, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """`auto` is bfloat16 on a GPU that computes in it, else float32."""
-    if asked == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if asked == "bfloat16" else "float32"
 
 
 def stored_classes(classes: Sequence[str]) -> list[str]:

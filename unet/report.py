@@ -189,19 +189,19 @@ def section_row(
     """
     factor = math.ceil(max(raw.shape) / longest_side)
     grey = _shrink(_stretch(raw), factor)
-    pictures = [Picture("raw", _png(grey))]
+    pictures = [Picture("raw", png_uri(grey))]
     if probability is not None:
         scale = 255 if probability.dtype == np.uint8 else 1
-        pictures.append(Picture("probability", _png(_shrink(probability / scale, factor))))
+        pictures.append(Picture("probability", png_uri(_shrink(probability / scale, factor))))
     for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
         if ids is not None:
-            pictures.append(Picture(caption, _png(overlay(grey, _thin_out(ids, factor)))))
+            pictures.append(Picture(caption, png_uri(overlay(grey, _thin_out(ids, factor)))))
     return pictures
 
 
 def overlay(grey: NDArray[np.float64], ids: NDArray[Any]) -> NDArray[np.float64]:
     """Ids in colour over a grey picture, their inner boundary in full colour; ``(y, x, 3)`` in [0, 1]."""
-    opacity = np.where(_boundary(ids), 1.0, 0.4) * (ids > 0)
+    opacity = np.where(boundary(ids), 1.0, 0.4) * (ids > 0)
     mixed: NDArray[np.float64] = grey[..., None] + opacity[..., None] * (label_colours(ids) - grey[..., None])
     return mixed
 
@@ -366,14 +366,14 @@ def _thin_out(ids: NDArray[Any], factor: int) -> NDArray[Any]:
     return ids[middle::factor, middle::factor][:y, :x]
 
 
-def _boundary(ids: NDArray[Any]) -> NDArray[np.bool_]:
+def boundary(ids: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels with another id beside, above or below them."""
     padded = np.pad(ids, 1, mode="edge")
     beside = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
     return np.logical_or.reduce([ids != other for other in beside])
 
 
-def _png(image: NDArray[np.float64]) -> str:
+def png_uri(image: NDArray[np.float64]) -> str:
     """(y, x) or (y, x, 3) in [0, 1] as a ``data:`` URI."""
     encoded = imagecodecs.png_encode(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), level=9)
     return "data:image/png;base64," + base64.b64encode(encoded).decode()

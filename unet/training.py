@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from unet.config import TrainConfig
+from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
 from unet.divergence import MEMORY, is_good, is_lost, jump
 from unet.learning_curve import LearningCurve
@@ -169,7 +170,7 @@ class _Run:
         self.optimizer = make_optimizer(self.model, config)
         self.done, self.best_weights = Done(), dict[str, Tensor]()
         self.asked_to_stop = False
-        self._bfloat16 = training_precision(config.precision, device) == "bfloat16"
+        self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
         self._forward = self._wrapped()
         self._unsettled: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
@@ -359,13 +360,6 @@ def on_device(batch: Batch, device: torch.device) -> Tensors:
     if device.type == "cuda":
         parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
     return Tensors(*parts)
-
-
-def training_precision(asked: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on a GPU that computes in it, else float32."""
-    if asked != "auto":
-        return asked
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 def stream(seed: int, step: int, rank: int = 0) -> int:

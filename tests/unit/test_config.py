@@ -42,7 +42,7 @@ def test_the_defaults_are_the_papers() -> None:
         dropout=0.5,
     )
     assert config.model == paper
-    assert config.weights == WeightsConfig(w0=10, sigma=5, class_balance=True)
+    assert config.weights == WeightsConfig(w0=5, sigma=5, class_balance=False)
     assert (config.train.momentum, config.train.batch, config.train.optimizer) == (0.99, 1, "sgd")
     augment = config.train.augment
     assert (augment.elastic_px, augment.elastic_grid, augment.elastic_probability) == (10, 3, 1)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from unet.config import ModelConfig, PredictConfig
+from unet.devices import choose_precision
 from unet.model import build_model
 from unet.model_file import save_model
-from unet.predicting import CPU_TILE_BYTES, choose_precision, load_predictor, stored_classes, tile_memory
+from unet.predicting import CPU_TILE_BYTES, load_predictor, stored_classes, tile_memory
 from unet.volume import Layout
 
 CPU = torch.device("cpu")

@@ -1,0 +1,84 @@
+"""How busy training keeps the device: how long it waits for patches, and how much of the arithmetic rate it uses.
+
+    python benchmarks/training.py                                    # the embedded sample
+    python benchmarks/training.py --configfile config/examples/isbi2012-paper.yaml --steps 300     # on a GPU
+
+Runs the workflow up to the trained model, in a folder of its own, and reads its learning curve. The first lines are
+left out: they hold what happens once (opening stores, compiling).
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from unet.config import Config, load_config
+from unet.plan import measured_rate, training_flops
+from unet.tiling import tile_geometry
+
+ROOT = Path(__file__).parent.parent
+WARM_UP = 0.2
+"""Share of the steps that is left out."""
+
+
+def shortened(configfile: Path, steps: int, results: Path) -> dict[str, Any]:
+    """The configuration with few steps, a line every ten, nothing to validate, and results of its own."""
+    config = yaml.safe_load(configfile.read_text())
+    old = config.get("results", "results")
+    config = json.loads(json.dumps(config).replace(f'"{old}/sample/', f'"{results}/sample/'))
+    config["train"] |= {"steps": steps, "log_steps": 10, "validation": []}
+    return {**config, "results": str(results)}
+
+
+def train(config: dict[str, Any], cores: str) -> list[dict[str, Any]]:
+    """Train anew; the lines of the learning curve."""
+    results = Path(config["results"])
+    results.mkdir(parents=True, exist_ok=True)
+    for old in ("model/model.pt", "model/state.pt", "model/training.jsonl"):
+        (results / old).unlink(missing_ok=True)
+    path = results / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    command = ["snakemake", "--cores", cores, "--resources", f"gpu={config['train'].get('gpus', 1)}"]
+    with (results / "benchmark.log").open("w") as log:
+        model = str(results / "model" / "model.pt")
+        subprocess.run([*command, model, "--configfile", str(path)], cwd=ROOT, stdout=log, stderr=log, check=True)
+    return [json.loads(line) for line in (results / "model" / "training.jsonl").read_text().splitlines()]
+
+
+def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
+    """Steps a second, the share of the time waiting for patches, and the share of a matrix product's rate."""
+    kept = lines[int(WARM_UP * len(lines)) :]
+    steps, seconds = kept[-1]["step"] - kept[0]["step"], kept[-1]["seconds"] - kept[0]["seconds"]
+    waited = sum(line["data_wait_share"] / line["steps_per_second"] for line in kept[1:])
+    waited_share = waited / sum(1 / line["steps_per_second"] for line in kept[1:])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tile = tile_geometry(config.model, config.train.tile).input
+    a_step = training_flops(config, len(config.class_names), tile) / config.train.steps
+    return {
+        "steps_per_second": steps / seconds,
+        "data_wait_share": waited_share,
+        "arithmetic_share": a_step * steps / seconds / measured_rate(device),
+    }
+
+
+def main() -> None:
+    """Train for a while and print the figures as a table and as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configfile", type=Path, default=ROOT / "config" / "config.yaml")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--cores", default="all")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-training")
+    arguments = parser.parse_args()
+    values = shortened(arguments.configfile, arguments.steps, arguments.folder)
+    found = figures(train(values, arguments.cores), load_config(values))
+    print("| steps/s | waiting for patches | of the matrix-product rate |\n|---|---|---|")
+    print(f"| {found['steps_per_second']:.2f} | {found['data_wait_share']:.1%} | {found['arithmetic_share']:.0%} |\n")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
