@@ -91,13 +91,16 @@ def test_every_voxel_reads_its_turned_position_from_one_tile(plane: TurnedPlane,
 @settings(max_examples=30, deadline=None)
 @given(plane=planes, box=boxes)
 def test_tiles_are_sampled_at_their_pixels_turned_positions(plane: TurnedPlane, box: Box) -> None:
-    """On a ramp, from which this kernel departs by less than 0.05 a pixel of slope."""
+    """On a ramp, from which this kernel departs by less than 0.05 a pixel of slope.
+
+    The rest of the tolerance is for float32, which has steps of 0.008 at 100,000; a wrong pixel would be 0.5 off.
+    """
     (a, b), (c, d) = plane.to_volume
     for cell in plane.cells(box):
         source = plane.source(cell)
         assert plane.window(box).contains(source)
         expected = ramp(plane.lattice.input_box(cell), (a + c / 2, b + d / 2))
-        torch.testing.assert_close(plane.sampled(ramp(source, (1.0, 0.5)), cell), expected, rtol=0, atol=0.1)
+        torch.testing.assert_close(plane.sampled(ramp(source, (1.0, 0.5)), cell), expected, rtol=0, atol=0.15)
 
 
 def test_cells_that_the_turned_box_does_not_touch_are_left_out() -> None:

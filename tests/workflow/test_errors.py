@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,27 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
     assert [part for part in wanted if part not in ran.output] == [], ran.output
     assert "Traceback" not in ran.output
     assert not new_project.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"depth": 3}}, r"model\.pt: model\.depth of the model file is 2, but this run has 3"),
+        (
+            {"volumes": {"train": {"voxel_nm": [50, 8, 8]}}},
+            r"'train' has voxels of \[50\.0, 8\.0, 8\.0\].*\[50\.0, 4\.0, 4\.0\]",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
+    finished: Project, new_project: Project, changes: dict[str, Any], message: str
+) -> None:
+    shutil.copy(finished.results / "model/model.pt", new_project.folder / "input/model.pt")
+    new_project.configure({"model": {"checkpoint": "input/model.pt"}})
+    new_project.configure(changes)
+    ran = new_project.run(fails=True)
+    assert re.search(message, ran.output), ran.output
+    assert not (new_project.results / "volumes").exists()
 
 
 def write_sections(folder: Path) -> None:
