@@ -39,6 +39,7 @@ SAMPLE: dict[str, Any] = {
     },
     "storage": {"block": [8, 256, 256]},
     "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
+    "weights": {"class_balance": True},
     "train": {
         "volumes": ["train"],
         "validation": ["choice"],

@@ -88,6 +88,11 @@ def settings(section, leave_out=(), unset=True):
     )
 
 
+def compared(volume):
+    """The volume, and the one that the model learns from."""
+    return list(dict.fromkeys([volume, *TRAINING_VOLUMES[:1]]))
+
+
 def given_model():
     """The model file that is used instead of a training, as an input."""
     return {"checkpoint": CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}

@@ -58,13 +58,15 @@ checkpoint survey:
 rule fit:
     input:
         **given_model(),
-        surveys=[receipt("survey", name) for name in CONFIG.used_volumes],
+        surveys=lambda wildcards: [
+            receipt("survey", name) for name in compared(wildcards.volume)
+        ],
     output:
-        receipt=receipt("fit", "model"),
+        receipt=receipt("fit", "{volume}"),
     log:
-        f"{RESULTS}/logs/fit/model.log",
+        f"{RESULTS}/logs/fit/{{volume}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/fit/model.tsv"
+        f"{RESULTS}/benchmarks/fit/{{volume}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -72,18 +74,20 @@ rule fit:
         mem_mb=2000,
         runtime=10,
     params:
-        volumes=CONFIG.used_volumes,
+        volumes=lambda wildcards: compared(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
         dimensions=CONFIG.model.dimensions,
         tolerance=CONFIG.model.voxel_tolerance,
         asked=asked_of_model(),
-        classes={
-            name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes
+        classes=lambda wildcards: {
+            name: CONFIG.volumes[name].class_names
+            for name in CONFIG.evaluate.volumes
+            if name == wildcards.volume
         },
         foreground=CONFIG.segment.foreground,
         code=code("fit"),
     message:
-        "Checking that model and volumes fit each other"
+        "Checking that the model fits {wildcards.volume}"
     script:
         "../../scripts/fit.py"
 
@@ -91,7 +95,7 @@ rule fit:
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "model"),
+        fit=receipt("fit", "{volume}"),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),
     log:
