@@ -17,7 +17,7 @@ from unet.geometry import Box
 from unet.grey_values import histogram, to_sparse
 from unet.job import run
 from unet.receipts import fingerprint, read_json
-from unet.sources import Source, open_source
+from unet.sources import Source, open_raw, open_source
 from unet.store import Image
 from unet.volume import Volume
 
@@ -41,8 +41,9 @@ def main(
         for part, block in zip(parts, blocks, strict=True):
             part.image.write_block(box, block.astype(part.image.dtype, copy=False))
         tissue = target.tissue(box)
-        counts = histogram(values[0] if tissue is None else values[0][tissue])
-        return digest_of(box), {"histogram": to_sparse(counts), "levels": _levels(volume, values[-1])}
+        channels = enumerate(values[0].reshape(-1, *box.shape))
+        counts = {str(number): to_sparse(histogram(grey, tissue)) for number, grey in channels}
+        return digest_of(box), {"histogram": counts, "levels": _levels(volume, values[-1])}
 
     def digest_of(box: Box) -> str:
         return fingerprint(stores=[part.image.digest(box) for part in parts])
@@ -69,7 +70,9 @@ class Part(NamedTuple):
 
 def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
     """Grey values, mask and labels; the labels come last."""
-    parts = [Part(target.create("raw", target.layout.dtype), open_source(volume.raw), lambda values, where: values)]
+    channels = [f"channel {number}" for number in range(target.layout.channels)] if target.layout.channels > 1 else []
+    image = target.create("raw", target.layout.dtype, channels=channels)
+    parts = [Part(image, open_raw(volume.raw), lambda values, where: values)]
     if volume.mask is not None:
         image = target.create("mask", "uint8", kind="label")
         parts.append(Part(image, open_source(volume.mask), lambda values, where: (values != 0).astype(np.uint8)))

@@ -14,6 +14,7 @@ from unet.blockwise import finished_blocks, write_receipt
 from unet.config import PredictConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.inference import quantise
 from unet.job import run
 from unet.pipeline import run_pipeline
@@ -41,7 +42,8 @@ def main(
     raw = source.image("raw")
     with torch_device(LOCKS) as device:
         values = read_json(grey_values)
-        predictor, header = load_predictor(model, predict, values["statistics"], source.layout, device, threads)
+        normalisation = Normalisation.of(values["statistics"])
+        predictor, header = load_predictor(model, predict, normalisation, source.layout, device, threads)
         channels = stored_classes(header["classes"])
         image = source.create("probability", predict.dtype, channels=channels)
         made_from = fingerprint(

@@ -92,7 +92,7 @@ def _pictures(volume: Volume, config: Config) -> dict[str, Sequence[Picture]]:
         box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
         channel = channel_of(config.segment.foreground, stores["probability"].spec.channels)
         pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
-            stores["raw"].read(box)[0],
+            stores["raw"].read(box).reshape(-1, *box.shape)[0, 0],  # of several channels the first one
             stores["probability"].read(box)[channel][0],
             stores["segmentation"].read(box)[0],
             volume.image("labels").read(box)[0] if has_labels else None,

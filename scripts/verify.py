@@ -13,6 +13,7 @@ import numpy as np
 from unet.config import PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry import Box, Grid
+from unet.grey_values import Normalisation
 from unet.inference import Predictor, quantise
 from unet.job import run
 from unet.predicting import load_predictor, stored_classes
@@ -47,8 +48,8 @@ def main(
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image = source.image("probability")
             _check_digests(source, image, [path for path in predicted if path.parent.name == source.name])
-            statistics = read_json(values)["statistics"]
-            predictor, header = load_predictor(model, predict, statistics, source.layout, device, threads)
+            normalisation = Normalisation.of(read_json(values)["statistics"])
+            predictor, header = load_predictor(model, predict, normalisation, source.layout, device, threads)
             _check_model(image, header)
             found[source.name] = _largest_difference(source, image, predictor, predict, verify)
     write_json(receipt, {"rule": "verify", "digest": digest, "largest_difference": found})

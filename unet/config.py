@@ -49,9 +49,9 @@ class SampleConfig(Section):
 class VolumeConfig(Section):
     """One volume: image files, and what is known of them."""
 
-    raw: str = Field(
+    raw: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="grey values: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
-        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr"
+        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr; a list of them, or an axis c, is several input channels"
     )
     labels: str | None = Field(None, description="annotation of the same shape, in the same formats")
     label_kind: Literal["instances", "interior", "classes"] = Field(
@@ -282,6 +282,13 @@ class VerifyConfig(Section):
     seed: int = Field(0, description="of the windows' positions")
 
 
+class ExportConfig(Section):
+    """`snakemake export`: what the bioimage.io package claims; nothing that is not said here."""
+
+    authors: list[str] = Field([], description="names of those who made the model")
+    license: str | None = Field(None, description="SPDX identifier, e.g. CC-BY-4.0")
+
+
 class Config(Section):
     """Everything a run depends on."""
 
@@ -296,6 +303,7 @@ class Config(Section):
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
+    export: ExportConfig = ExportConfig()
 
     @field_validator("volumes")
     @classmethod
@@ -446,9 +454,14 @@ def source_files(config: Config) -> dict[str, Path]:
         for name in config.used_volumes
         for key in ("raw", "labels", "mask")
     }
-    if config.model.checkpoint is not None:
-        addresses["model.checkpoint"] = config.model.checkpoint
-    return {key: Path(file_of(address)) for key, address in addresses.items() if address is not None}
+    addresses["model.checkpoint"] = config.model.checkpoint
+    files: dict[str, Path] = {}
+    for key, value in addresses.items():
+        if isinstance(value, list):
+            files |= {f"{key}.{number}": Path(file_of(address)) for number, address in enumerate(value)}
+        elif value is not None:
+            files[key] = Path(file_of(value))
+    return files
 
 
 def file_of(address: str) -> str:

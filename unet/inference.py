@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.geometry import Box
-from unet.grey_values import normalise
+from unet.grey_values import Normalisation
 from unet.model import is_2d
 from unet.rotation import enclosing, turned_planes
 from unet.tiling import TileGeometry, tiles_for
@@ -49,7 +49,7 @@ class Image(Protocol):
     """A volume that answers for voxels beyond its faces."""
 
     def read_mirrored(self, window: Box) -> NDArray[Any]:
-        """Grey values of `window`, mirrored beyond the faces without repeating the edge voxel."""
+        """Grey values `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
 
 
 class Plane(Protocol):
@@ -101,11 +101,11 @@ class Predictor:
     Parameters
     ----------
     model : nn.Module
-        From `build_model`, one input channel; put into evaluation mode and moved to `device`.
+        From `build_model`; put into evaluation mode and moved to `device`.
     geometry : TileGeometry
         Of that model.
-    mean, std : float
-        Grey-value statistics of the volume.
+    normalisation : Normalisation
+        By the statistics of the volume, one input channel of the model each.
     average : {"none", "flips", "symmetries", "rotations"}
         Mean over nothing, the 4 flips, the square's 8 symmetries or 7 rotations in the (y, x) plane.
     device : torch.device or str
@@ -126,8 +126,7 @@ class Predictor:
 
     model: nn.Module
     geometry: TileGeometry
-    mean: float
-    std: float
+    normalisation: Normalisation
     average: Average = "none"
     device: torch.device | str = "cpu"
     batch: int = 1
@@ -163,7 +162,7 @@ class Predictor:
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
-        """Grey values that `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)`."""
+        """What `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)` or `(c, z, y, x)`."""
         return image.read_mirrored(window_of(box, self.planes))
 
     def infer(self, window: NDArray[Any], box: Box) -> NDArray[np.float32]:
@@ -172,11 +171,12 @@ class Predictor:
         Memory beside window and result is that of `batch` tiles a thread.
         """
         origin = window_of(box, self.planes).start
+        channels = window.reshape(-1, *window.shape[-3:])
         total = torch.zeros(self._classes, *box.shape, device=self.device)
 
         def grey(source: Box) -> Tensor:
-            part: tuple[Any, ...] = (..., *source.relative_to(origin).slices)
-            return torch.from_numpy(normalise(window[part], self.mean, self.std)).to(self.device)
+            window = channels[source.relative_to(origin).trailing]
+            return torch.from_numpy(self.normalisation(window)).to(self.device)
 
         def add(plane: Plane, cells: list[Box]) -> None:
             tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
@@ -191,14 +191,14 @@ class Predictor:
         return total.div_(len(self.planes)).cpu().numpy()
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
-        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(z, y, x)`.
+        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
 
         A short batch is filled up with empty tiles: libraries choose their algorithm by the shape, and with another
         algorithm the last bits differ.
         """
-        x = torch.zeros(self.batch, 1, *tiles[0].shape, device=self.device)
+        x = torch.zeros(self.batch, *tiles[0].shape, device=self.device)
         for i, tile in enumerate(tiles):
-            x[i, 0] = tile
+            x[i] = tile
         with torch.inference_mode(), _convolutions_in(self.precision, x.device):
             result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if is_2d(self.model) else x)[
                 : len(tiles)

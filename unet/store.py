@@ -317,7 +317,7 @@ def _axis(name: str) -> dict[str, str]:
 
 
 def _channel(name: str, dtype: str) -> dict[str, Any]:
-    top = 255 if dtype == "uint8" else 1
+    top = 1 if np.dtype(dtype).kind == "f" else int(np.iinfo(dtype).max)
     window = {"min": 0, "max": top, "start": 0, "end": top}
     return {"label": name, "color": "FFFFFF", "active": True, "window": window}
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from unet.config import ModelConfig
 from unet.geometry import Box, Grid
+from unet.grey_values import Normalisation
 from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantise
 from unet.model import build_model
 from unet.pipeline import run_pipeline
@@ -20,6 +21,7 @@ from unet.rotation import TurnedPlane
 from unet.tiling import TileGeometry, tile_geometry, valid_input_sizes
 
 MEAN, STD = 120.0, 40.0
+GREY = Normalisation((MEAN,), (STD,))
 ANISOTROPIC = [(1, 2, 2), (2, 2, 2)]
 NETWORKS = {
     "paper": ModelConfig(depth=3, base_channels=2),
@@ -47,6 +49,13 @@ class ArrayImage:
         return padded[window.shifted(tuple(before)).slices]
 
 
+class ChannelImage(ArrayImage):
+    """A volume of several channels `(c, z, y, x)` in memory."""
+
+    def read_mirrored(self, window: Box) -> NDArray:
+        return np.stack([ArrayImage(channel).read_mirrored(window) for channel in self.array])
+
+
 @cache
 def network(name: str) -> nn.Module:
     torch.manual_seed(7)
@@ -63,7 +72,7 @@ def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def predictor(name: str, tile: int | tuple[int, ...], average: Average = "none", batch: int = 1) -> Predictor:
-    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), MEAN, STD, average=average, batch=batch)
+    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), GREY, average=average, batch=batch)
 
 
 def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[np.float32]:
@@ -72,6 +81,29 @@ def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[n
     for box in Grid(image.shape, block).boxes():
         result[:, *box.slices] = p.predict_box(ArrayImage(image), box)
     return result
+
+
+@pytest.mark.parametrize("average", ["none", "symmetries", "rotations"])
+def test_a_channel_of_no_weight_changes_nothing_and_one_of_weight_does(average: Average) -> None:
+    torch.manual_seed(7)
+    config, image = NETWORKS["paper"], volume((2, 50, 61))
+    alone, both = build_model(config, 1, 2), build_model(config, 2, 2)
+    shared = {key: value for key, value in alone.state_dict().items() if value.shape == both.state_dict()[key].shape}
+    both.load_state_dict(shared, strict=False)
+    first, of_alone = both.encoder.levels[0][0].weight, alone.encoder.levels[0][0].weight
+    first.data = torch.cat([of_alone.data, torch.zeros_like(of_alone.data)], dim=1)
+    other = np.random.default_rng(1).integers(0, 256, image.shape, dtype=np.uint8)
+    geometry, box = tile_geometry(config, 60), Box((0, 3, 5), (2, 40, 61))
+    pair, grey = ChannelImage(np.stack([image, other])), Normalisation((MEAN, 100.0), (STD, 50.0))
+
+    expected = Predictor(alone, geometry, GREY, average).predict_box(ArrayImage(image), box)
+    np.testing.assert_allclose(Predictor(both, geometry, grey, average).predict_box(pair, box), expected, atol=1e-5)
+    first.data[:, 1] = first.data[:, 0]
+    changed = Predictor(both, geometry, grey, average).predict_box(pair, box)
+    assert np.abs(changed - expected).max() > 1e-3
+    sections = [Box((z, 0, 0), (z + 1, 50, 61)) for z in range(2)]
+    whole = np.concatenate([Predictor(both, geometry, grey, average).predict_box(pair, b) for b in sections], axis=1)
+    np.testing.assert_array_equal(whole[:, *box.slices], changed)
 
 
 def smallest_tiles(name: str, axis: int) -> list[int]:
@@ -199,7 +231,7 @@ def test_rotations_give_the_same_bits_for_any_boxes_and_the_same_values_for_any_
 
 def of_one_angle(p: Predictor, degrees: float) -> Predictor:
     """The same without the mean over other angles."""
-    one = Predictor(p.model, p.geometry, p.mean, p.std, p.average)
+    one = Predictor(p.model, p.geometry, p.normalisation, p.average)
     object.__setattr__(one, "planes", [TurnedPlane(p.geometry, degrees)])
     return one
 
@@ -264,7 +296,7 @@ def test_rotations_change_nothing_where_the_network_is_round() -> None:
     image = (120 + 50 * np.sin(y / 8) * np.cos(x / 11 + y / 30)).astype(np.float32)[None]
     geometry = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1))
     plain, turned = (
-        predicted(Predictor(Blob(), geometry, MEAN, STD, average=a), image, (1, 31, 70)) for a in ("none", "rotations")
+        predicted(Predictor(Blob(), geometry, GREY, average=a), image, (1, 31, 70)) for a in ("none", "rotations")
     )
     inside = np.s_[:, :, 8:-8, 8:-8]  # the mirror makes a crease
     assert np.ptp(plain[inside]) > 0.5
@@ -287,7 +319,7 @@ class IncongruentGeometry(TileGeometry):
 def test_a_stride_that_shifts_the_pooling_grid_changes_the_result() -> None:
     image = volume((1, 60, 60))
     right = predictor("paper", 60)
-    wrong = Predictor(right.model, IncongruentGeometry(**vars(right.geometry)), MEAN, STD)
+    wrong = Predictor(right.model, IncongruentGeometry(**vars(right.geometry)), GREY)
     whole = on_the_whole_volume("paper", image)
     assert np.abs(predicted(right, image, image.shape) - whole).max() < 1e-5
     assert np.abs(predicted(wrong, image, image.shape) - whole).max() > 1e-3
@@ -298,7 +330,7 @@ def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
     short = TileGeometry(exact.input, (1, 64, 64), (0, 4, 4), exact.stride_unit)
     whole = on_the_whole_volume("padded", image)
     for geometry, agrees in ((exact, True), (short, False)):
-        result = predicted(Predictor(network("padded"), geometry, MEAN, STD), image, image.shape)
+        result = predicted(Predictor(network("padded"), geometry, GREY), image, image.shape)
         assert (np.abs(result - whole).max() < 1e-5) == agrees
 
 
@@ -306,7 +338,7 @@ def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
 def test_any_number_of_workers_gives_the_same_bits(workers: int, average: Average) -> None:
     image = volume((3, 50, 41))
     p = predictor("paper", 60, average, batch=2)
-    p = Predictor(p.model, p.geometry, p.mean, p.std, p.average, batch=2, threads=workers)
+    p = Predictor(p.model, p.geometry, p.normalisation, p.average, batch=2, threads=workers)
     result = np.full((2, *image.shape), np.nan, np.float32)
 
     def write(probabilities: NDArray, box: Box) -> None:
@@ -325,7 +357,7 @@ def test_probabilities_sum_to_one() -> None:
 
 def test_bfloat16_is_near_float32_and_as_invariant() -> None:
     image, exact = volume((1, 30, 41)), predictor("paper", 60)
-    rough = Predictor(exact.model, exact.geometry, MEAN, STD, precision="bfloat16")
+    rough = Predictor(exact.model, exact.geometry, GREY, precision="bfloat16")
     result = predicted(rough, image, (1, 16, 16))
     assert 0 < np.abs(result - predicted(exact, image, image.shape)).max() < 0.1
     np.testing.assert_array_equal(result, predicted(rough, image, image.shape))

@@ -56,6 +56,10 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
             {"volumes": {"train": {"voxel_nm": [50, 8, 8]}}},
             r"'train' has voxels of \[50\.0, 8\.0, 8\.0\].*\[50\.0, 4\.0, 4\.0\]",
         ),
+        (
+            {"volumes": {"train": {"raw": ["input/raw.tif", "input/mask.tif"]}}},
+            r"input channels \(volume 'train'\) of the model file is 1, but this run has 2",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
@@ -67,6 +71,15 @@ def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
     ran = new_project.run(fails=True)
     assert re.search(message, ran.output), ran.output
     assert not (new_project.results / "volumes").exists()
+
+
+def test_volumes_of_different_channels_are_refused_before_anything_is_ingested(new_project: Project) -> None:
+    other = {"raw": ["input/raw.tif", "input/mask.tif"], "voxel_nm": [50, 4, 4]}
+    new_project.configure({"volumes": {"other": other}, "predict": {"volumes": ["train", "other"]}})
+    ran = new_project.run(fails=True)
+    message = r"'other' has 2 input channel\(s\), but volume 'train', which the model learns from, has 1"
+    assert re.search(message, ran.output), ran.output
+    assert not (new_project.results / "volumes/other").exists()
 
 
 def write_sections(folder: Path) -> None:

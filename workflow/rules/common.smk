@@ -160,9 +160,9 @@ def evaluation_inputs(wildcards):
 
 def sources(wildcards):
     """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    keys = [f"volumes.{wildcards.volume}.{key}" for key in ("raw", "labels", "mask")]
-    found = source_files(CONFIG)
-    return [file for key in keys if key in found for file in watched(found[key])]
+    own = f"volumes.{wildcards.volume}."
+    files = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    return [file for path in files for file in watched(path)]
 
 
 def watched(path):
