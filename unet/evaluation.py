@@ -15,6 +15,8 @@ from unet.overlap import (
     contingency,
     foreground_counts,
     foreground_iou,
+    merge_errors,
+    split_errors,
     variation_of_information,
 )
 
@@ -128,19 +130,18 @@ class Comparison:
         return np.where(labels > 0, labels.astype(np.uint64) + section * np.uint64(LARGEST_ID), np.uint64(0))
 
     def scores(self) -> dict[str, Any]:
-        """Pixel error, IoU of every class, foreground IoU, adapted Rand error and VOI; None where nothing counts."""
+        """Pixel error, IoU of every class, foreground IoU, and the scores of objects; None where nothing counts."""
         right, total = np.diag(self.confusion), int(self.confusion.sum())
         union = self.confusion.sum(0) + self.confusion.sum(1) - right
         iou = [float(r / u) if u else None for r, u in zip(right, union, strict=True)]
         present = [value for value in iou if value is not None]
-        objects: dict[str, Any] = {"adapted_rand_error": None, "voi_split": None, "voi_merge": None}
+        names = ("adapted_rand_error", "voi_split", "voi_merge", "split_errors", "merge_errors")
+        objects: dict[str, Any] = dict.fromkeys(names)
         if self.tables and self.tables[0].voxels:
-            split, merge = variation_of_information(self.tables[0])
-            objects = {
-                "adapted_rand_error": adapted_rand_error(self.tables[0]),
-                "voi_split": split,
-                "voi_merge": merge,
-            }
+            table = self.tables[0]
+            errors = (split_errors(table), merge_errors(table))
+            values = (adapted_rand_error(table), *variation_of_information(table), *errors)
+            objects = dict(zip(names, values, strict=True))
         return {
             "pixel_error": float(1 - right.sum() / total) if total else None,
             "foreground_iou": foreground_iou(self.foreground),

@@ -49,6 +49,8 @@ SCORES = (
     Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
     Score("voi_split", "VOI split", "H(segmentation | truth) in bits: what was cut apart", "↓"),
     Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: what was run together", "↓"),
+    Score("split_errors", "Splits", "found objects that share a true one with another, beyond the first", "↓"),
+    Score("merge_errors", "Merges", "true objects that share a found one with another, beyond the first", "↓"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
     Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
 )
