@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.blockwise import finished_blocks, write_receipt
+from unet.blockwise import ShardJob
 from unet.config import PredictConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry import Box
@@ -19,8 +19,7 @@ from unet.inference import quantise
 from unet.job import run
 from unet.pipeline import run_pipeline
 from unet.predicting import load_predictor, stored_classes
-from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, bytes_digest, fingerprint, read_json
+from unet.receipts import bytes_digest, fingerprint, read_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -56,10 +55,6 @@ def main(
             dtype=predict.dtype,
             code=code,
         )
-        journal, boxes = Journal.beside(receipt), source.blocks(shard)
-        records = finished_blocks(journal, dict.fromkeys(boxes, made_from), image.digest)
-        waiting = [box for box in boxes if box not in records]
-        progress = Progress("predict", sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
 
         def read(box: Box) -> Any:
             tissue = source.tissue(box)
@@ -74,14 +69,10 @@ def main(
             tissue = source.tissue(box)
             return image.write_block(box, probabilities if tissue is None else probabilities * tissue)
 
-        def done(box: Box, digest: str) -> None:
-            records[box] = BlockRecord(box, made_from, digest)
-            journal.add(records[box])
-            progress.advance(box.size)
-
-        run_pipeline(waiting, read, infer, write, done=done, workers=predict.workers, window=predict.blocks_in_flight)
-        facts = {"device": _name(device), "threads": threads}
-    write_receipt("predict", receipt, made_from, [records[box] for box in boxes], made=len(waiting), run=facts)
+        blocks, how = source.blocks(shard), {"workers": predict.workers, "window": predict.blocks_in_flight}
+        with ShardJob("predict", blocks, [image], receipt=receipt, fingerprint=made_from) as job:
+            run_pipeline(job.waiting, read, infer, write, done=lambda box, digest: job.keep(box, (digest, {})), **how)
+            job.finish(run={"device": _name(device), "threads": threads})
 
 
 def _name(device: torch.device) -> str:

@@ -277,7 +277,7 @@ class EvaluateConfig(Section):
 class VerifyConfig(Section):
     """`snakemake verify`: windows that are inferred again."""
 
-    windows: PositiveInt = Field(8, description="random windows a volume, half of them across block borders")
+    windows: PositiveInt = Field(8, description="windows a volume: at borders of blocks and jobs, at faces, anywhere")
     side: PositiveInt = Field(64, description="side of a window in px")
     seed: int = Field(0, description="of the windows' positions")
 

@@ -4,8 +4,10 @@
 # Outputs: {results}/run_config.yaml, written when a run starts
 
 import yaml
+from snakemake.logging import logger
 
 from unet.config import file_of, source_files
+from unet.damage import damaged_receipts
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -187,4 +189,15 @@ def check_sources():
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
 
 
+def withdraw_receipts():
+    """Receipts whose files were deleted or cut short since: their jobs run again. A check only tells of them."""
+    if not workflow.is_main_process or "verify" in workflow.dag_settings.targets:
+        return
+    for path, problem in damaged_receipts(Path(RESULTS)):
+        logger.warning(f"{path}: {problem}; the job runs again")
+        if not workflow.dryrun:
+            path.unlink()
+
+
 check_sources()
+withdraw_receipts()
