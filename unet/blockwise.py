@@ -72,6 +72,8 @@ class ShardJob:
         Digest of what is on disk for a block, None where there is nothing; by default that of its files in the stores.
     inputs_of
         What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads.
+    whole
+        Voxels of all jobs of the rule on the volume: then progress tells how far they are together.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class ShardJob:
         fingerprint: str,
         digest_of: Callable[[Box], str | None] | None = None,
         inputs_of: Callable[[Box], Any] | None = None,
+        whole: int | None = None,
     ) -> None:
         self.rule, self.boxes, self.stores, self.receipt, self.fingerprint = rule, boxes, stores, receipt, fingerprint
         self._digest_of = digest_of or (lambda box: digest_of_block(stores, box))
-        self._inputs_of = inputs_of
+        self._inputs_of, self._whole = inputs_of, whole
         self._made = 0
 
     def __enter__(self) -> "ShardJob":
@@ -98,7 +101,8 @@ class ShardJob:
         self._records = self._journal.finished(self._made_from, self._digest_of)
         log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
         done = sum(box.size for box in self._records)
-        self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done)
+        together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
+        self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

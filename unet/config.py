@@ -246,8 +246,17 @@ class PredictConfig(Section):
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
     )
-    workers: PositiveInt = Field(2, description="dask workers in a job: reading, computing and writing overlap")
-    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(3, description="bounds the memory of a job")
+    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
+        3, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+    )
+    block_minutes: PositiveFloat = Field(
+        60, description="after which a block counts as hanging, is tried elsewhere, then reported"
+    )
+    scheduler: str | None = Field(
+        None,
+        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: the job",
+    )
+    dashboard: bool = Field(True, description="dask's dashboard, on the machine of the job; its address is in the log")
 
 
 class SegmentConfig(Section):

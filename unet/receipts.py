@@ -120,6 +120,11 @@ class Journal:
         """Those of all jobs of the rule on the volume, the one written last at the end."""
         return sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns)
 
+    def voxels(self, fingerprint: str) -> int:
+        """How many voxels all jobs of the rule on the volume have recorded under a fingerprint."""
+        recorded = {r.box for path in self._journals() for r in _records(path) if r.fingerprint == fingerprint}
+        return sum(box.size for box in recorded)
+
     def add(self, record: BlockRecord) -> None:
         """Record a finished block, on disk before this returns."""
         with self.path.open("ab") as handle:
