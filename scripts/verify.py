@@ -67,7 +67,7 @@ def main(
             windows = windows_to_check(image.grid, shards, verify.side, verify.windows, verify.seed)
             same, other = _differences(source, image, predictor, ModelConfig(**header["model"]), windows)
             seam = seams(image, verify.seed).score
-            kinds = Counter(kind for kind, _ in windows)
+            kinds = dict(Counter(kind for kind, _ in windows))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
             log.info("%s: %s", source.name, asdict(found[source.name]))
     when = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,17 +1,29 @@
 """Receipts that promise more than there is: a store or a file of it was deleted, or cut short, after its job was done.
 
 Snakemake looks at receipts alone and would say that nothing is to be done. So, before a run is planned, every receipt
-of a shard is compared with the sizes of its blocks' files; one that does not hold is withdrawn, and its job runs again.
-The journal stays, so that the job makes only what is missing. Other bytes of the same size are found by checksum when
-they are read, and by `snakemake verify`.
+of a shard is compared with the sizes of its blocks' files. Beside one that does not hold a note is written, which is an
+input of its job from then on: so the job runs again, also where only its own successors were missing it. Its journal
+tells it which blocks to make. Other bytes of the same size are found by checksum when they are read, and by
+`snakemake verify`.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from unet.receipts import read_json
+from unet.receipts import read_json, write_json
 from unet.store import Image, StoreError
 from unet.volume import Volume
+
+
+def note_of(receipt: Path) -> Path:
+    """Where it is noted that a receipt does not hold."""
+    return receipt.with_suffix(".damage")
+
+
+def write_note(receipt: Path, problem: str) -> None:
+    """Note what is wrong, and when: another content each time, so that the job runs each time."""
+    write_json(note_of(receipt), {"problem": problem, "found": time.time()})
 
 
 def damaged_receipts(results: Path) -> Iterator[tuple[Path, str]]:

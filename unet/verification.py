@@ -101,7 +101,7 @@ class Seams:
         """`across / beside`: 1 where borders are like any other place; 1 too where nothing changes at all."""
         if self.beside == 0:
             return 1.0 if self.across == 0 else float("inf")
-        return self.across / self.beside
+        return float(self.across / self.beside)
 
 
 def seams(image: Readable, seed: int = 0) -> Seams:

@@ -10,7 +10,7 @@ import yaml
 from snakemake.logging import logger
 
 from unet.config import file_of, source_files
-from unet.damage import damaged_receipts
+from unet.damage import damaged_receipts, note_of, write_note
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -147,6 +147,9 @@ def segment_inputs(wildcards):
     return {
         "survey": receipt("survey", wildcards.volume),
         "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        "damage": damage_of(
+            "segment", wildcards.volume, wildcards.store, wildcards.shard
+        ),
         **chosen_threshold(wildcards),
     }
 
@@ -192,8 +195,14 @@ def check_sources():
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
 
 
-def withdraw_receipts():
-    """Receipts whose files were deleted or cut short since: their jobs run again.
+def damage_of(rule, *path):
+    """The note that a job's files were deleted or cut short, as an input of the job."""
+    note = note_of(Path(receipt(rule, *path)))
+    return [str(note)] if note.exists() else []
+
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again.
 
     While a Snakefile is read, only the command line tells what is asked for: `verify` finds the damage itself, and a
     dry run changes nothing.
@@ -204,8 +213,8 @@ def withdraw_receipts():
     for path, problem in damaged_receipts(Path(RESULTS)):
         logger.warning(f"{path}: {problem}; the job runs again")
         if not dry:
-            path.unlink()
+            write_note(path, problem)
 
 
 check_sources()
-withdraw_receipts()
+note_damage()
