@@ -20,7 +20,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [
     *("annotation", "components", "config", "evaluation", "geometry", "grey_values", "isbi", "overlap", "pyramid"),
-    *("receipts", "sample", "segmentation", "tiling", "weight_map"),
+    *("receipts", "sample", "segmentation", "tiling", "verification", "weight_map"),
 ]
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""

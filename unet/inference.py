@@ -9,6 +9,8 @@ For a box:
 
 The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
 
+Where nothing was imaged, all tiles are of one grey value and their results are equal: one of them is computed.
+
 A cell's result depends on the volume and the model alone: bit for bit for one tile size, and within rounding across
 tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
@@ -43,6 +45,10 @@ SYMMETRIES: dict[Average, list[Symmetry]] = {
 }
 """Of a tile: quarter turns in the (y, x) plane after mirroring x or not. Two turns are both flips; with a mirror, the y
 flip. Rotations turn the plane that the tiles lie on instead."""
+
+
+MOST_CONSTANTS = 8
+"""Grey values of which a tile's result is kept."""
 
 
 class Image(Protocol):
@@ -139,6 +145,7 @@ class Predictor:
     precision: Precision = "float32"
     threads: int = 1
     planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
+    _of_constant: dict[tuple[float, ...], Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
@@ -203,7 +210,7 @@ class Predictor:
         def add(plane: Plane, cells: list[Box]) -> None:
             check()
             tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
-            for cell, tile in zip(cells, self._probabilities(tiles), strict=True):
+            for cell, tile in zip(cells, self._probabilities_of(tiles), strict=True):
                 plane.add(total, tile, cell, box)
 
         with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
@@ -212,6 +219,17 @@ class Predictor:
                 batches = [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
                 list(pool.map(partial(add, plane), batches))
         return total.div_(len(self.planes)).cpu().numpy()
+
+    def _probabilities_of(self, tiles: list[Tensor]) -> Sequence[Tensor] | Tensor:
+        """As `_probabilities`, but those of constant tiles are computed once."""
+        constants = [_constant(tile) for tile in tiles]
+        if all(values in self._of_constant for values in constants):
+            return [self._of_constant[values] for values in constants if values is not None]
+        results = self._probabilities(tiles)
+        for values, result in zip(constants, results, strict=True):
+            if values is not None and len(self._of_constant) < MOST_CONSTANTS:
+                self._of_constant[values] = result
+        return results
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
         """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
@@ -257,6 +275,12 @@ def quantise(probabilities: NDArray[np.float32], dtype: Literal["uint8", "float3
     if dtype == "float32":
         return probabilities
     return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+
+
+def _constant(tile: Tensor) -> tuple[float, ...] | None:
+    """The value of each channel of a tile `(c, z, y, x)`, if it has one."""
+    first = tile[:, :1, :1, :1]
+    return tuple(first.flatten().tolist()) if bool((tile == first).all()) else None
 
 
 def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

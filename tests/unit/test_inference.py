@@ -362,6 +362,22 @@ def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average:
     assert 0 < len(seen) < sum(len(plane.cells(box)) for plane in p.planes) / 2
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_where_nothing_was_imaged_one_tile_is_computed_and_the_bits_are_the_same(batch: int) -> None:
+    image = volume((2, 150, 90))
+    image[:, :, 25:] = 7
+    image[1] = 7
+    p, calls = predictor("paper", 60, batch=batch), []
+    handle = p.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    found = predicted(p, image, (1, 40, 90))
+    computed = len(calls)
+    object.__setattr__(p, "_of_constant", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
+    plain = predicted(p, image, (1, 40, 90))
+    handle.remove()
+    np.testing.assert_array_equal(found, plain)
+    assert computed < (len(calls) - computed) / 2
+
+
 sides = st.one_of(st.integers(1, 300), st.sampled_from([1, 2, 7, 31, 97, 211, 293]))
 
 
