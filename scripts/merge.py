@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from unet.components import load_block_table, merge_blocks, save_merge_table
+from unet.fragments import load_block_table, merge_blocks, save_merge_table
 from unet.job import run
 from unet.receipts import bytes_digest, content_digest, fingerprint, write_json
 from unet.volume import Volume

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from unet.blockwise import Written, run_blocks
-from unet.components import Connectivity, label_block, save_block_table
+from unet.components import Connectivity, label_block
 from unet.config import SegmentConfig
+from unet.fragments import save_block_table
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import bytes_digest, content_digest, fingerprint, read_json

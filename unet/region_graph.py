@@ -1,0 +1,174 @@
+"""The region graph: which fragments touch, and what the boundary between them looks like, in sums that add over blocks.
+
+A *contact* is a pair of voxels of two fragments, one step apart. Its boundary is the larger of the two voxels' boundary
+probabilities, so that a membrane one voxel wide is seen from both sides. An edge is a pair of fragments with the number
+of its contacts and the histogram of their boundary. All of it is counted, so the edges of blocks add up to those of the
+volume:
+
+1. `block_edges`: the contacts whose first voxel lies in the block; the other one may lie in a block behind it.
+2. `add_edges`: edges of the same two fragments are summed; a contact within one fragment is none.
+3. `across_sections`: where fragments end with their section, those of neighbouring sections lie on each other all over
+   the place. One that lies on another without a membrane between them may still be a different cell: what speaks for
+   one cell is that both are about as large as their overlap. With sizes a and b and n contacts, `mismatch` times
+   ``sqrt(a b) - n`` contacts through a full membrane are added. A section without tissue that the network took for one
+   huge cell is thus joined with nothing, and edges that skip a section are edges like all others.
+
+```
+section z     a a a a a b b b      step (0, 0, 1): a-b touch once
+section z+1   c c c c d d d d      step (1, 0, 0): a-c 4 contacts, a-d 1, b-d 3
+```
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.geometry import Index
+
+BINS = 16
+"""Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""
+FULL = 255
+"""The boundary probability 1 as stored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """``n`` edges, each once, in increasing order of (u, v).
+
+    Attributes
+    ----------
+    u, v : (n,) integers, ids of two fragments, ``u < v``
+    boundary : (n,) int64, sum of the contacts' boundary probability, in 1/255
+    histogram : (n, 16) int64, contacts by their boundary probability
+    """
+
+    u: NDArray[Any]
+    v: NDArray[Any]
+    boundary: NDArray[np.int64]
+    histogram: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    @classmethod
+    def none(cls) -> Self:
+        """The edges of a block without contacts."""
+        ids, sums = np.empty(0, np.uint64), np.empty(0, np.int64)
+        return cls(ids, ids, sums, np.empty((0, BINS), np.int64))
+
+    @property
+    def contacts(self) -> NDArray[np.int64]:
+        """(n,) number of contacts."""
+        return self.histogram.sum(axis=1)
+
+
+def block_edges(
+    ids: NDArray[np.unsignedinteger], boundary: NDArray[np.uint8], shape: Index, steps: Sequence[Index]
+) -> Edges:
+    """The edges of the contacts that begin in a block (pass 1).
+
+    Parameters
+    ----------
+    ids : (z, y, x) fragments of the block and of what lies up to a step behind it; 0 = none
+    boundary : the same shape, probability of a membrane x 255
+    shape : voxels of the block itself, the first ones of the arrays
+    steps : offsets ``(z, y, x)`` between the two voxels of a contact, none negative
+
+    Examples
+    --------
+    >>> ids, boundary = np.array([[[7, 7, 9]]], np.uint64), np.array([[[0, 255, 51]]], np.uint8)
+    >>> found = block_edges(ids, boundary, shape=(1, 1, 3), steps=[(0, 0, 1)])
+    >>> found.u.tolist(), found.v.tolist(), found.contacts.tolist(), found.boundary.tolist()
+    ([7], [9], [1], [255])
+    """
+    known, dense = np.unique(ids, return_inverse=True)
+    dense = dense.reshape(ids.shape).astype(np.uint32)
+    if len(known) >= 2**28:
+        raise ValueError(f"{len(known)} fragments in and behind one block; at most {2**28 - 1}: cut smaller blocks")
+    packed = [_contacts(dense, boundary, shape, step, bool(known[:1] == 0)) for step in steps]
+    return _counted(np.sort(np.concatenate(packed)), known) if packed else Edges.none()
+
+
+def _contacts(
+    ids: NDArray[np.uint32], boundary: NDArray[np.uint8], shape: Index, step: Index, background: bool
+) -> NDArray[np.uint64]:
+    """A contact as one number: smaller id, larger id (28 bits each), boundary (8 bits); so they can be sorted."""
+    stop = [min(n, full - d) for n, full, d in zip(shape, ids.shape, step, strict=True)]
+    here = tuple(slice(0, max(0, n)) for n in stop)
+    there = tuple(slice(d, max(d, n + d)) for n, d in zip(stop, step, strict=True))
+    one, other = ids[here], ids[there]
+    touch = one != other
+    if background:
+        touch &= (one > 0) & (other > 0)
+    a, b = one[touch].astype(np.uint64), other[touch].astype(np.uint64)
+    level = np.maximum(boundary[here][touch], boundary[there][touch])
+    return np.minimum(a, b) << np.uint64(36) | np.maximum(a, b) << np.uint64(8) | level
+
+
+def _counted(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> Edges:
+    """The edges of sorted contacts."""
+    if not packed.size:
+        return Edges.none()
+    pair, level = packed >> np.uint64(8), (packed & np.uint64(0xFF)).astype(np.int64)
+    start = _starts(pair)
+    edge = np.repeat(np.arange(len(start)), np.diff(start, append=len(pair)))
+    histogram = np.bincount(edge * BINS + level * BINS // (FULL + 1), minlength=len(start) * BINS)
+    u, v = known[pair[start] >> np.uint64(28)], known[pair[start] & np.uint64(2**28 - 1)]
+    return Edges(u, v, np.add.reduceat(level, start), histogram.reshape(-1, BINS))
+
+
+def _starts(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Where runs of equal values begin."""
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+
+
+def add_edges(u: NDArray[Any], v: NDArray[Any], *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Edges that lead between the same two nodes as one, with the sums of their columns (pass 2).
+
+    Parameters
+    ----------
+    u, v : (n,) int32 or int64 nodes below 2^32, in either order; an edge from a node to itself is dropped
+    columns : (n, ...) what is to be summed
+
+    Returns
+    -------
+    u, v : (m,), ``u < v``, every pair once, in increasing order
+    columns : (m, ...) sums
+
+    >>> add_edges(np.array([3, 1, 2]), np.array([1, 3, 2]), np.array([10, 5, 7]))
+    (array([1]), array([3]), array([15]))
+    """
+    low, high = np.minimum(u, v), np.maximum(u, v)
+    pair = low.astype(np.uint64) << np.uint64(32) | high.astype(np.uint64)
+    order = np.argsort(pair)
+    order = order[low[order] != high[order]]
+    if not order.size:
+        return low[:0], high[:0], *(column[:0] for column in columns)
+    start = _starts(pair[order])
+    sums = (np.add.reduceat(column[order], start, axis=0) for column in columns)
+    return low[order][start], high[order][start], *sums
+
+
+def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.int64], mismatch: float) -> Edges:
+    """The edges, with those between fragments of two sections counted by what the two do not share (pass 3).
+
+    Parameters
+    ----------
+    edges : of fragments 0, 1, ..., each of which lies in one section
+    section, size : (fragments,) the section each lies in, and its voxels
+    mismatch : contacts through a full membrane to be added for each that is missing
+
+    >>> one = Edges(np.array([0]), np.array([1]), np.array([0]), np.array([[3] + [0] * 15]))
+    >>> found = across_sections(one, section=np.array([0, 1]), size=np.array([4, 9]), mismatch=1)
+    >>> found.contacts.tolist(), found.boundary.tolist()
+    ([6], [765])
+    """
+    apart = section[edges.u] != section[edges.v]
+    likely = np.sqrt(size[edges.u].astype(float) * size[edges.v])
+    missing = np.where(apart, np.floor(mismatch * np.maximum(likely - edges.contacts, 0)), 0).astype(np.int64)
+    histogram = edges.histogram.copy()
+    histogram[:, -1] += missing
+    return Edges(edges.u, edges.v, edges.boundary + FULL * missing, histogram)
