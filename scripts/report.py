@@ -90,7 +90,7 @@ def _pictures(volume: Volume, config: Config) -> dict[str, Sequence[Picture]]:
     for z in sections:
         y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
         box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
-        channel = channel_of(config.segment.foreground, stores["probability"].spec.channels)
+        channel = channel_of(config.segment.main_class, stores["probability"].spec.channels)
         pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
             stores["raw"].read(box)[0],
             stores["probability"].read(box)[channel][0],

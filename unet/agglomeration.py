@@ -23,66 +23,108 @@ can be solved with these frozen: what has been joined then is what the whole gra
 does not fit in memory is solved part by part, and the rest, which is small, at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.region_graph import BINS, FULL, add_edges
+from unet.region_graph import BINS, FULL, grouped, packed, sums
 
-Score = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-"""(n, k) statistics of edges to (n,) scores, 0 to 1; of a sum of rows never outside the range of the rows' own."""
+Columns = list[NDArray[np.int64]]
+"""Sums over the contacts of edges, (n,) each."""
+
+Score = Callable[[Columns], NDArray[np.float64]]
+"""Columns of (n,) sums to (n,) scores, 0 to 1; of added rows never outside the range of the rows' own."""
 
 AT_ONCE = 1 << 24
 """Edges that are looked at together: bounds the memory of intermediate arrays."""
 
 
-def mean_boundary(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean boundary probability from (n, 2): contacts, and the sum of their boundary in 1/255.
+@dataclass
+class Graph:
+    """A region graph of ``nodes`` nodes, to be contracted in place, so that the memory of joined edges is free.
 
-    >>> mean_boundary(np.array([[2, 255]])).tolist()
+    Attributes
+    ----------
+    nodes : number of nodes
+    u, v : (n,) int32, nodes of each edge, ``u < v``, every pair once
+    columns : sums over each edge's contacts, (n,) each
+    """
+
+    nodes: int
+    u: NDArray[np.int32]
+    v: NDArray[np.int32]
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def parts(self) -> Iterator[slice]:
+        """Some of the edges after the other."""
+        return (slice(lo, lo + AT_ONCE) for lo in range(0, len(self), AT_ONCE))
+
+    def keep(self, edges: NDArray[np.bool_]) -> None:
+        """Drop the other edges."""
+        self.u, self.v = self.u[edges], self.v[edges]
+        for i in range(len(self.columns)):
+            self.columns[i] = self.columns[i][edges]
+
+    def contract(self, target: NDArray[np.int32]) -> None:
+        """Let every node become its target; edges that become parallel are summed, those within a node vanish.
+
+        Only edges of nodes that others have joined can have become parallel; the rest is left as it is.
+        """
+        grown = np.zeros(self.nodes, bool)
+        grown[target[target != np.arange(self.nodes, dtype=np.int32)]] = True
+        self.u, self.v = target[self.u], target[self.v]
+        changed = grown[self.u] | grown[self.v]
+        same = ~changed
+        u, v, order, start = grouped(self.u[changed], self.v[changed])
+        self.u, self.v = np.concatenate([self.u[same], u]), np.concatenate([self.v[same], v])
+        for i, column in enumerate(self.columns):
+            self.columns[i] = np.concatenate([column[same], sums(column[changed], order, start)])
+
+
+def mean_boundary(columns: Columns) -> NDArray[np.float64]:
+    """Mean boundary probability from the number of contacts, and the sum of their boundary in 1/255.
+
+    >>> mean_boundary([np.array([2]), np.array([255])]).tolist()
     [0.5]
     """
-    return statistics[:, 1] / (FULL * statistics[:, 0])
+    contacts, boundary = columns
+    return boundary / (FULL * contacts)
 
 
 def quantile_boundary(quantile: float) -> Score:
-    """A score that is a quantile of the boundary probability, from (n, 16) histograms; linear within a bin.
+    """A score that is a quantile of the boundary probability, from the 16 bins of a histogram; linear within a bin.
 
     >>> median = quantile_boundary(0.5)
-    >>> median(np.array([[1, 1] + [0] * 14])).tolist()
+    >>> median([np.array([1]), np.array([1]), *[np.array([0])] * 14]).tolist()
     [0.0625]
     """
 
-    def score(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
-        up_to = np.cumsum(histogram, axis=1)
-        wanted = quantile * up_to[:, -1]
-        bin_ = np.argmax(up_to >= wanted[:, None], axis=1)
-        row = np.arange(len(histogram))
-        inside = histogram[row, bin_]
-        below = up_to[row, bin_] - inside
-        return (bin_ + np.divide(wanted - below, inside, out=np.zeros(len(row)), where=inside > 0)) / BINS
+    def score(columns: Columns) -> NDArray[np.float64]:
+        up_to = np.cumsum(columns, axis=0)
+        wanted = quantile * up_to[-1]
+        bin_ = np.argmax(up_to >= wanted, axis=0)
+        edge = np.arange(len(wanted))
+        inside = np.stack(columns)[bin_, edge]
+        below = up_to[bin_, edge] - inside
+        return (bin_ + np.divide(wanted - below, inside, out=np.zeros(len(edge)), where=inside > 0)) / BINS
 
     return score
 
 
 def agglomerate(
-    nodes: int,
-    u: NDArray[np.int32],
-    v: NDArray[np.int32],
-    statistics: NDArray[np.int64],
-    score: Score,
-    threshold: float,
-    frozen: NDArray[np.bool_] | None = None,
+    graph: Graph, score: Score, threshold: float, frozen: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int32]:
     """Join nodes while an edge scores below the threshold.
 
     Parameters
     ----------
-    nodes : number of nodes
-    u, v : (n,) nodes of each edge, ``u < v``, every pair once
-    statistics : (n, k) sums over each edge's contacts
-    score : of statistics
+    graph : contracted in place
+    score : of the columns of its edges
     threshold : edges that score less join their nodes
     frozen : (nodes,) nodes that stay as they are; None = none
 
@@ -90,85 +132,49 @@ def agglomerate(
     -------
     (nodes,) int32, the highest node of each node's cluster
 
-    >>> chain = np.array([[1, 26], [1, 51], [1, 77]])
-    >>> agglomerate(4, np.array([0, 1, 2]), np.array([1, 2, 3]), chain, mean_boundary, 0.25).tolist()
+    >>> contacts, boundary = np.array([1, 1, 1]), np.array([26, 51, 77])
+    >>> chain = Graph(4, np.array([0, 1, 2]), np.array([1, 2, 3]), [contacts, boundary])
+    >>> agglomerate(chain, mean_boundary, 0.25).tolist()
     [2, 2, 2, 3]
     """
-    cluster = np.arange(nodes, dtype=np.int32)
-    while len(u):
-        scores = _in_parts(score, statistics)
-        lowest, first = _best(nodes, u, v, scores)
-        open_ = lowest < threshold
-        joins = _mutual(u, v, scores, first, open_)
+    cluster = np.arange(graph.nodes, dtype=np.int32)
+    while len(graph):
+        lowest, first = _best(graph, score)
+        hopeful = lowest < threshold
+        joins = _mutual(graph, first, hopeful)
         if frozen is not None:
-            joins &= ~(frozen[u] | frozen[v])
+            joins &= ~(frozen[graph.u] | frozen[graph.v])
         if not joins.any():
             break
-        target = np.arange(nodes, dtype=np.int32)
-        target[u[joins]] = v[joins]
+        target = np.arange(graph.nodes, dtype=np.int32)
+        target[graph.u[joins]] = graph.v[joins]
         cluster = target[cluster]
-        keep = open_[u] & open_[v] & ~joins
-        u, v, statistics = u[keep], v[keep], statistics[keep]
-        u, v, statistics = _contracted(u, v, statistics, target)
+        graph.keep(hopeful[graph.u] & hopeful[graph.v] & ~joins)
+        graph.contract(target)
     return cluster
 
 
-def _in_parts(score: Score, statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    scores = np.empty(len(statistics))
-    for lo in range(0, len(statistics), AT_ONCE):
-        scores[lo : lo + AT_ONCE] = score(statistics[lo : lo + AT_ONCE])
-    return scores
-
-
-def _pair(u: NDArray[np.int32], v: NDArray[np.int32]) -> NDArray[np.uint64]:
-    return u.astype(np.uint64) << np.uint64(32) | v.astype(np.uint64)
-
-
-def _best(
-    nodes: int, u: NDArray[np.int32], v: NDArray[np.int32], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
+def _best(graph: Graph, score: Score) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
     """The score of every node's lowest edge, and that edge's nodes as one number; of equal ones the lowest number."""
-    lowest, first = np.full(nodes, np.inf), np.full(nodes, np.iinfo(np.uint64).max)
-    parts = [slice(lo, lo + AT_ONCE) for lo in range(0, len(u), AT_ONCE)]
-    for part in parts:
-        np.minimum.at(lowest, u[part], scores[part])
-        np.minimum.at(lowest, v[part], scores[part])
-    for part in parts:
-        pair = _pair(u[part], v[part])
-        for end in (u[part], v[part]):
-            is_lowest = scores[part] == lowest[end]
+    lowest, first = np.full(graph.nodes, np.inf), np.full(graph.nodes, np.iinfo(np.uint64).max)
+    for part in graph.parts():
+        scores = score([column[part] for column in graph.columns])
+        for end in (graph.u[part], graph.v[part]):
+            np.minimum.at(lowest, end, scores)
+    for part in graph.parts():
+        scores = score([column[part] for column in graph.columns])
+        pair = packed(graph.u[part], graph.v[part])
+        for end in (graph.u[part], graph.v[part]):
+            is_lowest = scores == lowest[end]
             np.minimum.at(first, end[is_lowest], pair[is_lowest])
     return lowest, first
 
 
-def _mutual(
-    u: NDArray[np.int32],
-    v: NDArray[np.int32],
-    scores: NDArray[np.float64],
-    first: NDArray[np.uint64],
-    open_: NDArray[np.bool_],
-) -> NDArray[np.bool_]:
+def _mutual(graph: Graph, first: NDArray[np.uint64], hopeful: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Edges below the threshold that are the lowest of both their nodes."""
-    joins = np.zeros(len(u), bool)
-    for lo in range(0, len(u), AT_ONCE):
-        part = slice(lo, lo + AT_ONCE)
-        pair = _pair(u[part], v[part])
-        joins[part] = (first[u[part]] == pair) & (first[v[part]] == pair) & open_[u[part]]
+    joins = np.zeros(len(graph), bool)
+    for part in graph.parts():
+        u, v = graph.u[part], graph.v[part]
+        pair = packed(u, v)
+        joins[part] = (first[u] == pair) & (first[v] == pair) & hopeful[u]
     return joins
-
-
-def _contracted(
-    u: NDArray[np.int32], v: NDArray[np.int32], statistics: NDArray[np.int64], target: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Edges between what their nodes have become; only those whose nodes have can have become parallel."""
-    to_u, to_v = target[u], target[v]
-    grown = np.zeros(len(target), bool)
-    grown[target[target != np.arange(len(target))]] = True
-    changed = grown[to_u] | grown[to_v]
-    new_u, new_v, new_statistics = add_edges(to_u[changed], to_v[changed], statistics[changed])
-    same = ~changed
-    return (
-        np.concatenate([u[same], new_u]),
-        np.concatenate([v[same], new_v]),
-        np.concatenate([statistics[same], new_statistics]),
-    )

@@ -257,26 +257,27 @@ def save_block_table(path: Path | str, table: BlockTable) -> None:
     arrays["box"] = np.array([table.box.start, table.box.stop])
     for axis, (low, high) in table.faces.items():
         arrays |= {f"low_{axis}": low, f"high_{axis}": high}
-    _save(path, arrays)
+    save_arrays(path, arrays)
 
 
 def load_block_table(path: Path | str) -> BlockTable:
     """Read what `save_block_table` wrote."""
-    arrays = _load(path, "box", *COLUMNS)
+    arrays = load_arrays(path, "box", *COLUMNS)
     axes = [axis for axis in range(3) if f"low_{axis}" in arrays]
     faces = {axis: (arrays[f"low_{axis}"], arrays[f"high_{axis}"]) for axis in axes}
     start, stop = (tuple(int(n) for n in corner) for corner in arrays["box"])
-    return BlockTable(Box(start, stop), *(arrays[name] for name in COLUMNS), faces)
+    columns: dict[str, Any] = {name: arrays[name] for name in COLUMNS}
+    return BlockTable(box=Box(start, stop), faces=faces, **columns)
 
 
 def save_merge_table(path: Path | str, table: MergeTable) -> None:
     """Write the merge table as one compressed ``npz`` that is there whole or not at all."""
-    _save(path, {name: np.asarray(value) for name, value in vars(table).items()})
+    save_arrays(path, {name: np.asarray(value) for name, value in vars(table).items()})
 
 
 def load_merge_table(path: Path | str) -> MergeTable:
     """Read what `save_merge_table` wrote."""
-    arrays = _load(path, "lut", "offsets", "first_id", "first", "sizes", "values")
+    arrays = load_arrays(path, "lut", "offsets", "first_id", "first", "sizes", "values")
     fields: dict[str, Any] = {**arrays, "first_id": int(arrays["first_id"])}
     return MergeTable(**fields)
 
@@ -300,7 +301,8 @@ def _id_dtype(first_id: int, objects: int) -> type[np.unsignedinteger[Any]]:
     return np.uint32 if last < 2**32 else np.uint64
 
 
-def _save(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
+def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays as one compressed ``npz`` that is there whole or not at all."""
     temporary = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -310,7 +312,8 @@ def _save(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _load(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
+def load_arrays(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
+    """Read what `save_arrays` wrote; an error where one of the names is missing."""
     with np.load(path) as file:
         arrays = dict(file)
     if missing := set(names) - set(arrays):

@@ -6,7 +6,7 @@ of its contacts and the histogram of their boundary. All of it is counted, so th
 volume:
 
 1. `block_edges`: the contacts whose first voxel lies in the block; the other one may lie in a block behind it.
-2. `add_edges`: edges of the same two fragments are summed; a contact within one fragment is none.
+2. `grouped`, `sums`: edges of the same two fragments are summed; a contact within one fragment is none.
 3. `across_sections`: where fragments end with their section, those of neighbouring sections lie on each other all over
    the place. One that lies on another without a membrane between them may still be a different cell: what speaks for
    one cell is that both are about as large as their overlap. With sizes a and b and n contacts, `mismatch` times
@@ -19,14 +19,16 @@ section z+1   c c c c d d d d      step (1, 0, 0): a-c 4 contacts, a-d 1, b-d 3
 ```
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry import Index
+from unet.fragments import Fragments, load_arrays, save_arrays
+from unet.geometry import Box, Grid, Index
 
 BINS = 16
 """Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""
@@ -58,6 +60,10 @@ class Edges:
         """The edges of a block without contacts."""
         ids, sums = np.empty(0, np.uint64), np.empty(0, np.int64)
         return cls(ids, ids, sums, np.empty((0, BINS), np.int64))
+
+    def chosen(self, keep: NDArray[np.bool_]) -> "Edges":
+        """Those of the edges that are True."""
+        return Edges(self.u[keep], self.v[keep], self.boundary[keep], self.histogram[keep])
 
     @property
     def contacts(self) -> NDArray[np.int64]:
@@ -122,34 +128,91 @@ def _counted(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> 
 
 def _starts(values: NDArray[Any]) -> NDArray[np.intp]:
     """Where runs of equal values begin."""
-    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return np.flatnonzero(np.concatenate([np.ones(min(len(values), 1), bool), values[1:] != values[:-1]]))
 
 
-def add_edges(u: NDArray[Any], v: NDArray[Any], *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Edges that lead between the same two nodes as one, with the sums of their columns (pass 2).
+def packed(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.uint64]:
+    """Two nodes below 2^32 as one number."""
+    return u.astype(np.uint64) << np.uint64(32) | v.astype(np.uint64)
+
+
+def grouped(u: NDArray[Any], v: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Edges that lead between the same two nodes brought together (pass 2).
 
     Parameters
     ----------
     u, v : (n,) int32 or int64 nodes below 2^32, in either order; an edge from a node to itself is dropped
-    columns : (n, ...) what is to be summed
 
     Returns
     -------
     u, v : (m,), ``u < v``, every pair once, in increasing order
-    columns : (m, ...) sums
+    order, start : which edges are kept, group by group, and where the groups start; see `sums`
 
-    >>> add_edges(np.array([3, 1, 2]), np.array([1, 3, 2]), np.array([10, 5, 7]))
-    (array([1]), array([3]), array([15]))
+    >>> u, v, order, start = grouped(np.array([3, 1, 2]), np.array([1, 3, 2]))
+    >>> u.tolist(), v.tolist(), sums(np.array([10, 5, 7]), order, start).tolist()
+    ([1], [3], [15])
     """
     low, high = np.minimum(u, v), np.maximum(u, v)
-    pair = low.astype(np.uint64) << np.uint64(32) | high.astype(np.uint64)
+    pair = packed(low, high)
     order = np.argsort(pair)
     order = order[low[order] != high[order]]
-    if not order.size:
-        return low[:0], high[:0], *(column[:0] for column in columns)
     start = _starts(pair[order])
-    sums = (np.add.reduceat(column[order], start, axis=0) for column in columns)
-    return low[order][start], high[order][start], *sums
+    return low[order][start], high[order][start], order, start
+
+
+def sums(column: NDArray[Any], order: NDArray[np.intp], start: NDArray[np.intp]) -> NDArray[Any]:
+    """Sum over each group of `grouped`, along the first axis."""
+    return np.add.reduceat(column[order], start, axis=0) if len(start) else column[:0]
+
+
+def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[np.uint64]:
+    """Ids that tell the fragments of all blocks apart: ``(block << 32) | local label``, 0 where there is none.
+
+    Parameters
+    ----------
+    labels : (z, y, x) local labels of a box that may lie in several blocks
+    read : that box
+    grid : the blocks of the volume
+
+    >>> grid = Grid((1, 1, 4), (1, 1, 2))
+    >>> fragment_ids(np.array([[[1, 2]]], np.uint32), Box((0, 0, 1), (1, 1, 3)), grid).tolist()
+    [[[1, 4294967298]]]
+    """
+    number = np.zeros((1, 1, 1), np.uint64)
+    for axis, (lo, hi) in enumerate(zip(read.start, read.stop, strict=True)):
+        along = np.arange(lo, hi) // grid.block[axis]
+        number = number * np.uint64(grid.counts[axis]) + np.expand_dims(
+            along.astype(np.uint64), [a for a in range(3) if a != axis]
+        )
+    return np.where(labels > 0, number << np.uint64(32) | labels, np.uint64(0))
+
+
+def gather_edges(fragments: Fragments, blocks: Iterable[Edges]) -> Edges:
+    """The edges between the unions of a volume's fragments, from those of its blocks."""
+    part, offsets = fragments.part, fragments.offsets
+
+    def parts(ids: NDArray[np.uint64]) -> NDArray[np.int32]:
+        block, label = ids >> np.uint64(32), (ids & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        return part[offsets[block.astype(np.int64)] + label - 1]
+
+    found = [(parts(own.u), parts(own.v), own.boundary, own.histogram) for own in blocks]
+    found = [columns for columns in found if len(columns[0])]
+    if not found:
+        none = Edges.none()
+        return Edges(part[:0], part[:0], none.boundary, none.histogram)
+    u, v, boundary, histogram = (np.concatenate(column) for column in zip(*found, strict=True))
+    u, v, order, start = grouped(u, v)
+    return Edges(u, v, sums(boundary, order, start), sums(histogram, order, start))
+
+
+def save_edges(path: Path | str, edges: Edges) -> None:
+    """Write the edges of a block as one compressed ``npz`` that is there whole or not at all."""
+    save_arrays(path, vars(edges))
+
+
+def load_edges(path: Path | str) -> Edges:
+    """Read what `save_edges` wrote."""
+    return Edges(**load_arrays(path, "u", "v", "boundary", "histogram"))
 
 
 def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.int64], mismatch: float) -> Edges:

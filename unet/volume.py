@@ -65,6 +65,11 @@ class Volume:
         """Open a store, e.g. `raw`."""
         return open_image(self.folder / f"{store}.zarr")
 
+    def digests(self, store: str, box: Box) -> list[str | None]:
+        """Fingerprints of the blocks of a store that a box lies in: what a result made of that box depends on."""
+        image = self.image(store)
+        return [image.digest(block) for block in self.layout.grid.touched(box)]
+
     def create(
         self,
         store: str,
@@ -91,6 +96,10 @@ class Volume:
     def table(self, store: str, box: Box) -> Path:
         """Where the fragments of a block are listed."""
         return self._tables(store) / f"{'-'.join(map(str, box.start))}.npz"
+
+    def edges(self, store: str, box: Box) -> Path:
+        """Where the edges of a block's fragments are listed."""
+        return self._tables(store) / f"edges-{'-'.join(map(str, box.start))}.npz"
 
     def merge_table(self, store: str) -> Path:
         """Where the final id of every fragment stands."""

@@ -42,6 +42,7 @@ from unet.components import (
     in_volume,
     plane,
 )
+from unet.distance import capped_distance
 from unet.fragments import union
 from unet.geometry import Box, Index
 
@@ -115,37 +116,13 @@ def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.floa
     >>> height_map(row, Relief(reach=2, smoothing=0, grow=2, connectivity="section")).tolist()
     [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
     """
-    inside = capped_distance(~foreground, relief.reach, relief)
+    inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
     for axis, step in relief.steps.items() if relief.smoothing else ():
         sigma = relief.smoothing * relief.parts / step
         radius = ceil(TRUNCATE * sigma)
         inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
-    outside = capped_distance(foreground, relief.grow + 1, relief)
+    outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
     return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, -outside))
-
-
-def capped_distance(target: NDArray[np.bool_], cap: float, relief: Relief) -> NDArray[np.float32]:
-    """Euclidean distance to the nearest voxel of a set along the axes of `relief`, or `cap` where that is less.
-
-    Along one axis after the other, ``d^2(x) = min_k d^2(x + k) + (step k)^2``, for shifts up to the cap alone: all in
-    integers, so that the number does not depend on where the array was cut, `cap` and more from its faces.
-
-    >>> capped_distance(np.array([[[0, 0, 0, 1]]], bool), 2.5, Relief(1, 0, 1, "section")).tolist()
-    [[[2.5, 2.0, 1.0, 0.0]]]
-    """
-    longest = int(cap * relief.parts)
-    far = (longest + 1) ** 2
-    squared = np.where(target, np.int32(0), np.int32(far))
-    for axis, step in relief.steps.items():
-        line = np.moveaxis(squared, axis, 0)
-        nearest = np.moveaxis(squared.copy(), axis, 0)
-        for k in range(1, min(longest // step, len(line) - 1) + 1):
-            away = np.int32((step * k) ** 2)
-            np.minimum(nearest[k:], line[:-k] + away, out=nearest[k:])
-            np.minimum(nearest[:-k], line[k:] + away, out=nearest[:-k])
-        squared = np.moveaxis(nearest, 0, axis)
-    distance = np.sqrt(squared, dtype=np.float32) / np.float32(relief.parts)
-    return np.minimum(distance, np.float32(cap))
 
 
 def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint32]:

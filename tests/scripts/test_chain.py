@@ -13,6 +13,7 @@ import tifffile
 from scipy import ndimage
 
 from tests.scripts.conftest import Project
+from unet.config import SegmentConfig
 from unet.sample import synthesise
 from unet.segmentation import foreground
 
@@ -51,12 +52,11 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
 
     def segmented(store: str, made: dict[str, Path], threshold: Path | None = None) -> list[Path]:
         """Segment, merge and relabel a store; returns the receipts of the last."""
-        segment = {"segment": config.segment.model_dump(), "threshold": threshold, "store": store}
+        own = config.segment if store == "segmentation" else SegmentConfig()
+        segment = {"segment": own.model_dump(), "background": False, "threshold": threshold, "store": store}
         tables = project.each_shard("segment", name, store, made=lambda shard: [made[shard]], **segment)
-        merged, own = project.receipt("merge", name, store), store == "segmentation"
-        minimum, first = (config.segment.minimum_size, config.segment.first_id) if own else (0, 1)
-        sizes = {"minimum_size": minimum, "first_id": first}
-        project.job("merge", merged, segmented=tables, store=store, **sizes, **common, code="one")
+        merged, settings = project.receipt("merge", name, store), own.model_dump()
+        project.job("merge", merged, segmented=tables, store=store, segment=settings, **common, code="one")
         return project.each_shard("relabel", name, store, merged=merged, store=store)
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
@@ -75,7 +75,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
 
     prediction = {"grey_values": grey, "model": files["model"], "predict": config.predict.model_dump()}
     predicted = project.each_shard("predict", name, **prediction)
-    what = {"foreground": config.segment.foreground, "ignore_id": volume.ignore_id}
+    what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
     sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")
     project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("threshold", threshold, sweeps=[sweep], code="one")

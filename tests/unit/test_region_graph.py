@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet.geometry import Box, Grid, Index
-from unet.region_graph import BINS, Edges, across_sections, add_edges, block_edges
+from unet.region_graph import BINS, Edges, across_sections, block_edges, grouped, sums
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2, 0, 0)]
 
@@ -57,8 +57,8 @@ def test_edges_of_blocks_add_up_to_those_of_the_volume(volume: tuple[np.ndarray,
     columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("boundary", "histogram"))
     whole = block_edges(ids, boundary, ids.shape, STEPS)
     names = np.unique(ids)
-    u, v, *columns = add_edges(u, v, *columns)
-    assert as_dict(Edges(names[u], names[v], *columns)) == as_dict(whole)
+    u, v, order, start = grouped(u, v)
+    assert as_dict(Edges(names[u], names[v], *(sums(column, order, start) for column in columns))) == as_dict(whole)
 
 
 def test_the_boundary_of_a_contact_is_the_larger_of_its_two_voxels() -> None:
@@ -68,8 +68,8 @@ def test_the_boundary_of_a_contact_is_the_larger_of_its_two_voxels() -> None:
 
 
 def test_an_edge_from_a_node_to_itself_is_dropped_and_nothing_gives_nothing() -> None:
-    u, v, total = add_edges(np.array([5, 5]), np.array([5, 5]), np.array([1, 2]))
-    assert (len(u), len(v), len(total)) == (0, 0, 0)
+    u, v, order, start = grouped(np.array([5, 5]), np.array([5, 5]))
+    assert (len(u), len(v), len(sums(np.array([1, 2]), order, start))) == (0, 0, 0)
     assert len(block_edges(np.ones((1, 2, 2), np.uint64), np.zeros((1, 2, 2), np.uint8), (1, 2, 2), STEPS)) == 0
 
 

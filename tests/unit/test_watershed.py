@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet.components import Connectivity
+from unet.distance import capped_distance
 from unet.fragments import merge_blocks, relabel
 from unet.geometry import Box, Grid, Index
-from unet.watershed import NOWHERE, Relief, capped_distance, climb, height_map, watershed_block, window_of
+from unet.watershed import NOWHERE, Relief, climb, height_map, watershed_block, window_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -67,13 +68,14 @@ def test_blocks_give_the_whole_volume_answer_number_for_number(case: tuple[np.nd
 def test_distance_is_the_euclidean_one_up_to_its_cap(seed: int, cap: float, voxel: tuple[float, ...]) -> None:
     target = np.random.default_rng(seed).random((5, 9, 9)) > 0.95
     target[2, 4, 4] = True
-    found = capped_distance(target, cap, Relief(1, 0, 1, "volume", voxel))
+    relief = Relief(1, 0, 1, "volume", voxel)
+    found = capped_distance(target, cap, relief.steps, relief.parts)
     expected = ndimage.distance_transform_edt(~target, sampling=voxel)
     np.testing.assert_allclose(found, np.minimum(expected, cap), rtol=1e-6)
 
 
 def test_without_anything_to_be_far_from_all_is_at_the_cap() -> None:
-    assert (capped_distance(np.zeros((1, 4, 4), bool), 3, Relief(1, 0, 1, "section")) == 3).all()
+    assert (capped_distance(np.zeros((1, 4, 4), bool), 3, {1: 1, 2: 1}) == 3).all()
     assert (height_map(np.ones((1, 4, 4), bool), Relief(3, 1, 1, "section")) == 3).all()
     assert (height_map(np.zeros((1, 4, 4), bool), Relief(3, 1, 1, "section")) == NOWHERE).all()
 

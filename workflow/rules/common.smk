@@ -5,7 +5,7 @@
 
 import yaml
 
-from unet.config import file_of, source_files
+from unet.config import SegmentConfig, file_of, source_files
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -138,12 +138,33 @@ def chosen_threshold(wildcards):
 
 
 def segment_inputs(wildcards):
-    maker = "predict" if wildcards.store == "segmentation" else "ingest"
+    """What a shard is made from: its own probabilities, for a watershed those around it as well."""
+    ours = wildcards.store == "segmentation"
+    maker, own = "predict" if ours else "ingest", [wildcards.shard]
+    around = ours and CONFIG.segment.method == "watershed"
+    names = shards(wildcards.volume) if around else own
     return {
         "survey": receipt("survey", wildcards.volume),
-        "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        "made": [receipt(maker, wildcards.volume, name) for name in names],
         **chosen_threshold(wildcards),
     }
+
+
+def merge_inputs(wildcards):
+    inputs = {
+        "survey": receipt("survey", wildcards.volume),
+        "segmented": shard_receipts("segment", wildcards.volume, wildcards.store),
+    }
+    if wildcards.store == "segmentation" and CONFIG.segment.has_graph:
+        inputs["edges"] = shard_receipts("region_graph", wildcards.volume)
+    return inputs
+
+
+def segment_settings(store, leave_out):
+    """Section `segment` for a store: annotated classes are labelled by defaults, whatever results are."""
+    return settings(
+        CONFIG.segment if store == "segmentation" else SegmentConfig(), leave_out
+    )
 
 
 def evaluation_inputs(wildcards):

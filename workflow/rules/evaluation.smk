@@ -45,7 +45,7 @@ rule evaluate:
         runtime=120,
     params:
         folder=folder_of,
-        foreground=CONFIG.segment.foreground,
+        foreground=CONFIG.segment.main_class,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         connectivity=CONFIG.segment.connectivity,
         fixed_threshold=(
