@@ -1,15 +1,30 @@
-"""Score a volume against its labels, block by block: pixels, classes, and objects."""
+"""Score a volume against its labels, block by block: pixels, classes, objects, and others' results beside ours."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, prod
 from pathlib import Path
+from typing import Any
 
-from unet.evaluation import Comparison, best, predicted_classes
-from unet.isbi import STEPS
+import numpy as np
+
+from unet.config import VolumeConfig
+from unet.evaluation import Comparison, best, predicted_classes, section_cells
+from unet.fragments import save_arrays
+from unet.geometry import Box
+from unet.isbi import STEPS, section_errors
 from unet.job import run
+from unet.object_errors import ErroneousObject, worst_objects
+from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.progress import Progress
 from unet.receipts import read_json, write_json
-from unet.segmentation import channel_of
-from unet.volume import Volume
+from unet.segmentation import as_probability, channel_of
+from unet.sources import Source, check_pair, open_source
+from unet.volume import Volume, padded_in_section
+
+WORST = 10
 
 log = logging.getLogger(__name__)
 
@@ -18,65 +33,164 @@ def main(
     survey: Path,
     sweep: Path,
     evaluation: Path,
+    table: Path,
     folder: Path,
+    volume: VolumeConfig,
     foreground: str | None,
-    ignore_id: int | None,
-    connectivity: str,
+    sections_alone: bool,
     fixed_threshold: float | None,
     threshold: Path | None = None,
+    threads: int = 1,
 ) -> None:
-    """Write `evaluation.json`."""
+    """Write `evaluation.json`, and the overlap table of true and found objects."""
     source = Volume.open(folder, survey)
-    stores = {name: source.image(name) for name in ("targets", "probability", "labels", "segmentation")}
-    channels = stores["probability"].spec.channels
-    two_classes = len(channels) == 1
-    comparison = Comparison(2 if two_classes else len(channels), per_section=connectivity == "section")
+    channels = source.image("probability").spec.channels
+    classes = ("background", *channels) if len(channels) == 1 else channels
+    channel = channel_of(foreground, channels)
+    comparison = Comparison(len(classes), per_section=sections_alone)
+    peers = {name: Peer.open(source, address, volume) for name, address in volume.compare.items()}
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
-        block = {name: image.read(box) for name, image in stores.items()}
-        labels = block["labels"]
-        if ignore_id:
-            labels[labels == ignore_id] = 0
-        comparison.add(
-            block["targets"],
-            predicted_classes(block["probability"]),
-            labels,
-            block["segmentation"],
-            first_section=box.start[0],
-            foreground_class=1 if two_classes else channel_of(foreground, channels),
-        )
+        block = Block.read(source, box, volume.ignore_id)
+        predicted = predicted_classes(source.image("probability").read(box))
+        ours = channel if len(channels) > 1 else 1
+        comparison.add(block.target, predicted, block.labels, block.segmentation, block.near, box.start[0], ours)
+        for peer in peers.values():
+            peer.add(block)
         progress.advance(1)
     swept = read_json(sweep)
-    scores = {**comparison.scores(), **_isbi_scores(swept, threshold, fixed_threshold)}
-    scores["class_iou"] = dict(
-        zip(("background", *channels) if two_classes else channels, scores["class_iou"], strict=True)
-    )
-    log.info("%s: %s", source.name, scores)
-    write_json(evaluation, {"rule": "evaluate", "volume": source.name, "scores": scores, "sweep": swept["scores"]})
+    isbi = _isbi_scores(swept, threshold, fixed_threshold)
+    scores = {**comparison.scores(), **isbi}
+    scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
+    if isbi:
+        at = partial(_section_errors, source, channel, volume.ignore_id, isbi["threshold"])
+        scores |= _mean_over_sections(at, source.layout.shape[0], threads)
+    found = {
+        "rule": "evaluate",
+        "volume": source.name,
+        "scores": scores,
+        "sweep": swept["scores"],
+        "compare": {name: peer.scores() for name, peer in peers.items()},
+        "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
+    }
+    log.info("%s: %s", source.name, {key: value for key, value in found.items() if key in ("scores", "compare")})
+    save_arrays(table, vars(comparison.objects.table))
+    write_json(evaluation, found)
 
 
-def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float | None]:
+@dataclass
+class Block:
+    """What is compared of a block, `(z, y, x)`."""
+
+    box: Box
+    target: np.ndarray
+    labels: np.ndarray
+    segmentation: np.ndarray
+    near: np.ndarray
+
+    @classmethod
+    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "Block":
+        """A block of the stores; borders are seen with what lies around it."""
+        px = CREMI_BORDER_NM / source.layout.voxel_nm[2]
+        window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
+        labels = _labels(source, window, ignore_id)
+        near = near_borders(labels, px)[inner]
+        segmentation = source.image("segmentation").read(box)
+        return cls(box, source.image("targets").read(box), labels[inner], segmentation, near)
+
+
+def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
+    labels = source.image("labels").read(box)
+    return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+
+
+@dataclass
+class Peer:
+    """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
+
+    source: Source
+    first: tuple[int, int, int]
+    whole: ObjectScores
+    labelled: ObjectScores
+    ours: ObjectScores
+
+    @classmethod
+    def open(cls, volume: Volume, address: str, config: VolumeConfig) -> "Peer":
+        """Open it, and refuse what does not lie on the same voxels."""
+        check_pair(open_source(config.raw), found := open_source(address), config.sections)
+        first = (config.sections[0] if config.sections else 0, 0, 0)
+        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty())
+
+    def add(self, block: Block) -> None:
+        """Add a block."""
+        ids = self.source.read(block.box.shifted(self.first))
+        known = block.target != 255
+        says = ids != 0
+        truth = np.where(says, block.labels, 0)
+        self.whole.add(block.labels, ids, block.near, known)
+        self.labelled.add(truth, ids, block.near, known & says)
+        self.ours.add(truth, block.segmentation, block.near, known & says)
+
+    def scores(self) -> dict[str, Any]:
+        """Over all voxels; where it labels, its own and ours; and the share of the true voxels that it labels."""
+        share = self.labelled.table.voxels / max(self.whole.table.voxels, 1)
+        restricted = {"theirs": self.labelled.scores(), "ours": self.ours.scores()}
+        return {"scores": self.whole.scores(), "labelled_share": share, "where_labelled": restricted}
+
+
+def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float]:
     """V_rand and V_info at the best tenth, at the best fine threshold, and at the one chosen elsewhere."""
     rows = sweep["scores"]
     if not rows:
         return {}
     tenth, fine = best(rows, STEPS), best(rows)
-    result: dict[str, float | None] = {
+    wanted = read_json(threshold)["best"]["threshold"] if threshold else fixed
+    chosen = min(rows, key=lambda row: abs(row["threshold"] - (wanted or 0.5)))
+    return {
         "best_v_rand": tenth["v_rand"],
         "best_v_info": tenth["v_info"],
         "best_step": tenth["threshold"],
         "fine_v_rand": fine["v_rand"],
         "fine_v_info": fine["v_info"],
         "fine_threshold": fine["threshold"],
-    }
-    wanted = read_json(threshold)["best"]["threshold"] if threshold else fixed
-    chosen = min(rows, key=lambda row: abs(row["threshold"] - (wanted or 0.5)))
-    return {
-        **result,
         "threshold": chosen["threshold"],
         "v_rand": chosen["v_rand"],
         "v_info": chosen["v_info"],
     }
+
+
+def _section_errors(
+    source: Volume, channel: int, ignore_id: int | None, threshold: float, z: int
+) -> dict[str, float] | None:
+    box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
+    target = source.image("targets").read(box)[0]
+    probability = as_probability(source.image("probability").read(box)[channel][0])
+    probability = np.where(target == 255, 0, probability)  # what nobody annotated is membrane on both sides
+    cells = section_cells(source.image("labels").read(box), ignore_id)[0]
+    return section_errors(probability, cells, (target != 255) & (target > 0), threshold)
+
+
+def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:
+    with ThreadPoolExecutor(threads) as pool:
+        rows = [row for row in pool.map(errors_of, range(sections)) if row]
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
+
+
+def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> list[dict[str, Any]]:
+    """The objects with most wrong voxels, and where to look at them: found in a second pass over the blocks."""
+    worst = worst_objects(comparison.objects.table, WORST)
+    for box in source.layout.grid.boxes() if worst else []:
+        labels, segmentation = _labels(source, box, ignore_id), source.image("segmentation").read(box)
+        for one in worst:
+            one.locate(labels, segmentation, box)
+    return [_as_row(one, source) for one in worst]
+
+
+def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
+    nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_nm, one.centre, strict=True)]
+    counts = {"size": one.size, "wrong": one.wrong, "partners": one.partners}
+    share = one.wrong / prod(source.layout.shape)
+    return {"kind": one.kind, "object": one.object, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from unet.config import SegmentConfig
 from unet.fragments import Fragments, join_blocks, load_block_table, number_objects, save_merge_table
 from unet.job import run
 from unet.merging import objects_of, without_holes
-from unet.receipts import bytes_digest, content_digest, fingerprint, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
 from unet.region_graph import gather_edges, load_edges
 from unet.volume import Volume
 
@@ -25,11 +25,16 @@ def main(
     segment: SegmentConfig,
     code: str,
     edges: list[Path] | None = None,
+    threshold: Path | None = None,
 ) -> None:
     """Write the merge table, and create the store of the final ids, in uint64 where an id needs it.
 
-    Without `edges` (the receipts of `region_graph`) fragments are parts of one object if and only if they touch.
+    Without `edges` (the receipts of `region_graph`) fragments are parts of one object if and only if they touch;
+    `threshold` is a choice of the agglomeration's.
     """
+    if threshold is not None:
+        chosen = {"threshold": read_json(threshold)["best"]["threshold"]}
+        segment = segment.model_copy(update={"agglomerate": segment.agglomerate.model_copy(update=chosen)})
     source = Volume.open(folder, survey)
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(source.layout.grid, (load_block_table(source.table(store, box)) for box in boxes))
@@ -59,7 +64,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig, fragments: Fragm
     log.info("%d edges between %d unions of fragments", len(edges), fragments.parts)
     objects = np.arange(fragments.parts, dtype=np.int32)
     if segment.method == "watershed":
-        section = source.layout.shape[1] * source.layout.shape[2] if segment.connectivity == "section" else None
+        section = source.section_voxels(segment.connectivity)
         objects = objects_of(fragments.united(), edges, segment.agglomerate, section)
     if segment.fill_holes:
         objects = without_holes(fragments.joined(objects), objects, edges, segment.fill_holes)

@@ -69,6 +69,10 @@ class VolumeConfig(Section):
         None, description="half-open range of sections; null = all"
     )
     mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
+    compare: dict[str, str] = Field(
+        default_factory=dict,
+        description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
@@ -326,6 +330,12 @@ class SegmentConfig(Section):
         return self.classes[0]
 
     @property
+    def sections_alone(self) -> bool:
+        """Whether no object extends over two sections."""
+        linked = self.method == "watershed" and self.agglomerate.method != "none"
+        return self.connectivity == "section" and not linked
+
+    @property
     def has_graph(self) -> bool:
         """Whether it takes to know which fragments touch."""
         return self.fill_holes > 0 or (self.method == "watershed" and self.agglomerate.method != "none")
@@ -512,6 +522,10 @@ def source_files(config: Config) -> dict[str, Path]:
         f"volumes.{name}.{key}": getattr(config.volumes[name], key)
         for name in config.used_volumes
         for key in ("raw", "labels", "mask")
+    } | {
+        f"volumes.{name}.compare.{peer}": address
+        for name in config.evaluate.volumes
+        for peer, address in config.volumes[name].compare.items()
     }
     if config.model.checkpoint is not None:
         addresses["model.checkpoint"] = config.model.checkpoint

@@ -4,7 +4,6 @@ Each block adds to three tables: truth against segmentation; the same without th
 scores; and the voxels of every predicted object, for the average precision. Nothing else is kept of a block.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -119,45 +118,3 @@ def cremi_score(table: Contingency) -> float:
     0.3333
     """
     return sqrt(sum(variation_of_information(table)) * adapted_rand_error(table))
-
-
-@dataclass(frozen=True)
-class WorstObject:
-    """A true or predicted object with the voxels that are wrong in it, and where it is.
-
-    Attributes
-    ----------
-    kind : ``split``: a true object that several predicted ones share; ``merge``: a predicted one over several true ones
-    object : its id
-    size : voxels of it that are scored
-    wrong : those that lie outside its largest partner
-    partners : number of objects that it is shared with
-    """
-
-    kind: str
-    object: int
-    size: int
-    wrong: int
-    partners: int
-
-
-def worst_objects(table: Contingency, count: int) -> list[WorstObject]:
-    """The objects with the most voxels outside their best partner, splits and merges together, the worst first.
-
-    >>> [worst] = worst_objects(contingency(np.array([1, 1, 1, 2]), np.array([5, 5, 6, 7])), count=1)
-    >>> worst.kind, worst.object, worst.wrong, worst.partners
-    ('split', 1, 1, 2)
-    """
-    pairs = table.assigned
-    found = [*_shared("split", pairs.truth, pairs.count), *_shared("merge", pairs.segmentation, pairs.count)]
-    return sorted(found, key=lambda one: (-one.wrong, one.kind, one.object))[:count]
-
-
-def _shared(kind: str, ids: NDArray[np.uint64], count: NDArray[np.int64]) -> Iterable[WorstObject]:
-    known, of = np.unique(ids, return_inverse=True)
-    size, largest = np.zeros(len(known), np.int64), np.zeros(len(known), np.int64)
-    np.add.at(size, of, count)
-    np.maximum.at(largest, of, count)
-    partners = np.bincount(of, minlength=len(known))
-    for i in np.flatnonzero(size > largest):
-        yield WorstObject(kind, int(known[i]), int(size[i]), int(size[i] - largest[i]), int(partners[i]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,10 @@ class Volume:
         folder = self.folder / f"{store}-tables"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def section_voxels(self, connectivity: str) -> int | None:
+        """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
+        return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
     def tissue(self, box: Box) -> np.ndarray | None:
         """Boolean `(z, y, x)`, True where there is tissue; None where the volume has no mask."""

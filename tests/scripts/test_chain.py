@@ -80,9 +80,11 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("threshold", threshold, sweeps=[sweep], code="one")
     segmented("segmentation", dict(zip(ingested, predicted, strict=True)), threshold)
-    score = {"connectivity": config.segment.connectivity, "fixed_threshold": None, "threshold": threshold}
-    evaluation = project.stores(name) / "evaluation.json"
-    found = project.job("evaluate", evaluation, evaluation=evaluation, sweep=sweep, **what, **score, **common)
+    score = {"sections_alone": config.segment.sections_alone, "fixed_threshold": None, "threshold": threshold}
+    score |= {"volume": volume.model_dump(), "foreground": config.segment.main_class}
+    evaluation, table = project.stores(name) / "evaluation.json", project.stores(name) / "overlap.npz"
+    files = {"evaluation": evaluation, "table": table, "sweep": sweep}
+    found = project.job("evaluate", evaluation, **files, **score, **common)
     return project, found
 
 

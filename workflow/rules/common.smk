@@ -104,7 +104,7 @@ def asked_of_model():
 
 
 def volume_settings(wildcards):
-    return settings(CONFIG.volumes[wildcards.volume])
+    return settings(CONFIG.volumes[wildcards.volume], ["compare"])
 
 
 def code(script):
@@ -157,6 +157,8 @@ def merge_inputs(wildcards):
     }
     if wildcards.store == "segmentation" and CONFIG.segment.has_graph:
         inputs["edges"] = shard_receipts("region_graph", wildcards.volume)
+        if CONFIG.segment.agglomerate.threshold == "auto":
+            inputs["threshold"] = receipt("agglomeration_threshold", "all")
     return inputs
 
 
@@ -173,6 +175,11 @@ def evaluation_inputs(wildcards):
         "sweep": receipt("sweep", wildcards.volume),
         "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
         "targets": shard_receipts("targets", wildcards.volume),
+        "peers": [
+            file
+            for address in CONFIG.volumes[wildcards.volume].compare.values()
+            for file in watched(Path(file_of(address)))
+        ],
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
