@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unet.annotation import UNLABELLED
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.fragments import save_arrays
@@ -95,8 +96,9 @@ class Block:
         window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
         labels = _labels(source, window, ignore_id)
         near = near_borders(labels, px)[inner]
-        segmentation = source.image("segmentation").read(box)
-        return cls(box, source.image("targets").read(box), labels[inner], segmentation, near)
+        target = source.image("targets").read(box)
+        scored = np.where(target == UNLABELLED, 0, labels[inner])  # nor is there anything to find outside the tissue
+        return cls(box, target, scored, source.image("segmentation").read(box), near)
 
 
 def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
@@ -124,7 +126,7 @@ class Peer:
     def add(self, block: Block) -> None:
         """Add a block."""
         ids = self.source.read(block.box.shifted(self.first))
-        known = block.target != 255
+        known = block.target != UNLABELLED
         says = ids != 0
         truth = np.where(says, block.labels, 0)
         self.whole.add(block.labels, ids, block.near, known)
@@ -165,9 +167,10 @@ def _section_errors(
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
     target = source.image("targets").read(box)[0]
     probability = as_probability(source.image("probability").read(box)[channel][0])
-    probability = np.where(target == 255, 0, probability)  # what nobody annotated is membrane on both sides
-    cells = section_cells(source.image("labels").read(box), ignore_id)[0]
-    return section_errors(probability, cells, (target != 255) & (target > 0), threshold)
+    known = target != UNLABELLED
+    cells = np.where(known, section_cells(source.image("labels").read(box), ignore_id)[0], 0)
+    # what nobody annotated is membrane on both sides
+    return section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
 
 
 def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:

@@ -110,8 +110,10 @@ def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[s
     rows: dict[str, Sequence[Picture]] = {}
     for one in found["worst"]:
         z, y, x = one["centre"]
-        start = (z, max(0, y - ERROR_PX // 2), max(0, x - ERROR_PX // 2))
-        box = Box(start, (z + 1, start[1] + ERROR_PX, start[2] + ERROR_PX)).clipped(volume.layout.shape)
+        corner = [
+            max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
+        ]
+        box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
         raw, ids, truth = (volume.image(name).read(box)[0] for name in ("raw", "segmentation", "labels"))
         nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
         title = (

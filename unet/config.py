@@ -259,7 +259,7 @@ class WatershedConfig(Section):
 
     reach_px: PositiveFloat = Field(10.0, description="distance to the membrane above which all is equally far inside")
     smoothing_px: NonNegativeFloat = Field(
-        2.0, description="std of the Gaussian over that distance: more gives fewer, larger fragments"
+        1.0, description="std of the Gaussian over that distance: more gives fewer, larger fragments"
     )
     grow_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
 

@@ -107,12 +107,13 @@ def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDAr
     """
     pairs = table.assigned
     wrong = np.zeros(truth.shape, np.uint8)
+    if not len(pairs.count):
+        return wrong
     for bit, own, other, ids, others in (
         (SPLIT, truth, segmentation, pairs.truth, pairs.segmentation),
         (MERGE, segmentation, truth, pairs.segmentation, pairs.truth),
     ):
         known, best, _ = _best_partners(ids, others, pairs.count)
-        place = np.minimum(np.searchsorted(known, own), max(len(known) - 1, 0))
-        listed = known[place] == own if len(known) else np.zeros(own.shape, bool)
-        wrong[listed & (other != 0) & (own != 0) & (best[place] != other)] |= bit
+        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        wrong[(known[place] == own) & (other != 0) & (best[place] != other)] |= bit
     return wrong

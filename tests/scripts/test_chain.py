@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from tests.scripts.conftest import Project
 from unet.config import SegmentConfig
+from unet.fragments import load_merge_table
 from unet.sample import synthesise
 from unet.segmentation import foreground
 
@@ -223,3 +224,22 @@ def test_the_named_class_makes_the_instances(three_classes: Run) -> None:
     cell = foreground(three_classes.array("probability")[1], threshold)
     np.testing.assert_array_equal(three_classes.array("segmentation") > 0, cell)
     assert set(three_classes.evaluation["scores"]["class_iou"]) == {"membrane", "cell", "dark"}
+
+
+def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None:
+    project, classes = three_classes.project, ["cell", "dark"]
+    segment = SegmentConfig(foreground=classes, threshold=0.3).model_dump()
+    arguments = {"made": [], "store": "segmentation", "segment": segment, "background": False}
+    made = project.each_shard("segment", "train", "segmentation", **arguments)
+    merged = project.receipt("merge", "train", "segmentation")
+    common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
+    project.job("merge", merged, segmented=made, store="segmentation", segment=segment, **common, code="two")
+    table = load_merge_table(project.volume("train").merge_table("segmentation"))
+    fragments = project.array("train", "segmentation-fragments") > 0
+    probability = three_classes.array("probability")[1:]
+    expected = foreground(probability.max(axis=0), 0.3)
+    np.testing.assert_array_equal(fragments, expected)
+    counts = [
+        sum(ndimage.label(section)[1] for section in (probability.argmax(axis=0) == k) & expected) for k in (0, 1)
+    ]
+    assert [int((table.values == k).sum()) for k in (1, 2)] == counts
