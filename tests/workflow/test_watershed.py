@@ -32,7 +32,8 @@ def watershed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
     """The finished run, segmented by watershed and agglomeration; to be read only."""
     project = finished.copy(tmp_path_factory.mktemp("watershed") / "run")
     labels = tifffile.imread(project.folder / "input/labels.tif")
-    tifffile.imwrite(project.folder / "input/peer.tif", np.where(np.arange(140) < 70, labels, 0).astype(np.uint16))
+    half = np.where(np.arange(140) < 70, labels, 0).astype(np.uint16)
+    tifffile.imwrite(project.folder / "input/peer.tif", half, photometric="minisblack")
     project.configure(SECTIONS)
     chosen = {"agglomeration_sweep", "agglomeration_threshold"}
     assert project.run().rules == {"segment", "region_graph", *chosen, *SOLVING}
