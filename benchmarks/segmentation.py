@@ -3,15 +3,17 @@
     OMP_NUM_THREADS=1 python benchmarks/segmentation.py                      # about 5 min; a table, then JSON
     OMP_NUM_THREADS=1 python benchmarks/segmentation.py --depth 16 --side 512
 
-One run. Seconds are those of the processors (user and system, all threads), so that other work on the machine spoils the
-ratios little; each contestant runs in a process of its own, whose peak memory is counted above that of the imports.
+One run. Seconds are those of the processors (user and system, all threads), so that other work on the machine spoils
+the ratios little; each contestant runs in a process of its own, whose peak memory is counted above what it held before.
 
-- Components: from `probability.zarr` to `segmentation.zarr` with its pyramid, by the workflow's scripts; against cc3d on
-  the same volume in memory, Zarr read before and nothing written; against dask-image's `label` on the same blocks (where
-  it is installed), its labels computed and dropped. And once more on a volume of 8 times the depth, for the memory.
+- Components: from `probability.zarr` to `segmentation.zarr` with its pyramid, by the workflow's scripts; against cc3d
+  on the same volume in memory, Zarr read before and nothing written; against dask-image's `label` on the same blocks,
+  its labels counted and dropped. And once more on a volume of an eighth of the depth, for the memory.
 - Watershed and agglomeration: the same scripts, in 3-D, against the usual chain on whole arrays: scipy's distance
-  transform, scikit-image's seeds and watershed, a region graph with mean boundaries, and bioimage-cpp's agglomeration of
-  it (where it is installed). VOI is against the cells that the volume was made of.
+  transform, scikit-image's seeds and watershed, then our region graph and agglomeration; and the same with
+  bioimage-cpp's distance transform and watershed. VOI is against the cells that the volume was made of.
+
+dask-image and bioimage-cpp are left out where they are not installed; seconds hold no imports.
 
 The volume: cells around random points, their walls blurred and noisy, as a network's uint8 probability of the interior.
 """
@@ -31,10 +33,12 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 
+from unet.agglomeration import Graph, agglomerate, mean_boundary
 from unet.config import SegmentConfig
 from unet.geometry import Box, shard_names
 from unet.overlap import adapted_rand_error, contingency, variation_of_information
 from unet.receipts import write_json
+from unet.region_graph import block_edges
 from unet.volume import Volume
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +78,7 @@ def stored(folder: Path, values: np.ndarray, block: tuple[int, int, int]) -> Vol
     """The volume as the workflow has it after `predict`."""
     voxel = [10.0, 10.0, 10.0]
     layout = {"shape": values.shape, "dtype": "uint8", "voxel_nm": voxel, "offset_nm": [0.0, 0.0, 0.0]}
-    layout |= {"chunk": [min(b, 64) for b in block], "block": block, "labels_dtype": None, "masked": False}
+    layout |= {"chunk": [16, 64, 64], "block": block, "labels_dtype": None, "masked": False}
     write_json(folder / "survey.json", {"layout": layout})
     volume = Volume.open(folder / "volume", folder / "survey.json")
     image = volume.create("probability", "uint8", channels=["interior"])
@@ -91,7 +95,7 @@ def main_of(script: str) -> Callable[..., None]:
     return module.main
 
 
-def segmented(folder: Path, volume: Volume, segment: SegmentConfig) -> np.ndarray:
+def segmented(folder: Path, volume: Volume, segment: SegmentConfig) -> None:
     """Every script from the probability to the final ids, in one shard of one thread."""
     [shard] = shard_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
     receipts = {rule: folder / rule / "0.json" for rule in ("segment", "region_graph", "merge", "relabel")}
@@ -108,7 +112,6 @@ def segmented(folder: Path, volume: Volume, segment: SegmentConfig) -> np.ndarra
     made = {"segmented": [receipts["segment"]], "edges": edges}
     main_of("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
     main_of("relabel")(merged=receipts["merge"], receipt=receipts["relabel"], **store, **own)
-    return receipts
 
 
 def whole_volume(volume: Volume, store: str) -> np.ndarray:
@@ -135,41 +138,37 @@ def with_dask_image(volume: Volume) -> int:
 
 def with_skimage(values: np.ndarray) -> np.ndarray:
     """Distance transform, seeds, watershed, region graph and agglomeration of whole arrays."""
-    from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
-    from unet.agglomeration import Graph, agglomerate, mean_boundary
-    from unet.region_graph import block_edges
-
-    distance = gaussian_filter(distance_transform_edt(values > 255 * THRESHOLD).astype(np.float32), 1)
-    seeds = np.zeros(values.shape, np.int32)
-    peaks = peak_local_max(distance, min_distance=3, exclude_border=False)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = watershed(255 - values, seeds)
-    steps = [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
-    edges = block_edges(labels.astype(np.uint64), 255 - values, values.shape, steps)
-    u, v = (ids.astype(np.int32) - 1 for ids in (edges.u, edges.v))
-    graph = Graph(len(peaks), u, v, [edges.contacts, edges.boundary])
-    return agglomerate(graph, mean_boundary, THRESHOLD)[labels - 1] + 1
+    distance = distance_transform_edt(values > 255 * THRESHOLD).astype(np.float32)
+    return agglomerated(watershed(255 - values, seeds_of(distance)), values)
 
 
 def with_bioimage_cpp(values: np.ndarray) -> np.ndarray:
-    """The same steps by bioimage-cpp, with scikit-image's seeds, which it has not."""
+    """The same with bioimage-cpp's distance transform and watershed."""
     import bioimage_cpp as bic
+
+    distance = np.asarray(bic.distance.distance_transform((values > 255 * THRESHOLD).astype(np.uint8)), np.float32)
+    boundary = 1 - values.astype(np.float32) / 255
+    return agglomerated(bic.segmentation.watershed(boundary, seeds_of(distance).astype(np.uint32)), values)
+
+
+def seeds_of(distance: np.ndarray) -> np.ndarray:
+    """Numbered maxima of the smoothed distance."""
     from skimage.feature import peak_local_max
 
-    distance = bic.distance.distance_transform((values > 255 * THRESHOLD).astype(np.uint8))
-    distance = bic.filters.gaussian_smoothing(np.asarray(distance, np.float32), 1.0)
-    seeds = np.zeros(values.shape, np.uint32)
-    peaks = peak_local_max(np.asarray(distance), min_distance=3, exclude_border=False)
+    peaks = peak_local_max(gaussian_filter(distance, 1), min_distance=3, exclude_border=False)
+    seeds = np.zeros(distance.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    boundary = 1 - values.astype(np.float32) / 255
-    labels = bic.segmentation.watershed(boundary, seeds)
-    rag = bic.graph.region_adjacency_graph(labels)
-    features = bic.graph.features.grid_boundary_features if False else bic.graph.features
-    means = features.edge_map_features(rag, labels, boundary)
-    policy = bic.graph.agglomeration.MalaClusterPolicy(threshold=THRESHOLD)
-    return bic.graph.project_node_labels_to_pixels(rag, labels, policy.optimize(rag, means[:, 0]))
+    return seeds
+
+
+def agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Fragments joined by their mean boundary, in whole arrays."""
+    edges = block_edges(labels.astype(np.uint64), 255 - values, values.shape, [(0, 0, 1), (0, 1, 0), (1, 0, 0)])
+    u, v = (ids.astype(np.int32) - 1 for ids in (edges.u, edges.v))
+    graph = Graph(int(labels.max()), u, v, [edges.contacts, edges.boundary])
+    return agglomerate(graph, mean_boundary, THRESHOLD)[labels.astype(np.int64) - 1] + 1
 
 
 def quality(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
@@ -184,7 +183,7 @@ def contest(name: str, depth: int, side: int) -> dict[str, Any]:
     values = probability(truth)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        block = (min(depth, 32), min(side, 256), min(side, 256))
+        block = (16, 256, 256)
         volume = stored(folder, values, block)
         shape = values.shape
         in_memory = {"cc3d": with_cc3d, "skimage": with_skimage, "bioimage_cpp": with_bioimage_cpp}
@@ -228,30 +227,30 @@ def run(name: str, depth: int, side: int) -> dict[str, Any] | None:
         return None
     command = [sys.executable, __file__, "--contestant", name, "--depth", str(depth), "--side", str(side)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    row = json.loads(output.splitlines()[-1])
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
+    row: dict[str, Any] = json.loads(output.splitlines()[-1])
+    scores = (f"{row[key]:.4f}" if key in row else "" for key in ("voi", "adapted_rand_error"))
     rate = row["voxels"] / 1e6 / row["seconds"]
-    print("|", " | ".join(map(str, (*shown.values(), f"{rate:.2f}"))), "|", flush=True)
+    numbers = (f"{row['voxels']:,}", f"{row['seconds']:.3f}", f"{row['extra_gb']:.2f}", *scores, f"{rate:.2f}")
+    print("|", " | ".join((name, *numbers)), "|", flush=True)
     return row
 
 
 def main() -> None:
     """All contestants, and what their ratios are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=128)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--contestant", help="this one alone, in this process")
     arguments = parser.parse_args()
     if arguments.contestant:
         print(json.dumps(contest(arguments.contestant, arguments.depth, arguments.side)))
         return
-    print(
-        "| contestant | voxels | seconds | extra GB | VOI | adapted Rand error | Mvoxel/s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| contestant | voxels | seconds | extra GB | VOI | adapted Rand error | Mvoxel/s |")
+    print("|---|---|---|---|---|---|---|")
     size = arguments.depth, arguments.side
     rows = {name: run(name, *size) for name in ("components", "cc3d", "dask_image")}
     rows |= {name: run(name, *size) for name in ("watershed", "skimage", "bioimage_cpp")}
-    small = run("components", max(arguments.depth // 8, 32), arguments.side)
+    small = run("components", arguments.depth // 8, arguments.side)
     seconds = {name: row["seconds"] for name, row in rows.items() if row}
     verdict = {"components_over_cc3d": seconds["components"] / seconds["cc3d"]}
     if "dask_image" in seconds:

@@ -38,7 +38,8 @@ def main(
     source = Volume.open(folder, survey)
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
-    graph = gather_edges(fragments, (load_edges(source.edges("segmentation", box)) for box in boxes))
+    tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
+    graph = gather_edges(fragments, tables, segment.agglomerate.method == "quantile")
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
     part = np.concatenate([[0], fragments.part + 1])
     for number, box in enumerate(boxes):

@@ -60,7 +60,8 @@ def main(
 
 def _solved(source: Volume, store: str, segment: SegmentConfig, fragments: Fragments) -> np.ndarray:
     """The object of each union of fragments."""
-    edges = gather_edges(fragments, (load_edges(source.edges(store, box)) for box in source.layout.grid.boxes()))
+    boxes, histograms = source.layout.grid.boxes(), segment.agglomerate.method == "quantile"
+    edges = gather_edges(fragments, (load_edges(source.edges(store, box)) for box in boxes), histograms)
     log.info("%d edges between %d unions of fragments", len(edges), fragments.parts)
     objects = np.arange(fragments.parts, dtype=np.int32)
     if segment.method == "watershed":

@@ -257,7 +257,7 @@ class PredictConfig(Section):
 class WatershedConfig(Section):
     """Fragments of the foreground; all lengths in px of the section."""
 
-    reach_px: PositiveFloat = Field(10.0, description="distance to the membrane above which all is equally far inside")
+    reach_px: PositiveFloat = Field(6.0, description="distance to the membrane above which all is equally far inside")
     smoothing_px: NonNegativeFloat = Field(
         1.0, description="std of the Gaussian over that distance: more gives fewer, larger fragments"
     )

@@ -44,9 +44,9 @@ def objects_of(
 
 
 def scored(edges: Edges, settings: AgglomerateConfig) -> tuple[Columns, Score]:
-    """What is summed over parallel edges, and the score of the sums."""
-    if settings.method == "quantile":
-        return list(edges.histogram.T), quantile_boundary(settings.quantile)
+    """What is summed over parallel edges, and the score of the sums: a quantile where there are histograms."""
+    if edges.histogram is not None:
+        return [bin_.copy() for bin_ in edges.histogram.T], quantile_boundary(settings.quantile)
     return [edges.contacts, edges.boundary], mean_boundary
 
 

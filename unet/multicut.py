@@ -49,7 +49,7 @@ def multicut(nodes: int, edges: Edges, threshold: float) -> NDArray[np.int32]:
 def cut_costs(edges: Edges, threshold: float) -> NDArray[np.float64]:
     """Cost of cutting each edge, positive where it attracts.
 
-    >>> one = Edges(np.array([0]), np.array([1]), np.array([51]), np.eye(1, 16, 3, dtype=np.int64))
+    >>> one = Edges(np.array([0]), np.array([1]), np.array([1]), np.array([51]), histogram=None)
     >>> cut_costs(one, threshold=0.2).round(6).tolist()
     [0.0]
     """

@@ -43,14 +43,16 @@ class Edges:
     Attributes
     ----------
     u, v : (n,) integers, ids of two fragments, ``u < v``
+    contacts : (n,) int64, number of contacts
     boundary : (n,) int64, sum of the contacts' boundary probability, in 1/255
-    histogram : (n, 16) int64, contacts by their boundary probability
+    histogram : (n, 16) int64, contacts by their boundary probability; None where it is not wanted: it is large
     """
 
     u: NDArray[Any]
     v: NDArray[Any]
+    contacts: NDArray[np.int64]
     boundary: NDArray[np.int64]
-    histogram: NDArray[np.int64]
+    histogram: NDArray[np.int64] | None
 
     def __len__(self) -> int:
         return len(self.u)
@@ -58,17 +60,13 @@ class Edges:
     @classmethod
     def none(cls) -> Self:
         """The edges of a block without contacts."""
-        ids, sums = np.empty(0, np.uint64), np.empty(0, np.int64)
-        return cls(ids, ids, sums, np.empty((0, BINS), np.int64))
+        ids, sums_ = np.empty(0, np.uint64), np.empty(0, np.int64)
+        return cls(ids, ids, sums_, sums_, np.empty((0, BINS), np.int64))
 
     def chosen(self, keep: NDArray[np.bool_]) -> "Edges":
         """Those of the edges that are True."""
-        return Edges(self.u[keep], self.v[keep], self.boundary[keep], self.histogram[keep])
-
-    @property
-    def contacts(self) -> NDArray[np.int64]:
-        """(n,) number of contacts."""
-        return self.histogram.sum(axis=1)
+        histogram = None if self.histogram is None else self.histogram[keep]
+        return Edges(self.u[keep], self.v[keep], self.contacts[keep], self.boundary[keep], histogram)
 
 
 def block_edges(
@@ -120,10 +118,11 @@ def _counted(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> 
         return Edges.none()
     pair, level = packed >> np.uint64(8), (packed & np.uint64(0xFF)).astype(np.int64)
     start = _starts(pair)
-    edge = np.repeat(np.arange(len(start)), np.diff(start, append=len(pair)))
+    contacts = np.diff(start, append=len(pair))
+    edge = np.repeat(np.arange(len(start)), contacts)
     histogram = np.bincount(edge * BINS + level * BINS // (FULL + 1), minlength=len(start) * BINS)
     u, v = known[pair[start] >> np.uint64(28)], known[pair[start] & np.uint64(2**28 - 1)]
-    return Edges(u, v, np.add.reduceat(level, start), histogram.reshape(-1, BINS))
+    return Edges(u, v, contacts, np.add.reduceat(level, start), histogram.reshape(-1, BINS))
 
 
 def _starts(values: NDArray[Any]) -> NDArray[np.intp]:
@@ -187,7 +186,7 @@ def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[n
     return np.where(labels > 0, number << np.uint64(32) | labels, np.uint64(0))
 
 
-def gather_edges(fragments: Fragments, blocks: Iterable[Edges]) -> Edges:
+def gather_edges(fragments: Fragments, blocks: Iterable[Edges], with_histogram: bool = False) -> Edges:
     """The edges between the unions of a volume's fragments, from those of its blocks."""
     part, offsets = fragments.part, fragments.offsets
 
@@ -195,14 +194,17 @@ def gather_edges(fragments: Fragments, blocks: Iterable[Edges]) -> Edges:
         block, label = ids >> np.uint64(32), (ids & np.uint64(0xFFFFFFFF)).astype(np.int64)
         return part[offsets[block.astype(np.int64)] + label - 1]
 
-    found = [(parts(own.u), parts(own.v), own.boundary, own.histogram) for own in blocks]
-    found = [columns for columns in found if len(columns[0])]
-    if not found:
-        none = Edges.none()
-        return Edges(part[:0], part[:0], none.boundary, none.histogram)
-    u, v, boundary, histogram = (np.concatenate(column) for column in zip(*found, strict=True))
-    u, v, order, start = grouped(u, v)
-    return Edges(u, v, sums(boundary, order, start), sums(histogram, order, start))
+    names = ["contacts", "boundary", *(["histogram"] if with_histogram else [])]
+    columns: dict[str, list[NDArray[Any]]] = {"u": [part[:0]], "v": [part[:0]]}
+    columns |= {name: [getattr(Edges.none(), name)] for name in names}
+    for own in blocks:
+        columns["u"].append(parts(own.u))
+        columns["v"].append(parts(own.v))
+        for name in names:
+            columns[name].append(getattr(own, name))
+    u, v, order, start = grouped(np.concatenate(columns.pop("u")), np.concatenate(columns.pop("v")))
+    summed = {name: sums(np.concatenate(columns.pop(name)), order, start) for name in names}  # one at a time: memory
+    return Edges(u, v, summed["contacts"], summed["boundary"], summed.get("histogram"))
 
 
 def save_edges(path: Path | str, edges: Edges) -> None:
@@ -212,7 +214,7 @@ def save_edges(path: Path | str, edges: Edges) -> None:
 
 def load_edges(path: Path | str) -> Edges:
     """Read what `save_edges` wrote."""
-    return Edges(**load_arrays(path, "u", "v", "boundary", "histogram"))
+    return Edges(**load_arrays(path, "u", "v", "contacts", "boundary", "histogram"))
 
 
 def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.int64], mismatch: float) -> Edges:
@@ -224,7 +226,7 @@ def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.i
     section, size : (fragments,) the section each lies in, and its voxels
     mismatch : contacts through a full membrane to be added for each that is missing
 
-    >>> one = Edges(np.array([0]), np.array([1]), np.array([0]), np.array([[3] + [0] * 15]))
+    >>> one = Edges(np.array([0]), np.array([1]), contacts=np.array([3]), boundary=np.array([0]), histogram=None)
     >>> found = across_sections(one, section=np.array([0, 1]), size=np.array([4, 9]), mismatch=1)
     >>> found.contacts.tolist(), found.boundary.tolist()
     ([6], [765])
@@ -232,6 +234,5 @@ def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.i
     apart = section[edges.u] != section[edges.v]
     likely = np.sqrt(size[edges.u].astype(float) * size[edges.v])
     missing = np.where(apart, np.floor(mismatch * np.maximum(likely - edges.contacts, 0)), 0).astype(np.int64)
-    histogram = edges.histogram.copy()
-    histogram[:, -1] += missing
-    return Edges(edges.u, edges.v, edges.boundary + FULL * missing, histogram)
+    histogram = None if edges.histogram is None else edges.histogram + missing[:, None] * (np.arange(BINS) == BINS - 1)
+    return Edges(edges.u, edges.v, edges.contacts + missing, edges.boundary + FULL * missing, histogram)

@@ -54,11 +54,13 @@ def test_edges_of_blocks_add_up_to_those_of_the_volume(volume: tuple[np.ndarray,
         parts.append(block_edges(ids[read.slices], boundary[read.slices], box.shape, STEPS))
     dense = {int(value): number for number, value in enumerate(np.unique(ids))}
     u, v = (np.array([dense[int(i)] for part in parts for i in getattr(part, end)], np.int64) for end in "uv")
-    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("boundary", "histogram"))
+    columns = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("contacts", "boundary", "histogram")
+    )
     whole = block_edges(ids, boundary, ids.shape, STEPS)
-    names = np.unique(ids)
+    known = np.unique(ids)
     u, v, order, start = grouped(u, v)
-    assert as_dict(Edges(names[u], names[v], *(sums(column, order, start) for column in columns))) == as_dict(whole)
+    assert as_dict(Edges(known[u], known[v], *(sums(column, order, start) for column in columns))) == as_dict(whole)
 
 
 def test_the_boundary_of_a_contact_is_the_larger_of_its_two_voxels() -> None:
@@ -74,17 +76,19 @@ def test_an_edge_from_a_node_to_itself_is_dropped_and_nothing_gives_nothing() ->
 
 
 def test_edges_within_a_section_are_left_as_they_are() -> None:
-    edges = Edges(np.array([0]), np.array([1]), np.array([7]), np.eye(1, BINS, dtype=np.int64))
+    edges = Edges(np.array([0]), np.array([1]), np.array([1]), np.array([7]), np.eye(1, BINS, dtype=np.int64))
     same = across_sections(edges, np.array([4, 4]), np.array([100, 100]), mismatch=1)
     assert as_dict(same) == as_dict(edges)
 
 
 def test_a_fragment_as_large_as_a_section_is_like_none_that_it_covers() -> None:
     cells, blank = 9, 90_000
-    edges = Edges(np.array([0, 0]), np.array([1, 2]), np.zeros(2, int), np.zeros((2, BINS), int))
-    edges.histogram[:, 0] = cells  # both lie wholly on fragment 0, without a membrane between
+    histogram = cells * np.eye(1, BINS, dtype=int).repeat(2, axis=0)
+    # both lie wholly on fragment 0, without a membrane between
+    edges = Edges(np.array([0, 0]), np.array([1, 2]), np.full(2, cells), np.zeros(2, int), histogram)
     found = across_sections(edges, np.array([0, 1, 1]), np.array([cells, cells, blank]), mismatch=0.1)
     mean = found.boundary / found.contacts / 255
+    np.testing.assert_array_equal(found.histogram.sum(axis=1), found.contacts)
     assert mean[0] == 0
     assert mean[1] > 0.9
 
