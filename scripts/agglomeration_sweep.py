@@ -10,6 +10,7 @@ import numpy as np
 
 from unet.config import AgglomerateConfig, SegmentConfig
 from unet.fragments import join_blocks, load_block_table
+from unet.geometry import Box
 from unet.job import run
 from unet.merging import objects_of
 from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
@@ -45,8 +46,7 @@ def main(
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
-        labels = source.image("labels").read(box)
-        table += contingency(np.where(labels == ignore_id, 0, labels) if ignore_id else labels, unions)
+        table += contingency(_labels(source, box, ignore_id), unions)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
@@ -65,6 +65,13 @@ def main(
             "scores": rows,
         },
     )
+
+
+def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
+    """True ids; 0 where nobody has annotated, or there is no tissue."""
+    labels, tissue = source.image("labels").read(box), source.tissue(box)
+    known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+    return known if tissue is None else known * tissue
 
 
 def _scores(table: Contingency) -> dict[str, float]:

@@ -110,15 +110,16 @@ def first_and_size(labels: NDArray[np.uint32], count: int) -> tuple[NDArray[np.i
 
 
 def in_scan_order(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The labels 1..n numbered by their first voxels in scan order; 0 stays 0.
+    """The labels that occur, numbered 1, 2, ... by their first voxels in scan order; 0 stays 0.
 
-    >>> in_scan_order(np.array([[0, 2], [1, 2]], np.uint32)).tolist()
+    >>> in_scan_order(np.array([[0, 7], [1, 7]], np.uint32)).tolist()
     [[0, 1], [2, 1]]
     """
     count = int(labels.max(initial=0))
-    first, _ = first_and_size(labels, count)
+    first, size = first_and_size(labels, count)
+    order = np.argsort(first)[: np.count_nonzero(size)]
     rank = np.zeros(count + 1, np.uint32)
-    rank[1 + np.argsort(first)] = np.arange(1, count + 1, dtype=np.uint32)
+    rank[1 + order] = np.arange(1, len(order) + 1, dtype=np.uint32)
     return rank[labels]
 
 

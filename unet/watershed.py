@@ -10,9 +10,9 @@ window of known size (`Relief.margin`): blocks read with this halo give the very
    that membranes are shared out to the nearest cell; farther than `grow` there is nothing.
 2. `climb`: link every voxel with the highest of its neighbours, if that is higher. A voxel without a higher neighbour
    is a summit, and is linked with all neighbours of its own height: a plateau is one summit.
-3. `watershed_block`: the trees of links within a block, and one plane beyond its upper faces, are its fragments. Each
-   link lies within one of these grown blocks. Neighbours that have both labelled the plane say which fragments are one:
-   `fragments.join_blocks` joins them.
+3. `watershed_block`: the trees of links in and some way around a block are its fragments, in it and in one plane beyond
+   its upper faces. Each link lies within one of these grown blocks. Neighbours that have both labelled the plane say
+   which fragments are one: `fragments.join_blocks` joins them.
 
 ```
 foreground     # # # # . . # # # . . . . .
@@ -90,6 +90,15 @@ class Relief:
         return 1 if set(self.steps.values()) == {1} else PARTS
 
     @property
+    def ahead(self) -> Index:
+        """Voxels around a block in which links are followed, along ``(z, y, x)``.
+
+        A climb that leaves what is looked at ends there, and voxels side by side may leave it side by side: each would
+        be a fragment of its own, to be joined over blocks. It takes about `reach` px to a summit or a plateau.
+        """
+        return self._voxels(self.reach + 2 * self.smoothing)
+
+    @property
     def margin(self) -> Index:
         """Voxels around that a voxel's link depends on, along ``(z, y, x)``.
 
@@ -97,7 +106,10 @@ class Relief:
         (0, 17, 17)
         """
         px = max(self.reach + ceil(TRUNCATE * self.smoothing), self.grow)
-        return tuple(ceil(px * self.parts / self.steps[axis]) + 1 if axis in self.axes else 0 for axis in range(3))
+        return tuple(n + 1 if axis in self.axes else 0 for axis, n in enumerate(self._voxels(px)))
+
+    def _voxels(self, px: float) -> Index:
+        return tuple(ceil(px * self.parts / self.steps[axis]) if axis in self.axes else 0 for axis in range(3))
 
 
 def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.float32]:
@@ -126,7 +138,7 @@ def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.floa
 
 
 def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Number the trees of links of an array (pass 2), in the order of their first voxels.
+    """Number the trees of links of an array (pass 2).
 
     Parameters
     ----------
@@ -142,7 +154,8 @@ def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint
     [[[1, 1, 2, 2, 2]]]
     """
     core = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(3))
-    shifts = [shift for shift in product(*((-1, 0, 1) if axis in axes else (0,) for axis in range(3))) if any(shift)]
+    around = product(*((0, -1, 1) if axis in axes else (0,) for axis in range(3)))
+    shifts = sorted((shift for shift in around if any(shift)), key=lambda shift: np.count_nonzero(shift))
     moves = [int(np.dot(shift, height.strides)) // height.itemsize for shift in shifts]
     own = np.arange(height.size, dtype=np.int32).reshape(height.shape)
     highest, goal = height[core].copy(), own[core].copy()
@@ -157,8 +170,7 @@ def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint
     parent[core] = np.where(known.ravel()[goal], goal, own[core])
     summits = own[core][(goal == own[core]) & known[core]]
     plateaus = [_level(height.ravel(), known.ravel(), summits, move) for move in moves]
-    labels = _number_trees(parent.ravel(), np.concatenate(plateaus), known.ravel()).reshape(height.shape)[core]
-    return in_scan_order(np.ascontiguousarray(labels))
+    return _number_trees(parent.ravel(), np.concatenate(plateaus), known.ravel()).reshape(height.shape)[core]
 
 
 def _shifted(part: slice, by: int) -> slice:
@@ -184,16 +196,16 @@ def _number_trees(parent: NDArray[np.int32], joined: NDArray[np.int32], known: N
 
 
 def window_of(box: Box, volume_shape: Index, relief: Relief) -> tuple[Box, Box]:
-    """A block with the plane it shares with each neighbour behind it, and what has to be read to link its voxels.
+    """A block with the plane it shares with each neighbour behind it, and what has to be read to label it.
 
     >>> relief = Relief(reach=1, smoothing=0, grow=1, connectivity="section")
-    >>> grown, read = window_of(Box((0, 4, 0), (1, 8, 4)), (1, 16, 4), relief)
+    >>> grown, read = window_of(Box((0, 8, 0), (1, 12, 4)), (1, 24, 4), relief)
     >>> print(grown, read)
-    0:1,4:9,0:4 0:1,2:11,0:4
+    0:1,8:13,0:4 0:1,5:16,0:4
     """
     shared = tuple(int(axis in relief.axes) for axis in range(3))
     grown = Box(box.start, tuple(hi + n for hi, n in zip(box.stop, shared, strict=True))).clipped(volume_shape)
-    return grown, grown.grown(relief.margin).clipped(volume_shape)
+    return grown, grown.grown(relief.ahead).grown(relief.margin).clipped(volume_shape)
 
 
 def watershed_block(
@@ -229,7 +241,9 @@ def watershed_block(
     height = height_map(foreground, relief)
     if tissue is not None:
         height = np.where(tissue, height, NOWHERE)
-    labels = climb(_with_ring(height, grown, read, relief), relief.axes)
+    wide = grown.grown(relief.ahead).clipped(volume_shape)
+    trees = climb(_with_ring(height, wide, read, relief), relief.axes)
+    labels = in_scan_order(np.ascontiguousarray(trees[grown.relative_to(wide.start).slices]))
     own = np.ascontiguousarray(labels[box.relative_to(grown.start).slices])
     count = int(labels.max(initial=0))
     first = in_volume(first_and_size(labels, count)[0], grown, volume_shape)
@@ -239,9 +253,9 @@ def watershed_block(
     return BlockComponents(box, first, size, np.ones(count, np.uint8), rim, faces, own)
 
 
-def _with_ring(height: NDArray[np.float32], grown: Box, read: Box, relief: Relief) -> NDArray[np.float32]:
-    """The heights of a grown block and of the voxels around it, ``-inf`` beyond the volume."""
-    ring = grown.grown(tuple(int(axis in relief.axes) for axis in range(3)))
+def _with_ring(height: NDArray[np.float32], wide: Box, read: Box, relief: Relief) -> NDArray[np.float32]:
+    """The heights of a box and of the voxels around it, ``-inf`` beyond the volume."""
+    ring = wide.grown(tuple(int(axis in relief.axes) for axis in range(3)))
     inside = ring.intersected(read)
     beyond = [(a - lo, hi - b) for lo, hi, a, b in zip(ring.start, ring.stop, inside.start, inside.stop, strict=True)]
     return np.pad(height[inside.relative_to(read.start).slices], beyond, constant_values=NOWHERE)

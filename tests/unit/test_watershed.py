@@ -134,8 +134,16 @@ def test_climbing_is_steepest_and_a_saddle_that_is_level_with_nothing_higher_joi
 
 def test_the_wrong_window_is_refused() -> None:
     box = Box((0, 0, 0), (1, 4, 4))
-    with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) for 0:1,0:8,0:8, to be read for block 0:1,0:4,0:4"):
-        watershed_block(np.ones((1, 4, 4), bool), box, (1, 8, 8), Relief(3, 0, 1, "section"))
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) for 0:1,0:12,0:12, to be read for block 0:1,0:4,0:4"):
+        watershed_block(np.ones((1, 4, 4), bool), box, (1, 12, 12), Relief(3, 0, 1, "section"))
+
+
+def test_a_block_has_hardly_more_fragments_than_there_are_basins_in_it() -> None:
+    foreground, relief = blobs((40, 60, 60), 5, 0.7), Relief(6, 1, 4, "volume")
+    whole = blockwise(foreground, foreground.shape, relief)
+    box = Box((16, 20, 20), (32, 40, 40))
+    found = watershed_block(foreground[window_of(box, whole.shape, relief)[1].slices], box, whole.shape, relief)
+    assert len(found) < 3 * len(np.unique(whole[box.slices]))
 
 
 @pytest.mark.parametrize("connectivity", ["section", "volume"])
