@@ -15,7 +15,7 @@ from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.fragments import save_arrays
 from unet.geometry import Box
-from unet.isbi import STEPS, section_errors
+from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
@@ -170,7 +170,11 @@ def _section_errors(
     known = target != UNLABELLED
     cells = np.where(known, section_cells(source.image("labels").read(box), ignore_id)[0], 0)
     # what nobody annotated is membrane on both sides
-    return section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
+    errors = section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
+    if errors is None:
+        return None
+    v_rand, v_info = v_rand_v_info(cells, source.image("segmentation").read(box)[0])
+    return {**errors, "segmentation_v_rand": v_rand, "segmentation_v_info": v_info}
 
 
 def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:

@@ -64,8 +64,9 @@ def _steps(segment: SegmentConfig) -> list[Index]:
     within: list[Index] = [(0, 0, 1), (0, 1, 0)]
     if segment.connectivity == "volume":
         return [*within, (1, 0, 0)]
-    links = segment.bridge_sections + 1 if segment.method == "watershed" else 0
-    return within + [(ahead, 0, 0) for ahead in range(1, links + 1)]
+    if segment.method != "watershed" or segment.bridge_sections is None:
+        return within
+    return within + [(ahead, 0, 0) for ahead in range(1, segment.bridge_sections + 2)]
 
 
 if __name__ == "__main__":

@@ -300,8 +300,10 @@ class SegmentConfig(Section):
         description="section: each section alone; the fragments of a watershed are then linked by agglomerate | "
         "volume: in 3-D",
     )
-    bridge_sections: Annotated[int, Field(ge=0)] = Field(
-        1, description="sections that a link between fragments of a watershed per section may skip, bad or missing ones"
+    bridge_sections: Annotated[int, Field(ge=0)] | None = Field(
+        1,
+        description="for a watershed per section: bad or missing sections that a link between fragments may skip; "
+        "null = sections are not linked",
     )
     watershed: WatershedConfig = Field(WatershedConfig(), description="for method `watershed`")
     agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="for method `watershed`")
@@ -332,8 +334,8 @@ class SegmentConfig(Section):
     @property
     def sections_alone(self) -> bool:
         """Whether no object extends over two sections."""
-        linked = self.method == "watershed" and self.agglomerate.method != "none"
-        return self.connectivity == "section" and not linked
+        joined = self.method == "watershed" and self.agglomerate.method != "none"
+        return self.connectivity == "section" and not (joined and self.bridge_sections is not None)
 
     @property
     def has_graph(self) -> bool:

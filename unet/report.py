@@ -49,6 +49,8 @@ SCORES = (
     Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
     Score("voi_split", "VOI split", "H(segmentation | truth) in bits: what was cut apart", "↓"),
     Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: what was run together", "↓"),
+    Score("segmentation_v_rand", "V_rand, segmentation", "of the final objects, section by section", "↑"),
+    Score("segmentation_v_info", "V_info, segmentation", "of the final objects, section by section", "↑"),
     Score("rand_error", "Rand error", "1 − F-score of pairs of pixels, not thinned (U-Net paper)", "↓"),
     Score("warping_error", "Warping error", "share of pixels that no simple-point warp mends (Jain 2010)", "↓"),
     Score("warping_splits_and_mergers", "Warping, splits + mergers", "clusters of such pixels over pixels", "↓"),
