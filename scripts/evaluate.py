@@ -2,15 +2,15 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unet.annotation import UNLABELLED
+from unet.comparison import Block, Peer, true_ids
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.fragments import save_arrays
@@ -18,12 +18,10 @@ from unet.geometry import Box
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
 from unet.object_errors import ErroneousObject, worst_objects
-from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.progress import Progress
 from unet.receipts import read_json, write_json
 from unet.segmentation import as_probability, channel_of
-from unet.sources import Source, check_pair, open_source
-from unet.volume import Volume, padded_in_section
+from unet.volume import Volume
 
 WORST = 10
 
@@ -79,67 +77,6 @@ def main(
     write_json(evaluation, found)
 
 
-@dataclass
-class Block:
-    """What is compared of a block, `(z, y, x)`."""
-
-    box: Box
-    target: np.ndarray
-    labels: np.ndarray
-    segmentation: np.ndarray
-    near: np.ndarray
-
-    @classmethod
-    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "Block":
-        """A block of the stores; borders are seen with what lies around it."""
-        px = CREMI_BORDER_NM / source.layout.voxel_nm[2]
-        window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
-        labels = _labels(source, window, ignore_id)
-        near = near_borders(labels, px)[inner]
-        target = source.image("targets").read(box)
-        scored = np.where(target == UNLABELLED, 0, labels[inner])  # nor is there anything to find outside the tissue
-        return cls(box, target, scored, source.image("segmentation").read(box), near)
-
-
-def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
-    labels = source.image("labels").read(box)
-    return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
-
-
-@dataclass
-class Peer:
-    """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
-
-    source: Source
-    first: tuple[int, int, int]
-    whole: ObjectScores
-    labelled: ObjectScores
-    ours: ObjectScores
-
-    @classmethod
-    def open(cls, volume: Volume, address: str, config: VolumeConfig) -> "Peer":
-        """Open it, and refuse what does not lie on the same voxels."""
-        check_pair(open_source(config.raw), found := open_source(address), config.sections)
-        first = (config.sections[0] if config.sections else 0, 0, 0)
-        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty())
-
-    def add(self, block: Block) -> None:
-        """Add a block."""
-        ids = self.source.read(block.box.shifted(self.first))
-        known = block.target != UNLABELLED
-        says = ids != 0
-        truth = np.where(says, block.labels, 0)
-        self.whole.add(block.labels, ids, block.near, known)
-        self.labelled.add(truth, ids, block.near, known & says)
-        self.ours.add(truth, block.segmentation, block.near, known & says)
-
-    def scores(self) -> dict[str, Any]:
-        """Over all voxels; where it labels, its own and ours; and the share of the true voxels that it labels."""
-        share = self.labelled.table.voxels / max(self.whole.table.voxels, 1)
-        restricted = {"theirs": self.labelled.scores(), "ours": self.ours.scores()}
-        return {"scores": self.whole.scores(), "labelled_share": share, "where_labelled": restricted}
-
-
 def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float]:
     """V_rand and V_info at the best tenth, at the best fine threshold, and at the one chosen elsewhere."""
     rows = sweep["scores"]
@@ -187,7 +124,7 @@ def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> lis
     """The objects with most wrong voxels, and where to look at them: found in a second pass over the blocks."""
     worst = worst_objects(comparison.objects.table, WORST)
     for box in source.layout.grid.boxes() if worst else []:
-        labels, segmentation = _labels(source, box, ignore_id), source.image("segmentation").read(box)
+        labels, segmentation = true_ids(source, box, ignore_id), source.image("segmentation").read(box)
         for one in worst:
             one.locate(labels, segmentation, box)
     return [_as_row(one, source) for one in worst]
