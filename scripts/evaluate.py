@@ -47,7 +47,7 @@ def main(
     classes = ("background", *channels) if len(channels) == 1 else channels
     channel = channel_of(foreground, channels)
     comparison = Comparison(len(classes), per_section=sections_alone)
-    peers = {name: Peer.open(source, address, volume) for name, address in volume.compare.items()}
+    peers = {name: Peer.open(address, volume) for name, address in volume.compare.items()}
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
         block = Block.read(source, box, volume.ignore_id)

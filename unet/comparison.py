@@ -53,7 +53,7 @@ class Peer:
     ours: ObjectScores
 
     @classmethod
-    def open(cls, volume: Volume, address: str, config: VolumeConfig) -> "Peer":
+    def open(cls, address: str, config: VolumeConfig) -> "Peer":
         """Open it, and refuse what does not lie on the same voxels."""
         check_pair(open_source(config.raw), found := open_source(address), config.sections)
         first = (config.sections[0] if config.sections else 0, 0, 0)

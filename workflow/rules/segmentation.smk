@@ -22,7 +22,7 @@ rule segment:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 60 * BLOCK_MB,
+        mem_mb=1000 + (400 if CONFIG.segment.method == "watershed" else 60) * BLOCK_MB,
         runtime=120,
     params:
         folder=folder_of,
