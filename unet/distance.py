@@ -31,12 +31,14 @@ def capped_distance(
     [1.5, 0.0]
     """
     longest = int(cap * parts)
-    squared = np.where(target, np.int32(0), np.int32((longest + 1) ** 2))
+    far = (longest + 1) ** 2
+    integer = np.int16 if 2 * far < 2**15 else np.int32  # short distances: half the memory to go through
+    squared = np.where(target, integer(0), integer(far))
     for axis, step in steps.items():
         line = np.moveaxis(squared, axis, 0)
         nearest = np.moveaxis(squared.copy(), axis, 0)
         for k in range(1, min(longest // step, len(line) - 1) + 1):
-            away = np.int32((step * k) ** 2)
+            away = integer((step * k) ** 2)
             np.minimum(nearest[k:], line[:-k] + away, out=nearest[k:])
             np.minimum(nearest[:-k], line[k:] + away, out=nearest[:-k])
         squared = np.moveaxis(nearest, 0, axis)

@@ -96,7 +96,7 @@ def block_edges(
 
 
 def _numbered(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
-    """The ids in increasing order, and each voxel's place among them; neighbours are mostly alike, so runs are sorted."""
+    """The ids in increasing order, and each voxel's place among them; runs of like ids are sorted, not voxels."""
     flat = ids.ravel()
     start = _starts(flat)
     known, number = np.unique(flat[start], return_inverse=True)
