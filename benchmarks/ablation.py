@@ -1,11 +1,13 @@
-"""Ablation: the example of ISBI 2012 with one thing changed at a time, each trained for the same number of steps.
+"""Ablation: an example with one thing changed at a time, each trained for the same number of steps.
 
-    python benchmarks/ablation.py --cores 2                     # all variants, then the table
+    python benchmarks/ablation.py --cores 2                     # all variants on ISBI 2012, then the table
     python benchmarks/ablation.py --only base fcn8s --seeds 0 1  # some of them
     python benchmarks/ablation.py --table                       # of the runs that are there already
+    python benchmarks/ablation.py --example fib25 --only w0-0 w0-10 --seeds 0 1 2    # does the weight map part cells?
 
-Every variant is a run of the workflow itself, resumable like any other. Trained on sections 0-20; the threshold is
-chosen there; the scores are of sections 21-23. Times are comparable only between runs made alone on one machine.
+Every variant is a run of the workflow itself, resumable like any other. The threshold is chosen on the training volume,
+unless one is given: then the trained models are segmented and scored again with it. The scores are of the validation
+volume. Times are comparable only between runs made alone on one machine.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = ROOT / "config" / "examples" / "isbi2012.yaml"
+EXAMPLES = ROOT / "config" / "examples"
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "base": {},
@@ -28,7 +30,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "add": {"model": {"skip": "add"}},
     "no-batch-norm": {"model": {"normalisation": "none"}},
     "dropout": {"model": {"dropout": 0.5}},
-    "no-weight-map": {"weights": {"w0": 0}},
+    "w0-0": {"weights": {"w0": 0}},
     "class-balance": {"weights": {"class_balance": True}},
     "w0-10": {"weights": {"w0": 10}},
     "elastic": {"augment": {"elastic_probability": 1}},
@@ -38,20 +40,22 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 """What differs from the example, by section of the configuration; `augment` stands for `train.augment`."""
 
 
-def configuration(variant: str, seed: int, steps: int, results: Path) -> dict[str, Any]:
+def configuration(example: str, variant: str, seed: int, steps: int, threshold: float | str) -> dict[str, Any]:
     """The example with the variant's changes."""
-    config = yaml.safe_load(EXAMPLE.read_text())
+    config = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())
     changes = {section: dict(values) for section, values in VARIANTS[variant].items()}
     config["train"]["augment"] |= changes.pop("augment", {})
     for section, values in changes.items():
         config[section] = config.get(section, {}) | values
     config["train"] |= {"steps": steps, "seed": seed}
-    return {**config, "results": str(results)}
+    config["segment"]["threshold"] = threshold
+    return config
 
 
 def run(results: Path, config: dict[str, Any], cores: int) -> None:
     """Run the workflow on one variant; its output goes to a log beside the results."""
     results.mkdir(parents=True, exist_ok=True)
+    config = {**config, "results": str(results)}
     path = results / "ablation.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     command = ["snakemake", "--cores", str(cores), "--resources", "gpu=1", "--configfile", str(path)]
@@ -65,26 +69,32 @@ def row(results: Path) -> str:
     seconds = float((results / "benchmarks" / "train" / "model.tsv").read_text().splitlines()[1].split("\t")[0])
     names = ("v_rand", "v_info", "fine_v_rand", "pixel_error", "adapted_rand_error")
     figures = " | ".join(f"{scores[name]:.4f}" for name in names)
-    return f"| {results.name} | {figures} | {scores['threshold']:.2f} | {seconds / 60:.1f} |"
+    errors = f"{scores['merge_errors']} | {scores['split_errors']}"
+    return f"| {results.name} | {figures} | {errors} | {scores['threshold']:.2f} | {seconds / 60:.1f} |"
 
 
 def main() -> None:
     """Run the variants that are asked for, one after the other, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--example", default="isbi2012", help="a file of config/examples, without .yaml")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=ROOT / "results-ablation")
+    parser.add_argument("--threshold", type=float, help="instead of the one that the training volume chooses")
+    parser.add_argument("--folder", type=Path, help="default: results-ablation-EXAMPLE")
     parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    runs = {arguments.folder / f"{name}-{seed}": (name, seed) for seed in arguments.seeds for name in arguments.only}
+    folder = arguments.folder or ROOT / f"results-ablation-{arguments.example}"
+    threshold = arguments.threshold or "auto"
+    runs = {folder / f"{name}-{seed}": (name, seed) for seed in arguments.seeds for name in arguments.only}
     for results, (name, seed) in runs.items():
         if not arguments.table:
             print(f"{results.name} ...", file=sys.stderr, flush=True)
-            run(results, configuration(name, seed, arguments.steps, results), arguments.cores)
-    print("| variant-seed | V_rand | V_info | best V_rand | pixel error | adapted Rand | threshold | training (min) |")
-    print("|---|---|---|---|---|---|---|---|")
+            run(results, configuration(arguments.example, name, seed, arguments.steps, threshold), arguments.cores)
+    columns = ("variant-seed", "V_rand", "V_info", "best V_rand", "pixel error", "adapted Rand", "merges", "splits")
+    columns = (*columns, "threshold", "training (min)")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for results in runs:
         if (results / "report.html").exists():
             print(row(results))

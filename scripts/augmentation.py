@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unet.augmentation_page import augmentation_page, style_of
 from unet.config import AugmentConfig, ConfigError, ModelConfig, Triple
+from unet.grey_values import Normalisation
 from unet.job import run
 from unet.patches import CachedVolume, LabelledVolume
 from unet.receipts import read_json, write_atomically
@@ -28,12 +29,13 @@ def main(
     """Write `augmentation.html`."""
     if not surveys:
         raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
-    volume, statistics = Volume.open(folders[0], surveys[0]), read_json(grey_values[0])["statistics"]
+    volume = Volume.open(folders[0], surveys[0])
     raw, targets, weights = (
         CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=CACHE_MB)
         for store in ("raw", "targets", "weights")
     )
-    labelled = LabelledVolume(raw, targets, weights, statistics["mean"], statistics["std"])
+    normalisation = Normalisation.of(read_json(grey_values[0])["statistics"])
+    labelled = LabelledVolume(raw, targets, weights, normalisation)
     style = style_of(report_template.read_text())
     geometry = tile_geometry(model_config, tile)
     html = augmentation_page(template.read_text(), style, labelled, geometry, augment, seed)

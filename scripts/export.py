@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet.bioimage_io import bioimageio_package, check_package
-from unet.config import ModelConfig
+from unet.config import ExportConfig, ModelConfig
 from unet.export import (
     Frame,
     FramedNetwork,
@@ -22,10 +22,10 @@ from unet.export import (
     require_packages,
     to_onnx,
     to_torchscript,
-    training_statistics,
+    training_normalisation,
 )
 from unet.geometry import Box
-from unet.grey_values import normalise
+from unet.grey_values import Normalisation
 from unet.job import run
 from unet.model_file import load_model
 from unet.receipts import bytes_digest, write_json
@@ -44,8 +44,7 @@ def main(
     package: Path,
     receipt: Path,
     folders: list[Path],
-    authors: list[str] | None = None,
-    license: str | None = None,
+    export: ExportConfig,
     threads: int = 1,
 ) -> None:
     """Write `onnx` and `package`; the test tile comes from the middle of the first volume, if there is one."""
@@ -54,10 +53,10 @@ def main(
     network, header = load_model(model)
     frame = frame_of(ModelConfig(**header["model"]))
     framed = FramedNetwork(network, frame)
-    mean, std = training_statistics(header)
-    shape = tuple(axis.size(TEST_SIDE[len(frame)]) for axis in frame)
-    grey = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _noise(shape) * std + mean
-    inputs = [normalise(grey, mean, std), _noise(_uneven(frame))]
+    normalisation = training_normalisation(header)
+    channels, shape = normalisation.channels, tuple(axis.size(TEST_SIDE[len(frame)]) for axis in frame)
+    grey = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _typical(normalisation, shape)
+    inputs = [normalisation(grey[0])[None], _noise(channels, _uneven(frame))]
     with TemporaryDirectory() as folder:
         torchscript = Path(folder) / "torchscript.pt"
         to_torchscript(framed, torchscript)
@@ -68,23 +67,30 @@ def main(
         }
         log.info("largest differences of a probability: %s", differences)
         weights = {"onnx": onnx, "torchscript": torchscript}
-        bioimageio_package(package, framed, header, weights, grey, authors=authors or (), license=license)
+        bioimageio_package(package, framed, header, weights, grey, authors=export.authors, license=export.license)
     check_package(package)
     digests = {path.name: bytes_digest(path.read_bytes()) for path in (onnx, package)}
     write_json(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
 
 
 def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Grey values in the middle of a volume, mirrored where it is smaller, as float32 `(1, 1, *shape)`."""
+    """Grey values in the middle of a volume, mirrored where it is smaller, as float32 `(1, c, *shape)`."""
     size = (1,) * (3 - len(shape)) + shape
     start = tuple((whole - part) // 2 for whole, part in zip(volume.layout.shape, size, strict=True))
     box = Box(start, tuple(lo + n for lo, n in zip(start, size, strict=True)))
-    return volume.image("raw").read_mirrored(box).astype(np.float32).reshape(1, 1, *shape)
+    return volume.image("raw").read_mirrored(box).astype(np.float32).reshape(1, -1, *shape)
 
 
-def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Normal noise of mean 0 and standard deviation 1, float32 `(1, 1, *shape)`."""
-    return np.random.default_rng(0).standard_normal((1, 1, *shape), dtype=np.float32)
+def _typical(normalisation: Normalisation, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Noise with the mean and deviation of each channel's grey values, float32 `(1, c, *shape)`."""
+    column = (1, -1, *(1,) * len(shape))
+    mean, std = (np.array(n, np.float32).reshape(column) for n in (normalisation.mean, normalisation.std))
+    return _noise(normalisation.channels, shape) * std + mean
+
+
+def _noise(channels: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Normal noise of mean 0 and standard deviation 1, float32 `(1, c, *shape)`."""
+    return np.random.default_rng(0).standard_normal((1, channels, *shape), dtype=np.float32)
 
 
 def _uneven(frame: Frame) -> tuple[int, ...]:

@@ -16,20 +16,21 @@ log = logging.getLogger(__name__)
 
 
 def main(survey: Path, shards: list[Path], receipt: Path) -> None:
-    """Add the histograms of all shards and write mean, deviation and range; refuse `interior` labels of more levels."""
-    total = np.zeros(KEYS, dtype=np.int64)
+    """Write mean, deviation and range of each channel over all shards; refuse `interior` labels of more levels."""
+    layout = Layout.read(survey)
+    total = np.zeros((layout.channels, KEYS), dtype=np.int64)
     levels: set[int] = set()
     for shard in shards:
         ingested = read_json(shard)
-        total += from_sparse(ingested["histogram"])
+        total += [from_sparse(ingested["histogram"][str(channel)]) for channel in range(layout.channels)]
         levels |= {int(level) for level in ingested["levels"]}
     check_interior_levels(levels, f"volumes.{survey.stem}.labels")
-    layout = Layout.read(survey)
-    statistics = grey_values(total, np.dtype(layout.dtype))
-    log.info("mean %.4g, standard deviation %.4g", statistics.mean, statistics.std)
+    statistics = [grey_values(counts, np.dtype(layout.dtype)) for counts in total]
+    for channel, one in enumerate(statistics):
+        log.info("channel %d: mean %.4g, standard deviation %.4g", channel, one.mean, one.std)
     # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
     digest = fingerprint(layout=asdict(layout), shards=content_digest(shards))
-    write_json(receipt, {"rule": "grey_values", "digest": digest, "statistics": asdict(statistics)})
+    write_json(receipt, {"rule": "grey_values", "digest": digest, "statistics": [asdict(one) for one in statistics]})
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from unet.annotation import as_instances, class_map, grey_levels, interior_classes
-from unet.blockwise import Written, run_blocks
+from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config import VolumeConfig
 from unet.geometry import Box
 from unet.grey_values import histogram, to_sparse
 from unet.job import run
 from unet.receipts import fingerprint, read_json
-from unet.sources import Source, open_source
+from unet.sources import Source, open_raw, open_source
 from unet.store import Image
 from unet.volume import Volume
 
@@ -31,6 +31,7 @@ def main(
     """
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
+    images = [part.image for part in parts]
     reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
@@ -41,19 +42,18 @@ def main(
         for part, block in zip(parts, blocks, strict=True):
             part.image.write_block(box, block.astype(part.image.dtype, copy=False))
         tissue = target.tissue(box)
-        counts = histogram(values[0] if tissue is None else values[0][tissue])
-        return digest_of(box), {"histogram": to_sparse(counts), "levels": _levels(volume, values[-1])}
-
-    def digest_of(box: Box) -> str:
-        return fingerprint(stores=[part.image.digest(box) for part in parts])
+        channels = enumerate(values[0].reshape(-1, *box.shape))
+        counts = {str(number): to_sparse(histogram(grey, tissue)) for number, grey in channels}
+        figures = {"histogram": counts, "levels": _levels(volume, values[-1])}
+        return str(digest_of_block(images, box)), figures
 
     run_blocks(
         "ingest",
         target.blocks(shard),
         ingest,
+        images,
         receipt=receipt,
         fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
-        digest_of=digest_of,
         inputs_of=lambda box: [state for part in parts for state in part.source.state(box.shifted(first))],
         threads=threads,
     )
@@ -69,7 +69,9 @@ class Part(NamedTuple):
 
 def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
     """Grey values, mask and labels; the labels come last."""
-    parts = [Part(target.create("raw", target.layout.dtype), open_source(volume.raw), lambda values, where: values)]
+    channels = [f"channel {number}" for number in range(target.layout.channels)] if target.layout.channels > 1 else []
+    image = target.create("raw", target.layout.dtype, channels=channels)
+    parts = [Part(image, open_raw(volume.raw), lambda values, where: values)]
     if volume.mask is not None:
         image = target.create("mask", "uint8", kind="label")
         parts.append(Part(image, open_source(volume.mask), lambda values, where: (values != 0).astype(np.uint8)))

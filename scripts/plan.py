@@ -13,7 +13,7 @@ from unet.model_file import read_header
 from unet.plan import as_text, measured_rate, plan_volume, training_flops
 from unet.predicting import tile_memory
 from unet.receipts import write_json
-from unet.sources import agree_voxel_size, check_sections, open_source
+from unet.sources import agree_voxel_size, check_sections, open_raw
 from unet.tiling import auto_tile, tile_geometry
 from unet.volume import Layout
 
@@ -41,26 +41,33 @@ def _with_model(config: Config) -> tuple[Config, list[str], float]:
     if config.model.checkpoint is not None:
         header = read_header(Path(config.model.checkpoint))
         return config.model_copy(update={"model": ModelConfig(**header["model"])}), list(header["classes"]), 0.0
-    geometry = tile_geometry(config.model, config.train.tile)
-    return config, config.class_names, training_flops(config, len(config.class_names), geometry.input)
+    tile = tile_geometry(config.model, config.train.tile).input
+    channels = _layout(config, config.train.volumes[0]).channels
+    return config, config.class_names, training_flops(config, len(config.class_names), tile, channels)
 
 
 def _layout(config: Config, name: str) -> Layout:
     """As `survey` will find it; of the sample from its settings alone, since it is not made yet."""
     volume: VolumeConfig = config.volumes[name]
-    storage = config.storage
-    if Path(volume.raw).parent == Path(config.results) / "sample" and not Path(volume.raw).exists():
+    storage, channels = config.storage, 1
+    if _is_sample(config, volume):
         depth, side = config.sample.sections, config.sample.size
         first, stop = volume.sections or (0, depth)
         shape: Index = (stop - first, side, side)
         dtype, voxel_nm = "uint8", (50.0, 4.0, 4.0)
     else:
-        raw = open_source(volume.raw)
+        raw = open_raw(volume.raw)
         first, stop = check_sections(raw, volume.sections)
-        shape, dtype = (stop - first, *raw.shape[1:]), raw.dtype.name
-        voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, volume.raw)
+        shape, dtype, channels = (stop - first, *raw.shape[1:]), raw.dtype.name, raw.channels
+        voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
     masked = volume.mask is not None
-    return Layout(shape, dtype, voxel_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, None, masked)
+    return Layout(shape, dtype, voxel_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, None, masked, channels)
+
+
+def _is_sample(config: Config, volume: VolumeConfig) -> bool:
+    """Whether the volume is the sample that this workflow has yet to make."""
+    raw = Path(volume.raw) if isinstance(volume.raw, str) else None
+    return raw is not None and raw.parent == Path(config.results) / "sample" and not raw.exists()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def main(
         "region_graph",
         source.blocks(shard),
         find,
+        [fragments],  # whose tables of edges are written beside their tables
         receipt=receipt,
         fingerprint=fingerprint(channel=channel, steps=steps, code=code),
         digest_of=digest_of,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
+from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
 from unet.fragments import load_arrays
 from unet.geometry import Box
@@ -18,7 +19,7 @@ from unet.job import run
 from unet.object_errors import error_map
 from unet.object_scores import ObjectScores
 from unet.overlap import Contingency
-from unet.receipts import read_json, write_atomically
+from unet.receipts import content_digest, read_json, write_atomically
 from unet.report import Picture, ReportData, error_row, render, section_row
 from unet.segmentation import channel_of
 from unet.volume import Volume
@@ -63,11 +64,24 @@ def main(
         configuration=(results / "run_config.yaml").read_text(),
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
     )
-    write_atomically(report, render(template.read_text(), page).encode())
+    html = _with_checks(render(template.read_text(), page), results, template.with_name("checks.html.j2"))
+    write_atomically(report, html.encode())
     write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
     for volume, values in scores.items():
         if values.get("v_rand") is not None:
             log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+
+
+def _with_checks(page: str, results: Path, template: Path) -> str:
+    """The page with what `verify` found, where it looked at the present predictions."""
+    receipt = results / "receipts" / "verify" / "all.json"
+    verified = read_json(receipt) if receipt.exists() else {"checks": {}}
+    folders = [results / "receipts" / "predict" / name for name in verified["checks"]]
+    predicted = [path for folder in folders for path in folder.glob("*-of-*.json")]
+    if not predicted or content_digest(predicted) != verified["digest"]:
+        return page
+    checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
+    return with_section(page, checks_section(template.read_text(), checks, verified["when"]))
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
@@ -114,7 +128,8 @@ def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[s
             max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
         ]
         box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
-        raw, ids, truth = (volume.image(name).read(box)[0] for name in ("raw", "segmentation", "labels"))
+        raw = volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
+        ids, truth = (volume.image(name).read(box)[0] for name in ("segmentation", "labels"))
         nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
         title = (
             f"{one['kind']} of {one['object']}: {one['wrong']:,} of {one['size']:,} voxels, {one['partners']} pieces, "
@@ -141,7 +156,7 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
         if truth is not None and overlaps is not None and not config.segment.sections_alone:
             wrong = error_map(truth, ids, overlaps)
         pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
-            stores["raw"].read(box)[0],
+            stores["raw"].read(box).reshape(-1, *box.shape)[0, 0],  # of several channels the first one
             stores["probability"].read(box)[channel][0],
             ids,
             truth,

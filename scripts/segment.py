@@ -59,6 +59,7 @@ def main(
         "segment",
         source.blocks(shard),
         label,
+        [fragments],
         receipt=receipt,
         fingerprint=fingerprint(
             threshold=chosen,

@@ -14,7 +14,7 @@ from unet.config import StorageConfig, VolumeConfig
 from unet.geometry import Box, Grid
 from unet.job import run
 from unet.receipts import fingerprint, write_json
-from unet.sources import Source, agree_voxel_size, check_pair, check_raw, check_sections, open_source
+from unet.sources import Source, agree_voxel_size, check_labels, check_raw, check_sections, open_raw, open_source
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig) -> None:
     """Write the layout of volume `name` to `receipt`."""
-    raw = open_source(volume.raw)
+    raw = open_raw(volume.raw)
     check_raw(raw)
     first, stop = check_sections(raw, volume.sections)
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
     for source in others.values():
-        check_pair(raw, source, volume.sections)
-    voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, volume.raw)
+        check_labels(raw, source, volume.sections)
+    voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     layout = Layout(
         shape=(stop - first, *raw.shape[1:]),
@@ -41,8 +41,9 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig)
         block=storage.block,
         labels_dtype=_labels_dtype(others.get("labels"), volume),
         masked="mask" in others,
+        channels=raw.channels,
     )
-    log.info("%s: %s of %s, voxels of %s nm", name, layout.shape, layout.dtype, voxel_nm)
+    log.info("%s: %s of %d x %s, voxels of %s nm", name, layout.shape, layout.channels, layout.dtype, voxel_nm)
     states = [source.state(Box.of_shape(source.shape)) for source in (raw, *others.values())]
     digest = fingerprint(files=states, layout=asdict(layout))
     write_json(

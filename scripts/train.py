@@ -6,6 +6,7 @@ from pathlib import Path
 from unet.config import ModelConfig, TrainConfig
 from unet.devices import LOCKS, torch_devices
 from unet.distributed import run_ranks
+from unet.grey_values import Normalisation
 from unet.job import run
 from unet.model_file import save_model
 from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
@@ -42,9 +43,10 @@ def main(
         classes=classes,
         code=code,
     )
+    normalisations = {name: Normalisation.of(channels) for name, channels in statistics.items()}
     job = TrainingJob(
         volumes,
-        statistics,
+        normalisations,
         model_config,
         train,
         len(classes),
@@ -65,6 +67,7 @@ def main(
         classes,
         normalisation={"method": "mean and standard deviation of the whole volume", "trained_on": statistics},
         voxel_nm=volumes[train.volumes[0]].layout.voxel_nm,
+        channels=normalisations[train.volumes[0]].channels,
         extra={"fingerprint": made_from, "steps": result.kept_step},
     )
     learnt = {"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss}

@@ -144,7 +144,7 @@ class View:
     def picture(self, transform: Transform, grid: bool = False) -> np.ndarray:
         """RGB `(y, x, 3)` in [0, 1]: raw with the borders of the targets, of the middle section or cut along x."""
         place = Place.around(self.centre, transform, self.input_size, self.output_size)
-        raw = network_input(self.volume, place, transform)
+        raw = network_input(self.volume, place, transform)[0]  # of several channels the first one is shown
         targets = place.labels(self.volume.targets)
         if not self.stack:
             lines = _squares(place.outer.positions) if grid else None

@@ -19,8 +19,7 @@ import yaml
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from unet.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_statistics
-from unet.grey_values import normalise
+from unet.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_normalisation
 
 FORMAT = "0.5.3"
 PAPERS = {
@@ -37,8 +36,8 @@ Voxels of the training volume: {voxels}. Resample other images to that.
 
 ## Normalisation
 
-Fixed: (x - {mean:g}) / {std:g}, the mean and standard deviation of the training volume. For images with other grey
-values, replace `mean` and `std` in `rdf.yaml`, or match the histograms.
+Fixed: {normalised}, with the mean and standard deviation of the training volume. For images with other grey values,
+replace `mean` and `std` in `rdf.yaml`, or match the histograms.
 
 ## Validation
 
@@ -70,13 +69,13 @@ def bioimageio_package(
     weights : mapping
         `torchscript` and `onnx` to the files that hold the network.
     grey : ndarray
-        Grey values of a tile, not normalised, float32 `(1, 1, *size)`: the test input, and half of the cover.
+        Grey values of a tile, not normalised, float32 `(1, c, *size)`: the test input, and half of the cover.
     authors : sequence of str
         Names; none are claimed by default.
     license : str, optional
         SPDX identifier such as `CC-BY-4.0`; none is claimed by default.
     """
-    probabilities = network.predict(normalise(grey, *training_statistics(header)))
+    probabilities = network.predict(training_normalisation(header)(grey[0])[None])
     files = {
         "torchscript.pt": weights["torchscript"].read_bytes(),
         "model.onnx": weights["onnx"].read_bytes(),
@@ -140,7 +139,11 @@ def _file(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    mean, std = training_statistics(header)
+    known = facts(network, header)
+    mean, std = known["mean"], known["std"]
+    one = len(mean) == 1  # a number a channel is what not all readers know
+    numbers = {"mean": mean[0], "std": std[0]} if one else {"axis": "channel", "mean": mean, "std": std}
+    names = ["grey"] if one else [f"grey_{number}" for number in range(len(mean))]
     # Without physical scale: the tiling of deepImageJ takes it for the ratio of output to input size.
     space = [
         {"type": "space", "id": name, "size": {"min": axis.minimum, "step": axis.step}, "concatenable": True}
@@ -149,9 +152,9 @@ def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": "input",
         "description": "grey values",
-        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": ["grey"]}, *space],
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *space],
         "data": {"type": "float32"},
-        "preprocessing": [{"id": "fixed_zero_mean_unit_variance", "kwargs": {"mean": mean, "std": std}}],
+        "preprocessing": [{"id": "fixed_zero_mean_unit_variance", "kwargs": numbers}],
     }
 
 
@@ -189,16 +192,15 @@ def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDA
 
 def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
     known = facts(network, header)
-    voxels = known["voxel_nm"]
+    voxels, channels = known["voxel_nm"], list(zip(known["mean"], known["std"], strict=True))
     return PAGE.format(
         title=_title(header),
         classes=", ".join(known["classes"]),
         version=header["version"],
-        grey=f"mean {known['mean']:g}, standard deviation {known['std']:g}",
+        grey="; ".join(f"mean {mean:g}, standard deviation {std:g}" for mean, std in channels),
         axes=", ".join(axis_names(network.frame)),
         voxels="unknown" if voxels is None else "{:g} x {:g} x {:g} nm (z, y, x)".format(*voxels),
-        mean=known["mean"],
-        std=known["std"],
+        normalised=", ".join(f"(x - {mean:g}) / {std:g}" for mean, std in channels),
     )
 
 

@@ -10,7 +10,7 @@ from unet.annotation import UNLABELLED
 from unet.config import VolumeConfig
 from unet.geometry import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
-from unet.sources import Source, check_pair, open_source
+from unet.sources import Source, check_labels, open_raw, open_source
 from unet.volume import Volume, padded_in_section
 
 
@@ -55,7 +55,7 @@ class Peer:
     @classmethod
     def open(cls, address: str, config: VolumeConfig) -> "Peer":
         """Open it, and refuse what does not lie on the same voxels."""
-        check_pair(open_source(config.raw), found := open_source(address), config.sections)
+        check_labels(open_raw(config.raw), found := open_source(address), config.sections)
         first = (config.sections[0] if config.sections else 0, 0, 0)
         return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty())
 

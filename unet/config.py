@@ -49,9 +49,9 @@ class SampleConfig(Section):
 class VolumeConfig(Section):
     """One volume: image files, and what is known of them."""
 
-    raw: str = Field(
+    raw: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="grey values: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
-        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr"
+        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr; a list of them, or an axis c, is several input channels"
     )
     labels: str | None = Field(None, description="annotation of the same shape, in the same formats")
     label_kind: Literal["instances", "interior", "classes"] = Field(
@@ -250,8 +250,17 @@ class PredictConfig(Section):
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
     )
-    workers: PositiveInt = Field(2, description="dask workers in a job: reading, computing and writing overlap")
-    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(3, description="bounds the memory of a job")
+    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
+        3, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+    )
+    block_minutes: PositiveFloat = Field(
+        60, description="after which a block counts as hanging, is tried elsewhere, then reported"
+    )
+    scheduler: str | None = Field(
+        None,
+        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: the job",
+    )
+    dashboard: bool = Field(True, description="dask's dashboard, on the machine of the job; its address is in the log")
 
 
 class WatershedConfig(Section):
@@ -355,9 +364,16 @@ class EvaluateConfig(Section):
 class VerifyConfig(Section):
     """`snakemake verify`: windows that are inferred again."""
 
-    windows: PositiveInt = Field(8, description="random windows a volume, half of them across block borders")
+    windows: PositiveInt = Field(8, description="windows a volume: at borders of blocks and jobs, at faces, anywhere")
     side: PositiveInt = Field(64, description="side of a window in px")
     seed: int = Field(0, description="of the windows' positions")
+
+
+class ExportConfig(Section):
+    """`snakemake export`: what the bioimage.io package claims; nothing that is not said here."""
+
+    authors: list[str] = Field([], description="names of those who made the model")
+    license: str | None = Field(None, description="SPDX identifier, e.g. CC-BY-4.0")
 
 
 class Config(Section):
@@ -374,6 +390,7 @@ class Config(Section):
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
+    export: ExportConfig = ExportConfig()
 
     @field_validator("volumes")
     @classmethod
@@ -529,9 +546,14 @@ def source_files(config: Config) -> dict[str, Path]:
         for name in config.evaluate.volumes
         for peer, address in config.volumes[name].compare.items()
     }
-    if config.model.checkpoint is not None:
-        addresses["model.checkpoint"] = config.model.checkpoint
-    return {key: Path(file_of(address)) for key, address in addresses.items() if address is not None}
+    addresses["model.checkpoint"] = config.model.checkpoint
+    files: dict[str, Path] = {}
+    for key, value in addresses.items():
+        if isinstance(value, list):
+            files |= {f"{key}.{number}": Path(file_of(address)) for number, address in enumerate(value)}
+        elif value is not None:
+            files[key] = Path(file_of(value))
+    return files
 
 
 def file_of(address: str) -> str:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config import ModelConfig
+from unet.grey_values import Normalisation
 from unet.tiling import output_size, stride_unit, valid_input_sizes
 
 OPSET = 17
@@ -125,7 +126,7 @@ class FramedNetwork(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(n, 1, *size)` to float32 `(n, K, *size)`."""
+        """float32 `(n, c, *size)` to float32 `(n, K, *size)`."""
         probabilities = torch.softmax(self.model(nn.functional.pad(x, self.inner)), dim=1)
         return nn.functional.pad(probabilities, self.outer)
 
@@ -135,8 +136,8 @@ class FramedNetwork(nn.Module):
             return self(torch.from_numpy(x)).numpy()
 
 
-def training_statistics(header: Mapping[str, Any]) -> tuple[float, float]:
-    """Mean and standard deviation of the grey values of the first training volume.
+def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
+    """By the grey values of the first training volume.
 
     Raises
     ------
@@ -146,18 +147,17 @@ def training_statistics(header: Mapping[str, Any]) -> tuple[float, float]:
     volumes = header.get("normalisation", {}).get("trained_on", {})
     if not volumes:
         raise ExportError("the model file does not tell the grey values that it was trained on; train it again")
-    first = next(iter(volumes.values()))
-    return float(first["mean"]), float(first["std"]) or 1.0
+    return Normalisation.of(next(iter(volumes.values())))
 
 
 def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be known of a model to use it, for the metadata of what is exported; voxels and nm."""
-    mean, std = training_statistics(header)
+    """What must be known of a model to use it, for the metadata of what is exported; in voxels and nm."""
+    normalisation = training_normalisation(header)
     return {
         "program": f"unet-em {__version__}",
         "classes": header["classes"],
-        "mean": mean,
-        "std": std,
+        "mean": list(normalisation.mean),
+        "std": [std or 1.0 for std in normalisation.std],
         "voxel_nm": header.get("voxel_nm"),
         "step": [axis.step for axis in network.frame],
         "halo": [axis.halo for axis in network.frame],
@@ -238,7 +238,7 @@ def check_onnx(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.f
     network : FramedNetwork
         What it must be equal to.
     inputs : sequence of ndarray
-        Normalised grey values, float32 `(n, 1, *size)`, of several sizes.
+        Normalised grey values, float32 `(n, c, *size)`, of several sizes.
 
     Raises
     ------
@@ -282,4 +282,5 @@ def _difference(
 
 
 def _example(network: FramedNetwork) -> Tensor:
-    return torch.zeros(1, 1, *(axis.minimum for axis in network.frame))
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
+    return torch.zeros(1, first.in_channels, *(axis.minimum for axis in network.frame))

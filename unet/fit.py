@@ -49,6 +49,19 @@ def require_same_voxels(
             )
 
 
+def require_same_channels(channels: Mapping[str, int], trained_on: str) -> None:
+    """Refuse a volume that has more or fewer grey values a voxel than the one that the model learns from.
+
+    >>> require_same_channels({"train": 2, "test": 2}, "train")
+    """
+    for name, count in channels.items():
+        if count != channels[trained_on]:
+            raise MisfitError(
+                f"volume {name!r} has {count} input channel(s), but volume {trained_on!r}, which the model learns "
+                f"from, has {channels[trained_on]}: give both the same channels in `raw`, in the same order"
+            )
+
+
 def require_fit(
     header: Mapping[str, Any],
     whose: str,

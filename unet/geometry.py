@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
-from typing import Self
+from typing import Any, Self
 
 Index = tuple[int, ...]
 
@@ -52,6 +52,11 @@ class Box:
     def slices(self) -> tuple[slice, ...]:
         """To index an array of the whole volume."""
         return tuple(slice(lo, hi) for lo, hi in zip(self.start, self.stop, strict=True))
+
+    @property
+    def trailing(self) -> tuple[Any, ...]:
+        """To index the last axes of an array of the whole volume, whatever axes stand before them."""
+        return (..., *self.slices)
 
     def grown(self, margin: Index) -> "Box":
         """Larger by ``margin`` on both sides of each axis; may exceed the volume."""

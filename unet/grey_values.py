@@ -3,14 +3,14 @@
 1. `histogram`: every block counts its voxels under 65,536 integer keys (`keys`).
 2. The histograms are added: integers, so neither order nor cut matter.
 3. `grey_values`: mean, std and percentiles of the sum, in exactly rounded float64.
-4. `normalise`: (x - mean) / std, with the two numbers frozen for the whole volume.
+4. `Normalisation`: (x - mean) / std, with the two numbers of each channel frozen for the whole volume.
 
 uint8 and uint16 are their own keys; int8 and int16 are shifted by 32768. float32 is rounded to bfloat16, its upper 16
 bits, with the sign folded so that keys sort as the values do; mean and std are then those of the rounded values, each
 within 2^-9 of its own size. Grey values that vary by less than that around a large offset should be stored as integers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
@@ -171,21 +171,45 @@ def _percentile(percent: int, values: list[float], weights: list[int]) -> float:
     return values[int(np.searchsorted(np.cumsum(weights), rank))]
 
 
-def normalise(values: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """Grey values as the network sees them: (x - mean) / std, as float32.
+@dataclass(frozen=True)
+class Normalisation:
+    """Grey values as the network sees them: (x - mean) / std of each channel, with numbers of the whole volume.
 
-    Where std is 0, of a constant volume, the divisor is 1: its voxels become 0 and nothing overflows. The result at a
-    voxel depends on that voxel and the two numbers alone.
+    Where std is 0, of a constant channel, the divisor is 1: its voxels become 0 and nothing overflows. The result at a
+    voxel depends on that voxel and the two numbers of its channel alone.
 
-    >>> normalise(np.array([100, 150], np.uint8), mean=100.0, std=25.0)
-    array([0., 2.], dtype=float32)
+    >>> Normalisation((100.0,), (25.0,))(np.array([[100, 150]], np.uint8))
+    array([[0., 2.]], dtype=float32)
 
     Parameters
     ----------
-    values : numpy.ndarray
-        Any shape and dtype.
-    mean, std : float
-        Of the whole volume, see `grey_values`.
+    mean, std : tuple of float
+        One value a channel, see `grey_values`.
     """
-    divisor = np.float32(std) or np.float32(1)
-    return (values.astype(np.float32) - np.float32(mean)) / divisor
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, statistics: Sequence[Mapping[str, float]]) -> "Normalisation":
+        """From the statistics of each channel, as the receipt of `grey_values` holds them."""
+        return cls(tuple(float(one["mean"]) for one in statistics), tuple(float(one["std"]) for one in statistics))
+
+    @property
+    def channels(self) -> int:
+        """Grey values a voxel."""
+        return len(self.mean)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Grey values `(c, ...)` of any dtype as float32.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer channels than statistics.
+        """
+        if len(values) != self.channels:
+            raise ValueError(f"{len(values)} channel(s) of grey values, but statistics of {self.channels}")
+        column = (-1, *(1,) * (values.ndim - 1))
+        mean, std = (np.array(numbers, np.float32).reshape(column) for numbers in (self.mean, self.std))
+        return (values.astype(np.float32) - mean) / np.where(std == 0, np.float32(1), std)

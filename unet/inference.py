@@ -9,6 +9,8 @@ For a box:
 
 The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
 
+Where nothing was imaged, all tiles are of one grey value and their results are equal: one of them is computed.
+
 A cell's result depends on the volume and the model alone: bit for bit for one tile size, and within rounding across
 tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.geometry import Box
-from unet.grey_values import normalise
+from unet.grey_values import Normalisation
 from unet.model import is_2d
 from unet.rotation import enclosing, turned_planes
 from unet.tiling import TileGeometry, tiles_for
@@ -45,11 +47,15 @@ SYMMETRIES: dict[Average, list[Symmetry]] = {
 flip. Rotations turn the plane that the tiles lie on instead."""
 
 
+MOST_CONSTANTS = 8
+"""Grey values of which a tile's result is kept."""
+
+
 class Image(Protocol):
     """A volume that answers for voxels beyond its faces."""
 
     def read_mirrored(self, window: Box) -> NDArray[Any]:
-        """Grey values of `window`, mirrored beyond the faces without repeating the edge voxel."""
+        """Grey values `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
 
 
 class Plane(Protocol):
@@ -66,6 +72,9 @@ class Plane(Protocol):
 
     def sampled(self, grey: Tensor, cell: Box) -> Tensor:
         """Input `(..., y, x)` of the tile of `cell`, from the normalised grey values of its `source`."""
+
+    def part(self, cell: Box, box: Box) -> Box:
+        """The part of `box` that holds all voxels which the tile of `cell` is for."""
 
     def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
         """Add the output `(K, z, y, x)` of the tile of `cell` to its share of the voxels of `box`."""
@@ -89,8 +98,11 @@ class StraightPlane:
     def sampled(self, grey: Tensor, cell: Box) -> Tensor:
         return grey
 
+    def part(self, cell: Box, box: Box) -> Box:
+        return cell.intersected(box)
+
     def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
-        part = cell.intersected(box)
+        part = self.part(cell, box)
         total[:, *part.relative_to(box.start).slices] += tile[:, *part.relative_to(cell.start).slices]
 
 
@@ -101,11 +113,11 @@ class Predictor:
     Parameters
     ----------
     model : nn.Module
-        From `build_model`, one input channel; put into evaluation mode and moved to `device`.
+        From `build_model`; put into evaluation mode and moved to `device`.
     geometry : TileGeometry
         Of that model.
-    mean, std : float
-        Grey-value statistics of the volume.
+    normalisation : Normalisation
+        By the statistics of the volume, one input channel of the model each.
     average : {"none", "flips", "symmetries", "rotations"}
         Mean over nothing, the 4 flips, the square's 8 symmetries or 7 rotations in the (y, x) plane.
     device : torch.device or str
@@ -126,14 +138,14 @@ class Predictor:
 
     model: nn.Module
     geometry: TileGeometry
-    mean: float
-    std: float
+    normalisation: Normalisation
     average: Average = "none"
     device: torch.device | str = "cpu"
     batch: int = 1
     precision: Precision = "float32"
     threads: int = 1
     planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
+    _of_constant: dict[tuple[float, ...], Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
@@ -163,42 +175,71 @@ class Predictor:
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
-        """Grey values that `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)`."""
+        """What `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)` or `(c, z, y, x)`."""
         return image.read_mirrored(window_of(box, self.planes))
 
-    def infer(self, window: NDArray[Any], box: Box) -> NDArray[np.float32]:
+    def infer(
+        self,
+        window: NDArray[Any],
+        box: Box,
+        tissue: NDArray[np.bool_] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> NDArray[np.float32]:
         """Class probabilities of `box` from its `window`, float32 `(K, z, y, x)`.
 
         Memory beside window and result is that of `batch` tiles a thread.
+
+        Parameters
+        ----------
+        tissue
+            `(z, y, x)` of the box: tiles without any are left out, and their voxels 0.
+        check
+            Called before every batch; what it raises ends the work.
         """
         origin = window_of(box, self.planes).start
+        channels = window.reshape(-1, *window.shape[-3:])
         total = torch.zeros(self._classes, *box.shape, device=self.device)
 
         def grey(source: Box) -> Tensor:
-            part: tuple[Any, ...] = (..., *source.relative_to(origin).slices)
-            return torch.from_numpy(normalise(window[part], self.mean, self.std)).to(self.device)
+            window = channels[source.relative_to(origin).trailing]
+            return torch.from_numpy(self.normalisation(window)).to(self.device)
+
+        def wanted(plane: Plane, cell: Box) -> bool:
+            return tissue is None or bool(tissue[plane.part(cell, box).relative_to(box.start).slices].any())
 
         def add(plane: Plane, cells: list[Box]) -> None:
+            check()
             tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
-            for cell, tile in zip(cells, self._probabilities(tiles), strict=True):
+            for cell, tile in zip(cells, self._probabilities_of(tiles), strict=True):
                 plane.add(total, tile, cell, box)
 
         with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
             for plane in self.planes:  # one after the other: a sum in another order has other last bits
-                cells = plane.cells(box)
+                cells = [cell for cell in plane.cells(box) if wanted(plane, cell)]
                 batches = [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
                 list(pool.map(partial(add, plane), batches))
         return total.div_(len(self.planes)).cpu().numpy()
 
+    def _probabilities_of(self, tiles: list[Tensor]) -> Sequence[Tensor] | Tensor:
+        """As `_probabilities`, but those of constant tiles are computed once."""
+        constants = [_constant(tile) for tile in tiles]
+        if all(values in self._of_constant for values in constants):
+            return [self._of_constant[values] for values in constants if values is not None]
+        results = self._probabilities(tiles)
+        for values, result in zip(constants, results, strict=True):
+            if values is not None and len(self._of_constant) < MOST_CONSTANTS:
+                self._of_constant[values] = result
+        return results
+
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
-        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(z, y, x)`.
+        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
 
         A short batch is filled up with empty tiles: libraries choose their algorithm by the shape, and with another
         algorithm the last bits differ.
         """
-        x = torch.zeros(self.batch, 1, *tiles[0].shape, device=self.device)
+        x = torch.zeros(self.batch, *tiles[0].shape, device=self.device)
         for i, tile in enumerate(tiles):
-            x[i, 0] = tile
+            x[i] = tile
         with torch.inference_mode(), _convolutions_in(self.precision, x.device):
             result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if is_2d(self.model) else x)[
                 : len(tiles)
@@ -234,6 +275,12 @@ def quantise(probabilities: NDArray[np.float32], dtype: Literal["uint8", "float3
     if dtype == "float32":
         return probabilities
     return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+
+
+def _constant(tile: Tensor) -> tuple[float, ...] | None:
+    """The value of each channel of a tile `(c, z, y, x)`, if it has one."""
+    first = tile[:, :1, :1, :1]
+    return tuple(first.flatten().tolist()) if bool((tile == first).all()) else None
 
 
 def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from unet import __version__
 from unet.config import ModelConfig
 from unet.model import build_model
 
-MODEL_FORMAT = "unet-em model 1"
+MODEL_FORMAT = "unet-em model 2"
 
 
 class ModelFileError(RuntimeError):

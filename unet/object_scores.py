@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.distance import capped_distance
-from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
+from unet.overlap import (
+    Contingency,
+    adapted_rand_error,
+    contingency,
+    merge_errors,
+    split_errors,
+    variation_of_information,
+)
 from unet.precision import THRESHOLDS, average_precision
 
 CREMI_BORDER_NM = 25.0
@@ -85,6 +92,8 @@ class ObjectScores:
             "adapted_rand_error": None,
             "voi_split": None,
             "voi_merge": None,
+            "split_errors": None,
+            "merge_errors": None,
             "cremi_voi_split": None,
             "cremi_voi_merge": None,
             "cremi_adapted_rand_error": None,
@@ -98,6 +107,8 @@ class ObjectScores:
                 error, (split, merge) = adapted_rand_error(table), variation_of_information(table)
                 found |= {f"{prefix}adapted_rand_error": error}
                 found |= {f"{prefix}voi_split": split, f"{prefix}voi_merge": merge}
+        if self.table.voxels:
+            found |= {"split_errors": split_errors(self.table), "merge_errors": merge_errors(self.table)}
         if self.inside.voxels:
             found["cremi_score"] = cremi_score(self.inside)
         return found

@@ -225,6 +225,42 @@ def _require_voxels(table: Contingency) -> None:
         )
 
 
+def merge_errors(table: Contingency) -> int:
+    """How many true segments hang together with another one in the segmentation.
+
+    A true segment is held by the predicted one (id 0 is none) in which most of its voxels lie, ``n_ij > a_i / 2``; each
+    predicted segment that holds m of them counts ``m - 1`` errors.
+
+    >>> merge_errors(contingency(np.array([1, 1, 2, 2, 3, 3]), np.array([4, 4, 4, 4, 4, 5])))
+    1
+    """
+    return _beyond_the_first(table.segmentation, 2 * table.count > _of_each_pair(table.truth, table.count))
+
+
+def split_errors(table: Contingency) -> int:
+    """How many times true segments are cut in the segmentation: `merge_errors` with the roles exchanged.
+
+    A predicted segment is of the true one in which most of its labelled voxels lie, ``n_ij > b_j / 2``.
+
+    >>> split_errors(contingency(np.array([1, 1, 1, 1, 2]), np.array([4, 4, 5, 6, 6])))
+    1
+    """
+    found = table.assigned
+    return _beyond_the_first(found.truth, 2 * found.count > _of_each_pair(found.segmentation, found.count))
+
+
+def _of_each_pair(ids: Ids, count: Counts) -> Counts:
+    """Voxels of the whole segment that each pair belongs to."""
+    _, inverse = np.unique(ids, return_inverse=True)
+    return np.bincount(inverse, weights=count)[inverse].astype(np.int64)
+
+
+def _beyond_the_first(ids: Ids, held: NDArray[np.bool_]) -> int:
+    """Pairs that hold, beyond the first of each id; pairs with id 0 do not."""
+    chosen = ids[held & (ids != 0)]
+    return len(chosen) - len(np.unique(chosen))
+
+
 def foreground_counts(truth: NDArray, predicted: NDArray) -> Counts:
     """Voxels of the intersection and of the union of two foregrounds (non-zero or True), int64 ``(2,)``.
 

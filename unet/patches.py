@@ -27,7 +27,7 @@ import numpy as np
 from unet.augmentation import Transform, Warp, draw
 from unet.config import AugmentConfig
 from unet.geometry import Box, Grid, Index
-from unet.grey_values import normalise
+from unet.grey_values import Normalisation
 from unet.store import mirrored
 
 CELL = (1, 64, 64)
@@ -49,7 +49,7 @@ class Readable(Protocol):
         """Type of the voxels."""
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        """The voxels of a box, mirrored where it exceeds the volume."""
+        """The voxels of a box, mirrored where it exceeds the volume: `(z, y, x)`, after an axis of channels if any."""
 
 
 class CachedVolume:
@@ -81,18 +81,21 @@ class CachedVolume:
         inside = self._read(Box(start, tuple(int(i.max()) + 1 for i in indices)))
         if box.clipped(self.shape) == box:
             return inside
-        return inside[np.ix_(*(i - lo for i, lo in zip(indices, start, strict=True)))]
+        for axis, (index, lo) in enumerate(zip(indices, start, strict=True)):
+            inside = inside.take(index - lo, axis=axis - 3)
+        return inside
 
     def _read(self, box: Box) -> np.ndarray:
-        values = np.empty(box.shape, self.dtype)
         first_to_last = (
             range(lo // n, ceil(hi / n)) for lo, hi, n in zip(box.start, box.stop, self._size, strict=True)
         )
-        for index in product(*first_to_last):
+        cubes = {index: self._cube(index) for index in product(*first_to_last)}
+        *channels, _, _, _ = next(iter(cubes.values())).shape
+        values = np.empty((*channels, *box.shape), self.dtype)
+        for index, cube in cubes.items():
             place = self._place(index)
             common = place.intersected(box)
-            cube = self._cube(index)
-            values[common.relative_to(box.start).slices] = cube[common.relative_to(place.start).slices]
+            values[common.relative_to(box.start).trailing] = cube[common.relative_to(place.start).trailing]
         return values
 
     def _read_cube(self, index: Index) -> np.ndarray:
@@ -107,14 +110,13 @@ class LabelledVolume:
     """A volume to learn from.
 
     `raw`, `targets` (class index, 255 = unlabelled) and `weights` (equation 2, 0 = unlabelled) have one shape; grey
-    values are normalised with the `mean` and `std` frozen at ingest.
+    values are normalised with the statistics frozen at ingest.
     """
 
     raw: Readable
     targets: Readable
     weights: Readable
-    mean: float
-    std: float
+    normalisation: Normalisation
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(getattr(self, name).shape) for name in ("raw", "targets", "weights")}
@@ -123,7 +125,7 @@ class LabelledVolume:
 
 
 class Batch(NamedTuple):
-    """`raw` `(n, 1, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
+    """`raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
 
     raw: np.ndarray
     target: np.ndarray
@@ -171,8 +173,9 @@ class Place:
         )
 
     def image(self, volume: Readable) -> np.ndarray:
-        """Grey values `(z, y, x)` of the input window, float32."""
-        return self.outer.image(volume.read_mirrored(_box(self.outer_sections, self.outer)))
+        """Grey values `(c, z, y, x)` of the input window, float32."""
+        window = volume.read_mirrored(_box(self.outer_sections, self.outer))
+        return np.stack([self.outer.image(channel) for channel in window.reshape(-1, *window.shape[-3:])])
 
     def labels(self, volume: Readable) -> np.ndarray:
         """Targets or weights `(z, y, x)` of the output window."""
@@ -180,8 +183,8 @@ class Place:
 
 
 def network_input(volume: LabelledVolume, place: Place, transform: Transform) -> np.ndarray:
-    """Raw `(z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
-    return transform.grey_values(normalise(place.image(volume.raw), volume.mean, volume.std))
+    """Raw `(c, z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
+    return transform.grey_values(volume.normalisation(place.image(volume.raw)))
 
 
 def _box(sections: tuple[int, int], warp: Warp) -> Box:
@@ -241,7 +244,7 @@ class PatchSampler:
         self.augment, self.dimensions, self.batch_size, self.seed = augment, dimensions, batch, seed
 
     def sample(self, step: int, index: int = 0) -> Batch:
-        """Patch `index` of a step, without a batch axis: raw `(1, *in)`, target and weight `(*out)`."""
+        """Patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
         transform = Transform() if self.augment is None else draw(rng, self.augment, self.input_size[0])
         for _ in range(ATTEMPTS):
@@ -250,9 +253,8 @@ class PatchSampler:
             weight = place.labels(volume.weights)
             if weight.any():
                 break
-        patch = Batch(network_input(volume, place, transform), place.labels(volume.targets), weight)
-        raw, target, weight = patch if self.dimensions == 3 else (part[0] for part in patch)
-        return Batch(raw[None], target, weight)
+        raw, target = network_input(volume, place, transform), place.labels(volume.targets)
+        return Batch(raw, target, weight) if self.dimensions == 3 else Batch(raw[:, 0], target[0], weight[0])
 
     def _labelled_place(self, rng: np.random.Generator) -> tuple[LabelledVolume, Index]:
         """A volume and a voxel in it, uniform within a cell that is drawn as often as it has labelled voxels.

@@ -41,11 +41,11 @@ class VolumePlan:
     files: int
 
 
-def forward_flops(model: ModelConfig, classes: int, tile: Index) -> int:
+def forward_flops(model: ModelConfig, classes: int, tile: Index, channels: int = 1) -> int:
     """Floating-point operations of one forward pass of a tile `(z, y, x)`, counted on the network itself."""
     with torch.device("meta"):
-        network = build_model(model, channels=1, classes=classes).eval()
-        x = torch.empty(1, 1, *tile[-model.dimensions :])
+        network = build_model(model, channels, classes).eval()
+        x = torch.empty(1, channels, *tile[-model.dimensions :])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(x)
     return int(counter.get_total_flops())
@@ -81,12 +81,13 @@ def plan_volume(
     value_bytes = 1 if config.predict.dtype == "uint8" else 4
     block = prod(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
     window = window_of(Box.of_shape(layout.block).clipped(layout.shape), planes_of(config.predict.average, geometry))
-    values = np.dtype(layout.dtype).itemsize * (window.size + block) + 4 * len(classes) * block
+    raw_bytes = layout.channels * np.dtype(layout.dtype).itemsize
+    values = raw_bytes * (window.size + block) + 4 * len(classes) * block
     in_flight = config.predict.blocks_in_flight * values
     activations = batches_at_once * config.predict.batch * activation_bytes(config.model, geometry.input)
     ids_bytes = 4 + 4  # fragments and final ids
     pyramid = 4 / 3
-    disk = voxels * (pyramid * (np.dtype(layout.dtype).itemsize + channels * value_bytes + 4) + ids_bytes)
+    disk = voxels * (pyramid * (raw_bytes + channels * value_bytes + 4) + ids_bytes)
     return VolumePlan(
         name=name,
         shape=layout.shape,
@@ -96,7 +97,7 @@ def plan_volume(
         tiles=tiles,
         flops=tiles
         * passes(grid, geometry, config.predict.average)
-        * forward_flops(config.model, len(classes), geometry.input),
+        * forward_flops(config.model, len(classes), geometry.input, layout.channels),
         job_memory_bytes=PROCESS_BYTES + in_flight + activations,
         disk_bytes=disk,
         files=file_count(layout),
@@ -134,9 +135,9 @@ def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
     return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
-def training_flops(config: Config, classes: int, tile: Index) -> float:
+def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
     """Operations of the whole training: a backward pass takes twice a forward one."""
-    return 3.0 * config.train.steps * config.train.batch * forward_flops(config.model, classes, tile)
+    return 3.0 * config.train.steps * config.train.batch * forward_flops(config.model, classes, tile, channels)
 
 
 def measured_rate(device: torch.device, seconds: float = 0.5) -> float:

@@ -1,6 +1,6 @@
 """From a model file and the configuration to a predictor: tile, precision and the classes that are stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from unet.config import ModelConfig, PredictConfig
 from unet.devices import choose_precision
 from unet.geometry import Index
+from unet.grey_values import Normalisation
 from unet.inference import Predictor
 from unet.model_file import load_model
 from unet.tiling import auto_tile, tile_geometry
@@ -23,7 +24,7 @@ GPU_TILE_SHARE = 0.25
 def load_predictor(
     path: Path,
     predict: PredictConfig,
-    statistics: Mapping[str, float],
+    normalisation: Normalisation,
     layout: Layout,
     device: torch.device,
     threads: int = 1,
@@ -34,8 +35,8 @@ def load_predictor(
     ----------
     path
         Of `model.pt`.
-    statistics
-        `mean` and `std` of the volume's grey values, frozen at ingest.
+    normalisation
+        By the statistics of the volume's grey values, frozen at ingest.
     layout
         Of the volume.
     threads
@@ -52,8 +53,7 @@ def load_predictor(
     predictor = Predictor(
         model,
         tile_geometry(architecture, tile),
-        statistics["mean"],
-        statistics["std"] or 1.0,  # a constant volume: any scale will do
+        normalisation,
         average=predict.average,
         device=device,
         batch=predict.batch,

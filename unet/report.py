@@ -62,6 +62,8 @@ SCORES = (
     Score("mean_average_precision", "Average precision, mean", "over IoU 0.5, 0.55, ... 0.95", "↑"),
     Score("objects", "Objects", "that were found where somebody has looked"),
     Score("true_objects", "True objects", "that are labelled"),
+    Score("split_errors", "Splits", "found objects that share a true one with another, beyond the first", "↓"),
+    Score("merge_errors", "Merges", "true objects that share a found one with another, beyond the first", "↓"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
     Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
 )

@@ -62,6 +62,7 @@ class Source(ABC):
         dtype: DTypeLike,
         voxel_nm: Nm | None = None,
         offset_nm: Nm | None = None,
+        channels: int = 1,
     ) -> None:
         self.address = address
         self.files = list(files)
@@ -69,6 +70,7 @@ class Source(ABC):
         self.dtype = supported_dtype(dtype, address)
         self.voxel_nm = voxel_nm
         self.offset_nm = offset_nm
+        self.channels = channels
         if 0 in self.shape:
             raise SourceError(f"{address}: holds no voxels, its shape is {self.shape}")
 
@@ -83,7 +85,7 @@ class Source(ABC):
         Returns
         -------
         numpy.ndarray
-            A new array of ``box.shape`` and `dtype`, in the machine's byte order.
+            A new array of ``box.shape`` and `dtype`, in the machine's byte order; several channels come first.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class Source(ABC):
         bad = ~np.isfinite(values)
         if bad.any():
             at = np.unravel_index(int(bad.argmax()), values.shape)
-            z, y, x = (int(i) + lo for i, lo in zip(at, box.start, strict=True))
+            z, y, x = (int(i) + lo for i, lo in zip(at[-3:], box.start, strict=True))
             raise SourceError(
                 f"{self.section_name(z)}: grey value {values[at]} at (z, y, x) = ({z}, {y}, {x}), "
                 f"{int(bad.sum())} not finite in box {box}; replace them before ingest, or leave the section out "
@@ -160,18 +162,16 @@ def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
         ) from error
 
 
-def volume_shape(shape: Sequence[int], where: str) -> Index:
-    """``(z, y, x)`` of an array of two or three axes, or more where the leading ones are single.
+def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
+    """Channels, and ``(z, y, x)``, of an array ``(c, z, y, x)`` or of fewer axes; leading single ones do not count.
 
-    >>> volume_shape((6, 5), "a.h5"), volume_shape((1, 1, 4, 6, 5), "a.h5")
-    ((1, 6, 5), (4, 6, 5))
+    >>> volume_shape((6, 5), "a.h5"), volume_shape((1, 2, 4, 6, 5), "a.h5")
+    ((1, (1, 6, 5)), (2, (4, 6, 5)))
     """
-    if len(shape) < 2 or any(n != 1 for n in shape[:-3]):
-        raise SourceError(
-            f"{where}: shape {tuple(shape)} is not (z, y, x) or (y, x); choose one channel and time point"
-        )
-    z, y, x = (1, *shape)[-3:]
-    return int(z), int(y), int(x)
+    if len(shape) < 2 or any(n != 1 for n in shape[:-4]):
+        raise SourceError(f"{where}: shape {tuple(shape)} is not (c, z, y, x), (z, y, x) or (y, x); extract one")
+    c, z, y, x = (int(n) for n in (1, 1, *shape)[-4:])
+    return c, (z, y, x)
 
 
 def _three(values: Any) -> Nm | None:
@@ -191,14 +191,15 @@ class Hdf5Source(Source):
             voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
             if voxel_nm is not None and min(voxel_nm) <= 0:
                 raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
-            shape = volume_shape(dataset.shape, address)
-            super().__init__(address, [path], shape, dataset.dtype, voxel_nm, offset_nm)
+            channels, shape = volume_shape(dataset.shape, address)
+            super().__init__(address, [path], shape, dataset.dtype, voxel_nm, offset_nm, channels)
 
     def _read(self, box: Box) -> np.ndarray:
         with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
             dataset = file[self._inner]
-            single = (0,) * max(0, dataset.ndim - 3)
-            return dataset[(*single, *box.slices[-dataset.ndim :])].reshape(box.shape)
+            leading = (0,) * (dataset.ndim - 4) + (slice(None),) * (dataset.ndim > 3)
+            values = dataset[(*leading, *box.slices[-dataset.ndim :])]
+            return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
 
 
 def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
@@ -255,23 +256,24 @@ def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
 
 
 class ZarrSource(Source):
-    """A Zarr array, or the finest level of an OME-Zarr image with at most one channel and time point."""
+    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point."""
 
     def __init__(self, address: str, path: Path, inner: str | None) -> None:
         self._array = _open_zarr(address, path, inner)
         stored = self._array.shape
         names = self._array.axes or ["?"] * (len(stored) - 3) + list("zyx")[-len(stored) :]
         lengths = dict(zip(names, stored, strict=True))
-        others = [n for name, n in zip(names, stored, strict=True) if name not in "zyx"]
+        others = [n for name, n in zip(names, stored, strict=True) if name not in "czyx"]
         if not {"y", "x"} <= lengths.keys() or any(n != 1 for n in others):
             raise SourceError(
-                f"{address}: axes {names} of lengths {stored}; an image has y and x, perhaps z, and one channel and "
-                "one time point: extract one"
+                f"{address}: axes {names} of lengths {stored}; an image has y and x, perhaps z and c, and one time "
+                "point: extract it"
             )
         self._names = names
         shape = tuple(lengths.get(axis, 1) for axis in "zyx")
         scale, translation = (self._by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
-        super().__init__(address, zarr_metadata_files(path, inner), shape, self._array.dtype, scale, translation)
+        files, channels = zarr_metadata_files(path, inner), lengths.get("c", 1)
+        super().__init__(address, files, shape, self._array.dtype, scale, translation, channels)
 
     def _by_axis(self, values: Nm | None) -> Nm | None:
         """(z, y, x) of one value an axis; None where there is none of z."""
@@ -280,12 +282,12 @@ class ZarrSource(Source):
         return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
 
     def _read(self, box: Box) -> np.ndarray:
-        wanted = dict(zip("zyx", box.slices, strict=True))
+        wanted = dict(zip("czyx", (slice(None), *box.slices), strict=True))
         with read_errors(self.address, "Zarr"):
             values = self._array.read(tuple(wanted.get(name, slice(0, 1)) for name in self._names))
-        # axes in another order, (x, y, z) for one: single ones to the front, z, y, x to the back
-        order = sorted(range(values.ndim), key=lambda i: "zyx".find(self._names[i]))
-        return values.transpose(order).reshape(box.shape)
+        # axes in another order, (x, y, z) for one: single ones to the front, c, z, y, x to the back
+        order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
+        return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
 
 
 def _open_zarr(address: str, path: Path, inner: str | None) -> store.ForeignArray:

@@ -1,7 +1,9 @@
 """From an address in the configuration to a volume that can be read box by box, and the checks between volumes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from unet.source_channels import ChannelStack
 from unet.source_formats import (
     RAW_DTYPES,
     Hdf5Source,
@@ -19,9 +21,11 @@ __all__ = [
     "Source",
     "SourceError",
     "agree_voxel_size",
+    "check_labels",
     "check_pair",
     "check_raw",
     "check_sections",
+    "open_raw",
     "open_source",
 ]
 
@@ -69,6 +73,26 @@ def open_source(address: str) -> Source:
     raise SourceError(f"{address}: files ending in {suffix!r} are not known; supported are {', '.join(known)}")
 
 
+def open_raw(addresses: str | Sequence[str]) -> Source:
+    """Open the grey values of a volume: one address, or several whose channels follow each other.
+
+    Raises
+    ------
+    SourceError
+        As `open_source`, and if the sources do not lie on the same voxels or differ in dtype.
+    """
+    sources = [open_source(address) for address in ([addresses] if isinstance(addresses, str) else addresses)]
+    first, *others = sources
+    for other in others:
+        check_pair(first, other)
+        if other.dtype != first.dtype:
+            raise SourceError(
+                f"{other.address}: dtype {other.dtype.name}, but {first.address} has {first.dtype.name}; all "
+                "channels of a volume have one dtype: convert one of them"
+            )
+    return ChannelStack(sources) if others else first
+
+
 def split_address(address: str) -> tuple[Path, str | None]:
     """The file, and the path inside it where one is given.
 
@@ -87,6 +111,21 @@ def _nearest(path: Path) -> str:
     """The closest parent folder that is there, for a message."""
     found = next((p for p in path.absolute().parents if p.is_dir()), None)
     return f" (the folder {found} is there)" if found else ""
+
+
+def check_labels(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
+    """`check_pair` for an annotation or a mask, which has one channel.
+
+    Raises
+    ------
+    SourceError
+        As `check_pair`, or if there are several channels.
+    """
+    check_pair(raw, labels, sections)
+    if labels.channels != 1:
+        raise SourceError(
+            f"{labels.address}: {labels.channels} channels, but labels and masks have one value a voxel: extract one"
+        )
 
 
 def check_raw(raw: Source) -> None:
@@ -116,7 +155,7 @@ def check_sections(source: Source, sections: tuple[int, int] | None) -> tuple[in
 
 
 def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
-    """Refuse labels (or a mask) that do not lie on the voxels of the raw volume.
+    """Refuse labels, a mask or another channel that do not lie on the voxels of the raw volume.
 
     Raises
     ------

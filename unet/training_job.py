@@ -8,6 +8,7 @@ from torch import nn
 
 from unet.config import ModelConfig, TrainConfig
 from unet.distributed import ALONE, Rank
+from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler
@@ -28,8 +29,8 @@ class TrainingJob:
     ----------
     volumes : dict
         By name, of all that are learnt from or watched.
-    statistics : dict
-        `mean` and `std` of the grey values, by name.
+    normalisations : dict
+        By the statistics of each volume's grey values, by name.
     model, train : ModelConfig, TrainConfig
         Sections of the configuration.
     classes : int
@@ -45,7 +46,7 @@ class TrainingJob:
     """
 
     volumes: dict[str, Volume]
-    statistics: dict[str, dict[str, float]]
+    normalisations: dict[str, Normalisation]
     model: ModelConfig
     train: TrainConfig
     classes: int
@@ -60,7 +61,8 @@ class TrainingJob:
         torch.set_num_threads(max(1, self.threads // rank.count))
         torch.backends.cudnn.benchmark = True  # all tiles have one size
         torch.manual_seed(self.train.seed)
-        network = build_model(self.model, channels=1, classes=self.classes)
+        channels = self.normalisations[self.train.volumes[0]].channels
+        network = build_model(self.model, channels, self.classes)
         result = train(
             network,
             self._sampler(),
@@ -97,4 +99,4 @@ class TrainingJob:
             CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=megabytes)
             for store in ("raw", "targets", "weights")
         )
-        return LabelledVolume(raw, targets, weights, self.statistics[name]["mean"], self.statistics[name]["std"])
+        return LabelledVolume(raw, targets, weights, self.normalisations[name])

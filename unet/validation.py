@@ -83,7 +83,7 @@ class Validation:
 
     def _probabilities(self, model: nn.Module, volume: LabelledVolume, box: Box) -> NDArray[np.float32]:
         predictor = Predictor(
-            model, self.geometry, volume.mean, volume.std, device=self.device, threads=torch.get_num_threads()
+            model, self.geometry, volume.normalisation, device=self.device, threads=torch.get_num_threads()
         )
         return predictor.predict_box(volume.raw, box)
 

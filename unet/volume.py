@@ -25,6 +25,7 @@ class Layout:
     block: Index
     labels_dtype: str | None
     masked: bool
+    channels: int = 1
 
     @classmethod
     def read(cls, receipt: Path) -> "Layout":

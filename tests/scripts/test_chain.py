@@ -15,6 +15,8 @@ from scipy import ndimage
 from tests.scripts.conftest import Project
 from unet.config import SegmentConfig
 from unet.fragments import load_merge_table
+from unet.model_file import read_header
+from unet.receipts import read_json
 from unet.sample import synthesise
 from unet.segmentation import foreground
 
@@ -118,7 +120,7 @@ def three_d(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Three classes, one of them in patches, a part not annotated, and tissue in a part of the volume alone."""
+    """Three classes, one of them in patches, a part not annotated, tissue in a part alone; two input channels."""
     folder = tmp_path_factory.mktemp("three-classes")
     raw, ids = (volume[:, :48, :48] for volume in synthesise(sections=6, size=64, seed=6))
     classes = np.where(ids == 0, 0, np.where(ids % 3 == 0, 200, 100)).astype(np.uint8)
@@ -128,7 +130,7 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = {
         "volumes": {
             "train": {
-                "raw": stack(folder / "raw.tif", raw),
+                "raw": [stack(folder / "raw.tif", raw), stack(folder / "inverted.tif", 255 - raw)],
                 "labels": stack(folder / "labels.tif", classes),
                 "mask": stack(folder / "mask.tif", mask),
                 "label_kind": "classes",
@@ -191,6 +193,16 @@ def test_with_three_classes_every_class_has_a_channel(three_classes: Run) -> Non
     total = probability.astype(int).sum(axis=0)
     tissue = three_classes.array("mask") > 0
     assert abs(total[tissue] - 255).max() <= 2  # three roundings
+
+
+def test_both_input_channels_are_stored_and_learnt_from(three_classes: Run) -> None:
+    raw = three_classes.array("raw")
+    np.testing.assert_array_equal(raw, np.stack([three_classes.raw, 255 - three_classes.raw]))
+    first, second = read_json(three_classes.project.receipt("grey_values", "train"))["statistics"]
+    assert first["mean"] == pytest.approx(255 - second["mean"])
+    header = read_header(three_classes.project.folder / "results/model/model.pt")
+    assert header["channels"] == 2
+    assert header["normalisation"]["trained_on"]["train"] == [first, second]
 
 
 def test_nothing_is_learnt_predicted_or_found_outside_the_tissue(three_classes: Run) -> None:

@@ -1,5 +1,7 @@
 """The export as a job: files that open elsewhere, and a receipt that says how near they come."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import tifffile
@@ -14,7 +16,7 @@ CONFIG = ModelConfig(depth=2, base_channels=2)
 
 def save(path, **header):
     torch.manual_seed(0)
-    statistics = {"trained_on": {"train": {"mean": 128.0, "std": 40.0}}}
+    statistics = {"trained_on": {"train": [{"mean": 128.0, "std": 40.0}]}}
     arguments = {"normalisation": statistics, "voxel_nm": (50.0, 4.0, 4.0), **header}
     save_model(path, build_model(CONFIG), CONFIG, ["membrane", "interior"], **arguments)
     return path
@@ -26,7 +28,9 @@ def export(project, model, volumes=()):
     surveys = [project.receipt("survey", name) for name in volumes]
     folders = [project.stores(name) for name in volumes]
     receipt = project.receipt("export", "model")
-    return project.job("export", receipt, model=model, surveys=surveys, folders=folders, **files, code="one")
+    claims = {"authors": ["A. Nyone"], "license": "CC-BY-4.0"}
+    jobs = {"model": model, "surveys": surveys, "folders": folders, "export": claims}
+    return project.job("export", receipt, **jobs, **files, code="one")
 
 
 def test_the_test_tile_is_cut_from_the_middle_of_a_volume(project):
@@ -39,6 +43,8 @@ def test_the_test_tile_is_cut_from_the_middle_of_a_volume(project):
     assert max(done["largest_difference"].values()) < 1e-5
     with np.load(project.folder / "bioimageio.zip") as archive:
         tile = archive["input"]
+    with zipfile.ZipFile(project.folder / "bioimageio.zip") as archive:
+        assert b"license: CC-BY-4.0" in archive.read("rdf.yaml")
     side = tile.shape[-1]
     y, x = (150 - side) // 2, (140 - side) // 2
     assert tile.shape == (1, 1, side, side)

@@ -73,7 +73,7 @@ def test_raw_is_stored_as_it_is(project: Project, write: Callable[..., str], suf
     project.settings = {
         "volumes": {"train": {"raw": write(project.folder / f"raw.{suffix}", values), **VOXEL}}
     } | NO_TRAINING
-    statistics = project.grey_values("train")
+    (statistics,) = project.grey_values("train")
     np.testing.assert_array_equal(project.array("train", "raw"), values)
     assert statistics["mean"] == pytest.approx(values.mean())
     assert statistics["std"] == pytest.approx(values.std())
@@ -124,7 +124,7 @@ def test_grey_values_outside_the_mask_do_not_count(project: Project) -> None:
     mask[:, 5:, 7:] = 300
     labels = tiff(project.folder / "l.tif", grey())
     labelled(project, labels, mask=tiff(project.folder / "m.tif", mask))
-    assert project.grey_values("train")["mean"] == pytest.approx(grey()[mask > 0].mean())
+    assert project.grey_values("train")[0]["mean"] == pytest.approx(grey()[mask > 0].mean())
     np.testing.assert_array_equal(project.array("train", "mask"), mask > 0)
 
 

@@ -9,6 +9,7 @@ from tests.unit.test_patches import ArrayVolume
 from unet import augmentation_page as page
 from unet.augmentation_page import OFF, ROWS, augmentation_page, densest, patch_picture, settings_of, stack_picture
 from unet.config import AugmentConfig
+from unet.grey_values import Normalisation
 from unet.patches import LabelledVolume
 from unet.sample import synthesise
 from unet.tiling import TileGeometry
@@ -24,7 +25,7 @@ def labelled() -> LabelledVolume:
     raw, cells = (part[:, :90, :90] for part in synthesise(sections=10, size=96, seed=1))
     weights = np.ones(raw.shape, np.float32)
     targets = (cells > 0).astype(np.uint8)
-    return LabelledVolume(*map(ArrayVolume, (raw, targets, weights)), float(raw.mean()), float(raw.std()))
+    return LabelledVolume(*map(ArrayVolume, (raw, targets, weights)), Normalisation((raw.mean(),), (raw.std(),)))
 
 
 def written(labelled: LabelledVolume, config: AugmentConfig, geometry: TileGeometry = FLAT) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.distributed import Rank, run_ranks
+from unet.grey_values import Normalisation
 from unet.training_job import TrainingJob
 from unet.volume import Layout, Volume
 
@@ -40,7 +41,7 @@ def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
         fill(volume)
     return TrainingJob(
         volumes={"train": volume},
-        statistics={"train": {"mean": 120.0, "std": 40.0}},
+        normalisations={"train": Normalisation((120.0,), (40.0,))},
         model=ModelConfig(depth=2, base_channels=4, dropout=0),
         train=TRAIN.model_copy(update={"gpus": gpus, "batch": batch, **changes}),
         classes=2,

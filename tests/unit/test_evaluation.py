@@ -44,6 +44,7 @@ def test_a_perfect_result_has_perfect_scores_whatever_the_ids() -> None:
     assert (found["pixel_error"], found["foreground_iou"], found["mean_iou"]) == (0, 1, 1)
     assert found["adapted_rand_error"] == pytest.approx(0)
     assert (found["voi_split"], found["voi_merge"]) == pytest.approx((0, 0))
+    assert (found["split_errors"], found["merge_errors"]) == (0, 0)
 
 
 def test_nothing_labelled_gives_no_number_rather_than_a_wrong_one() -> None:

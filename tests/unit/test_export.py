@@ -18,13 +18,15 @@ from unet.export import (
     FramedNetwork,
     check_onnx,
     check_torchscript,
+    facts,
     frame_of,
     require_packages,
     to_onnx,
     to_torchscript,
-    training_statistics,
+    training_normalisation,
 )
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.inference import Predictor
 from unet.model import build_model
 from unet.store import mirrored
@@ -43,11 +45,11 @@ VARIANTS: list[dict[str, Any]] = [
 every_variant = pytest.mark.parametrize("keys", VARIANTS, ids=str)
 
 
-def network_of(keys: dict[str, Any]) -> tuple[FramedNetwork, ModelConfig]:
+def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[FramedNetwork, ModelConfig]:
     """A small network whose batch statistics are not the identity."""
     torch.manual_seed(0)
     config = ModelConfig(**{"depth": 3, "base_channels": 2, **keys})
-    model = build_model(config)
+    model = build_model(config, channels)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
@@ -57,7 +59,7 @@ def network_of(keys: dict[str, Any]) -> tuple[FramedNetwork, ModelConfig]:
 
 def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
     """As `save_model` writes it."""
-    statistics = {"first": {"mean": MEAN, "std": STD}, "second": {"mean": 1.0, "std": 1.0}}
+    statistics = {"first": [{"mean": MEAN, "std": STD}], "second": [{"mean": 1.0, "std": 1.0}]}
     return {
         "version": "1",
         "model": config.model_dump(mode="json"),
@@ -92,7 +94,7 @@ def own_prediction(network: FramedNetwork, config: ModelConfig, grey: np.ndarray
     """The workflow's probabilities `(K, z, y, x)` of a box of the volume `grey`."""
     least = (valid_input_sizes(config, 200, axis)[-1] if axis >= 3 - config.dimensions else 1 for axis in range(3))
     geometry = tile_geometry(config, tuple(least) if config.dimensions == 2 else (24, 40, 40))
-    return Predictor(network.model, geometry, MEAN, STD).predict_box(Array(grey), box)
+    return Predictor(network.model, geometry, Normalisation((MEAN,), (STD,))).predict_box(Array(grey), box)
 
 
 @pytest.mark.parametrize("keys", [{"depth": 5}, {"depth": 5, "convolution": "same"}, *VARIANTS], ids=str)
@@ -155,18 +157,18 @@ def test_an_onnx_file_tells_what_is_needed_to_use_it(tmp_path):
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
-    assert (facts["mean"], facts["std"], facts["voxel_nm"]) == (MEAN, STD, [50.0, 4.0, 4.0])
+    assert (facts["mean"], facts["std"], facts["voxel_nm"]) == ([MEAN], [STD], [50.0, 4.0, 4.0])
     assert facts["halo"] == [axis.halo for axis in network.frame]
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
 
 
 def test_statistics_are_those_of_the_first_volume_and_a_constant_one_divides_by_1():
-    config = ModelConfig()
-    assert training_statistics(header_of(config)) == (MEAN, STD)
-    flat = {"trained_on": {"flat": {"mean": 7.0, "std": 0.0}}}
-    assert training_statistics(header_of(config, normalisation=flat)) == (7.0, 1.0)
+    network, config = network_of({})
+    assert training_normalisation(header_of(config)) == Normalisation((MEAN,), (STD,))
+    flat = {"trained_on": {"flat": [{"mean": 7.0, "std": 0.0}]}}
+    assert facts(network, header_of(config, normalisation=flat))["std"] == [1.0]
     with pytest.raises(ExportError, match="does not tell the grey values"):
-        training_statistics(header_of(config, normalisation={}))
+        training_normalisation(header_of(config, normalisation={}))
 
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch):
@@ -216,6 +218,24 @@ def test_a_3d_package_is_valid(tmp_path):
     path, _, _ = package(tmp_path, VARIANTS[-1])
     assert spec.load_description(path).validation_summary.status != "failed"
     assert [axis.get("id") for axis in described(path)["inputs"][0]["axes"]] == [None, None, "z", "y", "x"]
+
+
+def test_a_package_of_several_input_channels_normalises_each(tmp_path):
+    pytest.importorskip("bioimageio.core")
+    network, config = network_of({}, channels=2)
+    statistics = {"first": [{"mean": MEAN, "std": STD}, {"mean": 10.0, "std": 0.0}]}
+    header = header_of(config, normalisation={"trained_on": statistics})
+    weights = {"onnx": tmp_path / "model.onnx", "torchscript": tmp_path / "torchscript.pt"}
+    to_onnx(network, header, weights["onnx"])
+    to_torchscript(network, weights["torchscript"])
+    shape = [axis.size(8) for axis in network.frame]
+    grey = np.random.default_rng(0).integers(0, 255, (1, 2, *shape)).astype(np.float32)
+    bioimageio_package(tmp_path / "package.zip", network, header, weights, grey)
+    check_package(tmp_path / "package.zip")
+    told = described(tmp_path / "package.zip")["inputs"][0]
+    assert told["axes"][1]["channel_names"] == ["grey_0", "grey_1"]
+    kwargs = {"axis": "channel", "mean": [MEAN, 10.0], "std": [STD, 1.0]}
+    assert told["preprocessing"] == [{"id": "fixed_zero_mean_unit_variance", "kwargs": kwargs}]
 
 
 def test_authors_and_license_are_claimed_only_where_they_are_given(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unet.fit import MisfitError, require_fit, require_same_voxels
+from unet.fit import MisfitError, require_fit, require_same_channels, require_same_voxels
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 
@@ -35,6 +35,12 @@ def test_the_volume_that_differs_is_named():
 def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, channels, classes, foreground, message):
     with pytest.raises(MisfitError, match=message):
         require_fit(HEADER, "model.pt", asked, channels, classes, foreground)
+
+
+def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
+    require_same_channels({"a": 2, "b": 2}, "b")
+    with pytest.raises(MisfitError, match=r"'a' has 3 input channel\(s\), but volume 'b', .* has 2"):
+        require_same_channels({"a": 3, "b": 2}, "b")
 
 
 def test_what_agrees_or_is_not_said_fits():

@@ -14,12 +14,12 @@ from unet.geometry import Box
 from unet.grey_values import (
     PIECE,
     GreyValues,
+    Normalisation,
     from_sparse,
     grey_values,
     histogram,
     key_values,
     keys,
-    normalise,
     to_sparse,
 )
 from unet.sources import open_source
@@ -165,23 +165,32 @@ def test_mask_of_another_shape_is_refused_with_both() -> None:
 def test_normalised_volume_has_mean_0_and_std_1() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (4, 50, 50), dtype=np.uint16)
     found = grey_values(histogram(values), values.dtype)
-    normalised = normalise(values, found.mean, found.std)
+    normalised = Normalisation((found.mean,), (found.std,))(values[None])
     assert normalised.dtype == np.float32
     assert normalised.mean(dtype=np.float64) == pytest.approx(0, abs=1e-6)
     assert normalised.std(dtype=np.float64) == pytest.approx(1, abs=1e-6)
 
 
 def test_constant_volumes_become_0_and_nothing_overflows() -> None:
-    assert normalise(np.full(3, 7, np.uint8), 7.0, 0.0).tolist() == [0, 0, 0]
-    assert normalise(np.array([7, 9], np.uint8), 7.0, 0.0).tolist() == [0, 2]
-    assert np.isfinite(normalise(np.full(3, 0.1, np.float32), 0.10009765625, 1e-60)).all()
+    flat = Normalisation((7.0,), (0.0,))
+    assert flat(np.full((1, 3), 7, np.uint8)).tolist() == [[0, 0, 0]]
+    assert flat(np.array([[7, 9]], np.uint8)).tolist() == [[0, 2]]
+    assert np.isfinite(Normalisation((0.10009765625,), (1e-60,))(np.full((1, 3), 0.1, np.float32))).all()
+
+
+def test_each_channel_has_numbers_of_its_own() -> None:
+    values = np.array([[[10, 20]], [[1, 3]]], np.uint8)
+    assert Normalisation((10.0, 1.0), (5.0, 2.0))(values).tolist() == [[[0, 2]], [[0, 1]]]
+    with pytest.raises(ValueError, match=r"2 channel\(s\) of grey values, but statistics of 1"):
+        Normalisation((10.0,), (5.0,))(values)
 
 
 @given(volumes, st.integers(0, 6))
 @settings(max_examples=20, deadline=None)
 def test_normalisation_of_a_part_is_the_part_of_the_normalised(values: np.ndarray, cut: int) -> None:
-    whole = normalise(values, 3.3, 1.7)
-    np.testing.assert_array_equal(normalise(values[:, :, :cut], 3.3, 1.7), whole[:, :, :cut])
+    normalised = Normalisation((3.3,), (1.7,))
+    whole = normalised(values[None])
+    np.testing.assert_array_equal(normalised(values[None, ..., :cut]), whole[..., :cut])
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet.config import ModelConfig
-from unet.geometry import Box, Grid
+from unet.geometry import Box, Grid, shard_boxes, shard_names
+from unet.grey_values import Normalisation
 from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantise
 from unet.model import build_model
-from unet.pipeline import run_pipeline
+from unet.pipeline import Overlapped, in_this_process, run_pipeline
 from unet.rotation import TurnedPlane
 from unet.tiling import TileGeometry, tile_geometry, valid_input_sizes
 
 MEAN, STD = 120.0, 40.0
+GREY = Normalisation((MEAN,), (STD,))
 ANISOTROPIC = [(1, 2, 2), (2, 2, 2)]
 NETWORKS = {
     "paper": ModelConfig(depth=3, base_channels=2),
@@ -47,6 +49,13 @@ class ArrayImage:
         return padded[window.shifted(tuple(before)).slices]
 
 
+class ChannelImage(ArrayImage):
+    """A volume of several channels `(c, z, y, x)` in memory."""
+
+    def read_mirrored(self, window: Box) -> NDArray:
+        return np.stack([ArrayImage(channel).read_mirrored(window) for channel in self.array])
+
+
 @cache
 def network(name: str) -> nn.Module:
     torch.manual_seed(7)
@@ -63,7 +72,7 @@ def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def predictor(name: str, tile: int | tuple[int, ...], average: Average = "none", batch: int = 1) -> Predictor:
-    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), MEAN, STD, average=average, batch=batch)
+    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), GREY, average=average, batch=batch)
 
 
 def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[np.float32]:
@@ -72,6 +81,29 @@ def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[n
     for box in Grid(image.shape, block).boxes():
         result[:, *box.slices] = p.predict_box(ArrayImage(image), box)
     return result
+
+
+@pytest.mark.parametrize("average", ["none", "symmetries", "rotations"])
+def test_a_channel_of_no_weight_changes_nothing_and_one_of_weight_does(average: Average) -> None:
+    torch.manual_seed(7)
+    config, image = NETWORKS["paper"], volume((2, 50, 61))
+    alone, both = build_model(config, 1, 2), build_model(config, 2, 2)
+    shared = {key: value for key, value in alone.state_dict().items() if value.shape == both.state_dict()[key].shape}
+    both.load_state_dict(shared, strict=False)
+    first, of_alone = both.encoder.levels[0][0].weight, alone.encoder.levels[0][0].weight
+    first.data = torch.cat([of_alone.data, torch.zeros_like(of_alone.data)], dim=1)
+    other = np.random.default_rng(1).integers(0, 256, image.shape, dtype=np.uint8)
+    geometry, box = tile_geometry(config, 60), Box((0, 3, 5), (2, 40, 61))
+    pair, grey = ChannelImage(np.stack([image, other])), Normalisation((MEAN, 100.0), (STD, 50.0))
+
+    expected = Predictor(alone, geometry, GREY, average).predict_box(ArrayImage(image), box)
+    np.testing.assert_allclose(Predictor(both, geometry, grey, average).predict_box(pair, box), expected, atol=1e-5)
+    first.data[:, 1] = first.data[:, 0]
+    changed = Predictor(both, geometry, grey, average).predict_box(pair, box)
+    assert np.abs(changed - expected).max() > 1e-3
+    sections = [Box((z, 0, 0), (z + 1, 50, 61)) for z in range(2)]
+    whole = np.concatenate([Predictor(both, geometry, grey, average).predict_box(pair, b) for b in sections], axis=1)
+    np.testing.assert_array_equal(whole[:, *box.slices], changed)
 
 
 def smallest_tiles(name: str, axis: int) -> list[int]:
@@ -199,7 +231,7 @@ def test_rotations_give_the_same_bits_for_any_boxes_and_the_same_values_for_any_
 
 def of_one_angle(p: Predictor, degrees: float) -> Predictor:
     """The same without the mean over other angles."""
-    one = Predictor(p.model, p.geometry, p.mean, p.std, p.average)
+    one = Predictor(p.model, p.geometry, p.normalisation, p.average)
     object.__setattr__(one, "planes", [TurnedPlane(p.geometry, degrees)])
     return one
 
@@ -264,7 +296,7 @@ def test_rotations_change_nothing_where_the_network_is_round() -> None:
     image = (120 + 50 * np.sin(y / 8) * np.cos(x / 11 + y / 30)).astype(np.float32)[None]
     geometry = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1))
     plain, turned = (
-        predicted(Predictor(Blob(), geometry, MEAN, STD, average=a), image, (1, 31, 70)) for a in ("none", "rotations")
+        predicted(Predictor(Blob(), geometry, GREY, average=a), image, (1, 31, 70)) for a in ("none", "rotations")
     )
     inside = np.s_[:, :, 8:-8, 8:-8]  # the mirror makes a crease
     assert np.ptp(plain[inside]) > 0.5
@@ -287,7 +319,7 @@ class IncongruentGeometry(TileGeometry):
 def test_a_stride_that_shifts_the_pooling_grid_changes_the_result() -> None:
     image = volume((1, 60, 60))
     right = predictor("paper", 60)
-    wrong = Predictor(right.model, IncongruentGeometry(**vars(right.geometry)), MEAN, STD)
+    wrong = Predictor(right.model, IncongruentGeometry(**vars(right.geometry)), GREY)
     whole = on_the_whole_volume("paper", image)
     assert np.abs(predicted(right, image, image.shape) - whole).max() < 1e-5
     assert np.abs(predicted(wrong, image, image.shape) - whole).max() > 1e-3
@@ -298,7 +330,7 @@ def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
     short = TileGeometry(exact.input, (1, 64, 64), (0, 4, 4), exact.stride_unit)
     whole = on_the_whole_volume("padded", image)
     for geometry, agrees in ((exact, True), (short, False)):
-        result = predicted(Predictor(network("padded"), geometry, MEAN, STD), image, image.shape)
+        result = predicted(Predictor(network("padded"), geometry, GREY), image, image.shape)
         assert (np.abs(result - whole).max() < 1e-5) == agrees
 
 
@@ -306,15 +338,83 @@ def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
 def test_any_number_of_workers_gives_the_same_bits(workers: int, average: Average) -> None:
     image = volume((3, 50, 41))
     p = predictor("paper", 60, average, batch=2)
-    p = Predictor(p.model, p.geometry, p.mean, p.std, p.average, batch=2, threads=workers)
+    p = Predictor(p.model, p.geometry, p.normalisation, p.average, batch=2, threads=workers)
     result = np.full((2, *image.shape), np.nan, np.float32)
 
     def write(probabilities: NDArray, box: Box) -> None:
         result[:, *box.slices] = probabilities
 
     boxes = Grid(image.shape, (1, 25, 41)).boxes()
-    run_pipeline(boxes, lambda box: p.read(ArrayImage(image), box), p.infer, write, workers=workers, window=4)
+    work = Overlapped(lambda box: p.read(ArrayImage(image), box), lambda w, box, stop: p.infer(w, box), write)
+    with in_this_process(4) as client:
+        run_pipeline(boxes, work, client, window=4)
     np.testing.assert_array_equal(result, predicted(predictor("paper", 60, average, batch=2), image, image.shape))
+
+
+@pytest.mark.parametrize("average", ["none", "rotations"])
+def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average: Average) -> None:
+    image, p = volume((2, 70, 80)), predictor("paper", 60, average)
+    tissue = np.zeros(image.shape, bool)
+    tissue[:, 20:33, 41:60] = tissue[1, 60:, :9] = True
+    whole, box, seen = predicted(p, image, image.shape), Box.of_shape(image.shape), []
+    found = p.infer(p.read(ArrayImage(image), box), box, tissue, lambda: seen.append(1))
+    np.testing.assert_array_equal(found * tissue, whole * tissue)
+    assert 0 < len(seen) < sum(len(plane.cells(box)) for plane in p.planes) / 2
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_where_nothing_was_imaged_one_tile_is_computed_and_the_bits_are_the_same(batch: int) -> None:
+    image = volume((2, 150, 90))
+    image[:, :, 25:] = 7
+    image[1] = 7
+    p, calls = predictor("paper", 60, batch=batch), []
+    handle = p.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    found = predicted(p, image, (1, 40, 90))
+    computed = len(calls)
+    object.__setattr__(p, "_of_constant", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
+    plain = predicted(p, image, (1, 40, 90))
+    handle.remove()
+    np.testing.assert_array_equal(found, plain)
+    assert computed < (len(calls) - computed) / 2
+
+
+sides = st.one_of(st.integers(1, 300), st.sampled_from([1, 2, 7, 31, 97, 211, 293]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) -> None:
+    """Any volume up to 300 a side, in any blocks shared out between any jobs: what is stored is the whole image's."""
+    shape = data.draw(st.tuples(st.integers(1, 2), sides, sides), label="volume")
+    depth = data.draw(st.integers(2, 4), label="depth")
+    average = data.draw(st.sampled_from(["none", "flips", "symmetries", "rotations"]), label="average")
+    config, image = ModelConfig(depth=depth, base_channels=2), volume(shape)
+    torch.manual_seed(depth)
+    model, unit = build_model(config).eval(), 2 ** (depth - 1)
+    fitting = [n for n in valid_input_sizes(config, 200) if n - valid_input_sizes(config, 200)[0] >= unit]
+    tile, other = data.draw(st.permutations(fitting), label="tiles")[:2]
+    block = data.draw(st.tuples(st.integers(1, 2), st.integers(40, 300), st.integers(40, 300)), label="block")
+    grid = Grid(shape, block)
+    jobs = shard_names(grid, data.draw(st.integers(1, 2 * image.size), label="shard"))
+    how = {"average": average, "batch": data.draw(st.integers(1, 3)), "threads": data.draw(st.integers(1, 3))}
+    p = Predictor(model, tile_geometry(config, tile), GREY, **how)
+    whole = p.predict_box(ArrayImage(image), Box.of_shape(shape))
+    result = np.full((2, *shape), np.nan, np.float32)
+    with in_this_process(3) as client:
+        for job in data.draw(st.permutations(jobs), label="order"):
+            work = Overlapped(
+                lambda box: p.read(ArrayImage(image), box),
+                lambda window, box, stop: p.infer(window, box),
+                lambda probabilities, box: result.__setitem__((slice(None), *box.slices), probabilities),
+            )
+            run_pipeline(shard_boxes(grid, job), work, client, window=data.draw(st.integers(1, 4), label="in flight"))
+    np.testing.assert_array_equal(result, whole)
+    others = Predictor(model, tile_geometry(config, other), GREY, average).predict_box(
+        ArrayImage(image), grid.box((0, 0, 0))
+    )
+    first = whole[:, *grid.box((0, 0, 0)).slices]
+    np.testing.assert_allclose(others, first, atol=1e-5)
+    assert np.abs(quantise(others, "uint8").astype(int) - quantise(first, "uint8")).max() <= 1
 
 
 def test_probabilities_sum_to_one() -> None:
@@ -325,7 +425,7 @@ def test_probabilities_sum_to_one() -> None:
 
 def test_bfloat16_is_near_float32_and_as_invariant() -> None:
     image, exact = volume((1, 30, 41)), predictor("paper", 60)
-    rough = Predictor(exact.model, exact.geometry, MEAN, STD, precision="bfloat16")
+    rough = Predictor(exact.model, exact.geometry, GREY, precision="bfloat16")
     result = predicted(rough, image, (1, 16, 16))
     assert 0 < np.abs(result - predicted(exact, image, image.shape)).max() < 0.1
     np.testing.assert_array_equal(result, predicted(rough, image, image.shape))

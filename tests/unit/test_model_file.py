@@ -48,7 +48,7 @@ def test_another_format_is_refused_with_both_values(tmp_path):
     content = torch.load(path, weights_only=True)
     content["header"]["format"] = "unet-em model 9"
     torch.save(content, path)
-    with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 1'"):
+    with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 2'"):
         load_model(path)
 
 

@@ -16,7 +16,9 @@ from unet.overlap import (
     contingency,
     foreground_counts,
     foreground_iou,
+    merge_errors,
     rand_f_score,
+    split_errors,
     variation_of_information,
 )
 
@@ -165,6 +167,31 @@ def test_scores_on_real_neurons_agree_with_scikit_image():
     assert adapted_rand_error(table) == pytest.approx(skimage_are(truth, segmentation + 1)[0], abs=1e-4)
     expected = skimage_voi(truth, segmentation + 1, ignore_labels=(0,))
     assert variation_of_information(table) == pytest.approx(expected.tolist())
+
+
+# -- merges and splits -------------------------------------------------------------------------------------------------
+
+
+def errors_plainly(counts, role):
+    """Merges (role 0) or splits (role 1) of a dictionary of counts, pair by pair."""
+    holders = {}
+    for pair, n in counts.items():
+        whole = sum(m for other, m in counts.items() if other[role] == pair[role])
+        if pair[1 - role] != 0 and pair[role] != 0 and 2 * n > whole:
+            holders.setdefault(pair[1 - role], set()).add(pair[role])
+    return sum(len(held) - 1 for held in holders.values())
+
+
+@given(pairs_of_volumes)
+def test_merges_and_splits_are_counted_as_defined(pair):
+    counts, table = counted_plainly(*pair), contingency(*pair)
+    assert merge_errors(table) == errors_plainly(counts, 0)
+    assert split_errors(table) == errors_plainly(counts, 1)
+
+
+def test_a_lost_segment_is_neither_merge_nor_split():
+    assert merge_errors(contingency(np.array([1, 1, 2, 2]), np.zeros(4, int))) == 0
+    assert split_errors(contingency(np.array([1, 1, 1, 1]), np.array([5, 0, 0, 0]))) == 0
 
 
 # -- foreground -------------------------------------------------------------------------------------------------------

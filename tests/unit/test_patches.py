@@ -7,6 +7,7 @@ import pytest
 
 from unet.config import AugmentConfig
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.store import mirrored
 
@@ -42,6 +43,9 @@ class ArrayVolume:
         return self.values[np.ix_(*indices)]
 
 
+PLAIN = Normalisation((0.0,), (1.0,))
+
+
 def volume(shape=(3, 60, 70), seed=0, mean=100.0, std=50.0) -> LabelledVolume:
     """Targets and weights are functions of the grey value, so that a misplaced pixel shows."""
     raw = np.random.default_rng(seed).integers(0, 250, shape, np.uint8)
@@ -49,9 +53,26 @@ def volume(shape=(3, 60, 70), seed=0, mean=100.0, std=50.0) -> LabelledVolume:
         ArrayVolume(raw),
         ArrayVolume((raw % 2).astype(np.uint8)),
         ArrayVolume((raw.astype(np.float32) + 1) / 8),
-        mean,
-        std,
+        Normalisation((mean,), (std,)),
     )
+
+
+def test_all_channels_move_together_and_each_has_its_statistics():
+    one = volume()
+    both = np.stack([one.raw.values, 2 * one.raw.values.astype(np.uint16)])
+
+    class TwoChannels(ArrayVolume):
+        def read_mirrored(self, box: Box) -> np.ndarray:
+            return np.stack([ArrayVolume(channel).read_mirrored(box) for channel in both])
+
+    raw = TwoChannels(one.raw.values)
+    pair = LabelledVolume(raw, one.targets, one.weights, Normalisation((100.0, 200.0), (50.0, 100.0)))
+    augment = AugmentConfig(noise=0)
+    alone, together = (PatchSampler([v], INPUT, OUTPUT, augment).sample(3) for v in (one, pair))
+    assert together.raw.shape == (2, *INPUT[1:])
+    np.testing.assert_array_equal(together.raw[0], alone.raw[0])
+    np.testing.assert_allclose(together.raw[1], alone.raw[0], atol=1e-4)
+    np.testing.assert_array_equal(together.target, alone.target)
 
 
 def middle(raw: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -93,7 +114,7 @@ def test_misaligned_sections_are_read_beside_each_other():
     """Grey values are the column, so that a section tells where it was read."""
     columns = np.broadcast_to(np.arange(400, dtype=np.float32), (9, 40, 400))
     labels = ArrayVolume(np.ones((9, 40, 400), np.float32))
-    columnar = LabelledVolume(ArrayVolume(columns), labels, labels, 0.0, 1.0)
+    columnar = LabelledVolume(ArrayVolume(columns), labels, labels, PLAIN)
     only = AugmentConfig(flips=False, rotation="none", elastic_px=0, brightness=0, contrast=0, noise=0)
     config = only.model_copy(update={"misalignment": 1.0, "misalignment_px": 5.0})
     sampler = PatchSampler([columnar], (5, 8, 8), (3, 4, 4), config, dimensions=3)
@@ -187,7 +208,7 @@ def test_an_error_while_reading_reaches_the_trainer():
 def test_every_voxel_is_seen_about_equally_often_faces_included():
     values = np.arange(1, 21).reshape(1, 1, 20)
     ones = ArrayVolume(np.ones((1, 1, 20), np.float32))
-    sampler = PatchSampler([LabelledVolume(ArrayVolume(values), ones, ones, 0.0, 1.0)], (1, 1, 7), (1, 1, 7), None)
+    sampler = PatchSampler([LabelledVolume(ArrayVolume(values), ones, ones, PLAIN)], (1, 1, 7), (1, 1, 7), None)
     seen = np.concatenate([sampler.sample(step).raw.ravel() for step in range(3000)]).astype(int)
     counts = np.bincount(seen, minlength=21)[1:]
     assert counts[1:-1].min() > 0.8 * counts.mean()
@@ -264,7 +285,7 @@ def test_volumes_without_labels_and_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="nothing to learn from"):
         PatchSampler([unlabelled], INPUT, OUTPUT, None)
     with pytest.raises(ValueError, match=r"\(3, 60, 70\).*\(3, 60, 71\)"):
-        LabelledVolume(volume().raw, volume((3, 60, 71)).targets, volume().weights, 0.0, 1.0)
+        LabelledVolume(volume().raw, volume((3, 60, 71)).targets, volume().weights, PLAIN)
 
 
 def test_the_cache_returns_what_the_volume_holds_and_reads_each_cube_once():

@@ -19,9 +19,11 @@ from unet.source_sections import section_paths
 from unet.sources import (
     SourceError,
     agree_voxel_size,
+    check_labels,
     check_pair,
     check_raw,
     check_sections,
+    open_raw,
     open_source,
 )
 
@@ -379,9 +381,17 @@ def test_hdf5_of_other_byte_order_and_of_bool_read_as_native(tmp_path: Path) -> 
     assert_reads(write_hdf5(tmp_path / "b.h5", volume() > 9), (volume() > 9).astype(np.uint8))
 
 
-def test_hdf5_with_channels_is_refused_with_its_shape(tmp_path: Path) -> None:
-    address = write_hdf5(tmp_path / "a.h5", volume(shape=(3, 4, 9, 9)))
-    assert "shape (3, 4, 9, 9) is not (z, y, x)" in refusal(address)
+def test_hdf5_with_time_points_is_refused_with_its_shape(tmp_path: Path) -> None:
+    address = write_hdf5(tmp_path / "a.h5", volume(shape=(2, 3, 4, 9, 9)))
+    assert "shape (2, 3, 4, 9, 9) is not (c, z, y, x), (z, y, x)" in refusal(address)
+
+
+def test_a_leading_axis_of_hdf5_is_channels(tmp_path: Path) -> None:
+    values = volume(shape=(3, 4, 9, 9))
+    source = open_source(write_hdf5(tmp_path / "a.h5", values))
+    box = Box((1, 2, 0), (3, 9, 5))
+    assert (source.channels, source.shape) == (3, (4, 9, 9))
+    np.testing.assert_array_equal(source.read(box), values[:, *box.slices])
 
 
 @pytest.mark.parametrize("inner", ["", ":/volumes", ":/volumes/labels"])
@@ -524,9 +534,55 @@ def test_ome_zarr_of_two_dimensions_is_one_section_of_unknown_thickness(tmp_path
     assert open_source(str(tmp_path / "a.zarr")).voxel_nm is None
 
 
-def test_ome_zarr_with_channels_is_refused_with_its_axes(tmp_path: Path) -> None:
-    write_ome_zarr(tmp_path / "a.zarr", volume(shape=(2, 3, 9, 9)), "czyx", [1, 1, 1, 1], "0.5", "nanometer")
-    assert re.search(r"axes \['c', 'z', 'y', 'x'\] of lengths \(2, 3, 9, 9\)", refusal(tmp_path / "a.zarr"))
+@pytest.mark.parametrize("axes", ["czyx", "zcyx", "xyzc"])
+def test_ome_zarr_reads_its_channels(tmp_path: Path, axes: str) -> None:
+    values = volume(shape=(2, 3, 7, 9))
+    stored = values.transpose(["czyx".index(axis) for axis in axes])
+    scale = [{"z": 50.0, "y": 4.0, "x": 4.0}.get(axis, 1.0) for axis in axes]
+    write_ome_zarr(tmp_path / "a.zarr", stored, axes, scale, "0.5", "nanometer")
+    source, box = open_source(str(tmp_path / "a.zarr")), Box((0, 2, 1), (2, 7, 8))
+    assert (source.channels, source.shape, source.voxel_nm) == (2, (3, 7, 9), (50, 4, 4))
+    np.testing.assert_array_equal(source.read(box), values[:, *box.slices])
+
+
+def test_ome_zarr_with_time_points_is_refused_with_its_axes(tmp_path: Path) -> None:
+    write_ome_zarr(tmp_path / "a.zarr", volume(shape=(2, 3, 9, 9)), "tzyx", [1, 1, 1, 1], "0.5", "nanometer")
+    assert re.search(r"axes \['t', 'z', 'y', 'x'\] of lengths \(2, 3, 9, 9\)", refusal(tmp_path / "a.zarr"))
+
+
+# -- channels ----------------------------------------------------------------------------------------------------------
+
+
+def test_several_sources_are_the_channels_of_one(tmp_path: Path) -> None:
+    one, two = volume(), volume()[::-1].copy()
+    tifffile.imwrite(tmp_path / "a.tif", one, photometric="minisblack")
+    address, box = write_hdf5(tmp_path / "b.h5", np.stack([two, one])), Box((1, 2, 3), (4, 30, 40))
+    stack = open_raw([str(tmp_path / "a.tif"), address])
+    assert (stack.channels, stack.shape) == (3, SHAPE)
+    np.testing.assert_array_equal(stack.read(box), np.stack([one, two, one])[:, *box.slices])
+    before = stack.state(box)
+    tifffile.imwrite(tmp_path / "a.tif", np.concatenate([one, one]), photometric="minisblack")
+    assert [a != b for a, b in zip(stack.state(box), before, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (volume(shape=(5, 9, 9)), r"b\.h5:/volumes/raw: shape \(5, 9, 9\), but .*a\.tif has shape \(5, 37, 50\)"),
+        (volume("uint16"), r"b\.h5:/volumes/raw: dtype uint16, but .*a\.tif has uint8"),
+    ],
+)
+def test_channels_that_do_not_fit_are_refused_with_both_values(tmp_path: Path, other: np.ndarray, message: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
+    with pytest.raises(SourceError, match=message):
+        open_raw([str(tmp_path / "a.tif"), write_hdf5(tmp_path / "b.h5", other)])
+
+
+def test_labels_of_several_channels_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
+    labels = open_source(write_hdf5(tmp_path / "b.h5", np.stack([volume(), volume()])))
+    with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value a voxel"):
+        check_labels(open_source(str(tmp_path / "a.tif")), labels)
 
 
 def test_absent_zarr_array_is_refused_with_those_that_are_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
 from unet.optimizer import learning_rate
@@ -38,7 +39,7 @@ def striped_volume() -> LabelledVolume:
     noise = np.random.default_rng(0).normal(0, 15, target.shape)
     raw = np.clip(80 + 80 * target + noise, 0, 255).astype(np.uint8)
     ones = np.ones(target.shape, np.float32)
-    return LabelledVolume(*map(ArrayVolume, (raw, target, ones)), raw.mean(), raw.std())
+    return LabelledVolume(*map(ArrayVolume, (raw, target, ones)), Normalisation((raw.mean(),), (raw.std(),)))
 
 
 def sampler(config: TrainConfig, augment: AugmentConfig | None = None, model: ModelConfig = MODEL) -> PatchSampler:

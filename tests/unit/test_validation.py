@@ -6,6 +6,7 @@ import torch
 
 from unet.config import ModelConfig
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.patches import LabelledVolume
 from unet.store import mirrored
@@ -31,7 +32,9 @@ def volume(sections: int = 3, labelled: slice = slice(None)) -> LabelledVolume:
     target = np.broadcast_to((y[:, None] & y).astype(np.uint8), (sections, 96, 96)).copy()
     weight = np.zeros(target.shape, np.float32)
     weight[labelled] = 1
-    return LabelledVolume(ArrayVolume(target * 100), ArrayVolume(target), ArrayVolume(weight), 50.0, 50.0)
+    return LabelledVolume(
+        ArrayVolume(target * 100), ArrayVolume(target), ArrayVolume(weight), Normalisation((50.0,), (50.0,))
+    )
 
 
 class GreyValues(torch.nn.Module):

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from unet.config import Config, PredictConfig
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.inference import quantise
 from unet.predicting import load_predictor
 from unet.store import mirrored
@@ -52,10 +53,10 @@ class InMemory:
 def in_one_box(project: Project) -> np.ndarray:
     """The probability of the whole volume as one box, from the model file and the image files' voxels."""
     layout = Layout.read(project.results / "receipts/survey/train.json")
-    statistics = project.receipt("grey_values", "train")["statistics"]
+    normalisation = Normalisation.of(project.receipt("grey_values", "train")["statistics"])
     predict = PredictConfig(**yaml.safe_load((project.results / "run_config.yaml").read_text())["predict"])
     predictor, _ = load_predictor(
-        project.results / "model/model.pt", predict, statistics, layout, torch.device("cpu"), threads=1
+        project.results / "model/model.pt", predict, normalisation, layout, torch.device("cpu"), threads=1
     )
     box = Box((0, 0, 0), layout.shape)
     foreground = predictor.predict_box(InMemory(project.array("raw")), box)[-1:]
@@ -135,7 +136,7 @@ def test_answer_depends_on_neither_blocks_nor_shards_nor_workers(finished: Proje
         {
             "model": {"checkpoint": "input/model.pt"},
             "storage": {"chunk": [2, 32, 64], "block": [4, 128, 64]},
-            "predict": {"shard_voxels": 4 * 4 * 128 * 64, "workers": 1, "blocks_in_flight": 1},
+            "predict": {"shard_voxels": 4 * 4 * 128 * 64, "blocks_in_flight": 1},
             "segment": {"threshold": finished.receipt("threshold", "all")["best"]["threshold"]},
             "evaluate": {"volumes": [], "threshold_volumes": []},
         }

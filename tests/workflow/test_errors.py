@@ -56,6 +56,10 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
             {"volumes": {"train": {"voxel_nm": [50, 8, 8]}}},
             r"'train' has voxels of \[50\.0, 8\.0, 8\.0\].*\[50\.0, 4\.0, 4\.0\]",
         ),
+        (
+            {"volumes": {"train": {"raw": ["input/raw.tif", "input/mask.tif"]}}},
+            r"input channels \(volume 'train'\) of the model file is 1, but this run has 2",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
@@ -67,6 +71,15 @@ def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
     ran = new_project.run(fails=True)
     assert re.search(message, ran.output), ran.output
     assert not (new_project.results / "volumes").exists()
+
+
+def test_volumes_of_different_channels_are_refused_before_anything_is_ingested(new_project: Project) -> None:
+    other = {"raw": ["input/raw.tif", "input/mask.tif"], "voxel_nm": [50, 4, 4]}
+    new_project.configure({"volumes": {"other": other}, "predict": {"volumes": ["train", "other"]}})
+    ran = new_project.run(fails=True)
+    message = r"'other' has 2 input channel\(s\), but volume 'train', which the model learns from, has 1"
+    assert re.search(message, ran.output), ran.output
+    assert not (new_project.results / "volumes/other").exists()
 
 
 def write_sections(folder: Path) -> None:
@@ -145,7 +158,12 @@ def test_plan_prints_a_table(new_project: Project) -> None:
 def test_verify_accepts_a_finished_run_each_time_it_is_asked(copy_of_finished: Project) -> None:
     for _ in range(2):
         assert copy_of_finished.run("verify").rules == {"verify"}
-    assert copy_of_finished.receipt("verify", "all")["largest_difference"] == {"train": 0}
+    found = copy_of_finished.receipt("verify", "all")["checks"]["train"]
+    assert (found["difference"], found["across_tiles"] <= 1) == (0, True)
+    assert sum(found["windows"].values()) == 4
+    assert 0.5 < found["seam_score"] < 1.5
+    page = (copy_of_finished.results / "report.html").read_text()
+    assert f"{found['seam_score']:.3f}" in page
 
 
 def spoil_a_block(project: Project) -> str:

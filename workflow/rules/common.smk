@@ -3,9 +3,14 @@
 # Inputs:  none
 # Outputs: {results}/run_config.yaml, written when a run starts
 
+import re
+import sys
+
 import yaml
+from snakemake.logging import logger
 
 from unet.config import SegmentConfig, file_of, source_files
+from unet.damage import damaged_receipts, note_of, write_note
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -146,6 +151,9 @@ def segment_inputs(wildcards):
     return {
         "survey": receipt("survey", wildcards.volume),
         "made": [receipt(maker, wildcards.volume, name) for name in names],
+        "damage": damage_of(
+            "segment", wildcards.volume, wildcards.store, wildcards.shard
+        ),
         **chosen_threshold(wildcards),
     }
 
@@ -188,9 +196,9 @@ def evaluation_inputs(wildcards):
 
 def sources(wildcards):
     """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    keys = [f"volumes.{wildcards.volume}.{key}" for key in ("raw", "labels", "mask")]
-    found = source_files(CONFIG)
-    return [file for key in keys if key in found for file in watched(found[key])]
+    own = f"volumes.{wildcards.volume}."
+    files = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    return [file for path in files for file in watched(path)]
 
 
 def watched(path):
@@ -215,4 +223,26 @@ def check_sources():
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
 
 
+def damage_of(rule, *path):
+    """The note that a job's files were deleted or cut short, as an input of the job."""
+    note = note_of(Path(receipt(rule, *path)))
+    return [str(note)] if note.exists() else []
+
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again.
+
+    While a Snakefile is read, only the command line tells what is asked for: `verify` finds the damage itself, and a
+    dry run changes nothing.
+    """
+    if not workflow.is_main_process or "verify" in sys.argv:
+        return
+    dry = any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
+    for path, problem in damaged_receipts(Path(RESULTS)):
+        logger.warning(f"{path}: {problem}; the job runs again")
+        if not dry:
+            write_note(path, problem)
+
+
 check_sources()
+note_damage()

@@ -28,6 +28,7 @@ rule export:
         runtime=60,
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in EXPORT_VOLUMES],
+        export=settings(CONFIG.export),
         code=code("export"),
     message:
         "Exporting the model"

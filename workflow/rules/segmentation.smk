@@ -47,6 +47,9 @@ rule region_graph:
         segmented=lambda wildcards: shard_receipts(
             "segment", wildcards.volume, "segmentation"
         ),
+        damage=lambda wildcards: damage_of(
+            "region_graph", wildcards.volume, wildcards.shard
+        ),
     output:
         receipt=receipt("region_graph", "{volume}", "{shard}"),
     log:
@@ -102,6 +105,9 @@ rule relabel:
     input:
         survey=receipt("survey", "{volume}"),
         merged=receipt("merge", "{volume}", "{store}"),
+        damage=lambda wildcards: damage_of(
+            "relabel", wildcards.volume, wildcards.store, wildcards.shard
+        ),
     output:
         receipt=receipt("relabel", "{volume}", "{store}", "{shard}"),
     log:

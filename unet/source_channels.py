@@ -1,0 +1,49 @@
+"""Several sources on the same voxels, read as the channels of one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet.geometry import Box
+from unet.source_formats import Source
+
+
+class ChannelStack(Source):
+    """The channels of all sources, in their order.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Of one shape and dtype; voxel size and offset are those of the first that knows them.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+        first = self._sources[0]
+        super().__init__(
+            address=", ".join(source.address for source in sources),
+            files=[file for source in sources for file in source.files],
+            shape=first.shape,
+            dtype=first.dtype,
+            voxel_nm=next((source.voxel_nm for source in sources if source.voxel_nm), None),
+            offset_nm=next((source.offset_nm for source in sources if source.offset_nm), None),
+            channels=sum(source.channels for source in sources),
+        )
+
+    def files_of(self, box: Box) -> list[Path]:
+        """Those of every source."""
+        return [file for source in self._sources for file in source.files_of(box)]
+
+    def state(self, box: Box) -> list[list[Any]]:
+        """Those of every source, which may count more than its files."""
+        return [state for source in self._sources for state in source.state(box)]
+
+    def check(self) -> None:
+        """Check every source."""
+        for source in self._sources:
+            source.check()
+
+    def _read(self, box: Box) -> np.ndarray:
+        return np.concatenate([source.read(box).reshape(-1, *box.shape) for source in self._sources])
