@@ -17,8 +17,8 @@ window of known size (`Relief.margin`): blocks read with this halo give the very
 ```
 foreground     # # # # . . # # # . . . . .
 height         2 2 2 1-1-1 1 2 1-1-2-3 . .     reach 2, grow 3, without smoothing
-climbs         = = < < < | > > ^ < < < . .     from the bar to the left and to the right
-fragment       1 1 1 1 1 1 2 2 2 2 2 2 . .     at the volume's faces and a block's nothing is excluded
+climbs         = = = < < > > ^ < < < < . .     to the left, to the right; = plateau, ^ summit
+fragment       1 1 1 1 1 2 2 2 2 2 2 2 . .     at the volume's faces and a block's nothing is excluded
 ```
 
 Neighbours are the 8 of the section, or the 26 of the volume. Distances are Euclidean, in px of the section, and exact:
@@ -81,7 +81,7 @@ class Relief:
     @property
     def steps(self) -> dict[int, int]:
         """Edge of a voxel along each of these axes, in parts of a px; 1 where all are equal."""
-        parts = {axis: round(PARTS * self.voxel_nm[axis] / min(self.voxel_nm[1:])) for axis in self.axes}
+        parts = {axis: max(1, round(PARTS * self.voxel_nm[axis] / min(self.voxel_nm[1:]))) for axis in self.axes}
         return dict.fromkeys(parts, 1) if len(set(parts.values())) == 1 else parts
 
     @property

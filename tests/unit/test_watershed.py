@@ -158,3 +158,11 @@ def test_real_membranes_in_odd_blocks_equal_the_whole_volume(connectivity: Conne
     whole = blockwise(interior, interior.shape, relief)
     np.testing.assert_array_equal(blockwise(interior, (3, 77, 101), relief), whole)
     assert whole.max() > 100
+
+
+def test_the_picture_of_the_module() -> None:
+    row = np.array([[[1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]]], bool)
+    relief = Relief(2, 0, 3, "section")
+    heights = [2, 2, 2, 1, -1, -1, 1, 2, 1, -1, -2, -3, -np.inf, -np.inf]
+    assert height_map(row, relief).ravel().tolist() == heights
+    assert blockwise(row, (1, 1, 5), relief).ravel().tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 0, 0]
