@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from unet.plan import file_count
+from unet.volume import Layout
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -58,6 +61,14 @@ def test_fragments_are_joined_within_sections_and_across_them(watershed: Project
     sections = [set(np.unique(section)) - {0} for section in segmentation]
     assert any(one & other for one, other in pairwise(sections))
     assert not segmentation[watershed.array("mask") == 0].any()
+
+
+def test_files_are_as_many_as_were_foreseen(watershed: Project) -> None:
+    layout = Layout.read(watershed.results / "receipts/survey/train.json")
+    folder = watershed.results / "volumes/train"
+    stores = [folder / f"{name}.zarr" for name in ("raw", "probability", "segmentation-fragments", "segmentation")]
+    parts = [*stores, folder / "segmentation-tables"]
+    assert sum(path.is_file() for part in parts for path in part.rglob("*")) == file_count(layout, has_graph=True)
 
 
 def test_the_threshold_of_the_agglomeration_is_the_best_on_the_training_volume(watershed: Project) -> None:
