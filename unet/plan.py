@@ -100,17 +100,20 @@ def plan_volume(
         * forward_flops(config.model, len(classes), geometry.input, layout.channels),
         job_memory_bytes=PROCESS_BYTES + in_flight + activations,
         disk_bytes=disk,
-        files=file_count(layout),
+        files=file_count(layout, config.segment.has_graph),
     )
 
 
-def file_count(layout: Layout) -> int:
-    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact."""
+def file_count(layout: Layout, has_graph: bool = False) -> int:
+    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact.
+
+    With a region graph there is a table of edges a block as well.
+    """
     levels = len(pyramid_factors(layout.shape, layout.block, layout.voxel_nm))
     blocks, pyramids = len(layout.grid), 3
     voxels = blocks * (pyramids * levels + 1)
     metadata = pyramids * (levels + 1) + 2
-    tables = blocks + 1
+    tables = blocks * (2 if has_graph else 1) + 1
     return voxels + metadata + tables
 
 
