@@ -196,8 +196,12 @@ def evaluation_inputs(wildcards):
 
 def sources(wildcards):
     """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    own = f"volumes.{wildcards.volume}."
-    files = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    own, peers = f"volumes.{wildcards.volume}.", f"volumes.{wildcards.volume}.compare."
+    files = [
+        path
+        for key, path in source_files(CONFIG).items()
+        if key.startswith(own) and not key.startswith(peers)
+    ]
     return [file for path in files for file in watched(path)]
 
 
