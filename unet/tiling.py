@@ -162,9 +162,9 @@ def stride_unit(config: "ModelConfig") -> Index:
 
 
 def reach(config: "ModelConfig", axis: int = 2) -> int:
-    """Furthest voxel along `axis` that a voxel of a zero-padded network's output depends on: 107 for the paper's depth.
+    """Furthest voxel along `axis` outside a period of the pooling grid that the zero-padded network reads for it.
 
-    Walked backwards, an interval [a, b] of voxels depends on
+    94 for the paper's depth. Walked backwards, an interval [a, b] of voxels depends on
 
     ```
     two 3x3 convolutions          [a - 2, b + 2]
@@ -173,13 +173,14 @@ def reach(config: "ModelConfig", axis: int = 2) -> int:
     interpolation by f > 1        [(a + f/2) // f - 1, (b + f/2) // f]
     ```
 
-    and a level on its skip's interval as well as on what lies below. How far that is depends on where in the pooling
-    grid the voxel lies, hence the maximum over one period.
+    and a level on its skip's interval as well as on what lies below. Tiles start and end with a period of
+    `stride_unit` voxels, so its first and its last voxel tell; one in its middle may reach further (107), but not
+    beyond what those read.
     """
     if not _is_convolved(config, axis):
         return 0
-    intervals = {voxel: _interval_read(config, axis, voxel) for voxel in range(stride_unit(config)[axis])}
-    return max(max(voxel - a, b - voxel) for voxel, (a, b) in intervals.items())
+    last = stride_unit(config)[axis] - 1
+    return max(-_interval_read(config, axis, 0)[0], _interval_read(config, axis, last)[1] - last)
 
 
 def auto_tile(config: "ModelConfig", block: Index, memory: int) -> Index:
