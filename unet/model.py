@@ -97,11 +97,14 @@ class UNet(nn.Module):
         """Logits of the voxels in the middle of a tile."""
         *skips, x = self.encoder(x)  # 568 (64), 280 (128), 136 (256), 64 (512); 28 (1024)
         for level in reversed(range(len(skips))):
-            x = self.ups[level](x)  # 56 (512), 104 (256), 200 (128), 392 (64)
-            skip = centre_crop(skips[level], x.shape[2:])
-            x = torch.cat([skip, x], dim=1) if self.concatenates else skip + x
+            x = self._joined(skips.pop(), self.ups[level](x))  # 56 (512), 104 (256), 200 (128), 392 (64)
             x = self.decoders[level](x)  # 52 (512), 100 (256), 196 (128), 388 (64)
         return self.classifier(x)  # 388 (K)
+
+    def _joined(self, skip: Tensor, x: Tensor) -> Tensor:
+        """What came up and the middle of what went past; a function of its own, so that neither outlives it."""
+        skip = centre_crop(skip, x.shape[2:])
+        return torch.cat([skip, x], dim=1) if self.concatenates else skip + x
 
 
 class FCN8s(nn.Module):
