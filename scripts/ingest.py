@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unet.annotation import as_instances, class_map, grey_levels, interior_classes
-from unet.blockwise import Written, run_blocks
+from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config import VolumeConfig
 from unet.geometry import Box
 from unet.grey_values import histogram, to_sparse
@@ -31,6 +31,7 @@ def main(
     """
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
+    images = [part.image for part in parts]
     reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
@@ -43,18 +44,16 @@ def main(
         tissue = target.tissue(box)
         channels = enumerate(values[0].reshape(-1, *box.shape))
         counts = {str(number): to_sparse(histogram(grey, tissue)) for number, grey in channels}
-        return digest_of(box), {"histogram": counts, "levels": _levels(volume, values[-1])}
-
-    def digest_of(box: Box) -> str:
-        return fingerprint(stores=[part.image.digest(box) for part in parts])
+        figures = {"histogram": counts, "levels": _levels(volume, values[-1])}
+        return str(digest_of_block(images, box)), figures
 
     run_blocks(
         "ingest",
         target.blocks(shard),
         ingest,
+        images,
         receipt=receipt,
         fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
-        digest_of=digest_of,
         inputs_of=lambda box: [state for part in parts for state in part.source.state(box.shifted(first))],
         threads=threads,
     )

@@ -3,27 +3,26 @@
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
 
-import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-import numpy as np
-import torch
+from distributed import Client
 
-from unet.blockwise import finished_blocks, write_receipt
+from unet.blockwise import ShardJob
 from unet.config import PredictConfig
 from unet.devices import LOCKS, torch_device
-from unet.geometry import Box
-from unet.grey_values import Normalisation
-from unet.inference import quantise
 from unet.job import run
-from unet.pipeline import run_pipeline
-from unet.predicting import load_predictor, stored_classes
-from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, bytes_digest, fingerprint, read_json
+from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
+from unet.prediction import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
+from unet.receipts import bytes_digest
 from unet.volume import Volume
 
-log = logging.getLogger(__name__)
+Place = tuple[Client, Choice, Callable[[], Work]]
+"""Where blocks are predicted, what was chosen there, and how to begin once the blocks are ours."""
 
 
 def main(
@@ -38,54 +37,47 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the blocks of `shard` to `probability.zarr`."""
-    source = Volume.open(folder, survey)
-    raw = source.image("raw")
-    with torch_device(LOCKS) as device:
-        values = read_json(grey_values)
-        normalisation = Normalisation.of(values["statistics"])
-        predictor, header = load_predictor(model, predict, normalisation, source.layout, device, threads)
-        channels = stored_classes(header["classes"])
-        image = source.create("probability", predict.dtype, channels=channels)
-        made_from = fingerprint(
-            raw=values["digest"],
-            model=bytes_digest(model.read_bytes()),
-            tile=predictor.geometry.input,
-            batch=predict.batch,
-            average=predict.average,
-            precision=predictor.precision,
-            dtype=predict.dtype,
-            code=code,
+    source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
+    survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
+    prediction = Prediction(survey, grey_values, model, folder, predict, digest)
+    place = _here(prediction, threads) if predict.scheduler is None else _elsewhere(prediction, receipt)
+    with place as (client, choice, begin):
+        job = ShardJob(
+            "predict",
+            source.blocks(shard),
+            [source.create("probability", predict.dtype, channels=choice.channels)],
+            receipt=receipt,
+            fingerprint=prediction.made_from(choice, code),
+            whole=prod(source.layout.shape),
         )
-        journal, boxes = Journal.beside(receipt), source.blocks(shard)
-        records = finished_blocks(journal, dict.fromkeys(boxes, made_from), image.digest)
-        waiting = [box for box in boxes if box not in records]
-        progress = Progress("predict", sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
-
-        def read(box: Box) -> Any:
-            tissue = source.tissue(box)
-            return None if tissue is not None and not tissue.any() else predictor.read(raw, box)
-
-        def infer(window: Any, box: Box) -> np.ndarray:
-            if window is None:
-                return np.zeros((len(channels), *box.shape), image.dtype)
-            return quantise(predictor.infer(window, box)[-len(channels) :], predict.dtype)
-
-        def write(probabilities: np.ndarray, box: Box) -> str:
-            tissue = source.tissue(box)
-            return image.write_block(box, probabilities if tissue is None else probabilities * tissue)
-
-        def done(box: Box, digest: str) -> None:
-            records[box] = BlockRecord(box, made_from, digest)
-            journal.add(records[box])
-            progress.advance(box.size)
-
-        run_pipeline(waiting, read, infer, write, done=done, workers=predict.workers, window=predict.blocks_in_flight)
-        facts = {"device": _name(device), "threads": threads}
-    write_receipt("predict", receipt, made_from, [records[box] for box in boxes], made=len(waiting), run=facts)
+        with job:
+            run_pipeline(
+                job.waiting,
+                begin(),
+                client,
+                done=lambda box, digest: job.keep(box, (digest, {})),
+                window=predict.blocks_in_flight,
+                patience=60 * predict.block_minutes,
+            )
+            job.finish(run={"device": choice.device, "threads": threads})
 
 
-def _name(device: torch.device) -> str:
-    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+@contextmanager
+def _here(prediction: Prediction, threads: int) -> Iterator[Place]:
+    """On a device of this machine, by this process."""
+    predict = prediction.predict
+    with torch_device(LOCKS) as device, in_this_process(predict.blocks_in_flight, predict.dashboard) as client:
+        prepared = PreparedPrediction(prediction, device, threads)
+        yield client, prepared.choice, prepared.work
+
+
+@contextmanager
+def _elsewhere(prediction: Prediction, receipt: Path) -> Iterator[Place]:
+    """On the devices of a scheduler's workers, which see the same files."""
+    with at_scheduler(str(prediction.predict.scheduler)) as client:
+        choice = client.submit(choose_on_worker, prediction, pure=False).result()
+        chosen = prediction.with_choice(choice)
+        yield client, choice, lambda: partial(on_worker, chosen, Mark.make(receipt, uuid4().hex))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def main(
         "relabel",
         source.blocks(shard),
         write,
+        [image],
         receipt=receipt,
         fingerprint=fingerprint(merged=read_json(merged)["digest"], code=code),
-        digest_of=image.digest,
         threads=threads,
     )
 

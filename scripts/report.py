@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
+from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
 from unet.geometry import Box
 from unet.job import run
-from unet.receipts import read_json, write_atomically
+from unet.receipts import content_digest, read_json, write_atomically
 from unet.report import Picture, ReportData, render, section_row
 from unet.segmentation import channel_of
 from unet.volume import Volume
@@ -54,11 +55,24 @@ def main(
         configuration=(results / "run_config.yaml").read_text(),
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
     )
-    write_atomically(report, render(template.read_text(), page).encode())
+    html = _with_checks(render(template.read_text(), page), results, template.with_name("checks.html.j2"))
+    write_atomically(report, html.encode())
     write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
     for volume, values in scores.items():
         if values.get("v_rand") is not None:
             log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+
+
+def _with_checks(page: str, results: Path, template: Path) -> str:
+    """The page with what `verify` found, where it looked at the present predictions."""
+    receipt = results / "receipts" / "verify" / "all.json"
+    verified = read_json(receipt) if receipt.exists() else {"checks": {}}
+    folders = [results / "receipts" / "predict" / name for name in verified["checks"]]
+    predicted = [path for folder in folders for path in folder.glob("*-of-*.json")]
+    if not predicted or content_digest(predicted) != verified["digest"]:
+        return page
+    checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
+    return with_section(page, checks_section(template.read_text(), checks, verified["when"]))
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:

@@ -52,6 +52,7 @@ def main(
         "segment",
         source.blocks(shard),
         label,
+        [fragments],
         receipt=receipt,
         fingerprint=fingerprint(
             made=content_digest(made),

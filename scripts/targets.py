@@ -52,6 +52,7 @@ def main(
         "targets",
         source.blocks(shard),
         draw,
+        [target],
         receipt=receipt,
         fingerprint=fingerprint(
             labels=content_digest(labelled),
@@ -59,7 +60,6 @@ def main(
             border=width,
             code=code,
         ),
-        digest_of=target.digest,
         threads=threads,
     )
 

@@ -44,6 +44,7 @@ def main(
         "weight_map",
         source.blocks(shard),
         weigh,
+        [image],
         receipt=receipt,
         fingerprint=fingerprint(
             targets=content_digest(own_targets),
@@ -51,7 +52,6 @@ def main(
             weights=weights.model_dump(mode="json"),
             code=code,
         ),
-        digest_of=image.digest,
         threads=threads,
     )
 

@@ -1,12 +1,24 @@
-"""Run a piece of work over the blocks of a shard: only what is missing, recorded block by block."""
+"""The blocks of one job: only what is missing is made, recorded block by block, and by one process at a time.
 
+1. `ShardJob` locks its blocks: an orphan of an earlier run that still writes one of them is waited for.
+2. The journals tell which blocks are finished: made from the same, and still on disk as they were written.
+3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `ShardJob.keep` records each.
+4. `ShardJob.finish` writes the receipt.
+"""
+
+import errno
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from unet.geometry import Box
+from unet.locks import blocks_locked
 from unet.progress import Progress
 from unet.receipts import BlockRecord, Journal, summarise, write_json
 from unet.receipts import fingerprint as fingerprint_of
@@ -16,19 +28,33 @@ log = logging.getLogger(__name__)
 Written = tuple[str, dict[str, Any]]
 """Digest of the files of a block, and the figures to keep of it."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
-def run_blocks(
-    rule: str,
-    boxes: Sequence[Box],
-    work: Callable[[Box], Written],
-    *,
-    receipt: Path,
-    fingerprint: str,
-    digest_of: Callable[[Box], str | None],
-    inputs_of: Callable[[Box], Any] | None = None,
-    threads: int = 1,
-) -> list[BlockRecord]:
-    """Do `work` on every block that is not finished, then write the receipt.
+
+class DiskFullError(OSError):
+    """A store has no room left; the message says how much is free and how much is needed."""
+
+
+class Store(Protocol):
+    """What a job needs of a store that it writes; `unet.store.Image` has it."""
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the voxels."""
+
+    def digest(self, box: Box) -> str | None:
+        """Fingerprint of a block's files; None where one is not there."""
+
+    def size(self, box: Box) -> int | None:
+        """Bytes of a block's files; None where one is not there."""
+
+
+class ShardJob:
+    """The blocks of one job; use it as a context, within which no other process writes them.
 
     Parameters
     ----------
@@ -36,71 +62,154 @@ def run_blocks(
         Name for progress and the receipt.
     boxes
         The blocks of this job's shard.
-    work
-        Reads, computes and writes one block; returns its digest and figures.
+    stores
+        What the job writes; a block has its files in each of them.
     receipt
         The job's declared output, written last.
     fingerprint
         Of model, parameters, input and code: a block recorded under another one is made again.
     digest_of
-        Digest of what is on disk for a block; None where there is nothing.
+        Digest of what is on disk for a block, None where there is nothing; by default that of its files in the stores.
     inputs_of
         What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads.
+    whole
+        Voxels of all jobs of the rule on the volume: then progress tells how far they are together.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        boxes: Sequence[Box],
+        stores: Sequence[Store],
+        *,
+        receipt: Path,
+        fingerprint: str,
+        digest_of: Callable[[Box], str | None] | None = None,
+        inputs_of: Callable[[Box], Any] | None = None,
+        whole: int | None = None,
+    ) -> None:
+        self.rule, self.boxes, self.stores, self.receipt, self.fingerprint = rule, boxes, stores, receipt, fingerprint
+        self._digest_of = digest_of or (lambda box: digest_of_block(stores, box))
+        self._inputs_of, self._whole = inputs_of, whole
+        self._made = 0
+
+    def __enter__(self) -> "ShardJob":
+        self._held = ExitStack()
+        self._held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
+        self._journal = Journal.beside(self.receipt)
+        self._made_from = {box: self._of_block(box) for box in self.boxes}
+        self._records = self._journal.finished(self._made_from, self._digest_of)
+        log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
+        done = sum(box.size for box in self._records)
+        together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
+        self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._held.close()
+        full = _cause(error, FULL)
+        if full is not None:
+            raise DiskFullError(self._no_room(full)) from error
+
+    @property
+    def waiting(self) -> list[Box]:
+        """The blocks that are not finished, in scan order."""
+        return [box for box in self.boxes if box not in self._records]
+
+    def finished(self, box: Box) -> bool:
+        """Whether a block is finished."""
+        return box in self._records
+
+    def keep(self, box: Box, written: Written) -> None:
+        """Record a block that is on disk, before anything else happens to this process."""
+        digest, figures = written
+        record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
+        self._journal.add(record)
+        self._records[box] = record
+        self._made += 1
+        self._progress.advance(box.size)
+
+    def finish(self, **more: Any) -> None:
+        """Write the receipt: every block is on disk. `run` among `more` says what this run was like."""
+        run = {"blocks_made": self._made, **more.pop("run", {})}
+        whole = summarise(self._records[box] for box in self.boxes)
+        stores = [store.path.name for store in self.stores]
+        values = {"rule": self.rule, "fingerprint": self.fingerprint, "stores": stores, **whole, **more, "run": run}
+        write_json(self.receipt, values)
+
+    def _of_block(self, box: Box) -> str:
+        if self._inputs_of is None:
+            return self.fingerprint
+        return fingerprint_of(base=self.fingerprint, inputs=self._inputs_of(box))
+
+    def _bytes(self, box: Box) -> int:
+        return sum(store.size(box) or 0 for store in self.stores)
+
+    def _no_room(self, error: OSError) -> str:
+        """How much is free and needed: by what the blocks so far have taken, before the first by their voxels."""
+        folder, left = self.stores[0].path.parent, len(self.waiting)
+        taken = [record.figures["bytes"] for record in self._records.values()]
+        of_voxels = max(box.size for box in self.boxes) * sum(store.dtype.itemsize for store in self.stores)
+        needed = left * (sum(taken) / len(taken) if taken else of_voxels)
+        return (
+            f"{folder}: {error.strerror}; {shutil.disk_usage(folder).free / 1e6:.1f} MB are free, and the {left} "
+            f"block(s) that this job has yet to write take about {needed / 1e6:.1f} MB. Make space and run again: "
+            "what is finished is kept"
+        )
+
+
+def digest_of_block(stores: Sequence[Store], box: Box) -> str | None:
+    """Fingerprint of a block's files in some stores; None where a single store lacks one of them."""
+    digests = [store.digest(box) for store in stores]
+    return digests[0] if len(digests) == 1 else fingerprint_of(stores=digests)
+
+
+def run_blocks(
+    rule: str,
+    boxes: Sequence[Box],
+    work: Callable[[Box], Written],
+    stores: Sequence[Store],
+    *,
+    receipt: Path,
+    fingerprint: str,
+    digest_of: Callable[[Box], str | None] | None = None,
+    inputs_of: Callable[[Box], Any] | None = None,
+    threads: int = 1,
+) -> None:
+    """Do `work` on every block that is not finished, then write the receipt.
+
+    Parameters
+    ----------
+    work
+        Reads, computes and writes one block; returns its digest and figures.
     threads
         Blocks at once; the answer does not depend on it.
 
-    Returns
-    -------
-    list of BlockRecord
-        Of all blocks of the shard, in scan order.
+    The others are those of `ShardJob`.
     """
-    journal = Journal.beside(receipt)
-    made_from = {box: _of_block(fingerprint, inputs_of, box) for box in boxes}
-    records = finished_blocks(journal, made_from, digest_of)
-    waiting = [box for box in boxes if box not in records]
-    progress = Progress(rule, sum(b.size for b in boxes), "voxels", sum(b.size for b in records))
-
-    def keep(box: Box, written: Written) -> None:
-        records[box] = BlockRecord(box, made_from[box], *written)
-        journal.add(records[box])
-        progress.advance(box.size)
-
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(work, box): box for box in waiting}
+    with (
+        ShardJob(
+            rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, digest_of=digest_of, inputs_of=inputs_of
+        ) as job,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        running = {pool.submit(work, box): box for box in job.waiting}
         try:
-            for job in as_completed(jobs):
-                keep(jobs[job], job.result())
+            for future in as_completed(running):
+                job.keep(running[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)  # waits for the blocks in flight; they are finished work too
-            for job, box in jobs.items():
-                if box not in records and not job.cancelled() and job.exception() is None:
-                    keep(box, job.result())
+            for future, box in running.items():
+                if not job.finished(box) and not future.cancelled() and future.exception() is None:
+                    job.keep(box, future.result())
             raise
-    return write_receipt(rule, receipt, fingerprint, [records[box] for box in boxes], made=len(waiting))
+        job.finish()
 
 
-def _of_block(base: str, inputs_of: Callable[[Box], Any] | None, box: Box) -> str:
-    return base if inputs_of is None else fingerprint_of(base=base, inputs=inputs_of(box))
-
-
-def finished_blocks(
-    journal: Journal, made_from: Mapping[Box, str], digest_of: Callable[[Box], str | None]
-) -> dict[Box, BlockRecord]:
-    """The blocks of this shard, given with their fingerprints, that need no work."""
-    finished = journal.finished(made_from, digest_of)
-    log.info("%d of %d blocks are finished already", len(finished), len(made_from))
-    return finished
-
-
-def write_receipt(
-    rule: str,
-    receipt: Path,
-    fingerprint: str,
-    records: list[BlockRecord],
-    made: int,
-    **more: Any,
-) -> list[BlockRecord]:
-    """Declare a shard done: every block of it is on disk."""
-    run = {"blocks_made": made, **more.pop("run", {})}
-    write_json(receipt, {"rule": rule, "fingerprint": fingerprint, **summarise(records), **more, "run": run})
-    return records
+def _cause(error: BaseException | None, numbers: Sequence[int]) -> OSError | None:
+    """The system's error with one of some numbers among an exception and its causes."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in numbers and not isinstance(error, DiskFullError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -246,8 +246,17 @@ class PredictConfig(Section):
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
     )
-    workers: PositiveInt = Field(2, description="dask workers in a job: reading, computing and writing overlap")
-    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(3, description="bounds the memory of a job")
+    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
+        3, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+    )
+    block_minutes: PositiveFloat = Field(
+        60, description="after which a block counts as hanging, is tried elsewhere, then reported"
+    )
+    scheduler: str | None = Field(
+        None,
+        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: the job",
+    )
+    dashboard: bool = Field(True, description="dask's dashboard, on the machine of the job; its address is in the log")
 
 
 class SegmentConfig(Section):
@@ -277,7 +286,7 @@ class EvaluateConfig(Section):
 class VerifyConfig(Section):
     """`snakemake verify`: windows that are inferred again."""
 
-    windows: PositiveInt = Field(8, description="random windows a volume, half of them across block borders")
+    windows: PositiveInt = Field(8, description="windows a volume: at borders of blocks and jobs, at faces, anywhere")
     side: PositiveInt = Field(64, description="side of a window in px")
     seed: int = Field(0, description="of the windows' positions")
 

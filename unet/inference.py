@@ -67,6 +67,9 @@ class Plane(Protocol):
     def sampled(self, grey: Tensor, cell: Box) -> Tensor:
         """Input `(..., y, x)` of the tile of `cell`, from the normalised grey values of its `source`."""
 
+    def part(self, cell: Box, box: Box) -> Box:
+        """The part of `box` that holds all voxels which the tile of `cell` is for."""
+
     def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
         """Add the output `(K, z, y, x)` of the tile of `cell` to its share of the voxels of `box`."""
 
@@ -89,8 +92,11 @@ class StraightPlane:
     def sampled(self, grey: Tensor, cell: Box) -> Tensor:
         return grey
 
+    def part(self, cell: Box, box: Box) -> Box:
+        return cell.intersected(box)
+
     def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
-        part = cell.intersected(box)
+        part = self.part(cell, box)
         total[:, *part.relative_to(box.start).slices] += tile[:, *part.relative_to(cell.start).slices]
 
 
@@ -165,10 +171,23 @@ class Predictor:
         """What `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)` or `(c, z, y, x)`."""
         return image.read_mirrored(window_of(box, self.planes))
 
-    def infer(self, window: NDArray[Any], box: Box) -> NDArray[np.float32]:
+    def infer(
+        self,
+        window: NDArray[Any],
+        box: Box,
+        tissue: NDArray[np.bool_] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> NDArray[np.float32]:
         """Class probabilities of `box` from its `window`, float32 `(K, z, y, x)`.
 
         Memory beside window and result is that of `batch` tiles a thread.
+
+        Parameters
+        ----------
+        tissue
+            `(z, y, x)` of the box: tiles without any are left out, and their voxels 0.
+        check
+            Called before every batch; what it raises ends the work.
         """
         origin = window_of(box, self.planes).start
         channels = window.reshape(-1, *window.shape[-3:])
@@ -178,14 +197,18 @@ class Predictor:
             window = channels[source.relative_to(origin).trailing]
             return torch.from_numpy(self.normalisation(window)).to(self.device)
 
+        def wanted(plane: Plane, cell: Box) -> bool:
+            return tissue is None or bool(tissue[plane.part(cell, box).relative_to(box.start).slices].any())
+
         def add(plane: Plane, cells: list[Box]) -> None:
+            check()
             tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
             for cell, tile in zip(cells, self._probabilities(tiles), strict=True):
                 plane.add(total, tile, cell, box)
 
         with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
             for plane in self.planes:  # one after the other: a sum in another order has other last bits
-                cells = plane.cells(box)
+                cells = [cell for cell in plane.cells(box) if wanted(plane, cell)]
                 batches = [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
                 list(pool.map(partial(add, plane), batches))
         return total.div_(len(self.planes)).cpu().numpy()

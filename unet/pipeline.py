@@ -1,29 +1,36 @@
-"""The blocks of one job, scheduled by dask.distributed: read, infer and write of different blocks overlap.
+"""The blocks of one job, scheduled by dask.distributed: the work on different blocks overlaps.
 
 ```
 block 0   read | infer        | write
-block 1          read |         infer        | write        one infer at a time holds the device;
-block 2                 read |                 infer ...     at most `window` blocks are in flight
+block 1          read |         infer        | write        one infer at a time holds a process's device;
+block 2                 read |                 infer ...     at most `window` blocks a process are in flight
 ```
 
-1. The first `window` blocks are submitted, three tasks each; `read` hands its array to `infer`, `infer` to `write`,
-   inside this process and without a copy. An array is dropped when its reader is done.
-2. Each finished block is reported in the calling thread, and the next one is submitted.
-3. A block that fails is submitted once more, then it ends the run. So does a signal. Either way nothing new starts,
-   the blocks in flight are finished and reported, and only then an exception tells.
+A block is one task of one process, so no array travels: of this process (`in_this_process`), or of the workers of a
+scheduler that somebody else has started (`at_scheduler`).
+
+1. The first `window` blocks are submitted. Each finished one is reported in the calling thread, and the next follows.
+2. A block that fails, or is not finished after `patience`, is submitted once more, to another worker where there is
+   one. A worker that dies is noticed by dask, which gives its blocks to others. What fails again ends the run.
+3. When the run ends early, by a failure, SIGINT or SIGTERM, nothing new starts. The blocks in flight have `GRACE`
+   seconds to finish and are reported; then they are told to stop. Only then an exception tells.
 """
 
 import logging
+import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, LocalCluster, get_worker
 
 from unet.geometry import Box
 
@@ -33,6 +40,17 @@ SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     "distributed.admin.tick.limit": "1h",  # a long forward pass is no reason to warn
 }
+GRACE = 20.0
+"""Seconds that blocks in flight have to finish when the run ends early; then they stop at their next tile."""
+LAST_WORDS = 8.0
+"""Seconds in which a block that was told to stop answers."""
+POLL = 0.2
+
+Stop = Callable[[], bool]
+Work = Callable[[Box, Stop], Any]
+"""What is done with a block. It asks `stop()` now and then, and raises `Stopped` when that is true."""
+
+log = logging.getLogger(__name__)
 
 
 class BlockError(RuntimeError):
@@ -40,39 +58,113 @@ class BlockError(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-    """A signal ended the run; every block that had started was finished and reported."""
+    """A signal ended the run; what was finished is reported."""
 
 
-_RUNNING: dict[str, tuple[Callable[..., Any], ...]] = {}  # the three steps of each run of this process
+class Stopped(RuntimeError):
+    """A block was told to stop."""
+
+
+@dataclass
+class Overlapped:
+    """The three steps of a block as one `Work`; `infer` of one block at a time.
+
+    Parameters
+    ----------
+    read, infer, write : callables
+        `read(box)`, `infer(array, box, stop)` and `write(array, box)`, which is safe to repeat; its result is small.
+    """
+
+    read: Callable[[Box], Any]
+    infer: Callable[[Any, Box, Stop], Any]
+    write: Callable[[Any, Box], Any]
+    device: threading.Semaphore = field(default_factory=threading.Semaphore)
+
+    def __call__(self, box: Box, stop: Stop) -> Any:
+        array = self.read(box)
+        with self.device:
+            if stop():
+                raise Stopped(f"block {box} was told to stop")
+            array = self.infer(array, box, stop)
+        return self.write(array, box)
+
+
+_RUNNING: dict[str, Work] = {}
+"""The work of each run of this process. A task that held it would be pickled with all it refers to: the model."""
+_STOPPED: set[str] = set()
+
+
+@contextmanager
+def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
+    """A scheduler and one worker in this process, which share its memory; the dashboard is for this machine alone."""
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(
+            processes=False,
+            n_workers=1,
+            threads_per_worker=threads,
+            memory_limit=0,  # the window bounds memory; dask would spill arrays to disk
+            dashboard_address="127.0.0.1:0" if dashboard else None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        if dashboard:
+            log.info("dask dashboard: %s", cluster.dashboard_link)
+        yield client
+
+
+@contextmanager
+def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
+    """The scheduler at an address, once it has a worker.
+
+    Raises
+    ------
+    ConnectionError
+        If there is no scheduler, or none of its workers has come, within `timeout` seconds.
+    """
+    with dask.config.set(SETTINGS):
+        try:
+            client = Client(address, timeout=timeout, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            raise ConnectionError(f"predict.scheduler: no dask scheduler answers at {address} ({error})") from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=timeout)
+            except TimeoutError:
+                raise ConnectionError(
+                    f"predict.scheduler: {address} has no worker after {timeout:.0f} s; start one with "
+                    f"`dask worker {address}` where this project is installed"
+                ) from None
+            log.info("dask dashboard: %s", client.dashboard_link)
+            yield client
 
 
 def run_pipeline(
     boxes: Iterable[Box],
-    read: Callable[[Box], Any],
-    infer: Callable[[Any, Box], Any],
-    write: Callable[[Any, Box], Any],
+    work: Work,
+    client: Client,
     *,
     done: Callable[[Box, Any], None] = lambda box, result: None,
-    workers: int = 2,
     window: int = 3,
-    device_slots: int = 1,
+    patience: float = float("inf"),
 ) -> int:
-    """Take every block through `read(box)`, `infer(array, box)` and `write(array, box)`.
+    """Do `work` on every block.
 
     Parameters
     ----------
     boxes : iterable of Box
         The blocks, consumed as they are submitted.
-    read, infer, write : callables
-        Run in threads of this process. `write` must be safe to repeat, and its result small.
+    work : Work
+        Where workers are other processes, a function that can be pickled.
+    client : Client
+        From `in_this_process` or `at_scheduler`.
     done : callable
-        `done(box, result)` with what `write` returned, in the calling thread, in the order of completion.
-    workers : int
-        Threads that read and write; `infer` has threads of its own.
+        `done(box, result)` with what `work` returned, in the calling thread, in the order of completion.
     window : int
-        Largest number of blocks in flight, which bounds memory.
-    device_slots : int
-        Blocks that may be in `infer` at once.
+        Largest number of blocks in flight a worker, which bounds memory.
+    patience : float
+        Seconds after which a block in flight counts as failed.
 
     Returns
     -------
@@ -86,102 +178,160 @@ def run_pipeline(
     Interrupted
         After SIGINT or SIGTERM. A second signal acts as if this function were not there.
     """
-    run = uuid4().hex
-    _RUNNING[run] = (read, infer, write)
+    run = _Run(client, work, done, window, patience)
     try:
-        with _signals_noted() as signals, _local_cluster(workers, device_slots) as client:
-            return _run_window(client, run, iter(boxes), done, window, signals)
+        with _signals_noted() as signals:
+            return run.through(iter(boxes), signals)
     finally:
-        del _RUNNING[run]
+        run.forget()
 
 
-def _run_window(
-    client: Client,
-    run: str,
-    boxes: Iterator[Box],
-    done: Callable[[Box, Any], None],
-    window: int,
-    signals: list[str],
-) -> int:
-    """Keep `window` blocks in flight until none is left, one has failed twice, or a signal came."""
-    flight, box_of, retried = as_completed(), {}, set()
-    finished, failure = 0, None
+@dataclass
+class _InFlight:
+    """A block that was submitted, how often, and when last."""
 
-    def start(box: Box) -> None:
-        future = _submit_block(client, run, box)
-        box_of[future] = box
-        flight.add(future)
+    box: Box
+    attempt: int
+    since: float
 
-    for box in islice(boxes, window):
-        start(box)
-    for future in flight:
-        box = box_of.pop(future)
-        error = future.exception()
-        stopping = bool(signals or failure)
+
+class _Run:
+    """The blocks in flight of one call of `run_pipeline`."""
+
+    def __init__(
+        self, client: Client, work: Work, done: Callable[[Box, Any], None], window: int, patience: float
+    ) -> None:
+        self.client, self.done, self.patience = client, done, patience
+        self.name = uuid4().hex
+        self.work = None if client.scheduler.address.startswith("inproc") else work  # what is sent along
+        _RUNNING[self.name] = work
+        self.window = window * max(1, len(_workers(client)))
+        self.flight: dict[Future, _InFlight] = {}
+        self.answers: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.finished = 0
+        self.failure: tuple[Box, BaseException] | None = None
+
+    def through(self, boxes: Iterator[Box], signals: list[str]) -> int:
+        """Keep the window full until nothing is left, or the run ends early."""
+        for box in islice(boxes, self.window):
+            self.submit(box)
+        while self.flight and not (signals or self.failure):
+            if self.settle_one():
+                for box in islice(boxes, 1):
+                    self.submit(box)
+        self.wind_down()
+        if signals:
+            raise Interrupted(
+                f"{signals[0]} received; {self.finished} blocks are finished, a rerun continues with the others"
+            )
+        if self.failure is not None:
+            box, error = self.failure
+            raise BlockError(
+                f"block {box} failed twice, at last with {error!r} ({self.finished} blocks are finished)"
+            ) from error
+        return self.finished
+
+    def submit(self, box: Box, attempt: int = 1, not_on: str | None = None) -> None:
+        """Submit a block, on the second attempt to another worker if there is one."""
+        others = [address for address in _workers(self.client) if address != not_on]
+        where = {"workers": others} if not_on is not None and others else {}
+        future = self.client.submit(_do, self.name, self.work, box, pure=False, **where)
+        self.flight[future] = _InFlight(box, attempt, time.monotonic())
+        future.add_done_callback(self.answers.put)
+
+    def settle_one(self) -> bool:
+        """Take the next answer, if one comes soon; whether a block is finished and the next may follow."""
+        try:
+            future = self.answers.get(timeout=POLL)
+        except queue.Empty:
+            self.look_for_hanging()
+            return False
+        if future not in self.flight:
+            return False  # answered after it had been given up
+        block = self.flight.pop(future)
+        error = _error_of(future)
         if error is None:
-            done(box, future.result())
-            finished += 1
-        elif box not in retried and not stopping:
-            retried.add(box)
-            start(box)
-            continue
+            self.done(block.box, future.result())
+            self.finished += 1
+            return True
+        self.failed(block, error, getattr(error, "worker", None))
+        return False
+
+    def failed(self, block: _InFlight, error: BaseException, worker: str | None) -> None:
+        """Try a block once more, or end the run."""
+        if block.attempt == 1 and self.failure is None:
+            log.warning("block %s failed with %r; it is tried once more", block.box, error)
+            self.submit(block.box, attempt=2, not_on=worker)
         else:
-            failure = failure or (box, error)
-        if not (signals or failure):
-            for following in islice(boxes, 1):
-                start(following)
-    _raise_reason(finished, failure, signals)
-    return finished
+            self.failure = self.failure or (block.box, error)
+
+    def look_for_hanging(self) -> None:
+        """Give up the blocks that have taken too long."""
+        now = time.monotonic()
+        late = [future for future, block in self.flight.items() if now - block.since > self.patience]
+        if late:
+            at_work = {key: address for address, keys in self.client.processing().items() for key in keys}
+        for future in late:
+            block = self.flight.pop(future)
+            future.cancel()
+            self.failed(block, TimeoutError(f"not finished after {self.patience:.0f} s"), at_work.get(future.key))
+
+    def wind_down(self) -> None:
+        """Let the blocks in flight finish, then tell them to stop."""
+        for seconds, then in ((GRACE, self.stop), (LAST_WORDS, lambda: None)):
+            deadline = time.monotonic() + seconds
+            while self.flight and time.monotonic() < deadline:
+                self.settle_last_ones()
+            if self.flight:
+                then()
+
+    def settle_last_ones(self) -> None:
+        """As `settle_one`, when failures do not matter any more."""
+        try:
+            future = self.answers.get(timeout=POLL)
+        except queue.Empty:
+            return
+        block = self.flight.pop(future, None)
+        if block is not None and _error_of(future) is None:
+            self.done(block.box, future.result())
+            self.finished += 1
+
+    def stop(self) -> None:
+        """Tell the blocks in flight to stop at their next tile."""
+        log.info("%d block(s) in flight are told to stop; a rerun makes them", len(self.flight))
+        _STOPPED.add(self.name)
+        if self.work is not None:
+            self.client.run(_stop, self.name, wait=False)
+
+    def forget(self) -> None:
+        """Drop what this run has left in this process."""
+        del _RUNNING[self.name]
+        _STOPPED.discard(self.name)
 
 
-def _raise_reason(finished: int, failure: tuple[Box, BaseException] | None, signals: list[str]) -> None:
-    """Say why the run ended early, if it did."""
-    if signals:
-        raise Interrupted(f"{signals[0]} received; {finished} blocks are finished, a rerun continues with the others")
-    if failure is not None:
-        box, error = failure
-        raise BlockError(
-            f"block {box} failed twice, at last with {error!r} ({finished} blocks are finished)"
-        ) from error
+def _do(run: str, work: Work | None, box: Box) -> Any:
+    """Do a run's work on a block, on a worker; an error tells whose."""
+    try:
+        return (work or _RUNNING[run])(box, partial(_STOPPED.__contains__, run))
+    except Exception as error:
+        error.worker = get_worker().address  # type: ignore[attr-defined]
+        raise
 
 
-def _submit_block(client: Client, run: str, box: Box) -> Future:
-    """Submit a block's three tasks; only the last one's future is kept, so each array goes when it has been used."""
-    array = _submit(client, "io", run, 0, box)
-    result = _submit(client, "device", run, 1, array, box)
-    return _submit(client, "io", run, 2, result, box)
+def _stop(run: str) -> None:
+    _STOPPED.add(run)
 
 
-def _submit(client: Client, resource: str, *arguments: Any) -> Future:
-    return client.submit(_call, *arguments, resources={resource: 1}, pure=False)
+def _workers(client: Client) -> list[str]:
+    return list(client.nthreads())
 
 
-def _call(run: str, step: int, *arguments: Any) -> Any:
-    """Call a step of a run by name.
-
-    A task that held the function itself would be pickled with all it refers to: the model, for every block.
-    """
-    return _RUNNING[run][step](*arguments)
-
-
-@contextmanager
-def _local_cluster(workers: int, device_slots: int) -> Iterator[Client]:
-    """A scheduler and one worker in this process: threads share its memory, so no array ever travels."""
-    threads = {"io": workers, "device": device_slots}
-    with (
-        dask.config.set(SETTINGS),
-        LocalCluster(
-            processes=False,
-            n_workers=1,
-            threads_per_worker=sum(threads.values()),
-            resources=threads,
-            memory_limit=0,  # the window bounds memory; dask would spill arrays to disk
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+def _error_of(future: Future) -> BaseException | None:
+    """What a block failed with; a cancelled one was dropped by the scheduler."""
+    if future.cancelled():
+        return ConnectionError("the dask scheduler dropped the block")
+    error: BaseException | None = future.exception()
+    return error
 
 
 @contextmanager

@@ -23,14 +23,24 @@ class Progress:
         How much there is of what, e.g. voxels.
     done
         How much an earlier, killed run has left; it does not count towards the rate.
+    together
+        Where this is one of several jobs: how much all of them have to do, and a function that tells how much is done.
     """
 
     def __init__(
-        self, title: str, total: float, unit: str, done: float = 0.0, clock: Callable[[], float] = time.monotonic
+        self,
+        title: str,
+        total: float,
+        unit: str,
+        done: float = 0.0,
+        together: tuple[float, Callable[[], float]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self._clock, self._start, self._first = clock, clock(), done
         self._done, self._next_line = done, FIRST_LINE_S
+        self._together = together
+        self._first_together = together[1]() if together else 0.0
         if done:
             log.info("%s: %s of %s %s were done before", title, _short(done), _short(total), unit)
 
@@ -40,18 +50,28 @@ class Progress:
         elapsed = self._clock() - self._start
         if elapsed >= self._next_line or self._done >= self.total:
             self._next_line = elapsed + LINE_EVERY_S
-            log.info("%s", self.line())
+            log.info("%s", self.line() + self._line_of_all_jobs())
         if sys.stderr.isatty():
             self._draw_bar()
 
     def line(self) -> str:
         """The state in words, e.g. `predict: 3.1M of 12M voxels (26 %), 410k voxels/s, 0:22 left`."""
+        return f"{self.title}: {self._amount(self._done, self.total, self._first)}"
+
+    def _line_of_all_jobs(self) -> str:
+        if self._together is None or self._together[0] == self.total:
+            return ""
+        whole, done = self._together
+        return f"; all jobs: {self._amount(done(), whole, self._first_together)}"
+
+    def _amount(self, done: float, total: float, first: float) -> str:
+        """How much of what, the rate since `first`, and the time left."""
         elapsed = max(self._clock() - self._start, 1e-9)
-        rate = (self._done - self._first) / elapsed
-        left = (self.total - self._done) / rate if rate > 0 else float("inf")
-        share = 100 * self._done / self.total if self.total else 100
-        amount = f"{_short(self._done)} of {_short(self.total)} {self.unit} ({share:.0f} %)"
-        return f"{self.title}: {amount}, {_short(rate)} {self.unit}/s, {_clock_time(left)} left"
+        rate = (done - first) / elapsed
+        left = (total - done) / rate if rate > 0 else float("inf")
+        share = 100 * done / total if total else 100
+        amount = f"{_short(done)} of {_short(total)} {self.unit} ({share:.0f} %)"
+        return f"{amount}, {_short(rate)} {self.unit}/s, {_clock_time(left)} left"
 
     def _draw_bar(self) -> None:
         filled = round(BAR_WIDTH * self._done / self.total) if self.total else BAR_WIDTH

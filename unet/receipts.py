@@ -102,15 +102,28 @@ class Journal:
     def recorded(self, expected: Mapping[Box, str]) -> dict[Box, BlockRecord]:
         """Those of the blocks that are recorded with their expected fingerprint, the line written last of each."""
         latest: dict[Box, BlockRecord] = {}
-        for path in sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns):
+        for path in self._journals():
             ours = (record for record in _records(path) if record.fingerprint == expected.get(record.box))
             latest.update({record.box: record for record in ours})
         return latest
+
+    def latest(self) -> dict[Box, BlockRecord]:
+        """The line written last of every block, whatever it was made from: what should be on disk."""
+        return {record.box: record for path in self._journals() for record in _records(path)}
 
     def finished(self, expected: Mapping[Box, str], digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
         """Those of the blocks made with their expected fingerprint whose files are still what was written."""
         latest = self.recorded(expected)
         return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+
+    def _journals(self) -> list[Path]:
+        """Those of all jobs of the rule on the volume, the one written last at the end."""
+        return sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns)
+
+    def voxels(self, fingerprint: str) -> int:
+        """How many voxels all jobs of the rule on the volume have recorded under a fingerprint."""
+        recorded = {r.box for path in self._journals() for r in _records(path) if r.fingerprint == fingerprint}
+        return sum(box.size for box in recorded)
 
     def add(self, record: BlockRecord) -> None:
         """Record a finished block, on disk before this returns."""

@@ -93,7 +93,7 @@ class TurnedPlane:
 
     def cells(self, box: Box) -> list[Box]:
         """The cells of the turned plane that `box` of the volume touches, in scan order."""
-        return [cell for cell in tiles_for(hull(self.to_plane, box), self.lattice) if self._part(cell, box).size]
+        return [cell for cell in tiles_for(hull(self.to_plane, box), self.lattice) if self.part(cell, box).size]
 
     def source(self, cell: Box) -> Box:
         """The voxels of the volume that the tile of `cell` reads; may exceed the volume."""
@@ -131,7 +131,7 @@ class TurnedPlane:
         tile : Tensor
             Float32 `(K, z, y, x)`, the tile's output, which starts at the first pixel of `cell`.
         """
-        part = self._part(cell, box)
+        part = self.part(cell, box)
         pixel, fraction = positions(self.to_plane, part, tile.device)
         pixel -= _corner(cell, pixel)
         size = torch.tensor(cell.shape[-2:], device=pixel.device)[:, None]
@@ -141,7 +141,7 @@ class TurnedPlane:
         columns = part.shape[-1]
         total[:, *part.relative_to(box.start).slices][..., here // columns, here % columns] += values
 
-    def _part(self, cell: Box, box: Box) -> Box:
+    def part(self, cell: Box, box: Box) -> Box:
         """The part of `box` around the voxels that lie in `cell`; of size 0 where the two do not meet."""
         up_to_the_next = Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1))
         return hull(self.to_volume, up_to_the_next).intersected(box)

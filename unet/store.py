@@ -28,6 +28,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from unet.geometry import Box, Grid, Index
+from unet.locks import share, take_over
 from unet.pyramid import downsample, pyramid_factors
 
 zarr.config.set({"array.write_empty_chunks": True})  # so that a missing file is a lost one
@@ -85,16 +86,20 @@ class ImageSpec:
 def create_image(path: Path, spec: ImageSpec) -> "Image":
     """Create an empty image, or open the one that is there with exactly this specification.
 
-    A store of another specification (shape, type, chunks ...) is stale and replaced. Jobs of one run that arrive at
-    once agree on the specification and are serialised by a lock, so the first creates and the others open.
+    A store of another specification (shape, type, chunks ...) is stale and replaced, once no other process writes it.
+    Jobs of one run that arrive at once agree on the specification and are serialised by a lock, so the first creates
+    and the others open.
     """
+    writers = path.with_name(f".{path.name}.writers")
     with _lock(path):
         if not _has_spec(path, spec):
+            take_over(writers)
             fresh = path.with_name(f".{path.name}.new")
             shutil.rmtree(fresh, ignore_errors=True)
             _write_metadata(fresh, spec)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(fresh, path)
+        share(writers)
     return open_image(path)
 
 
@@ -151,7 +156,13 @@ class Image:
             raise StoreError(f"{self.path}: box {box} exceeds the volume {tuple(array.shape[-3:])}")
         if box.size:
             self._require_files(box, level)
-        return np.asarray(array[self._selection(box)])
+        try:
+            return np.asarray(array[self._selection(box)])
+        except (RuntimeError, ValueError) as error:  # the codecs' checksums
+            raise StoreError(
+                f"{self.path}: the files of box {box} on level {level} are damaged ({error}); remove the receipts of "
+                "the rule that writes this store, and run again"
+            ) from error
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
@@ -193,6 +204,13 @@ class Image:
                 return None
             summary.update(len(content).to_bytes(8, "little") + content)
         return summary.hexdigest()
+
+    def size(self, box: Box) -> int | None:
+        """Bytes of a block's files on all levels; None where one of them is not there."""
+        try:
+            return sum(key.stat().st_size for key in self._keys(box))
+        except FileNotFoundError:
+            return None
 
     def _selection(self, box: Box) -> tuple[slice, ...]:
         return (slice(None), *box.slices) if self.spec.channels else box.slices
@@ -274,7 +292,7 @@ def _write_metadata(path: Path, spec: ImageSpec) -> None:
             shards=leading + block,
             chunks=(1,) * len(leading) + tuple(gcd(c, b) for c, b in zip(spec.chunk, block, strict=True)),
             dtype=spec.dtype,
-            compressors=ZstdCodec(level=3 if spec.kind == "label" else 1),
+            compressors=ZstdCodec(level=3 if spec.kind == "label" else 1, checksum=True),
             fill_value=0,
             dimension_names=axes,
         )

@@ -23,7 +23,7 @@ All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import count, islice, product
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
@@ -214,6 +214,20 @@ def auto_tile(config: "ModelConfig", block: Index, memory: int) -> Index:
             f"the smallest tile needs {needed / 1e6:.0f} MB, more than the {memory / 1e6:.0f} MB it may take"
         )
     return min(affordable, key=lambda tile: (costs[tile], tile))
+
+
+def another_tile(config: "ModelConfig", tile: Index) -> Index:
+    """A small input size `(z, y, x)` that is not `tile`, to compare two tilings of a volume.
+
+    >>> from unet.config import ModelConfig
+    >>> another_tile(ModelConfig(), (1, 572, 572)), another_tile(ModelConfig(), (1, 220, 220))
+    ((1, 220, 220), (1, 236, 236))
+    """
+    unit = stride_unit(config)
+    sizes = (_sizes(config, axis, count(1), least=2 * unit[axis]) for axis in range(3))
+    z, y, x = ([1] if not _is_convolved(config, axis) else list(islice(s, 2)) for axis, s in enumerate(sizes))
+    smallest = (z[0], y[0], x[0])
+    return smallest if smallest != tile else (z[0], y[1], x[1])
 
 
 def activation_bytes(config: "ModelConfig", tile: Index) -> int:

@@ -1,12 +1,17 @@
 """Blocks of a shard: only what is missing is made, whatever stopped the run before."""
 
+import errno
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from unet.blockwise import Written, run_blocks
+from unet.blockwise import DiskFullError, Written, run_blocks
 from unet.geometry import Box, Grid
 from unet.receipts import Journal, read_json
 
@@ -17,9 +22,20 @@ NOW = dict.fromkeys(BOXES, "now")
 class Disk:
     """Stands in for a store: what is on it, and which blocks were made since."""
 
-    def __init__(self) -> None:
+    dtype = np.dtype("uint8")
+
+    def __init__(self, path: Path = Path("disk.zarr")) -> None:
+        self.path = path
         self.files: dict[Box, str] = {}
         self.made: list[Box] = []
+
+    def digest(self, box: Box) -> str | None:
+        """What is on disk of a block."""
+        return self.files.get(box)
+
+    def size(self, box: Box) -> int | None:
+        """Its bytes."""
+        return len(self.files[box]) if box in self.files else None
 
     def work(self, box: Box) -> Written:
         """Make a block."""
@@ -38,9 +54,9 @@ def run(
         "test",
         BOXES,
         work or disk.work,
+        [disk],
         receipt=receipt,
         fingerprint=made_from,
-        digest_of=disk.files.get,
         threads=threads,
     )
     return sorted(disk.made)
@@ -111,9 +127,69 @@ def test_a_new_sharding_makes_nothing_again(tmp_path: Path) -> None:
     disk.made.clear()
     for k, share in enumerate((BOXES[:3], BOXES[3:])):
         receipt = tmp_path / f"{k}-of-2.json"
-        run_blocks("test", share, disk.work, receipt=receipt, fingerprint="now", digest_of=disk.files.get)
+        run_blocks("test", share, disk.work, [disk], receipt=receipt, fingerprint="now")
         assert read_json(receipt)["blocks"] == 3
     assert disk.made == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from unet.geometry import Box
+from unet.locks import blocks_locked
+with blocks_locked(Path(sys.argv[1]), [Box.parse(sys.argv[2])]):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+def holding(folder: Path, box: Box, seconds: float) -> subprocess.Popen[str]:
+    """Another process that holds the lock of a block."""
+    command = [sys.executable, "-c", HOLD, str(folder / ".blocks.lock"), str(box), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_block_that_another_process_writes_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other, begin = holding(tmp_path, BOXES[3], 1.5), time.monotonic()
+    assert run(Disk(), tmp_path) == BOXES
+    assert time.monotonic() - begin > 1
+    assert f"block {BOXES[3]} is being written by another process" in caplog.text
+    assert other.wait() == 0
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    other = holding(tmp_path, BOXES[3], 600)
+    other.kill()
+    other.wait()
+    begin = time.monotonic()
+    assert run(Disk(), tmp_path) == BOXES
+    assert time.monotonic() - begin < 5
+
+
+def test_other_blocks_are_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = holding(tmp_path, Box((9, 9, 9), (10, 10, 10)), 600)
+    assert run(Disk(), tmp_path) == BOXES
+    assert not caplog.text
+    other.kill()
+    other.wait()
+
+
+def test_a_full_disk_is_told_with_what_is_free_and_what_is_needed(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "disk.zarr")
+
+    def full(box: Box) -> Written:
+        if box == BOXES[2]:
+            raise RuntimeError("a library's words") from OSError(errno.ENOSPC, "No space left on device")
+        return disk.work(box)
+
+    with pytest.raises(
+        DiskFullError, match=r"No space left on device; [\d.]+ MB are free, and the \d block\(s\) .* take about"
+    ):
+        run(disk, tmp_path, full)
+    assert BOXES[2] in run(disk, tmp_path)
 
 
 def test_the_answer_does_not_depend_on_the_threads(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from unet.geometry import Box, Grid
 from unet.grey_values import Normalisation
 from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantise
 from unet.model import build_model
-from unet.pipeline import run_pipeline
+from unet.pipeline import Overlapped, in_this_process, run_pipeline
 from unet.rotation import TurnedPlane
 from unet.tiling import TileGeometry, tile_geometry, valid_input_sizes
 
@@ -345,8 +345,21 @@ def test_any_number_of_workers_gives_the_same_bits(workers: int, average: Averag
         result[:, *box.slices] = probabilities
 
     boxes = Grid(image.shape, (1, 25, 41)).boxes()
-    run_pipeline(boxes, lambda box: p.read(ArrayImage(image), box), p.infer, write, workers=workers, window=4)
+    work = Overlapped(lambda box: p.read(ArrayImage(image), box), lambda w, box, stop: p.infer(w, box), write)
+    with in_this_process(4) as client:
+        run_pipeline(boxes, work, client, window=4)
     np.testing.assert_array_equal(result, predicted(predictor("paper", 60, average, batch=2), image, image.shape))
+
+
+@pytest.mark.parametrize("average", ["none", "rotations"])
+def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average: Average) -> None:
+    image, p = volume((2, 70, 80)), predictor("paper", 60, average)
+    tissue = np.zeros(image.shape, bool)
+    tissue[:, 20:33, 41:60] = tissue[1, 60:, :9] = True
+    whole, box, seen = predicted(p, image, image.shape), Box.of_shape(image.shape), []
+    found = p.infer(p.read(ArrayImage(image), box), box, tissue, lambda: seen.append(1))
+    np.testing.assert_array_equal(found * tissue, whole * tissue)
+    assert 0 < len(seen) < sum(len(plane.cells(box)) for plane in p.planes) / 2
 
 
 def test_probabilities_sum_to_one() -> None:

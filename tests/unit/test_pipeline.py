@@ -1,27 +1,37 @@
 """Blocks through dask: every one once, memory bounded, failures and signals told after the rest is finished."""
 
+import errno
 import os
 import signal
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from unet import pipeline
 from unet.geometry import Box, Grid
-from unet.pipeline import BlockError, Interrupted, run_pipeline
+from unet.pipeline import BlockError, Interrupted, Overlapped, Stop, Stopped, in_this_process, run_pipeline
 
 BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
 
 
-def nothing(array: Any, box: Box) -> None:
+def nothing(array: Any, box: Box, stop: Stop | None = None) -> None:
     return None
 
 
-@pytest.mark.parametrize(("workers", "window", "slots"), [(1, 1, 1), (3, 5, 1), (2, 20, 2)])
-def test_every_block_goes_through_the_three_steps_once(workers: int, window: int, slots: int) -> None:
+def run(boxes: Iterable[Box], read: Any, infer: Any, write: Any, window: int = 3, **how: Any) -> int:
+    """The three steps on every block, in this process."""
+    work = Overlapped(read, lambda array, box, stop: infer(array, box), write)
+    with in_this_process(window) as client:
+        return run_pipeline(boxes, work, client, window=window, **how)
+
+
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_every_block_goes_through_the_three_steps_once(window: int) -> None:
     results: dict[Box, int] = {}
     threads = set()
 
@@ -30,15 +40,13 @@ def test_every_block_goes_through_the_three_steps_once(workers: int, window: int
         assert box not in results
         results[box] = result
 
-    finished = run_pipeline(
+    finished = run(
         BOXES,
         lambda box: box.start[0],
         lambda z, box: 10 * z + box.stop[0],
         lambda value, box: value + 1000,
         done=done,
-        workers=workers,
         window=window,
-        device_slots=slots,
     )
     assert finished == len(BOXES)
     assert results == {box: 10 * box.start[0] + box.stop[0] + 1000 for box in BOXES}
@@ -46,7 +54,7 @@ def test_every_block_goes_through_the_three_steps_once(workers: int, window: int
 
 
 def test_no_blocks_at_all() -> None:
-    assert run_pipeline([], lambda box: 0, nothing, nothing) == 0
+    assert run([], lambda box: 0, nothing, nothing) == 0
 
 
 def test_one_block_holds_the_device_and_the_window_bounds_what_is_in_flight() -> None:
@@ -64,13 +72,12 @@ def test_one_block_holds_the_device_and_the_window_bounds_what_is_in_flight() ->
         time.sleep(0.005)
         change("device", -1)
 
-    run_pipeline(
+    run(
         BOXES,
         lambda box: change("flight", 1),
         infer,
         nothing,
         done=lambda box, result: change("flight", -1),
-        workers=4,
         window=3,
     )
     assert peaks == {"device": 1, "flight": 3}
@@ -94,7 +101,7 @@ def test_arrays_are_passed_without_a_copy_and_dropped_once_written() -> None:
         assert any(reference() is array for reference in alive)
         peak = max(peak, sum(reference() is not None for reference in alive))
 
-    run_pipeline(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, window=3)
+    run(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, window=3)
     assert len(alive) == 80
     assert peak <= 2 * 3 + 2  # window and result of each block in flight, and what is being dropped
     assert not any(reference() is not None for reference in alive)
@@ -110,7 +117,7 @@ def test_a_block_that_fails_once_is_repeated() -> None:
         return box.start[0]
 
     results: list[int] = []
-    run_pipeline(BOXES, lambda box: 0, infer, lambda z, box: z, done=lambda box, z: results.append(z))
+    run(BOXES, lambda box: 0, infer, lambda z, box: z, done=lambda box, z: results.append(z))
     assert sorted(results) == list(range(12))
     assert len(failed) == 2
 
@@ -127,7 +134,7 @@ def test_a_block_that_fails_twice_is_named_after_the_blocks_in_flight_are_done(
             raise OSError("no space left")
 
     with pytest.raises(BlockError, match=r"block 4:5,0:4,0:4 .*no space left") as caught:
-        run_pipeline(
+        run(
             BOXES,
             lambda box: step(0, box),
             lambda array, box: step(1, box),
@@ -138,6 +145,55 @@ def test_a_block_that_fails_twice_is_named_after_the_blocks_in_flight_are_done(
     assert finished == started - {BOXES[4]}
     assert len(finished) < len(BOXES) - 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_keeps_its_cause() -> None:
+    def write(array: Any, box: Box) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BlockError) as caught:
+        run(BOXES, lambda box: 0, nothing, write)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
+
+
+def test_a_block_that_hangs_is_named_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "GRACE", 0.5)
+    monkeypatch.setattr(pipeline, "LAST_WORDS", 0.5)
+    released, finished = threading.Event(), []
+
+    def read(box: Box) -> None:
+        if box == BOXES[2]:
+            released.wait(60)
+
+    with in_this_process(3) as client:
+        work = Overlapped(read, nothing, nothing)
+        with pytest.raises(BlockError, match=r"block 2:3,0:4,0:4 failed twice, .*not finished after 1 s"):
+            run_pipeline(BOXES, work, client, window=3, patience=1, done=lambda box, _: finished.append(box))
+        released.set()
+    assert sorted(finished) == [box for box in BOXES if box != BOXES[2]]
+
+
+def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "GRACE", 0.5)
+    finished = []
+
+    def infer(array: Any, box: Box, stop: Stop) -> None:
+        while box.start[0] > 1:  # endless but for the asking
+            time.sleep(0.01)
+            if stop():
+                raise Stopped("told to stop")
+
+    def done(box: Box, result: Any) -> None:
+        finished.append(box)
+        if len(finished) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    begin = time.monotonic()
+    with in_this_process(2) as client, pytest.raises(Interrupted, match="SIGTERM received; 2 blocks are finished"):
+        run_pipeline(BOXES, Overlapped(lambda box: 0, infer, nothing), client, done=done, window=2)
+    assert finished == BOXES[:2]
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -154,7 +210,7 @@ def test_a_signal_finishes_the_blocks_in_flight(number: signal.Signals) -> None:
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match=number.name):
-        run_pipeline(BOXES, read, nothing, nothing, done=done, window=2)
+        run(BOXES, read, nothing, nothing, done=done, window=2)
     assert sorted(started) == sorted(finished)
     assert 3 <= len(finished) < len(BOXES)
     assert signal.getsignal(number) is usual
@@ -165,12 +221,12 @@ def test_an_error_of_the_callback_ends_the_run() -> None:
         raise OSError("the journal cannot be written")
 
     with pytest.raises(OSError, match="journal"):
-        run_pipeline(BOXES, lambda box: 0, nothing, nothing, done=done)
+        run(BOXES, lambda box: 0, nothing, nothing, done=done)
 
 
 def test_runs_from_another_thread_than_the_main_one() -> None:
     counts: list[int] = []
-    thread = threading.Thread(target=lambda: counts.append(run_pipeline(BOXES, lambda box: 0, nothing, nothing)))
+    thread = threading.Thread(target=lambda: counts.append(run(BOXES, lambda box: 0, nothing, nothing)))
     thread.start()
     thread.join()
     assert counts == [len(BOXES)]
@@ -184,4 +240,4 @@ def test_steps_are_never_pickled() -> None:
         def infer(self, array: Any, box: Box) -> int:
             return 1
 
-    assert run_pipeline(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)
+    assert run(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)

@@ -136,7 +136,7 @@ def test_answer_depends_on_neither_blocks_nor_shards_nor_workers(finished: Proje
         {
             "model": {"checkpoint": "input/model.pt"},
             "storage": {"chunk": [2, 32, 64], "block": [4, 128, 64]},
-            "predict": {"shard_voxels": 4 * 4 * 128 * 64, "workers": 1, "blocks_in_flight": 1},
+            "predict": {"shard_voxels": 4 * 4 * 128 * 64, "blocks_in_flight": 1},
             "segment": {"threshold": finished.receipt("threshold", "all")["best"]["threshold"]},
             "evaluate": {"volumes": [], "threshold_volumes": []},
         }

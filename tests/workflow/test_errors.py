@@ -158,7 +158,12 @@ def test_plan_prints_a_table(new_project: Project) -> None:
 def test_verify_accepts_a_finished_run_each_time_it_is_asked(copy_of_finished: Project) -> None:
     for _ in range(2):
         assert copy_of_finished.run("verify").rules == {"verify"}
-    assert copy_of_finished.receipt("verify", "all")["largest_difference"] == {"train": 0}
+    found = copy_of_finished.receipt("verify", "all")["checks"]["train"]
+    assert (found["difference"], found["across_tiles"] <= 1) == (0, True)
+    assert sum(found["windows"].values()) == 4
+    assert 0.5 < found["seam_score"] < 1.5
+    page = (copy_of_finished.results / "report.html").read_text()
+    assert f"{found['seam_score']:.3f}" in page
 
 
 def spoil_a_block(project: Project) -> str:

@@ -1,7 +1,7 @@
 # Before a run and after it.
 #
 # Inputs:  the configuration; the finished stores
-# Outputs: the foreseen cost, on the terminal; {results}/receipts/verify/{volume}.json
+# Outputs: the foreseen cost, on the terminal; {results}/receipts/verify/all.json, and a section of the report
 # Steps:   plan; verify
 
 
@@ -49,6 +49,7 @@ rule verify:
     params:
         receipt=receipt("verify", "all"),
         results=results_folder,
+        template=str(Path(workflow.basedir) / "report" / "checks.html.j2"),
         predict=settings(CONFIG.predict),
         verify=settings(CONFIG.verify),
     message:

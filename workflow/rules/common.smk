@@ -3,9 +3,14 @@
 # Inputs:  none
 # Outputs: {results}/run_config.yaml, written when a run starts
 
+import re
+import sys
+
 import yaml
+from snakemake.logging import logger
 
 from unet.config import file_of, source_files
+from unet.damage import damaged_receipts, note_of, write_note
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -142,6 +147,9 @@ def segment_inputs(wildcards):
     return {
         "survey": receipt("survey", wildcards.volume),
         "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        "damage": damage_of(
+            "segment", wildcards.volume, wildcards.store, wildcards.shard
+        ),
         **chosen_threshold(wildcards),
     }
 
@@ -187,4 +195,26 @@ def check_sources():
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
 
 
+def damage_of(rule, *path):
+    """The note that a job's files were deleted or cut short, as an input of the job."""
+    note = note_of(Path(receipt(rule, *path)))
+    return [str(note)] if note.exists() else []
+
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again.
+
+    While a Snakefile is read, only the command line tells what is asked for: `verify` finds the damage itself, and a
+    dry run changes nothing.
+    """
+    if not workflow.is_main_process or "verify" in sys.argv:
+        return
+    dry = any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
+    for path, problem in damaged_receipts(Path(RESULTS)):
+        logger.warning(f"{path}: {problem}; the job runs again")
+        if not dry:
+            write_note(path, problem)
+
+
 check_sources()
+note_damage()

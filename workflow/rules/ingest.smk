@@ -96,6 +96,7 @@ rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
         fit=receipt("fit", "{volume}"),
+        damage=lambda wildcards: damage_of("ingest", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),
     log:

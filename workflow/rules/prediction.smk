@@ -12,6 +12,7 @@ rule predict:
         survey=receipt("survey", "{volume}"),
         grey_values=receipt("grey_values", "{volume}"),
         model=MODEL,
+        damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("predict", "{volume}", "{shard}"),
     log:

@@ -70,6 +70,9 @@ rule relabel:
     input:
         survey=receipt("survey", "{volume}"),
         merged=receipt("merge", "{volume}", "{store}"),
+        damage=lambda wildcards: damage_of(
+            "relabel", wildcards.volume, wildcards.store, wildcards.shard
+        ),
     output:
         receipt=receipt("relabel", "{volume}", "{store}", "{shard}"),
     log:

@@ -9,6 +9,7 @@ rule targets:
     input:
         survey=receipt("survey", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        damage=lambda wildcards: damage_of("targets", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("targets", "{volume}", "{shard}"),
     log:
@@ -40,6 +41,9 @@ rule weight_map:
         training_targets=lambda wildcards: [
             r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
         ],
+        damage=lambda wildcards: damage_of(
+            "weight_map", wildcards.volume, wildcards.shard
+        ),
     output:
         receipt=receipt("weight_map", "{volume}", "{shard}"),
     log:

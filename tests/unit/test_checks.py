@@ -1,0 +1,31 @@
+"""The section of the report that `verify` writes."""
+
+from pathlib import Path
+
+import pytest
+
+from unet.checks import BEGIN, END, VolumeChecks, checks_section, with_section
+
+TEMPLATE = (Path(__file__).parents[2] / "workflow/report/checks.html.j2").read_text()
+
+
+def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:
+    checks = {"train": VolumeChecks(18, {"block border": 2, "anywhere": 1}, 0.0, 1.0, 1.0312, "of 255")}
+    section = checks_section(TEMPLATE, checks, "2026-11-24 22:00:00")
+    for part in (
+        "train",
+        "<td>18</td>",
+        "2 × block border, 1 × anywhere",
+        "0 of 255",
+        "1 of 255",
+        "1.031",
+        "2026-11-24",
+    ):
+        assert part in section
+    page = f"<main>{BEGIN}<section>an older one</section>{END}</main>"
+    assert with_section(page, section) == f"<main>{BEGIN}{section}{END}</main>"
+
+
+def test_a_page_without_a_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for the checks"):
+        with_section("<main></main>", "new")

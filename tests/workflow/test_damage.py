@@ -1,0 +1,78 @@
+"""What was deleted or cut short is made again by a plain run, and nothing else is; what cannot be is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+STORES = ("raw", "labels", "targets", "weights", "probability", "segmentation")
+
+
+def test_deleted_and_torn_files_are_made_again_and_nothing_else(finished: Project, copy_of_finished: Project) -> None:
+    project = copy_of_finished
+    project.block_files("probability")[0].unlink()
+    torn = project.block_files("segmentation")[-1]
+    torn.write_bytes(torn.read_bytes()[:-3])
+    shutil.rmtree(project.store("weights"))
+    (project.results / "receipts/targets/train/0-of-2.json").unlink()
+    for path in project.block_files("raw")[:2]:
+        path.unlink()
+
+    planned = project.run("-n")
+    assert "is missing; the job runs again" in planned.output
+    assert not project.store("weights").exists()
+    ran = project.run()
+    assert project.blocks_made(ran, "predict") == 1
+    assert project.blocks_made(ran, "relabel") == 1
+    assert project.blocks_made(ran, "weight_map") == 18
+    assert project.blocks_made(ran, "targets") == 0
+    assert project.blocks_made(ran, "ingest") >= 1
+    for store in STORES:
+        assert project.content(store) == finished.content(store), store
+    assert not project.run().jobs
+
+
+def test_receipts_without_their_chunks_do_not_count(finished: Project, copy_of_finished: Project) -> None:
+    project = copy_of_finished
+    for path in project.block_files("probability"):
+        path.unlink()
+    ran = project.run("--until", "predict")
+    assert project.blocks_made(ran, "predict") == 18
+    assert project.content("probability") == finished.content("probability")
+
+
+def test_a_damaged_chunk_of_the_same_size_is_refused_when_it_is_read(copy_of_finished: Project) -> None:
+    """As a disk does it: neither size nor time tell."""
+    project = copy_of_finished
+    path = max(project.block_files("raw"), key=lambda file: file.stat().st_size)
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    ran = project.run("--forcerun", "predict", "--until", "predict", "--config", "predict={tile: 52}", fails=True)
+    assert "raw.zarr: the files of box" in ran.output
+    assert "are damaged" in ran.output
+    assert "Traceback" not in ran.output
+    assert "is not what was written" in project.run("verify", fails=True).output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system of its own")
+def test_results_that_cannot_be_written_are_told(copy_of_finished: Project) -> None:
+    project = copy_of_finished
+    project.block_files("segmentation")[0].unlink()
+    folder = project.store("segmentation")
+    if os.system(f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}") != 0:
+        pytest.skip("this machine lets nobody mount a read-only file system")
+    try:
+        ran = project.run(fails=True)
+    finally:
+        os.system(f"umount {folder}")
+    assert "Read-only file system" in ran.output
+    assert "Traceback" not in ran.output
+    project.run()

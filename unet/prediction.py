@@ -1,0 +1,206 @@
+"""A volume's prediction as any process can do it, on this machine or on a dask worker elsewhere.
+
+1. `Prediction` says in plain values what is predicted and how, so it can be sent.
+2. `PreparedPrediction` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
+   through read, infer and write; blocks without tissue are neither read nor inferred.
+3. `on_worker` does that on a worker of a scheduler, prepared there once. A run has a mark: what a killed run has left
+   going on a worker can no longer write once another run has made its own.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from distributed import get_worker
+
+from unet.config import PredictConfig
+from unet.devices import LOCKS, torch_device
+from unet.geometry import Box, Index
+from unet.grey_values import Normalisation
+from unet.inference import Precision, quantise
+from unet.locks import blocks_locked
+from unet.pipeline import Overlapped, Stop, Stopped
+from unet.predicting import load_predictor, stored_classes
+from unet.receipts import fingerprint, read_json, write_atomically
+from unet.store import Image
+from unet.volume import Volume
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted and how.
+
+    Parameters
+    ----------
+    survey, grey_values, model, folder : Path
+        Receipts, model file and stores of the volume; every process sees them under the same path.
+    predict : PredictConfig
+        Section `predict` of the configuration; `tile` and `precision` may still be `auto`.
+    model_digest : str
+        Of the model file: a worker may outlive it.
+    """
+
+    survey: Path
+    grey_values: Path
+    model: Path
+    folder: Path
+    predict: PredictConfig
+    model_digest: str
+
+    @property
+    def key(self) -> str:
+        """Tells two predictions apart."""
+        paths = [str(path) for path in (self.survey, self.grey_values, self.model, self.folder)]
+        return fingerprint(paths=paths, model=self.model_digest, predict=self.predict.model_dump(mode="json"))
+
+    def made_from(self, choice: "Choice", code: str) -> str:
+        """Fingerprint of everything that the probabilities depend on."""
+        how: dict[str, Any] = {"tile": choice.tile, "precision": choice.precision}
+        how |= self.predict.model_dump(mode="json", include={"batch", "average", "dtype"})
+        return fingerprint(raw=read_json(self.grey_values)["digest"], model=self.model_digest, code=code, **how)
+
+    def with_choice(self, choice: "Choice") -> "Prediction":
+        """With nothing left to choose."""
+        chosen = {"tile": choice.tile, "precision": choice.precision}
+        return replace(self, predict=self.predict.model_copy(update=chosen))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a device chose where the configuration says `auto`, its name, and the classes that the model gives."""
+
+    tile: Index
+    precision: Precision
+    device: str
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file that holds the name of a run for as long as that run's workers may write a shard."""
+
+    path: Path
+    run: str
+
+    @classmethod
+    def make(cls, receipt: Path, run: str) -> "Mark":
+        """Make the mark of a run that holds the locks of the shard's blocks; all earlier runs' end.
+
+        Those of jobs that shared the volume out otherwise are removed: their blocks are ours as well.
+        """
+        _, _, jobs = receipt.stem.partition("-of-")
+        for other in receipt.parent.glob("*.run"):
+            if not other.stem.endswith(f"-of-{jobs}"):
+                other.unlink(missing_ok=True)
+        mark = cls(receipt.with_suffix(".run").absolute(), run)
+        write_atomically(mark.path, run.encode())
+        return mark
+
+    @contextmanager
+    def held(self, box: Box) -> Iterator[None]:
+        """Write a block while nobody else does, if the run may still write.
+
+        Raises
+        ------
+        Stopped
+            If another run has begun.
+        """
+        with blocks_locked(self.path.parent / ".writing.lock", [box]):
+            if not self.path.exists() or self.path.read_text() != self.run:
+                raise Stopped(f"block {box}: its run has ended and another has begun; nothing was written")
+            yield
+
+
+class PreparedPrediction:
+    """A prediction on a device, ready to take blocks."""
+
+    def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
+        self.prediction = prediction
+        self.source = Volume.open(prediction.folder, prediction.survey)
+        normalisation = Normalisation.of(read_json(prediction.grey_values)["statistics"])
+        self.predictor, header = load_predictor(
+            prediction.model, prediction.predict, normalisation, self.source.layout, device, threads
+        )
+        channels = tuple(stored_classes(header["classes"]))
+        self.choice = Choice(self.predictor.geometry.input, self.predictor.precision, _name(device), channels)
+        self._one_at_a_time = threading.Semaphore()
+
+    def work(self, mark: Mark | None = None) -> Overlapped:
+        """Read, infer and write of a block."""
+        return Overlapped(self.read, self.infer, partial(self.write, mark), self._one_at_a_time)
+
+    @cached_property
+    def image(self) -> Image:
+        """The store that blocks are written to; it has to be there when the first one is."""
+        return self.source.image("probability")
+
+    def read(self, box: Box) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
+        tissue = self.source.tissue(box)
+        if tissue is not None and not tissue.any():
+            return tissue, None
+        return tissue, self.predictor.read(self.source.image("raw"), box)
+
+    def infer(self, given: tuple[np.ndarray | None, np.ndarray | None], box: Box, stop: Stop) -> np.ndarray:
+        """The block's probabilities as they are stored, 0 outside the tissue."""
+        tissue, window = given
+        if window is None:
+            return np.zeros((len(self.choice.channels), *box.shape), self.image.dtype)
+        probabilities = self.predictor.infer(window, box, tissue, _checking(stop, box))[-len(self.choice.channels) :]
+        stored = quantise(probabilities, self.prediction.predict.dtype)
+        return stored if tissue is None else stored * tissue
+
+    def write(self, mark: Mark | None, probabilities: np.ndarray, box: Box) -> str:
+        """Write the block, and return its digest; the job itself needs no mark, since it holds the blocks' locks."""
+        with nullcontext() if mark is None else mark.held(box):
+            return self.image.write_block(box, probabilities)
+
+
+MOST_PREPARED = 4
+"""Models in the memory of a worker at once."""
+_prepared: dict[str, PreparedPrediction] = {}
+_preparing = threading.Lock()
+_device: list[torch.device] = []
+_for_life = ExitStack()
+"""A worker process keeps the device that it has got."""
+
+
+def choose_on_worker(prediction: Prediction) -> Choice:
+    """What this worker's device chooses."""
+    return _on_this_worker(prediction).choice
+
+
+def on_worker(prediction: Prediction, mark: Mark, box: Box, stop: Stop) -> str:
+    """Predict a block on a worker; see `unet.pipeline.Work`."""
+    digest: str = _on_this_worker(prediction).work(mark)(box, stop)
+    return digest
+
+
+def _on_this_worker(prediction: Prediction) -> PreparedPrediction:
+    with _preparing:
+        if not _device:
+            _device.append(_for_life.enter_context(torch_device(LOCKS)))
+        if prediction.key not in _prepared:
+            if len(_prepared) == MOST_PREPARED:
+                _prepared.pop(next(iter(_prepared)))
+            threads = get_worker().state.nthreads
+            _prepared[prediction.key] = PreparedPrediction(prediction, _device[0], threads)
+        return _prepared[prediction.key]
+
+
+def _checking(stop: Stop, box: Box) -> Callable[[], None]:
+    def check() -> None:
+        if stop():
+            raise Stopped(f"block {box} was told to stop")
+
+    return check
+
+
+def _name(device: torch.device) -> str:
+    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)

@@ -1,0 +1,148 @@
+"""Where a finished volume would show that it was cut, and how much it does.
+
+A result that does not depend on the cut is the same whether a voxel lies in the middle of a block or at its border. So
+windows are inferred again where borders are, and the jumps across block faces are compared with those inside blocks:
+
+```
+                      block border
+      |               |               |           windows   corner of four blocks, first block of a shard,
+      |   inside      | x             |                     corner of the volume, anywhere, in turn
+      |---------------+---------------|
+      |               |  ^            |           seams     jump from the voxel before a border to the one behind it,
+      |               |  jump         |                     over the mean of the two jumps beside it
+```
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle, islice, product
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.geometry import Box, Grid, Index, shard_boxes
+
+PLANES = 64
+"""Stretches of block borders that are looked at along each axis."""
+LARGEST_STRETCH = 512
+"""Voxels along each side of such a stretch."""
+
+
+class Readable(Protocol):
+    """A store; `unet.store.Image` has it."""
+
+    @property
+    def grid(self) -> Grid:
+        """The blocks of the volume."""
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels `(c, z, y, x)` of a box."""
+
+
+def windows_to_check(grid: Grid, shards: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
+    """Places where a cut would show first, in turn: each with what is there, and a window of a section.
+
+    Parameters
+    ----------
+    grid
+        The blocks of the volume.
+    shards
+        Names of the jobs that wrote it.
+    side
+        Of a window in px; smaller at the volume's faces.
+    number, seed
+        How many, and of which random places.
+    """
+    rng = np.random.default_rng(seed)
+    kinds: dict[str, Callable[[], Index]] = {
+        "block border": lambda: _block_corner(rng, grid),
+        "shard border": lambda: _shard_corner(rng, grid, shards),
+        "face of the volume": lambda: _volume_corner(rng, grid),
+        "anywhere": lambda: tuple(int(rng.integers(n)) for n in grid.shape),
+    }
+    return [(kind, _around(kinds[kind](), side, grid.shape)) for kind in islice(cycle(kinds), number)]
+
+
+def _block_corner(rng: np.random.Generator, grid: Grid) -> Index:
+    """A corner between blocks; along an axis with one block, anywhere."""
+    return tuple(
+        int(rng.integers(1, count)) * block if count > 1 else int(rng.integers(n))
+        for n, count, block in zip(grid.shape, grid.counts, grid.block, strict=True)
+    )
+
+
+def _shard_corner(rng: np.random.Generator, grid: Grid, shards: list[str]) -> Index:
+    """First voxel of the first block of a shard: what lies before it was written by another job."""
+    firsts = [boxes[0].start for name in shards[1:] if (boxes := shard_boxes(grid, name))]
+    return firsts[int(rng.integers(len(firsts)))] if firsts else _block_corner(rng, grid)
+
+
+def _volume_corner(rng: np.random.Generator, grid: Grid) -> Index:
+    return tuple(int(rng.integers(2)) * (n - 1) for n in grid.shape)
+
+
+def _around(centre: Index, side: int, shape: Index) -> Box:
+    z, y, x = centre
+    half = side // 2
+    return Box((z, y - half, x - half), (z + 1, y - half + side, x - half + side)).clipped(shape)
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Mean jump across block borders, mean of the jumps beside them, and how many voxels were looked at."""
+
+    across: float
+    beside: float
+    voxels: int
+
+    @property
+    def score(self) -> float:
+        """`across / beside`: 1 where borders are like any other place; 1 too where nothing changes at all."""
+        if self.beside == 0:
+            return 1.0 if self.across == 0 else float("inf")
+        return float(self.across / self.beside)
+
+
+def seams(image: Readable, seed: int = 0) -> Seams:
+    """Jumps of the stored values across random stretches of block borders, and beside them.
+
+    Of the four voxels a, b | c, d around a border these are |c - b|, and the mean of |b - a| and |d - c|. Sections are
+    looked at one by one, so borders along z do not count: two sections of a 2-D network differ as they are.
+
+    Parameters
+    ----------
+    image
+        Probabilities; read stretch by stretch.
+    seed
+        Of which stretches, where there are more than `PLANES` along an axis.
+    """
+    rng, across, beside, voxels = np.random.default_rng(seed), 0.0, 0.0, 0
+    for axis in (1, 2):
+        borders = _stretches(image.grid, axis)
+        chosen = rng.permutation(len(borders))[:PLANES]
+        for box in (borders[i] for i in sorted(chosen)):
+            values = np.moveaxis(image.read(box).astype(np.float64), axis - 3, 0)
+            before, jump, behind = np.abs(np.diff(values, axis=0))
+            across, beside = across + jump.sum(), beside + (before.sum() + behind.sum()) / 2
+            voxels += jump.size
+    count = max(voxels, 1)
+    return Seams(across / count, beside / count, voxels)
+
+
+def _stretches(grid: Grid, axis: int) -> list[Box]:
+    """Four voxels across each block border along an axis, in pieces of one section and one block's width at most."""
+    other = 3 - axis
+    faces = range(grid.block[axis], grid.shape[axis], grid.block[axis])
+    borders = [b for b in faces if 2 <= b <= grid.shape[axis] - 2]
+    width = min(grid.block[other], LARGEST_STRETCH)
+    firsts = range(0, grid.shape[other], width)
+    every = max(1, grid.shape[0] * len(borders) * len(firsts) // (100 * PLANES))  # of a large volume a sample
+    places = islice(product(range(grid.shape[0]), borders, firsts), 0, None, every)
+    boxes = []
+    for z, border, first in places:
+        start, stop = [z, 0, 0], [z + 1, 0, 0]
+        start[axis], stop[axis] = border - 2, border + 2
+        start[other], stop[other] = first, min(first + width, grid.shape[other])
+        boxes.append(Box(tuple(start), tuple(stop)))
+    return boxes
