@@ -14,6 +14,7 @@ from distributed import Client
 
 from unet.blockwise import ShardJob
 from unet.config import PredictConfig
+from unet.cost import keep_freed_memory
 from unet.devices import LOCKS, torch_device
 from unet.job import run
 from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
@@ -37,6 +38,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the blocks of `shard` to `probability.zarr`."""
+    keep_freed_memory()
     source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
     survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
     prediction = Prediction(survey, grey_values, model, folder, predict, digest)

@@ -279,6 +279,11 @@ def is_2d(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
+def channels_last(dimensions: int) -> torch.memory_format:
+    """The layout of tensors and weights in which convolutions of `dimensions` axes are fastest."""
+    return torch.channels_last if dimensions == 2 else torch.channels_last_3d
+
+
 def level_channels(config: ModelConfig) -> list[int]:
     """Channels of each level: 64, 128, 256, 512, 1024 for the paper."""
     return [config.base_channels * 2**level for level in range(config.depth)]
