@@ -37,7 +37,17 @@ def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> Non
         )
         folder = Path(config.results) / "volumes" / name
         choice = kept(folder, task) or choose_tile(task, device, threads)
-        plans.append(plan_volume(name, task, choice, shard_voxels, kind_of(device), threads))
+        plans.append(
+            plan_volume(
+                name,
+                task,
+                choice,
+                shard_voxels,
+                kind=kind_of(device),
+                threads=threads,
+                has_graph=config.segment.has_graph,
+            )
+        )
     rate = measured_rate(device)
     sys.stdout.write(as_text(plans, training, rate, device.type.upper()) + "\n")
     write_json(plan, {"volumes": [asdict(one) for one in plans], "training_flops": training, "flops_per_second": rate})

@@ -9,6 +9,8 @@ For a box:
 
 The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
 
+Where nothing was imaged, all tiles are of one grey value and their results are equal: one of them is computed.
+
 A cell's result depends on the volume and the model alone: bit for bit for one tile size, and within rounding across
 tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
@@ -44,6 +46,10 @@ SYMMETRIES: dict[Average, list[Symmetry]] = {
 flip. Rotations turn the plane that the tiles lie on instead."""
 
 
+MOST_CONSTANTS = 8
+"""Grey values of which a tile's result is kept."""
+
+
 class Image(Protocol):
     """A volume that answers for voxels beyond its faces."""
 
@@ -53,6 +59,10 @@ class Image(Protocol):
 
 class Plane(Protocol):
     """A lattice of tiles over a volume: how their inputs come from the volume, and their outputs go into a box."""
+
+    @property
+    def turned(self) -> bool:
+        """Whether a tile's input lies between the voxels of its source."""
 
     def cells(self, box: Box) -> list[Box]:
         """The cells whose tiles `box` needs, in the plane's own coordinates."""
@@ -78,6 +88,7 @@ class StraightPlane:
     """The volume's own lattice of cells."""
 
     geometry: TileGeometry
+    turned: bool = field(default=False, init=False)
 
     def cells(self, box: Box) -> list[Box]:
         return tiles_for(box, self.geometry)
@@ -147,6 +158,7 @@ class Predictor:
     channels: int | None = None
     planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
     engine: Engine = field(init=False, repr=False, compare=False)
+    _of_constant: dict[tuple[float, ...], Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
@@ -193,13 +205,20 @@ class Predictor:
 
         def add(plane: Plane, cells: list[Box]) -> None:
             check()
-            sources = (grey[plane.source(cell).relative_to(origin).trailing] for cell in cells)
-            tiles = [plane.sampled((s.float() - mean) / divisor, cell) for s, cell in zip(sources, cells, strict=True)]
-            for cell, tile in zip(cells, self._probabilities(tiles), strict=True):
+            sources = [plane.source(cell).relative_to(origin).trailing for cell in cells]
+            constants = [_constant(given[source]) if not plane.turned else None for source in sources]
+            if all(values in self._of_constant for values in constants):
+                results = [self._of_constant[values] for values in constants if values is not None]
+            else:
+                grey = [(on_device[source].float() - mean) / divisor for source in sources]
+                results = list(self._probabilities([plane.sampled(g, c) for g, c in zip(grey, cells, strict=True)]))
+                self._keep_constants(constants, results)
+            for cell, tile in zip(cells, results, strict=True):
                 plane.add(total, tile, cell, box)
 
-        grey = engine.to_device(window.reshape(-1, *window.shape[-3:]))
-        mean, divisor = (torch.from_numpy(c).to(engine.device) for c in self.normalisation.columns(grey.shape))
+        given = window.reshape(-1, *window.shape[-3:])
+        on_device = engine.to_device(given)
+        mean, divisor = (torch.from_numpy(c).to(engine.device) for c in self.normalisation.columns(given.shape))
         with engine.computing():
             total = torch.zeros(cast(int, self.model.classes), *box.shape, device=engine.device)
             for plane in self.planes:  # one after the other: a sum in another order has other last bits
@@ -208,6 +227,12 @@ class Predictor:
             kept = total.div_(len(self.planes))[-(self.channels or len(total)) :]
             result = quantised(kept) if self.dtype == "uint8" else kept
         return engine.to_host(result)
+
+    def _keep_constants(self, constants: list[tuple[float, ...] | None], results: list[Tensor]) -> None:
+        """Remember what tiles without any contrast gave: there are many of one value in empty space."""
+        for values, result in zip(constants, results, strict=True):
+            if values is not None and len(self._of_constant) < MOST_CONSTANTS:
+                self._of_constant[values] = result
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
         """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
@@ -248,6 +273,13 @@ def quantised(probabilities: Tensor) -> Tensor:
     tensor([  0, 128, 254, 255], dtype=torch.uint8)
     """
     return (probabilities * 255).round_().to(torch.uint8)
+
+
+def _constant(grey: NDArray[Any]) -> tuple[float, ...] | None:
+    """The value of each channel of grey values `(c, z, y, x)`, if it has one."""
+    first = grey[:, :1, :1, :1]
+    same = bool((grey[:, :1, :1] == first).all() and (grey == first).all())  # most differ within the first row
+    return tuple(first.flatten().tolist()) if same else None
 
 
 def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -36,7 +36,14 @@ class VolumePlan:
 
 
 def plan_volume(
-    name: str, task: Task, choice: TileChoice, shard_voxels: int, kind: Kind = "cpu", threads: int = 1
+    name: str,
+    task: Task,
+    choice: TileChoice,
+    shard_voxels: int,
+    *,
+    kind: Kind = "cpu",
+    threads: int = 1,
+    has_graph: bool = False,
 ) -> VolumePlan:
     """The cost of one volume.
 
@@ -50,6 +57,8 @@ def plan_volume(
         Voxels of a job.
     kind, threads
         Where the network runs, and tiles at once on a CPU.
+    has_graph
+        Whether segments are agglomerated.
     """
     layout, geometry, average = task.layout, tile_geometry(task.model, choice.tile), task.predict.average
     grid, voxels = layout.grid, prod(layout.shape)
@@ -69,17 +78,20 @@ def plan_volume(
         flops=tiles * passes(grid, geometry, average) * a_tile,
         job_memory=job_memory(task, choice.tile, choice.batch, kind, threads),
         disk_bytes=voxels * (pyramid * (raw_bytes + stored_bytes + 4) + ids_bytes),
-        files=file_count(layout),
+        files=file_count(layout, has_graph),
     )
 
 
-def file_count(layout: Layout) -> int:
-    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact."""
+def file_count(layout: Layout, has_graph: bool = False) -> int:
+    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact.
+
+    With a region graph there is a table of edges a block as well.
+    """
     levels = len(pyramid_factors(layout.shape, layout.block, layout.voxel_nm))
     blocks, pyramids = len(layout.grid), 3
     voxels = blocks * (pyramids * levels + 1)
     metadata = pyramids * (levels + 1) + 2
-    tables = blocks + 1
+    tables = blocks * (2 if has_graph else 1) + 1
     return voxels + metadata + tables
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet.config import ModelConfig
-from unet.geometry import Box, Grid
+from unet.geometry import Box, Grid, shard_boxes, shard_names
 from unet.grey_values import Normalisation
 from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
 from unet.model import build_model
@@ -361,6 +361,62 @@ def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average:
     found = p.infer(p.read(ArrayImage(image), box), box, tissue, lambda: seen.append(1))
     np.testing.assert_array_equal(found * tissue, whole * tissue)
     assert 0 < len(seen) < sum(len(plane.cells(box)) for plane in p.planes) / 2
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_where_nothing_was_imaged_one_tile_is_computed_and_the_bits_are_the_same(batch: int) -> None:
+    image = volume((2, 150, 90))
+    image[:, :, 25:] = 7
+    image[1] = 7
+    p, calls = predictor("paper", 60, batch=batch), []
+    handle = p.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    found = predicted(p, image, (1, 40, 90))
+    computed = len(calls)
+    object.__setattr__(p, "_of_constant", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
+    plain = predicted(p, image, (1, 40, 90))
+    handle.remove()
+    np.testing.assert_array_equal(found, plain)
+    assert computed < (len(calls) - computed) / 2
+
+
+sides = st.one_of(st.integers(1, 300), st.sampled_from([1, 2, 7, 31, 97, 211, 293]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) -> None:
+    """Any volume up to 300 a side, in any blocks shared out between any jobs: what is stored is the whole image's."""
+    shape = data.draw(st.tuples(st.integers(1, 2), sides, sides), label="volume")
+    depth = data.draw(st.integers(2, 4), label="depth")
+    average = data.draw(st.sampled_from(["none", "flips", "symmetries", "rotations"]), label="average")
+    config, image = ModelConfig(depth=depth, base_channels=2), volume(shape)
+    torch.manual_seed(depth)
+    model, unit = build_model(config).eval(), 2 ** (depth - 1)
+    fitting = [n for n in valid_input_sizes(config, 200) if n - valid_input_sizes(config, 200)[0] >= unit]
+    tile, other = data.draw(st.permutations(fitting), label="tiles")[:2]
+    block = data.draw(st.tuples(st.integers(1, 2), st.integers(40, 300), st.integers(40, 300)), label="block")
+    grid = Grid(shape, block)
+    jobs = shard_names(grid, data.draw(st.integers(1, 2 * image.size), label="shard"))
+    how = {"average": average, "batch": data.draw(st.integers(1, 3)), "threads": data.draw(st.integers(1, 3))}
+    p = Predictor(model, tile_geometry(config, tile), GREY, **how)
+    whole = p.predict_box(ArrayImage(image), Box.of_shape(shape))
+    result = np.full((2, *shape), np.nan, np.float32)
+    with in_this_process(3) as client:
+        for job in data.draw(st.permutations(jobs), label="order"):
+            work = Overlapped(
+                lambda box: p.read(ArrayImage(image), box),
+                lambda window, box, stop: p.infer(window, box),
+                lambda probabilities, box: result.__setitem__((slice(None), *box.slices), probabilities),
+            )
+            run_pipeline(shard_boxes(grid, job), work, client, window=data.draw(st.integers(1, 4), label="in flight"))
+    np.testing.assert_array_equal(result, whole)
+    others = Predictor(model, tile_geometry(config, other), GREY, average).predict_box(
+        ArrayImage(image), grid.box((0, 0, 0))
+    )
+    first = whole[:, *grid.box((0, 0, 0)).slices]
+    np.testing.assert_allclose(others, first, atol=1e-5)
+    levels = [quantised(torch.from_numpy(one.copy())).int() for one in (others, first)]
+    assert (levels[0] - levels[1]).abs().max() <= 1
 
 
 def test_probabilities_sum_to_one() -> None:

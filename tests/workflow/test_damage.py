@@ -6,7 +6,9 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import tifffile
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -76,3 +78,21 @@ def test_results_that_cannot_be_written_are_told(copy_of_finished: Project) -> N
     assert "Read-only file system" in ran.output
     assert "Traceback" not in ran.output
     project.run()
+
+
+def test_images_changed_after_ingest_are_taken_in_again(finished: Project, copy_of_finished: Project) -> None:
+    project = copy_of_finished
+    shutil.copy(finished.results / "model/model.pt", project.folder / "input/model.pt")
+    project.configure({"model": {"checkpoint": "input/model.pt"}})
+    predicted = [f"results/receipts/predict/train/{shard}.json" for shard in ("0-of-2", "1-of-2")]
+    project.run(*predicted)
+    before = project.array("probability")
+    path = project.folder / "input/raw.tif"
+    changed = tifffile.imread(path)
+    changed[1, 100:140, 90:130] //= 2
+    tifffile.imwrite(path, changed, photometric="minisblack")
+    ran = project.run(*predicted)
+    assert {"survey", "ingest", "grey_values", "predict"} <= ran.rules
+    np.testing.assert_array_equal(project.array("raw"), changed)
+    assert (project.array("probability") != before).any()
+    assert "differs" not in project.run("verify").output

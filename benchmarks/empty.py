@@ -1,0 +1,91 @@
+"""What empty space costs: a volume of which nine tenths are outside the mask, or of one grey value, against a full one.
+
+    python benchmarks/empty.py
+
+The same script as the rule `predict`, on 8 x 2048 x 2048 voxels; prints the time of each as a share of the full one.
+"""
+
+import argparse
+import importlib.util
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet.config import ModelConfig, PredictConfig
+from unet.grey_values import grey_values, histogram
+from unet.model import build_model
+from unet.model_file import save_model
+from unet.receipts import write_json
+from unet.volume import Layout, Volume
+
+ROOT = Path(__file__).parent.parent
+SHAPE, BLOCK = (8, 2048, 2048), (4, 512, 512)
+MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
+
+
+def script(name: str) -> Any:
+    """`main` of a rule's script."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
+    """A volume as ingest leaves it; the arguments of its prediction."""
+    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (4, 128, 128), BLOCK, None, mask is not None)
+    survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
+    statistics = vars(grey_values(histogram(raw), raw.dtype))
+    write_json(survey, {"layout": vars(layout)})
+    write_json(values, {"statistics": [statistics], "digest": "0"})
+    volume = Volume.open(stores, survey)
+    for name, array in {"raw": raw, "mask": mask}.items():
+        if array is not None:
+            image = volume.create(name, "uint8", kind="label" if name == "mask" else "image")
+            for box in layout.grid.boxes():
+                image.write_block(box, np.ascontiguousarray(array[box.slices]))
+    return {"survey": survey, "grey_values": values, "folder": stores, "receipt": folder / "receipts" / "0-of-1.json"}
+
+
+def seconds(arguments: dict[str, Any], model: Path) -> float:
+    """Time of the prediction."""
+    begin = time.perf_counter()
+    predict = PredictConfig(dashboard=False)
+    script("predict")(**arguments, model=model, shard="0-of-1", predict=predict, code="", threads=2)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Predict the three volumes and print the shares."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    raw = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+    tissue = np.zeros(SHAPE, np.uint8)
+    tissue[:, :1024, :410] = 1  # a tenth, in one corner, ending within a block
+    with TemporaryDirectory() as name:
+        folder, model = Path(name), Path(name) / "model.pt"
+        torch.manual_seed(0)
+        save_model(model, build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
+        full = made(folder / "full", raw, None)
+        seconds(full, model)  # warm-up
+        full["receipt"].unlink()
+        full["receipt"].with_suffix(".jsonl").unlink()
+        times = {"full": seconds(full, model)}
+        times["masked"] = seconds(made(folder / "masked", raw, tissue), model)
+        times["one grey value"] = seconds(
+            made(folder / "constant", np.where(tissue, raw, 0).astype(np.uint8), None), model
+        )
+    shares = {name: value / times["full"] for name, value in times.items()}
+    for name, value in times.items():
+        print(f"{name:<16}{value:8.1f} s {shares[name]:6.1%}")
+    print(json.dumps(shares))
+
+
+if __name__ == "__main__":
+    main()
