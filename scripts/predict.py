@@ -3,6 +3,7 @@
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +54,7 @@ def main(
             whole=prod(source.layout.shape),
         )
         with job:
+            begun = time.perf_counter()
             run_pipeline(
                 job.waiting,
                 begin(),
@@ -61,7 +63,8 @@ def main(
                 window=predict.blocks_in_flight,
                 patience=60 * predict.block_minutes,
             )
-            job.finish(run={"device": choice.device, "threads": threads})
+            seconds = round(time.perf_counter() - begun, 2)
+            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, "tile": choice.tile})
 
 
 @contextmanager
