@@ -3,6 +3,7 @@
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from distributed import Client
 
 from unet.blockwise import ShardJob
 from unet.config import PredictConfig
+from unet.cost import keep_freed_memory
 from unet.devices import LOCKS, torch_device
 from unet.job import run
 from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
@@ -37,6 +39,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the blocks of `shard` to `probability.zarr`."""
+    keep_freed_memory()
     source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
     survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
     prediction = Prediction(survey, grey_values, model, folder, predict, digest)
@@ -51,6 +54,7 @@ def main(
             whole=prod(source.layout.shape),
         )
         with job:
+            begun = time.perf_counter()
             run_pipeline(
                 job.waiting,
                 begin(),
@@ -59,7 +63,8 @@ def main(
                 window=predict.blocks_in_flight,
                 patience=60 * predict.block_minutes,
             )
-            job.finish(run={"device": choice.device, "threads": threads})
+            seconds = round(time.perf_counter() - begun, 2)
+            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, "tile": choice.tile})
 
 
 @contextmanager

@@ -17,6 +17,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 OpenProbability = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["float32", "bfloat16", "float16"]
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -236,22 +237,29 @@ class PredictConfig(Section):
     """Overlap-tile inference."""
 
     volumes: list[str] = Field(["train"], description="volumes to predict and segment")
-    tile: PositiveInt | Triple | Literal["auto"] = Field("auto", description="input side in px (or z, y, x)")
-    batch: PositiveInt = Field(1, description="tiles that go through the network at once")
+    tile: PositiveInt | Triple | Literal["auto"] = Field(
+        "auto", description="input side in px (or z, y, x); auto: the least arithmetic that fits into the free memory"
+    )
+    batch: PositiveInt | Literal["auto"] = Field(
+        "auto", description="tiles that go through the network at once; auto: as many as fill a GPU, on a CPU one"
+    )
     average: Literal["none", "flips", "symmetries", "rotations"] = Field(
         "none",
         description="none | flips: mean over 4 | symmetries: mean over the square's 8 | rotations: mean over 7, as in "
         "the paper",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU that has it, else float32"
+    precision: Precision | Literal["auto"] = Field(
+        "auto", description="of the convolutions; auto: bfloat16 on a GPU that has it, else float32"
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile; auto: on a GPU, where the volume is large enough to pay for it"
     )
     dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
     )
     blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
-        3, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+        4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
     )
     block_minutes: PositiveFloat = Field(
         60, description="after which a block counts as hanging, is tried elsewhere, then reported"
