@@ -37,7 +37,7 @@ from unet.config import ModelConfig, PredictConfig
 from unet.cost import keep_freed_memory, useful_flops
 from unet.engine import Engine
 from unet.geometry import Box, Index
-from unet.grey_values import KEYS, Normalisation, grey_values, histogram
+from unet.grey_values import Normalisation, grey_values, histogram
 from unet.inference import Predictor
 from unet.model import build_model
 from unet.model_file import load_model, save_model
