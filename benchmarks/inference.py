@@ -4,9 +4,9 @@
     python benchmarks/inference.py --base-channels 64                   # the paper's own network: 16 times the work
 
 A generated volume is written as ingest leaves it, and a network of the paper's depth (untrained: that changes nothing
-of the cost) with fewer channels. Then, with all cores:
+of the cost) with fewer channels. Then, on the GPU if there is one, else with all cores:
 
-1. `rate`     The largest rate of a matrix product, before and after everything else.
+1. `rate`     The largest rate of a matrix product, before and after everything else; of a GPU in bfloat16.
 2. `job`      The script of the rule `predict`, as a process: its time with and without the start-up, its peak memory.
 3. `bare`     As many forward passes of its tiles, in the same engine, with nothing else around them.
 4. `exact`    A section as the job predicts it, against the network on the whole mirrored section.
@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config import ModelConfig, PredictConfig
-from unet.cost import keep_freed_memory, useful_flops
+from unet.config import ModelConfig, Precision, PredictConfig
+from unet.cost import keep_freed_memory, measured_rate, useful_flops
 from unet.engine import Engine
 from unet.geometry import Box, Index
 from unet.grey_values import Normalisation, grey_values, histogram
@@ -44,13 +44,13 @@ from unet.model_file import load_model, save_model
 from unet.receipts import read_json, write_json
 from unet.sample import synthesise
 from unet.store import open_image
-from unet.tile_choice import Task, job_memory
+from unet.tile_choice import Task, job_memory, kind_of
 from unet.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
 CORES = len(os.sched_getaffinity(0))
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CLASSES = ["membrane", "interior"]
 SAMPLE = (16, 512)
 LOGITS = 2.0
@@ -116,7 +116,9 @@ def scale_logits(model: Any, section: np.ndarray) -> None:
 
 
 def rate() -> float:
-    """Floating-point operations a second of a matrix product with all cores, of the size that suits them best."""
+    """Floating-point operations a second of a matrix product with the whole device, of the size that suits it best."""
+    if DEVICE.type == "cuda":
+        return measured_rate(DEVICE, seconds=2.0)
     torch.set_num_threads(CORES)
     return max(_rate(n) for n in (512, 1024, 2048, 4096))
 
@@ -133,12 +135,14 @@ def _rate(n: int, seconds: float = 1.0) -> float:
 
 @dataclass(frozen=True)
 class JobTimes:
-    """Seconds of a job with its start-up and without, its peak memory in bytes, and its tile."""
+    """Seconds of a job with its start-up and without, its peak memory in bytes, and what it chose."""
 
     whole: float
     without_start_up: float
     peak: int
     tile: Index
+    batch: int
+    precision: Precision
 
 
 def job(run: Run, **predict: Any) -> JobTimes:
@@ -168,32 +172,40 @@ def job(run: Run, **predict: Any) -> JobTimes:
     if status:
         raise SystemExit((run.folder / "job.log").read_text())
     facts = read_json(receipt)["run"]
-    return JobTimes(whole, facts["seconds"], used.ru_maxrss * 1024, tuple(facts["tile"]))
+    chosen = tuple(facts["tile"]), facts["batch"], facts["precision"]
+    return JobTimes(whole, facts["seconds"], used.ru_maxrss * 1024, *chosen)
 
 
-def bare(run: Run, tile: Index) -> float:
-    """Seconds of the forward passes of all tiles, in a process of its own that does nothing else."""
-    tiles = tile_count(run.layout.grid, tile_geometry(run.config, tile))
-    command = [sys.executable, __file__, "--bare", str(run.model), str(tiles), *map(str, tile[1:])]
+def bare(run: Run, like: JobTimes) -> float:
+    """Seconds of the forward passes of all tiles of a job, in a process of its own that does nothing else."""
+    tiles = tile_count(run.layout.grid, tile_geometry(run.config, like.tile))
+    passes = -(-tiles // like.batch)
+    numbers = map(str, (passes, like.batch, *like.tile[1:]))
+    command = [sys.executable, __file__, "--bare", str(run.model), like.precision, *numbers]
     environment = os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)}
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return float(said)
 
 
-def bare_passes(model: Path, tiles: int, y: int, x: int) -> float:
+def bare_passes(model: Path, precision: Precision, passes: int, batch: int, y: int, x: int) -> float:
     """What `bare` does in its process."""
     keep_freed_memory()
-    engine = Engine(load_model(model)[0], CPU, "float32", threads=CORES)
-    grey = torch.randn(1, 1, y, x)
+    engine = Engine(load_model(model)[0], DEVICE, precision, threads=CORES)
+    grey = torch.randn(batch, 1, y, x, device=DEVICE)
 
     def forward(number: int) -> None:
         with torch.inference_mode():
             engine.logits(grey)
 
-    engine.each(forward, range(2 * CORES))
-    begin = time.perf_counter()
-    engine.each(forward, range(tiles))
-    return time.perf_counter() - begin
+    def timed(count: int) -> float:
+        begin = time.perf_counter()
+        engine.each(forward, range(count))
+        if engine.on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    timed(2 * CORES)
+    return timed(passes)
 
 
 def exact(run: Run, tile: Index) -> float:
@@ -246,15 +258,18 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
     rates, jobs, passes = [rate()], [], []
     for _ in range(rounds):
         jobs.append(job(run))
-        passes.append(bare(run, jobs[0].tile))
+        passes.append(bare(run, jobs[0]))
     rates.append(rate())
     best, bare_seconds = min(jobs, key=lambda one: one.without_start_up), min(passes)
-    task = Task(run.config, len(CLASSES), 1, run.layout, PredictConfig())
+    task = Task(run.config, len(CLASSES), 1, run.layout, PredictConfig(), best.precision)
     voxels = prod(run.layout.shape)
     return {
         "shape": run.layout.shape,
         "base_channels": run.config.base_channels,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{CORES} cores",
         "tile": best.tile,
+        "batch": best.batch,
+        "precision": best.precision,
         "gflops_of_a_matrix_product": max(rates) / 1e9,
         "seconds": best.without_start_up,
         "seconds_with_start_up": best.whole,
@@ -265,7 +280,7 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
         "efficiency": useful_flops(run.config, 2) * voxels / (best.without_start_up * max(rates)),
         "deviation": exact(run, best.tile),
         "peak_memory_gb": max(one.peak for one in jobs) / 1e9,
-        "predicted_memory_gb": job_memory(task, best.tile, 1, "cpu", CORES).process / 1e9,
+        "predicted_memory_gb": job_memory(task, best.tile, best.batch, kind_of(DEVICE), CORES).process / 1e9,
     }
 
 
@@ -310,11 +325,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
     parser.add_argument("--no-growth", action="store_true", help="leave out the growing volumes")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
-    parser.add_argument("--bare", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     if arguments.bare:
-        model, *numbers = arguments.bare
-        print(bare_passes(Path(model), *map(int, numbers)))
+        model, precision, *numbers = arguments.bare
+        print(bare_passes(Path(model), precision, *map(int, numbers)))
         return
     config = ModelConfig(base_channels=arguments.base_channels)
     run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)

@@ -64,7 +64,8 @@ def main(
                 patience=60 * predict.block_minutes,
             )
             seconds = round(time.perf_counter() - begun, 2)
-            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, "tile": choice.tile})
+            chosen = {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision}
+            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, **chosen})
 
 
 @contextmanager
