@@ -59,7 +59,12 @@ LOGITS = 2.0
 SMALL = ModelConfig(depth=4, base_channels=8, dropout=0)
 """With which reading and writing weigh more."""
 GROWTH = [(8, 512, 512), (8, 1024, 2048), (8, 4096, 4096)]
-BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]
+BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]PARTS = ["job", "growth", "blocks"]
+PEAK = """import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)"""
+"""Starts a process and prints its peak: one started from here would be charged with what this process had held."""
 
 
 @dataclass(frozen=True)
@@ -165,19 +170,21 @@ def job(run: Run, **predict: Any) -> JobTimes:
         "code": "benchmark",
         "threads": CORES,
     }
+    script = [sys.executable, str(ROOT / "scripts" / "predict.py"), json.dumps(arguments, default=str)]
     begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "predict.py"), json.dumps(arguments, default=str)],
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *script],
         env=os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)},  # as Snakemake sets it
+        stdout=subprocess.PIPE,
         stderr=(run.folder / "job.log").open("w"),
+        check=False,
     )
-    _, status, used = os.wait4(process.pid, 0)
     whole = time.perf_counter() - begin
-    if status:
+    if done.returncode:
         raise SystemExit((run.folder / "job.log").read_text())
     facts = read_json(receipt)["run"]
     chosen = tuple(facts["tile"]), facts["batch"], facts["precision"]
-    return JobTimes(whole, facts["seconds"], used.ru_maxrss * 1024, *chosen)
+    return JobTimes(whole, facts["seconds"], int(done.stdout) * 1024, *chosen)
 
 
 def bare(run: Run, like: JobTimes) -> float:
@@ -339,10 +346,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-channels", type=int, default=16)
     parser.add_argument("--shape", type=int, nargs=3, default=(16, 2048, 2048))
     parser.add_argument("--rounds", type=int, default=2, help="of job and bare passes in turn")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peers-python", type=Path, help="Python that has MONAI and torch-em")
     parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
-    parser.add_argument("--no-growth", action="store_true", help="leave out the growing volumes")
-    parser.add_argument("--no-blocks", action="store_true", help="leave out the shapes of blocks")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
     parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
@@ -350,16 +356,18 @@ def main(given: Sequence[str] | None = None) -> None:
         model, precision, *numbers = arguments.bare
         print(bare_passes(Path(model), precision, *map(int, numbers)))
         return
-    config = ModelConfig(base_channels=arguments.base_channels)
-    run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
-    found = figures(run, arguments.rounds)
-    if arguments.peers_python is None:
-        print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")
-    else:
-        found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
-    if not arguments.no_growth:
+    found: dict[str, Any] = {}
+    if "job" in arguments.parts:
+        config = ModelConfig(base_channels=arguments.base_channels)
+        run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
+        found = figures(run, arguments.rounds)
+        if arguments.peers_python is None:
+            print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")
+        else:
+            found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
+    if "growth" in arguments.parts:
         found["growth"] = growth(arguments.folder)
-    if not arguments.no_blocks:
+    if "blocks" in arguments.parts:
         found["blocks"] = blocks(arguments.folder, tuple(arguments.shape))
     shutil.rmtree(arguments.folder)
     print(table(found))
