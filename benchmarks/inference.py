@@ -59,7 +59,8 @@ LOGITS = 2.0
 SMALL = ModelConfig(depth=4, base_channels=8, dropout=0)
 """With which reading and writing weigh more."""
 GROWTH = [(8, 512, 512), (8, 1024, 2048), (8, 4096, 4096)]
-BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]PARTS = ["job", "growth", "blocks"]
+BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]
+PARTS = ["job", "growth", "blocks"]
 PEAK = """import resource, subprocess, sys
 status = subprocess.call(sys.argv[1:], stdout=sys.stderr)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
