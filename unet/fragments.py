@@ -242,13 +242,13 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
     ValueError
         If a label has no entry, so that labels and table are of different runs.
     """
-    try:
-        return lut[labels]
-    except IndexError:
+    last = labels.max(initial=0)
+    if last >= len(lut):
         raise ValueError(
-            f"local label {labels.max()} but {len(lut) - 1} fragments in the merge table: "
+            f"local label {last} but {len(lut) - 1} fragments in the merge table: "
             "they are of different runs; label and merge again"
-        ) from None
+        )
+    return lut.take(labels, mode="clip")  # which checks no index again
 
 
 def save_block_table(path: Path | str, table: BlockTable) -> None:
