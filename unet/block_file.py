@@ -11,10 +11,13 @@ little-endian numbers and their CRC-32C. zarr-python reads and writes the same, 
 loop to another thread and back: for labels that costs more than their compression (docs/results.md).
 """
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from os import SEEK_END
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from uuid import uuid4
 
 import numpy as np
 from google_crc32c import value as crc32c
@@ -107,3 +110,16 @@ class BlockFormat:
         if crc32c(table) != int.from_bytes(checksum, "little"):
             raise ValueError("the checksum of the index of chunks is wrong")
         return np.frombuffer(table, INDEX_TYPE).reshape(*self.chunks.counts, 2)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by rename, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f"{path.name}.*.partial"):  # of a killed write of this file
+        leftover.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -149,6 +149,8 @@ def at_rim(
     """(count,) which labels lie on those of a block's faces that are faces of the volume."""
     rim = np.zeros(count + 1, bool)
     for axis, (low, high) in faces.items():
-        rim[low] |= box.start[axis] == 0
-        rim[high] |= box.stop[axis] == volume_shape[axis]
+        if box.start[axis] == 0:
+            rim[low] = True
+        if box.stop[axis] == volume_shape[axis]:
+            rim[high] = True
     return rim[1:]

@@ -21,21 +21,20 @@ from dataclasses import asdict, dataclass
 from math import gcd
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import zarr
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
-from unet.block_file import BlockFormat
+from unet.block_file import BlockFormat, write_whole
 from unet.geometry import Box, Grid, Index
 from unet.locks import share, take_over
 from unet.pyramid import downsample, pyramid_factors
 
+COMPRESSION: dict[str, Any] = {"level": 1, "checksum": True}
+"""Of zstd. Higher levels make label volumes no smaller, and they take longer for images."""
 NGFF_VERSION = "0.5"
-_LEVEL = {"image": 1, "label": 3}
-"""Of zstd."""
 SPEC_KEY = "unet-em"
 NM_PER_UNIT = {
     "angstrom": 0.1,
@@ -128,9 +127,10 @@ class Image:
     def __init__(self, path: Path, spec: ImageSpec, group: zarr.Group) -> None:
         self.path, self.spec = path, spec
         arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
-        self._grids = [Grid(tuple(array.shape), tuple(array.shards)) for array in arrays]
-        codec = Zstd(level=_LEVEL[spec.kind], checksum=True)
-        self._formats = [BlockFormat(tuple(a.shards), tuple(a.chunks), np.dtype(a.dtype), codec) for a in arrays]
+        blocks: list[Index] = [array.shards or array.chunks for array in arrays]
+        self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
+        codec, dtype = Zstd(**COMPRESSION), self.dtype
+        self._formats = [BlockFormat(b, array.chunks, dtype, codec) for array, b in zip(arrays, blocks, strict=True)]
 
     @property
     def shape(self) -> Index:
@@ -186,7 +186,7 @@ class Image:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
                 values = downsample(values, step, self.spec.kind)
             files.append(self._formats[level].encode(values))
-            _write_file(file, files[-1])
+            write_whole(file, files[-1])
         return _digest(files)
 
     def digest(self, box: Box) -> str | None:
@@ -252,19 +252,6 @@ def mirrored(start: int, stop: int, size: int) -> np.ndarray:
     return np.minimum(phase, period - phase)
 
 
-def _write_file(path: Path, content: bytes) -> None:
-    """By rename, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f"{path.name}.*.partial"):  # of a killed write of this file
-        leftover.unlink(missing_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _digest(files: Iterable[bytes]) -> str:
     summary = hashlib.blake2b(digest_size=16)
     for content in files:
@@ -307,7 +294,7 @@ def _write_metadata(path: Path, spec: ImageSpec) -> None:
             shards=leading + block,
             chunks=(1,) * len(leading) + tuple(gcd(c, b) for c, b in zip(spec.chunk, block, strict=True)),
             dtype=spec.dtype,
-            compressors=ZstdCodec(level=_LEVEL[spec.kind], checksum=True),
+            compressors=ZstdCodec(**COMPRESSION),
             fill_value=0,
             dimension_names=axes,
         )
