@@ -66,8 +66,13 @@ class BlockFormat:
         """The file of a block: every chunk in which it has voxels, those beyond the volume's face 0."""
         parts: list[bytes] = []
         index, end = np.full((*self.chunks.counts, 2), ABSENT, INDEX_TYPE), 0
+        chunk = np.zeros(self.chunk, self.dtype)
         for at in Grid(values.shape, self.chunk).indices():
-            parts.append(self.codec.encode(self._filled(values[self.chunks.box(at).slices])))
+            part = values[self.chunks.box(at).slices]
+            if part.size < chunk.size:
+                chunk.fill(0)
+            chunk[Box.of_shape(part.shape).slices] = part
+            parts.append(self.codec.encode(chunk))
             index[at] = end, len(parts[-1])
             end += len(parts[-1])
         table = index.tobytes()
@@ -91,13 +96,6 @@ class BlockFormat:
             box = self.chunks.box(at)
             part = box.intersected(window)
             into[part.relative_to(window.start).slices] = chunk[part.relative_to(box.start).slices]
-
-    def _filled(self, values: np.ndarray) -> np.ndarray:
-        if values.shape == self.chunk:
-            return np.ascontiguousarray(values, self.dtype)
-        chunk = np.zeros(self.chunk, self.dtype)
-        chunk[Box.of_shape(values.shape).slices] = values
-        return chunk
 
     def _index(self, file: BinaryIO) -> np.ndarray:
         """(chunks..., 2) offset and bytes of every chunk."""

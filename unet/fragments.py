@@ -122,7 +122,8 @@ def face_pairs(
     if high.shape != low.shape:
         raise ValueError(f"faces of neighbouring blocks differ in shape: {high.shape} and {low.shape}")
     touch = (high > 0) & (low > 0)
-    packed = np.unique(high[touch].astype(np.uint64) << np.uint64(32) | low[touch])
+    packed = high[touch].astype(np.uint64) << np.uint64(32) | low[touch]
+    packed = np.unique(packed[np.diff(packed, prepend=~packed[:1]) != 0])  # most repeat the pair before
     a, b = (packed >> np.uint64(32)).astype(np.int64), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
     same = value_high[a - 1] == value_low[b - 1]
     return np.stack([a[same], b[same]], axis=1)
