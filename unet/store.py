@@ -1,6 +1,7 @@
 """Volumes on disk: OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. The only module that knows Zarr.
 
-One block is one shard file on every level of the pyramid, so whoever owns a block writes whole files:
+One block is one shard file on every level of the pyramid, so whoever owns a block writes whole files (objects, where a
+store lies behind an address: `unet.places`):
 
 ```
 level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)      level 2: (16, 256, 256)
@@ -13,118 +14,131 @@ level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)  
 
 import fcntl
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import product
 from math import gcd
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, ObjectStore, WrapperStore
 
 from unet.geometry import Box, Grid, Index
 from unet.locks import share, take_over
-from unet.pyramid import downsample, pyramid_factors
+from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
+from unet.places import AddressError, Folder, Place, place_of
+from unet.pyramid import downsample
 
 zarr.config.set({"array.write_empty_chunks": True})  # so that a missing file is a lost one
 
-NGFF_VERSION = "0.5"
 SPEC_KEY = "unet-em"
-NM_PER_UNIT = {
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "um": 1e3,
-    "millimeter": 1e6,
-    "mm": 1e6,
-    "meter": 1e9,
-}
 
 
 class StoreError(RuntimeError):
     """A store is not there, not whole, or not what it should be."""
 
 
-@dataclass(frozen=True)
-class ImageSpec:
-    """What an image is, beside its voxels.
+class LostFileError(StoreError):
+    """A file of a block is not there; `key` is its name in the store."""
 
-    `shape`, `chunk` and `block` are `(z, y, x)` in voxels; `voxel_nm` and `offset_nm` are `(z, y, x)` in nm. With
-    `channels` the arrays are `(c, z, y, x)`, all channels of a block in one file.
-    """
-
-    name: str
-    shape: Index
-    dtype: str
-    chunk: Index
-    block: Index
-    voxel_nm: tuple[float, ...]
-    offset_nm: tuple[float, ...] = (0.0, 0.0, 0.0)
-    kind: Literal["image", "label"] = "image"
-    channels: tuple[str, ...] = ()
-    pyramid: bool = True
-
-    @property
-    def grid(self) -> Grid:
-        """The blocks of the volume."""
-        return Grid(self.shape, self.block)
-
-    @property
-    def factors(self) -> list[Index]:
-        """Down-sampling of every level against level 0; the first is (1, 1, 1)."""
-        if not self.pyramid:
-            return [(1, 1, 1)]
-        return pyramid_factors(self.shape, self.block, self.voxel_nm)
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is missing")
+        self.key = key
 
 
-def create_image(path: Path, spec: ImageSpec) -> "Image":
+def create_image(where: Path | str, spec: ImageSpec, beside: Path | None = None) -> "Image":
     """Create an empty image, or open the one that is there with exactly this specification.
 
     A store of another specification (shape, type, chunks ...) is stale and replaced, once no other process writes it.
     Jobs of one run that arrive at once agree on the specification and are serialised by a lock, so the first creates
-    and the others open.
+    and the others open. The specification is written last: what a kill leaves is no image.
+
+    Parameters
+    ----------
+    where
+        Folder, or address.
+    beside
+        Path beside which the locks lie; by default the folder itself.
     """
-    writers = path.with_name(f".{path.name}.writers")
-    with _lock(path):
-        if not _has_spec(path, spec):
+    place = place_of(where)
+    beside = beside or Path(where)
+    writers = beside.with_name(f".{beside.name}.writers")
+    with _lock(beside):
+        if not _has_spec(where, spec):
             take_over(writers)
-            fresh = path.with_name(f".{path.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            _write_metadata(fresh, spec)
-            shutil.rmtree(path, ignore_errors=True)
-            os.replace(fresh, path)
+            place.clear()
+            with place.told():
+                _write_metadata(_BlockFiles(_zarr_store(place)), spec)
         share(writers)
-    return open_image(path)
+    return open_image(where, beside)
 
 
-def open_image(path: Path) -> "Image":
-    """Open an image made by `create_image`.
+def open_image(where: Path | str, beside: Path | None = None) -> "Image":
+    """Open an image made by `create_image`, with the same arguments.
 
     Raises
     ------
     StoreError
         If there is none.
     """
+    place = place_of(where)
+    files = _BlockFiles(_zarr_store(place))
     try:
-        group = zarr.open_group(path, mode="r+")
+        with place.told():
+            group = zarr.open_group(files, mode="r+")
         values: Any = group.attrs[SPEC_KEY]
     except (FileNotFoundError, KeyError) as error:
-        raise StoreError(f"{path}: no image store of this workflow ({error}); rerun the rule that makes it") from None
+        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Image(path, ImageSpec(**fields), group)
+    return Image(beside or Path(where), place, files, ImageSpec(**fields), group)
+
+
+class _BlockFiles(WrapperStore[Store]):
+    """The files of a store, of which a missing one is an error.
+
+    Zarr reads a missing file as zeros; here every written block has its files, also where all is 0. Those in `new` are
+    being written: Zarr looks for them first where a block is cut by the faces of the volume.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.new: set[str] = set()
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        content = await super().get(key, prototype, byte_range)
+        if content is None and "/c/" in key and key not in self.new:
+            raise LostFileError(key)
+        return content
+
+    @contextmanager
+    def writing(self, keys: Sequence[str]) -> Iterator[None]:
+        """While these files are written."""
+        self.new.update(keys)
+        try:
+            yield
+        finally:
+            self.new.difference_update(keys)
 
 
 class Image:
-    """An open image store: reads any box, writes whole blocks."""
+    """An open image store: reads any box, writes whole blocks.
 
-    def __init__(self, path: Path, spec: ImageSpec, group: zarr.Group) -> None:
-        self.path, self.spec = path, spec
+    Attributes
+    ----------
+    path : Path
+        Beside which its locks lie; its files do so too unless they are objects.
+    place : Place
+        Where its files lie.
+    """
+
+    def __init__(self, path: Path, place: Place, files: _BlockFiles, spec: ImageSpec, group: zarr.Group) -> None:
+        self.path, self.place, self.spec = path, place, spec
+        self._files = files
         self._levels = [_array(group, str(level)) for level in range(len(spec.factors))]
 
     @property
@@ -153,14 +167,20 @@ class Image:
         array = self._levels[level]
         inside = box.clipped(tuple(array.shape[-3:]))
         if inside != box:
-            raise StoreError(f"{self.path}: box {box} exceeds the volume {tuple(array.shape[-3:])}")
-        if box.size:
-            self._require_files(box, level)
+            raise StoreError(f"{self.place}: box {box} exceeds the volume {tuple(array.shape[-3:])}")
         try:
-            return np.asarray(array[self._selection(box)])
-        except (RuntimeError, ValueError) as error:  # the codecs' checksums
+            with self.place.told():
+                return np.asarray(array[self._selection(box)])
+        except LostFileError as error:
             raise StoreError(
-                f"{self.path}: the files of box {box} on level {level} are damaged ({error}); remove the receipts of "
+                f"{self.place}: block {self._block_of(error.key)} is missing on level {level}; "
+                "remove the receipts of the rule that writes this store, and run again"
+            ) from None
+        except (RuntimeError, ValueError) as error:  # the codecs' checksums
+            if isinstance(error, AddressError):
+                raise
+            raise StoreError(
+                f"{self.place}: the files of box {box} on level {level} are damaged ({error}); remove the receipts of "
                 "the rule that writes this store, and run again"
             ) from error
 
@@ -181,10 +201,14 @@ class Image:
         what stood there.
         """
         self._require_whole_block(box, values)
-        for key in self._keys(box):
-            key.unlink(missing_ok=True)
-            for leftover in key.parent.glob(f"{key.name}.*.partial"):  # of a killed write of this block
-                leftover.unlink(missing_ok=True)
+        keys = self._keys(box)
+        for key in keys:
+            self.place.remove(key)
+        with self.place.told(), self._files.writing(keys):
+            self._write_levels(box, values)
+        return str(self.digest(box))
+
+    def _write_levels(self, box: Box, values: np.ndarray) -> None:
         for level, factor in enumerate(self.spec.factors):
             if level:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
@@ -192,56 +216,46 @@ class Image:
             start = tuple(lo // f for lo, f in zip(box.start, factor, strict=True))
             target = Box(start, tuple(lo + n for lo, n in zip(start, values.shape[-3:], strict=True)))
             self._levels[level][self._selection(target)] = values
-        return str(self.digest(box))
 
     def digest(self, box: Box) -> str | None:
         """Fingerprint of a block's files on all levels; None where one of them is not there."""
         summary = hashlib.blake2b(digest_size=16)
         for key in self._keys(box):
-            try:
-                content = key.read_bytes()
-            except FileNotFoundError:
+            content = self.place.read(key)
+            if content is None:
                 return None
             summary.update(len(content).to_bytes(8, "little") + content)
         return summary.hexdigest()
 
     def size(self, box: Box) -> int | None:
         """Bytes of a block's files on all levels; None where one of them is not there."""
-        try:
-            return sum(key.stat().st_size for key in self._keys(box))
-        except FileNotFoundError:
-            return None
+        return _sum(self.place.size(key) for key in self._keys(box))
+
+    def sizes(self) -> dict[Box, int | None]:
+        """`size` of every block, from one listing."""
+        listed = self.place.sizes()
+        return {box: _sum(listed.get(key) for key in self._keys(box)) for box in self.grid.boxes()}
 
     def _selection(self, box: Box) -> tuple[slice, ...]:
         return (slice(None), *box.slices) if self.spec.channels else box.slices
 
-    def _keys(self, box: Box) -> list[Path]:
+    def _keys(self, box: Box) -> list[str]:
         """The block's file on each level."""
-        index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
-        return [self._key(index, level) for level in range(len(self._levels))]
+        index = [lo // b for lo, b in zip(box.start, self.spec.block, strict=True)]
+        parts = "/".join(["c", *(["0"] if self.spec.channels else []), *map(str, index)])
+        return [f"{level}/{parts}" for level in range(len(self._levels))]
 
-    def _key(self, index: Index, level: int) -> Path:
-        parts = ["c", *(["0"] if self.spec.channels else []), *map(str, index)]
-        return self.path.joinpath(str(level), *parts)
-
-    def _require_files(self, box: Box, level: int) -> None:
-        """Zarr reads a missing file as zeros; here every written block has its files, also where all is 0."""
-        side = [b // f for b, f in zip(self.spec.block, self.spec.factors[level], strict=True)]
-        spans = [range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, side, strict=True)]
-        for index in product(*spans):
-            if not self._key(index, level).exists():
-                raise StoreError(
-                    f"{self.path}: block {self.grid.box(index)} is missing on level {level}; "
-                    "remove the receipts of the rule that writes this store, and run again"
-                )
+    def _block_of(self, key: str) -> Box:
+        """The block that a file belongs to."""
+        return self.grid.box(tuple(int(part) for part in key.split("/")[-3:]))
 
     def _require_whole_block(self, box: Box, values: np.ndarray) -> None:
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
         if self.grid.box(index) != box:
-            raise StoreError(f"{self.path}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
+            raise StoreError(f"{self.place}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
         if values.shape[-3:] != box.shape or values.dtype != self.dtype:
             raise StoreError(
-                f"{self.path}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
+                f"{self.place}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
 
 
@@ -266,11 +280,27 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _has_spec(path: Path, spec: ImageSpec) -> bool:
+def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
     try:
-        return open_image(path).spec == spec
+        return open_image(where).spec == spec
     except (StoreError, TypeError):
         return False
+
+
+def _zarr_store(place: Place, read_only: bool = False) -> Store:
+    if isinstance(place, Folder):
+        return LocalStore(place.path, read_only=read_only)
+    return ObjectStore(place.store, read_only=read_only)
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    """None where one is None."""
+    total = 0
+    for size in sizes:
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array:
@@ -280,10 +310,9 @@ def _array(group: zarr.Group, name: str) -> zarr.Array:
     return array
 
 
-def _write_metadata(path: Path, spec: ImageSpec) -> None:
-    group = zarr.create_group(path, zarr_format=3)
+def _write_metadata(files: _BlockFiles, spec: ImageSpec) -> None:
+    group = zarr.create_group(files, zarr_format=3)
     leading = (len(spec.channels),) if spec.channels else ()
-    axes = ["c", "z", "y", "x"] if spec.channels else ["z", "y", "x"]
     for level, factor in enumerate(spec.factors):
         block = tuple(b // f for b, f in zip(spec.block, factor, strict=True))
         group.create_array(
@@ -294,50 +323,9 @@ def _write_metadata(path: Path, spec: ImageSpec) -> None:
             dtype=spec.dtype,
             compressors=ZstdCodec(level=3 if spec.kind == "label" else 1, checksum=True),
             fill_value=0,
-            dimension_names=axes,
+            dimension_names=spec.axes,
         )
-    group.attrs.update({"ome": _ngff(spec, axes), SPEC_KEY: asdict(spec)})
-
-
-def _ngff(spec: ImageSpec, axes: list[str]) -> dict[str, Any]:
-    """OME-NGFF 0.5 metadata: https://ngff.openmicroscopy.org/0.5/ (multiscales, omero, image-label)."""
-    leading = [1.0] * (len(axes) - 3)
-    datasets = []
-    for level, factor in enumerate(spec.factors):
-        scale = [v * f for v, f in zip(spec.voxel_nm, factor, strict=True)]
-        # A coarse voxel's centre lies between those that it averages, half a step from the first one's.
-        centre = [o + v * (f - 1) / 2 for o, v, f in zip(spec.offset_nm, spec.voxel_nm, factor, strict=True)]
-        transforms = [
-            {"type": "scale", "scale": leading + scale},
-            {"type": "translation", "translation": [0.0] * len(leading) + centre},
-        ]
-        datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    metadata: dict[str, Any] = {
-        "version": NGFF_VERSION,
-        "multiscales": [
-            {
-                "name": spec.name,
-                "type": "mode" if spec.kind == "label" else "mean",
-                "axes": [_axis(name) for name in axes],
-                "datasets": datasets,
-            }
-        ],
-    }
-    if spec.kind == "label":
-        metadata["image-label"] = {"source": {"image": "../raw.zarr"}}
-    if spec.channels:
-        metadata["omero"] = {"channels": [_channel(name, spec.dtype) for name in spec.channels]}
-    return metadata
-
-
-def _axis(name: str) -> dict[str, str]:
-    return {"name": "c", "type": "channel"} if name == "c" else {"name": name, "type": "space", "unit": "nanometer"}
-
-
-def _channel(name: str, dtype: str) -> dict[str, Any]:
-    top = 1 if np.dtype(dtype).kind == "f" else int(np.iinfo(dtype).max)
-    window = {"min": 0, "max": top, "start": 0, "end": top}
-    return {"label": name, "color": "FFFFFF", "active": True, "window": window}
+    group.attrs.update({"ome": ngff_metadata(spec), SPEC_KEY: asdict(spec)})
 
 
 @dataclass(frozen=True)
@@ -345,6 +333,7 @@ class ForeignArray:
     """A Zarr array that somebody else wrote, with what its metadata say of axes, scale and translation in nm."""
 
     array: zarr.Array
+    place: Place
     axes: list[str] | None = None
     scale_nm: tuple[float, ...] | None = None
     translation_nm: tuple[float, ...] | None = None
@@ -361,72 +350,47 @@ class ForeignArray:
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Voxels of a selection."""
-        return np.asarray(self.array[slices])
+        with self.place.told():
+            return np.asarray(self.array[slices])
 
 
-def open_foreign(path: str, inner: str | None = None) -> ForeignArray:
-    """Open a Zarr v2 or v3 array, or the finest level of an OME-Zarr 0.4 or 0.5 image.
+def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
+    """Open a Zarr v2 or v3 array, or the finest level of an OME-Zarr 0.4 or 0.5 image, in a folder or at an address.
 
     Raises
     ------
     StoreError
         If there is no such array or image; lists the arrays that are there.
     """
+    place = place_of(where)
     try:
-        node = zarr.open(path, mode="r", path=inner or "")
+        with place.told():
+            node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise StoreError(f"{path}: no Zarr array or group {inner or '/'} ({error})") from None
+        raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
     if isinstance(node, zarr.Array):
-        return ForeignArray(node)
-    multiscales = _multiscales(dict(node.attrs))
+        return ForeignArray(node, place)
+    multiscales = multiscales_of(dict(node.attrs))
     if not multiscales:
-        found = list_foreign(path)
-        raise StoreError(f"{path}: {inner or 'its root'} is a group without OME-Zarr metadata; arrays: {found}")
+        found = list_foreign(where)
+        raise StoreError(f"{where}: {inner or 'its root'} is a group without OME-Zarr metadata; arrays: {found}")
     axes = [axis if isinstance(axis, str) else axis["name"] for axis in multiscales.get("axes", [])]
     finest = multiscales["datasets"][0]
-    array = _array(node, finest["path"])
-    scale, translation = _coordinates(multiscales, finest, len(array.shape))
-    return ForeignArray(array, axes or None, scale, translation)
+    with place.told():
+        array = _array(node, finest["path"])
+    scale, translation = coordinates_nm(multiscales, finest, len(array.shape))
+    return ForeignArray(array, place, axes or None, scale, translation)
 
 
-def list_foreign(path: str) -> list[str]:
+def list_foreign(where: str) -> list[str]:
     """Paths of the arrays in a Zarr store, with their shapes, for error messages."""
+    place = place_of(where)
     try:
-        node = zarr.open(path, mode="r")
+        with place.told():
+            node = zarr.open(_zarr_store(place, read_only=True), mode="r")
+            if isinstance(node, zarr.Array):
+                return [f"/ {tuple(node.shape)}"]
+            members = node.members(max_depth=None)
     except (FileNotFoundError, KeyError, ValueError):
         return []
-    if isinstance(node, zarr.Array):
-        return [f"/ {tuple(node.shape)}"]
-    members = node.members(max_depth=None)
     return [f"/{name} {tuple(item.shape)}" for name, item in members if isinstance(item, zarr.Array)]
-
-
-def _multiscales(attributes: dict[str, Any]) -> dict[str, Any]:
-    found = attributes.get("ome", attributes).get("multiscales", [])
-    return found[0] if found else {}
-
-
-def _coordinates(
-    multiscales: dict[str, Any], dataset: dict[str, Any], ndim: int
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Scale and translation of a dataset in nm, those of the whole multiscale image applied after its own."""
-    scale, translation, known = np.ones(ndim), np.zeros(ndim), False
-    for transform in (
-        *dataset.get("coordinateTransformations", []),
-        *multiscales.get("coordinateTransformations", []),
-    ):
-        if transform["type"] == "scale":
-            factor = np.asarray(transform["scale"], dtype=float)
-            scale, translation, known = scale * factor, translation * factor, True
-        elif transform["type"] == "translation":
-            translation = translation + np.asarray(transform["translation"], dtype=float)
-    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in multiscales.get("axes", [])]
-    spatial = [a for a in multiscales.get("axes", []) if isinstance(a, dict) and a.get("type") == "space"]
-    if not known or not spatial or any(a.get("unit") not in NM_PER_UNIT for a in spatial):
-        return None, None
-    to_nm = np.asarray([NM_PER_UNIT.get(unit or "", 1.0) for unit in units])
-    return _floats(scale * to_nm), _floats(translation * to_nm)
-
-
-def _floats(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)
