@@ -218,10 +218,10 @@ def checked_address(address: str) -> str:
     return address
 
 
-def split_address(address: str) -> tuple[str, str | None]:
+def split_url(address: str) -> tuple[str, str | None]:
     """The address of a store, and the path inside it where one is given.
 
-    >>> split_address("s3://bucket/a.zarr:/volumes/raw"), split_address("http://host:9000/a.zarr")
+    >>> split_url("s3://bucket/a.zarr:/volumes/raw"), split_url("http://host:9000/a.zarr")
     (('s3://bucket/a.zarr', '/volumes/raw'), ('http://host:9000/a.zarr', None))
     """
     scheme, _, rest = address.partition("://")
