@@ -166,16 +166,16 @@ class Objects:
         Raises
         ------
         AddressError
-            Without what the server said, not even as its context: it may hold an access key.
+            Without what the server said, which is removed from the error that this one comes from, too.
         """
         from obstore.exceptions import BaseError
 
         try:
             yield
-            return
         except BaseError as error:
             why = reason(str(error))
-        raise AddressError(f"{self}: {why}")
+            error.args = (why,)
+            raise AddressError(f"{self}: {why}") from None
 
 
 Place = Folder | Objects
