@@ -255,3 +255,16 @@ def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None
         sum(ndimage.label(section)[1] for section in (probability.argmax(axis=0) == k) & expected) for k in (0, 1)
     ]
     assert [int((table.values == k).sum()) for k in (1, 2)] == counts
+
+
+# Behind an address
+
+
+def test_a_chain_on_s3_learns_and_finds_the_same(three_d: Run, s3: Any, bucket: str, tmp_path: Path) -> None:
+    settings = three_d.project.settings
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    project, evaluation = run_chain(tmp_path, {**settings, "storage": storage})
+    assert not list(tmp_path.rglob("*.zarr"))
+    assert evaluation["scores"] == three_d.evaluation["scores"]
+    for store in ("raw", "labels", "targets", "weights", "probability", "segmentation"):
+        np.testing.assert_array_equal(project.array("train", store), three_d.array(store), err_msg=store)
