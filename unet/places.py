@@ -256,6 +256,8 @@ def reason(error: str) -> str:
 
     >>> reason("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><AWSAccessKeyId>AKIA</...")
     'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
+    >>> reason("... status code: 507 Insufficient Storage: ...")
+    'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
     """
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
     code = re.search(r"<Code>(\w{1,60})</Code>", error)
@@ -271,6 +273,8 @@ def reason(error: str) -> str:
             "then run again: what is finished is kept"
         )
     answer = f"the server answers {status[1]}" + (f" ({code[1]})" if code else "")
+    if status[1].startswith("507") or (code and re.search("Quota|Full", code[1])):
+        return f"{answer}; make space there and run again: what is finished is kept"
     if status[1][:3] in ("400", "401", "403"):
         return f"{answer}; check the credentials in the environment, and what they are allowed to do"
     if status[1].startswith("5"):

@@ -90,7 +90,7 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     files = _BlockFiles(_zarr_store(place))
     try:
         with place.told():
-            group = zarr.open_group(files, mode="r+")
+            group = zarr.open_group(files, mode="r+", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None

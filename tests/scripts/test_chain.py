@@ -3,6 +3,7 @@
 The networks learn for seconds only: what is looked at is that every store is what it should be, not how good it is.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,21 @@ def test_a_chain_on_s3_learns_and_finds_the_same(three_d: Run, s3: Any, bucket: 
     assert evaluation["scores"] == three_d.evaluation["scores"]
     for store in ("raw", "labels", "targets", "weights", "probability", "segmentation"):
         np.testing.assert_array_equal(project.array("train", store), three_d.array(store), err_msg=store)
+
+
+def test_a_run_whose_stores_were_copied_behind_an_address_finds_them_finished(
+    three_d: Run, s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    settings = three_d.project.settings
+    shutil.copytree(three_d.project.folder, tmp_path / "copy")
+    stores = Project(tmp_path / "copy").stores("train")
+    for folder in stores.glob("*.zarr"):
+        files = {path.relative_to(stores).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        s3.upload(bucket, {f"run/train/{key}": path.read_bytes() for key, path in files.items()})
+        shutil.rmtree(folder)
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    project, evaluation = run_chain(tmp_path / "copy", {**settings, "storage": storage})
+    made = {path: read_json(path)["run"]["blocks_made"] for path in project.folder.rglob("*-of-*.json")}
+    assert len(made) == 12
+    assert set(made.values()) == {0}
+    assert evaluation["scores"] == three_d.evaluation["scores"]
