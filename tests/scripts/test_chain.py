@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Project, Refused
 from unet.config import SegmentConfig
 from unet.fragments import load_merge_table
 from unet.model_file import read_header
@@ -287,3 +287,13 @@ def test_a_run_whose_stores_were_copied_behind_an_address_finds_them_finished(
     assert len(made) == 12
     assert set(made.values()) == {0}
     assert evaluation["scores"] == three_d.evaluation["scores"]
+
+
+def test_another_folder_of_results_is_kept_from_an_address(three_d: Run, s3: Any, bucket: str, tmp_path: Path) -> None:
+    settings = three_d.project.settings
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    Project(tmp_path / "first", {**settings, "storage": storage}).grey_values("train")
+    with pytest.raises(Refused, match=rf"s3://{bucket}/run/train: the stores of another results folder lie there"):
+        Project(tmp_path / "second", {**settings, "storage": storage}).grey_values("train")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BLOCKS = 18
 STORES = ("raw", "mask", "labels", "targets", "probability", "segmentation")
+SHARDS = ("0-of-2", "1-of-2")
 BUCKET = "run"
 ADDRESS = f"s3://{BUCKET}/results"
 
@@ -74,7 +75,7 @@ def test_a_killed_run_on_s3_ends_as_one_on_a_disk_and_only_blocks_in_flight_are_
     assert resumed.project.blocks_made(resumed.ran, "predict") == BLOCKS - resumed.recorded
     for store in STORES:
         assert resumed.content(store) == finished.content(store), store
-    for shard in ("0-of-2", "1-of-2"):
+    for shard in SHARDS:
         ours, theirs = (p.receipt("relabel", "train", "segmentation", shard) for p in (resumed.project, finished))
         assert (ours["digest"], ours["bytes"]) == (theirs["digest"], theirs["bytes"])
     assert not list(resumed.project.results.rglob("*.zarr")), "nothing of the stores lies here"
@@ -84,26 +85,29 @@ def test_a_killed_run_on_s3_ends_as_one_on_a_disk_and_only_blocks_in_flight_are_
 
 def test_lost_and_cut_objects_are_made_again_and_nothing_else(finished: Project, resumed: Resumed) -> None:
     project, server = resumed.project, resumed.server
-    lost = "results/train/probability.zarr/0/c/0/1/2/2"
-    cut = "results/train/segmentation.zarr/0/c/0/0/1"
+    store = f"{ADDRESS}/train/segmentation.zarr"
+    cut, lost = (f"results/train/segmentation.zarr/{key}" for key in ("0/c/0/0/1", "0/c/1/2/2"))
+    server.upload(BUCKET, {cut: server.objects(BUCKET, cut)[""][:-3]})
     assert server.objects(BUCKET, lost)[""]
     server.delete(BUCKET, lost)
-    server.upload(BUCKET, {cut: server.objects(BUCKET, cut)[""][:-3]})
-    ran = project.run()
-    store = f"{ADDRESS}/train/probability.zarr"
+    ran = project.run("--until", "relabel")
     assert f"{store}: block 2:4,128:150,128:140 is missing; the job runs again" in ran.output
-    assert project.blocks_made(ran, "predict") == 1
-    assert project.blocks_made(ran, "relabel") == 1
-    for name in STORES:
-        assert resumed.content(name) == finished.content(name), name
+    assert ran.jobs == {f"relabel/train/segmentation/{shard}" for shard in SHARDS}
+    assert project.blocks_made(ran, "relabel") == 2
+    assert resumed.content("segmentation") == finished.content("segmentation")
 
-    assert "differs" not in project.run("verify").output
-    kept = server.objects(BUCKET, lost)[""]
-    server.upload(BUCKET, {lost: bytes([kept[0] ^ 1]) + kept[1:]})
-    found = project.run("verify", fails=True).output
-    server.upload(BUCKET, {lost: kept})
-    assert f"{store}: block 2:4,128:150,128:140 is not what was written" in found
-    assert "Traceback" not in found
+
+def test_verify_reads_objects_and_infers_from_them(resumed: Resumed) -> None:
+    project, server = resumed.project, resumed.server
+    project.run("verify")
+    assert project.receipt("verify", "all")["checks"]["train"]["blocks"] == 4 * BLOCKS
+    key = "results/train/probability.zarr/0/c/0/1/2/2"
+    kept = server.objects(BUCKET, key)[""]
+    server.upload(BUCKET, {key: bytes([kept[0] ^ 1]) + kept[1:]})
+    output = project.run("verify", fails=True).output
+    server.upload(BUCKET, {key: kept})
+    assert f"{ADDRESS}/train/probability.zarr: block 2:4,128:150,128:140 is not what was written" in output
+    assert "Traceback" not in output
 
 
 def test_credentials_are_written_nowhere(resumed: Resumed) -> None:
@@ -133,15 +137,10 @@ def test_credentials_in_an_address_stop_the_run_and_are_not_repeated(resumed: Re
         assert b"not-to-be-seen" not in text
 
 
-def test_another_folder_of_results_is_kept_from_the_address_and_a_lost_source_is_told(
-    resumed: Resumed, tmp_path: Path
-) -> None:
-    other = type(resumed.project)(tmp_path / "other", environment=resumed.server.environment)
-    shutil.copytree(resumed.project.folder / "input", other.folder / "input")
-    other.configure(resumed.project.config)
-    output = other.run("results/receipts/ingest/train/0-of-2.json", fails=True).output
-    assert f"{ADDRESS}/train: the stores of another results folder lie there" in output
-    assert "Traceback" not in output
-    other.configure({"volumes": {"train": {"raw": f"s3://{BUCKET}/elsewhere.zarr"}}})
-    output = other.run(fails=True).output
+def test_a_source_that_is_not_there_stops_the_run(resumed: Resumed, tmp_path: Path) -> None:
+    project = type(resumed.project)(tmp_path / "lost", environment=resumed.server.environment)
+    shutil.copytree(resumed.project.folder / "input", project.folder / "input")
+    project.configure(resumed.project.config)
+    project.configure({"volumes": {"train": {"raw": f"s3://{BUCKET}/elsewhere.zarr"}}})
+    output = project.run(fails=True).output
     assert f"volumes.train.raw: there is no Zarr store at s3://{BUCKET}/elsewhere.zarr" in output
