@@ -45,7 +45,8 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """What a user sets."""
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-        return {**keys, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1"}
+        here = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}
+        return {**keys, **here}
 
     @cached_property
     def client(self) -> Any:

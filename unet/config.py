@@ -421,6 +421,16 @@ class Config(Section):
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="after")
+    def _files_are_no_addresses(self) -> "Config":
+        for key, path in (("results", self.results), ("model.checkpoint", self.model.checkpoint or "")):
+            if is_address(path):
+                raise ValueError(
+                    f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
+                    "volumes.<name>.{raw, labels, mask, compare}, storage.address"
+                )
+        return self
+
     @field_validator("volumes")
     @classmethod
     def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:

@@ -5,7 +5,7 @@ Both answer the same questions about a file by its key, `0/c/1/2/3` for one:
 ```
             there is it wholly or not at all because     made anew          compared with receipts
 folder      it is written aside and renamed              unlink, rename     one walk through the folder
-address     a PUT, or the end of a multipart upload,     DELETE, PUT        one LIST of 1,000 objects a request
+address     a PUT, or the end of a multipart upload,     DELETE, PUT        one listing, of 1,000 objects a request
             puts the whole object there
 ```
 
@@ -13,6 +13,7 @@ Requests that fail are repeated for three minutes by obstore. Credentials come f
 answers is never repeated word by word, since it may hold an access key.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ METADATA = "zarr.json"
 OWNER = ".owner"
 
 
-class AddressError(RuntimeError):
+class AddressError(OSError):
     """What lies behind an address cannot be reached, or must not be used; the message is free of credentials."""
 
 
@@ -69,8 +70,11 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its key."""
-        files = (path for path in self.path.rglob("*") if path.is_file())
-        return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in files}
+        found = {}
+        for folder, _, names in os.walk(self.path):
+            within = folder[len(str(self.path)) + 1 :]
+            found |= {os.path.join(within, name): os.stat(os.path.join(folder, name)).st_size for name in names}
+        return found
 
     def remove(self, key: str) -> None:
         """Remove a file, and what a killed write of it has left."""

@@ -31,7 +31,7 @@ from zarr.storage import LocalStore, ObjectStore, WrapperStore
 from unet.geometry import Box, Grid, Index
 from unet.locks import share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
-from unet.places import AddressError, Folder, Place, place_of
+from unet.places import Folder, Place, place_of
 from unet.pyramid import downsample
 
 zarr.config.set({"array.write_empty_chunks": True})  # so that a missing file is a lost one
@@ -177,8 +177,6 @@ class Image:
                 "remove the receipts of the rule that writes this store, and run again"
             ) from None
         except (RuntimeError, ValueError) as error:  # the codecs' checksums
-            if isinstance(error, AddressError):
-                raise
             raise StoreError(
                 f"{self.place}: the files of box {box} on level {level} are damaged ({error}); remove the receipts of "
                 "the rule that writes this store, and run again"

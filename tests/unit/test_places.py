@@ -364,6 +364,14 @@ def test_addresses_without_credentials_pass() -> None:
     assert source_addresses(config) == expected
 
 
+def test_what_has_to_lie_on_a_file_system_is_no_address_and_not_repeated() -> None:
+    volumes, address = {"train": {"raw": "a.tif", "labels": "b.tif"}}, f"s3://{SECRETS[0]}:{SECRETS[1]}@bucket/x"
+    for changes in ({"results": address}, {"model": {"checkpoint": address}}):
+        with pytest.raises(ConfigError, match="is an address, but has to lie on a file system") as told:
+            load_config({"volumes": volumes, **changes})
+        assert not any(secret in str(told.value) for secret in SECRETS)
+
+
 def test_a_path_is_no_address_of_the_storage() -> None:
     with pytest.raises(ConfigError, match=r"storage.address: got 'here'; an address begins with s3://"):
         load_config({"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}, "storage": {"address": "here"}})
