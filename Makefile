@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/snakemake --cores all --configfile config/config.yaml
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 config: install
 	$(BIN)/python -m unet.config_pages

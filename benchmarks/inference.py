@@ -12,6 +12,7 @@ of the cost) with fewer channels. Then, on the GPU if there is one, else with al
 4. `exact`    A section as the job predicts it, against the network on the whole mirrored section.
 5. `peers`    Seconds a section of each peer, and its deviation, see benchmarks/inference_peers.py.
 6. `growth`   The job with a smaller network on a volume, on 8 times as much, on 64 times as much.
+7. `blocks`   The same network on one volume in blocks of several shapes: cost, memory, and how often a voxel is read.
 
 `busy` is bare over job; `efficiency` the arithmetic of the network on whole images over what the matrix product would
 have done in the job's time. Job and bare passes take turns, and the best of each counts.
@@ -38,7 +39,7 @@ from unet.cost import keep_freed_memory, measured_rate, useful_flops
 from unet.engine import Engine
 from unet.geometry import Box, Index
 from unet.grey_values import Normalisation, grey_values, histogram
-from unet.inference import Predictor
+from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
 from unet.receipts import read_json, write_json
@@ -55,7 +56,10 @@ CLASSES = ["membrane", "interior"]
 SAMPLE = (16, 512)
 LOGITS = 2.0
 """Standard deviation that the untrained network's logits are scaled to: probabilities are neither flat nor 0 or 1."""
+SMALL = ModelConfig(depth=4, base_channels=8, dropout=0)
+"""With which reading and writing weigh more."""
 GROWTH = [(8, 512, 512), (8, 1024, 2048), (8, 4096, 4096)]
+BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]
 
 
 @dataclass(frozen=True)
@@ -245,10 +249,24 @@ def growth(folder: Path) -> dict[str, list[float]]:
     """Nanoseconds a voxel and peak gigabytes of jobs on larger and larger volumes; the best of two for each."""
     found: dict[str, list[float]] = {"ns_per_voxel": [], "peak_gb": []}
     for shape in GROWTH:
-        run = Run.made(folder / "growth", shape, (8, 256, 256), ModelConfig(depth=4, base_channels=8, dropout=0))
+        run = Run.made(folder / "growth", shape, (8, 256, 256), SMALL)
         jobs = [job(run) for _ in range(2)]
         found["ns_per_voxel"].append(1e9 * min(one.without_start_up for one in jobs) / prod(shape))
         found["peak_gb"].append(max(one.peak for one in jobs) / 1e9)
+        shutil.rmtree(run.folder)
+    return found
+
+
+def blocks(folder: Path, shape: Index) -> dict[str, list[float]]:
+    """Nanoseconds a voxel, peak gigabytes, and voxels read for each predicted, by the shape of the blocks."""
+    found = {}
+    for block in BLOCKS:
+        run = Run.made(folder / "blocks", shape, block, SMALL)
+        jobs = [job(run) for _ in range(2)]
+        planes = planes_of("none", tile_geometry(SMALL, jobs[0].tile))
+        read = sum(window_of(box, planes).size for box in run.layout.grid.boxes()) / prod(shape)
+        nanoseconds = 1e9 * min(one.without_start_up for one in jobs) / prod(shape)
+        found["x".join(map(str, block))] = [nanoseconds, max(one.peak for one in jobs) / 1e9, read]
         shutil.rmtree(run.folder)
     return found
 
@@ -324,6 +342,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--peers-python", type=Path, help="Python that has MONAI and torch-em")
     parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
     parser.add_argument("--no-growth", action="store_true", help="leave out the growing volumes")
+    parser.add_argument("--no-blocks", action="store_true", help="leave out the shapes of blocks")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
     parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
@@ -340,6 +359,8 @@ def main(given: Sequence[str] | None = None) -> None:
         found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
     if not arguments.no_growth:
         found["growth"] = growth(arguments.folder)
+    if not arguments.no_blocks:
+        found["blocks"] = blocks(arguments.folder, tuple(arguments.shape))
     shutil.rmtree(arguments.folder)
     print(table(found))
     print(json.dumps(found))
