@@ -35,6 +35,14 @@ ACCESS_KEY, SECRET_KEY = "AKIATESTOFUNETEM0000", "kept-secret-by-everybody"
 """Of the local server, which takes any; they may appear nowhere."""
 
 
+SERVE_S3 = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no server outlives its tests
+from moto.server import main
+main()
+"""
+
+
 @dataclass(frozen=True)
 class S3Server:
     """A server on this machine, and a client of it that shares nothing with the project."""
@@ -78,8 +86,8 @@ def s3_server() -> Iterator[S3Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, "-c", SERVE_S3, "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not _listens(port):

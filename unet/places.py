@@ -70,7 +70,7 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its key."""
-        found = {}
+        found: dict[str, int] = {}
         for folder, _, names in os.walk(self.path):
             within = folder[len(str(self.path)) + 1 :]
             found |= {os.path.join(within, name): os.stat(os.path.join(folder, name)).st_size for name in names}
