@@ -52,6 +52,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig)
             "rule": "survey",
             "digest": digest,
             "layout": asdict(layout),
+            "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),
         },
     )

@@ -94,8 +94,8 @@ def _differences(
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
                 raise StoreError(
-                    f"{image.path}: in window {window} ({kind}) the stored probability differs from the model's, with "
-                    f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.path} and run again"
+                    f"{image.place}: in window {window} ({kind}) the stored probability differs from the model's, with "
+                    f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.place} and run again"
                 )
             worst[how] = max(worst[how], difference)
         progress.advance(1)
@@ -112,7 +112,7 @@ def _difference(source: Volume, image: Image, predict_box: Callable[[Image, Box]
 def _check_model(image: Image, header: dict[str, Any]) -> None:
     wanted = tuple(stored_classes(header["classes"]))
     if image.spec.channels != wanted:
-        raise StoreError(f"{image.path}: holds classes {image.spec.channels}, but the model gives {wanted}")
+        raise StoreError(f"{image.place}: holds classes {image.spec.channels}, but the model gives {wanted}")
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
@@ -128,7 +128,7 @@ def _check_digests(source: Volume, receipts: Path) -> int:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
             if digest_of_block(images, box) != recorded[box].digest:
                 raise StoreError(
-                    f"{' and '.join(str(image.path) for image in images)}: block {box} is not what was written (or is "
+                    f"{' and '.join(str(image.place) for image in images)}: block {box} is not what was written (or is "
                     f"missing); remove {receipt} and run again"
                 )
             blocks += 1

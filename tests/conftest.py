@@ -1,9 +1,16 @@
-"""What all tests share: how hypothesis draws its examples, and a process left as it was."""
+"""What all tests share: how hypothesis draws its examples, a process left as it was, and a local S3 server."""
 
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,3 +29,93 @@ def restored() -> Iterator[None]:
     signal.signal(signal.SIGTERM, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+ACCESS_KEY, SECRET_KEY = "AKIATESTOFUNETEM0000", "kept-secret-by-everybody"
+"""Of the local server, which takes any; they may appear nowhere."""
+
+
+SERVE_S3 = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no server outlives its tests
+from moto.server import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server on this machine, and a client of it that shares nothing with the project."""
+
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a user sets."""
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        here = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}
+        return {**keys, **here}
+
+    @cached_property
+    def client(self) -> Any:
+        """Of botocore."""
+        import boto3
+
+        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+
+    def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
+        """Content of every object by what follows the prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return {key[len(prefix) :]: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+    def upload(self, bucket: str, objects: dict[str, bytes]) -> None:
+        """Write objects."""
+        for key, content in objects.items():
+            self.client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        self.client.delete_object(Bucket=bucket, Key=key)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """In a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SERVE_S3, "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert process.poll() is None, "the S3 server has ended"
+            assert time.monotonic() < deadline, "the S3 server does not answer"
+            time.sleep(0.05)
+        yield S3Server(f"http://127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, and this process set up for it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3: S3Server, request: pytest.FixtureRequest) -> str:
+    """A bucket of the test's own: a client is kept for an address as long as the process lives."""
+    name = f"test-{abs(hash(request.node.nodeid))}"
+    s3.client.create_bucket(Bucket=name)
+    return name

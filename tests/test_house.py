@@ -20,9 +20,9 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [
     *("agglomeration", "annotation", "block_file", "components", "config", "distance", "evaluation", "fragments"),
-    "geometry",
-    *("grey_values", "isbi", "merging", "multicut", "object_scores", "overlap", "precision", "pyramid", "receipts"),
-    *("region_graph", "sample", "segmentation", "tiling", "verification", "warping", "watershed", "weight_map"),
+    *("geometry", "grey_values", "isbi", "merging", "multicut", "ngff", "object_scores", "overlap", "places"),
+    *("precision", "pyramid", "receipts", "region_graph", "sample", "segmentation", "tiling", "verification"),
+    *("warping", "watershed", "weight_map"),
 ]
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""

@@ -11,13 +11,10 @@ little-endian numbers and their CRC-32C. zarr-python reads and writes the same, 
 loop to another thread and back: for labels that costs more than their compression (docs/results.md).
 """
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os import SEEK_END
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-from uuid import uuid4
+from typing import Any, Protocol
 
 import numpy as np
 from google_crc32c import value as crc32c
@@ -38,6 +35,16 @@ class Codec(Protocol):
 
     def decode(self, content: Any, out: Any = None) -> Any:
         """Inverse of `encode`, into a contiguous array where there is one; an error where the content is damaged."""
+
+
+class Parts(Protocol):
+    """A file of which parts can be had; `unet.places` opens them."""
+
+    def last(self, count: int) -> bytes:
+        """So many bytes at its end, or all where there are fewer."""
+
+    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """What stands at each (offset, length)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class BlockFormat:
         table = index.tobytes()
         return b"".join([*parts, table, crc32c(table).to_bytes(CHECKSUM_BYTES, "little")])
 
-    def decode(self, file: BinaryIO, window: Box, into: np.ndarray) -> None:
+    def decode(self, file: Parts, window: Box, into: np.ndarray) -> None:
         """Read a window, counted in voxels of the block, into an array; only the chunks that it touches are read.
 
         Raises
@@ -87,37 +94,23 @@ class BlockFormat:
             If a checksum is wrong, a chunk is not there, or the file is cut short.
         """
         index, chunk = self._index(file), np.empty(self.chunk, self.dtype)
-        for at in self.chunks.touched_indices(window):
-            offset, length = index[at].tolist()
-            if offset == ABSENT:
-                raise ValueError(f"chunk {at} is not there")
-            file.seek(offset)
-            self.codec.decode(file.read(length), chunk)
+        wanted = list(self.chunks.touched_indices(window))
+        spans = [(offset, length) for offset, length in (index[at].tolist() for at in wanted)]
+        if (ABSENT, ABSENT) in spans:
+            raise ValueError(f"chunk {wanted[spans.index((ABSENT, ABSENT))]} is not there")
+        for at, content in zip(wanted, file.ranges(spans), strict=True):
+            self.codec.decode(content, chunk)
             box = self.chunks.box(at)
             part = box.intersected(window)
             into[part.relative_to(window.start).slices] = chunk[part.relative_to(box.start).slices]
 
-    def _index(self, file: BinaryIO) -> np.ndarray:
+    def _index(self, file: Parts) -> np.ndarray:
         """(chunks..., 2) offset and bytes of every chunk."""
-        start = file.seek(0, SEEK_END) - len(self.chunks) * 2 * INDEX_TYPE.itemsize - CHECKSUM_BYTES
-        if start < 0:
+        size = len(self.chunks) * 2 * INDEX_TYPE.itemsize + CHECKSUM_BYTES
+        content = file.last(size)
+        if len(content) < size:
             raise ValueError("the file is cut short")
-        file.seek(start)
-        content = file.read()
         table, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
         if crc32c(table) != int.from_bytes(checksum, "little"):
             raise ValueError("the checksum of the index of chunks is wrong")
         return np.frombuffer(table, INDEX_TYPE).reshape(*self.chunks.counts, 2)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by rename, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f"{path.name}.*.partial"):  # of a killed write of this file
-        leftover.unlink(missing_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

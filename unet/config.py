@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from unet.annotation import IGNORE, class_names
+from unet.places import checked_address, is_address
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -52,7 +53,8 @@ class VolumeConfig(Section):
 
     raw: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="grey values: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
-        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr; a list of them, or an axis c, is several input channels"
+        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr; a list of them, or an axis c, is several input channels; "
+        "Zarr also at an address, `s3://bucket/volume.zarr:/path`"
     )
     labels: str | None = Field(None, description="annotation of the same shape, in the same formats")
     label_kind: Literal["instances", "interior", "classes"] = Field(
@@ -74,6 +76,13 @@ class VolumeConfig(Section):
         default_factory=dict,
         description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
     )
+
+    @field_validator("raw", "labels", "mask", "compare")
+    @classmethod
+    def _no_credentials(cls, value: Any) -> Any:
+        for address in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
+            checked_address(address or "")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
@@ -99,13 +108,25 @@ class VolumeConfig(Section):
 
 
 class StorageConfig(Section):
-    """How volumes are cut on disk."""
+    """How volumes are cut, and where they lie."""
 
     chunk: Triple = Field((8, 128, 128), description="z, y, x of a compressed chunk")
     block: Triple = Field(
         (16, 1024, 1024),
         description="z, y, x of a block: one file, what is computed at once; whole multiples of the chunk",
     )
+    address: str | None = Field(
+        None,
+        description="where the Zarr stores are written, e.g. `s3://bucket/run`; all else, the locks too, stays in "
+        "`results`; null: they lie there as well",
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _an_address(cls, address: str | None) -> str | None:
+        if address is not None and not is_address(address):
+            raise ValueError(f"got {address!r}; an address begins with s3:// or the like; for a folder set `results`")
+        return address and checked_address(address).rstrip("/")
 
     @model_validator(mode="after")
     def _whole_chunks(self) -> "StorageConfig":
@@ -400,6 +421,16 @@ class Config(Section):
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="after")
+    def _files_are_no_addresses(self) -> "Config":
+        for key, path in (("results", self.results), ("model.checkpoint", self.model.checkpoint or "")):
+            if is_address(path):
+                raise ValueError(
+                    f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
+                    "volumes.<name>.{raw, labels, mask, compare}, storage.address"
+                )
+        return self
+
     @field_validator("volumes")
     @classmethod
     def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
@@ -545,6 +576,15 @@ def _allowed_keys(path: list[str]) -> str:
 
 def source_files(config: Config) -> dict[str, Path]:
     """Every input file or folder by its configuration key; `file.h5:/dataset` names the file."""
+    return {key: Path(file_of(given)) for key, given in _inputs(config).items() if not is_address(given)}
+
+
+def source_addresses(config: Config) -> dict[str, str]:
+    """Every input behind an address by its configuration key."""
+    return {key: given for key, given in _inputs(config).items() if is_address(given)}
+
+
+def _inputs(config: Config) -> dict[str, str]:
     addresses = {
         f"volumes.{name}.{key}": getattr(config.volumes[name], key)
         for name in config.used_volumes
@@ -555,13 +595,13 @@ def source_files(config: Config) -> dict[str, Path]:
         for peer, address in config.volumes[name].compare.items()
     }
     addresses["model.checkpoint"] = config.model.checkpoint
-    files: dict[str, Path] = {}
+    inputs: dict[str, str] = {}
     for key, value in addresses.items():
         if isinstance(value, list):
-            files |= {f"{key}.{number}": Path(file_of(address)) for number, address in enumerate(value)}
+            inputs |= {f"{key}.{number}": address for number, address in enumerate(value)}
         elif value is not None:
-            files[key] = Path(file_of(value))
-    return files
+            inputs[key] = value
+    return inputs
 
 
 def file_of(address: str) -> str:

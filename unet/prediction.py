@@ -57,7 +57,10 @@ class Prediction:
     def key(self) -> str:
         """Tells two predictions apart."""
         paths = [str(path) for path in (self.survey, self.grey_values, self.model, self.folder)]
-        return fingerprint(paths=paths, model=self.model_digest, predict=self.predict.model_dump(mode="json"))
+        volume = read_json(self.survey)
+        return fingerprint(
+            paths=paths, volume=volume, model=self.model_digest, predict=self.predict.model_dump(mode="json")
+        )
 
     def made_from(self, choice: "Choice", code: str) -> str:
         """Fingerprint of everything that the probabilities depend on."""

@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike
 
 from unet import store
 from unet.geometry import Box, Index
+from unet.places import AddressError, place_of
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
@@ -154,7 +155,7 @@ def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
     """Name the file in whatever error its reader raises: libraries raise a dozen kinds of it."""
     try:
         yield
-    except SourceError:
+    except (SourceError, AddressError):
         raise
     except Exception as error:
         raise SourceError(
@@ -256,10 +257,11 @@ def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
 
 
 class ZarrSource(Source):
-    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point."""
+    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point, in a folder or elsewhere."""
 
-    def __init__(self, address: str, path: Path, inner: str | None) -> None:
-        self._array = _open_zarr(address, path, inner)
+    def __init__(self, address: str, where: Path | str, inner: str | None) -> None:
+        self._state = zarr_state(where, inner)
+        self._array = _open_zarr(address, where, inner)
         stored = self._array.shape
         names = self._array.axes or ["?"] * (len(stored) - 3) + list("zyx")[-len(stored) :]
         lengths = dict(zip(names, stored, strict=True))
@@ -272,8 +274,12 @@ class ZarrSource(Source):
         self._names = names
         shape = tuple(lengths.get(axis, 1) for axis in "zyx")
         scale, translation = (self._by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
-        files, channels = zarr_metadata_files(path, inner), lengths.get("c", 1)
-        super().__init__(address, files, shape, self._array.dtype, scale, translation, channels)
+        files = zarr_metadata_files(where, inner) if isinstance(where, Path) else []
+        super().__init__(address, files, shape, self._array.dtype, scale, translation, lengths.get("c", 1))
+
+    def state(self, box: Box) -> list[list[Any]]:
+        """That of the metadata, before they were read."""
+        return self._state
 
     def _by_axis(self, values: Nm | None) -> Nm | None:
         """(z, y, x) of one value an axis; None where there is none of z."""
@@ -290,17 +296,29 @@ class ZarrSource(Source):
         return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
 
 
-def _open_zarr(address: str, path: Path, inner: str | None) -> store.ForeignArray:
-    with read_errors(path, "Zarr"):
+def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.ForeignArray:
+    with read_errors(where, "Zarr"):
         try:
-            return store.open_foreign(str(path), inner)
+            return store.open_foreign(str(where), inner)
         except store.StoreError as error:
-            listed = ", ".join(store.list_foreign(str(path))) or "none"
+            listed = ", ".join(store.list_foreign(str(where))) or "none"
             raise SourceError(f"{address}: {error}; write store.zarr:/path, the store holds: {listed}") from error
+
+
+METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def zarr_metadata_files(path: Path, inner: str | None = None) -> list[Path]:
     """The metadata files of a Zarr store and of a path inside it, v2 or v3."""
-    folders = dict.fromkeys([path, path / inner.strip("/")] if inner else [path])
-    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-    return [folder / name for folder in folders for name in names if (folder / name).is_file()]
+    return [path / key for key in _metadata_keys(inner) if (path / key).is_file()]
+
+
+def zarr_state(where: Path | str, inner: str | None = None) -> list[list[Any]]:
+    """What tells two versions of a Zarr store apart: the state of its metadata; nothing where there is no store."""
+    place = place_of(where)
+    return [state for key in _metadata_keys(inner) if (state := place.state(key)) is not None]
+
+
+def _metadata_keys(inner: str | None) -> list[str]:
+    folders = dict.fromkeys(["", f"{inner.strip('/')}/"] if inner else [""])
+    return [f"{folder}{name}" for folder in folders for name in METADATA]

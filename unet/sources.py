@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet.places import is_address, split_url
 from unet.source_channels import ChannelStack
 from unet.source_formats import (
     RAW_DTYPES,
@@ -41,7 +42,8 @@ def open_source(address: str) -> Source:
     ----------
     address : str
         A directory of TIFF or PNG sections; a TIFF, BigTIFF, PNG or MRC file; ``file.h5:/dataset``; a Zarr array or
-        OME-Zarr image (v2, v3), with ``store.zarr:/path`` for what lies inside.
+        OME-Zarr image (v2, v3), with ``store.zarr:/path`` for what lies inside; of these also an address such as
+        ``s3://bucket/store.zarr``.
 
     Raises
     ------
@@ -49,6 +51,8 @@ def open_source(address: str) -> Source:
         If there is no such file or dataset, its format or dtype is not supported, it is cut short, or the numbers of
         a series of sections have gaps.
     """
+    if is_address(address):
+        return ZarrSource(address, *split_url(address))
     path, inner = split_address(address)
     if not path.exists():
         raise SourceError(f"{address}: there is no {path}{_nearest(path)}; correct the path in the configuration")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unet.geometry import Box, Grid, Index, shard_boxes
+from unet.places import claim
 from unet.receipts import read_json
 from unet.store import Image, ImageSpec, create_image, open_image
 
@@ -44,15 +45,20 @@ class Layout:
 
 @dataclass(frozen=True)
 class Volume:
-    """The stores of a volume in `folder`, all with the same blocks."""
+    """The stores of a volume, all with the same blocks: in `folder`, or below an address.
+
+    Locks and tables lie in `folder` always. Where the stores lie enters no fingerprint: they may be copied elsewhere.
+    """
 
     folder: Path
     layout: Layout
+    address: str | None = None
 
     @classmethod
     def open(cls, folder: Path, survey: Path) -> "Volume":
         """The volume in `folder` that `survey` describes."""
-        return cls(folder, Layout.read(survey))
+        address = read_json(survey).get("address")
+        return cls(folder, Layout.read(survey), address and f"{address}/{folder.name}")
 
     @property
     def name(self) -> str:
@@ -65,7 +71,13 @@ class Volume:
 
     def image(self, store: str) -> Image:
         """Open a store, e.g. `raw`."""
-        return open_image(self.folder / f"{store}.zarr")
+        return open_image(self._place(store), self._path(store))
+
+    def _path(self, store: str) -> Path:
+        return self.folder / f"{store}.zarr"
+
+    def _place(self, store: str) -> Path | str:
+        return f"{self.address}/{store}.zarr" if self.address else self._path(store)
 
     def digests(self, store: str, box: Box) -> list[str | None]:
         """Fingerprints of the blocks of a store that a box lies in: what a result made of that box depends on."""
@@ -93,7 +105,9 @@ class Volume:
             channels=tuple(channels),
             pyramid=pyramid,
         )
-        return create_image(self.folder / f"{store}.zarr", spec)
+        if self.address:
+            claim(self.address, self.folder)
+        return create_image(self._place(store), spec, self._path(store))
 
     def table(self, store: str, box: Box) -> Path:
         """Where the fragments of a block are listed."""

@@ -3,6 +3,7 @@
 The networks learn for seconds only: what is looked at is that every store is what it should be, not how good it is.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Project, Refused
 from unet.config import SegmentConfig
 from unet.fragments import load_merge_table
 from unet.model_file import read_header
@@ -255,3 +256,44 @@ def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None
         sum(ndimage.label(section)[1] for section in (probability.argmax(axis=0) == k) & expected) for k in (0, 1)
     ]
     assert [int((table.values == k).sum()) for k in (1, 2)] == counts
+
+
+# Behind an address
+
+
+def test_a_chain_on_s3_learns_and_finds_the_same(three_d: Run, s3: Any, bucket: str, tmp_path: Path) -> None:
+    settings = three_d.project.settings
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    project, evaluation = run_chain(tmp_path, {**settings, "storage": storage})
+    assert not list(tmp_path.rglob("*.zarr"))
+    assert evaluation["scores"] == three_d.evaluation["scores"]
+    for store in ("raw", "labels", "targets", "weights", "probability", "segmentation"):
+        np.testing.assert_array_equal(project.array("train", store), three_d.array(store), err_msg=store)
+
+
+def test_a_run_whose_stores_were_copied_behind_an_address_finds_them_finished(
+    three_d: Run, s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    settings = three_d.project.settings
+    shutil.copytree(three_d.project.folder, tmp_path / "copy")
+    stores = Project(tmp_path / "copy").stores("train")
+    for folder in stores.glob("*.zarr"):
+        files = {path.relative_to(stores).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        s3.upload(bucket, {f"run/train/{key}": path.read_bytes() for key, path in files.items()})
+        shutil.rmtree(folder)
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    project, evaluation = run_chain(tmp_path / "copy", {**settings, "storage": storage})
+    made = {path: read_json(path)["run"]["blocks_made"] for path in project.folder.rglob("*-of-*.json")}
+    assert len(made) == 12
+    assert set(made.values()) == {0}
+    assert evaluation["scores"] == three_d.evaluation["scores"]
+
+
+def test_another_folder_of_results_is_kept_from_an_address(three_d: Run, s3: Any, bucket: str, tmp_path: Path) -> None:
+    settings = three_d.project.settings
+    storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    Project(tmp_path / "first", {**settings, "storage": storage}).grey_values("train")
+    with pytest.raises(Refused, match=rf"s3://{bucket}/run/train: the stores of another results folder lie there"):
+        Project(tmp_path / "second", {**settings, "storage": storage}).grey_values("train")

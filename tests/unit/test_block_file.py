@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
-from unet.block_file import BlockFormat, write_whole
+from unet.block_file import BlockFormat
 from unet.geometry import Box, Grid
+from unet.places import FileParts
 
 SHAPE, BLOCK, CHUNK = (3, 11, 7), (2, 8, 4), (1, 4, 2)
 FORMAT = BlockFormat(BLOCK, CHUNK, np.dtype("uint32"), Zstd(level=1, checksum=True))
@@ -27,6 +28,10 @@ def array(path: Path) -> zarr.Array:
     )
 
 
+def parts(content: bytes) -> FileParts:
+    return FileParts(BytesIO(content))
+
+
 def file_of(path: Path, index: tuple[int, ...]) -> Path:
     return path.joinpath("c", *map(str, index))
 
@@ -34,7 +39,9 @@ def file_of(path: Path, index: tuple[int, ...]) -> Path:
 def test_zarr_reads_what_is_written_here(tmp_path: Path) -> None:
     stored, grid = array(tmp_path / "a"), Grid(SHAPE, BLOCK)
     for index in grid.indices():
-        write_whole(file_of(tmp_path / "a", index), FORMAT.encode(VALUES[grid.box(index).slices]))
+        path = file_of(tmp_path / "a", index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FORMAT.encode(VALUES[grid.box(index).slices]))
     np.testing.assert_array_equal(stored[:], VALUES)
 
 
@@ -44,7 +51,7 @@ def test_what_zarr_writes_is_read_here(tmp_path: Path) -> None:
     for index in grid.indices():
         box = grid.box(index)
         found = np.empty(box.shape, np.uint32)
-        FORMAT.decode(BytesIO(file_of(tmp_path / "a", index).read_bytes()), Box.of_shape(box.shape), found)
+        FORMAT.decode(parts(file_of(tmp_path / "a", index).read_bytes()), Box.of_shape(box.shape), found)
         np.testing.assert_array_equal(found, VALUES[box.slices])
 
 
@@ -56,7 +63,7 @@ def test_any_window_of_a_block_is_read(data: st.DataObject) -> None:
     window = Box(tuple(lo for lo, _ in spans), tuple(hi for _, hi in spans))
     found = np.empty(window.shape, np.uint32)
     if window.size:
-        FORMAT.decode(BytesIO(FORMAT.encode(block)), window, found)
+        FORMAT.decode(parts(FORMAT.encode(block)), window, found)
     np.testing.assert_array_equal(found, block[window.slices])
 
 
@@ -66,11 +73,11 @@ def test_no_changed_bit_and_no_lost_byte_goes_unnoticed() -> None:
     found = np.empty(BLOCK, np.uint32)
     for broken in [*damaged, content[:-1], content[1:], content[: len(content) // 2], b""]:
         with pytest.raises((ValueError, RuntimeError)):
-            FORMAT.decode(BytesIO(broken), Box.of_shape(BLOCK), found)
+            FORMAT.decode(parts(broken), Box.of_shape(BLOCK), found)
 
 
 def test_a_chunk_beyond_the_face_is_not_there() -> None:
-    file = BytesIO(FORMAT.encode(VALUES[:1, :3, :2]))
+    file = parts(FORMAT.encode(VALUES[:1, :3, :2]))
     found = np.empty((1, 3, 2), np.uint32)
     FORMAT.decode(file, Box.of_shape(found.shape), found)
     np.testing.assert_array_equal(found, VALUES[:1, :3, :2])

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with input, configuration and results; `root` is the repository whose workflow it runs."""
+    """A folder with input, configuration and results.
+
+    `root` is the repository whose workflow it runs, `environment` what the user has set.
+    """
 
     folder: Path
     root: Path = ROOT
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -103,7 +107,9 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments, *fixed, "--configfile", "config.yaml"],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            env=os.environ
+            | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+            | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -171,7 +177,7 @@ class Project:
     def copy(self, folder: Path, root: Path = ROOT) -> "Project":
         """The project as it is, with Snakemake's own notes, in another folder."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder, root)
+        return Project(folder, root, self.environment)
 
     def _logs(self) -> dict[str, int]:
         folder = self.results / "logs"

@@ -5,15 +5,18 @@
 
 import re
 import sys
+from functools import cache
 
 import yaml
 from snakemake.logging import logger
 
-from unet.config import SegmentConfig, file_of, source_files
+from unet.config import SegmentConfig, file_of, source_addresses, source_files
 from unet.damage import damaged_receipts, note_of, write_note
 from unet.geometry import shard_names
+from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
+from unet.source_formats import zarr_state
 from unet.volume import Layout
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
@@ -60,7 +63,7 @@ def print_results():
         return
     lines = [f"report        {page}"]
     lines += [
-        f"segmentation  {RESULTS}/volumes/{name}/segmentation.zarr"
+        f"segmentation  {CONFIG.storage.address or f'{RESULTS}/volumes'}/{name}/segmentation.zarr"
         for name in CONFIG.predict.volumes
     ]
     for name, values in read_json(scores).items():
@@ -186,6 +189,7 @@ def evaluation_inputs(wildcards):
         "peers": [
             file
             for address in CONFIG.volumes[wildcards.volume].compare.values()
+            if not is_address(address)
             for file in watched(Path(file_of(address)))
         ],
     }
@@ -194,15 +198,34 @@ def evaluation_inputs(wildcards):
     return inputs
 
 
-def sources(wildcards):
-    """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    own, peers = f"volumes.{wildcards.volume}.", f"volumes.{wildcards.volume}.compare."
-    files = [
-        path
-        for key, path in source_files(CONFIG).items()
+def of_volume(inputs, volume):
+    """What a volume is ingested from."""
+    own, peers = f"volumes.{volume}.", f"volumes.{volume}.compare."
+    return [
+        given
+        for key, given in inputs.items()
         if key.startswith(own) and not key.startswith(peers)
     ]
+
+
+def sources(wildcards):
+    """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
+    files = of_volume(source_files(CONFIG), wildcards.volume)
     return [file for path in files for file in watched(path)]
+
+
+def source_states(wildcards):
+    """Of what Snakemake cannot watch: another state of the metadata behind an address reruns the survey."""
+    addresses = of_volume(source_addresses(CONFIG), wildcards.volume)
+    return [state_of(address) for address in addresses]
+
+
+@cache
+def state_of(address):
+    try:
+        return zarr_state(*split_url(address))
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def watched(path):
@@ -222,6 +245,12 @@ def check_sources():
         for key, path in source_files(CONFIG).items()
         if path not in made_here and not path.exists()
     ]
+    if workflow.is_main_process:
+        missing += [
+            f"{key}: there is no Zarr store at {address}"
+            for key, address in source_addresses(CONFIG).items()
+            if not state_of(address)
+        ]
     if missing:
         here = f"Paths count from the working directory {Path.cwd()}."
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
@@ -242,10 +271,13 @@ def note_damage():
     if not workflow.is_main_process or "verify" in sys.argv:
         return
     dry = any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
-    for path, problem in damaged_receipts(Path(RESULTS)):
-        logger.warning(f"{path}: {problem}; the job runs again")
-        if not dry:
-            write_note(path, problem)
+    try:
+        for path, problem in damaged_receipts(Path(RESULTS)):
+            logger.warning(f"{path}: {problem}; the job runs again")
+            if not dry:
+                write_note(path, problem)
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
 
 
 check_sources()

@@ -48,6 +48,7 @@ checkpoint survey:
         name=lambda wildcards: wildcards.volume,
         volume=volume_settings,
         storage=settings(CONFIG.storage),
+        states=source_states,
         code=code("survey"),
     message:
         "Reading the headers of {wildcards.volume}"

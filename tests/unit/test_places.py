@@ -1,0 +1,381 @@
+"""Places: a folder and a bucket give the same answers and hold the same bytes; what goes wrong is told without keys."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+
+from unet import places
+from unet.config import ConfigError, load_config, source_addresses, source_files
+from unet.geometry import Box
+from unet.places import AddressError, Objects, Place, checked_address, claim, place_of
+from unet.sources import SourceError, open_source
+from unet.store import Image, ImageSpec, StoreError, create_image, open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import S3Server
+
+SPEC = ImageSpec("p", (3, 150, 131), "uint8", (1, 32, 32), (2, 64, 64), (50.0, 4.0, 4.0), channels=("membrane", "cell"))
+"""Two levels; the last block of every axis is cut."""
+VOXELS = np.random.default_rng(0).integers(0, 255, (2, *SPEC.shape), np.uint8)
+SECRETS = ("AKIATESTOFUNETEM0000", "kept-secret-by-everybody")
+
+
+def filled(where: Path | str, beside: Path, values: np.ndarray = VOXELS) -> Image:
+    """A store holding `values`."""
+    image = create_image(where, SPEC, beside)
+    for box in image.grid.boxes():
+        image.write_block(box, values[(slice(None), *box.slices)])
+    return image
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Every file of a folder with its content."""
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+# The same answers
+
+
+@pytest.fixture(params=["folder", "s3", "file"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place of each kind."""
+    if request.param == "s3":
+        return place_of(f"s3://{request.getfixturevalue('bucket')}/a/b.zarr/")
+    return place_of(tmp_path / "b.zarr" if request.param == "folder" else f"file://{tmp_path}/b.zarr")
+
+
+def put(place: Place, key: str, content: bytes) -> None:
+    """Write a file as somebody else would."""
+    if isinstance(place, Objects):
+        import obstore
+
+        obstore.put(place.store, key, content)
+    else:
+        (place.path / key).parent.mkdir(parents=True, exist_ok=True)
+        (place.path / key).write_bytes(content)
+
+
+def test_a_place_knows_its_files(place: Place) -> None:
+    assert place.read("0/c/1") is None
+    assert place.size("0/c/1") is None
+    assert place.state("0/c/1") is None
+    assert place.sizes() == {}
+    with pytest.raises(FileNotFoundError), place.open("0/c/1") as file:
+        file.last(1)
+    place.clear()
+
+    for key, content in (("zarr.json", b"{}"), ("0/c/1", b"four"), ("0/c/10", b"")):
+        put(place, key, content)
+    assert place.sizes() == {"zarr.json": 2, "0/c/1": 4, "0/c/10": 0}
+    assert (place.read("0/c/1"), place.size("0/c/1"), place.read("0/c/10")) == (b"four", 4, b"")
+    before = place.state("0/c/1")
+    assert before is not None
+    assert place.state("0/c/1") == before
+    put(place, "0/c/1", b"five")
+    assert place.state("0/c/1") != before
+
+    place.write("0/c/1", b"0123456789")
+    assert place.sizes() == {"zarr.json": 2, "0/c/1": 10, "0/c/10": 0}
+    with place.open("0/c/1") as file:
+        assert (file.last(3), file.last(99)) == (b"789", b"0123456789")
+        assert file.ranges([(4, 2), (0, 1), (5, 5)]) == [b"45", b"0", b"56789"]
+    place.clear()
+    assert place.sizes() == {}
+
+
+def test_a_store_behind_an_address_has_the_bytes_of_one_in_a_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    here, there = (
+        filled(tmp_path / "a.zarr", tmp_path / "a.zarr"),
+        filled(f"s3://{bucket}/run/a.zarr", tmp_path / "b.zarr"),
+    )
+    assert s3.objects(bucket, "run/a.zarr/") == files(tmp_path / "a.zarr")
+    assert not (tmp_path / "b.zarr").exists()
+    for box in here.grid.boxes():
+        assert there.digest(box) == here.digest(box)
+        assert there.size(box) == here.size(box)
+    assert there.sizes() == here.sizes() == {box: here.size(box) for box in here.grid.boxes()}
+    for box in (Box.of_shape(SPEC.shape), Box((1, 40, 60), (3, 80, 131)), Box((2, 149, 130), (3, 150, 131))):
+        np.testing.assert_array_equal(there.read(box), VOXELS[(slice(None), *box.slices)])
+    coarse = Box((0, 0, 0), (3, 75, 66))
+    np.testing.assert_array_equal(there.read(coarse, level=1), here.read(coarse, level=1))
+
+
+@pytest.mark.parametrize("number", [0, -1], ids=["whole block", "cut by the faces"])
+def test_a_rewritten_block_has_the_same_objects_whatever_stood_there(
+    s3: S3Server, bucket: str, tmp_path: Path, number: int
+) -> None:
+    image = filled(f"s3://{bucket}/a.zarr", tmp_path / "a.zarr")
+    before, box = s3.objects(bucket), image.grid.boxes()[number]
+    image.write_block(box, 255 - VOXELS[(slice(None), *box.slices)])
+    assert s3.objects(bucket) != before
+    image.write_block(box, VOXELS[(slice(None), *box.slices)])
+    assert s3.objects(bucket) == before
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_lost_object_is_an_error_and_not_zeros(s3: S3Server, bucket: str, tmp_path: Path, level: int) -> None:
+    image = filled(f"s3://{bucket}/a.zarr", tmp_path / "a.zarr")
+    lost = Box((0, 64, 128), (2, 128, 131))
+    s3.delete(bucket, f"a.zarr/{level}/c/0/0/1/2")
+    assert image.size(lost) is None
+    assert image.digest(lost) is None
+    assert image.sizes()[lost] is None
+    whole = Box((0, 0, 0), ((3, 150, 131), (3, 75, 66))[level])
+    with pytest.raises(StoreError, match=rf"s3://{bucket}/a.zarr: block {lost} is missing on level {level}"):
+        image.read(whole, level)
+    np.testing.assert_array_equal(image.read(Box((0, 0, 0), (2, 64, 64))), VOXELS[:, :2, :64, :64])
+
+
+def test_a_truncated_object_is_an_error(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    image = filled(f"s3://{bucket}/a.zarr", tmp_path / "a.zarr")
+    box = image.grid.boxes()[0]
+    size, key = image.size(box), "a.zarr/0/c/0/0/0/0"
+    s3.upload(bucket, {key: s3.objects(bucket, key)[""][:-5]})
+    assert size is not None
+    assert image.size(box) == size - 5
+    with pytest.raises(StoreError, match="is damaged"):
+        image.read(box)
+
+
+def test_another_specification_and_half_a_store_are_replaced(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    address, beside = f"s3://{bucket}/a.zarr", tmp_path / "a.zarr"
+    filled(address, beside)
+    other = ImageSpec("other", (2, 32, 32), "uint8", (1, 16, 16), (2, 32, 32), (50.0, 4.0, 4.0))
+    assert create_image(address, other, beside).spec == open_image(address).spec == other
+    assert not [key for key in s3.objects(bucket) if "/c/" in key]
+    whole = s3.objects(bucket)
+    zarr_json = whole["a.zarr/zarr.json"]
+    s3.upload(bucket, {"a.zarr/zarr.json": zarr_json.replace(b'"unet-em"', b'"unfinished"')})
+    with pytest.raises(StoreError, match="no image store of this workflow"):
+        open_image(address)
+    create_image(address, other, beside)
+    assert s3.objects(bucket) == whole
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from unet.store import ImageSpec, create_image
+
+spec = ImageSpec("flat", (4, 64, 64), "uint16", (2, 32, 32), (2, 32, 32), (50.0, 4.0, 4.0))
+image = create_image(sys.argv[1], spec, Path(sys.argv[2]))
+for index, box in list(enumerate(image.grid.boxes()))[int(sys.argv[3]) :: 2]:
+    image.write_block(box, np.full(box.shape, index + 1, spec.dtype))
+"""
+
+
+def test_processes_that_create_and_write_at_once_lose_nothing(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, f"s3://{bucket}/a.zarr", str(tmp_path / "a.zarr")]
+    writers = [subprocess.Popen([*command, str(k)]) for k in range(2)]
+    assert [writer.wait(100) for writer in writers] == [0, 0]
+    image = open_image(f"s3://{bucket}/a.zarr")
+    for index, box in enumerate(image.grid.boxes()):
+        assert (image.read(box) == index + 1).all(), f"block {box} was lost"
+
+
+# One results folder an address
+
+
+def test_an_address_belongs_to_one_results_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    address, ours, theirs = f"s3://{bucket}/run/train", tmp_path / "ours", tmp_path / "theirs"
+    claim(address, ours)
+    claim(address, ours)
+    with pytest.raises(
+        AddressError, match=rf"{address}: the stores of another results folder .*remove {address}/.owner"
+    ):
+        claim(address, theirs)
+    s3.delete(bucket, "run/train/.owner")
+    claim(address, theirs)
+    with pytest.raises(AddressError, match="another results folder"):
+        claim(address, ours)
+
+
+# Sources
+
+
+def test_zarr_behind_an_address_is_read_as_from_a_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    values = np.arange(4 * 6 * 5, dtype=np.uint16).reshape(4, 6, 5)
+    for version in (2, 3):
+        folder = tmp_path / f"v{version}.zarr"
+        group = zarr.open_group(folder, mode="w", zarr_format=version)
+        group.create_array("volumes/raw", data=values, chunks=(2, 3, 5))
+        s3.upload(bucket, {f"in/{folder.name}/{key}": content for key, content in files(folder).items()})
+        source = open_source(f"s3://{bucket}/in/{folder.name}:/volumes/raw")
+        np.testing.assert_array_equal(source.read(Box((1, 2, 0), (4, 6, 3))), values[1:4, 2:6, :3])
+        names = [state[0] for state in source.state(Box.of_shape(source.shape))]
+        assert f"volumes/raw/{'.zarray' if version == 2 else 'zarr.json'}" in names
+        with pytest.raises(
+            SourceError, match=r"no Zarr array or group /raw.*the store holds: /volumes/raw \(4, 6, 5\)"
+        ):
+            open_source(f"s3://{bucket}/in/{folder.name}:/raw")
+    own = filled(tmp_path / "own.zarr", tmp_path / "own.zarr")
+    s3.upload(bucket, {f"own.zarr/{key}": content for key, content in files(tmp_path / "own.zarr").items()})
+    source = open_source(f"s3://{bucket}/own.zarr")
+    assert (source.channels, source.shape, source.voxel_nm) == (2, own.shape, own.spec.voxel_nm)
+    np.testing.assert_array_equal(source.read(Box.of_shape(own.shape)), VOXELS)
+
+
+# What goes wrong
+
+
+ANSWER = b"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>AKIATESTOFUNETEM0000
+</AWSAccessKeyId><StringToSign>kept-secret-by-everybody</StringToSign></Error>"""
+
+
+class Forbidding(BaseHTTPRequestHandler):
+    """A server that answers as S3 does where the key is wrong: the key is in what it says."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(ANSWER)))
+        self.end_headers()
+        self.wfile.write(ANSWER)
+
+    do_PUT = do_DELETE = do_HEAD = do_POST = do_GET
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An address on such a server."""
+    server = HTTPServer(("127.0.0.1", 0), Forbidding)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), SECRETS, strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield "s3://forbidden/run/a.zarr"
+    server.shutdown()
+    server.server_close()
+    places.connected.cache_clear()
+
+
+def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: Path) -> None:
+    for attempt in (
+        lambda: create_image(forbidding, SPEC, tmp_path / "a.zarr"),
+        lambda: open_image(forbidding),
+        lambda: open_source(forbidding),
+        lambda: claim(forbidding, tmp_path),
+        lambda: place_of(forbidding).sizes(),
+        lambda: place_of(forbidding).read("zarr.json"),
+    ):
+        with pytest.raises(AddressError) as told:
+            attempt()
+        message = "s3://forbidden/run/a.zarr: the server answers 403 Forbidden"
+        assert str(told.value).startswith(message)
+        error: BaseException | None = told.value
+        while error is not None:
+            assert not any(secret in str(error) for secret in SECRETS), "in the error or what it came from"
+            error = error.__cause__ or error.__context__
+
+
+def test_a_server_that_is_away_is_told_and_nothing_is_made_anew(
+    s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"s3://{bucket}/a.zarr"
+    image, before = filled(address, tmp_path / "a.zarr"), s3.objects(bucket)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(places, "RETRIES", {"max_retries": 1})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", away)
+    places.connected.cache_clear()
+    other = ImageSpec("other", (2, 32, 32), "uint8", (1, 16, 16), (2, 32, 32), (50.0, 4.0, 4.0))
+    for attempt in (
+        lambda: create_image(address, other, tmp_path / "a.zarr"),
+        lambda: open_image(address),
+        lambda: open_source(address),
+    ):
+        with pytest.raises(
+            AddressError, match=rf"{address}: cannot be reached \(connection refused\); check the network"
+        ):
+            attempt()
+    places.connected.cache_clear()
+    assert s3.objects(bucket) == before
+    np.testing.assert_array_equal(image.read(Box.of_shape(SPEC.shape)), VOXELS)
+
+
+def test_a_bucket_that_is_not_there_and_an_unknown_scheme_are_told(s3: S3Server, tmp_path: Path) -> None:
+    with pytest.raises(AddressError, match="s3://no-such-bucket/run: there is no such bucket; make it"):
+        claim("s3://no-such-bucket/run", tmp_path)
+    with pytest.raises(AddressError, match=r"carrier-pigeon://a/b: not an address that obstore knows; write s3://"):
+        place_of("carrier-pigeon://a/b")
+    with pytest.raises(SourceError, match="no Zarr array or group"):
+        open_source("s3://no-such-bucket/raw.zarr")
+
+
+def test_without_obstore_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(
+        AddressError, match=r"s3://bucket/anything: addresses need obstore: pip install 'unet-em\[s3\]'"
+    ):
+        place_of("s3://bucket/anything")
+
+
+def test_no_credentials_in_the_environment_is_told() -> None:
+    told = places.reason("Error performing PUT http://169.254.169.254/latest/api/token in 6s, after 3 retries")
+    assert told.startswith("no credentials in the environment; set AWS_ACCESS_KEY_ID")
+
+
+# Addresses in the configuration
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIATESTOFUNETEM0000:kept-secret-by-everybody@bucket/raw.zarr",
+        "https://kept-secret-by-everybody@host/raw.zarr",
+        "https://host/raw.zarr?X-Amz-Signature=kept-secret-by-everybody",
+        "abfs://box:kept-secret-by-everybody@account.dfs.core.windows.net/raw.zarr",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
+    volume = {"raw": "a.tif", "labels": "b.tif"}
+    for changes in (
+        {"volumes": {"train": {**volume, "raw": address}}},
+        {"volumes": {"train": {**volume, "raw": ["a.tif", address]}}},
+        {"volumes": {"train": {**volume, "labels": address}}},
+        {"volumes": {"train": {**volume, "compare": {"peer": address}}}},
+        {"storage": {"address": address}},
+    ):
+        with pytest.raises(ConfigError, match=r"credentials .* do not belong into an address; set") as told:
+            load_config({"volumes": {"train": volume}, **changes})
+        assert not any(secret in str(told.value) for secret in SECRETS)
+
+
+def test_addresses_without_credentials_pass() -> None:
+    for address in ("s3://bucket/a:/raw", "abfs://box@account.dfs.core.windows.net/a", "https://host:9000/a.zarr"):
+        assert checked_address(address) == address
+    values = {"volumes": {"train": {"raw": ["s3://b/a.zarr", "a.h5:/raw"], "labels": "gs://b/l.zarr:/ids"}}}
+    config = load_config({**values, "storage": {"address": "s3://b/run/"}})
+    assert config.storage.address == "s3://b/run"
+    assert source_files(config) == {"volumes.train.raw.1": Path("a.h5")}
+    expected = {"volumes.train.raw.0": "s3://b/a.zarr", "volumes.train.labels": "gs://b/l.zarr:/ids"}
+    assert source_addresses(config) == expected
+
+
+def test_what_has_to_lie_on_a_file_system_is_no_address_and_not_repeated() -> None:
+    volumes, address = {"train": {"raw": "a.tif", "labels": "b.tif"}}, f"s3://{SECRETS[0]}:{SECRETS[1]}@bucket/x"
+    for changes in ({"results": address}, {"model": {"checkpoint": address}}):
+        with pytest.raises(ConfigError, match="is an address, but has to lie on a file system") as told:
+            load_config({"volumes": volumes, **changes})
+        assert not any(secret in str(told.value) for secret in SECRETS)
+
+
+def test_a_path_is_no_address_of_the_storage() -> None:
+    with pytest.raises(ConfigError, match=r"storage.address: got 'here'; an address begins with s3://"):
+        load_config({"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}, "storage": {"address": "here"}})

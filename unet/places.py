@@ -1,0 +1,365 @@
+"""Where the files of a store lie: in a folder, or as objects behind an address such as `s3://bucket/run`.
+
+Both answer the same questions about a file by its key, `0/c/1/2/3` for one:
+
+```
+            there is it wholly or not at all because     made anew          compared with receipts
+folder      it is written aside and renamed              unlink, rename     one walk through the folder
+address     a PUT, or the end of a multipart upload,     DELETE, PUT        one listing, of 1,000 objects a request
+            puts the whole object there
+```
+
+Requests that fail are repeated for three minutes by obstore. Credentials come from the environment alone; what a server
+answers is never repeated word by word, since it may hold an access key.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import uuid4
+
+from unet.receipts import write_first
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+NAMED_CONTAINER = ("abfs", "abfss")
+"""Schemes of Azure, where the container stands before an @."""
+REQUEST_TIMEOUT = "5 minutes"
+RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+METADATA = "zarr.json"
+OWNER = ".owner"
+
+
+class AddressError(OSError):
+    """What lies behind an address cannot be reached, or must not be used; the message is free of credentials."""
+
+
+class Folder:
+    """Files in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, key: str) -> bytes | None:
+        """Content of a file; None where it is not there."""
+        with suppress(FileNotFoundError):
+            return (self.path / key).read_bytes()
+        return None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of a file; None where it is not there."""
+        with suppress(FileNotFoundError):
+            return (self.path / key).stat().st_size
+        return None
+
+    def state(self, key: str) -> list[Any] | None:
+        """Name, size and time (ns) of a file, which tell two versions of it apart; None where it is not there."""
+        path = self.path / key
+        return [path.name, path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its key."""
+        found: dict[str, int] = {}
+        for folder, _, names in os.walk(self.path):
+            within = folder[len(str(self.path)) + 1 :]
+            found |= {os.path.join(within, name): os.stat(os.path.join(folder, name)).st_size for name in names}
+        return found
+
+    @contextmanager
+    def open(self, key: str) -> Iterator["FileParts"]:
+        """A file, to read parts of it."""
+        with (self.path / key).open("rb") as file:
+            yield FileParts(file)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file aside and rename it; what a killed write of it has left is removed."""
+        path = self.path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f"{path.name}.*.partial"):
+            leftover.unlink(missing_ok=True)
+        partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        (self.path / METADATA).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """The system's own errors name their file."""
+        yield
+
+
+class FileParts:
+    """Parts of an open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def last(self, count: int) -> bytes:
+        """So many bytes at its end, or all where there are fewer."""
+        self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - count))
+        return self._file.read()
+
+    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """What stands at each (offset, length)."""
+        return [self._at(*span) for span in spans]
+
+    def _at(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+
+class ObjectParts:
+    """Parts of an object, which are fetched at once and together where they adjoin."""
+
+    def __init__(self, store: "ObjectStore", key: str) -> None:
+        self._store, self._key = store, key
+
+    def last(self, count: int) -> bytes:
+        """So many bytes at its end, or all where there are fewer."""
+        import obstore
+
+        return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
+
+    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """What stands at each (offset, length)."""
+        import obstore
+
+        starts, lengths = zip(*spans, strict=True)
+        return [bytes(part) for part in obstore.get_ranges(self._store, self._key, starts=starts, lengths=lengths)]
+
+
+class Objects:
+    """Objects behind an address; the answers are those of `Folder`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.store = connected(address)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def read(self, key: str) -> bytes | None:
+        """Content of an object; None where it is not there."""
+        import obstore
+
+        with self.told(), suppress(FileNotFoundError):
+            return bytes(obstore.get(self.store, key).bytes())
+        return None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None where it is not there."""
+        state = self.state(key)
+        return None if state is None else int(state[1])
+
+    def state(self, key: str) -> list[Any] | None:
+        """Key, size and entity tag of an object, which tell two versions of it apart; None where it is not there."""
+        import obstore
+
+        with self.told(), suppress(FileNotFoundError):
+            found = obstore.head(self.store, key)
+            return [key, found["size"], found["e_tag"]]
+        return None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every object by its key, from one listing."""
+        import obstore
+
+        with self.told():
+            return {one["path"]: one["size"] for batch in obstore.list(self.store) for one in batch}
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[ObjectParts]:
+        """An object, to read parts of it."""
+        with self.told():
+            yield ObjectParts(self.store, key)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object, anew where it is there."""
+        import obstore
+
+        with self.told():
+            obstore.put(self.store, key, content)
+
+    def clear(self) -> None:
+        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        import obstore
+
+        with self.told(), suppress(FileNotFoundError):
+            obstore.delete(self.store, METADATA)
+        keys = sorted(self.sizes())
+        with self.told():
+            obstore.delete(self.store, keys)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object unless it is there, in one request: of two that try at once one succeeds."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self.told():
+            try:
+                obstore.put(self.store, key, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            except FileNotFoundError:
+                raise AddressError(f"{self}: there is no such bucket; make it, or correct the address") from None
+        return True
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Name the address in whatever goes wrong, and what to do; that a single object is missing goes through.
+
+        Raises
+        ------
+        AddressError
+            Without what the server said, which is removed from the error that this one comes from, too.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except BaseError as error:
+            why = reason(str(error))
+            error.args = (why,)
+            raise AddressError(f"{self}: {why}") from None
+
+
+Place = Folder | Objects
+"""Where the files of a store lie."""
+
+
+def place_of(where: Path | str) -> Place:
+    """The place of a path or an address."""
+    return Objects(where.rstrip("/")) if isinstance(where, str) and is_address(where) else Folder(Path(where))
+
+
+def is_address(text: str) -> bool:
+    """Whether something is an address and no path.
+
+    >>> is_address("s3://bucket/raw.zarr"), is_address("raw.zarr"), is_address("a.h5:/raw")
+    (True, False, False)
+    """
+    return ADDRESS.match(text) is not None
+
+
+def checked_address(address: str) -> str:
+    """An address without credentials.
+
+    >>> checked_address("s3://bucket/raw.zarr:/volumes/raw")
+    's3://bucket/raw.zarr:/volumes/raw'
+
+    Raises
+    ------
+    ValueError
+        If it holds any: it would be written into receipts, logs and the report. The message does not.
+    """
+    scheme, _, rest = address.partition("://")
+    before, at, _ = rest.partition("/")[0].rpartition("@")
+    if (at and (":" in before or scheme not in NAMED_CONTAINER)) or "?" in rest:
+        bare = f"{scheme}://{rest.partition('?')[0].removeprefix(before + at)}"
+        raise ValueError(
+            f"{bare}: credentials (before an @, or after a ?) do not belong into an address; set them in the "
+            "environment, for s3:// as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return address
+
+
+def split_url(address: str) -> tuple[str, str | None]:
+    """The address of a store, and the path inside it where one is given.
+
+    >>> split_url("s3://bucket/a.zarr:/volumes/raw"), split_url("http://host:9000/a.zarr")
+    (('s3://bucket/a.zarr', '/volumes/raw'), ('http://host:9000/a.zarr', None))
+    """
+    scheme, _, rest = address.partition("://")
+    store, colon, inner = rest.partition(":/")
+    return f"{scheme}://{store}".rstrip("/"), "/" + inner.strip("/") if colon else None
+
+
+@cache
+def connected(address: str) -> "ObjectStore":
+    """One client an address and process, set up by the environment."""
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError:
+        raise AddressError(f"{address}: addresses need obstore: pip install 'unet-em[s3]'") from None
+    options: Any = {"allow_http": True, "timeout": REQUEST_TIMEOUT}
+    retries: Any = RETRIES
+    try:
+        if address.startswith("file://"):
+            return from_url(address, mkdir=True)
+        return from_url(address, client_options=options, retry_config=retries)
+    except (BaseError, ValueError):
+        pass
+    raise AddressError(
+        f"{address}: not an address that obstore knows; write s3://bucket/path, gs://bucket/path, "
+        "az://account/container/path or https://host/path"
+    )
+
+
+def reason(error: str) -> str:
+    """What went wrong with a request and what to do, from obstore's message, of which only harmless words are kept.
+
+    >>> reason("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><AWSAccessKeyId>AKIA</...")
+    'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
+    >>> reason("... status code: 507 Insufficient Storage: ...")
+    'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
+    """
+    status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
+    code = re.search(r"<Code>(\w{1,60})</Code>", error)
+    if "169.254.169.254" in error:  # where a machine in the cloud would ask for its role
+        return (
+            "no credentials in the environment; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_SKIP_SIGNATURE=true for what is public"
+        )
+    if status is None:
+        refused = " (connection refused)" if "ConnectionRefused" in error else ""
+        return (
+            f"cannot be reached{refused}; check the network and, where it is not the provider's own, AWS_ENDPOINT_URL, "
+            "then run again: what is finished is kept"
+        )
+    answer = f"the server answers {status[1]}" + (f" ({code[1]})" if code else "")
+    if status[1].startswith("507") or (code and re.search("Quota|Full", code[1])):
+        return f"{answer}; make space there and run again: what is finished is kept"
+    if status[1][:3] in ("400", "401", "403"):
+        return f"{answer}; check the credentials in the environment, and what they are allowed to do"
+    if status[1].startswith("5"):
+        return f"{answer}; run again later: what is finished is kept"
+    return f"{answer}; check the address"
+
+
+def claim(address: str, folder: Path) -> None:
+    """Let nobody else write below an address: the locks that keep writers apart lie in one folder of results.
+
+    Raises
+    ------
+    AddressError
+        If another folder has claimed it.
+    """
+    place, ours = Objects(address), folder / OWNER
+    if not ours.exists():
+        write_first(ours, {"owner": uuid4().hex})
+    content = ours.read_bytes()
+    if place.read(OWNER) == content or place.create(OWNER, content) or place.read(OWNER) == content:
+        return
+    raise AddressError(
+        f"{address}: the stores of another results folder lie there (its {OWNER} is not that of {folder}); set another "
+        f"storage.address, or, if no other run works there, remove {address}/{OWNER} and run again"
+    )
