@@ -2,7 +2,7 @@
 
     python benchmarks/empty.py
 
-The same script as the rule `predict`, on 4 x 8192 x 8192 voxels; prints the time of each as a share of the full one. A
+The same script as the rule `predict`, on 16 x 4096 x 4096 voxels; prints the time of each as a share of the full one. A
 tile that touches tissue is computed whole, so the smaller the tissue, the more its border counts.
 """
 
@@ -25,7 +25,7 @@ from unet.receipts import write_json
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
-SHAPE, BLOCK = (4, 8192, 8192), (4, 512, 512)
+SHAPE, CHUNK, BLOCK = (16, 4096, 4096), (8, 128, 128), (16, 1024, 1024)
 MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
 
 
@@ -41,7 +41,7 @@ def script(name: str) -> Any:
 
 def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
     """A volume as ingest leaves it; the arguments of its prediction."""
-    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (4, 128, 128), BLOCK, None, mask is not None)
+    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
     survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
     statistics = vars(grey_values(histogram(raw), raw.dtype))
     write_json(survey, {"layout": vars(layout)})
@@ -68,7 +68,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     raw = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     tissue = np.zeros(SHAPE, np.uint8)
-    tissue[:, :4096, :1638] = 1  # a tenth, in one corner, ending within a block
+    tissue[:, :2048, :819] = 1  # a tenth, in one corner, ending within a block
     with TemporaryDirectory() as name:
         folder, model = Path(name), Path(name) / "model.pt"
         torch.manual_seed(0)
