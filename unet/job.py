@@ -87,4 +87,5 @@ def _start_log(path: Path | None) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it twice, itself and by way of srun
+    raise Terminated("SIGTERM received")

@@ -176,7 +176,7 @@ def run_pipeline(
     BlockError
         When a block has failed twice.
     Interrupted
-        After SIGINT or SIGTERM. A second signal acts as if this function were not there.
+        After SIGINT or SIGTERM. A SIGINT that follows acts as if this function were not there.
     """
     run = _Run(client, work, done, window, patience)
     try:
@@ -338,7 +338,8 @@ def _error_of(future: Future) -> BaseException | None:
 def _signals_noted() -> Iterator[list[str]]:
     """Names of the signals received, instead of their usual effect; only the main thread can ask for that.
 
-    The first one restores the usual effect, so that a second ends the process at once.
+    After the first one a Ctrl-C ends the process at once, but a further SIGTERM does nothing: SLURM sends two to every
+    job that it ends, itself and by way of srun.
     """
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
@@ -353,6 +354,7 @@ def _signals_noted() -> Iterator[list[str]]:
     def note(number: int, frame: Any) -> None:
         received.append(signal.Signals(number).name)
         restore()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     for number in usual:
         signal.signal(number, note)

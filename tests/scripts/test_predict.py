@@ -80,7 +80,8 @@ class Run:
         """The blocks in the journal."""
         journal = self.receipt.with_suffix(".jsonl")
         lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
-        return [json.loads(line)["box"] for line in lines if line.endswith("\n") and line.strip()]
+        whole = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        return [values["box"] for values in whole if "box" in values]
 
     def wait_for(self, blocks: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many blocks are recorded."""
@@ -162,7 +163,11 @@ def test_a_signal_ends_it_soon_and_a_rerun_goes_on(run: Run, whole: dict[str, by
     done = run.recorded()
     assert 5 <= len(done) < BLOCKS
     run.finish()
-    assert json.loads(run.receipt.read_text())["run"]["blocks_made"] == BLOCKS - len(done)
+    told = json.loads(run.receipt.read_text())["run"]
+    assert told["blocks_made"] == BLOCKS - len(done)
+    [ended] = told["ended_before"]
+    assert ended["ended"].startswith(f"{number.name} received; {len(done)} blocks are finished")
+    assert ended["blocks_made"] == len(done)
     assert run.content() == whole
 
 

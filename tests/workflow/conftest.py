@@ -140,10 +140,11 @@ class Project:
         return json.loads((self.results / "receipts" / Path(*path)).with_suffix(".json").read_text())
 
     def records(self, rule: str, volume: str = "train") -> list[dict[str, Any]]:
-        """All whole lines of the journals of a rule on a volume, the last written last within each journal."""
+        """All blocks in the journals of a rule on a volume, the last written last within each journal."""
         folder = self.results / "receipts" / rule / volume
         lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines(keepends=True)]
-        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        whole = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        return [values for values in whole if "box" in values]
 
     def blocks_made(self, ran: Finished, rule: str) -> int:
         """Blocks that the jobs of a rule made in a run, as opposed to found finished."""

@@ -1,0 +1,193 @@
+"""A real SLURM of one node on this machine, in a folder of its own, with two GPUs that are device files alone.
+
+Started are munged, slurmctld and slurmd as Debian packages them; `stop` ends them and every job. The configuration is
+linked into /etc/slurm, because the jobs look for it there, whatever SLURM_CONF says.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+CONFIGURED = Path("/etc/slurm")
+PORTS = (16817, 16818)
+PATIENCE = 60.0
+"""Seconds in which the daemons answer, and a step of a test is done on a busy machine: callers multiply it."""
+
+FILES = {
+    "gres.conf": """
+AutoDetect=off
+NodeName={host} Name=gpu Type=fake File={folder}/dev/nvidia[0-1]
+""",
+    "cgroup.conf": """
+CgroupAutomount=no
+""",
+    "slurm.conf": """
+ClusterName=testbed
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/munge.socket
+CredType=cred/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+SwitchType=switch/none
+SchedulerParameters=bf_interval=1,sched_interval=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu
+SlurmdParameters=config_overrides
+ReturnToService=2
+MinJobAge=600
+KillWait=30
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory={megabytes} Gres=gpu:fake:2 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
+""",
+}
+
+
+def cannot_run() -> str | None:
+    """Why no SLURM can be started here; None where it can."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not found; on Debian: apt-get install slurmctld slurmd slurm-client munge"
+    if os.geteuid() != 0:
+        return "only root may start SLURM's daemons for several users"
+    if any((CONFIGURED / name).exists() for name in FILES) or any(map(_in_use, PORTS)):
+        return f"this machine has a SLURM already ({CONFIGURED} or ports {PORTS})"
+    return None
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A SLURM that runs; its commands find it by themselves."""
+
+    folder: Path
+    host: str
+
+    def call(self, *command: str) -> str:
+        """What a command of SLURM prints."""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def jobs(self, states: str = "PENDING,RUNNING,COMPLETING") -> dict[str, str]:
+        """Comments (Snakemake writes rule and wildcards there) or else names of jobs, by job number."""
+        lines = self.call("squeue", "--noheader", f"--states={states}", "--format=%i|%k|%j").splitlines()
+        fields = [line.split("|") for line in lines]
+        return {number: name if comment in ("", "(null)") else comment for number, comment, name in fields}
+
+    def set_node(self, state: str) -> None:
+        """Drain the node, or resume it."""
+        self.call("scontrol", "update", f"nodename={self.host}", f"state={state}", "reason=test")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Slurm]:
+    """A SLURM in a folder, stopped at the end with all of its jobs."""
+    host = socket.gethostname().partition(".")[0]
+    _write(folder, host)
+    slurm, munge = Slurm(folder, host), folder / "munge"
+    _link(folder)
+    try:
+        subprocess.run(
+            ["munged", "--force", f"--key-file={munge}/munge.key", f"--socket={munge}/munge.socket"]
+            + [f"--pid-file={folder}/munged.pid", f"--log-file={munge}/munged.log", f"--seed-file={munge}/munged.seed"],
+            check=True,
+            timeout=PATIENCE,
+        )
+        subprocess.run(["slurmctld", "-f", folder / "slurm.conf", "-c"], check=True, timeout=PATIENCE)
+        subprocess.run(["slurmd", "-f", folder / "slurm.conf", "-N", host, "-c"], check=True, timeout=PATIENCE)
+        _wait_until_idle(slurm)
+        yield slurm
+    finally:
+        _stop(slurm)
+
+
+def _write(folder: Path, host: str) -> None:
+    for name in ("munge", "state", "spool", "log", "dev"):
+        (folder / name).mkdir(parents=True)
+    for number in range(2):  # plain files would leave CUDA_VISIBLE_DEVICES empty
+        os.mknod(folder / "dev" / f"nvidia{number}", 0o20666, os.makedev(195, number))
+    megabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    for name, text in FILES.items():
+        (folder / name).write_text(text.format(folder=folder, host=host, ports=PORTS, megabytes=megabytes))
+    key = folder / "munge" / "munge.key"
+    key.write_bytes(os.urandom(64))
+    for path in (folder, key.parent, key):  # munged insists
+        path.chmod(0o700)
+
+
+def _link(folder: Path) -> None:
+    CONFIGURED.mkdir(exist_ok=True)
+    for name in FILES:
+        link = CONFIGURED / name
+        link.unlink(missing_ok=True)  # left by a session that was killed: `cannot_run` has seen that it leads nowhere
+        link.symlink_to(folder / name)
+
+
+def _wait_until_idle(slurm: Slurm) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if slurm.call("sinfo", "--noheader", "--format=%t") == "idle":
+                return
+        except RuntimeError:
+            pass  # slurmctld does not answer yet
+        time.sleep(0.2)
+    raise RuntimeError(f"SLURM did not start; see {slurm.folder / 'log'}")
+
+
+def _stop(slurm: Slurm) -> None:
+    """End the jobs, then the daemons: those that do not listen by SIGKILL."""
+    try:
+        subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], timeout=PATIENCE, check=False)
+        deadline = time.monotonic() + 10
+        while slurm.jobs() and time.monotonic() < deadline:
+            time.sleep(0.2)
+    except (RuntimeError, subprocess.TimeoutExpired):
+        pass  # slurmctld has never answered
+    for name in ("slurmd", "slurmctld", "munged"):
+        _end(slurm.folder / f"{name}.pid")
+    for name in FILES:
+        (CONFIGURED / name).unlink(missing_ok=True)
+
+
+def _end(pid_file: Path) -> None:
+    if not pid_file.exists():
+        return
+    pid = int(pid_file.read_text())
+    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        deadline = time.monotonic() + seconds
+        try:
+            os.kill(pid, number)
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.1)
+        except ProcessLookupError:
+            return
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
