@@ -110,7 +110,8 @@ class ShardJob:
         self._held.close()
         if error is not None:
             with suppress(OSError):  # of a full disk; the error itself tells more
-                self._journal.add_end({"ended": str(error) or kind.__name__, "fingerprint": self.fingerprint, **self._run})
+                why = {"ended": str(error) or kind.__name__, "fingerprint": self.fingerprint}
+                self._journal.add_end(why | self._run)
         full = _cause(error, FULL)
         if full is not None:
             raise DiskFullError(self._no_room(full)) from error

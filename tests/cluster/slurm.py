@@ -11,15 +11,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 CONFIGURED = Path("/etc/slurm")
 PORTS = (16817, 16818)
+OWNER = "owner.pid"
+"""Names the process that has started it."""
 PATIENCE = 60.0
-"""Seconds in which the daemons answer, and a step of a test is done on a busy machine: callers multiply it."""
+"""Seconds in which the daemons and their commands answer."""
 
 FILES = {
     "gres.conf": """
@@ -72,9 +74,22 @@ def cannot_run() -> str | None:
         return f"{', '.join(missing)} not found; on Debian: apt-get install slurmctld slurmd slurm-client munge"
     if os.geteuid() != 0:
         return "only root may start SLURM's daemons for several users"
+    _stop_what_was_left()
     if any((CONFIGURED / name).exists() for name in FILES) or any(map(_in_use, PORTS)):
         return f"this machine has a SLURM already ({CONFIGURED} or ports {PORTS})"
     return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as squeue shows it; in the comment Snakemake writes its rule and wildcards, the time limit reads 1:00."""
+
+    number: str
+    state: str
+    name: str
+    comment: str
+    time_limit: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -91,11 +106,11 @@ class Slurm:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
 
-    def jobs(self, states: str = "PENDING,RUNNING,COMPLETING") -> dict[str, str]:
-        """Comments (Snakemake writes rule and wildcards there) or else names of jobs, by job number."""
-        lines = self.call("squeue", "--noheader", f"--states={states}", "--format=%i|%k|%j").splitlines()
-        fields = [line.split("|") for line in lines]
-        return {number: name if comment in ("", "(null)") else comment for number, comment, name in fields}
+    def jobs(self, folder: Path | None = None, states: str = "PENDING,RUNNING,COMPLETING") -> list["Job"]:
+        """Those in some states, of a working directory or of all."""
+        text = self.call("squeue", "--noheader", f"--states={states}", "--format=%i|%T|%j|%k|%l|%Z")
+        found = [Job(*line.split("|")) for line in text.splitlines()]
+        return [job for job in found if folder is None or job.folder == str(folder)]
 
     def set_node(self, state: str) -> None:
         """Drain the node, or resume it."""
@@ -105,23 +120,29 @@ class Slurm:
 @contextmanager
 def running(folder: Path) -> Iterator[Slurm]:
     """A SLURM in a folder, stopped at the end with all of its jobs."""
-    host = socket.gethostname().partition(".")[0]
-    _write(folder, host)
-    slurm, munge = Slurm(folder, host), folder / "munge"
+    slurm, munge = Slurm(folder, _host()), folder / "munge"
+    _write(folder, slurm.host)
     _link(folder)
     try:
-        subprocess.run(
-            ["munged", "--force", f"--key-file={munge}/munge.key", f"--socket={munge}/munge.socket"]
-            + [f"--pid-file={folder}/munged.pid", f"--log-file={munge}/munged.log", f"--seed-file={munge}/munged.seed"],
-            check=True,
-            timeout=PATIENCE,
-        )
+        files = {
+            "key-file": "munge.key",
+            "socket": "munge.socket",
+            "log-file": "munged.log",
+            "seed-file": "munged.seed",
+        }
+        places = [f"--{what}={munge}/{name}" for what, name in files.items()]
+        munged = ["munged", "--force", f"--pid-file={folder}/munged.pid", *places]
+        subprocess.run(munged, check=True, timeout=PATIENCE)
         subprocess.run(["slurmctld", "-f", folder / "slurm.conf", "-c"], check=True, timeout=PATIENCE)
-        subprocess.run(["slurmd", "-f", folder / "slurm.conf", "-N", host, "-c"], check=True, timeout=PATIENCE)
+        subprocess.run(["slurmd", "-f", folder / "slurm.conf", "-N", slurm.host, "-c"], check=True, timeout=PATIENCE)
         _wait_until_idle(slurm)
         yield slurm
     finally:
         _stop(slurm)
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 def _write(folder: Path, host: str) -> None:
@@ -134,15 +155,23 @@ def _write(folder: Path, host: str) -> None:
         (folder / name).write_text(text.format(folder=folder, host=host, ports=PORTS, megabytes=megabytes))
     key = folder / "munge" / "munge.key"
     key.write_bytes(os.urandom(64))
+    (folder / OWNER).write_text(str(os.getpid()))
     for path in (folder, key.parent, key):  # munged insists
         path.chmod(0o700)
+
+
+def _stop_what_was_left() -> None:
+    """Stop the SLURM of tests that were killed."""
+    link = CONFIGURED / "slurm.conf"
+    if link.is_symlink() and not _runs(link.resolve().parent / OWNER):
+        _stop(Slurm(link.resolve().parent, _host()))
 
 
 def _link(folder: Path) -> None:
     CONFIGURED.mkdir(exist_ok=True)
     for name in FILES:
         link = CONFIGURED / name
-        link.unlink(missing_ok=True)  # left by a session that was killed: `cannot_run` has seen that it leads nowhere
+        link.unlink(missing_ok=True)  # that leads nowhere, or `cannot_run` would have said so
         link.symlink_to(folder / name)
 
 
@@ -159,33 +188,34 @@ def _wait_until_idle(slurm: Slurm) -> None:
 
 
 def _stop(slurm: Slurm) -> None:
-    """End the jobs, then the daemons: those that do not listen by SIGKILL."""
+    """End the jobs, then the daemons, then what does not listen."""
     try:
         subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], timeout=PATIENCE, check=False)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 15
         while slurm.jobs() and time.monotonic() < deadline:
             time.sleep(0.2)
     except (RuntimeError, subprocess.TimeoutExpired):
         pass  # slurmctld has never answered
-    for name in ("slurmd", "slurmctld", "munged"):
-        _end(slurm.folder / f"{name}.pid")
+    daemons = [slurm.folder / f"{name}.pid" for name in ("slurmd", "slurmctld", "munged")]
+    for pid_file in filter(_runs, daemons):
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while any(map(_runs, daemons)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").resolve().is_relative_to(slurm.folder):
+                os.kill(int(entry.name), signal.SIGKILL)
     for name in FILES:
         (CONFIGURED / name).unlink(missing_ok=True)
 
 
-def _end(pid_file: Path) -> None:
-    if not pid_file.exists():
-        return
-    pid = int(pid_file.read_text())
-    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
-        deadline = time.monotonic() + seconds
-        try:
-            os.kill(pid, number)
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                time.sleep(0.1)
-        except ProcessLookupError:
-            return
+def _runs(pid_file: Path) -> bool:
+    """Whether the process of a pid file lives; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{int(pid_file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, ValueError):
+        return False
 
 
 def _in_use(port: int) -> bool:

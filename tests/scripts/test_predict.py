@@ -48,7 +48,7 @@ class Run:
     def receipt(self) -> Path:
         return self.project.receipt("predict", "train", "0-of-1")
 
-    def start(self, **predict: Any) -> subprocess.Popen[str]:
+    def start(self, slurm: dict[str, Any] | None = None, **predict: Any) -> subprocess.Popen[str]:
         """Start the job in a session of its own; its output can be read."""
         arguments = {
             "survey": self.project.receipt("survey", "train"),
@@ -58,6 +58,8 @@ class Run:
             "folder": self.project.stores("train"),
             "shard": "0-of-1",
             "predict": PredictConfig(**{**PREDICT, **predict}).model_dump(),
+            "slurm": slurm or {},
+            "worker_logs": self.folder / "workers",
             "code": "one",
         }
         return subprocess.Popen(
@@ -69,9 +71,9 @@ class Run:
             start_new_session=True,
         )
 
-    def finish(self, **predict: Any) -> str:
+    def finish(self, **how: Any) -> str:
         """Run the job to its end; returns what it said."""
-        process = self.start(**predict)
+        process = self.start(**how)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
         return said

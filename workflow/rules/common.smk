@@ -11,9 +11,11 @@ from snakemake.logging import logger
 
 from unet.config import file_of, source_files
 from unet.damage import damaged_receipts, note_of, write_note
+from unet.devices import machine_has_gpu
 from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
+from unet.resources import Share, memory_mb, minutes
 from unet.volume import Layout
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
@@ -26,14 +28,22 @@ LEARNING_VOLUMES = list(
         TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
     )
 )
-PREDICT_THREADS = 4
-BLOCK_MB = (
-    1
-    + CONFIG.storage.block[0]
-    * CONFIG.storage.block[1]
-    * CONFIG.storage.block[2]
-    // 2**20
-)
+# With predict.dask: slurm it is the workers that use GPUs.
+PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
+TRAIN_THREADS = 8 * CONFIG.train.gpus
+
+
+def predict_threads():
+    """Threads of a prediction: 4 beside a GPU; else the cores, divided by the jobs that `--resources gpu=N` lets run."""
+    cores, jobs = (
+        workflow.resource_settings.cores,
+        workflow.resource_settings.resources.get("gpu"),
+    )
+    jobs = getattr(jobs, "value", jobs)
+    return max(1, cores // jobs) if cores and jobs and not machine_has_gpu() else 4
+
+
+PREDICT_THREADS = predict_threads()
 
 
 wildcard_constraints:
@@ -69,6 +79,18 @@ def print_results():
                 f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}"
             )
     print("\n".join(["", *lines]))
+
+
+def write_provenance():
+    """What the run was made of, and the same as an RO-Crate, at the end of a whole run."""
+    # Imported when they are needed: every job reads this file.
+    from unet.run_crate import write_run_crate
+    from unet.run_record import write_run_record
+
+    if (Path(RESULTS) / "report.html").exists():
+        root = Path(workflow.basedir).parent
+        record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv)
+        write_run_crate(Path(RESULTS), record, root)
 
 
 def receipt(rule, *path):
@@ -110,6 +132,26 @@ def asked_of_model():
 
 def volume_settings(wildcards):
     return settings(CONFIG.volumes[wildcards.volume])
+
+
+def share(wildcards):
+    """How much a job has to do: of its volume, else of all; of those that are surveyed."""
+    names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
+    surveys = [Path(receipt("survey", name)) for name in names]
+    layouts = [Layout.read(path) for path in surveys if path.exists()]
+    return Share.of(CONFIG, layouts, SHARD_VOXELS)
+
+
+def memory(name):
+    """Memory of a rule's jobs in MB; more when one is tried again."""
+    return lambda wildcards, threads, attempt: memory_mb(
+        name, CONFIG, share(wildcards), threads, attempt
+    )
+
+
+def time_limit(name):
+    """Time of a rule's jobs in minutes; more when one is tried again."""
+    return lambda wildcards, attempt: minutes(name, CONFIG, share(wildcards), attempt)
 
 
 def code(script):

@@ -18,8 +18,8 @@ rule threshold:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory("threshold"),
+        runtime=time_limit("threshold"),
     params:
         code=code("threshold"),
     message:
@@ -41,8 +41,8 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000 + 60 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("evaluate"),
+        runtime=time_limit("evaluate"),
     params:
         folder=folder_of,
         foreground=CONFIG.segment.foreground,
@@ -89,8 +89,8 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory("report"),
+        runtime=time_limit("report"),
     params:
         results=results_folder,
         config=settings(CONFIG),
