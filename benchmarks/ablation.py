@@ -48,7 +48,7 @@ def configuration(example: str, variant: str, seed: int, steps: int, threshold: 
     for section, values in changes.items():
         config[section] = config.get(section, {}) | values
     config["train"] |= {"steps": steps, "seed": seed}
-    config["segment"]["threshold"] = threshold
+    config["segment"] = {"threshold": threshold}  # components per section, whatever the example does
     return config
 
 

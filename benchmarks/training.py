@@ -17,7 +17,8 @@ import torch
 import yaml
 
 from unet.config import Config, load_config
-from unet.plan import measured_rate, training_flops
+from unet.cost import measured_rate
+from unet.plan import training_flops
 from unet.tiling import tile_geometry
 
 ROOT = Path(__file__).parent.parent

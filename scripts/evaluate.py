@@ -1,15 +1,29 @@
-"""Score a volume against its labels, block by block: pixels, classes, and objects."""
+"""Score a volume against its labels, block by block: pixels, classes, objects, and others' results beside ours."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import prod
 from pathlib import Path
+from typing import Any
 
-from unet.evaluation import Comparison, best, predicted_classes
-from unet.isbi import STEPS
+import numpy as np
+
+from unet.annotation import UNLABELLED
+from unet.comparison import Block, Peer, true_ids
+from unet.config import VolumeConfig
+from unet.evaluation import Comparison, best, predicted_classes, section_cells
+from unet.fragments import save_arrays
+from unet.geometry import Box
+from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
+from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
 from unet.receipts import read_json, write_json
-from unet.segmentation import channel_of
+from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume
+
+WORST = 10
 
 log = logging.getLogger(__name__)
 
@@ -18,65 +32,109 @@ def main(
     survey: Path,
     sweep: Path,
     evaluation: Path,
+    table: Path,
     folder: Path,
+    volume: VolumeConfig,
     foreground: str | None,
-    ignore_id: int | None,
-    connectivity: str,
+    sections_alone: bool,
     fixed_threshold: float | None,
     threshold: Path | None = None,
+    threads: int = 1,
 ) -> None:
-    """Write `evaluation.json`."""
+    """Write `evaluation.json`, and the overlap table of true and found objects."""
     source = Volume.open(folder, survey)
-    stores = {name: source.image(name) for name in ("targets", "probability", "labels", "segmentation")}
-    channels = stores["probability"].spec.channels
-    two_classes = len(channels) == 1
-    comparison = Comparison(2 if two_classes else len(channels), per_section=connectivity == "section")
+    channels = source.image("probability").spec.channels
+    classes = ("background", *channels) if len(channels) == 1 else channels
+    channel = channel_of(foreground, channels)
+    comparison = Comparison(len(classes), per_section=sections_alone)
+    peers = {name: Peer.open(address, volume) for name, address in volume.compare.items()}
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
-        block = {name: image.read(box) for name, image in stores.items()}
-        labels = block["labels"]
-        if ignore_id:
-            labels[labels == ignore_id] = 0
-        comparison.add(
-            block["targets"],
-            predicted_classes(block["probability"]),
-            labels,
-            block["segmentation"],
-            first_section=box.start[0],
-            foreground_class=1 if two_classes else channel_of(foreground, channels),
-        )
+        block = Block.read(source, box, volume.ignore_id)
+        predicted = predicted_classes(source.image("probability").read(box))
+        ours = channel if len(channels) > 1 else 1
+        comparison.add(block.target, predicted, block.labels, block.segmentation, block.near, box.start[0], ours)
+        for peer in peers.values():
+            peer.add(block)
         progress.advance(1)
     swept = read_json(sweep)
-    scores = {**comparison.scores(), **_isbi_scores(swept, threshold, fixed_threshold)}
-    scores["class_iou"] = dict(
-        zip(("background", *channels) if two_classes else channels, scores["class_iou"], strict=True)
-    )
-    log.info("%s: %s", source.name, scores)
-    write_json(evaluation, {"rule": "evaluate", "volume": source.name, "scores": scores, "sweep": swept["scores"]})
+    isbi = _isbi_scores(swept, threshold, fixed_threshold)
+    scores = {**comparison.scores(), **isbi}
+    scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
+    if isbi:
+        at = partial(_section_errors, source, channel, volume.ignore_id, isbi["threshold"])
+        scores |= _mean_over_sections(at, source.layout.shape[0], threads)
+    found = {
+        "rule": "evaluate",
+        "volume": source.name,
+        "scores": scores,
+        "sweep": swept["scores"],
+        "compare": {name: peer.scores() for name, peer in peers.items()},
+        "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
+    }
+    log.info("%s: %s", source.name, {key: value for key, value in found.items() if key in ("scores", "compare")})
+    save_arrays(table, vars(comparison.objects.table))
+    write_json(evaluation, found)
 
 
-def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float | None]:
+def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float]:
     """V_rand and V_info at the best tenth, at the best fine threshold, and at the one chosen elsewhere."""
     rows = sweep["scores"]
     if not rows:
         return {}
     tenth, fine = best(rows, STEPS), best(rows)
-    result: dict[str, float | None] = {
+    wanted = read_json(threshold)["best"]["threshold"] if threshold else fixed
+    chosen = min(rows, key=lambda row: abs(row["threshold"] - (wanted or 0.5)))
+    return {
         "best_v_rand": tenth["v_rand"],
         "best_v_info": tenth["v_info"],
         "best_step": tenth["threshold"],
         "fine_v_rand": fine["v_rand"],
         "fine_v_info": fine["v_info"],
         "fine_threshold": fine["threshold"],
-    }
-    wanted = read_json(threshold)["best"]["threshold"] if threshold else fixed
-    chosen = min(rows, key=lambda row: abs(row["threshold"] - (wanted or 0.5)))
-    return {
-        **result,
         "threshold": chosen["threshold"],
         "v_rand": chosen["v_rand"],
         "v_info": chosen["v_info"],
     }
+
+
+def _section_errors(
+    source: Volume, channel: int, ignore_id: int | None, threshold: float, z: int
+) -> dict[str, float] | None:
+    box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
+    target = source.image("targets").read(box)[0]
+    probability = as_probability(source.image("probability").read(box)[channel][0])
+    known = target != UNLABELLED
+    cells = np.where(known, section_cells(source.image("labels").read(box), ignore_id)[0], 0)
+    # what nobody annotated is membrane on both sides
+    errors = section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
+    if errors is None:
+        return None
+    v_rand, v_info = v_rand_v_info(cells, source.image("segmentation").read(box)[0])
+    return {**errors, "segmentation_v_rand": v_rand, "segmentation_v_info": v_info}
+
+
+def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:
+    with ThreadPoolExecutor(threads) as pool:
+        rows = [row for row in pool.map(errors_of, range(sections)) if row]
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
+
+
+def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> list[dict[str, Any]]:
+    """The objects with most wrong voxels, and where to look at them: found in a second pass over the blocks."""
+    worst = worst_objects(comparison.objects.table, WORST)
+    for box in source.layout.grid.boxes() if worst else []:
+        labels, segmentation = true_ids(source, box, ignore_id), source.image("segmentation").read(box)
+        for one in worst:
+            one.locate(labels, segmentation, box)
+    return [_as_row(one, source) for one in worst]
+
+
+def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
+    nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_nm, one.centre, strict=True)]
+    counts = {"size": one.size, "wrong": one.wrong, "partners": one.partners}
+    share = one.wrong / prod(source.layout.shape)
+    return {"kind": one.kind, "object": one.object, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
 
 
 if __name__ == "__main__":

@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 
 from unet.config import Config, ModelConfig, VolumeConfig
+from unet.cost import measured_rate
+from unet.devices import choose_precision
 from unet.geometry import Index
 from unet.job import run
 from unet.model_file import read_header
-from unet.plan import as_text, measured_rate, plan_volume, training_flops
-from unet.predicting import tile_memory
+from unet.plan import as_text, plan_volume, training_flops
+from unet.predicting import stored_classes
 from unet.receipts import write_json
 from unet.sources import agree_voxel_size, check_sections, open_raw
-from unet.tiling import auto_tile, tile_geometry
+from unet.tile_choice import Task, choose_tile, kept, kind_of
+from unet.tiling import tile_geometry
 from unet.volume import Layout
 
 
@@ -24,13 +27,27 @@ def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> Non
     config, classes, training = _with_model(config)
     plans = []
     for name in config.predict.volumes:
-        layout = _layout(config, name)
-        block = tuple(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
-        tile = config.predict.tile
-        size = auto_tile(config.model, block, tile_memory(device) // config.predict.batch) if tile == "auto" else tile
-        geometry = tile_geometry(config.model, size)
-        at_once = 1 if device.type == "cuda" else threads
-        plans.append(plan_volume(name, layout, config, geometry, classes, shard_voxels, at_once))
+        task = Task(
+            config.model,
+            len(classes),
+            len(stored_classes(classes)),
+            _layout(config, name),
+            config.predict,
+            choose_precision(config.predict.precision, device),
+        )
+        folder = Path(config.results) / "volumes" / name
+        choice = kept(folder, task) or choose_tile(task, device, threads)
+        plans.append(
+            plan_volume(
+                name,
+                task,
+                choice,
+                shard_voxels,
+                kind=kind_of(device),
+                threads=threads,
+                has_graph=config.segment.has_graph,
+            )
+        )
     rate = measured_rate(device)
     sys.stdout.write(as_text(plans, training, rate, device.type.upper()) + "\n")
     write_json(plan, {"volumes": [asdict(one) for one in plans], "training_flops": training, "flops_per_second": rate})

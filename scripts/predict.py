@@ -3,6 +3,7 @@
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from distributed import Client
 
 from unet.blockwise import ShardJob
 from unet.config import PredictConfig, SlurmConfig
+from unet.cost import keep_freed_memory
 from unet.devices import LOCKS, torch_device
 from unet.job import run
 from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
@@ -40,6 +42,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the blocks of `shard` to `probability.zarr`."""
+    keep_freed_memory()
     source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
     survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
     prediction = Prediction(survey, grey_values, model, folder, predict, digest)
@@ -60,6 +63,7 @@ def main(
             whole=prod(source.layout.shape),
         )
         with job:
+            begun = time.perf_counter()
             run_pipeline(
                 job.waiting,
                 begin(),
@@ -68,8 +72,9 @@ def main(
                 window=predict.blocks_in_flight,
                 patience=60 * predict.block_minutes,
             )
-            chosen = {"tile": list(choice.tile), "precision": choice.precision}
-            job.finish(run={"device": choice.device, "threads": threads, "chosen": chosen})
+            seconds = round(time.perf_counter() - begun, 2)
+            chosen = {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision}
+            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, **chosen})
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unet.blockwise import Written, run_blocks
-from unet.components import load_merge_table, relabel
+from unet.fragments import load_merge_table, relabel
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import fingerprint, read_json

@@ -13,15 +13,20 @@ import numpy as np
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
+from unet.fragments import load_arrays
 from unet.geometry import Box
 from unet.job import run
+from unet.object_errors import error_map
+from unet.object_scores import ObjectScores
+from unet.overlap import Contingency
 from unet.receipts import content_digest, read_json, write_atomically
-from unet.report import Picture, ReportData, render, section_row
+from unet.report import Picture, ReportData, error_row, render, section_row
 from unet.segmentation import channel_of
 from unet.volume import Volume
 
 PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")
 PICTURES = 3
+ERROR_PX = 256
 PICTURE_PX = 512
 """Side of the window shown, from the middle of a section: memory does not grow with the volume."""
 
@@ -32,6 +37,7 @@ def main(
     surveys: list[Path],
     segmented: list[Path],
     evaluations: list[Path],
+    tables: list[Path],
     report: Path,
     template: Path,
     results: Path,
@@ -41,6 +47,7 @@ def main(
     """Write `report.html`, and the scores alone to `summary`."""
     found = [read_json(path) for path in evaluations]
     scores = {one["volume"]: _flat(one["scores"]) for one in found}
+    overlaps = {one["volume"]: Contingency(**load_arrays(path)) for one, path in zip(found, tables, strict=True)}
     volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
     curve = results / "model" / "training.jsonl"
     trained_here = config.model.checkpoint is None and curve.exists()
@@ -50,7 +57,9 @@ def main(
         scores=scores,
         training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
-        sections={volume.name: _pictures(volume, config) for volume in volumes},
+        sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
+        compare={one["volume"]: _compared(one) for one in found if one["compare"]},
+        errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
         benchmarks=_benchmarks(results / "benchmarks"),
         configuration=(results / "run_config.yaml").read_text(),
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
@@ -94,7 +103,43 @@ def _summary(volumes: list[Volume], segmented: list[Path], scores: dict[str, Any
     return tiles
 
 
-def _pictures(volume: Volume, config: Config) -> dict[str, Sequence[Picture]]:
+def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Columns of scores: ours, each other result, and both where the other one labels."""
+    columns = {"ours": {key: found["scores"][key] for key in ObjectScores.empty().scores()}}
+    for name, peer in found["compare"].items():
+        columns[name] = peer["scores"]
+    for name, peer in found["compare"].items():
+        if peer["labelled_share"] < 1:
+            where = f"on the {100 * peer['labelled_share']:.1f} % that {name} labels"
+            columns[f"ours, {where}"], columns[f"{name}, {where}"] = (
+                peer["where_labelled"][k] for k in ("ours", "theirs")
+            )
+    return columns
+
+
+def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[str, Sequence[Picture]]:
+    """Pictures of the worst objects, each in the section with most of its wrong voxels."""
+    [survey] = [path for path in surveys if path.stem == found["volume"]]
+    volume = Volume.open(results / "volumes" / survey.stem, survey)
+    rows: dict[str, Sequence[Picture]] = {}
+    for one in found["worst"]:
+        z, y, x = one["centre"]
+        corner = [
+            max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
+        ]
+        box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
+        raw = volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
+        ids, truth = (volume.image(name).read(box)[0] for name in ("segmentation", "labels"))
+        nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
+        title = (
+            f"{one['kind']} of {one['object']}: {one['wrong']:,} of {one['size']:,} voxels, {one['partners']} pieces, "
+            f"at {z}, {y}, {x} ({nm} nm)"
+        )
+        rows[title] = error_row(raw, ids, truth, one["kind"], one["object"])
+    return rows
+
+
+def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:
     """The first, middle and last sections, each cut to a window."""
     depth, height, width = volume.layout.shape
     sections = sorted({0, depth // 2, depth - 1})[:PICTURES]
@@ -104,12 +149,18 @@ def _pictures(volume: Volume, config: Config) -> dict[str, Sequence[Picture]]:
     for z in sections:
         y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
         box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
-        channel = channel_of(config.segment.foreground, stores["probability"].spec.channels)
+        channel = channel_of(config.segment.main_class, stores["probability"].spec.channels)
+        truth = volume.image("labels").read(box)[0] if has_labels else None
+        ids = stores["segmentation"].read(box)[0]
+        wrong = None
+        if truth is not None and overlaps is not None and not config.segment.sections_alone:
+            wrong = error_map(truth, ids, overlaps)
         pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
             stores["raw"].read(box).reshape(-1, *box.shape)[0, 0],  # of several channels the first one
             stores["probability"].read(box)[channel][0],
-            stores["segmentation"].read(box)[0],
-            volume.image("labels").read(box)[0] if has_labels else None,
+            ids,
+            truth,
+            wrong,
         )
     return pictures
 

@@ -1,22 +1,23 @@
-"""Label the connected components of every block of a shard: of the thresholded probability, or of annotated classes.
+"""Label the fragments of every block of a shard: of the thresholded probability, or of annotated classes.
 
-The components of a block are fragments; `merge` joins them across blocks.
+Fragments are connected components, or those of a watershed; `merge` joins them across blocks.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from unet.blockwise import Written, run_blocks
-from unet.components import Connectivity, label_block, save_block_table
+from unet.components import BlockComponents, label_block
 from unet.config import SegmentConfig
+from unet.fragments import save_block_table
 from unet.geometry import Box
 from unet.job import run
-from unet.receipts import bytes_digest, content_digest, fingerprint, read_json
-from unet.segmentation import channel_of, foreground
+from unet.receipts import bytes_digest, fingerprint, read_json
+from unet.segmentation import channel_of, class_values, foreground
 from unet.volume import Volume
+from unet.watershed import Relief, watershed_block, window_of
 
 
 def main(
@@ -27,6 +28,7 @@ def main(
     shard: str,
     store: Literal["segmentation", "labels"],
     segment: SegmentConfig,
+    background: bool,
     code: str,
     threshold: Path | None = None,
     threads: int = 1,
@@ -34,11 +36,13 @@ def main(
     """Write `{store}-fragments.zarr` and one small table a block; `threshold` is a sweep that chooses it."""
     source = Volume.open(folder, survey)
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
-    chosen = segment.threshold if threshold is None else float(read_json(threshold)["best"]["threshold"])
-    values_of, connectivity = _values(source, store, segment, chosen)
+    chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
+    labelled = "classes" if store == "labels" else "probability"
+    relief = _relief(source, segment) if segment.method == "watershed" else None
+    fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
 
     def label(box: Box) -> Written:
-        found = label_block(values_of(box), box, source.layout.shape, connectivity)
+        found = fragments_of(box)
         save_block_table(source.table(store, box), found)
         fragments.write_block(box, found.labels)
         return digest_of(box), {"fragments": len(found)}
@@ -48,6 +52,9 @@ def main(
         content = bytes_digest(table.read_bytes()) if table.exists() else "absent"
         return fingerprint(table=content, labels=fragments.digest(box))
 
+    def inputs_of(box: Box) -> list[str | None]:
+        return source.digests(labelled, window_of(box, source.layout.shape, relief)[1] if relief else box)
+
     run_blocks(
         "segment",
         source.blocks(shard),
@@ -55,26 +62,49 @@ def main(
         [fragments],
         receipt=receipt,
         fingerprint=fingerprint(
-            made=content_digest(made),
             threshold=chosen,
-            foreground=segment.foreground,
-            connectivity=connectivity,
+            segment=segment.model_dump(mode="json", exclude={"threshold"}, exclude_unset=True),
+            background=background,
             code=code,
         ),
         digest_of=digest_of,
+        inputs_of=inputs_of,
         threads=threads,
     )
 
 
-def _values(
-    source: Volume, store: str, segment: SegmentConfig, threshold: float | str
-) -> tuple[Callable[[Box], np.ndarray], Connectivity]:
-    """The class values to label in a box, and how voxels connect."""
-    if store == "labels":
-        return source.image("classes").read, "section"
-    probability = source.image("probability")
-    channel = channel_of(segment.foreground, probability.spec.channels)
-    return lambda box: foreground(probability.read(box)[channel], float(threshold)), segment.connectivity
+def _relief(source: Volume, segment: SegmentConfig) -> Relief:
+    lengths = segment.watershed
+    return Relief(
+        reach=lengths.reach_px,
+        smoothing=lengths.smoothing_px,
+        grow=lengths.grow_px,
+        connectivity=segment.connectivity,
+        voxel_nm=source.layout.voxel_nm,
+    )
+
+
+def _labelling(
+    source: Volume, labelled: str, segment: SegmentConfig, threshold: float, background: bool, relief: Relief | None
+) -> Callable[[Box], BlockComponents]:
+    """What labels a block."""
+    shape, image = source.layout.shape, source.image(labelled)
+    if labelled == "classes":
+        return lambda box: label_block(image.read(box), box, shape, "section")
+    channels = [channel_of(name, image.spec.channels) for name in segment.classes]
+
+    def components(box: Box) -> BlockComponents:
+        stored = image.read(box)[channels]
+        values = foreground(stored[0], threshold) if len(channels) == 1 else class_values(stored, threshold)
+        return label_block(values, box, shape, segment.connectivity, background)
+
+    return components if relief is None else partial(_watershed, source, channels[0], threshold, relief)
+
+
+def _watershed(source: Volume, channel: int, threshold: float, relief: Relief, box: Box) -> BlockComponents:
+    _, read = window_of(box, source.layout.shape, relief)
+    cells = foreground(source.image("probability").read(read)[channel], threshold)
+    return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read))
 
 
 if __name__ == "__main__":

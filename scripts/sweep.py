@@ -54,7 +54,8 @@ def main(
 def _section_scores(source: Volume, foreground: str | None, ignore_id: int | None, z: int) -> list[dict[str, float]]:
     """Scores of one section at each threshold; empty where nothing is labelled."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
-    cells = section_cells(source.image("labels").read(box), ignore_id)
+    cells, tissue = section_cells(source.image("labels").read(box), ignore_id), source.tissue(box)
+    cells = cells if tissue is None else cells * tissue
     if not cells.any():
         return []
     image = source.image("probability")

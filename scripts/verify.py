@@ -11,6 +11,7 @@ What is found goes into the report.
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,8 @@ from unet.config import ModelConfig, PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry import Box
 from unet.grey_values import Normalisation
-from unet.inference import Predictor, quantise
 from unet.job import run
-from unet.predicting import load_predictor, stored_classes
+from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import Journal, content_digest, read_json, write_atomically, write_json
 from unet.store import Image, StoreError
@@ -61,7 +61,7 @@ def main(
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image, blocks = source.image("probability"), _check_digests(source, results / "receipts")
             normalisation = Normalisation.of(read_json(values)["statistics"])
-            predictor, header = load_predictor(model, predict, normalisation, source.layout, device, threads)
+            predictor, header = load_predictor(model, predict, normalisation, source, device, threads)
             _check_model(image, header)
             shards = [path.stem for path in predicted if path.parent.name == source.name]
             windows = windows_to_check(image.grid, shards, verify.side, verify.windows, verify.seed)
@@ -80,17 +80,18 @@ def main(
 
 
 def _differences(
-    source: Volume, image: Image, predictor: Predictor, model: ModelConfig, windows: list[tuple[str, Box]]
+    source: Volume, image: Image, predictor: ElasticPredictor, model: ModelConfig, windows: list[tuple[str, Box]]
 ) -> tuple[float, float]:
     """Largest difference from what is stored, with the same tiles and with others, if both are within the tolerance."""
-    other = replace(predictor, geometry=tile_geometry(model, another_tile(model, predictor.geometry.input)))
+    first = predictor.first
+    other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
     progress = Progress(f"verify {source.name}", len(windows), "windows")
     for kind, window in windows:
-        for how, one in zip(worst, (predictor, other), strict=True):
-            difference = _difference(source, image, one, window)
+        for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
+            difference = _difference(source, image, predict_box, window)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape
-            bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or one.precision == "float32" else np.inf
+            bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
                 raise StoreError(
                     f"{image.path}: in window {window} ({kind}) the stored probability differs from the model's, with "
@@ -101,9 +102,8 @@ def _differences(
     return worst["the same tiles"], worst["tiles of another size"]
 
 
-def _difference(source: Volume, image: Image, predictor: Predictor, window: Box) -> float:
-    channels = len(image.spec.channels)
-    fresh = quantise(predictor.predict_box(source.image("raw"), window)[-channels:], image.spec.dtype)  # type: ignore[arg-type]
+def _difference(source: Volume, image: Image, predict_box: Callable[[Image, Box], np.ndarray], window: Box) -> float:
+    fresh = predict_box(source.image("raw"), window)
     tissue = source.tissue(window)
     fresh = fresh if tissue is None else fresh * tissue
     return float(np.abs(fresh.astype(np.float64) - image.read(window)).max())

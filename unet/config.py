@@ -17,6 +17,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 OpenProbability = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["float32", "bfloat16", "float16"]
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -69,6 +70,10 @@ class VolumeConfig(Section):
         None, description="half-open range of sections; null = all"
     )
     mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
+    compare: dict[str, str] = Field(
+        default_factory=dict,
+        description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
@@ -232,22 +237,29 @@ class PredictConfig(Section):
     """Overlap-tile inference."""
 
     volumes: list[str] = Field(["train"], description="volumes to predict and segment")
-    tile: PositiveInt | Triple | Literal["auto"] = Field("auto", description="input side in px (or z, y, x)")
-    batch: PositiveInt = Field(1, description="tiles that go through the network at once")
+    tile: PositiveInt | Triple | Literal["auto"] = Field(
+        "auto", description="input side in px (or z, y, x); auto: the least arithmetic that fits into the free memory"
+    )
+    batch: PositiveInt | Literal["auto"] = Field(
+        "auto", description="tiles that go through the network at once; auto: as many as fill a GPU, on a CPU one"
+    )
     average: Literal["none", "flips", "symmetries", "rotations"] = Field(
         "none",
         description="none | flips: mean over 4 | symmetries: mean over the square's 8 | rotations: mean over 7, as in "
         "the paper",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU that has it, else float32"
+    precision: Precision | Literal["auto"] = Field(
+        "auto", description="of the convolutions; auto: bfloat16 on a GPU that has it, else float32"
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile; auto: on a GPU, where the volume is large enough to pay for it"
     )
     dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
     )
     blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
-        3, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+        4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
     )
     block_minutes: PositiveFloat = Field(
         60, description="after which a block counts as hanging, is tried elsewhere, then reported"
@@ -302,19 +314,93 @@ class SlurmConfig(Section):
         return self
 
 
+class WatershedConfig(Section):
+    """Fragments of the foreground; all lengths in px of the section."""
+
+    reach_px: PositiveFloat = Field(6.0, description="distance to the membrane above which all is equally far inside")
+    smoothing_px: NonNegativeFloat = Field(
+        1.0, description="std of the Gaussian over that distance: more gives fewer, larger fragments"
+    )
+    grow_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
+
+
+class AgglomerateConfig(Section):
+    """Joining the fragments of the watershed; a change here merges and relabels, and labels nothing again."""
+
+    method: Literal["none", "mean", "quantile", "multicut"] = Field(
+        "mean",
+        description="none | mean, quantile: of the boundary probability over a contact | multicut: needs bioimage-cpp",
+    )
+    threshold: OpenProbability | Literal["auto"] = Field(
+        0.5,
+        description="fragments whose boundary scores less are joined; auto = least VOI on `evaluate.threshold_volumes`",
+    )
+    quantile: Probability = Field(0.5, description="for `quantile`: 0.5 is the median")
+    mismatch: NonNegativeFloat = Field(
+        0.1,
+        description="for connectivity `section`: how much it speaks against a link between two sections that the two "
+        "fragments are larger than their overlap",
+    )
+
+
 class SegmentConfig(Section):
     """From probabilities to instances."""
 
-    method: Literal["components"] = Field("components", description="connected components above the threshold")
+    method: Literal["components", "watershed"] = Field(
+        "components", description="components: connected above the threshold (the paper) | watershed, then agglomerate"
+    )
     threshold: OpenProbability | Literal["auto"] = Field(
         0.5, description="of the foreground's probability; auto = best V_rand on `evaluate.threshold_volumes`"
     )
-    foreground: str | None = Field(None, description="class that makes instances; null = the last")
+    foreground: str | list[str] | None = Field(
+        None, description="class that makes instances, null = the last; for components several, each with its instances"
+    )
     connectivity: Literal["section", "volume"] = Field(
-        "section", description="section: 4-connected in each section | volume: 6-connected in 3-D"
+        "section",
+        description="section: each section alone; the fragments of a watershed are then linked by agglomerate | "
+        "volume: in 3-D",
+    )
+    bridge_sections: Annotated[int, Field(ge=0)] | None = Field(
+        1,
+        description="for a watershed per section: bad or missing sections that a link between fragments may skip; "
+        "null = sections are not linked",
+    )
+    watershed: WatershedConfig = Field(WatershedConfig(), description="for method `watershed`")
+    agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="for method `watershed`")
+    fill_holes: Annotated[int, Field(ge=0)] = Field(
+        0, description="what one object encloses, of at most this many voxels, becomes part of it"
     )
     minimum_size: Annotated[int, Field(ge=0)] = Field(0, description="smaller objects are removed (voxels)")
     first_id: PositiveInt = Field(1, description="id of the first object; ids are dense and in scan order")
+
+    @model_validator(mode="after")
+    def _one_class_for_watershed(self) -> "SegmentConfig":
+        if self.method == "watershed" and isinstance(self.foreground, list):
+            raise ValueError(f"segment.foreground {self.foreground}: a watershed needs one class, the cells' interior")
+        if self.foreground == []:
+            raise ValueError("segment.foreground is empty: name a class, or null for the last")
+        return self
+
+    @property
+    def classes(self) -> list[str | None]:
+        """The classes that make instances; None = the last."""
+        return list(self.foreground) if isinstance(self.foreground, list) else [self.foreground]
+
+    @property
+    def main_class(self) -> str | None:
+        """The class whose threshold is swept."""
+        return self.classes[0]
+
+    @property
+    def sections_alone(self) -> bool:
+        """Whether no object extends over two sections."""
+        joined = self.method == "watershed" and self.agglomerate.method != "none"
+        return self.connectivity == "section" and not (joined and self.bridge_sections is not None)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether it takes to know which fragments touch."""
+        return self.fill_holes > 0 or (self.method == "watershed" and self.agglomerate.method != "none")
 
 
 class EvaluateConfig(Section):
@@ -392,12 +478,13 @@ class Config(Section):
                 ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
                 if ours != theirs:
                     raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
-            if self.segment.foreground is not None and self.segment.foreground not in self.class_names[1:]:
-                raise ValueError(
-                    f"segment.foreground: {self.segment.foreground!r} is not one of {self.class_names[1:]}"
-                )
+            unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
+            if unknown:
+                raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
         if self.segment.threshold == "auto" and not self.evaluate.threshold_volumes:
             raise ValueError("segment.threshold: auto needs evaluate.threshold_volumes, e.g. [train]")
+        if self.segment.agglomerate.threshold == "auto" and not self.evaluate.threshold_volumes:
+            raise ValueError("segment.agglomerate.threshold: auto needs evaluate.threshold_volumes, e.g. [train]")
         return self
 
     @model_validator(mode="after")
@@ -506,6 +593,10 @@ def source_files(config: Config) -> dict[str, Path]:
         f"volumes.{name}.{key}": getattr(config.volumes[name], key)
         for name in config.used_volumes
         for key in ("raw", "labels", "mask")
+    } | {
+        f"volumes.{name}.compare.{peer}": address
+        for name in config.evaluate.volumes
+        for peer, address in config.volumes[name].compare.items()
     }
     addresses["model.checkpoint"] = config.model.checkpoint
     files: dict[str, Path] = {}

@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
+    from unet.config import Precision
+
 LOCKS = Path(tempfile.gettempdir()) / f"unet-em-devices-{os.getuid()}"
 """The pool of this user on this machine, shared by all of their runs."""
 
@@ -128,13 +130,13 @@ def place_of_job() -> dict[str, str]:
     return {key: os.environ[name] for key, name in said.items() if os.environ.get(name)}
 
 
-def choose_precision(asked: str, device: "torch.device") -> Literal["float32", "bfloat16"]:
+def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device") -> "Precision":
     """Precision of the convolutions; `auto` is bfloat16 on a GPU that computes in it, else float32."""
     import torch
 
     if asked == "auto":
         return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if asked == "bfloat16" else "float32"
+    return asked
 
 
 def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, IO[str]]:

@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.annotation import UNLABELLED
-from unet.overlap import (
-    Contingency,
-    adapted_rand_error,
-    contingency,
-    foreground_counts,
-    foreground_iou,
-    merge_errors,
-    split_errors,
-    variation_of_information,
-)
+from unet.object_scores import ObjectScores
+from unet.overlap import foreground_counts, foreground_iou
 
 LARGEST_ID = 2**44
 """Ids below this leave room for the section's number in 64 bits."""
@@ -79,6 +71,23 @@ def best(scores: Sequence[dict[str, float]], thresholds: Sequence[float] | None 
     return max(candidates, key=lambda score: (score["v_rand"], -score["threshold"]))
 
 
+def least_voi(volumes: Sequence[Sequence[dict[str, float]]], voxels: Sequence[int]) -> dict[str, float]:
+    """The threshold with the least mean VOI of volumes, weighted by their labelled voxels; the lowest of equals.
+
+    >>> least_voi([[{"threshold": 0.2, "voi": 3.0}, {"threshold": 0.4, "voi": 1.0}]], [100])
+    {'threshold': 0.4, 'voi': 1.0}
+    """
+    labelled = [(rows, n) for rows, n in zip(volumes, voxels, strict=True) if n > 0]
+    if not labelled:
+        raise EvaluationError("no labelled voxel: there is no threshold to choose; check the labels")
+    weights = [n for _, n in labelled]
+    means = [
+        {"threshold": at[0]["threshold"], "voi": float(np.average([row["voi"] for row in at], weights=weights))}
+        for at in zip(*(rows for rows, _ in labelled), strict=True)
+    ]
+    return min(means, key=lambda row: (row["voi"], row["threshold"]))
+
+
 @dataclass
 class Comparison:
     """Counts that compare truth and result, added block by block; the scores do not depend on the blocks.
@@ -95,7 +104,7 @@ class Comparison:
     per_section: bool
     confusion: NDArray[np.int64] = field(init=False)
     foreground: NDArray[np.int64] = field(init=False)
-    tables: list[Contingency] = field(init=False, default_factory=list)
+    objects: ObjectScores = field(init=False, default_factory=ObjectScores.empty)
 
     def __post_init__(self) -> None:
         self.confusion = np.zeros((self.classes, self.classes), np.int64)
@@ -107,17 +116,18 @@ class Comparison:
         predicted: NDArray[np.uint8],
         labels: NDArray[Any],
         segmentation: NDArray[Any],
+        near: NDArray[np.bool_],
         first_section: int,
         foreground_class: int,
     ) -> None:
-        """Add a block; all arrays `(z, y, x)`: class targets (255 = unlabelled) and predictions, true and found ids."""
+        """Add a block; all arrays `(z, y, x)`: class targets (255 = unlabelled) and predictions, true and found ids,
+        and where true borders are near (see `unet.object_scores.near_borders`)."""
         known = target != UNLABELLED
         pairs = target[known].astype(np.int64) * self.classes + predicted[known]
         self.confusion += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
         self.foreground += foreground_counts((target == foreground_class) & known, (segmentation > 0) & known)
         truth = self._ids_by_section(labels, first_section) if self.per_section else labels
-        table = contingency(truth, segmentation)
-        self.tables = [self.tables[0] + table] if self.tables else [table]
+        self.objects.add(truth, segmentation, near, known)
 
     def _ids_by_section(self, labels: NDArray[Any], first_section: int) -> NDArray[np.uint64]:
         largest = int(labels.max(initial=0))
@@ -135,19 +145,12 @@ class Comparison:
         union = self.confusion.sum(0) + self.confusion.sum(1) - right
         iou = [float(r / u) if u else None for r, u in zip(right, union, strict=True)]
         present = [value for value in iou if value is not None]
-        names = ("adapted_rand_error", "voi_split", "voi_merge", "split_errors", "merge_errors")
-        objects: dict[str, Any] = dict.fromkeys(names)
-        if self.tables and self.tables[0].voxels:
-            table = self.tables[0]
-            errors = (split_errors(table), merge_errors(table))
-            values = (adapted_rand_error(table), *variation_of_information(table), *errors)
-            objects = dict(zip(names, values, strict=True))
         return {
             "pixel_error": float(1 - right.sum() / total) if total else None,
             "foreground_iou": foreground_iou(self.foreground),
             "class_iou": iou,
             "mean_iou": float(np.mean(present)) if present else None,
-            **objects,
+            **self.objects.scores(),
         }
 
 

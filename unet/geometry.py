@@ -131,6 +131,15 @@ class Grid:
         start = tuple(i * b for i, b in zip(index, self.block, strict=True))
         return Box(start, tuple(a + b for a, b in zip(start, self.block, strict=True))).clipped(self.shape)
 
+    def touched(self, box: Box) -> "list[Box]":
+        """The blocks that share voxels with a box, in scan order.
+
+        >>> [str(block) for block in Grid((1, 10, 10), (1, 4, 10)).touched(Box((0, 3, 0), (1, 5, 1)))]
+        ['0:1,0:4,0:10', '0:1,4:8,0:10']
+        """
+        spans = (range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, self.block, strict=True))
+        return [self.box(index) for index in product(*spans)]
+
     def indices(self) -> Iterator[Index]:
         """Every block's index in scan order."""
         return product(*(range(n) for n in self.counts))

@@ -201,15 +201,20 @@ class Normalisation:
         return len(self.mean)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Grey values `(c, ...)` of any dtype as float32.
+        """Grey values `(c, ...)` of any dtype as float32."""
+        mean, divisor = self.columns(values.shape)
+        return (values.astype(np.float32) - mean) / divisor
+
+    def columns(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and divisor, float32 `(c, 1, ...)`, for grey values of shape `(c, ...)`.
 
         Raises
         ------
         ValueError
             If there are more or fewer channels than statistics.
         """
-        if len(values) != self.channels:
-            raise ValueError(f"{len(values)} channel(s) of grey values, but statistics of {self.channels}")
-        column = (-1, *(1,) * (values.ndim - 1))
+        if shape[0] != self.channels:
+            raise ValueError(f"{shape[0]} channel(s) of grey values, but statistics of {self.channels}")
+        column = (-1, *(1,) * (len(shape) - 1))
         mean, std = (np.array(numbers, np.float32).reshape(column) for numbers in (self.mean, self.std))
-        return (values.astype(np.float32) - mean) / np.where(std == 0, np.float32(1), std)
+        return mean, np.where(std == 0, np.float32(1), std)

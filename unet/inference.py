@@ -15,9 +15,7 @@ A cell's result depends on the volume and the model alone: bit for bit for one t
 tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, cast
@@ -27,14 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unet.config import Precision
+from unet.engine import Engine
 from unet.geometry import Box
 from unet.grey_values import Normalisation
-from unet.model import is_2d
 from unet.rotation import enclosing, turned_planes
 from unet.tiling import TileGeometry, tiles_for
 
 Average = Literal["none", "flips", "symmetries", "rotations"]
-Precision = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "uint8"]
 Symmetry = tuple[int, bool]
 
 SYMMETRIES: dict[Average, list[Symmetry]] = {
@@ -61,6 +60,10 @@ class Image(Protocol):
 class Plane(Protocol):
     """A lattice of tiles over a volume: how their inputs come from the volume, and their outputs go into a box."""
 
+    @property
+    def turned(self) -> bool:
+        """Whether a tile's input lies between the voxels of its source."""
+
     def cells(self, box: Box) -> list[Box]:
         """The cells whose tiles `box` needs, in the plane's own coordinates."""
 
@@ -85,6 +88,7 @@ class StraightPlane:
     """The volume's own lattice of cells."""
 
     geometry: TileGeometry
+    turned: bool = field(default=False, init=False)
 
     def cells(self, box: Box) -> list[Box]:
         return tiles_for(box, self.geometry)
@@ -113,7 +117,7 @@ class Predictor:
     Parameters
     ----------
     model : nn.Module
-        From `build_model`; put into evaluation mode and moved to `device`.
+        From `build_model`; see `unet.engine.Engine` for what becomes of it.
     geometry : TileGeometry
         Of that model.
     normalisation : Normalisation
@@ -124,11 +128,16 @@ class Predictor:
         Where the network runs.
     batch : int
         Tiles that go through the network at once.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bfloat16", "float16"}
         Of the convolutions; softmax and averaging are float32 always.
+    compiled : bool
+        Whether the network is compiled for the shape of its tiles.
     threads : int
-        Batches at once on a CPU. Each is computed by one thread, because libraries share one sum out differently for
-        different numbers of threads, which changes the last bits.
+        Batches at once on a CPU; the result does not depend on it.
+    dtype : {"float32", "uint8"}
+        Of the result; see `quantised`.
+    channels : int, optional
+        How many of the last classes the result holds; by default all.
 
     Raises
     ------
@@ -143,8 +152,12 @@ class Predictor:
     device: torch.device | str = "cpu"
     batch: int = 1
     precision: Precision = "float32"
+    compiled: bool = False
     threads: int = 1
+    dtype: Dtype = "float32"
+    channels: int | None = None
     planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
+    engine: Engine = field(init=False, repr=False, compare=False)
     _of_constant: dict[tuple[float, ...], Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,23 +168,12 @@ class Predictor:
                 f"average: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling {unit_y} x {unit_x}; "
                 "choose a square tile or average: flips"
             )
+        engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
         object.__setattr__(self, "planes", planes_of(self.average, self.geometry))
-        self.model.eval().to(self.device)
-        if self._on_cpu:
-            torch.set_num_threads(1)
-        if is_2d(self.model):
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        object.__setattr__(self, "engine", engine)
 
-    @property
-    def _on_cpu(self) -> bool:
-        return torch.device(self.device).type == "cpu"
-
-    @property
-    def _classes(self) -> int:
-        return cast(int, self.model.classes)
-
-    def predict_box(self, image: Image, box: Box) -> NDArray[np.float32]:
-        """Class probabilities of a box, float32 `(K, z, y, x)`, each voxel's summing to 1: `read`, then `infer`."""
+    def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
+        """Class probabilities of a box `(K, z, y, x)`, each voxel's summing to 1: `read`, then `infer`."""
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
@@ -184,8 +186,8 @@ class Predictor:
         box: Box,
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
-    ) -> NDArray[np.float32]:
-        """Class probabilities of `box` from its `window`, float32 `(K, z, y, x)`.
+    ) -> NDArray[Any]:
+        """Class probabilities of `box` from its `window`, `(K, z, y, x)` of `dtype`.
 
         Memory beside window and result is that of `batch` tiles a thread.
 
@@ -196,40 +198,41 @@ class Predictor:
         check
             Called before every batch; what it raises ends the work.
         """
-        origin = window_of(box, self.planes).start
-        channels = window.reshape(-1, *window.shape[-3:])
-        total = torch.zeros(self._classes, *box.shape, device=self.device)
-
-        def grey(source: Box) -> Tensor:
-            window = channels[source.relative_to(origin).trailing]
-            return torch.from_numpy(self.normalisation(window)).to(self.device)
+        origin, engine = window_of(box, self.planes).start, self.engine
 
         def wanted(plane: Plane, cell: Box) -> bool:
             return tissue is None or bool(tissue[plane.part(cell, box).relative_to(box.start).slices].any())
 
         def add(plane: Plane, cells: list[Box]) -> None:
             check()
-            tiles = [plane.sampled(grey(plane.source(cell)), cell) for cell in cells]
-            for cell, tile in zip(cells, self._probabilities_of(tiles), strict=True):
+            sources = [plane.source(cell).relative_to(origin).trailing for cell in cells]
+            constants = [_constant(given[source]) if not plane.turned else None for source in sources]
+            if all(values in self._of_constant for values in constants):
+                results = [self._of_constant[values] for values in constants if values is not None]
+            else:
+                grey = [(on_device[source].float() - mean) / divisor for source in sources]
+                results = list(self._probabilities([plane.sampled(g, c) for g, c in zip(grey, cells, strict=True)]))
+                self._keep_constants(constants, results)
+            for cell, tile in zip(cells, results, strict=True):
                 plane.add(total, tile, cell, box)
 
-        with ThreadPoolExecutor(self.threads if self._on_cpu else 1) as pool:
+        given = window.reshape(-1, *window.shape[-3:])
+        on_device = engine.to_device(given)
+        mean, divisor = (torch.from_numpy(c).to(engine.device) for c in self.normalisation.columns(given.shape))
+        with engine.computing():
+            total = torch.zeros(cast(int, self.model.classes), *box.shape, device=engine.device)
             for plane in self.planes:  # one after the other: a sum in another order has other last bits
                 cells = [cell for cell in plane.cells(box) if wanted(plane, cell)]
-                batches = [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
-                list(pool.map(partial(add, plane), batches))
-        return total.div_(len(self.planes)).cpu().numpy()
+                engine.each(partial(add, plane), [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)])
+            kept = total.div_(len(self.planes))[-(self.channels or len(total)) :]
+            result = quantised(kept) if self.dtype == "uint8" else kept
+        return engine.to_host(result)
 
-    def _probabilities_of(self, tiles: list[Tensor]) -> Sequence[Tensor] | Tensor:
-        """As `_probabilities`, but those of constant tiles are computed once."""
-        constants = [_constant(tile) for tile in tiles]
-        if all(values in self._of_constant for values in constants):
-            return [self._of_constant[values] for values in constants if values is not None]
-        results = self._probabilities(tiles)
+    def _keep_constants(self, constants: list[tuple[float, ...] | None], results: list[Tensor]) -> None:
+        """Remember what tiles without any contrast gave: there are many of one value in empty space."""
         for values, result in zip(constants, results, strict=True):
             if values is not None and len(self._of_constant) < MOST_CONSTANTS:
                 self._of_constant[values] = result
-        return results
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
         """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
@@ -237,23 +240,20 @@ class Predictor:
         A short batch is filled up with empty tiles: libraries choose their algorithm by the shape, and with another
         algorithm the last bits differ.
         """
-        x = torch.zeros(self.batch, *tiles[0].shape, device=self.device)
+        x = torch.zeros(self.batch, *tiles[0].shape, device=self.engine.device)
         for i, tile in enumerate(tiles):
             x[i] = tile
-        with torch.inference_mode(), _convolutions_in(self.precision, x.device):
-            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if is_2d(self.model) else x)[
-                : len(tiles)
-            ]
-        return result[:, :, None] if is_2d(self.model) else result
+        flat = self.engine.is_2d
+        with torch.inference_mode():
+            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if flat else x)[: len(tiles)]
+        return result[:, :, None] if flat else result
 
     def _output(self, x: Tensor) -> Tensor:
         """Softmax of the network's result, cropped to the tile's output."""
-        if is_2d(self.model):
-            x = x.contiguous(memory_format=torch.channels_last)
-        logits = self.model(x)
+        logits = self.engine.logits(x)
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
-        return torch.softmax(logits.float(), dim=1)
+        return torch.softmax(logits, dim=1)
 
 
 def planes_of(average: Average, geometry: TileGeometry) -> Sequence[Plane]:
@@ -266,21 +266,20 @@ def window_of(box: Box, planes: Sequence[Plane]) -> Box:
     return enclosing(plane.window(box) for plane in planes)
 
 
-def quantise(probabilities: NDArray[np.float32], dtype: Literal["uint8", "float32"]) -> NDArray[Any]:
-    """Probabilities as they are stored: `round(255 p)` in uint8, or unchanged.
+def quantised(probabilities: Tensor) -> Tensor:
+    """Probabilities as uint8, `round(255 p)`.
 
-    >>> quantise(np.array([0, 0.5, 0.998, 1], np.float32), "uint8")
-    array([  0, 128, 254, 255], dtype=uint8)
+    >>> quantised(torch.tensor([0, 0.5, 0.998, 1]))
+    tensor([  0, 128, 254, 255], dtype=torch.uint8)
     """
-    if dtype == "float32":
-        return probabilities
-    return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+    return (probabilities * 255).round_().to(torch.uint8)
 
 
-def _constant(tile: Tensor) -> tuple[float, ...] | None:
-    """The value of each channel of a tile `(c, z, y, x)`, if it has one."""
-    first = tile[:, :1, :1, :1]
-    return tuple(first.flatten().tolist()) if bool((tile == first).all()) else None
+def _constant(grey: NDArray[Any]) -> tuple[float, ...] | None:
+    """The value of each channel of grey values `(c, z, y, x)`, if it has one."""
+    first = grey[:, :1, :1, :1]
+    same = bool((grey[:, :1, :1] == first).all() and (grey == first).all())  # most differ within the first row
+    return tuple(first.flatten().tolist()) if same else None
 
 
 def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -303,13 +302,3 @@ def _undone(symmetry: Symmetry, x: Tensor) -> Tensor:
     quarter_turns, mirrored = symmetry
     x = torch.rot90(x, -quarter_turns, dims=(-2, -1))
     return x.flip(-1) if mirrored else x
-
-
-@contextmanager
-def _convolutions_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Reproducible convolutions of a precision; PyTorch's default on a GPU is neither (TF32, benchmarked kernels)."""
-    with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-    ):
-        yield

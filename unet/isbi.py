@@ -1,4 +1,4 @@
-"""The scores of the ISBI 2012 challenge, as its script computes them: V_rand, V_info, pixel error.
+"""The scores of the ISBI 2012 challenge, as its scripts compute them: V_rand, V_info; pixel, Rand and warping error.
 
 1. The cells of the ground truth are the 4-connected components of its interior, not thinned.
 2. The proposal is binarised at a threshold and its background thinned to lines 1 px wide, label 0.
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.overlap import Contingency, contingency, entropy, rand_f_score
+from unet.warping import topological_errors, warping_error
 
 STEPS = tuple(tenth / 10 for tenth in range(1, 10))
 """The challenge's thresholds: 0.1, 0.2, ... 0.9."""
@@ -152,6 +153,51 @@ def pixel_error(probability: NDArray, interior: NDArray, threshold: float = 0.5)
     0.25
     """
     return float(np.mean((probability > threshold) != (interior != 0)))
+
+
+def rand_error(probability: NDArray, cells: NDArray, threshold: float) -> float:
+    """Rand error of the U-Net paper's table: 1 - F-score of pixel pairs, without thinning; 0 (equal) to 1.
+
+    The cells of the proposal are the 4-connected components of ``probability > threshold``; its other pixels are
+    segments of their own. Pixels of true id 0 are ignored.
+
+    >>> rand_error(np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[1, 1, 2, 2]]), 0.5)
+    0.33333333333333337
+    """
+    return 1 - rand_f_score(contingency(cells, ground_truth_cells(probability > threshold)))
+
+
+def section_errors(
+    probability: NDArray, cells: NDArray, interior: NDArray, threshold: float
+) -> dict[str, float] | None:
+    """Rand error and warping error of one section at one threshold, as in the table of the U-Net paper.
+
+    Parameters
+    ----------
+    probability : float array (y, x)
+        Of the cell interior.
+    cells : int array (y, x)
+        True cells, 0 is ignored.
+    interior : bool array (y, x)
+        True inside cells, with the membranes between them.
+    threshold : float
+        0 to 1.
+
+    Returns
+    -------
+    dict or None
+        ``rand_error``; ``warping_error``, share of pixels; ``warping_splits_and_mergers``, clusters over pixels, which
+        is what the challenge's table gives. None if no pixel is labelled.
+    """
+    if not cells.any():
+        return None
+    found = probability > threshold
+    splits, mergers = topological_errors(interior, found)
+    return {
+        "rand_error": rand_error(probability, cells, threshold),
+        "warping_error": warping_error(interior, found),
+        "warping_splits_and_mergers": (splits + mergers) / found.size,
+    }
 
 
 def sweep(probability: NDArray, cells: NDArray, thresholds: Sequence[float]) -> list[dict[str, float]]:

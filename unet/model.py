@@ -97,11 +97,14 @@ class UNet(nn.Module):
         """Logits of the voxels in the middle of a tile."""
         *skips, x = self.encoder(x)  # 568 (64), 280 (128), 136 (256), 64 (512); 28 (1024)
         for level in reversed(range(len(skips))):
-            x = self.ups[level](x)  # 56 (512), 104 (256), 200 (128), 392 (64)
-            skip = centre_crop(skips[level], x.shape[2:])
-            x = torch.cat([skip, x], dim=1) if self.concatenates else skip + x
+            x = self._joined(skips.pop(), self.ups[level](x))  # 56 (512), 104 (256), 200 (128), 392 (64)
             x = self.decoders[level](x)  # 52 (512), 100 (256), 196 (128), 388 (64)
         return self.classifier(x)  # 388 (K)
+
+    def _joined(self, skip: Tensor, x: Tensor) -> Tensor:
+        """What came up and the middle of what went past; a function of its own, so that neither outlives it."""
+        skip = centre_crop(skip, x.shape[2:])
+        return torch.cat([skip, x], dim=1) if self.concatenates else skip + x
 
 
 class FCN8s(nn.Module):
@@ -274,6 +277,11 @@ def initialise_he(model: nn.Module) -> None:
 def is_2d(model: nn.Module) -> bool:
     """Whether the network sees one section at a time."""
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def channels_last(dimensions: int) -> torch.memory_format:
+    """The layout of tensors and weights in which convolutions of `dimensions` axes are fastest."""
+    return torch.channels_last if dimensions == 2 else torch.channels_last_3d
 
 
 def level_channels(config: ModelConfig) -> list[int]:

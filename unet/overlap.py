@@ -53,6 +53,10 @@ class Contingency:
             np.concatenate([self.count, other.count]),
         )
 
+    def renamed(self, name_of: NDArray) -> "Contingency":
+        """The table of the segmentation whose ids are ``name_of[id]``; ids that get one name are one segment."""
+        return _counted(self.truth, name_of[self.segmentation].astype(np.uint64), self.count)
+
     @property
     def truth_sizes(self) -> Counts:
         """``a_i``: voxels of each true segment."""

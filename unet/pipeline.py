@@ -2,8 +2,8 @@
 
 ```
 block 0   read | infer        | write
-block 1          read |         infer        | write        one infer at a time holds a process's device;
-block 2                 read |                 infer ...     at most `window` blocks a process are in flight
+block 1          read |   infer        | write        so many at once infer on a process's device as it has places;
+block 2                 read |           infer ...     at most `window` blocks a process are in flight
 ```
 
 A block is one task of one process, so no array travels: of this process (`in_this_process`), or of the workers of a
@@ -40,6 +40,8 @@ SETTINGS = {
     "distributed.diagnostics.nvml": False,  # would look at every GPU, also those of other jobs
     "distributed.scheduler.work-stealing": False,
     "distributed.admin.tick.limit": "1h",  # a long forward pass is no reason to warn
+    "distributed.admin.tick.interval": "1s",  # fifty a second keep the interpreter from the tiles
+    "distributed.admin.system-monitor.interval": "10s",
 }
 GRACE = 20.0
 """Seconds that blocks in flight have to finish when the run ends early; then they stop at their next tile."""
@@ -68,7 +70,7 @@ class Stopped(RuntimeError):
 
 @dataclass
 class Overlapped:
-    """The three steps of a block as one `Work`; `infer` of one block at a time.
+    """The three steps of a block as one `Work`; `infer` of as many blocks at once as `device` has places, here one.
 
     Parameters
     ----------

@@ -1,34 +1,137 @@
 """From a model file and the configuration to a predictor: tile, precision and the classes that are stored."""
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unet.config import ModelConfig, PredictConfig
+from unet.cost import forward_cost
 from unet.devices import choose_precision
-from unet.geometry import Index
+from unet.geometry import Box, Index
 from unet.grey_values import Normalisation
-from unet.inference import Predictor
+from unet.inference import Image, Predictor
 from unet.model_file import load_model
-from unet.tiling import auto_tile, tile_geometry
-from unet.volume import Layout
+from unet.tile_choice import Task, kept_choice, passes_at_once
+from unet.tiling import tile_candidates, tile_count, tile_geometry
+from unet.volume import Volume
 
-CPU_TILE_BYTES = 2**29
-"""Activations of one tile on a CPU: larger tiles waste less context, but leave its caches."""
-GPU_TILE_SHARE = 0.25
-"""Part of a GPU's memory that the activations of one batch may take: libraries' workspaces take as much again."""
+COMPILE_FROM_FLOPS = 1e17
+"""Of a volume: minutes of a GPU's time, a part of which makes up for compiling. An estimate, not measured yet."""
+
+log = logging.getLogger(__name__)
+
+
+class DeviceMemoryError(RuntimeError):
+    """Not even the smallest tile fits into the memory of the device."""
+
+
+class Window(NamedTuple):
+    """What has been read of a block, and by whom: tiles of another size need other voxels."""
+
+    predictor: Predictor
+    values: NDArray[Any]
+
+
+class ElasticPredictor:
+    """A predictor that goes on with smaller tiles when the memory of its device does not suffice.
+
+    The result holds: tiles of all sizes give the same probabilities within rounding.
+
+    Parameters
+    ----------
+    first : Predictor
+        With the tile that was chosen.
+    model : ModelConfig
+        Its architecture.
+    sizes : sequence of Index
+        Input sizes of smaller tiles, the best first.
+    """
+
+    def __init__(self, first: Predictor, model: ModelConfig, sizes: Sequence[Index]) -> None:
+        self.first = self._now = first
+        self._model, self._sizes = model, sizes
+        self._changing = threading.Lock()
+
+    def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
+        """As `Predictor.predict_box`."""
+        return self.infer(self.read(image, box), image, box)
+
+    def read(self, image: Image, box: Box) -> Window:
+        """As `Predictor.read`."""
+        return Window(self._now, self._now.read(image, box))
+
+    def infer(
+        self,
+        window: Window,
+        image: Image,
+        box: Box,
+        tissue: NDArray[np.bool_] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> NDArray[Any]:
+        """As `Predictor.infer`; reads another window of the image where the tile has changed.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If there is no smaller tile.
+        """
+        while (result := _if_there_is_room(window, box, tissue, check)) is None:
+            self._give_way(window.predictor)
+            window = self.read(image, box)
+        return result
+
+    def _give_way(self, failed: Predictor) -> None:
+        """Take a smaller batch, or a smaller tile, unless another block has done so meanwhile."""
+        with self._changing:
+            if self._now is failed:
+                self._now = self._smaller(failed)
+                log.warning(
+                    "out of memory on %s with a tile of %s in batches of %d; going on with %s in batches of %d, which "
+                    "changes the result by rounding alone",
+                    *(failed.device, failed.geometry.input, failed.batch, self._now.geometry.input, self._now.batch),
+                )
+        if failed.engine.on_gpu:
+            torch.cuda.empty_cache()
+
+    def _smaller(self, failed: Predictor) -> Predictor:
+        if failed.batch > 1:
+            return replace(failed, batch=failed.batch // 2)
+        tile = failed.geometry.input
+        size = next((size for size in self._sizes if 2 * prod(size) <= prod(tile)), None)
+        if size is None:
+            raise DeviceMemoryError(
+                f"out of memory on {failed.device} even with a tile of {tile}, and none is half as large: free memory "
+                "on the device, or make storage.block smaller"
+            )
+        return replace(failed, geometry=tile_geometry(self._model, size))
+
+
+def _if_there_is_room(
+    window: Window, box: Box, tissue: NDArray[np.bool_] | None, check: Callable[[], None]
+) -> NDArray[Any] | None:
+    """What the predictor says; None if it ran out of memory, and then all that it held is free again."""
+    try:
+        return window.predictor.infer(window.values, box, tissue, check)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def load_predictor(
     path: Path,
     predict: PredictConfig,
     normalisation: Normalisation,
-    layout: Layout,
+    volume: Volume,
     device: torch.device,
     threads: int = 1,
-) -> tuple[Predictor, dict[str, Any]]:
+) -> tuple[ElasticPredictor, dict[str, Any]]:
     """The predictor of a volume, and the header of the model file.
 
     Parameters
@@ -37,38 +140,42 @@ def load_predictor(
         Of `model.pt`.
     normalisation
         By the statistics of the volume's grey values, frozen at ingest.
-    layout
-        Of the volume.
+    volume
+        Its layout, and the folder where the tile that was chosen for it is kept.
     threads
         Tiles at once on a CPU; the answer does not depend on it.
     """
     model, header = load_model(path)
-    architecture = ModelConfig(**header["model"])
-    tile: int | Index
-    if predict.tile == "auto":
-        block = tuple(min(b, n) for b, n in zip(layout.block, layout.shape, strict=True))
-        tile = auto_tile(architecture, block, tile_memory(device) // predict.batch)
-    else:
-        tile = predict.tile
-    predictor = Predictor(
+    architecture, classes = ModelConfig(**header["model"]), header["classes"]
+    precision = choose_precision(predict.precision, device)
+    stored = len(stored_classes(classes))
+    task = Task(architecture, len(classes), stored, volume.layout, predict, precision)
+    choice = kept_choice(volume.folder, task, device, threads)
+    log.info("tiles of %s", choice)
+    first = Predictor(
         model,
-        tile_geometry(architecture, tile),
+        tile_geometry(architecture, choice.tile),
         normalisation,
         average=predict.average,
         device=device,
-        batch=predict.batch,
-        precision=choose_precision(predict.precision, device),
-        threads=threads,
+        batch=choice.batch,
+        precision=precision,
+        compiled=_compiled(task, choice.tile, device),
+        threads=passes_at_once(task, choice, device, threads),
+        dtype=predict.dtype,
+        channels=stored,
     )
-    return predictor, header
+    sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
+    return ElasticPredictor(first, architecture, sizes), header
 
 
-def tile_memory(device: torch.device) -> int:
-    """Bytes that the activations of a batch may take on a device."""
-    if device.type == "cpu":
-        return CPU_TILE_BYTES
-    # The whole memory, not what is free now: a rerun must choose the same tile.
-    return int(GPU_TILE_SHARE * torch.cuda.mem_get_info(device)[1])
+def _compiled(task: Task, tile: Index, device: torch.device) -> bool:
+    """Whether the network is compiled; by the volume and not the job, so that all jobs give the same bits."""
+    if task.predict.compile != "auto":
+        return task.predict.compile == "always"
+    tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
+    flops = tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops
+    return device.type == "cuda" and flops >= COMPILE_FROM_FLOPS
 
 
 def stored_classes(classes: Sequence[str]) -> list[str]:

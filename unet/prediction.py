@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from distributed import get_worker
 
-from unet.config import PredictConfig
+from unet.config import Precision, PredictConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry import Box, Index
 from unet.grey_values import Normalisation
-from unet.inference import Precision, quantise
 from unet.locks import blocks_locked
 from unet.pipeline import Overlapped, Stop, Stopped
-from unet.predicting import load_predictor, stored_classes
+from unet.predicting import Window, load_predictor, stored_classes
 from unet.receipts import fingerprint, read_json, write_atomically
 from unet.store import Image
+from unet.tile_choice import INFERRED_AT_ONCE
 from unet.volume import Volume
 
 
@@ -61,14 +61,17 @@ class Prediction:
 
     def made_from(self, choice: "Choice", code: str) -> str:
         """Fingerprint of everything that the probabilities depend on."""
-        how: dict[str, Any] = {"tile": choice.tile, "precision": choice.precision}
-        how |= self.predict.model_dump(mode="json", include={"batch", "average", "dtype"})
+        how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"average", "dtype"})
         return fingerprint(raw=read_json(self.grey_values)["digest"], model=self.model_digest, code=code, **how)
 
     def with_choice(self, choice: "Choice") -> "Prediction":
         """With nothing left to choose."""
-        chosen = {"tile": choice.tile, "precision": choice.precision}
-        return replace(self, predict=self.predict.model_copy(update=chosen))
+        return replace(self, predict=self.predict.model_copy(update=self._chosen(choice)))
+
+    @staticmethod
+    def _chosen(choice: "Choice") -> dict[str, Any]:
+        compiled = "always" if choice.compiled else "never"
+        return {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision, "compile": compiled}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Choice:
     """What a device chose where the configuration says `auto`, its name, and the classes that the model gives."""
 
     tile: Index
+    batch: int
     precision: Precision
+    compiled: bool
     device: str
     channels: tuple[str, ...]
 
@@ -125,35 +130,41 @@ class PreparedPrediction:
         self.source = Volume.open(prediction.folder, prediction.survey)
         normalisation = Normalisation.of(read_json(prediction.grey_values)["statistics"])
         self.predictor, header = load_predictor(
-            prediction.model, prediction.predict, normalisation, self.source.layout, device, threads
+            prediction.model, prediction.predict, normalisation, self.source, device, threads
         )
-        channels = tuple(stored_classes(header["classes"]))
-        self.choice = Choice(self.predictor.geometry.input, self.predictor.precision, _name(device), channels)
-        self._one_at_a_time = threading.Semaphore()
+        channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
+        self.choice = Choice(
+            chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
+        )
+        self._at_once = threading.Semaphore(INFERRED_AT_ONCE)
 
     def work(self, mark: Mark | None = None) -> Overlapped:
         """Read, infer and write of a block."""
-        return Overlapped(self.read, self.infer, partial(self.write, mark), self._one_at_a_time)
+        return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
+
+    @cached_property
+    def raw(self) -> Image:
+        """The store that is read."""
+        return self.source.image("raw")
 
     @cached_property
     def image(self) -> Image:
         """The store that blocks are written to; it has to be there when the first one is."""
         return self.source.image("probability")
 
-    def read(self, box: Box) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def read(self, box: Box) -> tuple[np.ndarray | None, Window | None]:
         """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
         tissue = self.source.tissue(box)
         if tissue is not None and not tissue.any():
             return tissue, None
-        return tissue, self.predictor.read(self.source.image("raw"), box)
+        return tissue, self.predictor.read(self.raw, box)
 
-    def infer(self, given: tuple[np.ndarray | None, np.ndarray | None], box: Box, stop: Stop) -> np.ndarray:
+    def infer(self, given: tuple[np.ndarray | None, Window | None], box: Box, stop: Stop) -> np.ndarray:
         """The block's probabilities as they are stored, 0 outside the tissue."""
         tissue, window = given
         if window is None:
             return np.zeros((len(self.choice.channels), *box.shape), self.image.dtype)
-        probabilities = self.predictor.infer(window, box, tissue, _checking(stop, box))[-len(self.choice.channels) :]
-        stored = quantise(probabilities, self.prediction.predict.dtype)
+        stored = self.predictor.infer(window, self.raw, box, tissue, _checking(stop, box))
         return stored if tissue is None else stored * tissue
 
     def write(self, mark: Mark | None, probabilities: np.ndarray, box: Box) -> str:

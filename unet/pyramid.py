@@ -76,6 +76,16 @@ def _mean(voxels: list[np.ndarray]) -> np.ndarray:
 
 
 def _mode(voxels: list[np.ndarray]) -> np.ndarray:
+    """Most voxels lie inside an object, where all are alike; only the others are counted."""
+    best = voxels[0].copy()
+    mixed = np.zeros(best.shape, dtype=bool)
+    for other in voxels[1:]:
+        mixed |= other != best
+    best[mixed] = _most_frequent([values[mixed] for values in voxels])
+    return best
+
+
+def _most_frequent(voxels: list[np.ndarray]) -> np.ndarray:
     best, best_count = voxels[0], np.zeros(voxels[0].shape, dtype=np.uint8)
     for candidate in voxels:
         count = np.zeros(best.shape, dtype=np.uint8)

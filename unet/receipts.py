@@ -54,6 +54,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def write_first(path: Path, values: Any) -> None:
+    """Write JSON as `write_json` does, unless another process has written the file before."""
+    mine = path.with_name(f".{path.name}.{os.getpid()}.first")
+    write_json(mine, values)
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        pass
+    finally:
+        mine.unlink()
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON for people and programs, atomically."""
     write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())

@@ -49,6 +49,19 @@ SCORES = (
     Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
     Score("voi_split", "VOI split", "H(segmentation | truth) in bits: what was cut apart", "↓"),
     Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: what was run together", "↓"),
+    Score("segmentation_v_rand", "V_rand, segmentation", "of the final objects, section by section", "↑"),
+    Score("segmentation_v_info", "V_info, segmentation", "of the final objects, section by section", "↑"),
+    Score("rand_error", "Rand error", "1 − F-score of pairs of pixels, not thinned (U-Net paper)", "↓"),
+    Score("warping_error", "Warping error", "share of pixels that no simple-point warp mends (Jain 2010)", "↓"),
+    Score("warping_splits_and_mergers", "Warping, splits + mergers", "clusters of such pixels over pixels", "↓"),
+    Score("cremi_score", "CREMI score", "√(VOI · adapted Rand error), 25 nm along true borders ignored", "↓"),
+    Score("cremi_adapted_rand_error", "Adapted Rand error, CREMI", "without 25 nm along true borders", "↓"),
+    Score("cremi_voi_split", "VOI split, CREMI", "without 25 nm along true borders", "↓"),
+    Score("cremi_voi_merge", "VOI merge, CREMI", "without 25 nm along true borders", "↓"),
+    Score("average_precision_50", "Average precision, 0.5", "TP / (TP + FP + FN) at IoU > 0.5", "↑"),
+    Score("mean_average_precision", "Average precision, mean", "over IoU 0.5, 0.55, ... 0.95", "↑"),
+    Score("objects", "Objects", "that were found where somebody has looked"),
+    Score("true_objects", "True objects", "that are labelled"),
     Score("split_errors", "Splits", "found objects that share a true one with another, beyond the first", "↓"),
     Score("merge_errors", "Merges", "true objects that share a found one with another, beyond the first", "↓"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
@@ -88,6 +101,8 @@ class ReportData:
     training : records of ``training.jsonl``, see `learning_curve`
     sweeps : volume -> scores at each threshold, see `threshold_curve`; the ``threshold`` of `scores` is marked
     sections : volume -> {title of the section: pictures of `section_row`}
+    compare : volume -> {whose segmentation, over which voxels: {score key: number}}, beside ours
+    errors : volume -> {what is wrong, and where: pictures of `error_row`}, the worst first
     benchmarks : rows of Snakemake's benchmark files, see `rule_costs`
     configuration : the merged configuration, YAML
     versions : package -> version
@@ -99,6 +114,8 @@ class ReportData:
     training: Sequence[Mapping[str, Any]] = ()
     sweeps: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -118,6 +135,7 @@ def render(template: str, report: ReportData) -> str:
     return environment.from_string(template).render(
         report=report,
         score_rows=_score_rows(report.scores),
+        comparisons={volume: _score_rows(own) for volume, own in report.compare.items()},
         learning=Markup(learning_curve(report.training)),  # our own SVG, its text escaped
         thresholds=Markup(threshold_curve(report.sweeps, chosen)),
         costs=rule_costs(report.benchmarks),
@@ -178,15 +196,17 @@ def section_row(
     probability: NDArray[Any] | None = None,
     segmentation: NDArray[Any] | None = None,
     truth: NDArray[Any] | None = None,
+    errors: NDArray[np.uint8] | None = None,
     longest_side: int = 512,
 ) -> list[Picture]:
-    """Pictures of one section side by side: raw, probability, segmentation over raw, ground truth over raw.
+    """Pictures of one section side by side: raw, probability, segmentation and ground truth over raw, errors.
 
     Parameters
     ----------
     raw : (y, x) grey values, any dtype; stretched between their 0.5th and 99.5th percentile
     probability : (y, x) of the foreground, float in [0, 1] or uint8 in [0, 255]
     segmentation, truth : (y, x) ids, 0 = none; an id has one colour wherever it is shown
+    errors : (y, x), see `unet.object_errors.error_map`
     longest_side : larger sections are made smaller by a whole factor (px)
     """
     factor = math.ceil(max(raw.shape) / longest_side)
@@ -198,7 +218,40 @@ def section_row(
     for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
         if ids is not None:
             pictures.append(Picture(caption, png_uri(overlay(grey, _thin_out(ids, factor)))))
+    if errors is not None:
+        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, _thin_out(errors, factor)))))
     return pictures
+
+
+ERROR_CAPTION = "split orange, merged blue"
+ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
+"""By the bits of `unet.object_errors.error_map`: right, split, merged, both."""
+
+
+def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Wrong pixels in colour over a grey picture; ``(y, x, 3)`` in [0, 1]."""
+    opacity = 0.6 * (errors > 0)[..., None]
+    mixed: NDArray[np.float64] = grey[..., None] + opacity * (ERROR_COLOURS[errors] - grey[..., None])
+    return mixed
+
+
+def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
+    """An erroneous object: raw, then the object outlined in white over the other segmentation's ids inside it.
+
+    Parameters
+    ----------
+    raw, segmentation, truth : (y, x)
+    kind : ``split``: a true object, its pieces in colour; ``merge``: a predicted one, what it runs together in colour
+    id_ : of the object
+    """
+    grey = _stretch(raw)
+    own, other = (truth, segmentation) if kind == "split" else (segmentation, truth)
+    inside = own == id_
+    picture = overlay(grey, np.where(inside, other, 0))
+    picture[inside & boundary(inside)] = 1.0
+    named = [("segmentation", segmentation), ("ground truth", truth)]
+    pieces = Picture("pieces of one object" if kind == "split" else "objects run together", png_uri(picture))
+    return [Picture("raw", png_uri(grey)), pieces, *(Picture(name, png_uri(overlay(grey, ids))) for name, ids in named)]
 
 
 def overlay(grey: NDArray[np.float64], ids: NDArray[Any]) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ coordinates in float64 and parted into an integer and a fraction before any wind
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, cos, floor, radians, sin
 
@@ -64,6 +64,7 @@ class TurnedPlane:
 
     geometry: TileGeometry
     degrees: float
+    turned: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if 0 in self.lattice.stride:

@@ -40,3 +40,30 @@ def foreground(stored: np.ndarray, threshold: float) -> np.ndarray:
     """
     # On uint8 the comparison is made in integers: no rounding of a product can move the threshold.
     return stored > np.floor(threshold * 255) if stored.dtype == np.uint8 else stored > threshold
+
+
+def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
+    """Which of several classes a voxel is of: 1, 2, ... for the most probable one if above `threshold`, else 0.
+
+    Parameters
+    ----------
+    stored
+        Probabilities `(classes, z, y, x)`, uint8 or float32.
+
+    >>> class_values(np.array([[[[200, 90]]], [[[10, 110]]]], np.uint8), 0.4).tolist()
+    [[[1, 2]]]
+    """
+    if len(stored) > 254:
+        raise ValueError(f"segment.foreground names {len(stored)} classes; at most 254")
+    above = foreground(stored.max(axis=0), threshold)
+    return np.where(above, stored.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def boundary_levels(stored: np.ndarray) -> np.ndarray:
+    """Probability of a membrane, x 255 in uint8, from the stored probability of the interior.
+
+    >>> boundary_levels(np.array([0, 250], np.uint8)).tolist(), boundary_levels(np.array([1, 0.2], np.float32)).tolist()
+    ([255, 5], [0, 204])
+    """
+    levels = stored if stored.dtype == np.uint8 else np.rint(stored * 255).astype(np.uint8)
+    return np.uint8(255) - levels

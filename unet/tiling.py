@@ -23,11 +23,11 @@ All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice, product
+from itertools import count, islice, pairwise, product
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from unet.geometry import Box, Index
+from unet.geometry import Box, Grid, Index
 
 if TYPE_CHECKING:
     from unet.config import ModelConfig
@@ -162,9 +162,9 @@ def stride_unit(config: "ModelConfig") -> Index:
 
 
 def reach(config: "ModelConfig", axis: int = 2) -> int:
-    """Furthest voxel along `axis` that a voxel of a zero-padded network's output depends on: 107 for the paper's depth.
+    """Furthest voxel along `axis` outside a period of the pooling grid that the zero-padded network reads for it.
 
-    Walked backwards, an interval [a, b] of voxels depends on
+    94 for the paper's depth. Walked backwards, an interval [a, b] of voxels depends on
 
     ```
     two 3x3 convolutions          [a - 2, b + 2]
@@ -173,46 +173,41 @@ def reach(config: "ModelConfig", axis: int = 2) -> int:
     interpolation by f > 1        [(a + f/2) // f - 1, (b + f/2) // f]
     ```
 
-    and a level on its skip's interval as well as on what lies below. How far that is depends on where in the pooling
-    grid the voxel lies, hence the maximum over one period.
+    and a level on its skip's interval as well as on what lies below. Tiles start and end with a period of
+    `stride_unit` voxels, so its first and its last voxel tell; one in its middle may reach further (107), but not
+    beyond what those read.
     """
     if not _is_convolved(config, axis):
         return 0
-    intervals = {voxel: _interval_read(config, axis, voxel) for voxel in range(stride_unit(config)[axis])}
-    return max(max(voxel - a, b - voxel) for voxel, (a, b) in intervals.items())
+    last = stride_unit(config)[axis] - 1
+    return max(-_interval_read(config, axis, 0)[0], _interval_read(config, axis, last)[1] - last)
 
 
-def auto_tile(config: "ModelConfig", block: Index, memory: int) -> Index:
-    """Input size `(z, y, x)` that needs the least arithmetic a block, for `tile: auto`; square in y and x.
+def tile_candidates(config: "ModelConfig", grid: Grid, spare: int = 0) -> list[Index]:
+    """Input sizes `(z, y, x)` that may suit the blocks of a volume, those that read fewest voxels first.
 
-    A block of side `B` meets `B / stride` tiles along an axis where the stride divides it, and up to
-    `ceil((B - 1) / stride) + 1` where it does not; the arithmetic is that number times the input, over all axes. So
-    strides that divide the block win, and among them large ones, as far as `memory` goes.
+    A tile that two blocks touch is computed for each of them, so strides that divide the block do well, and among them
+    large ones, whose context weighs less. Of all sizes that take equally many tiles only the smallest is a candidate.
+    They are square in y and x.
 
     Parameters
     ----------
-    block : Index
-        Size of a block in voxels, cut to the volume's size where that is smaller.
-    memory : int
-        Bytes that one tile's activations may take; see `activation_bytes`.
-
-    Raises
-    ------
-    TileSizeError
-        If even the smallest tile needs more than `memory`.
+    grid
+        The blocks of the volume.
+    spare
+        Voxels of a tile's output along y and x that its cell does not take: 1 for the mean over rotations.
     """
-    side = max(block[1:])
-    z_costs, y_costs, x_costs = (
-        _voxels_by_size(config, axis, block[axis], up_to) for axis, up_to in enumerate((block[0], side, side))
-    )
-    costs = {(z, s, s): z_costs[z] * y_costs[s] * x_costs[s] for z in z_costs for s in x_costs if s in y_costs}
-    affordable = [tile for tile in costs if activation_bytes(config, tile) <= memory]
-    if not affordable:
-        needed = min(activation_bytes(config, tile) for tile in costs)
-        raise TileSizeError(
-            f"the smallest tile needs {needed / 1e6:.0f} MB, more than the {memory / 1e6:.0f} MB it may take"
-        )
-    return min(affordable, key=lambda tile: (costs[tile], tile))
+    found: dict[int, Index] = {}
+    z_sizes, sides = _tiles_by_size(config, (0,), grid, 0), _tiles_by_size(config, (1, 2), grid, spare)
+    for z, side in product(z_sizes, sides):
+        tile, tiles = (z, side, side), z_sizes[z] * sides[side]
+        found[tiles] = min(found.get(tiles, tile), tile, key=prod)
+    return [tile for _, tile in sorted(found.items(), key=lambda item: item[0] * prod(item[1]))]
+
+
+def tile_count(grid: Grid, geometry: TileGeometry) -> int:
+    """Tiles of all blocks of a volume; one that several blocks touch counts for each of them."""
+    return prod(_tiles_along(axis, grid, stride) for axis, stride in enumerate(geometry.stride))
 
 
 def another_tile(config: "ModelConfig", tile: Index) -> Index:
@@ -229,26 +224,26 @@ def another_tile(config: "ModelConfig", tile: Index) -> Index:
     return smallest if smallest != tile else (z[0], y[1], x[1])
 
 
-def activation_bytes(config: "ModelConfig", tile: Index) -> int:
-    """Estimate of the memory one tile of input size `tile` takes on its way through the network, float32.
-
-    Most is alive at the top of the expanding path: the skip (C channels), the up-sampled (C), both joined (2 C), the
-    result (C), and the skips below, already used or half the size each (C together): 6 C values a voxel.
-    """
-    return 4 * 6 * config.base_channels * prod(tile)
-
-
-def _voxels_by_size(config: "ModelConfig", axis: int, block: int, up_to: int) -> dict[int, int]:
-    """Voxels that the tiles of a block read along an axis, by input size, up to the first stride of `up_to` or more."""
-    if not _is_convolved(config, axis):
-        return {1: block}
-    unit, voxels = stride_unit(config)[axis], {}
-    for size in _sizes(config, axis, count(1), least=unit):
-        stride = _output(config, axis, size) // unit * unit
-        voxels[size] = size * (block // stride if block % stride == 0 else ceil((block - 1) / stride) + 1)
-        if stride >= up_to:
+def _tiles_by_size(config: "ModelConfig", axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
+    """Tiles of all blocks along some axes by their side, up to the first side of which each block needs one."""
+    if not _is_convolved(config, axes[0]):
+        return {1: grid.shape[axes[0]]}
+    units, tiles = stride_unit(config), {}
+    for side in count(1):
+        outputs = [_output(config, axis, side) - spare for axis in axes]
+        if any(output < units[axis] for output, axis in zip(outputs, axes, strict=True)):
+            continue
+        strides = [output // units[axis] * units[axis] for output, axis in zip(outputs, axes, strict=True)]
+        tiles[side] = prod(_tiles_along(axis, grid, stride) for axis, stride in zip(axes, strides, strict=True))
+        if tiles[side] == prod(grid.counts[axis] for axis in axes):
             break
-    return voxels
+    return tiles
+
+
+def _tiles_along(axis: int, grid: Grid, stride: int) -> int:
+    """Tiles that all blocks take along an axis."""
+    faces = [*range(0, grid.shape[axis], grid.block[axis]), grid.shape[axis]]
+    return sum(ceil(hi / stride) - lo // stride for lo, hi in pairwise(faces))
 
 
 def _sizes(config: "ModelConfig", axis: int, candidates: Iterable[int], least: int = 1) -> Iterator[int]:

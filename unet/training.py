@@ -29,7 +29,7 @@ from unet.distributed import ALONE, Rank
 from unet.divergence import MEMORY, is_good, is_lost, jump
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
-from unet.model import centre_crop, is_2d
+from unet.model import centre_crop, channels_last, is_2d
 from unet.model_file import save_atomically
 from unet.optimizer import learning_rate, make_optimizer
 from unet.patches import Batch, PatchSampler
@@ -164,8 +164,7 @@ class _Run:
         rank: Rank,
     ) -> None:
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
-        if is_2d(model):
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
         self.state_path, self.curve, self.fingerprint = state_path, curve, fingerprint
         self.optimizer = make_optimizer(self.model, config)
         self.done, self.best_weights = Done(), dict[str, Tensor]()
@@ -355,8 +354,7 @@ class Tensors(NamedTuple):
 def on_device(batch: Batch, device: torch.device) -> Tensors:
     """Start the copy of a batch to the device; to a GPU from pinned memory, while it still computes earlier steps."""
     parts = [torch.from_numpy(part) for part in batch]
-    if parts[0].ndim == 4:
-        parts[0] = parts[0].contiguous(memory_format=torch.channels_last)
+    parts[0] = parts[0].contiguous(memory_format=channels_last(parts[0].ndim - 2))
     if device.type == "cuda":
         parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
     return Tensors(*parts)

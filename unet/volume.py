@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,11 @@ class Volume:
         """Open a store, e.g. `raw`."""
         return open_image(self.folder / f"{store}.zarr")
 
+    def digests(self, store: str, box: Box) -> list[str | None]:
+        """Fingerprints of the blocks of a store that a box lies in: what a result made of that box depends on."""
+        image = self.image(store)
+        return [image.digest(block) for block in self.layout.grid.touched(box)]
+
     def create(
         self,
         store: str,
@@ -93,6 +99,10 @@ class Volume:
         """Where the fragments of a block are listed."""
         return self._tables(store) / f"{'-'.join(map(str, box.start))}.npz"
 
+    def edges(self, store: str, box: Box) -> Path:
+        """Where the edges of a block's fragments are listed."""
+        return self._tables(store) / f"edges-{'-'.join(map(str, box.start))}.npz"
+
     def merge_table(self, store: str) -> Path:
         """Where the final id of every fragment stands."""
         return self._tables(store) / "merge.npz"
@@ -101,6 +111,10 @@ class Volume:
         folder = self.folder / f"{store}-tables"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def section_voxels(self, connectivity: str) -> int | None:
+        """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
+        return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
     def tissue(self, box: Box) -> np.ndarray | None:
         """Boolean `(z, y, x)`, True where there is tissue; None where the volume has no mask."""

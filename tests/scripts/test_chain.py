@@ -13,6 +13,8 @@ import tifffile
 from scipy import ndimage
 
 from tests.scripts.conftest import Project
+from unet.config import SegmentConfig
+from unet.fragments import load_merge_table
 from unet.model_file import read_header
 from unet.receipts import read_json
 from unet.sample import synthesise
@@ -53,12 +55,11 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
 
     def segmented(store: str, made: dict[str, Path], threshold: Path | None = None) -> list[Path]:
         """Segment, merge and relabel a store; returns the receipts of the last."""
-        segment = {"segment": config.segment.model_dump(), "threshold": threshold, "store": store}
+        own = config.segment if store == "segmentation" else SegmentConfig()
+        segment = {"segment": own.model_dump(), "background": False, "threshold": threshold, "store": store}
         tables = project.each_shard("segment", name, store, made=lambda shard: [made[shard]], **segment)
-        merged, own = project.receipt("merge", name, store), store == "segmentation"
-        minimum, first = (config.segment.minimum_size, config.segment.first_id) if own else (0, 1)
-        sizes = {"minimum_size": minimum, "first_id": first}
-        project.job("merge", merged, segmented=tables, store=store, **sizes, **common, code="one")
+        merged, settings = project.receipt("merge", name, store), own.model_dump()
+        project.job("merge", merged, segmented=tables, store=store, segment=settings, **common, code="one")
         return project.each_shard("relabel", name, store, merged=merged, store=store)
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
@@ -78,14 +79,16 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     prediction = {"grey_values": grey, "model": files["model"], "predict": config.predict.model_dump()}
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_shard("predict", name, **prediction)
-    what = {"foreground": config.segment.foreground, "ignore_id": volume.ignore_id}
+    what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
     sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")
     project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("threshold", threshold, sweeps=[sweep], code="one")
     segmented("segmentation", dict(zip(ingested, predicted, strict=True)), threshold)
-    score = {"connectivity": config.segment.connectivity, "fixed_threshold": None, "threshold": threshold}
-    evaluation = project.stores(name) / "evaluation.json"
-    found = project.job("evaluate", evaluation, evaluation=evaluation, sweep=sweep, **what, **score, **common)
+    score = {"sections_alone": config.segment.sections_alone, "fixed_threshold": None, "threshold": threshold}
+    score |= {"volume": volume.model_dump(), "foreground": config.segment.main_class}
+    evaluation, table = project.stores(name) / "evaluation.json", project.stores(name) / "overlap.npz"
+    files = {"evaluation": evaluation, "table": table, "sweep": sweep}
+    found = project.job("evaluate", evaluation, **files, **score, **common)
     return project, found
 
 
@@ -234,3 +237,22 @@ def test_the_named_class_makes_the_instances(three_classes: Run) -> None:
     cell = foreground(three_classes.array("probability")[1], threshold)
     np.testing.assert_array_equal(three_classes.array("segmentation") > 0, cell)
     assert set(three_classes.evaluation["scores"]["class_iou"]) == {"membrane", "cell", "dark"}
+
+
+def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None:
+    project, classes = three_classes.project, ["cell", "dark"]
+    segment = SegmentConfig(foreground=classes, threshold=0.3).model_dump()
+    arguments = {"made": [], "store": "segmentation", "segment": segment, "background": False}
+    made = project.each_shard("segment", "train", "segmentation", **arguments)
+    merged = project.receipt("merge", "train", "segmentation")
+    common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
+    project.job("merge", merged, segmented=made, store="segmentation", segment=segment, **common, code="two")
+    table = load_merge_table(project.volume("train").merge_table("segmentation"))
+    fragments = project.array("train", "segmentation-fragments") > 0
+    probability = three_classes.array("probability")[1:]
+    expected = foreground(probability.max(axis=0), 0.3)
+    np.testing.assert_array_equal(fragments, expected)
+    counts = [
+        sum(ndimage.label(section)[1] for section in (probability.argmax(axis=0) == k) & expected) for k in (0, 1)
+    ]
+    assert [int((table.values == k).sum()) for k in (1, 2)] == counts

@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.components import (
-    BlockComponents,
-    Connectivity,
+from unet.components import BlockComponents, Connectivity, label_block
+from unet.fragments import (
+    Fragments,
     MergeTable,
     face_pairs,
-    label_block,
     load_block_table,
     load_merge_table,
-    merge,
     merge_blocks,
+    number_objects,
     relabel,
     save_block_table,
     save_merge_table,
+    union,
 )
 from unet.geometry import Box, Grid, Index
 
@@ -62,6 +62,16 @@ def blockwise(values: np.ndarray, block: Index, connectivity: Connectivity, **op
     grid = Grid(values.shape, block)
     blocks = label_blocks(values, grid, connectivity)
     return assemble(blocks, merge_blocks(grid, blocks, **options), values.shape)
+
+
+def merge(blocks: list[tuple[np.ndarray, np.ndarray]], pairs: list[tuple[int, int]], **options: int) -> MergeTable:
+    """The merge table of fragments with these first voxels and sizes, of which some pairs are one."""
+    offsets = np.cumsum([0] + [len(first) for first, _ in blocks])
+    first, size = (np.concatenate([np.empty(0, np.int64), *column]) for column in zip(*blocks, strict=True))
+    one, no = np.ones(len(first), np.uint8), np.zeros(len(first), bool)
+    part = union(len(first), np.array(pairs, np.int64).reshape(-1, 2))
+    fragments = Fragments(offsets, first, size, one, no, part)
+    return number_objects(fragments, np.arange(fragments.parts, dtype=np.int32), **options)
 
 
 @st.composite
@@ -219,7 +229,7 @@ def test_a_failed_save_leaves_the_old_table_and_no_litter(tmp_path: Path, monkey
 
     table = merge([(np.array([0]), np.array([1]))], [])
     save_merge_table(tmp_path / "merge.npz", table)
-    monkeypatch.setattr("unet.components.np.savez_compressed", full)
+    monkeypatch.setattr("unet.fragments.np.savez_compressed", full)
     with pytest.raises(OSError, match="No space"):
         save_merge_table(tmp_path / "merge.npz", table)
     assert [path.name for path in tmp_path.iterdir()] == ["merge.npz"]
@@ -227,8 +237,8 @@ def test_a_failed_save_leaves_the_old_table_and_no_litter(tmp_path: Path, monkey
 
 
 def test_the_wrong_file_is_named(tmp_path: Path) -> None:
-    save_merge_table(tmp_path / "merge.npz", merge([], []))
-    with pytest.raises(ValueError, match=r"merge\.npz holds no box, size, value"):
+    save_merge_table(tmp_path / "merge.npz", merge([(np.empty(0, np.int64), np.empty(0, np.int64))], []))
+    with pytest.raises(ValueError, match=r"merge\.npz holds no box, rim, size, value"):
         load_block_table(tmp_path / "merge.npz")
 
 
@@ -258,3 +268,24 @@ def test_a_block_that_does_not_fit_is_refused() -> None:
         label_block(np.ones((1, 2, 2), bool), box, shape, "plane")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="differ in shape"):
         face_pairs(np.ones((2, 2), np.uint32), np.ones((2, 3), np.uint32), np.ones(1), np.ones(1))
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@settings(deadline=None, max_examples=50)
+@given(volumes_and_blocks())
+def test_pieces_of_the_background_are_fragments_where_asked_for_and_never_objects(
+    connectivity: Connectivity, case: tuple[np.ndarray, Index]
+) -> None:
+    values, block = case
+    grid = Grid(values.shape, block)
+    blocks = [label_block(values[box.slices], box, grid.shape, connectivity, background=True) for box in grid.boxes()]
+    assert all(block.labels.all() for block in blocks)
+    assert np.array_equal(assemble(blocks, merge_blocks(grid, blocks), grid.shape), whole_volume(values, connectivity))
+
+
+def test_what_lies_at_a_face_of_the_volume_is_known() -> None:
+    values = np.array([[[1, 1, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]], bool)
+    found = label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "section")
+    assert found.rim.tolist() == [True, False, False]
+    assert label_block(values, Box((0, 0, 4), (1, 4, 8)), (1, 4, 8), "section").rim.tolist() == [True, True, False]
+    assert label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "volume").rim.all()

@@ -80,6 +80,11 @@ def test_the_defaults_are_the_papers() -> None:
         ({"volumes__train__sections": [3, 3]}, ["volumes.train", "[3, 3]", "empty"]),
         ({"volumes__my vol": {"raw": "x"}}, ["volumes", "'my vol'", "A-Za-z0-9"]),
         ({"volumes": {}}, ["volumes", "at least one"]),
+        ({"segment__agglomerate__threshold": 1.5}, ["segment.agglomerate.threshold", "1.5", "less than 1", "'auto'"]),
+        ({"segment": {"method": "watershed", "foreground": ["a", "b"]}}, ["segment", "['a', 'b']", "needs one class"]),
+        ({"segment__foreground": []}, ["segment.foreground is empty"]),
+        ({"segment__agglomerate__threshold": "auto"}, ["agglomerate.threshold: auto needs", "threshold_volumes"]),
+        ({"segment__foreground": ["interior", "cell"]}, ["segment.foreground: 'cell'", "interior"]),
         # choices
         ({"volumes__train__label_kind": "cells"}, ["label_kind", "'cells'", "'instances', 'interior' or 'classes'"]),
         ({"train__augment__rotation": "left"}, ["train.augment.rotation", "'left'", "'none', 'right' or 'any'"]),
@@ -164,3 +169,20 @@ def test_the_sample_configuration_differs_from_the_defaults_only() -> None:
 
 def test_a_frozen_default_is_shared_safely() -> None:
     assert TrainConfig().augment == load_config(BASE).train.augment
+
+
+def test_others_results_are_watched_like_every_input_of_a_volume_that_is_scored() -> None:
+    values = changed(volumes__train__compare={"peer": "c.h5:/ids"}, evaluate__volumes=["train"])
+    assert source_files(load_config(values))["volumes.train.compare.peer"] == Path("c.h5")
+    assert "volumes.train.compare.peer" not in source_files(
+        load_config(changed(volumes__train__compare={"peer": "c.h5:/ids"}))
+    )
+
+
+def test_what_segmentation_implies() -> None:
+    components = load_config(BASE).segment
+    assert (components.sections_alone, components.has_graph, components.main_class) == (True, False, None)
+    watershed = load_config(changed(segment__method="watershed")).segment
+    assert (watershed.sections_alone, watershed.has_graph) == (False, True)
+    assert load_config(changed(segment={"method": "watershed", "bridge_sections": None})).segment.sections_alone
+    assert load_config(changed(segment__fill_holes=9)).segment.has_graph

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unet.evaluation import LARGEST_ID, Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
 from unet.geometry import Grid
 from unet.isbi import FINE, STEPS
+from unet.object_scores import near_borders
 
 
 def scores_of(volume: dict[str, np.ndarray], block: tuple[int, ...], per_section: bool = True) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def scores_of(volume: dict[str, np.ndarray], block: tuple[int, ...], per_section
     comparison = Comparison(3, per_section)
     for box in reversed(Grid(volume["target"].shape, block).boxes()):
         parts = (volume[name][box.slices] for name in ("target", "predicted", "labels", "segmentation"))
-        comparison.add(*parts, first_section=box.start[0], foreground_class=1)
+        near = near_borders(volume["labels"], 1)[box.slices]
+        comparison.add(*parts, near, first_section=box.start[0], foreground_class=1)
     return comparison.scores()
 
 

@@ -1,5 +1,6 @@
 """Tile invariance: whatever the cut, the result is that of the network on the whole mirrored volume."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise, product
 
@@ -14,7 +15,7 @@ from torch import nn
 from unet.config import ModelConfig
 from unet.geometry import Box, Grid, shard_boxes, shard_names
 from unet.grey_values import Normalisation
-from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantise
+from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
 from unet.model import build_model
 from unet.pipeline import Overlapped, in_this_process, run_pipeline
 from unet.rotation import TurnedPlane
@@ -414,7 +415,8 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
     )
     first = whole[:, *grid.box((0, 0, 0)).slices]
     np.testing.assert_allclose(others, first, atol=1e-5)
-    assert np.abs(quantise(others, "uint8").astype(int) - quantise(first, "uint8")).max() <= 1
+    levels = [quantised(torch.from_numpy(one.copy())).int() for one in (others, first)]
+    assert (levels[0] - levels[1]).abs().max() <= 1
 
 
 def test_probabilities_sum_to_one() -> None:
@@ -438,6 +440,27 @@ def test_dropout_is_off_at_inference() -> None:
 
 
 def test_quantised_probabilities_are_within_half_a_step() -> None:
-    p = np.linspace(0, 1, 1001, dtype=np.float32)
-    assert quantise(p, "float32") is p
-    assert np.abs(quantise(p, "uint8") / 255 - p).max() <= 0.5 / 255 + 1e-6
+    p = torch.linspace(0, 1, 1001)
+    assert (quantised(p) / 255 - p).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_what_is_stored_is_the_last_classes_quantised() -> None:
+    image, p = volume((2, 20, 26)), predictor("paper", 60)
+    stored = replace(p, dtype="uint8", channels=1).predict_box(ArrayImage(image), Box.of_shape(image.shape))
+    np.testing.assert_array_equal(stored, quantised(torch.from_numpy(predicted(p, image, image.shape)[1:])))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+def test_the_network_sees_what_normalisation_says(dtype: type) -> None:
+    """To the last bit, though the one is computed on the device and the other on the host."""
+    seen = []
+
+    class Probe(Blob):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return super().forward(x)
+
+    image = np.random.default_rng(0).uniform(0, 250, (1, 30, 26)).astype(dtype)
+    geometry, grey = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1)), Normalisation((97.3,), (31.7,))
+    Predictor(Probe(), geometry, grey).infer(image, Box((0, 0, 0), (1, 24, 20)))
+    np.testing.assert_array_equal(seen[0][0], grey(image))

@@ -1,20 +1,24 @@
 """Tile arithmetic: the paper's numbers, and the network itself as the oracle for every variant."""
 
 from itertools import product
+from math import prod
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unet.config import ModelConfig
-from unet.geometry import Box
+from unet.geometry import Box, Grid
 from unet.model import build_model
 from unet.tiling import (
     TileGeometry,
     TileSizeError,
-    activation_bytes,
-    auto_tile,
     output_size,
     reach,
+    stride_unit,
+    tile_candidates,
+    tile_count,
     tile_geometry,
     tiles_for,
     valid_input_sizes,
@@ -65,10 +69,10 @@ def test_a_tile_of_a_2d_network_is_one_section() -> None:
         tile_geometry(ModelConfig(), (3, 572, 572))
 
 
-def test_padded_network_of_the_papers_depth_reaches_107_and_is_cut_by_112() -> None:
+def test_padded_network_of_the_papers_depth_reaches_94_and_is_cut_by_96() -> None:
     config = ModelConfig(convolution="same")
-    assert reach(config) == 107
-    assert tile_geometry(config, 576) == TileGeometry((1, 576, 576), (1, 352, 352), (0, 112, 112), (1, 16, 16))
+    assert reach(config) == 94
+    assert tile_geometry(config, 576) == TileGeometry((1, 576, 576), (1, 384, 384), (0, 96, 96), (1, 16, 16))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
@@ -94,7 +98,7 @@ def test_fitting_sizes_are_those_the_network_takes(variant: dict, pooling: list 
 
 @pytest.mark.parametrize(("architecture", "upsampling"), list(product(("unet", "fcn8s"), ("transposed", "bilinear"))))
 @pytest.mark.parametrize("pooling", [None, [(1, 1, 2), (1, 2, 2), (1, 1, 2)]])
-def test_reach_is_the_furthest_voxel_that_changes_the_networks_output(
+def test_reach_is_the_furthest_voxel_that_changes_a_period_of_the_networks_output(
     architecture: str, upsampling: str, pooling: list | None
 ) -> None:
     """With weights of one sign nothing cancels, so a bright voxel changes every output that depends on it."""
@@ -111,7 +115,10 @@ def test_reach_is_the_furthest_voxel_that_changes_the_networks_output(
             image[..., voxel, voxel] = 1
             changed = (network(image)[0, 0] > 0).nonzero()
             for axis in (1, 2):
-                furthest[axis] = max(furthest[axis], int((changed[:, axis - 1] - voxel).abs().max()))
+                unit = stride_unit(config)[axis]
+                first = changed[:, axis - 1] // unit * unit  # of the period that changed
+                outside = torch.maximum(first - voxel, voxel - (first + unit - 1))
+                furthest[axis] = max(furthest[axis], int(outside.max()))
     assert furthest == {axis: reach(config, axis) for axis in (1, 2)}
 
 
@@ -135,22 +142,55 @@ def test_window_is_what_all_tiles_of_a_box_read() -> None:
     assert geometry.window(box).contains(box)
 
 
-def test_auto_tile_has_a_stride_that_divides_the_block() -> None:
+def test_the_best_candidate_has_a_stride_that_divides_the_block() -> None:
     config = ModelConfig()
-    for block, stride in (((16, 1024, 1024), 1024), ((1, 512, 512), 512), ((4, 768, 512), 256)):
-        assert tile_geometry(config, auto_tile(config, block, memory=8 * 10**9)).stride == (1, stride, stride)
+    for block, stride in (((16, 1024, 1024), 1024), ((1, 512, 512), 512), ((4, 768, 768), 768)):
+        tile = tile_candidates(config, Grid((100, 10_000, 10_000), block))[0]
+        assert tile_geometry(config, tile).stride == (1, stride, stride)
 
 
-def test_auto_tile_keeps_to_the_memory() -> None:
-    config = ModelConfig()
-    tile = auto_tile(config, (16, 1024, 1024), memory=10**9)
-    assert activation_bytes(config, tile) <= 10**9
-    assert tile_geometry(config, tile).stride == (1, 512, 512)
-    with pytest.raises(TileSizeError, match="smallest tile needs 64 MB, more than the 1 MB"):
-        auto_tile(config, (16, 1024, 1024), memory=10**6)
+def test_a_volume_smaller_than_its_block_counts_as_it_is() -> None:
+    tile = tile_candidates(ModelConfig(), Grid((20, 500, 400), (16, 1024, 1024)))[0]
+    assert tile_geometry(ModelConfig(), tile).stride == (1, 512, 512)
 
 
-def test_auto_tile_of_a_3d_network_fits_it() -> None:
+@settings(max_examples=20)
+@given(
+    convolution=st.sampled_from(["valid", "same"]),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 90), st.integers(1, 90)),
+    block=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40)),
+)
+def test_candidates_are_the_sizes_that_no_other_beats(convolution: str, shape: tuple, block: tuple) -> None:
+    """By the tiles of all blocks, listed, and the voxels that they read."""
+    config, grid = ModelConfig(depth=3, convolution=convolution), Grid(shape, block)
+    geometries = [tile_geometry(config, n) for n in valid_input_sizes(config, 200) if output_size(config, n)[1] >= 4]
+    listed = {g.input: sum(len(tiles_for(box, g)) for box in grid.boxes()) for g in geometries}
+    voxels = {tile: count * prod(tile) for tile, count in listed.items()}
+    found = tile_candidates(config, grid)
+    assert voxels[found[0]] == min(voxels.values())
+    assert [voxels[tile] for tile in found] == sorted(voxels[tile] for tile in found)
+    assert len({listed[tile] for tile in found}) == len(found)
+
+
+def test_a_pixel_to_spare_costs_a_padded_network_a_unit_of_stride() -> None:
+    """Its outputs are whole multiples of the unit; those of the paper's network have 4 px more."""
+    grid = Grid((1, 4096, 4096), (1, 1024, 1024))
+    padded, valid = ModelConfig(convolution="same"), ModelConfig()
+    assert tile_candidates(valid, grid) == tile_candidates(valid, grid, spare=1)
+    assert (1024 + 2 * 96,) * 2 in {tile[1:] for tile in tile_candidates(padded, grid)}
+    spared = {tile[1:] for tile in tile_candidates(padded, grid, spare=1)}
+    assert (1024 + 2 * 96,) * 2 not in spared
+    assert (1024 + 16 + 2 * 96,) * 2 in spared
+
+
+@pytest.mark.parametrize("tile", [20, 28, 36, 60])
+@pytest.mark.parametrize("block", [(1, 16, 16), (2, 25, 31), (8, 64, 64)])
+def test_tiles_are_counted_without_listing_them(tile: int, block: tuple[int, ...]) -> None:
+    grid, geometry = Grid((3, 40, 50), block), tile_geometry(ModelConfig(depth=2), tile)
+    assert tile_count(grid, geometry) == sum(len(tiles_for(box, geometry)) for box in grid.boxes())
+
+
+def test_candidates_of_a_3d_network_fit_its_blocks() -> None:
     config = ModelConfig(dimensions=3, depth=3, pooling=[(1, 2, 2), (2, 2, 2)])
-    z, y, x = tile_geometry(config, auto_tile(config, (16, 256, 256), memory=16 * 10**9)).stride
+    z, y, x = tile_geometry(config, tile_candidates(config, Grid((64, 512, 512), (16, 256, 256)))[0]).stride
     assert (16 % z, 256 % y, 256 % x) == (0, 0, 0)

@@ -18,10 +18,9 @@ from scipy import ndimage
 from unet.config import Config, PredictConfig
 from unet.geometry import Box
 from unet.grey_values import Normalisation
-from unet.inference import quantise
 from unet.predicting import load_predictor
 from unet.store import mirrored
-from unet.volume import Layout
+from unet.volume import Volume
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -52,15 +51,14 @@ class InMemory:
 
 def in_one_box(project: Project) -> np.ndarray:
     """The probability of the whole volume as one box, from the model file and the image files' voxels."""
-    layout = Layout.read(project.results / "receipts/survey/train.json")
+    volume = Volume.open(project.results / "volumes/train", project.results / "receipts/survey/train.json")
     normalisation = Normalisation.of(project.receipt("grey_values", "train")["statistics"])
     predict = PredictConfig(**yaml.safe_load((project.results / "run_config.yaml").read_text())["predict"])
     predictor, _ = load_predictor(
-        project.results / "model/model.pt", predict, normalisation, layout, torch.device("cpu"), threads=1
+        project.results / "model/model.pt", predict, normalisation, volume, torch.device("cpu"), threads=1
     )
-    box = Box((0, 0, 0), layout.shape)
-    foreground = predictor.predict_box(InMemory(project.array("raw")), box)[-1:]
-    return quantise(foreground, "uint8") * (project.array("mask") != 0)
+    box = Box((0, 0, 0), volume.layout.shape)
+    return predictor.predict_box(InMemory(project.array("raw")), box) * (project.array("mask") != 0)
 
 
 def components_of_sections(foreground: np.ndarray) -> np.ndarray:

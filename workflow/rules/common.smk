@@ -9,7 +9,7 @@ import sys
 import yaml
 from snakemake.logging import logger
 
-from unet.config import file_of, source_files
+from unet.config import SegmentConfig, file_of, source_files
 from unet.damage import damaged_receipts, note_of, write_note
 from unet.devices import machine_has_gpu
 from unet.geometry import shard_names
@@ -131,7 +131,7 @@ def asked_of_model():
 
 
 def volume_settings(wildcards):
-    return settings(CONFIG.volumes[wildcards.volume])
+    return settings(CONFIG.volumes[wildcards.volume], ["compare"])
 
 
 def share(wildcards):
@@ -185,15 +185,38 @@ def chosen_threshold(wildcards):
 
 
 def segment_inputs(wildcards):
-    maker = "predict" if wildcards.store == "segmentation" else "ingest"
+    """What a shard is made from: its own probabilities, for a watershed those around it as well."""
+    ours = wildcards.store == "segmentation"
+    maker, own = "predict" if ours else "ingest", [wildcards.shard]
+    around = ours and CONFIG.segment.method == "watershed"
+    names = shards(wildcards.volume) if around else own
     return {
         "survey": receipt("survey", wildcards.volume),
-        "made": [receipt(maker, wildcards.volume, wildcards.shard)],
+        "made": [receipt(maker, wildcards.volume, name) for name in names],
         "damage": damage_of(
             "segment", wildcards.volume, wildcards.store, wildcards.shard
         ),
         **chosen_threshold(wildcards),
     }
+
+
+def merge_inputs(wildcards):
+    inputs = {
+        "survey": receipt("survey", wildcards.volume),
+        "segmented": shard_receipts("segment", wildcards.volume, wildcards.store),
+    }
+    if wildcards.store == "segmentation" and CONFIG.segment.has_graph:
+        inputs["edges"] = shard_receipts("region_graph", wildcards.volume)
+        if CONFIG.segment.agglomerate.threshold == "auto":
+            inputs["threshold"] = receipt("agglomeration_threshold", "all")
+    return inputs
+
+
+def segment_settings(store, leave_out):
+    """Section `segment` for a store: annotated classes are labelled by defaults, whatever results are."""
+    return settings(
+        CONFIG.segment if store == "segmentation" else SegmentConfig(), leave_out
+    )
 
 
 def evaluation_inputs(wildcards):
@@ -202,6 +225,11 @@ def evaluation_inputs(wildcards):
         "sweep": receipt("sweep", wildcards.volume),
         "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
         "targets": shard_receipts("targets", wildcards.volume),
+        "peers": [
+            file
+            for address in CONFIG.volumes[wildcards.volume].compare.values()
+            for file in watched(Path(file_of(address)))
+        ],
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
@@ -210,8 +238,12 @@ def evaluation_inputs(wildcards):
 
 def sources(wildcards):
     """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    own = f"volumes.{wildcards.volume}."
-    files = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    own, peers = f"volumes.{wildcards.volume}.", f"volumes.{wildcards.volume}.compare."
+    files = [
+        path
+        for key, path in source_files(CONFIG).items()
+        if key.startswith(own) and not key.startswith(peers)
+    ]
     return [file for path in files for file in watched(path)]
 
 

@@ -2,7 +2,7 @@
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
 # Outputs: evaluation.json of each volume with labels; {results}/report.html
-# Steps:   threshold (from the training volumes) -> evaluate -> report
+# Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
 
 
 rule threshold:
@@ -28,26 +28,84 @@ rule threshold:
         "../../scripts/threshold.py"
 
 
+rule agglomeration_sweep:
+    input:
+        survey=receipt("survey", "{volume}"),
+        segmented=lambda wildcards: shard_receipts(
+            "segment", wildcards.volume, "segmentation"
+        ),
+        edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
+        labelled=lambda wildcards: labels_receipts(wildcards.volume),
+    output:
+        receipt=receipt("agglomeration_sweep", "{volume}"),
+    log:
+        f"{RESULTS}/logs/agglomeration_sweep/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/agglomeration_sweep/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000 + 60 * BLOCK_MB,
+        runtime=240,
+    params:
+        folder=folder_of,
+        segment=settings(CONFIG.segment, ["fill_holes", "minimum_size", "first_id"]),
+        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
+        code=code("agglomeration_sweep"),
+    message:
+        "Scoring every threshold of the agglomeration on {wildcards.volume}"
+    script:
+        "../../scripts/agglomeration_sweep.py"
+
+
+rule agglomeration_threshold:
+    input:
+        sweeps=[
+            receipt("agglomeration_sweep", name)
+            for name in CONFIG.evaluate.threshold_volumes
+        ],
+    output:
+        receipt=receipt("agglomeration_threshold", "all"),
+    log:
+        f"{RESULTS}/logs/agglomeration_threshold/all.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/agglomeration_threshold/all.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("agglomeration_threshold"),
+    message:
+        "Choosing the threshold of the agglomeration"
+    script:
+        "../../scripts/agglomeration_threshold.py"
+
+
 rule evaluate:
     input:
         unpack(evaluation_inputs),
     output:
         evaluation=f"{RESULTS}/volumes/{{volume}}/evaluation.json",
+        table=f"{RESULTS}/volumes/{{volume}}/overlap.npz",
     log:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{volume}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=memory("evaluate"),
         runtime=time_limit("evaluate"),
     params:
         folder=folder_of,
-        foreground=CONFIG.segment.foreground,
-        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
-        connectivity=CONFIG.segment.connectivity,
+        foreground=CONFIG.segment.main_class,
+        volume=lambda wildcards: settings(CONFIG.volumes[wildcards.volume]),
+        sections_alone=CONFIG.segment.sections_alone,
         fixed_threshold=(
             None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold
         ),
@@ -72,6 +130,9 @@ rule report:
         evaluations=[
             f"{RESULTS}/volumes/{name}/evaluation.json"
             for name in CONFIG.evaluate.volumes
+        ],
+        tables=[
+            f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
         template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:

@@ -84,7 +84,7 @@ rule fit:
             for name in CONFIG.evaluate.volumes
             if name == wildcards.volume
         },
-        foreground=CONFIG.segment.foreground,
+        foreground=CONFIG.segment.main_class,
         code=code("fit"),
     message:
         "Checking that the model fits {wildcards.volume}"

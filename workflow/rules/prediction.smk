@@ -58,7 +58,7 @@ rule sweep:
         runtime=time_limit("sweep"),
     params:
         folder=folder_of,
-        foreground=CONFIG.segment.foreground,
+        foreground=CONFIG.segment.main_class,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         code=code("sweep"),
     message:

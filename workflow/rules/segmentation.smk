@@ -2,7 +2,11 @@
 #
 # Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
 # Outputs: segmentation.zarr or labels.zarr
-# Steps:   segment (fragments of each block) -> merge (one global union) -> relabel (final ids, with the pyramid)
+# Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
+#          -> merge (one global solve) -> relabel (final ids, with the pyramid)
+
+LABELLING = ["agglomerate", "bridge_sections", "fill_holes", "minimum_size", "first_id"]
+MERGING = ["threshold", "watershed", "bridge_sections", "foreground"]
 
 
 rule segment:
@@ -24,7 +28,12 @@ rule segment:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
         store=lambda wildcards: wildcards.store,
-        segment=settings(CONFIG.segment),
+        segment=lambda wildcards: segment_settings(wildcards.store, LABELLING),
+        background=lambda wildcards: (
+            wildcards.store == "segmentation"
+            and CONFIG.segment.method == "components"
+            and CONFIG.segment.fill_holes > 0
+        ),
         code=code("segment"),
     message:
         "Labelling the blocks of {wildcards.volume}, shard {wildcards.shard}"
@@ -32,12 +41,43 @@ rule segment:
         "../../scripts/segment.py"
 
 
-rule merge:
+rule region_graph:
     input:
         survey=receipt("survey", "{volume}"),
         segmented=lambda wildcards: shard_receipts(
-            "segment", wildcards.volume, wildcards.store
+            "segment", wildcards.volume, "segmentation"
         ),
+        damage=lambda wildcards: damage_of(
+            "region_graph", wildcards.volume, wildcards.shard
+        ),
+    output:
+        receipt=receipt("region_graph", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/region_graph/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/region_graph/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=1000 + 120 * BLOCK_MB,
+        runtime=120,
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        segment=settings(
+            CONFIG.segment, ["agglomerate", "fill_holes", "minimum_size", "first_id"]
+        ),
+        code=code("region_graph"),
+    message:
+        "Finding which fragments of {wildcards.volume} touch, shard {wildcards.shard}"
+    script:
+        "../../scripts/region_graph.py"
+
+
+rule merge:
+    input:
+        unpack(merge_inputs),
     output:
         receipt=receipt("merge", "{volume}", "{store}"),
     log:
@@ -53,12 +93,7 @@ rule merge:
     params:
         folder=folder_of,
         store=lambda wildcards: wildcards.store,
-        minimum_size=lambda wildcards: (
-            CONFIG.segment.minimum_size if wildcards.store == "segmentation" else 0
-        ),
-        first_id=lambda wildcards: (
-            CONFIG.segment.first_id if wildcards.store == "segmentation" else 1
-        ),
+        segment=lambda wildcards: segment_settings(wildcards.store, MERGING),
         code=code("merge"),
     message:
         "Merging the fragments of {wildcards.volume}"

@@ -1,0 +1,349 @@
+"""The predict job against the machine it runs on, and against its peers: from Zarr to Zarr, in one run.
+
+    python benchmarks/inference.py --peers-python peers/bin/python      # made as benchmarks/inference_peers.py says
+    python benchmarks/inference.py --base-channels 64                   # the paper's own network: 16 times the work
+
+A generated volume is written as ingest leaves it, and a network of the paper's depth (untrained: that changes nothing
+of the cost) with fewer channels. Then, on the GPU if there is one, else with all cores:
+
+1. `rate`     The largest rate of a matrix product, before and after everything else; of a GPU in bfloat16.
+2. `job`      The script of the rule `predict`, as a process: its time with and without the start-up, its peak memory.
+3. `bare`     As many forward passes of its tiles, in the same engine, with nothing else around them.
+4. `exact`    A section as the job predicts it, against the network on the whole mirrored section.
+5. `peers`    Seconds a section of each peer, and its deviation, see benchmarks/inference_peers.py.
+6. `growth`   The job with a smaller network on a volume, on 8 times as much, on 64 times as much.
+
+`busy` is bare over job; `efficiency` the arithmetic of the network on whole images over what the matrix product would
+have done in the job's time. Job and bare passes take turns, and the best of each counts.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet.config import ModelConfig, Precision, PredictConfig
+from unet.cost import keep_freed_memory, measured_rate, useful_flops
+from unet.engine import Engine
+from unet.geometry import Box, Index
+from unet.grey_values import Normalisation, grey_values, histogram
+from unet.inference import Predictor
+from unet.model import build_model
+from unet.model_file import load_model, save_model
+from unet.receipts import read_json, write_json
+from unet.sample import synthesise
+from unet.store import open_image
+from unet.tile_choice import Task, job_memory, kind_of
+from unet.tiling import tile_count, tile_geometry, valid_input_sizes
+from unet.volume import Layout, Volume
+
+ROOT = Path(__file__).parent.parent
+CORES = len(os.sched_getaffinity(0))
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CLASSES = ["membrane", "interior"]
+SAMPLE = (16, 512)
+LOGITS = 2.0
+"""Standard deviation that the untrained network's logits are scaled to: probabilities are neither flat nor 0 or 1."""
+GROWTH = [(8, 512, 512), (8, 1024, 2048), (8, 4096, 4096)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A volume as ingest leaves it, and a network for it."""
+
+    folder: Path
+    layout: Layout
+    config: ModelConfig
+
+    @classmethod
+    def made(cls, folder: Path, shape: Index, block: Index, config: ModelConfig) -> "Run":
+        """Write a volume of so many voxels: sections of the sample side by side, under noise of their own."""
+        layout = Layout(shape, "uint8", (50.0, 4.0, 4.0), (0.0, 0.0, 0.0), (8, 128, 128), block, None, False)
+        run, rng, sample = cls(folder, layout, config), np.random.default_rng(0), synthesise(*SAMPLE)[0]
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(run.survey, {"layout": asdict(layout)})
+        image, counts = (
+            Volume.open(folder / "volume", run.survey).create("raw", layout.dtype),
+            np.zeros(65_536, np.int64),
+        )
+        for box in layout.grid.boxes():
+            repeats = [-(-n // m) for n, m in zip(box.shape, sample.shape, strict=True)]
+            values = np.tile(sample, repeats)[Box.of_shape(box.shape).slices].astype(np.int16)
+            values = (values + rng.integers(-3, 4, box.shape, np.int16)).clip(0, 255).astype(np.uint8)
+            image.write_block(box, values)
+            counts += histogram(values)
+        write_json(run.values, {"digest": "0", "statistics": [asdict(grey_values(counts, layout.dtype))]})
+        torch.manual_seed(0)
+        model = build_model(config, 1, len(CLASSES)).eval()
+        scale_logits(model, run.normalisation(sample[None, 0, :380, :380]))
+        save_model(run.model, model, config, CLASSES, normalisation={})
+        return run
+
+    @property
+    def survey(self) -> Path:
+        return self.folder / "survey.json"
+
+    @property
+    def values(self) -> Path:
+        return self.folder / "grey_values.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model.pt"
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation.of(read_json(self.values)["statistics"])
+
+
+def scale_logits(model: Any, section: np.ndarray) -> None:
+    """Scale the last layer, see `LOGITS`."""
+    with torch.inference_mode(False), torch.no_grad():
+        factor = LOGITS / model(torch.from_numpy(section[None])).std()
+        for weights in model.classifier.parameters():
+            weights *= factor
+
+
+def rate() -> float:
+    """Floating-point operations a second of a matrix product with the whole device, of the size that suits it best."""
+    if DEVICE.type == "cuda":
+        return measured_rate(DEVICE, seconds=2.0)
+    torch.set_num_threads(CORES)
+    return max(_rate(n) for n in (512, 1024, 2048, 4096))
+
+
+def _rate(n: int, seconds: float = 1.0) -> float:
+    a = torch.randn(n, n)
+    a @ a
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        a @ a
+        count += 1
+    return 2 * n**3 * count / (time.perf_counter() - begin)
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """Seconds of a job with its start-up and without, its peak memory in bytes, and what it chose."""
+
+    whole: float
+    without_start_up: float
+    peak: int
+    tile: Index
+    batch: int
+    precision: Precision
+
+
+def job(run: Run, **predict: Any) -> JobTimes:
+    """Predict the volume as a process of its own."""
+    receipt = run.folder / "receipts" / "0-of-1.json"
+    shutil.rmtree(receipt.parent, ignore_errors=True)
+    shutil.rmtree(run.folder / "volume" / "probability.zarr", ignore_errors=True)
+    arguments = {
+        "survey": run.survey,
+        "grey_values": run.values,
+        "model": run.model,
+        "receipt": receipt,
+        "folder": run.folder / "volume",
+        "shard": "0-of-1",
+        "predict": PredictConfig(dashboard=False, **predict).model_dump(),
+        "code": "benchmark",
+        "threads": CORES,
+    }
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "predict.py"), json.dumps(arguments, default=str)],
+        env=os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)},  # as Snakemake sets it
+        stderr=(run.folder / "job.log").open("w"),
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    whole = time.perf_counter() - begin
+    if status:
+        raise SystemExit((run.folder / "job.log").read_text())
+    facts = read_json(receipt)["run"]
+    chosen = tuple(facts["tile"]), facts["batch"], facts["precision"]
+    return JobTimes(whole, facts["seconds"], used.ru_maxrss * 1024, *chosen)
+
+
+def bare(run: Run, like: JobTimes) -> float:
+    """Seconds of the forward passes of all tiles of a job, in a process of its own that does nothing else."""
+    tiles = tile_count(run.layout.grid, tile_geometry(run.config, like.tile))
+    passes = -(-tiles // like.batch)
+    numbers = map(str, (passes, like.batch, *like.tile[1:]))
+    command = [sys.executable, __file__, "--bare", str(run.model), like.precision, *numbers]
+    environment = os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return float(said)
+
+
+def bare_passes(model: Path, precision: Precision, passes: int, batch: int, y: int, x: int) -> float:
+    """What `bare` does in its process."""
+    keep_freed_memory()
+    engine = Engine(load_model(model)[0], DEVICE, precision, threads=CORES)
+    grey = torch.randn(batch, 1, y, x, device=DEVICE)
+
+    def forward(number: int) -> None:
+        with torch.inference_mode():
+            engine.logits(grey)
+
+    def timed(count: int) -> float:
+        begin = time.perf_counter()
+        engine.each(forward, range(count))
+        if engine.on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    timed(2 * CORES)
+    return timed(passes)
+
+
+def exact(run: Run, tile: Index) -> float:
+    """Largest difference of the first section's probabilities from the network on the whole of it, mirrored."""
+    raw, model = open_image(run.folder / "volume" / "raw.zarr"), load_model(run.model)[0]
+    _, height, width = raw.shape
+    section = Box((0, 0, 0), (1, height, width))
+    tiled = Predictor(model, tile_geometry(run.config, tile), run.normalisation, threads=CORES).predict_box(
+        raw, section
+    )
+    side = next(n for n in valid_input_sizes(run.config, 2**20) if n >= max(height, width) + 2 * 92)
+    grey = raw.read_mirrored(Box((0, -92, -92), (1, side - 92, side - 92)))
+    torch.set_num_threads(CORES)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(run.normalisation(grey)[None]))[0, :, :height, :width]
+    return float(np.abs(torch.softmax(logits, 0).numpy() - tiled[:, 0]).max())
+
+
+def peers(run: Run, python: Path, sections: int) -> dict[str, Any]:
+    """The figures of the peers, from their environment."""
+    statistics = read_json(run.values)["statistics"][0]
+    arguments = {
+        "threads": CORES,
+        "sections": sections,
+        "mean": statistics["mean"],
+        "std": statistics["std"],
+        "model": run.model,
+        "raw": run.folder / "volume" / "raw.zarr" / "0",
+        "folder": run.folder / "peers",
+    }
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")} | {"PYTHONPATH": str(ROOT)}
+    command = [str(python), str(Path(__file__).with_name("inference_peers.py")), json.dumps(arguments, default=str)]
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def growth(folder: Path) -> dict[str, list[float]]:
+    """Nanoseconds a voxel and peak gigabytes of jobs on larger and larger volumes; the best of two for each."""
+    found: dict[str, list[float]] = {"ns_per_voxel": [], "peak_gb": []}
+    for shape in GROWTH:
+        run = Run.made(folder / "growth", shape, (8, 256, 256), ModelConfig(depth=4, base_channels=8, dropout=0))
+        jobs = [job(run) for _ in range(2)]
+        found["ns_per_voxel"].append(1e9 * min(one.without_start_up for one in jobs) / prod(shape))
+        found["peak_gb"].append(max(one.peak for one in jobs) / 1e9)
+        shutil.rmtree(run.folder)
+    return found
+
+
+def figures(run: Run, rounds: int) -> dict[str, Any]:
+    """What the job itself does with the machine."""
+    rates, jobs, passes = [rate()], [], []
+    for _ in range(rounds):
+        jobs.append(job(run))
+        passes.append(bare(run, jobs[0]))
+    rates.append(rate())
+    best, bare_seconds = min(jobs, key=lambda one: one.without_start_up), min(passes)
+    task = Task(run.config, len(CLASSES), 1, run.layout, PredictConfig(), best.precision)
+    voxels = prod(run.layout.shape)
+    return {
+        "shape": run.layout.shape,
+        "base_channels": run.config.base_channels,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{CORES} cores",
+        "tile": best.tile,
+        "batch": best.batch,
+        "precision": best.precision,
+        "gflops_of_a_matrix_product": max(rates) / 1e9,
+        "seconds": best.without_start_up,
+        "seconds_with_start_up": best.whole,
+        "seconds_of_bare_passes": bare_seconds,
+        "megavoxels_per_second": voxels / best.without_start_up / 1e6,
+        "busy": bare_seconds / best.without_start_up,
+        "busy_with_start_up": bare_seconds / best.whole,
+        "efficiency": useful_flops(run.config, 2) * voxels / (best.without_start_up * max(rates)),
+        "deviation": exact(run, best.tile),
+        "peak_memory_gb": max(one.peak for one in jobs) / 1e9,
+        "predicted_memory_gb": job_memory(task, best.tile, best.batch, kind_of(DEVICE), CORES).process / 1e9,
+    }
+
+
+def compared(found: dict[str, Any], of_peers: dict[str, Any], sections: int) -> dict[str, Any]:
+    """How many times slower each peer is, the faster of its variants, with its deviation."""
+    ours = found["seconds"] / sections
+    ratios = {name: values["seconds"] / ours for name, values in of_peers.items() if name != "sections"}
+    fastest = min((name for name in ratios if name.startswith("torch_em")), key=ratios.__getitem__)
+    return {
+        "monai_025": ratios["monai_025"],
+        "monai_05": ratios["monai_05"],
+        "torch_em": ratios[fastest],
+        "torch_em_variant": fastest,
+        "slower_times": ratios,
+        "deviations": {name: of_peers[name]["deviation"] for name in ratios},
+        "peer_sections": of_peers["sections"],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures for people."""
+    rows = [f"| {key} | {_short(value)} |" for key, value in found.items() if not isinstance(value, dict)]
+    for key, values in found.items():
+        if isinstance(value := values, dict):
+            rows += [f"| {key}: {name} | {_short(one)} |" for name, one in value.items()]
+    return "\n".join(["| figure | value |", "|---|---|", *rows])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_short(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure, print a table and the same as one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base-channels", type=int, default=16)
+    parser.add_argument("--shape", type=int, nargs=3, default=(16, 2048, 2048))
+    parser.add_argument("--rounds", type=int, default=2, help="of job and bare passes in turn")
+    parser.add_argument("--peers-python", type=Path, help="Python that has MONAI and torch-em")
+    parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
+    parser.add_argument("--no-growth", action="store_true", help="leave out the growing volumes")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
+    parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(given)
+    if arguments.bare:
+        model, precision, *numbers = arguments.bare
+        print(bare_passes(Path(model), precision, *map(int, numbers)))
+        return
+    config = ModelConfig(base_channels=arguments.base_channels)
+    run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
+    found = figures(run, arguments.rounds)
+    if arguments.peers_python is None:
+        print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")
+    else:
+        found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
+    if not arguments.no_growth:
+        found["growth"] = growth(arguments.folder)
+    shutil.rmtree(arguments.folder)
+    print(table(found))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Segmentation side by side: components against cc3d and dask-image, watershed and agglomeration against scikit-image.
+
+    OMP_NUM_THREADS=1 python benchmarks/segmentation.py                      # about 5 min; a table, then JSON
+    OMP_NUM_THREADS=1 python benchmarks/segmentation.py --depth 16 --side 512
+
+One run. Seconds are those of the processors (user and system, all threads), so that other work on the machine spoils
+the ratios little; each contestant runs in a process of its own, whose peak memory is counted above what it held before.
+
+- Components: from `probability.zarr` to `segmentation.zarr` with its pyramid, by the workflow's scripts; against cc3d
+  on the same volume in memory, Zarr read before and nothing written; against dask-image's `label` on the same blocks,
+  its labels counted and dropped. And once more on a volume of an eighth of the depth, for the memory.
+- Watershed and agglomeration: the same scripts, in 3-D, against the usual chain on whole arrays: scipy's distance
+  transform, scikit-image's seeds and watershed, then our region graph and agglomeration; and the same with
+  bioimage-cpp's distance transform and watershed. VOI is against the cells that the volume was made of.
+
+dask-image and bioimage-cpp are left out where they are not installed; seconds hold no imports.
+
+The volume: cells around random points, their walls blurred and noisy, as a network's uint8 probability of the interior.
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.spatial import cKDTree
+
+from unet.agglomeration import Graph, agglomerate, mean_boundary
+from unet.config import SegmentConfig
+from unet.geometry import Box, shard_names
+from unet.overlap import adapted_rand_error, contingency, variation_of_information
+from unet.receipts import write_json
+from unet.region_graph import block_edges
+from unet.volume import Volume
+
+ROOT = Path(__file__).parents[1]
+WATERSHED = {"method": "watershed", "connectivity": "volume", "agglomerate": {"threshold": 0.5}}
+THRESHOLD = 0.5
+CELL_VOXELS = 20_000
+
+
+def cells(depth: int, side: int, seed: int = 0) -> np.ndarray:
+    """Ids of the cells, (z, y, x) uint32."""
+    random = np.random.default_rng(seed)
+    points = random.random((depth * side**2 // CELL_VOXELS, 3)) * (depth, side, side)
+    tree, found = cKDTree(points), np.empty((depth, side, side), np.uint32)
+    y, x = np.mgrid[:side, :side]
+    for z in range(depth):
+        voxels = np.stack([np.full(y.size, z), y.ravel(), x.ravel()], axis=1)
+        found[z] = tree.query(voxels)[1].reshape(side, side) + 1
+    return found
+
+
+def probability(ids: np.ndarray, seed: int = 1) -> np.ndarray:
+    """A network's interior probability: walls two voxels wide, blurred, with noise and weak spots."""
+    wall = np.zeros(ids.shape, np.float32)
+    for axis in range(3):
+        line, marked = np.moveaxis(ids, axis, 0), np.moveaxis(wall, axis, 0)
+        differ = line[1:] != line[:-1]
+        marked[1:] = np.maximum(marked[1:], differ)
+        marked[:-1] = np.maximum(marked[:-1], differ)
+    random = np.random.default_rng(seed)
+    weak = gaussian_filter(random.standard_normal(ids.shape).astype(np.float32), 6)
+    wall = gaussian_filter(wall, 0.7) * np.clip(1.1 + 6 * weak, 0.2, 1)
+    noise = gaussian_filter(random.standard_normal(ids.shape).astype(np.float32), 1) * 0.2
+    return np.rint(255 * np.clip(1 - wall + noise, 0, 1)).astype(np.uint8)
+
+
+def stored(folder: Path, values: np.ndarray, block: tuple[int, int, int]) -> Volume:
+    """The volume as the workflow has it after `predict`."""
+    voxel = [10.0, 10.0, 10.0]
+    layout = {"shape": values.shape, "dtype": "uint8", "voxel_nm": voxel, "offset_nm": [0.0, 0.0, 0.0]}
+    layout |= {"chunk": [16, 64, 64], "block": block, "labels_dtype": None, "masked": False}
+    write_json(folder / "survey.json", {"layout": layout})
+    volume = Volume.open(folder / "volume", folder / "survey.json")
+    image = volume.create("probability", "uint8", channels=["interior"])
+    for box in volume.layout.grid.boxes():
+        image.write_block(box, values[box.slices][None])
+    return volume
+
+
+def main_of(script: str) -> Callable[..., None]:
+    """`main` of one of the workflow's scripts."""
+    spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def segmented(folder: Path, volume: Volume, segment: SegmentConfig) -> None:
+    """Every script from the probability to the final ids, in one shard of one thread."""
+    [shard] = shard_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
+    receipts = {rule: folder / rule / "0.json" for rule in ("segment", "region_graph", "merge", "relabel")}
+    common = {"survey": folder / "survey.json", "folder": volume.folder, "code": "one"}
+    own = {**common, "shard": shard}
+    main_of("segment")(
+        made=[], receipt=receipts["segment"], store="segmentation", segment=segment, background=False, **own
+    )
+    edges = None
+    if segment.has_graph:
+        main_of("region_graph")(segmented=[], receipt=receipts["region_graph"], segment=segment, **own)
+        edges = [receipts["region_graph"]]
+    store = {"store": "segmentation"}
+    made = {"segmented": [receipts["segment"]], "edges": edges}
+    main_of("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
+    main_of("relabel")(merged=receipts["merge"], receipt=receipts["relabel"], **store, **own)
+
+
+def whole_volume(volume: Volume, store: str) -> np.ndarray:
+    """All voxels of a store."""
+    return volume.image(store).read(Box.of_shape(volume.layout.shape))
+
+
+def with_cc3d(values: np.ndarray) -> np.ndarray:
+    """Components in memory."""
+    import cc3d
+
+    return cc3d.connected_components(values > 255 * THRESHOLD, connectivity=6)
+
+
+def with_dask_image(volume: Volume) -> int:
+    """Components of the same blocks by dask-image."""
+    import dask.array as da
+    from dask_image.ndmeasure import label
+
+    blocks = da.from_zarr(str(volume.folder / "probability.zarr" / "0"))[0].rechunk(volume.layout.block)
+    labels, _ = label(blocks > 255 * THRESHOLD)
+    return int(labels.max().compute(scheduler="synchronous"))
+
+
+def with_skimage(values: np.ndarray) -> np.ndarray:
+    """Distance transform, seeds, watershed, region graph and agglomeration of whole arrays."""
+    from skimage.segmentation import watershed
+
+    distance = distance_transform_edt(values > 255 * THRESHOLD).astype(np.float32)
+    return agglomerated(watershed(255 - values, seeds_of(distance)), values)
+
+
+def with_bioimage_cpp(values: np.ndarray) -> np.ndarray:
+    """The same with bioimage-cpp's distance transform and watershed."""
+    import bioimage_cpp as bic
+
+    distance = np.asarray(bic.distance.distance_transform((values > 255 * THRESHOLD).astype(np.uint8)), np.float32)
+    boundary = 1 - values.astype(np.float32) / 255
+    return agglomerated(bic.segmentation.watershed(boundary, seeds_of(distance).astype(np.uint32)), values)
+
+
+def seeds_of(distance: np.ndarray) -> np.ndarray:
+    """Numbered maxima of the smoothed distance."""
+    from skimage.feature import peak_local_max
+
+    peaks = peak_local_max(gaussian_filter(distance, 1), min_distance=3, exclude_border=False)
+    seeds = np.zeros(distance.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return seeds
+
+
+def agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Fragments joined by their mean boundary, in whole arrays."""
+    edges = block_edges(labels.astype(np.uint64), 255 - values, values.shape, [(0, 0, 1), (0, 1, 0), (1, 0, 0)])
+    u, v = (ids.astype(np.int32) - 1 for ids in (edges.u, edges.v))
+    graph = Graph(int(labels.max()), u, v, [edges.contacts, edges.boundary])
+    return agglomerate(graph, mean_boundary, THRESHOLD)[labels.astype(np.int64) - 1] + 1
+
+
+def quality(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """Against the cells."""
+    table = contingency(truth, found)
+    return {"voi": sum(variation_of_information(table)), "adapted_rand_error": adapted_rand_error(table)}
+
+
+def contest(name: str, depth: int, side: int) -> dict[str, Any]:
+    """One contestant in this process; the volume is made, and Zarr written, before the clock starts."""
+    truth = cells(depth, side)
+    values = probability(truth)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        block = (16, 256, 256)
+        volume = stored(folder, values, block)
+        shape = values.shape
+        in_memory = {"cc3d": with_cc3d, "skimage": with_skimage, "bioimage_cpp": with_bioimage_cpp}
+        if name not in in_memory:
+            del values, truth
+        start, memory = resource.getrusage(resource.RUSAGE_SELF), _resident()
+        if name in in_memory:
+            found = in_memory[name](values)
+        elif name == "dask_image":
+            found = with_dask_image(volume)
+        else:
+            segment = SegmentConfig(**(WATERSHED if name == "watershed" else {"connectivity": "volume"}))
+            segmented(folder, volume, segment)
+        stop, peak = resource.getrusage(resource.RUSAGE_SELF), _peak()
+        seconds = stop.ru_utime + stop.ru_stime - start.ru_utime - start.ru_stime
+        row = {"contestant": name, "voxels": int(np.prod(shape)), "seconds": seconds, "extra_gb": (peak - memory) / 1e9}
+        if name in ("watershed", "skimage", "bioimage_cpp"):
+            ids = whole_volume(volume, "segmentation") if name == "watershed" else found
+            row |= quality(cells(depth, side), ids)
+        return row
+
+
+def _resident() -> int:
+    """Bytes of this process now; the peak counts from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def run(name: str, depth: int, side: int) -> dict[str, Any] | None:
+    """A contestant in a process of its own; None where its package is not installed."""
+    if name in ("dask_image", "bioimage_cpp") and importlib.util.find_spec(name) is None:
+        return None
+    command = [sys.executable, __file__, "--contestant", name, "--depth", str(depth), "--side", str(side)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    row: dict[str, Any] = json.loads(output.splitlines()[-1])
+    scores = (f"{row[key]:.4f}" if key in row else "" for key in ("voi", "adapted_rand_error"))
+    rate = row["voxels"] / 1e6 / row["seconds"]
+    numbers = (f"{row['voxels']:,}", f"{row['seconds']:.3f}", f"{row['extra_gb']:.2f}", *scores, f"{rate:.2f}")
+    print("|", " | ".join((name, *numbers)), "|", flush=True)
+    return row
+
+
+def main() -> None:
+    """All contestants, and what their ratios are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depth", type=int, default=128)
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--contestant", help="this one alone, in this process")
+    arguments = parser.parse_args()
+    if arguments.contestant:
+        print(json.dumps(contest(arguments.contestant, arguments.depth, arguments.side)))
+        return
+    print("| contestant | voxels | seconds | extra GB | VOI | adapted Rand error | Mvoxel/s |")
+    print("|---|---|---|---|---|---|---|")
+    size = arguments.depth, arguments.side
+    rows = {name: run(name, *size) for name in ("components", "cc3d", "dask_image")}
+    rows |= {name: run(name, *size) for name in ("watershed", "skimage", "bioimage_cpp")}
+    small = run("components", arguments.depth // 8, arguments.side)
+    seconds = {name: row["seconds"] for name, row in rows.items() if row}
+    verdict = {"components_over_cc3d": seconds["components"] / seconds["cc3d"]}
+    if "dask_image" in seconds:
+        verdict["dask_image_over_components"] = seconds["dask_image"] / seconds["components"]
+    verdict["memory_over_that_of_a_small_volume"] = rows["components"]["extra_gb"] / small["extra_gb"]
+    verdict["skimage_over_watershed"] = seconds["skimage"] / seconds["watershed"]
+    print(json.dumps({"verdict": verdict, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Score every threshold of the agglomeration on a volume with labels, without touching a voxel twice.
+
+The labels are compared once with the unions of fragments; what a threshold makes of these is a look-up in that table.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from unet.config import AgglomerateConfig, SegmentConfig
+from unet.fragments import join_blocks, load_block_table
+from unet.geometry import Box
+from unet.job import run
+from unet.merging import objects_of
+from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
+from unet.progress import Progress
+from unet.receipts import content_digest, fingerprint, write_json
+from unet.region_graph import gather_edges, load_edges
+from unet.volume import Volume
+
+THRESHOLDS = [percent / 100 for percent in range(5, 100, 5)]
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    survey: Path,
+    segmented: list[Path],
+    edges: list[Path],
+    labelled: list[Path],
+    receipt: Path,
+    folder: Path,
+    segment: SegmentConfig,
+    ignore_id: int | None,
+    code: str,
+) -> None:
+    """Write the scores at each threshold."""
+    source = Volume.open(folder, survey)
+    boxes = source.layout.grid.boxes()
+    fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
+    tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
+    graph = gather_edges(fragments, tables, segment.agglomerate.method == "quantile")
+    table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
+    part = np.concatenate([[0], fragments.part + 1])
+    for number, box in enumerate(boxes):
+        local = source.image("segmentation-fragments").read(box).astype(np.int64)
+        unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
+        table += contingency(_labels(source, box, ignore_id), unions)
+        progress.advance(1)
+    rows = []
+    for threshold in THRESHOLDS:
+        settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
+        objects = objects_of(fragments.united(), graph, settings, source.section_voxels(segment.connectivity))
+        rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
+    log.info("%s", rows)
+    write_json(
+        receipt,
+        {
+            "rule": "agglomeration_sweep",
+            "digest": fingerprint(
+                made=content_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
+            ),
+            "voxels": table.voxels,
+            "scores": rows,
+        },
+    )
+
+
+def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
+    """True ids; 0 where nobody has annotated, or there is no tissue."""
+    labels, tissue = source.image("labels").read(box), source.tissue(box)
+    known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+    return known if tissue is None else known * tissue
+
+
+def _scores(table: Contingency) -> dict[str, float]:
+    if not table.voxels:
+        return {}
+    split, merge = variation_of_information(table)
+    return {
+        "voi": split + merge,
+        "voi_split": split,
+        "voi_merge": merge,
+        "adapted_rand_error": adapted_rand_error(table),
+    }
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

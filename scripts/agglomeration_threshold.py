@@ -1,0 +1,22 @@
+"""Choose the threshold of the agglomeration with the least VOI on the volumes that the configuration names."""
+
+import logging
+from pathlib import Path
+
+from unet.evaluation import least_voi
+from unet.job import run
+from unet.receipts import content_digest, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+def main(sweeps: list[Path], receipt: Path) -> None:
+    """Write the best threshold over all labelled voxels of the volumes."""
+    rows = [read_json(path) for path in sweeps]
+    chosen = least_voi([row["scores"] for row in rows], [row["voxels"] for row in rows])
+    log.info("threshold of the agglomeration %.2f, VOI %.4f", chosen["threshold"], chosen["voi"])
+    write_json(receipt, {"rule": "agglomeration_threshold", "digest": content_digest(sweeps), "best": chosen})
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,74 @@
+"""Find which fragments touch, within the blocks of a shard and across their upper faces, and what lies between them."""
+
+from pathlib import Path
+
+from unet.blockwise import Written, run_blocks
+from unet.config import SegmentConfig
+from unet.geometry import Box, Index
+from unet.job import run
+from unet.receipts import bytes_digest, fingerprint
+from unet.region_graph import block_edges, fragment_ids, save_edges
+from unet.segmentation import boundary_levels, channel_of
+from unet.volume import Volume
+
+
+def main(
+    survey: Path,
+    segmented: list[Path],
+    receipt: Path,
+    folder: Path,
+    shard: str,
+    segment: SegmentConfig,
+    code: str,
+    threads: int = 1,
+) -> None:
+    """Write a table of edges a block, beside that of its fragments."""
+    source = Volume.open(folder, survey)
+    fragments, probability = source.image("segmentation-fragments"), source.image("probability")
+    channel = channel_of(segment.main_class, probability.spec.channels)
+    steps = _steps(segment)
+    grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
+
+    def window(box: Box) -> Box:
+        behind = tuple(hi + n for hi, n in zip(box.stop, ahead, strict=True))
+        return Box(box.start, behind).clipped(source.layout.shape)
+
+    def find(box: Box) -> Written:
+        read = window(box)
+        ids = fragment_ids(fragments.read(read), read, grid)
+        edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
+        save_edges(source.edges("segmentation", box), edges)
+        return str(digest_of(box)), {"edges": len(edges)}
+
+    def digest_of(box: Box) -> str | None:
+        table = source.edges("segmentation", box)
+        return bytes_digest(table.read_bytes()) if table.exists() else None
+
+    def inputs_of(box: Box) -> list[str | None]:
+        return source.digests("segmentation-fragments", window(box)) + source.digests("probability", window(box))
+
+    run_blocks(
+        "region_graph",
+        source.blocks(shard),
+        find,
+        [fragments],  # whose tables of edges are written beside their tables
+        receipt=receipt,
+        fingerprint=fingerprint(channel=channel, steps=steps, code=code),
+        digest_of=digest_of,
+        inputs_of=inputs_of,
+        threads=threads,
+    )
+
+
+def _steps(segment: SegmentConfig) -> list[Index]:
+    """Between the two voxels of a contact; sections that are labelled alone are linked over `bridge_sections` too."""
+    within: list[Index] = [(0, 0, 1), (0, 1, 0)]
+    if segment.connectivity == "volume":
+        return [*within, (1, 0, 0)]
+    if segment.method != "watershed" or segment.bridge_sections is None:
+        return within
+    return within + [(ahead, 0, 0) for ahead in range(1, segment.bridge_sections + 2)]
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

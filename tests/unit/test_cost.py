@@ -1,0 +1,126 @@
+"""Cost of a forward pass against counts made by hand, and against what is really allocated."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unet.config import ModelConfig
+from unet.cost import _group_limits, forward_cost, free_bytes, measured_rate, useful_flops
+
+TINY = ModelConfig(depth=2, base_channels=1, dropout=0)
+CPU = torch.device("cpu")
+
+
+def test_operations_of_a_forward_pass_counted_by_hand() -> None:
+    # Input 20, U-Net of depth 2 with 1 and 2 channels; sides after each 3x3: 18 16 | 8: 6 4 | 8: 6 4.
+    three_by_three = 9 * (18**2 * 1 + 16**2 * 1 + 6**2 * 1 * 2 + 4**2 * 2 * 2 + 6**2 * 2 * 1 + 4**2 * 1 * 1)
+    up_2_to_1 = 4**2 * 2 * 1 * 4  # each of 4 x 4 voxels of 2 channels makes 2 x 2 voxels of 1
+    one_by_one = 4**2 * 1 * 2  # to 2 classes
+    expected = 2 * (three_by_three + up_2_to_1 + one_by_one)  # a multiplication and an addition each
+    assert forward_cost(TINY, 2, (1, 20, 20)).flops == expected
+
+
+def test_operations_of_the_papers_network() -> None:
+    macs, side, before = 0, 572, 1
+    for channels in (64, 128, 256, 512, 1024):
+        macs += 9 * (side - 2) ** 2 * before * channels + 9 * (side - 4) ** 2 * channels**2
+        side, before = (side - 4) // 2, channels
+    side *= 2  # the deepest level is not pooled
+    for channels in (512, 256, 128, 64):
+        macs += 4 * side**2 * 2 * channels * channels
+        macs += 9 * (2 * side - 2) ** 2 * 2 * channels * channels + 9 * (2 * side - 4) ** 2 * channels**2
+        side = 2 * side - 4
+    assert side == 388
+    assert forward_cost(ModelConfig(), 2, (1, 572, 572)).flops == 2 * (macs + 388**2 * 64 * 2)
+
+
+def test_a_whole_image_of_the_papers_network_takes_a_quarter_less_than_its_tiles() -> None:
+    between = [(128, 1), (256, 2), (512, 3)]  # channels and level, with n / 2 -> n -> n down and 2 n -> n -> n up
+    macs = 9 * (1 * 64 + 64**2 + 128 * 64 + 64**2) + 9 * (512 * 1024 + 1024**2) / 4**4 + 64 * 2
+    macs += sum(9 * (n / 2 + n + 2 * n + n) * n / 4**level for n, level in between)
+    macs += sum(2 * n * n / 4**level for n, level in [(64, 0), *between])  # up-convolutions, of 2 n channels
+    assert useful_flops(ModelConfig(), 2) == 2 * macs
+
+
+def test_bytes_alive_at_once_counted_by_hand() -> None:
+    # Sides 20 -> 18, 16 | 8: 6, 4 | 8: 6, 4. Most is alive when 2 channels of 8 x 8, made of the skip (1 x 16 x 16) and
+    # what came up (1 x 8 x 8), are joined; before, when the first convolution's 18 x 18 make 16 x 16.
+    joining = 16 * 16 + 8 * 8 + 2 * 8 * 8
+    beginning = 18 * 18 + 16 * 16
+    assert forward_cost(TINY, 2, (1, 20, 20)).bytes == 4 * (20 * 20 + max(joining, beginning))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_precision_takes_half_the_memory(precision: str) -> None:
+    whole, half = (forward_cost(ModelConfig(), 2, (1, 572, 572), precision=p) for p in ("float32", precision))
+    assert half.flops == whole.flops
+    assert half.bytes == pytest.approx(whole.bytes / 2, rel=0.01)
+
+
+def test_a_batch_takes_its_tiles_times_as_much() -> None:
+    one, three = (forward_cost(TINY, 2, (1, 60, 60), batch=n) for n in (1, 3))
+    assert (three.flops, three.bytes) == (3 * one.flops, 3 * one.bytes)
+
+
+def test_a_rate_is_measured() -> None:
+    assert measured_rate(CPU, seconds=0.01) > 1e7
+
+
+def test_free_memory_of_this_machine() -> None:
+    assert 0 < free_bytes(CPU) <= os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "expected"),
+    [
+        ("0::/job/step", {"job/memory.max": "3000", "job/step/memory.max": "max"}, [3000]),
+        ("0::/job/step", {"job/memory.max": "3000", "job/step/memory.max": "2000"}, [2000, 3000]),
+        ("5:cpu:/a\n4:memory:/a", {"memory/a/memory.limit_in_bytes": "7"}, [7]),
+        ("0::/", {}, []),
+    ],
+)
+def test_limits_of_a_batch_system(tmp_path: Path, lines: str, files: dict[str, str], expected: list[int]) -> None:
+    for name, content in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(content + "\n")
+    (tmp_path / "cgroup").write_text(lines + "\n")
+    assert list(_group_limits(tmp_path / "cgroup", tmp_path / "fs")) == expected
+
+
+FAULTS = """
+import resource, sys
+import torch
+from concurrent.futures import ThreadPoolExecutor
+from unet.config import ModelConfig
+from unet.cost import keep_freed_memory
+from unet.model import build_model
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+torch.set_num_threads(1)
+network, x = build_model(ModelConfig(depth=3, base_channels=8)).eval(), torch.zeros(1, 1, 1052, 1052)
+def forward(_):
+    with torch.inference_mode():
+        network(x)
+def asked_for():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+with ThreadPoolExecutor(1) as pool:
+    list(pool.map(forward, range(2)))
+    before = asked_for()
+    list(pool.map(forward, range(2)))
+    print(asked_for() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_freed_memory_is_kept_for_the_next_tile() -> None:
+    asked = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True).stdout)
+        for how in ("keep", "give back")
+    }
+    assert 10 * asked["keep"] < asked["give back"]
+    assert asked["give back"] * resource.getpagesize() > 2 * 4 * 8 * 1000**2  # at least the first level of both passes

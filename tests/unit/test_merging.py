@@ -1,0 +1,148 @@
+"""The global solve: holes, classes and multicut on graphs worked by hand."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unet.components import label_block
+from unet.config import AgglomerateConfig
+from unet.fragments import Fragments, join_blocks, number_objects, relabel
+from unet.geometry import Box, Grid, Index
+from unet.merging import dense, objects_of, without_holes
+from unet.multicut import SolverMissing, multicut
+from unet.region_graph import BINS, Edges, block_edges, fragment_ids, gather_edges
+
+STEPS = [(0, 0, 1), (0, 1, 0)]
+
+
+def edges_of(*rows: tuple[int, int, int, int]) -> Edges:
+    """Edges of (u, v, contacts, boundary of each contact)."""
+    u, v, contacts, level = np.array(sorted(rows)).T
+    return Edges(u, v, contacts, contacts * level, None)
+
+
+def with_histogram(edges: Edges) -> Edges:
+    """The same, of which the contacts of an edge all have its mean boundary."""
+    histogram = np.zeros((len(edges), BINS), np.int64)
+    histogram[np.arange(len(edges)), edges.boundary // edges.contacts // 16] = edges.contacts
+    return replace(edges, histogram=histogram)
+
+
+def fragments_of(size: list[int], value: list[int] | None = None, first: list[int] | None = None) -> Fragments:
+    """Fragments of one block, none of them at a face."""
+    n = len(size)
+    values, firsts = np.array(value or [1] * n, np.uint8), np.array(first or range(n))
+    return Fragments(np.array([0, n]), firsts, np.array(size), values, np.zeros(n, bool), np.arange(n, dtype=np.int32))
+
+
+def filled_blockwise(values: np.ndarray, block: Index, largest: int) -> np.ndarray:
+    """Components with their holes filled, from blocks."""
+    grid = Grid(values.shape, block)
+    blocks = [label_block(values[box.slices], box, grid.shape, "section", background=True) for box in grid.boxes()]
+    fragments = join_blocks(grid, blocks)
+    labels = np.zeros(values.shape, np.uint32)
+    for found in blocks:
+        labels[found.box.slices] = found.labels
+    tables = []
+    for box in grid.boxes():
+        read = Box(box.start, tuple(hi + d for hi, d in zip(box.stop, (0, 1, 1), strict=True))).clipped(grid.shape)
+        ids = fragment_ids(labels[read.slices], read, grid)
+        tables.append(block_edges(ids, np.zeros(read.shape, np.uint8), box.shape, STEPS))
+    objects = np.arange(fragments.parts, dtype=np.int32)
+    objects = without_holes(fragments.joined(objects), objects, gather_edges(fragments, tables), largest)
+    table = number_objects(fragments, objects)
+    for number, found in enumerate(blocks):
+        labels[found.box.slices] = relabel(found.labels, table.lut_of_block(number))
+    return labels
+
+
+RING = np.array(
+    [
+        [1, 1, 1, 1, 1, 0, 0],
+        [1, 0, 0, 0, 1, 0, 1],
+        [1, 0, 1, 0, 1, 0, 1],
+        [1, 0, 0, 0, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0, 0],
+    ],
+    bool,
+)[None]
+
+
+@pytest.mark.parametrize("block", [(1, 5, 7), (1, 2, 3), (1, 3, 2)])
+def test_a_hole_is_filled_and_an_island_in_it_is_not_lost(block: Index) -> None:
+    expected = np.where(RING, 1, 0)
+    expected[0, 1:3, 6] = 2
+    expected[0, 1:4, 1:4], expected[0, 2, 2] = 1, 1
+    around = filled_blockwise(RING, block, largest=8)
+    # the background between ring and island touches both, so it is no hole; the island, enclosed by it, stays
+    assert around[0, 2, 2] not in (0, around[0, 0, 0])
+    plain = RING.copy()
+    plain[0, 2, 2] = False
+    np.testing.assert_array_equal(filled_blockwise(plain, block, largest=9), expected)
+    assert not filled_blockwise(plain, block, largest=8)[0, 1:4, 1:4].any()
+
+
+@given(st.integers(0, 9999), st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 9)))
+def test_holes_of_a_single_object_are_those_of_scipy(seed: int, block: Index) -> None:
+    random = np.random.default_rng(seed).random((1, 9, 9)) > 0.35
+    one = ndimage.label(random[0])[0]
+    largest = one == np.argmax(np.bincount(one.ravel())[1:]) + 1
+    found = filled_blockwise(largest[None], block, largest=81)[0]
+    np.testing.assert_array_equal(found > 0, ndimage.binary_fill_holes(largest))
+
+
+def test_what_lies_at_a_face_of_the_volume_is_no_hole() -> None:
+    values = np.ones((1, 3, 3), bool)
+    values[0, 0, 1] = False
+    assert filled_blockwise(values, (1, 3, 3), 9)[0, 0, 1] == 0
+
+
+def test_background_is_joined_with_nothing_nor_are_two_classes() -> None:
+    united = fragments_of([5, 5, 5], value=[1, 0, 2])
+    edges = edges_of((0, 1, 9, 0), (0, 2, 9, 0), (1, 2, 9, 0))
+    assert objects_of(united, edges, AgglomerateConfig(), None).tolist() == [0, 1, 2]
+
+
+def test_sections_are_linked_by_overlap_and_a_neighbour_that_overlaps_little_is_not() -> None:
+    # sections of 100 voxels: 0 and 1 lie in the first, 2 and 3 in the second; 0 lies on 2, 1 on 3, and 0 a little on 3
+    united = fragments_of([40, 40, 40, 40], first=[0, 50, 100, 150])
+    edges = edges_of((0, 2, 38, 10), (1, 3, 38, 10), (0, 3, 2, 0), (0, 1, 10, 240), (2, 3, 10, 240))
+    settings = AgglomerateConfig(threshold=0.5, mismatch=0.5)
+    assert objects_of(united, edges, settings, 100).tolist() == [0, 1, 0, 1]
+
+
+def test_methods_agree_where_the_case_is_clear() -> None:
+    united = fragments_of([9] * 6)
+    clear = edges_of((0, 1, 10, 20), (1, 2, 10, 20), (2, 3, 10, 230), (3, 4, 10, 20), (0, 5, 10, 230), (4, 5, 1, 250))
+    for edges, method in ((clear, "mean"), (with_histogram(clear), "quantile"), (clear, "multicut")):
+        found = objects_of(united, edges, AgglomerateConfig(method=method), None)
+        assert found.tolist() == [0, 0, 0, 1, 1, 2], method
+    assert objects_of(united, clear, AgglomerateConfig(method="none"), None).tolist() == list(range(6))
+
+
+def test_multicut_weighs_a_cycle_as_a_whole() -> None:
+    # 0-1 and 1-2 attract a little, 0-2 repels strongly: agglomeration joins all, multicut cuts the weaker of the two
+    united, cycle = fragments_of([9] * 3), edges_of((0, 1, 12, 60), (1, 2, 10, 60), (0, 2, 10, 250))
+    greedy = objects_of(united, cycle, AgglomerateConfig(threshold=0.7), None)
+    cut = objects_of(united, cycle, AgglomerateConfig(method="multicut", threshold=0.4), None)
+    assert (greedy.tolist(), cut.tolist()) == ([0, 0, 0], [0, 0, 1])
+
+
+def test_without_the_solver_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bioimage_cpp", None)
+    monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
+    with pytest.raises(SolverMissing, match=r"pip install 'unet-em\[multicut\]'"):
+        multicut(2, edges_of((0, 1, 1, 0)), 0.5)
+
+
+def test_multicut_of_nothing() -> None:
+    assert multicut(3, Edges.none(), 0.5).tolist() == [0, 1, 2]
+
+
+def test_clusters_are_numbered_by_the_nodes_that_name_them() -> None:
+    assert dense(np.array([4, 1, 4, 3, 4])).tolist() == [2, 0, 2, 1, 2]

@@ -1,0 +1,90 @@
+"""The choice of a tile, against all tiles there are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unet.config import ModelConfig, PredictConfig
+from unet.cost import forward_cost
+from unet.tile_choice import Task, choose_tile, job_memory, kept, kept_choice, memory_limit, needed, passes_at_once
+from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
+from unet.volume import Layout
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+LAYOUT = Layout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 64, 64), None, False)
+MODEL = ModelConfig(depth=3, base_channels=4, dropout=0)
+
+
+def task(layout: Layout = LAYOUT, **predict: object) -> Task:
+    return Task(MODEL, 2, 1, layout, PredictConfig(**predict))
+
+
+def arithmetic(of: Task, tile: tuple[int, ...]) -> int:
+    return tile_count(of.layout.grid, tile_geometry(MODEL, tile)) * forward_cost(MODEL, 2, tile).flops
+
+
+def test_the_tile_is_the_one_with_the_least_arithmetic_of_those_that_fit() -> None:
+    all_tiles = tile_candidates(MODEL, LAYOUT.grid)
+    for limit in sorted({needed(task(), tile, 1, "cpu", 2) for tile in all_tiles}):
+        fitting = [tile for tile in all_tiles if needed(task(), tile, 1, "cpu", 2) <= limit]
+        chosen = choose_tile(task(), CPU, threads=2, limit=limit)
+        assert arithmetic(task(), chosen.tile) == min(arithmetic(task(), tile) for tile in fitting)
+        assert chosen.batch == 1
+        assert "times the arithmetic of a network on whole images" in chosen.why
+
+
+def test_too_little_memory_is_refused_and_a_configured_tile_is_taken_as_it_is() -> None:
+    with pytest.raises(TileSizeError, match=r"needs 0\.7 GB with the smallest tile, more than the 0\.001 GB"):
+        choose_tile(task(), CPU, threads=2, limit=1e6)
+    chosen = choose_tile(task(tile=60, batch=3), CPU, threads=2, limit=1e6)
+    assert (chosen.tile, chosen.batch) == ((1, 60, 60), 3)
+    assert "as configured" in chosen.why
+
+
+def test_a_batch_fills_a_gpu_as_far_as_its_memory_goes() -> None:
+    assert choose_tile(task(tile=172), CPU, threads=4, limit=1e12).batch == 1
+    assert choose_tile(task(tile=172), GPU, threads=4, limit=1e12).batch == 36  # x 172 x 172 voxels are 2^20
+    one, two = (needed(task(), (1, 172, 172), n, "cuda", 1) for n in (1, 2))
+    assert choose_tile(task(tile=172), GPU, threads=4, limit=(one + 9 * two) / 10).batch == 1
+    assert choose_tile(task(tile=172), GPU, threads=4, limit=two).batch == 2
+
+
+def test_what_was_chosen_first_is_kept_whatever_is_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept(tmp_path, task()) is None
+    free = needed(task(), (1, 60, 60), 1, "cpu", 2)
+    monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, threads: free)
+    small = kept_choice(tmp_path, task(), CPU, threads=2)
+    free = 1e12
+    assert kept_choice(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
+    assert kept_choice(tmp_path, task(average="flips"), CPU, threads=2).tile != small.tile
+    other = Layout(**{**vars(LAYOUT), "block": (2, 16, 16)})
+    assert kept(tmp_path, task(other)) is None
+
+
+def test_fewer_threads_compute_where_not_all_of_their_tiles_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = choose_tile(task(tile=172), CPU, threads=4, limit=1e12)
+    for threads in (1, 2, 3, 4):
+        free = needed(task(), chosen.tile, 1, "cpu", threads)
+        monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, n, free=free: free)
+        assert passes_at_once(task(), chosen, CPU, 4) == threads
+    monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, n: 0)
+    assert passes_at_once(task(), chosen, CPU, 4) == 1
+    assert passes_at_once(task(), chosen, GPU, 4) == 1
+
+
+def test_a_job_of_some_threads_may_take_its_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("unet.tile_choice.free_bytes", lambda device: 1000)
+    assert [memory_limit(CPU, threads) for threads in (2, 8, 16)] == [200, 800, 800]
+    assert memory_limit(GPU, 2) == 800
+
+
+def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
+    tile = (1, 172, 172)
+    with_cpu, with_gpu = (job_memory(task(), tile, 1, kind, 1) for kind in ("cpu", "cuda"))
+    assert with_cpu.gpu == 0 < with_gpu.gpu
+    assert job_memory(task(), tile, 1, "cpu", 2).process - with_cpu.process == pytest.approx(
+        1.85 * forward_cost(MODEL, 2, tile).bytes
+    )
+    assert job_memory(task(blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process

@@ -1,0 +1,168 @@
+"""Watershed fragments: cases worked by hand, and blocks of any size against the whole volume, voxel for voxel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unet.components import Connectivity
+from unet.distance import capped_distance
+from unet.fragments import merge_blocks, relabel
+from unet.geometry import Box, Grid, Index
+from unet.watershed import NOWHERE, Relief, climb, height_map, watershed_block, window_of
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def blockwise(foreground: np.ndarray, block: Index, relief: Relief, tissue: np.ndarray | None = None) -> np.ndarray:
+    grid = Grid(foreground.shape, block)
+    found = []
+    for box in reversed(grid.boxes()):  # the order in which blocks are worked does not matter
+        _, read = window_of(box, grid.shape, relief)
+        here = None if tissue is None else tissue[read.slices]
+        found.insert(0, watershed_block(foreground[read.slices], box, grid.shape, relief, here))
+    table = merge_blocks(grid, found)
+    out = np.zeros(grid.shape, table.lut.dtype)
+    for number, fragments in enumerate(found):
+        out[fragments.box.slices] = relabel(fragments.labels, table.lut_of_block(number))
+    assert table.sizes.tolist() == np.bincount(out.ravel(), minlength=1)[1:].tolist()
+    return out
+
+
+def blobs(shape: Index, seed: int, share: float = 0.6) -> np.ndarray:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), (0.7, 2, 2))
+    return noise > np.quantile(noise, 1 - share)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[np.ndarray, Index, Relief]:
+    shape = draw(st.tuples(st.integers(1, 5), st.integers(1, 24), st.integers(1, 24)))
+    block = draw(st.tuples(st.integers(1, 5), st.integers(2, 20), st.integers(2, 20)))
+    relief = Relief(
+        reach=draw(st.sampled_from([1, 2.5, 6])),
+        smoothing=draw(st.sampled_from([0, 1, 1.7])),
+        grow=draw(st.sampled_from([0, 1, 3.5])),
+        connectivity=draw(st.sampled_from(["section", "volume"])),
+        voxel_nm=draw(st.sampled_from([(10.0, 10.0, 10.0), (30.0, 4.6, 4.6)])),
+    )
+    seed, share = draw(st.integers(0, 9999)), draw(st.sampled_from([0.2, 0.6, 0.9, 1.0]))
+    return blobs(shape, seed, share), block, relief
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_blocks_give_the_whole_volume_answer_number_for_number(case: tuple[np.ndarray, Index, Relief]) -> None:
+    foreground, block, relief = case
+    whole = blockwise(foreground, foreground.shape, relief)
+    np.testing.assert_array_equal(blockwise(foreground, block, relief), whole)
+    assert (whole[foreground] > 0).all()
+    ids, first = np.unique(whole[whole > 0], return_index=True)
+    assert (np.diff(first) > 0).all()
+    assert ids.tolist() == list(range(1, len(ids) + 1))
+
+
+@given(st.integers(0, 999), st.floats(0.5, 7), st.sampled_from([(1.0, 1.0, 1.0), (2.5, 1.0, 1.0)]))
+def test_distance_is_the_euclidean_one_up_to_its_cap(seed: int, cap: float, voxel: tuple[float, ...]) -> None:
+    target = np.random.default_rng(seed).random((5, 9, 9)) > 0.95
+    target[2, 4, 4] = True
+    relief = Relief(1, 0, 1, "volume", voxel)
+    found = capped_distance(target, cap, relief.steps, relief.parts)
+    expected = ndimage.distance_transform_edt(~target, sampling=voxel)
+    np.testing.assert_allclose(found, np.minimum(expected, cap), rtol=1e-6)
+
+
+def test_without_anything_to_be_far_from_all_is_at_the_cap() -> None:
+    assert (capped_distance(np.zeros((1, 4, 4), bool), 3, {1: 1, 2: 1}) == 3).all()
+    assert (height_map(np.ones((1, 4, 4), bool), Relief(3, 1, 1, "section")) == 3).all()
+    assert (height_map(np.zeros((1, 4, 4), bool), Relief(3, 1, 1, "section")) == NOWHERE).all()
+
+
+def test_two_discs_that_touch_are_two_fragments() -> None:
+    y, x = np.mgrid[:21, :40]
+    discs = (y - 10) ** 2 + (x - 10) ** 2 <= 81, (y - 10) ** 2 + (x - 27) ** 2 <= 81
+    ids = blockwise((discs[0] | discs[1])[None], (1, 21, 40), Relief(20, 1, 0, "section"))[0]
+    assert [len(np.unique(ids[disc & (abs(x - 18.5) > 1)])) for disc in discs] == [1, 1]
+    assert ids[10, 10] != ids[10, 27]
+    assert ids.max() == 2
+
+
+def test_a_membrane_is_shared_out_to_the_nearest_cell_and_no_farther_than_it_grows() -> None:
+    row = np.array([[[1, 1, 0, 0, 0, 0, 1, 1]]], bool)
+    assert blockwise(row, (1, 1, 8), Relief(2, 0, 1, "section")).tolist() == [[[1, 1, 1, 0, 0, 2, 2, 2]]]
+    assert blockwise(row, (1, 1, 8), Relief(2, 0, 5, "section")).tolist() == [[[1, 1, 1, 1, 2, 2, 2, 2]]]
+
+
+def test_a_plateau_is_one_summit_however_it_is_cut() -> None:
+    wide = np.ones((1, 9, 30), bool)
+    for block in [(1, 9, 30), (1, 4, 7)]:
+        assert (blockwise(wide, block, Relief(2, 1, 1, "section")) == 1).all()
+
+
+def test_a_summit_at_a_face_of_the_volume_counts_like_any_other() -> None:
+    row = np.array([[[1, 1, 1, 0, 0, 1, 1, 1, 1, 1]]], bool)
+    height = height_map(row, Relief(9, 0, 1, "section"))[0, 0]
+    assert (int(height.argmax()), height[0]) == (9, 3)  # what lies beyond the face is not taken for a membrane
+    assert blockwise(row, (1, 1, 10), Relief(9, 0, 1, "section")).max() == 2
+
+
+def test_sections_are_kept_apart_or_joined() -> None:
+    column = np.ones((3, 2, 2), bool)
+    assert np.unique(blockwise(column, (2, 2, 2), Relief(2, 0, 1, "section"))).tolist() == [1, 2, 3]
+    assert np.unique(blockwise(column, (2, 2, 2), Relief(2, 0, 1, "volume"))).tolist() == [1]
+
+
+@pytest.mark.parametrize("block", [(2, 40, 40), (1, 16, 23)])
+def test_nothing_is_found_where_there_is_no_tissue(block: Index) -> None:
+    foreground, tissue = blobs((2, 40, 40), 3), np.ones((2, 40, 40), bool)
+    tissue[:, 10:25, :30] = False
+    relief = Relief(6, 1, 4, "section")
+    found = blockwise(foreground, block, relief, tissue)
+    assert (found[~tissue] == 0).all()
+    np.testing.assert_array_equal(found, blockwise(foreground, (2, 40, 40), relief, tissue))
+
+
+def test_climbing_is_steepest_and_a_saddle_that_is_level_with_nothing_higher_joins() -> None:
+    height = np.full((1, 3, 7), NOWHERE, np.float32)
+    height[0, 1] = [NOWHERE, 5, 3, 1, 2, 4, NOWHERE]
+    assert climb(height, (1, 2)).tolist() == [[[1, 1, 1, 2, 2]]]  # 1 climbs to 3, not to 2
+    height[0, 1] = [NOWHERE, 5, 5, 5, 5, 5, NOWHERE]
+    assert climb(height, (1, 2)).tolist() == [[[1, 1, 1, 1, 1]]]
+
+
+def test_the_wrong_window_is_refused() -> None:
+    box = Box((0, 0, 0), (1, 4, 4))
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) for 0:1,0:12,0:12, to be read for block 0:1,0:4,0:4"):
+        watershed_block(np.ones((1, 4, 4), bool), box, (1, 12, 12), Relief(3, 0, 1, "section"))
+
+
+def test_a_block_has_hardly_more_fragments_than_there_are_basins_in_it() -> None:
+    foreground, relief = blobs((40, 60, 60), 5, 0.7), Relief(6, 1, 4, "volume")
+    whole = blockwise(foreground, foreground.shape, relief)
+    box = Box((16, 20, 20), (32, 40, 40))
+    found = watershed_block(foreground[window_of(box, whole.shape, relief)[1].slices], box, whole.shape, relief)
+    assert len(found) < 3 * len(np.unique(whole[box.slices]))
+
+
+@pytest.mark.parametrize("connectivity", ["section", "volume"])
+def test_real_membranes_in_odd_blocks_equal_the_whole_volume(connectivity: Connectivity) -> None:
+    path = SHARED / "isbi2012" / "train-labels.tif"
+    if not path.exists():
+        pytest.skip("the ISBI 2012 volume is not here")
+    import tifffile
+
+    interior = tifffile.imread(path)[:4, :300, :300] == 255
+    relief = Relief(10, 2, 6, connectivity, (50.0, 4.0, 4.0))
+    whole = blockwise(interior, interior.shape, relief)
+    np.testing.assert_array_equal(blockwise(interior, (3, 77, 101), relief), whole)
+    assert whole.max() > 100
+
+
+def test_the_picture_of_the_module() -> None:
+    row = np.array([[[1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]]], bool)
+    relief = Relief(2, 0, 3, "section")
+    heights = [2, 2, 2, 1, -1, -1, 1, 2, 1, -1, -2, -3, -np.inf, -np.inf]
+    assert height_map(row, relief).ravel().tolist() == heights
+    assert blockwise(row, (1, 1, 5), relief).ravel().tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 0, 0]

@@ -1,0 +1,144 @@
+"""Watershed and agglomeration in real runs: what runs again after a change or a kill, and what stays the same."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet.plan import file_count
+from unet.volume import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Project
+
+SOLVING = {"merge", "relabel", "evaluate", "report"}
+SECTIONS: dict[str, Any] = {
+    "segment": {
+        "method": "watershed",
+        "threshold": 0.5,
+        "watershed": {"reach_px": 8, "smoothing_px": 1, "grow_px": 4},
+        "agglomerate": {"threshold": "auto"},
+    },
+    "volumes": {"train": {"compare": {"peer": "input/peer.tif"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def watershed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished run, segmented by watershed and agglomeration; to be read only."""
+    project = finished.copy(tmp_path_factory.mktemp("watershed") / "run")
+    labels = tifffile.imread(project.folder / "input/labels.tif")
+    half = np.where(np.arange(140) < 70, labels, 0).astype(np.uint16)
+    tifffile.imwrite(project.folder / "input/peer.tif", half, photometric="minisblack")
+    project.configure(SECTIONS)
+    chosen = {"agglomeration_sweep", "agglomeration_threshold"}
+    assert project.run().rules == {"segment", "region_graph", *chosen, *SOLVING}
+    return project
+
+
+def evaluation_of(project: Project) -> dict[str, Any]:
+    """The scores of the volume."""
+    return json.loads((project.results / "volumes/train/evaluation.json").read_text())
+
+
+def parts_of(segmentation: np.ndarray) -> int:
+    """Number of objects."""
+    return len(np.unique(segmentation[segmentation > 0]))
+
+
+def test_fragments_are_joined_within_sections_and_across_them(watershed: Project) -> None:
+    merged = watershed.receipt("merge", "train", "segmentation")
+    assert merged["fragments"] > merged["unions"] > merged["objects"] > 1
+    segmentation = watershed.array("segmentation")
+    assert parts_of(segmentation) == merged["objects"]
+    sections = [set(np.unique(section)) - {0} for section in segmentation]
+    assert any(one & other for one, other in pairwise(sections))
+    assert not segmentation[watershed.array("mask") == 0].any()
+
+
+def test_files_are_as_many_as_were_foreseen(watershed: Project) -> None:
+    layout = Layout.read(watershed.results / "receipts/survey/train.json")
+    folder = watershed.results / "volumes/train"
+    stores = [folder / f"{name}.zarr" for name in ("raw", "probability", "segmentation-fragments", "segmentation")]
+    parts = [*stores, folder / "segmentation-tables"]
+    assert sum(path.is_file() for part in parts for path in part.rglob("*")) == file_count(layout, has_graph=True)
+
+
+def test_the_threshold_of_the_agglomeration_is_the_best_on_the_training_volume(watershed: Project) -> None:
+    chosen = watershed.receipt("agglomeration_threshold", "all")["best"]
+    rows = watershed.receipt("agglomeration_sweep", "train")["scores"]
+    assert chosen["voi"] == min(row["voi"] for row in rows) < max(row["voi"] for row in rows)
+    scores = evaluation_of(watershed)["scores"]
+    assert scores["voi_split"] + scores["voi_merge"] == pytest.approx(chosen["voi"])
+
+
+def test_anothers_result_is_scored_beside_ours_and_where_it_labels(watershed: Project) -> None:
+    peer = evaluation_of(watershed)["compare"]["peer"]
+    assert 0 < peer["labelled_share"] < 1
+    assert peer["where_labelled"]["theirs"]["adapted_rand_error"] == pytest.approx(0)  # the truth itself, on one half
+    assert peer["scores"]["adapted_rand_error"] > 0.1
+    assert peer["where_labelled"]["ours"]["adapted_rand_error"] > 0
+    page = (watershed.results / "report.html").read_text()
+    assert "peer, on the" in page
+    worst = evaluation_of(watershed)["worst"]
+    assert 0 < len(worst) <= 10
+    assert all(f"{one['kind']} of {one['object']}" in page for one in worst)
+
+
+def test_another_agglomeration_threshold_solves_and_relabels_alone(watershed: Project, tmp_path: Path) -> None:
+    project = watershed.copy(tmp_path / "copy")
+    fragments = project.content("segmentation-fragments")
+    project.configure({"segment": {"agglomerate": {"threshold": 0.02}}})
+    assert project.run().rules == SOLVING
+    assert project.content("segmentation-fragments") == fragments
+    assert parts_of(project.array("segmentation")) > parts_of(watershed.array("segmentation"))
+    assert not project.run().jobs
+
+
+def test_labels_do_not_depend_on_the_blocks(watershed: Project, new_project: Project) -> None:
+    model, chosen = watershed.results / "model/model.pt", watershed.receipt("agglomeration_threshold", "all")
+    new_project.configure(
+        {
+            "segment": {**SECTIONS["segment"], "agglomerate": {"threshold": chosen["best"]["threshold"]}},
+            "model": {"checkpoint": str(model)},
+            "storage": {"chunk": [1, 32, 32], "block": [3, 96, 64]},
+            "predict": {"shard_voxels": 4 * 3 * 96 * 64},
+            "evaluate": {"volumes": [], "threshold_volumes": []},
+        }
+    )
+    new_project.run()
+    np.testing.assert_array_equal(new_project.array("segmentation"), watershed.array("segmentation"))
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
+    finished: Project, watershed: Project, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path / "copy")
+    project.configure({"segment": SECTIONS["segment"]})
+    old = len(project.records("segment/train", "segmentation"))
+    project.kill_when(lambda: len(project.records("segment/train", "segmentation")) >= old + 4)
+    project.run("--unlock")
+    project.kill_when(lambda: len(project.records("region_graph")) >= 3)
+    project.run("--unlock")
+    project.run()
+    for store in ("segmentation-fragments", "segmentation"):
+        assert project.content(store) == watershed.content(store)
+
+
+def test_holes_of_components_are_filled(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    before = project.array("segmentation")
+    project.configure({"segment": {"fill_holes": 10_000}})
+    assert project.run().rules == {"segment", "region_graph", *SOLVING}
+    after = project.array("segmentation")
+    filled = (before == 0) & (after > 0)
+    assert filled.any()
+    assert (after[before > 0] > 0).all()
+    assert not (filled & (project.array("mask") == 0))[:, 0].any()

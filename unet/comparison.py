@@ -1,0 +1,76 @@
+"""What is compared of each block of a volume: the truth, ours, and others' segmentations in files of their own."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from unet.annotation import UNLABELLED
+from unet.config import VolumeConfig
+from unet.geometry import Box
+from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
+from unet.sources import Source, check_labels, open_raw, open_source
+from unet.volume import Volume, padded_in_section
+
+
+def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
+    """Labels of a box, 0 where nobody has annotated."""
+    labels = source.image("labels").read(box)
+    return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+
+
+@dataclass
+class Block:
+    """What is compared of a block, `(z, y, x)`."""
+
+    box: Box
+    target: np.ndarray
+    labels: np.ndarray
+    segmentation: np.ndarray
+    near: np.ndarray
+
+    @classmethod
+    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "Block":
+        """A block of the stores; borders are seen with what lies around it."""
+        px = CREMI_BORDER_NM / source.layout.voxel_nm[2]
+        window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
+        labels = true_ids(source, window, ignore_id)
+        near = near_borders(labels, px)[inner]
+        target = source.image("targets").read(box)
+        scored = np.where(target == UNLABELLED, 0, labels[inner])  # nor is there anything to find outside the tissue
+        return cls(box, target, scored, source.image("segmentation").read(box), near)
+
+
+@dataclass
+class Peer:
+    """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
+
+    source: Source
+    first: tuple[int, int, int]
+    whole: ObjectScores
+    labelled: ObjectScores
+    ours: ObjectScores
+
+    @classmethod
+    def open(cls, address: str, config: VolumeConfig) -> "Peer":
+        """Open it, and refuse what does not lie on the same voxels."""
+        check_labels(open_raw(config.raw), found := open_source(address), config.sections)
+        first = (config.sections[0] if config.sections else 0, 0, 0)
+        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty())
+
+    def add(self, block: Block) -> None:
+        """Add a block."""
+        ids = self.source.read(block.box.shifted(self.first))
+        known = block.target != UNLABELLED
+        says = ids != 0
+        truth = np.where(says, block.labels, 0)
+        self.whole.add(block.labels, ids, block.near, known)
+        self.labelled.add(truth, ids, block.near, known & says)
+        self.ours.add(truth, block.segmentation, block.near, known & says)
+
+    def scores(self) -> dict[str, Any]:
+        """Over all voxels; where it labels, its own and ours; and the share of the true voxels that it labels."""
+        share = self.labelled.table.voxels / max(self.whole.table.voxels, 1)
+        restricted = {"theirs": self.labelled.scores(), "ours": self.ours.scores()}
+        return {"scores": self.whole.scores(), "labelled_share": share, "where_labelled": restricted}

@@ -1,0 +1,150 @@
+"""What a forward pass costs, counted on the network itself without computing it, and what a device has to offer.
+
+Tensors on PyTorch's `meta` device have shapes and no values. A pass with them calls the same operations in the same
+order, so their arithmetic can be added up, and the tensors that are alive at once with it.
+"""
+
+import ctypes
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from unet.config import ModelConfig, Precision
+from unet.geometry import Index
+from unet.model import build_model
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+"""Of `malloc.h`."""
+
+
+@dataclass(frozen=True)
+class ForwardCost:
+    """Floating-point operations of a forward pass, and the most bytes of its tensors that are alive at once."""
+
+    flops: int
+    bytes: int
+
+
+def forward_cost(
+    model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1, precision: Precision = "float32"
+) -> ForwardCost:
+    """The cost of a forward pass of `batch` tiles of input size `tile` `(z, y, x)`, the weights' memory left out."""
+    return _counted(model.model_dump_json(), classes, tile, channels, batch, precision)
+
+
+@lru_cache(maxsize=256)
+def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, precision: Precision) -> ForwardCost:
+    config, dtype = ModelConfig.model_validate_json(model), DTYPES[precision]
+    with torch.device("meta"):
+        network = build_model(config, channels, classes).eval().to(dtype)
+        x = torch.empty(batch, channels, *tile[-config.dimensions :], dtype=dtype)
+    with FlopCounterMode(display=False) as counter, _LiveBytes() as live, torch.no_grad():
+        torch.softmax(network(x).float(), dim=1)
+    return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
+
+
+class _LiveBytes(TorchDispatchMode):
+    """The most bytes that were alive at once of tensors made within this context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.untyped_storage() not in self._known:
+                self._made(made.untyped_storage())
+        return result
+
+    def _made(self, storage: torch.UntypedStorage) -> None:
+        self._known.add(storage)
+        self.alive += storage.nbytes()
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._freed, storage.nbytes())
+
+    def _freed(self, size: int) -> None:
+        self.alive -= size
+
+
+def useful_flops(model: ModelConfig, classes: int, channels: int = 1) -> float:
+    """Operations a voxel of a whole image without borders: those of the zero-padded network, which no context burdens.
+
+    What a tile takes beyond that is the price of its context.
+    """
+    padded = model.model_copy(update={"convolution": "same"})
+    side = 2 ** (model.depth + 2)
+    tile = (1,) * (3 - model.dimensions) + (side,) * model.dimensions
+    return forward_cost(padded, classes, tile, channels).flops / prod(tile)
+
+
+def measured_rate(device: torch.device, seconds: float = 0.5) -> float:
+    """Floating-point operations a second of a large matrix product on a device, measured now."""
+    n = 1024 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
+    a @ a
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        product = a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        count += 1
+    del product
+    return 2 * n**3 * count / (time.perf_counter() - start)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device that nobody uses now; of a CPU no more than this process's control groups may have."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return min([int(available.split()[1]) * 1024, *_group_limits()])
+
+
+def _group_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Limits of the control groups that this process is in, version 1 or 2, as batch systems set them for a job."""
+    for line in groups.read_text().splitlines() if groups.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, name = (root, "memory.max") if controllers == "" else (root / "memory", "memory.limit_in_bytes")
+        folder = top / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            limit = group / name
+            if limit.exists() and limit.read_text().strip().isdigit():
+                yield int(limit.read_text())
+            if group == top:
+                break
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, for its next tile.
+
+    glibc asks the system for large tensors anew and gives them back, in threads small ones too; the system fills them
+    with zeros every time, which takes up to a quarter of a forward pass. With another C library nothing changes.
+
+    To be called before threads are started that compute tiles.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_ARENA_MAX, 1)  # those of threads are given back whatever the threshold

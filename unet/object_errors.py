@@ -1,0 +1,119 @@
+"""Where a segmentation is wrong: which voxels, which objects, and where to look at them.
+
+Every object has a best partner, the one of the other segmentation that it shares most voxels with. A voxel whose
+predicted object is not the best partner of its true one has been *split* off; one whose true object is not the best
+partner of its predicted one has been *merged* with others. Both follow from the overlap table by a look-up.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.geometry import Box
+from unet.overlap import Contingency
+
+SPLIT, MERGE = 1, 2
+"""Bits of `error_map`."""
+
+
+@dataclass
+class ErroneousObject:
+    """An object of which many voxels are wrong.
+
+    Attributes
+    ----------
+    kind : ``split``: a true object that several predicted ones share; ``merge``: a predicted one over several true ones
+    object, best : its id, and that of its best partner
+    size, wrong : voxels of it that are scored, and those outside its best partner
+    partners : number of objects that it is shared with
+    sections : section -> (wrong voxels in it, sum of their y, sum of their x), see `locate`
+    """
+
+    kind: str
+    object: int
+    best: int
+    size: int
+    wrong: int
+    partners: int
+    sections: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def centre(self) -> tuple[int, int, int]:
+        """Section with the most wrong voxels, and the middle of those in it, ``(z, y, x)``."""
+        z, (count, y, x) = max(self.sections.items(), key=lambda item: (item[1][0], -item[0]))
+        return z, int(y // count), int(x // count)
+
+    def locate(self, truth: NDArray, segmentation: NDArray, box: Box) -> None:
+        """Add the wrong voxels of a block, ``(z, y, x)`` ids of `box`."""
+        own, other = (truth, segmentation) if self.kind == "split" else (segmentation, truth)
+        wrong = np.nonzero((own == self.object) & (other != self.best) & (other != 0))
+        for z in np.unique(wrong[0]):
+            y, x = (wrong[axis][wrong[0] == z] + box.start[axis] for axis in (1, 2))
+            found = np.array([len(y), y.sum(), x.sum()], np.int64)
+            place = int(z) + box.start[0]
+            self.sections[place] = self.sections.get(place, np.zeros(3, np.int64)) + found
+
+
+def worst_objects(table: Contingency, count: int) -> list[ErroneousObject]:
+    """The objects with the most voxels outside their best partner, splits and merges together, the worst first.
+
+    >>> from unet.overlap import contingency
+    >>> [worst] = worst_objects(contingency(np.array([1, 1, 1, 2]), np.array([5, 5, 6, 7])), count=1)
+    >>> worst.kind, worst.object, worst.best, worst.wrong, worst.partners
+    ('split', 1, 5, 1, 2)
+    """
+    pairs = table.assigned
+    splits = _shared("split", pairs.truth, pairs.segmentation, pairs.count, count)
+    merges = _shared("merge", pairs.segmentation, pairs.truth, pairs.count, count)
+    return sorted([*splits, *merges], key=lambda one: (-one.wrong, one.kind, one.object))[:count]
+
+
+def _shared(
+    kind: str, ids: NDArray[np.uint64], others: NDArray[np.uint64], counts: NDArray[np.int64], most: int
+) -> Iterable[ErroneousObject]:
+    known, best, largest = _best_partners(ids, others, counts)
+    of = np.searchsorted(known, ids)
+    size = np.bincount(of, weights=counts, minlength=len(known)).astype(np.int64)
+    partners = np.bincount(of, minlength=len(known))
+    for i in np.argsort(largest - size, kind="stable")[:most]:
+        if size[i] > largest[i]:
+            wrong = int(size[i] - largest[i])
+            yield ErroneousObject(kind, int(known[i]), int(best[i]), int(size[i]), wrong, int(partners[i]))
+
+
+def _best_partners(
+    ids: NDArray[np.uint64], others: NDArray[np.uint64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Each id, the partner with most common voxels (the lower id of equals), and how many these are."""
+    order = np.lexsort((others, -counts, ids))
+    known, first = np.unique(ids[order], return_index=True)
+    return known, others[order][first], counts[order][first]
+
+
+def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDArray[np.uint8]:
+    """Which voxels are wrong, and how: bit `SPLIT`, bit `MERGE`; 0 where right, or where either id is 0.
+
+    Parameters
+    ----------
+    truth, segmentation : ids, of one shape
+    table : overlaps of the whole volume that they are a part of
+
+    >>> from unet.overlap import contingency
+    >>> truth, found = np.array([1, 1, 1, 2, 2, 2]), np.array([5, 5, 6, 7, 7, 7])
+    >>> error_map(truth, found, contingency(truth, found)).tolist()
+    [0, 0, 1, 0, 0, 0]
+    """
+    pairs = table.assigned
+    wrong = np.zeros(truth.shape, np.uint8)
+    if not len(pairs.count):
+        return wrong
+    for bit, own, other, ids, others in (
+        (SPLIT, truth, segmentation, pairs.truth, pairs.segmentation),
+        (MERGE, segmentation, truth, pairs.segmentation, pairs.truth),
+    ):
+        known, best, _ = _best_partners(ids, others, pairs.count)
+        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        wrong[(known[place] == own) & (other != 0) & (best[place] != other)] |= bit
+    return wrong

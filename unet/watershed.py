@@ -1,0 +1,261 @@
+"""Watershed fragments of a volume of any size, the same to the voxel whatever the blocks.
+
+Flooding from seeds is not local: where two floods meet depends on everything between them. Here every voxel climbs
+instead, from neighbour to neighbour, up a height map that is a function of the voxel's surroundings alone; voxels that
+reach the same summit are one fragment. Summits are the seeds, valleys the borders, and what a voxel does depends on a
+window of known size (`Relief.margin`): blocks read with this halo give the very links of the whole volume.
+
+1. `height_map`: foreground is where the probability exceeds the threshold. A foreground voxel's height is its distance
+   to the background, at most `reach`, smoothed. A background voxel's height is minus its distance to the foreground, so
+   that membranes are shared out to the nearest cell; farther than `grow` there is nothing.
+2. `climb`: link every voxel with the highest of its neighbours, if that is higher. A voxel without a higher neighbour
+   is a summit, and is linked with all neighbours of its own height: a plateau is one summit.
+3. `watershed_block`: the trees of links in and some way around a block are its fragments, in it and in one plane beyond
+   its upper faces. Each link lies within one of these grown blocks. Neighbours that have both labelled the plane say
+   which fragments are one: `fragments.join_blocks` joins them.
+
+```
+foreground     # # # # . . # # # . . . . .
+height         2 2 2 1-1-1 1 2 1-1-2-3 . .     reach 2, grow 3, without smoothing
+climbs         = = = < < > > ^ < < < < . .     to the left, to the right; = plateau, ^ summit
+fragment       1 1 1 1 1 2 2 2 2 2 2 2 . .     at the volume's faces and a block's nothing is excluded
+```
+
+Neighbours are the 8 of the section, or the 26 of the volume. Distances are Euclidean, in px of the section, and exact:
+squares are integers, in units of 1/16 px where the voxels are no cubes.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from unet.components import (
+    BlockComponents,
+    Connectivity,
+    at_rim,
+    first_and_size,
+    in_scan_order,
+    in_volume,
+    plane,
+)
+from unet.distance import capped_distance
+from unet.fragments import union
+from unet.geometry import Box, Index
+
+TRUNCATE = 3.0
+"""Radius of the smoothing's support, in its standard deviations."""
+PARTS = 16
+"""Parts of a px that distances are measured in, where voxels are no cubes."""
+NOWHERE = np.float32(-np.inf)
+"""Height of a voxel that belongs to no fragment."""
+
+
+@dataclass(frozen=True)
+class Relief:
+    """How the height map is made.
+
+    Attributes
+    ----------
+    reach : distance to the background above which all heights are equal (px)
+    smoothing : standard deviation of the Gaussian that the distances are smoothed with (px)
+    grow : how far fragments extend into the background (px)
+    connectivity : ``section``: each section by itself; ``volume``: in 3-D
+    voxel_nm : edges of a voxel ``(z, y, x)``; only their ratios count
+    """
+
+    reach: float
+    smoothing: float
+    grow: float
+    connectivity: Connectivity
+    voxel_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Axes along which fragments extend."""
+        return (1, 2) if self.connectivity == "section" else (0, 1, 2)
+
+    @property
+    def steps(self) -> dict[int, int]:
+        """Edge of a voxel along each of these axes, in parts of a px; 1 where all are equal."""
+        parts = {axis: max(1, round(PARTS * self.voxel_nm[axis] / min(self.voxel_nm[1:]))) for axis in self.axes}
+        return dict.fromkeys(parts, 1) if len(set(parts.values())) == 1 else parts
+
+    @property
+    def parts(self) -> int:
+        """Parts of a px."""
+        return 1 if set(self.steps.values()) == {1} else PARTS
+
+    @property
+    def ahead(self) -> Index:
+        """Voxels around a block in which links are followed, along ``(z, y, x)``.
+
+        A climb that leaves what is looked at ends there, and voxels side by side may leave it side by side: each would
+        be a fragment of its own, to be joined over blocks. It takes about `reach` px to a summit or a plateau.
+        """
+        return self._voxels(self.reach + 2 * self.smoothing)
+
+    @property
+    def margin(self) -> Index:
+        """Voxels around that a voxel's link depends on, along ``(z, y, x)``.
+
+        >>> Relief(reach=10, smoothing=2, grow=3, connectivity="section").margin
+        (0, 17, 17)
+        """
+        px = max(self.reach + ceil(TRUNCATE * self.smoothing), self.grow)
+        return tuple(n + 1 if axis in self.axes else 0 for axis, n in enumerate(self._voxels(px)))
+
+    def _voxels(self, px: float) -> Index:
+        return tuple(ceil(px * self.parts / self.steps[axis]) if axis in self.axes else 0 for axis in range(3))
+
+
+def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.float32]:
+    """The height of every voxel (pass 1).
+
+    Parameters
+    ----------
+    foreground : (z, y, x); what lies beyond the array counts as neither foreground nor background
+    relief : how heights are made
+
+    Returns
+    -------
+    (z, y, x) float32, px: positive in the foreground, down to ``-grow`` in the background, ``-inf`` beyond that
+
+    >>> row = np.array([[[1, 1, 1, 0, 0, 0]]], bool)
+    >>> height_map(row, Relief(reach=2, smoothing=0, grow=2, connectivity="section")).tolist()
+    [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
+    """
+    inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
+    for axis, step in relief.steps.items() if relief.smoothing else ():
+        sigma = relief.smoothing * relief.parts / step
+        radius = ceil(TRUNCATE * sigma)
+        inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
+    outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
+    return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, -outside))
+
+
+def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Number the trees of links of an array (pass 2).
+
+    Parameters
+    ----------
+    height : (z, y, x); the outermost voxels along `axes` are looked at, but not linked with
+    axes : along which neighbours lie
+
+    Returns
+    -------
+    (z, y, x) without the outermost voxels: 1, 2, ..., and 0 where the height is ``-inf``
+
+    >>> row = np.array([[[0, 3, 1, 2, 2, 1, 0]]], np.float32)
+    >>> climb(np.pad(row, ((0, 0), (1, 1), (0, 0)), constant_values=NOWHERE), axes=(1, 2)).tolist()
+    [[[1, 1, 2, 2, 2]]]
+    """
+    core = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(3))
+    around = product(*((0, -1, 1) if axis in axes else (0,) for axis in range(3)))
+    shifts = sorted((shift for shift in around if any(shift)), key=lambda shift: np.count_nonzero(shift))
+    moves = [int(np.dot(shift, height.strides)) // height.itemsize for shift in shifts]
+    own = np.arange(height.size, dtype=np.int32).reshape(height.shape)
+    highest, goal = height[core].copy(), own[core].copy()
+    for shift, move in zip(shifts, moves, strict=True):
+        beside = height[tuple(_shifted(part, by) for part, by in zip(core, shift, strict=True))]
+        higher = beside > highest
+        np.copyto(highest, beside, where=higher)
+        np.copyto(goal, own[core] + np.int32(move), where=higher)
+    known = np.zeros(height.shape, bool)
+    known[core] = height[core] > NOWHERE
+    parent = own.copy()
+    parent[core] = np.where(known.ravel()[goal], goal, own[core])
+    summits = own[core][(goal == own[core]) & known[core]]
+    plateaus = [_level(height.ravel(), known.ravel(), summits, move) for move in moves]
+    return _number_trees(parent.ravel(), np.concatenate(plateaus), known.ravel()).reshape(height.shape)[core]
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(1 + by, (by - 1) or None) if part.start else part
+
+
+def _level(height: NDArray[np.float32], known: NDArray[np.bool_], summits: NDArray[np.int32], move: int) -> NDArray:
+    """Pairs of a summit and its neighbour of the same height in one direction."""
+    beside = summits + move
+    same = (height[beside] == height[summits]) & known[beside]
+    return np.stack([summits[same], beside[same]], axis=1)
+
+
+def _number_trees(parent: NDArray[np.int32], joined: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Labels 1..n of a forest's voxels, those of `joined` pairs alike; every voxel is led to its root in log steps."""
+    while not np.array_equal(above := parent[parent], parent):
+        parent = above
+    roots = np.flatnonzero((parent == np.arange(parent.size)) & known)
+    number = np.zeros(parent.size, np.int32)
+    number[roots] = np.arange(len(roots))
+    tree = union(len(roots), number[parent[joined]]).astype(np.uint32) + np.uint32(1)
+    return np.where(known, tree[number[parent]], np.uint32(0)) if len(roots) else known.astype(np.uint32)
+
+
+def window_of(box: Box, volume_shape: Index, relief: Relief) -> tuple[Box, Box]:
+    """A block with the plane it shares with each neighbour behind it, and what has to be read to label it.
+
+    >>> relief = Relief(reach=1, smoothing=0, grow=1, connectivity="section")
+    >>> grown, read = window_of(Box((0, 8, 0), (1, 12, 4)), (1, 24, 4), relief)
+    >>> print(grown, read)
+    0:1,8:13,0:4 0:1,5:16,0:4
+    """
+    shared = tuple(int(axis in relief.axes) for axis in range(3))
+    grown = Box(box.start, tuple(hi + n for hi, n in zip(box.stop, shared, strict=True))).clipped(volume_shape)
+    return grown, grown.grown(relief.ahead).grown(relief.margin).clipped(volume_shape)
+
+
+def watershed_block(
+    foreground: NDArray[np.bool_],
+    box: Box,
+    volume_shape: Index,
+    relief: Relief,
+    tissue: NDArray[np.bool_] | None = None,
+) -> BlockComponents:
+    """Label the fragments of one block (pass 3).
+
+    Parameters
+    ----------
+    foreground : (z, y, x) of the box to be read, see `window_of`
+    box : where the block lies in the volume
+    volume_shape : (z, y, x) voxels of the whole volume
+    relief : how heights are made
+    tissue : the same shape as `foreground`, False where there is to be no fragment; None = tissue everywhere
+
+    Returns
+    -------
+    BlockComponents
+        Labels of the block; its table also lists fragments that have voxels in the shared planes alone, of size 0.
+
+    Raises
+    ------
+    ValueError
+        If the array is not of the shape to be read.
+    """
+    grown, read = window_of(box, volume_shape, relief)
+    if foreground.shape != read.shape:
+        raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
+    height = height_map(foreground, relief)
+    if tissue is not None:
+        height = np.where(tissue, height, NOWHERE)
+    wide = grown.grown(relief.ahead).clipped(volume_shape)
+    trees = climb(_with_ring(height, wide, read, relief), relief.axes)
+    labels = in_scan_order(np.ascontiguousarray(trees[grown.relative_to(wide.start).slices]))
+    own = np.ascontiguousarray(labels[box.relative_to(grown.start).slices])
+    count = int(labels.max(initial=0))
+    first = in_volume(first_and_size(labels, count)[0], grown, volume_shape)
+    size = np.bincount(own.ravel(), minlength=count + 1)[1:]
+    faces = {axis: (plane(labels, axis, 0), plane(labels, axis, -1)) for axis in relief.axes}
+    rim = at_rim(faces, count, box, volume_shape)
+    return BlockComponents(box, first, size, np.ones(count, np.uint8), rim, faces, own)
+
+
+def _with_ring(height: NDArray[np.float32], wide: Box, read: Box, relief: Relief) -> NDArray[np.float32]:
+    """The heights of a box and of the voxels around it, ``-inf`` beyond the volume."""
+    ring = wide.grown(tuple(int(axis in relief.axes) for axis in range(3)))
+    inside = ring.intersected(read)
+    beyond = [(a - lo, hi - b) for lo, hi, a, b in zip(ring.start, ring.stop, inside.start, inside.stop, strict=True)]
+    return np.pad(height[inside.relative_to(read.start).slices], beyond, constant_values=NOWHERE)
