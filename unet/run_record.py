@@ -60,7 +60,7 @@ def run_record(results: Path, config: Config, root: Path, command: Sequence[str]
         "command": [Path(command[0]).name, *command[1:]],
         "configuration": settings,
         "seeds": dict(_seeds(settings)),
-        "chosen": {name.split("/")[1]: values["run"]["chosen"] for name, values in predicted.items()},
+        "chosen": {name.split("/")[1]: _chosen(values["run"]) for name, values in predicted.items()},
         "inputs": {key: input_fingerprint(path) for key, path in source_files(config).items()},
         "jobs": _jobs(results),
         "made": {name: values["digest"] for name, values in receipts.items() if "digest" in values},
@@ -119,6 +119,11 @@ def without_private(values: Any, root: Path) -> Any:
     for folder, name in ((Path.cwd(), "."), (root, "{repository}"), (Path(sys.prefix), "{python}"), (Path.home(), "~")):
         text = re.sub(rf"{re.escape(str(folder))}(?=/|$)", name, text) if folder != Path("/") else text
     return text
+
+
+def _chosen(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a prediction has put in place of `auto`."""
+    return {key: run[key] for key in ("tile", "batch", "precision")}
 
 
 def _jobs(results: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
 
 import re
 import sys
+from functools import cache
 
 import yaml
 from snakemake.logging import logger
@@ -16,7 +17,7 @@ from unet.geometry import shard_names
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
 from unet.resources import Share, memory_mb, minutes
-from unet.volume import Layout
+from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 SHARD_VOXELS = (
@@ -137,21 +138,41 @@ def volume_settings(wildcards):
 def share(wildcards):
     """How much a job has to do: of its volume, else of all; of those that are surveyed."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
-    surveys = [Path(receipt("survey", name)) for name in names]
-    layouts = [Layout.read(path) for path in surveys if path.exists()]
-    return Share.of(CONFIG, layouts, SHARD_VOXELS)
+    surveys = {name: Path(receipt("survey", name)) for name in names}
+    volumes = [
+        Volume(Path(RESULTS) / "volumes" / name, layout(path, path.stat().st_mtime_ns))
+        for name, path in surveys.items()
+        if path.exists()
+    ]
+    return Share.of(CONFIG, volumes, SHARD_VOXELS)
+
+
+@cache
+def layout(survey, changed):
+    """What a survey says, read again when the file has changed: there may be ten thousand jobs."""
+    return Layout.read(survey)
 
 
 def memory(name):
     """Memory of a rule's jobs in MB; more when one is tried again."""
-    return lambda wildcards, threads, attempt: memory_mb(
-        name, CONFIG, share(wildcards), threads, attempt
+    return lambda wildcards, threads, attempt: attempt * foreseen_memory(
+        name, share(wildcards), threads
     )
 
 
 def time_limit(name):
     """Time of a rule's jobs in minutes; more when one is tried again."""
-    return lambda wildcards, attempt: minutes(name, CONFIG, share(wildcards), attempt)
+    return lambda wildcards, attempt: attempt * foreseen_minutes(name, share(wildcards))
+
+
+@cache
+def foreseen_memory(name, share, threads):
+    return memory_mb(name, CONFIG, share, threads)
+
+
+@cache
+def foreseen_minutes(name, share):
+    return minutes(name, CONFIG, share)
 
 
 def code(script):

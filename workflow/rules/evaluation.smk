@@ -46,8 +46,8 @@ rule agglomeration_sweep:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000 + 60 * BLOCK_MB,
-        runtime=240,
+        mem_mb=memory("agglomeration_sweep"),
+        runtime=time_limit("agglomeration_sweep"),
     params:
         folder=folder_of,
         segment=settings(CONFIG.segment, ["fill_holes", "minimum_size", "first_id"]),
@@ -75,8 +75,8 @@ rule agglomeration_threshold:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory("agglomeration_threshold"),
+        runtime=time_limit("agglomeration_threshold"),
     params:
         code=code("agglomeration_threshold"),
     message:

@@ -60,8 +60,8 @@ rule region_graph:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 120 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("region_graph"),
+        runtime=time_limit("region_graph"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
