@@ -24,6 +24,8 @@ from unet.volume import Layout, Volume
 
 SAFETY = 4.0
 """Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""
+SNAKEMAKE_MB = 400
+"""On a cluster a job is two Snakemakes around the script; each took up to 190 MB (2026-11-25)."""
 START_MINUTES = 10
 """Of a job, for modules that a shared file system hands out slowly."""
 GPU_FLOPS = 2e12
@@ -171,7 +173,7 @@ def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
     of_blocks = threads * share.block * (cost.block_bytes + 2 * share.raw_bytes) if cost.block_bytes else 0
     of_sections = threads * share.section * cost.section_bytes
     held = of_blocks + of_sections + share.voxels * cost.volume_bytes + network_bytes(rule, config, share, threads)
-    return ceil(cost.process_mb + held / 1e6)
+    return ceil(SNAKEMAKE_MB + cost.process_mb + held / 1e6)
 
 
 def minutes(rule: str, config: Config, share: Share) -> int:

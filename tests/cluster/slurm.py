@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 CONFIGURED = Path("/etc/slurm")
@@ -75,9 +76,20 @@ def cannot_run() -> str | None:
     if os.geteuid() != 0:
         return "only root may start SLURM's daemons for several users"
     _stop_what_was_left()
+    if not _may_make_devices():
+        return "no device files can be made here, which stand for GPUs"
     if any((CONFIGURED / name).exists() for name in FILES) or any(map(_in_use, PORTS)):
         return f"this machine has a SLURM already ({CONFIGURED} or ports {PORTS})"
     return None
+
+
+def _may_make_devices() -> bool:
+    with TemporaryDirectory() as folder:
+        try:
+            os.mknod(f"{folder}/device", 0o20666, os.makedev(195, 0))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
