@@ -214,9 +214,11 @@ def _stop(slurm: Slurm) -> None:
     deadline = time.monotonic() + 10
     while any(map(_runs, daemons)) and time.monotonic() < deadline:
         time.sleep(0.1)
+    ours = f"SLURM_CONF={slurm.folder}/slurm.conf".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (entry / "cwd").resolve().is_relative_to(slurm.folder):
+            of_a_job = ours in (entry / "environ").read_bytes().split(b"\0")
+            if of_a_job or (entry / "cwd").resolve().is_relative_to(slurm.folder):
                 os.kill(int(entry.name), signal.SIGKILL)
     for name in FILES:
         (CONFIGURED / name).unlink(missing_ok=True)
