@@ -80,8 +80,8 @@ def scenarios(
     for project in projects.values():
         project.forget("predict", "segment", "merge", "relabel", stores=("probability", "segmentation"))
         project.configure({"segment": {"threshold": chosen_threshold(finished)}})
-    projects["troubled"].use(profile(predict={"runtime": "10 * attempt"}))
-    projects["orphaned"].use(profile(predict={"gpu": 0}))
+    projects["troubled"].use(profile(predict={"runtime": "20 * attempt"}))
+    projects["orphaned"].use(profile(predict={"gpu": 0, "runtime": 60}))
     with ThreadPoolExecutor() as pool:
         yield {
             "troubled": (projects["troubled"], pool.submit(troubled, projects["troubled"])),
@@ -139,8 +139,8 @@ def test_a_job_that_slurm_ends_finishes_its_blocks_in_flight_and_the_next_goes_o
 def test_a_second_attempt_waits_for_a_drained_node_and_has_more_time(scenarios: dict[str, Any]) -> None:
     cancelled, late, waiting = scenarios["troubled"][1].result()
     assert [job.state for job in waiting] == ["PENDING"]
-    assert (late.time_limit, cancelled.time_limit) == ("1:00", "10:00")
-    assert [job.time_limit for job in waiting] == ["20:00"]
+    assert (late.time_limit, cancelled.time_limit) == ("1:00", "20:00")
+    assert [job.time_limit for job in waiting] == ["40:00"]
 
 
 def test_jobs_of_a_new_snakemake_wait_for_the_orphans_and_find_all_done(scenarios: dict[str, Any]) -> None:
