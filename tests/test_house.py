@@ -19,7 +19,8 @@ CORE = sorted((ROOT / "unet").glob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [
-    *("agglomeration", "annotation", "components", "config", "distance", "evaluation", "fragments", "geometry"),
+    *("agglomeration", "annotation", "block_file", "components", "config", "distance", "evaluation", "fragments"),
+    "geometry",
     *("grey_values", "isbi", "merging", "multicut", "object_scores", "overlap", "precision", "pyramid", "receipts"),
     *("region_graph", "sample", "segmentation", "tiling", "verification", "warping", "watershed", "weight_map"),
 ]
