@@ -1,7 +1,7 @@
 """A real SLURM: Snakemake's shards, and one prediction on workers that are SLURM jobs of their own.
 
-All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of shards run side by side, for they
-wait more than they compute:
+All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of shards run side by side, because
+they wait more than they compute:
 
 1. `troubled`: two shards are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
    second attempt has to wait. The other job meets its time limit.
