@@ -1,6 +1,7 @@
 # make install   .venv with everything, pinned by constraints.txt (idempotent)
 # make demo      the whole workflow on the generated sample
 # make test      the whole test suite
+# make reproduce RUN=results      the run of these results once more, compared voxel by voxel
 # make config    the pages generated from unet/config.py
 # make check     formatters, linters and types alone
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test config check clean
+.PHONY: install demo test reproduce config check clean
 
 install: $(INSTALLED)
 
@@ -26,6 +27,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+reproduce: install
+	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }
+	$(BIN)/python -m unet.reproduction "$(RUN)"
 
 config: install
 	$(BIN)/python -m unet.config_pages

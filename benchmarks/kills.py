@@ -58,7 +58,8 @@ def recorded(folder: Path) -> list[str]:
     lines = [
         line for path in (folder / RECEIPTS).glob("*.jsonl") for line in path.read_text().splitlines(keepends=True)
     ]
-    return [json.loads(line)["box"] for line in lines if line.endswith("\n") and line.strip()]
+    whole = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    return [values["box"] for values in whole if "box" in values]
 
 
 def digest(folder: Path) -> str:

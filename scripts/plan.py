@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from unet.config import Config, ModelConfig, VolumeConfig
+from unet.config import Config, VolumeConfig
 from unet.cost import measured_rate
 from unet.devices import choose_precision
 from unet.geometry import Index
 from unet.job import run
-from unet.model_file import read_header
+from unet.model_file import architecture
 from unet.plan import as_text, plan_volume, training_flops
 from unet.predicting import stored_classes
 from unet.receipts import write_json
@@ -55,12 +55,12 @@ def main(plan: Path, config: Config, shard_voxels: int, threads: int = 1) -> Non
 
 def _with_model(config: Config) -> tuple[Config, list[str], float]:
     """The configuration with the architecture of the model that is used, its classes, and the FLOPs of training it."""
+    model, classes = architecture(config)
     if config.model.checkpoint is not None:
-        header = read_header(Path(config.model.checkpoint))
-        return config.model_copy(update={"model": ModelConfig(**header["model"])}), list(header["classes"]), 0.0
+        return config.model_copy(update={"model": model}), classes, 0.0
     tile = tile_geometry(config.model, config.train.tile).input
     channels = _layout(config, config.train.volumes[0]).channels
-    return config, config.class_names, training_flops(config, len(config.class_names), tile, channels)
+    return config, classes, training_flops(config, len(classes), tile, channels)
 
 
 def _layout(config: Config, name: str) -> Layout:

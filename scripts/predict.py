@@ -5,7 +5,7 @@ Each finished block is recorded, so a killed job redoes only the blocks that wer
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -14,13 +14,14 @@ from uuid import uuid4
 from distributed import Client
 
 from unet.blockwise import ShardJob
-from unet.config import PredictConfig
+from unet.config import PredictConfig, SlurmConfig
 from unet.cost import keep_freed_memory
 from unet.devices import LOCKS, torch_device
 from unet.job import run
 from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
 from unet.prediction import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
 from unet.receipts import bytes_digest
+from unet.slurm_workers import at_slurm
 from unet.volume import Volume
 
 Place = tuple[Client, Choice, Callable[[], Work]]
@@ -35,6 +36,8 @@ def main(
     folder: Path,
     shard: str,
     predict: PredictConfig,
+    slurm: SlurmConfig,
+    worker_logs: Path,
     code: str,
     threads: int = 1,
 ) -> None:
@@ -43,7 +46,13 @@ def main(
     source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
     survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
     prediction = Prediction(survey, grey_values, model, folder, predict, digest)
-    place = _here(prediction, threads) if predict.scheduler is None else _elsewhere(prediction, receipt)
+    if predict.scheduler is not None:
+        place = _elsewhere(at_scheduler(predict.scheduler), prediction, receipt)
+    elif predict.dask == "slurm":
+        workers = at_slurm(slurm, len(source.blocks(shard)), worker_logs, predict.dashboard)
+        place = _elsewhere(workers, prediction, receipt)
+    else:
+        place = _here(prediction, threads)
     with place as (client, choice, begin):
         job = ShardJob(
             "predict",
@@ -78,9 +87,9 @@ def _here(prediction: Prediction, threads: int) -> Iterator[Place]:
 
 
 @contextmanager
-def _elsewhere(prediction: Prediction, receipt: Path) -> Iterator[Place]:
+def _elsewhere(place: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Place]:
     """On the devices of a scheduler's workers, which see the same files."""
-    with at_scheduler(str(prediction.predict.scheduler)) as client:
+    with place as client:
         choice = client.submit(choose_on_worker, prediction, pure=False).result()
         chosen = prediction.with_choice(choice)
         yield client, choice, lambda: partial(on_worker, chosen, Mark.make(receipt, uuid4().hex))

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from unet.config import ModelConfig, TrainConfig
-from unet.devices import LOCKS, torch_devices
+from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
 from unet.grey_values import Normalisation
 from unet.job import run
@@ -73,6 +73,7 @@ def main(
     learnt = {"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss}
     looked = result.validation.line() if result.validation else {}
     facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "devices": [str(d) for d in devices]}
+    facts |= place_of_job()
     digest = bytes_digest(model.read_bytes())
     write_json(
         receipt,

@@ -1,7 +1,8 @@
-"""What all tests share: how hypothesis draws its examples, a process left as it was, and a local S3 server."""
+"""What all tests share: how hypothesis draws its examples, a process left as it was, one finished run, an S3 server."""
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,10 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.workflow.conftest import CONFIG, Project, write_input
 
 # No deadline: a busy machine is not a defect. The same examples on every CI run; elsewhere they are drawn anew.
 settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.environ)
@@ -119,3 +123,21 @@ def bucket(s3: S3Server, request: pytest.FixtureRequest) -> str:
     name = f"test-{abs(hash(request.node.nodeid))}"
     s3.client.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Image files of the volume, written once."""
+    folder = tmp_path_factory.mktemp("workflow") / "input"
+    write_input(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(input_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run, to be read only."""
+    project = Project(tmp_path_factory.mktemp("workflow") / "finished")
+    shutil.copytree(input_folder, project.folder / "input")
+    project.configure(CONFIG)
+    project.run()
+    return project

@@ -11,12 +11,13 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from unet.devices import place_of_job
 from unet.geometry import Box
 from unet.locks import blocks_locked
 from unet.progress import Progress
@@ -107,6 +108,10 @@ class ShardJob:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._held.close()
+        if error is not None:
+            with suppress(OSError):  # of a full disk; the error itself tells more
+                why = {"ended": str(error) or kind.__name__, "fingerprint": self.fingerprint}
+                self._journal.add_end(why | self._run)
         full = _cause(error, FULL)
         if full is not None:
             raise DiskFullError(self._no_room(full)) from error
@@ -130,12 +135,20 @@ class ShardJob:
         self._progress.advance(box.size)
 
     def finish(self, **more: Any) -> None:
-        """Write the receipt: every block is on disk. `run` among `more` says what this run was like."""
-        run = {"blocks_made": self._made, **more.pop("run", {})}
+        """Write the receipt: every block is on disk. `run` among `more` says what this run was like.
+
+        The receipt's `run` also says where it ran, and how earlier runs of the job ended that did not finish.
+        """
+        earlier = self._journal.ends(self.fingerprint)
+        run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}
         whole = summarise(self._records[box] for box in self.boxes)
         stores = [store.path.name for store in self.stores]
         values = {"rule": self.rule, "fingerprint": self.fingerprint, "stores": stores, **whole, **more, "run": run}
         write_json(self.receipt, values)
+
+    @property
+    def _run(self) -> dict[str, Any]:
+        return {"blocks_made": self._made, **place_of_job()}
 
     def _of_block(self, box: Box) -> str:
         if self._inputs_of is None:

@@ -285,11 +285,54 @@ class PredictConfig(Section):
     block_minutes: PositiveFloat = Field(
         60, description="after which a block counts as hanging, is tried elsewhere, then reported"
     )
+    dask: Literal["job", "slurm"] = Field(
+        "job",
+        description="job: each job predicts its shard itself | slurm: on workers, SLURM jobs as section slurm says",
+    )
     scheduler: str | None = Field(
         None,
-        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: the job",
+        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: as `dask` says",
     )
     dashboard: bool = Field(True, description="dask's dashboard, on the machine of the job; its address is in the log")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "PredictConfig":
+        if self.dask == "slurm" and self.scheduler is not None:
+            raise ValueError(
+                f"dask: slurm and scheduler: {self.scheduler} are two places to predict; remove one of them"
+            )
+        return self
+
+
+class SlurmConfig(Section):
+    """Workers of a prediction with `predict.dask: slurm`, each a SLURM job of its own."""
+
+    workers: PositiveInt = Field(8, description="at once, for each prediction job")
+    partition: str | None = Field(None, description="SLURM partition; null = the cluster's default")
+    account: str | None = Field(None, description="account that pays; null = the user's default")
+    gpus: Annotated[int, Field(ge=0)] = Field(1, description="GPUs of a worker; 0: it computes on its cores")
+    gpu_model: str | None = Field(None, description="type of GPU as `sinfo -o %G` calls it, e.g. a100; null = any")
+    cores: PositiveInt = Field(4, description="cores of a worker")
+    memory_mb: PositiveInt = Field(16_000, description="memory of a worker")
+    time_limit_minutes: PositiveFloat = Field(240, description="of a worker's job")
+    leave_minutes: PositiveFloat = Field(
+        15, description="a worker leaves so long before its time limit, and is replaced: more than a block takes"
+    )
+    stagger_minutes: NonNegativeFloat = Field(
+        10, description="up to twice as much earlier, by chance, so that not all leave at once"
+    )
+    interface: str | None = Field(None, description="network on which workers find the job, e.g. ib0")
+    options: list[str] = Field([], description="further options of sbatch, e.g. --constraint=ssd")
+
+    @model_validator(mode="after")
+    def _stays_for_a_while(self) -> "SlurmConfig":
+        left = self.time_limit_minutes - self.leave_minutes - 2 * self.stagger_minutes
+        if left <= 0:
+            raise ValueError(
+                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - leave_minutes "
+                f"{self.leave_minutes:g} - 2 x stagger_minutes {self.stagger_minutes:g} is {left:g}"
+            )
+        return self
 
 
 class WatershedConfig(Section):
@@ -416,6 +459,7 @@ class Config(Section):
     weights: WeightsConfig = WeightsConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+    slurm: SlurmConfig = SlurmConfig()
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()

@@ -60,6 +60,19 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
     return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
 
 
+def step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
+    """The most bytes that are alive at once in a training step, which keeps what its backward pass needs.
+
+    As `forward_cost`, in float32, with the gradients and the two moments of AdamW.
+    """
+    with torch.device("meta"):
+        network = build_model(model, channels, classes)
+        x = torch.empty(batch, channels, *tile[-model.dimensions :])
+    with _LiveBytes() as live:
+        torch.softmax(network(x), dim=1).sum().backward()
+    return live.peak + x.nbytes + 2 * sum(weight.nbytes for weight in network.parameters())
+
+
 class _LiveBytes(TorchDispatchMode):
     """The most bytes that were alive at once of tensors made within this context."""
 

@@ -119,6 +119,17 @@ def torch_devices(lock_folder: Path, count: int, timeout: float = 600) -> Iterat
         yield [torch.device("cuda", index) for index in range(count)]
 
 
+def machine_has_gpu() -> bool:
+    """Whether there is a GPU, used or not, as far as the device files tell; PyTorch would take seconds to say so."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def place_of_job() -> dict[str, str]:
+    """Where this job runs, as far as a scheduler has said: the number of its SLURM job, the GPUs that it was given."""
+    said = {"slurm_job": "SLURM_JOB_ID", "cuda_visible_devices": "CUDA_VISIBLE_DEVICES"}
+    return {key: os.environ[name] for key, name in said.items() if os.environ.get(name)}
+
+
 def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device") -> "Precision":
     """Precision of the convolutions; `auto` is bfloat16 on a GPU that computes in it, else float32."""
     import torch

@@ -4,6 +4,10 @@ A script is `def main(...)` with typed arguments and, at its end, `run(main, glo
 Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
 
     python scripts/threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
+
+Beside its log a job leaves this object, so that it can be run again by itself:
+
+    python scripts/threshold.py "$(cat results/logs/threshold/all.json)"
 """
 
 import inspect
@@ -19,6 +23,8 @@ from typing import Any
 
 from pydantic import ConfigDict, validate_call
 
+from unet.receipts import write_atomically
+
 
 class Terminated(BaseException):
     """SIGTERM arrived: finish what is in flight, leave a state that a rerun continues."""
@@ -31,7 +37,10 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
     status 1; a defect of the program ends with a traceback, in the log as well.
     """
     arguments = _from_snakemake(main, snakemake) if snakemake is not None else json.loads(sys.argv[1])
-    _start_log(Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None)
+    path = Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None
+    if path is not None:
+        write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
+    _start_log(path)
     signal.signal(signal.SIGTERM, _terminate)
     log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
     try:
@@ -87,4 +96,5 @@ def _start_log(path: Path | None) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it twice, itself and by way of srun
+    raise Terminated("SIGTERM received")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unet import __version__
-from unet.config import ModelConfig
+from unet.config import Config, ModelConfig
 from unet.model import build_model
 
 MODEL_FORMAT = "unet-em model 2"
@@ -87,6 +87,14 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 def read_header(path: Path) -> dict[str, Any]:
     """What a model file says about its model: architecture, channels, classes, voxel size, normalisation."""
     return _read_model_file(path)[0]
+
+
+def architecture(config: Config) -> tuple[ModelConfig, list[str]]:
+    """The network that predicts, and its classes: of the given model file, else as it will be trained."""
+    if config.model.checkpoint is None:
+        return config.model, config.class_names
+    header = read_header(Path(config.model.checkpoint))
+    return ModelConfig(**header["model"]), list(header["classes"])
 
 
 def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

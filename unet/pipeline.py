@@ -9,7 +9,8 @@ block 2                 read |           infer ...     at most `window` blocks a
 A block is one task of one process, so no array travels: of this process (`in_this_process`), or of the workers of a
 scheduler that somebody else has started (`at_scheduler`).
 
-1. The first `window` blocks are submitted. Each finished one is reported in the calling thread, and the next follows.
+1. The first `window` blocks a worker are submitted. Each finished one is reported in the calling thread, and the next
+   follows; a worker that comes later gets its own.
 2. A block that fails, or is not finished after `patience`, is submitted once more, to another worker where there is
    one. A worker that dies is noticed by dask, which gives its blocks to others. What fails again ends the run.
 3. When the run ends early, by a failure, SIGINT or SIGTERM, nothing new starts. The blocks in flight have `GRACE`
@@ -178,7 +179,7 @@ def run_pipeline(
     BlockError
         When a block has failed twice.
     Interrupted
-        After SIGINT or SIGTERM. A second signal acts as if this function were not there.
+        After SIGINT or SIGTERM. A SIGINT that follows acts as if this function were not there.
     """
     run = _Run(client, work, done, window, patience)
     try:
@@ -190,7 +191,7 @@ def run_pipeline(
 
 @dataclass
 class _InFlight:
-    """A block that was submitted, how often, and when last."""
+    """A block that was submitted, how often, and since when it is waited for."""
 
     box: Box
     attempt: int
@@ -207,7 +208,7 @@ class _Run:
         self.name = uuid4().hex
         self.work = None if client.scheduler.address.startswith("inproc") else work  # what is sent along
         _RUNNING[self.name] = work
-        self.window = window * max(1, len(_workers(client)))
+        self.window = window
         self.flight: dict[Future, _InFlight] = {}
         self.answers: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.finished = 0
@@ -215,12 +216,10 @@ class _Run:
 
     def through(self, boxes: Iterator[Box], signals: list[str]) -> int:
         """Keep the window full until nothing is left, or the run ends early."""
-        for box in islice(boxes, self.window):
-            self.submit(box)
+        self.top_up(boxes)
         while self.flight and not (signals or self.failure):
-            if self.settle_one():
-                for box in islice(boxes, 1):
-                    self.submit(box)
+            self.settle_one()
+            self.top_up(boxes)
         self.wind_down()
         if signals:
             raise Interrupted(
@@ -233,31 +232,36 @@ class _Run:
             ) from error
         return self.finished
 
+    def top_up(self, boxes: Iterator[Box]) -> None:
+        """Submit as many blocks as there is room for, with the workers that there are now."""
+        if self.failure is None:
+            for box in islice(boxes, max(0, self.window * max(1, len(_workers(self.client))) - len(self.flight))):
+                self.submit(box)
+
     def submit(self, box: Box, attempt: int = 1, not_on: str | None = None) -> None:
         """Submit a block, on the second attempt to another worker if there is one."""
-        others = [address for address in _workers(self.client) if address != not_on]
-        where = {"workers": others} if not_on is not None and others else {}
+        others = [address for address in _workers(self.client) if address != not_on] if not_on is not None else []
+        where = {"workers": others} if others else {}
         future = self.client.submit(_do, self.name, self.work, box, pure=False, **where)
         self.flight[future] = _InFlight(box, attempt, time.monotonic())
         future.add_done_callback(self.answers.put)
 
-    def settle_one(self) -> bool:
-        """Take the next answer, if one comes soon; whether a block is finished and the next may follow."""
+    def settle_one(self) -> None:
+        """Take the next answer, if one comes soon."""
         try:
             future = self.answers.get(timeout=POLL)
         except queue.Empty:
             self.look_for_hanging()
-            return False
+            return
         if future not in self.flight:
-            return False  # answered after it had been given up
+            return  # answered after it had been given up
         block = self.flight.pop(future)
         error = _error_of(future)
         if error is None:
             self.done(block.box, future.result())
             self.finished += 1
-            return True
-        self.failed(block, error, getattr(error, "worker", None))
-        return False
+        else:
+            self.failed(block, error, getattr(error, "worker", None))
 
     def failed(self, block: _InFlight, error: BaseException, worker: str | None) -> None:
         """Try a block once more, or end the run."""
@@ -268,15 +272,18 @@ class _Run:
             self.failure = self.failure or (block.box, error)
 
     def look_for_hanging(self) -> None:
-        """Give up the blocks that have taken too long."""
+        """Give up the blocks that a worker has had for too long; those that wait for a worker have time."""
         now = time.monotonic()
         late = [future for future, block in self.flight.items() if now - block.since > self.patience]
         if late:
             at_work = {key: address for address, keys in self.client.processing().items() for key in keys}
         for future in late:
-            block = self.flight.pop(future)
-            future.cancel()
-            self.failed(block, TimeoutError(f"not finished after {self.patience:.0f} s"), at_work.get(future.key))
+            if future.key in at_work:
+                block = self.flight.pop(future)
+                future.cancel()
+                self.failed(block, TimeoutError(f"not finished after {self.patience:.0f} s"), at_work[future.key])
+            else:
+                self.flight[future].since = now
 
     def wind_down(self) -> None:
         """Let the blocks in flight finish, then tell them to stop."""
@@ -340,7 +347,8 @@ def _error_of(future: Future) -> BaseException | None:
 def _signals_noted() -> Iterator[list[str]]:
     """Names of the signals received, instead of their usual effect; only the main thread can ask for that.
 
-    The first one restores the usual effect, so that a second ends the process at once.
+    After the first one a Ctrl-C ends the process at once, but a further SIGTERM does nothing: SLURM sends two to every
+    job that it ends, itself and by way of srun.
     """
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
@@ -355,6 +363,7 @@ def _signals_noted() -> Iterator[list[str]]:
     def note(number: int, frame: Any) -> None:
         received.append(signal.Signals(number).name)
         restore()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     for number in usual:
         signal.signal(number, note)

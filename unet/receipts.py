@@ -7,6 +7,7 @@ so that after a kill only the missing blocks are made again:
 ```
 receipts/predict/train/0-of-2.jsonl   {"box": "0:16,0:256,0:256", "fingerprint": "9f..", "digest": "a1..", ...}
                                       {"box": "0:16,0:256,256:512", ...
+                                      {"ended": "SIGTERM received", ...     where a run ended before its work was done
 receipts/predict/train/0-of-2.json    written when every block of the shard stands in a journal
 ```
 
@@ -19,6 +20,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,20 @@ class Journal:
         latest = self.recorded(expected)
         return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
 
+    def add_end(self, end: Mapping[str, Any]) -> None:
+        """Note that a run of the job ended before its work was done: why, made from what, and what it had done."""
+        self._append(json.dumps(end, separators=(",", ":")))
+
+    def ends(self, fingerprint: str) -> list[dict[str, Any]]:
+        """What was noted of earlier runs of this job, by `add_end`, under a fingerprint."""
+        found = []
+        for line in self.path.read_text(errors="replace").splitlines() if self.path.exists() else []:
+            with suppress(ValueError):
+                values = json.loads(line)
+                if "ended" in values and values.pop("fingerprint") == fingerprint:
+                    found.append(values)
+        return found
+
     def _journals(self) -> list[Path]:
         """Those of all jobs of the rule on the volume, the one written last at the end."""
         return sorted(self.path.parent.glob("*.jsonl"), key=lambda journal: journal.stat().st_mtime_ns)
@@ -139,8 +155,11 @@ class Journal:
 
     def add(self, record: BlockRecord) -> None:
         """Record a finished block, on disk before this returns."""
+        self._append(record.to_line())
+
+    def _append(self, line: str) -> None:
         with self.path.open("ab") as handle:
-            handle.write(record.to_line().encode() + b"\n")
+            handle.write(line.encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
 
@@ -150,7 +169,7 @@ def _records(path: Path) -> Iterable[BlockRecord]:
         try:
             yield BlockRecord.from_line(line)
         except (ValueError, KeyError, TypeError):
-            continue  # torn by a kill: that block is made again
+            continue  # torn by a kill: that block is made again; or the end of a run, which is no block
 
 
 def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     project.job("train", project.receipt("train", "model"), **learnt, **files, **how, code="one")
 
     prediction = {"grey_values": grey, "model": files["model"], "predict": config.predict.model_dump()}
+    prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_shard("predict", name, **prediction)
     what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
     sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")

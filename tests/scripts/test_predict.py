@@ -48,7 +48,7 @@ class Run:
     def receipt(self) -> Path:
         return self.project.receipt("predict", "train", "0-of-1")
 
-    def start(self, **predict: Any) -> subprocess.Popen[str]:
+    def start(self, slurm: dict[str, Any] | None = None, **predict: Any) -> subprocess.Popen[str]:
         """Start the job in a session of its own; its output can be read."""
         arguments = {
             "survey": self.project.receipt("survey", "train"),
@@ -58,6 +58,8 @@ class Run:
             "folder": self.project.stores("train"),
             "shard": "0-of-1",
             "predict": PredictConfig(**{**PREDICT, **predict}).model_dump(),
+            "slurm": slurm or {},
+            "worker_logs": self.folder / "workers",
             "code": "one",
         }
         return subprocess.Popen(
@@ -69,9 +71,9 @@ class Run:
             start_new_session=True,
         )
 
-    def finish(self, **predict: Any) -> str:
+    def finish(self, **how: Any) -> str:
         """Run the job to its end; returns what it said."""
-        process = self.start(**predict)
+        process = self.start(**how)
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said
         return said
@@ -80,7 +82,8 @@ class Run:
         """The blocks in the journal."""
         journal = self.receipt.with_suffix(".jsonl")
         lines = journal.read_text().splitlines(keepends=True) if journal.exists() else []
-        return [json.loads(line)["box"] for line in lines if line.endswith("\n") and line.strip()]
+        whole = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        return [values["box"] for values in whole if "box" in values]
 
     def wait_for(self, blocks: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many blocks are recorded."""
@@ -162,7 +165,11 @@ def test_a_signal_ends_it_soon_and_a_rerun_goes_on(run: Run, whole: dict[str, by
     done = run.recorded()
     assert 5 <= len(done) < BLOCKS
     run.finish()
-    assert json.loads(run.receipt.read_text())["run"]["blocks_made"] == BLOCKS - len(done)
+    told = json.loads(run.receipt.read_text())["run"]
+    assert told["blocks_made"] == BLOCKS - len(done)
+    [ended] = told["ended_before"]
+    assert ended["ended"].startswith(f"{number.name} received; {len(done)} blocks are finished")
+    assert ended["blocks_made"] == len(done)
     assert run.content() == whole
 
 

@@ -90,6 +90,31 @@ def test_a_failing_block_stops_the_run_and_the_finished_ones_stay(tmp_path: Path
     assert read_json(tmp_path / "0-of-1.json")["voxels_seen"] == 48
 
 
+def test_the_receipt_tells_where_it_ran_and_how_earlier_runs_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+
+    def broken(box: Box) -> Written:
+        if box == BOXES[4]:
+            raise ValueError("bad block")
+        return disk.work(box)
+
+    for slurm_job, made_from in (("6", "older"), ("7", "now")):
+        monkeypatch.setenv("SLURM_JOB_ID", slurm_job)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        with pytest.raises(ValueError, match="bad block"):
+            run(disk, tmp_path, broken, made_from)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    run(disk, tmp_path)
+    told = read_json(tmp_path / "0-of-1.json")["run"]
+    [ended] = told.pop("ended_before")
+    made = ended["blocks_made"]
+    assert ended == {"ended": "bad block", "slurm_job": "7", "cuda_visible_devices": "1", "blocks_made": made}
+    assert told == {"blocks_made": len(BOXES) - made, "slurm_job": "8", "cuda_visible_devices": "1"}
+    assert made >= 4
+
+
 def test_blocks_in_flight_when_another_fails_are_recorded_too(tmp_path: Path) -> None:
     disk, failed = Disk(), threading.Event()
 

@@ -205,6 +205,26 @@ def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monke
     assert time.monotonic() - begin < 10
 
 
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_sigterm_does_not_cut_the_blocks_in_flight_short(first: signal.Signals) -> None:
+    """SLURM sends two to every job that it ends."""
+    started, finished = [], []
+
+    def read(box: Box) -> None:
+        started.append(box)
+        time.sleep(0.05)
+
+    def done(box: Box, result: Any) -> None:
+        finished.append(box)
+        if len(finished) in (2, 3):
+            os.kill(os.getpid(), first if len(finished) == 2 else signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=f"{first.name} received"):
+        run(BOXES, read, nothing, nothing, done=done, window=3)
+    assert sorted(started) == sorted(finished)
+    assert 3 <= len(finished) < len(BOXES)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_blocks_in_flight(number: signal.Signals) -> None:
     started, finished = [], []

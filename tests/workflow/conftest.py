@@ -1,4 +1,4 @@
-"""Real runs of the workflow on a small volume; one finished run is shared, and copied by tests that change something.
+"""Real runs of the workflow on a small volume; tests that change something copy the finished one (`tests/conftest.py`).
 
 The volume is cut so that blocks at its far faces are smaller, one block holds no tissue, and cells cross block borders:
 
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ class Project:
         text = yaml.safe_dump(merged(self.config, changes), sort_keys=False)
         (self.folder / "config.yaml").write_text(text)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start Snakemake in a session of its own, so that it can be killed with all of its jobs."""
         snakefile = str(self.root / "workflow" / "Snakefile")
         fixed = ["--snakefile", snakefile, "--directory", str(self.folder), "--cores", "2"]
@@ -110,7 +110,7 @@ class Project:
             env=os.environ
             | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
             | self.environment,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -146,10 +146,11 @@ class Project:
         return json.loads((self.results / "receipts" / Path(*path)).with_suffix(".json").read_text())
 
     def records(self, rule: str, volume: str = "train") -> list[dict[str, Any]]:
-        """All whole lines of the journals of a rule on a volume, the last written last within each journal."""
+        """All blocks in the journals of a rule on a volume, the last written last within each journal."""
         folder = self.results / "receipts" / rule / volume
         lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines(keepends=True)]
-        return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        whole = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+        return [values for values in whole if "box" in values]
 
     def blocks_made(self, ran: Finished, rule: str) -> int:
         """Blocks that the jobs of a rule made in a run, as opposed to found finished."""
@@ -225,30 +226,12 @@ def write_input(folder: Path) -> None:
         tifffile.imwrite(folder / f"{name}.tif", values, photometric="minisblack")
 
 
-@pytest.fixture(scope="session")
-def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Image files of the volume, written once."""
-    folder = tmp_path_factory.mktemp("workflow") / "input"
-    write_input(folder)
-    return folder
-
-
 @pytest.fixture
 def new_project(input_folder: Path, tmp_path: Path) -> Project:
     """A project of which nothing has been run."""
     project = Project(tmp_path / "new")
     shutil.copytree(input_folder, project.folder / "input")
     project.configure(CONFIG)
-    return project
-
-
-@pytest.fixture(scope="session")
-def finished(input_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run, to be read only."""
-    project = Project(tmp_path_factory.mktemp("workflow") / "finished")
-    shutil.copytree(input_folder, project.folder / "input")
-    project.configure(CONFIG)
-    project.run()
     return project
 
 

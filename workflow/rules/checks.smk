@@ -15,8 +15,8 @@ rule plan:
         "../../environment.yml"
     threads: PREDICT_THREADS
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("plan"),
+        runtime=time_limit("plan"),
     params:
         plan=f"{RESULTS}/plan.json",
         config=settings(CONFIG),
@@ -44,8 +44,8 @@ rule verify:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=4000 + 60 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("verify"),
+        runtime=time_limit("verify"),
     params:
         receipt=receipt("verify", "all"),
         results=results_folder,

@@ -12,12 +12,14 @@ from snakemake.logging import logger
 
 from unet.config import SegmentConfig, file_of, source_addresses, source_files
 from unet.damage import damaged_receipts, note_of, write_note
+from unet.devices import machine_has_gpu
 from unet.geometry import shard_names
 from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
+from unet.resources import Share, memory_mb, minutes
 from unet.source_formats import zarr_state
-from unet.volume import Layout
+from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 SHARD_VOXELS = (
@@ -29,14 +31,24 @@ LEARNING_VOLUMES = list(
         TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
     )
 )
-PREDICT_THREADS = 4
-BLOCK_MB = (
-    1
-    + CONFIG.storage.block[0]
-    * CONFIG.storage.block[1]
-    * CONFIG.storage.block[2]
-    // 2**20
-)
+# With predict.dask: slurm it is the workers that use GPUs.
+PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
+TRAIN_THREADS = 8 * CONFIG.train.gpus
+# A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
+GIVEN = 1
+
+
+def predict_threads():
+    """Threads of a prediction: 4 beside a GPU; else the cores, divided by the jobs that `--resources gpu=N` lets run."""
+    cores, jobs = (
+        workflow.resource_settings.cores,
+        workflow.resource_settings.resources.get("gpu"),
+    )
+    jobs = getattr(jobs, "value", jobs)
+    return max(1, cores // jobs) if cores and jobs and not machine_has_gpu() else 4
+
+
+PREDICT_THREADS = predict_threads()
 
 
 wildcard_constraints:
@@ -72,6 +84,18 @@ def print_results():
                 f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}"
             )
     print("\n".join(["", *lines]))
+
+
+def write_provenance():
+    """What the run was made of, and the same as an RO-Crate, at the end of a whole run."""
+    # Imported when they are needed: every job reads this file.
+    from unet.run_crate import write_run_crate
+    from unet.run_record import write_run_record
+
+    if (Path(RESULTS) / "report.html").exists():
+        root = Path(workflow.basedir).parent
+        record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv)
+        write_run_crate(Path(RESULTS), record, root)
 
 
 def receipt(rule, *path):
@@ -113,6 +137,50 @@ def asked_of_model():
 
 def volume_settings(wildcards):
     return settings(CONFIG.volumes[wildcards.volume], ["compare"])
+
+
+def share(wildcards):
+    """How much a job has to do: of its volume, else of all; of those that are surveyed."""
+    names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
+    surveys = {name: Path(receipt("survey", name)) for name in names}
+    volumes = [
+        Volume(Path(RESULTS) / "volumes" / name, layout(path, path.stat().st_mtime_ns))
+        for name, path in surveys.items()
+        if path.exists()
+    ]
+    return Share.of(CONFIG, volumes, SHARD_VOXELS)
+
+
+@cache
+def layout(survey, changed):
+    """What a survey says, read again when the file has changed: there may be ten thousand jobs."""
+    return Layout.read(survey)
+
+
+def memory(name):
+    """Memory of a rule's jobs in MB; more when one is tried again."""
+    if not workflow.is_main_process:
+        return GIVEN
+    return lambda wildcards, threads, attempt: attempt * foreseen_memory(
+        name, share(wildcards), threads
+    )
+
+
+def time_limit(name):
+    """Time of a rule's jobs in minutes; more when one is tried again."""
+    if not workflow.is_main_process:
+        return GIVEN
+    return lambda wildcards, attempt: attempt * foreseen_minutes(name, share(wildcards))
+
+
+@cache
+def foreseen_memory(name, share, threads):
+    return memory_mb(name, CONFIG, share, threads)
+
+
+@cache
+def foreseen_minutes(name, share):
+    return minutes(name, CONFIG, share)
 
 
 def code(script):

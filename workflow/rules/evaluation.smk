@@ -18,8 +18,8 @@ rule threshold:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory("threshold"),
+        runtime=time_limit("threshold"),
     params:
         code=code("threshold"),
     message:
@@ -46,8 +46,8 @@ rule agglomeration_sweep:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000 + 60 * BLOCK_MB,
-        runtime=240,
+        mem_mb=memory("agglomeration_sweep"),
+        runtime=time_limit("agglomeration_sweep"),
     params:
         folder=folder_of,
         segment=settings(CONFIG.segment, ["fill_holes", "minimum_size", "first_id"]),
@@ -75,8 +75,8 @@ rule agglomeration_threshold:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory("agglomeration_threshold"),
+        runtime=time_limit("agglomeration_threshold"),
     params:
         code=code("agglomeration_threshold"),
     message:
@@ -99,8 +99,8 @@ rule evaluate:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=2000 + 60 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("evaluate"),
+        runtime=time_limit("evaluate"),
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
@@ -150,8 +150,8 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory("report"),
+        runtime=time_limit("report"),
     params:
         results=results_folder,
         config=settings(CONFIG),

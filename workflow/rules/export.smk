@@ -24,8 +24,8 @@ rule export:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=memory("export"),
+        runtime=time_limit("export"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in EXPORT_VOLUMES],
         export=settings(CONFIG.export),

@@ -18,8 +18,8 @@ rule sample:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("sample"),
+        runtime=time_limit("sample"),
     params:
         sample=settings(CONFIG.sample),
         code=code("sample"),
@@ -42,8 +42,8 @@ checkpoint survey:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=memory("survey"),
+        runtime=time_limit("survey"),
     params:
         name=lambda wildcards: wildcards.volume,
         volume=volume_settings,
@@ -72,8 +72,8 @@ rule fit:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("fit"),
+        runtime=time_limit("fit"),
     params:
         volumes=lambda wildcards: compared(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
@@ -108,8 +108,8 @@ rule ingest:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 40 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("ingest"),
+        runtime=time_limit("ingest"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
@@ -135,8 +135,8 @@ rule grey_values:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=memory("grey_values"),
+        runtime=time_limit("grey_values"),
     params:
         code=code("grey_values"),
     message:

@@ -23,13 +23,15 @@ rule predict:
         "../../environment.yml"
     threads: PREDICT_THREADS
     resources:
-        gpu=1,
-        mem_mb=4000 + 60 * BLOCK_MB,
-        runtime=720,
+        gpu=PREDICT_GPUS,
+        mem_mb=memory("predict"),
+        runtime=time_limit("predict"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
         predict=settings(CONFIG.predict, leave_out=["volumes", "shard_voxels"]),
+        slurm=settings(CONFIG.slurm),
+        worker_logs=f"{RESULTS}/logs/predict/{{volume}}/{{shard}}-workers",
         code=code("predict"),
     message:
         "Predicting {wildcards.volume}, shard {wildcards.shard}"
@@ -52,8 +54,8 @@ rule sweep:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory("sweep"),
+        runtime=time_limit("sweep"),
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,

@@ -22,8 +22,8 @@ rule segment:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + (400 if CONFIG.segment.method == "watershed" else 60) * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("segment"),
+        runtime=time_limit("segment"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
@@ -60,8 +60,8 @@ rule region_graph:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 120 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("region_graph"),
+        runtime=time_limit("region_graph"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
@@ -88,8 +88,8 @@ rule merge:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=memory("merge"),
+        runtime=time_limit("merge"),
     params:
         folder=folder_of,
         store=lambda wildcards: wildcards.store,
@@ -118,8 +118,8 @@ rule relabel:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 60 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("relabel"),
+        runtime=time_limit("relabel"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,

@@ -20,8 +20,8 @@ rule targets:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 60 * BLOCK_MB,
-        runtime=60,
+        mem_mb=memory("targets"),
+        runtime=time_limit("targets"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
@@ -54,8 +54,8 @@ rule weight_map:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=1000 + 80 * BLOCK_MB,
-        runtime=120,
+        mem_mb=memory("weight_map"),
+        runtime=time_limit("weight_map"),
     params:
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
@@ -86,11 +86,11 @@ rule train:
         f"{RESULTS}/benchmarks/train/model.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: TRAIN_THREADS
     resources:
         gpu=CONFIG.train.gpus,
-        mem_mb=8000 + 4000 * CONFIG.train.gpus,
-        runtime=1440,
+        mem_mb=memory("train"),
+        runtime=time_limit("train"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
         state=f"{RESULTS}/model/state.pt",
@@ -130,8 +130,8 @@ rule augmentation:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=20,
+        mem_mb=memory("augmentation"),
+        runtime=time_limit("augmentation"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in TRAINING_VOLUMES[:1]],
         model_config=settings(CONFIG.model),

@@ -1,0 +1,79 @@
+"""Two predictions side by side on a machine without a GPU, against one after the other: nothing oversubscribes.
+
+    python benchmarks/workstation.py
+
+Both are whole runs of Snakemake with the cores of this machine: `--resources gpu=2`, where each of two jobs gets half
+of the cores, and `--resources gpu=1`, where one job after the other gets them all. They alternate; quoted is the ratio
+of the medians, side by side over one after the other. The same voxels have to come out.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SHARDS = [f"results/receipts/predict/train/{k}-of-2.json" for k in range(2)]
+CONFIG: dict[str, Any] = {
+    "sample": {"sections": 32, "size": 512},
+    "volumes": {
+        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_nm": [50, 4, 4]}
+    },
+    "storage": {"chunk": [1, 128, 128], "block": [4, 256, 256]},
+    "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
+    "train": {"steps": 10, "tile": 188, "batch": 2, "optimizer": "adamw"},
+    "predict": {"tile": 316, "shard_voxels": 16 * 512 * 512, "dashboard": False},
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> float:
+    """Run Snakemake to its end; how long it took."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", "all", "--configfile", "config.yaml"]
+    begin = time.perf_counter()
+    with (folder / "log").open("ab") as log:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode:
+            raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
+    return time.perf_counter() - begin
+
+
+def predicted(folder: Path, at_once: int) -> tuple[float, list[str]]:
+    """Predict both shards anew with so many jobs at once; seconds, and the digests of the shards."""
+    shutil.rmtree(folder / "results/receipts/predict", ignore_errors=True)
+    shutil.rmtree(folder / "results/volumes/train/probability.zarr", ignore_errors=True)
+    seconds = snakemake(folder, "--resources", f"gpu={at_once}", "--force", *SHARDS)
+    receipts = [json.loads((folder / path).read_text()) for path in SHARDS]
+    print(f"{at_once} at once, {receipts[0]['run']['threads']} threads each: {seconds:6.1f} s", flush=True)
+    return seconds, [receipt["digest"] for receipt in receipts]
+
+
+def main() -> None:
+    """Measure in turns."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-workstation")
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    snakemake(folder, "results/model/model.pt", "results/receipts/grey_values/train.json")
+    rounds = [(predicted(folder, 1), predicted(folder, 2)) for _ in range(arguments.rounds)]
+    same = all(digests == rounds[0][0][1] for pair in rounds for _, digests in pair)
+    ratio = median(two[0] for _, two in rounds) / median(one[0] for one, _ in rounds)
+    print(f"two at once take {ratio:.2f} of the time of one after the other; the same voxels: {same}")
+    print(json.dumps({"ratio": round(ratio, 3), "identical": same}))
+    raise SystemExit(0 if same and ratio <= 1.1 else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What jobs ask a scheduler for: it grows with the volume, the network and the attempt, and holds what was measured."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unet.config import Config, ModelConfig, load_config
+from unet.cost import step_bytes
+from unet.resources import COSTS, SNAKEMAKE_MB, WATERSHED, Share, memory_mb, minutes
+from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
+from unet.volume import Layout, Volume
+
+BLOCK = (16, 1024, 1024)
+
+
+def config(**sections: Any) -> Config:
+    """A configuration with one volume, and sections."""
+    return load_config({"volumes": {"train": {"raw": "raw.tif", "labels": "labels.tif"}}, **sections})
+
+
+def volume(shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1) -> Volume:
+    """One as its survey describes it; nothing of it is made yet."""
+    return Volume(
+        Path("nowhere"), Layout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, None, False, channels)
+    )
+
+
+def test_the_share_of_a_job() -> None:
+    """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes a voxel."""
+    volumes = [volume((32, 2048, 2048)), volume((16, 500, 1024), "uint16", channels=2)]
+    share = Share.of(config(), volumes, job=2**26)
+    assert (share.block, share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
+    assert (share.job, share.raw_bytes) == (2**26, 4)
+    assert Share.of(config(), volumes[1:], job=2**26).job == 16 * 500 * 1024
+    assert Share.of(config(), volumes, job=1000).job == 2**24, "a block at least"
+
+
+def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
+    share = Share.of(config(), [], job=2**28)
+    assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
+
+
+@pytest.mark.parametrize("rule", COSTS)
+def test_every_rule_gets_memory_and_time(rule: str) -> None:
+    share = Share.of(config(), [volume((64, 4096, 4096))], 2**28)
+    assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 300
+    assert minutes(rule, config(), share) >= 10
+
+
+@pytest.mark.parametrize("rule", WATERSHED)
+def test_a_watershed_is_given_more(rule: str) -> None:
+    share, watershed = Share.of(config(), [volume((64, 4096, 4096))], 2**28), config(segment={"method": "watershed"})
+    assert memory_mb(rule, watershed, share, 2) > memory_mb(rule, config(), share, 2)
+    assert minutes(rule, watershed, share) > minutes(rule, config(), share)
+
+
+MEASURED = {
+    "ingest": 515,
+    "targets": 505,
+    "weight_map": 796,
+    "segment": 517,
+    "relabel": 449,
+    "sweep": 753,
+    "predict": 729,
+    "fit": 238,
+    "survey": 73,
+    "grey_values": 56,
+}
+"""Largest resident size in MB on 32 x 2048 x 2048 voxels, two threads, two jobs, a tiny network (2026-11-25)."""
+
+
+@pytest.mark.parametrize("rule", MEASURED)
+def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
+    tiny = config(model={"depth": 2, "base_channels": 2}, predict={"tile": 48}, train={"tile": 48})
+    asked = memory_mb(rule, tiny, Share.of(tiny, [volume((32, 2048, 2048))], 2**26), threads=2)
+    assert MEASURED[rule] < asked - SNAKEMAKE_MB < MEASURED[rule] * 2 + 600
+
+
+def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
+    """Such that with the share of free memory that a job takes, it takes this tile again."""
+    for tile in (316, "auto"):
+        small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), volume((32, 2048, 2048))
+        task = Task(small.model, 2, 1, one.layout, small.predict)
+        asked = memory_mb("predict", small, Share.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
+        choice = choose_tile(task, torch.device("cpu"), 2, USABLE * asked)
+        assert USABLE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
+        assert tile == "auto" or choice.tile == (1, 316, 316)
+
+
+STEP = """
+import resource, torch
+from unet.config import ModelConfig
+from unet.model import build_model
+network = build_model(ModelConfig(depth=4, base_channels=16), 1, 2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+optimizer = torch.optim.AdamW(network.parameters())
+torch.softmax(network(torch.zeros(2, 1, 476, 476)), dim=1).sum().backward()
+optimizer.step()
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
+    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+    counted = step_bytes(ModelConfig(depth=4, base_channels=16), 2, (1, 476, 476), batch=2)
+    assert counted / 1.3 < int(done.stdout) < ALLOCATED["cpu"] * counted
+
+
+def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
+    share = Share.of(config(), [volume((64, 4096, 4096))], 2**28)
+    small = config(model={"base_channels": 8}, predict={"average": "flips"}, train={"steps": 100})
+    for rule in ("predict", "train"):
+        assert minutes(rule, config(), share) > minutes(rule, small, share)
+    assert minutes("predict", small, share) > minutes("predict", small, replace(share, job=2**20))
+    two = config(train={"gpus": 2})
+    assert memory_mb("train", two, share, 8) > memory_mb("train", config(), share, 8)

@@ -1,0 +1,210 @@
+"""Repeat a run from its `provenance.json`, and say whether every voxel is the same, or where the first one differs.
+
+    python -m unet.reproduction results           (make reproduce RUN=results)
+
+1. What is different here is told: versions, code. Input that is not the same ends it.
+2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
+3. The journals are compared in the order in which the stores follow from each other, block by block (`compare`).
+4. Of the first block with another digest the first voxel with another value is looked up, where both stores are there.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from unet.config import Config, load_config, source_files
+from unet.geometry import Box
+from unet.receipts import Journal, read_json, write_json
+from unet.run_record import FORMAT, NAME, input_fingerprint, software
+from unet.volume import Volume
+
+ROOT = Path(__file__).parent.parent
+ORDER = [
+    *("ingest", "segment/labels", "relabel/labels", "targets", "weight_map", "train", "predict"),
+    *("segment/segmentation", "relabel/segmentation"),
+]
+"""Rules whose stores follow from each other; others come last."""
+
+
+class ReproductionError(ValueError):
+    """A run cannot be repeated here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and the first difference in words, None where there is none."""
+
+    jobs: int
+    blocks: int
+    difference: str | None
+
+
+def compare(was: Path, now: Path) -> Comparison:
+    """Compare the results of two runs: every block of every store, and the model.
+
+    Parameters
+    ----------
+    was, now : Path
+        Folders of results. Their receipts suffice; with their stores the voxel is found, and other compression does
+        not count.
+    """
+    blocks, kinds = 0, _kinds(was)
+    for kind, volume in kinds:
+        receipts = [results / "receipts" / _folder(kind, volume) for results in (was, now)]
+        if kind == "train":
+            digests = [read_json(folder / "model.json")["digest"] for folder in receipts]
+            found = None if digests[0] == digests[1] else "model/model.pt"
+        else:
+            done = [Journal.beside(folder / "0-of-1.json").latest() for folder in receipts]
+            stores = sorted({name for path in receipts[0].glob("*-of-*.json") for name in read_json(path)["stores"]})
+            boxes = sorted(done[0].keys() | done[1].keys())
+            other = (b for b in boxes if b not in done[0] or b not in done[1] or done[0][b].digest != done[1][b].digest)
+            found = next((text for box in other if (text := _in_block(was, now, volume, stores, box))), None)
+            blocks += len(boxes)
+        if found is not None:
+            return Comparison(len(kinds), blocks, found)
+    return Comparison(len(kinds), blocks, None)
+
+
+def _kinds(results: Path) -> list[tuple[str, str]]:
+    """What was made: rule, with the store where it serves two, and volume, in the order of `ORDER`."""
+    receipts = results / "receipts"
+    folders = {path.parent.relative_to(receipts).parts for path in receipts.rglob("*-of-*.jsonl")}
+    found = [("/".join((rule, *store)), volume) for rule, volume, *store in folders]
+    if (receipts / "train" / "model.json").exists():
+        found.append(("train", ""))
+    return sorted(found, key=lambda kind: (ORDER.index(kind[0]) if kind[0] in ORDER else len(ORDER), kind))
+
+
+def _folder(kind: str, volume: str) -> Path:
+    rule, *store = kind.split("/")
+    return Path(rule, volume, *store)
+
+
+def _in_block(was: Path, now: Path, volume: str, stores: list[str], box: Box) -> str | None:
+    """Where two runs differ in a block; None if its voxels are the same and only its files differ."""
+    for name in stores:
+        place = f"{name} of volume {volume}, block {box}"
+        if not all((results / "volumes" / volume / name).exists() for results in (was, now)):
+            return place
+        before, after = (_read(results, volume, name, box) for results in (was, now))
+        if before.shape != after.shape:
+            return f"{place}: {before.shape} were, {after.shape} are"
+        others = np.argwhere(before != after)
+        if len(others):
+            first = tuple(others[0])
+            voxel = tuple(int(i) for i in (*first[:-3], *np.add(first[-3:], box.start)))
+            return f"{place}, voxel {voxel}: {before[first]} was, {after[first]} is"
+    return None
+
+
+def _read(results: Path, volume: str, store: str, box: Box) -> np.ndarray:
+    opened = Volume.open(results / "volumes" / volume, results / "receipts" / "survey" / f"{volume}.json")
+    return opened.image(store.removesuffix(".zarr")).read(box)
+
+
+def reproduce(run: Path) -> Comparison:
+    """Repeat a run beside its results, and compare.
+
+    Raises
+    ------
+    ReproductionError
+        If there is no record of the run, its input is not what it was, or it fails.
+    """
+    if not (run / NAME).exists():
+        raise ReproductionError(f"{run / NAME} is not there; it is written when a run has ended well")
+    record = read_json(run / NAME)
+    if record["format"] != FORMAT:
+        raise ReproductionError(f"{run / NAME} is {record['format']!r}, but this version reads {FORMAT!r}")
+    for line in other_software(record["software"], software(ROOT)):
+        print(f"not the same here: {line}")
+    again = run.with_name(f"{run.name}-reproduced")
+    config = configuration(record, again)
+    check_inputs(record["inputs"], config, again)
+    shutil.rmtree(again, ignore_errors=True)
+    again.mkdir(parents=True)
+    (again / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    for volume, choices in record["chosen"].items():
+        for key, choice in choices.items():
+            write_json(again / "volumes" / volume / "probability-tiles" / f"{key}.json", choice)
+    threads = next((job["arguments"]["threads"] for job in record["jobs"] if job["script"] == "scripts/train.py"), 1)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--cores", str(max(threads, os.cpu_count() or 1)), "--set-threads", f"train={threads}"]
+    if subprocess.run([*command, "--configfile", str(again / "config.yaml")]).returncode:
+        raise ReproductionError("the run failed, see above")
+    return compare(run, again)
+
+
+def configuration(record: Mapping[str, Any], results: Path) -> Config:
+    """The recorded configuration, writing to another folder."""
+    values = _expanded(record["configuration"])
+    made_here = f"{values['results']}/sample/"
+    for volume in values["volumes"].values():
+        for key in ("raw", "labels"):
+            if isinstance(volume[key], str) and volume[key].startswith(made_here):
+                volume[key] = f"{results}/sample/{volume[key].removeprefix(made_here)}"
+    return load_config({**values, "results": str(results)})
+
+
+def _expanded(values: Any) -> Any:
+    """With the paths that `unet.run_record.without_private` has shortened."""
+    if isinstance(values, dict):
+        return {key: _expanded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_expanded(value) for value in values]
+    if not isinstance(values, str):
+        return values
+    text = values.replace("{repository}", str(ROOT))
+    return str(Path(text).expanduser()) if text.startswith("~/") else text
+
+
+def check_inputs(recorded: Mapping[str, Any], config: Config, results: Path) -> None:
+    """Compare the input with what the run had; the generated sample is made again."""
+    problems = []
+    for key, path in source_files(config).items():
+        if not path.is_relative_to(results):
+            found = input_fingerprint(path) if path.exists() else None
+            if found != recorded[key]:
+                problems.append(
+                    f"{key}: {path} " + ("is not there" if found is None else f"is {found}, not {recorded[key]}")
+                )
+    if problems:
+        raise ReproductionError("the input is not that of the run:\n" + "\n".join(problems))
+
+
+def other_software(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each thing that is not as it was."""
+    for key in ("unet-em", "python", "git"):
+        if was[key] != now[key]:
+            yield f"{key}: {was[key]} was, {now[key]} is"
+    packages = sorted(was["packages"].keys() | now["packages"].keys())
+    for name in packages:
+        before, after = (versions["packages"].get(name, "none") for versions in (was, now))
+        if before != after:
+            yield f"{name}: {before} was, {after} is"
+
+
+def main() -> None:
+    """Repeat, compare and say."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of the run's results, from where the run was started")
+    try:
+        found = reproduce(parser.parse_args().run)
+    except ReproductionError as error:
+        raise SystemExit(str(error)) from None
+    if found.difference is not None:
+        raise SystemExit(f"first difference: {found.difference}")
+    print(f"bit-identical: {found.blocks} blocks, written by {found.jobs} steps")
+
+
+if __name__ == "__main__":
+    main()

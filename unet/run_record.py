@@ -1,0 +1,172 @@
+"""What a run was made of: enough for somebody else to repeat it and compare (`{results}/provenance.json`).
+
+Recorded are versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
+arguments of every job, and what each of them made. Nothing of it says who ran it, on which machine or in which folder:
+paths below the repository, the working directory and the home are shortened, passwords in addresses removed.
+"""
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unet import __version__
+from unet.config import Config, source_files
+from unet.receipts import bytes_digest, read_json, write_json
+
+FORMAT = "unet-em provenance 1"
+NAME = "provenance.json"
+HASHED_BYTES = 2**30
+"""Larger inputs are told apart by the digests of what was ingested alone."""
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def write_run_record(results: Path, config: Config, root: Path, command: Sequence[str]) -> dict[str, Any]:
+    """Write `provenance.json`, and return what it holds.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of everything that was written.
+    root : Path
+        Of the repository.
+    command : sequence of str
+        As Snakemake was started.
+    """
+    record: dict[str, Any] = without_private(run_record(results, config, root, command), root)
+    write_json(results / NAME, record)
+    return record
+
+
+def run_record(results: Path, config: Config, root: Path, command: Sequence[str]) -> dict[str, Any]:
+    """The content of `provenance.json`, with paths as they are."""
+    settings, receipts = config.model_dump(mode="json"), _receipts(results)
+    predicted = {name: values for name, values in receipts.items() if values.get("rule") == "predict"}
+    return {
+        "format": FORMAT,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": software(root),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "devices": sorted({values["run"]["device"] for values in predicted.values()}),
+        },
+        "command": [Path(command[0]).name, *command[1:]],
+        "configuration": settings,
+        "seeds": dict(_seeds(settings)),
+        "chosen": _chosen(results),
+        "inputs": {key: input_fingerprint(path) for key, path in source_files(config).items()},
+        "jobs": _jobs(results),
+        "made": {name: values["digest"] for name, values in receipts.items() if "digest" in values},
+    }
+
+
+def software(root: Path) -> dict[str, Any]:
+    """Versions of this package, of Python and of what it needs, and the repository's state."""
+    constraints = (root / "constraints.txt").read_text() if (root / "constraints.txt").exists() else ""
+    wanted = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.MULTILINE))
+    installed = {name: found for name in wanted if (found := _installed(name)) is not None}
+    return {
+        "unet-em": __version__,
+        "python": platform.python_version(),
+        "constraints": bytes_digest(constraints.encode()),
+        "packages": installed,
+        "not_as_constrained": sorted(name for name, found in installed.items() if found != wanted[name]),
+        "git": repository_state(root),
+    }
+
+
+def repository_state(root: Path) -> dict[str, Any] | None:
+    """Commit, whether something differs from it, and a digest of what; None without a repository."""
+    commit, changes = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain")
+    if commit is None or changes is None:
+        return None
+    difference = _git(root, "diff", "HEAD") or ""
+    new = [line[3:] for line in changes.splitlines() if line.startswith("??")]
+    changed = bytes_digest((difference + "\n".join(new)).encode()) if changes else None
+    return {"commit": commit, "dirty": bool(changes), "changes": changed}
+
+
+def input_fingerprint(path: Path) -> dict[str, Any]:
+    """Number and bytes of an input's files, and one digest of names and content where that is soon had."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    summary = blake2b(digest_size=16)
+    for file in files if size <= HASHED_BYTES else []:
+        summary.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    return {"files": len(files), "bytes": size, "digest": summary.hexdigest() if size <= HASHED_BYTES else None}
+
+
+def without_private(values: Any, root: Path) -> Any:
+    """The same with paths shortened and passwords removed, in all of its texts.
+
+    >>> without_private({"raw": ["s3://me:secret@host/raw.zarr", "/lab/unet-em/config/a.yaml"]}, Path("/lab/unet-em"))
+    {'raw': ['s3://host/raw.zarr', '{repository}/config/a.yaml']}
+    """
+    if isinstance(values, Mapping):
+        return {key: without_private(value, root) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_private(value, root) for value in values]
+    if not isinstance(values, str):
+        return values
+    text = CREDENTIALS.sub("", values)
+    for folder, name in ((Path.cwd(), "."), (root, "{repository}"), (Path(sys.prefix), "{python}"), (Path.home(), "~")):
+        text = re.sub(rf"{re.escape(str(folder))}(?=/|$)", name, text) if folder != Path("/") else text
+    return text
+
+
+def _chosen(results: Path) -> dict[str, dict[str, Any]]:
+    """The tiles that were chosen, by volume and the key of the task (`unet.tile_choice.kept_choice`)."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / "volumes").glob("*/probability-tiles/*.json")):
+        found.setdefault(path.parts[-3], {})[path.stem] = read_json(path)
+    return found
+
+
+def _jobs(results: Path) -> list[dict[str, Any]]:
+    """Script and arguments of every job, as it was started last; `unet.job.run` leaves them beside its log."""
+    logs = results / "logs"
+    found = {path: path.relative_to(logs).parts[0] for path in sorted(logs.glob("*/**/*.json"))}
+    return [{"script": f"scripts/{rule}.py", "arguments": read_json(path)} for path, rule in found.items()]
+
+
+def _receipts(results: Path) -> dict[str, Any]:
+    """What every job made, by rule and job, e.g. `predict/train/0-of-2`."""
+    folder = results / "receipts"
+    return {str(path.relative_to(folder).with_suffix("")): read_json(path) for path in sorted(folder.rglob("*.json"))}
+
+
+def _seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _seeds(value, f"{prefix}{key}.")
+        elif key == "seed":
+            yield f"{prefix}{key}", value
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip("\n") if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    """Its name as the system tells."""
+    info = Path("/proc/cpuinfo")
+    match = re.search(r"^model name\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return match[1] if match else platform.processor()
