@@ -111,7 +111,6 @@ def main() -> None:
         prepare(folder, TERAVOXEL, arguments.method, "auto")
         rows["teravoxel"] = {"-n": (spent := snakemake(folder, "-n"))}
         print(f"{'1.1e12 vx':>10}  {'-n':<14}{spent}")
-    shutil.rmtree(folder)
     print(json.dumps({shards: {name: vars(spent) for name, spent in row.items()} for shards, row in rows.items()}))
 
 
