@@ -112,7 +112,7 @@ def test_rule_script_log_and_benchmark_share_one_name(name: str, text: str) -> N
     assert f'"../../scripts/{name}.py"' in directive(text, "script")
     assert f"{{RESULTS}}/logs/{name}/" in directive(text, "log")
     assert (f"{{RESULTS}}/benchmarks/{name}/" in directive(text, "benchmark")) != (name in MAKES_NO_RESULT)
-    assert re.search(r"^    threads: (\d+|PREDICT_THREADS)$", text, flags=re.MULTILINE)
+    assert re.search(r"^    threads: (\d+|(PREDICT|TRAIN)_THREADS)$", text, flags=re.MULTILINE)
     for resource in ("mem_mb=", "runtime="):
         assert resource in directive(text, "resources")
     assert directive(text, "message").strip()

@@ -11,14 +11,18 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Project
 
+SHARDS = ("0-of-2", "1-of-2")
+
 
 @pytest.mark.parametrize(("jobs", "threads"), [(1, 2), (2, 1)])
 def test_jobs_at_once_divide_the_cores(finished: Project, copy_of_finished: Project, jobs: int, threads: int) -> None:
     project = copy_of_finished
     shutil.rmtree(project.results / "receipts/predict")
     shutil.rmtree(project.store("probability"))
-    ran = project.run("--resources", f"gpu={jobs}", "--until", "predict")
-    for shard in ("0-of-2", "1-of-2"):
+    ran = project.run(
+        "--resources", f"gpu={jobs}", *(f"results/receipts/predict/train/{shard}.json" for shard in SHARDS)
+    )
+    for shard in SHARDS:
         assert project.receipt("predict", "train", shard)["run"]["threads"] == threads
     events = re.findall(r"Predicting train|Finished jobid: \d+ \(Rule: predict\)", ran.output)
     first_end = next(place for place, event in enumerate(events) if event.startswith("Finished"))
