@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from unet.config import Config
+from unet.foreseen import planned_for
 from unet.job import run
 from unet.plan_table import as_text
 from unet.planning import plan_run
@@ -15,14 +16,9 @@ def main(plan: Path, config: Config, threads: int = 1) -> None:
     """Print the plan, and write it to `plan` as JSON; fail where it cannot work."""
     foreseen = plan_run(config, threads)
     sys.stdout.write(as_text(foreseen) + "\n")
-    write_json(plan, asdict(foreseen) | {"wall_seconds": foreseen.wall_seconds, "config": planned_config(config)})
+    write_json(plan, asdict(foreseen) | {"wall_seconds": foreseen.wall_seconds, "config": planned_for(config)})
     if foreseen.refused:
         raise SystemExit("this configuration does not work; see above")
-
-
-def planned_config(config: Config) -> str:
-    """What the plan was made for."""
-    return config.model_dump_json(exclude={"plan"})
 
 
 if __name__ == "__main__":

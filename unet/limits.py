@@ -64,7 +64,9 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
     found = []
     disk, files = sum(one.bytes for one in plan.stores), sum(one.files for one in plan.stores)
     if disk > free.disk:
-        found.append(f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie")
+        found.append(
+            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie"
+        )
     if free.files is not None and files > free.files:
         found.append(
             f"files: {files} are needed and {free.files:.0f} may be made where results lie; make storage.block larger: "
@@ -82,6 +84,8 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
                 f"{free.memory / 1e9:.3g} GB; {what}"
             )
         if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            what = "more GPUs, or predict.shard_voxels smaller" if one.rule == "predict" else "storage or a faster machine"
+            what = (
+                "more GPUs, or predict.shard_voxels smaller" if one.rule == "predict" else "storage or a faster machine"
+            )
             found.append(f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h; {what}")
     return found

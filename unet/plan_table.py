@@ -24,7 +24,9 @@ def _volumes(volumes: Sequence[VolumePlan]) -> str:
 
 
 def _rules(plan: RunPlan) -> str:
-    lines = [f"{'rule':<24}{'jobs':>7}{'at once':>9}{'a job':>9}{'all jobs':>11}{'core time':>11}{'memory':>10}{'GPU':>9}"]
+    lines = [
+        f"{'rule':<24}{'jobs':>7}{'at once':>9}{'a job':>9}{'all jobs':>11}{'core time':>11}{'memory':>10}{'GPU':>9}"
+    ]
     for one in plan.rules:
         gpu = size(1e6 * one.gpu_mb) if one.gpu_mb else ""
         lines.append(

@@ -210,7 +210,9 @@ def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
     threads : int
         That the job gets.
     """
-    return SNAKEMAKE_MB + ceil((held_bytes(rule, config, share, threads) + network_bytes(rule, config, share, threads)) / 1e6)
+    return SNAKEMAKE_MB + ceil(
+        (held_bytes(rule, config, share, threads) + network_bytes(rule, config, share, threads)) / 1e6
+    )
 
 
 def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:

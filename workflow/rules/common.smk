@@ -27,11 +27,7 @@ from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
-LEARNING_VOLUMES = list(
-    dict.fromkeys(
-        TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
-    )
-)
+LEARNING_VOLUMES = CONFIG.learning_volumes
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
@@ -331,20 +327,30 @@ def damage_of(rule, *path):
     return [str(note)] if note.exists() else []
 
 
-def note_damage():
-    """Note which receipts do not hold any more: their jobs run again.
+def is_dry_run():
+    """Whether nothing may be changed; while a Snakefile is read, only the command line tells."""
+    return any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
 
-    While a Snakefile is read, only the command line tells what is asked for: `verify` finds the damage itself, and a
-    dry run changes nothing.
-    """
-    if not workflow.is_main_process or "verify" in sys.argv:
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
+    if not workflow.is_main_process or {"verify", "plan"} & set(sys.argv):
         return
-    dry = any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
     for path, problem in damaged_receipts(Path(RESULTS)):
         logger.warning(f"{path}: {problem}; the job runs again")
-        if not dry:
+        if not is_dry_run():
             write_note(path, problem)
+
+
+def print_plan():
+    """A dry run of `plan` prints it, as the job itself would, but writes nothing."""
+    from unet.plan_table import as_text
+    from unet.planning import plan_run
+
+    print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 
 
 check_sources()
 note_damage()
+if workflow.is_main_process and "plan" in sys.argv and is_dry_run():
+    print_plan()
