@@ -1,4 +1,4 @@
-"""What the machine at hand takes, measured in seconds: a tile of the prediction, a step of the training, a block's files.
+"""What the machine at hand takes, measured within seconds: a tile, a training step, the files of a block.
 
 1. `tile_seconds`      The real predictor with the tile, batch, precision and threads of a job, on grey values of noise.
 2. `training_seconds`  The real training loop with the tile and batch of the training, on drawn cells.
@@ -29,7 +29,7 @@ from unet.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
 from unet.plan import Seconds
 from unet.store import ImageSpec, create_image
 from unet.tile_choice import Task, TileChoice, passes_at_once
-from unet.tiling import TileGeometry, tile_geometry
+from unet.tiling import tile_geometry
 from unet.training import train
 from unet.validation import Validation
 
@@ -37,7 +37,7 @@ LEAST_SECONDS = 1.0
 """A measurement goes on for so long, once it has been done."""
 BLOCK = (16, 512, 512)
 REFERENCE_SECONDS = 0.30
-"""Processor seconds of `machine_speed`'s block where `unet.resources.COSTS` was measured (2026-11-25, a busy machine)."""
+"""Processor seconds of that block where `unet.resources.COSTS` was measured (2026-11-25, a busy machine)."""
 
 
 def tile_seconds(task: Task, choice: TileChoice, device: torch.device, threads: int) -> Seconds:
@@ -168,7 +168,8 @@ def _cells(channels: int) -> LabelledVolume:
     noise = np.random.default_rng(0).normal(0, 20, (channels, z, y, x))
     raw = np.clip(interior * 80 + 90 + noise, 0, 255).astype(np.uint8)
     parts = (raw, interior.astype(np.uint8), np.ones((z, y, x), np.float32))
-    return LabelledVolume(*(CachedVolume(_Array(part)) for part in parts), _normalisation(channels))
+    stores = [CachedVolume(_Array(part)) for part in parts]
+    return LabelledVolume(stores[0], stores[1], stores[2], _normalisation(channels))
 
 
 def _normalisation(channels: int) -> Normalisation:

@@ -164,7 +164,7 @@ class Grid:
 JOB_VOXELS = 2**28
 """Of a job where nothing else is said: seconds to minutes of work, against the seconds that a job takes to start."""
 AUTO_SHARDS = 1000
-"""At most of a volume where nothing else is said, so that Snakemake plans a volume of any size in well under a minute."""
+"""At most of a volume where nothing else is said, so that Snakemake plans a volume of any size within half a minute."""
 
 
 def voxels_of_shards(shape: Index, asked: int | Literal["auto"]) -> int:

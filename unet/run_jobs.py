@@ -1,4 +1,4 @@
-"""Which jobs a run has: how many of each rule on each volume. Follows `workflow/rules/*.smk`; a test counts them there."""
+"""Which jobs a run has, of each rule on each volume. It follows `workflow/rules/*.smk`; a test counts them there."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

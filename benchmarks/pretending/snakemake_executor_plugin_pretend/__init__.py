@@ -1,7 +1,7 @@
-"""A Snakemake executor for `benchmarks/scheduling.py`: a job is done as soon as it is submitted, and nothing is computed.
+"""A Snakemake executor for `benchmarks/scheduling.py`: a job is done when it is submitted, and nothing is computed.
 
-Each declared output, and the file of its benchmark, is written with a line of its own, as a receipt would be; what is left is what Snakemake itself
-and this workflow's Snakefile cost.
+Each declared output, and the file of its benchmark, is written, as a receipt would be; what is left is what Snakemake
+itself and this workflow's Snakefile cost.
 """
 
 from pathlib import Path
