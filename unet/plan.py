@@ -10,7 +10,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, prod
-from typing import Any
+from pathlib import Path
 
 from unet.config import Config
 from unet.cost import forward_cost
@@ -244,15 +244,15 @@ def plan_rules(
 
 def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Share:
     """What a job is about; of a sharded rule an even share, in voxels that need not be whole blocks."""
-    names = [one.volume] if one.volume else config.learning_volumes if one.rule == "train" else list(layouts)
+    of_training = one.rule in ("sample", "train")
+    names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
     volumes = tuple(Volume(_nowhere(name), layouts[name]) for name in names)
     voxels = sum(prod(volume.layout.shape) for volume in volumes)
     return Share(volumes, ceil(voxels / one.jobs) if one.rule in SHARDED else voxels)
 
 
-def _nowhere(name: str) -> Any:
-    from pathlib import Path
-
+def _nowhere(name: str) -> Path:
+    """No store of it is looked at."""
     return Path(name)
 
 
