@@ -35,7 +35,7 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
         whole["sections"] = arguments.sections
     segment = {"method": arguments.method, "connectivity": "volume"}
     return {
-        "volumes": {"train": trained | {"voxel_nm": [30, 8, 8]}, "all": whole},
+        "volumes": {"train": trained, "all": whole},
         "storage": {"chunk": [8, 128, 128], "block": arguments.block},
         "model": {"base_channels": channels, "normalisation": "none" if channels == 64 else "batch", "dropout": 0.5},
         "predict": {"volumes": ["all"]},
