@@ -268,7 +268,7 @@ def _job(
         volume = predicted[str(one.volume)]
         return plain + rates.tile[volume.name] * (volume.tiles / one.jobs)
     if one.rule == "train":
-        looks = config.train.steps // config.train.validation_steps if config.train.validation else 0
+        looks = ceil(config.train.steps / config.train.validation_steps) if config.train.validation else 0
         return plain + rates.step * config.train.steps + rates.look * looks
     return plain
 

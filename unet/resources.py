@@ -86,8 +86,8 @@ COSTS = {
     "weight_map": Cost(105, start=0.8, rate=10e6, threads=2, block_bytes=14, label_copies=2, sharded=True),
     "train": Cost(350, start=3.5, threads=8),
     "augmentation": Cost(400, start=3),
-    "predict": Cost(0, start=3, rate=50e6, threads=4, sharded=True),
-    "sweep": Cost(85, start=0.5, rate=0.65e6, threads=2, section_bytes=85),
+    "predict": Cost(0, start=4.5, rate=50e6, threads=4, sharded=True),
+    "sweep": Cost(115, start=0.5, rate=0.55e6, threads=2, section_bytes=85),
     "threshold": Cost(60, start=0.3),
     "segment": Cost(100, start=0.95, rate=22e6, threads=2, block_bytes=13, sharded=True),
     "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, sharded=True),
@@ -95,8 +95,8 @@ COSTS = {
     "agglomeration_threshold": Cost(60, start=0.3),
     "merge": Cost(90, start=0.8, rate=25e6, fragment_bytes=62),
     "relabel": Cost(102, start=0.8, rate=24e6, threads=2, block_bytes=12.5, fragment_bytes=8, sharded=True),
-    "evaluate": Cost(100, start=0.9, rate=15e6, threads=2, block_bytes=70, blocks_at_once=1),
-    "report": Cost(200, start=2),
+    "evaluate": Cost(170, start=4, rate=2.1e6, threads=2, block_bytes=50, blocks_at_once=1),
+    "report": Cost(220, start=4),
     "export": Cost(3000, start=5, threads=4),
     "plan": Cost(600, start=5),
     "verify": Cost(600, start=3, rate=10e6, threads=4, block_bytes=12),
@@ -107,7 +107,6 @@ compares again."""
 WATERSHED = {
     "segment": Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True),
     "merge": Cost(90, start=0.8, rate=15e6, fragment_bytes=360),
-    "evaluate": Cost(100, start=4, rate=1.9e6, threads=2, block_bytes=70, blocks_at_once=1),
 }
 """What differs where fragments are basins and agglomerated: halos and distances, and the whole region graph (60 bytes
 an edge, 6 edges a fragment: benchmarks/agglomeration.py); fib25."""
