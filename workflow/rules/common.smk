@@ -247,7 +247,9 @@ def segment_inputs(wildcards):
 
 def watershed_halo(layout):
     """How far around a block a watershed reads."""
-    from unet.watershed import Relief  # for a watershed alone, since every job reads this file
+    from unet.watershed import (
+        Relief,
+    )  # for a watershed alone, since every job reads this file
 
     return Relief.of(CONFIG.segment, layout.voxel_nm).halo
 
