@@ -3,7 +3,7 @@
     python -m unet.reproduction results           (make reproduce RUN=results)
 
 1. What is different here is told: versions, code. Input that is not the same ends it.
-2. The run is repeated into `{results}-reproduced`, with the same configuration, tile and threads of the training.
+2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
 3. The journals are compared in the order in which the stores follow from each other, block by block (`compare`).
 4. Of the first block with another digest the first voxel with another value is looked up, where both stores are there.
 """
@@ -23,7 +23,7 @@ import yaml
 
 from unet.config import Config, load_config, source_files
 from unet.geometry import Box
-from unet.receipts import Journal, read_json
+from unet.receipts import Journal, read_json, write_json
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
 from unet.volume import Volume
 
@@ -133,6 +133,9 @@ def reproduce(run: Path) -> Comparison:
     shutil.rmtree(again, ignore_errors=True)
     again.mkdir(parents=True)
     (again / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    for volume, choices in record["chosen"].items():
+        for key, choice in choices.items():
+            write_json(again / "volumes" / volume / "probability-tiles" / f"{key}.json", choice)
     threads = next((job["arguments"]["threads"] for job in record["jobs"] if job["script"] == "scripts/train.py"), 1)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
     command += ["--cores", str(max(threads, os.cpu_count() or 1)), "--set-threads", f"train={threads}"]
@@ -142,16 +145,13 @@ def reproduce(run: Path) -> Comparison:
 
 
 def configuration(record: Mapping[str, Any], results: Path) -> Config:
-    """The recorded configuration, writing to another folder, with what was chosen in place of `auto`."""
+    """The recorded configuration, writing to another folder."""
     values = _expanded(record["configuration"])
     made_here = f"{values['results']}/sample/"
     for volume in values["volumes"].values():
         for key in ("raw", "labels"):
             if isinstance(volume[key], str) and volume[key].startswith(made_here):
                 volume[key] = f"{results}/sample/{volume[key].removeprefix(made_here)}"
-    chosen = [choice for choice in record["chosen"].values() if choice == next(iter(record["chosen"].values()))]
-    if len(chosen) == len(record["chosen"]) > 0:
-        values["predict"] |= chosen[0]
     return load_config({**values, "results": str(results)})
 
 

@@ -26,6 +26,8 @@ from unet.volume import Layout, Volume
 
 SAFETY = 4.0
 """Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""
+SNAKEMAKE_MB = 400
+"""On a cluster a job is two Snakemakes around the script; each took up to 190 MB (2026-11-25)."""
 START_MINUTES = 10
 """Of a job, for modules that a shared file system hands out slowly."""
 GPU_FLOPS = 2e12
@@ -112,8 +114,6 @@ WATERSHED = {
 an edge, 6 edges a fragment: benchmarks/agglomeration.py); fib25."""
 VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 1700}
 """Of the foreground's components (vnc: 2,800), and of basins by their connectivity (fib25)."""
-SNAKEMAKE_MB = 300
-"""Of the processes of Snakemake within a job of a scheduler, beside the rule's own."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def run_record(results: Path, config: Config, root: Path, command: Sequence[str]
         "command": [Path(command[0]).name, *command[1:]],
         "configuration": settings,
         "seeds": dict(_seeds(settings)),
-        "chosen": {name.split("/")[1]: _chosen(values["run"]) for name, values in predicted.items()},
+        "chosen": _chosen(results),
         "inputs": {key: input_fingerprint(path) for key, path in source_files(config).items()},
         "jobs": _jobs(results),
         "made": {name: values["digest"] for name, values in receipts.items() if "digest" in values},
@@ -121,9 +121,12 @@ def without_private(values: Any, root: Path) -> Any:
     return text
 
 
-def _chosen(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a prediction has put in place of `auto`."""
-    return {key: run[key] for key in ("tile", "batch", "precision")}
+def _chosen(results: Path) -> dict[str, dict[str, Any]]:
+    """The tiles that were chosen, by volume and the key of the task (`unet.tile_choice.kept_choice`)."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / "volumes").glob("*/probability-tiles/*.json")):
+        found.setdefault(path.parts[-3], {})[path.stem] = read_json(path)
+    return found
 
 
 def _jobs(results: Path) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class OnSlurm(Project):
         return found
 
     def held(self, rule: str, shard: str) -> tuple[str, int]:
-        """Hold a shard's job by SIGSTOP once it has begun with its blocks; returns its number and its process."""
+        """Hold a shard's job by SIGSTOP once its first block is recorded; returns its number and its process."""
 
         def started() -> tuple[str, int] | None:
             for job in self.jobs(rule, "RUNNING").get(shard, []):
@@ -116,7 +116,8 @@ class OnSlurm(Project):
             return None
 
         number, script = self.wait_for(started, f"{rule} {shard} does not start")
-        self.wait_for_line("blocks are finished already", rule, shard, every=0.002)
+        journal = self.results / "receipts" / rule / "train" / f"{shard}.jsonl"
+        self.wait_for(lambda: journal.exists() and journal.stat().st_size, f"{journal} stays empty", every=0.002)
         os.kill(script, signal.SIGSTOP)
         return number, script
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 CONFIGURED = Path("/etc/slurm")
@@ -75,9 +76,20 @@ def cannot_run() -> str | None:
     if os.geteuid() != 0:
         return "only root may start SLURM's daemons for several users"
     _stop_what_was_left()
+    if not _may_make_devices():
+        return "no device files can be made here, which stand for GPUs"
     if any((CONFIGURED / name).exists() for name in FILES) or any(map(_in_use, PORTS)):
         return f"this machine has a SLURM already ({CONFIGURED} or ports {PORTS})"
     return None
+
+
+def _may_make_devices() -> bool:
+    with TemporaryDirectory() as folder:
+        try:
+            os.mknod(f"{folder}/device", 0o20666, os.makedev(195, 0))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -202,9 +214,11 @@ def _stop(slurm: Slurm) -> None:
     deadline = time.monotonic() + 10
     while any(map(_runs, daemons)) and time.monotonic() < deadline:
         time.sleep(0.1)
+    ours = f"SLURM_CONF={slurm.folder}/slurm.conf".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (entry / "cwd").resolve().is_relative_to(slurm.folder):
+            of_a_job = ours in (entry / "environ").read_bytes().split(b"\0")
+            if of_a_job or (entry / "cwd").resolve().is_relative_to(slurm.folder):
                 os.kill(int(entry.name), signal.SIGKILL)
     for name in FILES:
         (CONFIGURED / name).unlink(missing_ok=True)

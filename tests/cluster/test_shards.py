@@ -4,10 +4,11 @@ Two scenarios run side by side, for they wait more than they compute:
 
 1. `troubled`: two shards are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
    second attempt has to wait. The other job meets its time limit.
-2. `orphaned`: the whole chain from image files. Snakemake is killed while two shards are predicted, and started again,
-   so that two jobs a shard run at once.
+2. `orphaned`: Snakemake is killed while two shards are predicted, and started again, so that two jobs a shard run at
+   once.
 
-Jobs are held by SIGSTOP to make sure that they are in the middle; SLURM wakes whom it ends.
+Both begin with a trained model; the whole chain from image files is a slow test. Jobs are held by SIGSTOP to make sure
+that they are in the middle; SLURM wakes whom it ends.
 """
 
 import os
@@ -46,6 +47,8 @@ def troubled(project: OnSlurm) -> tuple[Job, Job, list[Job]]:
     project.slurm.call("scancel", cancelled)
     waiting = project.wait_for(lambda: project.jobs("predict", "PENDING").get(SHARDS[1]), "no second attempt")
     assert [job.number for job in project.jobs("predict", "RUNNING")[SHARDS[0]]] == [late], "a drained node goes on"
+    project.slurm.call("scontrol", "update", f"jobid={late}", "timelimit=1")
+    project.wait_for(lambda: not project.jobs("predict", "RUNNING"), "the job goes on after its time")
     project.slurm.set_node("resume")
     project.finish()
     by_number = {job.number: job for job in project.slurm.jobs(project.folder, "all")}
@@ -69,28 +72,28 @@ def orphaned(project: OnSlurm) -> dict[str, list[Job]]:
 
 @pytest.fixture(scope="module")
 def scenarios(
-    slurm: Slurm, finished: Project, input_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    slurm: Slurm, finished: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, tuple[OnSlurm, Future[Any]]]]:
     """Both scenarios at work: their projects, and what they will return."""
     folder = tmp_path_factory.mktemp("cluster")
-    threshold = finished.receipt("threshold", "all")["best"]["threshold"]
-
-    first = OnSlurm(finished.copy(folder / "troubled").folder, slurm=slurm)
-    first.forget("predict", "segment", "merge", "relabel", stores=("probability", "segmentation"))
-    first.use(profile(predict={"runtime": "attempt"}))
-    second = OnSlurm(folder / "orphaned", slurm=slurm)
-    shutil.copytree(input_folder, second.folder / "input")
-    second.configure(CONFIG)
-    second.use(profile(predict={"gpu": 0}))
-    for project in (first, second):
-        project.configure({"segment": {"threshold": threshold}})
+    projects = {name: OnSlurm(finished.copy(folder / name).folder, slurm=slurm) for name in ("troubled", "orphaned")}
+    for project in projects.values():
+        project.forget("predict", "segment", "merge", "relabel", stores=("probability", "segmentation"))
+        project.configure({"segment": {"threshold": chosen_threshold(finished)}})
+    projects["troubled"].use(profile(predict={"runtime": "10 * attempt"}))
+    projects["orphaned"].use(profile(predict={"gpu": 0}))
     with ThreadPoolExecutor() as pool:
         yield {
-            "troubled": (first, pool.submit(troubled, first)),
-            "orphaned": (second, pool.submit(orphaned, second)),
+            "troubled": (projects["troubled"], pool.submit(troubled, projects["troubled"])),
+            "orphaned": (projects["orphaned"], pool.submit(orphaned, projects["orphaned"])),
         }
-        for project in (first, second):
+        for project in projects.values():
             project.kill()
+
+
+def chosen_threshold(finished: Project) -> float:
+    """Given to the runs on SLURM, which therefore need no sweep."""
+    return finished.receipt("threshold", "all")["best"]["threshold"]
 
 
 @pytest.mark.parametrize("scenario", ["troubled", "orphaned"])
@@ -136,8 +139,8 @@ def test_a_job_that_slurm_ends_finishes_its_blocks_in_flight_and_the_next_goes_o
 def test_a_second_attempt_waits_for_a_drained_node_and_has_more_time(scenarios: dict[str, Any]) -> None:
     cancelled, late, waiting = scenarios["troubled"][1].result()
     assert [job.state for job in waiting] == ["PENDING"]
-    assert {late.time_limit, cancelled.time_limit} == {"1:00"}
-    assert [job.time_limit for job in waiting] == ["2:00"]
+    assert (late.time_limit, cancelled.time_limit) == ("1:00", "10:00")
+    assert [job.time_limit for job in waiting] == ["20:00"]
 
 
 def test_jobs_of_a_new_snakemake_wait_for_the_orphans_and_find_all_done(scenarios: dict[str, Any]) -> None:
@@ -146,11 +149,23 @@ def test_jobs_of_a_new_snakemake_wait_for_the_orphans_and_find_all_done(scenario
     for shard in SHARDS:
         assert [job.state for job in jobs[shard]] == ["COMPLETED", "COMPLETED"]
         assert project.receipt("predict", "train", shard)["run"]["blocks_made"] == 0
-    assert all(len(own) == 1 for own in project.jobs("ingest", "all").values()), "what was done is not done again"
+    rules = {job.comment.split("_")[1] for job in project.slurm.jobs(project.folder, "all")}
+    assert rules == {"predict", "segment", "merge", "relabel"}, "what was done is not done again"
 
 
-def test_a_model_trained_on_slurm_is_the_same(scenarios: dict[str, Any], finished: Project) -> None:
-    project, done = scenarios["orphaned"]
-    done.result()
-    assert project.receipt("train", "model")["digest"] == finished.receipt("train", "model")["digest"]
-    assert project.receipt("train", "model")["run"]["cuda_visible_devices"] in ("0", "1")
+@pytest.mark.slow
+def test_the_whole_chain_from_image_files_is_the_same(
+    slurm: Slurm, finished: Project, input_folder: Path, tmp_path: Path
+) -> None:
+    project = OnSlurm(tmp_path / "whole", slurm=slurm)
+    shutil.copytree(input_folder, project.folder / "input")
+    project.configure(CONFIG)
+    project.configure({"segment": {"threshold": chosen_threshold(finished)}})
+    project.use(profile())
+    project.finish(*SEGMENTED)
+    trained = project.receipt("train", "model")
+    assert trained["digest"] == finished.receipt("train", "model")["digest"]
+    assert trained["run"]["cuda_visible_devices"] in ("0", "1")
+    for store in ("raw", "probability", "segmentation"):
+        assert project.content(store) == finished.content(store), store
+    assert all(len(own) == 1 for own in project.jobs("ingest", "all").values())

@@ -12,7 +12,7 @@ import torch
 
 from unet.config import Config, ModelConfig, load_config
 from unet.cost import step_bytes
-from unet.resources import COSTS, WATERSHED, Share, held_bytes, memory_mb, minutes
+from unet.resources import COSTS, SNAKEMAKE_MB, WATERSHED, Share, held_bytes, memory_mb, minutes
 from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
 from unet.volume import Layout, Volume
 
@@ -51,7 +51,7 @@ def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
 @pytest.mark.parametrize("rule", COSTS)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
     share = Share.of(config(), [volume((64, 4096, 4096))], 2**28)
-    assert memory_mb(rule, config(), share, 4) >= 300
+    assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
     assert minutes(rule, config(), share) >= 10
 
 
@@ -81,7 +81,8 @@ MEASURED = {
 def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
     tiny = config(model={"depth": 2, "base_channels": 2}, predict={"tile": 48}, train={"tile": 48})
     share = Share.of(tiny, [volume((32, 2048, 2048), labels="uint32")], 2**26)
-    assert MEASURED[rule] < memory_mb(rule, tiny, share, threads=2) < MEASURED[rule] * 2 + 600
+    asked = memory_mb(rule, tiny, share, threads=2) - SNAKEMAKE_MB
+    assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
         assert MEASURED[rule] <= held_bytes(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
 
@@ -109,7 +110,7 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
     for tile in (316, "auto"):
         small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), volume((32, 2048, 2048))
         task = Task(small.model, 2, 1, one.layout, small.predict)
-        asked = memory_mb("predict", small, Share.of(small, [one], 2**28), threads=2) * 1e6
+        asked = memory_mb("predict", small, Share.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
         choice = choose_tile(task, torch.device("cpu"), 2, USABLE * asked)
         assert USABLE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)

@@ -37,8 +37,14 @@ def reproduce(project: Project) -> subprocess.CompletedProcess[str]:
 
 def test_a_second_run_is_bit_identical_from_ingest_to_segmentation(copy_of_finished: Project) -> None:
     """18 blocks of raw, targets, weights, probability, fragments and segmentation, and the model."""
+    record = record_of(copy_of_finished)
+    [(task, choice)] = record["chosen"]["train"].items()
+    choice["why"] = "as recorded"
+    (copy_of_finished.results / "provenance.json").write_text(json.dumps(record))
     again = reproduce(copy_of_finished)
     assert again.returncode == 0, again.stdout + again.stderr
+    kept = copy_of_finished.folder / f"results-reproduced/volumes/train/probability-tiles/{task}.json"
+    assert json.loads(kept.read_text()) == choice, "tiles are those of the record, whatever memory is free now"
     assert f"bit-identical: {6 * 18} blocks, written by 7 steps" in again.stdout
     assert "not the same here" not in again.stdout
     assert compare(copy_of_finished.results, copy_of_finished.folder / "results-reproduced").difference is None

@@ -31,6 +31,8 @@ LEARNING_VOLUMES = CONFIG.learning_volumes
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
+# A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
+GIVEN = 1
 
 
 def predict_threads():
@@ -160,6 +162,8 @@ def layout(survey, changed):
 
 def memory(name):
     """Memory of a rule's jobs in MB; more when one is tried again."""
+    if not workflow.is_main_process:
+        return GIVEN
     return lambda wildcards, threads, attempt: attempt * foreseen_memory(
         name, share(wildcards), threads
     )
@@ -167,6 +171,8 @@ def memory(name):
 
 def time_limit(name):
     """Time of a rule's jobs in minutes; more when one is tried again."""
+    if not workflow.is_main_process:
+        return GIVEN
     return lambda wildcards, attempt: attempt * foreseen_minutes(name, share(wildcards))
 
 
