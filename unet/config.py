@@ -257,8 +257,8 @@ class PredictConfig(Section):
     dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
     shard_voxels: PositiveInt | Literal["auto"] = Field(
         "auto",
-        description="voxels of one job, rounded down to whole blocks; auto = 268 million, or more where that would make "
-        "more than 1,000 jobs",
+        description="voxels of one job, rounded down to whole blocks; auto = 268 million, or more where that would "
+        "make more than 1,000 jobs",
     )
     blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
         4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
