@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unet.config import Config
 from unet.geometry import Index
+from unet.run_jobs import SHARDED
 
 if TYPE_CHECKING:
     from unet.plan import RunPlan
@@ -84,8 +85,8 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
                 f"{free.memory / 1e9:.3g} GB; {what}"
             )
         if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            what = (
-                "more GPUs, or predict.shard_voxels smaller" if one.rule == "predict" else "storage or a faster machine"
+            what = "make predict.shard_voxels smaller" if one.rule in SHARDED else "it cannot be shared out"
+            found.append(
+                f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
             )
-            found.append(f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h; {what}")
     return found
