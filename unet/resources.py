@@ -86,7 +86,7 @@ COSTS = {
     "grey_values": Cost(65, start=0.5),
     "targets": Cost(100, start=0.65, rate=27e6, threads=2, block_bytes=1.5, label_copies=3, sharded=True),
     "weight_map": Cost(115, start=0.8, rate=10e6, threads=2, block_bytes=14, label_copies=2, sharded=True),
-    "train": Cost(350, start=3.5, threads=8),
+    "train": Cost(420, start=3.5, threads=8),
     "augmentation": Cost(400, start=3),
     "predict": Cost(0, start=4.5, rate=50e6, threads=4, sharded=True),
     "sweep": Cost(115, start=0.5, rate=0.55e6, threads=2, section_bytes=85),
