@@ -32,8 +32,8 @@ echo "== training: share of the time spent waiting for patches, and of the matri
 $python benchmarks/training.py --configfile config/examples/isbi2012-paper.yaml --steps 400
 
 echo "== inference from Zarr to Zarr (aims: 100 Mvoxel/s on an H200, half of the bf16 matrix rate, busy 0.9)"
-$python benchmarks/inference.py --base-channels 64 --shape 32 4096 4096 --no-growth
-$python benchmarks/inference.py --base-channels 16 --shape 32 4096 4096 --no-growth
+$python benchmarks/inference.py --base-channels 64 --shape 32 4096 4096 --parts job
+$python benchmarks/inference.py --base-channels 16 --shape 32 4096 4096 --parts job
 
 echo "== tests that find the GPU by themselves"
 $python -m pytest -q tests/unit/test_engine.py tests/unit/test_inference.py tests/unit/test_devices.py

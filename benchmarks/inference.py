@@ -12,6 +12,7 @@ of the cost) with fewer channels. Then, on the GPU if there is one, else with al
 4. `exact`    A section as the job predicts it, against the network on the whole mirrored section.
 5. `peers`    Seconds a section of each peer, and its deviation, see benchmarks/inference_peers.py.
 6. `growth`   The job with a smaller network on a volume, on 8 times as much, on 64 times as much.
+7. `blocks`   The same network on one volume in blocks of several shapes: cost, memory, and how often a voxel is read.
 
 `busy` is bare over job; `efficiency` the arithmetic of the network on whole images over what the matrix product would
 have done in the job's time. Job and bare passes take turns, and the best of each counts.
@@ -38,7 +39,7 @@ from unet.cost import keep_freed_memory, measured_rate, useful_flops
 from unet.engine import Engine
 from unet.geometry import Box, Index
 from unet.grey_values import Normalisation, grey_values, histogram
-from unet.inference import Predictor
+from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
 from unet.receipts import read_json, write_json
@@ -55,7 +56,16 @@ CLASSES = ["membrane", "interior"]
 SAMPLE = (16, 512)
 LOGITS = 2.0
 """Standard deviation that the untrained network's logits are scaled to: probabilities are neither flat nor 0 or 1."""
+SMALL = ModelConfig(depth=4, base_channels=8, dropout=0)
+"""With which reading and writing weigh more."""
 GROWTH = [(8, 512, 512), (8, 1024, 2048), (8, 4096, 4096)]
+BLOCKS = [(8, 128, 128), (8, 256, 256), (8, 512, 512), (16, 512, 512), (16, 1024, 1024), (16, 2048, 2048)]
+PARTS = ["job", "growth", "blocks"]
+PEAK = """import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)"""
+"""Starts a process and prints its peak: one started from here would be charged with what this process had held."""
 
 
 @dataclass(frozen=True)
@@ -161,19 +171,21 @@ def job(run: Run, **predict: Any) -> JobTimes:
         "code": "benchmark",
         "threads": CORES,
     }
+    script = [sys.executable, str(ROOT / "scripts" / "predict.py"), json.dumps(arguments, default=str)]
     begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "predict.py"), json.dumps(arguments, default=str)],
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *script],
         env=os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)},  # as Snakemake sets it
+        stdout=subprocess.PIPE,
         stderr=(run.folder / "job.log").open("w"),
+        check=False,
     )
-    _, status, used = os.wait4(process.pid, 0)
     whole = time.perf_counter() - begin
-    if status:
+    if done.returncode:
         raise SystemExit((run.folder / "job.log").read_text())
     facts = read_json(receipt)["run"]
     chosen = tuple(facts["tile"]), facts["batch"], facts["precision"]
-    return JobTimes(whole, facts["seconds"], used.ru_maxrss * 1024, *chosen)
+    return JobTimes(whole, facts["seconds"], int(done.stdout) * 1024, *chosen)
 
 
 def bare(run: Run, like: JobTimes) -> float:
@@ -245,10 +257,24 @@ def growth(folder: Path) -> dict[str, list[float]]:
     """Nanoseconds a voxel and peak gigabytes of jobs on larger and larger volumes; the best of two for each."""
     found: dict[str, list[float]] = {"ns_per_voxel": [], "peak_gb": []}
     for shape in GROWTH:
-        run = Run.made(folder / "growth", shape, (8, 256, 256), ModelConfig(depth=4, base_channels=8, dropout=0))
+        run = Run.made(folder / "growth", shape, (8, 256, 256), SMALL)
         jobs = [job(run) for _ in range(2)]
         found["ns_per_voxel"].append(1e9 * min(one.without_start_up for one in jobs) / prod(shape))
         found["peak_gb"].append(max(one.peak for one in jobs) / 1e9)
+        shutil.rmtree(run.folder)
+    return found
+
+
+def blocks(folder: Path, shape: Index) -> dict[str, list[float]]:
+    """Nanoseconds a voxel, peak gigabytes, and voxels read for each predicted, by the shape of the blocks."""
+    found = {}
+    for block in BLOCKS:
+        run = Run.made(folder / "blocks", shape, block, SMALL)
+        jobs = [job(run) for _ in range(2)]
+        planes = planes_of("none", tile_geometry(SMALL, jobs[0].tile))
+        read = sum(window_of(box, planes).size for box in run.layout.grid.boxes()) / prod(shape)
+        nanoseconds = 1e9 * min(one.without_start_up for one in jobs) / prod(shape)
+        found["x".join(map(str, block))] = [nanoseconds, max(one.peak for one in jobs) / 1e9, read]
         shutil.rmtree(run.folder)
     return found
 
@@ -321,9 +347,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--base-channels", type=int, default=16)
     parser.add_argument("--shape", type=int, nargs=3, default=(16, 2048, 2048))
     parser.add_argument("--rounds", type=int, default=2, help="of job and bare passes in turn")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peers-python", type=Path, help="Python that has MONAI and torch-em")
     parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
-    parser.add_argument("--no-growth", action="store_true", help="leave out the growing volumes")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
     parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
@@ -331,15 +357,19 @@ def main(given: Sequence[str] | None = None) -> None:
         model, precision, *numbers = arguments.bare
         print(bare_passes(Path(model), precision, *map(int, numbers)))
         return
-    config = ModelConfig(base_channels=arguments.base_channels)
-    run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
-    found = figures(run, arguments.rounds)
-    if arguments.peers_python is None:
-        print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")
-    else:
-        found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
-    if not arguments.no_growth:
+    found: dict[str, Any] = {}
+    if "job" in arguments.parts:
+        config = ModelConfig(base_channels=arguments.base_channels)
+        run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
+        found = figures(run, arguments.rounds)
+        if arguments.peers_python is None:
+            print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")
+        else:
+            found |= compared(found, peers(run, arguments.peers_python, arguments.peer_sections), arguments.shape[0])
+    if "growth" in arguments.parts:
         found["growth"] = growth(arguments.folder)
+    if "blocks" in arguments.parts:
+        found["blocks"] = blocks(arguments.folder, tuple(arguments.shape))
     shutil.rmtree(arguments.folder)
     print(table(found))
     print(json.dumps(found))

@@ -1,11 +1,11 @@
-"""What the weight map brings on touching nuclei: average precision with and without it, on the half not learnt from.
+"""What the weight map brings on touching nuclei: merges and average precision by `w0`, on the half not learnt from.
 
-    python benchmarks/nuclei.py                       # two trainings; prints a table
-    python benchmarks/nuclei.py --cores 1 --steps 400
+    python benchmarks/nuclei.py                                    # w0 of 5 and of 0: two trainings; prints a table
+    python benchmarks/nuclei.py --w0 10 0 --seeds 0 1 2 --steps 300
 
 One image of 512 x 512 px (DSB 2018) is learnt on its left half and scored on its right one, by masks; a strip of 48 px
-between them belongs to neither. Both trainings are the same but for `weights`: equation 2 with w0 = 5, and 1
-everywhere. The separation border is drawn in both, as instances that touch could not be told apart without it. Each
+between them belongs to neither. All trainings of a seed are the same but for `w0` of equation 2; 0 is a weight of 1
+everywhere. The separation border is drawn in all, as instances that touch could not be told apart without it. Each
 probability is segmented by components, as in the paper, and by watershed and agglomeration; thresholds are chosen on
 the left half.
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,19 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "nuclei"
-WEIGHTS = {"with the weight map": {"w0": 5}, "without": {"w0": 0}}
 SEGMENTATIONS: dict[str, dict[str, Any]] = {
     "components": {"threshold": "auto"},
     "watershed": {"method": "watershed", "watershed": {"grow_px": 1}, "agglomerate": {"threshold": "auto"}},
 }
-SCORES = ("average_precision_50", "mean_average_precision", "adapted_rand_error", "objects", "true_objects")
+SCORES = (
+    "merge_errors",
+    "split_errors",
+    "average_precision_50",
+    "mean_average_precision",
+    "adapted_rand_error",
+    "objects",
+    "true_objects",
+)
 STRIP = 24
 
 
@@ -43,7 +51,7 @@ def masks(folder: Path, shape: tuple[int, ...]) -> dict[str, str]:
     return found
 
 
-def configuration(folder: Path, weights: dict[str, float], steps: int) -> dict[str, Any]:
+def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, Any]:
     """Of one training, without section `segment`."""
     image, labels = str(DATA / "img2d.tif"), str(DATA / "mask2d.tif")
     halves = masks(folder, tifffile.imread(image).shape)
@@ -55,9 +63,10 @@ def configuration(folder: Path, weights: dict[str, float], steps: int) -> dict[s
         "volumes": volumes,
         "storage": {"block": [1, 256, 256], "chunk": [1, 128, 128]},
         "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
-        "weights": {**weights, "class_balance": False, "separation_border": 1},
+        "weights": {"w0": w0, "class_balance": False, "separation_border": 1},
         "train": {
             "volumes": ["train"],
+            "seed": seed,
             "steps": steps,
             "tile": 188,
             "batch": 4,
@@ -80,23 +89,25 @@ def scores(folder: Path, config: dict[str, Any], cores: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train twice, segment each twice, print the table."""
+    """Train with each weight and seed, segment each twice, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--w0", type=float, nargs="+", default=[5, 0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "results-nuclei")
     arguments = parser.parse_args()
     rows = []
-    print(f"| weights | segmentation | {' | '.join(SCORES)} |\n|---|---|{'---|' * len(SCORES)}")
-    for weights, values in WEIGHTS.items():
-        folder = arguments.folder.resolve() / weights.replace(" ", "-")
+    print(f"| w0 | seed | segmentation | {' | '.join(SCORES)} |\n|---|---|---|{'---|' * len(SCORES)}")
+    for seed, w0 in product(arguments.seeds, arguments.w0):
+        folder = arguments.folder.resolve() / f"w0-{w0:g}-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        config = configuration(folder, values, arguments.steps)
+        config = configuration(folder, w0, seed, arguments.steps)
         for name, segment in SEGMENTATIONS.items():
             found = scores(folder, {**config, "segment": segment}, arguments.cores)
-            rows.append({"weights": weights, "segmentation": name, **found})
+            rows.append({"w0": w0, "seed": seed, "segmentation": name, **found})
             shown = (f"{v:.4f}" if isinstance(v, float) else str(v) for v in found.values())
-            print(f"| {weights} | {name} | {' | '.join(shown)} |", flush=True)
+            print(f"| {w0:g} | {seed} | {name} | {' | '.join(shown)} |", flush=True)
     print(json.dumps(rows))
 
 

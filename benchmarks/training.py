@@ -43,10 +43,10 @@ def train(config: dict[str, Any], cores: str) -> list[dict[str, Any]]:
         (results / old).unlink(missing_ok=True)
     path = results / "benchmark.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    command = ["snakemake", "--cores", cores, "--resources", f"gpu={config['train'].get('gpus', 1)}"]
+    model = str(results / "model" / "model.pt")
+    command = ["snakemake", model, "--cores", cores, "--resources", f"gpu={config['train'].get('gpus', 1)}"]
     with (results / "benchmark.log").open("w") as log:
-        model = str(results / "model" / "model.pt")
-        subprocess.run([*command, model, "--configfile", str(path)], cwd=ROOT, stdout=log, stderr=log, check=True)
+        subprocess.run([*command, "--configfile", str(path)], cwd=ROOT, stdout=log, stderr=log, check=True)
     return [json.loads(line) for line in (results / "model" / "training.jsonl").read_text().splitlines()]
 
 

@@ -83,8 +83,8 @@ def _labelling(
     channels = [channel_of(name, image.spec.channels) for name in segment.classes]
 
     def components(box: Box) -> BlockComponents:
-        stored = image.read(box)[channels]
-        values = foreground(stored[0], threshold) if len(channels) == 1 else class_values(stored, threshold)
+        stored, one = image.read(box), len(channels) == 1
+        values = foreground(stored[channels[0]], threshold) if one else class_values(stored[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
     return components if relief is None else partial(_watershed, source, channels[0], threshold, relief)

@@ -149,8 +149,12 @@ class Grid:
         >>> [str(block) for block in Grid((1, 10, 10), (1, 4, 10)).touched(Box((0, 3, 0), (1, 5, 1)))]
         ['0:1,0:4,0:10', '0:1,4:8,0:10']
         """
+        return [self.box(index) for index in self.touched_indices(box)]
+
+    def touched_indices(self, box: Box) -> Iterator[Index]:
+        """Their indices."""
         spans = (range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, self.block, strict=True))
-        return [self.box(index) for index in product(*spans)]
+        return product(*spans)
 
     def indices(self) -> Iterator[Index]:
         """Every block's index in scan order."""

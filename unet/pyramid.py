@@ -76,13 +76,14 @@ def _mean(voxels: list[np.ndarray]) -> np.ndarray:
 
 
 def _mode(voxels: list[np.ndarray]) -> np.ndarray:
-    """Most voxels lie inside an object, where all are alike; only the others are counted."""
-    best = voxels[0].copy()
-    mixed = np.zeros(best.shape, dtype=bool)
-    for other in voxels[1:]:
-        mixed |= other != best
-    best[mixed] = _most_frequent([values[mixed] for values in voxels])
-    return best
+    """Where half of the voxels are like the first one, no other id is more frequent; only elsewhere all are counted."""
+    lines = [np.ascontiguousarray(values).reshape(-1) for values in voxels]  # strided, every comparison costs double
+    best, alike = lines[0].copy(), np.ones(lines[0].shape, dtype=np.uint8)
+    for other in lines[1:]:
+        alike += other == best
+    undecided = np.flatnonzero(2 * alike < len(lines))
+    best[undecided] = _most_frequent([values[undecided] for values in lines])
+    return best.reshape(voxels[0].shape)
 
 
 def _most_frequent(voxels: list[np.ndarray]) -> np.ndarray:

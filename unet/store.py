@@ -15,24 +15,25 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import product
 from math import gcd
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
+from unet.block_file import BlockFormat, write_whole
 from unet.geometry import Box, Grid, Index
 from unet.locks import share, take_over
 from unet.pyramid import downsample, pyramid_factors
 
-zarr.config.set({"array.write_empty_chunks": True})  # so that a missing file is a lost one
-
+COMPRESSION: dict[str, Any] = {"level": 1, "checksum": True}
+"""Of zstd. Higher levels make label volumes no smaller, and they take longer for images."""
 NGFF_VERSION = "0.5"
 SPEC_KEY = "unet-em"
 NM_PER_UNIT = {
@@ -125,7 +126,11 @@ class Image:
 
     def __init__(self, path: Path, spec: ImageSpec, group: zarr.Group) -> None:
         self.path, self.spec = path, spec
-        self._levels = [_array(group, str(level)) for level in range(len(spec.factors))]
+        arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
+        blocks: list[Index] = [array.shards or array.chunks for array in arrays]
+        self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
+        codec, dtype = Zstd(**COMPRESSION), self.dtype
+        self._formats = [BlockFormat(b, array.chunks, dtype, codec) for array, b in zip(arrays, blocks, strict=True)]
 
     @property
     def shape(self) -> Index:
@@ -150,19 +155,17 @@ class Image:
         StoreError
             If the box exceeds the volume, or a block in it was never written or is lost.
         """
-        array = self._levels[level]
-        inside = box.clipped(tuple(array.shape[-3:]))
-        if inside != box:
-            raise StoreError(f"{self.path}: box {box} exceeds the volume {tuple(array.shape[-3:])}")
-        if box.size:
-            self._require_files(box, level)
-        try:
-            return np.asarray(array[self._selection(box)])
-        except (RuntimeError, ValueError) as error:  # the codecs' checksums
-            raise StoreError(
-                f"{self.path}: the files of box {box} on level {level} are damaged ({error}); remove the receipts of "
-                "the rule that writes this store, and run again"
-            ) from error
+        grid = self._grids[level]
+        if box.clipped(grid.shape[-3:]) != box:
+            raise StoreError(f"{self.path}: box {box} exceeds the volume {grid.shape[-3:]}")
+        wanted = self._of_array(box)
+        values = np.empty(wanted.shape, self.dtype)
+        for index in grid.touched_indices(wanted) if box.size else ():
+            block = grid.box(index)
+            part = block.intersected(wanted)
+            into = values[part.relative_to(wanted.start).slices]
+            self._read_file(index, level, part.relative_to(block.start), into)
+        return values
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
@@ -175,35 +178,23 @@ class Image:
         return values
 
     def write_block(self, box: Box, values: np.ndarray) -> str:
-        """Write one whole block on every level, and return its digest.
-
-        Files of an earlier write are removed first: merging new voxels into them would make the bytes depend on
-        what stood there.
-        """
+        """Write one whole block on every level, and return its digest."""
         self._require_whole_block(box, values)
-        for key in self._keys(box):
-            key.unlink(missing_ok=True)
-            for leftover in key.parent.glob(f"{key.name}.*.partial"):  # of a killed write of this block
-                leftover.unlink(missing_ok=True)
-        for level, factor in enumerate(self.spec.factors):
+        files = []
+        for level, (factor, file) in enumerate(zip(self.spec.factors, self._keys(box), strict=True)):
             if level:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
                 values = downsample(values, step, self.spec.kind)
-            start = tuple(lo // f for lo, f in zip(box.start, factor, strict=True))
-            target = Box(start, tuple(lo + n for lo, n in zip(start, values.shape[-3:], strict=True)))
-            self._levels[level][self._selection(target)] = values
-        return str(self.digest(box))
+            files.append(self._formats[level].encode(values))
+            write_whole(file, files[-1])
+        return _digest(files)
 
     def digest(self, box: Box) -> str | None:
         """Fingerprint of a block's files on all levels; None where one of them is not there."""
-        summary = hashlib.blake2b(digest_size=16)
-        for key in self._keys(box):
-            try:
-                content = key.read_bytes()
-            except FileNotFoundError:
-                return None
-            summary.update(len(content).to_bytes(8, "little") + content)
-        return summary.hexdigest()
+        try:
+            return _digest(file.read_bytes() for file in self._keys(box))
+        except FileNotFoundError:
+            return None
 
     def size(self, box: Box) -> int | None:
         """Bytes of a block's files on all levels; None where one of them is not there."""
@@ -212,28 +203,31 @@ class Image:
         except FileNotFoundError:
             return None
 
-    def _selection(self, box: Box) -> tuple[slice, ...]:
-        return (slice(None), *box.slices) if self.spec.channels else box.slices
+    def _of_array(self, box: Box) -> Box:
+        """A box in the axes of the arrays: with all channels, where there are any."""
+        return Box((0, *box.start), (len(self.spec.channels), *box.stop)) if self.spec.channels else box
 
     def _keys(self, box: Box) -> list[Path]:
         """The block's file on each level."""
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
-        return [self._key(index, level) for level in range(len(self._levels))]
+        return [self._key(index, level) for level in range(len(self._grids))]
 
     def _key(self, index: Index, level: int) -> Path:
         parts = ["c", *(["0"] if self.spec.channels else []), *map(str, index)]
         return self.path.joinpath(str(level), *parts)
 
-    def _require_files(self, box: Box, level: int) -> None:
-        """Zarr reads a missing file as zeros; here every written block has its files, also where all is 0."""
-        side = [b // f for b, f in zip(self.spec.block, self.spec.factors[level], strict=True)]
-        spans = [range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, side, strict=True)]
-        for index in product(*spans):
-            if not self._key(index, level).exists():
-                raise StoreError(
-                    f"{self.path}: block {self.grid.box(index)} is missing on level {level}; "
-                    "remove the receipts of the rule that writes this store, and run again"
-                )
+    def _read_file(self, index: Index, level: int, window: Box, into: np.ndarray) -> None:
+        """A part of a block's file; a missing one is lost: written blocks have their files, also where all is 0."""
+        box, again = self.grid.box(index[-3:]), "remove the receipts of the rule that writes this store, and run again"
+        try:
+            with self._key(index[-3:], level).open("rb") as file:
+                self._formats[level].decode(file, window, into)
+        except FileNotFoundError:
+            raise StoreError(f"{self.path}: block {box} is missing on level {level}; {again}") from None
+        except (RuntimeError, ValueError) as error:  # the checksums
+            raise StoreError(
+                f"{self.path}: the file of block {box} on level {level} is damaged ({error}); {again}"
+            ) from error
 
     def _require_whole_block(self, box: Box, values: np.ndarray) -> None:
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
@@ -256,6 +250,14 @@ def mirrored(start: int, stop: int, size: int) -> np.ndarray:
     period = 2 * (size - 1)
     phase = np.arange(start, stop) % period
     return np.minimum(phase, period - phase)
+
+
+def _digest(files: Iterable[bytes]) -> str:
+    summary = hashlib.blake2b(digest_size=16)
+    for content in files:
+        summary.update(len(content).to_bytes(8, "little"))
+        summary.update(content)
+    return summary.hexdigest()
 
 
 @contextmanager
@@ -292,7 +294,7 @@ def _write_metadata(path: Path, spec: ImageSpec) -> None:
             shards=leading + block,
             chunks=(1,) * len(leading) + tuple(gcd(c, b) for c, b in zip(spec.chunk, block, strict=True)),
             dtype=spec.dtype,
-            compressors=ZstdCodec(level=3 if spec.kind == "label" else 1, checksum=True),
+            compressors=ZstdCodec(**COMPRESSION),
             fill_value=0,
             dimension_names=axes,
         )

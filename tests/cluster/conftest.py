@@ -18,7 +18,7 @@ from tests.cluster.slurm import Job, Slurm
 from tests.scripts.test_predict import ingested, whole  # noqa: F401
 from tests.workflow.conftest import ROOT, Project
 
-PATIENCE = 600
+PATIENCE = 1200
 """Seconds for what should take some, on a machine that does other things too."""
 OURS = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
 """The profile that a lab copies."""

@@ -283,11 +283,3 @@ def test_a_worker_that_hangs_is_not_waited_for(run: Run, cluster: Cluster, whole
     assert process.returncode == 0, said
     assert "not finished after 6 s" in said
     assert run.content() == whole
-
-
-def test_no_scheduler_is_told_in_one_line(run: Run) -> None:
-    process = run.start(scheduler="tcp://127.0.0.1:9")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "predict.scheduler: no dask scheduler answers at tcp://127.0.0.1:9" in said
-    assert "Traceback" not in said

@@ -14,7 +14,16 @@ import pytest
 
 from unet import pipeline
 from unet.geometry import Box, Grid
-from unet.pipeline import BlockError, Interrupted, Overlapped, Stop, Stopped, in_this_process, run_pipeline
+from unet.pipeline import (
+    BlockError,
+    Interrupted,
+    Overlapped,
+    Stop,
+    Stopped,
+    at_scheduler,
+    in_this_process,
+    run_pipeline,
+)
 
 BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
 
@@ -261,3 +270,11 @@ def test_steps_are_never_pickled() -> None:
             return 1
 
     assert run(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)
+
+
+def test_no_scheduler_at_the_address_is_told_with_the_key_and_the_address() -> None:
+    with (
+        pytest.raises(ConnectionError, match=r"predict\.scheduler: no dask scheduler answers at tcp://127\.0\.0\.1:9 "),
+        at_scheduler("tcp://127.0.0.1:9", timeout=1),
+    ):
+        pass

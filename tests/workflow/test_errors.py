@@ -76,7 +76,7 @@ def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
 def test_volumes_of_different_channels_are_refused_before_anything_is_ingested(new_project: Project) -> None:
     other = {"raw": ["input/raw.tif", "input/mask.tif"], "voxel_nm": [50, 4, 4]}
     new_project.configure({"volumes": {"other": other}, "predict": {"volumes": ["train", "other"]}})
-    ran = new_project.run(fails=True)
+    ran = new_project.run("results/receipts/ingest/other/0-of-2.json", fails=True)
     message = r"'other' has 2 input channel\(s\), but volume 'train', which the model learns from, has 1"
     assert re.search(message, ran.output), ran.output
     assert not (new_project.results / "volumes/other").exists()

@@ -1,6 +1,7 @@
-"""Snakemake's shards on SLURM: cancelled, past their time, on a drained node, and orphaned by Snakemake's death.
+"""A real SLURM: Snakemake's shards, and one prediction on workers that are SLURM jobs of their own.
 
-Two scenarios run side by side, for they wait more than they compute:
+All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of shards run side by side, because
+they wait more than they compute:
 
 1. `troubled`: two shards are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
    second attempt has to wait. The other job meets its time limit.
@@ -8,13 +9,14 @@ Two scenarios run side by side, for they wait more than they compute:
    once.
 
 Both begin with a trained model; the whole chain from image files is a slow test. Jobs are held by SIGSTOP to make sure
-that they are in the middle; SLURM wakes whom it ends.
+that they are in the middle; SLURM wakes whom it ends. The workers follow at the end.
 """
 
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,13 +26,20 @@ import pytest
 
 from tests.cluster.conftest import OnSlurm, profile
 from tests.cluster.slurm import Job, Slurm
+from tests.scripts.test_predict import BLOCKS as PIECES
+from tests.scripts.test_predict import Run, copied
 from tests.workflow.conftest import CONFIG, Project
+from unet.geometry import Box
+from unet.locks import blocks_locked
 
 pytestmark = pytest.mark.timeout(1800)
 SHARDS = ("0-of-2", "1-of-2")
 BLOCKS = 9
 """Of a shard."""
 SEGMENTED = [f"results/receipts/relabel/train/segmentation/{shard}.json" for shard in SHARDS]
+PREDICTED = "results/receipts/predict/train/0-of-1.json"
+TWO_WORKERS = {"workers": 2, "partition": "main", "gpus": 1, "cores": 1, "memory_mb": 1000}
+SHORT_LIVES = {"time_limit_minutes": 2, "leave_minutes": 1.7, "stagger_minutes": 0.05}
 
 
 def both_held(project: OnSlurm) -> list[tuple[str, int]]:
@@ -80,8 +89,8 @@ def scenarios(
     for project in projects.values():
         project.forget("predict", "segment", "merge", "relabel", stores=("probability", "segmentation"))
         project.configure({"segment": {"threshold": chosen_threshold(finished)}})
-    projects["troubled"].use(profile(predict={"runtime": "10 * attempt"}))
-    projects["orphaned"].use(profile(predict={"gpu": 0}))
+    projects["troubled"].use(profile(predict={"runtime": "20 * attempt"}))
+    projects["orphaned"].use(profile(predict={"gpu": 0, "runtime": 60}))
     with ThreadPoolExecutor() as pool:
         yield {
             "troubled": (projects["troubled"], pool.submit(troubled, projects["troubled"])),
@@ -139,8 +148,8 @@ def test_a_job_that_slurm_ends_finishes_its_blocks_in_flight_and_the_next_goes_o
 def test_a_second_attempt_waits_for_a_drained_node_and_has_more_time(scenarios: dict[str, Any]) -> None:
     cancelled, late, waiting = scenarios["troubled"][1].result()
     assert [job.state for job in waiting] == ["PENDING"]
-    assert (late.time_limit, cancelled.time_limit) == ("1:00", "10:00")
-    assert [job.time_limit for job in waiting] == ["20:00"]
+    assert (late.time_limit, cancelled.time_limit) == ("1:00", "20:00")
+    assert [job.time_limit for job in waiting] == ["40:00"]
 
 
 def test_jobs_of_a_new_snakemake_wait_for_the_orphans_and_find_all_done(scenarios: dict[str, Any]) -> None:
@@ -169,3 +178,72 @@ def test_the_whole_chain_from_image_files_is_the_same(
     for store in ("raw", "probability", "segmentation"):
         assert project.content(store) == finished.content(store), store
     assert all(len(own) == 1 for own in project.jobs("ingest", "all").values())
+
+
+# Workers
+
+
+def workers(slurm: Slurm, states: str = "PENDING,RUNNING,COMPLETING") -> list[Job]:
+    """The jobs that are workers."""
+    return [job for job in slurm.jobs(states=states) if job.name.startswith("unet-em-")]
+
+
+def soon(what: Callable[[], bool], seconds: float = 90) -> bool:
+    """Whether something becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return what()
+
+
+def test_workers_that_leave_before_their_time_are_replaced_and_none_is_left(
+    slurm: Slurm, finished: Project, tmp_path: Path
+) -> None:
+    """The job itself is one of SLURM's. A block is locked, so that the run goes on for as long as the test wants."""
+    project = OnSlurm(finished.copy(tmp_path / "project").folder, slurm=slurm)
+    project.forget("predict", stores=("probability",))
+    project.configure({"predict": {"dask": "slurm", "shard_voxels": 4 * 150 * 140}, "slurm": TWO_WORKERS | SHORT_LIVES})
+    project.use(profile())
+    with blocks_locked(project.results / "receipts/predict/train/.writing.lock", [Box((0, 64, 64), (2, 128, 128))]):
+        project.start(PREDICTED)
+        project.wait_for(lambda: len(workers(slurm, "all")) >= 4, "no worker is replaced")
+        assert len(workers(slurm)) <= 2
+        project.wait_for(lambda: len(project.records("predict")) >= 17, "the other blocks are not made")
+    project.finish()
+    assert workers(slurm) == []
+    assert {job.state for job in workers(slurm, "all")} <= {"COMPLETED", "CANCELLED"}, "none has met its time limit"
+    assert project.content("probability") == finished.content("probability")
+    boxes = [record["box"] for record in project.records("predict")]
+    assert len(boxes) == len(set(boxes)) == 18
+
+
+def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
+    slurm: Slurm, ingested: Run, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    run = copied(ingested, tmp_path / "run")
+    for done, number in ((5, signal.SIGKILL), (15, signal.SIGTERM)):
+        process = run.start(dask="slurm", slurm=TWO_WORKERS)
+        run.wait_for(done, process)
+        begin = time.monotonic()
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        if number == signal.SIGTERM:
+            assert time.monotonic() - begin < 35
+            assert not workers(slurm)
+        assert soon(lambda: not workers(slurm))
+    recorded = run.recorded()
+    run.finish(dask="slurm", slurm=TWO_WORKERS)
+    assert not workers(slurm)
+    assert run.content() == whole
+    assert len(run.recorded()) == len(set(run.recorded())) == PIECES
+    assert run.recorded()[: len(recorded)] == recorded
+
+
+def test_what_slurm_refuses_is_told_in_one_line(slurm: Slurm, ingested: Run, tmp_path: Path) -> None:
+    run = copied(ingested, tmp_path / "run")
+    process = run.start(dask="slurm", slurm={**TWO_WORKERS, "partition": "nowhere"})
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "SLURM does not take a worker's job, see section `slurm`" in said
+    assert "nowhere" in said or "invalid partition" in said
+    assert "Traceback" not in said
