@@ -13,6 +13,7 @@ import numpy as np
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
+from unet.foreseen import foreseen_rules, read_plan, store_sizes
 from unet.fragments import load_arrays
 from unet.geometry import Box
 from unet.job import run
@@ -50,6 +51,7 @@ def main(
     overlaps = {one["volume"]: Contingency(**load_arrays(path)) for one, path in zip(found, tables, strict=True)}
     volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
     curve = results / "model" / "training.jsonl"
+    planned = read_plan(results / "plan.json", config)
     trained_here = config.model.checkpoint is None and curve.exists()
     page = ReportData(
         title="unet-em: segmentation report",
@@ -61,6 +63,8 @@ def main(
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
         benchmarks=_benchmarks(results / "benchmarks"),
+        foreseen=foreseen_rules(planned) if planned else {},
+        stores=store_sizes(planned, results / "volumes") if planned else (),
         configuration=(results / "run_config.yaml").read_text(),
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
     )

@@ -38,7 +38,7 @@ def main(
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
-    relief = _relief(source, segment) if segment.method == "watershed" else None
+    relief = Relief.of(segment, source.layout.voxel_nm) if segment.method == "watershed" else None
     fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
 
     def label(box: Box) -> Written:
@@ -70,17 +70,6 @@ def main(
         digest_of=digest_of,
         inputs_of=inputs_of,
         threads=threads,
-    )
-
-
-def _relief(source: Volume, segment: SegmentConfig) -> Relief:
-    lengths = segment.watershed
-    return Relief(
-        reach=lengths.reach_px,
-        smoothing=lengths.smoothing_px,
-        grow=lengths.grow_px,
-        connectivity=segment.connectivity,
-        voxel_nm=source.layout.voxel_nm,
     )
 
 

@@ -19,10 +19,10 @@ CORE = sorted((ROOT / "unet").glob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [
-    *("agglomeration", "annotation", "block_file", "components", "config", "distance", "evaluation", "fragments"),
-    *("geometry", "grey_values", "isbi", "merging", "multicut", "ngff", "object_scores", "overlap", "places"),
-    *("precision", "pyramid", "receipts", "region_graph", "sample", "segmentation", "tiling", "verification"),
-    *("warping", "watershed", "weight_map"),
+    *("agglomeration", "annotation", "block_file", "components", "config", "distance", "evaluation", "foreseen"),
+    *("fragments", "geometry", "grey_values", "isbi", "limits", "merging", "multicut", "ngff", "object_scores"),
+    *("overlap", "places", "precision", "pyramid", "receipts", "region_graph", "run_jobs", "sample", "segmentation"),
+    *("tiling", "verification", "warping", "watershed", "weight_map"),
 ]
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""

@@ -277,7 +277,9 @@ class PredictConfig(Section):
     )
     dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
     shard_voxels: PositiveInt | Literal["auto"] = Field(
-        "auto", description="voxels of one job, rounded down to whole blocks; auto = 268 million"
+        "auto",
+        description="voxels of one job, rounded down to whole blocks; auto = 268 million, or more where that would "
+        "make more than 1,000 jobs",
     )
     blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
         4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
@@ -302,6 +304,22 @@ class PredictConfig(Section):
                 f"dask: slurm and scheduler: {self.scheduler} are two places to predict; remove one of them"
             )
         return self
+
+
+class PlanConfig(Section):
+    """`snakemake plan`: what there is to compute with, and what it costs. Nothing here changes a result."""
+
+    cores: PositiveInt | None = Field(None, description="of all machines together; null = those of this one")
+    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="of all machines together; null = as found here")
+    gpu_flops: PositiveFloat | None = Field(
+        None,
+        description="operations a second that a GPU reaches in the network, where none is at hand to be measured",
+    )
+    gpu_memory_gb: PositiveFloat = Field(16, description="of a GPU that is not at hand")
+    price_per_gpu_hour: NonNegativeFloat | None = Field(None, description="of a GPU with its cores")
+    price_per_core_hour: NonNegativeFloat | None = Field(None, description="of a core without a GPU")
+    currency: str = Field("", description="of the prices, for people")
+    most_files: PositiveInt | None = Field(None, description="quota of files; null = what the file system has free")
 
 
 class SlurmConfig(Section):
@@ -460,6 +478,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     slurm: SlurmConfig = SlurmConfig()
+    plan: PlanConfig = PlanConfig()
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
@@ -558,6 +577,17 @@ class Config(Section):
     def class_names(self) -> list[str]:
         """Classes that `train.volumes` teach; the first is background."""
         return self.volumes[self.train.volumes[0]].class_names
+
+    @property
+    def learning_volumes(self) -> list[str]:
+        """Volumes that a training reads."""
+        lists = self._volume_lists()
+        return list(dict.fromkeys(lists["train.volumes"] + lists["train.validation"]))
+
+    @property
+    def labelled_volumes(self) -> list[str]:
+        """Volumes whose labels become targets: those that are learnt from, and those that are scored."""
+        return list(dict.fromkeys([*self.learning_volumes, *self.evaluate.volumes]))
 
     @property
     def used_volumes(self) -> list[str]:

@@ -33,6 +33,9 @@ from unet.store import mirrored
 CELL = (1, 64, 64)
 """`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""
 
+CACHE_MB = 1536
+"""Of recently read chunks of a training, all volumes and processes together."""
+
 ATTEMPTS = 50
 """Places tried for a patch with a labelled pixel before one without is accepted."""
 

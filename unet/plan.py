@@ -1,27 +1,54 @@
-"""What a run will cost, from the shapes alone: tiles, arithmetic, memory, disk and files. No voxel is read."""
+"""What a run will cost, from the shapes alone: jobs, arithmetic, time, memory, disk and files. No voxel is read.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, prod
+1. `plan_volume`       blocks, shards, tiles and arithmetic of each predicted volume.
+2. `unet.run_jobs`     says which jobs there are; `unet.resources.COSTS` what they take beside the network.
+3. `Rates`             how fast the device is in the network: measured now (`unet.calibration`), or as given.
+4. `plan_rules`        time and memory of each rule; `unet.disk` what is stored; `unet.limits` what will not work.
+5. `wall_seconds`      rule after rule, as many of its jobs at once as there are cores or GPUs.
+"""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf, prod
+from pathlib import Path
 
 from unet.config import Config
 from unet.cost import forward_cost
-from unet.geometry import Grid, Index, shard_names
+from unet.disk import StorePlan
+from unet.geometry import Grid, Index, shard_count, voxels_of_shards
 from unet.inference import SYMMETRIES, Average, planes_of
-from unet.pyramid import pyramid_factors
+from unet.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
+from unet.run_jobs import SHARDED, Jobs
 from unet.tile_choice import JobMemory, Kind, Task, TileChoice, job_memory
 from unet.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
-from unet.volume import Layout
+from unet.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
 """On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""
+JOB_SECONDS = 2.5
+"""Of Snakemake to start a job, beside the job's own."""
+SCHEDULING_SECONDS = 0.01
+"""Of Snakemake's main process for each job (benchmarks/scheduling.py)."""
+ON_GPU = ("train", "predict")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one tile, step or job: on the clock, and of all processors together."""
+
+    clock: float
+    processor: float
+
+    def __mul__(self, times: float) -> "Seconds":
+        return Seconds(self.clock * times, self.processor * times)
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(self.clock + other.clock, self.processor + other.processor)
 
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """What predicting and segmenting one volume takes; bytes on disk are before compression."""
+    """What predicting one volume takes."""
 
     name: str
     shape: Index
@@ -31,21 +58,103 @@ class VolumePlan:
     tiles: int
     flops: float
     job_memory: JobMemory
-    disk_bytes: float
-    files: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to compute with, all machines together."""
+
+    cores: int
+    gpus: int
+    kind: Kind
+    predict_threads: int
+
+    def threads(self, rule: str) -> int:
+        """Of a job."""
+        return min(self.cores, self.predict_threads if rule == "predict" else COSTS[rule].threads)
+
+    def at_once(self, rule: str) -> int:
+        """Jobs of a rule side by side."""
+        return max(1, self.gpus if self.kind == "cuda" and rule in ON_GPU else self.cores // self.threads(rule))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast the network is, and this machine in everything else.
+
+    Parameters
+    ----------
+    tile : dict
+        Of a tile of each predicted volume, all its passes.
+    step, look : Seconds
+        Of a training step, and of a look at the validation windows.
+    speed : float
+        Of what needs no network, against `unet.resources.COSTS`.
+    source : str
+        Where they are from, for people.
+    """
+
+    tile: Mapping[str, Seconds]
+    step: Seconds
+    look: Seconds
+    speed: float
+    source: str
+
+
+@dataclass(frozen=True)
+class RulePlan:
+    """All jobs of a rule: seconds on the clock one after the other, those of the longest job, and its memory."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    core_seconds: float
+    job_seconds: float
+    memory_mb: float
+    gpu_mb: float
+    at_once: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything foreseen."""
+
+    volumes: Sequence[VolumePlan]
+    rules: Sequence[RulePlan]
+    stores: Sequence[StorePlan]
+    training_flops: float
+    machine: Machine
+    rates: Rates
+    edges: float
+    price: float | None = None
+    currency: str = ""
+    limits: Sequence[str] = field(default_factory=tuple)
+    refused: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the first job to the last."""
+        return sum(
+            ceil(one.jobs / one.at_once) * (one.seconds / one.jobs + JOB_SECONDS) + one.jobs * SCHEDULING_SECONDS
+            for one in self.rules
+        )
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of the jobs that hold a GPU; 0 without one."""
+        return sum(one.seconds for one in self.rules if one.rule in ON_GPU) / 3600 if self.machine.kind == "cuda" else 0
+
+    @property
+    def core_hours(self) -> float:
+        """Of processors that are busy, beside GPUs or without."""
+        alone = [one for one in self.rules if self.machine.kind == "cpu" or one.rule not in ON_GPU]
+        return sum(one.core_seconds for one in alone) / 3600
 
 
 def plan_volume(
-    name: str,
-    task: Task,
-    choice: TileChoice,
-    shard_voxels: int,
-    *,
-    kind: Kind = "cpu",
-    threads: int = 1,
-    has_graph: bool = False,
+    name: str, task: Task, choice: TileChoice, shards: int, *, kind: Kind = "cpu", threads: int = 1
 ) -> VolumePlan:
-    """The cost of one volume.
+    """The prediction of one volume.
 
     Parameters
     ----------
@@ -53,46 +162,24 @@ def plan_volume(
         What is predicted, with what network.
     choice
         Of its tiles.
-    shard_voxels
-        Voxels of a job.
+    shards
+        Jobs of a rule.
     kind, threads
         Where the network runs, and tiles at once on a CPU.
-    has_graph
-        Whether segments are agglomerated.
     """
-    layout, geometry, average = task.layout, tile_geometry(task.model, choice.tile), task.predict.average
-    grid, voxels = layout.grid, prod(layout.shape)
-    tiles = tile_count(grid, geometry)
+    layout, geometry = task.layout, tile_geometry(task.model, choice.tile)
+    tiles = tile_count(layout.grid, geometry)
     a_tile = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
-    raw_bytes = layout.channels * np.dtype(layout.dtype).itemsize
-    stored_bytes = task.stored * np.dtype(task.predict.dtype).itemsize
-    ids_bytes = 4 + 4  # fragments and final ids
-    pyramid = 4 / 3
     return VolumePlan(
         name=name,
         shape=layout.shape,
-        blocks=len(grid),
-        shards=len(shard_names(grid, shard_voxels)),
+        blocks=len(layout.grid),
+        shards=shards,
         choice=choice,
         tiles=tiles,
-        flops=tiles * passes(grid, geometry, average) * a_tile,
+        flops=tiles * passes(layout.grid, geometry, task.predict.average) * a_tile,
         job_memory=job_memory(task, choice.tile, choice.batch, kind, threads),
-        disk_bytes=voxels * (pyramid * (raw_bytes + stored_bytes + 4) + ids_bytes),
-        files=file_count(layout, has_graph),
     )
-
-
-def file_count(layout: Layout, has_graph: bool = False) -> int:
-    """Files of raw, probability, fragments and segmentation: one a block and level, and the metadata; exact.
-
-    With a region graph there is a table of edges a block as well.
-    """
-    levels = len(pyramid_factors(layout.shape, layout.block, layout.voxel_nm))
-    blocks, pyramids = len(layout.grid), 3
-    voxels = blocks * (pyramids * levels + 1)
-    metadata = pyramids * (levels + 1) + 2
-    tables = blocks * (2 if has_graph else 1) + 1
-    return voxels + metadata + tables
 
 
 def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
@@ -101,8 +188,8 @@ def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
     Turned blocks touch other cells than straight ones, so of rotations it is not quite 7, and is counted; the number
     of tiles along z is the same for both, so one section tells.
     """
-    blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:])).boxes()
-    some = blocks[:: ceil(len(blocks) / TURNED_BLOCKS)]
+    blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:]))
+    some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
     touched = sum(len(plane.cells(box)) for plane in planes_of(average, geometry) for box in some)
     return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
@@ -112,34 +199,127 @@ def training_flops(config: Config, classes: int, tile: Index, channels: int = 1)
     return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops
 
 
-def as_text(plans: Sequence[VolumePlan], training: float, rate: float, device: str) -> str:
-    """The plan as a table for people."""
-    lines = [f"{'volume':<14}{'shape z, y, x':<22}{'blocks':>7}{'jobs':>6}{'tile':>7}{'tiles':>8}{'TFLOP':>10}"]
-    for plan in plans:
-        shape = " x ".join(map(str, plan.shape))
-        lines.append(
-            f"{plan.name:<14}{shape:<22}{plan.blocks:>7}{plan.shards:>6}{plan.choice.tile[-1]:>7}{plan.tiles:>8}"
-            f"{plan.flops / 1e12:>10.3g}"
+def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flops: float) -> Rates:
+    """Of GPUs that reach so many operations a second."""
+    tile = {one.name: Seconds(one.flops / one.tiles / flops, one.flops / one.tiles / flops) for one in volumes}
+    step = training / steps / flops
+    return Rates(tile, Seconds(step, step), Seconds(0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
+
+
+def shards_of(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int]:
+    """How many shards each volume has."""
+    asked = config.predict.shard_voxels
+    return {name: shard_count(one.grid, voxels_of_shards(one.shape, asked)) for name, one in layouts.items()}
+
+
+def plan_rules(
+    config: Config,
+    jobs: Sequence[Jobs],
+    layouts: Mapping[str, Layout],
+    volumes: Sequence[VolumePlan],
+    rates: Rates,
+    machine: Machine,
+) -> list[RulePlan]:
+    """Time and memory of every rule, in the order of the chain."""
+    predicted = {one.name: one for one in volumes}
+    found: dict[str, RulePlan] = {}
+    for one in jobs:
+        rule, threads = one.rule, machine.threads(one.rule)
+        share = _share(config, one, layouts)
+        seconds = _job(config, one, share, rates, threads, predicted)
+        memory, on_gpu = _memory(config, one, share, threads, machine.kind, predicted)
+        before = found.get(rule, RulePlan(rule, 0, 0, 0, 0, 0, 0, machine.at_once(rule)))
+        found[rule] = RulePlan(
+            rule,
+            before.jobs + one.jobs,
+            before.seconds + one.jobs * seconds.clock,
+            before.core_seconds + one.jobs * seconds.processor,
+            max(before.job_seconds, seconds.clock),
+            max(before.memory_mb, memory),
+            max(before.gpu_mb, on_gpu),
+            before.at_once,
         )
-    flops, tiles = sum(plan.flops for plan in plans), [f"{plan.name}: {plan.choice}" for plan in plans]
-    process, gpu = (max(getattr(plan.job_memory, part) for plan in plans) / 1e9 for part in ("process", "gpu"))
-    lines += [
-        "",
-        *(f"{'' if i else 'tiles':<12}{line}" for i, line in enumerate(tiles)),
-        f"training    {training / 1e12:.3g} TFLOP, about {hours(training, rate)}",
-        f"prediction  {flops / 1e12:.3g} TFLOP, about {hours(flops, rate)}",
-        f"            at the {rate / 1e12:.3g} TFLOP/s that a matrix product reaches on this {device}, measured now",
-        f"memory      {process:.2g} GB a prediction job{f', and {gpu:.2g} GB of its GPU' if gpu else ''}",
-        f"disk        at most {sum(plan.disk_bytes for plan in plans) / 1e9:.3g} GB (before compression) in "
-        f"{sum(plan.files for plan in plans)} files: raw, probability, fragments and segmentation",
-    ]
-    return "\n".join(lines)
+    return list(found.values())
 
 
-def hours(flops: float, rate: float) -> str:
+def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Share:
+    """What a job is about; of a sharded rule an even share, in voxels that need not be whole blocks."""
+    of_training = one.rule in ("sample", "train")
+    names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
+    volumes = tuple(Volume(_nowhere(name), layouts[name]) for name in names)
+    voxels = sum(prod(volume.layout.shape) for volume in volumes)
+    return Share(volumes, ceil(voxels / one.jobs) if one.rule in SHARDED else voxels)
+
+
+def _nowhere(name: str) -> Path:
+    """No store of it is looked at."""
+    return Path(name)
+
+
+def _job(
+    config: Config, one: Jobs, share: Share, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
+) -> Seconds:
+    """Of one job."""
+    start = cost_of(one.rule, config).start
+    work = core_seconds(one.rule, config, share) - start
+    side_by_side = min(threads, max(1, share.job // share.block))
+    plain = Seconds((start + work / side_by_side) / rates.speed, (start + work) / rates.speed)
+    if one.rule == "predict":
+        volume = predicted[str(one.volume)]
+        return plain + rates.tile[volume.name] * (volume.tiles / one.jobs)
+    if one.rule == "train":
+        looks = ceil(config.train.steps / config.train.validation_steps) if config.train.validation else 0
+        return plain + rates.step * config.train.steps + rates.look * looks
+    return plain
+
+
+def _memory(
+    config: Config, one: Jobs, share: Share, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
+) -> tuple[float, float]:
+    """MB of a job's process, and of its GPU."""
+    if one.rule == "predict":
+        memory = predicted[str(one.volume)].job_memory
+        return memory.process / 1e6, memory.gpu / 1e6
+    held = held_bytes(one.rule, config, share, threads)
+    network = network_bytes(one.rule, config, share, threads) if one.rule == "train" else 0
+    return (held + network) / 1e6, network / 1e6 if kind == "cuda" else 0
+
+
+def edges_of(config: Config, layouts: Mapping[str, Layout]) -> float:
+    """Edges of the largest region graph; 0 where none is needed."""
+    graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
+    shares = [Share((Volume(_nowhere(""), layout),), 0) for layout in graphs]
+    return max((EDGES_A_FRAGMENT * fragments(config, share) for share in shares), default=0.0)
+
+
+EDGES_A_FRAGMENT = 6
+"""fib25: 5.2; the benchmark of the global solve has 6."""
+
+
+def priced(plan: RunPlan, config: Config) -> float | None:
+    """What the hours cost; None without a price."""
+    gpu, core = config.plan.price_per_gpu_hour, config.plan.price_per_core_hour
+    if gpu is None and core is None:
+        return None
+    return plan.gpu_hours * (gpu or 0) + plan.core_hours * (core or 0)
+
+
+def hours(seconds: float) -> str:
     """
-    >>> hours(3600e9, 1e9), hours(60e9, 1e9)
-    ('1.0 h', '1 min')
+    >>> hours(3600), hours(60), hours(1e9), hours(0.2)
+    ('1.0 h', '1 min', '277,778 h', '1 s')
     """
-    seconds = flops / rate
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"
+    if seconds < 60:
+        return f"{ceil(seconds)} s"
+    return f"{seconds / 3600:,.{int(seconds < 36000)}f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"
+
+
+def size(amount: float) -> str:
+    """
+    >>> size(2.5e6), size(3.2e9), size(1.5e15)
+    ('2.5 MB', '3.2 GB', '1.5 PB')
+    """
+    for unit, step in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= step:
+            return f"{amount / step:.3g} {unit}"
+    return f"{amount / 1e3:.3g} kB" if amount < inf else "?"

@@ -25,6 +25,8 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
+from unet.foreseen import RuleForeseen, StoreSize
+
 
 class Score(NamedTuple):
     """A score's key in the evaluation, its name, its definition in one line, and which way is better."""
@@ -104,6 +106,8 @@ class ReportData:
     compare : volume -> {whose segmentation, over which voxels: {score key: number}}, beside ours
     errors : volume -> {what is wrong, and where: pictures of `error_row`}, the worst first
     benchmarks : rows of Snakemake's benchmark files, see `rule_costs`
+    foreseen : rule -> what the plan said of it, if one was made
+    stores : what each store takes, beside what the plan said
     configuration : the merged configuration, YAML
     versions : package -> version
     """
@@ -117,6 +121,8 @@ class ReportData:
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
+    foreseen: Mapping[str, RuleForeseen] = field(default_factory=dict)
+    stores: Sequence[StoreSize] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 

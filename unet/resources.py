@@ -1,7 +1,8 @@
 """What a job asks a scheduler for: memory and time, from the configuration and the shapes of its volumes.
 
 1. `Share` tells how much there is: the voxels of a block, of a section, of the whole.
-2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through.
+2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
+   (`unet.plan`) reads the same table.
 3. The network adds what `unet.tile_choice` and `unet.cost` count (`network_bytes`), and its arithmetic on a GPU
    (`network_seconds`).
 4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
@@ -12,6 +13,7 @@ What counts the network is imported when it is needed: PyTorch takes seconds, an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, prod
 from pathlib import Path
 from typing import get_args
@@ -45,58 +47,73 @@ class Cost:
     ----------
     process_mb : int
         Of the process before it reads a voxel.
-    block_bytes : float
-        Held for each voxel of a block at work, beside its grey values; a thread works on a block.
-    section_bytes : float
-        Held for each pixel of a section; a thread works on a section.
-    volume_bytes : float
-        Held for each voxel of the volume: tables of its fragments, of which there is one in a few hundred voxels.
+    start : float
+        Processor seconds before it reads a voxel: modules, mostly.
     rate : float
-        Voxels a second; infinite where none are read.
+        Voxels a second of one processor; infinite where none are read.
+    threads : int
+        As the rule says; that many blocks or sections at once.
+    block_bytes, raw_copies, label_copies : float
+        Held for each voxel of a block at work, and of its grey values and its labels so many times their type.
+    blocks_at_once : int, optional
+        Where it is not one a thread.
+    section_bytes : float
+        Held for each pixel of a section at work.
+    fragment_bytes : float
+        Held for each fragment of the volume.
     sharded : bool
         Whether several jobs share a volume.
     """
 
-    process_mb: int = 500
-    block_bytes: float = 0
-    section_bytes: float = 0
-    volume_bytes: float = 0
+    process_mb: int = 60
+    start: float = 0.5
     rate: float = float("inf")
+    threads: int = 1
+    block_bytes: float = 0
+    raw_copies: float = 0
+    label_copies: float = 0
+    blocks_at_once: int | None = None
+    section_bytes: float = 0
+    fragment_bytes: float = 0
     sharded: bool = False
 
 
 COSTS = {
-    "sample": Cost(2000),
-    "survey": Cost(500),
-    "fit": Cost(500),
-    "ingest": Cost(300, block_bytes=10, rate=4e6, sharded=True),
-    "grey_values": Cost(300),
-    "targets": Cost(300, block_bytes=12, rate=3e6, sharded=True),
-    "weight_map": Cost(300, block_bytes=22, rate=1e6, sharded=True),
-    "train": Cost(2000),
-    "augmentation": Cost(2000),
-    "predict": Cost(0, rate=2e6, sharded=True),
-    "sweep": Cost(300, section_bytes=90, rate=2e5),
-    "threshold": Cost(300),
-    "segment": Cost(300, block_bytes=12, rate=3e6, sharded=True),
-    "region_graph": Cost(500, block_bytes=60, rate=1e6, sharded=True),
-    "agglomeration_sweep": Cost(1000, block_bytes=60, volume_bytes=0.2, rate=1e6),
-    "agglomeration_threshold": Cost(300),
-    "merge": Cost(300, volume_bytes=0.2, rate=5e6),
-    "relabel": Cost(300, block_bytes=10, volume_bytes=0.02, rate=4e6, sharded=True),
-    "evaluate": Cost(300, block_bytes=60, section_bytes=90, rate=2e6),
-    "report": Cost(2000),
-    "export": Cost(4000),
-    "plan": Cost(1000),
-    "verify": Cost(800, block_bytes=12, rate=1e7),
+    "sample": Cost(300, start=1, rate=3e6),
+    "survey": Cost(80, start=0.6),
+    "fit": Cost(255, start=2.3),
+    "ingest": Cost(95, start=0.8, rate=20e6, threads=2, raw_copies=2.6, label_copies=2.6, sharded=True),
+    "grey_values": Cost(65, start=0.5),
+    "targets": Cost(100, start=0.65, rate=27e6, threads=2, block_bytes=1.5, label_copies=3, sharded=True),
+    "weight_map": Cost(115, start=0.8, rate=10e6, threads=2, block_bytes=14, label_copies=2, sharded=True),
+    "train": Cost(420, start=3.5, threads=8),
+    "augmentation": Cost(400, start=3),
+    "predict": Cost(0, start=4.5, rate=50e6, threads=4, sharded=True),
+    "sweep": Cost(115, start=0.5, rate=0.55e6, threads=2, section_bytes=85),
+    "threshold": Cost(60, start=0.3),
+    "segment": Cost(106, start=0.95, rate=22e6, threads=2, block_bytes=13, sharded=True),
+    "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, sharded=True),
+    "agglomeration_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
+    "agglomeration_threshold": Cost(60, start=0.3),
+    "merge": Cost(90, start=0.8, rate=25e6, fragment_bytes=62),
+    "relabel": Cost(120, start=0.8, rate=24e6, threads=2, block_bytes=12.5, fragment_bytes=8, sharded=True),
+    "evaluate": Cost(170, start=4, rate=2.1e6, threads=2, block_bytes=50, blocks_at_once=1),
+    "report": Cost(220, start=4),
+    "export": Cost(3000, start=5, threads=4),
+    "plan": Cost(600, start=5),
+    "verify": Cost(600, start=3, rate=10e6, threads=4, block_bytes=12),
 }
-"""Bytes are 1.3 times, rates half of what two threads took for blocks of 16 x 1024 x 1024, or less; of the network's
-rules nearly all is counted by `network_bytes`."""
+"""Of generated cells of 32 x 2048 x 2048 voxels in blocks of 16 x 1024 x 1024, and of vnc, ISBI 2012 and the sample
+(2026-11-25, the benchmark files of those runs); bytes are a little more than the most of them. `benchmarks/plan.py`
+compares again."""
 WATERSHED = {
-    "segment": Cost(500, block_bytes=200, rate=3e5, sharded=True),
-    "merge": Cost(500, volume_bytes=2, rate=1e6),
+    "segment": Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True),
+    "merge": Cost(90, start=0.8, rate=15e6, fragment_bytes=360),
 }
-"""What differs where fragments are basins and agglomerated: halos and distances, and the whole region graph."""
+"""What differs where fragments are basins and agglomerated: halos and distances, and the whole region graph (60 bytes
+an edge, 6 edges a fragment: benchmarks/agglomeration.py); fib25."""
+VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 1700}
+"""Of the foreground's components (vnc: 2,800), and of basins by their connectivity (fib25)."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,10 @@ class Share:
         """Of its volumes."""
         return [volume.layout for volume in self.volumes]
 
+    def blocks(self, at_once: int, halo: Index = (0, 0, 0)) -> int:
+        """Voxels of the largest blocks together, so many of one volume, each with what is read around it."""
+        return max(_largest(layout, at_once, halo) for layout in self.layouts)
+
     @property
     def block(self) -> int:
         """Voxels of the largest block."""
@@ -141,9 +162,28 @@ class Share:
         return sum(prod(layout.shape) for layout in self.layouts)
 
     @property
+    def label_bytes(self) -> int:
+        """Of a voxel's instance id; 0 where nothing is annotated."""
+        return max(np.dtype(layout.labels_dtype).itemsize if layout.labels_dtype else 0 for layout in self.layouts)
+
+    @property
     def raw_bytes(self) -> int:
         """Of a voxel's grey values, all channels together."""
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
+
+
+def _largest(layout: Layout, at_once: int, halo: Index) -> int:
+    """Voxels of the largest blocks of a volume with their halo; those at its far faces are smaller."""
+    kinds = [
+        [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
+        for n, b, h in zip(layout.shape, layout.block, halo, strict=True)
+    ]
+    sizes = [(prod(size for size, _ in kind), prod(count for _, count in kind)) for kind in product(*kinds)]
+    total = 0
+    for size, count in sorted(sizes, reverse=True):
+        total += size * min(count, at_once)
+        at_once -= min(count, at_once)
+    return total
 
 
 def _assumed(config: Config, voxels: int) -> Volume:
@@ -160,7 +200,7 @@ def cost_of(rule: str, config: Config) -> Cost:
 
 
 def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
-    """Memory of a job at its first attempt.
+    """Memory that a job asks for at its first attempt.
 
     Parameters
     ----------
@@ -169,17 +209,48 @@ def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
     threads : int
         That the job gets.
     """
+    return SNAKEMAKE_MB + ceil(
+        (held_bytes(rule, config, share, threads) + network_bytes(rule, config, share, threads)) / 1e6
+    )
+
+
+def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
+    """What the process of a job holds at its peak, the network left out; parameters as of `memory_mb`."""
     cost = cost_of(rule, config)
-    of_blocks = threads * share.block * (cost.block_bytes + 2 * share.raw_bytes) if cost.block_bytes else 0
+    a_voxel = cost.block_bytes + cost.raw_copies * share.raw_bytes + cost.label_copies * share.label_bytes
+    halo = watershed_halo(config, share) if rule == "segment" and config.segment.method == "watershed" else (0, 0, 0)
+    of_blocks = share.blocks(cost.blocks_at_once or threads, halo) * a_voxel if a_voxel else 0
     of_sections = threads * share.section * cost.section_bytes
-    held = of_blocks + of_sections + share.voxels * cost.volume_bytes + network_bytes(rule, config, share, threads)
-    return ceil(SNAKEMAKE_MB + cost.process_mb + held / 1e6)
+    return 1e6 * cost.process_mb + of_blocks + of_sections + fragments(config, share) * cost.fragment_bytes
+
+
+def fragments(config: Config, share: Share) -> float:
+    """Of all volumes of a share, by what has been seen."""
+    return share.voxels / voxels_a_fragment(config)
+
+
+def voxels_a_fragment(config: Config) -> int:
+    """As has been seen of the configuration's method."""
+    segment = config.segment
+    return VOXELS_A_FRAGMENT["components" if segment.method == "components" else segment.connectivity]
+
+
+def watershed_halo(config: Config, share: Share) -> Index:
+    """What a watershed reads around a block."""
+    from unet.watershed import Relief
+
+    return Relief.of(config.segment, share.layouts[0].voxel_nm).halo
+
+
+def core_seconds(rule: str, config: Config, share: Share) -> float:
+    """Processor seconds of a job, the network left out."""
+    cost = cost_of(rule, config)
+    return cost.start + (share.job if cost.sharded else share.voxels) / cost.rate
 
 
 def minutes(rule: str, config: Config, share: Share) -> int:
     """Time of a job at its first attempt, after which a scheduler ends it; parameters as of `memory_mb`."""
-    cost = cost_of(rule, config)
-    seconds = (share.job if cost.sharded else share.voxels) / cost.rate + network_seconds(rule, config, share)
+    seconds = core_seconds(rule, config, share) + network_seconds(rule, config, share)
     return ceil(START_MINUTES + SAFETY * seconds / 60)
 
 
@@ -189,11 +260,13 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
         return max(_predicting_bytes(config, volume, threads) for volume in share.volumes)
     if rule == "train":
         from unet.cost import step_bytes
+        from unet.patches import CACHE_MB
         from unet.tile_choice import ALLOCATED
 
         tile, classes = _training_tile(config), len(config.class_names)
         kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
-        return config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        processes = config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        return processes + min(1e6 * CACHE_MB, share.voxels * (share.raw_bytes + 1 + 4))  # and targets and weights
     return 0
 
 

@@ -24,7 +24,7 @@ from unet.receipts import fingerprint, read_json, write_first
 from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.volume import Layout
 
-PROCESS_BYTES = 700e6
+PROCESS_BYTES = 560e6
 """Python, PyTorch and zarr before any voxel is read."""
 ALLOCATED = {"cpu": 1.85, "cuda": 1.5}
 """Memory of an allocator over what is alive at once: gaps between tensors, and the workspaces of libraries."""

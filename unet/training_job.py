@@ -11,14 +11,11 @@ from unet.distributed import ALONE, Rank
 from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
-from unet.patches import CachedVolume, LabelledVolume, PatchSampler
+from unet.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
 from unet.tiling import tile_geometry
 from unet.training import TrainingResult, train
 from unet.validation import Validation
 from unet.volume import Volume
-
-CACHE_MB = 1536
-"""Of recently read chunks, all volumes and processes together."""
 
 
 @dataclass(frozen=True)

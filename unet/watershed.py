@@ -42,6 +42,7 @@ from unet.components import (
     in_volume,
     plane,
 )
+from unet.config import SegmentConfig
 from unet.distance import capped_distance
 from unet.fragments import union
 from unet.geometry import Box, Index
@@ -72,6 +73,12 @@ class Relief:
     grow: float
     connectivity: Connectivity
     voxel_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @classmethod
+    def of(cls, segment: SegmentConfig, voxel_nm: tuple[float, ...]) -> "Relief":
+        """As the configuration says."""
+        lengths = segment.watershed
+        return cls(lengths.reach_px, lengths.smoothing_px, lengths.grow_px, segment.connectivity, voxel_nm)
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -107,6 +114,11 @@ class Relief:
         """
         px = max(self.reach + ceil(TRUNCATE * self.smoothing), self.grow)
         return tuple(n + 1 if axis in self.axes else 0 for axis, n in enumerate(self._voxels(px)))
+
+    @property
+    def halo(self) -> Index:
+        """Voxels around a block that are read to label it; see `window_of`."""
+        return tuple(a + m + (a > 0) for a, m in zip(self.ahead, self.margin, strict=True))
 
     def _voxels(self, px: float) -> Index:
         return tuple(ceil(px * self.parts / self.steps[axis]) if axis in self.axes else 0 for axis in range(3))

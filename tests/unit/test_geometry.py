@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.geometry import Box, Grid, shard_boxes, shard_names
+from unet.geometry import AUTO_SHARDS, Box, Grid, shard_boxes, shard_count, shard_names, shards_around, voxels_of_shards
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12))
 BLOCKS = st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(2, 6))
@@ -81,3 +81,30 @@ def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tupl
 def test_a_name_that_is_no_shard_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="0-of-4"):
         shard_boxes(Grid((1, 8, 8), (1, 4, 4)), name)
+
+
+@settings(deadline=None)
+@given(shape=SHAPES, block=BLOCKS, each=st.integers(1, 200), margin=st.tuples(*[st.integers(0, 7)] * 3))
+def test_shards_around_hold_every_block_within_the_margin(
+    shape: tuple[int, ...], block: tuple[int, ...], each: int, margin: tuple[int, ...]
+) -> None:
+    grid = Grid(shape, block)
+    owner = {box: name for name in shard_names(grid, each) for box in shard_boxes(grid, name)}
+    for name in set(owner.values()):
+        windows = [box.grown(margin).clipped(shape) for box in shard_boxes(grid, name)]
+        assert {owner[box] for window in windows for box in grid.touched(window)} <= set(
+            shards_around(grid, name, margin)
+        )
+
+
+def test_few_shards_are_around_one_of_many() -> None:
+    """8 x 8 blocks a section, 4 a shard: 9 or so, not all; without a margin the shard itself."""
+    grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))
+    assert len(shards_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
+    assert shards_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]
+
+
+def test_a_petavoxel_has_no_more_shards_than_snakemake_plans() -> None:
+    shape = (33_333, 125_000, 125_000)
+    grid = Grid(shape, (64, 1024, 1024))
+    assert AUTO_SHARDS / 2 < shard_count(grid, voxels_of_shards(shape, "auto")) <= 1.1 * AUTO_SHARDS

@@ -3,11 +3,28 @@
 import numpy as np
 import pytest
 
-from unet.config import Config, ModelConfig, PredictConfig, load_config
+from unet.config import Config, ModelConfig, PlanConfig, PredictConfig, load_config
 from unet.cost import forward_cost
+from unet.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.geometry import Grid
-from unet.plan import as_text, hours, passes, plan_volume, training_flops
+from unet.limits import Free, limits_of, refused
+from unet.plan import (
+    Machine,
+    RunPlan,
+    given_rates,
+    hours,
+    passes,
+    plan_rules,
+    plan_volume,
+    priced,
+    shards_of,
+    training_flops,
+)
+from unet.plan_table import as_text
+from unet.pyramid import pyramid_factors
+from unet.resources import COSTS, VOXELS_A_FRAGMENT
 from unet.rotation import turned_planes
+from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Task, TileChoice
 from unet.tiling import tile_geometry
 from unet.volume import Layout
@@ -34,7 +51,7 @@ def configuration(**predict: object) -> Config:
 
 @pytest.mark.parametrize(("average", "passes"), [("none", 1), ("flips", 4), ("symmetries", 8)])
 def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int) -> None:
-    plan = plan_volume("train", task(average=average), CHOSEN, shard_voxels=2 * 32 * 32 * 3)
+    plan = plan_volume("train", task(average=average), CHOSEN, shards=3)
     assert (plan.blocks, plan.shards) == (2 * 2 * 2, 3)
     # Along y 0:32 meets the tiles at 0, 12, 24 and 32:40 those at 24, 36; along x 32:50 meets 24, 36, 48; each section.
     assert plan.tiles == 3 * (3 + 2) * (3 + 3)
@@ -42,7 +59,7 @@ def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int)
 
 
 def test_rotations_are_counted_on_the_turned_blocks() -> None:
-    plan, one = (plan_volume("v", t, CHOSEN, 10**9) for t in (task(average="rotations"), task()))
+    plan, one = (plan_volume("v", t, CHOSEN, 1) for t in (task(average="rotations"), task()))
     planes = turned_planes(tile_geometry(ModelConfig(**TINY), 28))
     turned = sum(len(plane.cells(box)) for plane in planes for box in LAYOUT.grid.boxes())
     assert plan.tiles == one.tiles
@@ -56,19 +73,27 @@ def test_rotations_of_large_blocks_cost_seven_times_as_much_and_the_pixel_for_in
     assert passes(grid, geometry, "rotations") == pytest.approx(7 * (12 / 10) ** 2, rel=0.1)
 
 
-def test_disk_is_what_the_stores_hold_uncompressed() -> None:
-    voxels = int(np.prod(LAYOUT.shape))
-    one = plan_volume("train", task(), CHOSEN, 10**9)
-    assert one.disk_bytes == pytest.approx(voxels * (4 / 3 * (1 + 1 + 4) + 8))
-    three = plan_volume("train", task(classes=3, stored=3, dtype="float32"), CHOSEN, 10**9)
-    assert three.disk_bytes == pytest.approx(voxels * (4 / 3 * (1 + 3 * 4 + 4) + 8))
+def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metadata() -> None:
+    """8 blocks; two levels, since halves of 40 x 50 px in blocks of 32 x 32 still fill more than one."""
+    config = configuration(volumes=["train"], dtype="float32")
+    stores = {one.store: one for one in store_plans(config, "train", LAYOUT, stored=3)}
+    voxels, levels = int(np.prod(LAYOUT.shape)), len(pyramid_factors(LAYOUT.shape, LAYOUT.block, LAYOUT.voxel_nm))
+    assert set(stores) == {
+        *("raw", "labels", "targets", "weights", "probability"),
+        *("segmentation-fragments", "segmentation-tables", "segmentation"),
+    }
+    assert stores["segmentation-fragments"].bytes == pytest.approx(IDS * voxels)
+    assert stores["raw"].bytes == pytest.approx(RAW * voxels * sum(0.25**level for level in range(levels)))
+    assert stores["probability"].bytes > 3 * 4 * PROBABILITY * voxels
+    assert stores["raw"].files == 8 * levels + levels + 1
+    assert (stores["segmentation-fragments"].files, stores["segmentation-tables"].files) == (8 + 2, 8 + 1)
 
 
 def test_memory_follows_the_block_and_not_the_volume() -> None:
     deep = Layout(**{**vars(LAYOUT), "shape": (300, 400, 500)})
     larger = Layout(**{**vars(deep), "block": (4, 64, 64)})
     small, same, more = (
-        plan_volume("v", task(layout), CHOSEN, 10**9).job_memory.process for layout in (LAYOUT, deep, larger)
+        plan_volume("v", task(layout), CHOSEN, 1).job_memory.process for layout in (LAYOUT, deep, larger)
     )
     assert small == same < more
 
@@ -78,15 +103,57 @@ def test_training_is_three_forward_passes_a_tile() -> None:
     assert training_flops(config, 2, (1, 20, 20)) == 3 * 10 * 2 * forward_cost(config.model, 2, (1, 20, 20)).flops
 
 
+def planned(layout: Layout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
+    """The run of one volume on two GPUs of 1 GFLOP/s."""
+    config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
+    layouts = {"train": layout}
+    shards = shards_of(config, layouts)
+    volumes = [plan_volume("train", task(layout), CHOSEN, shards["train"], kind="cuda")]
+    machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
+    rates = given_rates(volumes, training, config.train.steps, 1e9)
+    rules = plan_rules(config, jobs_of_run(config, shards), layouts, volumes, rates, machine)
+    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, rates, 0.0)
+
+
+def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> None:
+    _, plan = planned()
+    rules = {one.rule: one for one in plan.rules}
+    assert rules["predict"].seconds == pytest.approx(plan.volumes[0].flops / 1e9 + COSTS["predict"].start, rel=0.01)
+    assert rules["train"].seconds == pytest.approx(plan.training_flops / 1e9 + COSTS["train"].start, rel=0.01)
+    assert (rules["predict"].at_once, rules["ingest"].at_once, rules["merge"].at_once) == (2, 4, 8)
+    assert plan.gpu_hours == pytest.approx((rules["predict"].seconds + rules["train"].seconds) / 3600)
+    assert plan.wall_seconds > sum(one.seconds / one.at_once for one in plan.rules)
+
+
+def test_the_price_is_of_hours_on_gpus_and_of_cores_without() -> None:
+    config, plan = planned(price_per_gpu_hour=2, price_per_core_hour=0.1)
+    assert priced(plan, config) == pytest.approx(2 * plan.gpu_hours + 0.1 * plan.core_hours)
+    assert priced(plan, configuration()) is None
+
+
 def test_the_table_is_for_people() -> None:
-    plan = plan_volume("train", task(), CHOSEN, 10**9)
-    text = as_text([plan], training=3.6e12, rate=1e9, device="CPU")
-    for words in ("3 x 40 x 50", "3.6 TFLOP, about 1.0 h", "0.001 TFLOP/s", "files", "train: 28 x 28 in batches of 1"):
+    text = as_text(planned()[1])
+    for words in ("3 x 40 x 50", "28 x 28 in batches of 1", "with 2 GPU(s) and 8 cores", "0.001 TFLOP/s", "weights"):
         assert words in text
-    assert "GPU" not in text
-    on_gpu = plan_volume("train", task(), CHOSEN, 10**9, kind="cuda")
-    assert "GB of its GPU" in as_text([on_gpu], training=3.6e12, rate=1e9, device="CUDA")
+
+
+def test_limits_are_named_with_what_to_set() -> None:
+    _, plan = planned()
+    assert limits_of(plan, Free(disk=1e12, files=None, memory=1e12)) == []
+    disk, files, *memory = limits_of(plan, Free(disk=1e3, files=10, memory=1e8))
+    assert "0.000001 GB" in disk or "are free where results lie" in disk
+    assert "make storage.block larger" in files
+    assert any("job of predict" in one for one in memory)
+
+
+def test_a_petavoxel_in_one_solve_is_refused() -> None:
+    shape = (33_333, 125_000, 125_000)
+    huge = Layout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
+    config, plan = planned(huge)
+    [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].shards)})
+    assert f"{shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT['components']:.2g} fragments" in problem
+    assert "volumes.<name>.sections" in problem
 
 
 def test_times_are_rounded_up() -> None:
-    assert [hours(flops, 1e9) for flops in (1, 61e9, 5400e9)] == ["1 min", "2 min", "1.5 h"]
+    assert [hours(seconds) for seconds in (0.1, 61, 5400)] == ["1 s", "2 min", "1.5 h"]

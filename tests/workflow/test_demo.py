@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from unet.foreseen import store_sizes
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,22 +21,18 @@ def snakemake(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def files_of(volume: Path) -> int:
-    """Files of the stores that prediction and segmentation make, raw included."""
-    stores = ("raw.zarr", "probability.zarr", "segmentation-fragments.zarr", "segmentation.zarr", "segmentation-tables")
-    return sum(path.is_file() for store in stores for path in (volume / store).rglob("*"))
-
-
 @pytest.mark.timeout(1500)
 def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None:
+    snakemake(tmp_path, "--cores", "2", "plan")
     printed = snakemake(tmp_path, "--cores", "2")
     scores = json.loads((tmp_path / "results" / "scores.json").read_text())
     assert scores["test"]["v_rand"] >= 0.95
     assert "report        results/report.html" in printed
     assert f"V_rand        {scores['test']['v_rand']:.4f} on test" in printed
-    snakemake(tmp_path, "--cores", "2", "plan")
-    foreseen = json.loads((tmp_path / "results" / "plan.json").read_text())["volumes"]
-    for volume in foreseen:
-        assert volume["files"] == files_of(tmp_path / "results" / "volumes" / volume["name"])
+    plan = json.loads((tmp_path / "results" / "plan.json").read_text())
+    sizes = store_sizes(plan, tmp_path / "results" / "volumes")
+    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
+    assert sum(one.foreseen_bytes for one in sizes) == pytest.approx(sum(one.found_bytes for one in sizes), rel=0.25)
+    assert "<h2>Disk</h2>" in (tmp_path / "results" / "report.html").read_text()
     snakemake(tmp_path, "--report", "snakemake-report.html")
     assert "report.html" in (tmp_path / "snakemake-report.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from unet.plan import file_count
+from unet.config import load_config
+from unet.disk import store_plans
+from unet.foreseen import store_sizes
+from unet.run_jobs import jobs_of_run
 from unet.volume import Layout
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from conftest import Project
 
 SOLVING = {"merge", "relabel", "evaluate", "report"}
+RECEIPTS = ("region_graph", "agglomeration_sweep", "agglomeration_threshold", "merge", "sweep", "threshold", "ingest")
 SECTIONS: dict[str, Any] = {
     "segment": {
         "method": "watershed",
@@ -63,12 +68,15 @@ def test_fragments_are_joined_within_sections_and_across_them(watershed: Project
     assert not segmentation[watershed.array("mask") == 0].any()
 
 
-def test_files_are_as_many_as_were_foreseen(watershed: Project) -> None:
+def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
+    config = load_config(watershed.config)
     layout = Layout.read(watershed.results / "receipts/survey/train.json")
-    folder = watershed.results / "volumes/train"
-    stores = [folder / f"{name}.zarr" for name in ("raw", "probability", "segmentation-fragments", "segmentation")]
-    parts = [*stores, folder / "segmentation-tables"]
-    assert sum(path.is_file() for part in parts for path in part.rglob("*")) == file_count(layout, has_graph=True)
+    plan = {"stores": [asdict(one) for one in store_plans(config, "train", layout, stored=1)]}
+    sizes = store_sizes(plan, watershed.results / "volumes")
+    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
+    found = {rule: {path.stem for path in (watershed.results / "receipts" / rule).rglob("*.json")} for rule in RECEIPTS}
+    planned = {one.rule: one.jobs for one in jobs_of_run(config, {"train": 2})}
+    assert {rule: len(names) for rule, names in found.items()} == {rule: planned[rule] for rule in RECEIPTS}
 
 
 def test_the_threshold_of_the_agglomeration_is_the_best_on_the_training_volume(watershed: Project) -> None:

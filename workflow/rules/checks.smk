@@ -20,7 +20,6 @@ rule plan:
     params:
         plan=f"{RESULTS}/plan.json",
         config=settings(CONFIG),
-        shard_voxels=SHARD_VOXELS,
     message:
         "Foreseeing the cost"
     script:

@@ -13,7 +13,13 @@ from snakemake.logging import logger
 from unet.config import SegmentConfig, file_of, source_addresses, source_files
 from unet.damage import damaged_receipts, note_of, write_note
 from unet.devices import machine_has_gpu
-from unet.geometry import shard_names
+from unet.geometry import (
+    shard_count,
+    shard_names,
+    shards_around,
+    voxels_of_shards,
+)
+from unet.limits import too_many_shards
 from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
 from unet.receipts import read_json, write_atomically
@@ -22,15 +28,8 @@ from unet.source_formats import zarr_state
 from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
-SHARD_VOXELS = (
-    2**28 if CONFIG.predict.shard_voxels == "auto" else CONFIG.predict.shard_voxels
-)
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
-LEARNING_VOLUMES = list(
-    dict.fromkeys(
-        TRAINING_VOLUMES + ([] if CONFIG.model.checkpoint else CONFIG.train.validation)
-    )
-)
+LEARNING_VOLUMES = CONFIG.learning_volumes
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
@@ -148,7 +147,13 @@ def share(wildcards):
         for name, path in surveys.items()
         if path.exists()
     ]
-    return Share.of(CONFIG, volumes, SHARD_VOXELS)
+    return Share.of(CONFIG, volumes, voxels_of_job(volumes))
+
+
+def voxels_of_job(volumes):
+    """Of the largest job of some volumes."""
+    shapes = [volume.layout.shape for volume in volumes] or [(0, 0, 0)]
+    return max(voxels_of_shards(shape, CONFIG.predict.shard_voxels) for shape in shapes)
 
 
 @cache
@@ -188,10 +193,30 @@ def code(script):
     return code_digest(SCRIPTS / f"{script}.py")
 
 
+def surveyed(volume):
+    """A volume's layout, known once its headers are read."""
+    survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
+    return layout(survey, survey.stat().st_mtime_ns)
+
+
 def shards(volume):
-    """The names of a volume's shards, known once its headers are read."""
-    survey = checkpoints.survey.get(volume=volume).output.receipt
-    return shard_names(Layout.read(Path(survey)).grid, SHARD_VOXELS)
+    """The names of a volume's shards."""
+    return names_of_shards(volume, surveyed(volume))
+
+
+@cache
+def names_of_shards(volume, layout):
+    voxels = voxels_of_shards(layout.shape, CONFIG.predict.shard_voxels)
+    problem = too_many_shards(volume, shard_count(layout.grid, voxels), layout.shape)
+    if problem is not None:
+        raise WorkflowError(problem)
+    return shard_names(layout.grid, voxels)
+
+
+def receipts_around(rule, wildcards, margin, *path):
+    """The receipts of the shards that hold what a job reads: its own blocks, and others within a margin in voxels."""
+    names = shards_around(surveyed(wildcards.volume).grid, wildcards.shard, margin)
+    return [receipt(rule, wildcards.volume, *path, name) for name in names]
 
 
 def shard_receipts(rule, volume, *path):
@@ -216,17 +241,25 @@ def chosen_threshold(wildcards):
 def segment_inputs(wildcards):
     """What a shard is made from: its own probabilities, for a watershed those around it as well."""
     ours = wildcards.store == "segmentation"
-    maker, own = "predict" if ours else "ingest", [wildcards.shard]
-    around = ours and CONFIG.segment.method == "watershed"
-    names = shards(wildcards.volume) if around else own
+    watershed = ours and CONFIG.segment.method == "watershed"
+    margin = watershed_halo(surveyed(wildcards.volume)) if watershed else (0, 0, 0)
     return {
         "survey": receipt("survey", wildcards.volume),
-        "made": [receipt(maker, wildcards.volume, name) for name in names],
+        "made": receipts_around("predict" if ours else "ingest", wildcards, margin),
         "damage": damage_of(
             "segment", wildcards.volume, wildcards.store, wildcards.shard
         ),
         **chosen_threshold(wildcards),
     }
+
+
+def watershed_halo(layout):
+    """How far around a block a watershed reads."""
+    from unet.watershed import (
+        Relief,
+    )  # for a watershed alone, since every job reads this file
+
+    return Relief.of(CONFIG.segment, layout.voxel_nm).halo
 
 
 def merge_inputs(wildcards):
@@ -330,23 +363,33 @@ def damage_of(rule, *path):
     return [str(note)] if note.exists() else []
 
 
-def note_damage():
-    """Note which receipts do not hold any more: their jobs run again.
+def is_dry_run():
+    """Whether nothing may be changed; while a Snakefile is read, only the command line tells."""
+    return any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
 
-    While a Snakefile is read, only the command line tells what is asked for: `verify` finds the damage itself, and a
-    dry run changes nothing.
-    """
-    if not workflow.is_main_process or "verify" in sys.argv:
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
+    if not workflow.is_main_process or {"verify", "plan"} & set(sys.argv):
         return
-    dry = any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in sys.argv)
     try:
         for path, problem in damaged_receipts(Path(RESULTS)):
             logger.warning(f"{path}: {problem}; the job runs again")
-            if not dry:
+            if not is_dry_run():
                 write_note(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
 
 
+def print_plan():
+    """A dry run of `plan` prints it, as the job itself would, but writes nothing."""
+    from unet.plan_table import as_text
+    from unet.planning import plan_run
+
+    print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
+
+
 check_sources()
 note_damage()
+if workflow.is_main_process and "plan" in sys.argv and is_dry_run():
+    print_plan()

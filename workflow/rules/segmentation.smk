@@ -44,8 +44,11 @@ rule segment:
 rule region_graph:
     input:
         survey=receipt("survey", "{volume}"),
-        segmented=lambda wildcards: shard_receipts(
-            "segment", wildcards.volume, "segmentation"
+        segmented=lambda wildcards: receipts_around(
+            "segment",
+            wildcards,
+            (1 + (CONFIG.segment.bridge_sections or 0), 1, 1),
+            "segmentation",
         ),
         damage=lambda wildcards: damage_of(
             "region_graph", wildcards.volume, wildcards.shard

@@ -1,0 +1,162 @@
+"""What the plan foresees against what a run then takes: time, memory, disk and files, as ratios foreseen / measured.
+
+    python benchmarks/plan.py                        # the sample, ISBI 2012 and 1 Gvoxel; on a quiet machine
+    python benchmarks/plan.py --only sample
+    python benchmarks/plan.py --only gigavoxel --voxels 33_000_000
+
+1. `snakemake plan`, in a folder of its own.
+2. The whole run. 1 Gvoxel is made block by block (`synthetic.py`) and predicted by a tiny network that learns from a
+   corner of it.
+3. Every rule's benchmark files, and every file of the stores, beside the plan. Aims: time within 30 %, memory never
+   less and within 40 %, disk within 25 %, files exact. Rules of less than ten seconds or 100 MB do not count for
+   themselves, but in the sums.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from synthetic import make_volume
+
+from unet.config import load_config
+from unet.foreseen import StoreSize, foreseen_rules, read_plan, store_sizes
+
+ROOT = Path(__file__).parent.parent
+RUNS = ("sample", "isbi2012", "gigavoxel")
+TINY: dict[str, Any] = {
+    "volumes": {
+        "corner": {"raw": "corner.zarr", "labels": "corner-labels.zarr", "voxel_nm": [30, 8, 8]},
+        "all": {"raw": "raw.zarr", "voxel_nm": [30, 8, 8]},
+    },
+    "model": {"depth": 2, "base_channels": 4, "normalisation": "batch", "dropout": 0},
+    "train": {
+        "volumes": ["corner"],
+        "steps": 200,
+        "tile": 188,
+        "batch": 2,
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "augment": {"rotation": "right", "elastic_probability": 0},
+    },
+    "predict": {"volumes": ["all"], "dashboard": False},
+    "segment": {"minimum_size": 100},
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> float:
+    """Run Snakemake to its end in a folder; seconds on the clock."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", "all", "--configfile", "config.yaml"]
+    begin = time.perf_counter()
+    with (folder / "log").open("ab") as log:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode:
+            raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
+    return time.perf_counter() - begin
+
+
+def prepare(folder: Path, name: str, voxels: int) -> dict[str, Any]:
+    """The configuration of a run, in its folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if name == "gigavoxel":
+        make_volume(folder, voxels)
+        values = TINY
+    else:
+        path = ROOT / "config" / ("config.yaml" if name == "sample" else f"examples/{name}.yaml")
+        values = yaml.safe_load(path.read_text().replace("../shared/", f"{ROOT.parent}/shared/")) | {
+            "results": "results"
+        }
+    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return values
+
+
+def measured_rules(benchmarks: Path) -> dict[str, dict[str, float]]:
+    """Of each rule: jobs, seconds, processor seconds, and most memory of a job."""
+    found: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("jobs", "seconds", "cores", "memory"), 0.0))
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        rule = found[path.relative_to(benchmarks).parts[0]]
+        row = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1]
+        value = {key: 0.0 if row[key] in ("NA", "-") else float(row[key]) for key in ("s", "cpu_time", "max_rss")}
+        rule["jobs"] += 1
+        rule["seconds"] += value["s"]
+        rule["cores"] += value["cpu_time"]
+        rule["memory"] = max(rule["memory"], value["max_rss"])
+    return dict(found)
+
+
+def compared(folder: Path, clock: float) -> dict[str, Any]:
+    """Print the tables of a run; its ratios foreseen / measured."""
+    config = load_config(yaml.safe_load((folder / "config.yaml").read_text()))
+    plan = read_plan(folder / "results" / "plan.json", config)
+    assert plan is not None
+    foreseen, found = foreseen_rules(plan), measured_rules(folder / "results" / "benchmarks")
+    print(f"{'rule':<24}{'jobs':>6}{'seconds':>18}{'ratio':>7}{'core seconds':>18}{'ratio':>7}{'MB':>16}{'ratio':>7}")
+    sums, memory = dict.fromkeys(("seconds", "core_seconds"), 0.0), {}
+    for rule, one in found.items():
+        said = foreseen[rule]
+        assert said.jobs == one["jobs"], f"{rule}: {said.jobs} jobs foreseen, {one['jobs']:.0f} found"
+        memory[rule] = ratio(said.memory_mb, one["memory"])
+        print(
+            f"{rule:<24}{said.jobs:>6}{pair(said.seconds, one['seconds']):>25}"
+            f"{pair(said.core_seconds, one['cores']):>25}{pair(said.memory_mb, one['memory']):>23}"
+        )
+        sums["seconds"] += one["seconds"]
+        sums["core_seconds"] += one["cores"]
+    ratios: dict[str, Any] = {
+        key: ratio(sum(getattr(foreseen[rule], key) for rule in found), total) for key, total in sums.items()
+    }
+    ratios |= {"wall": ratio(plan["wall_seconds"], clock), "memory": memory}
+    return ratios | disk(store_sizes(plan, folder / "results" / "volumes"))
+
+
+def disk(stores: list[StoreSize]) -> dict[str, Any]:
+    """Print the table of the stores; the ratio of all bytes, and whether all files are as foreseen."""
+    for one in stores:
+        size = pair(one.foreseen_bytes / 1e6, one.found_bytes / 1e6)
+        print(f"{one.volume:<14}{one.store:<26}{size:>25} MB {one.foreseen_files:>9}{one.found_files:>9} files")
+    bytes_ratio = ratio(sum(one.foreseen_bytes for one in stores), sum(one.found_bytes for one in stores))
+    return {"disk": bytes_ratio, "files": all(one.foreseen_files == one.found_files for one in stores)}
+
+
+def pair(foreseen: float, found: float) -> str:
+    """Both, and their ratio."""
+    return f"{foreseen:8.1f} /{found:8.1f}{ratio(foreseen, found):7.2f}"
+
+
+def ratio(foreseen: float, found: float) -> float:
+    """Foreseen over measured."""
+    return round(foreseen / found, 3) if found else float("nan")
+
+
+def main() -> None:
+    """Plan, run, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=RUNS, nargs="*", default=RUNS)
+    parser.add_argument("--voxels", type=int, default=2**30, help="of the synthetic volume")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-plan")
+    parser.add_argument("--keep", action="store_true", help="leave the folder of the runs")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {}
+    for name in arguments.only:
+        folder = (arguments.folder / name).absolute()
+        prepare(folder, name, arguments.voxels)
+        snakemake(folder, "plan")
+        print(f"\n{name}: foreseen / measured", flush=True)
+        results[name] = compared(folder, snakemake(folder))
+        if not arguments.keep:
+            shutil.rmtree(folder)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

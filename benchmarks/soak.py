@@ -1,0 +1,85 @@
+"""A soak: the whole chain on 0.25 and on 2 Gvoxel, with a tiny network on a volume that is made block by block.
+
+    python benchmarks/soak.py                                  # 0.25 and 2 Gvoxel; some 8 GB of disk
+    python benchmarks/soak.py --voxels 8_000_000 64_000_000    # try it on something small
+
+Every job of both runs has the same number of voxels. Prints for each rule the memory of its largest job in both runs,
+which has to be flat, and the processor seconds for a voxel, which have to be equal within 15 %; rules of less than ten
+seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from plan import TINY, measured_rules, snakemake
+from synthetic import make_volume, shape_of
+
+from unet.config import load_config
+from unet.foreseen import read_plan, store_sizes
+
+ROOT = Path(__file__).parent.parent
+FLAT, LINEAR = 1.15, 0.15
+LEAST_SECONDS = 10
+JOBS = 4
+"""Of a rule in the smaller run."""
+
+
+def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, dict[str, float]], bool]:
+    """Run the chain; time and memory of every rule, and whether all files are as planned."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make_volume(folder, voxels)
+    values = TINY | {
+        "predict": TINY["predict"] | {"shard_voxels": job},
+        "segment": TINY["segment"] | {"method": method},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    snakemake(folder, "plan")
+    clock = snakemake(folder)
+    plan = read_plan(folder / "results" / "plan.json", load_config(values))
+    assert plan is not None
+    stores = store_sizes(plan, folder / "results" / "volumes")
+    exact = all(one.foreseen_files == one.found_files for one in stores)
+    files, size = sum(one.found_files for one in stores), sum(one.found_bytes for one in stores)
+    shape = " x ".join(map(str, shape_of(voxels)))
+    print(f"{shape}: {clock:.0f} s, {files} files (as planned: {exact}), {size / 1e9:.2f} GB", flush=True)
+    return measured_rules(folder / "results" / "benchmarks"), exact
+
+
+def main() -> None:
+    """Run both, print the table and the verdict."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--voxels", type=int, nargs=2, default=[2**28, 2**31])
+    parser.add_argument("--method", choices=["components", "watershed"], default="components")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-soak")
+    arguments = parser.parse_args()
+    folder, job = arguments.folder.absolute(), arguments.voxels[0] // JOBS
+    runs = [soaked(folder / str(voxels), voxels, job, arguments.method) for voxels in arguments.voxels]
+    (small, _), (large, _) = runs
+    times = arguments.voxels[1] / arguments.voxels[0]
+    table: dict[str, Any] = {}
+    print(f"{'rule':<16}{'jobs':>12}{'MB of a job':>20}{'flat':>7}{'core seconds':>22}{'linear':>8}")
+    for rule, one in large.items():
+        before = small[rule]
+        memory = one["memory"] / max(before["memory"], 1)
+        linear = one["cores"] / max(before["cores"], 1e-9) / times
+        counts = before["cores"] >= LEAST_SECONDS
+        table[rule] = {"memory": round(memory, 3), "time": round(linear, 3) if counts else None}
+        print(
+            f"{rule:<16}{before['jobs']:>5.0f} ->{one['jobs']:>4.0f}{before['memory']:>9.0f} -> {one['memory']:<7.0f}"
+            f"{memory:>7.2f}{before['cores']:>10.1f} -> {one['cores']:<8.1f}{linear if counts else float('nan'):>8.2f}"
+        )
+    flat = all(one["memory"] <= FLAT for one in table.values())
+    steady = all(one["time"] is None or abs(one["time"] - 1) <= LINEAR for one in table.values())
+    files = all(exact for _, exact in runs)
+    print(json.dumps({"flat": flat, "linear": steady, "files": files, "rules": table}))
+    shutil.rmtree(folder)
+    raise SystemExit(0 if flat and steady and files else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What the plan says of a run, against that run: jobs and files exactly, memory never less."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from unet.foreseen import StoreSize, store_sizes
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+
+def jobs(project: Project) -> Counter[str]:
+    """How many jobs of each rule a run had."""
+    folder = project.results / "benchmarks"
+    return Counter(path.relative_to(folder).parts[0] for path in folder.rglob("*.tsv"))
+
+
+def most_memory(project: Project) -> dict[str, float]:
+    """MB of the largest job of each rule."""
+    most: dict[str, float] = {}
+    for path in (project.results / "benchmarks").rglob("*.tsv"):
+        rule = path.relative_to(project.results / "benchmarks").parts[0]
+        rows = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
+        sizes = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("NA", "-")]
+        most[rule] = max([most.get(rule, 0), *sizes])
+    return most
+
+
+def test_jobs_files_and_memory_are_as_foreseen(finished: Project, copy_of_finished: Project) -> None:
+    printed = copy_of_finished.run("plan").output
+    plan = json.loads((copy_of_finished.results / "plan.json").read_text())
+    assert {one["rule"]: one["jobs"] for one in plan["rules"]} == jobs(finished)
+    sizes = store_sizes(plan, finished.results / "volumes")
+    assert {one.store for one in sizes} >= {"raw", "mask", "labels", "weights", "segmentation-tables"}
+    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
+    foreseen = {one["rule"]: one["memory_mb"] for one in plan["rules"]}
+    assert {rule: size for rule, size in most_memory(finished).items() if size > foreseen[rule]} == {}
+    assert all(one["seconds"] > 0 for one in plan["rules"])
+    for words in ("train: tiles of 48 x 48", "measured on this CPU", "core-hours", "segmentation-fragments"):
+        assert words in printed
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(copy_of_finished: Project) -> None:
+    copy_of_finished.configure({"plan": {"gpu_flops": 1e12, "gpus": 2, "price_per_gpu_hour": 3, "currency": "EUR"}})
+    printed = copy_of_finished.run("-n", "plan").output
+    assert "2 GPU(s)" in printed
+    assert "EUR" in printed
+    assert not (copy_of_finished.results / "plan.json").exists()
+
+
+def test_too_many_shards_are_refused_with_what_to_set(copy_of_finished: Project) -> None:
+    survey = copy_of_finished.results / "receipts/survey/train.json"
+    values = json.loads(survey.read_text())
+    values["layout"]["shape"] = [40, 2048, 2048]
+    survey.write_text(json.dumps(values))
+    printed = copy_of_finished.run("-n", "--config", "predict={shard_voxels: 8192}", fails=True).output
+    assert "predict.shard_voxels: volume 'train' would have 20480 shards" in printed
+    assert "at least 16778, or to auto" in printed
+
+
+def test_a_store_that_is_not_there_has_no_files(finished: Project) -> None:
+    plan = {"stores": [{"volume": "train", "store": "absent", "bytes": 1.0, "files": 2}]}
+    assert store_sizes(plan, finished.results / "volumes") == [StoreSize("train", "absent", 1.0, 0, 2, 0)]

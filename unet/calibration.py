@@ -1,0 +1,179 @@
+"""What the machine at hand takes, measured within seconds: a tile, a training step, the files of a block.
+
+1. `tile_seconds`      The real predictor with the tile, batch, precision and threads of a job, on grey values of noise.
+2. `training_seconds`  The real training loop with the tile and batch of the training, on drawn cells.
+3. `machine_speed`     A block written to a real store with its pyramid and read again, against the machine on which
+                       `unet.resources.COSTS` was measured: so much faster or slower are the rules that need no network.
+
+Processor seconds are all threads' together and hold on a busy machine too; on a GPU only the clock tells.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from unet.config import TrainConfig
+from unet.cost import keep_freed_memory
+from unet.geometry import Box, Index
+from unet.grey_values import Normalisation, grey_values, histogram
+from unet.inference import Predictor, window_of
+from unet.learning_curve import LearningCurve
+from unet.model import build_model
+from unet.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
+from unet.plan import Seconds
+from unet.store import ImageSpec, create_image
+from unet.tile_choice import Task, TileChoice, passes_at_once
+from unet.tiling import tile_geometry
+from unet.training import train
+from unet.validation import Validation
+
+LEAST_SECONDS = 1.0
+"""A measurement goes on for so long, once it has been done."""
+BLOCK = (16, 512, 512)
+REPEATS = 7
+REFERENCE_SECONDS = 0.07
+"""Processor seconds of that block where `unet.resources.COSTS` was measured (2026-11-25, a busy machine)."""
+
+
+def tile_seconds(task: Task, choice: TileChoice, device: torch.device, threads: int) -> Seconds:
+    """Of a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
+    keep_freed_memory()
+    geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
+    at_once = passes_at_once(task, choice, device, threads) if device.type == "cpu" else 1
+    noise = np.random.default_rng(0)
+    predictor = Predictor(
+        build_model(task.model, channels, task.classes),
+        geometry,
+        _normalisation(channels),
+        average=task.predict.average,
+        device=device,
+        batch=choice.batch,
+        precision=task.precision,
+        threads=at_once,
+        dtype=task.predict.dtype,
+        channels=task.stored,
+    )
+    tiles = at_once * choice.batch
+    z, y, x = geometry.stride
+    box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
+    window = noise.integers(0, 256, (channels, *window_of(box, predictor.planes).shape), dtype=np.uint8)
+    found = measured(lambda: predictor.infer(window, box))
+    return Seconds(found.clock / tiles, found.processor / tiles)
+
+
+def training_seconds(task: Task, config: TrainConfig, device: torch.device, threads: int) -> tuple[Seconds, Seconds]:
+    """Of a step of the training on one device, its patches included; and of a look at the validation windows."""
+    torch.set_num_threads(threads)
+    geometry, volume = tile_geometry(task.model, config.tile), _cells(task.layout.channels)
+    sampler = PatchSampler(
+        [volume], geometry.input, geometry.output, config.augment, task.model.dimensions, config.batch
+    )
+    network = build_model(task.model, task.layout.channels, task.classes)
+    patches = measured(lambda: sampler.batch(0))
+    batches = _Repeated(sampler.batch(0), device)
+    few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
+    with TemporaryDirectory() as folder:
+        curve, state = LearningCurve(Path(folder) / "curve.jsonl"), Path(folder) / "state.pt"
+        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
+    look = Seconds(0, 0)
+    if config.validation:
+        validation = Validation([volume], geometry, 1, device)
+        look = measured(lambda: validation.look(network)) * config.validation_windows
+    beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
+    step = batches.seconds()
+    return Seconds(step.clock + beside, step.processor + patches.processor), look
+
+
+def machine_speed() -> float:
+    """How much faster this machine is than that of `unet.resources.COSTS` in what rules do without a network."""
+    with TemporaryDirectory() as folder:
+        spec = ImageSpec("calibration", BLOCK, "uint8", (8, 128, 128), BLOCK, (50, 4, 4))
+        image, box = create_image(Path(folder) / "raw.zarr", spec), Box.of_shape(BLOCK)
+        values = np.random.default_rng(0).normal(128, 20, BLOCK).astype(np.uint8)
+
+        def once() -> None:
+            image.write_block(box, values)
+            image.read(box)
+
+        return REFERENCE_SECONDS / median(measured(once, 0).processor for _ in range(REPEATS))
+
+
+def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds:
+    """Of doing `work` for so long, once it has been done before; where that takes long, of the first time."""
+    for at_least in (0.0, seconds):
+        count, clock, processor = 0, time.perf_counter(), time.process_time()
+        while count == 0 or time.perf_counter() - clock < at_least:
+            work()
+            count += 1
+        taken = time.perf_counter() - clock, time.process_time() - processor
+        if taken[0] > LEAST_SECONDS:
+            break
+    return Seconds(taken[0] / count, taken[1] / count)
+
+
+class _Repeated:
+    """Stands for a `PatchSampler`: the same batch every step; notes when each was asked for."""
+
+    def __init__(self, batch: Batch, device: torch.device) -> None:
+        self._batch, self._device = batch, device
+        self._ticks: list[tuple[float, float]] = []
+
+    def batches(self, start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
+        """As of a `PatchSampler`."""
+        for _step in range(start, stop):
+            self._tick()
+            yield self._batch
+        self._tick()
+
+    def seconds(self) -> Seconds:
+        """Of a step; the first one is left out, which allocates."""
+        (clock, processor), (clock_at_end, processor_at_end) = self._ticks[1], self._ticks[-1]
+        steps = len(self._ticks) - 2
+        return Seconds((clock_at_end - clock) / steps, (processor_at_end - processor) / steps)
+
+    def _tick(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._ticks.append((time.perf_counter(), time.process_time()))
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array as `CachedVolume` reads a store."""
+
+    values: np.ndarray
+
+    @property
+    def shape(self) -> Index:
+        return self.values.shape[-3:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    def read(self, box: Box) -> np.ndarray:
+        return self.values[box.trailing]
+
+
+def _cells(channels: int) -> LabelledVolume:
+    """Square cells of 30 px with membranes of 2 px, in noise."""
+    z, y, x = 4, 600, 600
+    line = np.arange(x) % 32 < 2
+    interior = np.broadcast_to(~(line[:, None] | line), (z, y, x))
+    noise = np.random.default_rng(0).normal(0, 20, (channels, z, y, x))
+    raw = np.clip(interior * 80 + 90 + noise, 0, 255).astype(np.uint8)
+    parts = (raw, interior.astype(np.uint8), np.ones((z, y, x), np.float32))
+    stores = [CachedVolume(_Array(part)) for part in parts]
+    return LabelledVolume(stores[0], stores[1], stores[2], _normalisation(channels))
+
+
+def _normalisation(channels: int) -> Normalisation:
+    counts = histogram(np.random.default_rng(0).integers(0, 256, 10_000, dtype=np.uint8))
+    return Normalisation.of([vars(grey_values(counts, np.dtype(np.uint8)))] * channels)

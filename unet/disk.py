@@ -1,0 +1,97 @@
+"""What the stores of a volume take on disk, from its shape: files exactly, bytes by an estimate of the compression.
+
+A block has one file on each level of a store's pyramid, and each store and level one of metadata. Bytes a voxel of
+the finest level are those that real and generated volumes took (2026-11-25: ISBI 2012, vnc, fib25, the sample; zstd):
+
+| store | bytes a voxel | seen |
+|---|---|---|
+| raw | 0.95 of its type | 0.86 (fib25) to 0.98 (vnc) |
+| probability | 0.6 of its type and class | 0.51 (vnc) to 0.77 (fib25, few steps); 0.9 assumed of float32, never seen |
+| labels, segmentation, fragments | 0.08, whatever the type | 0.06 (vnc) to 0.12 (fib25) |
+| targets, classes | 0.06 | 0.04 to 0.07 |
+| weights | 0.28 | 0.16 (fib25) to 0.32 (sample) |
+| mask | 0.01 | |
+
+A pyramid of grey values compresses on every level alike, one of ids half as well on each level as on the one before.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from unet.config import Config, VolumeConfig
+from unet.pyramid import pyramid_factors
+from unet.volume import Layout
+
+RAW, PROBABILITY, FLOATS = 0.95, 0.6, 0.9
+"""Compressed over uncompressed bytes."""
+IDS, CLASSES, WEIGHTS, MASK = 0.08, 0.06, 0.28, 0.01
+"""Bytes a voxel."""
+TABLES = {False: 0.006, True: 0.06}
+"""Bytes a voxel of tables, without and with those of edges."""
+COARSER_IDS = 2.0
+"""Bytes a voxel on a level over those on the level before it."""
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """A store: bytes on disk, and files."""
+
+    volume: str
+    store: str
+    bytes: float
+    files: int
+
+
+def store_plans(config: Config, name: str, layout: Layout, stored: int) -> list[StorePlan]:
+    """The stores of a volume.
+
+    Parameters
+    ----------
+    stored : int
+        Classes whose probabilities are kept.
+    """
+    volume, raw = config.volumes[name], layout.channels * np.dtype(layout.dtype).itemsize
+    plans = [_image(name, "raw", layout, raw * (FLOATS if layout.dtype.startswith("float") else RAW))]
+    if layout.masked:
+        plans.append(_image(name, "mask", layout, MASK, ids=True))
+    if volume.labels is not None:
+        plans += _labels(config, name, volume, layout)
+    if name in config.learning_volumes:
+        plans.append(_image(name, "weights", layout, WEIGHTS))
+    if name in config.predict.volumes:
+        p = np.dtype(config.predict.dtype).itemsize * (PROBABILITY if config.predict.dtype == "uint8" else FLOATS)
+        plans.append(_image(name, "probability", layout, stored * p))
+        plans += _segmentation("segmentation", name, layout, config.segment.has_graph)
+    return plans
+
+
+def _labels(config: Config, name: str, volume: VolumeConfig, layout: Layout) -> list[StorePlan]:
+    """Of an annotation: as it was ingested, the instances made of it, and the targets."""
+    plans, wanted = [], name in config.labelled_volumes
+    if volume.label_kind == "instances":
+        plans.append(_image(name, "labels", layout, IDS, ids=True))
+    else:
+        plans.append(_image(name, "classes", layout, CLASSES, ids=True))
+        plans += _segmentation("labels", name, layout, False) if wanted else []
+    return plans + ([_image(name, "targets", layout, CLASSES, ids=True)] if wanted else [])
+
+
+def _segmentation(store: str, name: str, layout: Layout, has_graph: bool) -> list[StorePlan]:
+    """Fragments, tables and final ids."""
+    tables = len(layout.grid) * (2 if has_graph else 1) + 1
+    return [
+        _image(name, f"{store}-fragments", layout, IDS, ids=True, pyramid=False),
+        StorePlan(name, f"{store}-tables", prod(layout.shape) * TABLES[has_graph], tables),
+        _image(name, store, layout, IDS, ids=True),
+    ]
+
+
+def _image(
+    volume: str, store: str, layout: Layout, voxel_bytes: float, ids: bool = False, pyramid: bool = True
+) -> StorePlan:
+    factors = pyramid_factors(layout.shape, layout.block, layout.voxel_nm) if pyramid else [(1, 1, 1)]
+    levels = [(COARSER_IDS**level if ids else 1) / prod(factor) for level, factor in enumerate(factors)]
+    blocks, metadata = len(layout.grid) * len(levels), len(levels) + 1
+    return StorePlan(volume, f"{store}", prod(layout.shape) * voxel_bytes * sum(levels), blocks + metadata)

@@ -1,0 +1,92 @@
+"""Where a run meets a limit: what does not work is refused before the first job, with what to set instead."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import TYPE_CHECKING
+
+from unet.config import Config
+from unet.geometry import Index
+from unet.run_jobs import SHARDED
+
+if TYPE_CHECKING:
+    from unet.plan import RunPlan
+
+MOST_SHARDS = 10_000
+"""Of a volume: at 2 ms a job (benchmarks/scheduling.py, 1,000 shards) a minute and a half to plan."""
+MOST_FRAGMENTS = 2**31 - 1
+"""Of a volume: `merge` numbers unions of fragments with 32 bits."""
+LONG_JOB_HOURS = 24
+"""Clusters end most jobs by then; a job continues where it was, but it has to be submitted again."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """What this machine has: bytes on the disk of the results, files that may be made there, bytes of memory."""
+
+    disk: float
+    files: float | None
+    memory: float
+
+
+def too_many_shards(volume: str, shards: int, shape: Index) -> str | None:
+    """Why a volume cannot have so many shards, and what to set; None if it can.
+
+    >>> print(too_many_shards("all", 20_000, (10_000, 10_000, 10_000)))
+    predict.shard_voxels: volume 'all' would have 20000 shards, and a run is planned with 10000 at most; set it to at \
+least 100000000, or to auto
+    """
+    if shards <= MOST_SHARDS:
+        return None
+    return (
+        f"predict.shard_voxels: volume {volume!r} would have {shards} shards, and a run is planned with {MOST_SHARDS} "
+        f"at most; set it to at least {ceil(prod(shape) / MOST_SHARDS)}, or to auto"
+    )
+
+
+def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
+    """What cannot work at all; `volumes` are shapes and numbers of shards."""
+    from unet.resources import voxels_a_fragment
+
+    found = [too_many_shards(name, shards, shape) for name, (shape, shards) in volumes.items()]
+    for one in plan.volumes:
+        fragments = prod(one.shape) / voxels_a_fragment(config)
+        if fragments > MOST_FRAGMENTS:
+            found.append(
+                f"volume {one.name!r} has about {fragments:.2g} fragments, and one solve numbers {MOST_FRAGMENTS} at "
+                f"most: predict and segment it in parts (volumes.<name>.sections) of about "
+                f"{MOST_FRAGMENTS * voxels_a_fragment(config):.2g} voxels; docs/scale.md says what would replace it"
+            )
+    return [problem for problem in found if problem is not None]
+
+
+def limits_of(plan: "RunPlan", free: Free) -> list[str]:
+    """What may not work here, and what to set."""
+    found = []
+    disk, files = sum(one.bytes for one in plan.stores), sum(one.files for one in plan.stores)
+    if disk > free.disk:
+        found.append(
+            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie"
+        )
+    if free.files is not None and files > free.files:
+        found.append(
+            f"files: {files} are needed and {free.files:.0f} may be made where results lie; make storage.block larger: "
+            "a store has one file a block and level"
+        )
+    for one in plan.rules:
+        if 1e6 * one.memory_mb > free.memory:
+            what = {
+                "merge": "its fragments and edges are solved as one: give it a larger node (docs/scale.md)",
+                "predict": "make storage.block, predict.tile or predict.blocks_in_flight smaller",
+                "train": "make train.tile or train.batch smaller",
+            }.get(one.rule, "make storage.block smaller")
+            found.append(
+                f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
+                f"{free.memory / 1e9:.3g} GB; {what}"
+            )
+        if one.job_seconds > 3600 * LONG_JOB_HOURS:
+            what = "make predict.shard_voxels smaller" if one.rule in SHARDED else "it cannot be shared out"
+            found.append(
+                f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
+            )
+    return found
