@@ -19,7 +19,18 @@ CORE = sorted((ROOT / "unet").glob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [
-    *("agglomeration", "annotation", "block_file", "components", "config", "distance", "evaluation", "foreseen"),
+    *(
+        "agglomeration",
+        "annotation",
+        "block_file",
+        "components",
+        "config",
+        "config_applying",
+        "config_learning",
+        "distance",
+        "evaluation",
+        "foreseen",
+    ),
     *("fragments", "geometry", "grey_values", "isbi", "limits", "merging", "multicut", "ngff", "object_scores"),
     *("overlap", "places", "precision", "pyramid", "receipts", "region_graph", "run_jobs", "sample", "segmentation"),
     *("tiling", "verification", "warping", "watershed", "weight_map"),
