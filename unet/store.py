@@ -82,7 +82,7 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     place = place_of(where)
     try:
         with place.told():
-            group = zarr.open_group(_zarr_store(place), mode="r+", zarr_format=3)
+            group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None

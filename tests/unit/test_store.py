@@ -404,3 +404,9 @@ def test_a_lost_block_is_an_error_and_not_zeros(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"block 0:4,0:64,0:64 is missing on level 0"):
         image.read_mirrored(Box((-1, -1, -1), (1, 1, 1)))
     assert image.read(ODD.grid.boxes()[-1]).any()
+
+
+def test_asking_for_a_store_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no image store of this workflow"):
+        open_image(tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
