@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config import ModelConfig, PredictConfig
+from unet.config import ModelConfig, PredictConfig, SlurmConfig
 from unet.grey_values import grey_values, histogram
 from unet.model import build_model
 from unet.model_file import save_model
@@ -59,7 +59,8 @@ def seconds(arguments: dict[str, Any], model: Path) -> float:
     """Time of the prediction."""
     begin = time.perf_counter()
     predict = PredictConfig(dashboard=False)
-    script("predict")(**arguments, model=model, shard="0-of-1", predict=predict, code="", threads=2)
+    elsewhere = {"slurm": SlurmConfig(), "worker_logs": model.parent}
+    script("predict")(**arguments, **elsewhere, model=model, shard="0-of-1", predict=predict, code="", threads=2)
     return time.perf_counter() - begin
 
 

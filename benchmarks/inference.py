@@ -168,6 +168,8 @@ def job(run: Run, **predict: Any) -> JobTimes:
         "folder": run.folder / "volume",
         "shard": "0-of-1",
         "predict": PredictConfig(dashboard=False, **predict).model_dump(),
+        "slurm": {},
+        "worker_logs": run.folder,
         "code": "benchmark",
         "threads": CORES,
     }
