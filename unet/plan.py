@@ -178,7 +178,7 @@ def plan_volume(
         choice=choice,
         tiles=tiles,
         flops=tiles * passes(layout.grid, geometry, task.predict.average) * a_tile,
-        job_memory=job_memory(task, choice.tile, choice.batch, kind, threads),
+        job_memory=job_memory(task, choice.tile, choice.batch, kind, threads, ceil(len(layout.grid) / shards)),
     )
 
 

@@ -257,7 +257,8 @@ def minutes(rule: str, config: Config, share: Share) -> int:
 def network_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
     """Of a job that predicts, all it holds, on a CPU or beside a GPU; of a training what a step keeps."""
     if rule in ("predict", "verify", "export"):
-        return max(_predicting_bytes(config, volume, threads) for volume in share.volumes)
+        blocks = ceil(share.job / share.block)
+        return max(_predicting_bytes(config, volume, threads, blocks) for volume in share.volumes)
     if rule == "train":
         from unet.cost import step_bytes
         from unet.patches import CACHE_MB
@@ -270,7 +271,7 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
     return 0
 
 
-def _predicting_bytes(config: Config, volume: Volume, threads: int) -> float:
+def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
     """What `unet.tile_choice` says of a job, such that it finds the share free that it takes of free memory."""
     import torch
 
@@ -285,7 +286,7 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int) -> float:
         choice = kept(volume.folder, task) or choose_tile(task, torch.device("cpu"), threads, AUTO_BYTES * threads)
     except TileSizeError:  # the job says what to do
         return AUTO_BYTES * threads / USABLE
-    on_cpu, on_gpu = (job_memory(task, choice.tile, choice.batch, kind, threads) for kind in get_args(Kind))
+    on_cpu, on_gpu = (job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(Kind))
     return max(on_cpu.process, on_gpu.process) / USABLE
 
 

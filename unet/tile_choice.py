@@ -24,10 +24,13 @@ from unet.receipts import fingerprint, read_json, write_first
 from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.volume import Layout
 
-PROCESS_BYTES = 560e6
+PROCESS_BYTES = 450e6
 """Python, PyTorch and zarr before any voxel is read."""
 ALLOCATED = {"cpu": 1.85, "cuda": 1.5}
 """Memory of an allocator over what is alive at once: gaps between tensors, and the workspaces of libraries."""
+SCATTERED = 3.2
+"""Memory of the blocks over that of those at work: a CPU's process keeps what is freed, and later blocks find it in
+pieces. Measured, see docs/results.md; of the first blocks 1."""
 USABLE = 0.8
 """Of the memory that is free: other programs want some, too."""
 INFERRED_AT_ONCE = 2
@@ -173,25 +176,27 @@ def needed(task: Task, tile: Index, batch: int, kind: Kind, threads: int) -> flo
     return memory.process if kind == "cpu" else memory.gpu
 
 
-def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int) -> JobMemory:
-    """What a job takes at its peak.
+def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int, blocks: int | None = None) -> JobMemory:
+    """What a job of so many blocks takes at its peak; without a number, a job that predicts the whole volume.
 
-    Passes through the network take what `forward_cost` says, more or less; of `blocks_in_flight` blocks there is the
-    window that their tiles read, and what is stored of them; and those that are being inferred have their sum of
+    Passes through the network take what `forward_cost` says, more or less; of the blocks in flight there is the window
+    that their tiles read, and what is stored of them; and those that are being inferred have their sum of
     probabilities and a copy of it, in float32.
     """
     layout, geometry = task.layout, tile_geometry(task.model, tile)
     block = Box.of_shape(layout.block).clipped(layout.shape)
+    blocks, at_once = blocks or len(layout.grid), task.predict.blocks_in_flight
     window = window_of(block, planes_of(task.predict.average, geometry)).size
     window *= layout.channels * np.dtype(layout.dtype).itemsize
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size
     cost = forward_cost(task.model, task.classes, tile, layout.channels, batch, task.precision)
     passes = ALLOCATED[kind] * cost.bytes * (threads if kind == "cpu" else 1)
-    in_flight = task.predict.blocks_in_flight * (window + stored)
+    in_flight, inferred = min(at_once, blocks) * (window + stored), min(INFERRED_AT_ONCE, blocks)
     if kind == "cpu":
-        return JobMemory(PROCESS_BYTES + in_flight + INFERRED_AT_ONCE * summed + passes, 0.0)
-    return JobMemory(2 * PROCESS_BYTES + in_flight, INFERRED_AT_ONCE * (window + summed + stored) + passes)
+        scattered = SCATTERED if blocks > at_once else 1.0
+        return JobMemory(PROCESS_BYTES + scattered * (in_flight + inferred * summed) + passes, 0.0)
+    return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (window + summed + stored) + passes)
 
 
 def passes_at_once(task: Task, choice: TileChoice, device: torch.device, threads: int) -> int:

@@ -35,7 +35,7 @@ def test_the_tile_is_the_one_with_the_least_arithmetic_of_those_that_fit() -> No
 
 
 def test_too_little_memory_is_refused_and_a_configured_tile_is_taken_as_it_is() -> None:
-    with pytest.raises(TileSizeError, match=r"needs 0\.7 GB with the smallest tile, more than the 0\.001 GB"):
+    with pytest.raises(TileSizeError, match=r"needs 0\.45 GB with the smallest tile, more than the 0\.001 GB"):
         choose_tile(task(), CPU, threads=2, limit=1e6)
     chosen = choose_tile(task(tile=60, batch=3), CPU, threads=2, limit=1e6)
     assert (chosen.tile, chosen.batch) == ((1, 60, 60), 3)
@@ -88,3 +88,11 @@ def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
         1.85 * forward_cost(MODEL, 2, tile).bytes
     )
     assert job_memory(task(blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
+
+
+def test_memory_is_scattered_once_more_blocks_than_are_in_flight_have_been_through() -> None:
+    tile, in_flight = (1, 172, 172), task().predict.blocks_in_flight
+    one, few, many, more = (
+        job_memory(task(), tile, 1, "cpu", 1, blocks).process for blocks in (1, in_flight, in_flight + 1, 99)
+    )
+    assert one < few < many == more == job_memory(task(), tile, 1, "cpu", 1).process
