@@ -59,7 +59,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
         if listed is None:
             return f"{store} is not there"
         for box in volume.blocks(receipt.stem):
-            size = listed[box]
+            size = listed.get(box)  # of another cut there is none
             if size is None:
                 return f"{store}: block {box} is missing"
             found += size

@@ -38,7 +38,6 @@ from unet.geometry import Box
 SETTINGS = {
     "distributed.worker.profile.enabled": False,  # samples every thread a hundred times a second
     "distributed.diagnostics.nvml": False,  # would look at every GPU, also those of other jobs
-    "distributed.scheduler.work-stealing": False,
     "distributed.admin.tick.limit": "1h",  # a long forward pass is no reason to warn
     "distributed.admin.tick.interval": "1s",  # fifty a second keep the interpreter from the tiles
     "distributed.admin.system-monitor.interval": "10s",

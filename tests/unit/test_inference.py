@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from unet.config import ModelConfig
 from unet.geometry import Box, Grid, shard_boxes, shard_names
@@ -57,6 +57,10 @@ class ChannelImage(ArrayImage):
         return np.stack([ArrayImage(channel).read_mirrored(window) for channel in self.array])
 
 
+LOGITS = 2.0
+"""Standard deviation of the logits, about that of trained networks."""
+
+
 @cache
 def network(name: str) -> nn.Module:
     torch.manual_seed(7)
@@ -65,7 +69,17 @@ def network(name: str) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
-    return model.eval()
+    model.eval()
+    if NETWORKS[name].architecture == "unet":
+        model.classifier.weight.data *= LOGITS / spread(model, NETWORKS[name])
+    return model
+
+
+def spread(model: nn.Module, config: ModelConfig) -> Tensor:
+    """Standard deviation of the logits: an untrained network may have a hundred, and its rounding shows."""
+    size = [valid_input_sizes(config, 80, axis)[-1] for axis in range(3 - config.dimensions, 3)]
+    with torch.no_grad():
+        return model(torch.randn(1, 1, *size)).std()
 
 
 def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ def test_a_damaged_chunk_of_the_same_size_is_refused_when_it_is_read(copy_of_fin
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     ran = project.run("--forcerun", "predict", "--until", "predict", "--config", "predict={tile: 52}", fails=True)
-    assert "raw.zarr: the files of box" in ran.output
+    assert "raw.zarr: the file of block" in ran.output
     assert "is damaged" in ran.output
     assert "Traceback" not in ran.output
     assert "is not what was written" in project.run("verify", fails=True).output

@@ -20,7 +20,7 @@ def test_jobs_at_once_divide_the_cores(finished: Project, copy_of_finished: Proj
     shutil.rmtree(project.results / "receipts/predict")
     shutil.rmtree(project.store("probability"))
     ran = project.run(
-        "--resources", f"gpu={jobs}", *(f"results/receipts/predict/train/{shard}.json" for shard in SHARDS)
+        *(f"results/receipts/predict/train/{shard}.json" for shard in SHARDS), "--resources", f"gpu={jobs}"
     )
     for shard in SHARDS:
         assert project.receipt("predict", "train", shard)["run"]["threads"] == threads
