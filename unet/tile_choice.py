@@ -26,7 +26,7 @@ from unet.volume import Layout
 
 PROCESS_BYTES = 450e6
 """Python, PyTorch and zarr before any voxel is read."""
-ALLOCATED = {"cpu": 1.85, "cuda": 1.5}
+ALLOCATED = {"cpu": 1.75, "cuda": 1.5}
 """Memory of an allocator over what is alive at once: gaps between tensors, and the workspaces of libraries."""
 SCATTERED = 3.2
 """Memory of the blocks over that of those at work: a CPU's process keeps what is freed, and later blocks find it in

@@ -7,7 +7,17 @@ import torch
 
 from unet.config import ModelConfig, PredictConfig
 from unet.cost import forward_cost
-from unet.tile_choice import Task, choose_tile, job_memory, kept, kept_choice, memory_limit, needed, passes_at_once
+from unet.tile_choice import (
+    ALLOCATED,
+    Task,
+    choose_tile,
+    job_memory,
+    kept,
+    kept_choice,
+    memory_limit,
+    needed,
+    passes_at_once,
+)
 from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.volume import Layout
 
@@ -85,7 +95,7 @@ def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
     with_cpu, with_gpu = (job_memory(task(), tile, 1, kind, 1) for kind in ("cpu", "cuda"))
     assert with_cpu.gpu == 0 < with_gpu.gpu
     assert job_memory(task(), tile, 1, "cpu", 2).process - with_cpu.process == pytest.approx(
-        1.85 * forward_cost(MODEL, 2, tile).bytes
+        ALLOCATED["cpu"] * forward_cost(MODEL, 2, tile).bytes
     )
     assert job_memory(task(blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
 
