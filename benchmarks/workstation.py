@@ -9,16 +9,13 @@ of the medians, side by side over one after the other. The same voxels have to c
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
+from plan import snakemake
 
 ROOT = Path(__file__).parent.parent
 SHARDS = [f"results/receipts/predict/train/{k}-of-2.json" for k in range(2)]
@@ -32,18 +29,6 @@ CONFIG: dict[str, Any] = {
     "train": {"steps": 10, "tile": 188, "batch": 2, "optimizer": "adamw"},
     "predict": {"tile": 316, "shard_voxels": 16 * 512 * 512, "dashboard": False},
 }
-
-
-def snakemake(folder: Path, *arguments: str) -> float:
-    """Run Snakemake to its end; how long it took."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "all", "--configfile", "config.yaml"]
-    begin = time.perf_counter()
-    with (folder / "log").open("ab") as log:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode:
-            raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
-    return time.perf_counter() - begin
 
 
 def predicted(folder: Path, at_once: int) -> tuple[float, list[str]]:

@@ -101,6 +101,7 @@ def _channel(name: str, dtype: str) -> dict[str, Any]:
 
 
 def multiscales_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The first multiscale image that a group's attributes describe, NGFF 0.5 or older; empty where there is none."""
     found = attributes.get("ome", attributes).get("multiscales", [])
     return found[0] if found else {}
 

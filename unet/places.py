@@ -3,9 +3,9 @@
 Both answer the same questions about a file by its key, `0/c/1/2/3` for one:
 
 ```
-            there is it wholly or not at all because     made anew          compared with receipts
-folder      it is written aside and renamed              unlink, rename     one walk through the folder
-address     a PUT, or the end of a multipart upload,     DELETE, PUT        one listing, of 1,000 objects a request
+            there is it wholly or not at all because     compared with receipts
+folder      it is written aside and renamed              one walk through the folder
+address     a PUT, or the end of a multipart upload,     one listing, of 1,000 objects a request
             puts the whole object there
 ```
 
