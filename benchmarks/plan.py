@@ -7,13 +7,12 @@
 1. `snakemake plan`, in a folder of its own.
 2. The whole run. 1 Gvoxel is made block by block (`synthetic.py`) and predicted by a tiny network that learns from a
    corner of it.
-3. Every rule's benchmark files, and every file of the stores, beside the plan. Aims: time within 30 %, memory never
+3. What every job took, and every file of the stores, beside the plan. Aims: time within 30 %, memory never
    less and within 40 %, disk within 25 %, files exact. Rules of less than ten seconds or 100 MB do not count for
    themselves, but in the sums.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ import yaml
 from synthetic import make_volume
 
 from unet.config import load_config
-from unet.foreseen import StoreSize, foreseen_rules, read_plan, store_sizes
+from unet.foreseen import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("sample", "isbi2012", "gigavoxel")
@@ -80,17 +79,15 @@ def prepare(folder: Path, name: str, voxels: int) -> dict[str, Any]:
     return values
 
 
-def measured_rules(benchmarks: Path) -> dict[str, dict[str, float]]:
-    """Of each rule: jobs, seconds, processor seconds, and most memory of a job."""
+def measured_rules(results: Path) -> dict[str, dict[str, float]]:
+    """Of each rule: jobs, seconds, processor seconds, and most memory of a job in MB."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("jobs", "seconds", "cores", "memory"), 0.0))
-    for path in sorted(benchmarks.rglob("*.tsv")):
-        rule = found[path.relative_to(benchmarks).parts[0]]
-        row = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1]
-        value = {key: 0.0 if row[key] in ("NA", "-") else float(row[key]) for key in ("s", "cpu_time", "max_rss")}
+    for job in measured_jobs(results):
+        rule = found[job["rule"]]
         rule["jobs"] += 1
-        rule["seconds"] += value["s"]
-        rule["cores"] += value["cpu_time"]
-        rule["memory"] = max(rule["memory"], value["max_rss"])
+        rule["seconds"] += float(job["s"])
+        rule["cores"] += job["cpu_time"]
+        rule["memory"] = max(rule["memory"], job["max_rss"])
     return dict(found)
 
 
@@ -99,7 +96,7 @@ def compared(folder: Path, clock: float) -> dict[str, Any]:
     config = load_config(yaml.safe_load((folder / "config.yaml").read_text()))
     plan = read_plan(folder / "results" / "plan.json", config)
     assert plan is not None
-    foreseen, found = foreseen_rules(plan), measured_rules(folder / "results" / "benchmarks")
+    foreseen, found = foreseen_rules(plan), measured_rules(folder / "results")
     print(f"{'rule':<24}{'jobs':>6}{'seconds':>18}{'ratio':>7}{'core seconds':>18}{'ratio':>7}{'MB':>16}{'ratio':>7}")
     sums, memory = dict.fromkeys(("seconds", "core_seconds"), 0.0), {}
     for rule, one in found.items():

@@ -47,7 +47,7 @@ def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, 
     files, size = sum(one.found_files for one in stores), sum(one.found_bytes for one in stores)
     shape = " x ".join(map(str, shape_of(voxels)))
     print(f"{shape}: {clock:.0f} s, {files} files (as planned: {exact}), {size / 1e9:.2f} GB", flush=True)
-    return measured_rules(folder / "results" / "benchmarks"), exact
+    return measured_rules(folder / "results"), exact
 
 
 def main() -> None:

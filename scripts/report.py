@@ -1,6 +1,5 @@
 """Gather configuration, learning curve, pictures, scores and costs of a run in one self-contained page."""
 
-import csv
 import json
 import logging
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
-from unet.foreseen import foreseen_rules, read_plan, store_sizes
+from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.fragments import load_arrays
 from unet.geometry import Box
 from unet.job import run
@@ -62,7 +61,7 @@ def main(
         sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
-        benchmarks=_benchmarks(results / "benchmarks"),
+        benchmarks=measured_jobs(results),
         foreseen=foreseen_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
         configuration=(results / "run_config.yaml").read_text(),
@@ -167,17 +166,6 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
             wrong,
         )
     return pictures
-
-
-def _benchmarks(folder: Path) -> list[dict[str, Any]]:
-    """Rows of Snakemake's benchmark files, with the rule each belongs to."""
-    rows: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob("*.tsv"), key=lambda p: p.stat().st_mtime):
-        with path.open() as handle:
-            rows.extend(
-                {"rule": path.relative_to(folder).parts[0], **row} for row in csv.DictReader(handle, delimiter="\t")
-            )
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What was foreseen beside what was then measured: for the report, and for `benchmarks/plan.py`."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import scandir
@@ -47,6 +48,25 @@ def foreseen_rules(plan: Mapping[str, Any]) -> dict[str, RuleForeseen]:
     """By rule."""
     keys = RuleForeseen.__dataclass_fields__
     return {one["rule"]: RuleForeseen(**{key: one[key] for key in keys}) for one in plan["rules"]}
+
+
+def measured_jobs(results: Path) -> list[dict[str, Any]]:
+    """What each job of a run took: the columns of Snakemake's benchmark file, and the `rule`, in the order they ended.
+
+    Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are Snakemake's samples of all the job's processes,
+    or what the job itself counted (`unet.job`), whichever is more: neither sees everything.
+    """
+    folder, rows = results / "benchmarks", []
+    for path in sorted(folder.rglob("*.tsv"), key=lambda one: one.stat().st_mtime):
+        job = path.relative_to(folder)
+        row: dict[str, Any] = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1]
+        usage = results / "logs" / job.with_suffix(".usage")
+        used = read_json(usage) if usage.exists() else {}
+        for column, own in (("cpu_time", "processor_seconds"), ("max_rss", "peak_mb")):
+            sampled = 0.0 if row.get(column) in ("NA", "-", "", None) else float(row[column])
+            row[column] = max(sampled, used.get(own, 0.0))
+        rows.append({"rule": job.parts[0], **row})
+    return rows
 
 
 def store_sizes(plan: Mapping[str, Any], volumes: Path) -> list[StoreSize]:

@@ -8,12 +8,16 @@ Snakemake the arguments are the rule's named inputs, outputs and params, and `th
 Beside its log a job leaves this object, so that it can be run again by itself:
 
     python scripts/threshold.py "$(cat results/logs/threshold/all.json)"
+
+and at its end what it used, in `all.usage`: Snakemake looks at a job every half a minute only.
 """
 
 import inspect
 import json
 import linecache
 import logging
+import re
+import resource
 import signal
 import sys
 import traceback
@@ -58,6 +62,17 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
     except Exception:
         log.exception("failed")
         raise
+    if path is not None:
+        write_atomically(path.with_suffix(".usage"), json.dumps(_used()).encode())
+
+
+def _used() -> dict[str, float]:
+    """Processor seconds of the job with its children that ended, and the most memory that it held itself, in MB."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    status = Path("/proc/self/status")  # ru_maxrss begins with what the parent holds
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else "")
+    return {"processor_seconds": round(seconds, 2), "peak_mb": round(int(peak[1]) / 1024, 1) if peak else 0.0}
 
 
 def _is_for_people(error: Exception) -> bool:

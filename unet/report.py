@@ -105,7 +105,7 @@ class ReportData:
     sections : volume -> {title of the section: pictures of `section_row`}
     compare : volume -> {whose segmentation, over which voxels: {score key: number}}, beside ours
     errors : volume -> {what is wrong, and where: pictures of `error_row`}, the worst first
-    benchmarks : rows of Snakemake's benchmark files, see `rule_costs`
+    benchmarks : what each job took, see `rule_costs` and `unet.foreseen.measured_jobs`
     foreseen : rule -> what the plan said of it, if one was made
     stores : what each store takes, beside what the plan said
     configuration : the merged configuration, YAML

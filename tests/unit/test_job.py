@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,3 +130,16 @@ def test_the_log_begins_anew_with_every_run(tmp_path: Path) -> None:
     for _ in range(2):
         run(main, snakemake(tmp_path))
     assert (tmp_path / "logs" / "job.log").read_text().count("one block") == 1
+
+
+def test_a_job_leaves_what_it_used_beside_its_log(tmp_path: Path) -> None:
+    before = int(re.search(r"VmRSS:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    def main(receipt: Path) -> None:
+        held = b"x" * (300 * 2**20)
+        assert len(held) == 300 * 2**20
+
+    run(main, snakemake(tmp_path))
+    used = json.loads((tmp_path / "logs" / "job.usage").read_text())
+    assert used["peak_mb"] > before + 290
+    assert 0 < used["processor_seconds"] <= sum(os.times()[:4]) + 0.1

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from unet.foreseen import StoreSize, store_sizes
+from unet.foreseen import StoreSize, measured_jobs, store_sizes
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -22,11 +21,8 @@ def jobs(project: Project) -> Counter[str]:
 def most_memory(project: Project) -> dict[str, float]:
     """MB of the largest job of each rule."""
     most: dict[str, float] = {}
-    for path in (project.results / "benchmarks").rglob("*.tsv"):
-        rule = path.relative_to(project.results / "benchmarks").parts[0]
-        rows = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
-        sizes = [float(row["max_rss"]) for row in rows if row["max_rss"] not in ("NA", "-")]
-        most[rule] = max([most.get(rule, 0), *sizes])
+    for job in measured_jobs(project.results):
+        most[job["rule"]] = max(most.get(job["rule"], 0), job["max_rss"])
     return most
 
 
