@@ -75,10 +75,10 @@ class BlockFormat:
         index, end = np.full((*self.chunks.counts, 2), ABSENT, INDEX_TYPE), 0
         chunk = np.zeros(self.chunk, self.dtype)
         for at in Grid(values.shape, self.chunk).indices():
-            part = values[self.chunks.box(at).slices]
+            part = values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(at, self.chunk, strict=True))]
             if part.size < chunk.size:
                 chunk.fill(0)
-            chunk[Box.of_shape(part.shape).slices] = part
+            chunk[tuple(map(slice, part.shape))] = part
             parts.append(self.codec.encode(chunk))
             index[at] = end, len(parts[-1])
             end += len(parts[-1])
@@ -100,9 +100,8 @@ class BlockFormat:
             raise ValueError(f"chunk {wanted[spans.index((ABSENT, ABSENT))]} is not there")
         for at, content in zip(wanted, file.ranges(spans), strict=True):
             self.codec.decode(content, chunk)
-            box = self.chunks.box(at)
-            part = box.intersected(window)
-            into[part.relative_to(window.start).slices] = chunk[part.relative_to(box.start).slices]
+            of_window, of_chunk = _common(window, at, self.chunk)
+            into[of_window] = chunk[of_chunk]
 
     def _index(self, file: Parts) -> np.ndarray:
         """(chunks..., 2) offset and bytes of every chunk."""
@@ -114,3 +113,19 @@ class BlockFormat:
         if crc32c(table) != int.from_bytes(checksum, "little"):
             raise ValueError("the checksum of the index of chunks is wrong")
         return np.frombuffer(table, INDEX_TYPE).reshape(*self.chunks.counts, 2)
+
+
+def _common(window: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where the voxels lie in a window that it has in common with a chunk, and where in the chunk.
+
+    A block has hundreds of chunks, and threads wait for each other's Python, so this is plain arithmetic.
+
+    >>> _common(Box((3,), (9,)), (1,), (4,))
+    ((slice(1, 5, None),), (slice(0, 4, None),))
+    """
+    of_window, of_chunk = [], []
+    for i, n, lo, hi in zip(at, chunk, window.start, window.stop, strict=True):
+        first, last = max(i * n, lo), min((i + 1) * n, hi)
+        of_window.append(slice(first - lo, last - lo))
+        of_chunk.append(slice(first - i * n, last - i * n))
+    return tuple(of_window), tuple(of_chunk)

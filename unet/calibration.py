@@ -38,8 +38,8 @@ LEAST_SECONDS = 1.0
 """A measurement goes on for so long, once it has been done."""
 BLOCK = (16, 512, 512)
 REPEATS = 7
-REFERENCE_SECONDS = 0.07
-"""Processor seconds of that block where `unet.resources.COSTS` was measured (2026-11-25, a busy machine)."""
+REFERENCE_SECONDS = 0.026
+"""Processor seconds of that block where `unet.resources.COSTS` was measured (2026-11-25)."""
 
 
 def tile_seconds(task: Task, choice: TileChoice, device: torch.device, threads: int) -> Seconds:

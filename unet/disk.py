@@ -24,9 +24,9 @@ from unet.config import Config, VolumeConfig
 from unet.pyramid import pyramid_factors
 from unet.volume import Layout
 
-RAW, PROBABILITY, FLOATS = 0.95, 0.6, 0.9
+RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9
 """Compressed over uncompressed bytes."""
-IDS, CLASSES, WEIGHTS, MASK = 0.08, 0.06, 0.28, 0.01
+IDS, CLASSES, WEIGHTS, MASK = 0.08, 0.05, 0.43, 0.01
 """Bytes a voxel."""
 TABLES = {False: 0.006, True: 0.06}
 """Bytes a voxel of tables, without and with those of edges."""
