@@ -11,6 +11,8 @@ COARSEST_PX = 128
 """Levels are added until a section is no larger than this."""
 SMALLEST_BLOCK_PX = 16
 """No block is halved to less than this: files would be many and tiny."""
+SUMS = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
+"""The smallest type that holds the sum of 8 voxels, by the bytes of one."""
 
 
 def pyramid_factors(shape: Index, block: Index, voxel_nm: tuple[float, ...]) -> list[Index]:
@@ -66,13 +68,15 @@ def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"])
 
 def _mean(voxels: list[np.ndarray]) -> np.ndarray:
     dtype = voxels[0].dtype
-    total = np.zeros(voxels[0].shape, dtype=np.float64 if dtype.kind == "f" else np.int64)
+    total = np.zeros(voxels[0].shape, dtype=np.float64 if dtype.kind == "f" else SUMS[dtype.itemsize])
     for values in voxels:
         total += values
-    if dtype.kind != "f":
+    if dtype.kind == "f":
+        total /= len(voxels)
+    else:
         total += len(voxels) // 2  # rounds half up
-        return (total // len(voxels)).astype(dtype)
-    return (total / len(voxels)).astype(dtype)
+        total //= len(voxels)
+    return total.astype(dtype)
 
 
 def _mode(voxels: list[np.ndarray]) -> np.ndarray:
