@@ -20,8 +20,8 @@ from unet.volume import Layout
 log = logging.getLogger(__name__)
 
 
-def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig) -> None:
-    """Write the layout of volume `name` to `receipt`."""
+def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig, made_from: str) -> None:
+    """Write the layout of volume `name` to `receipt`, with `made_from`, which tells whether it still holds."""
     raw = open_raw(volume.raw)
     check_raw(raw)
     first, stop = check_sections(raw, volume.sections)
@@ -51,6 +51,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig)
         {
             "rule": "survey",
             "digest": digest,
+            "made_from": made_from,
             "layout": asdict(layout),
             "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,34 @@ def test_another_sharding_finds_every_block_finished(finished: Project, copy_of_
         assert project.blocks_made(ran, rule) == 0, rule
     assert project.receipt("train", "model")["digest"] == finished.receipt("train", "model")["digest"]
     assert project.content("probability") == finished.content("probability")
+
+
+def jobs_to_come(project: Project, rule: str) -> int:
+    """How many jobs of a rule a dry run counts."""
+    found = re.search(rf"^{rule} +(\d+)$", project.run("-n").output, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_headers_that_were_read_count_at_once_also_of_a_volume_that_comes_into_sight_late(new_project: Project) -> None:
+    """Only the training needs `choice`, and the training comes into sight when `train` is surveyed."""
+    new_project.configure(
+        {"volumes": {"choice": new_project.config["volumes"]["train"]}, "train": {"validation": ["choice"]}}
+    )
+    new_project.run(*(f"results/receipts/survey/{name}.json" for name in ("train", "choice")))
+    assert (jobs_to_come(new_project, "survey"), jobs_to_come(new_project, "ingest")) == (0, 4)
+
+
+def test_files_that_have_changed_are_surveyed_again_before_their_shards_are_known(new_project: Project) -> None:
+    """6 sections instead of 4 are 27 blocks instead of 18, in 3 jobs instead of 2."""
+    target = "results/receipts/grey_values/train.json"
+    new_project.run("results/receipts/survey/train.json")
+    for path in (new_project.folder / "input").glob("*.tif"):
+        values = tifffile.imread(path)
+        tifffile.imwrite(path, np.concatenate([values, values[:2]]), metadata={"axes": "ZYX"})
+    ran = new_project.run(target)
+    assert ran.rules == {"survey", "fit", "ingest", "grey_values"}
+    assert {job for job in ran.jobs if job.startswith("ingest")} == {f"ingest/train/{k}-of-3" for k in range(3)}
+    assert "Nothing to be done" in new_project.run(target).output
 
 
 def test_edited_module_runs_the_rules_again_that_use_it(finished: Project, tmp_path: Path) -> None:

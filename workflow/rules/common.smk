@@ -22,7 +22,7 @@ from unet.geometry import (
 from unet.limits import too_many_shards
 from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
-from unet.receipts import read_json, write_atomically
+from unet.receipts import fingerprint, read_json, write_atomically
 from unet.resources import Share, memory_mb, minutes
 from unet.source_formats import zarr_state
 from unet.volume import Layout, Volume
@@ -194,9 +194,39 @@ def code(script):
 
 
 def surveyed(volume):
-    """A volume's layout, known once its headers are read."""
-    survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
+    """A volume's layout, known once its headers are read.
+
+    Snakemake alone would ask every finished checkpoint that it sees at first, but not those of volumes that come into
+    sight after that, as those that only the training needs: their jobs would start without their inputs (snakemake
+    issue 3862).
+    """
+    survey = Path(receipt("survey", volume))
+    if not is_current(survey, volume):
+        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
     return layout(survey, survey.stat().st_mtime_ns)
+
+
+@cache
+def is_current(survey, volume):
+    """Whether a survey holds that an earlier run has left; jobs trust the process that has started them.
+
+    Where Snakemake finds that a file has changed, and surveys again, what depends on it waits, and is asked anew.
+    """
+    if not survey.exists() or not workflow.is_main_process:
+        return survey.exists()
+    return read_json(survey).get("made_from") == survey_inputs(volume)
+
+
+def survey_inputs(volume):
+    """What a survey depends on beside the content of its files."""
+    parts = {
+        "volume": settings(CONFIG.volumes[volume], ["compare"]),
+        "storage": settings(CONFIG.storage),
+        "files": files_of(volume),
+        "states": source_states(volume),
+        "code": code("survey"),
+    }
+    return fingerprint(**parts)
 
 
 def shards(volume):
@@ -310,14 +340,19 @@ def of_volume(inputs, volume):
 
 
 def sources(wildcards):
+    """The image files of a volume, as an input."""
+    return files_of(wildcards.volume)
+
+
+def files_of(volume):
     """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    files = of_volume(source_files(CONFIG), wildcards.volume)
+    files = of_volume(source_files(CONFIG), volume)
     return [file for path in files for file in watched(path)]
 
 
-def source_states(wildcards):
+def source_states(volume):
     """Of what Snakemake cannot watch: another state of the metadata behind an address reruns the survey."""
-    addresses = of_volume(source_addresses(CONFIG), wildcards.volume)
+    addresses = of_volume(source_addresses(CONFIG), volume)
     return [state_of(address) for address in addresses]
 
 

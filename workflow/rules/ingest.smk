@@ -48,7 +48,7 @@ checkpoint survey:
         name=lambda wildcards: wildcards.volume,
         volume=volume_settings,
         storage=settings(CONFIG.storage),
-        states=source_states,
+        made_from=lambda wildcards: survey_inputs(wildcards.volume),
         code=code("survey"),
     message:
         "Reading the headers of {wildcards.volume}"
