@@ -332,12 +332,14 @@ def format_duration(seconds: float) -> str:
 
 def format_memory(megabytes: float | None) -> str:
     """
-    >>> format_memory(512.4), format_memory(2048), format_memory(None)
-    ('512 MB', '2.0 GB', '–')
+    >>> format_memory(512.4), format_memory(2048), format_memory(0.0621), format_memory(None)
+    ('512 MB', '2.0 GB', '0.062 MB', '–')
     """
     if megabytes is None:
         return "–"
-    return f"{megabytes:.0f} MB" if megabytes < 1024 else f"{megabytes / 1024:.1f} GB"
+    if megabytes >= 1024:
+        return f"{megabytes / 1024:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
 
 
 def _score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[Score, list[Any]]]:
