@@ -82,14 +82,14 @@ COSTS = {
     "sample": Cost(220, start=1, rate=0.3e6),
     "survey": Cost(80, start=0.6),
     "fit": Cost(255, start=2),
-    "ingest": Cost(95, start=0.7, rate=70e6, threads=2, raw_copies=2.6, label_copies=2.6, sharded=True),
+    "ingest": Cost(85, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, sharded=True),
     "grey_values": Cost(65, start=0.5),
-    "targets": Cost(100, start=0.65, rate=27e6, threads=2, block_bytes=1.5, label_copies=3, sharded=True),
-    "weight_map": Cost(115, start=0.8, rate=10e6, threads=2, block_bytes=14, label_copies=2, sharded=True),
+    "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, sharded=True),
+    "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, sharded=True),
     "train": Cost(420, start=3.5, threads=8),
     "augmentation": Cost(400, start=3),
     "predict": Cost(0, start=4.5, rate=50e6, threads=4, sharded=True),
-    "sweep": Cost(95, start=0.5, rate=0.55e6, threads=2, section_bytes=50),
+    "sweep": Cost(70, start=0.5, rate=0.55e6, threads=2, section_bytes=85),
     "threshold": Cost(60, start=0.3),
     "segment": Cost(96, start=0.8, rate=70e6, threads=2, block_bytes=10.5, sharded=True),
     "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, sharded=True),
@@ -103,8 +103,8 @@ COSTS = {
     "plan": Cost(600, start=5),
     "verify": Cost(600, start=3, rate=10e6, threads=4, block_bytes=12),
 }
-"""Of generated cells of 32 x 2048 x 2048 voxels in blocks of 16 x 1024 x 1024, and of vnc, ISBI 2012 and the sample
-(2026-11-25, the benchmark files of those runs); bytes are a little more than the most of them. `benchmarks/plan.py`
+"""Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
+(2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
 compares again."""
 WATERSHED = {
     "segment": Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True),
