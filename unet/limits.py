@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unet.plan import RunPlan
 
 MOST_SHARDS = 10_000
-"""Of a volume: at 2 ms a job (benchmarks/scheduling.py, 1,000 shards) a minute and a half to plan."""
+"""Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
 MOST_FRAGMENTS = 2**31 - 1
 """Of a volume: `merge` numbers unions of fragments with 32 bits."""
 LONG_JOB_HOURS = 24
