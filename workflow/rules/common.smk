@@ -201,7 +201,7 @@ def surveyed(volume):
     issue 3862).
     """
     survey = Path(receipt("survey", volume))
-    if not is_current(survey, volume):
+    if not survey.exists() or not is_current(survey, volume):
         survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
     return layout(survey, survey.stat().st_mtime_ns)
 
@@ -212,9 +212,8 @@ def is_current(survey, volume):
 
     Where Snakemake finds that a file has changed, and surveys again, what depends on it waits, and is asked anew.
     """
-    if not survey.exists() or not workflow.is_main_process:
-        return survey.exists()
-    return read_json(survey).get("made_from") == survey_inputs(volume)
+    made_from = read_json(survey).get("made_from")
+    return not workflow.is_main_process or made_from == survey_inputs(volume)
 
 
 def survey_inputs(volume):
