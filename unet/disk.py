@@ -6,7 +6,7 @@ the finest level are those that real and generated volumes took (2026-11-25: ISB
 | store | bytes a voxel | seen |
 |---|---|---|
 | raw | 0.95 of its type | 0.86 (fib25) to 0.98 (vnc) |
-| probability | 0.65 of its type and class | 0.51 (vnc) to 0.77 (1 Gvoxel of generated cells); 0.9 assumed of float32, never seen |
+| probability | 0.65 of its type and class | 0.51 (vnc) to 0.77 (1 Gvoxel generated); float32: 0.9, never seen |
 | labels, segmentation, fragments | 0.08, whatever the type | 0.06 (vnc) to 0.12 (fib25) |
 | targets, classes | 0.05 | 0.04 to 0.05 |
 | weights | 0.43 | 0.40 (sample) to 0.49 (ISBI 2012) |
