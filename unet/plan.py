@@ -25,8 +25,8 @@ from unet.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
 """On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""
-JOB_SECONDS = 2.5
-"""Of Snakemake to start a job, beside the job's own."""
+JOB_SECONDS = 0.5
+"""Of Snakemake between the jobs of a rule that follow each other, on the machine itself (benchmarks/plan.py)."""
 SCHEDULING_SECONDS = 0.02
 """Of Snakemake's main process for each job (benchmarks/scheduling.py)."""
 ON_GPU = ("train", "predict")
