@@ -30,6 +30,8 @@ Written = tuple[str, dict[str, Any]]
 """Digest of the files of a block, and the figures to keep of it."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+READERS = 4
+"""Blocks whose inputs are looked at together, before the work begins: most of that is waiting for files."""
 
 
 class DiskFullError(OSError):
@@ -98,7 +100,8 @@ class ShardJob:
         self._held = ExitStack()
         self._held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
         self._journal = Journal.beside(self.receipt)
-        self._made_from = {box: self._of_block(box) for box in self.boxes}
+        with ThreadPoolExecutor(READERS) as pool:
+            self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
         self._records = self._journal.finished(self._made_from, self._digest_of)
         log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
         done = sum(box.size for box in self._records)

@@ -62,8 +62,16 @@ def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"])
     """
     padding = [(0, 0)] * (values.ndim - 3) + [(0, -n % s) for n, s in zip(values.shape[-3:], step, strict=True)]
     padded = np.pad(values, padding, mode="edge") if any(after for _, after in padding) else values
-    voxels = [padded[..., z :: step[0], y :: step[1], x :: step[2]] for z, y, x in product(*(range(s) for s in step))]
-    return _mode(voxels) if kind == "label" else _mean(voxels)
+    together = _mode if kind == "label" else _mean
+    sides = (n // s for n, s in zip(padded.shape[-3:], step, strict=True))
+    coarse = np.empty((*padded.shape[:-3], *sides), values.dtype)
+    for z in range(coarse.shape[-3]):  # a section at a time stays in the processor's caches
+        piece = padded[..., z * step[0] : (z + 1) * step[0], :, :]
+        parts = product(*(range(s) for s in step))
+        coarse[..., z : z + 1, :, :] = together(
+            [piece[..., a :: step[0], b :: step[1], c :: step[2]] for a, b, c in parts]
+        )
+    return coarse
 
 
 def _mean(voxels: list[np.ndarray]) -> np.ndarray:
