@@ -56,16 +56,18 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
     Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are Snakemake's samples of all the job's processes,
     or what the job itself counted (`unet.job`), whichever is more: neither sees everything.
     """
-    folder, rows = results / "benchmarks", []
+    folder = results / "benchmarks"
+    rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*.tsv"), key=lambda one: one.stat().st_mtime):
         job = path.relative_to(folder)
-        row: dict[str, Any] = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1]
         usage = results / "logs" / job.with_suffix(".usage")
         used = read_json(usage) if usage.exists() else {}
-        for column, own in (("cpu_time", "processor_seconds"), ("max_rss", "peak_mb")):
-            sampled = 0.0 if row.get(column) in ("NA", "-", "", None) else float(row[column])
-            row[column] = max(sampled, used.get(own, 0.0))
-        rows.append({"rule": job.parts[0], **row})
+        for row in list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1:]:  # none in a torn file
+            more = {}
+            for column, own in (("cpu_time", "processor_seconds"), ("max_rss", "peak_mb")):
+                sampled = 0.0 if row.get(column) in ("NA", "-", "", None) else float(row[column])
+                more[column] = max(sampled, used.get(own, 0.0))
+            rows.append({"rule": job.parts[0], **row, **more})
     return rows
 
 
