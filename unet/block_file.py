@@ -1,13 +1,14 @@
 """The file of a block: a shard of Zarr v3, encoded and decoded whole by the thread that asks.
 
 ```
-+---------+---------+-----+---------------------------------------------+----------+
-| chunk 0 | chunk 1 | ... | offset and bytes of every chunk, 2 x uint64 | checksum |
-+---------+---------+-----+---------------------------------------------+----------+
++---------+----------+---------+----------+-----+---------------------------------------------+----------+
+| chunk 0 | checksum | chunk 1 | checksum | ... | offset and bytes of every chunk, 2 x uint64 | checksum |
++---------+----------+---------+----------+-----+---------------------------------------------+----------+
 ```
 
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html, with the index at the end, as
-little-endian numbers and their CRC-32C. zarr-python reads and writes the same, but takes every chunk through one event
+little-endian numbers; checksums are the codec crc32c, over the compressed bytes: those of labels are a twentieth of the
+voxels' (zstd's own checksum is over these). zarr-python reads and writes the same, but takes every chunk through one event
 loop to another thread and back: for labels that costs more than their compression (docs/results.md).
 """
 
@@ -79,11 +80,10 @@ class BlockFormat:
             if part.size < chunk.size:
                 chunk.fill(0)
             chunk[tuple(map(slice, part.shape))] = part
-            parts.append(self.codec.encode(chunk))
+            parts.append(_checked(self.codec.encode(chunk)))
             index[at] = end, len(parts[-1])
             end += len(parts[-1])
-        table = index.tobytes()
-        return b"".join([*parts, table, crc32c(table).to_bytes(CHECKSUM_BYTES, "little")])
+        return b"".join([*parts, _checked(index.tobytes())])
 
     def decode(self, file: Parts, window: Box, into: np.ndarray) -> None:
         """Read a window, counted in voxels of the block, into an array; only the chunks that it touches are read.
@@ -99,20 +99,30 @@ class BlockFormat:
         if (ABSENT, ABSENT) in spans:
             raise ValueError(f"chunk {wanted[spans.index((ABSENT, ABSENT))]} is not there")
         for at, content in zip(wanted, file.ranges(spans), strict=True):
-            self.codec.decode(content, chunk)
+            self.codec.decode(_content(content, f"chunk {at}"), chunk)
             of_window, of_chunk = _common(window, at, self.chunk)
             into[of_window] = chunk[of_chunk]
 
     def _index(self, file: Parts) -> np.ndarray:
         """(chunks..., 2) offset and bytes of every chunk."""
         size = len(self.chunks) * 2 * INDEX_TYPE.itemsize + CHECKSUM_BYTES
-        content = file.last(size)
-        if len(content) < size:
+        last = file.last(size)
+        if len(last) < size:
             raise ValueError("the file is cut short")
-        table, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-        if crc32c(table) != int.from_bytes(checksum, "little"):
-            raise ValueError("the checksum of the index of chunks is wrong")
-        return np.frombuffer(table, INDEX_TYPE).reshape(*self.chunks.counts, 2)
+        return np.frombuffer(_content(last, "the index of chunks"), INDEX_TYPE).reshape(*self.chunks.counts, 2)
+
+
+def _checked(content: bytes) -> bytes:
+    """Bytes with their checksum behind them."""
+    return content + crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _content(checked: bytes, what: str) -> bytes:
+    """Bytes without the checksum behind them, which must be theirs."""
+    content, checksum = checked[:-CHECKSUM_BYTES], checked[-CHECKSUM_BYTES:]
+    if crc32c(content) != int.from_bytes(checksum, "little"):
+        raise ValueError(f"the checksum of {what} is wrong")
+    return content
 
 
 def _common(window: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

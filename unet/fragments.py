@@ -121,10 +121,12 @@ def face_pairs(
     """
     if high.shape != low.shape:
         raise ValueError(f"faces of neighbouring blocks differ in shape: {high.shape} and {low.shape}")
-    touch = (high > 0) & (low > 0)
-    packed = high[touch].astype(np.uint64) << np.uint64(32) | low[touch]
-    packed = np.unique(packed[np.diff(packed, prepend=~packed[:1]) != 0])  # most repeat the pair before
+    start = _starts(high.reshape(-1), low.reshape(-1))  # most voxels repeat the pair before
+    packed = high.reshape(-1)[start].astype(np.uint64) << np.uint64(32) | low.reshape(-1)[start]
+    packed = np.unique(packed)
     a, b = (packed >> np.uint64(32)).astype(np.int64), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    touch = (a > 0) & (b > 0)
+    a, b = a[touch], b[touch]
     same = value_high[a - 1] == value_low[b - 1]
     return np.stack([a[same], b[same]], axis=1)
 
@@ -250,29 +252,56 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
             f"local label {last} but {len(lut) - 1} fragments in the merge table: "
             "they are of different runs; label and merge again"
         )
-    ids = np.empty(labels.shape, lut.dtype)
+    ids = labels if lut.dtype == labels.dtype else np.empty(labels.shape, lut.dtype)
     for section, out in zip(labels, ids, strict=True):  # numpy makes 64-bit indices of what it looks up
         lut.take(section, out=out, mode="clip")
     return ids
 
 
 def save_block_table(path: Path | str, table: BlockTable) -> None:
-    """Write a block's table, without labels, as one compressed ``npz`` that is there whole or not at all."""
+    """Write a block's table, without labels, as one compressed ``npz`` that is there whole or not at all.
+
+    Faces are written as the runs of equal labels in C order, which takes a tenth of the time: ``low_0`` is (runs, 2)
+    uint32, label and voxels of each.
+    """
     arrays: dict[str, NDArray[Any]] = {name: getattr(table, name) for name in COLUMNS}
     arrays["box"] = np.array([table.box.start, table.box.stop])
     for axis, (low, high) in table.faces.items():
-        arrays |= {f"low_{axis}": low, f"high_{axis}": high}
+        arrays |= {f"low_{axis}": _runs(low), f"high_{axis}": _runs(high)}
     save_arrays(path, arrays)
 
 
 def load_block_table(path: Path | str) -> BlockTable:
     """Read what `save_block_table` wrote."""
     arrays = load_arrays(path, "box", *COLUMNS)
-    axes = [axis for axis in range(3) if f"low_{axis}" in arrays]
-    faces = {axis: (arrays[f"low_{axis}"], arrays[f"high_{axis}"]) for axis in axes}
     start, stop = (tuple(int(n) for n in corner) for corner in arrays["box"])
+    box, faces = Box(start, stop), {}
+    for axis in (axis for axis in range(3) if f"low_{axis}" in arrays):
+        shape = (*box.shape[:axis], *box.shape[axis + 1 :])
+        low, high = (np.repeat(*arrays[f"{side}_{axis}"].T).reshape(shape) for side in ("low", "high"))
+        faces[axis] = low, high
     columns: dict[str, Any] = {name: arrays[name] for name in COLUMNS}
-    return BlockTable(box=Box(start, stop), faces=faces, **columns)
+    return BlockTable(box=box, faces=faces, **columns)
+
+
+def _runs(face: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Label and length of every run of equal labels in C order, (runs, 2).
+
+    >>> _runs(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
+    [[7, 3], [2, 1]]
+    """
+    flat = face.reshape(-1)
+    start = _starts(flat)
+    return np.stack([flat[start], np.diff(start, append=flat.size).astype(np.uint32)], axis=1)
+
+
+def _starts(*lines: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where lines of one length begin, and where one of them changes."""
+    change = np.zeros(lines[0].size, bool)
+    change[:1] = True
+    for line in lines:
+        change[1:] |= line[1:] != line[:-1]
+    return np.flatnonzero(change)
 
 
 def save_merge_table(path: Path | str, table: MergeTable) -> None:

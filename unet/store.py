@@ -25,7 +25,7 @@ import numpy as np
 import zarr
 from numcodecs import Zstd
 from zarr.abc.store import Store
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
@@ -35,9 +35,11 @@ from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.places import Folder, Place, place_of
 from unet.pyramid import downsample
 
-COMPRESSION: dict[str, Any] = {"level": 1, "checksum": True}
-"""Of zstd. Higher levels make label volumes no smaller, and they take longer for images."""
+ZSTD_LEVEL = 1
+"""Higher levels make label volumes no smaller, and they take longer for images."""
 SPEC_KEY = "unet-em"
+ENCODING = f"zstd {ZSTD_LEVEL}, crc32c"
+"""Of a chunk, told beside the specification: a store with another one, or without, is of another version."""
 
 
 class StoreError(RuntimeError):
@@ -83,9 +85,11 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     try:
         with place.told():
             group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
-        values: Any = group.attrs[SPEC_KEY]
+        values: Any = dict(group.attrs[SPEC_KEY])
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None
+    if (encoding := values.pop("encoding", None)) != ENCODING:
+        raise StoreError(f"{place}: chunks encoded as {encoding}, not {ENCODING}: of another version; rerun the rule that makes it")
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Image(beside or Path(where), place, ImageSpec(**fields), group)
 
@@ -106,7 +110,7 @@ class Image:
         arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
         blocks: list[Index] = [array.shards or array.chunks for array in arrays]
         self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
-        codec, dtype = Zstd(**COMPRESSION), self.dtype
+        codec, dtype = Zstd(level=ZSTD_LEVEL), self.dtype
         self._formats = [BlockFormat(b, array.chunks, dtype, codec) for array, b in zip(arrays, blocks, strict=True)]
 
     @property
@@ -285,11 +289,11 @@ def _write_metadata(store: Store, spec: ImageSpec) -> None:
             shards=leading + block,
             chunks=(1,) * len(leading) + tuple(gcd(c, b) for c, b in zip(spec.chunk, block, strict=True)),
             dtype=spec.dtype,
-            compressors=ZstdCodec(**COMPRESSION),
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
             fill_value=0,
             dimension_names=spec.axes,
         )
-    group.attrs.update({"ome": ngff_metadata(spec), SPEC_KEY: asdict(spec)})
+    group.attrs.update({"ome": ngff_metadata(spec), SPEC_KEY: {**asdict(spec), "encoding": ENCODING}})
 
 
 @dataclass(frozen=True)

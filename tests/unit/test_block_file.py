@@ -9,20 +9,20 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import Zstd
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from unet.block_file import BlockFormat
 from unet.geometry import Box, Grid
 from unet.places import FileParts
 
 SHAPE, BLOCK, CHUNK = (3, 11, 7), (2, 8, 4), (1, 4, 2)
-FORMAT = BlockFormat(BLOCK, CHUNK, np.dtype("uint32"), Zstd(level=1, checksum=True))
+FORMAT = BlockFormat(BLOCK, CHUNK, np.dtype("uint32"), Zstd(level=1))
 VALUES = np.random.default_rng(0).integers(0, 3, SHAPE, dtype=np.uint32)
 
 
 def array(path: Path) -> zarr.Array:
     """An array of zarr-python with the same blocks, chunks and compression."""
-    how = {"shards": BLOCK, "chunks": CHUNK, "compressors": ZstdCodec(level=1, checksum=True)}
+    how = {"shards": BLOCK, "chunks": CHUNK, "compressors": [ZstdCodec(level=1), Crc32cCodec()]}
     return zarr.create_array(
         path, shape=SHAPE, dtype="uint32", fill_value=0, config={"write_empty_chunks": True}, **how
     )
