@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from unet.annotation import UNLABELLED
+from unet.array_file import save_arrays
 from unet.comparison import Block, Peer, true_ids
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
-from unet.fragments import save_arrays
 from unet.geometry import Box
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run

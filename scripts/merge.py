@@ -1,15 +1,21 @@
 """Join the fragments of all blocks to objects, in one global solve, and number these in scan order."""
 
 import logging
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from unet.config import SegmentConfig
-from unet.fragments import Fragments, join_blocks, load_block_table, number_objects, save_merge_table
+from unet.fragments import BlockTable, join_blocks, load_block_table
+from unet.geometry import Box
 from unet.job import run
+from unet.merge_layers import LayeredMerge
+from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_table
 from unet.merging import objects_of, without_holes
-from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
+from unet.receipts import content_digest, fingerprint, read_json, write_json
 from unet.region_graph import gather_edges, load_edges
 from unet.volume import Volume
 
@@ -36,31 +42,48 @@ def main(
         chosen = {"threshold": read_json(threshold)["best"]["threshold"]}
         segment = segment.model_copy(update={"agglomerate": segment.agglomerate.model_copy(update=chosen)})
     source = Volume.open(folder, survey)
-    boxes = source.layout.grid.boxes()
-    fragments = join_blocks(source.layout.grid, (load_block_table(source.table(store, box)) for box in boxes))
-    objects = _solved(source, store, segment, fragments) if edges else np.arange(fragments.parts, dtype=np.int32)
-    table = number_objects(fragments, objects, segment.first_id, segment.minimum_size)
-    save_merge_table(source.merge_table(store), table)
-    source.create(store, table.lut.dtype.name, kind="label")
-    log.info("%d fragments became %d objects", len(table.lut), table.objects)
-    lut = bytes_digest(table.lut.tobytes())
+    solve = _solved if edges else _touching
+    merged = solve(source, store, segment)
+    lut = save_merge_table(source.merge_table(store), merged.offsets, segment.first_id, merged.objects, merged.pieces)
+    dtype = id_dtype(segment.first_id, merged.objects).name
+    source.create(store, dtype, kind="label")
+    fragments = int(merged.offsets[-1])
+    log.info("%d fragments became %d objects", fragments, merged.objects)
     made = content_digest([*segmented, *(edges or [])])
     write_json(
         receipt,
         {
             "rule": "merge",
-            "digest": fingerprint(lut=lut, dtype=table.lut.dtype.name, made=made, code=code),
-            "fragments": len(table.lut),
-            "unions": fragments.parts,
-            "objects": table.objects,
-            "dtype": table.lut.dtype.name,
+            "digest": fingerprint(lut=lut, dtype=dtype, made=made, code=code),
+            "fragments": fragments,
+            "unions": merged.unions,
+            "objects": merged.objects,
+            "dtype": dtype,
         },
     )
 
 
-def _solved(source: Volume, store: str, segment: SegmentConfig, fragments: Fragments) -> np.ndarray:
-    """The object of each union of fragments."""
+class Merged(NamedTuple):
+    """How many objects there are, and the final ids in pieces."""
+
+    offsets: np.ndarray
+    unions: int
+    objects: int
+    pieces: Iterable[Numbered]
+
+
+def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
+    """The fragments that touch are one object."""
+    found = LayeredMerge.read(
+        source.layout.grid, partial(_table, source, store), segment.first_id, segment.minimum_size
+    )
+    return Merged(found.offsets, found.unions, found.objects, found.numbered())
+
+
+def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
+    """One global solve over the region graph."""
     boxes, histograms = source.layout.grid.boxes(), segment.agglomerate.method == "quantile"
+    fragments = join_blocks(source.layout.grid, (_table(source, store, box) for box in boxes))
     edges = gather_edges(fragments, (load_edges(source.edges(store, box)) for box in boxes), histograms)
     log.info("%d edges between %d unions of fragments", len(edges), fragments.parts)
     objects = np.arange(fragments.parts, dtype=np.int32)
@@ -69,7 +92,12 @@ def _solved(source: Volume, store: str, segment: SegmentConfig, fragments: Fragm
         objects = objects_of(fragments.united(), edges, segment.agglomerate, section)
     if segment.fill_holes:
         objects = without_holes(fragments.joined(objects), objects, edges, segment.fill_holes)
-    return objects
+    table = number_objects(fragments, objects, segment.first_id, segment.minimum_size)
+    return Merged(table.offsets, fragments.parts, table.objects, [table])
+
+
+def _table(source: Volume, store: str, box: Box) -> BlockTable:
+    return load_block_table(source.table(store, box))
 
 
 if __name__ == "__main__":

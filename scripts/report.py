@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
+from unet.array_file import load_arrays
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
-from unet.fragments import load_arrays
 from unet.geometry import Box
 from unet.job import run
 from unet.object_errors import error_map

@@ -8,8 +8,8 @@
 
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html, with the index at the end, as
 little-endian numbers; checksums are the codec crc32c, over the compressed bytes: those of labels are a twentieth of the
-voxels' (zstd's own checksum is over these). zarr-python reads and writes the same, but takes every chunk through one event
-loop to another thread and back: for labels that costs more than their compression (docs/results.md).
+voxels', over which zstd's own would be taken. zarr-python reads and writes the same, but takes every chunk through one
+event loop to another thread and back: for labels that costs more than their compression (docs/results.md).
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.annotation import UNLABELLED
-from unet.fragments import BlockTable
+from unet.fragments import BlockTable, runs
 from unet.geometry import Box, Index
 
 Connectivity = Literal["section", "volume"]
@@ -60,7 +60,7 @@ def label_block(
     labelled = classes + np.uint8(1) if background else classes
     labels, count = _label_sections(labelled) if connectivity == "section" else _label(labelled, 6)
     first, size = first_and_size(labels, count, labelled)
-    faces = {axis: (plane(labels, axis, 0), plane(labels, axis, -1)) for axis in AXES[connectivity]}
+    faces = {axis: (face(labels, axis, 0), face(labels, axis, -1)) for axis in AXES[connectivity]}
     first, value = in_volume(first, box, volume_shape), classes.reshape(-1)[first]
     return BlockComponents(box, first, size, value, at_rim(faces, count, box, volume_shape), faces, labels)
 
@@ -137,10 +137,9 @@ def in_volume(index: NDArray[np.int64], box: Box, volume_shape: Index) -> NDArra
     return np.ravel_multi_index([v + lo for v, lo in zip(voxel, box.start, strict=True)], volume_shape)
 
 
-def plane(labels: NDArray[np.uint32], axis: int, position: int) -> NDArray[np.uint32]:
-    """A copy, so that a kept face does not keep the block."""
-    plane: NDArray[np.uint32] = np.moveaxis(labels, axis, 0)[position].copy()
-    return plane
+def face(labels: NDArray[np.uint32], axis: int, position: int) -> NDArray[np.uint32]:
+    """A plane of a block as `runs`."""
+    return runs(np.moveaxis(labels, axis, 0)[position])
 
 
 def at_rim(
@@ -150,7 +149,7 @@ def at_rim(
     rim = np.zeros(count + 1, bool)
     for axis, (low, high) in faces.items():
         if box.start[axis] == 0:
-            rim[low] = True
+            rim[low[:, 0]] = True
         if box.stop[axis] == volume_shape[axis]:
-            rim[high] = True
+            rim[high[:, 0]] = True
     return rim[1:]

@@ -21,6 +21,7 @@ from math import prod
 import numpy as np
 
 from unet.config import Config, VolumeConfig
+from unet.merge_table import FILES
 from unet.pyramid import pyramid_factors
 from unet.volume import Layout
 
@@ -80,7 +81,7 @@ def _labels(config: Config, name: str, volume: VolumeConfig, layout: Layout) -> 
 
 def _segmentation(store: str, name: str, layout: Layout, has_graph: bool) -> list[StorePlan]:
     """Fragments, tables and final ids."""
-    tables = len(layout.grid) * (2 if has_graph else 1) + 1
+    tables = len(layout.grid) * (2 if has_graph else 1) + len(FILES)
     return [
         _image(name, f"{store}-fragments", layout, IDS, ids=True, pyramid=False),
         StorePlan(name, f"{store}-tables", prod(layout.shape) * TABLES[has_graph], tables),

@@ -160,6 +160,14 @@ class Grid:
         """Every block's index in scan order."""
         return product(*(range(n) for n in self.counts))
 
+    def layer(self, z: int) -> Iterator[Index]:
+        """Those of one layer of blocks, all with this index along z.
+
+        >>> list(Grid(shape=(3, 10, 10), block=(2, 4, 10)).layer(1))
+        [(1, 0, 0), (1, 1, 0), (1, 2, 0)]
+        """
+        return product((z,), *(range(n) for n in self.counts[1:]))
+
     def boxes(self) -> list[Box]:
         """Every block's voxels in scan order."""
         return [self.box(index) for index in self.indices()]

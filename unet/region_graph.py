@@ -27,7 +27,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.fragments import Fragments, load_arrays, save_arrays
+from unet.array_file import load_arrays, save_arrays
+from unet.fragments import Fragments
 from unet.geometry import Box, Grid, Index
 
 BINS = 16

@@ -85,12 +85,12 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     try:
         with place.told():
             group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
-        values: Any = dict(group.attrs[SPEC_KEY])
+        values: Any = group.attrs[SPEC_KEY]
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None
-    if (encoding := values.pop("encoding", None)) != ENCODING:
-        raise StoreError(f"{place}: chunks encoded as {encoding}, not {ENCODING}: of another version; rerun the rule that makes it")
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
+        raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
     return Image(beside or Path(where), place, ImageSpec(**fields), group)
 
 

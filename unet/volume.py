@@ -118,8 +118,8 @@ class Volume:
         return self._tables(store) / f"edges-{'-'.join(map(str, box.start))}.npz"
 
     def merge_table(self, store: str) -> Path:
-        """Where the final id of every fragment stands."""
-        return self._tables(store) / "merge.npz"
+        """Where the final id of every fragment stands, a folder."""
+        return self._tables(store) / "merge"
 
     def _tables(self, store: str) -> Path:
         folder = self.folder / f"{store}-tables"

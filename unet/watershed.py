@@ -37,10 +37,10 @@ from unet.components import (
     BlockComponents,
     Connectivity,
     at_rim,
+    face,
     first_and_size,
     in_scan_order,
     in_volume,
-    plane,
 )
 from unet.config import SegmentConfig
 from unet.distance import capped_distance
@@ -260,7 +260,7 @@ def watershed_block(
     count = int(labels.max(initial=0))
     first = in_volume(first_and_size(labels, count)[0], grown, volume_shape)
     size = np.bincount(own.ravel(), minlength=count + 1)[1:]
-    faces = {axis: (plane(labels, axis, 0), plane(labels, axis, -1)) for axis in relief.axes}
+    faces = {axis: (face(labels, axis, 0), face(labels, axis, -1)) for axis in relief.axes}
     rim = at_rim(faces, count, box, volume_shape)
     return BlockComponents(box, first, size, np.ones(count, np.uint8), rim, faces, own)
 

@@ -1,7 +1,6 @@
 """Blockwise components against whole-volume labelling, exactly and number for number."""
 
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -9,23 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from unet.array_file import save_arrays
 from unet.components import BlockComponents, Connectivity, label_block
-from unet.fragments import (
-    Fragments,
-    MergeTable,
-    face_pairs,
-    load_block_table,
-    load_merge_table,
-    merge_blocks,
-    number_objects,
-    relabel,
-    save_block_table,
-    save_merge_table,
-    union,
-)
+from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, runs, save_block_table, union
 from unet.geometry import Box, Grid, Index
+from unet.merge_layers import LayeredMerge
+from unet.merge_table import FILES, MergeTable, Numbered, load_merge_table, number_objects, relabel, save_merge_table
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
+NUMBERED = ("lut", "first", "sizes", "values")
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
 
@@ -56,6 +47,26 @@ def assemble(blocks: list[BlockComponents], table: MergeTable, shape: Index) -> 
     for i, block in enumerate(blocks):
         out[block.box.slices] = relabel(block.labels, table.lut_of_block(i))
     return out
+
+
+def merge_blocks(grid: Grid, blocks: list[BlockComponents], **options: int) -> MergeTable:
+    """The merge table of touching fragments, made layer by layer, which is that of one union over all of them."""
+    found = LayeredMerge.read(grid, {block.box: block for block in blocks}.__getitem__, **options)
+    pieces = list(found.numbered())
+    columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
+    table = MergeTable(*columns, found.offsets, found.first_id)
+    fragments = join_blocks(grid, blocks)
+    expected = number_objects(fragments, np.arange(fragments.parts, dtype=np.int32), **options)
+    for name in (*NUMBERED[1:], "offsets"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(expected, name), strict=True)
+    there = fragments.size > 0  # those of a watershed may have all their voxels beyond their block's face
+    np.testing.assert_array_equal(table.lut[there], expected.lut[there], strict=True)
+    assert (found.objects, found.unions) == (expected.objects, fragments.parts)
+    return table
+
+
+def save(folder: Path, table: MergeTable) -> str:
+    return save_merge_table(folder, table.offsets, table.first_id, table.objects, [table])
 
 
 def blockwise(values: np.ndarray, block: Index, connectivity: Connectivity, **options: int) -> np.ndarray:
@@ -206,49 +217,69 @@ def test_tables_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     blocks = label_blocks(values, grid, "volume")
     for i, block in enumerate(blocks):
         save_block_table(tmp_path / f"{i}.npz", block)
-    loaded = (load_block_table(tmp_path / f"{i}.npz") for i in range(len(grid)))
-    save_merge_table(tmp_path / "merge.npz", merge_blocks(grid, loaded, first_id=2**40))
-    table = load_merge_table(tmp_path / "merge.npz")
+    loaded = [load_block_table(tmp_path / f"{i}.npz") for i in range(len(grid))]
+    save(tmp_path / "merge", merge_blocks(grid, loaded, first_id=2**40))
+    table = load_merge_table(tmp_path / "merge")
     expected = whole_volume(values, "volume")
     assert np.array_equal(assemble(blocks, table, grid.shape), np.where(expected, expected + 2**40 - 1, 0))
     assert table.sizes.tolist() == np.bincount(expected.ravel())[1:].tolist()
     assert (table.first_id, table.objects) == (2**40, expected.max())
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npz"] * (len(grid) + 1)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", *[".npz"] * len(grid)]
 
 
-def test_a_table_has_the_same_bytes_whenever_it_is_written(tmp_path: Path) -> None:
-    save_merge_table(tmp_path / "merge.npz", merge([(np.array([0]), np.array([1]))], []))
-    with ZipFile(tmp_path / "merge.npz") as archive:
-        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) -> None:
+    table = merge([(np.array([0, 4]), np.array([1, 2])), (np.array([2]), np.array([1]))], [(1, 2)])
+    pieces = [Numbered(table.lut[:1], *(column[:1] for column in (table.first, table.sizes, table.values)))]
+    pieces += [Numbered(table.lut[1:], *(column[1:] for column in (table.first, table.sizes, table.values)))]
+    digests = {save(tmp_path / "whole", table)}
+    digests |= {save_merge_table(tmp_path / "parts", table.offsets, 1, table.objects, pieces)}
+    assert len(digests) == 1
+    files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    assert len(files) == len(FILES)
 
 
-def test_a_failed_save_leaves_the_old_table_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wrong", [[], [1], [1, 1, 1]], ids=["none", "too few", "too many"])
+def test_pieces_that_are_not_the_whole_table_leave_the_old_one_and_no_litter(tmp_path: Path, wrong: list[int]) -> None:
+    table = merge([(np.array([0]), np.array([1])), (np.array([2]), np.array([3]))], [])
+    save(tmp_path / "merge", table)
+    piece = Numbered(table.lut[:1], table.first[:1], table.sizes[:1], table.values[:1])
+    with pytest.raises(ValueError, match=r"rows are missing|are due"):
+        save_merge_table(tmp_path / "merge", table.offsets, 1, table.objects, [piece for _ in wrong])
+    assert [path.name for path in tmp_path.iterdir()] == ["merge"]
+    assert load_merge_table(tmp_path / "merge").objects == 2
+
+
+def test_a_full_disk_leaves_the_old_table_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file, array, **how):  # type: ignore[no-untyped-def]
         file.write(b"half")
         raise OSError("No space left on device")
 
-    table = merge([(np.array([0]), np.array([1]))], [])
-    save_merge_table(tmp_path / "merge.npz", table)
-    monkeypatch.setattr("unet.fragments.np.lib.format.write_array", full)
+    box = Box((0, 0, 0), (1, 2, 2))
+    block = label_block(np.ones((1, 2, 2), bool), box, (1, 2, 2), "section")
+    save_block_table(tmp_path / "0.npz", block)
+    monkeypatch.setattr("unet.array_file.np.lib.format.write_array", full)
     with pytest.raises(OSError, match="No space"):
-        save_merge_table(tmp_path / "merge.npz", table)
-    assert [path.name for path in tmp_path.iterdir()] == ["merge.npz"]
-    assert load_merge_table(tmp_path / "merge.npz").objects == 1
+        save_block_table(tmp_path / "0.npz", block)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
+    assert len(load_block_table(tmp_path / "0.npz")) == 1
 
 
 def test_the_wrong_file_is_named(tmp_path: Path) -> None:
-    save_merge_table(tmp_path / "merge.npz", merge([(np.empty(0, np.int64), np.empty(0, np.int64))], []))
-    with pytest.raises(ValueError, match=r"merge\.npz holds no box, rim, size, value"):
-        load_block_table(tmp_path / "merge.npz")
+    save_arrays(tmp_path / "a.npz", {"first": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"a\.npz holds no box, rim, size, value"):
+        load_block_table(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="merge is not there: no merge table"):
+        load_merge_table(tmp_path / "merge")
 
 
 def test_a_missing_or_misplaced_table_is_refused() -> None:
     grid = Grid((1, 2, 4), (1, 2, 2))
     blocks = label_blocks(np.ones(grid.shape, bool), grid, "section")
     with pytest.raises(ValueError, match="shorter"):
-        merge_blocks(grid, blocks[:1])
+        join_blocks(grid, blocks[:1])
     with pytest.raises(ValueError, match="table of block 0:1,0:2,2:4 where that of 0:1,0:2,0:2 is due"):
-        merge_blocks(grid, blocks[::-1])
+        join_blocks(grid, blocks[::-1])
 
 
 def test_labels_and_table_of_different_runs_are_refused() -> None:
@@ -266,8 +297,8 @@ def test_a_block_that_does_not_fit_is_refused() -> None:
         label_block(np.ones((1, 2, 2)), box, shape, "section")
     with pytest.raises(ValueError, match="'plane' is not one of section, volume"):
         label_block(np.ones((1, 2, 2), bool), box, shape, "plane")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="differ in shape"):
-        face_pairs(np.ones((2, 2), np.uint32), np.ones((2, 3), np.uint32), np.ones(1), np.ones(1))
+    with pytest.raises(ValueError, match="differ: 4 and 6 voxels"):
+        face_pairs(runs(np.ones((2, 2), np.uint32)), runs(np.ones((2, 3), np.uint32)), np.ones(1), np.ones(1))
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)

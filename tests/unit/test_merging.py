@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from unet.components import label_block
 from unet.config import AgglomerateConfig
-from unet.fragments import Fragments, join_blocks, number_objects, relabel
+from unet.fragments import Fragments, join_blocks
 from unet.geometry import Box, Grid, Index
+from unet.merge_table import number_objects, relabel
 from unet.merging import dense, objects_of, without_holes
 from unet.multicut import SolverMissing, multicut
 from unet.region_graph import BINS, Edges, block_edges, fragment_ids, gather_edges

@@ -86,7 +86,7 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
     assert stores["raw"].bytes == pytest.approx(RAW * voxels * sum(0.25**level for level in range(levels)))
     assert stores["probability"].bytes > 3 * 4 * PROBABILITY * voxels
     assert stores["raw"].files == 8 * levels + levels + 1
-    assert (stores["segmentation-fragments"].files, stores["segmentation-tables"].files) == (8 + 2, 8 + 1)
+    assert (stores["segmentation-fragments"].files, stores["segmentation-tables"].files) == (8 + 2, 8 + 6)
 
 
 def test_memory_follows_the_block_and_not_the_volume() -> None:

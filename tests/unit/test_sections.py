@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from unet.config import AgglomerateConfig
-from unet.fragments import join_blocks, number_objects, relabel
+from unet.fragments import join_blocks
 from unet.geometry import Grid
+from unet.merge_table import number_objects, relabel
 from unet.merging import objects_of
 from unet.region_graph import block_edges, fragment_ids, gather_edges
 from unet.watershed import Relief, watershed_block

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.unit.test_components import merge_blocks
 from unet.components import Connectivity
 from unet.distance import capped_distance
-from unet.fragments import merge_blocks, relabel
 from unet.geometry import Box, Grid, Index
+from unet.merge_table import relabel
 from unet.watershed import NOWHERE, Relief, climb, height_map, watershed_block, window_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
