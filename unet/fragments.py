@@ -25,7 +25,7 @@ Passes 1 and 4 hold one block in memory; passes 2 and 3 hold some tens of bytes 
 of blocks, as runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,19 @@ class Fragments:
     def kept(self, minimum_size: int) -> NDArray[np.bool_]:
         """(fragments,) which are objects: no background, and no smaller than asked for."""
         return (self.size >= minimum_size) & (self.value > 0)
+
+    def chosen(self, which: NDArray[Any]) -> "Fragments":
+        """Some of them, by number or by truth, in one block and none joined."""
+        count = len(self.size[which])
+        columns = {name: getattr(self, name)[which] for name in COLUMNS}
+        return Fragments(np.array([0, count]), **columns, part=np.arange(count, dtype=np.int32))
+
+    @classmethod
+    def concatenated(cls, several: Sequence["Fragments"], part: NDArray[np.int32] | None = None) -> "Fragments":
+        """Several as the blocks of one, which `part` joins."""
+        columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in COLUMNS}
+        offsets = np.cumsum([0, *(len(one.size) for one in several)])
+        return cls(offsets, **columns, part=np.arange(offsets[-1], dtype=np.int32) if part is None else part)
 
     def united(self) -> "Fragments":
         """Every union as one fragment, in one block."""

@@ -46,16 +46,18 @@ least 100000000, or to auto
 
 def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
     """What cannot work at all; `volumes` are shapes and numbers of shards."""
-    from unet.resources import voxels_a_fragment
+    from unet.resources import OPEN, voxels_a_fragment
 
+    joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
     found = [too_many_shards(name, shards, shape) for name, (shape, shards) in volumes.items()]
     for one in plan.volumes:
-        fragments = prod(one.shape) / voxels_a_fragment(config)
+        fragments = joined * prod(one.shape) / voxels_a_fragment(config)
         if fragments > MOST_FRAGMENTS:
+            most = MOST_FRAGMENTS / joined * voxels_a_fragment(config)
             found.append(
-                f"volume {one.name!r} has about {fragments:.2g} fragments, and one solve numbers {MOST_FRAGMENTS} at "
-                f"most: predict and segment it in parts (volumes.<name>.sections) of about "
-                f"{MOST_FRAGMENTS * voxels_a_fragment(config):.2g} voxels; docs/scale.md says what would replace it"
+                f"volume {one.name!r} has about {fragments:.2g} fragments to be joined, and one solve numbers "
+                f"{MOST_FRAGMENTS} at most: predict and segment it in parts (volumes.<name>.sections) of about "
+                f"{most:.2g} voxels; docs/scale.md says what would replace it"
             )
     return [problem for problem in found if problem is not None]
 

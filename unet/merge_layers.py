@@ -18,11 +18,10 @@ of `merge_table.number_objects` for one union over all fragments. (Fragments wit
 watershed lists beyond its faces, may have id 0.)
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,22 +63,19 @@ class LayeredMerge:
         cls, grid: Grid, table_of: Callable[[Box], BlockTable], first_id: int = 1, minimum_size: int = 0
     ) -> "LayeredMerge":
         """Read every table once; parameters as of the class."""
-        sizes, columns, starts, unions, objects = [np.zeros(1, np.int64)], [], [0, 0], 0, 0
-        pairs, upper, value = [np.empty((0, 2), np.int64)], list[Runs](), np.empty(0, np.uint8)
+        sizes, columns, starts, unions, objects = [np.zeros(1, np.int64)], [], [0], 0, 0
+        pairs, layer = [np.empty((0, 2), np.int64)], None
         for number in range(grid.counts[0]):
-            layer = _Layer.read(grid, table_of, number)
-            opened = _columns(layer.parts, layer.open > 0)
-            for high, low in zip(upper, layer.lower, strict=True):
-                pairs.append(face_pairs(high, low, value, opened[2]) + np.array(starts[-2:]) - 1)
-            upper, value = layer.upper, opened[2]
+            layer = _Layer.read(grid, table_of, number, layer)
+            opened = layer.parts.chosen(layer.open > 0)
+            pairs.append(layer.touching + np.array([starts[-2], starts[-1]]) - 1 if number else layer.touching)
             sizes.append(np.diff(layer.fragments.offsets))
             columns.append(opened)
-            starts.append(starts[-1] + len(value))
-            unions += layer.parts.parts - len(value)
+            starts.append(starts[-1] + len(opened.size))
+            unions += layer.parts.parts - len(opened.size)
             objects += int(layer.closed(minimum_size).sum())
         part = union(starts[-1], np.concatenate(pairs))
-        first, size, value, rim = map(np.concatenate, zip(*columns, strict=True))
-        joined = Fragments(np.array(starts[1:]), first, size, value, rim, part)
+        joined = Fragments.concatenated(columns, part)
         unions, objects = unions + joined.parts, objects + int(joined.united().kept(minimum_size).sum())
         return cls(grid, table_of, first_id, minimum_size, np.cumsum(np.concatenate(sizes)), unions, objects, joined)
 
@@ -93,9 +89,8 @@ class LayeredMerge:
             layer = _Layer.read(self.grid, self.table_of, number)
             closed = np.flatnonzero(layer.closed(self.minimum_size))
             begun = np.flatnonzero(kept & (layer_of_first == number))
-            both = zip(_columns(layer.parts, closed), _columns(whole, begun), strict=True)
-            first, size, value, _ = map(np.concatenate, both)
-            order = np.argsort(first)
+            new = Fragments.concatenated([layer.parts.chosen(closed), whole.chosen(begun)])
+            order = np.argsort(new.first)
             ids = np.empty(len(order), id_of_open.dtype)
             ids[order] = np.arange(1, len(order) + 1, dtype=ids.dtype) + ids.dtype.type(next_id - 1)
             next_id += len(order)
@@ -104,7 +99,7 @@ class LayeredMerge:
             id_of_part[closed] = ids[: len(closed)]
             own = slice(*self.open.offsets[number : number + 2])
             id_of_part[layer.open > 0] = id_of_open[self.open.part[own]]
-            yield Numbered(id_of_part[layer.fragments.part], first[order], size[order], value[order])
+            yield Numbered(id_of_part[layer.fragments.part], new.first[order], new.size[order], new.value[order])
 
 
 @dataclass(frozen=True)
@@ -115,52 +110,57 @@ class _Layer:
     ----------
     fragments : of its blocks
     parts : their unions, as fragments
-    open : (parts,) uint32, 1, 2, ... for the unions that lie at a face to another layer, 0 for the others
-    lower, upper : the faces of its blocks to the layers around it, as runs of these numbers
+    open : (parts,) 1, 2, ... for the unions that lie at a face to another layer, 0 for the others
+    touching : (m, 2) open unions of the layer before and of this one that touch
+    upper : the upper face of each block, until the block behind it has come
     """
 
     fragments: Fragments
     parts: Fragments
-    open: NDArray[np.uint32]
-    lower: list[Runs]
-    upper: list[Runs]
+    open: NDArray[np.int64]
+    touching: NDArray[np.int64]
+    upper: deque[Runs]
+
+    @classmethod
+    def read(
+        cls, grid: Grid, table_of: Callable[[Box], BlockTable], number: int, before: "_Layer | None" = None
+    ) -> "_Layer":
+        """Read the tables of a layer, each once; `before` is the layer before it, where what touches is asked for."""
+        at_face, upper = [np.empty(0, bool)], deque[Runs]()
+        pairs = [np.empty((0, 2), np.int64)]
+
+        def tables() -> Iterator[BlockTable]:
+            start = 0
+            for block, index in enumerate(grid.layer(number)):
+                table = table_of(grid.box(index))
+                faces = table.faces.get(0)
+                at = np.zeros(len(table) + 1, bool)
+                if faces and number > 0:
+                    at[faces[0][:, 0]] = True
+                if faces and number + 1 < grid.counts[0]:
+                    at[faces[1][:, 0]] = True
+                    upper.append(faces[1])
+                if faces and before:
+                    value, start_before = before.of_block(block)
+                    touching = face_pairs(before.upper.popleft(), faces[0], value, table.value)
+                    pairs.append(touching + np.array([start_before - 1, start - 1]))
+                at_face.append(at[1:])
+                start += len(table)
+                yield table
+
+        fragments = join_blocks(grid, tables(), number)
+        at_face_of_part = np.zeros(fragments.parts, bool)
+        at_face_of_part[fragments.part[np.concatenate(at_face)]] = True
+        opened = np.cumsum(at_face_of_part) * at_face_of_part
+        high, low = np.concatenate(pairs).T
+        touching = [before.open[before.fragments.part[high]], opened[fragments.part[low]]] if before else [high, low]
+        return cls(fragments, fragments.united(), opened, np.stack(touching, axis=1), upper)
+
+    def of_block(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        """The class values of a block's fragments, and the first of them."""
+        start, stop = self.fragments.offsets[number : number + 2].tolist()
+        return self.fragments.value[start:stop], start
 
     def closed(self, minimum_size: int) -> NDArray[np.bool_]:
         """(parts,) which are objects that end in this layer."""
         return self.parts.kept(minimum_size) & (self.open == 0)
-
-    @classmethod
-    def read(cls, grid: Grid, table_of: Callable[[Box], BlockTable], number: int) -> "_Layer":
-        """Read the tables of a layer, each once."""
-        faces: list[tuple[Runs, Runs]] = []
-
-        def tables() -> Iterator[BlockTable]:
-            for index in grid.layer(number):
-                table = table_of(grid.box(index))
-                faces.extend([table.faces[0]] if 0 in table.faces else [])
-                yield table
-
-        fragments = join_blocks(grid, tables(), number)
-        of_block = [fragments.part[start:stop] for start, stop in pairwise(fragments.offsets)]
-        lower = [low for low, _ in faces] if number > 0 else []
-        upper = [high for _, high in faces] if number + 1 < grid.counts[0] else []
-        opened = np.zeros(fragments.parts, np.uint32)
-        for side in (lower, upper):
-            for face, part in zip(side, of_block, strict=False):
-                opened[part[face[face[:, 0] > 0, 0] - 1]] = 1
-        opened *= np.cumsum(opened, dtype=np.uint32)
-        lower, upper = (
-            [_renumbered(face, opened[part]) for face, part in zip(side, of_block, strict=False)]
-            for side in (lower, upper)
-        )
-        return cls(fragments, fragments.united(), opened, lower, upper)
-
-
-def _columns(parts: Fragments, which: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """First voxel, size, class value and rim of some."""
-    return parts.first[which], parts.size[which], parts.value[which], parts.rim[which]
-
-
-def _renumbered(face: Runs, number: NDArray[np.uint32]) -> Runs:
-    """Runs of local labels as runs of what each fragment is numbered."""
-    return np.stack([np.concatenate([[np.uint32(0)], number])[face[:, 0]], face[:, 1]], axis=1)

@@ -289,7 +289,7 @@ def edges_of(config: Config, layouts: Mapping[str, Layout]) -> float:
     """Edges of the largest region graph; 0 where none is needed."""
     graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
     shares = [Share((Volume(_nowhere(""), layout),), 0) for layout in graphs]
-    return max((EDGES_A_FRAGMENT * fragments(config, share) for share in shares), default=0.0)
+    return max((EDGES_A_FRAGMENT * fragments(config, share.voxels) for share in shares), default=0.0)
 
 
 EDGES_A_FRAGMENT = 6

@@ -59,8 +59,8 @@ class Cost:
         Where it is not one a thread.
     section_bytes : float
         Held for each pixel of a section at work.
-    fragment_bytes : float
-        Held for each fragment of the volume.
+    fragment_bytes, layer_fragment_bytes : float
+        Held for each fragment of the volume, and of the largest layer of its blocks.
     sharded : bool
         Whether several jobs share a volume.
     """
@@ -75,9 +75,12 @@ class Cost:
     blocks_at_once: int | None = None
     section_bytes: float = 0
     fragment_bytes: float = 0
+    layer_fragment_bytes: float = 0
     sharded: bool = False
 
 
+OPEN = 0.2
+"""Of the fragments of components, those at a face between two layers of blocks (of 16 sections of generated cells)."""
 COSTS = {
     "sample": Cost(220, start=1, rate=0.3e6),
     "survey": Cost(80, start=0.6),
@@ -95,8 +98,8 @@ COSTS = {
     "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, sharded=True),
     "agglomeration_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
     "agglomeration_threshold": Cost(60, start=0.3),
-    "merge": Cost(95, start=0.65, rate=2e9, fragment_bytes=62),
-    "relabel": Cost(95, start=0.75, rate=70e6, threads=2, block_bytes=11, fragment_bytes=8, sharded=True),
+    "merge": Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
+    "relabel": Cost(95, start=0.75, rate=70e6, threads=2, block_bytes=11, sharded=True),
     "evaluate": Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1),
     "report": Cost(220, start=3),
     "export": Cost(3000, start=5, threads=4),
@@ -106,12 +109,11 @@ COSTS = {
 """Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
 (2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
 compares again."""
-WATERSHED = {
-    "segment": Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True),
-    "merge": Cost(90, start=0.8, rate=15e6, fragment_bytes=360),
-}
-"""What differs where fragments are basins and agglomerated: halos and distances, and the whole region graph (60 bytes
-an edge, 6 edges a fragment: benchmarks/agglomeration.py); fib25."""
+WATERSHED = Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True)
+"""Of `segment` where fragments are basins: halos and distances; fib25."""
+SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=360)
+"""Of `merge` where there is a region graph, which is solved as one (60 bytes an edge, 6 edges a fragment:
+benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
 VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 1700}
 """Of the foreground's components (vnc: 2,800), and of basins by their connectivity (fib25)."""
 
@@ -157,6 +159,11 @@ class Share:
         return max(prod(layout.shape[1:]) for layout in self.layouts)
 
     @property
+    def layer(self) -> int:
+        """Voxels of the largest layer of blocks."""
+        return max(prod((min(layout.block[0], layout.shape[0]), *layout.shape[1:])) for layout in self.layouts)
+
+    @property
     def voxels(self) -> int:
         """Of all volumes together."""
         return sum(prod(layout.shape) for layout in self.layouts)
@@ -195,8 +202,9 @@ def _assumed(config: Config, voxels: int) -> Volume:
 
 def cost_of(rule: str, config: Config) -> Cost:
     """What a rule takes with this configuration."""
-    watershed = config.segment.method == "watershed"
-    return WATERSHED[rule] if watershed and rule in WATERSHED else COSTS[rule]
+    if rule == "segment" and config.segment.method == "watershed":
+        return WATERSHED
+    return SOLVED if rule == "merge" and config.segment.has_graph else COSTS[rule]
 
 
 def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
@@ -221,12 +229,14 @@ def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
     halo = watershed_halo(config, share) if rule == "segment" and config.segment.method == "watershed" else (0, 0, 0)
     of_blocks = share.blocks(cost.blocks_at_once or threads, halo) * a_voxel if a_voxel else 0
     of_sections = threads * share.section * cost.section_bytes
-    return 1e6 * cost.process_mb + of_blocks + of_sections + fragments(config, share) * cost.fragment_bytes
+    of_fragments = fragments(config, share.voxels) * cost.fragment_bytes
+    of_fragments += fragments(config, share.layer) * cost.layer_fragment_bytes
+    return 1e6 * cost.process_mb + of_blocks + of_sections + of_fragments
 
 
-def fragments(config: Config, share: Share) -> float:
-    """Of all volumes of a share, by what has been seen."""
-    return share.voxels / voxels_a_fragment(config)
+def fragments(config: Config, voxels: int) -> float:
+    """Of so many voxels, by what has been seen."""
+    return voxels / voxels_a_fragment(config)
 
 
 def voxels_a_fragment(config: Config) -> int:

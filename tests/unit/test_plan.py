@@ -151,7 +151,8 @@ def test_a_petavoxel_in_one_solve_is_refused() -> None:
     huge = Layout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
     config, plan = planned(huge)
     [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].shards)})
-    assert f"{shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT['components']:.2g} fragments" in problem
+    open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT["components"]
+    assert f"{open_ones:.2g} fragments to be joined" in problem
     assert "volumes.<name>.sections" in problem
 
 

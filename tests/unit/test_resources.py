@@ -12,7 +12,7 @@ import torch
 
 from unet.config import Config, ModelConfig, load_config
 from unet.cost import step_bytes
-from unet.resources import COSTS, SNAKEMAKE_MB, WATERSHED, Share, held_bytes, memory_mb, minutes
+from unet.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
 from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
 from unet.volume import Layout, Volume
 
@@ -55,11 +55,21 @@ def test_every_rule_gets_memory_and_time(rule: str) -> None:
     assert minutes(rule, config(), share) >= 10
 
 
-@pytest.mark.parametrize("rule", WATERSHED)
+@pytest.mark.parametrize("rule", ["segment", "merge"])
 def test_a_watershed_is_given_more(rule: str) -> None:
     share, watershed = Share.of(config(), [volume((64, 4096, 4096))], 2**28), config(segment={"method": "watershed"})
     assert memory_mb(rule, watershed, share, 2) > memory_mb(rule, config(), share, 2)
     assert minutes(rule, watershed, share) > minutes(rule, config(), share)
+
+
+def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
+    """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
+    thin, thick = (Share.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
+    grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
+    assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
+    wide = Share.of(config(), [volume((64, 8192, 8192))], 2**28)
+    in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
+    assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
 
 
 MEASURED = {
