@@ -2,15 +2,15 @@
 
     python benchmarks/agglomeration.py                          # 1, 8 and 64 million edges; a table, then JSON
     python benchmarks/agglomeration.py --nodes 50_000_000       # 300 million edges: 20 GB are needed
-    python benchmarks/agglomeration.py --nodes 4_000_000 --slabs 8
+    python benchmarks/agglomeration.py --nodes 10_700_000 --parts 8
 
 Nodes lie on a lattice, with edges to 6 of the 13 neighbours ahead, so that there are 6 edges a node, as in a watershed
 of EM. A cell is a box of 4 x 4 x 8 nodes; the mean boundary is 0.1 +- 0.1 within a cell and 0.8 +- 0.15 between two, so
 that some true borders are weak and some false ones strong. Each size runs in a process of its own; seconds are those of
 its processor, memory is its peak resident set above that of the imports.
 
-With `--slabs n` the lattice is solved in n slabs first, the nodes of their faces frozen, and then what is left at once:
-the way for a graph that does not fit in memory. The clusters must be those of the whole solve.
+With `--parts n` the edges come in n runs of layers, as `merge` reads them, and only those of one run and what the runs
+before have left are in memory; then the whole is solved as well, after the peak was taken: the clusters must be equal.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.agglomeration import Graph, agglomerate, mean_boundary
-from unet.region_graph import grouped, sums
+from unet.agglomeration import Columns, Graph, agglomerate, agglomerate_parts, mean_boundary
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)]
 CELL = (4, 4, 8)
@@ -34,21 +34,32 @@ SIDE = 256
 """Nodes along y and x of the lattice; its depth follows."""
 
 
-def lattice(nodes: int, side: int) -> Graph:
-    """The synthetic graph."""
+Some = tuple[NDArray[np.int32], NDArray[np.int32], Columns]
+"""Nodes and columns of some edges."""
+
+
+def layers(nodes: int, side: int) -> Iterator[Some]:
+    """The synthetic graph, layer by layer."""
     depth = ceil(nodes / side**2)
+    for z in range(depth):
+        random = np.random.default_rng(z)
+        found = [(a, b, same) for a, b, same in layer(z, depth, side, nodes)]
+        u, v, same = (np.concatenate(column) for column in zip(*found, strict=True))
+        mean = np.where(same, random.normal(0.1, 0.1, len(u)), random.normal(0.8, 0.15, len(u)))
+        contacts = random.integers(1, 200, len(u))
+        boundary = (contacts * (255 * np.clip(mean, 0, 1))).astype(np.int64)
+        yield u.astype(np.int32), v.astype(np.int32), [contacts, boundary]
+
+
+def whole(nodes: int, side: int) -> Graph:
+    """All of it."""
     u, v = np.empty((2, 6 * nodes), np.int32)
     contacts, boundary = np.empty((2, 6 * nodes), np.int64)
     filled = 0
-    for z in range(depth):
-        for a, b, same in layer(z, depth, side, nodes):
-            part = slice(filled, filled + len(a))
-            random = np.random.default_rng([z, filled])
-            mean = np.where(same, random.normal(0.1, 0.1, len(a)), random.normal(0.8, 0.15, len(a)))
-            u[part], v[part] = a, b
-            contacts[part] = random.integers(1, 200, len(a))
-            boundary[part] = contacts[part] * (255 * np.clip(mean, 0, 1))
-            filled += len(a)
+    for one_u, one_v, columns in layers(nodes, side):
+        part = slice(filled, filled + len(one_u))
+        u[part], v[part], (contacts[part], boundary[part]) = one_u, one_v, columns
+        filled += len(one_u)
     part = slice(filled)
     return Graph(nodes, u[part].copy(), v[part].copy(), [contacts[part].copy(), boundary[part].copy()])
 
@@ -67,20 +78,23 @@ def layer(z: int, depth: int, side: int, nodes: int):
         yield a[keep], b[keep], same[keep]
 
 
-def in_slabs(graph: Graph, slabs: int, side: int) -> NDArray[np.int32]:
-    """Clusters by way of slabs whose faces are frozen, one after the other, and of what is left of them."""
-    layers = ceil(graph.nodes / side**2)
-    slab = np.arange(graph.nodes) // side**2 * slabs // layers
-    cluster = np.arange(graph.nodes, dtype=np.int32)
-    for own in range(slabs):
-        known = (slab[graph.u] == own) | (slab[graph.v] == own)
-        part = Graph(graph.nodes, graph.u[known], graph.v[known], [column[known] for column in graph.columns])
-        found = agglomerate(part, mean_boundary, THRESHOLD, frozen=slab != own)
-        cluster = np.where(slab == own, found, cluster)
-    u, v, order, start = grouped(cluster[graph.u], cluster[graph.v])
-    left = Graph(graph.nodes, u, v, [sums(column, order, start) for column in graph.columns])
-    print(f"{len(left):,} of {len(graph):,} edges are left after {slabs} slabs", file=sys.stderr)
-    return agglomerate(left, mean_boundary, THRESHOLD)[cluster]
+def in_parts(nodes: int, parts: int, side: int) -> NDArray[np.int32]:
+    """Clusters from the edges of some layers after those of others."""
+    depth = ceil(nodes / side**2)
+    part_of_layer = np.arange(depth) * parts // depth
+
+    def read() -> Iterator[Some]:
+        own: list[Some] = []
+        for z, some in enumerate(layers(nodes, side)):  # an edge begins at its lower node
+            own.append(some)
+            if z + 1 == depth or part_of_layer[z + 1] > part_of_layer[z]:
+                u, v = (np.concatenate([one[end] for one in own]) for end in (0, 1))
+                columns = [np.concatenate([one[2][i] for one in own]) for i in (0, 1)]
+                own = []
+                yield u, v, columns
+
+    last = part_of_layer[np.arange(nodes) // side**2]
+    return agglomerate_parts(nodes, read(), last, mean_boundary, THRESHOLD)
 
 
 def same_partition(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
@@ -89,37 +103,39 @@ def same_partition(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
     return len(pairs) == len(np.unique(one)) == len(np.unique(other))
 
 
-def measure(nodes: int, slabs: int) -> dict[str, float]:
+def measure(nodes: int, parts: int) -> dict[str, float]:
     """One solve in this process."""
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     side = min(SIDE, ceil(nodes ** (1 / 3)))
-    graph = lattice(nodes, side)
-    edges = len(graph)
-    other = in_slabs(graph, slabs, side) if slabs > 1 else None
+    graph = whole(nodes, side) if parts == 1 else None
     began = time.process_time()
-    cluster = agglomerate(graph, mean_boundary, THRESHOLD)
-    seconds = time.process_time() - began
+    cluster = agglomerate(graph, mean_boundary, THRESHOLD) if graph is not None else in_parts(nodes, parts, side)
+    seconds = time.process_time() - began  # in parts: the making of the edges too
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"nodes": nodes, "edges": edges, "seconds": round(seconds, 1), "edges_per_second": round(edges / seconds)}
-    found |= {"clusters": len(np.unique(cluster)), "peak_gb": round((peak - start) / 1e6, 2)}
-    return found if other is None else {**found, "slabs": slabs, "same_as_in_slabs": same_partition(cluster, other)}
+    found = {"nodes": nodes, "edges": sum(len(u) for u, _, _ in layers(nodes, side)), "seconds": round(seconds, 1)}
+    found |= {"edges_per_second": round(found["edges"] / seconds), "clusters": len(np.unique(cluster))}
+    found |= {"peak_gb": round((peak - start) / 1e6, 2)}
+    if graph is not None:
+        return found
+    same = same_partition(cluster, agglomerate(whole(nodes, side), mean_boundary, THRESHOLD))
+    return {**found, "parts": parts, "same_as_whole": same}
 
 
 def main() -> None:
     """Measure each size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, help="one size alone")
-    parser.add_argument("--slabs", type=int, default=1)
+    parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--here", action="store_true", help="in this process")
     arguments = parser.parse_args()
     if arguments.here:
-        print(json.dumps(measure(arguments.nodes, arguments.slabs)))
+        print(json.dumps(measure(arguments.nodes, arguments.parts)))
         return
     sizes = [arguments.nodes] if arguments.nodes else [170_000, 1_350_000, 10_700_000]
     rows = []
     print("| nodes | edges | seconds | edges/s | peak GB | clusters |\n|---|---|---|---|---|---|")
     for nodes in sizes:
-        command = [sys.executable, __file__, "--here", "--nodes", str(nodes), "--slabs", str(arguments.slabs)]
+        command = [sys.executable, __file__, "--here", "--nodes", str(nodes), "--parts", str(arguments.parts)]
         rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         row = rows[-1]
         shown = (f"{row['nodes']:,}", f"{row['edges']:,}", row["seconds"], f"{row['edges_per_second']:,}")

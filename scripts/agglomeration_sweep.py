@@ -16,7 +16,7 @@ from unet.merging import objects_of
 from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.progress import Progress
 from unet.receipts import content_digest, fingerprint, write_json
-from unet.region_graph import gather_edges, load_edges
+from unet.region_graph import EdgeParts, gather_edges, load_edges
 from unet.volume import Volume
 
 THRESHOLDS = [percent / 100 for percent in range(5, 100, 5)]
@@ -40,7 +40,8 @@ def main(
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
     tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
-    graph = gather_edges(fragments, tables, segment.agglomerate.method == "quantile")
+    united = fragments.united()
+    graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), united.parts)
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
     part = np.concatenate([[0], fragments.part + 1])
     for number, box in enumerate(boxes):
@@ -51,7 +52,7 @@ def main(
     rows = []
     for threshold in THRESHOLDS:
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
-        objects = objects_of(fragments.united(), graph, settings, source.section_voxels(segment.connectivity))
+        objects = objects_of(united, graph, settings, source.section_voxels(segment.connectivity))
         rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
     log.info("%s", rows)
     write_json(

@@ -16,7 +16,7 @@ from unet.merge_layers import LayeredMerge
 from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_table
 from unet.merging import objects_of, without_holes
 from unet.receipts import content_digest, fingerprint, read_json, write_json
-from unet.region_graph import gather_edges, load_edges
+from unet.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,12 @@ def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
 
 def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     """One global solve over the region graph."""
-    boxes, histograms = source.layout.grid.boxes(), segment.agglomerate.method == "quantile"
-    fragments = join_blocks(source.layout.grid, (_table(source, store, box) for box in boxes))
-    edges = gather_edges(fragments, (load_edges(source.edges(store, box)) for box in boxes), histograms)
-    log.info("%d edges between %d unions of fragments", len(edges), fragments.parts)
+    grid, method = source.layout.grid, segment.agglomerate.method
+    fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
+    at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_AT_ONCE
+    edges = edges_in_parts(
+        fragments, grid, lambda box: load_edges(source.edges(store, box)), method == "quantile", at_once
+    )
     objects = np.arange(fragments.parts, dtype=np.int32)
     if segment.method == "watershed":
         section = source.section_voxels(segment.connectivity)

@@ -20,10 +20,11 @@ a --0.1-- b --0.2-- c --0.3-- d     round 1: a-b are each other's best; c's best
 
 `frozen` nodes are not joined with anything. A part of a graph whose outermost nodes have edges that are not known yet
 can be solved with these frozen: what has been joined then is what the whole graph would have joined. So a graph that
-does not fit in memory is solved part by part, and the rest, which is small, at once.
+does not fit in memory is solved part by part (`agglomerate_parts`): what a part leaves, edges near its frozen nodes, is
+solved with the next.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,16 @@ class Graph:
     def parts(self) -> Iterator[slice]:
         """Some of the edges after the other."""
         return (slice(lo, lo + AT_ONCE) for lo in range(0, len(self), AT_ONCE))
+
+    def add(self, u: NDArray[np.int32], v: NDArray[np.int32], columns: Columns) -> None:
+        """Add edges; those that are parallel to others are summed."""
+        if not len(self):
+            self.u, self.v, self.columns = u, v, columns
+            return
+        together = np.concatenate([self.u, u]), np.concatenate([self.v, v])
+        self.u, self.v, order, start = grouped(*together)
+        for i, column in enumerate(columns):
+            self.columns[i] = sums(np.concatenate([self.columns[i], column]), order, start)
 
     def keep(self, edges: NDArray[np.bool_]) -> None:
         """Drop the other edges."""
@@ -123,7 +134,7 @@ def agglomerate(
 
     Parameters
     ----------
-    graph : contracted in place
+    graph : contracted in place; what is left are the edges by which nodes might yet join
     score : of the columns of its edges
     threshold : edges that score less join their nodes
     frozen : (nodes,) nodes that stay as they are; None = none
@@ -144,13 +155,42 @@ def agglomerate(
         joins = _mutual(graph, first, hopeful)
         if frozen is not None:
             joins &= ~(frozen[graph.u] | frozen[graph.v])
-        if not joins.any():
-            break
+            hopeful |= frozen  # of edges that are not known yet
         target = np.arange(graph.nodes, dtype=np.int32)
         target[graph.u[joins]] = graph.v[joins]
         cluster = target[cluster]
         graph.keep(hopeful[graph.u] & hopeful[graph.v] & ~joins)
+        if not joins.any():
+            break
         graph.contract(target)
+    return cluster
+
+
+def agglomerate_parts(
+    nodes: int,
+    parts: Iterable[tuple[NDArray[np.int32], NDArray[np.int32], Columns]],
+    last: NDArray[np.integer],
+    score: Score,
+    threshold: float,
+) -> NDArray[np.int32]:
+    """Join nodes while an edge scores below the threshold, with some of the edges in memory: the clusters are the same.
+
+    Parameters
+    ----------
+    nodes : number of nodes
+    parts : nodes and columns of some edges after others (see `Graph`); an edge may come in several
+    last : (nodes,) the last part, counted from 0, that has an edge of each node
+    score, threshold : see `agglomerate`
+
+    Returns
+    -------
+    (nodes,) int32, one node of each node's cluster
+    """
+    cluster, none = np.arange(nodes, dtype=np.int32), np.empty(0, np.int32)
+    graph = Graph(nodes, none, none, [])
+    for number, (u, v, columns) in enumerate(parts):
+        graph.add(cluster[u], cluster[v], columns)
+        cluster = agglomerate(graph, score, threshold, frozen=last > number)[cluster]
     return cluster
 
 

@@ -1,8 +1,9 @@
 """The global solve: from the fragments of a volume and their region graph to objects, over whole arrays.
 
-1. `objects_of`: agglomerate the unions of fragments, or cut their graph by multicut.
+1. `objects_of`: agglomerate the unions of fragments, a run of layers of blocks after the other, or cut their graph by
+   multicut.
 2. `without_holes`: give what one object encloses to it.
-3. `fragments.number_objects` numbers them.
+3. `merge_table.number_objects` numbers them.
 
 Fragments of class 0 are background: nothing is joined with them, but they can be a hole of what encloses them.
 """
@@ -12,42 +13,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.agglomeration import Columns, Graph, Score, agglomerate, mean_boundary, quantile_boundary
+from unet.agglomeration import Columns, Score, agglomerate_parts, mean_boundary, quantile_boundary
 from unet.config import AgglomerateConfig
 from unet.fragments import Fragments
 from unet.multicut import multicut
-from unet.region_graph import Edges, across_sections, grouped
+from unet.region_graph import EdgeParts, Edges, across_sections, grouped
 
 
 def objects_of(
-    united: Fragments, edges: Edges, settings: AgglomerateConfig, section_voxels: int | None
+    united: Fragments, edges: EdgeParts, settings: AgglomerateConfig, section_voxels: int | None
 ) -> NDArray[np.int32]:
     """The object, 0 to objects - 1, of each union of fragments.
 
     Parameters
     ----------
     united : unions of fragments, see `Fragments.united`
-    edges : between them
+    edges : between them; a multicut needs all at once
     settings : how they are joined
     section_voxels : voxels of a section, where no fragment extends over two; None in 3-D
     """
-    joinable = (united.value[edges.u] > 0) & (united.value[edges.u] == united.value[edges.v])
-    edges = edges.chosen(joinable)
-    if section_voxels is not None:
-        edges = across_sections(edges, united.first // section_voxels, united.size, settings.mismatch)
+
+    def joinable(part: Edges) -> Edges:
+        value, section = united.value, united.first // (section_voxels or 1)
+        part = part.chosen((value[part.u] > 0) & (value[part.u] == value[part.v]))
+        return part if section_voxels is None else across_sections(part, section, united.size, settings.mismatch)
+
+    parts = map(joinable, edges.read())
     if settings.method == "none":
         return np.arange(united.parts, dtype=np.int32)
     if settings.method == "multicut":
-        return multicut(united.parts, edges, float(settings.threshold))
-    columns, score = scored(edges, settings)
-    return dense(agglomerate(Graph(united.parts, edges.u, edges.v, columns), score, float(settings.threshold)))
+        [whole] = parts
+        return multicut(united.parts, whole, float(settings.threshold))
+    summed = ((part.u, part.v, columns_of(part, settings)) for part in parts)
+    return dense(agglomerate_parts(united.parts, summed, edges.last, score_of(settings), float(settings.threshold)))
 
 
-def scored(edges: Edges, settings: AgglomerateConfig) -> tuple[Columns, Score]:
-    """What is summed over parallel edges, and the score of the sums: a quantile where there are histograms."""
-    if edges.histogram is not None:
-        return [bin_.copy() for bin_ in edges.histogram.T], quantile_boundary(settings.quantile)
-    return [edges.contacts, edges.boundary], mean_boundary
+def columns_of(edges: Edges, settings: AgglomerateConfig) -> Columns:
+    """What is summed over parallel edges."""
+    if settings.method == "quantile":
+        assert edges.histogram is not None
+        return [bin_.copy() for bin_ in edges.histogram.T]
+    return [edges.contacts, edges.boundary]
+
+
+def score_of(settings: AgglomerateConfig) -> Score:
+    """The score of these sums."""
+    return quantile_boundary(settings.quantile) if settings.method == "quantile" else mean_boundary
 
 
 def dense(cluster: NDArray[Any]) -> NDArray[np.int32]:
@@ -62,7 +73,7 @@ def dense(cluster: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def without_holes(
-    objects: Fragments, object_of_part: NDArray[np.int32], edges: Edges, largest: int
+    objects: Fragments, object_of_part: NDArray[np.int32], edges: EdgeParts, largest: int
 ) -> NDArray[np.int32]:
     """Objects with their holes: small ones, or background, that touch one other object and no face of the volume.
 
@@ -77,7 +88,8 @@ def without_holes(
     -------
     (parts,) int32, the object of each union of fragments
     """
-    u, v, _, _ = grouped(object_of_part[edges.u], object_of_part[edges.v])
+    beside = [grouped(object_of_part[part.u], object_of_part[part.v])[:2] for part in edges.read()]
+    u, v, _, _ = grouped(*(np.concatenate(side) for side in zip(*beside, strict=True)))
     ends, others = np.concatenate([u, v]), np.concatenate([v, u])
     neighbours = np.bincount(ends, minlength=len(objects.size))
     hole = (neighbours == 1) & (objects.size <= largest) & ~objects.rim

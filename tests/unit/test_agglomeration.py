@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from unet.agglomeration import Graph, Score, agglomerate, mean_boundary, quantile_boundary
+from unet.agglomeration import Graph, Score, agglomerate, agglomerate_parts, mean_boundary, quantile_boundary
 from unet.region_graph import BINS, grouped, sums
 
 
@@ -78,18 +78,22 @@ def test_quantiles_in_rounds_are_those_of_the_heap(graph: Graph, threshold: floa
     assert solved(graph, score, threshold) == greedy(graph, score, threshold)
 
 
-@settings(max_examples=200)
-@given(graphs(2), st.floats(0, 1.1), st.integers(1, 5))
-def test_part_by_part_with_the_outermost_frozen_is_the_whole(graph: Graph, threshold: float, parts: int) -> None:
-    part = np.arange(graph.nodes) % parts
-    cluster = np.arange(graph.nodes)
-    for own in range(parts):
-        mine = (part[graph.u] == own) | (part[graph.v] == own)
-        known = Graph(graph.nodes, graph.u[mine], graph.v[mine], [column[mine] for column in graph.columns])
-        cluster = np.where(part == own, solved(known, mean_boundary, threshold, frozen=part != own), cluster)
-    rest = graph_of(graph.nodes, cluster[graph.u], cluster[graph.v], np.transpose(graph.columns))
-    found = np.array(solved(rest, mean_boundary, threshold))[cluster]
-    expected = np.array(solved(graph, mean_boundary, threshold))
+@settings(max_examples=400)
+@given(graphs(2), graphs(2), st.floats(0, 1.1), st.integers(1, 5), st.integers(0, 9))
+def test_some_edges_after_the_other_are_the_whole(
+    one: Graph, other: Graph, threshold: float, parts: int, seed: int
+) -> None:
+    """The edges of two graphs are dealt out, so that some pairs of nodes have an edge in two parts."""
+    nodes = max(one.nodes, other.nodes)
+    u, v = np.concatenate([one.u, other.u]), np.concatenate([one.v, other.v])
+    rows = np.concatenate([np.transpose(one.columns), np.transpose(other.columns)])
+    part, last = np.random.default_rng(seed).integers(0, parts, len(u)), np.zeros(nodes, np.int64)
+    for end in (u, v):
+        np.maximum.at(last, end, part)
+    pieces = [graph_of(nodes, u[part == number], v[part == number], rows[part == number]) for number in range(parts)]
+    read = ((piece.u, piece.v, piece.columns) for piece in pieces)
+    found = agglomerate_parts(nodes, read, last, mean_boundary, threshold)
+    expected = np.array(solved(graph_of(nodes, u, v, rows), mean_boundary, threshold))
     assert (found[:, None] == found).tolist() == (expected[:, None] == expected).tolist()
 
 

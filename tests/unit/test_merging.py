@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.components import label_block
+from unet.components import Connectivity, label_block
 from unet.config import AgglomerateConfig
 from unet.fragments import Fragments, join_blocks
 from unet.geometry import Box, Grid, Index
 from unet.merge_table import number_objects, relabel
 from unet.merging import dense, objects_of, without_holes
 from unet.multicut import SolverMissing, multicut
-from unet.region_graph import BINS, Edges, block_edges, fragment_ids, gather_edges
+from unet.region_graph import BINS, EdgeParts, Edges, block_edges, edges_in_parts, fragment_ids
+from unet.watershed import Relief, watershed_block, window_of
 
 STEPS = [(0, 0, 1), (0, 1, 0)]
 
@@ -34,6 +35,11 @@ def with_histogram(edges: Edges) -> Edges:
     return replace(edges, histogram=histogram)
 
 
+def whole(edges: Edges, united: Fragments) -> EdgeParts:
+    """All in one part."""
+    return EdgeParts.whole(edges, united.parts)
+
+
 def fragments_of(size: list[int], value: list[int] | None = None, first: list[int] | None = None) -> Fragments:
     """Fragments of one block, none of them at a face."""
     n = len(size)
@@ -41,7 +47,7 @@ def fragments_of(size: list[int], value: list[int] | None = None, first: list[in
     return Fragments(np.array([0, n]), firsts, np.array(size), values, np.zeros(n, bool), np.arange(n, dtype=np.int32))
 
 
-def filled_blockwise(values: np.ndarray, block: Index, largest: int) -> np.ndarray:
+def filled_blockwise(values: np.ndarray, block: Index, largest: int, at_once: int = 100) -> np.ndarray:
     """Components with their holes filled, from blocks."""
     grid = Grid(values.shape, block)
     blocks = [label_block(values[box.slices], box, grid.shape, "section", background=True) for box in grid.boxes()]
@@ -55,7 +61,9 @@ def filled_blockwise(values: np.ndarray, block: Index, largest: int) -> np.ndarr
         ids = fragment_ids(labels[read.slices], read, grid)
         tables.append(block_edges(ids, np.zeros(read.shape, np.uint8), box.shape, STEPS))
     objects = np.arange(fragments.parts, dtype=np.int32)
-    objects = without_holes(fragments.joined(objects), objects, gather_edges(fragments, tables), largest)
+    by_box = dict(zip(grid.boxes(), tables, strict=True))
+    edges = edges_in_parts(fragments, grid, by_box.__getitem__, fragments_at_once=at_once)
+    objects = without_holes(fragments.joined(objects), objects, edges, largest)
     table = number_objects(fragments, objects)
     for number, found in enumerate(blocks):
         labels[found.box.slices] = relabel(found.labels, table.lut_of_block(number))
@@ -103,10 +111,51 @@ def test_what_lies_at_a_face_of_the_volume_is_no_hole() -> None:
     assert filled_blockwise(values, (1, 3, 3), 9)[0, 0, 1] == 0
 
 
+@pytest.mark.parametrize("method", ["mean", "quantile"])
+@pytest.mark.parametrize("connectivity", ["section", "volume"])
+@pytest.mark.parametrize("at_once", [1, 40])
+def test_a_graph_in_parts_gives_the_objects_of_the_whole(method: str, connectivity: Connectivity, at_once: int) -> None:
+    random = np.random.default_rng(at_once)
+    probability = ndimage.gaussian_filter(random.random((14, 24, 24)), 0.8)
+    probability = np.uint8(255 * (probability - probability.min()) / np.ptp(probability))
+    grid, relief = Grid(probability.shape, (3, 12, 10)), Relief(3, 1, 1, connectivity, (10.0, 10.0, 10.0))
+    labels, found = np.zeros(grid.shape, np.uint32), []
+    for box in grid.boxes():
+        _, read = window_of(box, grid.shape, relief)
+        found.append(watershed_block(probability[read.slices] > 100, box, grid.shape, relief))
+        labels[box.slices] = found[-1].labels
+    fragments = join_blocks(grid, found)
+
+    def edges_of_block(box: Box) -> Edges:
+        read = Box(box.start, tuple(hi + 2 for hi in box.stop)).clipped(grid.shape)
+        ids, steps = fragment_ids(labels[read.slices], read, grid), [*STEPS, (1, 0, 0), (2, 0, 0)]
+        return block_edges(ids, 255 - probability[read.slices], box.shape, steps)
+
+    histograms, settings = method == "quantile", AgglomerateConfig(method=method, threshold=0.45)
+    one, several = (
+        edges_in_parts(fragments, grid, edges_of_block, histograms, fragments_at_once=n) for n in (10**6, at_once)
+    )
+    assert len(list(one.read())) == 1 < len(list(several.read()))
+    section = 24 * 24 if connectivity == "section" else None
+    expected = objects_of(fragments.united(), one, settings, section)
+    assert fragments.parts > expected.max() + 1 > 10
+    in_parts = objects_of(fragments.united(), several, settings, section)
+    numbered = [number_objects(fragments, objects) for objects in (expected, in_parts)]
+    np.testing.assert_array_equal(numbered[0].lut, numbered[1].lut)
+
+
+def test_holes_are_filled_from_a_graph_in_parts() -> None:
+    stack = np.concatenate([RING, ~RING, RING])
+    found, whole_at_once = (filled_blockwise(stack, (1, 2, 3), 8, at_once) for at_once in (1, 10**6))
+    np.testing.assert_array_equal(found, whole_at_once)
+    assert found[0, 1:4, 1:4].all()
+    assert found[2, 1:4, 1:4].all()
+
+
 def test_background_is_joined_with_nothing_nor_are_two_classes() -> None:
     united = fragments_of([5, 5, 5], value=[1, 0, 2])
     edges = edges_of((0, 1, 9, 0), (0, 2, 9, 0), (1, 2, 9, 0))
-    assert objects_of(united, edges, AgglomerateConfig(), None).tolist() == [0, 1, 2]
+    assert objects_of(united, whole(edges, united), AgglomerateConfig(), None).tolist() == [0, 1, 2]
 
 
 def test_sections_are_linked_by_overlap_and_a_neighbour_that_overlaps_little_is_not() -> None:
@@ -114,23 +163,23 @@ def test_sections_are_linked_by_overlap_and_a_neighbour_that_overlaps_little_is_
     united = fragments_of([40, 40, 40, 40], first=[0, 50, 100, 150])
     edges = edges_of((0, 2, 38, 10), (1, 3, 38, 10), (0, 3, 2, 0), (0, 1, 10, 240), (2, 3, 10, 240))
     settings = AgglomerateConfig(threshold=0.5, mismatch=0.5)
-    assert objects_of(united, edges, settings, 100).tolist() == [0, 1, 0, 1]
+    assert objects_of(united, whole(edges, united), settings, 100).tolist() == [0, 1, 0, 1]
 
 
 def test_methods_agree_where_the_case_is_clear() -> None:
     united = fragments_of([9] * 6)
     clear = edges_of((0, 1, 10, 20), (1, 2, 10, 20), (2, 3, 10, 230), (3, 4, 10, 20), (0, 5, 10, 230), (4, 5, 1, 250))
     for edges, method in ((clear, "mean"), (with_histogram(clear), "quantile"), (clear, "multicut")):
-        found = objects_of(united, edges, AgglomerateConfig(method=method), None)
+        found = objects_of(united, whole(edges, united), AgglomerateConfig(method=method), None)
         assert found.tolist() == [0, 0, 0, 1, 1, 2], method
-    assert objects_of(united, clear, AgglomerateConfig(method="none"), None).tolist() == list(range(6))
+    assert objects_of(united, whole(clear, united), AgglomerateConfig(method="none"), None).tolist() == list(range(6))
 
 
 def test_multicut_weighs_a_cycle_as_a_whole() -> None:
     # 0-1 and 1-2 attract a little, 0-2 repels strongly: agglomeration joins all, multicut cuts the weaker of the two
     united, cycle = fragments_of([9] * 3), edges_of((0, 1, 12, 60), (1, 2, 10, 60), (0, 2, 10, 250))
-    greedy = objects_of(united, cycle, AgglomerateConfig(threshold=0.7), None)
-    cut = objects_of(united, cycle, AgglomerateConfig(method="multicut", threshold=0.4), None)
+    greedy = objects_of(united, whole(cycle, united), AgglomerateConfig(threshold=0.7), None)
+    cut = objects_of(united, whole(cycle, united), AgglomerateConfig(method="multicut", threshold=0.4), None)
     assert (greedy.tolist(), cut.tolist()) == ([0, 0, 0], [0, 0, 1])
 
 

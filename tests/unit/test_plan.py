@@ -22,7 +22,7 @@ from unet.plan import (
 )
 from unet.plan_table import as_text
 from unet.pyramid import pyramid_factors
-from unet.resources import COSTS, VOXELS_A_FRAGMENT
+from unet.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
 from unet.rotation import turned_planes
 from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Task, TileChoice

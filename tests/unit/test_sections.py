@@ -8,7 +8,7 @@ from unet.fragments import join_blocks
 from unet.geometry import Grid
 from unet.merge_table import number_objects, relabel
 from unet.merging import objects_of
-from unet.region_graph import block_edges, fragment_ids, gather_edges
+from unet.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges
 from unet.watershed import Relief, watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3
@@ -34,7 +34,8 @@ def segmented(probability: np.ndarray, bridge: int, mismatch: float = 0.1) -> np
     steps = [(0, 0, 1), (0, 1, 0), *((ahead, 0, 0) for ahead in range(1, bridge + 2))]
     edges = block_edges(fragment_ids(found.labels, box, grid), 255 - probability, box.shape, steps)
     settings = AgglomerateConfig(threshold=0.4, mismatch=mismatch)
-    objects = objects_of(fragments.united(), gather_edges(fragments, [edges]), settings, SIDE * SIDE)
+    graph = EdgeParts.whole(gather_edges(fragments, [edges]), fragments.parts)
+    objects = objects_of(fragments.united(), graph, settings, SIDE * SIDE)
     return relabel(found.labels, number_objects(fragments, objects).lut_of_block(0))
 
 
