@@ -78,7 +78,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
     for one in plan.rules:
         if 1e6 * one.memory_mb > free.memory:
             what = {
-                "merge": "its fragments and edges are solved as one: give it a larger node (docs/scale.md)",
+                "merge": "it holds a table of all fragments: give it a larger node (docs/scale.md)",
                 "predict": "make storage.block, predict.tile or predict.blocks_in_flight smaller",
                 "train": "make train.tile or train.batch smaller",
             }.get(one.rule, "make storage.block smaller")

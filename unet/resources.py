@@ -59,8 +59,8 @@ class Cost:
         Where it is not one a thread.
     section_bytes : float
         Held for each pixel of a section at work.
-    fragment_bytes, layer_fragment_bytes : float
-        Held for each fragment of the volume, and of the largest layer of its blocks.
+    fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
+        Held for each fragment of the volume, of the largest layer of its blocks, and of those that are solved together.
     sharded : bool
         Whether several jobs share a volume.
     """
@@ -76,6 +76,7 @@ class Cost:
     section_bytes: float = 0
     fragment_bytes: float = 0
     layer_fragment_bytes: float = 0
+    solved_fragment_bytes: float = 0
     sharded: bool = False
 
 
@@ -111,9 +112,9 @@ COSTS = {
 compares again."""
 WATERSHED = Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True)
 """Of `segment` where fragments are basins: halos and distances; fib25."""
-SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=360)
-"""Of `merge` where there is a region graph, which is solved as one (60 bytes an edge, 6 edges a fragment:
-benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
+SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
+"""Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
+fragment itself: benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
 VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 1700}
 """Of the foreground's components (vnc: 2,800), and of basins by their connectivity (fib25)."""
 
@@ -231,12 +232,23 @@ def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
     of_sections = threads * share.section * cost.section_bytes
     of_fragments = fragments(config, share.voxels) * cost.fragment_bytes
     of_fragments += fragments(config, share.layer) * cost.layer_fragment_bytes
+    of_fragments += solved_at_once(config, share) * cost.solved_fragment_bytes
     return 1e6 * cost.process_mb + of_blocks + of_sections + of_fragments
 
 
 def fragments(config: Config, voxels: int) -> float:
     """Of so many voxels, by what has been seen."""
     return voxels / voxels_a_fragment(config)
+
+
+def solved_at_once(config: Config, share: Share) -> float:
+    """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
+    from unet.region_graph import FRAGMENTS_AT_ONCE
+
+    every = fragments(config, share.voxels)
+    if config.segment.agglomerate.method == "multicut":
+        return every
+    return min(every, max(FRAGMENTS_AT_ONCE, fragments(config, share.layer)))
 
 
 def voxels_a_fragment(config: Config) -> int:
