@@ -1,4 +1,7 @@
-"""Score a volume against its labels, block by block: pixels, classes, objects, and others' results beside ours."""
+"""Score a volume against its labels, block by block: pixels, classes, objects, and others' results beside ours.
+
+Where skeletons of the true neurons are given, ours and others' are scored along them as well.
+"""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +14,7 @@ import numpy as np
 
 from unet.annotation import UNLABELLED
 from unet.array_file import save_arrays
-from unet.comparison import Block, Peer, true_ids
+from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.geometry import Box
@@ -20,6 +23,7 @@ from unet.job import run
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
 from unet.receipts import read_json, write_json
+from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume
 
@@ -47,19 +51,23 @@ def main(
     classes = ("background", *channels) if len(channels) == 1 else channels
     channel = channel_of(foreground, channels)
     comparison = Comparison(len(classes), per_section=sections_alone)
-    peers = {name: Peer.open(address, volume) for name, address in volume.compare.items()}
+    skeletons = true_skeletons(volume, source.layout)
+    runs = RunLength(skeletons) if skeletons else None
+    peers = {name: Peer.open(address, volume, skeletons) for name, address in volume.compare.items()}
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
         block = Block.read(source, box, volume.ignore_id)
         predicted = predicted_classes(source.image("probability").read(box))
         ours = channel if len(channels) > 1 else 1
         comparison.add(block.target, predicted, block.labels, block.segmentation, block.near, box.start[0], ours)
+        if runs:
+            runs.add(box, block.segmentation)
         for peer in peers.values():
             peer.add(block)
         progress.advance(1)
     swept = read_json(sweep)
     isbi = _isbi_scores(swept, threshold, fixed_threshold)
-    scores = {**comparison.scores(), **isbi}
+    scores = {**comparison.scores(), **isbi, **(runs.scores() if runs else {})}
     scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
     if isbi:
         at = partial(_section_errors, source, channel, volume.ignore_id, isbi["threshold"])

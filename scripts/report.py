@@ -17,7 +17,6 @@ from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry import Box
 from unet.job import run
 from unet.object_errors import error_map
-from unet.object_scores import ObjectScores
 from unet.overlap import Contingency
 from unet.receipts import content_digest, read_json, write_atomically
 from unet.report import Picture, ReportData, error_row, render, section_row
@@ -108,8 +107,9 @@ def _summary(volumes: list[Volume], segmented: list[Path], scores: dict[str, Any
 
 def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Columns of scores: ours, each other result, and both where the other one labels."""
-    columns = {"ours": {key: found["scores"][key] for key in ObjectScores.empty().scores()}}
+    columns: dict[str, dict[str, Any]] = {"ours": {}}
     for name, peer in found["compare"].items():
+        columns["ours"] = {key: found["scores"][key] for key in peer["scores"]}
         columns[name] = peer["scores"]
     for name, peer in found["compare"].items():
         if peer["labelled_share"] < 1:

@@ -32,8 +32,8 @@ PURE = [
         "foreseen",
     ),
     *("fragments", "geometry", "grey_values", "isbi", "limits", "merging", "multicut", "ngff", "object_scores"),
-    *("overlap", "places", "precision", "pyramid", "receipts", "region_graph", "run_jobs", "sample", "segmentation"),
-    *("tiling", "verification", "warping", "watershed", "weight_map"),
+    *("overlap", "places", "precision", "pyramid", "receipts", "region_graph", "run_jobs", "run_length", "sample"),
+    *("segmentation", "skeletons", "tiling", "verification", "warping", "watershed", "weight_map"),
 ]
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,24 @@ from unet.annotation import UNLABELLED
 from unet.config import VolumeConfig
 from unet.geometry import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
+from unet.run_length import RunLength
+from unet.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.sources import Source, check_labels, open_raw, open_source
-from unet.volume import Volume, padded_in_section
+from unet.volume import Layout, Volume, padded_in_section
 
 
 def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
     """Labels of a box, 0 where nobody has annotated."""
     labels = source.image("labels").read(box)
     return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+
+
+def true_skeletons(config: VolumeConfig, layout: Layout) -> PlacedSkeletons | None:
+    """The true neurons in a volume; None where it has none."""
+    if config.skeletons is None:
+        return None
+    found = read_skeletons(Path(config.skeletons.files), config.skeletons.unit_nm)
+    return placed(found, layout.shape, layout.voxel_nm, layout.offset_nm)
 
 
 @dataclass
@@ -51,13 +62,15 @@ class Peer:
     whole: ObjectScores
     labelled: ObjectScores
     ours: ObjectScores
+    runs: RunLength | None
 
     @classmethod
-    def open(cls, address: str, config: VolumeConfig) -> "Peer":
+    def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "Peer":
         """Open it, and refuse what does not lie on the same voxels."""
         check_labels(open_raw(config.raw), found := open_source(address), config.sections)
         first = (config.sections[0] if config.sections else 0, 0, 0)
-        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty())
+        runs = RunLength(skeletons) if skeletons else None
+        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), runs)
 
     def add(self, block: Block) -> None:
         """Add a block."""
@@ -68,9 +81,12 @@ class Peer:
         self.whole.add(block.labels, ids, block.near, known)
         self.labelled.add(truth, ids, block.near, known & says)
         self.ours.add(truth, block.segmentation, block.near, known & says)
+        if self.runs:
+            self.runs.add(block.box, ids)
 
     def scores(self) -> dict[str, Any]:
         """Over all voxels; where it labels, its own and ours; and the share of the true voxels that it labels."""
         share = self.labelled.table.voxels / max(self.whole.table.voxels, 1)
         restricted = {"theirs": self.labelled.scores(), "ours": self.ours.scores()}
-        return {"scores": self.whole.scores(), "labelled_share": share, "where_labelled": restricted}
+        scores = {**self.whole.scores(), **(self.runs.scores() if self.runs else {})}
+        return {"scores": scores, "labelled_share": share, "where_labelled": restricted}

@@ -6,7 +6,8 @@ reference page and `config/config.yaml` are generated from them (`make config`).
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -246,8 +247,9 @@ def _is_branch(part: str, branches: set[str]) -> bool:
 
 def _allowed_keys(path: list[str]) -> str:
     section: Any = VolumeConfig if path[:1] == ["volumes"] else Config
-    for part in path if section is Config else []:
-        section = section.model_fields[part].annotation
+    for part in path if section is Config else path[2:]:
+        annotation = section.model_fields[part].annotation
+        section = next((one for one in get_args(annotation) if one is not NoneType), annotation)
     return f"allowed here: {', '.join(section.model_fields)}"
 
 
@@ -266,11 +268,11 @@ def _inputs(config: Config) -> dict[str, str]:
         f"volumes.{name}.{key}": getattr(config.volumes[name], key)
         for name in config.used_volumes
         for key in ("raw", "labels", "mask")
-    } | {
-        f"volumes.{name}.compare.{peer}": address
-        for name in config.evaluate.volumes
-        for peer, address in config.volumes[name].compare.items()
     }
+    for name in config.evaluate.volumes:
+        scored = config.volumes[name]
+        addresses |= {f"volumes.{name}.compare.{peer}": address for peer, address in scored.compare.items()}
+        addresses[f"volumes.{name}.skeletons.files"] = scored.skeletons and scored.skeletons.files
     addresses["model.checkpoint"] = config.model.checkpoint
     inputs: dict[str, str] = {}
     for key, value in addresses.items():

@@ -39,6 +39,20 @@ class SampleConfig(Section):
     seed: int = Field(1, description="the same seed gives the same volume, bit for bit")
 
 
+class SkeletonsConfig(Section):
+    """Skeletons of the true neurons of a volume."""
+
+    files: str = Field(description="an SWC file, or a folder of them; each file is one neuron, whatever its trees")
+    unit_nm: PositiveFloat = Field(1.0, description="nm of a unit of their x, y and z; 1000 where they are in µm")
+
+    @field_validator("files")
+    @classmethod
+    def _no_address(cls, files: str) -> str:
+        if is_address(files):
+            raise ValueError("skeletons are read from a file system; give a path instead of an address")
+        return files
+
+
 class VolumeConfig(Section):
     """One volume: image files, and what is known of them."""
 
@@ -66,6 +80,9 @@ class VolumeConfig(Section):
     compare: dict[str, str] = Field(
         default_factory=dict,
         description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
+    )
+    skeletons: SkeletonsConfig | None = Field(
+        None, description="of the true neurons; the expected run length is scored too"
     )
 
     @field_validator("raw", "labels", "mask", "compare")

@@ -107,11 +107,11 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
     rows = []
     for name, info in model.model_fields.items():
         nested = _model_of(info.annotation)
-        if nested is not None:
-            rows += _rows(nested, f"{prefix}{name}.")
-        else:
+        if nested is None or info.default is None:
             text = (info.description or "").replace("|", "\\|")
             rows.append(f"| `{prefix}{name}` | {_default(info)} | {text} |")
+        if nested is not None:
+            rows += _rows(nested, f"{prefix}{name}.")
     return rows
 
 

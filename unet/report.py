@@ -66,6 +66,14 @@ SCORES = (
     Score("true_objects", "True objects", "that are labelled"),
     Score("split_errors", "Splits", "found objects that share a true one with another, beyond the first", "↓"),
     Score("merge_errors", "Merges", "true objects that share a found one with another, beyond the first", "↓"),
+    Score("erl_nm", "Expected run length, nm", "of a walk along a true skeleton until the first error; mergers 0", "↑"),
+    Score("erl_perfect_nm", "Expected run length, most, nm", "of a segmentation without errors"),
+    Score("skeletons", "Skeletons", "of true neurons in the volume"),
+    Score("skeleton_nm", "Length of skeletons, nm", "all together, in the volume"),
+    Score("split_edges", "Split edges", "of skeletons, between two segments", "↓"),
+    Score("omitted_edges", "Omitted edges", "of skeletons, with a node in no segment", "↓"),
+    Score("merging_segments", "Merging segments", "that hold 100 nm or more of several skeletons each", "↓"),
+    Score("skeleton_nodes_outside", "Nodes outside", "of skeletons; left out with their edges"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
     Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
 )
@@ -310,9 +318,13 @@ def format_number(value: Any) -> str:
 
     >>> format_number(0.98765432), format_number(1234567), format_number(None), format_number("auto")
     ('0.9877', '1,234,567', '–', 'auto')
+    >>> format_number(23456.7), format_number(1e9)
+    ('23,457', '1e+09')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
+    if isinstance(value, float) and 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
     if isinstance(value, float):
         short = value == round(value, 1) or not 1e-3 <= abs(value) < 1e4
         return f"{value:.3g}" if short else f"{value:.4f}"

@@ -179,6 +179,26 @@ def test_others_results_are_watched_like_every_input_of_a_volume_that_is_scored(
     )
 
 
+def test_skeletons_are_watched_as_others_results_are() -> None:
+    values = changed(volumes__train__skeletons={"files": "true"}, evaluate__volumes=["train"])
+    assert source_files(load_config(values))["volumes.train.skeletons.files"] == Path("true")
+    values = changed(volumes__train__skeletons={"files": "true"})
+    assert "volumes.train.skeletons.files" not in source_files(load_config(values))
+
+
+@pytest.mark.parametrize(
+    ("skeletons", "message"),
+    [
+        ({"files": "true", "unit": 1}, r"volumes\.train\.skeletons\.unit: unknown key; allowed here: files, unit_nm"),
+        ({"files": "true", "unit_nm": 0}, r"volumes\.train\.skeletons\.unit_nm: got 0; .*greater than 0"),
+        ({"files": "s3://bucket/true"}, r"volumes\.train\.skeletons\.files: skeletons are read from a file system"),
+    ],
+)
+def test_what_is_wrong_with_skeletons_is_told_by_key(skeletons: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(changed(volumes__train__skeletons=skeletons))
+
+
 def test_what_segmentation_implies() -> None:
     components = load_config(BASE).segment
     assert (components.sections_alone, components.has_graph, components.main_class) == (True, False, None)

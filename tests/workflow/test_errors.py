@@ -26,6 +26,10 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"volumes": {"train": {"labels": "input/lables.tif"}}},
         ["volumes.train.labels", "input/lables.tif", "not there"],
     ),
+    "skeletons of another format": (
+        {"volumes": {"train": {"skeletons": {"files": "input/labels.tif"}}}},
+        ["volumes.train.skeletons.files", "input/labels.tif is not an SWC file", "id type x y z radius parent"],
+    ),
     "unknown volume": ({"predict": {"volumes": ["test"]}}, ["predict.volumes", "'test'", "['train']"]),
     "evaluation without labels": (
         {

@@ -31,7 +31,7 @@ SECTIONS: dict[str, Any] = {
         "watershed": {"reach_px": 8, "smoothing_px": 1, "grow_px": 4},
         "agglomerate": {"threshold": "auto"},
     },
-    "volumes": {"train": {"compare": {"peer": "input/peer.tif"}}},
+    "volumes": {"train": {"compare": {"peer": "input/peer.tif"}, "skeletons": {"files": "input/true.swc"}}},
 }
 
 
@@ -42,10 +42,22 @@ def watershed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
     labels = tifffile.imread(project.folder / "input/labels.tif")
     half = np.where(np.arange(140) < 70, labels, 0).astype(np.uint16)
     tifffile.imwrite(project.folder / "input/peer.tif", half, photometric="minisblack")
+    (project.folder / "input/true.swc").write_text(skeleton_of(labels))
     project.configure(SECTIONS)
     chosen = {"agglomeration_sweep", "agglomeration_threshold"}
     assert project.run().rules == {"segment", "region_graph", *chosen, *SOLVING}
     return project
+
+
+def skeleton_of(labels: np.ndarray) -> str:
+    """Along the longest row of one cell in the first section, a node a voxel, in nm as SWC; in the half of the peer."""
+    half = labels[0, :, :70]
+    y, cell = max(
+        ((y, cell) for y, row in enumerate(half) for cell in np.unique(row[row > 0])),
+        key=lambda one: (half[one[0]] == one[1]).sum(),
+    )
+    nodes = [f"{i} 0 {4 * x} {4 * y} 0 1 {i - 1 or -1}" for i, x in enumerate(np.flatnonzero(half[y] == cell), 1)]
+    return "\n".join([*nodes, f"{len(nodes) + 1} 0 0 0 9999 1 {len(nodes)}"])  # the last lies in no section
 
 
 def evaluation_of(project: Project) -> dict[str, Any]:
@@ -98,6 +110,15 @@ def test_anothers_result_is_scored_beside_ours_and_where_it_labels(watershed: Pr
     worst = evaluation_of(watershed)["worst"]
     assert 0 < len(worst) <= 10
     assert all(f"{one['kind']} of {one['object']}" in page for one in worst)
+
+
+def test_ours_and_anothers_result_are_followed_along_the_true_skeletons(watershed: Project) -> None:
+    found = evaluation_of(watershed)
+    ours, theirs = found["scores"], found["compare"]["peer"]["scores"]
+    assert theirs["erl_nm"] == theirs["erl_perfect_nm"] == pytest.approx(theirs["skeleton_nm"])  # the truth itself
+    assert 0 < ours["erl_nm"] <= ours["erl_perfect_nm"] == theirs["erl_perfect_nm"]
+    assert ours["skeleton_nodes_outside"] == 1
+    assert "Expected run length" in (watershed.results / "report.html").read_text()
 
 
 def test_another_agglomeration_threshold_solves_and_relabels_alone(watershed: Project, tmp_path: Path) -> None:

@@ -24,12 +24,15 @@ from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
 from unet.receipts import fingerprint, read_json, write_atomically
 from unet.resources import Share, memory_mb, minutes
+from unet.skeletons import SkeletonError, read_skeletons
 from unet.source_formats import zarr_state
 from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
 LEARNING_VOLUMES = CONFIG.learning_volumes
+# What is given of a volume for its scores alone: nothing else runs again when it changes.
+SCORED_WITH = ["compare", "skeletons"]
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
@@ -135,7 +138,7 @@ def asked_of_model():
 
 
 def volume_settings(wildcards):
-    return settings(CONFIG.volumes[wildcards.volume], ["compare"])
+    return settings(CONFIG.volumes[wildcards.volume], SCORED_WITH)
 
 
 def share(wildcards):
@@ -219,7 +222,7 @@ def is_current(survey, volume):
 def survey_inputs(volume):
     """What a survey depends on beside the content of its files."""
     parts = {
-        "volume": settings(CONFIG.volumes[volume], ["compare"]),
+        "volume": settings(CONFIG.volumes[volume], SCORED_WITH),
         "storage": settings(CONFIG.storage),
         "files": files_of(volume),
         "states": source_states(volume),
@@ -322,19 +325,27 @@ def evaluation_inputs(wildcards):
             if not is_address(address)
             for file in watched(Path(file_of(address)))
         ],
+        "skeletons": skeleton_files(wildcards.volume),
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
     return inputs
 
 
+def skeleton_files(volume):
+    """The SWC files of a volume's true neurons."""
+    skeletons = CONFIG.volumes[volume].skeletons
+    return watched(Path(skeletons.files)) if skeletons else []
+
+
 def of_volume(inputs, volume):
     """What a volume is ingested from."""
-    own, peers = f"volumes.{volume}.", f"volumes.{volume}.compare."
+    own = f"volumes.{volume}."
+    scored_with = tuple(f"{own}{key}." for key in SCORED_WITH)
     return [
         given
         for key, given in inputs.items()
-        if key.startswith(own) and not key.startswith(peers)
+        if key.startswith(own) and not key.startswith(scored_with)
     ]
 
 
@@ -389,6 +400,19 @@ def check_sources():
     if missing:
         here = f"Paths count from the working directory {Path.cwd()}."
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
+    if workflow.is_main_process:
+        check_skeletons()
+
+
+def check_skeletons():
+    """Skeletons that cannot be read stop the run before the first job."""
+    for name in CONFIG.evaluate.volumes:
+        given = CONFIG.volumes[name].skeletons
+        try:
+            if given:
+                read_skeletons(Path(given.files), given.unit_nm)
+        except SkeletonError as error:
+            raise WorkflowError(f"volumes.{name}.skeletons.files: {error}") from None
 
 
 def damage_of(rule, *path):

@@ -1,0 +1,185 @@
+"""Skeletons of neurons, traced or made from labels: read from SWC files, and set into the voxels of a volume.
+
+1. A file is a neuron: all its trees are one skeleton (`read_skeletons`).
+2. Its nodes are turned from the file's unit and order, x y z, into nm and (z, y, x).
+3. Those that lie in the volume, and the edges between them, are kept with their voxels (`placed`).
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.geometry import Index
+
+COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
+ROOT = -1
+"""Parent of a node that has none."""
+
+
+class SkeletonError(ValueError):
+    """Skeletons that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Skeletons:
+    """Skeletons with their nodes in one list.
+
+    Parameters
+    ----------
+    node_nm : (n, 3) float64
+        z, y, x of each node.
+    skeleton : (n,) int64
+        Number of the skeleton that a node belongs to, from 0.
+    edges : (m, 2) int64
+        Two nodes of one skeleton each, by their place in the list.
+    """
+
+    node_nm: NDArray[np.float64]
+    skeleton: NDArray[np.int64]
+    edges: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlacedSkeletons:
+    """The part of skeletons that lies in a volume; nodes in the order of their sections, so that a block finds its own.
+
+    Parameters
+    ----------
+    voxel : (3, n) int64
+        z, y, x of the voxel that each node lies in.
+    skeleton, edges
+        As of `Skeletons`.
+    length_nm : (m,) float64
+        Of each edge.
+    outside : int
+        Nodes that do not lie in the volume, left out with their edges.
+    """
+
+    voxel: NDArray[np.int64]
+    skeleton: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    length_nm: NDArray[np.float64]
+    outside: int
+
+
+def read_skeletons(files: Path, unit_nm: float) -> Skeletons:
+    """Read SWC files, each of them one skeleton.
+
+    A line is a node: ``id type x y z radius parent``, parent -1 of a root; ``#`` begins a comment.
+
+    Parameters
+    ----------
+    files : Path
+        An SWC file, or a folder of files that end in ``.swc``.
+    unit_nm : float
+        nm of a unit of the coordinates, of which SWC says nothing: 1, or 1000 for µm.
+
+    Raises
+    ------
+    SkeletonError
+        If there is no SWC file, or a file is not as above: names the file, and what is wrong where.
+
+    References
+    ----------
+    Cannon et al. 1998, J Neurosci Methods 84:49, doi:10.1016/S0165-0270(98)00091-0.
+    """
+    paths = sorted(path for path in files.iterdir() if path.suffix.lower() == ".swc") if files.is_dir() else [files]
+    if not paths:
+        raise SkeletonError(f"{files}: there is no file that ends in .swc")
+    nodes, edges, first = [], [], 0
+    for path in paths:
+        rows = _rows(path)
+        nodes.append(rows[:, 4:1:-1] * unit_nm)
+        edges.append(first + _edges(path, rows))
+        first += len(rows)
+    skeleton = np.repeat(np.arange(len(paths)), [len(of_one) for of_one in nodes])
+    return Skeletons(np.concatenate(nodes), skeleton, np.concatenate(edges))
+
+
+def _rows(path: Path) -> NDArray[np.float64]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a file without a node, refused below
+            # bytes of any encoding may stand in a comment
+            rows: NDArray[np.float64] = np.loadtxt(path, ndmin=2, encoding="latin-1")
+    except ValueError as error:
+        raise SkeletonError(f"{path} is not an SWC file: {error}; a line is {' '.join(COLUMNS)}") from None
+    if not len(rows):
+        raise SkeletonError(f"{path} has no node; a line is {' '.join(COLUMNS)}")
+    if rows.shape[1] != len(COLUMNS):
+        raise SkeletonError(
+            f"{path} has {rows.shape[1]} columns, but an SWC file has {len(COLUMNS)}: {' '.join(COLUMNS)}"
+        )
+    strange = np.flatnonzero(~np.isfinite(rows[:, [0, 2, 3, 4, 6]]).all(axis=1))  # type and radius are not used
+    if len(strange):
+        raise SkeletonError(f"{path}: a node has a number that is not finite: {rows[strange[0]].tolist()}")
+    return rows
+
+
+def _edges(path: Path, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Places of child and parent `(m, 2)`."""
+    node, parent = rows[:, 0], rows[:, 6]
+    order = np.argsort(node, kind="stable")
+    in_order = node[order]
+    again = in_order[1:] == in_order[:-1]
+    if again.any():
+        raise SkeletonError(f"{path}: there are two nodes {in_order[again.argmax()]:g}; give each an id of its own")
+    children = np.flatnonzero(parent != ROOT)
+    found = np.searchsorted(in_order, parent[children]).clip(max=len(node) - 1)
+    missing = in_order[found] != parent[children]
+    if missing.any():
+        child = children[missing.argmax()]
+        raise SkeletonError(
+            f"{path}: node {node[child]:g} has parent {parent[child]:g}, which is not there; a root has {ROOT}"
+        )
+    return np.stack([children, order[found]], axis=1)
+
+
+def placed(
+    skeletons: Skeletons, shape: Index, voxel_nm: tuple[float, ...], offset_nm: tuple[float, ...]
+) -> PlacedSkeletons:
+    """The part of skeletons in a volume.
+
+    A node lies in the voxel whose centre is next to it; the centre of voxel `i` is at `offset_nm + i * voxel_nm`, as in
+    OME-Zarr, and as the nodes that kimimaro makes of labels.
+
+    Parameters
+    ----------
+    shape : (z, y, x)
+        Voxels of the volume.
+    voxel_nm, offset_nm : (z, y, x)
+        Its voxels, and the centre of the first.
+
+    Raises
+    ------
+    SkeletonError
+        If no node lies in the volume.
+
+    >>> line = Skeletons(np.array([[0.0, 0, 0], [0, 0, 6], [0, 0, 30]]), np.zeros(3, int), np.array([[0, 1], [1, 2]]))
+    >>> part = placed(line, (1, 1, 4), (50, 4, 4), (0, 0, 0))
+    >>> part.voxel[2].tolist(), part.length_nm.tolist(), part.outside
+    ([0, 2], [6.0], 1)
+    """
+    voxel = np.floor((skeletons.node_nm - offset_nm) / voxel_nm + 0.5)
+    inside = np.all((voxel >= 0) & (voxel < shape), axis=1)
+    if not inside.any():
+        last = [o + (n - 1) * v for o, n, v in zip(offset_nm, shape, voxel_nm, strict=True)]
+        raise SkeletonError(
+            f"none of the {len(voxel)} nodes of the skeletons lies in the volume: z, y, x are "
+            f"{_span(skeletons.node_nm.min(0), skeletons.node_nm.max(0))} nm, those of its voxels "
+            f"{_span(offset_nm, last)} nm; set skeletons.unit_nm to the nm of a unit of the files, 1000 for µm"
+        )
+    order = np.flatnonzero(inside)[np.argsort(voxel[inside, 0], kind="stable")]
+    place = np.zeros(len(voxel), np.int64)
+    place[order] = np.arange(len(order))
+    edges = skeletons.edges[np.all(inside[skeletons.edges], axis=1)]
+    length = np.linalg.norm(np.subtract(*skeletons.node_nm[edges.T]), axis=1)
+    outside = len(voxel) - len(order)
+    in_order = np.ascontiguousarray(voxel[order].T.astype(np.int64))
+    return PlacedSkeletons(in_order, skeletons.skeleton[order], place[edges], length, outside)
+
+
+def _span(low: NDArray[np.float64] | tuple[float, ...], high: NDArray[np.float64] | list[float]) -> str:
+    return ", ".join(f"{lo:g} to {hi:g}" for lo, hi in zip(low, high, strict=True))
