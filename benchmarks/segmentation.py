@@ -1,4 +1,4 @@
-"""Segmentation side by side: components against cc3d and dask-image, watershed and agglomeration against scikit-image.
+"""Components beside cc3d and dask-image; watershed and agglomeration beside scikit-image, bioimage-cpp and waterz.
 
     OMP_NUM_THREADS=1 python benchmarks/segmentation.py                      # about 8 min; a table, then JSON
     OMP_NUM_THREADS=1 python benchmarks/segmentation.py --only components,cc3d,dask_image
@@ -15,8 +15,15 @@ it held before; components and cc3d take turns, `ROUNDS` times, and the best of 
 - Watershed and agglomeration: the same scripts, in 3-D, against the usual chain on whole arrays: scipy's distance
   transform, scikit-image's seeds and watershed, then our region graph and agglomeration; and the same with
   bioimage-cpp's distance transform and watershed. VOI is against the cells that the volume was made of.
+- `waterz`, from the same probability in memory: affinities, its watershed on them with its own thresholds, and its
+  agglomeration by the mean affinity; no distances, no seeds. An affinity is the mean of two neighbours' probability.
+- Agglomeration alone, ours and waterz's: region graph, joins and final ids of the fragments that scikit-image floods
+  before the clock starts. Here an affinity is the smaller of two neighbours' probability, so that the mean affinity is
+  1 less our mean boundary, and 0.5 is the same threshold. "From ours" is the adapted Rand error between the two
+  results: 0 where they are the same. Both start from uint8; waterz's affinities are made inside the clock.
 
-dask-image and bioimage-cpp are left out where they are not installed; seconds hold no imports.
+dask-image, bioimage-cpp and waterz are left out where they are not installed. What runs in memory has run on a corner
+of the volume before the clock starts, so that its seconds hold no imports and no compiling.
 
 The volume: cells around random points, their walls blurred and noisy, as a network's uint8 probability of the interior.
 """
@@ -52,7 +59,11 @@ THREADS = 2
 """Of the rules `segment`, `region_graph` and `relabel`."""
 ROUNDS = 3
 CELL_VOXELS = 20_000
-CONTESTANTS = ("components", "cc3d", "dask_image", "watershed", "skimage", "bioimage_cpp")
+AGGLOMERATIONS = ("agglomeration", "waterz_agglomeration")
+"""Of fragments that are given."""
+OPTIONAL = ("dask_image", "bioimage_cpp", "waterz")
+"""Packages; a contestant needs the one that its name begins with."""
+CONTESTANTS = ("components", "cc3d", "dask_image", "watershed", "skimage", "bioimage_cpp", "waterz", *AGGLOMERATIONS)
 
 
 def cells(depth: int, side: int, seed: int = 0) -> np.ndarray:
@@ -144,10 +155,15 @@ def with_dask_image(volume: Volume) -> int:
 
 def with_skimage(values: np.ndarray) -> np.ndarray:
     """Distance transform, seeds, watershed, region graph and agglomeration of whole arrays."""
+    return agglomerated(flooded(values), values)
+
+
+def flooded(values: np.ndarray) -> np.ndarray:
+    """Fragments of scikit-image's watershed."""
     from skimage.segmentation import watershed
 
     distance = distance_transform_edt(values > 255 * THRESHOLD).astype(np.float32)
-    return agglomerated(watershed(255 - values, seeds_of(distance)), values)
+    return watershed(255 - values, seeds_of(distance))
 
 
 def with_bioimage_cpp(values: np.ndarray) -> np.ndarray:
@@ -177,6 +193,34 @@ def agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
     return agglomerate(graph, mean_boundary, THRESHOLD)[labels.astype(np.int64) - 1] + 1
 
 
+def with_waterz(values: np.ndarray) -> np.ndarray:
+    """Basins and their joins by waterz; of the smaller of two voxels, walls would be plateaus and borders anywhere."""
+    import waterz
+
+    mean = affinities(values, lambda one, other: np.add(one, other, dtype=np.float32) / 2)
+    [found] = waterz.agglomerate(mean, [THRESHOLD])
+    return found
+
+
+def waterz_agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`agglomerated` by waterz."""
+    import waterz
+
+    smaller = affinities(values, np.minimum)
+    [found] = waterz.agglomerate(smaller, [THRESHOLD], fragments=labels.astype(np.uint64))
+    return found
+
+
+def affinities(values: np.ndarray, of_two: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """(3, z, y, x), of every voxel and the one before it along each axis."""
+    found = np.zeros((3, *values.shape), np.float32)
+    for axis in range(3):
+        line, along = np.moveaxis(values, axis, 0), np.moveaxis(found[axis], axis, 0)
+        along[1:] = of_two(line[1:], line[:-1])
+    found /= 255
+    return found
+
+
 def quality(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """Against the cells."""
     table = contingency(truth, found)
@@ -188,18 +232,24 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
     values = np.load(data / "probability.npy")
     if times > 1:
         values = np.concatenate([values, values[::-1]] * (times // 2))
+    arrays = [values]
+    if name in AGGLOMERATIONS:
+        arrays = [np.load(data / "fragments.npy"), values]
     with tempfile.TemporaryDirectory(dir=data) as temporary:
         folder = Path(temporary)
         in_memory = {"cc3d": with_cc3d, "skimage": with_skimage, "bioimage_cpp": with_bioimage_cpp}
+        in_memory |= {"waterz": with_waterz, "agglomeration": agglomerated, "waterz_agglomeration": waterz_agglomerated}
         volume, voxels = None if name in in_memory else stored(folder, values), values.size
-        if name not in in_memory:
-            del values
+        if name in in_memory:
+            in_memory[name](*(array[:, :64, :64] for array in arrays))
+        else:
+            del values, arrays
         segment = SegmentConfig(**(WATERSHED if name == "watershed" else {"connectivity": "volume"}))
         memory, seconds, wall = _resident(), [], []
         for number in range(2 if name in ("components", "cc3d") else 1):  # the second one finds all warm
             used, began = _processor_seconds(), time.perf_counter()
             if name in in_memory:
-                found = in_memory[name](values)
+                found = in_memory[name](*arrays)
             elif name == "dask_image":
                 with_dask_image(volume)
             else:
@@ -208,9 +258,11 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
             wall.append(time.perf_counter() - began)
         row = {"contestant": name, "voxels": voxels, "seconds": min(seconds), "wall": min(wall)}
         row["extra_gb"] = (_peak() - memory) / 1e9
-        if name in ("watershed", "skimage", "bioimage_cpp"):
+        if name not in ("components", "cc3d", "dask_image"):
             ids = whole_volume(volume, "segmentation") if name == "watershed" else found
             row |= quality(np.load(data / "cells.npy"), ids)
+        if name == "waterz_agglomeration":
+            row["from_ours"] = adapted_rand_error(contingency(agglomerated(*arrays), found))
         return row
 
 
@@ -236,7 +288,7 @@ def _status(key: str) -> int:
 
 def run(name: str, data: Path, times: int = 1) -> dict[str, Any] | None:
     """A contestant in a process of its own; None where its package is not installed."""
-    if name in ("dask_image", "bioimage_cpp") and importlib.util.find_spec(name) is None:
+    if any(name.startswith(package) and importlib.util.find_spec(package) is None for package in OPTIONAL):
         return None
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data), "--times", str(times)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
@@ -257,7 +309,7 @@ def alternating(names: list[str], data: Path, times: int = 1) -> dict[str, dict[
 
 def show(row: dict[str, Any]) -> None:
     """A line of the table."""
-    scores = (f"{row[key]:.4f}" if key in row else "" for key in ("voi", "adapted_rand_error"))
+    scores = (f"{row[key]:.4f}" if key in row else "" for key in ("voi", "adapted_rand_error", "from_ours"))
     times = (f"{row[key]:.3f}" for key in ("seconds", "wall"))
     rate = row["voxels"] / 1e6 / row["seconds"]
     numbers = (f"{row['voxels']:,}", *times, f"{rate:.2f}", f"{row['extra_gb']:.3f}", *scores)
@@ -269,6 +321,7 @@ def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]
     verdict = {}
     for key in ("seconds", "wall"):
         pairs = [("components", "cc3d"), ("dask_image", "components"), ("skimage", "watershed")]
+        pairs += [("watershed", "waterz"), AGGLOMERATIONS]
         for slow, fast in pairs:
             if slow in rows and fast in rows:
                 verdict[f"{slow}_over_{fast}_{key}"] = rows[slow][key] / rows[fast][key]
@@ -300,9 +353,12 @@ def compare(data: Path, depth: int, side: int, names: list[str]) -> None:
     """Make the volume, let the contestants run, print."""
     ids = cells(depth, side)
     np.save(data / "cells.npy", ids)
-    np.save(data / "probability.npy", probability(ids))
-    print("| contestant | voxels | seconds | wall | Mvoxel/s | extra GB | VOI | adapted Rand error |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    values = probability(ids)
+    np.save(data / "probability.npy", values)
+    if set(names) & set(AGGLOMERATIONS):
+        np.save(data / "fragments.npy", flooded(values))
+    print("| contestant | voxels | seconds | wall | Mvoxel/s | extra GB | VOI | adapted Rand error | from ours |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     quick = [name for name in ("components", "cc3d") if name in names]
     rows, large = alternating(quick, data), alternating(quick, data, 8)
     for row in (*rows.values(), *large.values()):
