@@ -15,7 +15,7 @@ from unet.fragments import save_block_table
 from unet.geometry import Box
 from unet.job import run
 from unet.receipts import bytes_digest, fingerprint, read_json
-from unet.segmentation import channel_of, class_values, foreground
+from unet.segmentation import channel_of, class_values, foreground, paleness
 from unet.volume import Volume
 from unet.watershed import Relief, watershed_block, window_of
 
@@ -92,8 +92,9 @@ def _labelling(
 
 def _watershed(source: Volume, channel: int, threshold: float, relief: Relief, box: Box) -> BlockComponents:
     _, read = window_of(box, source.layout.shape, relief)
-    cells = foreground(source.image("probability").read(read)[channel], threshold)
-    return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read))
+    stored = source.image("probability").read(read)[channel]
+    cells, pale = foreground(stored, threshold), paleness(stored, threshold)
+    return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read), pale)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def label_block(
     _check_block(values, box, volume_shape, connectivity)
     classes = _classes(values)
     labelled = classes + np.uint8(1) if background else classes
-    labels, count = _label_sections(labelled) if connectivity == "section" else _label(labelled, 6)
+    labels, count = label_sections(labelled, 4) if connectivity == "section" else label_volume(labelled, 6)
     first, size = first_and_size(labels, count, labelled)
     faces = {axis: (face(labels, axis, 0), face(labels, axis, -1)) for axis in AXES[connectivity]}
     first, value = in_volume(first, box, volume_shape), classes.reshape(-1)[first]
@@ -82,16 +82,20 @@ def _classes(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.where(classes == UNLABELLED, np.uint8(0), classes) if values.dtype == np.uint8 else classes
 
 
-def _label(classes: NDArray[np.uint8], connectivity: Literal[4, 6]) -> tuple[NDArray[np.uint32], int]:
-    labels, count = cc3d.connected_components(classes, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
+def label_volume(values: NDArray[Any], connectivity: Literal[6, 26]) -> tuple[NDArray[np.uint32], int]:
+    """Voxels of one value that touch, labelled 1..n; 0 is background."""
+    labels, count = cc3d.connected_components(values, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
     return labels.astype(np.uint32, copy=False), count
 
 
-def _label_sections(classes: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], int]:
-    """Section by section with the ids running on: as fast as one call over sections kept apart, and half the memory."""
-    labels, count = np.empty(classes.shape, np.uint32), 0
-    for section, out in zip(classes, labels, strict=True):
-        own, found = _label(section, 4)
+def label_sections(values: NDArray[Any], connectivity: Literal[4, 8]) -> tuple[NDArray[np.uint32], int]:
+    """Voxels of one value that touch within their section, labelled 1..n through all sections; 0 is background.
+
+    Section by section is as fast as one call over sections kept apart, in half the memory.
+    """
+    labels, count = np.empty(values.shape, np.uint32), 0
+    for section, out in zip(values, labels, strict=True):
+        own, found = cc3d.connected_components(section, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
         np.add(own, np.uint32(count), out=out)
         out *= section > 0
         count += found

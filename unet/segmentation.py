@@ -59,6 +59,15 @@ def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(above, stored.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 
+def paleness(stored: np.ndarray, threshold: float) -> np.ndarray:
+    """Probability over the threshold, at most 1, as float32 of any shape: how nearly a voxel is foreground.
+
+    >>> paleness(np.array([0, 51, 255], np.uint8), 0.4).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return np.minimum(as_probability(stored) / np.float32(max(threshold, 1 / 255)), np.float32(1))
+
+
 def boundary_levels(stored: np.ndarray) -> np.ndarray:
     """Probability of a membrane, x 255 in uint8, from the stored probability of the interior.
 

@@ -7,9 +7,11 @@ window of known size (`Relief.margin`): blocks read with this halo give the very
 
 1. `height_map`: foreground is where the probability exceeds the threshold. A foreground voxel's height is its distance
    to the background, at most `reach`, smoothed. A background voxel's height is minus its distance to the foreground, so
-   that membranes are shared out to the nearest cell; farther than `grow` there is nothing.
-2. `climb`: link every voxel with the highest of its neighbours, if that is higher. A voxel without a higher neighbour
-   is a summit, and is linked with all neighbours of its own height: a plateau is one summit.
+   that membranes are shared out to the nearest cell, and a little more where it is paler: of two cells equally near the
+   one whose side of the membrane is paler is nearer. Farther than `grow` there is nothing.
+2. `climbing.climb`: link every voxel with the neighbour to which the way up is steepest. A voxel without a higher
+   neighbour is a summit, and is linked with all neighbours of its own height: a plateau is one summit. Foreground is
+   made low for this: the way into it from the background is the steeper the shorter it is, whatever lies behind.
 3. `watershed_block`: the trees of links in and some way around a block are its fragments, in it and in one plane beyond
    its upper faces. Each link lies within one of these grown blocks. Neighbours that have both labelled the plane say
    which fragments are one: `fragments.join_blocks` joins them.
@@ -26,13 +28,13 @@ squares are integers, in units of 1/16 px where the voxels are no cubes.
 """
 
 from dataclasses import dataclass
-from itertools import product
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from unet.climbing import NOWHERE, climb
 from unet.components import (
     BlockComponents,
     Connectivity,
@@ -44,15 +46,17 @@ from unet.components import (
 )
 from unet.config import SegmentConfig
 from unet.distance import capped_distance
-from unet.fragments import union
 from unet.geometry import Box, Index
 
 TRUNCATE = 3.0
 """Radius of the smoothing's support, in its standard deviations."""
+LOW = np.float32(2**-10)
+"""Of the foreground's heights when they are climbed: for a voxel of the background it is nearness alone that counts."""
+PALE = np.float32(0.9)
+"""px by which the palest background is raised. Towards the foreground the distance falls by 0.92 px or more from a
+voxel to one of its neighbours, so with less than that no background voxel is a summit."""
 PARTS = 16
 """Parts of a px that distances are measured in, where voxels are no cubes."""
-NOWHERE = np.float32(-np.inf)
-"""Height of a voxel that belongs to no fragment."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class Relief:
         return 1 if set(self.steps.values()) == {1} else PARTS
 
     @property
+    def edges(self) -> dict[int, float]:
+        """Edge of a voxel along each of these axes (px)."""
+        return {axis: step / self.parts for axis, step in self.steps.items()}
+
+    @property
     def ahead(self) -> Index:
         """Voxels around a block in which links are followed, along ``(z, y, x)``.
 
@@ -124,13 +133,16 @@ class Relief:
         return tuple(ceil(px * self.parts / self.steps[axis]) if axis in self.axes else 0 for axis in range(3))
 
 
-def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.float32]:
+def height_map(
+    foreground: NDArray[np.bool_], relief: Relief, paleness: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """The height of every voxel (pass 1).
 
     Parameters
     ----------
     foreground : (z, y, x); what lies beyond the array counts as neither foreground nor background
     relief : how heights are made
+    paleness : the same shape, 0 to 1: probability over the threshold, which raises the background; None = 0 everywhere
 
     Returns
     -------
@@ -146,65 +158,8 @@ def height_map(foreground: NDArray[np.bool_], relief: Relief) -> NDArray[np.floa
         radius = ceil(TRUNCATE * sigma)
         inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
     outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
-    return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, -outside))
-
-
-def climb(height: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Number the trees of links of an array (pass 2).
-
-    Parameters
-    ----------
-    height : (z, y, x); the outermost voxels along `axes` are looked at, but not linked with
-    axes : along which neighbours lie
-
-    Returns
-    -------
-    (z, y, x) without the outermost voxels: 1, 2, ..., and 0 where the height is ``-inf``
-
-    >>> row = np.array([[[0, 3, 1, 2, 2, 1, 0]]], np.float32)
-    >>> climb(np.pad(row, ((0, 0), (1, 1), (0, 0)), constant_values=NOWHERE), axes=(1, 2)).tolist()
-    [[[1, 1, 2, 2, 2]]]
-    """
-    core = tuple(slice(1, -1) if axis in axes else slice(None) for axis in range(3))
-    around = product(*((0, -1, 1) if axis in axes else (0,) for axis in range(3)))
-    shifts = sorted((shift for shift in around if any(shift)), key=lambda shift: np.count_nonzero(shift))
-    moves = [int(np.dot(shift, height.strides)) // height.itemsize for shift in shifts]
-    own = np.arange(height.size, dtype=np.int32).reshape(height.shape)
-    highest, goal = height[core].copy(), own[core].copy()
-    for shift, move in zip(shifts, moves, strict=True):
-        beside = height[tuple(_shifted(part, by) for part, by in zip(core, shift, strict=True))]
-        higher = beside > highest
-        np.copyto(highest, beside, where=higher)
-        np.copyto(goal, own[core] + np.int32(move), where=higher)
-    known = np.zeros(height.shape, bool)
-    known[core] = height[core] > NOWHERE
-    parent = own.copy()
-    parent[core] = np.where(known.ravel()[goal], goal, own[core])
-    summits = own[core][(goal == own[core]) & known[core]]
-    plateaus = [_level(height.ravel(), known.ravel(), summits, move) for move in moves]
-    return _number_trees(parent.ravel(), np.concatenate(plateaus), known.ravel()).reshape(height.shape)[core]
-
-
-def _shifted(part: slice, by: int) -> slice:
-    return slice(1 + by, (by - 1) or None) if part.start else part
-
-
-def _level(height: NDArray[np.float32], known: NDArray[np.bool_], summits: NDArray[np.int32], move: int) -> NDArray:
-    """Pairs of a summit and its neighbour of the same height in one direction."""
-    beside = summits + move
-    same = (height[beside] == height[summits]) & known[beside]
-    return np.stack([summits[same], beside[same]], axis=1)
-
-
-def _number_trees(parent: NDArray[np.int32], joined: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Labels 1..n of a forest's voxels, those of `joined` pairs alike; every voxel is led to its root in log steps."""
-    while not np.array_equal(above := parent[parent], parent):
-        parent = above
-    roots = np.flatnonzero((parent == np.arange(parent.size)) & known)
-    number = np.zeros(parent.size, np.int32)
-    number[roots] = np.arange(len(roots))
-    tree = union(len(roots), number[parent[joined]]).astype(np.uint32) + np.uint32(1)
-    return np.where(known, tree[number[parent]], np.uint32(0)) if len(roots) else known.astype(np.uint32)
+    below = -outside if paleness is None else PALE * paleness - outside
+    return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, below))
 
 
 def window_of(box: Box, volume_shape: Index, relief: Relief) -> tuple[Box, Box]:
@@ -226,6 +181,7 @@ def watershed_block(
     volume_shape: Index,
     relief: Relief,
     tissue: NDArray[np.bool_] | None = None,
+    paleness: NDArray[np.float32] | None = None,
 ) -> BlockComponents:
     """Label the fragments of one block (pass 3).
 
@@ -236,6 +192,7 @@ def watershed_block(
     volume_shape : (z, y, x) voxels of the whole volume
     relief : how heights are made
     tissue : the same shape as `foreground`, False where there is to be no fragment; None = tissue everywhere
+    paleness : the same shape, see `height_map`
 
     Returns
     -------
@@ -250,11 +207,12 @@ def watershed_block(
     grown, read = window_of(box, volume_shape, relief)
     if foreground.shape != read.shape:
         raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
-    height = height_map(foreground, relief)
+    height = height_map(foreground, relief, paleness)
+    np.multiply(height, LOW, out=height, where=foreground)
     if tissue is not None:
         height = np.where(tissue, height, NOWHERE)
     wide = grown.grown(relief.ahead).clipped(volume_shape)
-    trees = climb(_with_ring(height, wide, read, relief), relief.axes)
+    trees = climb(_with_ring(height, wide, read, relief), relief.edges)
     labels = in_scan_order(np.ascontiguousarray(trees[grown.relative_to(wide.start).slices]))
     own = np.ascontiguousarray(labels[box.relative_to(grown.start).slices])
     count = int(labels.max(initial=0))

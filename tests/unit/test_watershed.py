@@ -1,5 +1,6 @@
 """Watershed fragments: cases worked by hand, and blocks of any size against the whole volume, voxel for voxel."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,29 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.unit.test_components import merge_blocks
+from unet.climbing import NOWHERE, climb
 from unet.components import Connectivity
 from unet.distance import capped_distance
 from unet.geometry import Box, Grid, Index
 from unet.merge_table import relabel
-from unet.watershed import NOWHERE, Relief, climb, height_map, watershed_block, window_of
+from unet.watershed import Relief, height_map, watershed_block, window_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
-def blockwise(foreground: np.ndarray, block: Index, relief: Relief, tissue: np.ndarray | None = None) -> np.ndarray:
+def blockwise(
+    foreground: np.ndarray,
+    block: Index,
+    relief: Relief,
+    tissue: np.ndarray | None = None,
+    pale: np.ndarray | None = None,
+) -> np.ndarray:
     grid = Grid(foreground.shape, block)
     found = []
     for box in reversed(grid.boxes()):  # the order in which blocks are worked does not matter
         _, read = window_of(box, grid.shape, relief)
-        here = None if tissue is None else tissue[read.slices]
-        found.insert(0, watershed_block(foreground[read.slices], box, grid.shape, relief, here))
+        here, grey = (None if values is None else values[read.slices] for values in (tissue, pale))
+        found.insert(0, watershed_block(foreground[read.slices], box, grid.shape, relief, here, grey))
     table = merge_blocks(grid, found)
     out = np.zeros(grid.shape, table.lut.dtype)
     for number, fragments in enumerate(found):
@@ -54,11 +62,14 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, Index, Relief]:
 
 
 @settings(max_examples=60)
-@given(cases())
-def test_blocks_give_the_whole_volume_answer_number_for_number(case: tuple[np.ndarray, Index, Relief]) -> None:
+@given(cases(), st.booleans())
+def test_blocks_give_the_whole_volume_answer_number_for_number(
+    case: tuple[np.ndarray, Index, Relief], grey: bool
+) -> None:
     foreground, block, relief = case
-    whole = blockwise(foreground, foreground.shape, relief)
-    np.testing.assert_array_equal(blockwise(foreground, block, relief), whole)
+    pale = np.random.default_rng(0).random(foreground.shape).astype(np.float32) if grey else None
+    whole = blockwise(foreground, foreground.shape, relief, None, pale)
+    np.testing.assert_array_equal(blockwise(foreground, block, relief, None, pale), whole)
     assert (whole[foreground] > 0).all()
     ids, first = np.unique(whole[whole > 0], return_index=True)
     assert (np.diff(first) > 0).all()
@@ -96,6 +107,23 @@ def test_a_membrane_is_shared_out_to_the_nearest_cell_and_no_farther_than_it_gro
     assert blockwise(row, (1, 1, 8), Relief(2, 0, 5, "section")).tolist() == [[[1, 1, 1, 1, 2, 2, 2, 2]]]
 
 
+@pytest.mark.parametrize("block", [(1, 1, 7), (1, 1, 3)])
+def test_the_middle_of_a_membrane_goes_to_its_paler_side(block: Index) -> None:
+    row, relief = np.array([[[1, 1, 0, 0, 0, 1, 1]]], bool), Relief(2, 0, 5, "section")
+    to_the_left = np.array([[[1, 1, 0.9, 0.5, 0.1, 1, 1]]], np.float32)
+    assert blockwise(row, block, relief, None, to_the_left).tolist() == [[[1, 1, 1, 1, 2, 2, 2]]]
+    assert blockwise(row, block, relief, None, to_the_left[..., ::-1]).tolist() == [[[1, 1, 1, 2, 2, 2, 2]]]
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_no_summit_lies_in_the_background_however_its_grey_values_are(case: tuple[np.ndarray, Index, Relief]) -> None:
+    foreground, _, relief = case
+    pale = np.random.default_rng(1).integers(0, 2, foreground.shape).astype(np.float32)
+    found = blockwise(foreground, foreground.shape, relief, None, pale)
+    assert set(np.unique(found[found > 0])) == set(np.unique(found[foreground]))
+
+
 def test_a_plateau_is_one_summit_however_it_is_cut() -> None:
     wide = np.ones((1, 9, 30), bool)
     for block in [(1, 9, 30), (1, 4, 7)]:
@@ -128,9 +156,53 @@ def test_nothing_is_found_where_there_is_no_tissue(block: Index) -> None:
 def test_climbing_is_steepest_and_a_saddle_that_is_level_with_nothing_higher_joins() -> None:
     height = np.full((1, 3, 7), NOWHERE, np.float32)
     height[0, 1] = [NOWHERE, 5, 3, 1, 2, 4, NOWHERE]
-    assert climb(height, (1, 2)).tolist() == [[[1, 1, 1, 2, 2]]]  # 1 climbs to 3, not to 2
+    assert climb(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 2, 2]]]  # 1 climbs to 3, not to 2
     height[0, 1] = [NOWHERE, 5, 5, 5, 5, 5, NOWHERE]
-    assert climb(height, (1, 2)).tolist() == [[[1, 1, 1, 1, 1]]]
+    assert climb(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 1, 1]]]
+
+
+def test_the_way_up_is_the_steeper_the_shorter_the_step() -> None:
+    height = np.full((1, 5, 5), NOWHERE, np.float32)
+    height[0, 2, 1:4] = [2, 0, 0]
+    height[0, 1, 3] = 2.5  # at a corner: 2.5 / sqrt(2) is less than 2
+    assert climb(height, {1: 1, 2: 1})[0].tolist() == [[0, 0, 1], [2, 2, 1], [0, 0, 0]]
+    height[0, 1, 3] = 3
+    assert climb(height, {1: 1, 2: 1})[0].tolist() == [[0, 0, 1], [2, 1, 1], [0, 0, 0]]
+
+
+@given(st.integers(0, 9999), st.sampled_from([{1: 1, 2: 1}, {0: 1, 1: 1, 2: 1}, {0: 6.5, 1: 1, 2: 1}]))
+def test_links_are_those_of_all_neighbours_looked_at_one_by_one(seed: int, edges: dict[int, float]) -> None:
+    height = np.random.default_rng(seed).random((4, 6, 7)).astype(np.float32)  # no two alike
+    labels, core = climb(height, edges), tuple(slice(1, -1) if axis in edges else slice(None) for axis in range(3))
+    root = {}
+    for voxel in product(*(range(n)[part] for n, part in zip(height.shape, core, strict=True))):
+        way = [voxel]
+        while True:
+            above = max(beside(way[-1], height.shape, edges), key=lambda there: slope(height, way[-1], there, edges))
+            inner = all(
+                1 <= i < n - 1 for axis, (i, n) in enumerate(zip(above, height.shape, strict=True)) if axis in edges
+            )
+            if height[above] <= height[way[-1]] or not inner:
+                break
+            way.append(above)
+        root[voxel] = way[-1]
+    tops = sorted(set(root.values()))
+    for voxel, top in root.items():
+        inside = tuple(i - (axis in edges) for axis, i in enumerate(voxel))
+        assert labels[inside] == tops.index(top) + 1
+
+
+def beside(voxel: Index, shape: Index, edges: dict[int, float]) -> list[Index]:
+    """Its neighbours in an array."""
+    around = product(*((-1, 0, 1) if axis in edges else (0,) for axis in range(3)))
+    found = [tuple(i + by for i, by in zip(voxel, shift, strict=True)) for shift in around if any(shift)]
+    return [there for there in found if all(0 <= i < n for i, n in zip(there, shape, strict=True))]
+
+
+def slope(height: np.ndarray, here: Index, there: Index, edges: dict[int, float]) -> float:
+    """Of the step from one voxel to another."""
+    steps = [(a - b) * edges.get(axis, 0) for axis, (a, b) in enumerate(zip(here, there, strict=True))]
+    return float((height[there] - height[here]) / np.linalg.norm(steps))
 
 
 def test_the_wrong_window_is_refused() -> None:
