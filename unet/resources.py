@@ -110,7 +110,7 @@ COSTS = {
 """Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
 (2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
 compares again."""
-WATERSHED = Cost(100, start=0.95, rate=1.25e6, threads=2, block_bytes=220, sharded=True)
+WATERSHED = Cost(100, start=0.95, rate=1.8e6, threads=2, block_bytes=34, sharded=True)
 """Of `segment` where fragments are basins: halos and distances; fib25."""
 SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
 """Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
