@@ -10,7 +10,7 @@
 All goes section by section where it can: arrays of a section stay in the processor's caches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -67,17 +67,16 @@ def _numbers(shape: tuple[int, ...], z: int) -> NDArray[np.int32]:
 
 def _steepest(height: NDArray[np.float32], edges: Mapping[int, float]) -> NDArray[np.int32]:
     """The number of the neighbour to which the way up from each voxel is steepest; its own where none is higher."""
-    found = np.empty(height.shape, np.int32)
-    before, here = None, _Section.of(height, 0, edges)
-    for z in range(len(height)):
-        behind = _Section.of(height, z + 1, edges) if z + 1 < len(height) else None
-        found[z] = _numbers(height.shape, z)
-        slope = np.zeros(height.shape[1:], np.float32)
-        for number, (beside, away) in enumerate(((here, 0.0), (before, edges.get(0)), (behind, edges.get(0)))):
-            if beside is None or away is None:
-                continue
-            for line in beside.lines[number == 0 :]:
-                _take_steeper(slope, found[z], height[z], line, float(np.hypot(line.length, away)))
+    found, sections = np.empty(height.shape, np.int32), (_lines(height, z, edges) for z in range(len(height)))
+    before, here = None, next(sections)
+    for z, goal in enumerate(found):
+        behind = next(sections, None)
+        goal[...] = _numbers(height.shape, z)
+        steps = [(line, line.length) for line in here[1:]]
+        for section in (before, behind):
+            if section and 0 in edges:
+                steps += [(line, float(np.hypot(line.length, edges[0]))) for line in section]
+        _go_steepest(goal, height[z], steps)
         if behind:
             before, here = here, behind
     return found
@@ -91,17 +90,11 @@ class _Line(NamedTuple):
     length: float
 
 
-class _Section(NamedTuple):
+def _lines(height: NDArray[np.float32], z: int, edges: Mapping[int, float]) -> list[_Line]:
     """What of a section may be the steepest: itself, the neighbours along x, along y, and at the corners."""
-
-    lines: tuple[_Line, ...]
-
-    @classmethod
-    def of(cls, height: NDArray[np.float32], z: int, edges: Mapping[int, float]) -> "_Section":
-        """Of a section of an array."""
-        own = _Line(height[z], _numbers(height.shape, z), 0.0)
-        along_x = _higher_along(own, 1, edges[2])
-        return cls((own, along_x, _higher_along(own, 0, edges[1]), _higher_along(along_x, 0, edges[1])))
+    own = _Line(height[z], _numbers(height.shape, z), 0.0)
+    along_x = _higher_along(own, 1, edges[2])
+    return [own, along_x, _higher_along(own, 0, edges[1]), _higher_along(along_x, 0, edges[1])]
 
 
 def _higher_along(line: _Line, axis: int, edge: float) -> _Line:
@@ -115,16 +108,16 @@ def _higher_along(line: _Line, axis: int, edge: float) -> _Line:
     return _Line(height, number, float(np.hypot(line.length, edge)))
 
 
-def _take_steeper(
-    slope: NDArray[np.float32], goal: NDArray[np.int32], height: NDArray[np.float32], line: _Line, length: float
-) -> None:
-    """Let voxels go where it is steeper than where they went."""
-    with np.errstate(invalid="ignore"):  # from nowhere to nowhere
-        to_line = line.height - height
-    to_line *= np.float32(1 / length)
-    steeper = to_line > slope
-    np.copyto(slope, to_line, where=steeper)
-    np.copyto(goal, line.number, where=steeper)
+def _go_steepest(goal: NDArray[np.int32], height: NDArray[np.float32], steps: Sequence[tuple[_Line, float]]) -> None:
+    """Let every voxel of a section go where the slope is largest, given with the lengths of the steps."""
+    slope = np.zeros(height.shape, np.float32)
+    for line, length in steps:
+        with np.errstate(invalid="ignore"):  # from nowhere to nowhere
+            to_line = line.height - height
+        to_line *= np.float32(1 / length)
+        steeper = to_line > slope
+        np.copyto(slope, to_line, where=steeper)
+        np.copyto(goal, line.number, where=steeper)
 
 
 def _plateaus(
