@@ -7,8 +7,8 @@ Every job of both runs has the same number of voxels. Prints for each rule the m
 which has to be flat, and the processor seconds for a voxel, which have to be equal within 15 %; rules of less than five
 seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
 
-Two rules are apart: training learns from the same corner in both runs, and `merge` holds one table of all fragments,
-which grows with the volume; for that, its memory may not exceed what the plan foresees.
+Two rules are apart: training learns from the same corner in both runs, and `merge` holds a layer of blocks and what is
+open to the next, which grow with the section, here fourfold; its memory may not exceed what the plan foresees.
 """
 
 import argparse

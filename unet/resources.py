@@ -100,7 +100,7 @@ COSTS = {
     "agglomeration_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
     "agglomeration_threshold": Cost(60, start=0.3),
     "merge": Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
-    "relabel": Cost(95, start=0.75, rate=70e6, threads=2, block_bytes=11, sharded=True),
+    "relabel": Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6, sharded=True),
     "evaluate": Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1),
     "report": Cost(220, start=3),
     "export": Cost(3000, start=5, threads=4),
