@@ -96,8 +96,8 @@ MEASURED = {
     "survey": 73,
     "grey_values": 56,
 }
-"""Peak in MB on 32 x 2048 x 2048 voxels, two threads, two jobs, a tiny network (2026-11-25; relabel: the soak of that day,
-blocks of the same size)."""
+"""Peak in MB on 32 x 2048 x 2048 voxels, two threads, two jobs, a tiny network (2026-11-25; relabel: the soak
+of that day, in blocks of the same size)."""
 
 
 @pytest.mark.parametrize("rule", MEASURED)
