@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.annotation import UNLABELLED
-from unet.fragments import BlockTable, runs
+from unet.fragments import BlockTable
 from unet.geometry import Box, Index
+from unet.runs import runs
 
 Connectivity = Literal["section", "volume"]
 """``section``: 4-connected within each section (z), never across; ``volume``: 6-connected in 3-D."""

@@ -67,21 +67,6 @@ class BlockTable:
         return len(self.first)
 
 
-def runs(plane: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A plane of labels as label and length of every run of equal labels in C order: a small fraction of its bytes.
-
-    Returns
-    -------
-    (runs, 2) uint32
-
-    >>> runs(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
-    [[7, 3], [2, 1]]
-    """
-    flat = plane.reshape(-1)
-    start = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
-    return np.stack([flat[start], np.diff(start, append=flat.size).astype(np.uint32)], axis=1)
-
-
 def face_pairs(
     high: NDArray[np.uint32], low: NDArray[np.uint32], value_high: NDArray[Any], value_low: NDArray[Any]
 ) -> NDArray[np.int64]:
@@ -98,6 +83,7 @@ def face_pairs(
     (m, 2) int64, unique pairs of local ids (before, behind), in increasing order
 
     >>> high, low = np.array([1, 1, 0, 2], np.uint32), np.array([3, 3, 3, 1], np.uint32)
+    >>> from unet.runs import runs
     >>> face_pairs(runs(high), runs(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
     [[1, 3]]
     """

@@ -31,7 +31,7 @@ from unet.geometry import Box, Grid
 from unet.merge_table import Numbered, id_dtype
 
 Runs = NDArray[np.uint32]
-"""See `unet.fragments.runs`."""
+"""See `unet.runs.runs`."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.runs import run_starts
+
 Ids = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 
@@ -99,7 +101,7 @@ def contingency(truth: NDArray, segmentation: NDArray) -> Contingency:
     if truth.shape != segmentation.shape:
         raise ValueError(f"truth {truth.shape} and segmentation {segmentation.shape} must have the same shape")
     true_ids, predicted_ids = _raveled_ids(truth), _raveled_ids(segmentation)
-    start = _run_starts(true_ids, predicted_ids)
+    start = run_starts(true_ids, predicted_ids)
     length = np.diff(start, append=true_ids.size)
     keep = true_ids[start] != 0
     start = start[keep]
@@ -115,17 +117,11 @@ def _raveled_ids(ids: NDArray) -> NDArray:
     return ids.ravel()
 
 
-def _run_starts(first: NDArray, second: NDArray) -> NDArray[np.intp]:
-    """Where the pair changes along a line, with the line's own beginning."""
-    changes = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return np.flatnonzero(np.concatenate([np.ones(min(first.size, 1), bool), changes]))
-
-
 def _counted(truth: Ids, segmentation: Ids, count: Counts) -> Contingency:
     """The table of these counts: sorted by pair of ids, equal pairs added up."""
     order = np.lexsort((segmentation, truth))
     truth, segmentation, count = truth[order], segmentation[order], count[order]
-    start = _run_starts(truth, segmentation)
+    start = run_starts(truth, segmentation)
     total = np.add.reduceat(count, start) if start.size else count
     return Contingency(truth[start], segmentation[start], total)
 

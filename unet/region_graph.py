@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from unet.array_file import load_arrays, save_arrays
 from unet.fragments import Fragments
 from unet.geometry import Box, Grid, Index
+from unet.runs import run_starts
 
 BINS = 16
 """Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""
@@ -100,7 +101,7 @@ def block_edges(
 def _numbered(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
     """The ids in increasing order, and each voxel's place among them; runs of like ids are sorted, not voxels."""
     flat = ids.ravel()
-    start = _starts(flat)
+    start = run_starts(flat)
     known, number = np.unique(flat[start], return_inverse=True)
     return known, np.repeat(number.astype(np.uint32), np.diff(start, append=flat.size)).reshape(ids.shape)
 
@@ -126,17 +127,12 @@ def _counted(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> 
     if not packed.size:
         return Edges.none()
     pair, level = packed >> np.uint64(8), (packed & np.uint64(0xFF)).astype(np.int64)
-    start = _starts(pair)
+    start = run_starts(pair)
     contacts = np.diff(start, append=len(pair))
     edge = np.repeat(np.arange(len(start)), contacts)
     histogram = np.bincount(edge * BINS + level * BINS // (FULL + 1), minlength=len(start) * BINS)
     u, v = known[pair[start] >> np.uint64(28)], known[pair[start] & np.uint64(2**28 - 1)]
     return Edges(u, v, contacts, np.add.reduceat(level, start), histogram.reshape(-1, BINS))
-
-
-def _starts(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Where runs of equal values begin."""
-    return np.flatnonzero(np.concatenate([np.ones(min(len(values), 1), bool), values[1:] != values[:-1]]))
 
 
 def packed(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.uint64]:
@@ -164,7 +160,7 @@ def grouped(u: NDArray[Any], v: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
     pair = packed(low, high)
     order = np.argsort(pair)
     order = order[low[order] != high[order]]
-    start = _starts(pair[order])
+    start = run_starts(pair[order])
     return low[order][start], high[order][start], order, start
 
 

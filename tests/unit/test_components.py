@@ -10,10 +10,11 @@ from scipy import ndimage
 
 from unet.array_file import save_arrays
 from unet.components import BlockComponents, Connectivity, label_block
-from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, runs, save_block_table, union
+from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
 from unet.geometry import Box, Grid, Index
 from unet.merge_layers import LayeredMerge
 from unet.merge_table import FILES, MergeTable, Numbered, load_merge_table, number_objects, relabel, save_merge_table
+from unet.runs import runs
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NUMBERED = ("lut", "first", "sizes", "values")
