@@ -118,9 +118,12 @@ class SlurmConfig(Section):
 class WatershedConfig(Section):
     """Fragments of the foreground; all lengths in px of the section."""
 
-    reach_px: PositiveFloat = Field(6.0, description="distance to the membrane above which all is equally far inside")
+    reach_px: PositiveFloat = Field(4.0, description="distance to the membrane above which all is equally far inside")
+    certainty_px: NonNegativeFloat = Field(
+        5.0, description="by how much a voxel that is certainly inside is higher: fragments end at faint membranes, too"
+    )
     smoothing_px: NonNegativeFloat = Field(
-        1.0, description="std of the Gaussian over that distance: more gives fewer, larger fragments"
+        1.0, description="std of the Gaussian over both: more gives fewer, larger fragments"
     )
     grow_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
 

@@ -60,12 +60,24 @@ def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def paleness(stored: np.ndarray, threshold: float) -> np.ndarray:
-    """Probability over the threshold, at most 1, as float32 of any shape: how nearly a voxel is foreground.
+    """How far a probability has come to the threshold, 0 to 1, and from there to certainty, 1 to 2.
 
-    >>> paleness(np.array([0, 51, 255], np.uint8), 0.4).tolist()
-    [0.0, 0.5, 1.0]
+    Parameters
+    ----------
+    stored
+        Probabilities of any shape, uint8 (p x 255) or float32.
+
+    Returns
+    -------
+    float32 of the same shape, above 1 in the `foreground`.
+
+    >>> paleness(np.array([0, 51, 102, 255], np.uint8), 0.4).tolist()
+    [0.0, 0.5, 1.0, 2.0]
     """
-    return np.minimum(as_probability(stored) / np.float32(max(threshold, 1 / 255)), np.float32(1))
+    if stored.dtype == np.uint8:
+        return paleness(np.arange(256, dtype=np.float32) / 255, threshold).take(stored)
+    below, above = np.float32(max(threshold, 1 / 255)), np.float32(1 - threshold)
+    return np.minimum(stored / below, 1) + np.maximum(stored - np.float32(threshold), 0) / above
 
 
 def boundary_levels(stored: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ reach the same summit are one fragment. Summits are the seeds, valleys the borde
 window of known size (`Relief.margin`): blocks read with this halo give the very links of the whole volume.
 
 1. `height_map`: foreground is where the probability exceeds the threshold. A foreground voxel's height is its distance
-   to the background, at most `reach`, smoothed. A background voxel's height is minus its distance to the foreground, so
-   that membranes are shared out to the nearest cell, and a little more where it is paler: of two cells equally near the
-   one whose side of the membrane is paler is nearer. Farther than `grow` there is nothing.
+   to the background, at most `reach`, and up to `certainty` px more the paler it is, smoothed: cells are parted where
+   they are narrow, and where a membrane is faint, but seen. A background voxel's height is minus its distance to the
+   foreground, so that membranes are shared out to the nearest cell, and a little more where it is paler: of two cells
+   equally near the one whose side of the membrane is paler is nearer. Farther than `grow` there is nothing.
 2. `climbing.climb`: link every voxel with the neighbour to which the way up is steepest. A voxel without a higher
    neighbour is a summit, and is linked with all neighbours of its own height: a plateau is one summit. Foreground is
    made low for this: the way into it from the background is the steeper the shorter it is, whatever lies behind.
@@ -65,11 +66,12 @@ class Relief:
 
     Attributes
     ----------
-    reach : distance to the background above which all heights are equal (px)
-    smoothing : standard deviation of the Gaussian that the distances are smoothed with (px)
+    reach : distance to the background above which all count as equally far (px)
+    smoothing : standard deviation of the Gaussian that the foreground's heights are smoothed with (px)
     grow : how far fragments extend into the background (px)
     connectivity : ``section``: each section by itself; ``volume``: in 3-D
     voxel_nm : edges of a voxel ``(z, y, x)``; only their ratios count
+    certainty : by how much the palest foreground is higher than the darkest (px)
     """
 
     reach: float
@@ -77,12 +79,14 @@ class Relief:
     grow: float
     connectivity: Connectivity
     voxel_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
+    certainty: float = 0.0
 
     @classmethod
     def of(cls, segment: SegmentConfig, voxel_nm: tuple[float, ...]) -> "Relief":
         """As the configuration says."""
-        lengths = segment.watershed
-        return cls(lengths.reach_px, lengths.smoothing_px, lengths.grow_px, segment.connectivity, voxel_nm)
+        lengths, connectivity = segment.watershed, segment.connectivity
+        distances = (lengths.reach_px, lengths.smoothing_px, lengths.grow_px)
+        return cls(*distances, connectivity, voxel_nm, lengths.certainty_px)
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -142,7 +146,8 @@ def height_map(
     ----------
     foreground : (z, y, x); what lies beyond the array counts as neither foreground nor background
     relief : how heights are made
-    paleness : the same shape, 0 to 1: probability over the threshold, which raises the background; None = 0 everywhere
+    paleness : the same shape, 0 to 1 in the background and 1 to 2 in the foreground, which raise both
+        (`segmentation.paleness`); None = nothing is raised
 
     Returns
     -------
@@ -153,12 +158,14 @@ def height_map(
     [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
     """
     inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
+    if relief.certainty and paleness is not None:
+        inside += np.float32(relief.certainty) * np.maximum(paleness - 1, 0)
     for axis, step in relief.steps.items() if relief.smoothing else ():
         sigma = relief.smoothing * relief.parts / step
         radius = ceil(TRUNCATE * sigma)
         inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
     outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
-    below = -outside if paleness is None else PALE * paleness - outside
+    below = -outside if paleness is None else PALE * np.minimum(paleness, 1) - outside
     return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, below))
 
 

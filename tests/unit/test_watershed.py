@@ -15,6 +15,7 @@ from unet.components import Connectivity
 from unet.distance import capped_distance
 from unet.geometry import Box, Grid, Index
 from unet.merge_table import relabel
+from unet.segmentation import foreground, paleness
 from unet.watershed import Relief, height_map, watershed_block, window_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -56,6 +57,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, Index, Relief]:
         grow=draw(st.sampled_from([0, 1, 3.5])),
         connectivity=draw(st.sampled_from(["section", "volume"])),
         voxel_nm=draw(st.sampled_from([(10.0, 10.0, 10.0), (30.0, 4.6, 4.6)])),
+        certainty=draw(st.sampled_from([0, 5])),
     )
     seed, share = draw(st.integers(0, 9999)), draw(st.sampled_from([0.2, 0.6, 0.9, 1.0]))
     return blobs(shape, seed, share), block, relief
@@ -67,7 +69,7 @@ def test_blocks_give_the_whole_volume_answer_number_for_number(
     case: tuple[np.ndarray, Index, Relief], grey: bool
 ) -> None:
     foreground, block, relief = case
-    pale = np.random.default_rng(0).random(foreground.shape).astype(np.float32) if grey else None
+    pale = np.random.default_rng(0).random(foreground.shape).astype(np.float32) + foreground if grey else None
     whole = blockwise(foreground, foreground.shape, relief, None, pale)
     np.testing.assert_array_equal(blockwise(foreground, block, relief, None, pale), whole)
     assert (whole[foreground] > 0).all()
@@ -115,11 +117,21 @@ def test_the_middle_of_a_membrane_goes_to_its_paler_side(block: Index) -> None:
     assert blockwise(row, block, relief, None, to_the_left[..., ::-1]).tolist() == [[[1, 1, 1, 2, 2, 2, 2]]]
 
 
+@pytest.mark.parametrize("block", [(1, 1, 9), (1, 1, 4)])
+def test_a_faint_membrane_that_is_above_the_threshold_parts_two_fragments(block: Index) -> None:
+    row = np.ones((1, 1, 9), bool)
+    faint = np.array([[[2, 2, 1.8, 1.5, 1.1, 1.5, 1.8, 2, 2]]], np.float32)
+    assert blockwise(row, block, Relief(4, 0, 1, "section"), None, faint).tolist() == [[[1] * 9]]
+    certain = Relief(4, 0, 1, "section", certainty=5)
+    assert height_map(row, certain, faint).ravel().tolist() == pytest.approx([9, 9, 8, 6.5, 4.5, 6.5, 8, 9, 9])
+    assert blockwise(row, block, certain, None, faint).tolist() == [[[1, 1, 1, 1, 1, 2, 2, 2, 2]]]
+
+
 @settings(max_examples=60)
 @given(cases())
 def test_no_summit_lies_in_the_background_however_its_grey_values_are(case: tuple[np.ndarray, Index, Relief]) -> None:
     foreground, _, relief = case
-    pale = np.random.default_rng(1).integers(0, 2, foreground.shape).astype(np.float32)
+    pale = np.random.default_rng(1).integers(0, 2, foreground.shape).astype(np.float32) + foreground
     found = blockwise(foreground, foreground.shape, relief, None, pale)
     assert set(np.unique(found[found > 0])) == set(np.unique(found[foreground]))
 
@@ -230,6 +242,21 @@ def test_real_membranes_in_odd_blocks_equal_the_whole_volume(connectivity: Conne
     relief = Relief(10, 2, 6, connectivity, (50.0, 4.0, 4.0))
     whole = blockwise(interior, interior.shape, relief)
     np.testing.assert_array_equal(blockwise(interior, (3, 77, 101), relief), whole)
+    assert whole.max() > 100
+
+
+@pytest.mark.parametrize("connectivity", ["section", "volume"])
+def test_fragments_of_grey_values_in_odd_blocks_equal_the_whole_volume(connectivity: Connectivity) -> None:
+    path = SHARED / "isbi2012" / "train-volume.tif"
+    if not path.exists():
+        pytest.skip("the ISBI 2012 volume is not here")
+    import tifffile
+
+    grey = tifffile.imread(path)[:3, :200, :200]
+    relief = Relief(4, 1, 6, connectivity, (50.0, 4.0, 4.0), certainty=5)
+    interior, pale = foreground(grey, 0.4), paleness(grey, 0.4)
+    whole = blockwise(interior, interior.shape, relief, None, pale)
+    np.testing.assert_array_equal(blockwise(interior, (2, 77, 61), relief, None, pale), whole)
     assert whole.max() > 100
 
 
