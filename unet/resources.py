@@ -115,8 +115,10 @@ WATERSHED = Cost(100, start=0.95, rate=1.8e6, threads=2, block_bytes=34, sharded
 SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
 """Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
 fragment itself: benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
-VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 1700}
-"""Of the foreground's components (vnc: 2,800), and of basins by their connectivity (fib25)."""
+VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
+"""Of the foreground's components (vnc: 2,800), and of whole basins by their connectivity (ISBI 2012: 450, fib25)."""
+VOXELS_OF_A_FACE = 60
+"""In the faces of the blocks, for every basin in 3-D that they cut or make (fib25 in blocks of 16, 32 and 64 sections)."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,10 @@ def solved_at_once(config: Config, share: Share) -> float:
 def voxels_a_fragment(config: Config) -> int:
     """As has been seen of the configuration's method."""
     segment = config.segment
-    return VOXELS_A_FRAGMENT["components" if segment.method == "components" else segment.connectivity]
+    whole = VOXELS_A_FRAGMENT["components" if segment.method == "components" else segment.connectivity]
+    if segment.method == "components" or segment.connectivity == "section":
+        return whole
+    return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
 
 
 def watershed_halo(config: Config, share: Share) -> Index:
