@@ -8,6 +8,8 @@ the finest level are those that real and generated volumes took (2026-11-25: ISB
 | raw | 0.95 of its type | 0.86 (fib25) to 0.98 (vnc) |
 | probability | 0.65 of its type and class | 0.51 (vnc) to 0.77 (1 Gvoxel generated); float32: 0.9, never seen |
 | labels, segmentation, fragments | 0.08, whatever the type | 0.06 (vnc) to 0.12 (fib25) |
+| fragments of a watershed in 3-D | 0.15 | 0.15 (fib25) |
+| tables | 0.006, with edges 0.1 | 0.09 (ISBI 2012, sections), 0.12 (fib25) |
 | targets, classes | 0.05 | 0.04 to 0.05 |
 | weights | 0.43 | 0.40 (sample) to 0.49 (ISBI 2012) |
 | mask | 0.01 | |
@@ -29,7 +31,9 @@ RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9
 """Compressed over uncompressed bytes."""
 IDS, CLASSES, WEIGHTS, MASK = 0.08, 0.05, 0.43, 0.01
 """Bytes a voxel."""
-TABLES = {False: 0.006, True: 0.06}
+BASINS = 0.15
+"""Bytes a voxel of the fragments of a watershed in 3-D: smaller than cells, and in the membranes, too."""
+TABLES = {False: 0.006, True: 0.1}
 """Bytes a voxel of tables, without and with those of edges."""
 COARSER_IDS = 2.0
 """Bytes a voxel on a level over those on the level before it."""
@@ -64,7 +68,8 @@ def store_plans(config: Config, name: str, layout: Layout, stored: int) -> list[
     if name in config.predict.volumes:
         p = np.dtype(config.predict.dtype).itemsize * (PROBABILITY if config.predict.dtype == "uint8" else FLOATS)
         plans.append(_image(name, "probability", layout, stored * p))
-        plans += _segmentation("segmentation", name, layout, config.segment.has_graph)
+        basins = config.segment.method == "watershed" and config.segment.connectivity == "volume"
+        plans += _segmentation("segmentation", name, layout, config.segment.has_graph, BASINS if basins else IDS)
     return plans
 
 
@@ -79,11 +84,11 @@ def _labels(config: Config, name: str, volume: VolumeConfig, layout: Layout) -> 
     return plans + ([_image(name, "targets", layout, CLASSES, ids=True)] if wanted else [])
 
 
-def _segmentation(store: str, name: str, layout: Layout, has_graph: bool) -> list[StorePlan]:
+def _segmentation(store: str, name: str, layout: Layout, has_graph: bool, fragments: float = IDS) -> list[StorePlan]:
     """Fragments, tables and final ids."""
     tables = len(layout.grid) * (2 if has_graph else 1) + len(FILES)
     return [
-        _image(name, f"{store}-fragments", layout, IDS, ids=True, pyramid=False),
+        _image(name, f"{store}-fragments", layout, fragments, ids=True, pyramid=False),
         StorePlan(name, f"{store}-tables", prod(layout.shape) * TABLES[has_graph], tables),
         _image(name, store, layout, IDS, ids=True),
     ]

@@ -42,7 +42,8 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     machine = _machine(config, threads)
     layouts = {name: layout_of(config, name) for name in config.used_volumes}
     model, classes = architecture(config)
-    config = config if config.model.checkpoint is None else config.model_copy(update={"model": model})
+    given = config.model.checkpoint  # stays in the configuration: there is no training then
+    config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": given})})
     tasks, volumes = _predicted(config, machine, layouts, classes)
     training = 0.0
     if config.learning_volumes:

@@ -110,15 +110,16 @@ COSTS = {
 """Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
 (2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
 compares again."""
-WATERSHED = Cost(100, start=0.95, rate=1.8e6, threads=2, block_bytes=34, sharded=True)
-"""Of `segment` where fragments are basins: halos and distances; fib25."""
+WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34, sharded=True)
+"""Of `segment` where fragments are basins: halos and distances; fib25, and benchmarks/segmentation.py. The rate is of
+voxels that are read, halos with them."""
 SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
 """Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
 fragment itself: benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
 VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
 """Of the foreground's components (vnc: 2,800), and of whole basins by their connectivity (ISBI 2012: 450, fib25)."""
 VOXELS_OF_A_FACE = 60
-"""In the faces of the blocks, for every basin in 3-D that they cut or make (fib25 in blocks of 16, 32 and 64 sections)."""
+"""In the faces of the blocks, for every basin in 3-D that they cut or make (fib25, blocks of 16, 32, 64 sections)."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
     """What the process of a job holds at its peak, the network left out; parameters as of `memory_mb`."""
     cost = cost_of(rule, config)
     a_voxel = cost.block_bytes + cost.raw_copies * share.raw_bytes + cost.label_copies * share.label_bytes
-    halo = watershed_halo(config, share) if rule == "segment" and config.segment.method == "watershed" else (0, 0, 0)
+    halo = halo_of(rule, config, share)
     of_blocks = share.blocks(cost.blocks_at_once or threads, halo) * a_voxel if a_voxel else 0
     of_sections = threads * share.section * cost.section_bytes
     of_fragments = fragments(config, share.voxels) * cost.fragment_bytes
@@ -262,8 +263,10 @@ def voxels_a_fragment(config: Config) -> int:
     return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
 
 
-def watershed_halo(config: Config, share: Share) -> Index:
-    """What a watershed reads around a block."""
+def halo_of(rule: str, config: Config, share: Share) -> Index:
+    """What is read around a block and worked through with it."""
+    if cost_of(rule, config) is not WATERSHED:
+        return (0, 0, 0)
     from unet.watershed import Relief
 
     return Relief.of(config.segment, share.layouts[0].voxel_nm).halo
@@ -272,7 +275,8 @@ def watershed_halo(config: Config, share: Share) -> Index:
 def core_seconds(rule: str, config: Config, share: Share) -> float:
     """Processor seconds of a job, the network left out."""
     cost = cost_of(rule, config)
-    return cost.start + (share.job if cost.sharded else share.voxels) / cost.rate
+    own = share.job if cost.sharded else share.voxels
+    return cost.start + own * share.blocks(1, halo_of(rule, config, share)) / share.block / cost.rate
 
 
 def minutes(rule: str, config: Config, share: Share) -> int:

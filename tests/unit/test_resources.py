@@ -73,7 +73,7 @@ def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is
 
 
 def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_together() -> None:
-    """In default blocks 64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 are solved together."""
+    """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
     segment = {"method": "watershed", "connectivity": "volume"}
     for method, bytes_of_ten_million in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
         asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})

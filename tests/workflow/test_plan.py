@@ -48,6 +48,16 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(copy_of_finished: Project)
     assert not (copy_of_finished.results / "plan.json").exists()
 
 
+def test_with_a_given_model_no_training_is_foreseen(copy_of_finished: Project) -> None:
+    model = copy_of_finished.results / "model/model.pt"
+    copy_of_finished.configure({"model": {"checkpoint": str(model)}, "results": "of-a-given-model"})
+    copy_of_finished.run("plan")
+    plan = json.loads((copy_of_finished.folder / "of-a-given-model/plan.json").read_text())
+    assert {one["rule"] for one in plan["rules"]} & {"weight_map", "train", "predict"} == {"predict"}
+    assert "weights" not in {one["store"] for one in plan["stores"]}
+    assert plan["training_flops"] == 0
+
+
 def test_too_many_shards_are_refused_with_what_to_set(copy_of_finished: Project) -> None:
     survey = copy_of_finished.results / "receipts/survey/train.json"
     values = json.loads(survey.read_text())
