@@ -1,6 +1,6 @@
 """Where a run meets a limit: what does not work is refused before the first job, with what to set instead."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from unet.run_jobs import SHARDED
 
 if TYPE_CHECKING:
     from unet.plan import RunPlan
+    from unet.volume import Layout
 
 MOST_SHARDS = 10_000
 """Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
@@ -18,6 +19,8 @@ MOST_FRAGMENTS = 2**31 - 1
 """Of a volume: `merge` numbers unions of fragments with 32 bits."""
 LONG_JOB_HOURS = 24
 """Clusters end most jobs by then; a job continues where it was, but it has to be submitted again."""
+WORTH_RECUTTING = 1.5
+"""Times as many voxels as in blocks of the best shape: when more are read, that is said."""
 
 
 @dataclass(frozen=True)
@@ -91,4 +94,42 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
             found.append(
                 f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
             )
+    return found
+
+
+def read_around(config: Config, layouts: Sequence["Layout"]) -> list[str]:
+    """Where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
+    from unet.watershed import Relief
+
+    if config.segment.method != "watershed" or not layouts:
+        return []
+    deepest = max(layouts, key=lambda layout: layout.shape[0])
+    halo = Relief.of(config.segment, deepest.voxel_nm).halo
+    times = {block: read_over_own(block, halo, deepest.shape) for block in _as_large(deepest)}
+    # the shallowest that will do: a 2-D network takes longer the narrower they are
+    better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))
+    if better == deepest.block:
+        return []
+    return [
+        f"time: the watershed looks {' x '.join(map(str, halo))} voxels around each block, so that in blocks of "
+        f"{' x '.join(map(str, deepest.block))} it works through {times[deepest.block]:.1f} times the volume; "
+        f"storage.block: {list(better)} makes that {times[better]:.1f}"
+    ]
+
+
+def read_over_own(block: Index, halo: Index, shape: Index) -> float:
+    """Voxels that are read for each voxel of a block in the midst of a volume.
+
+    >>> read_over_own((16, 1024, 1024), (16, 0, 0), (500, 4096, 4096))
+    3.0
+    """
+    return prod(min(b + 2 * h, n) / min(b, n) for b, h, n in zip(block, halo, shape, strict=True))
+
+
+def _as_large(layout: "Layout") -> list[Index]:
+    """The blocks of a volume, and deeper ones of as many voxels that are whole chunks, too."""
+    found, (z, y, x) = [layout.block], layout.block
+    while y % (2 * layout.chunk[1]) == 0 and x % (2 * layout.chunk[2]) == 0 and 4 * z <= layout.shape[0]:
+        z, y, x = 4 * z, y // 2, x // 2
+        found.append((z, y, x))
     return found

@@ -13,7 +13,7 @@ from unet.config import Config, VolumeConfig
 from unet.devices import choose_precision
 from unet.disk import store_plans
 from unet.geometry import Index
-from unet.limits import Free, limits_of, refused
+from unet.limits import Free, limits_of, read_around, refused
 from unet.model_file import architecture
 from unet.plan import (
     Machine,
@@ -70,7 +70,10 @@ def plan_run(config: Config, threads: int) -> RunPlan:
         plan,
         price=priced(plan, config),
         currency=config.plan.currency,
-        limits=limits_of(plan, _free(config)),
+        limits=[
+            *limits_of(plan, _free(config)),
+            *read_around(config, [layouts[name] for name in config.predict.volumes]),
+        ],
         refused=refused(config, plan, shapes),
     )
 

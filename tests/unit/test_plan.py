@@ -7,7 +7,7 @@ from unet.config import Config, ModelConfig, PlanConfig, PredictConfig, load_con
 from unet.cost import forward_cost
 from unet.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.geometry import Grid
-from unet.limits import Free, limits_of, refused
+from unet.limits import Free, limits_of, read_around, refused
 from unet.plan import (
     Machine,
     RunPlan,
@@ -144,6 +144,26 @@ def test_limits_are_named_with_what_to_set() -> None:
     assert "0.000001 GB" in disk or "are free where results lie" in disk
     assert "make storage.block larger" in files
     assert any("job of predict" in one for one in memory)
+
+
+def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones() -> None:
+    deep = Layout((500, 4096, 4096), "uint8", (8, 8, 8), (0, 0, 0), (16, 128, 128), (16, 1024, 1024), None, False)
+    values = configuration().model_dump(mode="json")
+
+    def said(connectivity: str, block: tuple[int, ...]) -> list[str]:
+        segment = {"method": "watershed", "connectivity": connectivity}
+        return read_around(load_config({**values, "segment": segment}), [Layout(**{**vars(deep), "block": block})])
+
+    [advice] = said("volume", (16, 1024, 1024))
+    # (16 + 34) / 16 * (1058 / 1024)^2, (64 + 34) / 64 * (546 / 512)^2, and 1.5 in blocks of 256 x 256 x 256
+    assert "17 x 17 x 17 voxels" in advice
+    assert "3.3 times the volume; storage.block: [64, 512, 512] makes that 1.7" in advice
+    assert said("volume", (64, 512, 512)) == said("section", (16, 1024, 1024)) == []
+    assert (
+        read_around(configuration(), [deep])
+        == read_around(load_config({**values, "segment": {"method": "watershed"}}), [])
+        == []
+    )
 
 
 def test_a_petavoxel_in_one_solve_is_refused() -> None:
