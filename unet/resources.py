@@ -257,8 +257,9 @@ def solved_at_once(config: Config, share: Share) -> float:
 def voxels_a_fragment(config: Config) -> int:
     """As has been seen of the configuration's method."""
     segment = config.segment
-    whole = VOXELS_A_FRAGMENT["components" if segment.method == "components" else segment.connectivity]
-    if segment.method == "components" or segment.connectivity == "section":
+    kind = "components" if segment.method == "components" else segment.connectivity
+    whole = VOXELS_A_FRAGMENT[kind]
+    if kind != "volume":
         return whole
     return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
 

@@ -84,9 +84,15 @@ class Relief:
     @classmethod
     def of(cls, segment: SegmentConfig, voxel_nm: tuple[float, ...]) -> "Relief":
         """As the configuration says."""
-        lengths, connectivity = segment.watershed, segment.connectivity
-        distances = (lengths.reach_px, lengths.smoothing_px, lengths.grow_px)
-        return cls(*distances, connectivity, voxel_nm, lengths.certainty_px)
+        lengths = segment.watershed
+        return cls(
+            lengths.reach_px,
+            lengths.smoothing_px,
+            lengths.grow_px,
+            segment.connectivity,
+            voxel_nm,
+            lengths.certainty_px,
+        )
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -75,13 +75,13 @@ def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is
 def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_together() -> None:
     """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
     segment = {"method": "watershed", "connectivity": "volume"}
-    for method, bytes_of_ten_million in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
+    for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
         asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
         few, many = (
             held_bytes("merge", asked, Share.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6 for z in (64, 1024)
         )
         assert few == pytest.approx(360 * 64 * 4096**2 / 645)
-        assert many == pytest.approx(1e6 * bytes_of_ten_million, rel=1e-3)
+        assert many == pytest.approx(1e6 * bytes_of_many, rel=1e-3)
 
 
 MEASURED = {
