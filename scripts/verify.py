@@ -122,8 +122,9 @@ def _check_digests(source: Volume, receipts: Path) -> int:
     progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")
     for receipt in found:
         images = [source.image(name.removesuffix(".zarr")) for name in read_json(receipt)["stores"]]
-        recorded = Journal.beside(receipt).latest()
-        for box in source.blocks(receipt.stem):
+        boxes = source.blocks(receipt.stem)
+        recorded = Journal.beside(receipt).latest(boxes)
+        for box in boxes:
             if box not in recorded:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
             if digest_of_block(images, box) != recorded[box].digest:

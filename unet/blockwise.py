@@ -132,8 +132,7 @@ class ShardJob:
         """Record a block that is on disk, before anything else happens to this process."""
         digest, figures = written
         record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
-        self._journal.add(record)
-        self._records[box] = record
+        self._records[box] = self._journal.add(record)
         self._made += 1
         self._progress.advance(box.size)
 

@@ -1,7 +1,7 @@
 """The file of a trained model: weights, architecture, classes and normalisation; no code is run to read it."""
 
-import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config import Config, ModelConfig
+from unet.files import write_with
 from unet.model import build_model
 
 MODEL_FORMAT = "unet-em model 2"
@@ -62,7 +63,7 @@ def save_model(
         **(extra or {}),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_atomically(path, {"header": header, "weights": weights})
+    write_with(path, partial(torch.save, {"header": header, "weights": weights}))
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -111,11 +112,5 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def save_atomically(path: Path, content: Any) -> None:
-    """`torch.save` to a neighbour, then rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("wb") as handle:
-        torch.save(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, path)
+    """Moved to `unet.files`."""
+    write_with(path, partial(torch.save, content))

@@ -12,10 +12,9 @@ level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)  
 ```
 """
 
-import fcntl
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from math import gcd
 from pathlib import Path
@@ -30,7 +29,7 @@ from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
 from unet.geometry import Box, Grid, Index
-from unet.locks import share, take_over
+from unet.locks import locked, share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.places import Folder, Place, place_of
 from unet.pyramid import downsample
@@ -86,12 +85,12 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
         with place.told():
             group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
-    except (FileNotFoundError, KeyError) as error:
-        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
-        raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
-    return Image(beside or Path(where), place, ImageSpec(**fields), group)
+        fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
+            raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
+        return Image(beside or Path(where), place, ImageSpec(**fields), group)
+    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:  # also what zarr meets in broken metadata
+        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from error
 
 
 class Image:
@@ -240,18 +239,15 @@ def _digest(files: Iterable[bytes]) -> str:
     return summary.hexdigest()
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _lock(path: Path) -> AbstractContextManager[None]:
+    """One job at a time looks whether a store is there, and creates it."""
+    return locked(path.with_name(f".{path.name}.lock"))
 
 
 def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
     try:
         return open_image(where).spec == spec
-    except (StoreError, TypeError):
+    except StoreError:
         return False
 
 
