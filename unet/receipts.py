@@ -174,10 +174,8 @@ class Journal:
         wanted = None if boxes is None else {str(box).encode() for box in boxes}
         for path in self._journals():
             for line in _lines(path):
-                if wanted is None or _box_of(line) in wanted:
-                    # A kill may have torn it: that block is made again. Or it tells of the end of a run.
-                    with suppress(ValueError, KeyError, TypeError):
-                        yield BlockRecord.from_line(line)
+                if (wanted is None or _box_of(line) in wanted) and (record := _parsed(line)):
+                    yield record
 
     def _journals(self) -> list[Path]:
         """Those of all jobs of the rule on the volume."""
@@ -211,9 +209,9 @@ class _Count:
                     break
                 self._read[path] = self._read.get(path, 0) + len(line)
                 box = _box_of(line)
-                if box and box not in self._boxes and self._key in line and line.endswith(b"}\n"):
+                if self._key in line and box not in self._boxes and (record := _parsed(line)):
                     self._boxes.add(box)
-                    self.voxels += Box.parse(box.decode()).size
+                    self.voxels += record.box.size
 
 
 def _newest(records: Iterable[BlockRecord]) -> dict[Box, BlockRecord]:
@@ -228,6 +226,13 @@ def _newest(records: Iterable[BlockRecord]) -> dict[Box, BlockRecord]:
 def _box_of(line: bytes) -> bytes:
     """The box of a record, which begins its line, without parsing the rest."""
     return line[len(LINE_BEGINS) : line.find(b'"', len(LINE_BEGINS))] if line.startswith(LINE_BEGINS) else b""
+
+
+def _parsed(line: bytes) -> BlockRecord | None:
+    """A line of the journal; None where a kill tore it, so that its block is made again, or it tells of a run's end."""
+    with suppress(ValueError, KeyError, TypeError):
+        return BlockRecord.from_line(line)
+    return None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
