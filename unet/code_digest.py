@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import unet
-from unet.normal_form import is_for_types, is_section, normal_form
+from unet.normal_form import Form, computes_nothing, is_for_types, is_section, normal_form
 
 PACKAGE = Path(unet.__path__[0])
 
@@ -25,17 +25,24 @@ DOES_NOT_COMPUTE = {
     "unet.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
     "unet.cost": "predicts time and memory; what is chosen by it is part of a block's fingerprint",
     "unet.devices": "finds a free device; its name and precision are recorded",
+    "unet.distributed._alive": "ends a training whose processes died",
+    "unet.distributed.TIMEOUT": "how long a process waits for another",
+    "unet.divergence": "ends a training that is lost; one that goes on is the same",
     "unet.job": "arguments, log file and errors of a script",
     "unet.learning_curve": "shows how a training goes on",
     "unet.limits": "refuses what does not work",
     "unet.locks": "keeps two processes from one file",
-    "unet.places": "carries the bytes of files; they are the same behind any address",
     "unet.pipeline": "the order of blocks and their workers; each is made the same in any order",
+    "unet.places": "carries the bytes of files; they are the same behind any address",
     "unet.prediction.Mark": "keeps the workers of an earlier run from writing",
+    "unet.prediction.MOST_PREPARED": "models that a worker holds at once",
     "unet.progress": "says how far a job is",
+    "unet.read_errors": "words for what libraries raise",
     "unet.receipts": "says what is done; a fingerprint that is computed in another way is another one by itself",
     "unet.slurm_workers": "starts the workers of a prediction",
+    "unet.store._lock": "keeps two processes from one store",
     "unet.tile_choice": "chooses tile and batch, which are part of a block's fingerprint",
+    "unet.training._stop_requests": "ends a training that a signal stops; its state goes on",
 }
 """Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
 
@@ -60,16 +67,12 @@ def code_digest(script: Path, package: Path = PACKAGE) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Module:
-    """A file of Python.
+    """A file of Python, and the folder of the package whose code is followed.
 
     Attributes
     ----------
-    path, package : Path
-        The file, and the folder of the package whose code is followed.
     full_name : str
         Dotted, such as ``unet.store``; empty for a script.
-    statements : dict
-        By the name that they define; the name is empty where they define none.
     imports : dict
         By a name of this module, the full names of what is imported under it.
     """
@@ -77,8 +80,19 @@ class Module:
     path: Path
     package: Path
     full_name: str
-    statements: dict[str, list[ast.stmt]]
+    source: "Source"
     imports: dict[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The content of a file: statements by the name that they define, and all imports.
+
+    The name is empty where a statement defines none, and `__main__` for what only a file that is started runs.
+    """
+
+    statements: dict[str, list[ast.stmt]]
+    imports: list[ast.Import | ast.ImportFrom]
 
 
 @dataclass(frozen=True)
@@ -109,20 +123,25 @@ def _meaning(definition: Definition) -> tuple[str, list[tuple[str, list[Definiti
     Of an annotation the sections of the configuration alone count: they are what pydantic makes of an argument.
     """
     module = definition.module
-    form = normal_form(module.statements[definition.name])
+    form = _form(module.source, definition.name)
     used = [(name, _behind(name.split("."), module)) for name in form.names]
     for name in form.annotated:
         used.append((name, [one for one in _behind(name.split("."), module) if _is_section(one)]))
     return form.text, [(name, found) for name, found in used if found]
 
 
+@cache
+def _form(source: Source, name: str) -> Form:
+    return normal_form(source.statements[name])
+
+
 def _is_section(definition: Definition) -> bool:
-    return is_section(definition.module.statements[definition.name][0])
+    return is_section(definition.module.source.statements[definition.name][0])
 
 
 def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
     """The definitions behind a dotted name in a module: its own, or one that it imports."""
-    if parts[0] in module.statements:
+    if parts[0] in module.source.statements:
         return _counted(module, parts[0])
     imported = module.imports.get(parts[0], ())
     return [one for full in imported for one in _found((*full, *parts[1:]), module.package)]
@@ -137,7 +156,7 @@ def _found(full: Sequence[str], package: Path) -> list[Definition]:
         place = inner
         rest.pop(0)
     module = _module(place if place.suffix == ".py" else place / "__init__.py", package)
-    is_known = bool(rest) and (rest[0] in module.statements or rest[0] in module.imports)
+    is_known = bool(rest) and (rest[0] in module.source.statements or rest[0] in module.imports)
     return _behind(rest, module) if is_known else _all_of(module)  # of what is not found rather too much
 
 
@@ -149,14 +168,16 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 
 def _all_of(module: Module) -> list[Definition]:
-    return list(dict.fromkeys(one for name in module.statements for one in _counted(module, name)))
+    return list(dict.fromkeys(one for name in module.source.statements for one in _counted(module, name)))
 
 
 def _counted(module: Module, name: str) -> list[Definition]:
     """A definition, and what its module does beside defining; none where it computes no result."""
     if module.full_name in DOES_NOT_COMPUTE or f"{module.full_name}.{name}" in DOES_NOT_COMPUTE:
         return []
-    names = [name, ""] if name and "" in module.statements else [name]
+    if name == "__main__" and module.full_name:
+        return []
+    names = [name, ""] if name and "" in module.source.statements else [name]
     return [Definition(module, one) for one in names]
 
 
@@ -164,32 +185,36 @@ def _counted(module: Module, name: str) -> list[Definition]:
 def _module(path: Path, package: Path) -> Module:
     is_script = package not in path.parents
     full_name = "" if is_script else ".".join(path.relative_to(package.parent).with_suffix("").parts)
-    statements: dict[str, list[ast.stmt]] = {}
+    source = _source(path.read_text())
     imports: dict[str, list[tuple[str, ...]]] = {}
-    tree = ast.parse(path.read_text())
-    for statement in tree.body:
-        for name in _names_defined(statement, is_script):
-            statements.setdefault(name, []).append(statement)
-    for node in _imports_among(tree.body):
+    for node in source.imports:
         for alias in node.names:
             name, full = _bound(node, alias, path, package)
             imports.setdefault(name, []).append(full)
-    return Module(path, package, full_name.removesuffix(".__init__"), statements, imports)
+    return Module(path, package, full_name.removesuffix(".__init__"), source, imports)
 
 
-def _names_defined(statement: ast.stmt, is_script: bool) -> list[str]:
-    """The names that a statement at the top of a module defines; an empty one where it does something else."""
+@cache
+def _source(text: str) -> Source:
+    tree = ast.parse(text)
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _names_defined(statement):
+            statements.setdefault(name, []).append(statement)
+    return Source(statements, list(_imports_among(tree.body)))
+
+
+def _names_defined(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a module defines, see `Source`."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    if isinstance(statement, ast.Import | ast.ImportFrom) or is_for_types(statement):
-        return []
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+    if computes_nothing(statement):
         return []
     runs_alone = isinstance(statement, ast.If) and "__main__" in ast.unparse(statement.test)
-    return [""] if is_script or not runs_alone else []
+    return ["__main__"] if runs_alone else [""]
 
 
 def _imports_among(statements: Sequence[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:

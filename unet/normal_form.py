@@ -56,6 +56,19 @@ def is_for_types(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and _last(statement.test) == "TYPE_CHECKING"
 
 
+def computes_nothing(statement: ast.stmt) -> bool:
+    """Whether a statement computes nothing: an import, a docstring, a line of a log."""
+    if isinstance(statement, ast.Import | ast.ImportFrom) or is_for_types(statement):
+        return True
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    if not isinstance(value, ast.Call):
+        return isinstance(value, ast.Constant)
+    name = _dotted(value.func) or ""
+    return name == "print" or ("." in name and name.partition(".")[0] in LOGGERS)
+
+
 class _Writer:
     """Writes nodes as text, and notes the names that it meets."""
 
@@ -65,7 +78,7 @@ class _Writer:
 
     def body(self, statements: Iterable[ast.stmt], of_class: bool) -> str:
         """The statements that compute something."""
-        return f"[{','.join(self.statement(one, of_class) for one in statements if not _says(one))}]"
+        return f"[{','.join(self.statement(one, of_class) for one in statements if not computes_nothing(one))}]"
 
     def statement(self, node: ast.stmt, of_class: bool) -> str:
         """One statement; in a class an annotation makes a field, elsewhere nothing."""
@@ -152,19 +165,6 @@ class _Writer:
         for node in ast.walk(annotation) if annotation is not None else ():
             if isinstance(node, ast.Name | ast.Attribute) and (name := _dotted(node)) is not None:
                 self.annotated.add(name)
-
-
-def _says(statement: ast.stmt) -> bool:
-    """Whether a statement computes nothing: an import, a docstring, a line of a log."""
-    if isinstance(statement, ast.Import | ast.ImportFrom) or is_for_types(statement):
-        return True
-    if not isinstance(statement, ast.Expr):
-        return False
-    value = statement.value
-    if not isinstance(value, ast.Call):
-        return isinstance(value, ast.Constant)
-    name = _dotted(value.func) or ""
-    return name == "print" or ("." in name and name.partition(".")[0] in LOGGERS)
 
 
 def _is_text(node: ast.expr) -> bool:
