@@ -107,12 +107,8 @@ def test_the_digest_is_that_of_every_python(tmp_path: Path) -> None:
 
 
 def test_a_function_that_is_only_its_docstring_is_one_that_does_nothing(tmp_path: Path) -> None:
-    empty, other = (digest(tmp_path / text, f'def f():
-    """{text}"""
-') for text in ("Doc.", "Another."))
-    assert empty == other != digest(tmp_path / "c", "def g():
-    pass
-")
+    empty, other = (digest(tmp_path / text, f'def f():\n    """{text}"""\n') for text in ("Doc.", "Another."))
+    assert empty == other != digest(tmp_path / "c", "def g():\n    pass\n")
 
 
 # A package
