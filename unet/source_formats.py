@@ -12,30 +12,29 @@ open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import h5py
 import mrcfile
 import numpy as np
+from h5py.h5z import filter_avail
 from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
 from unet import store
 from unet.geometry import Box, Index
-from unet.places import AddressError, place_of
+from unet.places import place_of
+from unet.read_errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
 IMOD_STAMP = 1146047817  # "IMOD" in the header: bit 1 of the flags after it then says whether bytes are signed
 
 Nm = tuple[float, ...]
-
-
-class SourceError(ValueError):
-    """An image file is not there, not whole, or not what it should be."""
 
 
 class Source(ABC):
@@ -150,19 +149,6 @@ def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
     return found.newbyteorder("=")
 
 
-@contextmanager
-def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
-    """Name the file in whatever error its reader raises: libraries raise a dozen kinds of it."""
-    try:
-        yield
-    except (SourceError, AddressError):
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{where}: cannot be read as {format_name} ({type(error).__name__}: {error}); copy or export it again"
-        ) from error
-
-
 def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
     """Channels, and ``(z, y, x)``, of an array ``(c, z, y, x)`` or of fewer axes; leading single ones do not count.
 
@@ -189,6 +175,7 @@ class Hdf5Source(Source):
         with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
             self._inner = _dataset_name(file, inner, address)
             dataset = file[self._inner]
+            _require_filters(dataset, address)
             voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
             if voxel_nm is not None and min(voxel_nm) <= 0:
                 raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
@@ -201,6 +188,21 @@ class Hdf5Source(Source):
             leading = (0,) * (dataset.ndim - 4) + (slice(None),) * (dataset.ndim > 3)
             values = dataset[(*leading, *box.slices[-dataset.ndim :])]
             return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
+
+
+def _require_filters(dataset: h5py.Dataset, address: str) -> None:
+    """Raise where the voxels are compressed by a filter that is not installed; headers name it."""
+    created = dataset.id.get_create_plist()
+    filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
+    if not all(map(filter_avail, filters)):
+        with suppress(ImportError):
+            import_module("hdf5plugin")  # makes its filters known to HDF5
+    missing = [f"{number} ({name or 'without a name'})" for number, name in filters.items() if not filter_avail(number)]
+    if missing:
+        raise SourceError(
+            f"{address}: compressed by HDF5 filter {', '.join(missing)}, which is not installed; pip install "
+            "hdf5plugin, or write the file again with gzip (h5repack -f GZIP=1)"
+        )
 
 
 def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:

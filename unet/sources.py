@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet.places import is_address, split_url
+from unet.read_errors import SourceError
 from unet.source_channels import ChannelStack
 from unet.source_formats import (
     RAW_DTYPES,
@@ -11,7 +12,6 @@ from unet.source_formats import (
     MrcSource,
     Nm,
     Source,
-    SourceError,
     ZarrSource,
     zarr_metadata_files,
 )

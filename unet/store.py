@@ -330,7 +330,7 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
     try:
         with place.told():
             node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
     if isinstance(node, zarr.Array):
         return ForeignArray(node, place)

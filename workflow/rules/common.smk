@@ -21,7 +21,7 @@ from unet.geometry import (
 )
 from unet.limits import too_many_shards
 from unet.places import AddressError, is_address, split_url
-from unet.provenance import code_digest
+from unet.code_digest import code_digest
 from unet.receipts import fingerprint, read_json, write_atomically
 from unet.resources import Share, memory_mb, minutes
 from unet.skeletons import SkeletonError, read_skeletons
