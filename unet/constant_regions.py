@@ -11,8 +11,8 @@ A voxel lies in a constant region if some window of 9 x 9 px of its section that
   +---------------+
 ```
 
-Whether a voxel does depends on the 8 px around it alone, so blocks with that halo find the regions of the whole volume.
-Imaged tissue has noise: of the real volumes of docs/results.md no more than 13 voxels in a million lie in such a region.
+Whether a voxel does depends on the 8 px around it alone, so blocks with that halo find the regions of the whole
+volume. Imaged tissue has noise: of ISBI 2012, vnc and fib25 no more than 13 voxels in a million lie in such a region.
 """
 
 import numpy as np
