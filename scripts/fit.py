@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unet.fit import require_fit, require_same_channels, require_same_voxels
+from unet.fit import require_fit, require_same_channels, require_same_voxels, rule_of_model
 from unet.job import run
 from unet.model_file import read_header
 from unet.receipts import fingerprint, write_json
@@ -23,15 +23,18 @@ def main(
     asked: dict[str, Any],
     classes: dict[str, list[str]],
     foreground: str | None,
+    normalisation: dict[str, Any],
     checkpoint: Path | None = None,
 ) -> None:
     """Compare every volume with the model file, or with the first volume that the model will be trained on."""
+    rule = None
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
     if checkpoint is not None:
         header = read_header(checkpoint)
         require_fit(header, str(checkpoint), asked, channels, classes, foreground)
+        rule = rule_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
         of_model = None if header["voxel_nm"] is None else tuple(header["voxel_nm"])
     else:
@@ -39,7 +42,8 @@ def main(
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
     require_same_voxels(of_model, whose, voxels, dimensions, tolerance)
     log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
-    write_json(receipt, {"rule": "fit", "digest": fingerprint(voxel_nm=of_model, dimensions=dimensions)})
+    digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
+    write_json(receipt, {"rule": "fit", "digest": digest, "normalisation": rule})
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ def main(
 ) -> None:
     """Write the trained model to `model`, and the learning curve to `curve` while it goes on."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
-    statistics = {folder.name: read_json(v)["statistics"] for folder, v in zip(folders, grey_values, strict=True)}
+    grey = {folder.name: read_json(path) for folder, path in zip(folders, grey_values, strict=True)}
+    statistics = {name: values["statistics"] for name, values in grey.items()}
     made_from = fingerprint(
         data=content_digest([*grey_values, *targets, *weighted]),
+        statistics=statistics,
         model=model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
         train=train.model_dump(mode="json", exclude={"checkpoint_minutes", "log_steps", "tensorboard"}),
         classes=classes,
@@ -65,7 +67,7 @@ def main(
         network,
         model_config,
         classes,
-        normalisation={"method": "mean and standard deviation of the whole volume", "trained_on": statistics},
+        normalisation={"rule": grey[train.volumes[0]]["normalisation"], "trained_on": statistics},
         voxel_nm=volumes[train.volumes[0]].layout.voxel_nm,
         channels=normalisations[train.volumes[0]].channels,
         extra={"fingerprint": made_from, "steps": result.kept_step},

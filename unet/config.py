@@ -25,6 +25,7 @@ from unet.config_applying import (
 from unet.config_learning import (
     AugmentConfig,
     ModelConfig,
+    NormalisationConfig,
     Precision,
     SampleConfig,
     Section,
@@ -44,6 +45,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "ModelConfig",
+    "NormalisationConfig",
     "PlanConfig",
     "Precision",
     "PredictConfig",
@@ -77,6 +79,7 @@ class Config(Section):
     sample: SampleConfig = SampleConfig()
     volumes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], VolumeConfig]
     storage: StorageConfig = StorageConfig()
+    normalisation: NormalisationConfig = NormalisationConfig()
     model: ModelConfig = ModelConfig()
     weights: WeightsConfig = WeightsConfig()
     train: TrainConfig = TrainConfig()
@@ -226,7 +229,7 @@ def explain(error: ValidationError) -> str:
 
 def _explain_one(problem: dict[str, Any]) -> str:
     # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "[key]"}
+    branches = {"int", "float", "constrained-int", "constrained-float", "[key]"}
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
     key = ".".join(path) or "configuration"
     if problem["type"] == "extra_forbidden":
@@ -242,7 +245,7 @@ def _explain_one(problem: dict[str, Any]) -> str:
 
 
 def _is_branch(part: str, branches: set[str]) -> bool:
-    return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
+    return part in branches or part.startswith(("tuple[", "list[", "literal[", "constrained", "function-"))
 
 
 def _allowed_keys(path: list[str]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unet.config import NormalisationConfig
+
 Voxel = tuple[float, float, float]
 
 
@@ -102,3 +104,28 @@ def require_fit(
         raise MisfitError(
             f"{whose}: segment.foreground is {foreground!r}, but the model's classes are {header['classes']!r}"
         )
+
+
+def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `normalisation` that a model was trained with: it holds for all volumes that it predicts.
+
+    Parameters
+    ----------
+    header, whose : mapping, str
+        Of the model file, and its name for the message.
+    asked : mapping
+        Keys of the section that the configuration sets itself; defaults do not bind.
+
+    Raises
+    ------
+    MisfitError
+        Naming a key and both values.
+    """
+    rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")
+    for key, value in asked.items():
+        if value != rule[key]:
+            raise MisfitError(
+                f"{whose}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has {value!r}; "
+                f"leave normalisation.{key} out, or train anew"
+            )
+    return rule

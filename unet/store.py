@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -149,13 +149,7 @@ class Image:
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
-        window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
-        values = self.read(window)
-        for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
-            if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
-                values = np.take(values, index - lo, axis=axis - 3)
-        return values
+        return read_mirrored(self, box)
 
     def write_block(self, box: Box, values: np.ndarray) -> str:
         """Write one whole block on every level, and return its digest."""
@@ -216,6 +210,28 @@ class Image:
             raise StoreError(
                 f"{self.place}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
+
+
+class _Readable(Protocol):
+    """A volume of which boxes can be read."""
+
+    @property
+    def shape(self) -> Index:
+        """`(z, y, x)` in voxels."""
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of a box inside the volume; z, y and x are the last axes."""
+
+
+def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
+    """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+    indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, volume.shape, strict=True)]
+    window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
+    values = volume.read(window)
+    for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
+        if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
+            values = np.take(values, index - lo, axis=axis - 3)
+    return values
 
 
 def mirrored(start: int, stop: int, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import yaml
 from snakemake.logging import logger
 
 from unet.config import SegmentConfig, file_of, source_addresses, source_files
+from unet.constant_regions import HALO
 from unet.damage import damaged_receipts, note_of, write_note
 from unet.devices import machine_has_gpu
 from unet.geometry import (
@@ -135,6 +136,13 @@ def given_model():
 def asked_of_model():
     """What the configuration itself says of the network: a given model file has to agree."""
     return settings(CONFIG.model, ["checkpoint", "voxel_tolerance"], unset=False)
+
+
+def asked_of_normalisation():
+    """What the configuration itself says of the normalisation, where a given model file has a rule of its own."""
+    return (
+        settings(CONFIG.normalisation, unset=False) if CONFIG.model.checkpoint else {}
+    )
 
 
 def volume_settings(wildcards):

@@ -3,7 +3,7 @@
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
-#          -> ingest (a shard a job) -> grey_values (frozen statistics)
+#          -> ingest (a shard a job) -> histogram (a shard a job) -> grey_values (frozen statistics)
 
 
 rule sample:
@@ -86,6 +86,7 @@ rule fit:
             if name == wildcards.volume
         },
         foreground=CONFIG.segment.main_class,
+        normalisation=asked_of_normalisation(),
         code=code("fit"),
     message:
         "Checking that the model fits {wildcards.volume}"
@@ -121,9 +122,37 @@ rule ingest:
         "../../scripts/ingest.py"
 
 
+rule histogram:
+    input:
+        survey=receipt("survey", "{volume}"),
+        ingested=lambda wildcards: receipts_around("ingest", wildcards, HALO),
+    output:
+        receipt=receipt("histogram", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/histogram/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/histogram/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=memory("histogram"),
+        runtime=time_limit("histogram"),
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        code=code("histogram"),
+    message:
+        "Counting the grey values of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/histogram.py"
+
+
 rule grey_values:
     input:
         survey=receipt("survey", "{volume}"),
+        fit=receipt("fit", "{volume}"),
+        counted=lambda wildcards: shard_receipts("histogram", wildcards.volume),
         shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
     output:
         receipt=receipt("grey_values", "{volume}"),
@@ -138,6 +167,7 @@ rule grey_values:
         mem_mb=memory("grey_values"),
         runtime=time_limit("grey_values"),
     params:
+        normalisation=settings(CONFIG.normalisation),
         code=code("grey_values"),
     message:
         "Freezing the grey-value statistics of {wildcards.volume}"

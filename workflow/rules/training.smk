@@ -8,6 +8,7 @@
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         damage=lambda wildcards: damage_of("targets", wildcards.volume, wildcards.shard),
     output:
@@ -27,6 +28,7 @@ rule targets:
         shard=lambda wildcards: wildcards.shard,
         volume=volume_settings,
         weights=settings(CONFIG.weights),
+        dimensions=CONFIG.model.dimensions,
         code=code("targets"),
     message:
         "Drawing the targets of {wildcards.volume}, shard {wildcards.shard}"
