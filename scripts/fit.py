@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.fit import require_fit, require_same_channels, require_same_voxels
+from unet.input_states import model_made_from
 from unet.job import run
 from unet.model_file import read_header
 from unet.receipts import fingerprint, write_json
@@ -26,6 +27,7 @@ def main(
     checkpoint: Path | None = None,
 ) -> None:
     """Compare every volume with the model file, or with the first volume that the model will be trained on."""
+    made_from = model_made_from(checkpoint)
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
@@ -39,7 +41,8 @@ def main(
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
     require_same_voxels(of_model, whose, voxels, dimensions, tolerance)
     log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
-    write_json(receipt, {"rule": "fit", "digest": fingerprint(voxel_nm=of_model, dimensions=dimensions)})
+    digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
+    write_json(receipt, {"rule": "fit", "digest": digest, "made_from": made_from})
 
 
 if __name__ == "__main__":
