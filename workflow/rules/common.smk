@@ -221,7 +221,9 @@ def surveyed(volume):
     issue 3862).
     """
     survey = Path(receipt("survey", volume))
-    if not survey.exists() or is_stale("survey", volume):
+    # A dry run lists what would follow if the layout stays as it is.
+    stale_now = is_stale("survey", volume) and not is_dry_run()
+    if not survey.exists() or stale_now:
         survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
     return layout(survey, survey.stat().st_mtime_ns)
 
