@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.fit import require_fit, require_same_channels, require_same_voxels, rule_of_model
+from unet.input_states import model_made_from
 from unet.job import run
 from unet.model_file import read_header
 from unet.receipts import fingerprint, write_json
@@ -27,7 +28,7 @@ def main(
     checkpoint: Path | None = None,
 ) -> None:
     """Compare every volume with the model file, or with the first volume that the model will be trained on."""
-    rule = None
+    made_from, rule = model_made_from(checkpoint), None
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
@@ -43,7 +44,7 @@ def main(
     require_same_voxels(of_model, whose, voxels, dimensions, tolerance)
     log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
     digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
-    write_json(receipt, {"rule": "fit", "digest": digest, "normalisation": rule})
+    write_json(receipt, {"rule": "fit", "digest": digest, "made_from": made_from, "normalisation": rule})
 
 
 if __name__ == "__main__":

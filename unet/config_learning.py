@@ -78,6 +78,11 @@ class VolumeConfig(Section):
         None, description="half-open range of sections; null = all"
     )
     mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
+    missing_chunks: Literal["read", "error"] = Field(
+        "read",
+        description="Chunks of raw, labels or mask that a Zarr store or HDF5 dataset does not hold: `read` takes them "
+        "as the store's fill value and warns, `error` stops the run.",
+    )
     compare: dict[str, str] = Field(
         default_factory=dict,
         description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",

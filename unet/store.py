@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import gcd
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
+from unet.chunk_files import ChunkFiles
 from unet.geometry import Box, Grid, Index
 from unet.locks import locked, share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
@@ -327,6 +329,27 @@ class ForeignArray:
     def dtype(self) -> np.dtype:
         """As stored."""
         return np.dtype(self.array.dtype)
+
+    @property
+    def path(self) -> str:
+        """Return where it lies in the store, empty for the store's root."""
+        return str(self.array.path)
+
+    @property
+    def fill_value(self) -> float:
+        """Return what a chunk reads as that is not stored."""
+        return np.asarray(self.array.fill_value or 0).item()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Return whether its chunks lie in shards."""
+        return self.array.shards is not None
+
+    @cached_property
+    def chunk_files(self) -> ChunkFiles:
+        """Return the files, or objects, that its voxels lie in: of a sharded array its shards."""
+        encode = self.array.metadata.encode_chunk_key
+        return ChunkFiles(self.place, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Voxels of a selection."""

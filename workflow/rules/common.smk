@@ -10,9 +10,10 @@ from functools import cache
 import yaml
 from snakemake.logging import logger
 
-from unet.config import SegmentConfig, file_of, source_addresses, source_files
+from unet.code_digest import code_digest
+from unet.config import SegmentConfig, source_addresses, source_files
 from unet.constant_regions import HALO
-from unet.damage import damaged_receipts, note_of, write_note
+from unet.damage import Notes, damaged_receipts
 from unet.devices import machine_has_gpu
 from unet.geometry import (
     shard_count,
@@ -20,23 +21,29 @@ from unet.geometry import (
     shards_around,
     voxels_of_shards,
 )
+from unet.input_states import (
+    SCORED_WITH,
+    SURVEYED_WITH,
+    changed,
+    evaluation_made_from,
+    model_made_from,
+    survey_made_from,
+)
 from unet.limits import too_many_shards
-from unet.places import AddressError, is_address, split_url
-from unet.code_digest import code_digest
-from unet.receipts import fingerprint, read_json, write_atomically
+from unet.places import AddressError, split_url
+from unet.receipts import read_json, write_atomically
 from unet.resources import Share, memory_mb, minutes
 from unet.skeletons import SkeletonError, read_skeletons
-from unet.source_formats import zarr_state
+from unet.source_zarr import is_zarr
 from unet.volume import Layout, Volume
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
 LEARNING_VOLUMES = CONFIG.learning_volumes
-# What is given of a volume for its scores alone: nothing else runs again when it changes.
-SCORED_WITH = ["compare", "skeletons"]
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
+SAMPLED = [f"{RESULTS}/sample/raw.tif", f"{RESULTS}/sample/labels.tif"]
 # A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
 GIVEN = 1
 
@@ -128,9 +135,14 @@ def compared(volume):
     return list(dict.fromkeys([volume, *TRAINING_VOLUMES[:1]]))
 
 
-def given_model():
-    """The model file that is used instead of a training, as an input."""
-    return {"checkpoint": CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}
+def trained_model():
+    """The model, as an input, where this workflow trains it."""
+    return {} if CONFIG.model.checkpoint else {"model": f"{RESULTS}/model/model.pt"}
+
+
+def given_model(name="model"):
+    """The model file that is given instead, as a parameter: the user's files are compared by `stale`."""
+    return {name: CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}
 
 
 def asked_of_model():
@@ -146,6 +158,11 @@ def asked_of_normalisation():
 
 
 def volume_settings(wildcards):
+    """What is known of a volume's files, without what only its scores or its survey need."""
+    return settings(CONFIG.volumes[wildcards.volume], [*SCORED_WITH, *SURVEYED_WITH])
+
+
+def survey_settings(wildcards):
     return settings(CONFIG.volumes[wildcards.volume], SCORED_WITH)
 
 
@@ -212,31 +229,56 @@ def surveyed(volume):
     issue 3862).
     """
     survey = Path(receipt("survey", volume))
-    if not survey.exists() or not is_current(survey, volume):
+    # A dry run lists what would follow if the layout stays as it is.
+    stale_now = is_stale("survey", volume) and not is_dry_run()
+    if not survey.exists() or stale_now:
         survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
     return layout(survey, survey.stat().st_mtime_ns)
 
 
+def evaluation(volume):
+    return f"{RESULTS}/volumes/{volume}/evaluation.json"
+
+
+def would_be_made_from(rule, volume):
+    """What a rule that reads the user's files would read now; ingest follows its survey."""
+    if rule == "survey":
+        return survey_made_from(CONFIG.volumes[volume], CONFIG.storage, code(rule))
+    if rule == "fit":
+        return model_made_from(CONFIG.model.checkpoint)
+    return evaluation_made_from(CONFIG.volumes[volume])
+
+
+def made_by(rule, volume):
+    """What says that a rule which reads the user's files is done."""
+    return Path(evaluation(volume) if rule == "evaluate" else receipt(rule, volume))
+
+
 @cache
-def is_current(survey, volume):
-    """Whether a survey holds that an earlier run has left; jobs trust the process that has started them.
+def is_stale(rule, volume):
+    """Whether a rule has read other files of the user than there are now, noted so that its job runs again.
 
-    Where Snakemake finds that a file has changed, and surveys again, what depends on it waits, and is asked anew.
+    Only the process that plans looks at them, and once; jobs trust the process that has started them.
     """
-    made_from = read_json(survey).get("made_from")
-    return not workflow.is_main_process or made_from == survey_inputs(volume)
+    made = made_by(rule, volume)
+    if not workflow.is_main_process or not made.exists():
+        return False
+    try:
+        now = would_be_made_from(rule, volume)
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
+    others = changed(read_json(made).get("made_from"), now)
+    if others:
+        problem = f"not made from what is there now ({'; '.join(others)})"
+        logger.warning(f"{made}: {problem}; the job runs again")
+        NOTES.write(made, problem)
+    return bool(others)
 
 
-def survey_inputs(volume):
-    """What a survey depends on beside the content of its files."""
-    parts = {
-        "volume": settings(CONFIG.volumes[volume], SCORED_WITH),
-        "storage": settings(CONFIG.storage),
-        "files": files_of(volume),
-        "states": source_states(volume),
-        "code": code("survey"),
-    }
-    return fingerprint(**parts)
+def stale(rule, volume):
+    """The note that a rule has read other files of the user than there are now, as an input of its job."""
+    is_stale(rule, volume)
+    return NOTES.of(made_by(rule, volume))
 
 
 def shards(volume):
@@ -327,84 +369,36 @@ def evaluation_inputs(wildcards):
         "sweep": receipt("sweep", wildcards.volume),
         "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
         "targets": shard_receipts("targets", wildcards.volume),
-        "peers": [
-            file
-            for address in CONFIG.volumes[wildcards.volume].compare.values()
-            if not is_address(address)
-            for file in watched(Path(file_of(address)))
-        ],
-        "skeletons": skeleton_files(wildcards.volume),
+        "stale": stale("evaluate", wildcards.volume),
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
     return inputs
 
 
-def skeleton_files(volume):
-    """The SWC files of a volume's true neurons."""
-    skeletons = CONFIG.volumes[volume].skeletons
-    return watched(Path(skeletons.files)) if skeletons else []
-
-
-def of_volume(inputs, volume):
-    """What a volume is ingested from."""
-    own = f"volumes.{volume}."
-    scored_with = tuple(f"{own}{key}." for key in SCORED_WITH)
-    return [
-        given
-        for key, given in inputs.items()
-        if key.startswith(own) and not key.startswith(scored_with)
-    ]
-
-
-def sources(wildcards):
-    """The image files of a volume, as an input."""
-    return files_of(wildcards.volume)
-
-
-def files_of(volume):
-    """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    files = of_volume(source_files(CONFIG), volume)
-    return [file for path in files for file in watched(path)]
-
-
-def source_states(volume):
-    """Of what Snakemake cannot watch: another state of the metadata behind an address reruns the survey."""
-    addresses = of_volume(source_addresses(CONFIG), volume)
-    return [state_of(address) for address in addresses]
-
-
-@cache
-def state_of(address):
-    try:
-        return zarr_state(*split_url(address))
-    except AddressError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def watched(path):
-    files = (
-        sorted(str(file) for file in path.iterdir() if file.is_file())
-        if path.is_dir()
-        else []
-    )
-    return files or [str(path)]
+def sampled(wildcards):
+    """The image files of a volume that the rule `sample` makes."""
+    own = f"volumes.{wildcards.volume}."
+    given = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    return [file for file in SAMPLED if Path(file) in given]
 
 
 def check_sources():
     """Missing image files stop the run before the first job."""
-    made_here = [Path(f"{RESULTS}/sample/{name}.tif") for name in ("raw", "labels")]
     missing = [
         f"{key}: {path} is not there"
         for key, path in source_files(CONFIG).items()
-        if path not in made_here and not path.exists()
+        if path not in map(Path, SAMPLED) and not path.exists()
     ]
     if workflow.is_main_process:
-        missing += [
-            f"{key}: there is no Zarr store at {address}"
-            for key, address in source_addresses(CONFIG).items()
-            if not state_of(address)
-        ]
+        try:
+            missing += [
+                f"{key}: there is no Zarr store at {address}"
+                for key, address in source_addresses(CONFIG).items()
+                if not is_zarr(*split_url(address))
+            ]
+        except AddressError as error:
+            raise WorkflowError(str(error)) from None
     if missing:
         here = f"Paths count from the working directory {Path.cwd()}."
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
@@ -425,8 +419,7 @@ def check_skeletons():
 
 def damage_of(rule, *path):
     """The note that a job's files were deleted or cut short, as an input of the job."""
-    note = note_of(Path(receipt(rule, *path)))
-    return [str(note)] if note.exists() else []
+    return NOTES.of(Path(receipt(rule, *path)))
 
 
 def is_dry_run():
@@ -441,8 +434,7 @@ def note_damage():
     try:
         for path, problem in damaged_receipts(Path(RESULTS)):
             logger.warning(f"{path}: {problem}; the job runs again")
-            if not is_dry_run():
-                write_note(path, problem)
+            NOTES.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
 
@@ -455,6 +447,7 @@ def print_plan():
     print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 
 
+NOTES = Notes(dry_run=is_dry_run())
 check_sources()
 note_damage()
 if workflow.is_main_process and "plan" in sys.argv and is_dry_run():

@@ -89,7 +89,7 @@ rule evaluate:
     input:
         unpack(evaluation_inputs),
     output:
-        evaluation=f"{RESULTS}/volumes/{{volume}}/evaluation.json",
+        evaluation=evaluation("{volume}"),
         table=f"{RESULTS}/volumes/{{volume}}/overlap.npz",
     log:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
@@ -104,7 +104,9 @@ rule evaluate:
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
-        volume=lambda wildcards: settings(CONFIG.volumes[wildcards.volume]),
+        volume=lambda wildcards: settings(
+            CONFIG.volumes[wildcards.volume], SURVEYED_WITH
+        ),
         sections_alone=CONFIG.segment.sections_alone,
         fixed_threshold=(
             None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold
@@ -127,10 +129,7 @@ rule report:
             for name in CONFIG.predict.volumes
             for r in shard_receipts("relabel", name, "segmentation")
         ],
-        evaluations=[
-            f"{RESULTS}/volumes/{name}/evaluation.json"
-            for name in CONFIG.evaluate.volumes
-        ],
+        evaluations=[evaluation(name) for name in CONFIG.evaluate.volumes],
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],

@@ -8,8 +8,8 @@
 
 rule sample:
     output:
-        raw=f"{RESULTS}/sample/raw.tif",
-        labels=f"{RESULTS}/sample/labels.tif",
+        raw=SAMPLED[0],
+        labels=SAMPLED[1],
     log:
         f"{RESULTS}/logs/sample/sample.log",
     benchmark:
@@ -31,7 +31,8 @@ rule sample:
 
 checkpoint survey:
     input:
-        sources=sources,
+        sampled=sampled,
+        stale=lambda wildcards: stale("survey", wildcards.volume),
     output:
         receipt=receipt("survey", "{volume}"),
     log:
@@ -46,9 +47,8 @@ checkpoint survey:
         runtime=time_limit("survey"),
     params:
         name=lambda wildcards: wildcards.volume,
-        volume=volume_settings,
+        volume=survey_settings,
         storage=settings(CONFIG.storage),
-        made_from=lambda wildcards: survey_inputs(wildcards.volume),
         code=code("survey"),
     message:
         "Reading the headers of {wildcards.volume}"
@@ -58,10 +58,10 @@ checkpoint survey:
 
 rule fit:
     input:
-        **given_model(),
         surveys=lambda wildcards: [
             receipt("survey", name) for name in compared(wildcards.volume)
         ],
+        stale=lambda wildcards: stale("fit", wildcards.volume),
     output:
         receipt=receipt("fit", "{volume}"),
     log:
@@ -75,6 +75,7 @@ rule fit:
         mem_mb=memory("fit"),
         runtime=time_limit("fit"),
     params:
+        **given_model("checkpoint"),
         volumes=lambda wildcards: compared(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
         dimensions=CONFIG.model.dimensions,
