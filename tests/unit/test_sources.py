@@ -19,7 +19,7 @@ from unet.source_sections import section_paths
 from unet.sources import (
     SourceError,
     agree_voxel_size,
-    check_labels,
+    check_annotation,
     check_pair,
     check_raw,
     check_sections,
@@ -582,7 +582,7 @@ def test_labels_of_several_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
     labels = open_source(write_hdf5(tmp_path / "b.h5", np.stack([volume(), volume()])))
     with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value a voxel"):
-        check_labels(open_source(str(tmp_path / "a.tif")), labels)
+        check_annotation(open_source(str(tmp_path / "a.tif")), labels)
 
 
 def test_absent_zarr_array_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
