@@ -91,8 +91,8 @@ class VolumeConfig(Section):
 
     label_check: Literal["stop", "warn"] = Field(
         "stop",
-        description="What happens before training and scoring where the labels, or constant grey values, could hardly be "
-        "right: stop the run | warn only.",
+        description="What happens before training and scoring where the labels, or grey values that are all equal, can "
+        "hardly be right: stop the run | warn only.",
     )
 
     @field_validator("raw", "labels", "mask", "compare")

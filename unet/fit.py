@@ -115,7 +115,7 @@ def require_classes(
     MisfitError
         Naming both values.
 
-    >>> require_classes({"classes": ["membrane", "interior"]}, "model.pt", {"a": ["membrane", "interior"]}, ["interior"])
+    >>> require_classes({"classes": ["membrane", "cell"]}, "model.pt", {"a": ["membrane", "cell"]}, ["cell"])
     """
     learnt = list(header["classes"])
     for name, own in classes.items():
@@ -158,12 +158,9 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     """
     geometry = tile_geometry(model, tile)
     said = f"train.tile {list(geometry.input)} predicts {list(geometry.output)} voxels (z, y, x) at once"
-    most = [n + 2 * margin for n, margin in zip(shape, geometry.margin, strict=True)]
     if any(out > n for out, n in zip(geometry.output, shape, strict=True)):
-        largest = [
-            max(valid_input_sizes(model, min(*pair), axis), default=0)
-            for axis, pair in enumerate(zip(most, geometry.input, strict=True))
-        ]
+        most = [min(n, out) + 2 * m for n, out, m in zip(shape, geometry.output, geometry.margin, strict=True)]
+        largest = [max(valid_input_sizes(model, side, axis), default=0) for axis, side in enumerate(most)]
         raise MisfitError(
             f"{said}, but volume {volume!r} has only {list(shape)}: the rest would be mirror images; set train.tile to "
             f"{largest} at most, or give a larger volume"

@@ -207,9 +207,9 @@ def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | Non
     if kind == "classes" or counts.foreground >= 0.5 or holes < SEVERAL or -counts.euler < counts.instances:
         return None
     return Doubt(
-        f"{labels}: the voxels that are not 0 ({counts.foreground:.0%}) enclose {holes:.0f} regions a section more than "
-        f"they have pieces, as membranes do; but with label_kind: {kind} membranes are 0 and cells are not: invert the "
-        "file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
+        f"{labels}: the voxels that are not 0 ({counts.foreground:.0%}) enclose {holes:.0f} regions a section more "
+        f"than they have pieces, as membranes do; but with label_kind: {kind} membranes are 0 and cells are not: "
+        "invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
         True,
     )
 
@@ -245,7 +245,7 @@ def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence
 
     >>> require_every_class({"a": [10, 0], "b": [0, 3]}, ["membrane", "interior"])
     """
-    total = np.sum(list(of_volumes.values()), axis=0, dtype=np.int64)
+    total = np.array(list(of_volumes.values()), np.int64).sum(axis=0).tolist()
     missing = [name for name, n in zip(names, total, strict=True) if n == 0]
     if not missing:
         return

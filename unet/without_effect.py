@@ -66,8 +66,8 @@ def _elsewhere(config: "Config") -> Iterator[str]:
     for key, one in (("bridge_sections", segment), ("mismatch", segment.agglomerate)):
         if not linked and key in changed_keys(one):
             yield (
-                f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no effect "
-                "without segment.method: watershed and segment.connectivity: section"
+                f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "
+                "effect without segment.method: watershed and segment.connectivity: section"
             )
     if config.predict.dask == "job" and (keys := changed_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.dask: slurm"
