@@ -57,9 +57,7 @@ def main(
     log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
     deviations = [one["std"] for one in read_json(grey_values)["statistics"]]
     found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
-    for doubt in found:
-        log.warning("%s", doubt.text)
-    _stop_at(found, label_check, source.name)
+    _stop_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
     largest, size, euler = counts.largest
@@ -102,11 +100,13 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     return count_labels(own, ids, box.start[0], len(volume.class_names), depth)
 
 
-def _stop_at(found: list[Doubt], label_check: str, volume: str) -> None:
+def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
     stopping = [doubt.text for doubt in found if doubt.stops]
     if stopping and label_check == "stop":
         told = "; ".join(stopping)
         raise LabelError(f"{told}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
+    for doubt in found:
+        log.warning("%s", doubt.text)
 
 
 def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:

@@ -152,7 +152,8 @@ def in_one_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxe
     if not counts.annotated:
         return f"nothing annotated in {len(counts.sections)} sections"
     parts = [f"{_percent(n, counts.annotated)} {name}" for name, n in zip(names, counts.classes, strict=True)]
-    parts.append(f"{counts.instances:,} {'instances' if kind == 'instances' else 'objects in single sections'}")
+    what = "instance" if kind == "instances" else "object"
+    parts.append(f"{counts.instances:,} {what}{'s' if counts.instances != 1 else ''}")
     parts.append(f"{counts.annotated_sections} of {len(counts.sections)} sections")
     if counts.annotated < voxels:
         parts.append(f"{_percent(voxels - counts.annotated, voxels)} of the voxels not annotated")
@@ -222,7 +223,7 @@ def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
         return None
     return Doubt(
         f"{labels}: with label_kind: instances every id is one cell, but id {largest} holds {share:.0%} of all that is "
-        f"not 0, in {pieces:.0f} pieces a section ({counts.instances} instance(s) in all). If 0 is membrane and each "
+        f"not 0, in {pieces:.0f} pieces a section ({counts.instances:,} in all). If 0 is membrane and each "
         "piece a cell, set `label_kind: interior`; if ids are classes, `label_kind: classes`",
         counts.foreground >= 0.5,
     )

@@ -35,7 +35,7 @@ def implausible_voxels(voxel_nm: Sequence[float]) -> str | None:
     if all(LEAST_NM <= edge <= MOST_NM for edge in voxel_nm):
         return None
     said = f"{_edges(voxel_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
-    for unit, nm in (("µm", 1e3), ("mm", 1e6), ("pm", 1e-3), ("m", 1e9)):
+    for unit, nm in (("µm", 1e3), ("mm", 1e6), ("m", 1e9)):
         meant = [edge * nm for edge in voxel_nm]
         if all(LEAST_NM <= edge <= MOST_NM for edge in meant):
             return f"{said}; if these are {unit}, it is {_edges(meant)} nm"
