@@ -90,14 +90,13 @@ def _counts(source: Volume, volume: VolumeConfig, threads: int) -> LabelCounts:
 
 
 def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
-    """Of a block, whose ids are read with a pixel behind it along y and x; beyond the volume that is 0."""
+    """Of a block, which is read with a pixel behind it along y and x; beyond the volume nothing is annotated."""
     depth, height, width = source.layout.shape
     window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
-    targets = source.image("targets").read(window)
-    ids = np.where(targets == UNLABELLED, 0, true_ids(source, window, volume.ignore_id))
-    ids = np.pad(ids, ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width))))
-    own = targets[:, : box.shape[1], : box.shape[2]]
-    return count_labels(own, ids, box.start[0], len(volume.class_names), depth)
+    beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
+    targets = np.pad(source.image("targets").read(window), beyond, constant_values=UNLABELLED)
+    ids = np.pad(true_ids(source, window, volume.ignore_id), beyond)
+    return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 
 def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:

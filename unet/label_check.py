@@ -11,7 +11,7 @@ pixels that looks at three neighbours, so no component has to be found across bl
 pixels with the id - pairs side by side - pairs one below the other + squares of four
 ```
 
-Cells of a mask are many pieces of one id. Membranes enclose cells, so they have many holes: their sum is far below 0.
+Cells of a mask are many pieces of one id. Membranes are few pieces with many holes, and part the rest into many pieces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from unet.annotation import UNLABELLED
 from unet.overlap import Contingency, contingency
 
-SEVERAL = 8
-"""Pieces, or holes, of one id in a section on average, from which it is no single object."""
+SEVERAL = 4
+"""Pieces of an id in a section on average from which it is no single object; of the background, a mesh's."""
 LITTLE = 1e-3
 """Share of the annotated voxels below which a class is called rare."""
 
@@ -55,11 +55,14 @@ class LabelCounts:
         Annotated voxels of every section of the volume.
     ids : Contingency
         Voxels by id and by what a voxel adds to the Euler characteristic, plus 2, so 1 to 3.
+    background : int
+        Euler characteristic of the annotated voxels without an id.
     """
 
     classes: NDArray[np.int64]
     sections: NDArray[np.int64]
     ids: Contingency
+    background: int = 0
 
     @classmethod
     def empty(cls, classes: int, sections: int) -> "LabelCounts":
@@ -67,7 +70,12 @@ class LabelCounts:
         return cls(np.zeros(classes, np.int64), np.zeros(sections, np.int64), Contingency.empty())
 
     def __add__(self, other: "LabelCounts") -> "LabelCounts":
-        return LabelCounts(self.classes + other.classes, self.sections + other.sections, self.ids + other.ids)
+        return LabelCounts(
+            self.classes + other.classes,
+            self.sections + other.sections,
+            self.ids + other.ids,
+            self.background + other.background,
+        )
 
     @property
     def annotated(self) -> int:
@@ -109,33 +117,40 @@ class LabelCounts:
 def count_labels(
     targets: NDArray[np.uint8], ids: NDArray[Any], first_section: int, classes: int, sections: int
 ) -> LabelCounts:
-    """The counts of a block.
+    """The counts of a block, which is given with one more pixel behind it along y and x.
 
     Parameters
     ----------
-    targets : uint8 array (z, y, x)
-        Class of each voxel, 255 = not annotated.
+    targets : uint8 array (z, y + 1, x + 1)
+        Class of each voxel, 255 = not annotated, or beyond the volume.
     ids : unsigned array (z, y + 1, x + 1)
-        Instance ids, 0 = none, with one more pixel behind the block along y and x; 0 beyond the volume.
+        Instance ids, 0 = none.
     first_section : int
         Where the block begins along z.
     classes, sections : int
         Of the model, and of the volume.
 
-    >>> one = np.array([[[7, 7, 0, 7, 0], [7, 7, 0, 0, 0], [0, 0, 0, 0, 0]]])  # two pieces of id 7
-    >>> counts = count_labels((one[:, :-1, :-1] > 0).astype(np.uint8), one, 0, classes=2, sections=1)
+    >>> ids = np.array([[[7, 7, 0, 7, 0], [7, 7, 0, 0, 0], [0, 0, 0, 0, 0]]])  # two pieces of id 7
+    >>> targets = np.full(ids.shape, 255, np.uint8)
+    >>> targets[:, :-1, :-1] = ids[:, :-1, :-1] > 0
+    >>> counts = count_labels(targets, ids, 0, classes=2, sections=1)
     >>> counts.classes.tolist(), counts.sections.tolist(), counts.largest
     ([3, 5], [8], (7, 5, 2))
     """
     known = targets != UNLABELLED
+    own, here = known[:, :-1, :-1], ids[:, :-1, :-1]
     own_sections = np.zeros(sections, np.int64)
-    own_sections[first_section : first_section + len(targets)] = np.count_nonzero(known, axis=(1, 2))
-    counted = np.bincount(targets[known], minlength=classes).astype(np.int64)
-    here, beside, below = ids[:, :-1, :-1], ids[:, :-1, 1:], ids[:, 1:, :-1]
-    pair, column = here == beside, here == below
-    square = pair & column & (here == ids[:, 1:, 1:])
+    own_sections[first_section : first_section + len(own)] = np.count_nonzero(own, axis=(1, 2))
+    pair = (here == ids[:, :-1, 1:]) & known[:, :-1, 1:]
+    column = (here == ids[:, 1:, :-1]) & known[:, 1:, :-1]
+    square = pair & column & (here == ids[:, 1:, 1:]) & known[:, 1:, 1:]
     adds = (3 + square.astype(np.int8)) - pair - column
-    return LabelCounts(counted, own_sections, contingency(here, adds))
+    return LabelCounts(
+        np.bincount(targets[:, :-1, :-1][own], minlength=classes).astype(np.int64),
+        own_sections,
+        contingency(np.where(own, here, 0), adds),
+        int(np.sum(adds - 2, where=own & (here == 0), dtype=np.int64)),
+    )
 
 
 def _euler(table: Contingency) -> int:
@@ -203,13 +218,13 @@ _ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the vol
 
 
 def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
-    """White membranes on black: what is not 0 is the smaller part, and encloses the rest."""
-    holes = -counts.euler / counts.annotated_sections
-    if kind == "classes" or counts.foreground >= 0.5 or holes < SEVERAL or -counts.euler < counts.instances:
+    """White membranes on black: what is not 0 is the smaller part, and a mesh that parts the rest."""
+    mesh, cells = (euler / counts.annotated_sections for euler in (counts.euler, counts.background))
+    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < SEVERAL:
         return None
     return Doubt(
-        f"{labels}: the voxels that are not 0 ({counts.foreground:.0%}) enclose {holes:.0f} regions a section more "
-        f"than they have pieces, as membranes do; but with label_kind: {kind} membranes are 0 and cells are not: "
+        f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces less "
+        f"holes a section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells are not: "
         "invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
         True,
     )

@@ -687,6 +687,25 @@ def test_voxel_sizes_that_differ_by_more_than_a_hundredth_are_refused_with_both(
         agree_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
 
 
+def test_a_voxel_size_of_a_file_in_another_unit_is_refused_with_the_unit_that_was_assumed() -> None:
+    with pytest.raises(
+        SourceError, match=r"a\.h5: .*\[0\.05, 0\.004, 0\.004\] nm is no .* if these are µm.*in the file"
+    ):
+        agree_voxel_size(None, (0.05, 0.004, 0.004), "a.h5")
+    with pytest.raises(SourceError, match=r"a\.h5: .*\[50, 352778, 352778\] nm is no voxel size"):
+        agree_voxel_size(None, (50, 352778, 352778), "a.h5")
+
+
+def test_labels_of_other_voxels_than_the_configuration_says_are_refused_where_raw_says_nothing(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
+    raw = open_source(str(tmp_path / "a.tif"))
+    labels = open_source(write_hdf5(tmp_path / "b.h5", volume(), resolution=(50, 8, 8)))
+    check_annotation(raw, labels, None, (50, 8, 8))
+    check_annotation(raw, labels)
+    with pytest.raises(SourceError, match=r"b\.h5.*\(50, 8, 8\) nm, but the volume's voxel_nm says \(50, 4, 4\) nm"):
+        check_annotation(raw, labels, None, (50, 4, 4))
+
+
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
     with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_nm: \[z, y, x\]`"):
         agree_voxel_size(None, None, "a.tif")
