@@ -22,7 +22,7 @@ from unet.sources import (
     Source,
     SourceError,
     agree_voxel_size,
-    check_labels,
+    check_annotation,
     check_raw,
     check_sections,
     open_raw,
@@ -48,9 +48,9 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    for source in others.values():
-        check_labels(raw, source, volume.sections)
     voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
+    for source in others.values():
+        check_annotation(raw, source, volume.sections, voxel_nm)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     layout = Layout(
         shape=(stop - first, *raw.shape[1:]),

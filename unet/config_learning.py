@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, 
 from pydantic_core import PydanticCustomError
 
 from unet.annotation import IGNORE, class_names
+from unet.ngff import implausible_voxels
 from unet.places import checked_address, is_address
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -30,6 +31,9 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("bool", "Input should not be true or false")
         return value
+
+
+_IGNORE_IN_INTERIOR = "set label_kind: classes, with class_values: {membrane: 0, interior: 255, ignore: <that value>}"
 
 
 class SampleConfig(Section):
@@ -91,6 +95,12 @@ class VolumeConfig(Section):
         None, description="of the true neurons; the expected run length is scored too"
     )
 
+    label_check: Literal["stop", "warn"] = Field(
+        "stop",
+        description="What happens before training and scoring where the labels, or grey values that are all equal, can "
+        "hardly be right: stop the run | warn only.",
+    )
+
     @field_validator("raw", "labels", "mask", "compare")
     @classmethod
     def _no_credentials(cls, value: Any) -> Any:
@@ -106,7 +116,20 @@ class VolumeConfig(Section):
             raise ValueError(f"label_kind: classes needs at least two names in class_values, got {self.class_names}")
         if self.label_kind != "classes" and self.class_values:
             raise ValueError(f"class_values is for label_kind: classes, but label_kind is {self.label_kind}")
+        if self.label_kind != "instances" and self.ignore_id is not None:
+            instead = "list it in class_values under ignore" if self.label_kind == "classes" else _IGNORE_IN_INTERIOR
+            raise ValueError(
+                f"ignore_id {self.ignore_id} is an id of label_kind: instances, but label_kind is {self.label_kind}: "
+                f"remove ignore_id; for a grey value that means not annotated, {instead}"
+            )
         return self
+
+    @field_validator("voxel_nm")
+    @classmethod
+    def _plausible(cls, voxel_nm: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if voxel_nm is not None and (problem := implausible_voxels(voxel_nm)):
+            raise ValueError(problem)
+        return voxel_nm
 
     @property
     def class_names(self) -> list[str]:
@@ -304,3 +327,12 @@ class TrainConfig(Section):
     validation_windows: PositiveInt = Field(4, description="windows of 512 x 512 px that a look predicts and scores")
     patience: PositiveInt | None = Field(None, description="looks without a better score that end the training early")
     tensorboard: bool = Field(False, description="TensorBoard event files as well; needs `pip install tensorboard`")
+
+    @model_validator(mode="after")
+    def _patience_has_a_score(self) -> "TrainConfig":
+        if self.patience is not None and not self.validation:
+            raise ValueError(
+                f"patience is {self.patience}, but has no effect without train.validation, whose score it waits for: "
+                "name a volume there, or remove it"
+            )
+        return self

@@ -26,7 +26,7 @@ from unet.source_hdf5 import Hdf5Source
 from unet.source_zarr import ZarrSource, is_zarr
 from unet.sources import HDF5_SUFFIXES, open_source, split_address
 
-SCORED_WITH = ("compare", "skeletons")
+SCORED_WITH = ("compare", "skeletons", "label_check")
 """Keys of a volume that are given for its scores alone: nothing but its evaluation depends on them."""
 SURVEYED_WITH = ("missing_chunks",)
 """Keys of a volume that only its survey needs."""

@@ -43,6 +43,7 @@ def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = 
         ("merge", from_classes, "labels"),
         ("relabel", from_classes, "labels"),
         ("targets", labelled, None),
+        ("check_labels", config.annotated_volumes, None),
         ("weight_map", learning, None),
         ("train", [None] if learning else [], None),
         ("predict", predicted, None),

@@ -36,6 +36,7 @@ from unet.resources import Share, memory_mb, minutes
 from unet.skeletons import SkeletonError, read_skeletons
 from unet.source_zarr import is_zarr
 from unet.volume import Layout, Volume
+from unet.without_effect import without_effect
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
@@ -313,6 +314,31 @@ def labels_receipts(volume):
     return shard_receipts("relabel", volume, "labels")
 
 
+def checked(volumes):
+    """What says that the labels of volumes can be right: waited for, but no reason to run again.
+
+    So a volume may be scored from now on, or be judged by other rules, and no training starts anew.
+    """
+    return [
+        ancient(receipt("check_labels", name))
+        for name in volumes
+        if name in CONFIG.annotated_volumes
+    ]
+
+
+def label_inputs(wildcards):
+    """What tells of a volume's labels, where they are used; of training volumes all, since each has to show all classes."""
+    inputs = {"survey": receipt("survey", wildcards.volume)}
+    if wildcards.volume in CONFIG.labelled_volumes:
+        inputs["grey_values"] = receipt("grey_values", wildcards.volume)
+        inputs["targets"] = shard_receipts("targets", wildcards.volume)
+    if wildcards.volume in TRAINING_VOLUMES:
+        inputs["training_targets"] = [
+            r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
+        ]
+    return inputs
+
+
 def chosen_threshold(wildcards):
     """The sweep that chooses the threshold, where the configuration says `auto`."""
     if wildcards.store == "segmentation" and CONFIG.segment.threshold == "auto":
@@ -370,6 +396,7 @@ def evaluation_inputs(wildcards):
         "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
         "targets": shard_receipts("targets", wildcards.volume),
         "stale": stale("evaluate", wildcards.volume),
+        "checked": checked([wildcards.volume]),
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
@@ -404,6 +431,31 @@ def check_sources():
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
     if workflow.is_main_process:
         check_skeletons()
+
+
+def check_given_model():
+    """A model of other classes than are scored stops the run before the first job; no job depends on what is scored."""
+    if CONFIG.model.checkpoint is None:
+        return
+    # Imported when they are needed: they load PyTorch.
+    from unet.fit import MisfitError, require_classes
+    from unet.model_file import ModelFileError, read_header
+
+    scored = {
+        name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes
+    }
+    try:
+        header = read_header(Path(CONFIG.model.checkpoint))
+        foreground = [name for name in CONFIG.segment.classes if name]
+        require_classes(header, CONFIG.model.checkpoint, scored, foreground)
+    except (MisfitError, ModelFileError) as error:
+        raise WorkflowError(str(error)) from None
+
+
+def warn_of_keys_without_effect():
+    """What is set and not read; said by the process that is started, not by its jobs."""
+    for sentence in without_effect(CONFIG):
+        logger.warning(f"Configuration: {sentence}")
 
 
 def check_skeletons():
@@ -449,6 +501,9 @@ def print_plan():
 
 NOTES = Notes(dry_run=is_dry_run())
 check_sources()
+if workflow.is_main_process:
+    check_given_model()
+    warn_of_keys_without_effect()
 note_damage()
 if workflow.is_main_process and "plan" in sys.argv and is_dry_run():
     print_plan()

@@ -36,6 +36,7 @@ rule agglomeration_sweep:
         ),
         edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("agglomeration_sweep", "{volume}"),
     log:

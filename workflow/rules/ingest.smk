@@ -78,16 +78,12 @@ rule fit:
         **given_model("checkpoint"),
         volumes=lambda wildcards: compared(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
-        dimensions=CONFIG.model.dimensions,
-        tolerance=CONFIG.model.voxel_tolerance,
+        model_config=settings(CONFIG.model, ["checkpoint"]),
         asked=asked_of_model(),
-        classes=lambda wildcards: {
-            name: CONFIG.volumes[name].class_names
-            for name in CONFIG.evaluate.volumes
-            if name == wildcards.volume
-        },
-        foreground=CONFIG.segment.main_class,
         normalisation=asked_of_normalisation(),
+        tile=lambda wildcards: (
+            CONFIG.train.tile if wildcards.volume in TRAINING_VOLUMES else None
+        ),
         code=code("fit"),
     message:
         "Checking that the model fits {wildcards.volume}"
@@ -98,7 +94,7 @@ rule fit:
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),
+        fit=ancient(receipt("fit", "{volume}")),
         damage=lambda wildcards: damage_of("ingest", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),

@@ -10,6 +10,7 @@ rule predict:
         **trained_model(),
         survey=receipt("survey", "{volume}"),
         grey_values=receipt("grey_values", "{volume}"),
+        checked=lambda wildcards: checked([wildcards.volume]),
         damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("predict", "{volume}", "{shard}"),
@@ -43,6 +44,7 @@ rule sweep:
         survey=receipt("survey", "{volume}"),
         predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("sweep", "{volume}"),
     log:
