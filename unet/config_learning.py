@@ -251,8 +251,8 @@ class TrainConfig(Section):
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
         description=(
-            "training stops when more than half of the last 20 losses are above this many times what 95 % of the 200 "
-            "before are below; null = never"
+            "Training stops when 36 of the last 40 losses are above this many times the median of the 200 before; "
+            "null = never. After a change the training goes on from its state."
         ),
     )
     seed: int = Field(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from unet.config import TrainConfig
 from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
-from unet.divergence import MEMORY, RECENT, USUAL, high_losses, is_good, is_lost, usual_loss
+from unet.divergence import MEMORY, MOST, RECENT, is_good, is_lost, median_before
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import centre_crop, channels_last, is_2d
@@ -311,10 +311,10 @@ class _Run:
         losses, factor = self.done.losses, self.config.spike_factor
         if factor is not None and is_lost(losses, factor):
             raise TrainingError(
-                f"training diverged: up to step {step}, {high_losses(losses, factor)} of the last {RECENT} losses are "
-                f"above {factor:g} (train.spike_factor) times {usual_loss(losses):.3g}, which {USUAL} % of the losses "
-                f"before are below. {self._remedy()}; or set train.spike_factor to null, to train on whatever the "
-                f"losses are. {self._kept()}"
+                f"training diverged: up to step {step}, at least {MOST} of the last {RECENT} losses are above "
+                f"{factor:g} (train.spike_factor) times {median_before(losses):.3g}, the median of those before. "
+                f"{self._remedy()}; or set train.spike_factor to null, to train on whatever the losses are. "
+                f"{self._kept()}"
             )
 
     def _remedy(self) -> str:

@@ -99,6 +99,6 @@ class StateFile:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
         except Exception as error:  # torch raises whatever its unpickler met
             raise TrainingStateError(
-                f"{self.path} cannot be read ({type(error).__name__}: {error}). Remove it to train from the start"
+                f"{self.path} cannot be read: it is damaged, or no such state. Remove it to train from the start"
             ) from error
         return state
