@@ -317,9 +317,19 @@ class TrainConfig(Section):
     clip_norm: PositiveFloat | None = Field(1.0, description="largest gradient norm; null = no clipping")
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
-        description="mean loss of 20 steps over that of the 200 before, at which training stops; null = never",
+        description=(
+            "Training stops when 36 of the last 40 losses are above this many times the median of the 200 before; "
+            "null = never. After a change the training goes on from its state."
+        ),
     )
-    seed: int = Field(0, description="the same seed gives the same model on CPU")
+    seed: int = Field(
+        0,
+        description=(
+            "The same seed gives the same model on CPU, bit for bit, with the same threads of rule `train` (8, or "
+            "`--cores` where that is less), kind of processor and versions. `--set-threads train=1` gives it for any "
+            "`--cores`."
+        ),
+    )
     augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the patches")
     checkpoint_minutes: PositiveFloat = Field(5.0, description="state written this often, to continue after a kill")
     log_steps: PositiveInt = Field(20, description="steps between two lines of training.jsonl")
