@@ -19,6 +19,7 @@ from unet.geometry import (
     shards_around,
     voxels_of_shards,
 )
+from unet.headers import layout_of
 from unet.limits import too_many_shards
 from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
@@ -142,13 +143,12 @@ def volume_settings(wildcards):
 
 
 def share(wildcards):
-    """How much a job has to do: of its volume, else of all; of those that are surveyed."""
+    """How much a job has to do: of its volume, else of all; of those whose headers can be read."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
-    surveys = {name: Path(receipt("survey", name)) for name in names}
     volumes = [
-        Volume(Path(RESULTS) / "volumes" / name, layout(path, path.stat().st_mtime_ns))
-        for name, path in surveys.items()
-        if path.exists()
+        Volume(Path(RESULTS) / "volumes" / name, known)
+        for name in names
+        if (known := known_layout(name)) is not None
     ]
     return Share.of(CONFIG, volumes, voxels_of_job(volumes))
 
@@ -197,16 +197,32 @@ def code(script):
 
 
 def surveyed(volume):
-    """A volume's layout, known once its headers are read.
+    """A volume's layout. Where its headers cannot be read now, it is known once the checkpoint has run."""
+    known = known_layout(volume)
+    if known is None:
+        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
+        known = layout(survey, survey.stat().st_mtime_ns)
+    return known
 
-    Snakemake alone would ask every finished checkpoint that it sees at first, but not those of volumes that come into
-    sight after that, as those that only the training needs: their jobs would start without their inputs (snakemake
-    issue 3862).
+
+def known_layout(volume):
+    """As an earlier run has surveyed it, else as the headers say now; None where these cannot be read.
+
+    So all jobs are known when a run begins. Of a volume that is not surveyed Snakemake alone would see no job behind
+    a finished result, and would start jobs without their inputs (snakemake issue 3862).
     """
     survey = Path(receipt("survey", volume))
-    if not survey.exists() or not is_current(survey, volume):
-        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
-    return layout(survey, survey.stat().st_mtime_ns)
+    if survey.exists() and is_current(survey, volume):
+        return layout(survey, survey.stat().st_mtime_ns)
+    return foreseen_layout(volume) if workflow.is_main_process else None
+
+
+@cache
+def foreseen_layout(volume):
+    try:
+        return layout_of(CONFIG, volume)
+    except Exception:  # whatever it is, `survey` reads the same headers, and says what is wrong with them
+        return None
 
 
 @cache
@@ -254,6 +270,15 @@ def receipts_around(rule, wildcards, margin, *path):
 def shard_receipts(rule, volume, *path):
     """The receipts of all shards of a volume."""
     return [receipt(rule, volume, *path, shard) for shard in shards(volume)]
+
+
+def segmentation_receipts(wildcards):
+    """What says that the segmentation of every predicted volume is whole."""
+    return [
+        r
+        for name in CONFIG.predict.volumes
+        for r in shard_receipts("relabel", name, "segmentation")
+    ]
 
 
 def labels_receipts(volume):

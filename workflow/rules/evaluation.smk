@@ -4,6 +4,10 @@
 # Outputs: evaluation.json of each volume with labels; {results}/report.html
 # Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
 
+EVALUATIONS = [
+    f"{RESULTS}/volumes/{name}/evaluation.json" for name in CONFIG.evaluate.volumes
+]
+
 
 rule threshold:
     input:
@@ -122,15 +126,8 @@ rule report:
         segmented=[
             receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes
         ],
-        relabelled=lambda wildcards: [
-            r
-            for name in CONFIG.predict.volumes
-            for r in shard_receipts("relabel", name, "segmentation")
-        ],
-        evaluations=[
-            f"{RESULTS}/volumes/{name}/evaluation.json"
-            for name in CONFIG.evaluate.volumes
-        ],
+        relabelled=segmentation_receipts,
+        evaluations=EVALUATIONS,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
