@@ -1,4 +1,4 @@
-"""What the headers of a volume's image files say, before `survey` has written it down: blocks and jobs follow from it."""
+"""What the headers of a volume's image files say, before `survey` has written it down: the jobs follow from it."""
 
 from pathlib import Path
 

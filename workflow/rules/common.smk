@@ -1,11 +1,13 @@
 # What all rules share: where receipts lie, which shards a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
-# Outputs: {results}/run_config.yaml, written when a run starts
+# Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
 
 import re
 import sys
+from datetime import UTC, datetime
 from functools import cache
+from tempfile import NamedTemporaryFile
 
 import yaml
 from snakemake.logging import logger
@@ -20,11 +22,21 @@ from unet.geometry import (
     voxels_of_shards,
 )
 from unet.headers import layout_of
+from unet.headline import headline
 from unet.limits import too_many_shards
 from unet.places import AddressError, is_address, split_url
 from unet.provenance import code_digest
-from unet.receipts import fingerprint, read_json, write_atomically
+from unet.receipts import fingerprint, read_json
 from unet.resources import Share, memory_mb, minutes
+from unet.run_end import (
+    failure_lines,
+    failures,
+    new,
+    notes_of_failures,
+    products,
+    written,
+)
+from unet.run_record import configuration_text, write_run_record
 from unet.skeletons import SkeletonError, read_skeletons
 from unet.source_formats import zarr_state
 from unet.volume import Layout, Volume
@@ -37,6 +49,7 @@ SCORED_WITH = ["compare", "skeletons"]
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
+STARTED, EARLIER = datetime.now(UTC), {}
 # A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
 GIVEN = 1
 
@@ -60,45 +73,37 @@ wildcard_constraints:
     store="segmentation|labels",
 
 
-def write_run_config():
-    """The merged configuration, defaults included, beside the results."""
-    merged = CONFIG.model_dump(mode="json")
-    if (
-        CONFIG.model.checkpoint
-    ):  # the defaults of an untrained network say nothing about a given one
-        merged["model"] = settings(CONFIG.model, unset=False)
-    text = yaml.safe_dump(merged, sort_keys=False)
-    write_atomically(Path(RESULTS) / "run_config.yaml", text.encode())
+def begin_run():
+    """Note what is there before the first job, so that the end can tell what this run has made."""
+    EARLIER["made"] = written(Path(RESULTS))
+    EARLIER["failed"] = notes_of_failures(Path(RESULTS))
 
 
-def print_results():
-    """Where the results lie and how good they are, at the end of a run."""
-    scores, page = Path(RESULTS) / "scores.json", Path(RESULTS) / "report.html"
-    if not page.exists():
-        return
-    lines = [f"report        {page}"]
-    lines += [
-        f"segmentation  {CONFIG.storage.address or f'{RESULTS}/volumes'}/{name}/segmentation.zarr"
-        for name in CONFIG.predict.volumes
-    ]
-    for name, values in read_json(scores).items():
-        if values.get("v_rand") is not None:
-            lines.append(
-                f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}"
-            )
-    print("\n".join(["", *lines]))
+def end_run():
+    """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
+    made = new(EARLIER["made"], written(Path(RESULTS)))
+    lines = [f"{name:14}{place}" for name, place in products(Path(RESULTS), made)]
+    if Path(RESULTS) / "run_config.yaml" in made:
+        write_record()
+        lines += headline(read_json(Path(RESULTS) / "scores.json"))
+    print("", *lines, sep="\n", flush=True)
 
 
-def write_provenance():
-    """What the run was made of, and the same as an RO-Crate, at the end of a whole run."""
-    # Imported when they are needed: every job reads this file.
+def end_failed_run():
+    """The same, and last of all why jobs have failed."""
+    end_run()
+    failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
+    print("", *failure_lines(failures(failed)), sep="\n", file=sys.stderr, flush=True)
+
+
+def write_record():
+    """What the report's run was made of, and the same as an RO-Crate."""
+    # Imported when it is needed: every job reads this file.
     from unet.run_crate import write_run_crate
-    from unet.run_record import write_run_record
 
-    if (Path(RESULTS) / "report.html").exists():
-        root = Path(workflow.basedir).parent
-        record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv)
-        write_run_crate(Path(RESULTS), record, root)
+    root = Path(workflow.basedir).parent
+    record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED)
+    write_run_crate(Path(RESULTS), record, root)
 
 
 def receipt(rule, *path):
@@ -221,7 +226,9 @@ def known_layout(volume):
 def foreseen_layout(volume):
     try:
         return layout_of(CONFIG, volume)
-    except Exception:  # whatever it is, `survey` reads the same headers, and says what is wrong with them
+    except (
+        Exception
+    ):  # whatever it is, `survey` reads the same headers, and says what is wrong with them
         return None
 
 
@@ -444,6 +451,35 @@ def damage_of(rule, *path):
     """The note that a job's files were deleted or cut short, as an input of the job."""
     note = note_of(Path(receipt(rule, *path)))
     return [str(note)] if note.exists() else []
+
+
+@cache
+def history_of(volume):
+    """An input by which everything of a volume runs again, where Snakemake has lost its record of these results.
+
+    It cannot tell then whether they were made with these settings. Each job looks, and finds what is finished.
+    """
+    survey = Path(receipt("survey", volume))
+    if workflow.is_main_process and survey.exists() and is_unknown(survey):
+        logger.warning(
+            f"{RESULTS} holds results that Snakemake has no record of (in .snakemake/metadata), made with other "
+            f"settings: all jobs of {volume} run again; what is finished is found"
+        )
+        if is_dry_run():
+            EARLIER.setdefault("none", NamedTemporaryFile(prefix="no-record-of-"))
+            return [EARLIER["none"].name]
+        write_note(survey, "made with other settings, and Snakemake has no record")
+    return damage_of("survey", volume)
+
+
+def is_unknown(survey):
+    """Whether Snakemake has no record of a survey, and the last report was of another configuration, or there is none."""
+    if workflow.persistence.metadata(str(survey)) is not None:
+        return False
+    reported = Path(RESULTS) / "run_config.yaml"
+    was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
+    now = yaml.safe_load(configuration_text(CONFIG))
+    return {**was, "results": None} != {**now, "results": None}
 
 
 def is_dry_run():

@@ -1,7 +1,7 @@
 # How good it is, and one page that says so.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
-# Outputs: evaluation.json of each volume with labels; {results}/report.html
+# Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
 # Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
 
 EVALUATIONS = [
@@ -139,6 +139,7 @@ rule report:
             category="Results",
         ),
         summary=f"{RESULTS}/scores.json",
+        run_config=f"{RESULTS}/run_config.yaml",
     log:
         f"{RESULTS}/logs/report/report.log",
     benchmark:
@@ -152,6 +153,7 @@ rule report:
     params:
         results=results_folder,
         config=settings(CONFIG),
+        merged=lambda wildcards: configuration_text(CONFIG),
         code=code("report"),
     message:
         "Writing the report"

@@ -32,6 +32,7 @@ rule sample:
 checkpoint survey:
     input:
         sources=sources,
+        history=lambda wildcards: history_of(wildcards.volume),
     output:
         receipt=receipt("survey", "{volume}"),
     log:
