@@ -10,6 +10,7 @@ from functools import cache
 from tempfile import NamedTemporaryFile
 
 import yaml
+from snakemake.io import IOFile
 from snakemake.logging import logger
 
 from unet.config import SegmentConfig, file_of, source_addresses, source_files
@@ -474,7 +475,7 @@ def history_of(volume):
 
 def is_unknown(survey):
     """Whether Snakemake has no record of a survey, and the last report was of another configuration, or there is none."""
-    if workflow.persistence.metadata(str(survey)) is not None:
+    if workflow.persistence.metadata(IOFile(str(survey))) is not None:
         return False
     reported = Path(RESULTS) / "run_config.yaml"
     was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
