@@ -63,7 +63,7 @@ class PredictConfig(Section):
     )
     dashboard: bool = Field(
         True,
-        description="Whether dask's dashboard runs, on and for the machine of the job alone; its address is in the log.",
+        description="Whether dask's dashboard runs, for the machine of the job alone; its address is in the log.",
     )
 
     @field_validator("scheduler")
