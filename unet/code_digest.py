@@ -36,6 +36,7 @@ DOES_NOT_COMPUTE = {
     "unet.places": "carries the bytes of files; they are the same behind any address",
     "unet.prediction.Mark": "keeps the workers of an earlier run from writing",
     "unet.prediction.MOST_PREPARED": "models that a worker holds at once",
+    "unet.privacy": "keeps secrets out of records and logs",
     "unet.progress": "says how far a job is",
     "unet.read_errors": "words for what libraries raise",
     "unet.receipts": "says what is done; a fingerprint that is computed in another way is another one by itself",

@@ -30,6 +30,7 @@ from typing import Any
 
 from pydantic import ConfigDict, validate_call
 
+from unet.privacy import without_secrets
 from unet.receipts import write_atomically, write_json
 
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
@@ -176,8 +177,16 @@ def _start_log(path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
     logging.getLogger("unet").setLevel(logging.DEBUG)  # libraries stay at INFO
-    layout = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _Discreet(logging.Formatter):
+    """Lines and tracebacks without secrets: libraries put into their errors what they were given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _terminate(number: int, frame: Any) -> None:
