@@ -90,7 +90,7 @@ COSTS = {
     "histogram": Cost(95, start=0.6, rate=110e6, threads=2, block_bytes=6, raw_copies=4, sharded=True),
     "grey_values": Cost(75, start=0.6),
     "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, sharded=True),
-    "check_labels": Cost(80, start=0.65, rate=15e6, threads=2, block_bytes=16, label_copies=3),
+    "check_labels": Cost(78, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5),
     "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, sharded=True),
     "train": Cost(420, start=3.5, threads=8),
     "augmentation": Cost(400, start=3),

@@ -42,8 +42,9 @@ def _of_the_training(config: "Config") -> Iterator[str]:
         ("train.augment", "misalignment", 0, ["misalignment_px"]),
         ("train", "validation", [], ["validation_steps", "validation_windows"]),
         ("weights", "w0", 0, ["sigma"]),
+        ("model", "architecture", "fcn8s", ["skip", "upsampling"]),
     ):
-        one = {"train": train, "train.augment": augment, "weights": weights}[section]
+        one = {"train": train, "train.augment": augment, "weights": weights, "model": config.model}[section]
         if getattr(one, switch) == off:
             for key in sorted(set(keys) & set(changed_keys(one))):
                 yield f"{section}.{key} is {getattr(one, key)}, but has no effect beside {section}.{switch}: {off}"
@@ -53,6 +54,8 @@ def _of_the_training(config: "Config") -> Iterator[str]:
             f"weights.separation_border is {weights.separation_border}, but has no effect: it is drawn between "
             "instances only, and no labels are of that kind"
         )
+    if train.volume_weights and len(train.volumes) == 1:
+        yield f"train.volume_weights are {train.volume_weights}, but have no effect: there is one volume in train.volumes"
     for name in sorted(set(train.validation) & set(train.volumes)):
         yield (
             f"train.validation: volume {name!r} is in train.volumes, too: the checkpoint is chosen by voxels that were "

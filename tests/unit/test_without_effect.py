@@ -59,6 +59,8 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
             {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"mismatch": 1}}},
             ["segment.agglomerate.mismatch is 1.0", "connectivity: section"],
         ),
+        ({"model": {"architecture": "fcn8s", "skip": "add"}}, ["model.skip is add", "model.architecture: fcn8s"]),
+        ({"train": {"volume_weights": {"train": 2}}}, ["train.volume_weights are {'train': 2.0}", "one volume"]),
         ({"slurm": {"partition": "gpu", "workers": 2}}, ["slurm.workers, slurm.partition", "predict.dask: slurm"]),
         ({"others": {"spare": TRAIN}}, ["volumes.spare is in no list"]),
         (
