@@ -4,8 +4,11 @@ The sections are in `unet.config_learning` and `unet.config_applying`, and are t
 reference page and `config/config.yaml` are generated from them (`make config`).
 """
 
+import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 from types import NoneType
 from typing import Annotated, Any, get_args
 
@@ -66,6 +69,16 @@ __all__ = [
 ]
 
 
+LONGEST_INPUT = 120
+"""Characters of a wrong value that a message repeats."""
+ALLOWED = {
+    "model_type": "input should be keys with values",
+    "dict_type": "input should be keys with values",
+    "string_pattern_mismatch": "a name is letters, digits, - and _, and begins with a letter or a digit",
+}
+"""What is allowed, where pydantic speaks to programmers."""
+
+
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names key, value and what is allowed."""
 
@@ -97,6 +110,15 @@ class Config(Section):
                     "volumes.<name>.{raw, labels, mask, compare}, storage.address"
                 )
         return self
+
+    @field_validator("results")
+    @classmethod
+    def _is_a_folder(cls, results: str) -> str:
+        if not results or set("{}") & set(results):
+            raise ValueError(
+                f"got {results!r}; a folder's name, without {{ and }}, which Snakemake takes for wildcards"
+            )
+        return results
 
     @field_validator("volumes")
     @classmethod
@@ -201,7 +223,7 @@ class Config(Section):
 
 
 def load_config(values: Mapping[str, Any]) -> Config:
-    """The checked configuration.
+    """The checked configuration; `~` at the beginning of a value is the home folder.
 
     Parameters
     ----------
@@ -214,43 +236,86 @@ def load_config(values: Mapping[str, Any]) -> Config:
         If a key, type, range or combination is wrong; names every key, its value and what is allowed.
     """
     try:
-        return Config.model_validate(dict(values))
+        return Config.model_validate(_with_home(dict(values)))
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
 
 
+def _with_home(value: Any) -> Any:
+    """`~/data` and `~name/data` as the folders that they mean, wherever they stand in nested lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: _with_home(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_home(inner) for inner in value]
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    expanded = os.path.expanduser(value)
+    if expanded == value:
+        raise ConfigError(f"{value}: there is no home folder of {value.partition('/')[0]}; write the path in full")
+    return expanded
+
+
 def explain(error: ValidationError) -> str:
     """Every problem of a configuration in one line each: key, value, what is allowed."""
-    return "\n".join(_explain_one(dict(problem)) for problem in error.errors())
+    problems: dict[str, list[str]] = {}  # a union such as `int | "auto"` has a problem for each of its branches
+    for problem in error.errors():
+        what, allowed = _explain_one(dict(problem))
+        problems.setdefault(what, []).append(allowed)
+    return "\n".join(what + ", or ".join(dict.fromkeys(filter(None, allowed))) for what, allowed in problems.items())
 
 
-def _explain_one(problem: dict[str, Any]) -> str:
-    # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "[key]"}
+def _explain_one(problem: dict[str, Any]) -> tuple[str, str]:
+    """Key and value; what is allowed."""
+    # A union adds its branch's name to the location: not a key, so left out.
+    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "list[str]", "[key]"}
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
-    key = ".".join(path) or "configuration"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_allowed_keys(path[:-1])}"
-    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
-        return f"{'.'.join(path[:-1])}: got {problem['input']!r}; number {problem['loc'][-1] + 1} is missing"
-    if problem["type"] == "missing":
-        return f"{key}: missing; it has no default"
+    if path[2:] and path[-1] == "str":  # else it may be the name of a volume
+        path.pop()
+    key, kind, value = ".".join(path) or "configuration", problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; ", _meant(path)
+    if kind == "missing" and isinstance(problem["loc"][-1], int):
+        return f"{'.'.join(path[:-1])}: got {value!r}; number {problem['loc'][-1] + 1} is missing", ""
+    if kind == "missing":
+        return f"{key}: missing; it has no default", ""
     message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if not path else f"{key}: {message}"
-    return f"{key}: got {problem['input']!r}; {message[0].lower() + message[1:]}"
+    if kind == "value_error":
+        return (message, "") if not path else (f"{key}: ", message)
+    if value is None:
+        return f"{key}: nothing stands after it, or indented below it; write what belongs there, or remove the line", ""
+    if kind == "string_type" and isinstance(value, int | float):
+        message = "input should be a text; put it in quotes"
+    return f"{key}: got {shorten(repr(value), LONGEST_INPUT)}; ", ALLOWED.get(kind, message[0].lower() + message[1:])
 
 
 def _is_branch(part: str, branches: set[str]) -> bool:
     return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
 
 
-def _allowed_keys(path: list[str]) -> str:
+def _meant(path: list[str]) -> str:
+    """What an unknown key may have meant: a similar one, the section where it belongs, and all that are allowed."""
+    *parents, key = path
+    allowed = list(_section(parents).model_fields)
+    elsewhere = [name for name, field in Config.model_fields.items() if key in _keys_of(field.annotation)]
+    similar = get_close_matches(key, allowed, n=1)
+    said = [f"did you mean {similar[0]}?"] if similar else []
+    said += [f"{key} is a key of {' and of '.join(elsewhere)};"] if elsewhere and not similar else []
+    return " ".join([*said, f"allowed here: {', '.join(allowed)}"])
+
+
+def _section(path: list[str]) -> Any:
+    """The model of a part of the configuration."""
     section: Any = VolumeConfig if path[:1] == ["volumes"] else Config
     for part in path if section is Config else path[2:]:
         annotation = section.model_fields[part].annotation
         section = next((one for one in get_args(annotation) if one is not NoneType), annotation)
-    return f"allowed here: {', '.join(section.model_fields)}"
+    return section
+
+
+def _keys_of(annotation: Any) -> list[str]:
+    """Keys of a section, of `volumes` those of a volume; of what is no section none."""
+    of_volume = get_args(annotation)[-1:] == (VolumeConfig,)
+    return list(getattr(VolumeConfig if of_volume else annotation, "model_fields", {}))
 
 
 def source_files(config: Config) -> dict[str, Path]:
