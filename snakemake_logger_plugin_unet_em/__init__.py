@@ -10,6 +10,7 @@ from typing import TextIO
 
 from snakemake.exceptions import CliException
 from snakemake_interface_logger_plugins.base import LogHandlerBase
+
 from snakemake_logger_plugin_unet_em.command_line import problem_of
 from snakemake_logger_plugin_unet_em.run_lines import RunLines
 

@@ -1,7 +1,7 @@
 """What is wrong with the command line before Snakemake reads the files that it names.
 
-Snakemake reads configuration files before the Snakefile, and answers a missing one with a traceback, one that is no YAML
-without a line. This runs when the logger is made, the only moment before that at which code of a workflow is asked.
+Snakemake reads configuration files before the Snakefile. It answers a missing one with a traceback, and one that is no
+YAML without a line. This runs when the logger is made: no other code of a workflow is asked before that.
 """
 
 import re
@@ -27,8 +27,8 @@ def problem_of(arguments: Sequence[str]) -> str | None:
         path = Path(word)
         if not path.exists() and (word in TARGETS or not path.suffix):
             return (
-                f"{word} is read as a configuration file, and there is no such file: --configfile takes every word that "
-                f"follows it. Name what is to be made first: snakemake {word} --configfile ..."
+                f"{word} is read as a configuration file, and there is no such file: --configfile takes every word "
+                f"that follows it. Name what is to be made first: snakemake {word} --configfile ..."
             )
         try:
             read_config_file(path)

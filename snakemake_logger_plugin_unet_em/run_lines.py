@@ -13,15 +13,16 @@ import re
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from logging import WARNING, LogRecord
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
+
 from snakemake_logger_plugin_unet_em.command_line import TARGETS
-from unet.progress import clock_time
+from snakemake_logger_plugin_unet_em.time_left import StartedJob, TimeLeft, duration
 
 DEFAULT_TARGET = "all"
 """The rule that has no job of its own to do."""
@@ -29,21 +30,15 @@ LONGEST_REASON = 200
 CHATTER = re.compile(
     r"Assuming unrestricted shared file|Building DAG of jobs|Using shell|Conda environments: ignored|"
     r"Select jobs to execute|Execute \d+ jobs|DAG of jobs will be updated|Updating checkpoint dependencies|"
-    r"Complete log\(s\):|Elapsed time:|Exiting because a job execution failed|Shutting down, this might|"
-    r"Reasons:|SLURM run ID|This was a dry-run|The run involves checkpoint|Cleaning up SLURM log files"
+    r"Complete log\(s\):|Elapsed time:|Shutting down, this might|"
+    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|The run involves checkpoint|"
+    r"SLURM run ID|Cleaning up SLURM log files"
 )
 """How Snakemake's own news begin that say nothing of what is made."""
 
+EXITING, NOT_COMPLETE = "Exiting because a job execution failed", "At least one job did not complete successfully."
+"""What Snakemake says where a failed job has been told of."""
 SILENT = (LogEvent.JOB_STARTED, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD)
-
-
-@dataclass(frozen=True)
-class StartedJob:
-    """A job that Snakemake has started, at a time in seconds."""
-
-    name: str
-    start: float
-    reads_headers: bool
 
 
 class RunLines:
@@ -57,7 +52,7 @@ class RunLines:
 
     def __init__(self, is_dry_run: bool = False) -> None:
         self.is_dry_run = is_dry_run
-        self.seconds_left: Callable[[], float | None] = lambda: None
+        self.time_left = TimeLeft()
         self._jobs: dict[int, StartedJob] = {}
         self._ended: list[StartedJob] = []
         self._total: int | None = None
@@ -83,8 +78,12 @@ class RunLines:
     def _is_planned(self, record: Any) -> Iterator[str]:
         """How many jobs of which rule; Snakemake repeats the table at the end of a dry run."""
         is_first, self._total = self._total is None, record.stats["total"]
-        if self.is_dry_run:
-            yield from () if is_first else [record.getMessage()]
+        if self.is_dry_run and not is_first:
+            yield record.getMessage()
+            if any(job.reads_headers for job in self._jobs.values()):
+                yield "More jobs follow from the headers, once they are read."
+        elif self.is_dry_run:
+            return
         elif is_first:
             self._without_work = record.stats.get(DEFAULT_TARGET, 0)
             jobs = {rule: n for rule, n in record.stats.items() if rule not in ("total", DEFAULT_TARGET)}
@@ -92,8 +91,8 @@ class RunLines:
             yield f"{_time(record)} {_count(sum(jobs.values()))}: {listed}"
 
     def _starts(self, record: Any) -> Iterator[str]:
-        name = " ".join([record.rule_name, *_values(record.wildcards)])
-        self._jobs[record.jobid] = StartedJob(name, record.created, record.is_checkpoint)
+        name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
+        self._jobs[record.jobid] = StartedJob(record.rule_name, name, record.created, record.is_checkpoint)
         if record.rule_name == DEFAULT_TARGET:
             return
         if self.is_dry_run:
@@ -113,9 +112,10 @@ class RunLines:
         total = record.total - self._without_work
         done = min(record.done, total)
         for job in self._ended:
-            if job.name != DEFAULT_TARGET:
-                took = _duration(record.created - job.start)
-                yield f"{_time(record)} [{done:>{len(str(total))}}/{total}] {job.name}: {took}{self._time_left()}"
+            if job.rule != DEFAULT_TARGET:
+                took = record.created - job.start
+                left = self.time_left.after(job, took, record.created, self._jobs.values())
+                yield f"{_time(record)} [{done:>{len(str(total))}}/{total}] {job.name}: {duration(took)}{left}"
             self._headers_are_read |= job.reads_headers
         self._ended.clear()
 
@@ -127,10 +127,6 @@ class RunLines:
             yield f"{_time(record)} {why}: {_count(now)}, were {before}"
         self._total = record.total
 
-    def _time_left(self) -> str:
-        seconds = self.seconds_left()
-        return "" if seconds is None else f"; about {_duration(seconds)} left of all"
-
     def _fails(self, record: Any) -> Iterator[str]:
         """Which job, how it ended, and where its log is; the job itself has said why."""
         self._has_failed = True
@@ -138,9 +134,11 @@ class RunLines:
         name = job.name if job is not None else record.rule_name
         status = self._statuses[record.rule_name].pop(0) if self._statuses[record.rule_name] else None
         how = [text for text in (record.rule_msg, status) if text]
-        after = [f"after {_duration(record.created - job.start)}"] if job is not None else []
+        after = [f"after {duration(record.created - job.start)}"] if job is not None else []
         logs = [f"log: {path}" for path in record.log]
         yield f"{_time(record)} {name} failed {', '.join([*after, *how, *logs])}"
+        if record.aux:  # it ran elsewhere, where nobody sees what it says
+            yield from _last_error(Path(record.log[0])) if record.log else ()
 
     def _is_wrong(self, record: Any) -> Iterator[str]:
         """What an exception says, without where in the Snakefile; the whole of it where it is a defect."""
@@ -148,7 +146,7 @@ class RunLines:
         ended = re.match(r"RuleException:\nCalledProcessError.*\n.*\.(\w+)\.py' (.*)", text)
         if ended is not None:
             self._statuses[ended[1]].extend(_signal_of(ended[2]))
-        elif not (self._has_failed and "At least one job did not complete successfully." in text):
+        elif not (self._has_failed and NOT_COMPLETE in text):
             yield _for_people(text, record.exception)
 
     def _passes_on(self, record: LogRecord) -> Iterator[str]:
@@ -159,14 +157,14 @@ class RunLines:
             yield f"{_time(record)} {self._jobs[int(submitted[1])].name}: SLURM job {submitted[2]}"
         elif restarted is not None:
             yield f"{_time(record)} it is tried again"
-        elif text not in ("", "None") and (record.levelno >= WARNING or not CHATTER.match(text)):
-            yield text.strip("\n")
+        elif text not in ("", "None") and not (record.levelno < WARNING and CHATTER.match(text)):
+            yield from () if self._has_failed and EXITING in text else [text.strip("\n")]
 
 
 def _for_people(text: str, exception: str) -> str:
     """An exception as Snakemake prints it, cut to what a user can act on.
 
-    >>> _for_people('WorkflowError in file "Snakefile", line 3:\\nkey: wrong\\n  File "Snakefile", line 3, in f', "WorkflowError")
+    >>> _for_people('WorkflowError in file "a", line 3:\\nkey: wrong\\n  File "a", line 3, in f', "WorkflowError")
     'key: wrong'
     """
     kind = getattr(builtins, exception, None)
@@ -200,10 +198,16 @@ def _about_files(text: str, exception: str) -> str:
         return text
     if "sourcecache.py" in text:
         return (
-            f"{said[-1]}\nSnakemake keeps copies of sources in its cache, in the home folder unless XDG_CACHE_HOME names "
-            "another: export XDG_CACHE_HOME=/a/folder/that/can/be/written"
+            f"{said[-1]}\nSnakemake keeps copies of sources in the home folder, unless XDG_CACHE_HOME names another: "
+            "export XDG_CACHE_HOME=/a/folder/that/can/be/written"
         )
     return f"{said[-1]}\n(all of it is in the newest file of .snakemake/log)"
+
+
+def _last_error(log: Path) -> list[str]:
+    """What a job has said last of what was wrong."""
+    said = re.findall(r"^[\d:]{8} ERROR .+$", log.read_text(errors="replace"), re.MULTILINE) if log.exists() else []
+    return said[-1:]
 
 
 def _signal_of(ended: str) -> list[str]:
@@ -215,14 +219,10 @@ def _signal_of(ended: str) -> list[str]:
     status = re.search(r"exit status (\d+)", ended)
     number = int(status[1]) - 128 if status is not None else 0
     named = re.search(r"Signals\.(\w+)", ended)
-    if named is None and number not in iter(signal.Signals):
+    if named is None and number not in {one.value for one in signal.Signals}:
         return []
     name = named[1] if named is not None else signal.Signals(number).name
     return [f"ended by {name}{', as where memory runs out' if name == 'SIGKILL' else ''}"]
-
-
-def _values(wildcards: Mapping[str, str] | None) -> list[str]:
-    return [str(value) for value in (wildcards or {}).values()]
 
 
 def _shortened(reason: str) -> str:
@@ -245,11 +245,3 @@ def _count(jobs: int) -> str:
 
 def _time(record: LogRecord) -> str:
     return time.strftime("%H:%M:%S", time.localtime(record.created))
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(3.21), _duration(74)
-    ('3.2 s', '1:14')
-    """
-    return f"{seconds:.1f} s" if seconds < 60 else clock_time(seconds)

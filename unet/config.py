@@ -6,11 +6,8 @@ reference page and `config/config.yaml` are generated from them (`make config`).
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from textwrap import shorten
-from types import NoneType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -25,6 +22,7 @@ from unet.config_applying import (
     VerifyConfig,
     WatershedConfig,
 )
+from unet.config_errors import explain
 from unet.config_learning import (
     AugmentConfig,
     ModelConfig,
@@ -61,22 +59,11 @@ __all__ = [
     "VolumeConfig",
     "WatershedConfig",
     "WeightsConfig",
-    "explain",
     "file_of",
     "load_config",
     "source_addresses",
     "source_files",
 ]
-
-
-LONGEST_INPUT = 120
-"""Characters of a wrong value that a message repeats."""
-ALLOWED = {
-    "model_type": "input should be keys with values",
-    "dict_type": "input should be keys with values",
-    "string_pattern_mismatch": "a name is letters, digits, - and _, and begins with a letter or a digit",
-}
-"""What is allowed, where pydantic speaks to programmers."""
 
 
 class ConfigError(ValueError):
@@ -111,14 +98,12 @@ class Config(Section):
                 )
         return self
 
-    @field_validator("results")
-    @classmethod
-    def _is_a_folder(cls, results: str) -> str:
-        if not results or set("{}") & set(results):
-            raise ValueError(
-                f"got {results!r}; a folder's name, without {{ and }}, which Snakemake takes for wildcards"
-            )
-        return results
+    @model_validator(mode="after")
+    def _paths_are_no_patterns(self) -> "Config":
+        for key, path in {"results": self.results, **_inputs(self)}.items():
+            if not path or set("{}") & set(path):
+                raise ValueError(f"{key}: got {path!r}; a path without {{ and }}, which Snakemake takes for wildcards")
+        return self
 
     @field_validator("volumes")
     @classmethod
@@ -238,7 +223,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(_with_home(dict(values)))
     except ValidationError as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, Config)) from None
 
 
 def _with_home(value: Any) -> Any:
@@ -253,69 +238,6 @@ def _with_home(value: Any) -> Any:
     if expanded == value:
         raise ConfigError(f"{value}: there is no home folder of {value.partition('/')[0]}; write the path in full")
     return expanded
-
-
-def explain(error: ValidationError) -> str:
-    """Every problem of a configuration in one line each: key, value, what is allowed."""
-    problems: dict[str, list[str]] = {}  # a union such as `int | "auto"` has a problem for each of its branches
-    for problem in error.errors():
-        what, allowed = _explain_one(dict(problem))
-        problems.setdefault(what, []).append(allowed)
-    return "\n".join(what + ", or ".join(dict.fromkeys(filter(None, allowed))) for what, allowed in problems.items())
-
-
-def _explain_one(problem: dict[str, Any]) -> tuple[str, str]:
-    """Key and value; what is allowed."""
-    # A union adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "list[str]", "[key]"}
-    path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
-    if path[2:] and path[-1] == "str":  # else it may be the name of a volume
-        path.pop()
-    key, kind, value = ".".join(path) or "configuration", problem["type"], problem["input"]
-    if kind == "extra_forbidden":
-        return f"{key}: unknown key; ", _meant(path)
-    if kind == "missing" and isinstance(problem["loc"][-1], int):
-        return f"{'.'.join(path[:-1])}: got {value!r}; number {problem['loc'][-1] + 1} is missing", ""
-    if kind == "missing":
-        return f"{key}: missing; it has no default", ""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if kind == "value_error":
-        return (message, "") if not path else (f"{key}: ", message)
-    if value is None:
-        return f"{key}: nothing stands after it, or indented below it; write what belongs there, or remove the line", ""
-    if kind == "string_type" and isinstance(value, int | float):
-        message = "input should be a text; put it in quotes"
-    return f"{key}: got {shorten(repr(value), LONGEST_INPUT)}; ", ALLOWED.get(kind, message[0].lower() + message[1:])
-
-
-def _is_branch(part: str, branches: set[str]) -> bool:
-    return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
-
-
-def _meant(path: list[str]) -> str:
-    """What an unknown key may have meant: a similar one, the section where it belongs, and all that are allowed."""
-    *parents, key = path
-    allowed = list(_section(parents).model_fields)
-    elsewhere = [name for name, field in Config.model_fields.items() if key in _keys_of(field.annotation)]
-    similar = get_close_matches(key, allowed, n=1)
-    said = [f"did you mean {similar[0]}?"] if similar else []
-    said += [f"{key} is a key of {' and of '.join(elsewhere)};"] if elsewhere and not similar else []
-    return " ".join([*said, f"allowed here: {', '.join(allowed)}"])
-
-
-def _section(path: list[str]) -> Any:
-    """The model of a part of the configuration."""
-    section: Any = VolumeConfig if path[:1] == ["volumes"] else Config
-    for part in path if section is Config else path[2:]:
-        annotation = section.model_fields[part].annotation
-        section = next((one for one in get_args(annotation) if one is not NoneType), annotation)
-    return section
-
-
-def _keys_of(annotation: Any) -> list[str]:
-    """Keys of a section, of `volumes` those of a volume; of what is no section none."""
-    of_volume = get_args(annotation)[-1:] == (VolumeConfig,)
-    return list(getattr(VolumeConfig if of_volume else annotation, "model_fields", {}))
 
 
 def source_files(config: Config) -> dict[str, Path]:

@@ -109,11 +109,10 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelFileError(f"{path}: the model file cannot be read ({error.strerror})") from None
     except Exception:  # torch raises whatever its unpickler met, and advises to run what the file holds
         raise ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {WANTED}") from None
-    parts = [content.get(key) for key in ("header", "weights")] if isinstance(content, Mapping) else []
-    if [isinstance(part, Mapping) for part in parts] != [True, True]:
+    if not isinstance(content, dict) or not isinstance(content.get("header"), dict) or "weights" not in content:
         held = "weights without an architecture" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise ModelFileError(f"{path}: not a model file of this workflow, but one of another program: {held}; {WANTED}")
-    header, weights = parts
+    header, weights = content["header"], content["weights"]
     if header.get("format") != MODEL_FORMAT:
         raise ModelFileError(f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}")
     return header, weights

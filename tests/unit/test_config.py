@@ -154,14 +154,21 @@ def test_the_branches_of_a_union_share_a_line_and_long_values_are_cut() -> None:
         load_config(changed(predict__tile={"a": [1] * 999}))
     (line,) = str(refused.value).splitlines()
     assert line.startswith("predict.tile: got {'a': [1, 1, ")
-    assert line.endswith("[...]; input should be a valid integer, or input should be a valid tuple, or input should be 'auto'")
+    assert line.endswith(
+        "[...]; input should be a valid integer, or input should be a valid tuple, or input should be 'auto'"
+    )
     assert len(line) < 300
 
 
 @pytest.mark.parametrize("name", ["run{1}", "{volume}", "", "~nobody-of-this-name/run"])
 def test_results_are_the_name_of_a_folder(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{re.escape(name)}.*(folder|home)"):
+    with pytest.raises(ConfigError, match=f"{re.escape(name)}.*(wildcards|home)"):
         load_config(changed(results=name))
+
+
+def test_no_input_is_a_pattern() -> None:
+    with pytest.raises(ConfigError, match=r"volumes\.train\.raw\.1: got 'b{z}\.tif'; a path without { and }"):
+        load_config(changed(volumes__train={"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_nm": [50, 4, 4]}))
 
 
 def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +244,10 @@ def test_skeletons_are_watched_as_others_results_are() -> None:
 @pytest.mark.parametrize(
     ("skeletons", "message"),
     [
-        ({"files": "true", "unit": 1}, r"volumes\.train\.skeletons\.unit: unknown key; did you mean unit_nm\? allowed here: files, unit_nm"),
+        (
+            {"files": "true", "unit": 1},
+            r"volumes\.train\.skeletons\.unit: unknown key; did you mean unit_nm\? allowed",
+        ),
         ({"files": "true", "unit_nm": 0}, r"volumes\.train\.skeletons\.unit_nm: got 0; .*greater than 0"),
         ({"files": "s3://bucket/true"}, r"volumes\.train\.skeletons\.files: skeletons are read from a file system"),
     ],
