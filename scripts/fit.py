@@ -38,7 +38,8 @@ def main(
         require_same_channels(channels, str(trained_on))
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
     require_same_voxels(of_model, whose, voxels, dimensions, tolerance)
-    log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
+    fit = "fits" if len(volumes) == 1 else "fit"
+    log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
     write_json(receipt, {"rule": "fit", "digest": fingerprint(voxel_nm=of_model, dimensions=dimensions)})
 
 

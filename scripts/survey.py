@@ -13,6 +13,7 @@ from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
 from unet.geometry import Box, Grid
 from unet.job import run
+from unet.log_line import by
 from unet.receipts import fingerprint, write_json
 from unet.sources import Source, agree_voxel_size, check_labels, check_raw, check_sections, open_raw, open_source
 from unet.volume import Layout
@@ -43,7 +44,8 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         masked="mask" in others,
         channels=raw.channels,
     )
-    log.info("%s: %s of %d x %s, voxels of %s nm", name, layout.shape, layout.channels, layout.dtype, voxel_nm)
+    channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
+    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_nm), channels, layout.dtype)
     states = [source.state(Box.of_shape(source.shape)) for source in (raw, *others.values())]
     digest = fingerprint(files=states, layout=asdict(layout))
     write_json(

@@ -92,7 +92,9 @@ class RunLines:
 
     def _starts(self, record: Any) -> Iterator[str]:
         name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
-        self._jobs[record.jobid] = StartedJob(record.rule_name, name, record.created, record.is_checkpoint)
+        self._jobs[record.jobid] = StartedJob(
+            record.jobid, record.rule_name, name, record.created, record.is_checkpoint
+        )
         if record.rule_name == DEFAULT_TARGET:
             return
         if self.is_dry_run:

@@ -1,6 +1,6 @@
 """How long the rest of a run takes, by what its jobs have taken so far."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ SAID_EVERY_S = 10.0
 class StartedJob:
     """A job that Snakemake has started, at a time in seconds."""
 
+    number: int
     rule: str
     name: str
     start: float
@@ -24,12 +25,13 @@ class TimeLeft:
     """The mean time of each rule's finished jobs, times the jobs of it that are left, shared by as many as run at once.
 
     Shards of a volume are of one size, so their mean foretells well. A rule of which no job has finished is not
-    counted, and the time is then called a lower bound.
+    counted: the time is then a lower bound, and nothing is said where more than half of the jobs are of such rules.
     """
 
     def __init__(self) -> None:
-        self.jobs_left: Callable[[], Mapping[str, int] | None] = lambda: None
-        """How many jobs of each rule have not finished; None where that is not known."""
+        self.jobs_left: Callable[[], Mapping[int, str] | None] = lambda: None
+        """The rule of each job that has not finished, by its number; None where that is not known."""
+        self._finished: set[int] = set()
         self._took: dict[str, list[float]] = defaultdict(list)
         self._first_start: float | None = None
         self._said = float("-inf")
@@ -38,20 +40,24 @@ class TimeLeft:
         """What there is to say when a job has finished that took some seconds; not at every job.
 
         >>> rest = TimeLeft()
-        >>> rest.jobs_left = lambda: {"predict": 3, "report": 1}
-        >>> rest.after(StartedJob("predict", "predict all", 0.0), 20.0, 20.0, [])
+        >>> rest.jobs_left = lambda: {2: "predict", 3: "predict", 4: "predict", 5: "report"}
+        >>> rest.after(StartedJob(1, "predict", "predict all", 0.0), 20.0, 20.0, [])
         '; more than 1:00 left'
         """
         self._took[job.rule].append(took)
+        self._finished.add(job.number)
         self._first_start = job.start if self._first_start is None else min(self._first_start, job.start)
         if now - self._said < SAID_EVERY_S:
             return ""
-        left = self.jobs_left()
-        if not left:
+        jobs = self.jobs_left() or {}
+        # Snakemake takes a job off its list a moment after it has said that it is finished.
+        left = Counter(rule for number, rule in jobs.items() if number not in self._finished)
+        known = sum(number for rule, number in left.items() if rule in self._took)
+        if 2 * known < left.total() or not left:
             return ""
         self._said = now
         seconds = self._seconds(left, now, running)
-        return f"; {'about' if set(left) <= set(self._took) else 'more than'} {duration(seconds)} left"
+        return f"; {'about' if known == left.total() else 'more than'} {duration(seconds)} left"
 
     def _seconds(self, left: Mapping[str, int], now: float, running: Iterable[StartedJob]) -> float:
         mean = {rule: sum(took) / len(took) for rule, took in self._took.items()}

@@ -1,9 +1,7 @@
-# What the terminal is told beside Snakemake's own events: how many jobs are left (snakemake_logger_plugin_unet_em).
+# What the terminal is told beside Snakemake's own events: which jobs are left (snakemake_logger_plugin_unet_em).
 #
 # Inputs:  none
 # Outputs: none
-
-from collections import Counter
 
 
 def follow_jobs():
@@ -14,9 +12,15 @@ def follow_jobs():
 
 
 def jobs_left():
-    """How many jobs of each rule have not finished; None while Snakemake changes them."""
+    """The rule of each job that has not finished, by its number; None while Snakemake changes them."""
     try:
-        left = Counter(job.rule.name for job in workflow.dag.needrun_jobs())
-    except RuntimeError:  # the terminal has a thread of its own
+        left = {
+            workflow.dag.jobid(job): job.rule.name
+            for job in workflow.dag.needrun_jobs()
+        }
+    except (
+        KeyError,
+        RuntimeError,
+    ):  # the terminal has a thread of its own
         return None
-    return Counter({rule: jobs for rule, jobs in left.items() if rule != "all"})
+    return {number: rule for number, rule in left.items() if rule != "all"}
