@@ -48,7 +48,8 @@ def main(
     warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
     if warning:
         log.warning("%s", warning)
-    log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
+    fit = "fits" if len(volumes) == 1 else "fit"
+    log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
     digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
     warnings = [warning] if warning else []
     found = {"digest": digest, "made_from": made_from, "normalisation": rule, "warnings": warnings}

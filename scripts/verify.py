@@ -25,6 +25,7 @@ from unet.devices import LOCKS, torch_device
 from unet.geometry import Box
 from unet.grey_values import Normalisation
 from unet.job import run
+from unet.log_line import in_words
 from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import Journal, content_digest, read_json, write_atomically, write_json
@@ -70,7 +71,7 @@ def main(
             seam = seams(image, verify.seed).score
             kinds = dict(Counter(kind for kind, _ in windows))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
-            log.info("%s: %s", source.name, asdict(found[source.name]))
+            log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
     write_json(receipt, {"rule": "verify", "digest": content_digest(predicted), "when": when, "checks": checks})
