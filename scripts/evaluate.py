@@ -18,6 +18,7 @@ from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.geometry import Box
+from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
 from unet.object_errors import ErroneousObject, worst_objects
@@ -46,6 +47,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write `evaluation.json`, and the overlap table of true and found objects."""
+    made_from = evaluation_made_from(volume)
     source = Volume.open(folder, survey)
     channels = source.image("probability").spec.channels
     classes = ("background", *channels) if len(channels) == 1 else channels
@@ -75,6 +77,7 @@ def main(
     found = {
         "rule": "evaluate",
         "volume": source.name,
+        "made_from": made_from,
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: peer.scores() for name, peer in peers.items()},

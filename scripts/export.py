@@ -82,10 +82,10 @@ def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _typical(normalisation: Normalisation, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise with the mean and deviation of each channel's grey values, float32 `(1, c, *shape)`."""
+    """Noise about as bright as each channel's grey values, float32 `(1, c, *shape)`."""
     column = (1, -1, *(1,) * len(shape))
-    mean, std = (np.array(n, np.float32).reshape(column) for n in (normalisation.mean, normalisation.std))
-    return _noise(normalisation.channels, shape) * std + mean
+    centre, scale = (np.array(n, np.float32).reshape(column) for n in (normalisation.centre, normalisation.scale))
+    return _noise(normalisation.channels, shape) * scale + centre
 
 
 def _noise(channels: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

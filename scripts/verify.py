@@ -11,12 +11,12 @@ What is found goes into the report.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
@@ -65,7 +65,8 @@ def main(
             _check_model(image, header)
             shards = [path.stem for path in predicted if path.parent.name == source.name]
             windows = windows_to_check(image.grid, shards, verify.side, verify.windows, verify.seed)
-            same, other = _differences(source, image, predictor, ModelConfig(**header["model"]), windows)
+            config = ModelConfig(**header["model"])
+            same, other = _differences(source, image, predictor, config, windows)
             seam = seams(image, verify.seed).score
             kinds = dict(Counter(kind for kind, _ in windows))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
@@ -80,16 +81,22 @@ def main(
 
 
 def _differences(
-    source: Volume, image: Image, predictor: ElasticPredictor, model: ModelConfig, windows: list[tuple[str, Box]]
+    source: Volume,
+    image: Image,
+    predictor: ElasticPredictor,
+    model: ModelConfig,
+    windows: list[tuple[str, Box]],
 ) -> tuple[float, float]:
     """Largest difference from what is stored, with the same tiles and with others, if both are within the tolerance."""
     first = predictor.first
     other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
+    raw = source.grey(first.normalisation)
     progress = Progress(f"verify {source.name}", len(windows), "windows")
     for kind, window in windows:
+        tissue = source.tissue(window, first.normalisation, bridged=model.dimensions == 3)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
-            difference = _difference(source, image, predict_box, window)
+            difference = _difference(image, predict_box(raw, window), tissue, window)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
@@ -102,9 +109,7 @@ def _differences(
     return worst["the same tiles"], worst["tiles of another size"]
 
 
-def _difference(source: Volume, image: Image, predict_box: Callable[[Image, Box], np.ndarray], window: Box) -> float:
-    fresh = predict_box(source.image("raw"), window)
-    tissue = source.tissue(window)
+def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | None, window: Box) -> float:
     fresh = fresh if tissue is None else fresh * tissue
     return float(np.abs(fresh.astype(np.float64) - image.read(window)).max())
 

@@ -25,6 +25,7 @@ from unet.config_applying import (
 from unet.config_learning import (
     AugmentConfig,
     ModelConfig,
+    NormalisationConfig,
     Precision,
     SampleConfig,
     Section,
@@ -44,6 +45,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "ModelConfig",
+    "NormalisationConfig",
     "PlanConfig",
     "Precision",
     "PredictConfig",
@@ -77,6 +79,7 @@ class Config(Section):
     sample: SampleConfig = SampleConfig()
     volumes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], VolumeConfig]
     storage: StorageConfig = StorageConfig()
+    normalisation: NormalisationConfig = NormalisationConfig()
     model: ModelConfig = ModelConfig()
     weights: WeightsConfig = WeightsConfig()
     train: TrainConfig = TrainConfig()
@@ -111,6 +114,12 @@ class Config(Section):
             for name in names:
                 if name not in self.volumes:
                     raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}")
+                if names.count(name) > 1:
+                    more = "; to learn more from one volume than from others set train.volume_weights"
+                    raise ValueError(
+                        f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
+                        f"{more if key == 'train.volumes' else ''}"
+                    )
         for key in ("train.volumes", "train.validation", "evaluate.volumes", "evaluate.threshold_volumes"):
             for name in self._volume_lists()[key]:
                 needed = key != "train.volumes" or self.model.checkpoint is None
@@ -132,6 +141,14 @@ class Config(Section):
                 ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
                 if ours != theirs:
                     raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
+            for name in self.evaluate.volumes:
+                ours, theirs = self.class_names, self.volumes[name].class_names
+                if ours != theirs:
+                    raise ValueError(
+                        f"evaluate.volumes: volume {name!r} has classes {theirs}, but the model learns {ours} from "
+                        f"volume {first!r}: give it the same label_kind and class_values, or take it out of "
+                        "evaluate.volumes"
+                    )
             unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
             if unknown:
                 raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
@@ -190,8 +207,14 @@ class Config(Section):
 
     @property
     def labelled_volumes(self) -> list[str]:
-        """Volumes whose labels become targets: those that are learnt from, and those that are scored."""
-        return list(dict.fromkeys([*self.learning_volumes, *self.evaluate.volumes]))
+        """Volumes whose labels are used: those that are learnt from, that are scored, or that choose a threshold."""
+        scored = [*self.evaluate.volumes, *self.evaluate.threshold_volumes]
+        return list(dict.fromkeys([*self.learning_volumes, *scored]))
+
+    @property
+    def annotated_volumes(self) -> list[str]:
+        """Volumes that are read and have labels, whether these are used or not."""
+        return [name for name in self.used_volumes if self.volumes[name].labels is not None]
 
     @property
     def used_volumes(self) -> list[str]:
@@ -226,7 +249,7 @@ def explain(error: ValidationError) -> str:
 
 def _explain_one(problem: dict[str, Any]) -> str:
     # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "[key]"}
+    branches = {"int", "float", "constrained-int", "constrained-float", "[key]"}
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
     key = ".".join(path) or "configuration"
     if problem["type"] == "extra_forbidden":
@@ -242,7 +265,7 @@ def _explain_one(problem: dict[str, Any]) -> str:
 
 
 def _is_branch(part: str, branches: set[str]) -> bool:
-    return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
+    return part in branches or part.startswith(("tuple[", "list[", "literal[", "constrained", "function-"))
 
 
 def _allowed_keys(path: list[str]) -> str:

@@ -271,8 +271,8 @@ def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:
 def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Sum of two nested sets of counts; a key that is missing counts as 0.
 
-    >>> add_figures({"voxels": [1, 2], "histogram": {"7": 1}}, {"voxels": [3, 4], "histogram": {"9": 1}})
-    {'voxels': [4, 6], 'histogram': {'7': 1, '9': 1}}
+    >>> add_figures({"voxels": [1, 2], "levels": {"7": 1}}, {"voxels": [3, 4], "levels": {"9": 1}})
+    {'voxels': [4, 6], 'levels': {'7': 1, '9': 1}}
     """
     total = dict(a)
     for key, value in b.items():

@@ -16,9 +16,10 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -28,6 +29,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
+from unet.chunk_files import ChunkFiles
 from unet.geometry import Box, Grid, Index
 from unet.locks import locked, share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
@@ -149,13 +151,7 @@ class Image:
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
-        window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
-        values = self.read(window)
-        for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
-            if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
-                values = np.take(values, index - lo, axis=axis - 3)
-        return values
+        return read_mirrored(self, box)
 
     def write_block(self, box: Box, values: np.ndarray) -> str:
         """Write one whole block on every level, and return its digest."""
@@ -216,6 +212,28 @@ class Image:
             raise StoreError(
                 f"{self.place}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
+
+
+class _Readable(Protocol):
+    """A volume of which boxes can be read."""
+
+    @property
+    def shape(self) -> Index:
+        """`(z, y, x)` in voxels."""
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of a box inside the volume; z, y and x are the last axes."""
+
+
+def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
+    """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+    indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, volume.shape, strict=True)]
+    window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
+    values = volume.read(window)
+    for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
+        if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
+            values = np.take(values, index - lo, axis=axis - 3)
+    return values
 
 
 def mirrored(start: int, stop: int, size: int) -> np.ndarray:
@@ -312,6 +330,27 @@ class ForeignArray:
         """As stored."""
         return np.dtype(self.array.dtype)
 
+    @property
+    def path(self) -> str:
+        """Return where it lies in the store, empty for the store's root."""
+        return str(self.array.path)
+
+    @property
+    def fill_value(self) -> float:
+        """Return what a chunk reads as that is not stored."""
+        return np.asarray(self.array.fill_value or 0).item()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Return whether its chunks lie in shards."""
+        return self.array.shards is not None
+
+    @cached_property
+    def chunk_files(self) -> ChunkFiles:
+        """Return the files, or objects, that its voxels lie in: of a sharded array its shards."""
+        encode = self.array.metadata.encode_chunk_key
+        return ChunkFiles(self.place, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
+
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Voxels of a selection."""
         with self.place.told():
@@ -330,7 +369,7 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
     try:
         with place.told():
             node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
     if isinstance(node, zarr.Array):
         return ForeignArray(node, place)

@@ -83,7 +83,10 @@ def test_the_defaults_are_the_papers() -> None:
         ({"segment__agglomerate__threshold": 1.5}, ["segment.agglomerate.threshold", "1.5", "less than 1", "'auto'"]),
         ({"segment": {"method": "watershed", "foreground": ["a", "b"]}}, ["segment", "['a', 'b']", "needs one class"]),
         ({"segment__foreground": []}, ["segment.foreground is empty"]),
-        ({"segment__agglomerate__threshold": "auto"}, ["agglomerate.threshold: auto needs", "threshold_volumes"]),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"threshold": "auto"}}},
+            ["agglomerate.threshold: auto needs", "threshold_volumes"],
+        ),
         ({"segment__foreground": ["interior", "cell"]}, ["segment.foreground: 'cell'", "interior"]),
         # choices
         ({"volumes__train__label_kind": "cells"}, ["label_kind", "'cells'", "'instances', 'interior' or 'classes'"]),
@@ -106,6 +109,47 @@ def test_the_defaults_are_the_papers() -> None:
             ["'train' has classes ['membrane', 'interior']", "'two' has ['membrane', 'cell', 'synapse']"],
         ),
         ({"segment__threshold": "auto"}, ["segment.threshold: auto needs evaluate.threshold_volumes"]),
+        (
+            {
+                "volumes__two": {"raw": "c.tif", "labels": "d.tif", **CLASSES},
+                "predict__volumes": ["two"],
+                "evaluate__volumes": ["two"],
+            },
+            [
+                "evaluate.volumes: volume 'two' has classes ['membrane', 'cell', 'synapse']",
+                "'interior'] from volume 'tr",
+            ],
+        ),
+        # what contradicts itself
+        ({"train__volumes": ["train", "train"]}, ["train.volumes", "'train' 2 times", "train.volume_weights"]),
+        ({"predict__volumes": ["train", "train"]}, ["predict.volumes", "'train' 2 times; name it once"]),
+        ({"train__validation": ["train", "train"]}, ["train.validation", "'train' 2 times; name it once"]),
+        ({"evaluate__volumes": ["train"] * 3}, ["evaluate.volumes", "'train' 3 times"]),
+        (
+            {"volumes__train__label_kind": "interior", "volumes__train__ignore_id": 0},
+            ["ignore_id 0", "label_kind is interior", "remove ignore_id", "ignore: <that value>"],
+        ),
+        (
+            {"volumes__train": {"raw": "a.tif", "labels": "b.tif", **CLASSES, "ignore_id": 9}},
+            ["ignore_id 9", "label_kind is classes", "list it in class_values under ignore"],
+        ),
+        (
+            {"volumes__train__voxel_nm": [0.05, 0.004, 0.004]},
+            ["train.voxel_nm", "if these are µm, it is [50, 4, 4] nm"],
+        ),
+        ({"volumes__train__voxel_nm": [50, 4, 0.1]}, ["[50, 4, 0.1] nm is no voxel size", "0.5 to 10,000"]),
+        ({"volumes__train__voxel_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
+        ({"segment__watershed__grow_px": 2}, ["segment.watershed is {'grow_px': 2.0}", "segment.method: components"]),
+        ({"segment__agglomerate__method": "none"}, ["segment.agglomerate is {'method': 'none'}", "method: components"]),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"method": "none", "threshold": 0.3}}},
+            ["segment.agglomerate.threshold is 0.3", "agglomerate.method: none"],
+        ),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"quantile": 0.7}}},
+            ["segment.agglomerate.quantile is 0.7", "agglomerate.method: mean"],
+        ),
+        ({"train__patience": 3}, ["patience is 3", "train.validation"]),
         # tiles: the nearest sizes that fit
         ({"train__tile": 570}, ["train.tile", "570", "556 and 572"]),
         ({"predict__tile": 100}, ["predict.tile", "100", "smallest is 188"]),
