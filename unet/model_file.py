@@ -109,8 +109,3 @@ def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if header.get("format") != MODEL_FORMAT:
         raise ModelFileError(f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}")
     return header, weights
-
-
-def save_atomically(path: Path, content: Any) -> None:
-    """Moved to `unet.files`."""
-    write_with(path, partial(torch.save, content))

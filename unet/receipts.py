@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unet.files import read_json, sync_folder, write_atomically, write_first, write_json  # noqa: F401
+from unet.files import read_json, sync_folder
 from unet.geometry import Box
 
 LINE_BEGINS = b'{"box":"'
