@@ -37,13 +37,13 @@ import torch
 from unet.config import ModelConfig, Precision, PredictConfig
 from unet.cost import keep_freed_memory, measured_rate, useful_flops
 from unet.engine import Engine
+from unet.files import read_json, write_json
 from unet.geometry import Box, Index
 from unet.grey_values import Normalisation, grey_values
 from unet.histogram import KEYS, histogram
 from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
-from unet.receipts import read_json, write_json
 from unet.sample import synthesise
 from unet.store import open_image
 from unet.tile_choice import Task, job_memory, kind_of

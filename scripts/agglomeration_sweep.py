@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import AgglomerateConfig, SegmentConfig
+from unet.files import write_json
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry import Box
 from unet.job import run
@@ -16,7 +17,7 @@ from unet.log_line import in_words
 from unet.merging import objects_of
 from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint, write_json
+from unet.receipts import content_digest, fingerprint
 from unet.region_graph import EdgeParts, gather_edges, load_edges
 from unet.volume import Volume
 

@@ -14,6 +14,7 @@ import numpy as np
 from unet.annotation import UNLABELLED
 from unet.comparison import true_ids
 from unet.config import VolumeConfig
+from unet.files import read_json, write_json
 from unet.geometry import Box
 from unet.job import run
 from unet.label_check import (
@@ -27,7 +28,7 @@ from unet.label_check import (
     require_every_class,
 )
 from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint, read_json, write_json
+from unet.receipts import content_digest, fingerprint
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from unet.annotation import UNLABELLED
-from unet.array_file import save_arrays
 from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
+from unet.files import read_json, save_arrays, write_json
 from unet.geometry import Box
 from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
@@ -24,7 +24,6 @@ from unet.job import run
 from unet.log_line import in_words
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
-from unet.receipts import read_json, write_json
 from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.array_file import save_arrays
 from unet.constant_regions import HALO, constant_regions
+from unet.files import save_arrays, write_json
 from unet.geometry import Box
 from unet.histogram import KEYS, histogram, rows_of
 from unet.job import run
 from unet.progress import Progress
-from unet.receipts import bytes_digest, write_json
+from unet.receipts import bytes_digest
 from unet.volume import Volume
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
-from unet.array_file import load_arrays
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
+from unet.files import load_arrays, read_json, write_atomically, write_json
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry import Box
 from unet.headline import first_scores, headline, too_few
 from unet.job import run
 from unet.object_errors import error_map
 from unet.overlap import Contingency
-from unet.receipts import content_digest, read_json, write_atomically, write_json
+from unet.receipts import content_digest
 from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
 from unet.run_crate import NAME as CRATE
 from unet.run_record import NAME as RECORD

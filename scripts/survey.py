@@ -12,12 +12,13 @@ import numpy as np
 
 from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
+from unet.files import write_json
 from unet.geometry import Box, Grid
 from unet.input_states import survey_made_from
 from unet.job import run
 from unet.log_line import by
 from unet.places import CannotList
-from unet.receipts import fingerprint, write_json
+from unet.receipts import fingerprint
 from unet.source_formats import MissingChunks
 from unet.sources import (
     Source,

@@ -22,13 +22,14 @@ from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import ModelConfig, PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
+from unet.files import read_json, write_atomically, write_json
 from unet.geometry import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words
 from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
-from unet.receipts import Journal, content_digest, read_json, write_atomically, write_json
+from unet.receipts import Journal, content_digest
 from unet.store import Image, StoreError
 from unet.tiling import another_tile, tile_geometry
 from unet.verification import seams, windows_to_check

@@ -22,7 +22,6 @@ PURE = [
     *(
         "agglomeration",
         "annotation",
-        "array_file",
         "block_file",
         "climbing",
         "components",
@@ -33,6 +32,7 @@ PURE = [
         "config_learning",
         "distance",
         "evaluation",
+        "files",
         "foreseen",
     ),
     *(
@@ -41,6 +41,7 @@ PURE = [
         "grey_values",
         "isbi",
         "limits",
+        "locks",
         "merge_layers",
         "merge_table",
         "merging",

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet.devices import place_of_job
+from unet.files import write_json
 from unet.geometry import Box
 from unet.locks import blocks_locked
 from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, summarise, write_json
+from unet.receipts import BlockRecord, Journal, summarise
 from unet.receipts import fingerprint as fingerprint_of
 
 log = logging.getLogger(__name__)

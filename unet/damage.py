@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from unet.files import read_json, write_json
 from unet.geometry import Box
-from unet.receipts import read_json, write_json
 from unet.store import StoreError
 from unet.volume import Volume
 

@@ -133,8 +133,3 @@ def _kind_of(path: Path) -> str:
     if start.startswith(b"\x80"):
         return OBJECTS
     return "HDF5, as Keras writes it" if start.startswith(b"\x89HDF") else "a file that PyTorch does not know"
-
-
-def save_atomically(path: Path, content: Any) -> None:
-    """Moved to `unet.files`."""
-    write_with(path, partial(torch.save, content))

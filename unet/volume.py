@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.constant_regions import HALO, blank
+from unet.files import read_json
 from unet.geometry import Box, Grid, Index, shard_boxes
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
 from unet.histogram import has_value
 from unet.places import claim
-from unet.receipts import read_json
 from unet.store import Image, ImageSpec, create_image, open_image
 
 

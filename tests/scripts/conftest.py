@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from unet.config import Config, load_config
+from unet.files import read_json
 from unet.geometry import Box, shard_names
 from unet.job import run
-from unet.receipts import read_json
 from unet.volume import Volume
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from tests.scripts.conftest import Project, Refused
 from unet.config import SegmentConfig
+from unet.files import read_json
 from unet.merge_table import load_merge_table
 from unet.model_file import read_header
-from unet.receipts import read_json
 from unet.sample import synthesise
 from unet.segmentation import foreground
 

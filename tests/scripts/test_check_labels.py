@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project, Refused
-from unet.receipts import read_json
+from unet.files import read_json
 from unet.sample import synthesise
 
 RAW, CELLS = (values[:, :70, :70] for values in synthesise(sections=2, size=80, seed=2))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.array_file import save_arrays
 from unet.components import BlockComponents, Connectivity, label_block
+from unet.files import save_arrays
 from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
 from unet.geometry import Box, Grid, Index
 from unet.merge_layers import LayeredMerge

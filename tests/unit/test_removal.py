@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unet.receipts import write_json
+from unet.files import write_json
 from unet.removal import RemovalError, remove_results
 
 

@@ -35,7 +35,7 @@ from unet.input_states import (
 )
 from unet.limits import too_many_shards
 from unet.places import AddressError, split_url
-from unet.receipts import read_json
+from unet.files import read_json
 from unet.resources import Share, memory_mb, minutes
 from unet.run_end import (
     failure_lines,

@@ -1,3 +1,0 @@
-"""Moved to `unet.files`."""
-
-from unet.files import load_arrays, save_arrays  # noqa: F401
