@@ -18,9 +18,7 @@ def jobs_left():
             workflow.dag.jobid(job): job.rule.name
             for job in workflow.dag.needrun_jobs()
         }
-    except (
-        KeyError,
-        RuntimeError,
-    ):  # the terminal has a thread of its own
+    except (KeyError, RuntimeError):
+        # The terminal has a thread of its own, and may ask in the middle of a change.
         return None
     return {number: rule for number, rule in left.items() if rule != "all"}
