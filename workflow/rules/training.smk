@@ -1,7 +1,8 @@
 # The network learns from the annotated volumes.
 #
 # Inputs:  labels.zarr (or classes.zarr) and raw.zarr of `train.volumes` and `train.validation`
-# Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl
+# Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl, copies of what is kept by fingerprint
+#          in {results}/model/{fingerprint}/, which outlives other configurations
 # Steps:   targets (classes with the separation border) -> check_labels (what they hold, of scored volumes, too)
 #          -> weight_map (equation 2) -> train; on demand augmentation
 
@@ -9,6 +10,7 @@
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         damage=lambda wildcards: damage_of("targets", wildcards.volume, wildcards.shard),
     output:
@@ -28,6 +30,7 @@ rule targets:
         shard=lambda wildcards: wildcards.shard,
         volume=volume_settings,
         weights=settings(CONFIG.weights),
+        dimensions=CONFIG.model.dimensions,
         code=code("targets"),
     message:
         "Drawing the targets of {wildcards.volume}, shard {wildcards.shard}"
@@ -108,6 +111,7 @@ rule train:
         checked=checked(LEARNING_VOLUMES),
     output:
         model=f"{RESULTS}/model/model.pt",
+        curve=f"{RESULTS}/model/training.jsonl",
         receipt=receipt("train", "model"),
     log:
         f"{RESULTS}/logs/train/model.log",
@@ -122,9 +126,6 @@ rule train:
         runtime=time_limit("train"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
-        state=f"{RESULTS}/model/state.pt",
-        curve=f"{RESULTS}/model/training.jsonl",
-        tensorboard=f"{RESULTS}/model/tensorboard",
         model_config=settings(CONFIG.model, ["checkpoint", "voxel_tolerance"]),
         train=settings(CONFIG.train),
         classes=CONFIG.class_names if LEARNING_VOLUMES else [],
