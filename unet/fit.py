@@ -170,7 +170,7 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
         return None
     return (
         f"{said} and sees {list(geometry.input)}, but volume {volume!r} has {list(shape)}: at most {own:.0%} of what a "
-        "tile sees are its own voxels, the rest mirror images; a smaller train.tile learns faster from it"
+        "tile sees are its own voxels, the rest mirror images; a smaller train.tile or model.depth sees fewer of them"
     )
 
 

@@ -55,8 +55,8 @@ def _of_the_training(config: "Config") -> Iterator[str]:
             "instances only, and no labels are of that kind"
         )
     if train.volume_weights and len(train.volumes) == 1:
-        weights = train.volume_weights
-        yield f"train.volume_weights are {weights}, but have no effect: there is one volume in train.volumes"
+        drawn = train.volume_weights
+        yield f"train.volume_weights are {drawn}, but have no effect: there is one volume in train.volumes"
     for name in sorted(set(train.validation) & set(train.volumes)):
         yield (
             f"train.validation: volume {name!r} is in train.volumes, too: the checkpoint is chosen by voxels that were "
