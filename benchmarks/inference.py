@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from unet.config import ModelConfig, Precision, PredictConfig
-from unet.cost import keep_freed_memory, measured_rate, useful_flops
+from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
 from unet.engine import Engine
 from unet.files import read_json, write_json
 from unet.geometry import Box, Index
@@ -51,7 +51,7 @@ from unet.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CLASSES = ["membrane", "interior"]
 SAMPLE = (16, 512)

@@ -10,6 +10,7 @@ import torch
 
 from unet.calibration import machine_speed, tile_seconds, training_seconds
 from unet.config import Config
+from unet.cost import usable_cores
 from unet.devices import choose_precision
 from unet.disk import store_plans
 from unet.headers import is_sample, layout_of
@@ -82,7 +83,7 @@ def _machine(config: Config, threads: int) -> Machine:
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
     kind: Kind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
-    return Machine(config.plan.cores or len(os.sched_getaffinity(0)), gpus, kind, threads)
+    return Machine(config.plan.cores or usable_cores(), gpus, kind, threads)
 
 
 def _predicted(
