@@ -65,7 +65,8 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
     weights = config.weights.model_dump()
-    targets = project.each_shard("targets", name, labelled=labelled, volume=volume.model_dump(), weights=weights)
+    drawn = {"volume": volume.model_dump(), "weights": weights, "dimensions": config.model.dimensions}
+    targets = project.each_shard("targets", name, grey_values=grey, labelled=labelled, **drawn)
     ours = {"own_targets": targets, "training_targets": targets, "weights": weights}
     weighted = project.each_shard("weight_map", name, **ours)
 

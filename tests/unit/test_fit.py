@@ -2,7 +2,7 @@
 
 import pytest
 
-from unet.fit import MisfitError, require_fit, require_same_channels, require_same_voxels
+from unet.fit import MisfitError, require_fit, require_same_channels, require_same_voxels, rule_of_model
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 
@@ -46,3 +46,11 @@ def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
 def test_what_agrees_or_is_not_said_fits():
     require_fit(HEADER, "model.pt", {"depth": 4}, {"v": 1}, {"v": ["membrane", "interior"]}, "interior")
     require_fit(HEADER, "model.pt", {}, {}, {})
+
+
+def test_a_model_brings_the_rule_of_its_normalisation() -> None:
+    header = {"normalisation": {"rule": {"percentiles": [1, 99]}}}
+    expected = {"ignore_value": "auto", "percentiles": [1.0, 99.0], "mean": None, "std": None}
+    assert rule_of_model(header, "m.pt", {"percentiles": [1.0, 99.0]}) == expected
+    with pytest.raises(MisfitError, match=r"m.pt: .*ignore_value 'auto', but this run has 0.0; leave"):
+        rule_of_model(header, "m.pt", {"ignore_value": 0.0})
