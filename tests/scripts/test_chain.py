@@ -285,7 +285,8 @@ def test_a_run_whose_stores_were_copied_behind_an_address_finds_them_finished(
         shutil.rmtree(folder)
     storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
     project, evaluation = run_chain(tmp_path / "copy", {**settings, "storage": storage})
-    made = {path: read_json(path)["run"]["blocks_made"] for path in project.folder.rglob("*-of-*.json")}
+    receipts = [path for path in project.folder.rglob("*-of-*.json") if "histogram" not in path.parts]  # counts anew
+    made = {path: read_json(path)["run"]["blocks_made"] for path in receipts}
     assert len(made) == 12
     assert set(made.values()) == {0}
     assert evaluation["scores"] == three_d.evaluation["scores"]
