@@ -40,6 +40,7 @@ def main(survey: Path, receipt: Path, folder: Path, shard: str, code: str, threa
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(count, boxes))
+    receipt.parent.mkdir(parents=True, exist_ok=True)
     save_arrays(receipt.with_suffix(".npz"), {"counts": total})
     write_json(receipt, {"rule": "histogram", "digest": bytes_digest(total.tobytes()), "blocks": len(boxes)})
 

@@ -36,7 +36,7 @@ Voxels of the training volume: {voxels}. Resample other images to that.
 
 ## Normalisation
 
-Fixed: {normalised}, with the mean and standard deviation of the training volume. For images with other grey values,
+Fixed: {normalised}, by {method}; blank regions were left out. For images with other grey values,
 replace `mean` and `std` in `rdf.yaml`, or match the histograms.
 
 ## Validation
@@ -197,11 +197,22 @@ def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
         title=_title(header),
         classes=", ".join(known["classes"]),
         version=header["version"],
-        grey="; ".join(f"mean {mean:g}, standard deviation {std:g}" for mean, std in channels),
+        grey="; ".join(f"around {mean:g}, scale {std:g}" for mean, std in channels),
         axes=", ".join(axis_names(network.frame)),
         voxels="unknown" if voxels is None else "{:g} x {:g} x {:g} nm (z, y, x)".format(*voxels),
         normalised=", ".join(f"(x - {mean:g}) / {std:g}" for mean, std in channels),
+        method=_method(header["normalisation"].get("rule", {})),
     )
+
+
+def _method(rule: Mapping[str, Any]) -> str:
+    """How these numbers were made, by the section `normalisation` that the model was trained with."""
+    if rule.get("mean") is not None:
+        return "numbers of the configuration"
+    if rule.get("percentiles") is not None:
+        low, high = rule["percentiles"]
+        return f"percentiles {low:g} and {high:g} of the training volume, which become -1 and 1"
+    return "mean and standard deviation of the training volume"
 
 
 def _title(header: Mapping[str, Any]) -> str:

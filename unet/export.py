@@ -145,9 +145,10 @@ def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
         If the header of the model file does not tell.
     """
     volumes = header.get("normalisation", {}).get("trained_on", {})
-    if not volumes:
+    first: Sequence[Mapping[str, Any]] = next(iter(volumes.values()), [{}])
+    if "centre" not in first[0]:
         raise ExportError("the model file does not tell the grey values that it was trained on; train it again")
-    return Normalisation.of(next(iter(volumes.values())))
+    return Normalisation.of(first)
 
 
 def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ COSTS = {
     "survey": Cost(80, start=0.6),
     "fit": Cost(255, start=2),
     "ingest": Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, sharded=True),
-    "histogram": Cost(95, start=0.6, rate=110e6, threads=2, block_bytes=6, raw_copies=4, sharded=True),
+    "histogram": Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6, sharded=True),
     "grey_values": Cost(75, start=0.6),
     "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, sharded=True),
     "check_labels": Cost(78, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from unet.config import Config, load_config
-from unet.files import read_json
+from unet.files import read_json, write_json
 from unet.geometry import Box, shard_names
 from unet.job import run
 from unet.volume import Volume
@@ -49,6 +49,7 @@ class Project:
 
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    rule_of_model: dict[str, Any] | None = None
 
     @property
     def config(self) -> Config:
@@ -116,8 +117,13 @@ class Project:
     def grey_values(self, name: str) -> Any:
         """All up to the frozen statistics; returns these."""
         shards = self.ingest(name)
+        counted = self.each_shard("histogram", name)
         receipt, survey = self.receipt("grey_values", name), self.receipt("survey", name)
-        return self.job("grey_values", receipt, survey=survey, shards=shards, code="one")["statistics"]
+        fit = self.receipt("fit", name)
+        write_json(fit, {"normalisation": self.rule_of_model})
+        rule = self.config.normalisation.model_dump()
+        files = {"survey": survey, "fit": fit, "shards": shards, "counted": counted}
+        return self.job("grey_values", receipt, **files, normalisation=rule)["statistics"]
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def test_the_page_shows_the_section_that_is_annotated(project: Project) -> None:
     weights = project.config.weights.model_dump()
     volume = project.config.volumes["train"].model_dump()
     labelled = [project.receipt("grey_values", "train")]
-    targets = project.each_shard("targets", "train", labelled=labelled, volume=volume, weights=weights)
+    drawn = {"volume": volume, "weights": weights, "dimensions": 2}
+    targets = project.each_shard("targets", "train", grey_values=labelled[0], labelled=labelled, **drawn)
     made = {"own_targets": targets, "training_targets": targets, "weights": weights}
     project.each_shard("weight_map", "train", **made)
     page = write_page(project, ["train"])

@@ -16,7 +16,7 @@ CONFIG = ModelConfig(depth=2, base_channels=2)
 
 def save(path, **header):
     torch.manual_seed(0)
-    statistics = {"trained_on": {"train": [{"mean": 128.0, "std": 40.0}]}}
+    statistics = {"trained_on": {"train": [{"centre": 128.0, "scale": 40.0, "fill_values": []}]}}
     arguments = {"normalisation": statistics, "voxel_nm": (50.0, 4.0, 4.0), **header}
     save_model(path, build_model(CONFIG), CONFIG, ["membrane", "interior"], **arguments)
     return path

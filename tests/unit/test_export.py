@@ -57,9 +57,14 @@ def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[FramedNetwork, 
     return FramedNetwork(model, frame_of(config)), config
 
 
+def channel(centre: float, scale: float) -> dict[str, Any]:
+    """What `grey_values` says of a channel that the export needs."""
+    return {"centre": centre, "scale": scale, "fill_values": []}
+
+
 def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
     """As `save_model` writes it."""
-    statistics = {"first": [{"mean": MEAN, "std": STD}], "second": [{"mean": 1.0, "std": 1.0}]}
+    statistics = {"first": [channel(MEAN, STD)], "second": [channel(1.0, 1.0)]}
     return {
         "version": "1",
         "model": config.model_dump(mode="json"),
@@ -164,8 +169,8 @@ def test_an_onnx_file_tells_what_is_needed_to_use_it(tmp_path):
 
 def test_statistics_are_those_of_the_first_volume_and_a_constant_one_divides_by_1():
     network, config = network_of({})
-    assert training_normalisation(header_of(config)) == Normalisation((MEAN,), (STD,))
-    flat = {"trained_on": {"flat": [{"mean": 7.0, "std": 0.0}]}}
+    assert training_normalisation(header_of(config)) == Normalisation((MEAN,), (STD,), ((),))
+    flat = {"trained_on": {"flat": [channel(7.0, 0.0)]}}
     assert facts(network, header_of(config, normalisation=flat))["std"] == [1.0]
     with pytest.raises(ExportError, match="does not tell the grey values"):
         training_normalisation(header_of(config, normalisation={}))
@@ -223,7 +228,7 @@ def test_a_3d_package_is_valid(tmp_path):
 def test_a_package_of_several_input_channels_normalises_each(tmp_path):
     pytest.importorskip("bioimageio.core")
     network, config = network_of({}, channels=2)
-    statistics = {"first": [{"mean": MEAN, "std": STD}, {"mean": 10.0, "std": 0.0}]}
+    statistics = {"first": [channel(MEAN, STD), channel(10.0, 0.0)]}
     header = header_of(config, normalisation={"trained_on": statistics})
     weights = {"onnx": tmp_path / "model.onnx", "torchscript": tmp_path / "torchscript.pt"}
     to_onnx(network, header, weights["onnx"])

@@ -10,6 +10,7 @@ from unet.fit import (
     require_same_channels,
     require_same_voxels,
     require_tile_fits,
+    rule_of_model,
 )
 from unet.tiling import tile_geometry
 
@@ -95,3 +96,11 @@ def test_what_agrees_or_is_not_said_fits():
     require_fit(HEADER, "model.pt", {}, {})
     require_classes(HEADER, "model.pt", {"v": ["membrane", "interior"]}, ["interior"])
     require_classes(HEADER, "model.pt", {})
+
+
+def test_a_model_brings_the_rule_of_its_normalisation() -> None:
+    header = {"normalisation": {"rule": {"percentiles": [1, 99]}}}
+    expected = {"ignore_value": "auto", "percentiles": [1.0, 99.0], "mean": None, "std": None}
+    assert rule_of_model(header, "m.pt", {"percentiles": [1.0, 99.0]}) == expected
+    with pytest.raises(MisfitError, match=r"m.pt: .*ignore_value 'auto', but this run has 0.0; leave"):
+        rule_of_model(header, "m.pt", {"ignore_value": 0.0})

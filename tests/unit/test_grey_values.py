@@ -1,6 +1,5 @@
-"""Statistics of grey values against numpy on the whole volume, and their independence of the cut."""
+"""Statistics of grey values against numpy on the whole volume; what is left out of them; their use."""
 
-import json
 from math import sqrt
 from pathlib import Path
 
@@ -10,78 +9,50 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet.geometry import Box
-from unet.grey_values import (
-    PIECE,
-    GreyValues,
-    Normalisation,
-    from_sparse,
-    grey_values,
-    histogram,
-    key_values,
-    keys,
-    to_sparse,
-)
+from unet.config import NormalisationConfig
+from unet.constant_regions import HALO, constant_regions
+from unet.geometry import Box, Grid
+from unet.grey_values import GreyValueError, GreyValues, Normalisation, grey_values
+from unet.histogram import histogram
 from unet.sources import open_source
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-DTYPES = ["uint8", "int8", "uint16", "int16", "float32"]
-
-dtypes = st.sampled_from(DTYPES)
+INTEGERS = ["uint8", "int8", "uint16", "int16"]
 
 
-def finite(dtype: str) -> st.SearchStrategy:
-    """Elements of a dtype, for float32 over all magnitudes that bfloat16 has."""
-    if dtype == "float32":
-        return st.floats(-(2.0**127), 2.0**127, width=32)
-    return st.integers(np.iinfo(dtype).min, np.iinfo(dtype).max)
+def volumes(*dtypes: str) -> st.SearchStrategy:
+    """Small volumes of one of some dtypes, float32 between -1e6 and 1e6."""
+    shapes = st.tuples(*[st.integers(1, 6)] * 3)
+
+    def elements(dtype: str) -> st.SearchStrategy:
+        if dtype == "float32":
+            return st.floats(-1e6, 1e6, width=32)
+        return st.integers(np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+    return st.sampled_from(dtypes).flatmap(
+        lambda dtype: hnp.arrays(dtype, shapes, elements=elements(dtype), fill=st.nothing())
+    )
 
 
-volumes = dtypes.flatmap(
-    lambda dtype: hnp.arrays(dtype, st.tuples(*[st.integers(1, 6)] * 3), elements=finite(dtype), fill=st.nothing())
-)
+def statistics(values: np.ndarray, block: tuple[int, int, int] | None = None, **rule) -> GreyValues:
+    """Of a volume cut into blocks, as `histogram` and `grey_values` make them."""
+    counts = 0
+    for box in Grid(values.shape, block or values.shape).boxes():
+        window = box.grown(HALO).clipped(values.shape)
+        constant = constant_regions(values[window.slices])[box.relative_to(window.start).slices]
+        counts = counts + np.stack([histogram(values[box.slices], where) for where in (~constant, constant)])
+    return grey_values(counts[0], values.dtype, counts[1], NormalisationConfig(**rule))
 
 
-def bfloat16(values: np.ndarray) -> np.ndarray:
-    """Rounded to 8 significant bits, ties to even: by arithmetic, as an oracle of the bit trick."""
-    mantissa, exponent = np.frexp(values.astype(np.float64))
-    # subnormal bfloat16 have their last bit at 2^-133
-    last_bit = np.maximum(exponent - 8, -133)
-    return np.ldexp(np.rint(np.ldexp(mantissa, exponent - last_bit)), last_bit)
+def tissue(*shape: int, seed: int = 0, dtype: str = "uint8") -> np.ndarray:
+    """Noise, clipped at both ends as badly set microscopes do."""
+    return np.random.default_rng(seed).normal(120, 60, shape).clip(0, 255).astype(dtype)
 
 
-@given(volumes, st.integers(0, 6), st.integers(0, 2))
-@settings(max_examples=60, deadline=None)
-def test_histograms_of_any_cut_add_up_to_the_whole(values: np.ndarray, cut: int, axis: int) -> None:
-    parts = np.split(values, [min(cut, values.shape[axis])], axis=axis)
-    together = histogram(parts[1]) + histogram(parts[0])
-    np.testing.assert_array_equal(together, histogram(values))
-    assert grey_values(together, values.dtype) == grey_values(histogram(values), values.dtype)
-    assert together.sum() == values.size
-
-
-@given(volumes)
-@settings(max_examples=30, deadline=None)
-def test_mask_and_its_complement_add_up_to_the_whole(values: np.ndarray) -> None:
-    mask = np.random.default_rng(values.size).integers(0, 2, values.shape, dtype=np.uint8)
-    np.testing.assert_array_equal(histogram(values, mask), histogram(values[mask == 1]))
-    np.testing.assert_array_equal(histogram(values, mask) + histogram(values, 1 - mask), histogram(values))
-
-
-@given(volumes)
-@settings(max_examples=60, deadline=None)
-def test_keys_sort_as_values_do_and_give_them_back(values: np.ndarray) -> None:
-    expected = bfloat16(values) if values.dtype == np.float32 else values.astype(np.float64)
-    found = key_values(values.dtype)[keys(values)]
-    np.testing.assert_array_equal(found, expected)
-    order = np.argsort(keys(values), axis=None, kind="stable")
-    assert (np.diff(expected.reshape(-1)[order]) >= 0).all()
-
-
-@given(volumes)
+@given(volumes(*INTEGERS))
 @settings(max_examples=60, deadline=None)
 def test_statistics_are_those_of_the_whole_volume(values: np.ndarray) -> None:
-    exact = np.sort(key_values(values.dtype)[keys(values)], axis=None)
+    exact = np.sort(values.astype(np.float64), axis=None)
     found = grey_values(histogram(values), values.dtype)
     scale = np.abs(exact).max()
     assert found.mean == pytest.approx(exact.mean(), rel=1e-12, abs=1e-12 * scale)
@@ -93,7 +64,9 @@ def test_statistics_are_those_of_the_whole_volume(values: np.ndarray) -> None:
 
 def test_statistics_of_four_voxels_by_hand() -> None:
     found = grey_values(histogram(np.array([1, 1, 3, 7], np.uint8)), np.uint8)
-    assert found == GreyValues(mean=3.0, std=sqrt(6.0), minimum=1.0, maximum=7.0, p01=1.0, p99=7.0, count=4)
+    assert found == GreyValues(
+        mean=3.0, std=sqrt(6.0), minimum=1.0, maximum=7.0, p01=1.0, p99=7.0, count=4, centre=3.0, scale=sqrt(6.0)
+    )
 
 
 def test_percentiles_leave_out_one_in_a_hundred() -> None:
@@ -108,48 +81,9 @@ def test_std_of_a_constant_volume_is_exactly_0(value: float) -> None:
     assert found.mean == found.minimum == found.maximum
 
 
-def test_volumes_larger_than_a_piece_are_counted_whole() -> None:
-    values = np.resize(np.arange(251, dtype=np.uint8), 2 * PIECE + 3)
-    np.testing.assert_array_equal(histogram(values)[:256], np.bincount(values, minlength=256))
-
-
-def test_floats_are_rounded_to_the_nearest_key_and_ties_to_the_even_one() -> None:
-    step = 2.0**-7  # between 1 and 2 bfloat16 counts in steps of 1/128
-    values = np.array([1 + 0.49 * step, 1 + 0.5 * step, 1 + 0.51 * step, 1 + 1.5 * step], np.float32)
-    assert key_values("float32")[keys(values)].tolist() == [1, 1, 1 + step, 1 + 2 * step]
-    assert key_values("float32")[keys(-values)].tolist() == [-1, -1, -1 - step, -1 - 2 * step]
-
-
 def test_minus_zero_is_zero() -> None:
     found = grey_values(histogram(np.array([-0.0, 0.0], np.float32)), np.float32)
     assert np.copysign(1, [found.minimum, found.maximum, found.mean]).tolist() == [1, 1, 1]
-
-
-@given(volumes)
-@settings(max_examples=20, deadline=None)
-def test_sparse_histograms_survive_json(values: np.ndarray) -> None:
-    counts = histogram(values)
-    restored = from_sparse(json.loads(json.dumps(to_sparse(counts))))
-    assert restored.dtype == np.int64
-    np.testing.assert_array_equal(restored, counts)
-
-
-@pytest.mark.parametrize(("key", "count"), [("65536", 1), ("-1", 1), ("3", -2)])
-def test_impossible_entries_of_a_sparse_histogram_are_refused(key: str, count: int) -> None:
-    with pytest.raises(ValueError, match=f"entry {key}: {count}; keys are 0 to 65535"):
-        from_sparse({key: count})
-
-
-@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf, 3.4e38])
-def test_float_values_without_a_key_are_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="NaN, infinite"):
-        histogram(np.array([1.0, bad], np.float32))
-
-
-@pytest.mark.parametrize("refuse", [lambda d: histogram(np.zeros(2, d)), lambda d: grey_values(np.ones(65536), d)])
-def test_other_dtypes_are_refused_with_those_allowed(refuse) -> None:
-    with pytest.raises(ValueError, match="dtype float64; allowed are uint8, int8, uint16, int16, float32"):
-        refuse(np.float64)
 
 
 def test_nothing_counted_is_refused() -> None:
@@ -157,9 +91,124 @@ def test_nothing_counted_is_refused() -> None:
         grey_values(histogram(np.ones(4, np.uint8), np.zeros(4, np.uint8)), np.uint8)
 
 
-def test_mask_of_another_shape_is_refused_with_both() -> None:
-    with pytest.raises(ValueError, match=r"mask of shape \(2,\) for grey values of shape \(3,\)"):
-        histogram(np.ones(3, np.uint8), np.ones(2, np.uint8))
+@pytest.mark.parametrize("offset", [0, 1e6, -3e7])
+def test_float_data_of_any_offset_are_normalised_right(offset: float) -> None:
+    values = (offset + np.random.default_rng(0).normal(0, max(1, abs(offset) / 1e6), (8, 90, 90))).astype(np.float32)
+    found, exact = statistics(values, (3, 40, 33)), values.astype(np.float64)
+    assert found.mean == pytest.approx(exact.mean(), rel=1e-12, abs=1e-12)
+    assert found.std == pytest.approx(exact.std(), rel=1e-9)
+    normalised = Normalisation((found.mean,), (found.std,))(values[None])
+    assert normalised.mean(dtype=np.float64) == pytest.approx(0, abs=0.04)  # float32 has steps of 0.06 at 1e6
+    assert normalised.std(dtype=np.float64) == pytest.approx(1, abs=1e-3)
+
+
+FRAMES = {"zeros": (0, "uint8"), "white": (255, "uint8"), "16 bits": (4095, "uint16"), "float": (-1.5, "float32")}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_frame_changes_nothing(frame: str) -> None:
+    value, dtype = FRAMES[frame]
+    bare = tissue(3, 90, 80, dtype=dtype)
+    framed = np.pad(bare, ((0, 0), (40, 31), (9, 60)), constant_values=value)
+    found, expected = statistics(framed, (2, 50, 33)), statistics(bare)
+    assert found.fill_values == (value,)
+    assert found.left_out == framed.size - bare.size
+    assert Normalisation.of([vars(found)]) == Normalisation((expected.mean,), (expected.std,), ((value,),))
+    for name in ("count", "minimum", "maximum", "p01", "p99"):
+        assert getattr(found, name) == getattr(expected, name)
+
+
+@pytest.mark.parametrize("blanks", [1, 4, 8])
+def test_blank_sections_change_nothing_whatever_they_are_filled_with(blanks: int) -> None:
+    values = tissue(20, 60, 60)
+    values[3 : 3 + blanks : 2], values[4 : 3 + blanks : 2] = 0, 255
+    kept = np.delete(values, range(3, 3 + blanks), axis=0)
+    found = statistics(values)
+    assert (found.mean, found.std, found.count) == (statistics(kept).mean, statistics(kept).std, kept.size)
+    assert found.fill_values == ((0.0, 255.0) if blanks > 1 else (0.0,))
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 3), st.integers(15, 50), st.integers(15, 50)))
+@settings(max_examples=10, deadline=None)
+def test_any_blocks_give_the_same_statistics(seed: int, block: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    values = tissue(2, 40, 50, seed=seed, dtype=str(rng.choice(["uint8", "uint16", "float32"])))
+    (y, x), value = rng.integers(0, 35, 2), rng.integers(0, 256)
+    values[rng.integers(2), y : y + rng.integers(5, 40), x : x + rng.integers(5, 40)] = value
+    assert statistics(values, block) == statistics(values)
+
+
+def test_clipped_tissue_alone_is_left_as_it_is() -> None:
+    values = tissue(4, 200, 200)
+    assert (values == 0).mean() > 0.02
+    found = statistics(values)
+    assert (found.left_out, found.fill_values, found.count) == (0, (), values.size)
+
+
+@pytest.mark.parametrize("cells", [(0, 200), (50, 120, 200, 90, 160)])
+def test_a_drawing_without_noise_is_left_as_it_is(cells: tuple[int, ...]) -> None:
+    """Its cells are constant regions, but they are what is to be segmented."""
+    y, x = np.mgrid[:200, :200] // 25
+    values = np.array(cells)[(y * 3 + x) % len(cells)]
+    lines = (np.mgrid[:200, :200] % 25 < 3).any(axis=0)
+    drawn = np.where(lines, 20, values)[None].astype(np.uint8)
+    found = statistics(drawn)
+    assert (found.left_out, found.mean) == (0, pytest.approx(drawn.mean()))
+
+
+@pytest.mark.parametrize("specks", [0, 3])
+def test_a_blank_volume_has_nothing_left_out(specks: int) -> None:
+    values = np.full((2, 40, 40), 7, np.uint8)
+    values[0, 20, :specks] = 255
+    found = statistics(values)
+    assert (found.left_out, found.count) == (0, values.size)
+    assert (found.std == 0) == (specks == 0)
+
+
+def test_what_lies_outside_the_mask_tells_only_what_fills_blank_regions() -> None:
+    bare = tissue(2, 60, 60)
+    nothing, frame = np.zeros((1, 65536), np.int64), histogram(np.zeros(10_000, np.uint8))
+    found = grey_values(histogram(bare), bare.dtype, nothing, masked=frame)
+    assert (found.fill_values, found.left_out, found.mean) == ((0.0,), 0, statistics(bare).mean)
+
+
+def test_nothing_is_left_out_where_the_rule_says_so() -> None:
+    framed = np.pad(tissue(1, 50, 50), ((0, 0), (50, 50), (50, 50)))
+    found = statistics(framed, ignore_value="none")
+    assert (found.mean, found.left_out, found.fill_values) == (pytest.approx(framed.mean()), 0, ())
+
+
+def test_an_ignored_value_counts_nowhere() -> None:
+    values = np.array([[[0, 0, 3, 7]]], np.uint8)
+    found = statistics(values, ignore_value=0)
+    assert (found.mean, found.count, found.left_out, found.fill_values) == (5.0, 2, 2, (0.0,))
+    for absent in (300, -1, 0.5, 9):
+        assert statistics(values, ignore_value=absent).left_out == 0
+    with pytest.raises(GreyValueError, match="all 8 have the value 4 that is to be ignored"):
+        statistics(np.full((2, 2, 2), 4, np.uint8), ignore_value=4)
+
+
+def test_percentiles_become_minus_1_and_1() -> None:
+    values = np.arange(1, 201, dtype=np.int16).reshape(1, 1, 200)
+    found = statistics(values, percentiles=(1, 99))
+    assert Normalisation.of([vars(found)])(np.array([[2, 198]], np.int16)).tolist() == [[-1, 1]]
+    assert (found.mean, found.std) == (100.5, pytest.approx(values.std()))
+
+
+def test_percentiles_that_say_too_little_are_refused() -> None:
+    with pytest.raises(GreyValueError, match=r"\[1.0, 50.0\] % of the grey values are both 7"):
+        statistics(np.array([[[7, 7, 7, 9]]], np.uint8), percentiles=(1, 50))
+    near = (1e6 + np.random.default_rng(0).normal(0, 1, (1, 50, 50))).astype(np.float32)
+    with pytest.raises(GreyValueError, match="too close to each other"):
+        statistics(near, percentiles=(1, 99))
+
+
+def test_numbers_of_the_configuration_hold_for_their_channel() -> None:
+    counts, rule = histogram(tissue(1, 9, 9)), NormalisationConfig(mean=[100, 128], std=33)
+    found = grey_values(counts, np.uint8, rule=rule, channel=1)
+    assert (found.centre, found.scale) == (128, 33)
+    with pytest.raises(GreyValueError, match="2 numbers, but there is a channel 2"):
+        grey_values(counts, np.uint8, rule=rule, channel=2)
 
 
 def test_normalised_volume_has_mean_0_and_std_1() -> None:
@@ -185,7 +234,7 @@ def test_each_channel_has_numbers_of_its_own() -> None:
         Normalisation((10.0,), (5.0,))(values)
 
 
-@given(volumes, st.integers(0, 6))
+@given(volumes(*INTEGERS, "float32"), st.integers(0, 6))
 @settings(max_examples=20, deadline=None)
 def test_normalisation_of_a_part_is_the_part_of_the_normalised(values: np.ndarray, cut: int) -> None:
     normalised = Normalisation((3.3,), (1.7,))

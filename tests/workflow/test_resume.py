@@ -162,7 +162,7 @@ def test_files_that_have_changed_are_surveyed_again_before_their_shards_are_know
         values = tifffile.imread(path)
         tifffile.imwrite(path, np.concatenate([values, values[:2]]), metadata={"axes": "ZYX"})
     ran = new_project.run(target)
-    assert ran.rules == {"survey", "fit", "ingest", "grey_values"}
+    assert ran.rules == {"survey", "fit", "ingest", "histogram", "grey_values"}
     assert {job for job in ran.jobs if job.startswith("ingest")} == {f"ingest/train/{k}-of-3" for k in range(3)}
     assert "Nothing to be done" in new_project.run(target).output
 

@@ -1,0 +1,82 @@
+"""Statistics of a volume over its shards: what is left out, what the journals hold, and which rule counts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.scripts.conftest import Project, Refused
+from unet.grey_values import Normalisation
+from unet.receipts import read_json
+
+
+def prepared(folder: Path, raw: np.ndarray, **settings: Any) -> Project:
+    """A project with one volume, which is not learnt from."""
+    folder.mkdir()
+    tifffile.imwrite(folder / "raw.tif", raw, photometric="minisblack")
+    volumes = {"train": {"raw": str(folder / "raw.tif"), "voxel_nm": [50, 4, 4]}}
+    unlearnt = {"model": {"checkpoint": "m"}, "train": {"volumes": []}}
+    return Project(folder, {"volumes": volumes, **unlearnt, **settings})
+
+
+@pytest.fixture
+def bare() -> np.ndarray:
+    """Tissue without a frame."""
+    return np.random.default_rng(0).integers(1, 255, (2, 70, 60), dtype=np.uint8)
+
+
+def test_a_framed_volume_has_the_statistics_and_the_sight_of_the_bare_one(tmp_path: Path, bare: np.ndarray) -> None:
+    framed = np.pad(bare, ((0, 1), (37, 40), (50, 20)))  # and a blank section
+    project = prepared(tmp_path / "framed", framed)
+    (found,) = project.grey_values("train")
+    (expected,) = prepared(tmp_path / "bare", bare).grey_values("train")
+    alike = ("mean", "std", "centre", "scale", "p01", "p99", "count")
+    assert {key: found[key] for key in alike} == {key: expected[key] for key in alike}
+    assert (found["left_out"], found["fill_values"]) == (framed.size - bare.size, [0])
+    assert "constant regions of value 0" in (project.folder / "results/logs/grey_values.log").read_text()
+
+    normalisation, volume = Normalisation.of([found]), project.volume("train")
+    grey = volume.grey(normalisation)
+    shape = volume.layout.shape
+    for box in volume.layout.grid.boxes():
+        tissue = volume.tissue(box, normalisation)
+        assert tissue is not None
+        np.testing.assert_array_equal(tissue, framed[box.slices] > 0)
+        seen = np.where(framed > 0, framed, round(expected["mean"])).astype(np.uint8)
+        np.testing.assert_array_equal(grey.read(box), seen[box.slices])
+        around = box.grown((0, 9, 9))
+        inner = around.clipped(shape).relative_to(around.start).slices
+        np.testing.assert_array_equal(grey.read_mirrored(around)[inner], seen[around.clipped(shape).slices])
+
+
+def test_counts_are_beside_the_receipts_and_not_in_the_journals(tmp_path: Path, bare: np.ndarray) -> None:
+    project = prepared(tmp_path / "one", bare.astype(np.uint16) * 200)
+    project.grey_values("train")
+    receipts = project.folder / "results/receipts"
+    assert max(len(line) for path in receipts.rglob("*.jsonl") for line in path.read_text().splitlines()) < 300
+    first, *_ = sorted((receipts / "histogram/train").glob("*.npz"))
+    first.unlink()
+    survey, fit = project.receipt("survey", "train"), project.receipt("fit", "train")
+    files = {"survey": survey, "fit": fit, "shards": list((receipts / "ingest/train").glob("*.json"))}
+    files["counted"] = sorted((receipts / "histogram/train").glob("*.json"))
+    with pytest.raises(Refused, match=r"0-of-2\.npz is missing, or not what was written; remove .*0-of-2\.json"):
+        project.job("grey_values", project.receipt("grey_values", "train"), **files, normalisation={})
+
+
+def test_the_rule_of_a_given_model_counts(tmp_path: Path, bare: np.ndarray) -> None:
+    project = prepared(tmp_path / "one", np.pad(bare, ((0, 0), (90, 90), (90, 90))))
+    project.rule_of_model = {"ignore_value": "none", "percentiles": [5, 95]}
+    (found,) = project.grey_values("train")
+    assert (found["left_out"], found["centre"]) == (0, pytest.approx((found["scale"] * 2) / 2))
+    written = read_json(project.receipt("grey_values", "train"))["normalisation"]
+    assert (written["ignore_value"], written["percentiles"]) == ("none", [5, 95])
+
+
+def test_a_volume_of_one_value_is_told(tmp_path: Path) -> None:
+    project = prepared(tmp_path / "one", np.full((2, 40, 40), 7, np.uint8))
+    (found,) = project.grey_values("train")
+    assert (found["std"], found["left_out"]) == (0, 0)
+    log = (project.folder / "results/logs/grey_values.log").read_text()
+    assert "WARNING volumes.train.raw, channel 0: all 3200 voxels have the value 7" in log
