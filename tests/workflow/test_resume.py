@@ -215,7 +215,7 @@ def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(fini
     (killed.folder / "config.yaml").write_text(first)
     foreseen = killed.run("-n")
     assert re.search(r"^train +1$", foreseen.output, re.MULTILINE), foreseen.output
-    ran = killed.run("--until", "predict")
+    ran = killed.run()
     assert "this training is finished" in (killed.results / "logs/train/model.log").read_text()
     assert killed.receipt("train", "model") == finished.receipt("train", "model")
     for name in ("model.pt", "training.jsonl"):
