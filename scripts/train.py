@@ -7,11 +7,12 @@ from typing import Any
 from unet.config import ModelConfig, TrainConfig
 from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
+from unet.files import read_json, write_json
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.locks import take_over
 from unet.model_file import save_model
-from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint
 from unet.training import TrainingError
 from unet.training_folder import TrainingFolder, differences
 from unet.training_job import TrainingJob
@@ -40,9 +41,11 @@ def main(
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, copies of what is kept by fingerprint."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
-    statistics = {folder.name: read_json(v)["statistics"] for folder, v in zip(folders, grey_values, strict=True)}
+    grey = {folder.name: read_json(path) for folder, path in zip(folders, grey_values, strict=True)}
+    statistics = {name: values["statistics"] for name, values in grey.items()}
     depends_on = {
         "data": content_digest([*grey_values, *targets, *weighted]),
+        "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
         "train": train.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "classes": classes,
@@ -68,7 +71,8 @@ def main(
             made_from,
             threads,
         )
-        done = trained(kept, job, classes, statistics)
+        rule = grey[train.volumes[0]]["normalisation"]
+        done = trained(kept, job, classes, {"rule": rule, "trained_on": statistics})
     else:
         log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
     kept.publish(model, curve)
@@ -85,7 +89,9 @@ def tell_of_others(kept: TrainingFolder) -> None:
         )
 
 
-def trained(kept: TrainingFolder, job: TrainingJob, classes: list[str], statistics: dict[str, Any]) -> dict[str, Any]:
+def trained(
+    kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
+) -> dict[str, Any]:
     """Train, or train on; the receipt, written beside the model."""
     before = kept.stopped()
     if before is not None:
@@ -104,7 +110,7 @@ def trained(kept: TrainingFolder, job: TrainingJob, classes: list[str], statisti
         network,
         job.model,
         classes,
-        normalisation={"method": "mean and standard deviation of the whole volume", "trained_on": statistics},
+        normalisation=normalisation,
         voxel_nm=job.volumes[first].layout.voxel_nm,
         channels=job.normalisations[first].channels,
         extra={"fingerprint": job.fingerprint, "steps": result.kept_step},

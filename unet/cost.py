@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -128,8 +129,14 @@ def free_bytes(device: torch.device) -> int:
     """Memory of a device that nobody uses now; of a CPU no more than this process's control groups may have."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return min([int(available.split()[1]) * 1024, *_group_limits()])
+    return min([psutil.virtual_memory().available, *_group_limits()])
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those of its affinity where the system knows one, else all of the machine."""
+    process = psutil.Process()
+    affinity: list[int] = process.cpu_affinity() if hasattr(process, "cpu_affinity") else []  # macOS has none
+    return len(affinity) or psutil.cpu_count() or 1
 
 
 def _group_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:

@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -116,7 +117,8 @@ def _joined(meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank
 def _child(
     meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any], parent: int
 ) -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: an orphan would train on beside the next run
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: an orphan would train on beside the next run
     if os.getppid() != parent:
         os._exit(1)
     _joined(meeting, rank, device, work)

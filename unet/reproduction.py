@@ -22,8 +22,9 @@ import numpy as np
 import yaml
 
 from unet.config import Config, load_config, source_files
+from unet.files import read_json, write_json
 from unet.geometry import Box
-from unet.receipts import Journal, read_json, write_json
+from unet.receipts import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
 from unet.volume import Volume
 
@@ -156,7 +157,7 @@ def configuration(record: Mapping[str, Any], results: Path) -> Config:
 
 
 def _expanded(values: Any) -> Any:
-    """With the paths that `unet.run_record.without_private` has shortened."""
+    """With the paths that `unet.privacy.without_private` has shortened."""
     if isinstance(values, dict):
         return {key: _expanded(value) for key, value in values.items()}
     if isinstance(values, list):

@@ -7,7 +7,6 @@
                       it from there, so that they find finished what was made before, whatever is free by then.
 """
 
-import os
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -17,10 +16,11 @@ import numpy as np
 import torch
 
 from unet.config import ModelConfig, Precision, PredictConfig
-from unet.cost import forward_cost, free_bytes, useful_flops
+from unet.cost import forward_cost, free_bytes, usable_cores, useful_flops
+from unet.files import read_json, write_first
 from unet.geometry import Box, Index
 from unet.inference import planes_of, window_of
-from unet.receipts import fingerprint, read_json, write_first
+from unet.receipts import fingerprint
 from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.volume import Layout
 
@@ -209,7 +209,7 @@ def passes_at_once(task: Task, choice: TileChoice, device: torch.device, threads
 
 def memory_limit(device: torch.device, threads: int) -> float:
     """Bytes that a job may take: of a GPU what is free, of the process's machine its share by cores."""
-    share = min(1.0, threads / len(os.sched_getaffinity(0))) if device.type == "cpu" else 1.0
+    share = min(1.0, threads / usable_cores()) if device.type == "cpu" else 1.0
     return USABLE * share * free_bytes(device)
 
 

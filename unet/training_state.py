@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unet.model_file import save_atomically
+from unet.files import write_with
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class StateFile:
             "best_weights": best_weights,
             "optimizer": optimizer.state_dict(),
         }
-        save_atomically(self.path, state)
+        write_with(self.path, partial(torch.save, state))
 
     def _read(self, device: torch.device) -> dict[str, Any]:
         try:

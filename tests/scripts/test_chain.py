@@ -4,7 +4,7 @@ The networks learn for seconds only: what is looked at is that every store is wh
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from tests.scripts.conftest import Project, Refused
+from tests.scripts.calls import Call, calls_noted, not_covered
+from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.config import SegmentConfig
+from unet.files import read_json
 from unet.merge_table import load_merge_table
 from unet.model_file import read_header
-from unet.receipts import read_json
 from unet.sample import synthesise
 from unet.segmentation import foreground
 
@@ -38,6 +39,18 @@ class Run:
         return self.project.array("train", store)
 
 
+@dataclass
+class NotedProject(Project):
+    """A project that notes what its jobs call, by rule."""
+
+    calls: dict[str, set[Call]] = field(default_factory=dict)
+
+    def job(self, rule: str, receipt: Path, **arguments: Any) -> Any:
+        """As in any project."""
+        with calls_noted(self.calls.setdefault(rule, set())):
+            return super().job(rule, receipt, **arguments)
+
+
 def stack(path: Path, values: np.ndarray) -> str:
     """A multi-page TIFF."""
     tifffile.imwrite(path, values, photometric="minisblack")
@@ -46,7 +59,7 @@ def stack(path: Path, values: np.ndarray) -> str:
 
 def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str, Any]]:
     """Every script from survey to evaluate, in the order and with the arguments of the rules."""
-    project = Project(folder, settings)
+    project = NotedProject(folder, settings)
     config, name = project.config, "train"
     volume, survey = config.volumes[name], project.receipt("survey", name)
     project.grey_values(name)
@@ -156,6 +169,14 @@ def assert_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
     """Two labellings are the same but for the names of their objects."""
     pairs = np.unique(np.stack([found.ravel(), expected.ravel()]), axis=1)
     assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+def test_whatever_a_job_calls_is_covered_by_the_digest_of_its_rule(three_d: Run, three_classes: Run) -> None:
+    for run in (three_d, three_classes):
+        assert isinstance(run.project, NotedProject)
+        assert len(run.project.calls) > 10
+        found = {rule: not_covered(calls, SCRIPTS / f"{rule}.py") for rule, calls in run.project.calls.items()}
+        assert found == {rule: set() for rule in run.project.calls}
 
 
 def test_a_3d_network_gives_objects_of_the_whole_volume(three_d: Run) -> None:

@@ -10,7 +10,7 @@ import tifffile
 import torch
 
 from tests.scripts.conftest import Project, Refused
-from unet.receipts import read_json
+from unet.files import read_json
 from unet.sample import synthesise
 
 

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from unet.config import ModelConfig
-from unet.cost import _group_limits, forward_cost, free_bytes, measured_rate, useful_flops
+from unet.cost import _group_limits, forward_cost, free_bytes, measured_rate, usable_cores, useful_flops
 
 TINY = ModelConfig(depth=2, base_channels=1, dropout=0)
 CPU = torch.device("cpu")
@@ -73,6 +74,25 @@ def test_a_rate_is_measured() -> None:
 
 def test_free_memory_of_this_machine() -> None:
     assert 0 < free_bytes(CPU) <= os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+
+
+def test_free_memory_and_cores_where_the_system_is_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet.cost._group_limits", lambda: iter(()))
+    monkeypatch.setattr(Path, "read_text", lambda *_: pytest.fail("there is no /proc"))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")
+    assert free_bytes(CPU) > 0
+    assert usable_cores() == psutil.cpu_count()
+
+
+def test_cores_are_those_of_the_process() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
 
 
 @pytest.mark.parametrize(

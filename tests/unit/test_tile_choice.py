@@ -84,7 +84,7 @@ def test_fewer_threads_compute_where_not_all_of_their_tiles_fit(monkeypatch: pyt
 
 
 def test_a_job_of_some_threads_may_take_its_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("unet.tile_choice.usable_cores", lambda: 8)
     monkeypatch.setattr("unet.tile_choice.free_bytes", lambda device: 1000)
     assert [memory_limit(CPU, threads) for threads in (2, 8, 16)] == [200, 800, 800]
     assert memory_limit(GPU, 2) == 800
