@@ -318,8 +318,8 @@ class TrainConfig(Section):
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
         description=(
-            "Training stops when 36 of the last 40 losses are above this many times the median of the 200 before; "
-            "null = never. After a change the training goes on from its state."
+            "Training stops when the mean of the last 40 losses is this many times that of the 200 before, outliers "
+            "left out, and their median its square root; null = never. After a change the training goes on."
         ),
     )
     seed: int = Field(

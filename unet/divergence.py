@@ -1,58 +1,62 @@
-"""When a training is lost: its losses have jumped, and nearly all of them stay high.
+"""When a training is lost: its losses have jumped, most of them and not just a few.
 
 ```
-loss  |                        .......  RECENT steps: MOST of them above factor * the median before
-      |      .                .
-      |            .
-      | .. .. ..... ... ... ..          BEFORE steps: their median, and what USUAL of them are below
+loss  |                         .  .    RECENT steps: their mean above factor, and their median above
+      |      .                 . .. .   the root of factor, times what was usual
+      |            .          .
+      | .. .. ..... ... ... ..          BEFORE steps: USUAL of them are below the usual loss
       +------------------------------> step
 ```
 
-Patches differ: where the foreground is rare, most losses are near 0 and a few are a thousand times higher. So a mean
-says nothing, and neither does one loss. In a steady training a loss is above the median once in two steps, however the
-losses are distributed, so that MOST of the recent ones are has a probability of P(B(40, 1/2) >= 36) = 1e-7. After a
-jump that stays it takes 36 steps.
+Patches differ: where the foreground is rare, most losses are near 0 and a few are a thousand times higher. One such
+loss lifts the mean of the recent ones, so the mean alone says nothing. The median alone says nothing where nearly half
+of the patches hold foreground. Together they do: a mean of `factor` times the usual one leaves such losses a share of
+less than one in ten before. That they are half of 40 then has a probability of P(B(40, 1/10) >= 20) < 1e-9. The usual
+losses leave out the highest ones, so that an earlier outlier does not hide a jump.
 
-A state is kept only while all is as usual: no recent loss is near `factor` times what USUAL of the earlier are below.
+A state is kept only while all is as usual: no recent loss is near `factor` times any of the usual ones.
 """
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import median, quantiles
+from math import fsum, sqrt
+from statistics import median
 
 RECENT, BEFORE = 40, 200
 MEMORY = RECENT + BEFORE
 """Losses that have to be remembered."""
-MOST = 36
-"""Of the recent losses: nine in ten."""
-USUAL = 95
-"""Percent."""
+USUAL = 0.95
 
 
-def median_before(losses: Sequence[float]) -> float | None:
-    """Median of the `BEFORE` losses before the last `RECENT`; None while there are too few.
+def usual_losses(losses: Sequence[float]) -> list[float]:
+    """The `BEFORE` losses before the last `RECENT` without the highest ones, in order; none while there are too few.
 
-    >>> median_before([0.5] * 60 + [2.0] * 40), median_before([0.5] * 60)
-    (0.5, None)
+    >>> usual_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, usual_losses([0.5] * 79)
+    (True, [])
     """
     before = losses[-MEMORY:-RECENT]
-    return median(before) if len(before) >= RECENT else None
+    return sorted(before)[: int(USUAL * len(before))] if len(before) >= RECENT else []
+
+
+def jump(losses: Sequence[float]) -> float:
+    """How many times the usual losses the recent ones are, as mean and, squared, as median, whichever is less.
+
+    >>> jump([0.5] * 60 + [20.0] * 40), jump([0.5] * 60 + [1e9] + [0.5] * 39), jump([0.5] * 60)
+    (40.0, 1.0, 1.0)
+    """
+    usual, recent = usual_losses(losses), losses[-RECENT:]
+    if not usual:
+        return 1.0
+    by_mean = fsum(recent) / RECENT / max(fsum(usual) / len(usual), 1e-12)
+    by_median = median(recent) / max(median(usual), 1e-12)
+    return min(by_mean, by_median**2)
 
 
 def is_lost(losses: Sequence[float], factor: float | None) -> bool:
-    """Whether most of the recent losses are above `factor` times the median before; never if the factor is None."""
-    usual = median_before(losses)
-    return factor is not None and usual is not None and _above(losses, factor * usual) >= MOST
+    """Whether the losses have jumped by more than `factor`; never if that is None."""
+    return factor is not None and jump(losses) > factor
 
 
 def is_good(losses: Sequence[float], factor: float | None) -> bool:
     """Whether the state after these losses may replace the last one on disk."""
-    if factor is None or median_before(losses) is None:
-        return True
-    usual = quantiles(losses[-MEMORY:-RECENT], n=100, method="inclusive")[USUAL - 1]
-    return _above(losses, sqrt(factor) * usual) == 0
-
-
-def _above(losses: Sequence[float], limit: float) -> int:
-    """How many of the recent losses are above a limit; what is no number is above every limit."""
-    return sum(not loss <= max(limit, 1e-12) for loss in losses[-RECENT:])
+    usual = usual_losses(losses)
+    return factor is None or not usual or max(losses[-RECENT:]) <= sqrt(factor) * usual[-1]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from unet.config import TrainConfig
 from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
-from unet.divergence import MEMORY, MOST, RECENT, is_good, is_lost, median_before
+from unet.divergence import MEMORY, RECENT, is_good, is_lost, jump
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import centre_crop, channels_last, is_2d
@@ -311,10 +311,9 @@ class _Run:
         losses, factor = self.done.losses, self.config.spike_factor
         if factor is not None and is_lost(losses, factor):
             raise TrainingError(
-                f"training diverged: up to step {step}, at least {MOST} of the last {RECENT} losses are above "
-                f"{factor:g} (train.spike_factor) times {median_before(losses):.3g}, the median of those before. "
-                f"{self._remedy()}; or set train.spike_factor to null, to train on whatever the losses are. "
-                f"{self._kept()}"
+                f"training diverged: the last {RECENT} losses, up to step {step}, are {jump(losses):.1f} times what "
+                f"was usual before, and train.spike_factor allows {factor:g}. {self._remedy()}; or set "
+                f"train.spike_factor to null, to train on whatever the losses are. {self._kept()}"
             )
 
     def _remedy(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet.divergence import BEFORE, MEMORY, MOST, RECENT, is_good, is_lost, median_before
+from unet.divergence import BEFORE, MEMORY, RECENT, is_good, is_lost, jump, usual_losses
 
 FACTOR = 20.0
 
@@ -33,7 +33,7 @@ def test_rare_foreground_is_no_divergence(share, high):
 
 
 def test_losses_without_a_mean_are_no_divergence():
-    assert first_lost(np.abs(np.random.default_rng(0).standard_cauchy(4000)), factor=3) is None
+    assert first_lost(np.abs(np.random.default_rng(0).standard_cauchy(4000))) is None
 
 
 def test_one_huge_loss_neither_stops_nor_blinds():
@@ -46,36 +46,36 @@ def test_one_huge_loss_neither_stops_nor_blinds():
 def test_a_jump_that_stays_is_found_within_forty_steps(seed):
     losses = spread(seed, 600) * np.linspace(0.5, 0.1, 600)
     losses[400:] = 30 * spread(seed + 100, 200)
-    assert 400 + MOST <= first_lost(losses) <= 400 + RECENT
+    assert 400 + RECENT // 2 <= first_lost(losses) <= 400 + RECENT
 
 
 def test_a_network_that_has_collapsed_after_learning_well_is_found():
     """It knows nothing any more: log 2 for two classes, after 0.01, with one explosion between."""
-    losses = spread(0, 600) * np.geomspace(0.7, 0.01, 600)
-    losses[400], losses[401:] = 40, math.log(2)
-    losses[:400] = spread(1, 400) * np.geomspace(0.7, 0.01, 400)
-    assert first_lost(losses) == 400 + MOST
+    losses = spread(1, 600) * np.geomspace(0.7, 0.01, 600)
+    losses[500], losses[501:] = 40, math.log(2)
+    assert 500 + RECENT // 2 <= first_lost(losses) <= 500 + RECENT
 
 
 def test_an_explosion_is_found_before_it_is_infinite():
     losses = np.concatenate([0.2 * spread(0, 400), 0.2 * 2.0 ** np.arange(200)])
-    assert 400 + MOST < first_lost(losses) < 400 + MOST + 10
+    assert 400 + RECENT // 2 < first_lost(losses) <= 400 + RECENT
 
 
-def test_oscillation_is_no_calm():
-    """Every tenth loss falls back to what it was."""
-    high = np.where(np.arange(200) % 10, 1e3, 1)
-    assert first_lost(np.concatenate([spread(0, 400), high])) == 440
+def test_a_learning_rate_far_too_high_is_found():
+    """As of AdamW at 10 with clipped gradients: the loss is ten times what it was, with explosions among that."""
+    random = np.random.default_rng(0)
+    wild = spread(1, 200) * np.where(random.random(200) < 0.2, 300, 10)
+    assert 400 + RECENT // 2 <= first_lost(np.concatenate([spread(0, 400), wild])) <= 400 + RECENT
 
 
 def test_what_is_older_does_not_count():
-    assert median_before([99.0] * 50 + [1.0] * BEFORE + [3.0] * RECENT) == 1.0
+    assert jump([99.0] * 50 + [1.0] * BEFORE + [3.0] * RECENT) == 3.0
 
 
 def test_while_there_are_few_losses_nothing_is_lost():
-    assert median_before([1.0] * (2 * RECENT - 1)) is None
-    assert not is_lost([1.0] * 39 + [1e9] * 40, FACTOR)
-    assert is_lost([1.0] * 40 + [1e9] * 40, FACTOR)
+    assert usual_losses([1.0] * (2 * RECENT - 1)) == []
+    assert not is_lost([1.0] * 39 + [1e9] * RECENT, FACTOR)
+    assert is_lost([1.0] * 40 + [1e9] * RECENT, FACTOR)
 
 
 def test_a_state_is_kept_only_while_no_loss_is_near_the_limit():
@@ -85,7 +85,7 @@ def test_a_state_is_kept_only_while_no_loss_is_near_the_limit():
     assert is_good([*calm, 5.0, *[1.0] * RECENT], FACTOR)  # and as many steps later again
 
 
-@pytest.mark.parametrize("share", [0.01, 0.04, 0.05, 0.06, 0.3])
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
 def test_a_state_can_be_kept_often_enough_however_rare_the_foreground(share):
     """The worst share is the one that `USUAL` leaves out: there it takes some hundred steps."""
     foreground = np.random.default_rng(0).random(4000) < share
@@ -95,11 +95,12 @@ def test_a_state_can_be_kept_often_enough_however_rare_the_foreground(share):
     assert max(np.diff([MEMORY, *good, 4000])) < 1000
 
 
-def test_what_is_no_number_is_high_and_without_a_factor_nothing_is():
-    for value in (math.inf, math.nan):
-        assert is_lost([1.0] * BEFORE + [value] * RECENT, FACTOR)
-        assert not is_lost([1.0] * BEFORE + [value] * RECENT, None)
-        assert is_good([1.0] * BEFORE + [value] * RECENT, None)
+def test_without_a_factor_nothing_is_lost_and_everything_good():
+    losses = [1.0] * BEFORE + [1e30] * RECENT
+    assert is_lost(losses, FACTOR)
+    assert not is_good(losses, FACTOR)
+    assert not is_lost(losses, None)
+    assert is_good(losses, None)
 
 
 @given(st.lists(st.floats(0.01, 10), max_size=300), st.integers(-6, 6), st.floats(1.1, 30))

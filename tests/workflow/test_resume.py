@@ -44,10 +44,18 @@ def model_weights(project: Project) -> dict[str, torch.Tensor]:
     return torch.load(project.results / "model/model.pt", weights_only=True)["weights"]
 
 
-def losses(project: Project) -> dict[int, float]:
-    """By step; a line that is being written does not count yet."""
-    lines = (project.results / "model/training.jsonl").read_text().splitlines(keepends=True)
+def losses(folder: Path) -> dict[int, float]:
+    """By step, of the learning curve in a folder; a line that is being written does not count yet."""
+    path = folder / "training.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return {line["step"]: line["loss"] for line in map(json.loads, (text for text in lines if text.endswith("\n")))}
+
+
+def training_under_way(project: Project) -> Path:
+    """The folder of the training that has not ended; one that is not there before it begins."""
+    model = project.results / "model"
+    unfinished = [path.parent for path in model.glob("*/state.pt") if not (path.parent / "receipt.json").exists()]
+    return next(iter(unfinished), model / "none")
 
 
 def test_second_run_does_nothing(copy_of_finished: Project) -> None:
@@ -211,19 +219,37 @@ def test_killed_prediction_redoes_what_is_missing(
         assert killed.content(store) == whole.content(store)
 
 
-def test_killed_training_goes_on_from_its_last_state(finished: Project, tmp_path: Path) -> None:
+def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(finished: Project, tmp_path: Path) -> None:
+    """A setting is changed, the run killed, the setting changed back, and then that other model wanted after all."""
     whole, killed = finished.copy(tmp_path / "whole"), finished.copy(tmp_path / "killed")
+    first = (killed.folder / "config.yaml").read_text()
     for project in (whole, killed):
         project.configure({"train": {"steps": 200, "seed": 1, "log_steps": 5, "checkpoint_minutes": 5e-3}})
+    other = (killed.folder / "config.yaml").read_text()
     whole.run("--until", "train")
 
-    state = killed.results / "model/state.pt"
-    first = state.stat().st_mtime_ns
-    killed.kill_when(lambda: state.stat().st_mtime_ns != first and 50 in losses(killed) and 200 not in losses(killed))
+    def half_way() -> bool:
+        found = losses(training_under_way(killed))
+        return 50 in found and 200 not in found
+
+    killed.kill_when(half_way)
     killed.run("--unlock")
+    assert not (killed.results / "model/model.pt").exists(), "Snakemake removes what a job that it starts will make"
+
+    (killed.folder / "config.yaml").write_text(first)
+    foreseen = killed.run("-n")
+    assert re.search(r"^train +1$", foreseen.output, re.MULTILINE), foreseen.output
+    ran = killed.run()
+    assert "this training is finished" in (killed.results / "logs/train/model.log").read_text()
+    assert killed.receipt("train", "model") == finished.receipt("train", "model")
+    for name in ("model.pt", "training.jsonl"):
+        assert (killed.results / "model" / name).read_bytes() == (finished.results / "model" / name).read_bytes()
+    assert killed.blocks_made(ran, "predict") == 0
+
+    (killed.folder / "config.yaml").write_text(other)
     killed.run("--until", "train")
     assert 0 < killed.receipt("train", "model")["run"]["resumed_from"] < 200
-    assert losses(killed) == losses(whole)
+    assert losses(killed.results / "model") == losses(whole.results / "model")
     expected = model_weights(whole)
     for name, found in model_weights(killed).items():
         np.testing.assert_array_equal(found.numpy(), expected[name].numpy(), err_msg=name)
