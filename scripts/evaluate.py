@@ -21,6 +21,7 @@ from unet.geometry import Box
 from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
+from unet.log_line import in_words
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
 from unet.receipts import read_json, write_json
@@ -29,6 +30,8 @@ from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume
 
 WORST = 10
+TOLD = ("objects", "true_objects", "segmentation_v_rand", "voi_split", "voi_merge", "average_precision_50", "v_rand")
+"""Scores that the log says; all are in `evaluation.json`."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,8 @@ def main(
         "compare": {name: peer.scores() for name, peer in peers.items()},
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
-    log.info("%s: %s", source.name, {key: value for key, value in found.items() if key in ("scores", "compare")})
+    for who, told in ({"ours": scores} | found["compare"]).items():
+        log.info("%s, %s: %s", source.name, who, in_words({key: told[key] for key in TOLD if key in told}))
     save_arrays(table, vars(comparison.objects.table))
     write_json(evaluation, found)
 

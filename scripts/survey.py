@@ -15,6 +15,7 @@ from unet.config import StorageConfig, VolumeConfig
 from unet.geometry import Box, Grid
 from unet.input_states import survey_made_from
 from unet.job import run
+from unet.log_line import by
 from unet.places import CannotList
 from unet.receipts import fingerprint, write_json
 from unet.source_formats import MissingChunks
@@ -22,7 +23,7 @@ from unet.sources import (
     Source,
     SourceError,
     agree_voxel_size,
-    check_labels,
+    check_annotation,
     check_raw,
     check_sections,
     open_raw,
@@ -48,9 +49,9 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    for source in others.values():
-        check_labels(raw, source, volume.sections)
     voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
+    for source in others.values():
+        check_annotation(raw, source, volume.sections, voxel_nm)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     layout = Layout(
         shape=(stop - first, *raw.shape[1:]),
@@ -63,7 +64,8 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         masked="mask" in others,
         channels=raw.channels,
     )
-    log.info("%s: %s of %d x %s, voxels of %s nm", name, layout.shape, layout.channels, layout.dtype, voxel_nm)
+    channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
+    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_nm), channels, layout.dtype)
     box = Box((first, 0, 0), (stop, *raw.shape[1:]))
     missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
     tell_missing(missing, name, volume.missing_chunks)

@@ -20,13 +20,13 @@ from typing import Any
 from unet.config import StorageConfig, VolumeConfig
 from unet.geometry import Box
 from unet.places import AddressError, file_state, is_address, links_of
+from unet.read_errors import SourceError
 from unet.receipts import fingerprint
-from unet.source_formats import SourceError
 from unet.source_hdf5 import Hdf5Source
 from unet.source_zarr import ZarrSource, is_zarr
 from unet.sources import HDF5_SUFFIXES, open_source, split_address
 
-SCORED_WITH = ("compare", "skeletons")
+SCORED_WITH = ("compare", "skeletons", "label_check")
 """Keys of a volume that are given for its scores alone: nothing but its evaluation depends on them."""
 SURVEYED_WITH = ("missing_chunks",)
 """Keys of a volume that only its survey needs."""

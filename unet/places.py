@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from unet.receipts import write_first
+from unet.files import write_first, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -122,17 +122,12 @@ class Folder:
             yield FileParts(file)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a file aside and rename it; what a killed write of it has left is removed."""
-        path = self.path / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f"{path.name}.*.partial"):
-            leftover.unlink(missing_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write a file aside and rename it.
+
+        Without waiting for the disk, which would take longer than many a block: what a power cut takes is missed by its
+        size (`unet.damage`), or by its checksum when it is read.
+        """
+        write_with(self.path / key, lambda file: file.write(content), durable=False)
 
     def clear(self) -> None:
         """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""

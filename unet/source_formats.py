@@ -12,8 +12,7 @@ open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,14 @@ from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
 from unet.geometry import Box, Index
-from unet.places import AddressError, file_state, links_of
+from unet.places import file_state, links_of
+from unet.read_errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
 IMOD_STAMP = 1146047817  # "IMOD" in the header: bit 1 of the flags after it then says whether bytes are signed
 
 Nm = tuple[float, ...]
-
-
-class SourceError(ValueError):
-    """An image file is not there, not whole, or not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -190,19 +186,6 @@ def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
     if found.name not in DTYPES:
         raise SourceError(f"{where}: dtype {found.name} is not supported; convert to one of {', '.join(DTYPES)}")
     return found.newbyteorder("=")
-
-
-@contextmanager
-def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
-    """Name the file in whatever error its reader raises: libraries raise a dozen kinds of it."""
-    try:
-        yield
-    except (SourceError, AddressError):
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{where}: cannot be read as {format_name} ({type(error).__name__}: {error}); copy or export it again"
-        ) from error
 
 
 def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:

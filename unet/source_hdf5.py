@@ -1,14 +1,18 @@
 """Reader of HDF5: a dataset in a file, of which external links and virtual datasets may name others."""
 
+from contextlib import suppress
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py.h5z import filter_avail
 
 from unet.geometry import Box
-from unet.source_formats import MissingChunks, Nm, Source, SourceError, read_errors, volume_shape
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import MissingChunks, Nm, Source, volume_shape
 
 
 def _three(values: Any) -> Nm | None:
@@ -25,6 +29,7 @@ class Hdf5Source(Source):
         with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
             self._inner = _dataset_name(file, inner, address)
             dataset = file[self._inner]
+            _require_filters(dataset, address)
             voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
             if voxel_nm is not None and min(voxel_nm) <= 0:
                 raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
@@ -75,6 +80,21 @@ def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:
             f"is {missing[0]}; copy them as well"
         )
     return [other for other in (real, *others) if other.absolute() != path.absolute()]
+
+
+def _require_filters(dataset: h5py.Dataset, address: str) -> None:
+    """Raise where the voxels are compressed by a filter that is not installed; headers name it."""
+    created = dataset.id.get_create_plist()
+    filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
+    if not all(map(filter_avail, filters)):
+        with suppress(ImportError):
+            import_module("hdf5plugin")  # makes its filters known to HDF5
+    missing = [f"{number} ({name or 'without a name'})" for number, name in filters.items() if not filter_avail(number)]
+    if missing:
+        raise SourceError(
+            f"{address}: compressed by HDF5 filter {', '.join(missing)}, which is not installed; pip install "
+            "hdf5plugin, or write the file again with gzip (h5repack -f GZIP=1)"
+        )
 
 
 def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:

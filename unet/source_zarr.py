@@ -11,7 +11,8 @@ import numpy as np
 from unet import store
 from unet.geometry import Box
 from unet.places import CannotList, links_of, place_of
-from unet.source_formats import MissingChunks, Nm, Source, SourceError, read_errors
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import MissingChunks, Nm, Source
 
 
 class ZarrSource(Source):

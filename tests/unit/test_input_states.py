@@ -21,7 +21,8 @@ from unet.config import VolumeConfig
 from unet.geometry import Box, Grid
 from unet.input_states import changed, evaluation_made_from, input_state, model_made_from
 from unet.places import CannotList
-from unet.source_formats import MissingChunks, SourceError
+from unet.read_errors import SourceError
+from unet.source_formats import MissingChunks
 from unet.sources import open_raw, open_source
 
 if TYPE_CHECKING:

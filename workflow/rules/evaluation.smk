@@ -1,8 +1,10 @@
 # How good it is, and one page that says so.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
-# Outputs: evaluation.json of each volume with labels; {results}/report.html
+# Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
 # Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
+
+EVALUATIONS = [evaluation(name) for name in CONFIG.evaluate.volumes]
 
 
 rule threshold:
@@ -36,6 +38,7 @@ rule agglomeration_sweep:
         ),
         edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("agglomeration_sweep", "{volume}"),
     log:
@@ -124,12 +127,8 @@ rule report:
         segmented=[
             receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes
         ],
-        relabelled=lambda wildcards: [
-            r
-            for name in CONFIG.predict.volumes
-            for r in shard_receipts("relabel", name, "segmentation")
-        ],
-        evaluations=[evaluation(name) for name in CONFIG.evaluate.volumes],
+        relabelled=segmentation_receipts,
+        evaluations=EVALUATIONS,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
@@ -141,6 +140,7 @@ rule report:
             category="Results",
         ),
         summary=f"{RESULTS}/scores.json",
+        run_config=f"{RESULTS}/run_config.yaml",
     log:
         f"{RESULTS}/logs/report/report.log",
     benchmark:
@@ -154,6 +154,7 @@ rule report:
     params:
         results=results_folder,
         config=settings(CONFIG),
+        merged=lambda wildcards: configuration_text(CONFIG),
         code=code("report"),
     message:
         "Writing the report"

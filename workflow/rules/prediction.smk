@@ -11,6 +11,7 @@ rule predict:
         survey=receipt("survey", "{volume}"),
         fit=receipt("fit", "{volume}"),  # says which model file is given
         grey_values=receipt("grey_values", "{volume}"),
+        checked=lambda wildcards: checked([wildcards.volume]),
         damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("predict", "{volume}", "{shard}"),
@@ -44,6 +45,7 @@ rule sweep:
         survey=receipt("survey", "{volume}"),
         predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("sweep", "{volume}"),
     log:
