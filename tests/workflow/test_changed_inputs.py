@@ -72,13 +72,13 @@ def test_an_older_section_an_edited_chunk_and_an_older_model_are_noticed(copy_of
     assert {path for path in project.folder.rglob("*") if ".snakemake" not in path.parts} == files
     for rule in ("survey", "fit", "ingest", "predict"):
         assert f"\n{rule} " in planned
-    for changed in ("raw: input/raw.zarr; the job", "labels: input/labels; raw", "model.checkpoint: input/model.pt"):
-        assert changed.partition(";")[0] in planned
+    for changed in ("raw: input/raw.zarr", "labels: input/labels", "model.checkpoint: input/model.pt"):
+        assert changed in planned
 
     shutil.rmtree(project.folder / ".snakemake" / "metadata")  # Snakemake's own records are not needed
-    ran = project.run(*JOBS)
+    ran = project.run("--until", "grey_values", *JOBS)
     assert project.blocks_made(ran, "ingest") == 1 + IN_SECTIONS_2_AND_3
-    assert project.blocks_made(ran, "targets") == IN_SECTIONS_2_AND_3
+    ran = project.run(*JOBS)  # a run that ended in between has lost nothing
     assert project.blocks_made(ran, "predict") == BLOCKS
     edited = np.argwhere(project.array("raw") != first["raw"])
     assert (edited.min(axis=0) >= (0, 70, 70)).all()
@@ -97,14 +97,14 @@ def test_an_older_section_an_edited_chunk_and_an_older_model_are_noticed(copy_of
 def test_older_files_that_are_given_for_the_scores_score_anew_and_do_nothing_else(copy_of_finished: Project) -> None:
     project, target = copy_of_finished, "results/volumes/train/evaluation.json"
     given, labels = project.folder / "input", project.array("labels").astype(np.uint16)
-    tifffile.imwrite(given / "peer.tif", labels)
+    tifffile.imwrite(given / "peer.tif", labels, photometric="minisblack")
     (given / "true.swc").write_text("1 2 40 40 0 1 -1\n2 2 40 40 150 1 1\n")
     peer = {"compare": {"peer": "input/peer.tif"}, "skeletons": {"files": "input/true.swc"}}
     project.configure({"volumes": {"train": peer}})
     project.run(target)
     assert not project.run(target).jobs
     before = project.receipt("../volumes/train/evaluation")
-    tifffile.imwrite(given / "older.tif", np.where(labels > labels.max() // 2, 1, labels))
+    tifffile.imwrite(given / "older.tif", np.where(labels > labels.max() // 2, 1, labels), photometric="minisblack")
     keep_older(given / "peer.tif", given / "older.tif")
     (given / "older.swc").write_text("1 2 40 40 0 1 -1\n2 2 400 40 150 1 1\n")
     keep_older(given / "true.swc", given / "older.swc")

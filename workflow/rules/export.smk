@@ -11,6 +11,7 @@ rule export:
     input:
         **trained_model(),
         surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
+        fits=[receipt("fit", name) for name in EXPORT_VOLUMES],  # say which model file is given
         grey_values=[receipt("grey_values", name) for name in EXPORT_VOLUMES],
     output:
         onnx=f"{RESULTS}/model/model.onnx",

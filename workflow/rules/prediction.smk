@@ -9,6 +9,7 @@ rule predict:
     input:
         **trained_model(),
         survey=receipt("survey", "{volume}"),
+        fit=receipt("fit", "{volume}"),  # says which model file is given
         grey_values=receipt("grey_values", "{volume}"),
         checked=lambda wildcards: checked([wildcards.volume]),
         damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
