@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from unet.removal import remove_results
+
 if TYPE_CHECKING:
     from conftest import Project
 
@@ -87,3 +89,31 @@ def test_one_more_volume_is_made_and_reported(finished: Project, copy_of_finishe
         assert line in ran.output
     assert "results/volumes/train/segmentation.zarr" not in ran.output.rpartition("steps (100%) done")[2]
     assert "Nothing to be done" in project.run().output
+
+
+def test_a_partial_target_leaves_the_record_of_the_report(finished: Project, copy_of_finished: Project) -> None:
+    """Another threshold, but only the fragments are asked for: the report and its record stay those of the old one."""
+    project = copy_of_finished
+    project.configure({"segment": {"threshold": 0.3}})
+    target = "results/receipts/segment/train/segmentation/0-of-2.json"
+    ran = project.run(target)
+    assert ran.rules == {"segment"}
+    assert f"receipt       {target}" in ran.output
+    for name in ("run_config.yaml", "provenance.json", "ro-crate-metadata.json", "report.html"):
+        assert (project.results / name).read_text() == (finished.results / name).read_text()
+
+
+def test_a_segmentation_without_objects_is_told(copy_of_finished: Project) -> None:
+    project = copy_of_finished
+    project.configure({"segment": {"minimum_size": 10**6}})
+    ran = project.run()
+    assert ran.rules == {"merge", "relabel", "evaluate", "report"}
+    assert "train: 0 objects; V_rand of the objects 0." in ran.output
+    warning = "volume 'train': its segmentation holds no object"
+    assert f"WARNING: {warning}" in ran.output
+    assert 'role="alert"' in (project.results / "report.html").read_text()
+
+
+def test_all_that_runs_wrote_can_be_removed(copy_of_finished: Project) -> None:
+    assert remove_results(copy_of_finished.results) == ([], [])
+    assert not copy_of_finished.results.exists()
