@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unet.config_learning import (
     NonNegativeFloat,
@@ -14,6 +14,7 @@ from unet.config_learning import (
     Section,
     Triple,
 )
+from unet.dask_security import checked_scheduler
 
 
 class PredictConfig(Section):
@@ -55,9 +56,20 @@ class PredictConfig(Section):
     )
     scheduler: str | None = Field(
         None,
-        description="address of a dask scheduler whose workers predict, e.g. tcp://node1:8786; null: as `dask` says",
+        description=(
+            "Address of a dask scheduler whose workers predict, e.g. tls://node1:8786 with the certificates of dask's "
+            "own configuration (tcp:// on this machine alone, see docs/slurm.md); null: as `dask` says."
+        ),
     )
-    dashboard: bool = Field(True, description="dask's dashboard, on the machine of the job; its address is in the log")
+    dashboard: bool = Field(
+        True,
+        description="Whether dask's dashboard runs, for the machine of the job alone; its address is in the log.",
+    )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _safe_scheduler(cls, address: str | None) -> str | None:
+        return None if address is None else checked_scheduler(address)
 
     @model_validator(mode="after")
     def _one_place(self) -> "PredictConfig":
@@ -183,6 +195,24 @@ class SegmentConfig(Section):
             raise ValueError(f"segment.foreground {self.foreground}: a watershed needs one class, the cells' interior")
         if self.foreground == []:
             raise ValueError("segment.foreground is empty: name a class, or null for the last")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "SegmentConfig":
+        graph, how = self.agglomerate, self.agglomerate.method
+        watershed = self.method == "watershed"
+        for key, value, default, beside, applies in (
+            ("watershed", self.watershed, WatershedConfig(), f"method: {self.method}", watershed),
+            ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
+            ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
+            ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
+        ):
+            if not applies and value != default:
+                said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
+                raise ValueError(
+                    f"segment.{key} is {said}, but has no effect beside segment.{beside}: remove it, or change the "
+                    "other"
+                )
         return self
 
     @property

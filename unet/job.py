@@ -13,6 +13,7 @@ and at its end what it used, in `all.usage`: Snakemake looks at a job every half
 well leaves `all.error`, which says why; the run repeats it at its end.
 """
 
+import errno
 import inspect
 import json
 import linecache
@@ -29,9 +30,13 @@ from typing import Any
 
 from pydantic import ConfigDict, validate_call
 
+from unet.privacy import without_secrets
 from unet.receipts import write_atomically, write_json
 
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the system's errors that say enough without a file's name."""
 
 
 class Terminated(BaseException):
@@ -42,9 +47,9 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
     """Call `main` with checked arguments, logging to the rule's log file and to stderr.
 
     Bad input (errors that this package raises, or the system about files) ends with one readable line and exit
-    status 1; a defect of the program ends with a traceback, in the log as well.
+    status 1; a defect of the program ends with a traceback. The log file has the traceback of every error.
     """
-    arguments = _from_snakemake(main, snakemake) if snakemake is not None else json.loads(sys.argv[1])
+    arguments = _from_snakemake(main, snakemake) if snakemake is not None else _from_shell(main)
     path = Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None
     if path is not None:
         write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
@@ -58,18 +63,14 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
         log.error(stopped := "stopped by SIGTERM; what is finished is recorded, run again to continue")
         _note_failure(path, stopped)
         sys.exit(143)
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:
+        log.debug("where it was raised:", exc_info=True)  # in the log file alone
         _note_failure(path, str(error) if _is_for_people(error) else _defect(error))
-        log.debug("", exc_info=True)
         if not _is_for_people(error):
-            log.exception("failed")
+            log.error("failed, by a defect of the program: %r", error)
             raise
         log.error("%s", error)
         sys.exit(1)
-    except Exception as error:
-        _note_failure(path, _defect(error))
-        log.exception("failed")
-        raise
     if path is not None:
         path.with_suffix(".error").unlink(missing_ok=True)
         write_atomically(path.with_suffix(".usage"), json.dumps(_used()).encode())
@@ -91,21 +92,67 @@ def _used() -> dict[str, float]:
     """Processor seconds of the job with its children that ended, and the most memory that it held itself, in MB."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    status = Path("/proc/self/status")  # ru_maxrss begins with what the parent holds
-    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else "")
-    return {"processor_seconds": round(seconds, 2), "peak_mb": round(int(peak[1]) / 1024, 1) if peak else 0.0}
+    return {"processor_seconds": round(seconds, 2), "peak_mb": round(_peak_bytes(own.ru_maxrss) / 2**20, 1)}
+
+
+def _peak_bytes(maxrss: int) -> int:
+    """The most memory that this process held; on Linux `maxrss` begins with what its parent held."""
+    status = Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    if peak:
+        return int(peak[1]) * 1024
+    return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
 def _is_for_people(error: Exception) -> bool:
     """Whether the package raised it, with a message of its own, or the system, about files and space.
 
-    What a library raises, or Python itself, is a defect of the program, even below a frame of the package.
+    What a library raises, or Python itself, is a defect of the program, even below a frame of the package. So is an
+    error of the system that a library raises without a file's name: nobody could tell what it is about.
     """
-    if isinstance(error, OSError) or type(error).__module__.startswith("unet."):
+    if type(error).__module__.startswith("unet."):
+        return True
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_SPACE):
         return True
     frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
     ours = str(frame.f_globals.get("__name__", "")).startswith("unet.")
-    return ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
+    if isinstance(error, OSError):
+        return ours
+    raises = linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
+    return ours and raises and isinstance(error, ValueError | RuntimeError)
+
+
+def _from_shell(main: Callable[..., None]) -> dict[str, Any]:
+    """The arguments of a script that a person starts; where they are wrong, its usage is told."""
+    try:
+        if len(sys.argv) != 2:
+            raise ValueError(f"{len(sys.argv) - 1} arguments given, one is needed, in quotes")
+        arguments = json.loads(sys.argv[1])
+        if not isinstance(arguments, dict):
+            raise ValueError(f"the argument has to be a JSON object, not {arguments!r}")
+    except ValueError as error:
+        print(f"{error}\n\n{_usage(main)}", file=sys.stderr)
+        sys.exit(2)
+    return arguments
+
+
+def _usage(main: Callable[..., None]) -> str:
+    """How a script is started from a shell."""
+    path = Path(inspect.getfile(main))
+    parameters = inspect.signature(main).parameters.values()
+    about = (inspect.getdoc(inspect.getmodule(main)) or "").partition("\n")[0]
+    return "\n".join(
+        [
+            f"usage: python scripts/{path.name} ARGUMENTS",
+            *([f"       {about}"] if about else []),
+            "",
+            "ARGUMENTS is a JSON object of",
+            *(f"  {str(parameter).replace('pathlib.', '')}" for parameter in parameters),
+            "",
+            "A job leaves its own beside its log, for instance:",
+            f'  python scripts/{path.name} "$(cat results/logs/{path.stem}/all.json)"',
+        ]
+    )
 
 
 def _from_snakemake(main: Callable[..., None], snakemake: Any) -> dict[str, Any]:
@@ -123,12 +170,23 @@ def _plain(value: Any) -> Any:
 
 
 def _start_log(path: Path | None) -> None:
+    """Log to stderr, and all that the package says, also for those who look for a fault, to a file."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setLevel(logging.INFO)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
-    layout = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True)
+    logging.getLogger("unet").setLevel(logging.DEBUG)  # libraries stay at INFO
+    for handler in handlers:
+        handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _Discreet(logging.Formatter):
+    """Lines and tracebacks without secrets: libraries put into their errors what they were given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -118,7 +118,7 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
 
 @contextmanager
 def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
-    """The scheduler at an address, once it has a worker.
+    """The scheduler at an address, once it has a worker; with ``tls://`` by the certificates of dask's configuration.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
             except TimeoutError:
                 raise ConnectionError(
                     f"predict.scheduler: {address} has no worker after {timeout:.0f} s; start one with "
-                    f"`dask worker {address}` where this project is installed"
+                    f"`dask worker {address}` where this project is installed (docs/slurm.md)"
                 ) from None
             log.info("dask dashboard: %s", client.dashboard_link)
             yield client

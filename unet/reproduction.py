@@ -156,7 +156,7 @@ def configuration(record: Mapping[str, Any], results: Path) -> Config:
 
 
 def _expanded(values: Any) -> Any:
-    """With the paths that `unet.run_record.without_private` has shortened."""
+    """With the paths that `unet.privacy.without_private` has shortened."""
     if isinstance(values, dict):
         return {key: _expanded(value) for key, value in values.items()}
     if isinstance(values, list):

@@ -2,13 +2,12 @@
 
 Recorded are versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
 arguments of every job, and what each of them made. Nothing of it says who ran it, on which machine or in which folder:
-paths below the repository, the working directory and the home are shortened, passwords in addresses removed.
+paths below the repository, the working directory and the home are shortened, secrets taken out (`unet.privacy`).
 """
 
 import platform
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -20,13 +19,13 @@ import yaml
 
 from unet import __version__
 from unet.config import Config, source_files
+from unet.privacy import command_without_secrets, without_private
 from unet.receipts import bytes_digest, read_json, write_json
 
 FORMAT = "unet-em provenance 1"
 NAME = "provenance.json"
 HASHED_BYTES = 2**30
 """Larger inputs are told apart by the digests of what was ingested alone."""
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def configuration_text(config: Config) -> str:
@@ -76,7 +75,7 @@ def run_record(results: Path, config: Config, root: Path, command: Sequence[str]
             "processor": _processor(),
             "devices": sorted({values["run"]["device"] for values in predicted.values()}),
         },
-        "command": [Path(command[0]).name, *command[1:]],
+        "command": command_without_secrets([Path(command[0]).name, *command[1:]]),
         "configuration": settings,
         "seeds": dict(_seeds(settings)),
         "chosen": _chosen(results),
@@ -120,24 +119,6 @@ def input_fingerprint(path: Path) -> dict[str, Any]:
     for file in files if size <= HASHED_BYTES else []:
         summary.update(str(file.relative_to(path)).encode() + file.read_bytes())
     return {"files": len(files), "bytes": size, "digest": summary.hexdigest() if size <= HASHED_BYTES else None}
-
-
-def without_private(values: Any, root: Path) -> Any:
-    """The same with paths shortened and passwords removed, in all of its texts.
-
-    >>> without_private({"raw": ["s3://me:secret@host/raw.zarr", "/lab/unet-em/config/a.yaml"]}, Path("/lab/unet-em"))
-    {'raw': ['s3://host/raw.zarr', '{repository}/config/a.yaml']}
-    """
-    if isinstance(values, Mapping):
-        return {key: without_private(value, root) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [without_private(value, root) for value in values]
-    if not isinstance(values, str):
-        return values
-    text = CREDENTIALS.sub("", values)
-    for folder, name in ((Path.cwd(), "."), (root, "{repository}"), (Path(sys.prefix), "{python}"), (Path.home(), "~")):
-        text = re.sub(rf"{re.escape(str(folder))}(?=/|$)", name, text) if folder != Path("/") else text
-    return text
 
 
 def _chosen(results: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ prediction job (scheduler, journal, receipt)
    `-- scancel what is left
 ```
 
-1. dask-jobqueue submits a SLURM job a worker; each takes blocks as soon as it has started.
+1. dask-jobqueue submits a SLURM job a worker; each takes blocks as soon as it has started. Scheduler and workers speak
+   TLS with a certificate of their own: its key is in a file that the user alone may read, beside what the workers say.
 2. `_Keeper` looks every few seconds which of these jobs have ended, and has others submitted for them.
 3. In the end all are cancelled. Where this process has no time for that, its workers end when they miss its scheduler,
    and one that starts later does not find it within `FIND_SCHEDULER` seconds.
@@ -21,12 +22,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from platform import node
 from shutil import which
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dask
 from distributed import Client
+from distributed.security import Security
 
 from unet.config import SlurmConfig
 from unet.pipeline import SETTINGS
@@ -72,7 +76,8 @@ def at_slurm(slurm: SlurmConfig, blocks: int, logs: Path, dashboard: bool = Fals
             with cluster, Client(cluster, set_as_default=False) as client, keeper:
                 keeper.wait_for_first(client, logs)
                 if dashboard:
-                    log.info("dask dashboard: %s", cluster.dashboard_link)
+                    port = urlsplit(cluster.dashboard_link).port
+                    log.info("dask dashboard: http://127.0.0.1:%d/status on %s", port, node())
                 yield client
         finally:
             subprocess.run(["scancel", f"--name={name}"], check=False)
@@ -86,6 +91,7 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         raise NoWorkersError("predict.dask: slurm needs dask-jobqueue: pip install 'unet-em[slurm]'") from None
     if which("sbatch") is None:
         raise NoWorkersError("predict.dask: slurm needs SLURM, but there is no sbatch on this machine")
+    logs.mkdir(parents=True, exist_ok=True)
     gpus = [f"--gpus={slurm.gpu_model}:{slurm.gpus}" if slurm.gpu_model else f"--gpus={slurm.gpus}"]
     stays = slurm.time_limit_minutes - slurm.leave_minutes - slurm.stagger_minutes
     cluster = SLURMCluster(
@@ -100,12 +106,21 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         death_timeout=FIND_SCHEDULER,
         worker_extra_args=[
             *("--lifetime", f"{60 * stays:.0f}s", "--lifetime-stagger", f"{60 * slurm.stagger_minutes:.0f}s"),
-            *("--memory-limit", "0", "--no-dashboard"),  # SLURM bounds memory; dask would pause workers, and wait
+            *(
+                "--memory-limit",
+                "0",
+                "--no-dashboard",
+                "--dashboard-address",
+                "127.0.0.1:0",
+            ),  # SLURM bounds memory; dask would pause workers, and wait
         ],
         job_extra_directives=[*(gpus if slurm.gpus else []), *slurm.options],
         job_script_prologue=[f"export DASK_INTERNAL_INHERIT_CONFIG={dask.config.serialize(dask.config.global_config)}"],
         log_directory=str(logs),
-        scheduler_options={"dashboard_address": ":0", "dashboard": dashboard},
+        protocol="tls://",
+        security=_certificate(),
+        shared_temp_directory=str(logs),
+        scheduler_options={"dashboard_address": "127.0.0.1:0", "dashboard": dashboard},
         silence_logs=logging.CRITICAL,
     )
     refused = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
@@ -113,6 +128,14 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         cluster.close()
         raise NoWorkersError(f"SLURM does not take a worker's job, see section `slurm`: {refused.stderr.strip()}")
     return cluster
+
+
+def _certificate() -> Security:
+    """A certificate for one scheduler and its workers; who has not got it can neither listen nor talk to them."""
+    try:
+        return Security.temporary()
+    except ImportError:
+        raise NoWorkersError("predict.dask: slurm needs cryptography: pip install 'unet-em[slurm]'") from None
 
 
 class _Keeper:

@@ -10,7 +10,8 @@ import imagecodecs
 import numpy as np
 
 from unet.geometry import Box
-from unet.source_formats import Source, SourceError, read_errors
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import Source
 from unet.source_tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
 
 TIFF_SUFFIXES = (".tif", ".tiff")

@@ -18,7 +18,8 @@ import numpy as np
 import tifffile
 
 from unet.geometry import Box, Index
-from unet.source_formats import Nm, Source, SourceError, read_errors, supported_dtype
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import Nm, Source, supported_dtype
 
 NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),

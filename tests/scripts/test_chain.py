@@ -72,8 +72,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     model = folder / "results" / "model"
     made = {"grey_values": [grey], "targets": targets, "weighted": weighted}
     learnt = {"surveys": [survey], "folders": [project.stores(name)], **made}
-    files = {"model": model / "model.pt", "state": model / "state.pt", "curve": model / "training.jsonl"}
-    files["tensorboard"] = model / "tensorboard"
+    files = {"model": model / "model.pt", "curve": model / "training.jsonl"}
     how = {"model_config": config.model.model_dump(), "train": config.train.model_dump(), "classes": config.class_names}
     project.job("train", project.receipt("train", "model"), **learnt, **files, **how, code="one")
 

@@ -259,7 +259,7 @@ def test_a_full_disk_leaves_the_old_table_and_no_litter(tmp_path: Path, monkeypa
     box = Box((0, 0, 0), (1, 2, 2))
     block = label_block(np.ones((1, 2, 2), bool), box, (1, 2, 2), "section")
     save_block_table(tmp_path / "0.npz", block)
-    monkeypatch.setattr("unet.array_file.np.lib.format.write_array", full)
+    monkeypatch.setattr("unet.files.np.lib.format.write_array", full)
     with pytest.raises(OSError, match="No space"):
         save_block_table(tmp_path / "0.npz", block)
     assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]

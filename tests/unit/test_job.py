@@ -1,5 +1,7 @@
 """The bridge from rule to script: typed arguments in, a readable line and an exit status out."""
 
+import errno
+import inspect
 import json
 import logging
 import os
@@ -7,10 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -70,31 +75,94 @@ def test_a_wrong_argument_is_a_defect_and_names_itself(tmp_path: Path) -> None:
             run(main, snakemake(tmp_path, **params))
 
 
-REFUSALS = [SourceError("a.tif, section 3: 4 x 5, not 4 x 6"), FileNotFoundError(2, "No such file", "a.tif")]
+def of_package() -> None:
+    raise SourceError("a.tif, section 3: 4 x 5, not 4 x 6")
 
 
-@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
-def test_bad_input_ends_with_one_readable_line_and_status_1(tmp_path: Path, error: Exception) -> None:
+def of_the_system() -> None:
+    Path("/not/there.tif").read_bytes()
+
+
+def of_a_full_disk() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("fail", "sentence"),
+    [
+        (of_package, "a.tif, section 3: 4 x 5, not 4 x 6"),
+        (of_the_system, "[Errno 2] No such file or directory: '/not/there.tif'"),
+        (of_a_full_disk, "[Errno 28] No space left on device"),
+    ],
+)
+def test_bad_input_ends_with_one_line_on_the_terminal_and_its_traceback_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fail: Callable[[], None], sentence: str
+) -> None:
     def main(receipt: Path) -> None:
-        raise error
+        fail()
 
     with pytest.raises(SystemExit) as stopped:
         run(main, snakemake(tmp_path))
     assert stopped.value.code == 1
-    (line,) = (tmp_path / "logs" / "job.log").read_text().splitlines()
-    assert line.endswith(f"ERROR {error}")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"ERROR {sentence}")
+    log = (tmp_path / "logs" / "job.log").read_text()
+    assert log.splitlines()[-1] == line
+    assert f"in {fail.__name__}\n" in log
+    assert "Traceback" in log
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), ValueError("shapes (3,) and (4,)")])
-def test_a_defect_ends_with_its_traceback_in_the_log(tmp_path: Path, error: Exception) -> None:
+def of_arithmetic() -> None:
+    raise ZeroDivisionError("division by zero")
+
+
+def of_numpy() -> None:
+    np.zeros(3) + np.zeros(4)
+
+
+def of_a_library_about_some_file(path: Path) -> None:
+    path.write_bytes(b"not HDF5")
+    h5py.File(path)
+
+
+@pytest.mark.parametrize("fail", [of_arithmetic, of_numpy, of_a_library_about_some_file])
+def test_a_defect_shows_its_traceback_on_the_terminal_and_in_the_log(tmp_path: Path, fail: Callable[..., None]) -> None:
     def main(receipt: Path) -> None:
-        raise error
+        fail(*[tmp_path / "a.h5"][: len(inspect.signature(fail).parameters)])
 
-    with pytest.raises(type(error)):
+    with pytest.raises((ZeroDivisionError, ValueError, OSError)) as failed:
         run(main, snakemake(tmp_path))
     log = (tmp_path / "logs" / "job.log").read_text()
-    assert "Traceback" in log
-    assert str(error) in log
+    assert f"in {fail.__name__}\n" in log
+    assert str(failed.value) in log.splitlines()[-1]
+
+
+def test_libraries_do_not_fill_the_log(tmp_path: Path) -> None:
+    def main(receipt: Path) -> None:
+        for name in ("unet.engine", "asyncio"):
+            logging.getLogger(name).debug("%s says much", name)
+
+    run(main, snakemake(tmp_path))
+    assert (tmp_path / "logs" / "job.log").read_text().split(maxsplit=2)[2] == "unet.engine says much\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([], "0 arguments given, one is needed, in quotes"),
+        (["{", "}"], "2 arguments given"),
+        (["{receipt: a}"], "Expecting property name"),
+        (["[1]"], "has to be a JSON object, not [1]"),
+    ],
+)
+def test_by_hand_a_script_says_what_it_takes(tmp_path: Path, given: list[str], problem: str) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    result = subprocess.run([sys.executable, tmp_path / "script.py", *given], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert problem in result.stderr.splitlines()[0]
+    assert "usage: python scripts/script.py ARGUMENTS" in result.stderr
+    assert "  blocks: list[int]\n  wait: bool = False\n" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def start(tmp_path: Path, **arguments: Any) -> subprocess.Popen[str]:

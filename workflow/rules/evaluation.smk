@@ -4,9 +4,7 @@
 # Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
 # Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
 
-EVALUATIONS = [
-    f"{RESULTS}/volumes/{name}/evaluation.json" for name in CONFIG.evaluate.volumes
-]
+EVALUATIONS = [evaluation(name) for name in CONFIG.evaluate.volumes]
 
 
 rule threshold:
@@ -40,6 +38,7 @@ rule agglomeration_sweep:
         ),
         edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("agglomeration_sweep", "{volume}"),
     log:
@@ -93,7 +92,7 @@ rule evaluate:
     input:
         unpack(evaluation_inputs),
     output:
-        evaluation=f"{RESULTS}/volumes/{{volume}}/evaluation.json",
+        evaluation=evaluation("{volume}"),
         table=f"{RESULTS}/volumes/{{volume}}/overlap.npz",
     log:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
@@ -108,7 +107,9 @@ rule evaluate:
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
-        volume=lambda wildcards: settings(CONFIG.volumes[wildcards.volume]),
+        volume=lambda wildcards: settings(
+            CONFIG.volumes[wildcards.volume], SURVEYED_WITH
+        ),
         sections_alone=CONFIG.segment.sections_alone,
         fixed_threshold=(
             None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold

@@ -1,0 +1,88 @@
+"""No secret and no account reaches a record or a log."""
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from unet.job import run
+from unet.privacy import command_without_secrets, without_private, without_secrets
+
+ROOT = Path("/lab/unet-em")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--storage-s3-secret-key", "AKIAsecret"],
+        ["--storage-s3-access-key=AKIAsecret"],
+        ["--api-token", "AKIAsecret"],
+        ["--password", "AKIAsecret"],
+        ["--smtp-passwd", "AKIAsecret"],
+        ["--config", "server.password=AKIAsecret with blanks"],
+        ["--config", "server={address: a, token: AKIAsecret}"],
+        ["--config", 'server={"secret": "AKIAsecret"}'],
+        ["--default-resources", "slurm_account=AKIAsecret"],
+        ["--configfile", "https://me:AKIAsecret@host/a.yaml"],
+        ["--configfile", "https://host/a.yaml?X-Amz-Signature=AKIAsecret&part=1"],
+    ],
+    ids=" ".join,
+)
+def test_a_secret_on_the_command_line_is_hidden(words: list[str]) -> None:
+    found = command_without_secrets(["snakemake", "--cores", "2", *words, "--keep-going", "all"])
+    assert "AKIAsecret" not in " ".join(found)
+    assert "blanks" not in " ".join(found)
+    assert found[:3] + found[-2:] == ["snakemake", "--cores", "2", "--keep-going", "all"]
+    assert words[0].partition("=")[0] in found[3]
+
+
+def test_a_command_without_secrets_is_kept_as_it_is() -> None:
+    command = "snakemake --cores 8 --resources gpu=2 -k --set-threads train=4 --configfile a.yaml results/report.html"
+    assert command_without_secrets(command.split()) == command.split()
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "GITHUB_TOKEN", "DB_PASSWORD", "APIKEY"]
+)
+def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "AKIA0123456")
+    assert without_secrets("<AWSAccessKeyId>AKIA0123456</AWSAccessKeyId>") == "<AWSAccessKeyId>***</AWSAccessKeyId>"
+    assert without_private({"a": ["of AKIA0123456"]}, ROOT) == {"a": ["of ***"]}
+
+
+def test_other_variables_and_short_words_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "KEYBOARD": "qwertzuiop",
+        "KEY": "train",
+        "KEY_FILE": "/lab/key.pem",
+        "USER": "somebody",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert without_secrets("qwertzuiop train /lab/key.pem somebody") == "qwertzuiop train /lab/key.pem somebody"
+
+
+def test_who_pays_is_left_out_but_no_volume_of_that_name() -> None:
+    record = {
+        "slurm": {"account": "lab", "workers": 2, "options": ["--account=lab", "--qos=long"]},
+        "volumes": {"account": {}},
+    }
+    kept = {"slurm": {"workers": 2, "options": ["--account=***", "--qos=long"]}, "volumes": {"account": {}}}
+    assert without_private(record, ROOT) == kept
+
+
+def test_a_log_has_no_secret_not_in_a_traceback_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "AKIA0123456")
+
+    def main() -> None:
+        logging.getLogger("unet").info("asked https://me:hidden@host/a?token=AKIA0123456")
+        raise KeyError("<Secret>AKIA0123456</Secret>")
+
+    log = tmp_path / "job.log"
+    with pytest.raises(KeyError):
+        run(main, SimpleNamespace(input={}, output={}, params={}, log=[str(log)], threads=1))
+    assert "Traceback" in log.read_text()
+    assert "asked https://host/a?token=***" in log.read_text()
+    assert "AKIA0123456" not in log.read_text()
+    assert json.loads((tmp_path / "job.json").read_text()) == {}

@@ -1,0 +1,241 @@
+"""Which code computes the result of a rule, as one hash: Snakemake does not see edits of a package that scripts import.
+
+1. A script counts whole. Of the package count the definitions that it uses, directly or not: functions, classes and
+   constants, found by their names through all imports.
+2. Each counts by its normal form (`unet.normal_form`), without docstrings, messages, log calls and annotations.
+3. What does not compute a result is in `DOES_NOT_COMPUTE`. Everything else counts.
+
+Neither the names nor the places of files count. A definition that moves to another module changes nothing.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import unet
+from unet.normal_form import Form, computes_nothing, is_for_types, is_section, normal_form
+
+PACKAGE = Path(unet.__path__[0])
+
+DOES_NOT_COMPUTE = {
+    "unet.__version__": "a release alone changes nothing",
+    "unet.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
+    "unet.cost": "predicts time and memory; what is chosen by it is part of a block's fingerprint",
+    "unet.devices": "finds a free device; its name and precision are recorded",
+    "unet.distributed._alive": "ends a training whose processes died",
+    "unet.distributed.TIMEOUT": "how long a process waits for another",
+    "unet.divergence": "ends a training that is lost; one that goes on is the same",
+    "unet.job": "arguments, log file and errors of a script",
+    "unet.learning_curve": "shows how a training goes on",
+    "unet.limits": "refuses what does not work",
+    "unet.locks": "keeps two processes from one file",
+    "unet.pipeline": "the order of blocks and their workers; each is made the same in any order",
+    "unet.places": "carries the bytes of files; they are the same behind any address",
+    "unet.prediction.Mark": "keeps the workers of an earlier run from writing",
+    "unet.prediction.MOST_PREPARED": "models that a worker holds at once",
+    "unet.privacy": "keeps secrets out of records and logs",
+    "unet.progress": "says how far a job is",
+    "unet.read_errors": "words for what libraries raise",
+    "unet.receipts": "says what is done; a fingerprint that is computed in another way is another one by itself",
+    "unet.slurm_workers": "starts the workers of a prediction",
+    "unet.store._lock": "keeps two processes from one store",
+    "unet.tile_choice": "chooses tile and batch, which are part of a block's fingerprint",
+    "unet.training._stop_requests": "ends a training that a signal stops; its state goes on",
+}
+"""Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
+
+
+def code_digest(script: Path, package: Path = PACKAGE) -> str:
+    """Return a hash of all code that computes the result of a script; it changes only with that code.
+
+    Parameters
+    ----------
+    script : Path
+        A Python file that imports modules of the package.
+    package : Path
+        Folder of the package `unet`.
+    """
+    summary = hashlib.blake2b(digest_size=8)
+    numbers = {definition: number for number, definition in enumerate(definitions_of(script, package))}
+    for definition in numbers:
+        text, used = _meaning(definition)
+        summary.update(repr((text, [(name, [numbers[one] for one in found]) for name, found in used])).encode())
+    return summary.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A file of Python, and the folder of the package whose code is followed.
+
+    Attributes
+    ----------
+    full_name : str
+        Dotted, such as ``unet.store``; empty for a script.
+    imports : dict
+        By a name of this module, the full names of what is imported under it.
+    """
+
+    path: Path
+    package: Path
+    full_name: str
+    source: "Source"
+    imports: dict[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The content of a file: statements by the name that they define, and all imports.
+
+    The name is empty where a statement defines none, and `__main__` for what only a file that is started runs.
+    """
+
+    statements: dict[str, list[ast.stmt]]
+    imports: list[ast.Import | ast.ImportFrom]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a module calls by one name."""
+
+    module: Module
+    name: str
+
+
+def definitions_of(script: Path, package: Path = PACKAGE) -> list[Definition]:
+    """Return the definitions that compute the result of a script, in the order in which they are met."""
+    met = dict.fromkeys(_all_of(_module(script, package)))
+    waiting = list(met)
+    for definition in waiting:
+        for _, found in _meaning(definition)[1]:
+            for one in found:
+                if one not in met:
+                    met[one] = None
+                    waiting.append(one)
+    return waiting
+
+
+@cache
+def _meaning(definition: Definition) -> tuple[str, list[tuple[str, list[Definition]]]]:
+    """The normal form of a definition, and the definitions behind each name that it uses.
+
+    Of an annotation the sections of the configuration alone count: they are what pydantic makes of an argument.
+    """
+    module = definition.module
+    form = _form(module.source, definition.name)
+    used = [(name, _behind(name.split("."), module)) for name in form.names]
+    for name in form.annotated:
+        used.append((name, [one for one in _behind(name.split("."), module) if _is_section(one)]))
+    return form.text, [(name, found) for name, found in used if found]
+
+
+@cache
+def _form(source: Source, name: str) -> Form:
+    return normal_form(source.statements[name])
+
+
+def _is_section(definition: Definition) -> bool:
+    return is_section(definition.module.source.statements[definition.name][0])
+
+
+def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
+    """The definitions behind a dotted name in a module: its own, or one that it imports."""
+    if parts[0] in module.source.statements:
+        return _counted(module, parts[0])
+    imported = module.imports.get(parts[0], ())
+    return [one for full in imported for one in _found((*full, *parts[1:]), module.package)]
+
+
+def _found(full: Sequence[str], package: Path) -> list[Definition]:
+    """The definitions behind a full name such as ``unet.store.open_foreign``; of a module alone all that it has."""
+    if full[0] != package.name:
+        return []
+    place, rest = package, list(full[1:])
+    while rest and (inner := _inside(place, rest[0])) is not None:
+        place = inner
+        rest.pop(0)
+    module = _module(place if place.suffix == ".py" else place / "__init__.py", package)
+    is_known = bool(rest) and (rest[0] in module.source.statements or rest[0] in module.imports)
+    return _behind(rest, module) if is_known else _all_of(module)  # of what is not found rather too much
+
+
+@cache
+def _inside(folder: Path, name: str) -> Path | None:
+    """The module or sub-package of a name in a package."""
+    candidates = (folder / f"{name}.py", folder / name)
+    return next((path for path in candidates if path.is_file() or (path / "__init__.py").is_file()), None)
+
+
+def _all_of(module: Module) -> list[Definition]:
+    return list(dict.fromkeys(one for name in module.source.statements for one in _counted(module, name)))
+
+
+def _counted(module: Module, name: str) -> list[Definition]:
+    """A definition, and what its module does beside defining; none where it computes no result."""
+    if module.full_name in DOES_NOT_COMPUTE or f"{module.full_name}.{name}" in DOES_NOT_COMPUTE:
+        return []
+    if name == "__main__" and module.full_name:
+        return []
+    names = [name, ""] if name and "" in module.source.statements else [name]
+    return [Definition(module, one) for one in names]
+
+
+@cache
+def _module(path: Path, package: Path) -> Module:
+    is_script = package not in path.parents
+    full_name = "" if is_script else ".".join(path.relative_to(package.parent).with_suffix("").parts)
+    source = _source(path.read_text())
+    imports: dict[str, list[tuple[str, ...]]] = {}
+    for node in source.imports:
+        for alias in node.names:
+            name, full = _bound(node, alias, path, package)
+            imports.setdefault(name, []).append(full)
+    return Module(path, package, full_name.removesuffix(".__init__"), source, imports)
+
+
+@cache
+def _source(text: str) -> Source:
+    tree = ast.parse(text)
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _names_defined(statement):
+            statements.setdefault(name, []).append(statement)
+    return Source(statements, list(_imports_among(tree.body)))
+
+
+def _names_defined(statement: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a module defines, see `Source`."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    if computes_nothing(statement):
+        return []
+    runs_alone = isinstance(statement, ast.If) and "__main__" in ast.unparse(statement.test)
+    return ["__main__"] if runs_alone else [""]
+
+
+def _imports_among(statements: Sequence[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports among some statements and inside them, but those for types."""
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif not (isinstance(statement, ast.stmt) and is_for_types(statement)):
+            for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+                yield from _imports_among(getattr(statement, part, None) or ())
+
+
+def _bound(
+    node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path, package: Path
+) -> tuple[str, tuple[str, ...]]:
+    """The name that an import binds, and the full name of what it stands for."""
+    if isinstance(node, ast.Import):
+        full = tuple(alias.name.split("."))
+        return (alias.asname, full) if alias.asname else (full[0], full[:1])
+    if alias.name == "*":
+        raise ValueError(f"{path}: import the names of {node.module} one by one; `*` hides which code is used")
+    above = path.relative_to(package.parent).parts[: -node.level] if node.level else ()
+    return alias.asname or alias.name, (*above, *(node.module.split(".") if node.module else ()), alias.name)
