@@ -19,6 +19,7 @@ WRITTEN = (
     *("sample/raw.tif", "sample/labels.tif"),
     *(f"model/{name}" for name in ("model.onnx", "bioimageio.zip")),
     *(f"model/**/{name}" for name in ("model*.pt", "state*.pt", "training*.jsonl", "tensorboard")),
+    *(f"model/*/{name}.json" for name in ("settings", "stopped", "receipt")),
     *("volumes/*/evaluation.json", "volumes/*/overlap.npz", "volumes/*/*-tables", "volumes/*/probability-tiles"),
     *(f"volumes/*/{name}.zarr" for name in ("raw", "mask", "classes", "labels", "targets", "weights", "probability")),
     *(f"volumes/*/{name}.zarr" for name in ("segmentation", "segmentation-fragments", "labels-fragments")),

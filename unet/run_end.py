@@ -33,7 +33,7 @@ PRODUCTS = (
     Product("probability", "receipts/predict/*/*.json", "volumes/{volume}/probability.zarr", unless="segmentation"),
     Product("scores", "volumes/*/evaluation.json", "volumes/{volume}/evaluation.json", unless="report"),
 )
-FAILURES_TOLD, LOGS_TOLD = 20, 3
+FAILURES_TOLD, LOGS_TOLD, RECEIPTS_TOLD = 20, 3, 5
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
         if signs and product.unless not in found:
             places = dict.fromkeys(_place(results, product.place, sign) for sign in signs)
             found.setdefault(product.name, []).extend(places)
-    if not found:
-        found = {"receipt": [str(path) for path in made]}
+    if not found and made:
+        more = [f"and {len(made) - RECEIPTS_TOLD:,} more"] if len(made) > RECEIPTS_TOLD else []
+        found = {"receipt": [*map(str, made[:RECEIPTS_TOLD]), *more]}
     return [(name, place) for name, places in found.items() for place in places]
 
 

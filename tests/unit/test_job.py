@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from unet.config import SegmentConfig
 from unet.files import write_json
-from unet.job import run
+from unet.job import KILLED, run
 from unet.sources import SourceError
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from unet.job import run
 from unet.files import write_json
+from unet.job import KILLED, run
 
 def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1) -> None:
     if wait:
@@ -211,3 +211,21 @@ def test_a_job_leaves_what_it_used_beside_its_log(tmp_path: Path) -> None:
     used = json.loads((tmp_path / "logs" / "job.usage").read_text())
     assert used["peak_mb"] > before + 290
     assert 0 < used["processor_seconds"] <= sum(os.times()[:4]) + 0.1
+
+
+def test_why_a_job_failed_is_beside_its_log_until_it_ends_well(tmp_path: Path) -> None:
+    note = tmp_path / "logs/job.error"
+
+    def main(receipt: Path) -> None:
+        seen.append(json.loads(note.read_text())["message"])
+        if len(seen) < 3:
+            raise (SourceError("a.tif: cut short"), KeyError("shape"))[len(seen) - 1]
+
+    seen: list[str] = []
+    for wanted in ("a.tif: cut short", "a defect of the program, KeyError: 'shape'"):
+        with pytest.raises((SystemExit, KeyError)):
+            run(main, snakemake(tmp_path))
+        assert json.loads(note.read_text()) == {"message": wanted}
+    run(main, snakemake(tmp_path))
+    assert not note.exists()
+    assert seen == [KILLED] * 3, "as long as it runs: a job that is killed cannot say so itself"

@@ -1,6 +1,7 @@
 """What `make demo` runs: the embedded sample with the default configuration, and Snakemake's own report of it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,9 @@ def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None
     scores = json.loads((tmp_path / "results" / "scores.json").read_text())
     assert scores["test"]["v_rand"] >= 0.95
     assert "report        results/report.html" in printed
-    assert f"V_rand        {scores['test']['v_rand']:.4f} on test" in printed
+    objects, thresholding = scores["test"]["segmentation_v_rand"], scores["test"]["v_rand"]
+    told = rf"^test: \d+ objects; V_rand of the objects {objects:.4f}; .* thresholding at [\d.]+ {thresholding:.4f}$"
+    assert re.search(told, printed, re.MULTILINE), printed
     plan = json.loads((tmp_path / "results" / "plan.json").read_text())
     sizes = store_sizes(plan, tmp_path / "results" / "volumes")
     assert [one for one in sizes if one.foreseen_files != one.found_files] == []

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
     from conftest import Project
 
+RECORDS = ("run_config.yaml", "provenance.json", "ro-crate-metadata.json")
+
+
+def records_of(project: Project) -> dict[str, str]:
+    """What stands beside a report."""
+    return {name: (project.results / name).read_text() for name in RECORDS}
+
+
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown key": ({"predict": {"overlapp": 8}}, ["predict.overlapp", "unknown key", "tile, batch, average"]),
     "wrong type": ({"train": {"steps": "many"}}, ["train.steps", "'many'", "integer"]),
@@ -134,6 +142,11 @@ def test_bad_image_files_fail_by_name_and_spare_the_other_volumes(copy_of_finish
     log_of_shifted = (project.results / "logs/survey/shifted.log").read_text()
     assert [part for part in ("input/ids.tif", "(2, 60, 64)", "(2, 64, 64)") if part not in log_of_shifted] == []
     assert before == (project.content("raw"), project.receipt("ingest", "train", "0-of-2"))
+    end = ran.output.rpartition("2 jobs failed:\n")[2]
+    for part in ("section_001.tif", "(2, 60, 64)"):
+        assert sum(part in line for line in end.splitlines()) == 1, "each failed job says once, at the end, why"
+    assert {f"    log: results/logs/survey/{name}.log" for name in volumes} <= set(end.splitlines())
+    assert "report        " not in ran.output, "the report is not of this run"
 
     torn.write_bytes(whole)
     tifffile.imwrite(folder / "ids.tif", np.ones((2, 64, 64), np.uint16), photometric="minisblack")
@@ -177,8 +190,13 @@ def test_plan_prints_a_table(new_project: Project) -> None:
 
 
 def test_verify_accepts_a_finished_run_each_time_it_is_asked(copy_of_finished: Project) -> None:
+    records = records_of(copy_of_finished)
     for _ in range(2):
-        assert copy_of_finished.run("verify").rules == {"verify"}
+        ran = copy_of_finished.run("verify")
+        assert ran.rules == {"verify"}
+        assert "checks        results/receipts/verify/all.json" in ran.output
+        assert "V_rand" not in ran.output.rpartition("steps (100%) done")[2]
+    assert records_of(copy_of_finished) == records
     found = copy_of_finished.receipt("verify", "all")["checks"]["train"]
     assert (found["difference"], found["across_tiles"] <= 1) == (0, True)
     assert sum(found["windows"].values()) == 4

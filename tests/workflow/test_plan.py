@@ -27,7 +27,13 @@ def most_memory(project: Project) -> dict[str, float]:
 
 
 def test_jobs_files_and_memory_are_as_foreseen(finished: Project, copy_of_finished: Project) -> None:
+    record = copy_of_finished.results / "provenance.json"
+    copy_of_finished.configure({"segment": {"minimum_size": 5}})
     printed = copy_of_finished.run("plan").output
+    for path in (record, record.with_name("run_config.yaml")):
+        assert path.read_text() == (finished.results / path.name).read_text(), "a plan is no run"
+    assert "plan          results/plan.json" in printed
+    assert "results/report.html" not in printed
     plan = json.loads((copy_of_finished.results / "plan.json").read_text())
     assert {one["rule"]: one["jobs"] for one in plan["rules"]} == jobs(finished)
     sizes = store_sizes(plan, finished.results / "volumes")

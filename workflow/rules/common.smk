@@ -252,8 +252,8 @@ def known_layout(volume):
 def foreseen_layout(volume):
     try:
         return layout_of(CONFIG, volume)
-    # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
     except Exception:
+        # Whatever it is: `survey` reads the same headers, and says what is wrong with them.
         return None
 
 

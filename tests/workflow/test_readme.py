@@ -1,0 +1,106 @@
+"""The README's commands, taken from it: each is understood in a fresh shell, on data with the names that it uses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import tifffile
+
+from unet.sample import synthesise
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+CONFIGURATION = next(text for language, text in BLOCKS if language == "yaml")
+COMMAND = re.compile(r"^(git|cd|make|snakemake|python|\.) [^#\n]*", re.MULTILINE)
+FIRST, OWN_DATA = (
+    [match[0].strip() for match in COMMAND.finditer(text)] for text in [text for name, text in BLOCKS if not name][:2]
+)
+
+
+def looked_at(commands: list[str]) -> list[str]:
+    """The commands of `make` and `snakemake` with `-n`; targets of Snakemake that share all options in one command."""
+    targets: dict[str, list[str]] = {}
+    for command in commands:
+        if command.startswith("snakemake"):
+            target, options = re.fullmatch(r"snakemake ([a-z]* ?)(--.*)", command).groups()
+            targets.setdefault(options, []).append(target.strip())
+    together = [f"snakemake -n {' '.join(own)} {options}" for options, own in targets.items()]
+    return [command.replace("make ", "make -n ") for command in commands if command.startswith("make")] + together
+
+
+def write_data(folder: Path) -> None:
+    """What `mine.yaml` of the README names."""
+    raw, labels = synthesise(sections=4, size=128, seed=3)
+    (folder / "sections").mkdir()
+    for z, section in enumerate(raw):
+        tifffile.imwrite(folder / "sections" / f"{z:03}.tif", section, photometric="minisblack")
+    tifffile.imwrite(folder / "labels.tif", labels, photometric="minisblack")
+    with h5py.File(folder / "volume.h5", "w") as file:
+        file["raw"] = raw
+    (folder / "mine.yaml").write_text(CONFIGURATION)
+
+
+def fresh_shell(folder: Path, commands: str, python: Path) -> subprocess.CompletedProcess[str]:
+    """Run commands as somebody would who has just logged in."""
+    path = ":".join(filter(None, [str(python) if python else "", "/usr/local/bin", "/usr/bin", "/bin"]))
+    environment = {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(folder)  # in place of the installation, which is that of these tests
+    command = ["bash", "-euc", commands]
+    return subprocess.run(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files with data of one's own beside them."""
+    folder = tmp_path_factory.mktemp("readme") / "unet-em"
+    left_out = shutil.ignore_patterns("__pycache__", ".*", "results*", "tests", "docs", "local")
+    shutil.copytree(ROOT, folder, ignore=left_out)
+    write_data(folder)
+    with (folder / "mine.yaml").open("a") as file:
+        file.write("plan: {gpu_flops: 1.0e+13}  # nothing is measured\n")
+    return folder
+
+
+def test_the_readme_begins_with_a_clone_and_an_environment() -> None:
+    assert FIRST[0].startswith("git clone https://")
+    assert FIRST[1:] == ["cd unet-em", "make demo", ". .venv/bin/activate"]
+    assert {command.split()[1] for command in OWN_DATA} >= {"plan", "verify", "augmentation", "export", "reproduce"}
+
+
+@pytest.mark.parametrize("command", looked_at([*FIRST, *OWN_DATA]))
+def test_a_command_is_understood(project: Path, command: str) -> None:
+    """Nothing is computed: `make` and `snakemake` only list what they would do."""
+    ran = fresh_shell(project, command, Path(sys.prefix) / "bin")
+    assert ran.returncode == 0, ran.stdout
+    assert "Nothing to be done" not in ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_all_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    """From the clone on; only the installation is that of these tests, and the training short."""
+    environment = tmp_path / "environment"
+    environment.mkdir()
+    for entry in os.listdir(sys.prefix):
+        (environment / entry).symlink_to(Path(sys.prefix) / entry)
+    write_data(tmp_path)
+    files = "sections labels.tif volume.h5 mine.yaml"
+    clone = re.sub(r"https://\S+", str(ROOT), FIRST[0])
+    installed = f"cp -a {environment} .venv; rm -f .venv/.installed; touch .venv/.installed; export PYTHONPATH=$PWD"
+    own = [command for command in OWN_DATA if "slurm" not in command]
+    commands = [clone, FIRST[1], installed, *FIRST[2:]]
+    commands += [f"for file in {files}; do mv ../$file .; done", "sed -i 's/steps: 1200/steps: 20/' mine.yaml", *own]
+    ran = fresh_shell(tmp_path, "\n".join(commands), Path())
+    assert ran.returncode == 0, ran.stdout[-5000:]
+    assert "bit-identical" in ran.stdout
+    assert (tmp_path / "unet-em/results/report.html").exists(), "of the demo"
+    assert not (tmp_path / "unet-em/results-mine").exists(), "removed at the end"
