@@ -5,6 +5,10 @@
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
 #          -> ingest (a shard a job) -> histogram (a shard a job) -> grey_values (frozen statistics)
 
+# Of a given model file `fit` has read how grey values are normalised; else it only checks.
+FIT = receipt("fit", "{volume}")
+RULE_OF_MODEL = FIT if CONFIG.model.checkpoint else ancient(FIT)
+
 
 rule sample:
     output:
@@ -148,7 +152,7 @@ rule histogram:
 rule grey_values:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),
+        fit=RULE_OF_MODEL,
         counted=lambda wildcards: shard_receipts("histogram", wildcards.volume),
         shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
     output:
