@@ -158,14 +158,16 @@ def _found(full: Sequence[str], package: Path) -> list[Definition]:
         rest.pop(0)
     module = _module(place if place.suffix == ".py" else place / "__init__.py", package)
     is_known = bool(rest) and (rest[0] in module.source.statements or rest[0] in module.imports)
+    if rest and not is_known and place.is_dir():
+        raise ValueError(f"{'.'.join(full)} is imported, but {place} has no {rest[0]}")
     return _behind(rest, module) if is_known else _all_of(module)  # of what is not found rather too much
 
 
 @cache
 def _inside(folder: Path, name: str) -> Path | None:
-    """The module or sub-package of a name in a package."""
+    """The module or sub-package of a name in a package; a sub-package may be without `__init__.py`."""
     candidates = (folder / f"{name}.py", folder / name)
-    return next((path for path in candidates if path.is_file() or (path / "__init__.py").is_file()), None)
+    return next((path for path in candidates if path.is_file() or path.is_dir()), None)
 
 
 def _all_of(module: Module) -> list[Definition]:
@@ -186,7 +188,7 @@ def _counted(module: Module, name: str) -> list[Definition]:
 def _module(path: Path, package: Path) -> Module:
     is_script = package not in path.parents
     full_name = "" if is_script else ".".join(path.relative_to(package.parent).with_suffix("").parts)
-    source = _source(path.read_text())
+    source = _source(path.read_text() if path.exists() else "")
     imports: dict[str, list[tuple[str, ...]]] = {}
     for node in source.imports:
         for alias in node.names:
