@@ -2,6 +2,7 @@
 # make demo      the whole workflow on the generated sample
 # make test      the whole test suite
 # make reproduce RUN=results      the run of these results once more, compared voxel by voxel
+# make clean-results RESULTS=results      all that runs wrote into a folder of results is removed, and nothing else
 # make config    the pages generated from unet/config.py
 # make check     formatters, linters and types alone
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test reproduce config check clean
+.PHONY: install demo test reproduce clean-results config check clean
 
 install: $(INSTALLED)
 
@@ -31,6 +32,9 @@ test: install
 reproduce: install
 	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }
 	$(BIN)/python -m unet.reproduction "$(RUN)"
+
+clean-results: install
+	$(BIN)/python -m unet.removal "$(or $(RESULTS),results)"
 
 config: install
 	$(BIN)/python -m unet.config_pages

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from unet.config import ModelConfig, PredictConfig, SlurmConfig
-from unet.grey_values import grey_values, histogram
+from unet.files import write_json
+from unet.grey_values import grey_values
+from unet.histogram import histogram
 from unet.model import build_model
 from unet.model_file import save_model
-from unet.receipts import write_json
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent

@@ -37,12 +37,13 @@ import torch
 from unet.config import ModelConfig, Precision, PredictConfig
 from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
 from unet.engine import Engine
+from unet.files import read_json, write_json
 from unet.geometry import Box, Index
-from unet.grey_values import Normalisation, grey_values, histogram
+from unet.grey_values import Normalisation, grey_values
+from unet.histogram import KEYS, histogram
 from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
-from unet.receipts import read_json, write_json
 from unet.sample import synthesise
 from unet.store import open_image
 from unet.tile_choice import Task, job_memory, kind_of
@@ -83,10 +84,8 @@ class Run:
         run, rng, sample = cls(folder, layout, config), np.random.default_rng(0), synthesise(*SAMPLE)[0]
         shutil.rmtree(folder, ignore_errors=True)
         write_json(run.survey, {"layout": asdict(layout)})
-        image, counts = (
-            Volume.open(folder / "volume", run.survey).create("raw", layout.dtype),
-            np.zeros(65_536, np.int64),
-        )
+        image = Volume.open(folder / "volume", run.survey).create("raw", layout.dtype)
+        counts = np.zeros((1, KEYS), np.int64)
         for box in layout.grid.boxes():
             repeats = [-(-n // m) for n, m in zip(box.shape, sample.shape, strict=True)]
             values = np.tile(sample, repeats)[Box.of_shape(box.shape).slices].astype(np.int16)

@@ -9,6 +9,7 @@ left out: they hold what happens once (opening stores, compiling).
 
 import argparse
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,7 @@ def train(config: dict[str, Any], cores: str) -> list[dict[str, Any]]:
     """Train anew; the lines of the learning curve."""
     results = Path(config["results"])
     results.mkdir(parents=True, exist_ok=True)
-    for old in ("model/model.pt", "model/state.pt", "model/training.jsonl"):
-        (results / old).unlink(missing_ok=True)
+    shutil.rmtree(results / "model", ignore_errors=True)
     path = results / "benchmark.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     model = str(results / "model" / "model.pt")

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import AgglomerateConfig, SegmentConfig
+from unet.files import write_json
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry import Box
 from unet.job import run
+from unet.log_line import in_words
 from unet.merging import objects_of
 from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint, write_json
+from unet.receipts import content_digest, fingerprint
 from unet.region_graph import EdgeParts, gather_edges, load_edges
 from unet.volume import Volume
 
@@ -54,7 +56,8 @@ def main(
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
         objects = objects_of(united, graph, settings, source.section_voxels(segment.connectivity))
         rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
-    log.info("%s", rows)
+    best = min(rows, key=lambda row: row.get("voi", float("inf")))
+    log.info("best of %d thresholds: %s", len(rows), in_words(best))
     write_json(
         receipt,
         {

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from unet.augmentation_page import augmentation_page, style_of
 from unet.config import AugmentConfig, ConfigError, ModelConfig, Triple
+from unet.files import read_json, write_atomically
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.patches import CachedVolume, LabelledVolume
-from unet.receipts import read_json, write_atomically
 from unet.tiling import tile_geometry
 from unet.volume import Volume
 
@@ -30,11 +30,9 @@ def main(
     if not surveys:
         raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
     volume = Volume.open(folders[0], surveys[0])
-    raw, targets, weights = (
-        CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=CACHE_MB)
-        for store in ("raw", "targets", "weights")
-    )
     normalisation = Normalisation.of(read_json(grey_values[0])["statistics"])
+    stores = (volume.grey(normalisation), volume.image("targets"), volume.image("weights"))
+    raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=CACHE_MB) for store in stores)
     labelled = LabelledVolume(raw, targets, weights, normalisation)
     style = style_of(report_template.read_text())
     geometry = tile_geometry(model_config, tile)

@@ -13,21 +13,24 @@ from typing import Any
 import numpy as np
 
 from unet.annotation import UNLABELLED
-from unet.array_file import save_arrays
 from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
+from unet.files import read_json, save_arrays, write_json
 from unet.geometry import Box
+from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run
+from unet.log_line import in_words
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
-from unet.receipts import read_json, write_json
 from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume
 
 WORST = 10
+TOLD = ("objects", "true_objects", "segmentation_v_rand", "voi_split", "voi_merge", "average_precision_50", "v_rand")
+"""Scores that the log says; all are in `evaluation.json`."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write `evaluation.json`, and the overlap table of true and found objects."""
+    made_from = evaluation_made_from(volume)
     source = Volume.open(folder, survey)
     channels = source.image("probability").spec.channels
     classes = ("background", *channels) if len(channels) == 1 else channels
@@ -75,12 +79,14 @@ def main(
     found = {
         "rule": "evaluate",
         "volume": source.name,
+        "made_from": made_from,
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: peer.scores() for name, peer in peers.items()},
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
-    log.info("%s: %s", source.name, {key: value for key, value in found.items() if key in ("scores", "compare")})
+    for who, told in ({"ours": scores} | found["compare"]).items():
+        log.info("%s, %s: %s", source.name, who, in_words({key: told[key] for key in TOLD if key in told}))
     save_arrays(table, vars(comparison.objects.table))
     write_json(evaluation, found)
 

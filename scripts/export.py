@@ -24,11 +24,13 @@ from unet.export import (
     to_torchscript,
     training_normalisation,
 )
+from unet.files import write_json
 from unet.geometry import Box
 from unet.grey_values import Normalisation
 from unet.job import run
+from unet.log_line import in_words
 from unet.model_file import load_model
-from unet.receipts import bytes_digest, write_json
+from unet.receipts import bytes_digest
 from unet.volume import Volume
 
 TEST_SIDE = {2: 128, 3: 16}
@@ -65,7 +67,7 @@ def main(
             "onnx": check_onnx(onnx, framed, inputs),
             "torchscript": check_torchscript(torchscript, framed, inputs),
         }
-        log.info("largest differences of a probability: %s", differences)
+        log.info("largest differences of a probability: %s", in_words(differences))
         weights = {"onnx": onnx, "torchscript": torchscript}
         bioimageio_package(package, framed, header, weights, grey, authors=export.authors, license=export.license)
     check_package(package)
@@ -82,10 +84,10 @@ def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _typical(normalisation: Normalisation, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise with the mean and deviation of each channel's grey values, float32 `(1, c, *shape)`."""
+    """Noise about as bright as each channel's grey values, float32 `(1, c, *shape)`."""
     column = (1, -1, *(1,) * len(shape))
-    mean, std = (np.array(n, np.float32).reshape(column) for n in (normalisation.mean, normalisation.std))
-    return _noise(normalisation.channels, shape) * std + mean
+    centre, scale = (np.array(n, np.float32).reshape(column) for n in (normalisation.centre, normalisation.scale))
+    return _noise(normalisation.channels, shape) * scale + centre
 
 
 def _noise(channels: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

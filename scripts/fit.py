@@ -4,10 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unet.fit import require_fit, require_same_channels, require_same_voxels
+from unet.config import ModelConfig
+from unet.files import write_json
+from unet.fit import require_fit, require_same_channels, require_same_voxels, require_tile_fits, rule_of_model
+from unet.input_states import model_made_from
 from unet.job import run
 from unet.model_file import read_header
-from unet.receipts import fingerprint, write_json
+from unet.receipts import fingerprint
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)
@@ -18,28 +21,40 @@ def main(
     receipt: Path,
     volumes: list[str],
     trained_on: str | None,
-    dimensions: int,
-    tolerance: float,
+    model_config: ModelConfig,
     asked: dict[str, Any],
-    classes: dict[str, list[str]],
-    foreground: str | None,
+    normalisation: dict[str, Any],
+    tile: int | tuple[int, int, int] | None,
     checkpoint: Path | None = None,
 ) -> None:
-    """Compare every volume with the model file, or with the first volume that the model will be trained on."""
+    """Compare every volume with the model file, or with the first volume that the model will be trained on.
+
+    `tile` is that of the training, where it learns from the first of `volumes`.
+    """
+    made_from, rule = model_made_from(checkpoint), None
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
+    dimensions = model_config.dimensions
     if checkpoint is not None:
         header = read_header(checkpoint)
-        require_fit(header, str(checkpoint), asked, channels, classes, foreground)
+        require_fit(header, str(checkpoint), asked, channels)
+        rule = rule_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
         of_model = None if header["voxel_nm"] is None else tuple(header["voxel_nm"])
     else:
         require_same_channels(channels, str(trained_on))
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
-    require_same_voxels(of_model, whose, voxels, dimensions, tolerance)
-    log.info("%d volume(s) fit %s", len(volumes), checkpoint or "each other")
-    write_json(receipt, {"rule": "fit", "digest": fingerprint(voxel_nm=of_model, dimensions=dimensions)})
+    require_same_voxels(of_model, whose, voxels, dimensions, model_config.voxel_tolerance)
+    warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
+    if warning:
+        log.warning("%s", warning)
+    fit = "fits" if len(volumes) == 1 else "fit"
+    log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
+    digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
+    warnings = [warning] if warning else []
+    found = {"digest": digest, "made_from": made_from, "normalisation": rule, "warnings": warnings}
+    write_json(receipt, {"rule": "fit", **found})
 
 
 if __name__ == "__main__":

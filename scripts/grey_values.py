@@ -2,35 +2,68 @@
 
 import logging
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.annotation import check_interior_levels
-from unet.grey_values import KEYS, from_sparse, grey_values
+from unet.config import NormalisationConfig
+from unet.files import load_arrays, read_json, write_json
+from unet.grey_values import GreyValueError, GreyValues, grey_values
 from unet.job import run
-from unet.receipts import content_digest, fingerprint, read_json, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)
 
 
-def main(survey: Path, shards: list[Path], receipt: Path) -> None:
-    """Write mean, deviation and range of each channel over all shards; refuse `interior` labels of more levels."""
-    layout = Layout.read(survey)
-    total = np.zeros((layout.channels, KEYS), dtype=np.int64)
-    levels: set[int] = set()
-    for shard in shards:
-        ingested = read_json(shard)
-        total += [from_sparse(ingested["histogram"][str(channel)]) for channel in range(layout.channels)]
-        levels |= {int(level) for level in ingested["levels"]}
-    check_interior_levels(levels, f"volumes.{survey.stem}.labels")
-    statistics = [grey_values(counts, np.dtype(layout.dtype)) for counts in total]
+def main(
+    survey: Path, fit: Path, shards: list[Path], counted: list[Path], receipt: Path, normalisation: NormalisationConfig
+) -> None:
+    """Write mean, deviation and range of each channel over all shards; refuse `interior` labels of more levels.
+
+    A given model file has a rule of its own for the normalisation, which `fit` has read.
+    """
+    layout, name = Layout.read(survey), f"volumes.{survey.stem}"
+    levels = {int(level) for shard in shards for level in read_json(shard)["levels"]}
+    check_interior_levels(levels, f"{name}.labels")
+    rule = NormalisationConfig(**(read_json(fit)["normalisation"] or normalisation.model_dump()))
+    counts = reduce(np.add, map(_counts, counted))  # one shard at a time
+    statistics = [
+        grey_values(outside, np.dtype(layout.dtype), inside, rule, channel, masked)
+        for channel, (outside, inside, masked) in enumerate(counts)
+    ]
     for channel, one in enumerate(statistics):
-        log.info("channel %d: mean %.4g, standard deviation %.4g", channel, one.mean, one.std)
+        _tell(f"{name}.raw, channel {channel}", one, rule)
     # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
     digest = fingerprint(layout=asdict(layout), shards=content_digest(shards))
-    write_json(receipt, {"rule": "grey_values", "digest": digest, "statistics": [asdict(one) for one in statistics]})
+    values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
+    write_json(receipt, {"rule": "grey_values", **values})
+
+
+def _counts(receipt: Path) -> NDArray[np.int64]:
+    """What `histogram` has counted in a shard."""
+    path = receipt.with_suffix(".npz")
+    counts = load_arrays(path, "counts")["counts"] if path.exists() else np.empty(0, np.int64)
+    if bytes_digest(counts.tobytes()) != read_json(receipt)["digest"]:
+        raise GreyValueError(f"{path} is missing, or not what was written; remove {receipt} and run again")
+    return counts
+
+
+def _tell(channel: str, found: GreyValues, rule: NormalisationConfig) -> None:
+    """What is left out and how the rest is normalised, in the log."""
+    if found.left_out:
+        share = 100 * found.left_out / (found.left_out + found.count)
+        values = " and ".join(f"{value:g}" for value in found.fill_values)
+        what = "constant regions of" if rule.ignore_value == "auto" else "those of"
+        log.info("%s: left out %.1f %% of the voxels: %s value %s", channel, share, what, values)
+    log.info("%s: mean %.4g, standard deviation %.4g", channel, found.mean, found.std)
+    if found.std == 0:
+        log.warning("%s: all %d voxels have the value %g, so there is nothing to see", channel, found.count, found.mean)
+    if (found.centre, found.scale) != (found.mean, found.std):
+        log.info("%s: normalised as (x - %.4g) / %.4g", channel, found.centre, found.scale)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import numpy as np
 from unet.annotation import as_instances, class_map, grey_levels, interior_classes
 from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config import VolumeConfig
+from unet.files import read_json
 from unet.geometry import Box
-from unet.grey_values import histogram, to_sparse
 from unet.job import run
-from unet.receipts import fingerprint, read_json
+from unet.receipts import fingerprint
 from unet.sources import Source, open_raw, open_source
 from unet.store import Image
 from unet.volume import Volume
@@ -25,10 +25,7 @@ from unet.volume import Volume
 def main(
     survey: Path, receipt: Path, folder: Path, shard: str, volume: VolumeConfig, code: str, threads: int = 1
 ) -> None:
-    """Write the blocks of `shard` to the stores in `folder`.
-
-    The receipt holds the histogram of grey values, and how often each grey value occurs in `interior` labels.
-    """
+    """Write the blocks of `shard` to the stores in `folder`; count the grey values of `interior` labels."""
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
@@ -41,11 +38,7 @@ def main(
         blocks = [part.convert(v, f"{part.source.address}, {box}") for part, v in zip(parts, values, strict=True)]
         for part, block in zip(parts, blocks, strict=True):
             part.image.write_block(box, block.astype(part.image.dtype, copy=False))
-        tissue = target.tissue(box)
-        channels = enumerate(values[0].reshape(-1, *box.shape))
-        counts = {str(number): to_sparse(histogram(grey, tissue)) for number, grey in channels}
-        figures = {"histogram": counts, "levels": _levels(volume, values[-1])}
-        return str(digest_of_block(images, box)), figures
+        return str(digest_of_block(images, box)), {"levels": _levels(volume, values[-1])}
 
     run_blocks(
         "ingest",

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
-from unet.array_file import load_arrays
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
+from unet.files import load_arrays, read_json, write_atomically, write_json
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry import Box
+from unet.headline import first_scores, headline, too_few
 from unet.job import run
 from unet.object_errors import error_map
 from unet.overlap import Contingency
-from unet.receipts import content_digest, read_json, write_atomically
-from unet.report import Picture, ReportData, error_row, render, section_row
+from unet.receipts import content_digest
+from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
+from unet.run_crate import NAME as CRATE
+from unet.run_record import NAME as RECORD
 from unet.segmentation import channel_of
 from unet.volume import Volume
 
@@ -41,19 +44,28 @@ def main(
     template: Path,
     results: Path,
     config: Config,
+    merged: str,
     summary: Path,
+    run_config: Path,
 ) -> None:
-    """Write `report.html`, and the scores alone to `summary`."""
+    """Write `report.html`, the scores alone to `summary`, and the configuration `merged` to `run_config`."""
+    for record in (RECORD, CRATE):
+        (results / record).unlink(missing_ok=True)  # of an earlier report; this run writes its own at its end
     found = [read_json(path) for path in evaluations]
     scores = {one["volume"]: _flat(one["scores"]) for one in found}
     overlaps = {one["volume"]: Contingency(**load_arrays(path)) for one, path in zip(found, tables, strict=True)}
     volumes = [Volume.open(results / "volumes" / path.stem, path) for path in surveys]
+    delivered = {
+        volume.name: {"stored_objects": read_json(path)["objects"], **_ordered(scores.get(volume.name, {}))}
+        for volume, path in zip(volumes, segmented, strict=True)
+    }
     curve = results / "model" / "training.jsonl"
     planned = read_plan(results / "plan.json", config)
     trained_here = config.model.checkpoint is None and curve.exists()
     page = ReportData(
         title="unet-em: segmentation report",
-        summary=_summary(volumes, segmented, scores),
+        summary=_summary(volumes, delivered),
+        warnings=list(too_few(delivered)),
         scores=scores,
         training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
@@ -63,15 +75,15 @@ def main(
         benchmarks=measured_jobs(results),
         foreseen=foreseen_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
-        configuration=(results / "run_config.yaml").read_text(),
+        configuration=merged,
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
     )
     html = _with_checks(render(template.read_text(), page), results, template.with_name("checks.html.j2"))
     write_atomically(report, html.encode())
-    write_atomically(summary, (json.dumps(scores, indent=1) + "\n").encode())
-    for volume, values in scores.items():
-        if values.get("v_rand") is not None:
-            log.info("%s: V_rand %.4f at threshold %.2f", volume, values["v_rand"], values["threshold"])
+    write_json(summary, delivered)
+    write_atomically(run_config, merged.encode())
+    for line in headline(delivered):
+        log.info("%s", line)
 
 
 def _with_checks(page: str, results: Path, template: Path) -> str:
@@ -92,16 +104,21 @@ def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
     return {**{key: value for key, value in scores.items() if key != "class_iou"}, **classes}
 
 
-def _summary(volumes: list[Volume], segmented: list[Path], scores: dict[str, Any]) -> dict[str, Any]:
-    voxels = sum(int(np.prod(volume.layout.shape)) for volume in volumes)
+def _ordered(scores: dict[str, Any]) -> dict[str, Any]:
+    """In the order of the report: the stored objects first."""
+    known = [score.key for score in SCORES if score.key in scores]
+    return {key: scores[key] for key in [*known, *scores]}
+
+
+def _summary(volumes: list[Volume], delivered: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The tiles at the top: what there is, then the scores of the stored objects, then those of thresholding."""
     tiles: dict[str, Any] = {
         "volumes": len(volumes),
-        "voxels": voxels,
-        "objects": sum(read_json(path)["objects"] for path in segmented),
+        "voxels": sum(int(np.prod(volume.layout.shape)) for volume in volumes),
+        "objects": sum(own["stored_objects"] for own in delivered.values()),
     }
-    for name, values in scores.items():
-        if values.get("v_rand") is not None:
-            tiles[f"V_rand {name}"] = values["v_rand"]
+    for name, own in delivered.items():
+        tiles |= {f"{label}, {name}": value for label, value in first_scores(own).items()}
     return tiles
 
 

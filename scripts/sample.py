@@ -9,8 +9,8 @@ import numpy as np
 import tifffile
 
 from unet.config import SampleConfig
+from unet.files import write_atomically
 from unet.job import run
-from unet.receipts import write_atomically
 from unet.sample import synthesise
 
 VOXEL_NM = (50, 4, 4)

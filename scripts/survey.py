@@ -4,6 +4,7 @@ No voxel is read. Everything downstream (blocks, shards, jobs) follows from the 
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,26 +12,47 @@ import numpy as np
 
 from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
+from unet.files import write_json
 from unet.geometry import Box, Grid
+from unet.input_states import survey_made_from
 from unet.job import run
-from unet.receipts import fingerprint, write_json
-from unet.sources import Source, agree_voxel_size, check_labels, check_raw, check_sections, open_raw, open_source
+from unet.log_line import by
+from unet.places import CannotList
+from unet.receipts import fingerprint
+from unet.source_formats import MissingChunks
+from unet.sources import (
+    Source,
+    SourceError,
+    agree_voxel_size,
+    check_annotation,
+    check_raw,
+    check_sections,
+    open_raw,
+    open_source,
+)
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)
 
 
-def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig, made_from: str) -> None:
-    """Write the layout of volume `name` to `receipt`, with `made_from`, which tells whether it still holds."""
+def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig, code: str) -> None:
+    """Write the layout of volume `name` to `receipt`, with what it was made from, which tells whether it still holds.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be used, or chunks are not stored with ``missing_chunks: error``.
+    """
+    made_from = survey_made_from(volume, storage, code)  # before anything is read: a later change is a change
     raw = open_raw(volume.raw)
     check_raw(raw)
     first, stop = check_sections(raw, volume.sections)
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    for source in others.values():
-        check_labels(raw, source, volume.sections)
     voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
+    for source in others.values():
+        check_annotation(raw, source, volume.sections, voxel_nm)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     layout = Layout(
         shape=(stop - first, *raw.shape[1:]),
@@ -43,20 +65,43 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         masked="mask" in others,
         channels=raw.channels,
     )
-    log.info("%s: %s of %d x %s, voxels of %s nm", name, layout.shape, layout.channels, layout.dtype, voxel_nm)
-    states = [source.state(Box.of_shape(source.shape)) for source in (raw, *others.values())]
-    digest = fingerprint(files=states, layout=asdict(layout))
+    channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
+    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_nm), channels, layout.dtype)
+    box = Box((first, 0, 0), (stop, *raw.shape[1:]))
+    missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
+    tell_missing(missing, name, volume.missing_chunks)
     write_json(
         receipt,
         {
             "rule": "survey",
-            "digest": digest,
+            "digest": fingerprint(made_from=made_from, layout=asdict(layout)),
             "made_from": made_from,
             "layout": asdict(layout),
+            "missing_chunks": [asdict(one) for one in missing],
             "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),
         },
     )
+
+
+def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:
+    """Return of which chunks of a box some are not stored; nothing where a server does not say."""
+    try:
+        return [found for found in source.missing_chunks(box) if found.missing]
+    except CannotList as error:
+        log.warning("%s; missing chunks are not counted, and a change of single chunks is not noticed", error)
+        return []
+
+
+def tell_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> None:
+    """Warn of chunks that are not stored, or refuse them."""
+    if missing and answer == "error":
+        raise SourceError(
+            "; ".join(map(str, missing)) + f". Copy the store again, or, if its writer leaves out chunks without "
+            f"content, set volumes.{name}.missing_chunks: read"
+        )
+    for one in missing:
+        log.warning("%s (an error with volumes.%s.missing_chunks: error)", one, name)
 
 
 def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:

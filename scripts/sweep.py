@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from unet.evaluation import mean_scores, section_cells
+from unet.files import write_json
 from unet.geometry import Box
 from unet.isbi import FINE, sweep
 from unet.job import run
 from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint, write_json
+from unet.receipts import content_digest, fingerprint
 from unet.segmentation import as_probability, channel_of
 from unet.volume import Volume
 

@@ -7,7 +7,9 @@ import numpy as np
 from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
 from unet.config import VolumeConfig, WeightsConfig
+from unet.files import read_json
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.job import run
 from unet.receipts import content_digest, fingerprint
 from unet.volume import Volume, padded_in_section
@@ -16,17 +18,20 @@ from unet.weight_map import separation_border
 
 def main(
     survey: Path,
+    grey_values: Path,
     labelled: list[Path],
     receipt: Path,
     folder: Path,
     shard: str,
     volume: VolumeConfig,
     weights: WeightsConfig,
+    dimensions: int,
     code: str,
     threads: int = 1,
 ) -> None:
     """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
     source = Volume.open(folder, survey)
+    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
     labels = source.image("labels")
     classes = source.image("classes") if volume.label_kind != "instances" else None
     target = source.create("targets", "uint8", kind="label")
@@ -41,7 +46,7 @@ def main(
         border = separation_border(cells, width)[inner]
         block = (cells[inner] > 0).astype(np.uint8) if classes is None else classes.read(box)
         block = np.where(border, 0, block)
-        tissue = source.tissue(box)
+        tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
         if tissue is not None:
             unlabelled = unlabelled | ~tissue
         block = np.where(unlabelled, UNLABELLED, block).astype(np.uint8)
@@ -58,6 +63,7 @@ def main(
             labels=content_digest(labelled),
             volume=volume.model_dump(mode="json", include={"label_kind", "class_values", "ignore_id"}),
             border=width,
+            blank=[content_digest([grey_values]), normalisation.fill, dimensions] if any(normalisation.fill) else None,
             code=code,
         ),
         threads=threads,

@@ -2,16 +2,24 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from unet.config import ModelConfig, TrainConfig
 from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
+from unet.files import read_json, write_json
 from unet.grey_values import Normalisation
 from unet.job import run
+from unet.locks import take_over
 from unet.model_file import save_model
-from unet.receipts import bytes_digest, content_digest, fingerprint, read_json, write_json
+from unet.receipts import bytes_digest, content_digest, fingerprint
+from unet.training import TrainingError
+from unet.training_folder import TrainingFolder, differences
 from unet.training_job import TrainingJob
 from unet.volume import Volume
+
+WITHOUT_EFFECT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
+"""Settings of the training that its model does not depend on: a change of them goes on from the same state."""
 
 log = logging.getLogger(__name__)
 
@@ -22,63 +30,102 @@ def main(
     targets: list[Path],
     weighted: list[Path],
     model: Path,
+    curve: Path,
     receipt: Path,
     folders: list[Path],
-    state: Path,
-    curve: Path,
-    tensorboard: Path,
     model_config: ModelConfig,
     train: TrainConfig,
     classes: list[str],
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write the trained model to `model`, and the learning curve to `curve` while it goes on."""
+    """Write the trained model to `model` and its learning curve to `curve`, copies of what is kept by fingerprint."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
-    statistics = {folder.name: read_json(v)["statistics"] for folder, v in zip(folders, grey_values, strict=True)}
-    made_from = fingerprint(
-        data=content_digest([*grey_values, *targets, *weighted]),
-        model=model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
-        train=train.model_dump(mode="json", exclude={"checkpoint_minutes", "log_steps", "tensorboard"}),
-        classes=classes,
-        code=code,
-    )
-    normalisations = {name: Normalisation.of(channels) for name, channels in statistics.items()}
-    job = TrainingJob(
-        volumes,
-        normalisations,
-        model_config,
-        train,
-        len(classes),
-        state,
-        curve,
-        tensorboard if train.tensorboard else None,
-        made_from,
-        threads,
-    )
-    with torch_devices(LOCKS, train.gpus) as devices:
-        network, result = run_ranks(devices, job.run)
+    grey = {folder.name: read_json(path) for folder, path in zip(folders, grey_values, strict=True)}
+    statistics = {name: values["statistics"] for name, values in grey.items()}
+    depends_on = {
+        "data": content_digest([*grey_values, *targets, *weighted]),
+        "statistics": statistics,
+        "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
+        "train": train.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "classes": classes,
+        "code": code,
+    }
+    made_from = fingerprint(**depends_on)
+    kept = TrainingFolder(model.parent / made_from)
+    take_over(model.parent / "lock")
+    kept.begin(depends_on)
+    tell_of_others(kept)
+    done = kept.receipt()
+    if done is None:
+        normalisations = {name: Normalisation.of(channels) for name, channels in statistics.items()}
+        job = TrainingJob(
+            volumes,
+            normalisations,
+            model_config,
+            train,
+            len(classes),
+            kept.state,
+            kept.curve,
+            kept.tensorboard if train.tensorboard else None,
+            made_from,
+            threads,
+        )
+        rule = grey[train.volumes[0]]["normalisation"]
+        done = trained(kept, job, classes, {"rule": rule, "trained_on": statistics})
+    else:
+        log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
+    kept.publish(model, curve)
+    write_json(receipt, done)
+
+
+def tell_of_others(kept: TrainingFolder) -> None:
+    """Log where this training is kept, and which others are."""
+    log.info("this training is kept in %s", kept.path)
+    for other in kept.others():
+        found, megabytes = differences(kept.settings, other.settings), other.size() / 1e6
+        log.info(
+            "%s holds another one, with %s (%.0f MB; remove it if not wanted)", other.path, "; ".join(found), megabytes
+        )
+
+
+def trained(
+    kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
+) -> dict[str, Any]:
+    """Train, or train on; the receipt, written beside the model."""
+    before = kept.stopped()
+    if before is not None:
+        log.warning("an earlier attempt at this training ended, and this one may end the same: %s", before)
+    try:
+        with torch_devices(LOCKS, job.train.gpus) as devices:
+            network, result = run_ranks(devices, job.run)
+    except TrainingError as error:
+        kept.stop(str(error))
+        raise
     if result.validation is not None:
         log.info("kept the weights of step %d: %s", result.kept_step, result.validation.line())
+    first = job.train.volumes[0]
     save_model(
-        model,
+        kept.model,
         network,
-        model_config,
+        job.model,
         classes,
-        normalisation={"method": "mean and standard deviation of the whole volume", "trained_on": statistics},
-        voxel_nm=volumes[train.volumes[0]].layout.voxel_nm,
-        channels=normalisations[train.volumes[0]].channels,
-        extra={"fingerprint": made_from, "steps": result.kept_step},
+        normalisation=normalisation,
+        voxel_nm=job.volumes[first].layout.voxel_nm,
+        channels=job.normalisations[first].channels,
+        extra={"fingerprint": job.fingerprint, "steps": result.kept_step},
     )
-    learnt = {"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss}
-    looked = result.validation.line() if result.validation else {}
-    facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "devices": [str(d) for d in devices]}
-    facts |= place_of_job()
-    digest = bytes_digest(model.read_bytes())
-    write_json(
-        receipt,
-        {"rule": "train", "fingerprint": made_from, "digest": digest, **learnt, **looked, "run": facts},
-    )
+    facts = {"seconds": result.seconds, "resumed_from": result.resumed_from, "threads": job.threads}
+    receipt = {
+        "rule": "train",
+        "fingerprint": job.fingerprint,
+        "digest": bytes_digest(kept.model.read_bytes()),
+        **{"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss},
+        **(result.validation.line() if result.validation else {}),
+        "run": {**facts, "devices": [str(device) for device in devices], **place_of_job()},
+    }
+    kept.finish(receipt)
+    return receipt
 
 
 if __name__ == "__main__":

@@ -11,23 +11,25 @@ What is found goes into the report.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import ModelConfig, PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
+from unet.files import read_json, write_atomically, write_json
 from unet.geometry import Box
 from unet.grey_values import Normalisation
 from unet.job import run
+from unet.log_line import in_words
 from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
-from unet.receipts import Journal, content_digest, read_json, write_atomically, write_json
+from unet.receipts import Journal, content_digest
 from unet.store import Image, StoreError
 from unet.tiling import another_tile, tile_geometry
 from unet.verification import seams, windows_to_check
@@ -65,11 +67,12 @@ def main(
             _check_model(image, header)
             shards = [path.stem for path in predicted if path.parent.name == source.name]
             windows = windows_to_check(image.grid, shards, verify.side, verify.windows, verify.seed)
-            same, other = _differences(source, image, predictor, ModelConfig(**header["model"]), windows)
+            config = ModelConfig(**header["model"])
+            same, other = _differences(source, image, predictor, config, windows)
             seam = seams(image, verify.seed).score
             kinds = dict(Counter(kind for kind, _ in windows))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
-            log.info("%s: %s", source.name, asdict(found[source.name]))
+            log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
     write_json(receipt, {"rule": "verify", "digest": content_digest(predicted), "when": when, "checks": checks})
@@ -80,16 +83,22 @@ def main(
 
 
 def _differences(
-    source: Volume, image: Image, predictor: ElasticPredictor, model: ModelConfig, windows: list[tuple[str, Box]]
+    source: Volume,
+    image: Image,
+    predictor: ElasticPredictor,
+    model: ModelConfig,
+    windows: list[tuple[str, Box]],
 ) -> tuple[float, float]:
     """Largest difference from what is stored, with the same tiles and with others, if both are within the tolerance."""
     first = predictor.first
     other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
+    raw = source.grey(first.normalisation)
     progress = Progress(f"verify {source.name}", len(windows), "windows")
     for kind, window in windows:
+        tissue = source.tissue(window, first.normalisation, bridged=model.dimensions == 3)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
-            difference = _difference(source, image, predict_box, window)
+            difference = _difference(image, predict_box(raw, window), tissue, window)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
@@ -102,9 +111,7 @@ def _differences(
     return worst["the same tiles"], worst["tiles of another size"]
 
 
-def _difference(source: Volume, image: Image, predict_box: Callable[[Image, Box], np.ndarray], window: Box) -> float:
-    fresh = predict_box(source.image("raw"), window)
-    tissue = source.tissue(window)
+def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | None, window: Box) -> float:
     fresh = fresh if tissue is None else fresh * tissue
     return float(np.abs(fresh.astype(np.float64) - image.read(window)).max())
 
@@ -122,8 +129,9 @@ def _check_digests(source: Volume, receipts: Path) -> int:
     progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")
     for receipt in found:
         images = [source.image(name.removesuffix(".zarr")) for name in read_json(receipt)["stores"]]
-        recorded = Journal.beside(receipt).latest()
-        for box in source.blocks(receipt.stem):
+        boxes = source.blocks(receipt.stem)
+        recorded = Journal.beside(receipt).latest(boxes)
+        for box in boxes:
             if box not in recorded:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
             if digest_of_block(images, box) != recorded[box].digest:

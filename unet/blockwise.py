@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet.devices import place_of_job
+from unet.files import write_json
 from unet.geometry import Box
 from unet.locks import blocks_locked
 from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, summarise, write_json
+from unet.receipts import BlockRecord, Journal, summarise
 from unet.receipts import fingerprint as fingerprint_of
 
 log = logging.getLogger(__name__)
@@ -97,16 +98,17 @@ class ShardJob:
         self._made = 0
 
     def __enter__(self) -> "ShardJob":
-        self._held = ExitStack()
-        self._held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
-        self._journal = Journal.beside(self.receipt)
-        with ThreadPoolExecutor(READERS) as pool:
-            self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
-        self._records = self._journal.finished(self._made_from, self._digest_of)
-        log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
-        done = sum(box.size for box in self._records)
-        together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
-        self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
+        with ExitStack() as held:  # which lets go of them where one of the next lines fails
+            held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
+            self._journal = Journal.beside(self.receipt)
+            with ThreadPoolExecutor(READERS) as pool:
+                self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
+            self._records = self._journal.finished(self._made_from, self._digest_of)
+            log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
+            done = sum(box.size for box in self._records)
+            together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
+            self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -132,8 +134,7 @@ class ShardJob:
         """Record a block that is on disk, before anything else happens to this process."""
         digest, figures = written
         record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
-        self._journal.add(record)
-        self._records[box] = record
+        self._records[box] = self._journal.add(record)
         self._made += 1
         self._progress.advance(box.size)
 

@@ -21,7 +21,8 @@ import torch
 from unet.config import TrainConfig
 from unet.cost import keep_freed_memory
 from unet.geometry import Box, Index
-from unet.grey_values import Normalisation, grey_values, histogram
+from unet.grey_values import Normalisation, grey_values
+from unet.histogram import histogram
 from unet.inference import Predictor, window_of
 from unet.learning_curve import LearningCurve
 from unet.model import build_model

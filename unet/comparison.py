@@ -13,7 +13,7 @@ from unet.geometry import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.run_length import RunLength
 from unet.skeletons import PlacedSkeletons, placed, read_skeletons
-from unet.sources import Source, check_labels, open_raw, open_source
+from unet.sources import Source, check_annotation, open_raw, open_source
 from unet.volume import Layout, Volume, padded_in_section
 
 
@@ -67,7 +67,7 @@ class Peer:
     @classmethod
     def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "Peer":
         """Open it, and refuse what does not lie on the same voxels."""
-        check_labels(open_raw(config.raw), found := open_source(address), config.sections)
+        check_annotation(open_raw(config.raw), found := open_source(address), config.sections, config.voxel_nm)
         first = (config.sections[0] if config.sections else 0, 0, 0)
         runs = RunLength(skeletons) if skeletons else None
         return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), runs)

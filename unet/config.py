@@ -4,10 +4,10 @@ The sections are in `unet.config_learning` and `unet.config_applying`, and are t
 reference page and `config/config.yaml` are generated from them (`make config`).
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -22,9 +22,11 @@ from unet.config_applying import (
     VerifyConfig,
     WatershedConfig,
 )
+from unet.config_errors import explain
 from unet.config_learning import (
     AugmentConfig,
     ModelConfig,
+    NormalisationConfig,
     Precision,
     SampleConfig,
     Section,
@@ -44,6 +46,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "ModelConfig",
+    "NormalisationConfig",
     "PlanConfig",
     "Precision",
     "PredictConfig",
@@ -58,7 +61,6 @@ __all__ = [
     "VolumeConfig",
     "WatershedConfig",
     "WeightsConfig",
-    "explain",
     "file_of",
     "load_config",
     "source_addresses",
@@ -77,6 +79,7 @@ class Config(Section):
     sample: SampleConfig = SampleConfig()
     volumes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], VolumeConfig]
     storage: StorageConfig = StorageConfig()
+    normalisation: NormalisationConfig = NormalisationConfig()
     model: ModelConfig = ModelConfig()
     weights: WeightsConfig = WeightsConfig()
     train: TrainConfig = TrainConfig()
@@ -98,6 +101,13 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _paths_are_no_patterns(self) -> "Config":
+        for key, path in {"results": self.results, **_inputs(self)}.items():
+            if not path or set("{}") & set(path):
+                raise ValueError(f"{key}: got {path!r}; a path without {{ and }}, which Snakemake takes for wildcards")
+        return self
+
     @field_validator("volumes")
     @classmethod
     def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
@@ -111,6 +121,12 @@ class Config(Section):
             for name in names:
                 if name not in self.volumes:
                     raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}")
+                if names.count(name) > 1:
+                    more = "; to learn more from one volume than from others set train.volume_weights"
+                    raise ValueError(
+                        f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
+                        f"{more if key == 'train.volumes' else ''}"
+                    )
         for key in ("train.volumes", "train.validation", "evaluate.volumes", "evaluate.threshold_volumes"):
             for name in self._volume_lists()[key]:
                 needed = key != "train.volumes" or self.model.checkpoint is None
@@ -132,6 +148,14 @@ class Config(Section):
                 ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
                 if ours != theirs:
                     raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
+            for name in self.evaluate.volumes:
+                ours, theirs = self.class_names, self.volumes[name].class_names
+                if ours != theirs:
+                    raise ValueError(
+                        f"evaluate.volumes: volume {name!r} has classes {theirs}, but the model learns {ours} from "
+                        f"volume {first!r}: give it the same label_kind and class_values, or take it out of "
+                        "evaluate.volumes"
+                    )
             unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
             if unknown:
                 raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
@@ -190,8 +214,14 @@ class Config(Section):
 
     @property
     def labelled_volumes(self) -> list[str]:
-        """Volumes whose labels become targets: those that are learnt from, and those that are scored."""
-        return list(dict.fromkeys([*self.learning_volumes, *self.evaluate.volumes]))
+        """Volumes whose labels are used: those that are learnt from, that are scored, or that choose a threshold."""
+        scored = [*self.evaluate.volumes, *self.evaluate.threshold_volumes]
+        return list(dict.fromkeys([*self.learning_volumes, *scored]))
+
+    @property
+    def annotated_volumes(self) -> list[str]:
+        """Volumes that are read and have labels, whether these are used or not."""
+        return [name for name in self.used_volumes if self.volumes[name].labels is not None]
 
     @property
     def used_volumes(self) -> list[str]:
@@ -201,7 +231,7 @@ class Config(Section):
 
 
 def load_config(values: Mapping[str, Any]) -> Config:
-    """The checked configuration.
+    """The checked configuration; `~` at the beginning of a value is the home folder.
 
     Parameters
     ----------
@@ -214,43 +244,23 @@ def load_config(values: Mapping[str, Any]) -> Config:
         If a key, type, range or combination is wrong; names every key, its value and what is allowed.
     """
     try:
-        return Config.model_validate(dict(values))
+        return Config.model_validate(_with_home(dict(values)))
     except ValidationError as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, Config)) from None
 
 
-def explain(error: ValidationError) -> str:
-    """Every problem of a configuration in one line each: key, value, what is allowed."""
-    return "\n".join(_explain_one(dict(problem)) for problem in error.errors())
-
-
-def _explain_one(problem: dict[str, Any]) -> str:
-    # A union such as `int | "auto"` adds its branch's name to the location: not a key, so left out.
-    branches = {"int", "float", "constrained-int", "constrained-float", "list[int]", "[key]"}
-    path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
-    key = ".".join(path) or "configuration"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_allowed_keys(path[:-1])}"
-    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
-        return f"{'.'.join(path[:-1])}: got {problem['input']!r}; number {problem['loc'][-1] + 1} is missing"
-    if problem["type"] == "missing":
-        return f"{key}: missing; it has no default"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message if not path else f"{key}: {message}"
-    return f"{key}: got {problem['input']!r}; {message[0].lower() + message[1:]}"
-
-
-def _is_branch(part: str, branches: set[str]) -> bool:
-    return part in branches or part.startswith(("tuple[", "literal[", "constrained", "function-"))
-
-
-def _allowed_keys(path: list[str]) -> str:
-    section: Any = VolumeConfig if path[:1] == ["volumes"] else Config
-    for part in path if section is Config else path[2:]:
-        annotation = section.model_fields[part].annotation
-        section = next((one for one in get_args(annotation) if one is not NoneType), annotation)
-    return f"allowed here: {', '.join(section.model_fields)}"
+def _with_home(value: Any) -> Any:
+    """`~/data` and `~name/data` as the folders that they mean, wherever they stand in nested lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: _with_home(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_home(inner) for inner in value]
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    expanded = os.path.expanduser(value)
+    if expanded == value:
+        raise ConfigError(f"{value}: there is no home folder of {value.partition('/')[0]}; write the path in full")
+    return expanded
 
 
 def source_files(config: Config) -> dict[str, Path]:

@@ -197,6 +197,24 @@ class SegmentConfig(Section):
             raise ValueError("segment.foreground is empty: name a class, or null for the last")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "SegmentConfig":
+        graph, how = self.agglomerate, self.agglomerate.method
+        watershed = self.method == "watershed"
+        for key, value, default, beside, applies in (
+            ("watershed", self.watershed, WatershedConfig(), f"method: {self.method}", watershed),
+            ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
+            ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
+            ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
+        ):
+            if not applies and value != default:
+                said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
+                raise ValueError(
+                    f"segment.{key} is {said}, but has no effect beside segment.{beside}: remove it, or change the "
+                    "other"
+                )
+        return self
+
     @property
     def classes(self) -> list[str | None]:
         """The classes that make instances; None = the last."""

@@ -1,18 +1,20 @@
-"""Receipts that promise more than there is: a store or a file of it was deleted, or cut short, after its job was done.
+"""Receipts that do not hold: after the job was done, files of a store were lost or cut short, or its inputs changed.
 
-Snakemake looks at receipts alone and would say that nothing is to be done. So, before a run is planned, every receipt
-of a shard is compared with the sizes of its blocks' files, which each store lists once. Beside one that does not hold a
-note is written, which is an input of its job from then on: so the job runs again, also where only its own successors
-were missing it. Its journal tells it which blocks to make. Other bytes of the same size are found by checksum when they
-are read, and by `snakemake verify`.
+Snakemake compares times, and would say that nothing is to be done. So receipts are compared with what is there before a
+run is planned: those of shards with the sizes of their blocks' files, which each store lists once, and those of jobs
+that read the user's files with the state of these (`unet.input_states`). Beside one that does not hold a note is
+written. The note is an input of the job, newer than its outputs, so the job runs again, also where Snakemake's own
+records are lost. Its journal tells it which blocks to make. Other bytes of the same size are found by checksum when
+they are read, and by `snakemake verify`.
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from unet.files import read_json, write_json
 from unet.geometry import Box
-from unet.receipts import read_json, write_json
 from unet.store import StoreError
 from unet.volume import Volume
 
@@ -20,14 +22,31 @@ Sizes = dict[Box, int | None] | None
 """Bytes of each block of a store, None where a file of it is missing; None altogether where there is no store."""
 
 
-def note_of(receipt: Path) -> Path:
-    """Where it is noted that a receipt does not hold."""
-    return receipt.with_suffix(".damage")
+class Notes:
+    """The notes that receipts do not hold.
 
+    Parameters
+    ----------
+    dry_run : bool
+        Write notes into a temporary folder, which ends with this object: a dry run lists the jobs and leaves nothing.
+    """
 
-def write_note(receipt: Path, problem: str) -> None:
-    """Note what is wrong, and when: another content each time, so that the job runs each time."""
-    write_json(note_of(receipt), {"problem": problem, "found": time.time()})
+    def __init__(self, dry_run: bool = False) -> None:
+        self._folder = TemporaryDirectory(prefix="unet-em-") if dry_run else None
+        self._written: dict[Path, Path] = {}
+
+    def write(self, receipt: Path, problem: str) -> None:
+        """Note what is wrong, and when: another content each time, so that the job runs each time."""
+        note = receipt.with_suffix(".stale")
+        if self._folder is not None:
+            note = Path(self._folder.name) / str(len(self._written)) / note.name
+        write_json(note, {"receipt": str(receipt), "problem": problem, "found": time.time()})
+        self._written[receipt] = note
+
+    def of(self, receipt: Path) -> list[Path]:
+        """Return the note beside a receipt, if there is one."""
+        note = self._written.get(receipt, receipt.with_suffix(".stale"))
+        return [note] if note.exists() else []
 
 
 def damaged_receipts(results: Path) -> Iterator[tuple[Path, str]]:

@@ -5,15 +5,16 @@ of a device before CUDA starts, and sees that device alone from then on. The ker
 however it ends, so a killed job leaves nothing behind.
 """
 
-import fcntl
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
+
+from unet.locks import try_locked
 
 if TYPE_CHECKING:
     import torch
@@ -73,13 +74,12 @@ def acquire_device(
     if len(visible) <= asked_for:
         yield visible
         return
-    lock_folder.mkdir(parents=True, exist_ok=True)
     held = _wait_for_locks(lock_folder, visible, asked_for, timeout)
     try:
         yield list(held)
     finally:
-        for file in held.values():
-            file.close()
+        for release in held.values():
+            release()
 
 
 @contextmanager
@@ -139,19 +139,19 @@ def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device
     return asked
 
 
-def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, IO[str]]:
-    """Open, locked files by device. All or none, so that two processes never wait for each other's."""
+def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, Callable[[], None]]:
+    """What releases each device that was locked. All or none, so that two processes never wait for each other's."""
     deadline = time.monotonic() + timeout
     while True:
-        held: dict[str, IO[str]] = {}
+        held: dict[str, Callable[[], None]] = {}
         for device in visible:
-            file = _try_lock(folder, device) if len(held) < asked_for else None
-            if file is not None:
-                held[device] = file
+            release = try_locked(_file_of(folder, device)) if len(held) < asked_for else None
+            if release is not None:
+                held[device] = release
         if len(held) == asked_for:
             return held
-        for file in held.values():
-            file.close()
+        for release in held.values():
+            release()
         if time.monotonic() > deadline:
             raise NoFreeDevice(
                 f"{asked_for} of the devices {', '.join(visible)} asked for, but other processes held them for "
@@ -161,13 +161,6 @@ def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: f
         time.sleep(0.2)
 
 
-def _try_lock(folder: Path, device: str) -> IO[str] | None:
-    """The device's file, open and locked; None where another process holds it."""
-    # the machine's name is in the file's: device 0 of two machines that share the folder are two devices
-    file = (folder / f"{socket.gethostname()}-{device.replace('/', '-')}.lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+def _file_of(folder: Path, device: str) -> Path:
+    """What is locked for a device; device 0 of two machines that share the folder are two devices."""
+    return folder / f"{socket.gethostname()}-{device.replace('/', '-')}.lock"

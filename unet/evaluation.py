@@ -12,7 +12,7 @@ from unet.annotation import UNLABELLED
 from unet.object_scores import ObjectScores
 from unet.overlap import foreground_counts, foreground_iou
 
-LARGEST_ID = 2**44
+ROOM_FOR_IDS = np.uint64(2**44)
 """Ids below this leave room for the section's number in 64 bits."""
 
 
@@ -105,6 +105,7 @@ class Comparison:
     confusion: NDArray[np.int64] = field(init=False)
     foreground: NDArray[np.int64] = field(init=False)
     objects: ObjectScores = field(init=False, default_factory=ObjectScores.empty)
+    numbers: dict[int, int] = field(init=False, default_factory=lambda: {0: 0})
 
     def __post_init__(self) -> None:
         self.confusion = np.zeros((self.classes, self.classes), np.int64)
@@ -130,14 +131,16 @@ class Comparison:
         self.objects.add(truth, segmentation, near, known)
 
     def _ids_by_section(self, labels: NDArray[Any], first_section: int) -> NDArray[np.uint64]:
-        largest = int(labels.max(initial=0))
-        if largest >= LARGEST_ID:
-            raise EvaluationError(
-                f"label id {largest} is too large to be told apart by section; ids must be below {LARGEST_ID}: "
-                "renumber the labels, or set segment.connectivity: volume"
-            )
+        """Ids that no two sections share: the section's number is above those of the ids."""
+        ids = self._small(labels) if labels.dtype.itemsize == 8 else labels
         section = np.arange(first_section, first_section + len(labels), dtype=np.uint64)[:, None, None]
-        return np.where(labels > 0, labels.astype(np.uint64) + section * np.uint64(LARGEST_ID), np.uint64(0))
+        return np.where(labels > 0, ids.astype(np.uint64) + section * ROOM_FOR_IDS, np.uint64(0))
+
+    def _small(self, labels: NDArray[Any]) -> NDArray[np.uint64]:
+        """Ids of 64 bits leave no room for the section: each gets a number when it is first seen. No score sees it."""
+        found, place = np.unique(labels, return_inverse=True)
+        numbers = [self.numbers.setdefault(one, len(self.numbers)) for one in found.tolist()]
+        return np.array(numbers, np.uint64)[place].reshape(labels.shape)
 
     def scores(self) -> dict[str, Any]:
         """Pixel error, IoU of every class, foreground IoU, and the scores of objects; None where nothing counts."""

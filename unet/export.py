@@ -156,8 +156,8 @@ def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "program": f"unet-em {__version__}",
         "classes": header["classes"],
-        "mean": list(normalisation.mean),
-        "std": [std or 1.0 for std in normalisation.std],
+        "mean": list(normalisation.centre),
+        "std": [std or 1.0 for std in normalisation.scale],
         "voxel_nm": header.get("voxel_nm"),
         "step": [axis.step for axis in network.frame],
         "halo": [axis.halo for axis in network.frame],

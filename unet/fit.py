@@ -1,9 +1,17 @@
 """Whether a model and the volumes it is for fit each other; checked before any work is done."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
+from unet.config import ModelConfig, NormalisationConfig
+from unet.geometry import Index
+from unet.tiling import tile_geometry, valid_input_sizes
+
 Voxel = tuple[float, float, float]
+
+OWN_VOXELS = 0.5
+"""Share of a training tile's input that should be voxels of the volume, not mirror images of them."""
 
 
 class MisfitError(ValueError):
@@ -62,14 +70,7 @@ def require_same_channels(channels: Mapping[str, int], trained_on: str) -> None:
             )
 
 
-def require_fit(
-    header: Mapping[str, Any],
-    whose: str,
-    asked: Mapping[str, Any],
-    channels: Mapping[str, int],
-    classes: Mapping[str, Sequence[str]],
-    foreground: str | None = None,
-) -> None:
+def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any], channels: Mapping[str, int]) -> None:
     """Refuse a model file that is not what the configuration says.
 
     Parameters
@@ -82,10 +83,6 @@ def require_fit(
         Keys of section `model` that the configuration sets itself; defaults do not bind.
     channels : mapping
         Grey values a voxel, by volume.
-    classes : mapping
-        Class names by annotated volume that is scored.
-    foreground : str, optional
-        `segment.foreground`.
 
     Raises
     ------
@@ -94,11 +91,109 @@ def require_fit(
     """
     pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in asked.items()]
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
-    pairs += [(f"classes (volume {name!r})", header["classes"], list(names)) for name, names in classes.items()]
     for what, found, wanted in pairs:
         if found != wanted:
             raise MisfitError(f"{whose}: {what} of the model file is {found!r}, but this run has {wanted!r}")
-    if foreground is not None and foreground not in header["classes"][1:]:
+
+
+def require_classes(
+    header: Mapping[str, Any], whose: str, classes: Mapping[str, Sequence[str]], foreground: Sequence[str] = ()
+) -> None:
+    """Refuse a model file of other classes than those that are scored, or that make instances.
+
+    Parameters
+    ----------
+    header, whose
+        As of `require_fit`.
+    classes : mapping
+        Class names by annotated volume that is scored.
+    foreground : sequence of str
+        `segment.foreground`.
+
+    Raises
+    ------
+    MisfitError
+        Naming both values.
+
+    >>> require_classes({"classes": ["membrane", "cell"]}, "model.pt", {"a": ["membrane", "cell"]}, ["cell"])
+    """
+    learnt = list(header["classes"])
+    for name, own in classes.items():
+        if list(own) != learnt:
+            raise MisfitError(
+                f"evaluate.volumes: volume {name!r} has classes {list(own)}, but {whose} was trained on {learnt}: set "
+                "its label_kind and class_values to the same, or take it out of evaluate.volumes"
+            )
+    for name in foreground:
+        if name not in learnt[1:]:
+            raise MisfitError(f"segment.foreground: {name!r} is not one of {learnt[1:]}, the classes of {whose}")
+
+
+def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int | Index) -> str | None:
+    """Refuse training tiles that a volume cannot fill, and say where most of a tile is mirror images.
+
+    Beyond the volume's faces a tile sees mirror images. The context of a tile may be mirrored, as in the paper; where
+    the window that is predicted is larger than the volume, the same voxels would be learnt several times a tile.
+
+    Parameters
+    ----------
+    volume : str
+        Its name, for the message.
+    shape : tuple of int
+        `(z, y, x)` in voxels.
+    model : ModelConfig
+        The network.
+    tile : int or tuple of int
+        `train.tile`.
+
+    Returns
+    -------
+    str or None
+        A warning, where less than half of a tile's input can be the volume's own voxels.
+
+    Raises
+    ------
+    MisfitError
+        If the output of a tile exceeds the volume along an axis; names the largest tile that does not.
+    """
+    geometry = tile_geometry(model, tile)
+    said = f"train.tile {list(geometry.input)} predicts {list(geometry.output)} voxels (z, y, x) at once"
+    if any(out > n for out, n in zip(geometry.output, shape, strict=True)):
+        most = [min(n, out) + 2 * m for n, out, m in zip(shape, geometry.output, geometry.margin, strict=True)]
+        largest = [max(valid_input_sizes(model, side, axis), default=0) for axis, side in enumerate(most)]
         raise MisfitError(
-            f"{whose}: segment.foreground is {foreground!r}, but the model's classes are {header['classes']!r}"
+            f"{said}, but volume {volume!r} has only {list(shape)}: the rest would be mirror images; set train.tile to "
+            f"{largest} at most, or give a larger volume"
         )
+    own = prod(min(n, side) / side for n, side in zip(shape, geometry.input, strict=True))
+    if own >= OWN_VOXELS:
+        return None
+    return (
+        f"{said} and sees {list(geometry.input)}, but volume {volume!r} has {list(shape)}: at most {own:.0%} of what a "
+        "tile sees are its own voxels, the rest mirror images; a smaller train.tile or model.depth sees fewer of them"
+    )
+
+
+def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `normalisation` that a model was trained with: it holds for all volumes that it predicts.
+
+    Parameters
+    ----------
+    header, whose : mapping, str
+        Of the model file, and its name for the message.
+    asked : mapping
+        Keys of the section that the configuration sets itself; defaults do not bind.
+
+    Raises
+    ------
+    MisfitError
+        Naming a key and both values.
+    """
+    rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")
+    for key, value in asked.items():
+        if value != rule[key]:
+            raise MisfitError(
+                f"{whose}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has {value!r}; "
+                f"leave normalisation.{key} out, or train anew"
+            )
+    return rule

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config
-from unet.receipts import fingerprint, read_json
+from unet.files import read_json
+from unet.receipts import fingerprint
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from unet.array_file import load_arrays, save_arrays
+from unet.files import load_arrays, save_arrays
 from unet.geometry import Box, Grid, Index
 
 COLUMNS = ("first", "size", "value", "rim")

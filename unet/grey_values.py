@@ -1,30 +1,43 @@
-"""Grey values of a whole volume, the same for any cut into blocks: histograms are added up, statistics come last.
+"""Grey values of a whole volume, the same for any cut into blocks: counts are added up, statistics come last.
 
-1. `histogram`: every block counts its voxels under 65,536 integer keys (`keys`).
-2. The histograms are added: integers, so neither order nor cut matter.
-3. `grey_values`: mean, std and percentiles of the sum, in exactly rounded float64.
-4. `Normalisation`: (x - mean) / std, with the two numbers of each channel frozen for the whole volume.
-
-uint8 and uint16 are their own keys; int8 and int16 are shifted by 32768. float32 is rounded to bfloat16, its upper 16
-bits, with the sign folded so that keys sort as the values do; mean and std are then those of the rounded values, each
-within 2^-9 of its own size. Grey values that vary by less than that around a large offset should be stored as integers.
+1. `unet.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
+2. The counts are added: integers, so neither order nor cut matter.
+3. `grey_values`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills constant
+   regions is left out (`fill_keys`).
+4. `Normalisation`: (x - centre) / scale, with the two numbers of each channel frozen for the whole volume.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum, sqrt
+from fractions import Fraction
+from math import sqrt
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-KEYS = 65_536
-SIGN = 0x8000
-PIECE = 1 << 20  # voxels counted at a time: numpy.bincount makes int64 of its input
+from unet.config_learning import NormalisationConfig
+from unet.histogram import Sums, keys
+
+LEAST_FILL = Fraction(1, 1000)
+"""Of all voxels, in constant regions of one value: what is less changes no statistic that matters."""
+MOST_ELSEWHERE = Fraction(1, 10)
+"""Of the other voxels, with a value that fills constant regions: where there are more, the whole image is drawn."""
+LEAST_KEYS = 32
+"""Between two percentiles of float data, for these to be known well enough."""
+
+
+class GreyValueError(ValueError):
+    """Grey values that cannot be normalised as the configuration asks."""
 
 
 @dataclass(frozen=True)
 class GreyValues:
-    """Statistics of the grey values of a volume, in the unit of its dtype; of the rounded values for float32."""
+    """Statistics of the grey values of a channel, in the unit of its dtype, and how it is normalised.
+
+    All but `fill_values` and `left_out` (voxels) are of the voxels that were not left out. Minimum, maximum and
+    percentiles of float32 are means of the voxels that share a key.
+    """
 
     mean: float
     std: float
@@ -33,180 +46,186 @@ class GreyValues:
     p01: float
     p99: float
     count: int
+    centre: float
+    scale: float
+    fill_values: tuple[float, ...] = ()
+    left_out: int = 0
 
 
-def keys(values: np.ndarray) -> np.ndarray:
-    """The key of every grey value, as uint16, in the order of the values.
+def fill_keys(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Keys whose constant regions are no tissue: they hold a thousandth of the volume, and tissue has other values.
 
-    >>> keys(np.array([-32768, 0, 1], np.int16)).tolist()
-    [0, 32768, 32769]
-    >>> keys(np.array([-1.0, 0.0, 1.0], np.float32)).tolist()
-    [16511, 32768, 49024]
-
-    Raises
-    ------
-    ValueError
-        If the dtype has no keys, or a float32 is NaN, infinite, or rounds to infinity.
-    """
-    if values.dtype in (np.uint8, np.uint16):
-        return values.astype(np.uint16)
-    if values.dtype in (np.int8, np.int16):
-        return values.astype(np.int16).view(np.uint16) ^ np.uint16(SIGN)
-    if values.dtype == np.float32:
-        return _float_keys(values)
-    raise ValueError(f"grey values of dtype {values.dtype}; allowed are uint8, int8, uint16, int16, float32")
-
-
-def _float_keys(values: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    # to nearest, ties to even: add just under half of the last kept bit, and the kept bit itself
-    rounded = (((bits.astype(np.uint64) + 0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    if (rounded & 0x7F80 == 0x7F80).any():
-        raise ValueError("grey values are NaN, infinite, or beyond bfloat16 (3.39e38); replace them")
-    return np.where(rounded & SIGN, ~rounded, rounded | SIGN).astype(np.uint16)
-
-
-def key_values(dtype: DTypeLike) -> np.ndarray:
-    """The grey value of every key as float64, inverse of `keys`; NaN for keys that no value has."""
-    every = np.arange(KEYS, dtype=np.uint16)
-    kind = np.dtype(dtype)
-    if kind in (np.uint8, np.uint16):
-        return every.astype(np.float64)
-    if kind in (np.int8, np.int16):
-        return every.astype(np.float64) - SIGN
-    if kind != np.float32:
-        raise ValueError(f"grey values of dtype {kind}; allowed are uint8, int8, uint16, int16, float32")
-    bits = np.where(every & SIGN, every ^ SIGN, ~every).astype(np.uint32) << 16
-    with np.errstate(invalid="ignore"):  # of the keys that are NaN
-        found = bits.view(np.float32).astype(np.float64)
-    return np.where(np.isfinite(found), found, np.nan) + 0.0  # + 0.0 makes -0.0 into 0.0
-
-
-def histogram(values: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """How many voxels have each key.
-
-    For blocks A and B that share no voxel, ``histogram(A) + histogram(B)`` is that of both together.
+    In a drawn image without noise, cells are constant regions too, and voxels beside them have the same values. So
+    nothing counts as a filling where more than a tenth of the voxels elsewhere have such a value.
 
     Parameters
     ----------
-    values : numpy.ndarray
-        Any shape; uint8, int8, uint16, int16 or finite float32.
-    mask : numpy.ndarray, optional
-        Of the same shape; only voxels where it is not 0 are counted.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, shape ``(65536,)``.
+    elsewhere, constant : numpy.ndarray
+        `histogram` of the voxels outside constant regions, and inside.
     """
-    if mask is not None:
-        if mask.shape != values.shape:
-            raise ValueError(f"mask of shape {mask.shape} for grey values of shape {values.shape}")
-        values = values[mask != 0]
-    flat = values.reshape(-1)
-    counts = np.zeros(KEYS, np.int64)
-    for start in range(0, flat.size, PIECE):
-        counts += np.bincount(keys(flat[start : start + PIECE]), minlength=KEYS)
-    return counts
+    least = LEAST_FILL * int(elsewhere[0].sum() + constant[0].sum())
+    found = np.flatnonzero(constant[0] >= max(1, float(least)))
+    same = int(elsewhere[0, found].sum())
+    return found if same <= MOST_ELSEWHERE * int(elsewhere[0].sum()) else found[:0]
 
 
-def to_sparse(counts: np.ndarray) -> dict[str, int]:
-    """The keys that occur, as JSON holds them.
+def grey_values(
+    elsewhere: NDArray[np.int64],
+    dtype: DTypeLike,
+    constant: NDArray[np.int64] | None = None,
+    rule: NormalisationConfig = NormalisationConfig(),  # noqa: B008
+    channel: int = 0,
+    masked: NDArray[np.int64] | None = None,
+) -> GreyValues:
+    """Statistics of a channel: mean, std = sqrt(mean of (v - mean)^2), extremes, percentiles; centre and scale.
 
-    >>> to_sparse(histogram(np.array([7, 7, 9], np.uint8)))
-    {'7': 2, '9': 1}
-    """
-    return {str(key): int(counts[key]) for key in np.flatnonzero(counts)}
-
-
-def from_sparse(sparse: Mapping[str, int]) -> np.ndarray:
-    """Inverse of `to_sparse`: int64, shape ``(65536,)``."""
-    counts = np.zeros(KEYS, np.int64)
-    for key, count in sparse.items():
-        if not 0 <= int(key) < KEYS or count < 0:
-            raise ValueError(f"histogram entry {key}: {count}; keys are 0 to {KEYS - 1}, counts not negative")
-        counts[int(key)] = count
-    return counts
-
-
-def grey_values(counts: np.ndarray, dtype: DTypeLike) -> GreyValues:
-    """Statistics of a histogram: mean, std = sqrt(sum n (v - mean)^2 / sum n), extremes and percentiles.
-
-    Value times count fits float64 (16 + 37 bits; 8 + 45 for float32) and `math.fsum` rounds a sum once, so the result
-    depends neither on the order of the keys nor on the machine. A percentile p is the smallest value that at least
-    p % of the voxels do not exceed. Of a constant volume std is exactly 0.
+    Sums are exact, so the result depends neither on the order nor on the cut of the additions. A percentile p is the
+    smallest value that at least p % of the voxels do not exceed. Of a constant volume std is exactly 0.
 
     Parameters
     ----------
-    counts : numpy.ndarray
-        Integer, shape ``(65536,)``, as from `histogram`.
+    elsewhere, constant : numpy.ndarray
+        `histogram` of the voxels outside constant regions (`unet.constant_regions`), and inside.
     dtype : dtype
         Of the grey values that were counted.
+    rule : NormalisationConfig
+        What is left out, and which two numbers normalise.
+    channel : int
+        Which entry of lists in `rule`.
+    masked : numpy.ndarray, optional
+        `histogram` of constant regions outside the mask: it tells what fills them, and counts for nothing else.
 
     Raises
     ------
+    GreyValueError
+        If no voxel is left, or the percentiles say too little.
     ValueError
-        If nothing was counted, or the dtype has no keys.
+        If the dtype has no keys.
     """
-    occurring = np.flatnonzero(counts)
-    if occurring.size == 0:
-        raise ValueError("no voxel was counted: the volume, or its mask, is empty")
-    values, weights = key_values(dtype)[occurring].tolist(), counts[occurring].tolist()
-    count = sum(weights)
-    mean = fsum(v * n for v, n in zip(values, weights, strict=True)) / count
-    variance = fsum((v - mean) ** 2 * n for v, n in zip(values, weights, strict=True)) / count
+    constant = np.zeros_like(elsewhere) if constant is None else constant
+    every = elsewhere + constant
+    masked = np.zeros_like(elsewhere) if masked is None else masked
+    fill, kept = _without_fill(elsewhere, constant, masked, dtype, rule)
+    sums = Sums.of(kept, dtype)
+    if not sums.count:
+        counted = int(every[0].sum())
+        raise GreyValueError(
+            f"no voxel was counted: all {counted} have the value {rule.ignore_value:g} that is to be ignored"
+            if counted
+            else "no voxel was counted: the volume, or its mask, is empty"
+        )
+    centre, scale = _numbers(rule, sums, dtype, channel)
     return GreyValues(
-        mean=mean,
-        std=sqrt(variance),
-        minimum=values[0],
-        maximum=values[-1],
-        p01=_percentile(1, values, weights),
-        p99=_percentile(99, values, weights),
-        count=count,
+        mean=float(sums.mean),
+        std=sqrt(sums.variance),
+        minimum=sums.value(0),
+        maximum=sums.value(-1),
+        p01=sums.value(sums.percentile(1)),
+        p99=sums.value(sums.percentile(99)),
+        count=sum(sums.count),
+        centre=centre,
+        scale=scale,
+        fill_values=tuple(fill),
+        left_out=int(every[0].sum()) - sum(sums.count),
     )
 
 
-def _percentile(percent: int, values: list[float], weights: list[int]) -> float:
-    rank = -(-percent * sum(weights) // 100)  # rounded up, in integers
-    return values[int(np.searchsorted(np.cumsum(weights), rank))]
+def _without_fill(
+    elsewhere: NDArray[np.int64],
+    constant: NDArray[np.int64],
+    masked: NDArray[np.int64],
+    dtype: DTypeLike,
+    rule: NormalisationConfig,
+) -> tuple[list[float], NDArray[np.int64]]:
+    """The values that are no tissue, and the counts of what is left: all voxels of an ignored value are left out."""
+    kept = elsewhere + constant
+    if rule.ignore_value == "none":
+        return [], kept
+    if rule.ignore_value == "auto":
+        found = fill_keys(elsewhere, constant + masked)
+        fill, rest = np.zeros_like(constant), kept.copy()
+        fill[:, found] = (constant + masked)[:, found]
+        rest[:, found] = elsewhere[:, found]
+        of_fill, of_rest = Sums.of(fill, dtype), Sums.of(rest, dtype)
+        if not of_rest.count or of_rest.variance == 0:  # a blank volume with a speck: there is no tissue either
+            return [], kept
+        return [of_fill.value(number) for number in range(len(found))], rest
+    value, kind = rule.ignore_value, np.dtype(dtype)
+    if kind.kind != "f" and not (value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max):
+        return [], kept  # no voxel can have it
+    kept[:, keys(np.array([value], kind))] = 0
+    return [value], kept
+
+
+def _numbers(rule: NormalisationConfig, sums: Sums, dtype: DTypeLike, channel: int) -> tuple[float, float]:
+    """Centre and scale: as given, between two percentiles (which become -1 and 1), or mean and std."""
+    if rule.mean is not None and rule.std is not None:
+        return _of_channel(rule.mean, channel), _of_channel(rule.std, channel)
+    if rule.percentiles is None:
+        return float(sums.mean), sqrt(sums.variance)
+    low, high = (sums.percentile(percent) for percent in rule.percentiles)
+    first, last = sums.value(low), sums.value(high)
+    if np.dtype(dtype).kind == "f" and sums.keys[high] - sums.keys[low] < LEAST_KEYS:
+        raise GreyValueError(
+            f"normalisation.percentiles: {list(rule.percentiles)} % of these float data are about {first:g} and "
+            f"{last:g}, too close to each other to be known; leave percentiles out, or store the data as integers"
+        )
+    if first == last:
+        raise GreyValueError(
+            f"normalisation.percentiles: {list(rule.percentiles)} % of the grey values are both {last:g}"
+        )
+    return (first + last) / 2, (last - first) / 2
+
+
+def _of_channel(given: float | list[float], channel: int) -> float:
+    if not isinstance(given, list):
+        return given
+    if channel >= len(given):
+        raise GreyValueError(f"normalisation.mean and std have {len(given)} numbers, but there is a channel {channel}")
+    return given[channel]
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Grey values as the network sees them: (x - mean) / std of each channel, with numbers of the whole volume.
+    """Grey values as the network sees them: (x - centre) / scale of each channel, with numbers of the whole volume.
 
-    Where std is 0, of a constant channel, the divisor is 1: its voxels become 0 and nothing overflows. The result at a
-    voxel depends on that voxel and the two numbers of its channel alone.
+    Where the scale is 0, of a constant channel, the divisor is 1: its voxels become 0 and nothing overflows. The result
+    at a voxel depends on that voxel and the two numbers of its channel alone. It is computed in float32, as float data
+    are stored: the centre is rounded by no more than half a step of theirs.
 
     >>> Normalisation((100.0,), (25.0,))(np.array([[100, 150]], np.uint8))
     array([[0., 2.]], dtype=float32)
 
     Parameters
     ----------
-    mean, std : tuple of float
+    centre, scale : tuple of float
         One value a channel, see `grey_values`.
+    fill : tuple of tuple of float
+        For each channel the values of its blank regions, which the network does not see (`unet.grey_image`).
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    fill: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
-    def of(cls, statistics: Sequence[Mapping[str, float]]) -> "Normalisation":
+    def of(cls, statistics: Sequence[Mapping[str, Any]]) -> "Normalisation":
         """From the statistics of each channel, as the receipt of `grey_values` holds them."""
-        return cls(tuple(float(one["mean"]) for one in statistics), tuple(float(one["std"]) for one in statistics))
+        centre, scale = (tuple(float(one[key]) for one in statistics) for key in ("centre", "scale"))
+        return cls(centre, scale, tuple(tuple(one["fill_values"]) for one in statistics))
 
     @property
     def channels(self) -> int:
         """Grey values a voxel."""
-        return len(self.mean)
+        return len(self.centre)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Grey values `(c, ...)` of any dtype as float32."""
-        mean, divisor = self.columns(values.shape)
-        return (values.astype(np.float32) - mean) / divisor
+        centre, divisor = self.columns(values.shape)
+        return (values.astype(np.float32) - centre) / divisor
 
     def columns(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and divisor, float32 `(c, 1, ...)`, for grey values of shape `(c, ...)`.
+        """Centre and divisor, float32 `(c, 1, ...)`, for grey values of shape `(c, ...)`.
 
         Raises
         ------
@@ -216,5 +235,5 @@ class Normalisation:
         if shape[0] != self.channels:
             raise ValueError(f"{shape[0]} channel(s) of grey values, but statistics of {self.channels}")
         column = (-1, *(1,) * (len(shape) - 1))
-        mean, std = (np.array(numbers, np.float32).reshape(column) for numbers in (self.mean, self.std))
-        return mean, np.where(std == 0, np.float32(1), std)
+        centre, scale = (np.array(numbers, np.float32).reshape(column) for numbers in (self.centre, self.scale))
+        return centre, np.where(scale == 0, np.float32(1), scale)

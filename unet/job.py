@@ -9,7 +9,8 @@ Beside its log a job leaves this object, so that it can be run again by itself:
 
     python scripts/threshold.py "$(cat results/logs/threshold/all.json)"
 
-and at its end what it used, in `all.usage`: Snakemake looks at a job every half a minute only.
+and at its end what it used, in `all.usage`: Snakemake looks at a job every half a minute only. A job that did not end
+well leaves `all.error`, which says why; the run repeats it at its end.
 """
 
 import errno
@@ -23,13 +24,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, validate_call
 
+from unet.files import write_atomically, write_json
 from unet.privacy import without_secrets
-from unet.receipts import write_atomically
+
+KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the system's errors that say enough without a file's name."""
@@ -50,22 +54,38 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
     if path is not None:
         write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
     _start_log(path)
+    _note_failure(path, KILLED)
     signal.signal(signal.SIGTERM, _terminate)
     log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
     try:
         validate_call(config=ConfigDict(arbitrary_types_allowed=True))(main)(**arguments)
     except Terminated:
-        log.error("stopped by SIGTERM; what is finished is recorded, run again to continue")
+        log.error(stopped := "stopped by SIGTERM; what is finished is recorded, run again to continue")
+        _note_failure(path, stopped)
         sys.exit(143)
     except Exception as error:
         log.debug("where it was raised:", exc_info=True)  # in the log file alone
+        _note_failure(path, str(error) if _is_for_people(error) else _defect(error))
         if not _is_for_people(error):
             log.error("failed, by a defect of the program: %r", error)
             raise
         log.error("%s", error)
         sys.exit(1)
     if path is not None:
+        path.with_suffix(".error").unlink(missing_ok=True)
         write_atomically(path.with_suffix(".usage"), json.dumps(_used()).encode())
+
+
+def _note_failure(log: Path | None, message: str) -> None:
+    """Say beside the log why the job did not end well; as long as it runs, that it was killed."""
+    if log is not None:
+        with suppress(OSError):  # where nothing can be written the message itself says so
+            write_json(log.with_suffix(".error"), {"message": message})
+
+
+def _defect(error: Exception) -> str:
+    """What is said of an error that is no message for people."""
+    return f"a defect of the program, {type(error).__name__}: {error}"
 
 
 def _used() -> dict[str, float]:

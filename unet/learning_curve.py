@@ -1,9 +1,12 @@
 """The learning curve: JSON lines while the training goes on, and TensorBoard event files for those who want them."""
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from unet.files import write_atomically
 
 
 class LearningCurve:
@@ -30,19 +33,20 @@ class LearningCurve:
 
     def continue_from(self, step: int) -> None:
         """Drop the lines after `step`, and a line cut by a kill; viewers drop the events after it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        self._path.write_text("".join(kept))
+        write_atomically(self._path, "".join(kept).encode())
         if self._folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write a line with its `step`; every other value is a curve of its own in TensorBoard."""
+        """Write a line with its `step`, on disk before this returns; every other value is a curve in TensorBoard."""
         with self._path.open("a") as log:
             log.write(json.dumps(line) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
         if self._events is not None:
             for name, value in line.items():
                 if name != "step":

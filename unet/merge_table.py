@@ -5,9 +5,6 @@ layer by layer: ``lut`` of the fragments, ``offsets`` of the blocks in it, ``fir
 objects in the order of their ids.
 """
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.files import write_folder_with
 from unet.fragments import Fragments
 
 FILES = ("lut", "first", "sizes", "values", "offsets", "first_id")
@@ -131,7 +129,7 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
 def save_merge_table(
     folder: Path, offsets: NDArray[np.int64], first_id: int, objects: int, pieces: Iterable[Numbered]
 ) -> str:
-    """Write a merge table, piece after piece, and return the digest of its ids; it is there whole or not at all.
+    """Write a merge table, piece after piece, and return the digest of its ids; it is on disk whole or not at all.
 
     Parameters
     ----------
@@ -142,16 +140,15 @@ def save_merge_table(
     pieces : what was numbered, in scan order
     """
     digest = blake2b(digest_size=16)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        np.save(temporary / "offsets.npy", offsets)
-        np.save(temporary / "first_id.npy", np.array(first_id, np.uint64))
+
+    def write(new: Path) -> None:
+        np.save(new / "offsets.npy", offsets)
+        np.save(new / "first_id.npy", np.array(first_id, np.uint64))
         with (
-            _Growing(temporary / "lut.npy", int(offsets[-1]), id_dtype(first_id, objects)) as lut,
-            _Growing(temporary / "first.npy", objects, np.dtype(np.int64)) as first,
-            _Growing(temporary / "sizes.npy", objects, np.dtype(np.int64)) as sizes,
-            _Growing(temporary / "values.npy", objects, np.dtype(np.uint8)) as values,
+            _Growing(new / "lut.npy", int(offsets[-1]), id_dtype(first_id, objects)) as lut,
+            _Growing(new / "first.npy", objects, np.dtype(np.int64)) as first,
+            _Growing(new / "sizes.npy", objects, np.dtype(np.int64)) as sizes,
+            _Growing(new / "values.npy", objects, np.dtype(np.uint8)) as values,
         ):
             for piece in pieces:
                 lut.append(piece.lut)
@@ -159,10 +156,8 @@ def save_merge_table(
                 sizes.append(piece.sizes)
                 values.append(piece.values)
                 digest.update(piece.lut.tobytes())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    write_folder_with(folder, write)
     return digest.hexdigest()
 
 

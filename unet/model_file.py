@@ -1,7 +1,8 @@
 """The file of a trained model: weights, architecture, classes and normalisation; no code is run to read it."""
 
-import os
+import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config import Config, ModelConfig
+from unet.files import write_with
 from unet.model import build_model
 
 MODEL_FORMAT = "unet-em model 2"
+WANTED = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"
+OBJECTS = "objects of another program, which are not read because they could run code"
 
 
 class ModelFileError(RuntimeError):
@@ -62,7 +66,7 @@ def save_model(
         **(extra or {}),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_atomically(path, {"header": header, "weights": weights})
+    write_with(path, partial(torch.save, {"header": header, "weights": weights}))
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -100,22 +104,32 @@ def architecture(config: Config) -> tuple[ModelConfig, list[str]]:
 def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        header, weights = content["header"], content["weights"]
     except FileNotFoundError:
         raise ModelFileError(f"{path}: there is no such model file") from None
-    except Exception as error:  # torch raises whatever its unpickler met
-        raise ModelFileError(f"{path}: not a model file of this workflow ({error})") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: the model file cannot be read ({error.strerror})") from None
+    except Exception:  # torch raises whatever its unpickler met, and advises to run what the file holds
+        raise ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {WANTED}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("header"), dict) or "weights" not in content:
+        held = "weights without an architecture" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise ModelFileError(f"{path}: not a model file of this workflow, but one of another program: {held}; {WANTED}")
+    header, weights = content["header"], content["weights"]
     if header.get("format") != MODEL_FORMAT:
         raise ModelFileError(f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}")
     return header, weights
 
 
-def save_atomically(path: Path, content: Any) -> None:
-    """`torch.save` to a neighbour, then rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("wb") as handle:
-        torch.save(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(partial, path)
+def _kind_of(path: Path) -> str:
+    """What a file is that PyTorch does not read, by its first bytes."""
+    with path.open("rb") as handle:
+        start = handle.read(8)
+    if not start:
+        return "an empty file"
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            return "a file that is cut short: copy it again"
+        names = zipfile.ZipFile(path).namelist()
+        return "TorchScript" if any("/code/" in name for name in names) else OBJECTS
+    if start.startswith(b"\x80"):
+        return OBJECTS
+    return "HDF5, as Keras writes it" if start.startswith(b"\x89HDF") else "a file that PyTorch does not know"

@@ -16,6 +16,7 @@ answers is never repeated word by word, since it may hold an access key.
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from unet.receipts import write_first
+from unet.files import write_first, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -37,9 +38,37 @@ RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 METADATA = "zarr.json"
 OWNER = ".owner"
 
+State = tuple[int | str, ...]
+"""What tells two versions of a file apart: bytes, time of the last change (ns) and, of a link, where it points; of an
+object bytes and entity tag."""
+
 
 class AddressError(OSError):
     """What lies behind an address cannot be reached, or must not be used; the message is free of credentials."""
+
+
+class CannotList(AddressError):
+    """A server gives objects by their names, but does not list them."""
+
+
+def file_state(path: Path | str) -> State:
+    """Return the state of a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none, or a link points nowhere.
+    """
+    found = os.lstat(path)
+    target: State = ()
+    if stat.S_ISLNK(found.st_mode):
+        found, target = os.stat(path), (os.readlink(path),)
+    return found.st_size, found.st_mtime_ns, *target
+
+
+def links_of(path: Path) -> list[list[str]]:
+    """Return name and goal of each part of a path that is a link: sizes and times may be the same elsewhere."""
+    return [[part.name, os.readlink(part)] for part in (path, *path.parents) if part.is_symlink()]
 
 
 class Folder:
@@ -63,18 +92,28 @@ class Folder:
             return (self.path / key).stat().st_size
         return None
 
-    def state(self, key: str) -> list[Any] | None:
-        """Name, size and time (ns) of a file, which tell two versions of it apart; None where it is not there."""
-        path = self.path / key
-        return [path.name, path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else None
+    def state(self, key: str) -> State | None:
+        """State of a file; None where it is not there."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return file_state(f"{self.path}/{key}")
+        return None
+
+    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
+        """Key and state of every file below a folder inside this one, in any order."""
+        folders = [within]
+        while folders:
+            folder = folders.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as entries:
+                for entry in entries:
+                    key = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir():
+                        folders.append(key)
+                    elif (state := self.state(key)) is not None:
+                        yield key, state
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its key."""
-        found: dict[str, int] = {}
-        for folder, _, names in os.walk(self.path):
-            within = folder[len(str(self.path)) + 1 :]
-            found |= {os.path.join(within, name): os.stat(os.path.join(folder, name)).st_size for name in names}
-        return found
+        return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileParts"]:
@@ -83,17 +122,12 @@ class Folder:
             yield FileParts(file)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a file aside and rename it; what a killed write of it has left is removed."""
-        path = self.path / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f"{path.name}.*.partial"):
-            leftover.unlink(missing_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write a file aside and rename it.
+
+        Without waiting for the disk, which would take longer than many a block: what a power cut takes is missed by its
+        size (`unet.damage`), or by its checksum when it is read.
+        """
+        write_with(self.path / key, lambda file: file.write(content), durable=False)
 
     def clear(self) -> None:
         """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
@@ -167,23 +201,42 @@ class Objects:
     def size(self, key: str) -> int | None:
         """Bytes of an object; None where it is not there."""
         state = self.state(key)
-        return None if state is None else int(state[1])
+        return None if state is None else int(state[0])
 
-    def state(self, key: str) -> list[Any] | None:
-        """Key, size and entity tag of an object, which tell two versions of it apart; None where it is not there."""
+    def state(self, key: str) -> State | None:
+        """State of an object; None where it is not there."""
         import obstore
 
         with self.told(), suppress(FileNotFoundError):
-            found = obstore.head(self.store, key)
-            return [key, found["size"], found["e_tag"]]
+            return _object_state(obstore.head(self.store, key))
         return None
+
+    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
+        """Key and state of every object below a prefix, in any order, 1,000 a request.
+
+        Raises
+        ------
+        CannotList
+            If the server does not list objects, as those of `http://`, or does not allow it.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        if type(self.store).__name__ == "HTTPStore":
+            raise CannotList(f"{self}: the server does not list its files")
+        with self.told():
+            try:
+                for batch in obstore.list(self.store, prefix=within or None):
+                    yield from ((one["path"], _object_state(one)) for one in batch)
+            except BaseError as error:
+                if re.search(r"status code: (401|403|405|501)", str(error)):
+                    error.args = (reason(str(error)),)
+                    raise CannotList(f"{self}: {error}") from None
+                raise
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every object by its key, from one listing."""
-        import obstore
-
-        with self.told():
-            return {one["path"]: one["size"] for batch in obstore.list(self.store) for one in batch}
+        return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
     def open(self, key: str) -> Iterator[ObjectParts]:
@@ -243,6 +296,11 @@ class Objects:
 
 Place = Folder | Objects
 """Where the files of a store lie."""
+
+
+def _object_state(meta: Any) -> State:
+    """Of what obstore says of an object; where a server gives no entity tag, the time counts."""
+    return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
 def place_of(where: Path | str) -> Place:

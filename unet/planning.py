@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from unet.calibration import machine_speed, tile_seconds, training_seconds
-from unet.config import Config, VolumeConfig
+from unet.config import Config
 from unet.cost import usable_cores
 from unet.devices import choose_precision
 from unet.disk import store_plans
-from unet.geometry import Index
+from unet.headers import is_sample, layout_of
 from unet.limits import Free, limits_of, read_around, refused
 from unet.model_file import architecture
 from unet.plan import (
@@ -32,7 +32,6 @@ from unet.plan import (
 )
 from unet.predicting import stored_classes
 from unet.run_jobs import jobs_of_run
-from unet.sources import agree_voxel_size, check_sections, open_raw, open_source
 from unet.tile_choice import Kind, Task, choose_tile, kept
 from unet.tiling import tile_geometry
 from unet.volume import Layout
@@ -153,36 +152,3 @@ def _free(config: Config) -> Free:
     files = os.statvfs(folder).f_favail or None  # some file systems do not count
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Free(shutil.disk_usage(folder).free, config.plan.most_files or files, memory)
-
-
-def layout_of(config: Config, name: str) -> Layout:
-    """As `survey` will find it; of the sample from its settings alone, since it is not made yet."""
-    volume: VolumeConfig = config.volumes[name]
-    storage, channels, labels = config.storage, 1, None
-    if is_sample(config, volume):
-        first, stop = volume.sections or (0, config.sample.sections)
-        shape: Index = (stop - first, config.sample.size, config.sample.size)
-        dtype, voxel_nm = "uint8", volume.voxel_nm or (50.0, 4.0, 4.0)
-        labels = "uint32" if volume.labels else None
-    else:
-        raw = open_raw(volume.raw)
-        first, stop = check_sections(raw, volume.sections)
-        shape, dtype, channels = (stop - first, *raw.shape[1:]), raw.dtype.name, raw.channels
-        voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
-        labels = _ids(volume)
-    masked = volume.mask is not None
-    return Layout(shape, dtype, voxel_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, labels, masked, channels)
-
-
-def _ids(volume: VolumeConfig) -> str | None:
-    """Type of the instance ids, as `survey` chooses it."""
-    if volume.labels is None:
-        return None
-    wide = volume.label_kind == "instances" and open_source(volume.labels).dtype.itemsize > 4
-    return "uint64" if wide else "uint32"
-
-
-def is_sample(config: Config, volume: VolumeConfig) -> bool:
-    """Whether the volume is the sample that this workflow has yet to make."""
-    raw = Path(volume.raw) if isinstance(volume.raw, str) else None
-    return raw is not None and raw.parent == Path(config.results) / "sample"

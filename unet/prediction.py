@@ -21,12 +21,14 @@ from distributed import get_worker
 
 from unet.config import Precision, PredictConfig
 from unet.devices import LOCKS, torch_device
+from unet.files import read_json, write_atomically
 from unet.geometry import Box, Index
+from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
 from unet.locks import blocks_locked
 from unet.pipeline import Overlapped, Stop, Stopped
 from unet.predicting import Window, load_predictor, stored_classes
-from unet.receipts import fingerprint, read_json, write_atomically
+from unet.receipts import fingerprint
 from unet.store import Image
 from unet.tile_choice import INFERRED_AT_ONCE
 from unet.volume import Volume
@@ -65,7 +67,8 @@ class Prediction:
     def made_from(self, choice: "Choice", code: str) -> str:
         """Fingerprint of everything that the probabilities depend on."""
         how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"average", "dtype"})
-        return fingerprint(raw=read_json(self.grey_values)["digest"], model=self.model_digest, code=code, **how)
+        grey = {key: read_json(self.grey_values)[key] for key in ("digest", "statistics")}
+        return fingerprint(grey=grey, model=self.model_digest, code=code, **how)
 
     def with_choice(self, choice: "Choice") -> "Prediction":
         """With nothing left to choose."""
@@ -131,10 +134,11 @@ class PreparedPrediction:
     def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
         self.prediction = prediction
         self.source = Volume.open(prediction.folder, prediction.survey)
-        normalisation = Normalisation.of(read_json(prediction.grey_values)["statistics"])
+        self._normalisation = Normalisation.of(read_json(prediction.grey_values)["statistics"])
         self.predictor, header = load_predictor(
-            prediction.model, prediction.predict, normalisation, self.source, device, threads
+            prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )
+        self._bridged = header["model"]["dimensions"] == 3
         channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
         self.choice = Choice(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
@@ -146,9 +150,9 @@ class PreparedPrediction:
         return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
 
     @cached_property
-    def raw(self) -> Image:
-        """The store that is read."""
-        return self.source.image("raw")
+    def raw(self) -> GreyImage:
+        """What is read."""
+        return self.source.grey(self._normalisation)
 
     @cached_property
     def image(self) -> Image:
@@ -157,7 +161,7 @@ class PreparedPrediction:
 
     def read(self, box: Box) -> tuple[np.ndarray | None, Window | None]:
         """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
-        tissue = self.source.tissue(box)
+        tissue = self.source.tissue(box, self._normalisation, self._bridged)
         if tissue is not None and not tissue.any():
             return tissue, None
         return tissue, self.predictor.read(self.raw, box)

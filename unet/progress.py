@@ -71,7 +71,7 @@ class Progress:
         left = (total - done) / rate if rate > 0 else float("inf")
         share = 100 * done / total if total else 100
         amount = f"{_short(done)} of {_short(total)} {self.unit} ({share:.0f} %)"
-        return f"{amount}, {_short(rate)} {self.unit}/s, {_clock_time(left)} left"
+        return f"{amount}, {_short(rate)} {self.unit}/s, {clock_time(left)} left"
 
     def _draw_bar(self) -> None:
         filled = round(BAR_WIDTH * self._done / self.total) if self.total else BAR_WIDTH
@@ -91,9 +91,9 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """
-    >>> _clock_time(62), _clock_time(3700), _clock_time(float("inf"))
+    >>> clock_time(62), clock_time(3700), clock_time(float("inf"))
     ('1:02', '1:01:40', '?')
     """
     if seconds == float("inf"):

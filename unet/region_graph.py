@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.array_file import load_arrays, save_arrays
+from unet.files import load_arrays, save_arrays
 from unet.fragments import Fragments
 from unet.geometry import Box, Grid, Index
 from unet.runs import run_starts

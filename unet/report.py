@@ -38,34 +38,22 @@ class Score(NamedTuple):
 
 
 SCORES = (
-    Score("threshold", "Threshold", "probability above which a pixel counts as foreground"),
-    Score("pixel_error", "Pixel error", "share of labelled pixels whose most probable class is wrong", "↓"),
-    Score("v_rand", "V_rand", "foreground-restricted Rand F-score of the thinned cells (ISBI 2012)", "↑"),
-    Score("v_info", "V_info", "foreground-restricted information F-score, same tables (ISBI 2012)", "↑"),
-    Score("best_v_rand", "V_rand, best step", "the highest over thresholds in steps of 0.1", "↑"),
-    Score("best_v_info", "V_info, best step", "at the same threshold", "↑"),
-    Score("best_step", "Best step", "the threshold in steps of 0.1 with the highest V_rand"),
-    Score("fine_v_rand", "V_rand, fine sweep", "the highest over finer thresholds, up to 0.98", "↑"),
-    Score("fine_v_info", "V_info, fine sweep", "at the same threshold", "↑"),
-    Score("fine_threshold", "Best fine threshold", "the finer threshold with the highest V_rand"),
+    # of the stored objects
+    Score("segmentation_v_rand", "V_rand, segmentation", "of the final objects, section by section", "↑"),
+    Score("segmentation_v_info", "V_info, segmentation", "of the final objects, section by section", "↑"),
     Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
     Score("voi_split", "VOI split", "H(segmentation | truth) in bits: what was cut apart", "↓"),
     Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: what was run together", "↓"),
-    Score("segmentation_v_rand", "V_rand, segmentation", "of the final objects, section by section", "↑"),
-    Score("segmentation_v_info", "V_info, segmentation", "of the final objects, section by section", "↑"),
-    Score("rand_error", "Rand error", "1 − F-score of pairs of pixels, not thinned (U-Net paper)", "↓"),
-    Score("warping_error", "Warping error", "share of pixels that no simple-point warp mends (Jain 2010)", "↓"),
-    Score("warping_splits_and_mergers", "Warping, splits + mergers", "clusters of such pixels over pixels", "↓"),
-    Score("cremi_score", "CREMI score", "√(VOI · adapted Rand error), 25 nm along true borders ignored", "↓"),
-    Score("cremi_adapted_rand_error", "Adapted Rand error, CREMI", "without 25 nm along true borders", "↓"),
-    Score("cremi_voi_split", "VOI split, CREMI", "without 25 nm along true borders", "↓"),
-    Score("cremi_voi_merge", "VOI merge, CREMI", "without 25 nm along true borders", "↓"),
-    Score("average_precision_50", "Average precision, 0.5", "TP / (TP + FP + FN) at IoU > 0.5", "↑"),
-    Score("mean_average_precision", "Average precision, mean", "over IoU 0.5, 0.55, ... 0.95", "↑"),
     Score("objects", "Objects", "that were found where somebody has looked"),
     Score("true_objects", "True objects", "that are labelled"),
     Score("split_errors", "Splits", "found objects that share a true one with another, beyond the first", "↓"),
     Score("merge_errors", "Merges", "true objects that share a found one with another, beyond the first", "↓"),
+    Score("average_precision_50", "Average precision, 0.5", "TP / (TP + FP + FN) at IoU > 0.5", "↑"),
+    Score("mean_average_precision", "Average precision, mean", "over IoU 0.5, 0.55, ... 0.95", "↑"),
+    Score("cremi_score", "CREMI score", "√(VOI · adapted Rand error), 25 nm along true borders ignored", "↓"),
+    Score("cremi_adapted_rand_error", "Adapted Rand error, CREMI", "without 25 nm along true borders", "↓"),
+    Score("cremi_voi_split", "VOI split, CREMI", "without 25 nm along true borders", "↓"),
+    Score("cremi_voi_merge", "VOI merge, CREMI", "without 25 nm along true borders", "↓"),
     Score("erl_nm", "Expected run length, nm", "of a walk along a true skeleton until the first error; mergers 0", "↑"),
     Score("erl_perfect_nm", "Expected run length, most, nm", "of a segmentation without errors"),
     Score("skeletons", "Skeletons", "of true neurons in the volume"),
@@ -74,6 +62,21 @@ SCORES = (
     Score("omitted_edges", "Omitted edges", "of skeletons, with a node in no segment", "↓"),
     Score("merging_segments", "Merging segments", "that hold 100 nm or more of several skeletons each", "↓"),
     Score("skeleton_nodes_outside", "Nodes outside", "of skeletons; left out with their edges"),
+    # of thresholding the probability, as the ISBI challenge and the paper score; not of what is stored
+    Score("threshold", "Threshold", "probability above which a pixel counts as foreground"),
+    Score("v_rand", "V_rand, thresholding", "foreground-restricted Rand F-score of the thinned cells (ISBI 2012)", "↑"),
+    Score("v_info", "V_info, thresholding", "foreground-restricted information F-score, same tables (ISBI 2012)", "↑"),
+    Score("best_v_rand", "V_rand, best step", "the highest over thresholds in steps of 0.1", "↑"),
+    Score("best_v_info", "V_info, best step", "at the same threshold", "↑"),
+    Score("best_step", "Best step", "the threshold in steps of 0.1 with the highest V_rand"),
+    Score("fine_v_rand", "V_rand, fine sweep", "the highest over finer thresholds, up to 0.98", "↑"),
+    Score("fine_v_info", "V_info, fine sweep", "at the same threshold", "↑"),
+    Score("fine_threshold", "Best fine threshold", "the finer threshold with the highest V_rand"),
+    Score("rand_error", "Rand error", "1 − F-score of pairs of pixels, not thinned (U-Net paper)", "↓"),
+    Score("warping_error", "Warping error", "share of pixels that no simple-point warp mends (Jain 2010)", "↓"),
+    Score("warping_splits_and_mergers", "Warping, splits + mergers", "clusters of such pixels over pixels", "↓"),
+    # of the classes
+    Score("pixel_error", "Pixel error", "share of labelled pixels whose most probable class is wrong", "↓"),
     Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
     Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
 )
@@ -106,6 +109,7 @@ class ReportData:
     Attributes
     ----------
     title : of the page
+    warnings : sentences shown before all else
     summary : label -> text or number, shown as tiles
     scores : volume -> {score key: number}; keys as in `SCORES`, others are shown by their key
     training : records of ``training.jsonl``, see `learning_curve`
@@ -121,6 +125,7 @@ class ReportData:
     """
 
     title: str = "Segmentation report"
+    warnings: Sequence[str] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()

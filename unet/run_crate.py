@@ -8,15 +8,15 @@ Source: Workflow Run RO-Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5 (doi:1
 
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from unet.run_record import NAME
+from unet.run_record import NAME as RECORD
 
+NAME = "ro-crate-metadata.json"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
@@ -26,7 +26,7 @@ NAMED = ("snakemake", "torch", "zarr", "numpy", "dask")
 """Packages that the crate names; `provenance.json` names all."""
 FILES = {
     "run_config.yaml": ("the merged configuration", "application/yaml"),
-    NAME: ("versions, fingerprints, and the arguments of every job", "application/json"),
+    RECORD: ("versions, fingerprints, and the arguments of every job", "application/json"),
     "report.html": ("scores, pictures, costs", "text/html"),
     "scores.json": ("scores of each volume", "application/json"),
     "model/model.pt": ("the trained network", "application/octet-stream"),
@@ -64,7 +64,6 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
     inputs = [_input(crate, key, found) for key, found in record["inputs"].items()]
     made = {name: _file(crate, results, name) for name in FILES if (results / name).exists()}
     stores = [_store(crate, path) for path in _stores(results)]
-    started = datetime.fromtimestamp((results / "run_config.yaml").stat().st_mtime, UTC)
     crate.add_action(
         workflow,
         identifier="#run",
@@ -73,7 +72,7 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
         properties={
             "@type": "CreateAction",
             "name": "the run",
-            "startTime": started.isoformat(timespec="seconds"),
+            "startTime": record["started"],
             "endTime": record["written"],
             "actionStatus": "http://schema.org/CompletedActionStatus",
             "description": " ".join(record["command"]),

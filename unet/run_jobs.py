@@ -37,11 +37,13 @@ def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = 
         ("survey", used, None),
         ("fit", used, None),
         ("ingest", used, None),
+        ("histogram", used, None),
         ("grey_values", used, None),
         ("segment", from_classes, "labels"),
         ("merge", from_classes, "labels"),
         ("relabel", from_classes, "labels"),
         ("targets", labelled, None),
+        ("check_labels", config.annotated_volumes, None),
         ("weight_map", learning, None),
         ("train", [None] if learning else [], None),
         ("predict", predicted, None),
@@ -61,5 +63,5 @@ def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = 
     return jobs
 
 
-SHARDED = {"ingest", "targets", "weight_map", "predict", "segment", "region_graph", "relabel"}
+SHARDED = {"ingest", "histogram", "targets", "weight_map", "predict", "segment", "region_graph", "relabel"}
 """Rules that share a volume out."""

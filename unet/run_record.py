@@ -15,10 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from unet import __version__
 from unet.config import Config, source_files
+from unet.files import read_json, write_json
 from unet.privacy import command_without_secrets, without_private
-from unet.receipts import bytes_digest, read_json, write_json
+from unet.receipts import bytes_digest
 
 FORMAT = "unet-em provenance 1"
 NAME = "provenance.json"
@@ -26,7 +29,21 @@ HASHED_BYTES = 2**30
 """Larger inputs are told apart by the digests of what was ingested alone."""
 
 
-def write_run_record(results: Path, config: Config, root: Path, command: Sequence[str]) -> dict[str, Any]:
+def configuration_text(config: Config) -> str:
+    """The merged configuration, defaults included, as YAML: `run_config.yaml` beside a report.
+
+    Of the section `model` only what was set, where a model file is given: defaults of an untrained network say nothing
+    about it.
+    """
+    merged = config.model_dump(mode="json")
+    if config.model.checkpoint:
+        merged["model"] = config.model.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(merged, sort_keys=False)
+
+
+def write_run_record(
+    results: Path, config: Config, root: Path, command: Sequence[str], started: datetime
+) -> dict[str, Any]:
     """Write `provenance.json`, and return what it holds.
 
     Parameters
@@ -37,18 +54,21 @@ def write_run_record(results: Path, config: Config, root: Path, command: Sequenc
         Of the repository.
     command : sequence of str
         As Snakemake was started.
+    started : datetime
+        When.
     """
-    record: dict[str, Any] = without_private(run_record(results, config, root, command), root)
+    record: dict[str, Any] = without_private(run_record(results, config, root, command, started), root)
     write_json(results / NAME, record)
     return record
 
 
-def run_record(results: Path, config: Config, root: Path, command: Sequence[str]) -> dict[str, Any]:
+def run_record(results: Path, config: Config, root: Path, command: Sequence[str], started: datetime) -> dict[str, Any]:
     """The content of `provenance.json`, with paths as they are."""
     settings, receipts = config.model_dump(mode="json"), _receipts(results)
     predicted = {name: values for name, values in receipts.items() if values.get("rule") == "predict"}
     return {
         "format": FORMAT,
+        "started": started.isoformat(timespec="seconds"),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software(root),
         "machine": {

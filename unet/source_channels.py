@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet.geometry import Box
-from unet.source_formats import Source
+from unet.source_formats import MissingChunks, Source
 
 
 class ChannelStack(Source):
@@ -39,6 +39,10 @@ class ChannelStack(Source):
     def state(self, box: Box) -> list[list[Any]]:
         """Those of every source, which may count more than its files."""
         return [state for source in self._sources for state in source.state(box)]
+
+    def missing_chunks(self, box: Box) -> list[MissingChunks]:
+        """Those of every source."""
+        return [found for source in self._sources for found in source.missing_chunks(box)]
 
     def check(self) -> None:
         """Check every source."""

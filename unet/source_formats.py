@@ -1,4 +1,4 @@
-"""What an image file offers to the workflow (`Source`), and the readers of the volume formats HDF5, MRC and Zarr.
+"""What an image file offers to the workflow (`Source`), and the reader of MRC.
 
 A source knows its shape, dtype and voxel size from headers alone, and reads no more voxels than a box needs:
 
@@ -12,22 +12,18 @@ open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import suppress
-from importlib import import_module
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import mrcfile
 import numpy as np
-from h5py.h5z import filter_avail
 from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
-from unet import store
 from unet.geometry import Box, Index
-from unet.places import place_of
+from unet.places import file_state, links_of
 from unet.read_errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
@@ -35,6 +31,33 @@ DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
 IMOD_STAMP = 1146047817  # "IMOD" in the header: bit 1 of the flags after it then says whether bytes are signed
 
 Nm = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MissingChunks:
+    """Chunks of a source that are not stored: they read as the fill value.
+
+    Attributes
+    ----------
+    address : str
+        Of the source.
+    missing, count : int
+        How many are not stored, of how many.
+    fill_value : int or float
+        What they read as.
+    kind : str
+        What is counted: where chunks lie in shards, shards.
+    """
+
+    address: str
+    missing: int
+    count: int
+    fill_value: float
+    kind: str = "chunks"
+
+    def __str__(self) -> str:
+        counts = f"{self.missing:,} of {self.count:,} {self.kind}"
+        return f"{self.address}: {counts} are not stored; they read as {self.fill_value:g}"
 
 
 class Source(ABC):
@@ -106,9 +129,25 @@ class Source(ABC):
         return [path for path in self.files if path.is_file()]
 
     def state(self, box: Box) -> list[list[Any]]:
-        """Name, size and time (ns) of the files that a box comes from: voxels read under another state are stale."""
-        states = [(path.name, path.stat()) for path in self.files_of(box)]
-        return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        """Return the state of the files that a box comes from, as JSON: voxels read under another state are stale.
+
+        It is name, bytes and time (ns) of each file, and where the address itself is a link, the place it points to.
+        """
+        return [*links_of(self.files[0]), *([path.name, *file_state(path)] for path in self.files_of(box))]
+
+    def listed(self, box: Box) -> Iterable[list[Any]]:
+        """Return what `state` does, in any order: of a whole volume one listing is faster than a look at each file."""
+        return self.state(box)
+
+    def missing_chunks(self, box: Box) -> list[MissingChunks]:
+        """Count the chunks of a box that are not stored, where the format has chunks that may be missing.
+
+        Raises
+        ------
+        CannotList
+            If a server does not say what is stored.
+        """
+        return []
 
     def check(self) -> None:  # noqa: B027 - formats with one header have nothing left to check
         """Read the header of every section, no voxels.
@@ -161,60 +200,6 @@ def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
     return c, (z, y, x)
 
 
-def _three(values: Any) -> Nm | None:
-    """Three numbers of an attribute as a tuple; None where there are not three."""
-    found = tuple(float(v) for v in np.ravel(values)) if values is not None else ()
-    return found if len(found) == 3 else None
-
-
-class Hdf5Source(Source):
-    """A dataset of an HDF5 file, laid out as CREMI does: attributes `resolution` and `offset` in nm, (z, y, x)."""
-
-    def __init__(self, address: str, path: Path, inner: str | None) -> None:
-        self._path = path
-        with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
-            self._inner = _dataset_name(file, inner, address)
-            dataset = file[self._inner]
-            _require_filters(dataset, address)
-            voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
-            if voxel_nm is not None and min(voxel_nm) <= 0:
-                raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
-            channels, shape = volume_shape(dataset.shape, address)
-            super().__init__(address, [path], shape, dataset.dtype, voxel_nm, offset_nm, channels)
-
-    def _read(self, box: Box) -> np.ndarray:
-        with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
-            dataset = file[self._inner]
-            leading = (0,) * (dataset.ndim - 4) + (slice(None),) * (dataset.ndim > 3)
-            values = dataset[(*leading, *box.slices[-dataset.ndim :])]
-            return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
-
-
-def _require_filters(dataset: h5py.Dataset, address: str) -> None:
-    """Raise where the voxels are compressed by a filter that is not installed; headers name it."""
-    created = dataset.id.get_create_plist()
-    filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
-    if not all(map(filter_avail, filters)):
-        with suppress(ImportError):
-            import_module("hdf5plugin")  # makes its filters known to HDF5
-    missing = [f"{number} ({name or 'without a name'})" for number, name in filters.items() if not filter_avail(number)]
-    if missing:
-        raise SourceError(
-            f"{address}: compressed by HDF5 filter {', '.join(missing)}, which is not installed; pip install "
-            "hdf5plugin, or write the file again with gzip (h5repack -f GZIP=1)"
-        )
-
-
-def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
-    if inner and isinstance(file.get(inner), h5py.Dataset):
-        return inner
-    found: list[str] = []
-    file.visititems(lambda n, o: found.append(f"/{n} {o.shape}") if isinstance(o, h5py.Dataset) else None)
-    missing = f"no dataset {inner}" if inner else "which dataset?"
-    listed = ", ".join(found) or "none"
-    raise SourceError(f"{address}: {missing}; write file.h5:/path, the file holds: {listed}")
-
-
 class MrcSource(Source):
     """An MRC file: voxel size from the cell in Angstrom (0 = unknown), voxels mapped from the disk."""
 
@@ -256,71 +241,3 @@ def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
         if dtype == np.int8 and stamp.byteswap() == IMOD_STAMP:
             stamp, flags = stamp.byteswap(), flags.byteswap()
     return np.dtype("u1") if dtype == np.int8 and stamp == IMOD_STAMP and not flags & 1 else dtype
-
-
-class ZarrSource(Source):
-    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point, in a folder or elsewhere."""
-
-    def __init__(self, address: str, where: Path | str, inner: str | None) -> None:
-        self._state = zarr_state(where, inner)
-        self._array = _open_zarr(address, where, inner)
-        stored = self._array.shape
-        names = self._array.axes or ["?"] * (len(stored) - 3) + list("zyx")[-len(stored) :]
-        lengths = dict(zip(names, stored, strict=True))
-        others = [n for name, n in zip(names, stored, strict=True) if name not in "czyx"]
-        if not {"y", "x"} <= lengths.keys() or any(n != 1 for n in others):
-            raise SourceError(
-                f"{address}: axes {names} of lengths {stored}; an image has y and x, perhaps z and c, and one time "
-                "point: extract it"
-            )
-        self._names = names
-        shape = tuple(lengths.get(axis, 1) for axis in "zyx")
-        scale, translation = (self._by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
-        files = zarr_metadata_files(where, inner) if isinstance(where, Path) else []
-        super().__init__(address, files, shape, self._array.dtype, scale, translation, lengths.get("c", 1))
-
-    def state(self, box: Box) -> list[list[Any]]:
-        """That of the metadata, before they were read."""
-        return self._state
-
-    def _by_axis(self, values: Nm | None) -> Nm | None:
-        """(z, y, x) of one value an axis; None where there is none of z."""
-        if values is None or "z" not in self._names:
-            return None
-        return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
-
-    def _read(self, box: Box) -> np.ndarray:
-        wanted = dict(zip("czyx", (slice(None), *box.slices), strict=True))
-        with read_errors(self.address, "Zarr"):
-            values = self._array.read(tuple(wanted.get(name, slice(0, 1)) for name in self._names))
-        # axes in another order, (x, y, z) for one: single ones to the front, c, z, y, x to the back
-        order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
-        return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
-
-
-def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.ForeignArray:
-    with read_errors(where, "Zarr"):
-        try:
-            return store.open_foreign(str(where), inner)
-        except store.StoreError as error:
-            listed = ", ".join(store.list_foreign(str(where))) or "none"
-            raise SourceError(f"{address}: {error}; write store.zarr:/path, the store holds: {listed}") from error
-
-
-METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-
-
-def zarr_metadata_files(path: Path, inner: str | None = None) -> list[Path]:
-    """The metadata files of a Zarr store and of a path inside it, v2 or v3."""
-    return [path / key for key in _metadata_keys(inner) if (path / key).is_file()]
-
-
-def zarr_state(where: Path | str, inner: str | None = None) -> list[list[Any]]:
-    """What tells two versions of a Zarr store apart: the state of its metadata; nothing where there is no store."""
-    place = place_of(where)
-    return [state for key in _metadata_keys(inner) if (state := place.state(key)) is not None]
-
-
-def _metadata_keys(inner: str | None) -> list[str]:
-    folders = dict.fromkeys(["", f"{inner.strip('/')}/"] if inner else [""])
-    return [f"{folder}{name}" for folder in folders for name in METADATA]

@@ -3,26 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet.ngff import implausible_voxels
 from unet.places import is_address, split_url
 from unet.read_errors import SourceError
 from unet.source_channels import ChannelStack
-from unet.source_formats import (
-    RAW_DTYPES,
-    Hdf5Source,
-    MrcSource,
-    Nm,
-    Source,
-    ZarrSource,
-    zarr_metadata_files,
-)
+from unet.source_formats import RAW_DTYPES, MrcSource, Nm, Source
+from unet.source_hdf5 import Hdf5Source
 from unet.source_sections import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
 from unet.source_tiff import TiffStack
+from unet.source_zarr import ZarrSource, is_zarr
 
 __all__ = [
     "Source",
     "SourceError",
     "agree_voxel_size",
-    "check_labels",
+    "check_annotation",
     "check_pair",
     "check_raw",
     "check_sections",
@@ -59,7 +54,7 @@ def open_source(address: str) -> Source:
     suffix = path.suffix.lower()
     if suffix in HDF5_SUFFIXES:
         return Hdf5Source(address, path, inner)
-    if suffix == ".zarr" or (path.is_dir() and zarr_metadata_files(path)):
+    if suffix == ".zarr" or (path.is_dir() and is_zarr(path)):
         return ZarrSource(address, path, inner)
     if inner:
         raise SourceError(
@@ -117,15 +112,19 @@ def _nearest(path: Path) -> str:
     return f" (the folder {found} is there)" if found else ""
 
 
-def check_labels(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
-    """`check_pair` for an annotation or a mask, which has one channel.
+def check_annotation(
+    raw: Source, labels: Source, sections: tuple[int, int] | None = None, voxel_nm: Nm | None = None
+) -> None:
+    """`check_pair` for an annotation or a mask, which has one channel, and the volume's voxels where it tells its own.
 
     Raises
     ------
     SourceError
-        As `check_pair`, or if there are several channels.
+        As `check_pair`, or if there are several channels, or its voxel size is not `voxel_nm`.
     """
     check_pair(raw, labels, sections)
+    if voxel_nm and labels.voxel_nm:
+        agree_voxel_size(voxel_nm, labels.voxel_nm, labels.address, other="the volume's voxel_nm")
     if labels.channels != 1:
         raise SourceError(
             f"{labels.address}: {labels.channels} channels, but labels and masks have one value a voxel: extract one"
@@ -198,7 +197,7 @@ def agree_voxel_size(
     Raises
     ------
     SourceError
-        If neither knows it, or they differ by more than 1 %.
+        If neither knows it, they differ by more than 1 %, or the file's is none that a microscope has.
     """
     known = config_nm or file_nm
     if known is None:
@@ -208,6 +207,8 @@ def agree_voxel_size(
             f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
             "`voxel_nm`, or the file"
         )
+    if problem := implausible_voxels(known):
+        raise SourceError(f"{where}: the file's voxel size of {problem}: correct the unit in the file")
     z, y, x = (float(n) for n in known)
     return z, y, x
 

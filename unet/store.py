@@ -12,14 +12,14 @@ level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)  
 ```
 """
 
-import fcntl
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -29,8 +29,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
+from unet.chunk_files import ChunkFiles
 from unet.geometry import Box, Grid, Index
-from unet.locks import share, take_over
+from unet.locks import locked, share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.places import Folder, Place, place_of
 from unet.pyramid import downsample
@@ -86,12 +87,12 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
         with place.told():
             group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
-    except (FileNotFoundError, KeyError) as error:
-        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from None
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
-        raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
-    return Image(beside or Path(where), place, ImageSpec(**fields), group)
+        fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
+            raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
+        return Image(beside or Path(where), place, ImageSpec(**fields), group)
+    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:  # also what zarr meets in broken metadata
+        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from error
 
 
 class Image:
@@ -150,13 +151,7 @@ class Image:
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
-        window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
-        values = self.read(window)
-        for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
-            if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
-                values = np.take(values, index - lo, axis=axis - 3)
-        return values
+        return read_mirrored(self, box)
 
     def write_block(self, box: Box, values: np.ndarray) -> str:
         """Write one whole block on every level, and return its digest."""
@@ -219,6 +214,28 @@ class Image:
             )
 
 
+class _Readable(Protocol):
+    """A volume of which boxes can be read."""
+
+    @property
+    def shape(self) -> Index:
+        """`(z, y, x)` in voxels."""
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of a box inside the volume; z, y and x are the last axes."""
+
+
+def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
+    """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+    indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, volume.shape, strict=True)]
+    window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
+    values = volume.read(window)
+    for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
+        if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
+            values = np.take(values, index - lo, axis=axis - 3)
+    return values
+
+
 def mirrored(start: int, stop: int, size: int) -> np.ndarray:
     """Indices of `start .. stop - 1` reflected into `0 .. size - 1`, the edge not repeated (numpy's 'reflect').
 
@@ -240,18 +257,15 @@ def _digest(files: Iterable[bytes]) -> str:
     return summary.hexdigest()
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _lock(path: Path) -> AbstractContextManager[None]:
+    """One job at a time looks whether a store is there, and creates it."""
+    return locked(path.with_name(f".{path.name}.lock"))
 
 
 def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
     try:
         return open_image(where).spec == spec
-    except (StoreError, TypeError):
+    except StoreError:
         return False
 
 
@@ -315,6 +329,27 @@ class ForeignArray:
     def dtype(self) -> np.dtype:
         """As stored."""
         return np.dtype(self.array.dtype)
+
+    @property
+    def path(self) -> str:
+        """Return where it lies in the store, empty for the store's root."""
+        return str(self.array.path)
+
+    @property
+    def fill_value(self) -> float:
+        """Return what a chunk reads as that is not stored."""
+        return np.asarray(self.array.fill_value or 0).item()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Return whether its chunks lie in shards."""
+        return self.array.shards is not None
+
+    @cached_property
+    def chunk_files(self) -> ChunkFiles:
+        """Return the files, or objects, that its voxels lie in: of a sharded array its shards."""
+        encode = self.array.metadata.encode_chunk_key
+        return ChunkFiles(self.place, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Voxels of a selection."""

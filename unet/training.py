@@ -8,13 +8,11 @@ A step: 1. patches, prepared by threads while the one before is computed; 2. los
 3. optimiser. Now and then: a line of the learning curve, a look at the validation windows, the state to disk.
 """
 
-import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,17 +24,15 @@ from torch import Tensor, nn
 from unet.config import TrainConfig
 from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
-from unet.divergence import MEMORY, is_good, is_lost, jump
+from unet.divergence import MEMORY, MOST, RECENT, is_good, is_lost, median_before
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import centre_crop, channels_last, is_2d
-from unet.model_file import save_atomically
 from unet.optimizer import learning_rate, make_optimizer
 from unet.patches import Batch, PatchSampler
 from unet.progress import Progress
+from unet.training_state import Done, StateFile
 from unet.validation import Look, Validation
-
-logger = logging.getLogger(__name__)
 
 COMPILE_FROM_STEPS = 2000
 """Compiling takes about a minute, which shorter trainings do not win back."""
@@ -45,7 +41,7 @@ GPU_SETTLE_STEPS = 10
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says what to change."""
+    """Training diverged; the message says what to change, and which state is kept."""
 
 
 class TrainingStoppedError(RuntimeError):
@@ -65,21 +61,6 @@ class TrainingResult(NamedTuple):
     loss: float | None
     validation: Look | None
     seconds: float
-
-
-@dataclass
-class Done:
-    """Everything a resumed training needs beside weights and optimiser."""
-
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    """The last ones, `MEMORY` of them at most."""
-    line_losses: list[float] = field(default_factory=list)
-    loss: float | None = None
-    best: dict[str, float] | None = None
-    best_step: int = 0
-    looks_since_best: int = 0
 
 
 def train(
@@ -112,7 +93,7 @@ def train(
         Gets a line every `log_steps` and `validation_steps`: step, loss (mean since the line before), learning_rate,
         seconds, steps_per_second, data_wait_share (of the time, waiting for patches), and what a look found.
     fingerprint : str
-        Of all that the result depends on; a state with another one is discarded.
+        Of all that the result depends on; a state with another one is refused.
     validation : Validation, optional
         Chooses the weights that are kept; without it the last ones are.
     on_line : callable, optional
@@ -125,11 +106,14 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or the gradient is not finite, or jumps up and stays there; the last good state is kept.
+        If the loss or the gradient is not finite, or jumps up and stays there; the last good state is kept, where one
+        has been written.
     TrainingStoppedError
         If a signal asked to stop; the state is written.
+    TrainingStateError
+        If there is a state that cannot be continued from.
     """
-    run = _Run(model, config, torch.device(device), state_path, curve, fingerprint, rank)
+    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank)
     resumed_from = run.resume()
     batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
     with _stop_requests() as stopped, closing(batches):
@@ -141,9 +125,10 @@ def train(
             if look is not None or run.due(config.log_steps):
                 run.write_line(look, on_line)
             if run.asked_to_stop and run.done.step < config.steps:
-                run.save()
+                run.save_unless_worse()
                 raise TrainingStoppedError(
-                    f"stopped by a signal after step {run.done.step} of {config.steps}; state in {state_path}"
+                    f"stopped by a signal after step {run.done.step} of {config.steps}; the next run goes on from step "
+                    f"{run.state.step}, kept in {state_path}"
                 )
             run.save_on_the_clock()
         run.save()
@@ -158,14 +143,13 @@ class _Run:
         model: nn.Module,
         config: TrainConfig,
         device: torch.device,
-        state_path: Path,
+        state: StateFile,
         curve: LearningCurve,
-        fingerprint: str,
         rank: Rank,
     ) -> None:
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
-        self.state_path, self.curve, self.fingerprint = state_path, curve, fingerprint
+        self.state, self.curve = state, curve
         self.optimizer = make_optimizer(self.model, config)
         self.done, self.best_weights = Done(), dict[str, Tensor]()
         self.asked_to_stop = False
@@ -184,34 +168,27 @@ class _Run:
         return torch.compile(forward) if compiles else forward  # type: ignore[return-value]
 
     def resume(self) -> int:
-        """Load the state if there is one for this training; returns the steps that it has done."""
-        if self.state_path.exists():
-            state = torch.load(self.state_path, map_location=self.device, weights_only=True)
-            if state["fingerprint"] == self.fingerprint:
-                self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.best_weights, self.done = state["best_weights"], Done(**state["done"])
-                self._progress = Progress("train", self.config.steps, "steps", done=self.done.step)
-            else:
-                logger.info("%s belongs to another training; starting anew", self.state_path)
+        """Load the state if there is one; returns the steps that it has done."""
+        self.done, self.best_weights = self.state.load(self.model, self.optimizer, self.device)
+        if self.done.step:
+            self._progress = Progress("train", self.config.steps, "steps", done=self.done.step)
         if self.rank.speaks:
             self.curve.continue_from(self.done.step)
         self._line_step = self.done.step
         return self.done.step
 
     def save(self) -> None:
-        """Write the state; a reader sees the old or the new one, never a part."""
+        """Write the state; the first rank does."""
         self.settle()
         if self.rank.speaks:
-            state = {
-                "fingerprint": self.fingerprint,
-                "done": vars(self.done),
-                "model": self.model.state_dict(),
-                "best_weights": self.best_weights,
-                "optimizer": self.optimizer.state_dict(),
-            }
-            save_atomically(self.state_path, state)
-        self._saved = time.monotonic()
+            self.state.save(self.done, self.model, self.optimizer, self.best_weights)
+        self.state.step, self._saved = self.done.step, time.monotonic()
+
+    def save_unless_worse(self) -> None:
+        """Write the state, unless the losses are high and a better one is kept."""
+        self.settle()
+        if self.state.step is None or is_good(self.done.losses, self.config.spike_factor):
+            self.save()
 
     def save_on_the_clock(self) -> None:
         """Write the state if the last one is old enough, and this one no worse."""
@@ -326,21 +303,30 @@ class _Run:
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
         if not (isfinite(loss) and isfinite(norm)):
             raise TrainingError(
-                f"loss {loss} and gradient norm {norm} at step {step}: training diverged; {self._advice()}"
+                f"training diverged: loss {loss} and gradient norm {norm} at step {step}. "
+                f"{self._remedy()}. {self._kept()}"
             )
 
     def _require_calm(self, step: int) -> None:
-        if is_lost(self.done.losses, self.config.spike_factor):
+        losses, factor = self.done.losses, self.config.spike_factor
+        if factor is not None and is_lost(losses, factor):
             raise TrainingError(
-                f"the loss jumped to {jump(self.done.losses):.1f} times what it was and stayed there, up to step "
-                f"{step} (train.spike_factor allows {self.config.spike_factor:g}): training diverged; {self._advice()}"
+                f"training diverged: up to step {step}, at least {MOST} of the last {RECENT} losses are above "
+                f"{factor:g} (train.spike_factor) times {median_before(losses):.3g}, the median of those before. "
+                f"{self._remedy()}; or set train.spike_factor to null, to train on whatever the losses are. "
+                f"{self._kept()}"
             )
 
-    def _advice(self) -> str:
-        return (
-            f"lower train.learning_rate (now {self.config.learning_rate}) or set train.clip_norm "
-            f"(now {self.config.clip_norm}). The last good state is kept in {self.state_path}"
-        )
+    def _remedy(self) -> str:
+        rate, norm = self.config.learning_rate, self.config.clip_norm
+        return f"Lower train.learning_rate (now {rate:g}) or set train.clip_norm (now {norm or 'null'})"
+
+    def _kept(self) -> str:
+        """Which state there is, and what comes of trying again."""
+        if self.state.step is None:
+            minutes = self.config.checkpoint_minutes
+            return f"No state has been written (train.checkpoint_minutes is {minutes:g}): the same settings start anew"
+        return f"The state of step {self.state.step} is kept in {self.state.path}: the same settings go on from it"
 
 
 class Tensors(NamedTuple):

@@ -92,8 +92,6 @@ class TrainingJob:
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)
-        raw, targets, weights = (
-            CachedVolume(volume.image(store), cube=volume.layout.chunk, megabytes=megabytes)
-            for store in ("raw", "targets", "weights")
-        )
+        stores = (volume.grey(self.normalisations[name]), volume.image("targets"), volume.image("weights"))
+        raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=megabytes) for store in stores)
         return LabelledVolume(raw, targets, weights, self.normalisations[name])

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from unet.constant_regions import HALO, blank
+from unet.files import read_json
 from unet.geometry import Box, Grid, Index, shard_boxes
+from unet.grey_image import GreyImage
+from unet.grey_values import Normalisation
+from unet.histogram import has_value
 from unet.places import claim
-from unet.receipts import read_json
 from unet.store import Image, ImageSpec, create_image, open_image
 
 
@@ -130,9 +135,40 @@ class Volume:
         """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
         return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
-    def tissue(self, box: Box) -> np.ndarray | None:
-        """Boolean `(z, y, x)`, True where there is tissue; None where the volume has no mask."""
-        return self.image("mask").read(box) != 0 if self.layout.masked else None
+    def grey(self, normalisation: Normalisation) -> GreyImage:
+        """The grey values as a network sees them."""
+        return GreyImage(self.image("raw"), normalisation)
+
+    def tissue(
+        self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False
+    ) -> NDArray[np.bool_] | None:
+        """Where there is tissue: inside the mask, and not in a blank region (`unet.constant_regions.blank`).
+
+        Parameters
+        ----------
+        normalisation
+            Tells the values of each channel that fill blank regions; without it these count as tissue.
+        bridged
+            Whether single blank sections count as tissue, as for a network in 3-D.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            bool `(z, y, x)`; None where all is tissue.
+        """
+        inside = self.image("mask").read(box) != 0 if self.layout.masked else None
+        if normalisation is None or not normalisation.fill or not all(normalisation.fill):
+            return inside
+        imaged = self._imaged(box, normalisation.fill, bridged)
+        return imaged if inside is None else inside & imaged
+
+    def _imaged(self, box: Box, fill: Sequence[Sequence[float]], bridged: bool) -> NDArray[np.bool_]:
+        """Where one of the channels shows something."""
+        window = box.grown((int(bridged), *HALO[1:])).clipped(self.layout.shape)
+        imaged = np.zeros(window.shape, np.bool_)
+        for grey, values in zip(self.image("raw").read(window).reshape(-1, *window.shape), fill, strict=True):
+            imaged |= ~blank(grey, has_value(grey, values), bridged)
+        return imaged[box.relative_to(window.start).slices]
 
 
 def padded_in_section(box: Box, margin: int, shape: Index) -> tuple[Box, tuple[slice, ...]]:

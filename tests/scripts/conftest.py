@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from unet.config import Config, load_config
+from unet.files import read_json
 from unet.geometry import Box, shard_names
 from unet.job import run
-from unet.receipts import read_json
 from unet.volume import Volume
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -96,7 +96,7 @@ class Project:
         """Read the headers."""
         config, receipt = self.config, self.receipt("survey", name)
         arguments = {"volume": config.volumes[name].model_dump(), "storage": config.storage.model_dump()}
-        return self.job("survey", receipt, name=name, made_from="one", **arguments)
+        return self.job("survey", receipt, name=name, code="one", **arguments)
 
     def each_shard(self, rule: str, name: str, *path: str, **arguments: Any) -> list[Path]:
         """Run a rule on every shard; returns the receipts."""

@@ -16,9 +16,9 @@ from scipy import ndimage
 from tests.scripts.calls import Call, calls_noted, not_covered
 from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.config import SegmentConfig
+from unet.files import read_json
 from unet.merge_table import load_merge_table
 from unet.model_file import read_header
-from unet.receipts import read_json
 from unet.sample import synthesise
 from unet.segmentation import foreground
 
@@ -85,8 +85,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     model = folder / "results" / "model"
     made = {"grey_values": [grey], "targets": targets, "weighted": weighted}
     learnt = {"surveys": [survey], "folders": [project.stores(name)], **made}
-    files = {"model": model / "model.pt", "state": model / "state.pt", "curve": model / "training.jsonl"}
-    files["tensorboard"] = model / "tensorboard"
+    files = {"model": model / "model.pt", "curve": model / "training.jsonl"}
     how = {"model_config": config.model.model_dump(), "train": config.train.model_dump(), "classes": config.class_names}
     project.job("train", project.receipt("train", "model"), **learnt, **files, **how, code="one")
 

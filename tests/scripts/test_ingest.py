@@ -19,7 +19,7 @@ import tifffile
 import zarr
 
 from tests.scripts.conftest import SCRIPTS, Project, Refused
-from unet.receipts import read_json
+from unet.files import read_json
 
 SHAPE = (3, 40, 50)
 VOXEL = {"voxel_nm": [50, 4, 4]}
@@ -260,7 +260,7 @@ def test_refused_before_the_first_voxel(project: Project, write: Callable[[Path]
 
 def test_from_a_shell_a_refusal_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
     raw = two_sizes(tmp_path)["raw"]
-    arguments = {"receipt": str(tmp_path / "r.json"), "name": "train", "made_from": "one", "storage": {}}
+    arguments = {"receipt": str(tmp_path / "r.json"), "name": "train", "code": "one", "storage": {}}
     arguments["volume"] = {"raw": raw, **VOXEL}
     command = [sys.executable, str(SCRIPTS / "survey.py"), json.dumps(arguments)]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from unet.blockwise import DiskFullError, Written, run_blocks
+from unet.files import read_json
 from unet.geometry import Box, Grid
-from unet.receipts import Journal, read_json
+from unet.receipts import Journal
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
 NOW = dict.fromkeys(BOXES, "now")

@@ -1,6 +1,7 @@
 """The configuration: the paper by default, and no mistake that is not named with key, value and what is allowed."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,10 @@ def test_the_defaults_are_the_papers() -> None:
         ({"train__steps": True}, ["train.steps", "True"]),
         ({"train__tile": "big"}, ["train.tile", "'big'", "integer"]),
         ({"predict__shard_voxels": "many"}, ["predict.shard_voxels", "'many'", "'auto'"]),
-        ({"volumes__train__raw": 3}, ["volumes.train.raw", "3", "string"]),
-        ({"volumes__train": None}, ["volumes.train", "None", "dictionary"]),
-        ({"predict": []}, ["predict", "[]", "dictionary"]),
-        ({"results": None}, ["results", "None", "string"]),
+        ({"volumes__train__raw": 3}, ["volumes.train.raw: got 3", "text; put it in quotes", "list"]),
+        ({"volumes__train": None}, ["volumes.train: nothing stands after it"]),
+        ({"predict": []}, ["predict: got []", "keys with values"]),
+        ({"results": None}, ["results: nothing stands after it"]),
         # ranges
         ({"model__depth": 9}, ["model.depth", "9", "6"]),
         ({"model__dropout": 1.0}, ["model.dropout", "1.0", "less than 1"]),
@@ -78,12 +79,15 @@ def test_the_defaults_are_the_papers() -> None:
         ({"volumes__train__voxel_nm": [50, 4, -1]}, ["volumes.train.voxel_nm.2", "-1", "greater than 0"]),
         ({"volumes__train__voxel_nm": [50, 4]}, ["volumes.train.voxel_nm", "[50, 4]", "number 3 is missing"]),
         ({"volumes__train__sections": [3, 3]}, ["volumes.train", "[3, 3]", "empty"]),
-        ({"volumes__my vol": {"raw": "x"}}, ["volumes", "'my vol'", "A-Za-z0-9"]),
+        ({"volumes__my vol": {"raw": "x"}}, ["volumes", "'my vol'", "letters, digits, - and _"]),
         ({"volumes": {}}, ["volumes", "at least one"]),
         ({"segment__agglomerate__threshold": 1.5}, ["segment.agglomerate.threshold", "1.5", "less than 1", "'auto'"]),
         ({"segment": {"method": "watershed", "foreground": ["a", "b"]}}, ["segment", "['a', 'b']", "needs one class"]),
         ({"segment__foreground": []}, ["segment.foreground is empty"]),
-        ({"segment__agglomerate__threshold": "auto"}, ["agglomerate.threshold: auto needs", "threshold_volumes"]),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"threshold": "auto"}}},
+            ["agglomerate.threshold: auto needs", "threshold_volumes"],
+        ),
         ({"segment__foreground": ["interior", "cell"]}, ["segment.foreground: 'cell'", "interior"]),
         # choices
         ({"volumes__train__label_kind": "cells"}, ["label_kind", "'cells'", "'instances', 'interior' or 'classes'"]),
@@ -106,6 +110,47 @@ def test_the_defaults_are_the_papers() -> None:
             ["'train' has classes ['membrane', 'interior']", "'two' has ['membrane', 'cell', 'synapse']"],
         ),
         ({"segment__threshold": "auto"}, ["segment.threshold: auto needs evaluate.threshold_volumes"]),
+        (
+            {
+                "volumes__two": {"raw": "c.tif", "labels": "d.tif", **CLASSES},
+                "predict__volumes": ["two"],
+                "evaluate__volumes": ["two"],
+            },
+            [
+                "evaluate.volumes: volume 'two' has classes ['membrane', 'cell', 'synapse']",
+                "'interior'] from volume 'tr",
+            ],
+        ),
+        # what contradicts itself
+        ({"train__volumes": ["train", "train"]}, ["train.volumes", "'train' 2 times", "train.volume_weights"]),
+        ({"predict__volumes": ["train", "train"]}, ["predict.volumes", "'train' 2 times; name it once"]),
+        ({"train__validation": ["train", "train"]}, ["train.validation", "'train' 2 times; name it once"]),
+        ({"evaluate__volumes": ["train"] * 3}, ["evaluate.volumes", "'train' 3 times"]),
+        (
+            {"volumes__train__label_kind": "interior", "volumes__train__ignore_id": 0},
+            ["ignore_id 0", "label_kind is interior", "remove ignore_id", "ignore: <that value>"],
+        ),
+        (
+            {"volumes__train": {"raw": "a.tif", "labels": "b.tif", **CLASSES, "ignore_id": 9}},
+            ["ignore_id 9", "label_kind is classes", "list it in class_values under ignore"],
+        ),
+        (
+            {"volumes__train__voxel_nm": [0.05, 0.004, 0.004]},
+            ["train.voxel_nm", "if these are µm, it is [50, 4, 4] nm"],
+        ),
+        ({"volumes__train__voxel_nm": [50, 4, 0.1]}, ["[50, 4, 0.1] nm is no voxel size", "0.5 to 10,000"]),
+        ({"volumes__train__voxel_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
+        ({"segment__watershed__grow_px": 2}, ["segment.watershed is {'grow_px': 2.0}", "segment.method: components"]),
+        ({"segment__agglomerate__method": "none"}, ["segment.agglomerate is {'method': 'none'}", "method: components"]),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"method": "none", "threshold": 0.3}}},
+            ["segment.agglomerate.threshold is 0.3", "agglomerate.method: none"],
+        ),
+        (
+            {"segment": {"method": "watershed", "agglomerate": {"quantile": 0.7}}},
+            ["segment.agglomerate.quantile is 0.7", "agglomerate.method: mean"],
+        ),
+        ({"train__patience": 3}, ["patience is 3", "train.validation"]),
         # tiles: the nearest sizes that fit
         ({"train__tile": 570}, ["train.tile", "570", "556 and 572"]),
         ({"predict__tile": 100}, ["predict.tile", "100", "smallest is 188"]),
@@ -128,6 +173,60 @@ def test_a_missing_key_and_several_mistakes_at_once_have_a_line_each() -> None:
     lines = str(refused.value).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["volumes.train.raw", "model.depth", "sgement"]
     assert lines[0] == "volumes.train.raw: missing; it has no default"
+
+
+@pytest.mark.parametrize(
+    ("settings", "meant"),
+    [
+        ({"trian": {}}, "trian: unknown key; did you mean train?"),
+        ({"train__augment__rotatoin": 1}, "train.augment.rotatoin: unknown key; did you mean rotation?"),
+        ({"volumes__train__voxels_nm": [1, 1, 1]}, "volumes.train.voxels_nm: unknown key; did you mean voxel_nm?"),
+        ({"tile": 48}, "tile: unknown key; tile is a key of train and of predict; allowed here: results"),
+        ({"voxel_nm": [1, 1, 1]}, "voxel_nm: unknown key; voxel_nm is a key of volumes;"),
+        ({"qqq": 1}, "qqq: unknown key; allowed here: results"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_an_unknown_key_is_answered_by_what_it_may_have_meant(settings: dict[str, Any], meant: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(changed(**settings))
+    assert str(refused.value).startswith(meant)
+
+
+def test_the_branches_of_a_union_share_a_line_and_long_values_are_cut() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(changed(predict__tile={"a": [1] * 999}))
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("predict.tile: got {'a': [1, 1, ")
+    assert line.endswith(
+        "[...]; input should be a valid integer, or input should be a valid tuple, or input should be 'auto'"
+    )
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("name", ["run{1}", "{volume}", "", "~nobody-of-this-name/run"])
+def test_results_are_the_name_of_a_folder(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{re.escape(name)}.*(wildcards|home)"):
+        load_config(changed(results=name))
+
+
+def test_no_input_is_a_pattern() -> None:
+    with pytest.raises(ConfigError, match=r"volumes\.train\.raw\.1: got 'b{z}\.tif'; a path without { and }"):
+        load_config(changed(volumes__train={"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_nm": [50, 4, 4]}))
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    volume = {"raw": ["~/a.h5:/raw", "b.tif"], "labels": "~/l.tif", "mask": "~/m.tif", "voxel_nm": [50, 4, 4]}
+    scored = {"compare": {"peer": "~/p.tif"}, "skeletons": {"files": "~/true"}}
+    config = load_config(changed(results="~/r", volumes__train=volume | scored, model__checkpoint="~/model.pt"))
+    given = config.volumes["train"]
+    assert given.raw == ["/home/me/a.h5:/raw", "b.tif"]
+    assert (given.labels, given.mask) == ("/home/me/l.tif", "/home/me/m.tif")
+    assert given.compare == {"peer": "/home/me/p.tif"}
+    assert given.skeletons is not None
+    assert given.skeletons.files == "/home/me/true"
+    assert (config.results, config.model.checkpoint) == ("/home/me/r", "/home/me/model.pt")
 
 
 def test_nothing_can_be_changed_after_the_check() -> None:
@@ -189,7 +288,10 @@ def test_skeletons_are_watched_as_others_results_are() -> None:
 @pytest.mark.parametrize(
     ("skeletons", "message"),
     [
-        ({"files": "true", "unit": 1}, r"volumes\.train\.skeletons\.unit: unknown key; allowed here: files, unit_nm"),
+        (
+            {"files": "true", "unit": 1},
+            r"volumes\.train\.skeletons\.unit: unknown key; did you mean unit_nm\? allowed",
+        ),
         ({"files": "true", "unit_nm": 0}, r"volumes\.train\.skeletons\.unit_nm: got 0; .*greater than 0"),
         ({"files": "s3://bucket/true"}, r"volumes\.train\.skeletons\.files: skeletons are read from a file system"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.evaluation import LARGEST_ID, Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
+from unet.evaluation import Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
 from unet.geometry import Grid
 from unet.isbi import FINE, STEPS
 from unet.object_scores import near_borders
@@ -82,12 +82,20 @@ def test_an_id_is_another_object_in_each_section_only_where_sections_are_segment
     assert scores_of(by_section, (1, 1, 2), per_section=False)["adapted_rand_error"] > 0.1
 
 
-def test_ids_too_large_to_be_told_apart_by_section_are_refused() -> None:
-    volume = four_pixels(target=[1] * 4, predicted=[1] * 4, labels=[1] * 4, segmentation=[1] * 4)
-    volume["labels"] = np.full((1, 1, 4), LARGEST_ID, np.uint64)
-    with pytest.raises(EvaluationError, match=rf"{LARGEST_ID}.*renumber.*connectivity: volume"):
-        scores_of(volume, (1, 1, 4))
-    assert scores_of(volume, (1, 1, 4), per_section=False)["adapted_rand_error"] == pytest.approx(0)
+@pytest.mark.parametrize("per_section", [True, False])
+@pytest.mark.parametrize("first", [2**44, 2**57, 2**64 - 4])
+def test_ids_of_64_bits_are_scored_as_small_ones_are(first: int, per_section: bool) -> None:
+    """As a chunked graph gives them: above 2^56, where the section's number has no room beside them."""
+    rng, shape = np.random.default_rng(3), (3, 6, 5)
+    volume = {
+        "target": rng.choice(np.array([0, 1, 255], np.uint8), shape),
+        "predicted": rng.integers(0, 2, shape, dtype=np.uint8),
+        "labels": rng.integers(0, 4, shape, dtype=np.uint32),
+        "segmentation": rng.integers(0, 5, shape, dtype=np.uint32),
+    }
+    large = np.where(volume["labels"] > 0, volume["labels"] + np.uint64(first), np.uint64(0))
+    small = scores_of(volume, (2, 3, 5), per_section)
+    assert scores_of({**volume, "labels": large}, (2, 3, 5), per_section) == small
 
 
 def test_true_cells_are_the_connected_pieces_of_an_id() -> None:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from unet.fit import MisfitError, require_fit, require_same_channels, require_same_voxels
+from unet.config import ModelConfig
+from unet.fit import (
+    MisfitError,
+    require_classes,
+    require_fit,
+    require_same_channels,
+    require_same_voxels,
+    require_tile_fits,
+)
+from unet.tiling import tile_geometry
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 
@@ -24,17 +33,55 @@ def test_the_volume_that_differs_is_named():
 
 
 @pytest.mark.parametrize(
-    ("asked", "channels", "classes", "foreground", "message"),
+    ("asked", "channels", "message"),
     [
-        ({"depth": 5}, {}, {}, None, r"model.pt: model.depth of the model file is 4, but this run has 5"),
-        ({}, {"v": 3}, {}, None, r"input channels \(volume 'v'\) of the model file is 1, but this run has 3"),
-        ({}, {}, {"v": ["a", "b"]}, None, r"classes \(volume 'v'\).*\['membrane', 'interior'\].*\['a', 'b'\]"),
-        ({}, {}, {}, "glia", r"foreground is 'glia', but the model's classes are \['membrane', 'interior'\]"),
+        ({"depth": 5}, {}, r"model.pt: model.depth of the model file is 4, but this run has 5"),
+        ({}, {"v": 3}, r"input channels \(volume 'v'\) of the model file is 1, but this run has 3"),
     ],
 )
-def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, channels, classes, foreground, message):
+def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, channels, message):
     with pytest.raises(MisfitError, match=message):
-        require_fit(HEADER, "model.pt", asked, channels, classes, foreground)
+        require_fit(HEADER, "model.pt", asked, channels)
+
+
+@pytest.mark.parametrize(
+    ("classes", "foreground", "message"),
+    [
+        (
+            {"v": ["a", "b"]},
+            [],
+            r"volume 'v' has classes \['a', 'b'\], but m.pt was trained on \['membrane', 'int.*kind",
+        ),
+        ({"v": ["interior", "membrane"]}, [], r"'v' has classes \['interior', 'membrane'\]"),
+        ({}, ["interior", "glia"], r"segment.foreground: 'glia' is not one of \['interior'\], the classes of m.pt"),
+        ({}, ["membrane"], r"'membrane' is not one of \['interior'\]"),
+    ],
+)
+def test_classes_that_the_model_does_not_know_are_refused_with_both(classes, foreground, message):
+    with pytest.raises(MisfitError, match=message):
+        require_classes(HEADER, "m.pt", classes, foreground)
+
+
+PAPER = ModelConfig()
+
+
+def test_a_tile_that_predicts_more_than_the_volume_is_refused_with_the_largest_that_fits():
+    with pytest.raises(
+        MisfitError, match=r"572, 572\] predicts \[1, 388, 388\].*'v' has only \[9, 96, 400\]: .* "
+    ) as refused:
+        require_tile_fits("v", (9, 96, 400), PAPER, 572)
+    assert "set train.tile to [1, 268, 572] at most" in str(refused.value)
+    assert tile_geometry(PAPER, (1, 268, 572)).output == (1, 84, 388)  # the next is 284, with an output of 100
+    deep = ModelConfig(dimensions=3, depth=2)
+    with pytest.raises(MisfitError, match=r"predicts \[4, 12, 12\] .* set train.tile to \[18, 28, 28\] at most"):
+        require_tile_fits("v", (3, 90, 90), deep, (20, 28, 28))
+
+
+def test_a_tile_that_sees_mostly_mirror_images_is_a_warning_and_the_papers_on_its_data_is_none():
+    assert require_tile_fits("v", (30, 512, 512), PAPER, 572) is None
+    assert "at most 46% of what a tile sees are its own voxels" in str(
+        require_tile_fits("v", (9, 388, 388), PAPER, 572)
+    )
 
 
 def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
@@ -44,5 +91,7 @@ def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
 
 
 def test_what_agrees_or_is_not_said_fits():
-    require_fit(HEADER, "model.pt", {"depth": 4}, {"v": 1}, {"v": ["membrane", "interior"]}, "interior")
-    require_fit(HEADER, "model.pt", {}, {}, {})
+    require_fit(HEADER, "model.pt", {"depth": 4}, {"v": 1})
+    require_fit(HEADER, "model.pt", {}, {})
+    require_classes(HEADER, "model.pt", {"v": ["membrane", "interior"]}, ["interior"])
+    require_classes(HEADER, "model.pt", {})

@@ -20,15 +20,15 @@ import pytest
 from pydantic import ValidationError
 
 from unet.config import SegmentConfig
+from unet.files import write_json
 from unet.job import run
-from unet.receipts import write_json
 from unet.sources import SourceError
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
 from unet.job import run
-from unet.receipts import write_json
+from unet.files import write_json
 
 def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1) -> None:
     if wait:

@@ -1,6 +1,7 @@
 """The learning curve as JSON lines and as TensorBoard events."""
 
 import json
+import os
 
 import pytest
 
@@ -18,6 +19,32 @@ def test_lines_are_appended_and_those_after_a_resume_dropped(tmp_path):
         log.write('{"step": 4, "lo')
     LearningCurve(path).continue_from(2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_kill_while_the_curve_is_continued_loses_nothing(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "training.jsonl"
+    curve = LearningCurve(path)
+    curve.continue_from(0)
+    for step in (1, 2, 3):
+        curve.add({"step": step})
+    before = path.read_text()
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        LearningCurve(path).continue_from(1)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_line_is_on_disk_when_it_is_added(tmp_path, monkeypatch):
+    path, synchronised = tmp_path / "training.jsonl", []
+    curve = LearningCurve(path)
+    curve.continue_from(0)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synchronised.append(path.read_bytes()))
+    curve.add({"step": 1})
+    assert synchronised == [b'{"step": 1}\n']
 
 
 def test_tensorboard_shows_every_value_and_forgets_what_is_computed_again(tmp_path):

@@ -74,10 +74,44 @@ def test_a_file_with_code_in_it_is_refused_and_the_code_not_run(tmp_path):
     assert not trace.exists()
 
 
-def test_what_is_no_model_file_is_refused(tmp_path):
+def write_torchscript(path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), path)
+
+
+def write_cut_short(path):
+    saved(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+OTHERS = {
+    "weights alone": (lambda path: torch.save(torch.nn.Linear(2, 2).state_dict(), path), "weights without an archit"),
+    "a network as an object": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "objects of another program"),
+    "a tensor": (lambda path: torch.save(torch.zeros(2), path), "a Tensor"),
+    "TorchScript": (write_torchscript, "TorchScript"),
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps({1, 2})), "objects of another program"),
+    "Keras": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5, as Keras writes it"),
+    "cut short": (write_cut_short, "cut short: copy it again"),
+    "text": (lambda path: path.write_bytes(b"not a model"), "a file that PyTorch does not know"),
+    "empty": (lambda path: path.touch(), "an empty file"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_of_another_program_is_named_for_what_it_is(tmp_path, kind):
+    write, what = OTHERS[kind]
     path = tmp_path / "model.pt"
-    path.write_bytes(b"not a model")
-    with pytest.raises(ModelFileError, match="not a model file"):
+    write(path)
+    with pytest.raises(ModelFileError, match=what) as refused:
         load_model(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: not a model file of this workflow, but ")
+    assert message.endswith("or leave model.checkpoint out to train one")
+    assert "weights_only" not in message
+    assert "\n" not in message
+
+
+def test_a_model_file_that_cannot_be_read_says_why(tmp_path):
     with pytest.raises(ModelFileError, match="no such model"):
         load_model(tmp_path / "other.pt")
+    with pytest.raises(ModelFileError, match=r"cannot be read \(Is a directory\)"):
+        load_model(tmp_path)

@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from unet import receipts
+from unet.files import write_json
 from unet.geometry import Box
 from unet.receipts import (
     BlockRecord,
@@ -12,10 +15,7 @@ from unet.receipts import (
     add_figures,
     content_digest,
     fingerprint,
-    read_json,
     summarise,
-    write_atomically,
-    write_json,
 )
 
 BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]
@@ -72,12 +72,97 @@ def test_journals_of_another_sharding_are_found(tmp_path: Path) -> None:
     assert not Journal.beside(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
 
 
-def test_the_journal_written_last_has_the_last_word(tmp_path: Path) -> None:
-    for name, digest, age in (("0-of-2", "new", 0), ("1-of-3", "old", 100)):
-        journal_of(tmp_path / f"{name}.jsonl", record(BOXES[0], digest=digest))
-        written = (tmp_path / f"{name}.jsonl").stat().st_mtime - age
-        os.utime(tmp_path / f"{name}.jsonl", (written, written))
-    assert Journal(tmp_path / "0-of-2.jsonl").recorded(NOW)[BOXES[0]].digest == "new"
+SHARDS = ("0-of-1", "0-of-2", "1-of-2", "0-of-3")
+
+
+@pytest.mark.parametrize("times", ["as written", "none", "turned round"])
+def test_the_newest_record_of_a_block_counts_whatever_the_times_of_the_journals(tmp_path: Path, times: str) -> None:
+    """One job from f1; two from f2, killed after the first block; one again, which makes the second block from f2."""
+    one, first = Journal(tmp_path / "0-of-1.jsonl"), Journal(tmp_path / "0-of-2.jsonl")
+    a, b = BOXES[:2]
+    one.add(record(a, "f1", "old-a"))
+    one.add(record(b, "f1", "old-b"))
+    first.add(record(a, "f2", "new-a"))
+    one.add(record(b, "f2", "new-b"))
+    for path, second in ((one.path, 1), (first.path, 2)) if times == "turned round" else ():
+        os.utime(path, (second, second))
+    if times == "none":
+        for path in (one.path, first.path):
+            os.utime(path, (0, 0))
+    on_disk = {a: "new-a", b: "new-b"}
+    for journal in (one, first, Journal(tmp_path / "1-of-2.jsonl")):
+        assert {box: found.digest for box, found in journal.latest().items()} == on_disk
+        assert {box: found.digest for box, found in journal.latest([a]).items()} == {a: "new-a"}
+        assert set(journal.finished(dict.fromkeys(BOXES, "f2"), on_disk.get)) == {a, b}
+        assert not journal.finished(dict.fromkeys(BOXES, "f1"), on_disk.get)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed: int) -> None:
+    """Jobs of several shardings, one after the other, write blocks from several inputs; some are killed in a line."""
+    random = Random(seed)
+    newest: dict[Box, BlockRecord] = {}
+    from_each: dict[tuple[str, Box], BlockRecord] = {}
+    watching = Journal(tmp_path / "watching.jsonl")
+    for job in range(12):
+        journal, made_from = Journal(tmp_path / f"{random.choice(SHARDS)}.jsonl"), random.choice(["f1", "f2"])
+        journal.recorded(dict.fromkeys(BOXES, made_from))
+        for number in range(random.randrange(4)):
+            one = record(random.choice(BOXES), made_from, f"{job}-{number}")
+            journal.add(one)
+            newest[one.box] = from_each[made_from, one.box] = one
+        if random.random() < 0.3:
+            line = record(random.choice(BOXES), made_from, "torn").to_line()
+            with journal.path.open("a") as file:
+                file.write(line[: random.randrange(len(line) - 1)])
+        assert watching.latest() == newest
+        for name in ("f1", "f2"):
+            ours = {box: one for (made_from, box), one in from_each.items() if made_from == name}
+            assert watching.recorded(dict.fromkeys(BOXES, name)) == ours
+            assert watching.voxels(name) == sum(box.size for box in ours)
+
+
+def test_voxels_are_those_of_one_fingerprint_as_the_journals_grow(tmp_path: Path) -> None:
+    journal = journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0], "before"), record(BOXES[1]), record(BOXES[1]))
+    journal.add_end({"ended": "SIGTERM received", "fingerprint": "now"})
+    assert (journal.voxels("now"), journal.voxels("before"), journal.voxels("never")) == (16, 16, 0)
+    other = journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[1]), record(BOXES[2]))
+    assert (journal.voxels("now"), journal.voxels("before")) == (32, 16)
+    line = record(BOXES[0]).to_line().encode() + b"\n"
+    for half in (line[:50], line[50:]):
+        assert journal.voxels("now") == 32
+        with other.path.open("ab") as file:
+            file.write(half)
+    assert journal.voxels("now") == 48
+
+
+def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job parses the lines of its own blocks alone, and its progress reads what was added since the last look."""
+    for name, box in zip(SHARDS, BOXES, strict=False):
+        journal_of(tmp_path / f"{name}.jsonl", record(box), record(box, "before"))
+    parsed, looked_at = [], []
+    of_line, box_of = BlockRecord.from_line, receipts._box_of
+    monkeypatch.setattr(BlockRecord, "from_line", lambda line: parsed.append(line) or of_line(line))
+    journal = Journal(tmp_path / "0-of-1.jsonl")
+    assert set(journal.recorded({BOXES[1]: "now"})) == {BOXES[1]}
+    assert len(parsed) == 2
+    journal.add(record(BOXES[1]))
+    assert len(parsed) == 2
+    monkeypatch.setattr(receipts, "_box_of", lambda line: looked_at.append(line) or box_of(line))
+    assert journal.voxels("now") == 48
+    assert (len(looked_at), len(parsed)) == (7, 2)
+    assert journal.voxels("now") == 48
+    assert (len(looked_at), len(parsed)) == (7, 2)
+
+
+def test_figures_that_would_swell_the_journal_are_refused(tmp_path: Path) -> None:
+    """A histogram of 16-bit grey values took 0.5 MB a block, which every job of the rule read."""
+    journal = Journal(tmp_path / "0-of-1.jsonl")
+    journal.add(BlockRecord(BOXES[0], "f" * 32, "d" * 32, {"class_voxels": [2**24] * 255}))
+    swollen = BlockRecord(BOXES[1], "f" * 32, "d" * 32, {"histogram": {str(grey): 7 for grey in range(1000)}})
+    with pytest.raises(ValueError, match=r"block 0:1,0:4,4:8 take \d+ bytes in the journal, at most 4096 are allowed"):
+        journal.add(swollen)
+    assert set(journal.latest()) == {BOXES[0]}
 
 
 def test_a_record_and_its_line_are_the_same() -> None:
@@ -123,16 +208,3 @@ def test_the_content_digest_does_not_depend_on_the_shards(tmp_path: Path) -> Non
     whole, parts = ([*sorted((tmp_path / folder).glob("*.json"))] for folder in "ab")
     assert content_digest(whole) == content_digest(parts) == content_digest(reversed(parts))
     assert content_digest(whole) != content_digest(parts[:1])
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new" / "receipt.json"
-    write_json(path, {"a": 1})
-
-    def no_space(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"half")
-    assert read_json(path) == {"a": 1}

@@ -87,6 +87,7 @@ def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_togeth
 MEASURED = {
     "ingest": 618,
     "targets": 564,
+    "check_labels": 701,
     "weight_map": 839,
     "segment": 402,
     "relabel": 262,

@@ -19,7 +19,7 @@ from unet.source_sections import section_paths
 from unet.sources import (
     SourceError,
     agree_voxel_size,
-    check_labels,
+    check_annotation,
     check_pair,
     check_raw,
     check_sections,
@@ -582,7 +582,7 @@ def test_labels_of_several_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
     labels = open_source(write_hdf5(tmp_path / "b.h5", np.stack([volume(), volume()])))
     with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value a voxel"):
-        check_labels(open_source(str(tmp_path / "a.tif")), labels)
+        check_annotation(open_source(str(tmp_path / "a.tif")), labels)
 
 
 def test_absent_zarr_array_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
@@ -685,6 +685,25 @@ def test_voxel_size_is_that_of_whoever_knows_it() -> None:
 def test_voxel_sizes_that_differ_by_more_than_a_hundredth_are_refused_with_both() -> None:
     with pytest.raises(SourceError, match=r"a\.h5: voxels of \(50, 4\.6, 4\) nm, but .* \(50, 4, 4\) nm.*`voxel_nm`"):
         agree_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
+
+
+def test_a_voxel_size_of_a_file_in_another_unit_is_refused_with_the_unit_that_was_assumed() -> None:
+    with pytest.raises(
+        SourceError, match=r"a\.h5: .*\[0\.05, 0\.004, 0\.004\] nm is no .* if these are µm.*in the file"
+    ):
+        agree_voxel_size(None, (0.05, 0.004, 0.004), "a.h5")
+    with pytest.raises(SourceError, match=r"a\.h5: .*\[50, 352778, 352778\] nm is no voxel size"):
+        agree_voxel_size(None, (50, 352778, 352778), "a.h5")
+
+
+def test_labels_of_other_voxels_than_the_configuration_says_are_refused_where_raw_says_nothing(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
+    raw = open_source(str(tmp_path / "a.tif"))
+    labels = open_source(write_hdf5(tmp_path / "b.h5", volume(), resolution=(50, 8, 8)))
+    check_annotation(raw, labels, None, (50, 8, 8))
+    check_annotation(raw, labels)
+    with pytest.raises(SourceError, match=r"b\.h5.*\(50, 8, 8\) nm, but the volume's voxel_nm says \(50, 4, 4\) nm"):
+        check_annotation(raw, labels, None, (50, 4, 4))
 
 
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:

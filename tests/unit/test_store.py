@@ -1,8 +1,10 @@
 """Stores: whole blocks in, any box out; every byte reproducible; NGFF 0.5 as three independent readers see it."""
 
 import dataclasses
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ome_zarr_models.v05 import Image as NgffImage
 from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
 from unet.geometry import Box
+from unet.places import Folder
 from unet.pyramid import downsample
 from unet.store import (
     Image,
@@ -97,6 +100,7 @@ def test_opening_nothing_says_which_store_is_missing(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 import numpy as np
 from unet.store import ImageSpec, create_image
@@ -217,17 +221,69 @@ def test_a_block_of_zeros_is_a_block(tmp_path: Path) -> None:
     assert image.digest(box) != digest
 
 
-def test_leftovers_of_a_killed_write_go_with_the_next_and_those_of_other_blocks_stay(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_write_go_an_hour_later_and_those_of_other_blocks_stay(tmp_path: Path) -> None:
     values = noise(ODD)
     image = filled(tmp_path / "a.zarr", ODD, values)
     before = files(tmp_path / "a.zarr")
     row = tmp_path / "a.zarr" / "0" / "c" / "0" / "0"
-    (row / "0.5f3a.partial").write_bytes(b"half")
-    (row / "1.5f3a.partial").write_bytes(b"another job writes this one now")
+    old, new, other = (row / f"{name}.partial" for name in ("0.5f3a", "0.77e1", "1.5f3a"))
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
     first = image.grid.boxes()[0]
     image.write_block(first, part(values, first))
-    (row / "1.5f3a.partial").unlink()
+    assert [path.exists() for path in (old, new, other)] == [False, True, True], "a living writer's stays"
+    for path in (new, other):
+        path.unlink()
     assert files(tmp_path / "a.zarr") == before
+
+
+def test_two_writers_of_one_block_do_not_meet(tmp_path: Path) -> None:
+    folder, content, errors = Folder(tmp_path), bytes(1_000_000), []
+
+    def write() -> None:
+        try:
+            for _ in range(30):
+                folder.write("c/0/0/0", content)
+        except OSError as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not errors
+    assert files(tmp_path) == {"c/0/0/0": content}
+
+
+@pytest.mark.parametrize("broken", ["", '{"zarr_format": 3, "node', "\0" * 200, "[]", "{}"])
+@pytest.mark.parametrize("name", ["zarr.json", "0/zarr.json"])
+def test_a_store_with_broken_metadata_is_none_and_made_anew(tmp_path: Path, name: str, broken: str) -> None:
+    values = noise(ODD)
+    filled(tmp_path / "a.zarr", ODD, values)
+    before = files(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / name).write_text(broken)
+    with pytest.raises(StoreError, match=r"a\.zarr: no image store .*; rerun the rule that makes it"):
+        open_image(tmp_path / "a.zarr")
+    filled(tmp_path / "a.zarr", ODD, values)
+    assert files(tmp_path / "a.zarr") == before
+
+
+def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    filled(tmp_path / "a.zarr", ODD, noise(ODD))
+    monkeypatch.setattr("unet.places.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Folder(tmp_path / "a.zarr").clear()
+    assert (tmp_path / "a.zarr/0/zarr.json").exists()
+    with pytest.raises(StoreError, match="no image store"):
+        open_image(tmp_path / "a.zarr")
 
 
 # Mirroring

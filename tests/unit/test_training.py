@@ -12,12 +12,14 @@ from unet.config import AugmentConfig, ModelConfig, TrainConfig
 from unet.geometry import Box
 from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
+from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import build_model
 from unet.optimizer import learning_rate
 from unet.patches import LabelledVolume, PatchSampler
 from unet.store import mirrored
 from unet.tiling import TileGeometry
 from unet.training import TrainingError, TrainingStoppedError, stream, train
+from unet.training_state import TrainingStateError
 from unet.validation import Look, Validation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
@@ -90,6 +92,17 @@ class KilledAt:
             yield batch
 
 
+def heavier(patches: PatchSampler, factor: float, since: int, until: int = 1000) -> None:
+    """Multiply the weights of the patches of some steps."""
+    good = patches.batch
+
+    def batch(step: int, *share):
+        raw, target, weight = good(step, *share)
+        return raw, target, weight * np.float32(factor if since <= step < until else 1)
+
+    patches.batch = batch
+
+
 SHORT = TrainConfig(
     steps=8, warmup_steps=2, batch=2, learning_rate=0.01, momentum=0.9, log_steps=4, checkpoint_minutes=1e-9
 )
@@ -152,11 +165,43 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [4, 8]
 
 
-def test_a_state_with_another_fingerprint_is_discarded(tmp_path):
+def test_a_state_of_another_training_is_refused_and_left_as_it_is(tmp_path):
     trained(tmp_path, SHORT, fingerprint="a")
-    _, result = trained(tmp_path, SHORT, fingerprint="b")
-    assert result.resumed_from == 0
-    assert [line["step"] for line in lines(tmp_path)] == [4, 8]
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(TrainingStateError, match=r"its fingerprint is a, this one's b. Move it away"):
+        trained(tmp_path, SHORT, fingerprint="b")
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_state_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"cut short")
+    with pytest.raises(TrainingStateError, match=r"state.pt cannot be read: .*Remove it to train from the start"):
+        trained(tmp_path, SHORT)
+
+
+def test_going_on_with_other_threads_is_told(tmp_path, caplog):
+    threads = torch.get_num_threads()
+    trained(tmp_path, SHORT)
+    assert not caplog.records
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({**state, "threads": threads + 1}, tmp_path / "state.pt")
+    trained(tmp_path, SHORT)
+    [warning] = caplog.records
+    assert f"was written with {threads + 1} threads, and the training goes on with {threads}" in warning.message
+
+
+def test_the_same_threads_give_the_same_bits_on_any_cores(tmp_path):
+    """What a sum of several threads is depends on how many share it, not on where they run."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        everywhere, _ = trained(tmp_path / "a", SHORT)
+        os.sched_setaffinity(0, {min(cores)})
+        on_one, _ = trained(tmp_path / "b", SHORT)
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+    assert_same_bits(everywhere, on_one)
 
 
 def test_lines_after_the_resumed_step_and_broken_ones_are_dropped(tmp_path):
@@ -182,18 +227,25 @@ def test_a_signal_stops_after_one_more_step_with_the_state_written(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     patches = sampler(SHORT)
-    good = patches.batch
-
-    def batch(step: int, *share):
-        raw, target, weight = good(step, *share)
-        return raw * (np.float32(np.nan) if step == 5 else 1), target, weight
-
-    patches.batch = batch
-    with pytest.raises(TrainingError, match=r"nan.*step 6.*learning_rate \(now 0.01\)"):
+    heavier(patches, np.nan, since=5)
+    with pytest.raises(TrainingError, match=r"nan.*step 6.*learning_rate \(now 0.01\).*state of step 5 is kept"):
         trained(tmp_path, SHORT, patches)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["done"]["step"] == 5
     assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_a_message_claims_no_state_that_there_is_not(tmp_path):
+    config, patches = SHORT.model_copy(update={"checkpoint_minutes": 60.0}), sampler(SHORT)
+    heavier(patches, np.nan, since=5)
+    with pytest.raises(TrainingError, match=r"No state has been written \(train.checkpoint_minutes is 60\)"):
+        trained(tmp_path, config, patches)
+    assert not (tmp_path / "state.pt").exists()
+    with pytest.raises(TrainingStoppedError, match="goes on from step 5, kept in"):
+        trained(tmp_path, config, on_line=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TrainingError, match=r"The state of step 5 is kept in .*state.pt: the same settings go on"):
+        trained(tmp_path, config, patches)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] == 5
 
 
 class Scores:
@@ -276,18 +328,107 @@ def test_without_a_better_score_patience_ends_the_training_for_good(tmp_path):
     assert (again.steps, again.kept_step, again.resumed_from) == (4, 2, 4)
 
 
+CALM = SHORT.model_copy(update={"steps": 125, "batch": 1, "spike_factor": 3.0, "learning_rate": 1e-3})
+
+
 def test_a_loss_that_jumps_and_stays_stops_and_keeps_the_last_good_state(tmp_path):
-    config = SHORT.model_copy(update={"steps": 90, "batch": 1, "spike_factor": 3.0, "learning_rate": 1e-3})
-    patches, good = sampler(config), sampler(config).batch
+    """Many losses have to be high, but not one of them enters a state that is kept."""
+    patches = sampler(CALM)
+    heavier(patches, 100, since=80)
+    expected = r"up to step 116, at least 36 of .* above 3 .*clip_norm.*spike_factor to null.*step 80 is kept"
+    with pytest.raises(TrainingError, match=expected):
+        trained(tmp_path, CALM, patches)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] == 80
 
-    def batch(step: int, *share):
-        raw, target, weight = good(step, *share)
-        return raw, target, weight * (100 if step >= 60 else 1)
 
-    patches.batch = batch
-    with pytest.raises(TrainingError, match=r"jumped to \d+\.\d times.*spike_factor allows 3\).*clip_norm"):
-        trained(tmp_path, config, patches)
-    assert 55 <= torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] <= 61
+def test_without_a_factor_the_training_goes_on_from_the_kept_state(tmp_path):
+    patches = sampler(CALM)
+    heavier(patches, 100, since=80)
+    with pytest.raises(TrainingError):
+        trained(tmp_path, CALM, patches)
+    _, result = trained(tmp_path, CALM.model_copy(update={"spike_factor": None}), patches)
+    assert (result.resumed_from, result.steps) == (80, 125)
+
+
+def test_a_few_hard_patches_do_not_stop(tmp_path):
+    patches = sampler(CALM)
+    heavier(patches, 1e4, since=80, until=115)
+    assert trained(tmp_path, CALM, patches)[1].steps == 125
+
+
+def test_a_signal_among_high_losses_does_not_replace_a_good_state(tmp_path):
+    patches, config = sampler(CALM), CALM.model_copy(update={"log_steps": 85})
+    heavier(patches, 100, since=80)
+    with pytest.raises(TrainingStoppedError, match="after step 86 of 125; the next run goes on from step 80"):
+        trained(tmp_path, config, patches, on_line=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] == 80
+
+
+def test_a_learning_rate_far_too_high_is_stopped(tmp_path):
+    config = CALM.model_copy(
+        update={"steps": 400, "warmup_steps": 100, "learning_rate": 1e4, "clip_norm": None, "spike_factor": 20.0}
+    )
+    with pytest.raises(TrainingError, match=r"Lower train.learning_rate \(now 10000\)"):
+        trained(tmp_path, config, sampler(config))
+
+
+def test_a_signal_in_the_last_step_loses_nothing(tmp_path):
+    """The training is finished then, and need not be run again."""
+    config = SHORT.model_copy(update={"log_steps": SHORT.steps - 1, "checkpoint_minutes": 60.0})
+    _, result = trained(tmp_path, config, on_line=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    assert result.steps == config.steps
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"]["step"] == config.steps
+
+
+class SameBatch:
+    """The first batch in every step."""
+
+    def __init__(self, patches: PatchSampler) -> None:
+        self.batch = patches.batch(0)
+
+    def batches(self, start, stop, **share):
+        yield from [self.batch] * (stop - start)
+
+
+def test_every_step_has_a_dropout_mask_of_its_own(tmp_path):
+    """With one batch again and again and weights that stay, only the masks can move the loss."""
+    config = SHORT.model_copy(update={"learning_rate": 1e-30, "log_steps": 1})
+    for dropout, expected in ((0.0, 1), (0.5, config.steps)):
+        folder, model = tmp_path / str(dropout), MODEL.model_copy(update={"dropout": dropout})
+        trained(folder, config, SameBatch(sampler(config)), model=model)
+        assert len({line["loss"] for line in lines(folder)}) == expected
+
+
+ONE_STEP = SHORT.model_copy(
+    update={"steps": 1, "warmup_steps": 0, "schedule": "constant", "momentum": 0.0, "learning_rate": 1.0}
+)
+
+
+def step_of(folder, model: ModelConfig, **changes) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+    """The network before a step of `ONE_STEP`, and how far each weight moved: minus its gradient, after clipping."""
+    config = ONE_STEP.model_copy(update=changes)
+    torch.manual_seed(config.seed)
+    before, (after, _) = build_model(model), trained(folder, config, sampler(config), model=model)
+    return before, [b.detach() - a.detach() for a, b in zip(after.parameters(), before.parameters(), strict=True)]
+
+
+def test_a_clipped_gradient_moves_the_weights_by_no_more(tmp_path):
+    for norm, expected in ((1e-3, 1e-3), (None, None)):
+        _, moved = step_of(tmp_path / str(norm), MODEL, clip_norm=norm)
+        length = torch.cat([part.flatten() for part in moved]).norm().item()
+        assert length == pytest.approx(expected, rel=0.01) if expected else length > 0.1
+
+
+def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
+    """Its rim has seen the padding: the gradient is that of the loss on the window of the targets."""
+    model = MODEL.model_copy(update={"convolution": "same", "dropout": 0.0})
+    network, moved = step_of(tmp_path, model, clip_norm=None)
+    raw, target, weight = map(torch.from_numpy, sampler(ONE_STEP).batch(0))
+    logits = network.train()(raw)
+    assert (logits.shape[2:], target.shape[1:]) == ((44, 44), (28, 28))
+    weighted_cross_entropy(logits[:, :, 8:36, 8:36], target, weight, labelled_pixels(target, weight)).backward()
+    for gradient, step in zip((part.grad for part in network.parameters()), moved, strict=True):
+        torch.testing.assert_close(step, gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_bfloat16_learns_like_float32(tmp_path):
@@ -297,12 +438,6 @@ def test_bfloat16_learns_like_float32(tmp_path):
     assert result.loss == pytest.approx(full.loss, rel=0.02)
     assert result.loss != full.loss
     assert {value.dtype for value in half.parameters()} == {torch.float32}
-
-
-def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
-    model = MODEL.model_copy(update={"convolution": "same"})
-    _, result = trained(tmp_path, SHORT, sampler(SHORT), model=model)
-    assert result.steps == 8
 
 
 def test_the_warm_up_rises_and_the_cosine_falls_to_nothing():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet.files import write_json
 from unet.geometry import Box, shard_names
-from unet.receipts import write_json
 from unet.volume import Layout, Volume, padded_in_section
 
 LAYOUT = Layout(

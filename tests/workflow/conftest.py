@@ -235,6 +235,15 @@ def new_project(input_folder: Path, tmp_path: Path) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def shared_project(input_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of which nothing has been run, for commands that change nothing."""
+    project = Project(tmp_path_factory.mktemp("shared") / "project")
+    shutil.copytree(input_folder, project.folder / "input")
+    project.configure(CONFIG)
+    return project
+
+
 @pytest.fixture
 def copy_of_finished(finished: Project, tmp_path: Path) -> Project:
     """The finished run, to be changed."""

@@ -64,6 +64,12 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
             {"volumes": {"train": {"raw": ["input/raw.tif", "input/mask.tif"]}}},
             r"input channels \(volume 'train'\) of the model file is 1, but this run has 2",
         ),
+        (
+            {"volumes": {"train": {"label_kind": "classes", "class_values": {"cell": 1, "membrane": 0}}}},
+            r"evaluate\.volumes: volume 'train' has classes \['cell', 'membrane'\], but .*model\.pt was trained on "
+            r"\['membrane', 'interior'\]",
+        ),
+        ({"segment": {"foreground": "glia"}}, r"segment\.foreground: 'glia' is not one of \['interior'\]"),
     ],
 )
 def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
@@ -84,6 +90,18 @@ def test_volumes_of_different_channels_are_refused_before_anything_is_ingested(n
     message = r"'other' has 2 input channel\(s\), but volume 'train', which the model learns from, has 1"
     assert re.search(message, ran.output), ran.output
     assert not (new_project.results / "volumes/other").exists()
+
+
+def test_labels_that_cannot_be_right_stop_the_run_before_it_trains(new_project: Project) -> None:
+    labels = new_project.folder / "input/labels.tif"
+    mask_of_cells = np.where(tifffile.imread(labels) > 0, 255, 0).astype(np.uint8)
+    tifffile.imwrite(labels, mask_of_cells, photometric="minisblack")
+    new_project.configure({"predict": {"shard_voxels": mask_of_cells.size}})
+    ran = new_project.run("results/model/model.pt", fails=True)
+    assert re.search(r"labels of train: \d+ % membrane, \d+ % interior, 1 instance, 4 of 4 sections", ran.output)
+    assert re.search(r"ERROR volumes\.train\.labels: .*id 255 holds 100% .* set `label_kind: interior`", ran.output)
+    assert "train" not in ran.rules
+    assert not (new_project.results / "receipts/check_labels/train.json").exists()
 
 
 def write_sections(folder: Path) -> None:

@@ -97,7 +97,7 @@ def test_other_targets_train_anew_though_all_weights_are_the_same(new_project: P
     weights, targets = project.array("weights"), project.array("targets")
 
     project.configure({"weights": {"separation_border": 3}})
-    assert project.run(model).rules == {"targets", "weight_map", "train"}
+    assert project.run(model).rules == {"targets", "check_labels", "weight_map", "train"}
     assert (project.array("targets") != targets).any()
     np.testing.assert_array_equal(project.array("weights"), weights)
     assert project.receipt("train", "model")["run"]["resumed_from"] == 0
@@ -119,6 +119,30 @@ def jobs_to_come(project: Project, rule: str) -> int:
     """How many jobs of a rule a dry run counts."""
     found = re.search(rf"^{rule} +(\d+)$", project.run("-n").output, re.MULTILINE)
     return int(found[1]) if found else 0
+
+
+def rules_to_come(project: Project, *targets: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run counts."""
+    output = project.run("-n", *targets).output
+    table = output.partition("Job stats:")[2].partition("total")[0]
+    return {name: int(jobs) for name, jobs in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def test_what_is_scored_makes_nothing_be_learnt_or_ingested_again(copy_of_finished: Project) -> None:
+    """Of `held` all is to be made; of `train`, which is no longer scored, and then again, nothing but its scores."""
+    project, scores = copy_of_finished, "results/volumes/{}/evaluation.json"
+    held = {**project.config["volumes"]["train"], "sections": [2, 4]}
+    del held["mask"]
+    both = {"volumes": ["train", "held"]}
+    project.configure({"volumes": {"held": held}, "predict": both, "evaluate": {"volumes": ["held"]}})
+    project.run("results/receipts/survey/held.json")
+    first = dict.fromkeys(("fit", "grey_values", "check_labels", "sweep", "merge", "evaluate"), 1)
+    sharded = dict.fromkeys(("ingest", "targets", "predict", "segment", "relabel"), 1)
+    assert rules_to_come(project, scores.format("held")) == {**first, **sharded}
+    project.configure({"evaluate": both})
+    assert rules_to_come(project, scores.format("held"), scores.format("train")) == {**first, **sharded}
+    project.configure({"predict": {"volumes": ["train"]}, "evaluate": {"volumes": []}})
+    assert set(rules_to_come(project)) <= {"report", "all"}
 
 
 def test_headers_that_were_read_count_at_once_also_of_a_volume_that_comes_into_sight_late(new_project: Project) -> None:

@@ -24,7 +24,7 @@ def test_jobs_at_once_divide_the_cores(finished: Project, copy_of_finished: Proj
     )
     for shard in SHARDS:
         assert project.receipt("predict", "train", shard)["run"]["threads"] == threads
-    events = re.findall(r"Predicting train|Finished jobid: \d+ \(Rule: predict\)", ran.output)
-    first_end = next(place for place, event in enumerate(events) if event.startswith("Finished"))
+    events = re.findall(r"predict train \S+ \.\.\.|\] predict train", ran.output)
+    first_end = next(place for place, event in enumerate(events) if event.startswith("]"))
     assert first_end == jobs, "so many jobs have begun before one ends"
     assert project.content("probability") == finished.content("probability")

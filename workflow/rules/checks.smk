@@ -28,9 +28,9 @@ rule plan:
 
 rule verify:
     input:
+        **trained_model(),
         surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
         grey_values=[receipt("grey_values", name) for name in CONFIG.predict.volumes],
-        model=MODEL,
         predicted=lambda wildcards: [
             r
             for name in CONFIG.predict.volumes
@@ -46,6 +46,7 @@ rule verify:
         mem_mb=memory("verify"),
         runtime=time_limit("verify"),
     params:
+        **given_model(),
         receipt=receipt("verify", "all"),
         results=results_folder,
         template=str(Path(workflow.basedir) / "report" / "checks.html.j2"),

@@ -1,17 +1,21 @@
 # What all rules share: where receipts lie, which shards a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
-# Outputs: {results}/run_config.yaml, written when a run starts
+# Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
 
 import re
 import sys
+from datetime import UTC, datetime
 from functools import cache
 
 import yaml
+from snakemake.io import IOFile
 from snakemake.logging import logger
 
-from unet.config import SegmentConfig, file_of, source_addresses, source_files
-from unet.damage import damaged_receipts, note_of, write_note
+from unet.code_digest import code_digest
+from unet.config import SegmentConfig, source_addresses, source_files
+from unet.constant_regions import HALO
+from unet.damage import Notes, damaged_receipts
 from unet.devices import machine_has_gpu
 from unet.geometry import (
     shard_count,
@@ -19,23 +23,42 @@ from unet.geometry import (
     shards_around,
     voxels_of_shards,
 )
+from unet.headers import layout_of
+from unet.headline import headline
+from unet.input_states import (
+    SCORED_WITH,
+    SURVEYED_WITH,
+    changed,
+    evaluation_made_from,
+    model_made_from,
+    survey_made_from,
+)
 from unet.limits import too_many_shards
-from unet.places import AddressError, is_address, split_url
-from unet.code_digest import code_digest
-from unet.receipts import fingerprint, read_json, write_atomically
+from unet.places import AddressError, split_url
+from unet.files import read_json
 from unet.resources import Share, memory_mb, minutes
+from unet.run_end import (
+    failure_lines,
+    failures,
+    new,
+    notes_of_failures,
+    products,
+    written,
+)
+from unet.run_record import configuration_text, write_run_record
 from unet.skeletons import SkeletonError, read_skeletons
-from unet.source_formats import zarr_state
+from unet.source_zarr import is_zarr
 from unet.volume import Layout, Volume
+from unet.without_effect import without_effect
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
 LEARNING_VOLUMES = CONFIG.learning_volumes
-# What is given of a volume for its scores alone: nothing else runs again when it changes.
-SCORED_WITH = ["compare", "skeletons"]
 # With predict.dask: slurm it is the workers that use GPUs.
 PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
+SAMPLED = [f"{RESULTS}/sample/raw.tif", f"{RESULTS}/sample/labels.tif"]
+STARTED, EARLIER = datetime.now(UTC), {}
 # A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
 GIVEN = 1
 
@@ -59,45 +82,37 @@ wildcard_constraints:
     store="segmentation|labels",
 
 
-def write_run_config():
-    """The merged configuration, defaults included, beside the results."""
-    merged = CONFIG.model_dump(mode="json")
-    if (
-        CONFIG.model.checkpoint
-    ):  # the defaults of an untrained network say nothing about a given one
-        merged["model"] = settings(CONFIG.model, unset=False)
-    text = yaml.safe_dump(merged, sort_keys=False)
-    write_atomically(Path(RESULTS) / "run_config.yaml", text.encode())
+def begin_run():
+    """Note what is there before the first job, so that the end can tell what this run has made."""
+    EARLIER["made"] = written(Path(RESULTS))
+    EARLIER["failed"] = notes_of_failures(Path(RESULTS))
 
 
-def print_results():
-    """Where the results lie and how good they are, at the end of a run."""
-    scores, page = Path(RESULTS) / "scores.json", Path(RESULTS) / "report.html"
-    if not page.exists():
-        return
-    lines = [f"report        {page}"]
-    lines += [
-        f"segmentation  {CONFIG.storage.address or f'{RESULTS}/volumes'}/{name}/segmentation.zarr"
-        for name in CONFIG.predict.volumes
-    ]
-    for name, values in read_json(scores).items():
-        if values.get("v_rand") is not None:
-            lines.append(
-                f"V_rand        {values['v_rand']:.4f} on {name}, at threshold {values['threshold']:.2f}"
-            )
-    print("\n".join(["", *lines]))
+def end_run():
+    """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
+    made = new(EARLIER["made"], written(Path(RESULTS)))
+    lines = [f"{name:14}{place}" for name, place in products(Path(RESULTS), made)]
+    if Path(RESULTS) / "run_config.yaml" in made:
+        write_record()
+        lines += headline(read_json(Path(RESULTS) / "scores.json"))
+    print("", *lines, sep="\n", flush=True)
 
 
-def write_provenance():
-    """What the run was made of, and the same as an RO-Crate, at the end of a whole run."""
-    # Imported when they are needed: every job reads this file.
+def end_failed_run():
+    """The same, and last of all why jobs have failed."""
+    end_run()
+    failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
+    print("", *failure_lines(failures(failed)), sep="\n", file=sys.stderr, flush=True)
+
+
+def write_record():
+    """What the report's run was made of, and the same as an RO-Crate."""
+    # Imported when it is needed: every job reads this file.
     from unet.run_crate import write_run_crate
-    from unet.run_record import write_run_record
 
-    if (Path(RESULTS) / "report.html").exists():
-        root = Path(workflow.basedir).parent
-        record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv)
-        write_run_crate(Path(RESULTS), record, root)
+    root = Path(workflow.basedir).parent
+    record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED)
+    write_run_crate(Path(RESULTS), record, root)
 
 
 def receipt(rule, *path):
@@ -127,9 +142,14 @@ def compared(volume):
     return list(dict.fromkeys([volume, *TRAINING_VOLUMES[:1]]))
 
 
-def given_model():
-    """The model file that is used instead of a training, as an input."""
-    return {"checkpoint": CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}
+def trained_model():
+    """The model, as an input, where this workflow trains it."""
+    return {} if CONFIG.model.checkpoint else {"model": f"{RESULTS}/model/model.pt"}
+
+
+def given_model(name="model"):
+    """The model file that is given instead, as a parameter: the user's files are compared by `stale`."""
+    return {name: CONFIG.model.checkpoint} if CONFIG.model.checkpoint else {}
 
 
 def asked_of_model():
@@ -137,18 +157,29 @@ def asked_of_model():
     return settings(CONFIG.model, ["checkpoint", "voxel_tolerance"], unset=False)
 
 
+def asked_of_normalisation():
+    """What the configuration itself says of the normalisation, where a given model file has a rule of its own."""
+    return (
+        settings(CONFIG.normalisation, unset=False) if CONFIG.model.checkpoint else {}
+    )
+
+
 def volume_settings(wildcards):
+    """What is known of a volume's files, without what only its scores or its survey need."""
+    return settings(CONFIG.volumes[wildcards.volume], [*SCORED_WITH, *SURVEYED_WITH])
+
+
+def survey_settings(wildcards):
     return settings(CONFIG.volumes[wildcards.volume], SCORED_WITH)
 
 
 def share(wildcards):
-    """How much a job has to do: of its volume, else of all; of those that are surveyed."""
+    """How much a job has to do: of its volume, else of all; of those whose headers can be read."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
-    surveys = {name: Path(receipt("survey", name)) for name in names}
     volumes = [
-        Volume(Path(RESULTS) / "volumes" / name, layout(path, path.stat().st_mtime_ns))
-        for name, path in surveys.items()
-        if path.exists()
+        Volume(Path(RESULTS) / "volumes" / name, known)
+        for name in names
+        if (known := known_layout(name)) is not None
     ]
     return Share.of(CONFIG, volumes, voxels_of_job(volumes))
 
@@ -197,38 +228,99 @@ def code(script):
 
 
 def surveyed(volume):
-    """A volume's layout, known once its headers are read.
+    """A volume's layout. Where its headers cannot be read now, it is known once the checkpoint has run."""
+    known = known_layout(volume)
+    if known is None:
+        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
+        known = layout(survey, survey.stat().st_mtime_ns)
+    return known
 
-    Snakemake alone would ask every finished checkpoint that it sees at first, but not those of volumes that come into
-    sight after that, as those that only the training needs: their jobs would start without their inputs (snakemake
-    issue 3862).
+
+def known_layout(volume):
+    """As an earlier run has surveyed it, else as the headers say now; None where these cannot be read.
+
+    So all jobs are known when a run begins. Of a volume that is not surveyed Snakemake alone would see no job behind
+    a finished result, and would start jobs without their inputs (snakemake issue 3862).
     """
     survey = Path(receipt("survey", volume))
-    if not survey.exists() or not is_current(survey, volume):
-        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
-    return layout(survey, survey.stat().st_mtime_ns)
+    if survey.exists() and not is_stale("survey", volume):
+        return layout(survey, survey.stat().st_mtime_ns)
+    return foreseen_layout(volume) if workflow.is_main_process else None
 
 
 @cache
-def is_current(survey, volume):
-    """Whether a survey holds that an earlier run has left; jobs trust the process that has started them.
+def foreseen_layout(volume):
+    try:
+        return layout_of(CONFIG, volume)
+    # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
+    except Exception:
+        return None
 
-    Where Snakemake finds that a file has changed, and surveys again, what depends on it waits, and is asked anew.
+
+def evaluation(volume):
+    return f"{RESULTS}/volumes/{volume}/evaluation.json"
+
+
+def would_be_made_from(rule, volume):
+    """What a rule that reads the user's files would read now; ingest follows its survey."""
+    if rule == "survey":
+        return survey_made_from(CONFIG.volumes[volume], CONFIG.storage, code(rule))
+    if rule == "fit":
+        return model_made_from(CONFIG.model.checkpoint)
+    return evaluation_made_from(CONFIG.volumes[volume])
+
+
+def made_by(rule, volume):
+    """What says that a rule which reads the user's files is done."""
+    return Path(evaluation(volume) if rule == "evaluate" else receipt(rule, volume))
+
+
+@cache
+def is_stale(rule, volume):
+    """Whether a rule has read other files of the user than there are now, noted so that its job runs again.
+
+    Only the process that plans looks at them, and once; jobs trust the process that has started them.
     """
-    made_from = read_json(survey).get("made_from")
-    return not workflow.is_main_process or made_from == survey_inputs(volume)
+    made = made_by(rule, volume)
+    if not workflow.is_main_process or not made.exists():
+        return False
+    problem = not_made_from_now(rule, volume, made) or without_record(rule, made)
+    if problem:
+        logger.warning(f"{made}: {problem}; the job runs again")
+        NOTES.write(made, problem)
+    return bool(problem)
 
 
-def survey_inputs(volume):
-    """What a survey depends on beside the content of its files."""
-    parts = {
-        "volume": settings(CONFIG.volumes[volume], SCORED_WITH),
-        "storage": settings(CONFIG.storage),
-        "files": files_of(volume),
-        "states": source_states(volume),
-        "code": code("survey"),
-    }
-    return fingerprint(**parts)
+def not_made_from_now(rule, volume, made):
+    """What of the user's files and settings has changed since a rule read them; nothing where all is the same."""
+    try:
+        now = would_be_made_from(rule, volume)
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
+    others = changed(read_json(made).get("made_from"), now)
+    return f"not made from what is there now ({'; '.join(others)})" if others else None
+
+
+def without_record(rule, made):
+    """Whether Snakemake cannot tell with which settings a survey's volume was made, and they may be others than now.
+
+    It has lost its record (.snakemake/metadata), and the last report is of another configuration, or there is none.
+    All jobs of the volume run again then; each looks, and finds what is finished.
+    """
+    if rule != "survey" or workflow.persistence.metadata(IOFile(str(made))) is not None:
+        return None
+    reported = Path(RESULTS) / "run_config.yaml"
+    was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
+    now = yaml.safe_load(configuration_text(CONFIG))
+    if {**was, "results": None} == {**now, "results": None}:
+        return None
+    return "Snakemake has no record of it, and the last report is of other settings"
+
+
+def stale(rule, volume):
+    """The note that a rule has read other files of the user than there are now, as an input of its job."""
+    is_stale(rule, volume)
+    return NOTES.of(made_by(rule, volume))
 
 
 def shards(volume):
@@ -256,11 +348,45 @@ def shard_receipts(rule, volume, *path):
     return [receipt(rule, volume, *path, shard) for shard in shards(volume)]
 
 
+def segmentation_receipts(wildcards):
+    """What says that the segmentation of every predicted volume is whole."""
+    return [
+        r
+        for name in CONFIG.predict.volumes
+        for r in shard_receipts("relabel", name, "segmentation")
+    ]
+
+
 def labels_receipts(volume):
     """What says that `labels.zarr` of a volume is whole: instances are ingested, other kinds are made from classes."""
     if CONFIG.volumes[volume].label_kind == "instances":
         return [receipt("grey_values", volume)]
     return shard_receipts("relabel", volume, "labels")
+
+
+def checked(volumes):
+    """What says that the labels of volumes can be right: waited for, but no reason to run again.
+
+    So a volume may be scored from now on, or be judged by other rules, and no training starts anew.
+    """
+    return [
+        ancient(receipt("check_labels", name))
+        for name in volumes
+        if name in CONFIG.annotated_volumes
+    ]
+
+
+def label_inputs(wildcards):
+    """What tells of a volume's labels, where they are used; of training volumes all, since each has to show all classes."""
+    inputs = {"survey": receipt("survey", wildcards.volume)}
+    if wildcards.volume in CONFIG.labelled_volumes:
+        inputs["grey_values"] = receipt("grey_values", wildcards.volume)
+        inputs["targets"] = shard_receipts("targets", wildcards.volume)
+    if wildcards.volume in TRAINING_VOLUMES:
+        inputs["training_targets"] = [
+            r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
+        ]
+    return inputs
 
 
 def chosen_threshold(wildcards):
@@ -319,89 +445,67 @@ def evaluation_inputs(wildcards):
         "sweep": receipt("sweep", wildcards.volume),
         "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
         "targets": shard_receipts("targets", wildcards.volume),
-        "peers": [
-            file
-            for address in CONFIG.volumes[wildcards.volume].compare.values()
-            if not is_address(address)
-            for file in watched(Path(file_of(address)))
-        ],
-        "skeletons": skeleton_files(wildcards.volume),
+        "stale": stale("evaluate", wildcards.volume),
+        "checked": checked([wildcards.volume]),
     }
     if CONFIG.evaluate.threshold_volumes:
         inputs["threshold"] = receipt("threshold", "all")
     return inputs
 
 
-def skeleton_files(volume):
-    """The SWC files of a volume's true neurons."""
-    skeletons = CONFIG.volumes[volume].skeletons
-    return watched(Path(skeletons.files)) if skeletons else []
-
-
-def of_volume(inputs, volume):
-    """What a volume is ingested from."""
-    own = f"volumes.{volume}."
-    scored_with = tuple(f"{own}{key}." for key in SCORED_WITH)
-    return [
-        given
-        for key, given in inputs.items()
-        if key.startswith(own) and not key.startswith(scored_with)
-    ]
-
-
-def sources(wildcards):
-    """The image files of a volume, as an input."""
-    return files_of(wildcards.volume)
-
-
-def files_of(volume):
-    """The image files of a volume that Snakemake watches; of a directory every file, of a Zarr store its metadata."""
-    files = of_volume(source_files(CONFIG), volume)
-    return [file for path in files for file in watched(path)]
-
-
-def source_states(volume):
-    """Of what Snakemake cannot watch: another state of the metadata behind an address reruns the survey."""
-    addresses = of_volume(source_addresses(CONFIG), volume)
-    return [state_of(address) for address in addresses]
-
-
-@cache
-def state_of(address):
-    try:
-        return zarr_state(*split_url(address))
-    except AddressError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def watched(path):
-    files = (
-        sorted(str(file) for file in path.iterdir() if file.is_file())
-        if path.is_dir()
-        else []
-    )
-    return files or [str(path)]
+def sampled(wildcards):
+    """The image files of a volume that the rule `sample` makes."""
+    own = f"volumes.{wildcards.volume}."
+    given = [path for key, path in source_files(CONFIG).items() if key.startswith(own)]
+    return [file for file in SAMPLED if Path(file) in given]
 
 
 def check_sources():
     """Missing image files stop the run before the first job."""
-    made_here = [Path(f"{RESULTS}/sample/{name}.tif") for name in ("raw", "labels")]
     missing = [
         f"{key}: {path} is not there"
         for key, path in source_files(CONFIG).items()
-        if path not in made_here and not path.exists()
+        if path not in map(Path, SAMPLED) and not path.exists()
     ]
     if workflow.is_main_process:
-        missing += [
-            f"{key}: there is no Zarr store at {address}"
-            for key, address in source_addresses(CONFIG).items()
-            if not state_of(address)
-        ]
+        try:
+            missing += [
+                f"{key}: there is no Zarr store at {address}"
+                for key, address in source_addresses(CONFIG).items()
+                if not is_zarr(*split_url(address))
+            ]
+        except AddressError as error:
+            raise WorkflowError(str(error)) from None
     if missing:
         here = f"Paths count from the working directory {Path.cwd()}."
         raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
     if workflow.is_main_process:
         check_skeletons()
+
+
+def check_given_model():
+    """A model of other classes than are scored stops the run before the first job; no job depends on what is scored."""
+    if CONFIG.model.checkpoint is None:
+        return
+    # Imported when they are needed: they load PyTorch.
+    from unet.fit import MisfitError, require_classes
+    from unet.model_file import ModelFileError, read_header
+
+    scored = {
+        name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes
+    }
+    try:
+        header = read_header(Path(CONFIG.model.checkpoint))
+        foreground = [name for name in CONFIG.segment.classes if name]
+        require_classes(header, CONFIG.model.checkpoint, scored, foreground)
+    except (MisfitError, ModelFileError) as error:
+        raise WorkflowError(str(error)) from None
+
+
+def warn_of_keys_without_effect():
+    """What is set and not read; said by the process that is started, not by its jobs."""
+    for sentence in without_effect(CONFIG):
+        logger.warning(f"Configuration: {sentence}")
 
 
 def check_skeletons():
@@ -417,8 +521,7 @@ def check_skeletons():
 
 def damage_of(rule, *path):
     """The note that a job's files were deleted or cut short, as an input of the job."""
-    note = note_of(Path(receipt(rule, *path)))
-    return [str(note)] if note.exists() else []
+    return NOTES.of(Path(receipt(rule, *path)))
 
 
 def is_dry_run():
@@ -433,8 +536,7 @@ def note_damage():
     try:
         for path, problem in damaged_receipts(Path(RESULTS)):
             logger.warning(f"{path}: {problem}; the job runs again")
-            if not is_dry_run():
-                write_note(path, problem)
+            NOTES.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
 
@@ -447,7 +549,11 @@ def print_plan():
     print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 
 
+NOTES = Notes(dry_run=is_dry_run())
 check_sources()
+if workflow.is_main_process:
+    check_given_model()
+    warn_of_keys_without_effect()
 note_damage()
 if workflow.is_main_process and "plan" in sys.argv and is_dry_run():
     print_plan()

@@ -1,8 +1,10 @@
 # How good it is, and one page that says so.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
-# Outputs: evaluation.json of each volume with labels; {results}/report.html
+# Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
 # Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
+
+EVALUATIONS = [evaluation(name) for name in CONFIG.evaluate.volumes]
 
 
 rule threshold:
@@ -36,6 +38,7 @@ rule agglomeration_sweep:
         ),
         edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("agglomeration_sweep", "{volume}"),
     log:
@@ -89,7 +92,7 @@ rule evaluate:
     input:
         unpack(evaluation_inputs),
     output:
-        evaluation=f"{RESULTS}/volumes/{{volume}}/evaluation.json",
+        evaluation=evaluation("{volume}"),
         table=f"{RESULTS}/volumes/{{volume}}/overlap.npz",
     log:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
@@ -104,7 +107,9 @@ rule evaluate:
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
-        volume=lambda wildcards: settings(CONFIG.volumes[wildcards.volume]),
+        volume=lambda wildcards: settings(
+            CONFIG.volumes[wildcards.volume], SURVEYED_WITH
+        ),
         sections_alone=CONFIG.segment.sections_alone,
         fixed_threshold=(
             None if CONFIG.segment.threshold == "auto" else CONFIG.segment.threshold
@@ -122,15 +127,8 @@ rule report:
         segmented=[
             receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes
         ],
-        relabelled=lambda wildcards: [
-            r
-            for name in CONFIG.predict.volumes
-            for r in shard_receipts("relabel", name, "segmentation")
-        ],
-        evaluations=[
-            f"{RESULTS}/volumes/{name}/evaluation.json"
-            for name in CONFIG.evaluate.volumes
-        ],
+        relabelled=segmentation_receipts,
+        evaluations=EVALUATIONS,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
@@ -142,6 +140,7 @@ rule report:
             category="Results",
         ),
         summary=f"{RESULTS}/scores.json",
+        run_config=f"{RESULTS}/run_config.yaml",
     log:
         f"{RESULTS}/logs/report/report.log",
     benchmark:
@@ -155,6 +154,7 @@ rule report:
     params:
         results=results_folder,
         config=settings(CONFIG),
+        merged=lambda wildcards: configuration_text(CONFIG),
         code=code("report"),
     message:
         "Writing the report"

@@ -9,7 +9,7 @@ EXPORT_VOLUMES = CONFIG.predict.volumes[:1]
 
 rule export:
     input:
-        model=MODEL,
+        **trained_model(),
         surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
         grey_values=[receipt("grey_values", name) for name in EXPORT_VOLUMES],
     output:
@@ -27,6 +27,7 @@ rule export:
         mem_mb=memory("export"),
         runtime=time_limit("export"),
     params:
+        **given_model(),
         folders=[f"{RESULTS}/volumes/{name}" for name in EXPORT_VOLUMES],
         export=settings(CONFIG.export),
         code=code("export"),

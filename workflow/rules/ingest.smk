@@ -3,13 +3,13 @@
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
-#          -> ingest (a shard a job) -> grey_values (frozen statistics)
+#          -> ingest (a shard a job) -> histogram (a shard a job) -> grey_values (frozen statistics)
 
 
 rule sample:
     output:
-        raw=f"{RESULTS}/sample/raw.tif",
-        labels=f"{RESULTS}/sample/labels.tif",
+        raw=SAMPLED[0],
+        labels=SAMPLED[1],
     log:
         f"{RESULTS}/logs/sample/sample.log",
     benchmark:
@@ -31,7 +31,8 @@ rule sample:
 
 checkpoint survey:
     input:
-        sources=sources,
+        sampled=sampled,
+        stale=lambda wildcards: stale("survey", wildcards.volume),
     output:
         receipt=receipt("survey", "{volume}"),
     log:
@@ -46,9 +47,8 @@ checkpoint survey:
         runtime=time_limit("survey"),
     params:
         name=lambda wildcards: wildcards.volume,
-        volume=volume_settings,
+        volume=survey_settings,
         storage=settings(CONFIG.storage),
-        made_from=lambda wildcards: survey_inputs(wildcards.volume),
         code=code("survey"),
     message:
         "Reading the headers of {wildcards.volume}"
@@ -58,10 +58,10 @@ checkpoint survey:
 
 rule fit:
     input:
-        **given_model(),
         surveys=lambda wildcards: [
             receipt("survey", name) for name in compared(wildcards.volume)
         ],
+        stale=lambda wildcards: stale("fit", wildcards.volume),
     output:
         receipt=receipt("fit", "{volume}"),
     log:
@@ -75,17 +75,15 @@ rule fit:
         mem_mb=memory("fit"),
         runtime=time_limit("fit"),
     params:
+        **given_model("checkpoint"),
         volumes=lambda wildcards: compared(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
-        dimensions=CONFIG.model.dimensions,
-        tolerance=CONFIG.model.voxel_tolerance,
+        model_config=settings(CONFIG.model, ["checkpoint"]),
         asked=asked_of_model(),
-        classes=lambda wildcards: {
-            name: CONFIG.volumes[name].class_names
-            for name in CONFIG.evaluate.volumes
-            if name == wildcards.volume
-        },
-        foreground=CONFIG.segment.main_class,
+        normalisation=asked_of_normalisation(),
+        tile=lambda wildcards: (
+            CONFIG.train.tile if wildcards.volume in TRAINING_VOLUMES else None
+        ),
         code=code("fit"),
     message:
         "Checking that the model fits {wildcards.volume}"
@@ -96,7 +94,7 @@ rule fit:
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),
+        fit=ancient(receipt("fit", "{volume}")),
         damage=lambda wildcards: damage_of("ingest", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),
@@ -121,9 +119,37 @@ rule ingest:
         "../../scripts/ingest.py"
 
 
+rule histogram:
+    input:
+        survey=receipt("survey", "{volume}"),
+        ingested=lambda wildcards: receipts_around("ingest", wildcards, HALO),
+    output:
+        receipt=receipt("histogram", "{volume}", "{shard}"),
+    log:
+        f"{RESULTS}/logs/histogram/{{volume}}/{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/histogram/{{volume}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=memory("histogram"),
+        runtime=time_limit("histogram"),
+    params:
+        folder=folder_of,
+        shard=lambda wildcards: wildcards.shard,
+        code=code("histogram"),
+    message:
+        "Counting the grey values of {wildcards.volume}, shard {wildcards.shard}"
+    script:
+        "../../scripts/histogram.py"
+
+
 rule grey_values:
     input:
         survey=receipt("survey", "{volume}"),
+        fit=receipt("fit", "{volume}"),
+        counted=lambda wildcards: shard_receipts("histogram", wildcards.volume),
         shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
     output:
         receipt=receipt("grey_values", "{volume}"),
@@ -138,6 +164,7 @@ rule grey_values:
         mem_mb=memory("grey_values"),
         runtime=time_limit("grey_values"),
     params:
+        normalisation=settings(CONFIG.normalisation),
         code=code("grey_values"),
     message:
         "Freezing the grey-value statistics of {wildcards.volume}"

@@ -4,14 +4,13 @@
 # Outputs: probability.zarr; the ISBI scores of every threshold where there are labels
 # Steps:   predict (a shard a job, one GPU each) -> sweep
 
-MODEL = CONFIG.model.checkpoint or f"{RESULTS}/model/model.pt"
-
 
 rule predict:
     input:
+        **trained_model(),
         survey=receipt("survey", "{volume}"),
         grey_values=receipt("grey_values", "{volume}"),
-        model=MODEL,
+        checked=lambda wildcards: checked([wildcards.volume]),
         damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("predict", "{volume}", "{shard}"),
@@ -27,6 +26,7 @@ rule predict:
         mem_mb=memory("predict"),
         runtime=time_limit("predict"),
     params:
+        **given_model(),
         folder=folder_of,
         shard=lambda wildcards: wildcards.shard,
         predict=settings(CONFIG.predict, leave_out=["volumes", "shard_voxels"]),
@@ -44,6 +44,7 @@ rule sweep:
         survey=receipt("survey", "{volume}"),
         predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
     output:
         receipt=receipt("sweep", "{volume}"),
     log:

@@ -1,13 +1,16 @@
 # The network learns from the annotated volumes.
 #
 # Inputs:  labels.zarr (or classes.zarr) and raw.zarr of `train.volumes` and `train.validation`
-# Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl
-# Steps:   targets (classes with the separation border) -> weight_map (equation 2) -> train; on demand augmentation
+# Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl, copies of what is kept by fingerprint
+#          in {results}/model/{fingerprint}/, which outlives other configurations
+# Steps:   targets (classes with the separation border) -> check_labels (what they hold, of scored volumes, too)
+#          -> weight_map (equation 2) -> train; on demand augmentation
 
 
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         damage=lambda wildcards: damage_of("targets", wildcards.volume, wildcards.shard),
     output:
@@ -27,11 +30,39 @@ rule targets:
         shard=lambda wildcards: wildcards.shard,
         volume=volume_settings,
         weights=settings(CONFIG.weights),
+        dimensions=CONFIG.model.dimensions,
         code=code("targets"),
     message:
         "Drawing the targets of {wildcards.volume}, shard {wildcards.shard}"
     script:
         "../../scripts/targets.py"
+
+
+rule check_labels:
+    input:
+        unpack(label_inputs),
+    output:
+        receipt=receipt("check_labels", "{volume}"),
+    log:
+        f"{RESULTS}/logs/check_labels/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_labels/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=memory("check_labels"),
+        runtime=time_limit("check_labels"),
+    params:
+        folder=folder_of,
+        volume=volume_settings,
+        label_check=lambda wildcards: CONFIG.volumes[wildcards.volume].label_check,
+        used=lambda wildcards: wildcards.volume in CONFIG.labelled_volumes,
+        code=code("check_labels"),
+    message:
+        "Looking at the labels of {wildcards.volume}"
+    script:
+        "../../scripts/check_labels.py"
 
 
 rule weight_map:
@@ -77,8 +108,10 @@ rule train:
         weighted=lambda wildcards: [
             r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)
         ],
+        checked=checked(LEARNING_VOLUMES),
     output:
         model=f"{RESULTS}/model/model.pt",
+        curve=f"{RESULTS}/model/training.jsonl",
         receipt=receipt("train", "model"),
     log:
         f"{RESULTS}/logs/train/model.log",
@@ -93,9 +126,6 @@ rule train:
         runtime=time_limit("train"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
-        state=f"{RESULTS}/model/state.pt",
-        curve=f"{RESULTS}/model/training.jsonl",
-        tensorboard=f"{RESULTS}/model/tensorboard",
         model_config=settings(CONFIG.model, ["checkpoint", "voxel_tolerance"]),
         train=settings(CONFIG.train),
         classes=CONFIG.class_names if LEARNING_VOLUMES else [],

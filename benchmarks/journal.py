@@ -1,0 +1,149 @@
+"""What the journals of a large volume cost the jobs that read them: time and memory, without a voxel.
+
+    python benchmarks/journal.py                                    # 100,000 blocks in 1,000 jobs
+    python benchmarks/journal.py --blocks 2_000_000 --records 3     # half a petavoxel, made anew twice
+    python benchmarks/journal.py --blocks 2_000 --histograms        # lines with a histogram of 16-bit grey values
+    python benchmarks/journal.py --code ../other-checkout           # the same journals, read by other code
+
+1. Journals are written as ingest of a 16-bit volume writes them, each job its blocks in turn.
+2. A process of its own starts the `ShardJob` of the last shard, whose last block is missing; the files of the others
+   are said to be as they were written.
+3. It looks twice how far all jobs are, records the block and writes its receipt.
+4. Another one sums up all blocks, as `reproduce` does.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from unet.blockwise import ShardJob
+from unet.geometry import Box, Grid, shard_boxes
+from unet.receipts import Journal, summarise
+
+BLOCK = (16, 1024, 1024)
+ROW = 10
+"""Blocks along y and x."""
+GREY_VALUES = 44_434
+"""Distinct ones in a block of 8 million 16-bit voxels whose deviation is 6,000."""
+
+
+class Store:
+    """Holds what the journals say."""
+
+    path, dtype = Path("raw.zarr"), np.dtype("uint16")
+
+    def digest(self, box: Box) -> str:
+        """Of every block the same."""
+        return "d" * 32
+
+    def size(self, box: Box) -> int:
+        """Of every block the same."""
+        return 16_000_000
+
+
+def volume(blocks: int) -> Grid:
+    """A volume of so many blocks, or a few more to fill its last layer."""
+    layers = -(-blocks // ROW**2)
+    return Grid((layers * BLOCK[0], ROW * BLOCK[1], ROW * BLOCK[2]), BLOCK)
+
+
+def write_journals(folder: Path, grid: Grid, jobs: int, records: int, histograms: bool) -> float:
+    """Every block `records` times, the last time as it is now, but for the very last; MB of all."""
+    figures: dict[str, object] = {"levels": {}, "bytes": 16_000_000}
+    if histograms:
+        figures["histogram"] = {"0": {str(grey): 189 for grey in range(10_000, 10_000 + GREY_VALUES)}}
+    last = grid.boxes()[-1]
+    for number_of_job in range(jobs):
+        name = f"{number_of_job}-of-{jobs}"
+        with (folder / f"{name}.jsonl").open("w") as file:
+            for number in range(1, records + 1):
+                made_from = "f" * 32 if number == records else f"{number:032x}"
+                for box in shard_boxes(grid, name):
+                    if box != last or number < records:
+                        line = {"box": str(box), "fingerprint": made_from, "digest": "d" * 32, "figures": figures}
+                        file.write(json.dumps(line | {"revision": number}, separators=(",", ":")) + "\n")
+    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+
+
+def timed(seconds: dict[str, float], what: str, work: Callable[[], object]) -> object:
+    """What `work` returns; its seconds are noted."""
+    begin = time.perf_counter()
+    result = work()
+    seconds[what] = time.perf_counter() - begin
+    return result
+
+
+def job(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
+    """Do what a job does with its journal; seconds of each step."""
+    name, seconds = f"{jobs - 1}-of-{jobs}", {}
+    boxes, receipt = shard_boxes(grid, name), folder / f"{name}.json"
+    shard = ShardJob("ingest", boxes, [Store()], receipt=receipt, fingerprint="f" * 32)
+    timed(seconds, "start", shard.__enter__)
+    assert shard.waiting == boxes[-1:]
+    journal = Journal.beside(receipt)
+    for what in ("first look", "next look"):
+        done = timed(seconds, what, lambda: journal.voxels("f" * 32))
+        assert done == sum(box.size for box in grid.boxes()) - boxes[-1].size
+    timed(seconds, "record", lambda: shard.keep(boxes[-1], ("d" * 32, {})))
+    timed(seconds, "receipt", shard.finish)
+    shard.__exit__(None, None, None)
+    return seconds
+
+
+def whole(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
+    """Sum up the blocks of the volume; seconds."""
+    seconds: dict[str, float] = {}
+    journal = Journal(folder / f"0-of-{jobs}.jsonl")
+    timed(seconds, "all blocks", lambda: summarise(journal.latest().values()))
+    return seconds
+
+
+def measured(part: str, folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, float], float]:
+    """Seconds of each step of a part, and the most memory in MB, of a process of its own."""
+    command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
+    command += ["--blocks", str(arguments.blocks), "--jobs", str(arguments.jobs)]
+    environment = os.environ | {"PYTHONPATH": str(arguments.code.resolve())}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    values = json.loads(said)
+    return values["seconds"], values["peak_mb"]
+
+
+def main() -> None:
+    """Write the journals, measure, and print a line of a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=100_000)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=1, help="how often each block was made")
+    parser.add_argument("--histograms", action="store_true", help="lines of 0.5 MB, as they were once")
+    parser.add_argument(
+        "--code", type=Path, default=Path(__file__).parents[1], help="checkout whose `unet` is measured"
+    )
+    parser.add_argument("--part", choices=["job", "whole"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    grid = volume(arguments.blocks)
+    if arguments.part:
+        seconds = (job if arguments.part == "job" else whole)(arguments.folder, grid, arguments.jobs)
+        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        print(json.dumps({"seconds": seconds, "peak_mb": int(peak.split()[1]) / 1024}))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        size = write_journals(Path(folder), grid, arguments.jobs, arguments.records, arguments.histograms)
+        print(f"{len(grid):,} blocks, {arguments.jobs:,} jobs, {arguments.records} record(s) each: {size:,.0f} MB")
+        for part in ("job", "whole"):
+            seconds, peak = measured(part, Path(folder), arguments)
+            for what, took in seconds.items():
+                print(f"  {what:12} {took:9.3f} s")
+            print(f"  {'peak':12} {peak:9.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

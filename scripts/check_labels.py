@@ -1,0 +1,122 @@
+"""Look at the labels of a volume before anything is learnt from them or scored against them.
+
+They are read block by block, so memory is bounded by the block and the number of ids.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unet.annotation import UNLABELLED
+from unet.comparison import true_ids
+from unet.config import VolumeConfig
+from unet.files import read_json, write_json
+from unet.geometry import Box
+from unet.job import run
+from unet.label_check import (
+    Doubt,
+    LabelCounts,
+    LabelError,
+    constant_channels,
+    count_labels,
+    doubts,
+    in_one_line,
+    require_every_class,
+)
+from unet.progress import Progress
+from unet.receipts import content_digest, fingerprint
+from unet.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    survey: Path,
+    receipt: Path,
+    folder: Path,
+    volume: VolumeConfig,
+    label_check: Literal["stop", "warn"],
+    used: bool,
+    grey_values: Path | None = None,
+    targets: list[Path] | None = None,
+    training_targets: list[Path] | None = None,
+    threads: int = 1,
+) -> None:
+    """Write what the labels hold to `receipt`, unless the result could not be right."""
+    source = Volume.open(folder, survey)
+    if not used or grey_values is None:
+        log.info("labels of %s: not used, the volume is neither learnt from nor scored", source.name)
+        write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), "used": False, "warnings": []})
+        return
+    names = volume.class_names
+    counts = _counts(source, volume, threads)
+    voxels = int(np.prod(source.layout.shape))
+    log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
+    deviations = [one["std"] for one in read_json(grey_values)["statistics"]]
+    found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
+    _stop_or_warn(found, label_check, source.name)
+    if training_targets:
+        require_every_class(_class_voxels(training_targets), names)
+    largest, size, euler = counts.largest
+    write_json(
+        receipt,
+        {
+            "rule": "check_labels",
+            "digest": fingerprint(made=content_digest([grey_values, *(targets or [])])),
+            "used": True,
+            "voxels": voxels,
+            "class_voxels": dict(zip(names, counts.classes.tolist(), strict=True)),
+            "instances": counts.instances,
+            "euler": counts.euler,
+            "largest_instance": {"id": largest, "voxels": size, "euler": euler},
+            "sections": [counts.annotated_sections, len(counts.sections)],
+            "warnings": [doubt.text for doubt in found],
+        },
+    )
+
+
+def _counts(source: Volume, volume: VolumeConfig, threads: int) -> LabelCounts:
+    grid = source.layout.grid
+    progress = Progress("check_labels", len(grid), "blocks")
+    total = LabelCounts.empty(len(volume.class_names), source.layout.shape[0])
+    with ThreadPoolExecutor(threads) as pool:
+        for counts in pool.map(partial(_count_block, source, volume), grid.boxes()):
+            total += counts
+            progress.advance(1)
+    return total
+
+
+def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
+    """Of a block, which is read with a pixel behind it along y and x; beyond the volume nothing is annotated."""
+    depth, height, width = source.layout.shape
+    window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
+    beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
+    targets = np.pad(source.image("targets").read(window), beyond, constant_values=UNLABELLED)
+    ids = np.pad(true_ids(source, window, volume.ignore_id), beyond)
+    return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
+
+
+def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
+    stopping = [doubt.text for doubt in found if doubt.stops]
+    if stopping and label_check == "stop":
+        told = "; ".join(stopping)
+        raise LabelError(f"{told}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
+    for doubt in found:
+        log.warning("%s", doubt.text)
+
+
+def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:
+    """Voxels of each class by volume, from the receipts of its shards, which share a folder."""
+    found: dict[str, list[int]] = {}
+    for path in receipts:
+        own, volume = read_json(path)["class_voxels"], path.parent.name
+        found[volume] = [a + b for a, b in zip(found.get(volume, [0] * len(own)), own, strict=True)]
+    return found
+
+
+if __name__ == "__main__":
+    run(main, globals().get("snakemake"))

@@ -1,0 +1,249 @@
+"""The events of a run in words; no text of Snakemake is lost that is a warning or an error.
+
+```
+13:15:41 7 jobs: 2 survey, evaluate, 2 merge, report
+13:15:41 survey train ...
+13:15:44 [ 1/6] survey train, 3 s
+13:15:44 headers are read: 24 jobs, were 7
+```
+"""
+
+import builtins
+import re
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from logging import WARNING, LogRecord
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from snakemake_logger_plugin_unet_em.command_line import TARGETS
+from snakemake_logger_plugin_unet_em.time_left import StartedJob, TimeLeft, duration
+
+DEFAULT_TARGET = "all"
+"""The rule that has no job of its own to do."""
+LONGEST_REASON = 200
+CHATTER = re.compile(
+    r"Assuming unrestricted shared file|Building DAG of jobs|Using shell|Conda environments: ignored|"
+    r"Select jobs to execute|Execute \d+ jobs|DAG of jobs will be updated|Updating checkpoint dependencies|"
+    r"Complete log\(s\):|Elapsed time:|Shutting down, this might|"
+    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|The run involves checkpoint|"
+    r"SLURM run ID|Cleaning up SLURM log files"
+)
+"""How Snakemake's own news begin that say nothing of what is made."""
+
+EXITING, NOT_COMPLETE = "Exiting because a job execution failed", "At least one job did not complete successfully."
+"""What Snakemake says where a failed job has been told of."""
+SILENT = (LogEvent.JOB_STARTED, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD)
+
+
+class RunLines:
+    """Turns Snakemake's records into lines, in the order in which they come.
+
+    Parameters
+    ----------
+    is_dry_run
+        Whether jobs are only listed, each with why it would run.
+    """
+
+    def __init__(self, is_dry_run: bool = False) -> None:
+        self.is_dry_run = is_dry_run
+        self.time_left = TimeLeft()
+        self._jobs: dict[int, StartedJob] = {}
+        self._ended: list[StartedJob] = []
+        self._total: int | None = None
+        self._without_work = 0
+        self._headers_are_read = False
+        self._has_failed = False
+        self._statuses: dict[str, list[str]] = defaultdict(list)
+        self._events: dict[LogEvent | None, Callable[[Any], Iterator[str]]] = {
+            LogEvent.JOB_INFO: self._starts,
+            LogEvent.JOB_FINISHED: self._ends,
+            LogEvent.PROGRESS: self._progresses,
+            LogEvent.JOB_ERROR: self._fails,
+            LogEvent.RUN_INFO: self._is_planned,
+            LogEvent.ERROR: self._is_wrong,
+            **dict.fromkeys(SILENT, lambda record: iter(())),
+        }
+
+    def of(self, record: LogRecord) -> list[str]:
+        """The lines that say what a record does; none where there is nothing to say."""
+        say = self._events.get(getattr(record, "event", None), self._passes_on)
+        return list(say(record))
+
+    def _is_planned(self, record: Any) -> Iterator[str]:
+        """How many jobs of which rule; Snakemake repeats the table at the end of a dry run."""
+        is_first, self._total = self._total is None, record.stats["total"]
+        if self.is_dry_run and not is_first:
+            yield record.getMessage()
+            if any(job.reads_headers for job in self._jobs.values()):
+                yield "More jobs follow from the headers, once they are read."
+        elif self.is_dry_run:
+            return
+        elif is_first:
+            self._without_work = record.stats.get(DEFAULT_TARGET, 0)
+            jobs = {rule: n for rule, n in record.stats.items() if rule not in ("total", DEFAULT_TARGET)}
+            listed = ", ".join(rule if n == 1 else f"{n} {rule}" for rule, n in jobs.items())
+            yield f"{_time(record)} {_count(sum(jobs.values()))}: {listed}"
+
+    def _starts(self, record: Any) -> Iterator[str]:
+        name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
+        self._jobs[record.jobid] = StartedJob(
+            record.jobid, record.rule_name, name, record.created, record.is_checkpoint
+        )
+        if record.rule_name == DEFAULT_TARGET:
+            return
+        if self.is_dry_run:
+            yield f"{name}: {_shortened(record.reason)}"
+        else:
+            yield f"{_time(record)} {name} ..."
+
+    def _ends(self, record: Any) -> Iterator[str]:
+        """Remember the job; its line follows with the next progress, which knows how many there are."""
+        job = self._jobs.pop(record.job_id, None)
+        if job is not None:
+            self._ended.append(job)
+        yield from ()
+
+    def _progresses(self, record: Any) -> Iterator[str]:
+        yield from self._changes_total(record)
+        total = record.total - self._without_work
+        done = min(record.done, total)
+        for job in self._ended:
+            if job.rule != DEFAULT_TARGET:
+                took = record.created - job.start
+                left = self.time_left.after(job, took, record.created, self._jobs.values())
+                yield f"{_time(record)} [{done:>{len(str(total))}}/{total}] {job.name}: {duration(took)}{left}"
+            self._headers_are_read |= job.reads_headers
+        self._ended.clear()
+
+    def _changes_total(self, record: Any) -> Iterator[str]:
+        """Why there are more jobs than before, or fewer."""
+        if self._total not in (None, record.total):
+            why = "headers are read" if self._headers_are_read else "the plan has changed"
+            now, before = record.total - self._without_work, self._total - self._without_work
+            yield f"{_time(record)} {why}: {_count(now)}, were {before}"
+        self._total = record.total
+
+    def _fails(self, record: Any) -> Iterator[str]:
+        """Which job, how it ended, and where its log is; the job itself has said why."""
+        self._has_failed = True
+        job = self._jobs.pop(record.jobid, None)
+        name = job.name if job is not None else record.rule_name
+        status = self._statuses[record.rule_name].pop(0) if self._statuses[record.rule_name] else None
+        how = [text for text in (record.rule_msg, status) if text]
+        after = [f"after {duration(record.created - job.start)}"] if job is not None else []
+        logs = [f"log: {path}" for path in record.log]
+        yield f"{_time(record)} {name} failed {', '.join([*after, *how, *logs])}"
+        if record.aux:  # it ran elsewhere, where nobody sees what it says
+            yield from _last_error(Path(record.log[0])) if record.log else ()
+
+    def _is_wrong(self, record: Any) -> Iterator[str]:
+        """What an exception says, without where in the Snakefile; the whole of it where it is a defect."""
+        text = record.getMessage()
+        ended = re.match(r"RuleException:\nCalledProcessError.*\n.*\.(\w+)\.py' (.*)", text)
+        if ended is not None:
+            self._statuses[ended[1]].extend(_signal_of(ended[2]))
+        elif not (self._has_failed and NOT_COMPLETE in text):
+            yield _for_people(text, record.exception)
+
+    def _passes_on(self, record: LogRecord) -> Iterator[str]:
+        text = record.getMessage()
+        restarted = re.match(r"Trying to restart job (\d+)\.", text)
+        submitted = re.match(r"Job (\d+) has been submitted with SLURM jobid (\S+)", text)
+        if submitted is not None and int(submitted[1]) in self._jobs:
+            yield f"{_time(record)} {self._jobs[int(submitted[1])].name}: SLURM job {submitted[2]}"
+        elif restarted is not None:
+            yield f"{_time(record)} it is tried again"
+        elif text not in ("", "None") and not (record.levelno < WARNING and CHATTER.match(text)):
+            yield from () if self._has_failed and EXITING in text else [text.strip("\n")]
+
+
+def _for_people(text: str, exception: str) -> str:
+    """An exception as Snakemake prints it, cut to what a user can act on.
+
+    >>> _for_people('WorkflowError in file "a", line 3:\\nkey: wrong\\n  File "a", line 3, in f', "WorkflowError")
+    'key: wrong'
+    """
+    kind = getattr(builtins, exception, None)
+    if exception == "MissingRuleException":
+        return _unknown_target(text)
+    if isinstance(kind, type) and issubclass(kind, OSError):
+        return _about_files(text, exception)
+    lines = [line for line in text.splitlines() if not re.match(r'  File ".*", line \d+, in ', line)]
+    if exception.endswith("WorkflowError") or exception == "InputFunctionException":
+        lines = lines[1:] if re.match(rf"{exception}( in .*)?:$", lines[0]) else lines
+        lines = [line for line in lines if line.strip() not in ("Traceback:", "Error:")]
+        return "\n".join(lines)
+    return text
+
+
+def _unknown_target(text: str) -> str:
+    found = re.search(r"No rule to produce (.*?) \(if you use", text)
+    target = found[1] if found is not None else text
+    close = get_close_matches(target, TARGETS, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return (
+        f"{target}: nothing makes this; {meant}Ask for one of {', '.join(TARGETS)}, "
+        "or for a file below the folder of the results, as results/receipts/survey/NAME.json"
+    )
+
+
+def _about_files(text: str, exception: str) -> str:
+    """What the system says of a file; Snakemake's own folder for copies of sources may be the one."""
+    said = [line for line in text.splitlines() if line.startswith((f"{exception}: ", "[Errno"))]
+    if not said:
+        return text
+    if "sourcecache.py" in text:
+        return (
+            f"{said[-1]}\nSnakemake keeps copies of sources in the home folder, unless XDG_CACHE_HOME names another: "
+            "export XDG_CACHE_HOME=/a/folder/that/can/be/written"
+        )
+    return f"{said[-1]}\n(all of it is in the newest file of .snakemake/log)"
+
+
+def _last_error(log: Path) -> list[str]:
+    """What a job has said last of what was wrong."""
+    said = re.findall(r"^[\d:]{8} ERROR .+$", log.read_text(errors="replace"), re.MULTILINE) if log.exists() else []
+    return said[-1:]
+
+
+def _signal_of(ended: str) -> list[str]:
+    """What ended a job from outside, by its status or the signal that Python names.
+
+    >>> _signal_of("returned non-zero exit status 1."), _signal_of("returned non-zero exit status 137.")
+    ([], ['ended by SIGKILL, as where memory runs out'])
+    """
+    status = re.search(r"exit status (\d+)", ended)
+    number = int(status[1]) - 128 if status is not None else 0
+    named = re.search(r"Signals\.(\w+)", ended)
+    if named is None and number not in {one.value for one in signal.Signals}:
+        return []
+    name = named[1] if named is not None else signal.Signals(number).name
+    return [f"ended by {name}{', as where memory runs out' if name == 'SIGKILL' else ''}"]
+
+
+def _shortened(reason: str) -> str:
+    """Why a job would run: of each list of files the first.
+
+    >>> _shortened("Missing output files: a.json, b.json, c.json; Code has changed since last execution")
+    'Missing output files: a.json and 2 more; Code has changed since last execution'
+    """
+    parts = []
+    for part in reason.split("; "):
+        first, *others = part.split(", ") if " files: " in part or "another job: " in part else [part]
+        parts.append(f"{first} and {len(others)} more" if others else first)
+    text = "; ".join(parts)
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def _count(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def _time(record: LogRecord) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(record.created))

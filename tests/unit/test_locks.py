@@ -1,0 +1,305 @@
+"""Locks: between processes and between threads, gone with their holder, and where a file system has none."""
+
+import errno
+import fcntl
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet import locks
+from unet.blockwise import ShardJob
+from unet.devices import acquire_device
+from unet.geometry import Box
+from unet.locks import blocks_locked, locked, share, take_over, try_locked
+from unet.ngff import ImageSpec
+from unet.store import create_image, open_image
+
+BOX, OTHER = Box((0, 0, 0), (1, 4, 4)), Box((1, 0, 0), (2, 4, 4))
+ASK = """
+import fcntl, sys
+file = open(sys.argv[1], "a+b")
+try:
+    fcntl.lockf(file, getattr(fcntl, sys.argv[2]) | fcntl.LOCK_NB, 1, int(sys.argv[3]))
+    print("free")
+except BlockingIOError:
+    print("taken")
+"""
+HOLD = """
+import sys
+from pathlib import Path
+from unet import locks
+from unet.geometry import Box
+
+path = Path(sys.argv[2])
+if sys.argv[1] == "blocks":
+    held = locks.blocks_locked(path, [Box.parse(sys.argv[3])])
+    held.__enter__()
+else:
+    getattr(locks, sys.argv[1])(path)
+print("held", flush=True)
+sys.stdin.read()
+"""
+IMAGE = """
+import sys
+from pathlib import Path
+from unet.ngff import ImageSpec
+from unet.store import create_image
+
+create_image(Path(sys.argv[1]), ImageSpec(**eval(sys.argv[2])))
+print("held", flush=True)
+sys.stdin.read()
+"""
+SPEC = {
+    "name": "a", "shape": (2, 8, 8), "dtype": "uint8", "chunk": (1, 4, 4), "block": (2, 8, 8), "voxel_nm": (1, 1, 1)
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.01)
+
+
+def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
+    """What another process finds: `free` or `taken`."""
+    command = [sys.executable, "-c", ASK, str(path), mode, str(byte)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def asked_of_block(path: Path, box: Box) -> str:
+    """The same of a block."""
+    return asked(path, byte=locks._byte_of(box))
+
+
+class Elsewhere:
+    """Another process that has run this code, and waits for its end."""
+
+    def __init__(self, code: str, *arguments: str) -> None:
+        command = [sys.executable, "-c", code, *arguments]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "held\n"
+
+    def end(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+        assert self._process.returncode == 0
+
+
+@contextmanager
+def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
+    """Within the context a thread waits in `work` for a lock; the event tells that it has ended."""
+    told, done = threading.Event(), threading.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "is being written by another process" in record.getMessage():
+                told.set()
+
+    def run() -> None:
+        work()
+        done.set()
+
+    handler, thread = Told(), threading.Thread(target=run)
+    locks.log.addHandler(handler)
+    thread.start()
+    try:
+        assert told.wait(60), "nobody waits"
+        assert not done.is_set()
+        yield done
+        thread.join(60)
+        assert done.is_set()
+    finally:
+        locks.log.removeHandler(handler)
+
+
+# Between processes
+
+
+def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "writers"
+    share(path)
+    assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("free", "taken")
+    take_over(path)
+    assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("taken", "taken")
+    share(path)
+    assert asked(path, "LOCK_SH") == "free"
+
+
+def test_who_takes_over_waits_until_the_last_other_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "writers"
+    share(path)
+    other = Elsewhere(HOLD, "share", str(path))
+    with waiting(lambda: take_over(path)):
+        other.end()
+    assert asked(path, "LOCK_SH") == "taken"
+
+
+def test_a_block_is_waited_for_and_others_are_not(tmp_path: Path) -> None:
+    path = tmp_path / ".blocks.lock"
+
+    def lock_both() -> None:
+        with blocks_locked(path, [OTHER, BOX]):
+            assert {asked_of_block(path, box) for box in (BOX, OTHER)} == {"taken"}
+
+    other = Elsewhere(HOLD, "blocks", str(path), str(BOX))
+    with blocks_locked(path, [OTHER]):
+        assert asked_of_block(path, OTHER) == "taken"
+    with waiting(lock_both):
+        other.end()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_locks_are_released_with_their_context(tmp_path: Path, fails: bool) -> None:
+    path = tmp_path / ".blocks.lock"
+    try:
+        with blocks_locked(path, [BOX, OTHER]), locked(path):
+            assert [asked(path), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["taken"] * 3
+            if fails:
+                raise ValueError("a bad block")
+    except ValueError:
+        pass
+    assert [asked(path), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["free"] * 3
+
+
+def test_what_is_tried_is_taken_or_not_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "device.lock"
+    release = try_locked(path)
+    assert release is not None
+    assert asked(path) == "taken"
+    assert try_locked(path) is None
+    release()
+    assert asked(path) == "free"
+    other = Elsewhere(HOLD, "try_locked", str(path))
+    assert try_locked(path) is None
+    other.end()
+
+
+def test_a_shard_whose_start_fails_releases_its_blocks(tmp_path: Path) -> None:
+    class Broken:
+        path, dtype = tmp_path / "s.zarr", np.dtype("uint8")
+
+        def digest(self, box: Box) -> str:
+            raise OSError("a broken disk")
+
+        def size(self, box: Box) -> int:
+            return 0
+
+    line = '{"box":"0:1,0:4,0:4","fingerprint":"f","digest":"d","figures":{},"revision":1}\n'
+    (tmp_path / "0-of-1.jsonl").write_text(line)
+    job = ShardJob("rule", [BOX], [Broken()], receipt=tmp_path / "0-of-1.json", fingerprint="f")
+    with pytest.raises(OSError, match="a broken disk"), job:
+        pass
+    assert asked_of_block(tmp_path / ".blocks.lock", BOX) == "free"
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["removed", "removed, and made anew by another process"])
+def test_results_that_were_removed_have_locks_again(tmp_path: Path, anew: bool) -> None:
+    path = tmp_path / "results" / ".writers"
+    share(path)
+    path.unlink()
+    if anew:
+        (tmp_path / "results" / "other").touch()  # takes the number of the removed file, where numbers are used again
+        path.touch()
+    share(path)
+    assert asked(path) == "taken"
+    with blocks_locked(path, [BOX]):
+        assert asked_of_block(path, BOX) == "taken"
+
+
+def test_a_store_is_not_replaced_under_another_writer(tmp_path: Path) -> None:
+    where = tmp_path / "a.zarr"
+    other = ImageSpec(**{**SPEC, "dtype": "uint16"})
+    writer = Elsewhere(IMAGE, str(where), repr(SPEC))
+    create_image(where, ImageSpec(**SPEC))  # the same is opened at once
+    with waiting(lambda: create_image(where, other)):
+        assert open_image(where).spec == ImageSpec(**SPEC)
+        writer.end()
+    assert open_image(where).spec == other
+
+
+# Between threads
+
+
+def test_threads_that_open_a_file_at_once_keep_its_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second handle of the file would drop the locks of the first when it is closed."""
+    opened: list[Path] = []
+    real = Path.open
+
+    def counting(path: Path, *arguments: str) -> object:
+        opened.append(path)
+        return real(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", counting)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(50):
+            path, begin = tmp_path / f"{number}.lock", threading.Barrier(8)
+            threads = [threading.Thread(target=lambda p=path, b=begin: (b.wait(), share(p))) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert opened.count(path) == 1
+    finally:
+        sys.setswitchinterval(before)
+    assert asked(path) == "taken"
+
+
+@pytest.mark.parametrize("lock", [locked, lambda path: blocks_locked(path, [OTHER, BOX])], ids=["file", "blocks"])
+def test_threads_are_kept_apart_like_processes(tmp_path: Path, lock: Callable[[Path], Iterator[None]]) -> None:
+    path = tmp_path / ".blocks.lock"
+
+    def work() -> None:
+        with lock(path):
+            assert asked_of_block(path, BOX) == "taken" or asked(path) == "taken"
+
+    held = lock(path)
+    held.__enter__()
+    with waiting(work):
+        held.__exit__(None, None, None)
+    assert (asked(path), asked_of_block(path, BOX)) == ("free", "free")
+
+
+# Where there are no locks
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_once_and_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    monkeypatch.setattr(fcntl, "flock", none)
+    path = tmp_path / ".lock"
+    for _ in range(2):
+        with locked(path), blocks_locked(path, [BOX, OTHER]):
+            share(path)
+            take_over(path)
+            assert try_locked(path) is None, "threads are kept apart all the same"
+    assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
+    create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))
+    assert create_image(tmp_path / "a.zarr", ImageSpec(**SPEC)).spec == ImageSpec(**SPEC)
+    with acquire_device(tmp_path, ["0", "1"], timeout=0) as first, acquire_device(tmp_path, ["0", "1"]) as second:
+        assert (first, second) == (["0"], ["1"])
+
+
+def test_other_errors_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "lockf", broken)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / ".lock"):
+        pass
+    monkeypatch.undo()
+    with locked(tmp_path / ".lock"):
+        pass

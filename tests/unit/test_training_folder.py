@@ -1,0 +1,62 @@
+"""A finished training is found again, whole or not at all, and what was published is no way to harm it."""
+
+import pytest
+
+from unet.receipts import bytes_digest
+from unet.training_folder import TrainingFolder, differences
+
+
+@pytest.fixture
+def kept(tmp_path) -> TrainingFolder:
+    """A finished training."""
+    folder = TrainingFolder(tmp_path / "model" / "a1")
+    folder.begin({"train": {"steps": 10}, "code": "x"})
+    folder.model.write_bytes(b"weights")
+    folder.curve.write_text('{"step": 10}\n')
+    folder.finish({"digest": bytes_digest(b"weights"), "steps": 10})
+    return folder
+
+
+def test_what_was_finished_is_found(kept):
+    assert TrainingFolder(kept.path).receipt() == {"digest": bytes_digest(b"weights"), "steps": 10}
+    assert kept.settings == {"train": {"steps": 10}, "code": "x"}
+
+
+@pytest.mark.parametrize("gone", ["model.pt", "training.jsonl", "receipt.json"])
+def test_a_training_with_a_file_missing_is_not_finished(kept, gone):
+    (kept.path / gone).unlink()
+    assert kept.receipt() is None
+
+
+def test_another_model_in_its_place_is_not_taken_for_it(kept):
+    kept.model.write_bytes(b"weight!")
+    assert kept.receipt() is None
+
+
+def test_writing_into_what_was_published_leaves_the_kept_one(kept, tmp_path):
+    model, curve = tmp_path / "model" / "model.pt", tmp_path / "model" / "training.jsonl"
+    kept.publish(model, curve)
+    assert (model.read_bytes(), curve.read_text()) == (b"weights", '{"step": 10}\n')
+    for path in (model, curve):
+        with path.open("r+b") as file:
+            file.write(b"other")
+    assert kept.receipt() is not None
+
+
+def test_why_an_attempt_ended_is_known_until_one_succeeds(kept):
+    assert kept.stopped() is None
+    kept.stop("diverged")
+    assert TrainingFolder(kept.path).stopped() == "diverged"
+    kept.finish({"digest": bytes_digest(b"weights")})
+    assert kept.stopped() is None
+
+
+def test_the_other_trainings_are_listed_with_what_they_differ_in(kept):
+    assert kept.others() == []
+    other = TrainingFolder(kept.path.with_name("b2"))
+    other.begin({"train": {"steps": 20}, "code": "x"})
+    (kept.path.parent / "model.onnx").touch()
+    assert kept.others() == [other]
+    assert other.size() == len((other.path / "settings.json").read_bytes())
+    assert differences(kept.settings, other.settings) == ["train.steps: 20"]
+    assert differences({"a": {"b": 1, "c": None}}, {"a": {"b": 1}, "d": 2}) == ["d: 2"]

@@ -1,0 +1,88 @@
+"""A key that is set and that nothing reads is told, with the key that it depends on; all others are not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from unet.config import load_config
+from unet.without_effect import without_effect
+
+ROOT = Path(__file__).parents[2]
+TRAIN = {"raw": "a.tif", "labels": "b.tif"}
+INTERIOR = {**TRAIN, "label_kind": "interior"}
+
+
+def told(volume: dict[str, Any] = TRAIN, others: dict[str, Any] | None = None, **sections: Any) -> list[str]:
+    """What is said of a configuration with volume `train`."""
+    return without_effect(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
+
+
+def test_nothing_is_told_of_the_defaults_nor_of_defaults_that_are_written_out() -> None:
+    assert told() == []
+    merged = load_config({"volumes": {"train": TRAIN}}).model_dump(mode="json")
+    assert without_effect(load_config(merged)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.name)
+def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) -> None:
+    assert without_effect(load_config(yaml.safe_load(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (
+            {"model": {"checkpoint": "m.pt"}, "train": {"steps": 9}},
+            ["model.checkpoint is m.pt", "no training", "train say"],
+        ),
+        ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "weights say"]),
+        ({"train": {"optimizer": "adamw", "momentum": 0.9}}, ["train.momentum is 0.9", "train.optimizer: adamw"]),
+        ({"train": {"validation_windows": 9}}, ["train.validation_windows is 9", "train.validation: []"]),
+        (
+            {"train": {"augment": {"elastic_probability": 0, "elastic_px": 5}}},
+            ["train.augment.elastic_px is 5.0", "train.augment.elastic_probability: 0"],
+        ),
+        ({"train": {"augment": {"contrast_shift_std": 1}}}, ["contrast_shift_std is 1.0", "contrast_shift: 0"]),
+        (
+            {"train": {"validation": ["train"]}},
+            ["train.validation: volume 'train' is in train.volumes, too", "another"],
+        ),
+        ({"weights": {"w0": 0, "sigma": 3}}, ["weights.sigma is 3.0", "weights.w0: 0"]),
+        ({"volume": INTERIOR, "weights": {"separation_border": 2}}, ["separation_border is 2", "instances only"]),
+        (
+            {"segment": {"bridge_sections": 2}},
+            ["segment.bridge_sections is 2", "watershed and segment.connectivity: sec"],
+        ),
+        (
+            {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"mismatch": 1}}},
+            ["segment.agglomerate.mismatch is 1.0", "connectivity: section"],
+        ),
+        ({"model": {"architecture": "fcn8s", "skip": "add"}}, ["model.skip is add", "model.architecture: fcn8s"]),
+        ({"train": {"volume_weights": {"train": 2}}}, ["train.volume_weights are {'train': 2.0}", "one volume"]),
+        ({"slurm": {"partition": "gpu", "workers": 2}}, ["slurm.workers, slurm.partition", "predict.dask: slurm"]),
+        ({"others": {"spare": TRAIN}}, ["volumes.spare is in no list"]),
+        (
+            {"volume": {**TRAIN, "compare": {"peer": "c.tif"}}},
+            ["volumes.train: compare have no effect", "evaluate"],
+        ),
+        (
+            {"others": {"new": {"raw": "c.tif", "label_kind": "interior"}}, "predict": {"volumes": ["new"]}},
+            ["volumes.new: label_kind have no effect without labels"],
+        ),
+    ],
+    ids=str,
+)
+def test_each_key_in_vain_is_named_with_what_it_depends_on(sections: dict[str, Any], words: list[str]) -> None:
+    [sentence] = told(sections.pop("volume", TRAIN), sections.pop("others", None), **sections)
+    for word in words:
+        assert word in sentence, sentence
+
+
+def test_keys_that_have_an_effect_are_not_told() -> None:
+    chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_windows": 9}}
+    watershed = {"segment": {"method": "watershed", "bridge_sections": 2, "agglomerate": {"mismatch": 1}}}
+    assert told(others={"other": TRAIN}, **chosen, **watershed) == []
+    workers = {"predict": {"dask": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
+    assert told(**workers) == []

@@ -1,0 +1,164 @@
+"""Bad input of the command line, paths and YAML: one sentence that says what, where and what to do; no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
+from unet.config import ConfigError
+from unet.config_file import read_config_file
+from unet.preconditions import problem_of_cores, problem_of_folder
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+ROOT = Path(__file__).parents[2]
+LINES = 6
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "a tab": (b"volumes:\n\ta: 1\n", "line 2, column 1: a tab; YAML is indented with spaces"),
+    "a tab after spaces": (b"a:\n  b: 1\n\tc: 2\n", "line 3, column 1: a tab"),
+    "a bracket": (b"a: [1, 2\nb: 3\n", "line 2, column 2: expected ',' or ']'"),
+    "a quote": (b'a: "x\nb: 3\n', "begins on line 1; is a quote or a bracket never closed?"),
+    "an indent": (b"a: 1\n  b: 2\n", "line 2, column 4: mapping values are not allowed here; is a line above"),
+    "an @": (b"a: @x\n", "line 1, column 4: found character '@' that cannot start any token; put the text in quotes"),
+    "no text": (b"a: \xff\n", "no text in UTF-8 (byte 3); save it as UTF-8"),
+    "empty": (b"# nothing\n", "the configuration file is empty"),
+    "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
+    "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' stands here a second"),
+    "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
+    "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' stands here a second time"),
+}
+
+
+@pytest.mark.parametrize("problem", FILES)
+def test_a_configuration_file_that_cannot_be_read_has_file_line_and_column(tmp_path: Path, problem: str) -> None:
+    content, wanted = FILES[problem]
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        read_config_file(path)
+    assert str(refused.value).startswith(str(path))
+    assert wanted in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_json_may_be_indented_with_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{\n\t"volumes": {\n\t\t"a": {"raw": "x"}\n\t}\n}\n')
+    assert read_config_file(path) == {"volumes": {"a": {"raw": "x"}}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--configfile", "nope.yaml"], "nope.yaml: there is no such configuration file; paths count from"),
+        (["--configfile=nope.yaml", "-n"], "nope.yaml: there is no such configuration file"),
+        (["--configfile", "mine.yaml", "plan"], "plan is read as a configuration file, and there is no such file"),
+        (["--configfiles", "mine.yaml", "verify", "-n"], "first: snakemake verify --configfile"),
+    ],
+)
+def test_words_after_configfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("volumes: {}\n")
+    assert wanted in str(problem_of(arguments))
+    assert problem_of(["plan", "-n", "--configfile", "mine.yaml", "--cores", "2"]) is None
+
+
+def test_targets_that_are_offered_are_rules() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "workflow").rglob("*.smk"))
+    text += (ROOT / "workflow/Snakefile").read_text()
+    assert [name for name in TARGETS if f"rule {name}:" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "wanted"),
+    [(0, None, "--cores is 0"), (None, 0, "--jobs is 0"), (8, None, None), (None, 100, None)],
+)
+def test_no_cores(cores: int | None, jobs: int | None, wanted: str | None) -> None:
+    assert str(wanted) in str(problem_of_cores(cores, jobs))
+
+
+def test_results_are_a_folder_that_can_be_written(tmp_path: Path) -> None:
+    file, link, fine = tmp_path / "file", tmp_path / "link", tmp_path / "new/run"
+    file.write_text("")
+    link.symlink_to(tmp_path / "nothing")
+    assert f"results: {file} cannot be a folder, since it is a file" in str(problem_of_folder("results", file, False))
+    assert f"since {file}, above it, is a file" in str(problem_of_folder("results", file / "a/b", False))
+    assert "a link to nothing" in str(problem_of_folder("results", link, False))
+    unwritable = Path("/proc/unet-em/run")
+    assert "nothing can be written in /proc/unet-em/run" in str(problem_of_folder("results", unwritable, True))
+    assert problem_of_folder("results", unwritable, False) is None  # a dry run tries nothing
+    assert problem_of_folder("results", fine, True) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+# What only Snakemake itself can show, each started once, two at a time
+
+COMMANDS: dict[str, tuple[list[str], str]] = {
+    "a file that is not there": (["-n", "--configfile", "nope.yaml"], "nope.yaml: there is no such configuration file"),
+    "a key twice": (["-n", "--configfile", "twice.yaml"], "twice.yaml, line 2, column 1: the key 'volumes' stands"),
+    "an unknown target": (
+        ["-n", "plann", "--configfile", "config.yaml"],
+        "nothing makes this; did you mean plan?",
+    ),
+    "no cores": (["--cores", "0", "--configfile", "config.yaml"], "--cores is 0, but a job needs at least 1"),
+    "results below a file": (
+        ["--configfile", "config.yaml", "--config", "results=input/raw.tif/run"],
+        "input/raw.tif, above it, is a file; name another folder",
+    ),
+    "results that cannot be written": (
+        ["--configfile", "config.yaml", "--config", "results=/proc/unet-em/run"],
+        "results: nothing can be written in /proc/unet-em/run",
+    ),
+    "an unknown key": (
+        ["-n", "--configfile", "config.yaml", "--config", "predict={tiel: 48}"],
+        "predict.tiel: unknown key; did you mean tile?",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(shared_project: Project) -> dict[str, tuple[int, str]]:
+    """Exit status and output of each of `COMMANDS`."""
+    project = shared_project
+    (project.folder / "twice.yaml").write_text("volumes: {a: {raw: x}}\nvolumes: {b: {raw: y}}\n")
+
+    def answer(words: list[str]) -> tuple[int, str]:
+        ran = started(project, words)
+        return ran.returncode, ran.stdout
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(COMMANDS, pool.map(answer, [words for words, _ in COMMANDS.values()]), strict=True))
+
+
+def started(project: Project, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Snakemake with these words alone, beside the Snakefile."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile"), *words]
+    return subprocess.run(
+        [*command, *([] if "--cores" in words else ["--cores", "2"])],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("problem", COMMANDS)
+def test_a_command_that_cannot_work_is_answered_by_a_sentence(
+    answers: dict[str, tuple[int, str]], problem: str
+) -> None:
+    status, output = answers[problem]
+    assert status != 0, output
+    assert COMMANDS[problem][1] in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) <= LINES, output

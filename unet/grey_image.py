@@ -1,0 +1,81 @@
+"""The grey values of a volume as its network sees them: what fills blank regions is replaced by the centre.
+
+A frame of zeros is far from all tissue, and a network that has never seen one errs beside it: of generated cells in a
+frame, V_rand was 0.969 with zeros and 0.995 with the centre, which is 0 once it is normalised, as without the frame.
+Since a region is found with its halo, a voxel is replaced or not whatever box asks for it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from unet.constant_regions import HALO, constant_regions
+from unet.geometry import Box, Index
+from unet.grey_values import Normalisation
+from unet.histogram import has_value
+from unet.store import read_mirrored
+
+
+class Readable(Protocol):
+    """A store; `unet.store.Image` has it."""
+
+    @property
+    def shape(self) -> Index:
+        """`(z, y, x)` in voxels."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the voxels."""
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of a box inside the volume: `(z, y, x)`, after an axis of channels if any."""
+
+
+@dataclass(frozen=True)
+class GreyImage:
+    """A volume's grey values without what fills its blank regions; to be read as the store itself.
+
+    Parameters
+    ----------
+    raw : Readable
+        As ingested.
+    normalisation : Normalisation
+        Of the volume: centre and fill values of each channel.
+    """
+
+    raw: Readable
+    normalisation: Normalisation
+
+    @property
+    def shape(self) -> Index:
+        """`(z, y, x)` in voxels."""
+        return self.raw.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the voxels."""
+        return self.raw.dtype
+
+    def read(self, box: Box) -> np.ndarray:
+        """The voxels of a box inside the volume, `(z, y, x)` or `(c, z, y, x)`."""
+        if not any(self.normalisation.fill):
+            return self.raw.read(box)
+        window = box.grown(HALO).clipped(self.shape)
+        values = self.raw.read(window)
+        channels = values.reshape(-1, *window.shape)
+        for grey, centre, fill in zip(channels, self.normalisation.centre, self.normalisation.fill, strict=True):
+            if fill:
+                grey[constant_regions(grey) & has_value(grey, fill)] = _as_stored(centre, self.dtype)
+        return values[box.relative_to(window.start).trailing]
+
+    def read_mirrored(self, box: Box) -> np.ndarray:
+        """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+        return read_mirrored(self, box)
+
+
+def _as_stored(centre: float, dtype: np.dtype) -> np.generic:
+    """The value of a dtype next to the centre."""
+    if dtype.kind == "f":
+        return dtype.type(centre)
+    return dtype.type(np.clip(round(centre), np.iinfo(dtype).min, np.iinfo(dtype).max))

@@ -1,0 +1,119 @@
+"""Whether a result is of the user's files as they are now: their states are recorded, and compared before a run.
+
+A state is name, bytes and time of every file (of objects the entity tag), put into one digest. Any other state counts,
+not only a later time: a file may be replaced by an older one. Only new content of the same length, with its time set
+back, is not noticed.
+
+```
+then   receipts/survey/train.json   "made_from": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}
+now                                              {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "77.."}
+       the labels have changed, so the survey runs again
+```
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from unet.config import StorageConfig, VolumeConfig
+from unet.geometry import Box
+from unet.places import AddressError, file_state, is_address, links_of
+from unet.read_errors import SourceError
+from unet.receipts import fingerprint
+from unet.source_hdf5 import Hdf5Source
+from unet.source_zarr import ZarrSource, is_zarr
+from unet.sources import HDF5_SUFFIXES, open_source, split_address
+
+SCORED_WITH = ("compare", "skeletons", "label_check")
+"""Keys of a volume that are given for its scores alone: nothing but its evaluation depends on them."""
+SURVEYED_WITH = ("missing_chunks",)
+"""Keys of a volume that only its survey needs."""
+
+MadeFrom = dict[str, str]
+"""A digest of each thing that a result was made from, by its key."""
+
+
+def survey_made_from(volume: VolumeConfig, storage: StorageConfig, code: str) -> MadeFrom:
+    """Return what a survey is made from: settings, code, and the state of grey values, labels and mask."""
+    given = {key: value for key in ("raw", "labels", "mask") if (value := getattr(volume, key)) is not None}
+    settings = volume.model_dump(mode="json", exclude=set(SCORED_WITH))
+    return {
+        "settings": fingerprint(volume=settings, storage=storage.model_dump(mode="json"), code=code),
+        **{f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)},
+    }
+
+
+def evaluation_made_from(volume: VolumeConfig) -> MadeFrom:
+    """Return what is given for the scores of a volume alone: the state of others' segmentations and of skeletons."""
+    given: dict[str, Any] = {f"compare.{name}": address for name, address in volume.compare.items()}
+    if volume.skeletons is not None:
+        given["skeletons.files"] = volume.skeletons.files
+    return {f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)}
+
+
+def model_made_from(checkpoint: Path | str | None) -> MadeFrom:
+    """Return the state of a given model file."""
+    return {} if checkpoint is None else {f"model.checkpoint: {checkpoint}": input_state(str(checkpoint))}
+
+
+def changed(then: Any, now: MadeFrom) -> list[str]:
+    """Return the keys of what is not as it was when a result was made.
+
+    >>> changed({"raw": "9a", "mask": "c0"}, {"raw": "77", "labels": "1f"})
+    ['labels', 'mask', 'raw']
+    """
+    before = then if isinstance(then, dict) else {}
+    return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+
+
+def input_state(address: str, sections: tuple[int, int] | None = None) -> str:
+    """Return one digest of the state of all files that an address of the configuration names.
+
+    No voxel is read, and of what is in the files only the metadata of Zarr and HDF5, which name the files to look at.
+    Of a Zarr array those chunks count that lie in `sections`. What cannot be read has a state as well.
+
+    Raises
+    ------
+    AddressError
+        If a server cannot be reached.
+    """
+    try:
+        return _sum_of(_states(address, sections))
+    except (OSError, SourceError) as error:
+        if isinstance(error, AddressError):
+            raise
+        return f"not readable: {type(error).__name__}"
+
+
+def _states(address: str, sections: tuple[int, int] | None) -> Iterable[list[Any]]:
+    path, inner = (None, None) if is_address(address) else split_address(address)
+    if path is None or inner or path.suffix.lower() in (".zarr", *HDF5_SUFFIXES) or (path.is_dir() and is_zarr(path)):
+        source = open_source(address)
+        if isinstance(source, ZarrSource | Hdf5Source):
+            first, stop = sections or (0, source.shape[0])
+            return source.listed(Box((first, 0, 0), (min(stop, source.shape[0]), *source.shape[1:])))
+    assert path is not None
+    if not path.is_dir():
+        return [*links_of(path), [path.name, *file_state(path)]]
+    with os.scandir(path) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+        return [*links_of(path), *([entry.name, *file_state(entry.path)] for entry in visible)]
+
+
+def _sum_of(states: Iterable[list[Any]]) -> str:
+    """One digest of a set of states, in whatever order they were listed."""
+    return f"{sum(int(blake2b(repr(tuple(state)).encode(), digest_size=16).hexdigest(), 16) for state in states):x}"
+
+
+def _each(given: Mapping[str, str | list[str]]) -> list[tuple[str, str]]:
+    """Key and address of each input; a list has a key per address.
+
+    >>> _each({"raw": ["a.tif", "b.tif"], "mask": "c.tif"})
+    [('raw.0', 'a.tif'), ('raw.1', 'b.tif'), ('mask', 'c.tif')]
+    """
+    found = []
+    for key, value in given.items():
+        found += [(key, value)] if isinstance(value, str) else [(f"{key}.{i}", one) for i, one in enumerate(value)]
+    return found

@@ -1,0 +1,287 @@
+"""Whether an annotation can be what its configuration says; told before anything is learnt from it.
+
+1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id.
+2. `LabelCounts` of disjoint blocks add up: all are sums of integers, so the cut cannot enter.
+3. `doubts` judges the sum: what could not be right stops the run, what is merely unusual is a warning.
+
+The pieces of an id are counted by its Euler characteristic, pieces minus holes, section by section. It is a sum over
+pixels that looks at three neighbours, so no component has to be found across blocks:
+
+```
+pixels with the id - pairs side by side - pairs one below the other + squares of four
+```
+
+Cells of a mask are many pieces of one id. Membranes are few pieces with many holes, and part the rest into many pieces.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.annotation import UNLABELLED
+from unet.overlap import Contingency, contingency
+
+SEVERAL = 4
+"""Pieces of an id in a section on average from which it is no single object; of the background, a mesh's."""
+LITTLE = 1e-3
+"""Share of the annotated voxels below which a class is called rare."""
+
+LabelKind = Literal["instances", "interior", "classes"]
+
+
+class LabelError(ValueError):
+    """Labels that cannot be learnt from or scored against; names the volume, the counts and what to do."""
+
+
+class Doubt(NamedTuple):
+    """What is odd about an annotation, in one sentence, and whether the run stops."""
+
+    text: str
+    stops: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCounts:
+    """What a part of a volume holds; the sum of two parts is that of both together.
+
+    Parameters
+    ----------
+    classes : int64 array (classes,)
+        Voxels of each class of the targets.
+    sections : int64 array (z,)
+        Annotated voxels of every section of the volume.
+    ids : Contingency
+        Voxels by id and by what a voxel adds to the Euler characteristic, plus 2, so 1 to 3.
+    background : int
+        Euler characteristic of the annotated voxels without an id.
+    """
+
+    classes: NDArray[np.int64]
+    sections: NDArray[np.int64]
+    ids: Contingency
+    background: int = 0
+
+    @classmethod
+    def empty(cls, classes: int, sections: int) -> "LabelCounts":
+        """The counts of no voxels, to start a sum from."""
+        return cls(np.zeros(classes, np.int64), np.zeros(sections, np.int64), Contingency.empty())
+
+    def __add__(self, other: "LabelCounts") -> "LabelCounts":
+        return LabelCounts(
+            self.classes + other.classes,
+            self.sections + other.sections,
+            self.ids + other.ids,
+            self.background + other.background,
+        )
+
+    @property
+    def annotated(self) -> int:
+        """Voxels whose class is known."""
+        return int(self.classes.sum())
+
+    @property
+    def annotated_sections(self) -> int:
+        """Sections with an annotated voxel."""
+        return int(np.count_nonzero(self.sections))
+
+    @property
+    def foreground(self) -> float:
+        """Share of the annotated voxels that are not of the first class; 0 where none is annotated."""
+        return float(1 - self.classes[0] / self.annotated) if self.annotated else 0.0
+
+    @property
+    def instances(self) -> int:
+        """Ids that occur, 0 not counted."""
+        return len(self.ids.truth_sizes)
+
+    @property
+    def euler(self) -> int:
+        """Pieces minus holes of all ids, over all sections."""
+        return _euler(self.ids)
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """Id, voxels and Euler characteristic of the largest instance, the lowest id of equals; zeros without any."""
+        if not self.instances:
+            return 0, 0, 0
+        ids, sizes = np.unique(self.ids.truth), self.ids.truth_sizes
+        largest = ids[np.argmax(sizes)]
+        own = self.ids.truth == largest
+        part = Contingency(self.ids.truth[own], self.ids.segmentation[own], self.ids.count[own])
+        return int(largest), int(sizes.max()), _euler(part)
+
+
+def count_labels(
+    targets: NDArray[np.uint8], ids: NDArray[Any], first_section: int, classes: int, sections: int
+) -> LabelCounts:
+    """The counts of a block, which is given with one more pixel behind it along y and x.
+
+    Parameters
+    ----------
+    targets : uint8 array (z, y + 1, x + 1)
+        Class of each voxel, 255 = not annotated, or beyond the volume.
+    ids : unsigned array (z, y + 1, x + 1)
+        Instance ids, 0 = none.
+    first_section : int
+        Where the block begins along z.
+    classes, sections : int
+        Of the model, and of the volume.
+
+    >>> ids = np.array([[[7, 7, 0, 7, 0], [7, 7, 0, 0, 0], [0, 0, 0, 0, 0]]])  # two pieces of id 7
+    >>> targets = np.full(ids.shape, 255, np.uint8)
+    >>> targets[:, :-1, :-1] = ids[:, :-1, :-1] > 0
+    >>> counts = count_labels(targets, ids, 0, classes=2, sections=1)
+    >>> counts.classes.tolist(), counts.sections.tolist(), counts.largest
+    ([3, 5], [8], (7, 5, 2))
+    """
+    known = targets != UNLABELLED
+    own, here = known[:, :-1, :-1], ids[:, :-1, :-1]
+    own_sections = np.zeros(sections, np.int64)
+    own_sections[first_section : first_section + len(own)] = np.count_nonzero(own, axis=(1, 2))
+    pair = (here == ids[:, :-1, 1:]) & known[:, :-1, 1:]
+    column = (here == ids[:, 1:, :-1]) & known[:, 1:, :-1]
+    square = pair & column & (here == ids[:, 1:, 1:]) & known[:, 1:, 1:]
+    adds = (3 + square.astype(np.int8)) - pair - column
+    return LabelCounts(
+        np.bincount(targets[:, :-1, :-1][own], minlength=classes).astype(np.int64),
+        own_sections,
+        contingency(np.where(own, here, 0), adds),
+        int(np.sum(adds - 2, where=own & (here == 0), dtype=np.int64)),
+    )
+
+
+def _euler(table: Contingency) -> int:
+    return int((table.count * (table.segmentation.astype(np.int64) - 2)).sum())
+
+
+def in_one_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxels: int) -> str:
+    """The counts for people.
+
+    >>> counts = LabelCounts(np.array([14, 86]), np.array([50, 50, 0]), Contingency.empty())
+    >>> in_one_line(counts, "instances", ["membrane", "interior"], voxels=150)
+    '14 % membrane, 86 % interior, 0 instances, 2 of 3 sections, 33 % of the voxels not annotated'
+    """
+    if not counts.annotated:
+        return f"nothing annotated in {len(counts.sections)} sections"
+    parts = [f"{_percent(n, counts.annotated)} {name}" for name, n in zip(names, counts.classes, strict=True)]
+    what = "instance" if kind == "instances" else "object"
+    parts.append(f"{counts.instances:,} {what}{'s' if counts.instances != 1 else ''}")
+    parts.append(f"{counts.annotated_sections} of {len(counts.sections)} sections")
+    if counts.annotated < voxels:
+        parts.append(f"{_percent(voxels - counts.annotated, voxels)} of the voxels not annotated")
+    return ", ".join(parts)
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 1 or not share else f"{share:.2g} %"
+
+
+def doubts(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> list[Doubt]:
+    """What is odd about the labels of a volume, the worst first; empty where they look as their kind says.
+
+    Parameters
+    ----------
+    volume : str
+        Its name, for the messages.
+    counts : LabelCounts
+        Of the whole volume.
+    kind : str
+        `label_kind` of the configuration.
+    names : sequence of str
+        Of the classes; the first is background.
+    """
+    labels = f"volumes.{volume}.labels"
+    if not counts.annotated:
+        return [Doubt(f"{labels}: no voxel of {len(counts.sections)} sections is annotated; {_ELSEWHERE}", True)]
+    if not counts.instances and kind == "classes":
+        said = ", ".join(f"{n:,} {name}" for name, n in zip(names, counts.classes, strict=True))
+        return [Doubt(f"{labels}: no voxel is of a class behind the first ({said}); {_ELSEWHERE}", True)]
+    if not counts.instances:
+        return [
+            Doubt(f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True)
+        ]
+    found = [doubt for doubt in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if doubt]
+    if not found and kind == "instances" and counts.instances == 1:
+        found.append(Doubt(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
+    return found + [
+        Doubt(f"{labels}: class {name!r} has {n:,} of {counts.annotated:,} annotated voxels", False)
+        for name, n in zip(names, counts.classes, strict=True)
+        if 0 < n < LITTLE * counts.annotated
+    ]
+
+
+_ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
+
+
+def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
+    """White membranes on black: what is not 0 is the smaller part, and a mesh that parts the rest."""
+    mesh, cells = (euler / counts.annotated_sections for euler in (counts.euler, counts.background))
+    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < SEVERAL:
+        return None
+    return Doubt(
+        f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces less "
+        f"holes a section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells are not: "
+        "invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
+        True,
+    )
+
+
+def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
+    """A mask of cells as instances: one id is most of what is labelled, in many pieces."""
+    largest, size, euler = counts.largest
+    pieces, share = euler / counts.annotated_sections, size / int(counts.ids.count.sum())
+    if kind != "instances" or pieces < SEVERAL or share < 0.5:
+        return None
+    return Doubt(
+        f"{labels}: with label_kind: instances every id is one cell, but id {largest} holds {share:.0%} of all that is "
+        f"not 0, in {pieces:.0f} pieces a section ({counts.instances:,} in all). If 0 is membrane and each "
+        "piece a cell, set `label_kind: interior`; if ids are classes, `label_kind: classes`",
+        counts.foreground >= 0.5,
+    )
+
+
+def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence[str]) -> None:
+    """Refuse training volumes that hold no voxel of a class: the network would never learn it.
+
+    Parameters
+    ----------
+    of_volumes : mapping
+        Voxels of each class in the targets, by volume.
+    names : sequence of str
+        Of the classes.
+
+    Raises
+    ------
+    LabelError
+        Naming the class, the counts of all classes, and what to do.
+
+    >>> require_every_class({"a": [10, 0], "b": [0, 3]}, ["membrane", "interior"])
+    """
+    total = np.array(list(of_volumes.values()), np.int64).sum(axis=0).tolist()
+    missing = [name for name, n in zip(names, total, strict=True) if n == 0]
+    if not missing:
+        return
+    found = ", ".join(f"{n:,} {name}" for name, n in zip(names, total, strict=True))
+    border = " Cells that touch without a membrane get one by `weights.separation_border: 1`."
+    raise LabelError(
+        f"train.volumes {list(of_volumes)}: no voxel to learn {' and '.join(missing)} from; annotated are {found}. "
+        f"Annotate some, add a volume that has it, or correct `label_kind`, `class_values` or `sections`."
+        f"{border if missing == [names[0]] else ''}"
+    )
+
+
+def constant_channels(volume: str, deviations: Sequence[float]) -> list[Doubt]:
+    """Grey values that say nothing: a channel is the same everywhere.
+
+    >>> [doubt.stops for doubt in constant_channels("a", [0.0, 3.5])], constant_channels("a", [2.0])
+    ([False], [])
+    """
+    constant = [number for number, std in enumerate(deviations) if std == 0]
+    if len(constant) == len(deviations):
+        text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
+        return [Doubt(f"{text}, or `sections` and `mask` of the volume", True)]
+    return [Doubt(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False) for number in constant]

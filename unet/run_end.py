@@ -1,0 +1,133 @@
+"""What is said at the end of a run: what it made, and of the jobs that failed why, each with its log."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from unet.files import read_json
+
+
+class Product(NamedTuple):
+    """Something that a run can make.
+
+    `sign` is a pattern of the file that is written when it is made, `place` where it lies in the folder of results.
+    It is not told of beside another product that holds or follows from it, `unless`.
+    """
+
+    name: str
+    sign: str
+    place: str
+    unless: str = ""
+
+
+PRODUCTS = (
+    Product("report", "run_config.yaml", "report.html"),  # `verify` writes into the page as well
+    Product("plan", "plan.json", "plan.json"),
+    Product("augmentation", "augmentation.html", "augmentation.html"),
+    Product("checks", "receipts/verify/all.json", "receipts/verify/all.json"),
+    Product("export", "receipts/export/model.json", "model/model.onnx"),
+    Product("export", "receipts/export/model.json", "model/bioimageio.zip"),
+    Product("model", "receipts/train/model.json", "model/model.pt"),
+    Product("segmentation", "receipts/relabel/*/segmentation/*.json", "volumes/{volume}/segmentation.zarr"),
+    Product("probability", "receipts/predict/*/*.json", "volumes/{volume}/probability.zarr", unless="segmentation"),
+    Product("scores", "volumes/*/evaluation.json", "volumes/{volume}/evaluation.json", unless="report"),
+)
+FAILURES_TOLD, LOGS_TOLD = 20, 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Jobs that ended with the same message, by their logs."""
+
+    message: str
+    logs: tuple[Path, ...]
+
+
+def written(results: Path) -> dict[Path, int]:
+    """What says that something was made, and when that was written (ns): receipts, evaluations, pages."""
+    found = [*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]
+    found += [results / product.sign for product in PRODUCTS if "/" not in product.sign]
+    return {path: path.stat().st_mtime_ns for path in found if path.exists()}
+
+
+def notes_of_failures(results: Path) -> dict[Path, int]:
+    """The notes of jobs that did not end well (`unet.job`), and when they were written (ns)."""
+    return {path: path.stat().st_mtime_ns for path in (results / "logs").rglob("*.error")}
+
+
+def new(before: Mapping[Path, int], after: Mapping[Path, int]) -> list[Path]:
+    """Files that were written in between.
+
+    >>> [str(path) for path in new({Path("a"): 1, Path("b"): 1}, {Path("a"): 1, Path("b"): 2, Path("c"): 3})]
+    ['b', 'c']
+    """
+    return sorted(path for path, when in after.items() if before.get(path) != when)
+
+
+def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
+    """What jobs have made: a name, and where it lies. Of a run that made none of `PRODUCTS`, its receipts.
+
+    Parameters
+    ----------
+    results : folder of everything that is written
+    made : files of `written` that are new
+
+    >>> products(Path("r"), [Path("r/receipts/train/model.json"), Path("r/receipts/survey/a.json")])
+    [('model', 'r/model/model.pt')]
+    >>> products(Path("r"), [Path("r/receipts/survey/a.json")])
+    [('receipt', 'r/receipts/survey/a.json')]
+    """
+    made = sorted(made)
+    found: dict[str, list[str]] = {}
+    for product in PRODUCTS:
+        signs = [path.relative_to(results) for path in made if path.relative_to(results).match(product.sign)]
+        if signs and product.unless not in found:
+            places = dict.fromkeys(_place(results, product.place, sign) for sign in signs)
+            found.setdefault(product.name, []).extend(places)
+    if not found:
+        found = {"receipt": [str(path) for path in made]}
+    return [(name, place) for name, places in found.items() for place in places]
+
+
+def _place(results: Path, place: str, sign: Path) -> str:
+    """Where a product lies: a store perhaps at the address that the survey of its volume names."""
+    if "{volume}" not in place:
+        return str(results / place)
+    volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else sign.parts[2]
+    path, survey = place.format(volume=volume), results / "receipts" / "survey" / f"{volume}.json"
+    address = read_json(survey).get("address") if survey.exists() and path.endswith(".zarr") else None
+    return f"{address}/{path.removeprefix('volumes/')}" if address else str(results / path)
+
+
+def failures(notes: Iterable[Path]) -> list[Failure]:
+    """The failed jobs by what they said, in the order of their notes; those that said the same together.
+
+    Parameters
+    ----------
+    notes : files of `notes_of_failures` that are new
+    """
+    logs: dict[str, list[Path]] = {}
+    for note in notes:
+        logs.setdefault(read_json(note)["message"], []).append(note.with_suffix(".log"))
+    return [Failure(message, tuple(own)) for message, own in logs.items()]
+
+
+def failure_lines(found: Iterable[Failure]) -> list[str]:
+    """For the terminal: each message once, with its logs; the first of many.
+
+    >>> print(*failure_lines([Failure("a.tif: cut short", (Path("logs/ingest/a.log"),))]), sep="\\n")
+    1 job failed:
+    a.tif: cut short
+        log: logs/ingest/a.log
+    """
+    found = list(found)
+    jobs = sum(len(one.logs) for one in found)
+    lines = [f"{jobs} job{'s' * (jobs != 1)} failed:"] if jobs else []
+    for one in found[:FAILURES_TOLD]:
+        lines += [one.message, *(f"    log: {log}" for log in one.logs[:LOGS_TOLD])]
+        if len(one.logs) > LOGS_TOLD:
+            lines.append(f"    and {len(one.logs) - LOGS_TOLD} more")
+    if len(found) > FAILURES_TOLD:
+        lines.append(f"and {len(found) - FAILURES_TOLD} other messages, in the files *.error beside the logs")
+    return lines

@@ -1,0 +1,107 @@
+"""Reader of HDF5: a dataset in a file, of which external links and virtual datasets may name others."""
+
+from contextlib import suppress
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py.h5z import filter_avail
+
+from unet.geometry import Box
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import MissingChunks, Nm, Source, volume_shape
+
+
+def _three(values: Any) -> Nm | None:
+    """Three numbers of an attribute as a tuple; None where there are not three."""
+    found = tuple(float(v) for v in np.ravel(values)) if values is not None else ()
+    return found if len(found) == 3 else None
+
+
+class Hdf5Source(Source):
+    """A dataset of an HDF5 file, laid out as CREMI does: attributes `resolution` and `offset` in nm, (z, y, x)."""
+
+    def __init__(self, address: str, path: Path, inner: str | None) -> None:
+        self._path = path
+        with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
+            self._inner = _dataset_name(file, inner, address)
+            dataset = file[self._inner]
+            _require_filters(dataset, address)
+            voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
+            if voxel_nm is not None and min(voxel_nm) <= 0:
+                raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
+            channels, shape = volume_shape(dataset.shape, address)
+            files = [path, *_files_beside(dataset, path)]
+            super().__init__(address, files, shape, dataset.dtype, voxel_nm, offset_nm, channels)
+
+    def missing_chunks(self, box: Box) -> list[MissingChunks]:
+        """Count the chunks that were never written, of a dataset that has chunks."""
+        with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
+            dataset = file[self._inner]
+            if dataset.chunks is None:
+                return []
+            axes = zip(self._selection(dataset, box), dataset.shape, dataset.chunks, strict=True)
+            touched = [range(s.start // c, -(-s.stop // c)) for s, n, c in axes]
+            stored = 0
+
+            def count(chunk: Any) -> None:
+                nonlocal stored
+                index = (offset // c for offset, c in zip(chunk.chunk_offset, dataset.chunks, strict=True))
+                stored += all(i in indices for i, indices in zip(index, touched, strict=True))
+
+            dataset.id.chunk_iter(count)
+            whole = prod(map(len, touched))
+            return [MissingChunks(self.address, whole - stored, whole, dataset.fillvalue.item())]
+
+    def _read(self, box: Box) -> np.ndarray:
+        with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
+            dataset = file[self._inner]
+            values = dataset[self._selection(dataset, box)]
+            return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
+
+    def _selection(self, dataset: h5py.Dataset, box: Box) -> tuple[slice, ...]:
+        """A box in the axes of the dataset: all channels, and the only element of the axes before them."""
+        leading = (slice(0, 1),) * (dataset.ndim - 4) + (slice(0, self.channels),) * (dataset.ndim > 3)
+        return (*leading, *box.slices[-dataset.ndim :])
+
+
+def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:
+    """The other files that voxels lie in: behind an external link, of a virtual dataset, or of external storage."""
+    real = Path(dataset.file.filename)
+    sources = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    sources += [name for name, *_ in dataset.external or ()]
+    others = [real.parent / name for name in dict.fromkeys(sources) if name != "."]
+    if missing := [str(other) for other in others if not other.is_file()]:
+        raise SourceError(
+            f"{path}: its voxels lie in other files, of which {len(missing)} of {len(others)} are not there, the first "
+            f"is {missing[0]}; copy them as well"
+        )
+    return [other for other in (real, *others) if other.absolute() != path.absolute()]
+
+
+def _require_filters(dataset: h5py.Dataset, address: str) -> None:
+    """Raise where the voxels are compressed by a filter that is not installed; headers name it."""
+    created = dataset.id.get_create_plist()
+    filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
+    if not all(map(filter_avail, filters)):
+        with suppress(ImportError):
+            import_module("hdf5plugin")  # makes its filters known to HDF5
+    missing = [f"{number} ({name or 'without a name'})" for number, name in filters.items() if not filter_avail(number)]
+    if missing:
+        raise SourceError(
+            f"{address}: compressed by HDF5 filter {', '.join(missing)}, which is not installed; pip install "
+            "hdf5plugin, or write the file again with gzip (h5repack -f GZIP=1)"
+        )
+
+
+def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
+    if inner and isinstance(file.get(inner), h5py.Dataset):
+        return inner
+    found: list[str] = []
+    file.visititems(lambda n, o: found.append(f"/{n} {o.shape}") if isinstance(o, h5py.Dataset) else None)
+    missing = f"no dataset {inner}" if inner else "which dataset?"
+    listed = ", ".join(found) or "none"
+    raise SourceError(f"{address}: {missing}; write file.h5:/path, the file holds: {listed}")

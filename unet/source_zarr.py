@@ -1,0 +1,111 @@
+"""Reader of Zarr v2 and v3, and of OME-Zarr; the state of a source is that of its metadata and of its chunks' files."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unet import store
+from unet.geometry import Box
+from unet.places import CannotList, links_of, place_of
+from unet.read_errors import SourceError, read_errors
+from unet.source_formats import MissingChunks, Nm, Source
+
+
+class ZarrSource(Source):
+    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point, in a folder or elsewhere."""
+
+    def __init__(self, address: str, where: Path | str, inner: str | None) -> None:
+        before = _metadata_states(where, inner or "")
+        self._array = _open_zarr(address, where, inner)
+        of_array = _metadata_states(where, self._array.path)
+        links = links_of(where) if isinstance(where, Path) else []
+        self._metadata = [*links, *before, *(state for state in of_array if state[0] not in {one[0] for one in before})]
+        stored = self._array.shape
+        names = self._array.axes or ["?"] * (len(stored) - 3) + list("zyx")[-len(stored) :]
+        lengths = dict(zip(names, stored, strict=True))
+        others = [n for name, n in zip(names, stored, strict=True) if name not in "czyx"]
+        if not {"y", "x"} <= lengths.keys() or any(n != 1 for n in others):
+            raise SourceError(
+                f"{address}: axes {names} of lengths {stored}; an image has y and x, perhaps z and c, and one time "
+                "point: extract it"
+            )
+        self._names = names
+        shape = tuple(lengths.get(axis, 1) for axis in "zyx")
+        scale, translation = (self._by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
+        files = [where / key for key, *_ in before] if isinstance(where, Path) else []
+        super().__init__(address, files, shape, self._array.dtype, scale, translation, lengths.get("c", 1))
+
+    def state(self, box: Box) -> list[list[Any]]:
+        """Return that of the metadata, and of the chunks (of a sharded array: the shards) that the box touches.
+
+        Where a server does not list what it has, that of the metadata alone.
+        """
+        with suppress(CannotList):
+            states = self._array.chunk_files.states(self._selection(box))
+            return [*self._metadata, *([key, *state] for key, state in states.items())]
+        return self._metadata
+
+    def listed(self, box: Box) -> Iterator[list[Any]]:
+        """Yield what `state` returns, in any order, from one listing of the store."""
+        yield from self._metadata
+        with suppress(CannotList):
+            yield from ([key, *state] for key, state in self._array.chunk_files.listed(self._selection(box)))
+
+    def missing_chunks(self, box: Box) -> list[MissingChunks]:
+        """Count the chunks that the box touches and that are not stored."""
+        selection, files = self._selection(box), self._array.chunk_files
+        count, stored = files.count(selection), sum(1 for _ in files.listed(selection))
+        kind = "shards" if self._array.is_sharded else "chunks"
+        return [MissingChunks(self.address, count - stored, count, self._array.fill_value, kind)]
+
+    def _by_axis(self, values: Nm | None) -> Nm | None:
+        """(z, y, x) of one value an axis; None where there is none of z."""
+        if values is None or "z" not in self._names:
+            return None
+        return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
+
+    def _read(self, box: Box) -> np.ndarray:
+        with read_errors(self.address, "Zarr"):
+            values = self._array.read(self._selection(box))
+        # axes in another order, (x, y, z) for one: single ones to the front, c, z, y, x to the back
+        order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
+        return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
+
+    def _selection(self, box: Box) -> tuple[slice, ...]:
+        """A box in the axes of the array: all channels, and the only time point."""
+        wanted = dict(zip("czyx", (slice(0, self.channels), *box.slices), strict=True))
+        return tuple(wanted.get(name, slice(0, 1)) for name in self._names)
+
+
+def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.ForeignArray:
+    with read_errors(where, "Zarr"):
+        try:
+            return store.open_foreign(str(where), inner)
+        except store.StoreError as error:
+            listed = ", ".join(store.list_foreign(str(where))) or "none"
+            raise SourceError(f"{address}: {error}; write store.zarr:/path, the store holds: {listed}") from error
+
+
+METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
+
+
+def is_zarr(where: Path | str, inner: str | None = None) -> bool:
+    """Return whether there are metadata of Zarr in a folder or at an address."""
+    return bool(_metadata_states(where, inner or ""))
+
+
+def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
+    """Key and state of each metadata file of a store, and of paths inside it with what lies above them."""
+    place = place_of(where)
+    states = ((key, place.state(key)) for key in _metadata_keys(*paths))
+    return [[key, *state] for key, state in states if state is not None]
+
+
+def _metadata_keys(*paths: str) -> list[str]:
+    names = [[f"{name}/" for name in path.split("/") if name] for path in paths]
+    folders = dict.fromkeys(folder for below in names for folder in ("", *accumulate(below)))
+    return [f"{folder}{name}" for folder in folders for name in METADATA]

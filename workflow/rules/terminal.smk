@@ -1,0 +1,24 @@
+# What the terminal is told beside Snakemake's own events: which jobs are left (snakemake_logger_plugin_unet_em).
+#
+# Inputs:  none
+# Outputs: none
+
+
+def follow_jobs():
+    """Let the time left be told."""
+    for handler in workflow.logger_manager.get_log_handlers():
+        if hasattr(handler, "run_lines"):
+            handler.run_lines.time_left.jobs_left = jobs_left
+
+
+def jobs_left():
+    """The rule of each job that has not finished, by its number; None while Snakemake changes them."""
+    try:
+        left = {
+            workflow.dag.jobid(job): job.rule.name
+            for job in workflow.dag.needrun_jobs()
+        }
+    except (KeyError, RuntimeError):
+        # The terminal has a thread of its own, and may ask in the middle of a change.
+        return None
+    return {number: rule for number, rule in left.items() if rule != "all"}
