@@ -28,6 +28,8 @@ DOES_NOT_COMPUTE = {
     "unet.distributed._alive": "ends a training whose processes died",
     "unet.distributed.TIMEOUT": "how long a process waits for another",
     "unet.divergence": "ends a training that is lost; one that goes on is the same",
+    "unet.files": "carries small files to the disk and back, whole",
+    "unet.input_states": "says what has to be done again",
     "unet.job": "arguments, log file and errors of a script",
     "unet.learning_curve": "shows how a training goes on",
     "unet.limits": "refuses what does not work",
@@ -44,6 +46,8 @@ DOES_NOT_COMPUTE = {
     "unet.store._lock": "keeps two processes from one store",
     "unet.tile_choice": "chooses tile and batch, which are part of a block's fingerprint",
     "unet.training._stop_requests": "ends a training that a signal stops; its state goes on",
+    "unet.training_folder": "keeps the files of one training from those of another",
+    "unet.training_state": "keeps a training; one that goes on from there is the same",
 }
 """Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
 
