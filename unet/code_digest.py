@@ -28,6 +28,8 @@ DOES_NOT_COMPUTE = {
     "unet.distributed._alive": "ends a training whose processes died",
     "unet.distributed.TIMEOUT": "how long a process waits for another",
     "unet.divergence": "ends a training that is lost; one that goes on is the same",
+    "unet.files": "carries small files to the disk and back, whole",
+    "unet.input_states": "says what has to be done again",
     "unet.job": "arguments, log file and errors of a script",
     "unet.learning_curve": "shows how a training goes on",
     "unet.limits": "refuses what does not work",
@@ -44,6 +46,8 @@ DOES_NOT_COMPUTE = {
     "unet.store._lock": "keeps two processes from one store",
     "unet.tile_choice": "chooses tile and batch, which are part of a block's fingerprint",
     "unet.training._stop_requests": "ends a training that a signal stops; its state goes on",
+    "unet.training_folder": "keeps the files of one training from those of another",
+    "unet.training_state": "keeps a training; one that goes on from there is the same",
 }
 """Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
 
@@ -158,14 +162,16 @@ def _found(full: Sequence[str], package: Path) -> list[Definition]:
         rest.pop(0)
     module = _module(place if place.suffix == ".py" else place / "__init__.py", package)
     is_known = bool(rest) and (rest[0] in module.source.statements or rest[0] in module.imports)
+    if rest and not is_known and place.is_dir():
+        raise ValueError(f"{'.'.join(full)} is imported, but {place} has no {rest[0]}")
     return _behind(rest, module) if is_known else _all_of(module)  # of what is not found rather too much
 
 
 @cache
 def _inside(folder: Path, name: str) -> Path | None:
-    """The module or sub-package of a name in a package."""
+    """The module or sub-package of a name in a package; a sub-package may be without `__init__.py`."""
     candidates = (folder / f"{name}.py", folder / name)
-    return next((path for path in candidates if path.is_file() or (path / "__init__.py").is_file()), None)
+    return next((path for path in candidates if path.is_file() or path.is_dir()), None)
 
 
 def _all_of(module: Module) -> list[Definition]:
@@ -186,7 +192,7 @@ def _counted(module: Module, name: str) -> list[Definition]:
 def _module(path: Path, package: Path) -> Module:
     is_script = package not in path.parents
     full_name = "" if is_script else ".".join(path.relative_to(package.parent).with_suffix("").parts)
-    source = _source(path.read_text())
+    source = _source(path.read_text() if path.exists() else "")
     imports: dict[str, list[tuple[str, ...]]] = {}
     for node in source.imports:
         for alias in node.names:

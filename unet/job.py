@@ -80,7 +80,7 @@ def _note_failure(log: Path | None, message: str) -> None:
     """Say beside the log why the job did not end well; as long as it runs, that it was killed."""
     if log is not None:
         with suppress(OSError):  # where nothing can be written the message itself says so
-            write_json(log.with_suffix(".error"), {"message": message})
+            write_json(log.with_suffix(".error"), {"message": without_secrets(message)})
 
 
 def _defect(error: Exception) -> str:

@@ -198,6 +198,22 @@ def test_a_star_import_is_refused(tmp_path: Path) -> None:
         code_digest(folder / "script.py", folder / "unet")
 
 
+def test_a_sub_package_without_its_init_is_followed(tmp_path: Path) -> None:
+    def of(name: str, value: str) -> str:
+        script, module = "from unet.net.model import f\nf()\n", f"def f():\n    return {value}\n"
+        folder = package_of(tmp_path / name, script=script, unet__net__model=module)
+        (folder / "unet" / "net" / "__init__.py").unlink()
+        return code_digest(folder / "script.py", folder / "unet")
+
+    assert of("a", "1") != of("b", "2")
+
+
+def test_an_import_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    folder = package_of(tmp_path, script="from unet.gone import f\nf()\n", unet__a="")
+    with pytest.raises(ValueError, match=r"unet.gone.f is imported, but .* has no gone"):
+        code_digest(folder / "script.py", folder / "unet")
+
+
 # This package
 
 
@@ -255,8 +271,9 @@ OF_EDITS = {
     ("unet.annotation", "class_map"): {"ingest"},
     ("unet.grey_values", "grey_values"): {"grey_values"},
     ("unet.fit", "require_fit"): {"fit"},
+    ("unet.label_check", "count_labels"): {"check_labels"},
     ("unet.weight_map", "class_weights"): {"weight_map"},
-    ("unet.annotation", "class_names"): {"evaluate", "ingest", "report", "survey", "targets"},
+    ("unet.annotation", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
     ("unet.loss", "weighted_cross_entropy"): {"train"},
     ("unet.augmentation", "draw"): {"augmentation", "train"},
     ("unet.model", "build_model"): {"export", "predict", "train"},
