@@ -25,8 +25,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.settings["volumes"] = {"train": {**paths, "voxel_nm": [50, 4, 4]}}
     project.grey_values("train")
     weights, volume = project.config.weights.model_dump(), project.config.volumes["train"].model_dump()
-    labelled = [project.receipt("grey_values", "train")]
-    targets = project.each_shard("targets", "train", labelled=labelled, volume=volume, weights=weights)
+    grey, dimensions = project.receipt("grey_values", "train"), project.config.model.dimensions
+    inputs = {"grey_values": grey, "labelled": [grey], "dimensions": dimensions}
+    targets = project.each_shard("targets", "train", **inputs, volume=volume, weights=weights)
     project.each_shard("weight_map", "train", own_targets=targets, training_targets=targets, weights=weights)
     return project
 
