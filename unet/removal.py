@@ -17,7 +17,7 @@ WRITTEN = (
     *("run_config.yaml", "report.html", "scores.json", "augmentation.html", "plan.json", "config.yaml"),
     *("provenance.json", "ro-crate-metadata.json", "workflow", "receipts", "logs", "benchmarks"),
     *("sample/raw.tif", "sample/labels.tif"),
-    *(f"model/{name}" for name in ("model.onnx", "bioimageio.zip")),
+    *(f"model/{name}" for name in ("model.onnx", "bioimageio.zip", "lock")),
     *(f"model/**/{name}" for name in ("model*.pt", "state*.pt", "training*.jsonl", "tensorboard")),
     *(f"model/*/{name}.json" for name in ("settings", "stopped", "receipt")),
     *("volumes/*/evaluation.json", "volumes/*/overlap.npz", "volumes/*/*-tables", "volumes/*/probability-tiles"),
