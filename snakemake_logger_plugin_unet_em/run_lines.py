@@ -80,8 +80,6 @@ class RunLines:
         is_first, self._total = self._total is None, record.stats["total"]
         if self.is_dry_run and not is_first:
             yield record.getMessage()
-            if any(job.reads_headers for job in self._jobs.values()):
-                yield "More jobs follow from the headers, once they are read."
         elif self.is_dry_run:
             return
         elif is_first:

@@ -95,14 +95,14 @@ def end_run():
     if Path(RESULTS) / "run_config.yaml" in made:
         write_record()
         lines += headline(read_json(Path(RESULTS) / "scores.json"))
-    print("", *lines, sep="\n", flush=True)
+    logger.info("\n".join(["", *lines]))
 
 
 def end_failed_run():
     """The same, and last of all why jobs have failed."""
     end_run()
     failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
-    print("", *failure_lines(failures(failed)), sep="\n", file=sys.stderr, flush=True)
+    logger.error("\n".join(["", *failure_lines(failures(failed))]))
 
 
 def write_record():
@@ -252,8 +252,10 @@ def known_layout(volume):
 def foreseen_layout(volume):
     try:
         return layout_of(CONFIG, volume)
-    except Exception:
-        # Whatever it is: `survey` reads the same headers, and says what is wrong with them.
+    # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
+    except Exception as error:
+        if is_dry_run():
+            logger.warning(f"Jobs of {volume} are missing below: {error}")
         return None
 
 
