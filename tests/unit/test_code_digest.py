@@ -270,6 +270,7 @@ OF_EDITS = {
     ("unet.sources", "check_raw"): {"survey"},
     ("unet.annotation", "class_map"): {"ingest"},
     ("unet.grey_values", "grey_values"): {"grey_values"},
+    ("unet.histogram", "rows_of"): {"histogram"},
     ("unet.fit", "require_fit"): {"fit"},
     ("unet.label_check", "count_labels"): {"check_labels"},
     ("unet.weight_map", "class_weights"): {"weight_map"},
