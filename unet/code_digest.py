@@ -34,6 +34,8 @@ DOES_NOT_COMPUTE = {
     "unet.learning_curve": "shows how a training goes on",
     "unet.limits": "refuses what does not work",
     "unet.locks": "keeps two processes from one file",
+    "unet.log_line": "words of log lines",
+    "unet.ngff.implausible_voxels": "refuses a voxel size; the one that is taken is a parameter",
     "unet.pipeline": "the order of blocks and their workers; each is made the same in any order",
     "unet.places": "carries the bytes of files; they are the same behind any address",
     "unet.prediction.Mark": "keeps the workers of an earlier run from writing",

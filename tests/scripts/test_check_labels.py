@@ -36,7 +36,8 @@ def looked_at(project: Project, labels: np.ndarray, raw: np.ndarray = RAW, used:
         "survey": project.receipt("survey", "train"),
     }
     weights = project.config.weights.model_dump()
-    targets = project.each_shard("targets", "train", labelled=[grey], volume=volume.model_dump(), weights=weights)
+    inputs = {"grey_values": grey, "labelled": [grey], "dimensions": project.config.model.dimensions}
+    targets = project.each_shard("targets", "train", **inputs, volume=volume.model_dump(), weights=weights)
     made = {"grey_values": grey, "targets": targets, "training_targets": targets} if used else {}
     receipt = project.receipt("check_labels", "train")
     return project.job("check_labels", receipt, used=used, label_check=volume.label_check, **common, **made)
