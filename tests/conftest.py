@@ -28,8 +28,9 @@ settings.load_profile("unet-em")
 def restored() -> Iterator[None]:
     """A job sets up the whole process: its log and its answer to SIGTERM."""
     handler, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    level, handlers, hook = root.level, list(root.handlers), sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     signal.signal(signal.SIGTERM, handler)
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -18,6 +18,7 @@ import inspect
 import json
 import linecache
 import logging
+import os
 import re
 import resource
 import signal
@@ -26,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from pydantic import ConfigDict, validate_call
@@ -37,6 +39,8 @@ KILLED = "ended without a message: it was killed or interrupted, for instance be
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the system's errors that say enough without a file's name."""
+AGAIN_SECONDS = 0.1
+"""After which a SIGTERM that was dropped is sent again."""
 
 
 class Terminated(BaseException):
@@ -55,7 +59,7 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
         write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
     _start_log(path)
     _note_failure(path, KILLED)
-    signal.signal(signal.SIGTERM, _terminate)
+    _answer_sigterm()
     log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
     try:
         validate_call(config=ConfigDict(arbitrary_types_allowed=True))(main)(**arguments)
@@ -187,6 +191,21 @@ class _Discreet(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
+
+
+def _answer_sigterm() -> None:
+    """Let SIGTERM raise `Terminated`, also where it arrives inside a finaliser, in which Python drops exceptions."""
+    before = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if isinstance(dropped.exc_value, Terminated):
+            _answer_sigterm()
+            Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()  # once the finaliser has ended
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,6 +189,23 @@ def test_sigterm_ends_with_status_143_and_a_line_that_says_how_to_go_on(tmp_path
     assert job.returncode == 143
     assert "run again to continue" in errors
     assert "Traceback" not in errors
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_a_sigterm_that_arrives_in_a_finaliser_is_not_lost(tmp_path: Path) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # where the signal is answered
+
+    def main(receipt: Path) -> None:
+        Dropped()
+        Event().wait(60)
+        write_json(receipt, {})
+
+    with pytest.raises(SystemExit) as ended:
+        run(main, snakemake(tmp_path))
+    assert ended.value.code == 143
     assert not (tmp_path / "r.json").exists()
 
 
