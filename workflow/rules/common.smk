@@ -265,11 +265,13 @@ def evaluation(volume):
 
 def would_be_made_from(rule, volume):
     """What a rule that reads the user's files would read now; ingest follows its survey."""
-    if rule == "survey":
-        return survey_made_from(CONFIG.volumes[volume], CONFIG.storage, code(rule))
-    if rule == "fit":
-        return model_made_from(CONFIG.model.checkpoint)
-    return evaluation_made_from(CONFIG.volumes[volume])
+    own = CONFIG.volumes[volume]
+    made_from = {
+        "survey": lambda: survey_made_from(own, CONFIG.storage, code("survey")),
+        "fit": lambda: model_made_from(CONFIG.model.checkpoint),
+        "evaluate": lambda: evaluation_made_from(own),
+    }
+    return made_from[rule]()
 
 
 def made_by(rule, volume):
@@ -309,7 +311,8 @@ def without_record(rule, made):
     It has lost its record (.snakemake/metadata), and the last report is of another configuration, or there is none.
     All jobs of the volume run again then; each looks, and finds what is finished.
     """
-    if rule != "survey" or workflow.persistence.metadata(IOFile(str(made))) is not None:
+    is_survey = rule == "survey"
+    if not is_survey or workflow.persistence.metadata(IOFile(str(made))) is not None:
         return None
     reported = Path(RESULTS) / "run_config.yaml"
     was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
