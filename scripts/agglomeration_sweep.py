@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import AgglomerateConfig, SegmentConfig
-from unet.files import write_json
+from unet.files import read_json, write_json
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words
 from unet.merging import objects_of
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
+    grey_values: Path,
     segmented: list[Path],
     edges: list[Path],
     labelled: list[Path],
@@ -35,10 +37,12 @@ def main(
     folder: Path,
     segment: SegmentConfig,
     ignore_id: int | None,
+    dimensions: int,
     code: str,
 ) -> None:
     """Write the scores at each threshold."""
     source = Volume.open(folder, survey)
+    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
     tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
@@ -49,7 +53,8 @@ def main(
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
-        table += contingency(_labels(source, box, ignore_id), unions)
+        tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
+        table += contingency(_labels(source, box, tissue, ignore_id), unions)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
@@ -71,9 +76,9 @@ def main(
     )
 
 
-def _labels(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
+def _labels(source: Volume, box: Box, tissue: np.ndarray | None, ignore_id: int | None) -> np.ndarray:
     """True ids; 0 where nobody has annotated, or there is no tissue."""
-    labels, tissue = source.image("labels").read(box), source.tissue(box)
+    labels = source.image("labels").read(box)
     known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
     return known if tissue is None else known * tissue
 

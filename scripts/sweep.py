@@ -1,13 +1,17 @@
 """Score every threshold on a volume with labels: V_rand and V_info as the ISBI 2012 challenge computes them."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from unet.evaluation import mean_scores, section_cells
-from unet.files import write_json
+from unet.files import read_json, write_json
 from unet.geometry import Box
+from unet.grey_values import Normalisation
 from unet.isbi import FINE, sweep
 from unet.job import run
 from unet.progress import Progress
@@ -17,30 +21,39 @@ from unet.volume import Volume
 
 log = logging.getLogger(__name__)
 
+TissueOf = Callable[[Box], np.ndarray | None]
+"""Where a box holds tissue; None where all is."""
+
 
 def main(
     survey: Path,
+    grey_values: Path,
     predicted: list[Path],
     labelled: list[Path],
     receipt: Path,
     folder: Path,
     foreground: str | None,
     ignore_id: int | None,
+    dimensions: int,
     code: str,
     threads: int = 1,
 ) -> None:
     """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
     source = Volume.open(folder, survey)
+    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
+    tissue_of = partial(source.tissue, normalisation=normalisation, bridged=dimensions == 3)
     depth, height, width = source.layout.shape
     progress = Progress("sweep", depth, "sections")
     with ThreadPoolExecutor(threads) as pool:
         rows = []
-        for scores in pool.map(partial(_section_scores, source, foreground, ignore_id), range(depth)):
+        for scores in pool.map(partial(_section_scores, source, tissue_of, foreground, ignore_id), range(depth)):
             rows.append(scores)
             progress.advance(1)
     scored = [scores for scores in rows if scores]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
-    made_from = fingerprint(made=content_digest([*predicted, *labelled]), foreground=foreground, code=code)
+    made_from = fingerprint(
+        made=content_digest([*predicted, *labelled]), blank=normalisation.fill, foreground=foreground, code=code
+    )
     write_json(
         receipt,
         {
@@ -52,10 +65,12 @@ def main(
     )
 
 
-def _section_scores(source: Volume, foreground: str | None, ignore_id: int | None, z: int) -> list[dict[str, float]]:
-    """Scores of one section at each threshold; empty where nothing is labelled."""
+def _section_scores(
+    source: Volume, tissue_of: TissueOf, foreground: str | None, ignore_id: int | None, z: int
+) -> list[dict[str, float]]:
+    """Scores of one section at each threshold; empty where nothing is labelled, or nothing was imaged."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
-    cells, tissue = section_cells(source.image("labels").read(box), ignore_id), source.tissue(box)
+    cells, tissue = section_cells(source.image("labels").read(box), ignore_id), tissue_of(box)
     cells = cells if tissue is None else cells * tissue
     if not cells.any():
         return []

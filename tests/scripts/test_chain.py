@@ -94,6 +94,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_shard("predict", name, **prediction)
     what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
+    what |= {"grey_values": grey, "dimensions": config.model.dimensions}
     sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")
     project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("threshold", threshold, sweeps=[sweep], code="one")

@@ -51,6 +51,22 @@ def test_a_framed_volume_has_the_statistics_and_the_sight_of_the_bare_one(tmp_pa
         np.testing.assert_array_equal(grey.read_mirrored(around)[inner], seen[around.clipped(shape).slices])
 
 
+def test_thresholds_are_not_scored_on_blank_sections(tmp_path: Path, bare: np.ndarray) -> None:
+    """Nothing can be found there, so such a section would lower the score of every threshold."""
+    project = prepared(tmp_path / "blank", np.pad(bare, ((0, 1), (0, 0), (0, 0))))
+    cells = np.indices((3, *bare.shape[1:]))[2] // 20 + 1
+    tifffile.imwrite(project.folder / "labels.tif", cells.astype(np.uint16), photometric="minisblack")
+    project.settings["volumes"]["train"]["labels"] = str(project.folder / "labels.tif")
+    project.grey_values("train")
+    volume, grey = project.volume("train"), project.receipt("grey_values", "train")
+    image = volume.create("probability", "uint8", channels=["interior"])
+    for box in volume.layout.grid.boxes():
+        image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
+    inputs = {"survey": project.receipt("survey", "train"), "grey_values": grey, "predicted": [], "labelled": []}
+    what = {"folder": project.stores("train"), "foreground": None, "ignore_id": None, "dimensions": 2, "code": "one"}
+    assert project.job("sweep", project.receipt("sweep", "train"), **inputs, **what)["sections"] == 2
+
+
 def test_counts_are_beside_the_receipts_and_not_in_the_journals(tmp_path: Path, bare: np.ndarray) -> None:
     project = prepared(tmp_path / "one", bare.astype(np.uint16) * 200)
     project.grey_values("train")

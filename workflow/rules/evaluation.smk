@@ -33,6 +33,7 @@ rule threshold:
 rule agglomeration_sweep:
     input:
         survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
         segmented=lambda wildcards: shard_receipts(
             "segment", wildcards.volume, "segmentation"
         ),
@@ -55,6 +56,7 @@ rule agglomeration_sweep:
         folder=folder_of,
         segment=settings(CONFIG.segment, ["fill_holes", "minimum_size", "first_id"]),
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
+        dimensions=CONFIG.model.dimensions,
         code=code("agglomeration_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"

@@ -43,6 +43,7 @@ rule predict:
 rule sweep:
     input:
         survey=receipt("survey", "{volume}"),
+        grey_values=receipt("grey_values", "{volume}"),
         predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         checked=lambda wildcards: checked([wildcards.volume]),
@@ -62,6 +63,7 @@ rule sweep:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
+        dimensions=CONFIG.model.dimensions,
         code=code("sweep"),
     message:
         "Scoring every threshold on {wildcards.volume}"
