@@ -113,7 +113,7 @@ def test_older_files_that_are_given_for_the_scores_score_anew_and_do_nothing_els
     assert "compare.peer: input/peer.tif; skeletons.files: input/true.swc" in ran.output
     now = project.receipt("../volumes/train/evaluation")
     assert now["compare"]["peer"]["scores"] != before["compare"]["peer"]["scores"]
-    assert now["scores"]["expected_run_length_nm"] != before["scores"]["expected_run_length_nm"]
+    assert now["scores"]["erl_perfect_nm"] != before["scores"]["erl_perfect_nm"]
 
 
 @pytest.mark.parametrize("answer", ["read", "error"])

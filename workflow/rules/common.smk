@@ -370,12 +370,9 @@ def labels_receipts(volume):
 
 
 def checked(volumes):
-    """What says that the labels of volumes can be right: waited for, but no reason to run again.
-
-    So a volume may be scored from now on, or be judged by other rules, and no training starts anew.
-    """
+    """What says that the labels of volumes can be right."""
     return [
-        ancient(receipt("check_labels", name))
+        receipt("check_labels", name)
         for name in volumes
         if name in CONFIG.annotated_volumes
     ]

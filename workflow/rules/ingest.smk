@@ -5,10 +5,6 @@
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
 #          -> ingest (a shard a job) -> histogram (a shard a job) -> grey_values (frozen statistics)
 
-# Of a given model file `fit` has read how grey values are normalised; else it only checks.
-FIT = receipt("fit", "{volume}")
-RULE_OF_MODEL = FIT if CONFIG.model.checkpoint else ancient(FIT)
-
 
 rule sample:
     output:
@@ -98,7 +94,7 @@ rule fit:
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=ancient(receipt("fit", "{volume}")),
+        fit=receipt("fit", "{volume}"),
         damage=lambda wildcards: damage_of("ingest", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("ingest", "{volume}", "{shard}"),
@@ -152,7 +148,7 @@ rule histogram:
 rule grey_values:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=RULE_OF_MODEL,
+        fit=receipt("fit", "{volume}"),
         counted=lambda wildcards: shard_receipts("histogram", wildcards.volume),
         shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
     output:

@@ -11,7 +11,6 @@ rule predict:
         survey=receipt("survey", "{volume}"),
         fit=receipt("fit", "{volume}"),  # says which model file is given
         grey_values=receipt("grey_values", "{volume}"),
-        checked=lambda wildcards: checked([wildcards.volume]),
         damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
     output:
         receipt=receipt("predict", "{volume}", "{shard}"),
