@@ -24,11 +24,6 @@ settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("unet-em")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of real runs come first, since they take minutes: at the end no process waits for one of them."""
-    items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parent.parts))
-
-
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """A job sets up the whole process: its log and its answer to SIGTERM."""
