@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dask
@@ -112,7 +113,7 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
         Client(cluster) as client,
     ):
         if dashboard:
-            log.info("dask dashboard: %s", cluster.dashboard_link)
+            log.info("dask dashboard: http://127.0.0.1:%d/status", urlsplit(cluster.dashboard_link).port)
         yield client
 
 
