@@ -37,6 +37,7 @@ from unet.config_learning import (
     WeightsConfig,
 )
 from unet.places import is_address
+from unet.tiling import TileSizeError, tile_geometry
 
 __all__ = [
     "AgglomerateConfig",
@@ -103,7 +104,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _paths_are_no_patterns(self) -> "Config":
-        for key, path in {"results": self.results, **_inputs(self)}.items():
+        for key, path in {"results": self.results, **self.inputs}.items():
             if not path or set("{}") & set(path):
                 raise ValueError(f"{key}: got {path!r}; a path without {{ and }}, which Snakemake takes for wildcards")
         return self
@@ -181,8 +182,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> "Config":
-        from unet.tiling import TileSizeError, tile_geometry
-
         for key, tile in (("train.tile", self.train.tile), ("predict.tile", self.predict.tile)):
             # a given model has its own geometry, whatever the section `model` says
             if tile != "auto" and self.model.checkpoint is None:
@@ -229,6 +228,27 @@ class Config(Section):
         needed = {name for names in self._volume_lists().values() for name in names}
         return [name for name in self.volumes if name in needed]
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Every address of the user's files by its configuration key, such as `volumes.train.raw`."""
+        addresses = {
+            f"volumes.{name}.{key}": getattr(self.volumes[name], key)
+            for name in self.used_volumes
+            for key in ("raw", "labels", "mask")
+        }
+        for name in self.evaluate.volumes:
+            scored = self.volumes[name]
+            addresses |= {f"volumes.{name}.compare.{peer}": address for peer, address in scored.compare.items()}
+            addresses[f"volumes.{name}.skeletons.files"] = scored.skeletons and scored.skeletons.files
+        addresses["model.checkpoint"] = self.model.checkpoint
+        inputs: dict[str, str] = {}
+        for key, value in addresses.items():
+            if isinstance(value, list):
+                inputs |= {f"{key}.{number}": address for number, address in enumerate(value)}
+            elif value is not None:
+                inputs[key] = value
+        return inputs
+
 
 def load_config(values: Mapping[str, Any]) -> Config:
     """The checked configuration; `~` at the beginning of a value is the home folder.
@@ -265,32 +285,12 @@ def _with_home(value: Any) -> Any:
 
 def source_files(config: Config) -> dict[str, Path]:
     """Every input file or folder by its configuration key; `file.h5:/dataset` names the file."""
-    return {key: Path(file_of(given)) for key, given in _inputs(config).items() if not is_address(given)}
+    return {key: Path(file_of(given)) for key, given in config.inputs.items() if not is_address(given)}
 
 
 def source_addresses(config: Config) -> dict[str, str]:
     """Every input behind an address by its configuration key."""
-    return {key: given for key, given in _inputs(config).items() if is_address(given)}
-
-
-def _inputs(config: Config) -> dict[str, str]:
-    addresses = {
-        f"volumes.{name}.{key}": getattr(config.volumes[name], key)
-        for name in config.used_volumes
-        for key in ("raw", "labels", "mask")
-    }
-    for name in config.evaluate.volumes:
-        scored = config.volumes[name]
-        addresses |= {f"volumes.{name}.compare.{peer}": address for peer, address in scored.compare.items()}
-        addresses[f"volumes.{name}.skeletons.files"] = scored.skeletons and scored.skeletons.files
-    addresses["model.checkpoint"] = config.model.checkpoint
-    inputs: dict[str, str] = {}
-    for key, value in addresses.items():
-        if isinstance(value, list):
-            inputs |= {f"{key}.{number}": address for number, address in enumerate(value)}
-        elif value is not None:
-            inputs[key] = value
-    return inputs
+    return {key: given for key, given in config.inputs.items() if is_address(given)}
 
 
 def file_of(address: str) -> str:

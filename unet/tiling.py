@@ -21,18 +21,32 @@ voxel: 384 for an output of 388. Then a voxel's result depends neither on the ti
 All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice, pairwise, product
 from math import ceil, prod
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from unet.geometry import Box, Grid, Index
 
-if TYPE_CHECKING:
-    from unet.config import ModelConfig
-
 Interval = tuple[int, int]
+
+
+class NetworkShape(Protocol):
+    """What the sizes of tiles depend on: keys of the section `model` of the configuration."""
+
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def convolution(self) -> str: ...
+    @property
+    def upsampling(self) -> str: ...
+    @property
+    def pooling(self) -> Sequence[Index] | None: ...
 
 
 class TileSizeError(ValueError):
@@ -94,12 +108,12 @@ def tiles_for(box: Box, geometry: TileGeometry) -> list[Box]:
     return [Box(start, tuple(lo + s for lo, s in zip(start, stride, strict=True))) for start in starts]
 
 
-def tile_geometry(config: "ModelConfig", tile: int | Index) -> TileGeometry:
+def tile_geometry(config: NetworkShape, tile: int | Index) -> TileGeometry:
     """Sizes of a tile whose input side is `tile`.
 
     Parameters
     ----------
-    config : ModelConfig
+    config : NetworkShape
         The network.
     tile : int or Index
         Input size in voxels `(z, y, x)`; one number is the side along every axis of the network.
@@ -122,7 +136,7 @@ def tile_geometry(config: "ModelConfig", tile: int | Index) -> TileGeometry:
     return TileGeometry(size, output, margin, unit)
 
 
-def output_size(config: "ModelConfig", tile: int | Index) -> Index:
+def output_size(config: NetworkShape, tile: int | Index) -> Index:
     """Voxels that a tile predicts from its input alone, `(z, y, x)`; see `tile_geometry`.
 
     For the paper's network `input = 16 b + 60` gives `output = 16 b - 124`, b >= 8: 572 gives 388.
@@ -137,12 +151,12 @@ def output_size(config: "ModelConfig", tile: int | Index) -> Index:
     return tuple(_fitting_output(config, axis, n) for axis, n in enumerate(size))
 
 
-def valid_input_sizes(config: "ModelConfig", up_to: int, axis: int = 2) -> list[int]:
+def valid_input_sizes(config: NetworkShape, up_to: int, axis: int = 2) -> list[int]:
     """Every input size along `axis` (0 = z, 1 = y, 2 = x) that leaves an output, up to and including `up_to`."""
     return list(_sizes(config, axis, range(1, up_to + 1)))
 
 
-def full_size(config: "ModelConfig", tile: int | Index) -> Index:
+def full_size(config: NetworkShape, tile: int | Index) -> Index:
     """A tile's input size as `(z, y, x)`: one number is the side along every axis of the network.
 
     Raises
@@ -156,12 +170,12 @@ def full_size(config: "ModelConfig", tile: int | Index) -> Index:
     return size
 
 
-def stride_unit(config: "ModelConfig") -> Index:
+def stride_unit(config: NetworkShape) -> Index:
     """Product of the pooling factors along `(z, y, x)`: shifts by it leave the network's result unchanged."""
     return tuple(prod(_factors(config, axis)) for axis in range(3))
 
 
-def reach(config: "ModelConfig", axis: int = 2) -> int:
+def reach(config: NetworkShape, axis: int = 2) -> int:
     """Furthest voxel along `axis` outside a period of the pooling grid that the zero-padded network reads for it.
 
     94 for the paper's depth. Walked backwards, an interval [a, b] of voxels depends on
@@ -183,7 +197,7 @@ def reach(config: "ModelConfig", axis: int = 2) -> int:
     return max(-_interval_read(config, axis, 0)[0], _interval_read(config, axis, last)[1] - last)
 
 
-def tile_candidates(config: "ModelConfig", grid: Grid, spare: int = 0) -> list[Index]:
+def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[Index]:
     """Input sizes `(z, y, x)` that may suit the blocks of a volume, those that read fewest voxels first.
 
     A tile that two blocks touch is computed for each of them, so strides that divide the block do well, and among them
@@ -210,7 +224,7 @@ def tile_count(grid: Grid, geometry: TileGeometry) -> int:
     return prod(_tiles_along(axis, grid, stride) for axis, stride in enumerate(geometry.stride))
 
 
-def another_tile(config: "ModelConfig", tile: Index) -> Index:
+def another_tile(config: NetworkShape, tile: Index) -> Index:
     """A small input size `(z, y, x)` that is not `tile`, to compare two tilings of a volume.
 
     >>> from unet.config import ModelConfig
@@ -224,7 +238,7 @@ def another_tile(config: "ModelConfig", tile: Index) -> Index:
     return smallest if smallest != tile else (z[0], y[1], x[1])
 
 
-def _tiles_by_size(config: "ModelConfig", axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
+def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
     """Tiles of all blocks along some axes by their side, up to the first side of which each block needs one."""
     if not _is_convolved(config, axes[0]):
         return {1: grid.shape[axes[0]]}
@@ -246,12 +260,12 @@ def _tiles_along(axis: int, grid: Grid, stride: int) -> int:
     return sum(ceil(hi / stride) - lo // stride for lo, hi in pairwise(faces))
 
 
-def _sizes(config: "ModelConfig", axis: int, candidates: Iterable[int], least: int = 1) -> Iterator[int]:
+def _sizes(config: NetworkShape, axis: int, candidates: Iterable[int], least: int = 1) -> Iterator[int]:
     """Those input sizes that leave an output of at least `least`."""
     return (n for n in candidates if _output(config, axis, n) >= least)
 
 
-def _fitting_output(config: "ModelConfig", axis: int, size: int) -> int:
+def _fitting_output(config: NetworkShape, axis: int, size: int) -> int:
     """The output of an input size along one axis, or an error that names sizes that have one."""
     output = _output(config, axis, size)
     if output > 0:
@@ -266,7 +280,7 @@ def _fitting_output(config: "ModelConfig", axis: int, size: int) -> int:
     )
 
 
-def _output(config: "ModelConfig", axis: int, size: int) -> int:
+def _output(config: NetworkShape, axis: int, size: int) -> int:
     """The output of an input size along one axis; 0 where it does not fit.
 
     A zero-padded network returns all of its input; what its reach connects with the padding is cut, in whole periods
@@ -279,7 +293,7 @@ def _output(config: "ModelConfig", axis: int, size: int) -> int:
     return max(0, _network_output(config, axis, size) - 2 * margin)
 
 
-def _network_output(config: "ModelConfig", axis: int, size: int) -> int:
+def _network_output(config: NetworkShape, axis: int, size: int) -> int:
     """Length of what the network returns along one axis; 0 where a pool or a skip's crop does not come out even.
 
     ```
@@ -305,7 +319,7 @@ def _network_output(config: "ModelConfig", axis: int, size: int) -> int:
     return max(0, n)
 
 
-def _interval_read(config: "ModelConfig", axis: int, voxel: int) -> Interval:
+def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
     """First and last input voxel that an output voxel of a zero-padded network depends on; see `reach`."""
     a = b = voxel
     skips: dict[int, Interval] = {}
@@ -328,7 +342,7 @@ def _interpolated(voxel: int, f: int) -> Interval:
     return last - (f > 1), last
 
 
-def _expanding_path(config: "ModelConfig", axis: int) -> list[tuple[int, int | None]]:
+def _expanding_path(config: NetworkShape, axis: int) -> list[tuple[int, int | None]]:
     """Up-sampling factors from the deepest level on, each with the level whose features then join."""
     factors = _factors(config, axis)
     if config.architecture == "unet":
@@ -337,17 +351,17 @@ def _expanding_path(config: "ModelConfig", axis: int) -> list[tuple[int, int | N
     return [(factors[last], last), (factors[last - 1], last - 1), (prod(factors[: last - 1]), None)]
 
 
-def _factors(config: "ModelConfig", axis: int) -> list[int]:
+def _factors(config: NetworkShape, axis: int) -> list[int]:
     """Pooling factors along one axis, level by level."""
     default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
     return [factor[axis] for factor in config.pooling or [default] * (config.depth - 1)]
 
 
-def _interpolates(config: "ModelConfig") -> bool:
+def _interpolates(config: NetworkShape) -> bool:
     """Whether up-sampling blends neighbours; FCN-8s always does."""
     return config.architecture == "fcn8s" or config.upsampling == "bilinear"
 
 
-def _is_convolved(config: "ModelConfig", axis: int) -> bool:
+def _is_convolved(config: NetworkShape, axis: int) -> bool:
     """Whether the network works along the axis at all; a 2-D network does not along z."""
     return axis >= 3 - config.dimensions
