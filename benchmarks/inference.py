@@ -38,7 +38,8 @@ from unet.config import ModelConfig, Precision, PredictConfig
 from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
 from unet.engine import Engine
 from unet.files import read_json, write_json
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.grey_values import Normalisation, grey_values
 from unet.histogram import KEYS, histogram
 from unet.inference import Predictor, planes_of, window_of
@@ -47,7 +48,6 @@ from unet.model_file import load_model, save_model
 from unet.sample import synthesise
 from unet.store import open_image
 from unet.tile_choice import Task, job_memory, kind_of
-from unet.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.run_length import run_length_scores
 from unet.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.store import open_image

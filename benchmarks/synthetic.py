@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.sample import synthesise
 
 SECTION = 4096

@@ -19,8 +19,8 @@ import yaml
 
 from unet.config import Config, load_config
 from unet.cost import measured_rate
+from unet.geometry.tiling import tile_geometry
 from unet.plan import training_flops
-from unet.tiling import tile_geometry
 
 ROOT = Path(__file__).parent.parent
 WARM_UP = 0.2

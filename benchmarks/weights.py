@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
 from unet.weight_map import border_weight, reach, separation_border
 
 W0, SIGMA = 10.0, 5.0

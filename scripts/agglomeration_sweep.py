@@ -11,7 +11,7 @@ import numpy as np
 from unet.config import AgglomerateConfig, SegmentConfig
 from unet.files import read_json, write_json
 from unet.fragments import join_blocks, load_block_table
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words

@@ -15,7 +15,7 @@ from unet.annotation import UNLABELLED
 from unet.comparison import true_ids
 from unet.config import VolumeConfig
 from unet.files import read_json, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.label_check import (
     Doubt,

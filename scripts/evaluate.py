@@ -17,7 +17,7 @@ from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.files import read_json, save_arrays, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.job import run

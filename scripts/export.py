@@ -25,7 +25,7 @@ from unet.export import (
     training_normalisation,
 )
 from unet.files import write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unet.constant_regions import HALO, constant_regions
 from unet.files import save_arrays, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.histogram import KEYS, histogram, rows_of
 from unet.job import run
 from unet.progress import Progress

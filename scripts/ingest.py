@@ -14,7 +14,7 @@ from unet.annotation import as_instances, class_map, grey_levels, interior_class
 from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config import VolumeConfig
 from unet.files import read_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import fingerprint
 from unet.sources import Source, open_raw, open_source

@@ -11,7 +11,7 @@ import numpy as np
 from unet.config import SegmentConfig
 from unet.files import read_json, write_json
 from unet.fragments import BlockTable, join_blocks, load_block_table
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.merge_layers import LayeredMerge
 from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_table

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unet.blockwise import Written, run_blocks
 from unet.config import SegmentConfig
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
 from unet.job import run
 from unet.receipts import bytes_digest, fingerprint
 from unet.region_graph import block_edges, fragment_ids, save_edges

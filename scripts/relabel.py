@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unet.blockwise import Written, run_blocks
 from unet.files import read_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.merge_table import load_merge_table, relabel
 from unet.receipts import fingerprint

@@ -14,7 +14,7 @@ from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
 from unet.files import load_arrays, read_json, write_atomically, write_json
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.headline import first_scores, headline, too_few
 from unet.job import run
 from unet.object_errors import error_map

@@ -13,7 +13,7 @@ from unet.components import BlockComponents, label_block
 from unet.config import SegmentConfig
 from unet.files import read_json
 from unet.fragments import save_block_table
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import bytes_digest, fingerprint
 from unet.segmentation import channel_of, class_values, foreground, paleness

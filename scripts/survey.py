@@ -13,7 +13,8 @@ import numpy as np
 from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
 from unet.files import write_json
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.input_states import survey_made_from
 from unet.job import run
 from unet.log_line import by

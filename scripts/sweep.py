@@ -10,7 +10,7 @@ import numpy as np
 
 from unet.evaluation import mean_scores, section_cells
 from unet.files import read_json, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.isbi import FINE, sweep
 from unet.job import run

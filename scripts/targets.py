@@ -8,7 +8,7 @@ from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
 from unet.config import VolumeConfig, WeightsConfig
 from unet.files import read_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.receipts import content_digest, fingerprint

@@ -23,7 +23,8 @@ from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import ModelConfig, PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
 from unet.files import read_json, write_atomically, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
+from unet.geometry.tiling import another_tile, tile_geometry
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words
@@ -31,7 +32,6 @@ from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import Journal, content_digest
 from unet.store import Image, StoreError
-from unet.tiling import another_tile, tile_geometry
 from unet.verification import seams, windows_to_check
 from unet.volume import Volume
 

@@ -9,7 +9,7 @@ from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
 from unet.config import WeightsConfig
 from unet.files import read_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint
 from unet.volume import Volume, padded_in_section

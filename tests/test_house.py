@@ -15,7 +15,7 @@ import yaml
 from unet.config_pages import pages
 
 ROOT = Path(__file__).parents[1]
-CORE = sorted((ROOT / "unet").glob("*.py"))
+CORE = sorted((ROOT / "unet").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 PURE = [

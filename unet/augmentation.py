@@ -32,7 +32,7 @@ import torch
 from scipy.interpolate import CubicSpline
 
 from unet.config import AugmentConfig
-from unet.geometry import Index
+from unet.geometry.box import Index
 
 CUBIC_REACH = (1, 3)
 """Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""

@@ -29,10 +29,10 @@ from scipy.ndimage import uniform_filter
 
 from unet.augmentation import Transform, Warp, draw
 from unet.config import AugmentConfig
-from unet.geometry import Index
+from unet.geometry.box import Index
+from unet.geometry.tiling import TileGeometry
 from unet.patches import CELL, LabelledVolume, Place, count_labelled, network_input
 from unet.report import Picture, boundary, png_uri
-from unet.tiling import TileGeometry
 
 DRAWS = 3
 ATTEMPTS = 40

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 from google_crc32c import value as crc32c
 
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 
 ABSENT = 2**64 - 1
 """Offset and size of a chunk that the file does not hold."""

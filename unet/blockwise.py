@@ -19,7 +19,7 @@ import numpy as np
 
 from unet.devices import place_of_job
 from unet.files import write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.locks import blocks_locked
 from unet.progress import Progress
 from unet.receipts import BlockRecord, Journal, summarise

@@ -20,7 +20,8 @@ import torch
 
 from unet.config import TrainConfig
 from unet.cost import keep_freed_memory
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation, grey_values
 from unet.histogram import histogram
 from unet.inference import Predictor, window_of
@@ -30,7 +31,6 @@ from unet.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
 from unet.plan import Seconds
 from unet.store import ImageSpec, create_image
 from unet.tile_choice import Task, TileChoice, passes_at_once
-from unet.tiling import tile_geometry
 from unet.training import train
 from unet.validation import Validation
 

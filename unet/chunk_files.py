@@ -16,7 +16,7 @@ from itertools import product
 from math import prod
 from threading import Lock
 
-from unet.geometry import Index
+from unet.geometry.box import Index
 from unet.places import Folder, Place, State
 
 Selection = Sequence[slice]

@@ -9,7 +9,7 @@ import numpy as np
 
 from unet.annotation import UNLABELLED
 from unet.config import VolumeConfig
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.run_length import RunLength
 from unet.skeletons import PlacedSkeletons, placed, read_skeletons

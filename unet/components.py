@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from unet.annotation import UNLABELLED
 from unet.fragments import BlockTable
-from unet.geometry import Box, Index
-from unet.runs import runs
+from unet.geometry.box import Box, Index
+from unet.geometry.run_length_encoding import runs
 
 Connectivity = Literal["section", "volume"]
 """``section``: 4-connected within each section (z), never across; ``volume``: 6-connected in 3-D."""

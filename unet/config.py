@@ -36,8 +36,8 @@ from unet.config_learning import (
     VolumeConfig,
     WeightsConfig,
 )
+from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.places import is_address
-from unet.tiling import TileSizeError, tile_geometry
 
 __all__ = [
     "AgglomerateConfig",

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config import ModelConfig, Precision
-from unet.geometry import Index
+from unet.geometry.box import Index
 from unet.model import build_model
 
 DTYPES: dict[Precision, torch.dtype] = {

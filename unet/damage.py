@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from unet.files import read_json, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.store import StoreError
 from unet.volume import Volume
 

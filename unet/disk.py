@@ -23,8 +23,8 @@ from math import prod
 import numpy as np
 
 from unet.config import Config, VolumeConfig
+from unet.geometry.pyramid import pyramid_factors
 from unet.merge_table import FILES
-from unet.pyramid import pyramid_factors
 from unet.volume import Layout
 
 RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9

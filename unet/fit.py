@@ -5,8 +5,8 @@ from math import prod
 from typing import Any
 
 from unet.config import ModelConfig, NormalisationConfig
-from unet.geometry import Index
-from unet.tiling import tile_geometry, valid_input_sizes
+from unet.geometry.box import Index
+from unet.geometry.tiling import tile_geometry, valid_input_sizes
 
 Voxel = tuple[float, float, float]
 

@@ -36,7 +36,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from unet.files import load_arrays, save_arrays
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 
 COLUMNS = ("first", "size", "value", "rim")
 """What a table holds of each fragment."""
@@ -83,7 +84,7 @@ def face_pairs(
     (m, 2) int64, unique pairs of local ids (before, behind), in increasing order
 
     >>> high, low = np.array([1, 1, 0, 2], np.uint32), np.array([3, 3, 3, 1], np.uint32)
-    >>> from unet.runs import runs
+    >>> from unet.geometry.run_length_encoding import runs
     >>> face_pairs(runs(high), runs(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
     [[1, 3]]
     """

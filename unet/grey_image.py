@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from unet.constant_regions import HALO, constant_regions
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
 from unet.grey_values import Normalisation
 from unet.histogram import has_value
 from unet.store import read_mirrored

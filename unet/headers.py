@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unet.config import Config, VolumeConfig
-from unet.geometry import Index
+from unet.geometry.box import Index
 from unet.sources import agree_voxel_size, check_sections, open_raw, open_source
 from unet.volume import Layout
 

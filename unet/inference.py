@@ -5,7 +5,7 @@ For a box:
 2. Normalise grey values with the statistics of the whole volume, never of a tile.
 3. Cut the tiles' inputs, run them through the network in batches of one fixed size, softmax, and average over
    mirrored or quarter-turned tiles where asked for.
-4. Crop each tile's result to its cell of the lattice (see `unet.tiling`), and the cells to the box.
+4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
 The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
 
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from unet.config import Precision
 from unet.engine import Engine
-from unet.geometry import Box
+from unet.geometry.box import Box
+from unet.geometry.tiling import TileGeometry, tiles_for
 from unet.grey_values import Normalisation
 from unet.rotation import enclosing, turned_planes
-from unet.tiling import TileGeometry, tiles_for
 
 Average = Literal["none", "flips", "symmetries", "rotations"]
 Dtype = Literal["float32", "uint8"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import StorageConfig, VolumeConfig
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.places import AddressError, file_state, is_address, links_of
 from unet.read_errors import SourceError
 from unet.receipts import fingerprint

@@ -6,7 +6,7 @@ from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from unet.config import Config
-from unet.geometry import Index
+from unet.geometry.box import Index
 from unet.run_jobs import SHARDED
 
 if TYPE_CHECKING:

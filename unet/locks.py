@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 from weakref import WeakValueDictionary
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 
 log = logging.getLogger(__name__)
 

@@ -27,11 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.fragments import BlockTable, Fragments, face_pairs, join_blocks, union
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.merge_table import Numbered, id_dtype
 
 Runs = NDArray[np.uint32]
-"""See `unet.runs.runs`."""
+"""See `unet.geometry.run_length_encoding.runs`."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unet.geometry import Grid, Index
-from unet.pyramid import pyramid_factors
+from unet.geometry.box import Index
+from unet.geometry.grid import Grid
+from unet.geometry.pyramid import pyramid_factors
 
 NGFF_VERSION = "0.5"
 NM_PER_UNIT = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.overlap import Contingency
 
 SPLIT, MERGE = 1, 2

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.distance import capped_distance
+from unet.geometry.distance_transform import capped_distance
 from unet.overlap import (
     Contingency,
     adapted_rand_error,

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.runs import run_starts
+from unet.geometry.run_length_encoding import run_starts
 
 Ids = NDArray[np.uint64]
 Counts = NDArray[np.int64]

@@ -26,7 +26,8 @@ import numpy as np
 
 from unet.augmentation import Transform, Warp, draw
 from unet.config import AugmentConfig
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 from unet.grey_values import Normalisation
 from unet.store import mirrored
 

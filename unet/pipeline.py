@@ -34,7 +34,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, Future, LocalCluster, get_worker
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 
 SETTINGS = {
     "distributed.worker.profile.enabled": False,  # samples every thread a hundred times a second

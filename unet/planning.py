@@ -13,6 +13,7 @@ from unet.config import Config
 from unet.cost import usable_cores
 from unet.devices import choose_precision
 from unet.disk import store_plans
+from unet.geometry.tiling import tile_geometry
 from unet.headers import is_sample, layout_of
 from unet.limits import Free, limits_of, read_around, refused
 from unet.model_file import architecture
@@ -33,7 +34,6 @@ from unet.plan import (
 from unet.predicting import stored_classes
 from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Kind, Task, choose_tile, kept
-from unet.tiling import tile_geometry
 from unet.volume import Layout
 
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from unet.config import ModelConfig, PredictConfig
 from unet.cost import forward_cost
 from unet.devices import choose_precision
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
 from unet.grey_values import Normalisation
 from unet.inference import Image, Predictor
 from unet.model_file import load_model
 from unet.tile_choice import Task, kept_choice, passes_at_once
-from unet.tiling import tile_candidates, tile_count, tile_geometry
 from unet.volume import Volume
 
 COMPILE_FROM_FLOPS = 1e17

@@ -22,7 +22,7 @@ from distributed import get_worker
 from unet.config import Precision, PredictConfig
 from unet.devices import LOCKS, torch_device
 from unet.files import read_json, write_atomically
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
 from unet.locks import blocks_locked

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.files import read_json, sync_folder
-from unet.geometry import Box
+from unet.geometry.box import Box
 
 LINE_BEGINS = b'{"box":"'
 LONGEST_LINE = 4096

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 
 from unet.files import load_arrays, save_arrays
 from unet.fragments import Fragments
-from unet.geometry import Box, Grid, Index
-from unet.runs import run_starts
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
+from unet.geometry.run_length_encoding import run_starts
 
 BINS = 16
 """Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""

@@ -23,7 +23,7 @@ import yaml
 
 from unet.config import Config, load_config, source_files
 from unet.files import read_json, write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.receipts import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
 from unet.volume import Volume

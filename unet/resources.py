@@ -21,7 +21,7 @@ from typing import get_args
 import numpy as np
 
 from unet.config import Config
-from unet.geometry import Index
+from unet.geometry.box import Index
 from unet.volume import Layout, Volume
 
 SAFETY = 4.0
@@ -309,10 +309,10 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     """What `unet.tile_choice` says of a job, such that it finds the share free that it takes of free memory."""
     import torch
 
+    from unet.geometry.tiling import TileSizeError
     from unet.model_file import architecture
     from unet.predicting import stored_classes
     from unet.tile_choice import USABLE, Kind, Task, choose_tile, job_memory, kept
-    from unet.tiling import TileSizeError
 
     model, classes = architecture(config)
     task = Task(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
@@ -342,6 +342,6 @@ def network_seconds(rule: str, config: Config, share: Share) -> float:
 
 
 def _training_tile(config: Config) -> Index:
-    from unet.tiling import tile_geometry
+    from unet.geometry.tiling import tile_geometry
 
     return tile_geometry(config.model, config.train.tile).input

@@ -34,8 +34,8 @@ from math import ceil, cos, floor, radians, sin
 import torch
 from torch import Tensor
 
-from unet.geometry import Box
-from unet.tiling import TileGeometry, TileSizeError, tiles_for
+from unet.geometry.box import Box
+from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
 
 ANGLES = tuple(360 * k / 7 for k in range(7))
 """Degrees. The paper says 7 rotated versions and no angles; these share the full turn out evenly."""

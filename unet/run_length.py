@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.skeletons import PlacedSkeletons
 
 MERGER_NM = 100.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry import Index
+from unet.geometry.box import Index
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 ROOT = -1

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.source_formats import MissingChunks, Source
 
 

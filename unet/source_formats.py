@@ -22,7 +22,7 @@ import numpy as np
 from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
 from unet.places import file_state, links_of
 from unet.read_errors import SourceError, read_errors
 

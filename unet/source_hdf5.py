@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from h5py.h5z import filter_avail
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.read_errors import SourceError, read_errors
 from unet.source_formats import MissingChunks, Nm, Source, volume_shape
 

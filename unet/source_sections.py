@@ -9,7 +9,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.read_errors import SourceError, read_errors
 from unet.source_formats import Source
 from unet.source_tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section

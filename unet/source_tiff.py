@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
 from unet.read_errors import SourceError, read_errors
 from unet.source_formats import Nm, Source, supported_dtype
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unet import store
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.places import CannotList, links_of, place_of
 from unet.read_errors import SourceError, read_errors
 from unet.source_formats import MissingChunks, Nm, Source

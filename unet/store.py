@@ -30,11 +30,12 @@ from zarr.storage import LocalStore, ObjectStore
 
 from unet.block_file import BlockFormat
 from unet.chunk_files import ChunkFiles
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
+from unet.geometry.pyramid import downsample
 from unet.locks import locked, share, take_over
 from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.places import Folder, Place, place_of
-from unet.pyramid import downsample
 
 ZSTD_LEVEL = 1
 """Higher levels make label volumes no smaller, and they take longer for images."""

@@ -8,11 +8,11 @@ from torch import nn
 
 from unet.config import ModelConfig, TrainConfig
 from unet.distributed import ALONE, Rank
+from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
 from unet.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
-from unet.tiling import tile_geometry
 from unet.training import TrainingResult, train
 from unet.validation import Validation
 from unet.volume import Volume

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet.annotation import UNLABELLED
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.geometry.tiling import TileGeometry
 from unet.inference import Predictor
 from unet.isbi import FINE, ground_truth_cells, sweep
 from unet.patches import LabelledVolume
-from unet.tiling import TileGeometry
 
 SIDE = 512
 """Of a window in px: large enough for cells to be whole."""

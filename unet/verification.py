@@ -21,7 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry import Box, Grid, Index, shard_boxes
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
+from unet.geometry.shards import shard_boxes
 
 PLANES = 64
 """Stretches of block borders that are looked at along each axis."""

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from unet.constant_regions import HALO, blank
 from unet.files import read_json
-from unet.geometry import Box, Grid, Index, shard_boxes
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
+from unet.geometry.shards import shard_boxes
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
 from unet.histogram import has_value

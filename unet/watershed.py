@@ -46,8 +46,8 @@ from unet.components import (
     in_volume,
 )
 from unet.config import SegmentConfig
-from unet.distance import capped_distance
-from unet.geometry import Box, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.distance_transform import capped_distance
 
 TRUNCATE = 3.0
 """Radius of the smoothing's support, in its standard deviations."""

@@ -29,7 +29,7 @@ from tests.cluster.slurm import Job, Slurm
 from tests.scripts.test_predict import BLOCKS as PIECES
 from tests.scripts.test_predict import Run, copied
 from tests.workflow.conftest import CONFIG, Project
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.locks import blocks_locked
 
 pytestmark = pytest.mark.timeout(1800)

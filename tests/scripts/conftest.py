@@ -14,7 +14,8 @@ import pytest
 
 from unet.config import Config, load_config
 from unet.files import read_json, write_json
-from unet.geometry import Box, shard_names
+from unet.geometry.box import Box
+from unet.geometry.shards import shard_names
 from unet.job import run
 from unet.volume import Volume
 

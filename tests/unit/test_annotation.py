@@ -17,7 +17,7 @@ from unet.annotation import (
     grey_levels,
     interior_classes,
 )
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.sources import open_source
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

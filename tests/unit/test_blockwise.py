@@ -13,7 +13,8 @@ import pytest
 
 from unet.blockwise import DiskFullError, Written, run_blocks
 from unet.files import read_json
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.receipts import Journal
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
@@ -161,7 +162,7 @@ def test_a_new_sharding_makes_nothing_again(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.locks import blocks_locked
 with blocks_locked(Path(sys.argv[1]), [Box.parse(sys.argv[2])]):
     print("held", flush=True)

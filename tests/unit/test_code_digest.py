@@ -20,8 +20,8 @@ NO_DIGEST = {"plan", "verify"}
 SOURCE = '''
 """About."""
 import logging
-import unet.geometry
-from unet.pyramid import downsample as half, pyramid_factors
+import unet.geometry.box
+from unet.geometry.pyramid import downsample as half, pyramid_factors
 
 log = logging.getLogger(__name__)
 LIMIT: int = 3
@@ -92,8 +92,8 @@ def test_what_computes_changes_the_digest(tmp_path: Path, before: str, after: st
         ("A page", "One page"),
         ("x: int", "x: float"),
         (") -> int:", "):"),
-        ("import unet.geometry\n", ""),
-        ("import unet.geometry\n", "import unet.geometry\nfrom unet.locks import share\n"),
+        ("import unet.geometry.box\n", ""),
+        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.locks import share\n"),
     ],
 )
 def test_what_code_says_does_not(tmp_path: Path, before: str, after: str) -> None:
@@ -102,7 +102,7 @@ def test_what_code_says_does_not(tmp_path: Path, before: str, after: str) -> Non
 
 
 def test_the_digest_is_that_of_every_python(tmp_path: Path) -> None:
-    source = SOURCE.replace("from unet.pyramid import downsample as half, pyramid_factors\n", "")
+    source = SOURCE.replace("from unet.geometry.pyramid import downsample as half, pyramid_factors\n", "")
     assert digest(tmp_path / "a", source) == "0ac538dde1ad9285"
 
 

@@ -11,10 +11,11 @@ from scipy import ndimage
 from unet.components import BlockComponents, Connectivity, label_block
 from unet.files import save_arrays
 from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
+from unet.geometry.run_length_encoding import runs
 from unet.merge_layers import LayeredMerge
 from unet.merge_table import FILES, MergeTable, Numbered, load_merge_table, number_objects, relabel, save_merge_table
-from unet.runs import runs
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NUMBERED = ("lut", "first", "sizes", "values")

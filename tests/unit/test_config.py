@@ -10,7 +10,7 @@ import yaml
 
 from unet.config import ConfigError, ModelConfig, TrainConfig, WeightsConfig, load_config, source_files
 from unet.config_pages import SAMPLE
-from unet.tiling import tile_geometry
+from unet.geometry.tiling import tile_geometry
 
 ROOT = Path(__file__).parents[2]
 BASE: dict[str, Any] = {"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}}

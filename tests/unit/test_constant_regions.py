@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.constant_regions import HALO, SIDE, blank, constant_regions
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
 
 
 def in_some_window(values: np.ndarray) -> np.ndarray:

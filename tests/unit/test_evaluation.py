@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.evaluation import Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
 from unet.isbi import FINE, STEPS
 from unet.object_scores import near_borders
 

@@ -25,12 +25,12 @@ from unet.export import (
     to_torchscript,
     training_normalisation,
 )
-from unet.geometry import Box
+from unet.geometry.box import Box
+from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
 from unet.grey_values import Normalisation
 from unet.inference import Predictor
 from unet.model import build_model
 from unet.store import mirrored
-from unet.tiling import output_size, tile_geometry, valid_input_sizes
 
 MEAN, STD = 120.0, 40.0
 VARIANTS: list[dict[str, Any]] = [

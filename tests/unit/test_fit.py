@@ -12,7 +12,7 @@ from unet.fit import (
     require_tile_fits,
     rule_of_model,
 )
-from unet.tiling import tile_geometry
+from unet.geometry.tiling import tile_geometry
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 

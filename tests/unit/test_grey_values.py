@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from unet.config import NormalisationConfig
 from unet.constant_regions import HALO, constant_regions
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.grey_values import GreyValueError, GreyValues, Normalisation, grey_values
 from unet.histogram import histogram
 from unet.sources import open_source

@@ -18,7 +18,8 @@ import tifffile
 import zarr
 
 from unet.config import VolumeConfig
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.input_states import changed, evaluation_made_from, input_state, model_made_from
 from unet.places import CannotList
 from unet.read_errors import SourceError

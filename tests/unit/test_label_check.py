@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet.annotation import UNLABELLED
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.label_check import (
     Doubt,
     LabelCounts,

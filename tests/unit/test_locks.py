@@ -16,7 +16,7 @@ import pytest
 from unet import locks
 from unet.blockwise import ShardJob
 from unet.devices import acquire_device
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.locks import blocks_locked, locked, share, take_over, try_locked
 from unet.ngff import ImageSpec
 from unet.store import create_image, open_image
@@ -35,7 +35,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from unet import locks
-from unet.geometry import Box
+from unet.geometry.box import Box
 
 path = Path(sys.argv[2])
 if sys.argv[1] == "blocks":

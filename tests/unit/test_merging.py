@@ -12,7 +12,8 @@ from scipy import ndimage
 from unet.components import Connectivity, label_block
 from unet.config import AgglomerateConfig
 from unet.fragments import Fragments, join_blocks
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 from unet.merge_table import number_objects, relabel
 from unet.merging import dense, objects_of, without_holes
 from unet.multicut import SolverMissing, multicut

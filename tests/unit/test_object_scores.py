@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 from skimage.metrics import variation_of_information as skimage_voi
 
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.object_errors import MERGE, SPLIT, error_map, worst_objects
 from unet.object_scores import ObjectScores, near_borders
 from unet.overlap import contingency

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unet.config import AugmentConfig
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.store import mirrored

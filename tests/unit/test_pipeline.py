@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from unet import pipeline
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.pipeline import (
     BlockError,
     Interrupted,

@@ -16,7 +16,7 @@ import zarr
 
 from unet import places
 from unet.config import ConfigError, load_config, source_addresses, source_files
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.places import AddressError, Objects, Place, checked_address, claim, place_of
 from unet.sources import SourceError, open_source
 from unet.store import Image, ImageSpec, StoreError, create_image, open_image

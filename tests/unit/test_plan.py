@@ -6,7 +6,9 @@ import pytest
 from unet.config import Config, ModelConfig, PlanConfig, PredictConfig, load_config
 from unet.cost import forward_cost
 from unet.disk import IDS, PROBABILITY, RAW, store_plans
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
+from unet.geometry.pyramid import pyramid_factors
+from unet.geometry.tiling import tile_geometry
 from unet.limits import Free, limits_of, read_around, refused
 from unet.plan import (
     Machine,
@@ -21,12 +23,10 @@ from unet.plan import (
     training_flops,
 )
 from unet.plan_table import as_text
-from unet.pyramid import pyramid_factors
 from unet.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
 from unet.rotation import turned_planes
 from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Task, TileChoice
-from unet.tiling import tile_geometry
 from unet.volume import Layout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}

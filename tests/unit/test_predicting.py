@@ -10,7 +10,7 @@ import torch
 
 from unet.config import ModelConfig, PredictConfig
 from unet.devices import choose_precision
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.model_file import save_model

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import zarr
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.read_errors import CAUSES, DAMAGED, SourceError, cause_of, read_errors
 from unet.sources import open_source
 

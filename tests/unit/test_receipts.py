@@ -8,7 +8,7 @@ import pytest
 
 from unet import receipts
 from unet.files import write_json
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.receipts import (
     BlockRecord,
     Journal,

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 from unet.region_graph import BINS, Edges, across_sections, block_edges, grouped, sums
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2, 0, 0)]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unet.geometry import Box, Grid
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.run_length import MERGER_NM, RunLength, run_length_scores
 from unet.skeletons import PlacedSkeletons, Skeletons, placed
 

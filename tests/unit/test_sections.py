@@ -5,7 +5,7 @@ import pytest
 
 from unet.config import AgglomerateConfig
 from unet.fragments import join_blocks
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
 from unet.merge_table import number_objects, relabel
 from unet.merging import objects_of
 from unet.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges

@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from unet import source_tiff
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.source_sections import section_paths
 from unet.sources import (
     SourceError,

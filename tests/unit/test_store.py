@@ -19,9 +19,9 @@ from ome_zarr.reader import Reader
 from ome_zarr_models.v05 import Image as NgffImage
 from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
-from unet.geometry import Box
+from unet.geometry.box import Box
+from unet.geometry.pyramid import downsample
 from unet.places import Folder
-from unet.pyramid import downsample
 from unet.store import (
     Image,
     ImageSpec,

@@ -7,6 +7,7 @@ import torch
 
 from unet.config import ModelConfig, PredictConfig
 from unet.cost import forward_cost
+from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.tile_choice import (
     ALLOCATED,
     Task,
@@ -18,7 +19,6 @@ from unet.tile_choice import (
     needed,
     passes_at_once,
 )
-from unet.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.volume import Layout
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

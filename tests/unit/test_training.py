@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from unet.config import AugmentConfig, ModelConfig, TrainConfig
-from unet.geometry import Box
+from unet.geometry.box import Box
+from unet.geometry.tiling import TileGeometry
 from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
@@ -17,7 +18,6 @@ from unet.model import build_model
 from unet.optimizer import learning_rate
 from unet.patches import LabelledVolume, PatchSampler
 from unet.store import mirrored
-from unet.tiling import TileGeometry
 from unet.training import TrainingError, TrainingStoppedError, stream, train
 from unet.training_state import TrainingStateError
 from unet.validation import Look, Validation

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.geometry import Box, Grid, shard_names
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.geometry.shards import shard_names
 from unet.verification import seams, windows_to_check
 
 GRID = Grid((3, 100, 90), (2, 32, 40))

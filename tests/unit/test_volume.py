@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.files import write_json
-from unet.geometry import Box, shard_names
+from unet.geometry.box import Box
+from unet.geometry.shards import shard_names
 from unet.volume import Layout, Volume, padded_in_section
 
 LAYOUT = Layout(

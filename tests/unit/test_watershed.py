@@ -12,8 +12,9 @@ from scipy import ndimage
 from tests.unit.test_components import merge_blocks
 from unet.climbing import NOWHERE, climb
 from unet.components import Connectivity
-from unet.distance import capped_distance
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.distance_transform import capped_distance
+from unet.geometry.grid import Grid
 from unet.merge_table import relabel
 from unet.segmentation import foreground, paleness
 from unet.watershed import Relief, height_map, watershed_block, window_of

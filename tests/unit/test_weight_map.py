@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from unet.geometry import Grid
+from unet.geometry.grid import Grid
 from unet.weight_map import border_weight, class_weights, reach, separation_border, weight_map
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -16,7 +16,7 @@ import zarr
 from scipy import ndimage
 
 from unet.config import Config, PredictConfig
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.predicting import load_predictor
 from unet.store import mirrored

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zarr
 from rocrate.rocrate import ROCrate
 
-from unet.geometry import Box
+from unet.geometry.box import Box
 from unet.receipts import Journal
 from unet.reproduction import compare
 

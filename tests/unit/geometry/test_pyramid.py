@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unet.pyramid import downsample, pyramid_factors
+from unet.geometry.pyramid import downsample, pyramid_factors
 
 STEPS = st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 2))
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))

@@ -27,7 +27,8 @@ from itertools import count, islice, pairwise, product
 from math import ceil, prod
 from typing import Protocol
 
-from unet.geometry import Box, Grid, Index
+from unet.geometry.box import Box, Index
+from unet.geometry.grid import Grid
 
 Interval = tuple[int, int]
 

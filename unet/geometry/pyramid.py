@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from unet.geometry import Index
+from unet.geometry.box import Index
 
 COARSEST_PX = 128
 """Levels are added until a section is no larger than this."""

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.geometry import AUTO_SHARDS, Box, Grid, shard_boxes, shard_count, shard_names, shards_around, voxels_of_shards
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.geometry.shards import AUTO_SHARDS, shard_boxes, shard_count, shard_names, shards_around, voxels_of_shards
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12))
 BLOCKS = st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(2, 6))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.config import ModelConfig
-from unet.geometry import Box, Grid
-from unet.model import build_model
-from unet.tiling import (
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.geometry.tiling import (
     TileGeometry,
     TileSizeError,
     output_size,
@@ -23,6 +23,7 @@ from unet.tiling import (
     tiles_for,
     valid_input_sizes,
 )
+from unet.model import build_model
 
 VARIANTS = [
     {"architecture": architecture, "convolution": convolution, "upsampling": upsampling}

@@ -1,0 +1,1 @@
+"""Where do voxels, blocks, shards and tiles lie?"""

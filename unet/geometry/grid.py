@@ -1,0 +1,77 @@
+"""The grid of blocks that covers a volume."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+
+from unet.geometry.box import Box, Index
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The blocks that cover a volume, in scan order (the last axis runs fastest).
+
+    >>> grid = Grid(shape=(3, 10, 10), block=(2, 4, 10))
+    >>> grid.counts, len(grid)
+    ((2, 3, 1), 6)
+    >>> print(grid.box((1, 2, 0)))
+    2:3,8:10,0:10
+    """
+
+    shape: Index
+    block: Index
+
+    @property
+    def counts(self) -> Index:
+        """Blocks along each axis."""
+        return tuple(ceil(n / b) for n, b in zip(self.shape, self.block, strict=True))
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def box(self, index: Index) -> Box:
+        """The voxels of one block, cut at the volume's faces."""
+        start = tuple(i * b for i, b in zip(index, self.block, strict=True))
+        return Box(start, tuple(a + b for a, b in zip(start, self.block, strict=True))).clipped(self.shape)
+
+    def index_of(self, number: int) -> Index:
+        """The index of a block by its number in scan order.
+
+        >>> Grid(shape=(3, 10, 10), block=(2, 4, 10)).index_of(5)
+        (1, 2, 0)
+        """
+        index: list[int] = []
+        for n in reversed(self.counts):
+            number, i = divmod(number, n)
+            index.insert(0, i)
+        return tuple(index)
+
+    def touched(self, box: Box) -> "list[Box]":
+        """The blocks that share voxels with a box, in scan order.
+
+        >>> [str(block) for block in Grid((1, 10, 10), (1, 4, 10)).touched(Box((0, 3, 0), (1, 5, 1)))]
+        ['0:1,0:4,0:10', '0:1,4:8,0:10']
+        """
+        return [self.box(index) for index in self.touched_indices(box)]
+
+    def touched_indices(self, box: Box) -> Iterator[Index]:
+        """Their indices."""
+        spans = (range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, self.block, strict=True))
+        return product(*spans)
+
+    def indices(self) -> Iterator[Index]:
+        """Every block's index in scan order."""
+        return product(*(range(n) for n in self.counts))
+
+    def layer(self, z: int) -> Iterator[Index]:
+        """Those of one layer of blocks, all with this index along z.
+
+        >>> list(Grid(shape=(3, 10, 10), block=(2, 4, 10)).layer(1))
+        [(1, 0, 0), (1, 1, 0), (1, 2, 0)]
+        """
+        return product((z,), *(range(n) for n in self.counts[1:]))
+
+    def boxes(self) -> list[Box]:
+        """Every block's voxels in scan order."""
+        return [self.box(index) for index in self.indices()]
