@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from unet.config import ModelConfig, PredictConfig, SlurmConfig
-from unet.files import write_json
 from unet.grey_values import grey_values
 from unet.histogram import histogram
 from unet.model import build_model
 from unet.model_file import save_model
+from unet.storage.files import write_json
 from unet.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent

@@ -37,7 +37,6 @@ import torch
 from unet.config import ModelConfig, Precision, PredictConfig
 from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
 from unet.engine import Engine
-from unet.files import read_json, write_json
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.grey_values import Normalisation, grey_values
@@ -46,7 +45,8 @@ from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
 from unet.sample import synthesise
-from unet.store import open_image
+from unet.storage.files import read_json, write_json
+from unet.storage.zarr_store import open_image
 from unet.tile_choice import Task, job_memory, kind_of
 from unet.volume import Layout, Volume
 

@@ -17,7 +17,7 @@ import numpy as np
 from unet.geometry.box import Box
 from unet.run_length import run_length_scores
 from unet.skeletons import PlacedSkeletons, placed, read_skeletons
-from unet.store import open_image
+from unet.storage.zarr_store import open_image
 
 FIB25 = Path(__file__).resolve().parents[2] / "shared" / "data" / "fib25" / "validation.h5"
 VOXEL_NM = (10.0, 10.0, 10.0)

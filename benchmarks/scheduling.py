@@ -26,9 +26,9 @@ import torch
 import yaml
 
 from unet.config import ModelConfig
-from unet.files import write_json
 from unet.model import build_model
 from unet.model_file import save_model
+from unet.storage.files import write_json
 from unet.volume import Layout
 
 ROOT = Path(__file__).parent.parent

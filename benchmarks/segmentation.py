@@ -46,11 +46,11 @@ from scipy.spatial import cKDTree
 
 from unet.agglomeration import Graph, agglomerate, mean_boundary
 from unet.config import SegmentConfig, StorageConfig
-from unet.files import write_json
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.overlap import adapted_rand_error, contingency, variation_of_information
 from unet.region_graph import block_edges
+from unet.storage.files import write_json
 from unet.volume import Volume
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import AgglomerateConfig, SegmentConfig
-from unet.files import read_json, write_json
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
@@ -20,6 +19,7 @@ from unet.overlap import Contingency, adapted_rand_error, contingency, variation
 from unet.progress import Progress
 from unet.receipts import content_digest, fingerprint
 from unet.region_graph import EdgeParts, gather_edges, load_edges
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 THRESHOLDS = [percent / 100 for percent in range(5, 100, 5)]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from unet.augmentation_page import augmentation_page, style_of
 from unet.config import AugmentConfig, ConfigError, ModelConfig, Triple
-from unet.files import read_json, write_atomically
 from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.patches import CachedVolume, LabelledVolume
+from unet.storage.files import read_json, write_atomically
 from unet.volume import Volume
 
 CACHE_MB = 256

@@ -14,7 +14,6 @@ import numpy as np
 from unet.annotation import UNLABELLED
 from unet.comparison import true_ids
 from unet.config import VolumeConfig
-from unet.files import read_json, write_json
 from unet.geometry.box import Box
 from unet.job import run
 from unet.label_check import (
@@ -29,6 +28,7 @@ from unet.label_check import (
 )
 from unet.progress import Progress
 from unet.receipts import content_digest, fingerprint
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)

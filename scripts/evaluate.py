@@ -16,7 +16,6 @@ from unet.annotation import UNLABELLED
 from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
-from unet.files import read_json, save_arrays, write_json
 from unet.geometry.box import Box
 from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
@@ -26,6 +25,7 @@ from unet.object_errors import ErroneousObject, worst_objects
 from unet.progress import Progress
 from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
+from unet.storage.files import read_json, save_arrays, write_json
 from unet.volume import Volume
 
 WORST = 10

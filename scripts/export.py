@@ -24,13 +24,13 @@ from unet.export import (
     to_torchscript,
     training_normalisation,
 )
-from unet.files import write_json
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.log_line import in_words
 from unet.model_file import load_model
 from unet.receipts import bytes_digest
+from unet.storage.files import write_json
 from unet.volume import Volume
 
 TEST_SIDE = {2: 128, 3: 16}

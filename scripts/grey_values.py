@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from unet.annotation import check_interior_levels
 from unet.config import NormalisationConfig
-from unet.files import load_arrays, read_json, write_json
 from unet.grey_values import GreyValueError, GreyValues, grey_values
 from unet.job import run
 from unet.receipts import bytes_digest, content_digest, fingerprint
+from unet.storage.files import load_arrays, read_json, write_json
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ import numpy as np
 from unet.annotation import as_instances, class_map, grey_levels, interior_classes
 from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config import VolumeConfig
-from unet.files import read_json
 from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import fingerprint
 from unet.sources import Source, open_raw, open_source
-from unet.store import Image
+from unet.storage.files import read_json
+from unet.storage.zarr_store import Image
 from unet.volume import Volume
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from unet.config import SegmentConfig
-from unet.files import read_json, write_json
 from unet.fragments import BlockTable, join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.job import run
@@ -18,6 +17,7 @@ from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_tabl
 from unet.merging import objects_of, without_holes
 from unet.receipts import content_digest, fingerprint
 from unet.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from unet.config import Config
-from unet.files import write_json
 from unet.foreseen import planned_for
 from unet.job import run
 from unet.plan_table import as_text
 from unet.planning import plan_run
+from unet.storage.files import write_json
 
 
 def main(plan: Path, config: Config, threads: int = 1) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import Config
-from unet.files import load_arrays, read_json, write_atomically, write_json
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry.box import Box
 from unet.headline import first_scores, headline, too_few
@@ -24,6 +23,7 @@ from unet.report import SCORES, Picture, ReportData, error_row, render, section_
 from unet.run_crate import NAME as CRATE
 from unet.run_record import NAME as RECORD
 from unet.segmentation import channel_of
+from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volume import Volume
 
 PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")

@@ -9,9 +9,9 @@ import numpy as np
 import tifffile
 
 from unet.config import SampleConfig
-from unet.files import write_atomically
 from unet.job import run
 from unet.sample import synthesise
+from unet.storage.files import write_atomically
 
 VOXEL_NM = (50, 4, 4)
 """z, y, x: what serial-section microscopes give."""

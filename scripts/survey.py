@@ -12,13 +12,11 @@ import numpy as np
 
 from unet.annotation import as_instances, grey_levels
 from unet.config import StorageConfig, VolumeConfig
-from unet.files import write_json
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.input_states import survey_made_from
 from unet.job import run
 from unet.log_line import by
-from unet.places import CannotList
 from unet.receipts import fingerprint
 from unet.source_formats import MissingChunks
 from unet.sources import (
@@ -31,6 +29,8 @@ from unet.sources import (
     open_raw,
     open_source,
 )
+from unet.storage.backends import CannotList
+from unet.storage.files import write_json
 from unet.volume import Layout
 
 log = logging.getLogger(__name__)

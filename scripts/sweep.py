@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from unet.evaluation import mean_scores, section_cells
-from unet.files import read_json, write_json
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.isbi import FINE, sweep
@@ -17,6 +16,7 @@ from unet.job import run
 from unet.progress import Progress
 from unet.receipts import content_digest, fingerprint
 from unet.segmentation import as_probability, channel_of
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 log = logging.getLogger(__name__)

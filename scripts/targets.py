@@ -7,11 +7,11 @@ import numpy as np
 from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
 from unet.config import VolumeConfig, WeightsConfig
-from unet.files import read_json
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run
 from unet.receipts import content_digest, fingerprint
+from unet.storage.files import read_json
 from unet.volume import Volume, padded_in_section
 from unet.weight_map import separation_border
 

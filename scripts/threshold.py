@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from unet.evaluation import best, mean_scores
-from unet.files import read_json, write_json
 from unet.job import run
 from unet.receipts import content_digest
+from unet.storage.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 

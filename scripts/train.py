@@ -7,12 +7,12 @@ from typing import Any
 from unet.config import ModelConfig, TrainConfig
 from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
-from unet.files import read_json, write_json
 from unet.grey_values import Normalisation
 from unet.job import run
-from unet.locks import take_over
 from unet.model_file import save_model
 from unet.receipts import bytes_digest, content_digest, fingerprint
+from unet.storage.files import read_json, write_json
+from unet.storage.locks import take_over
 from unet.training import TrainingError
 from unet.training_folder import TrainingFolder, differences
 from unet.training_job import TrainingJob

@@ -22,7 +22,6 @@ from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config import ModelConfig, PredictConfig, VerifyConfig
 from unet.devices import LOCKS, torch_device
-from unet.files import read_json, write_atomically, write_json
 from unet.geometry.box import Box
 from unet.geometry.tiling import another_tile, tile_geometry
 from unet.grey_values import Normalisation
@@ -31,7 +30,8 @@ from unet.log_line import in_words
 from unet.predicting import ElasticPredictor, load_predictor, stored_classes
 from unet.progress import Progress
 from unet.receipts import Journal, content_digest
-from unet.store import Image, StoreError
+from unet.storage.files import read_json, write_atomically, write_json
+from unet.storage.zarr_store import Image, StoreError
 from unet.verification import seams, windows_to_check
 from unet.volume import Volume
 

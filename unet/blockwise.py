@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet.devices import place_of_job
-from unet.files import write_json
 from unet.geometry.box import Box
-from unet.locks import blocks_locked
 from unet.progress import Progress
 from unet.receipts import BlockRecord, Journal, summarise
 from unet.receipts import fingerprint as fingerprint_of
+from unet.storage.files import write_json
+from unet.storage.locks import blocks_locked
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class DiskFullError(OSError):
 
 
 class Store(Protocol):
-    """What a job needs of a store that it writes; `unet.store.Image` has it."""
+    """What a job needs of a store that it writes; `unet.storage.zarr_store.Image` has it."""
 
     @property
     def path(self) -> Path:

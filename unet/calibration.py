@@ -29,7 +29,7 @@ from unet.learning_curve import LearningCurve
 from unet.model import build_model
 from unet.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
 from unet.plan import Seconds
-from unet.store import ImageSpec, create_image
+from unet.storage.zarr_store import ImageSpec, create_image
 from unet.tile_choice import Task, TileChoice, passes_at_once
 from unet.training import train
 from unet.validation import Validation

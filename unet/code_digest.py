@@ -28,16 +28,16 @@ DOES_NOT_COMPUTE = {
     "unet.distributed._alive": "ends a training whose processes died",
     "unet.distributed.TIMEOUT": "how long a process waits for another",
     "unet.divergence": "ends a training that is lost; one that goes on is the same",
-    "unet.files": "carries small files to the disk and back, whole",
+    "unet.storage.files": "carries small files to the disk and back, whole",
     "unet.input_states": "says what has to be done again",
     "unet.job": "arguments, log file and errors of a script",
     "unet.learning_curve": "shows how a training goes on",
     "unet.limits": "refuses what does not work",
-    "unet.locks": "keeps two processes from one file",
+    "unet.storage.locks": "keeps two processes from one file",
     "unet.log_line": "words of log lines",
-    "unet.ngff.implausible_voxels": "refuses a voxel size; the one that is taken is a parameter",
+    "unet.storage.ngff.implausible_voxels": "refuses a voxel size; the one that is taken is a parameter",
     "unet.pipeline": "the order of blocks and their workers; each is made the same in any order",
-    "unet.places": "carries the bytes of files; they are the same behind any address",
+    "unet.storage.backends": "carries the bytes of files; they are the same behind any address",
     "unet.prediction.Mark": "keeps the workers of an earlier run from writing",
     "unet.prediction.MOST_PREPARED": "models that a worker holds at once",
     "unet.privacy": "keeps secrets out of records and logs",
@@ -45,7 +45,7 @@ DOES_NOT_COMPUTE = {
     "unet.read_errors": "words for what libraries raise",
     "unet.receipts": "says what is done; a fingerprint that is computed in another way is another one by itself",
     "unet.slurm_workers": "starts the workers of a prediction",
-    "unet.store._lock": "keeps two processes from one store",
+    "unet.storage.zarr_store._lock": "keeps two processes from one store",
     "unet.tile_choice": "chooses tile and batch, which are part of a block's fingerprint",
     "unet.training._stop_requests": "ends a training that a signal stops; its state goes on",
     "unet.training_folder": "keeps the files of one training from those of another",
@@ -79,7 +79,7 @@ class Module:
     Attributes
     ----------
     full_name : str
-        Dotted, such as ``unet.store``; empty for a script.
+        Dotted, such as ``unet.storage.zarr_store``; empty for a script.
     imports : dict
         By a name of this module, the full names of what is imported under it.
     """
@@ -155,7 +155,7 @@ def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
 
 
 def _found(full: Sequence[str], package: Path) -> list[Definition]:
-    """The definitions behind a full name such as ``unet.store.open_foreign``; of a module alone all that it has."""
+    """The definitions behind a full name such as ``unet.storage.zarr_store.open_foreign``; of a module alone all that it has."""
     if full[0] != package.name:
         return []
     place, rest = package, list(full[1:])

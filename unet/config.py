@@ -37,7 +37,7 @@ from unet.config_learning import (
     WeightsConfig,
 )
 from unet.geometry.tiling import TileSizeError, tile_geometry
-from unet.places import is_address
+from unet.storage.address import is_address
 
 __all__ = [
     "AgglomerateConfig",

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, 
 from pydantic_core import PydanticCustomError
 
 from unet.annotation import IGNORE, class_names
-from unet.ngff import implausible_voxels
-from unet.places import checked_address, is_address
+from unet.storage.address import checked_address, is_address
+from unet.storage.ngff import implausible_voxels
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]

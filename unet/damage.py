@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from unet.files import read_json, write_json
 from unet.geometry.box import Box
-from unet.store import StoreError
+from unet.storage.files import read_json, write_json
+from unet.storage.zarr_store import StoreError
 from unet.volume import Volume
 
 Sizes = dict[Box, int | None] | None

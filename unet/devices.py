@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unet.locks import try_locked
+from unet.storage.locks import try_locked
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config
-from unet.files import read_json
 from unet.receipts import fingerprint
+from unet.storage.files import read_json
 
 
 @dataclass(frozen=True)

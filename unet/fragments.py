@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from unet.files import load_arrays, save_arrays
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.storage.files import load_arrays, save_arrays
 
 COLUMNS = ("first", "size", "value", "rim")
 """What a table holds of each fragment."""

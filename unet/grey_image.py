@@ -14,11 +14,11 @@ from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box, Index
 from unet.grey_values import Normalisation
 from unet.histogram import has_value
-from unet.store import read_mirrored
+from unet.storage.zarr_store import read_mirrored
 
 
 class Readable(Protocol):
-    """A store; `unet.store.Image` has it."""
+    """A store; `unet.storage.zarr_store.Image` has it."""
 
     @property
     def shape(self) -> Index:

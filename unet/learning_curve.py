@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from unet.files import write_atomically
+from unet.storage.files import write_atomically
 
 
 class LearningCurve:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.files import write_folder_with
 from unet.fragments import Fragments
+from unet.storage.files import write_folder_with
 
 FILES = ("lut", "first", "sizes", "values", "offsets", "first_id")
 """What is in the folder, each as ``.npy``."""

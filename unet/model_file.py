@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config import Config, ModelConfig
-from unet.files import write_with
 from unet.model import build_model
+from unet.storage.files import write_with
 
 MODEL_FORMAT = "unet-em model 2"
 WANTED = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"

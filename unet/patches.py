@@ -29,7 +29,7 @@ from unet.config import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.grey_values import Normalisation
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 
 CELL = (1, 64, 64)
 """`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""
@@ -42,7 +42,7 @@ ATTEMPTS = 50
 
 
 class Readable(Protocol):
-    """What the sampler needs of a volume; `unet.store.Image` has it."""
+    """What the sampler needs of a volume; `unet.storage.zarr_store.Image` has it."""
 
     @property
     def shape(self) -> Index:
@@ -64,7 +64,7 @@ class CachedVolume:
 
     Parameters
     ----------
-    volume : unet.store.Image
+    volume : unet.storage.zarr_store.Image
         With `shape`, `dtype` and `read(box)`.
     cube : tuple of int
         `(z, y, x)` of what is read at once; best the chunk on disk.

@@ -21,15 +21,15 @@ from distributed import get_worker
 
 from unet.config import Precision, PredictConfig
 from unet.devices import LOCKS, torch_device
-from unet.files import read_json, write_atomically
 from unet.geometry.box import Box, Index
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
-from unet.locks import blocks_locked
 from unet.pipeline import Overlapped, Stop, Stopped
 from unet.predicting import Window, load_predictor, stored_classes
 from unet.receipts import fingerprint
-from unet.store import Image
+from unet.storage.files import read_json, write_atomically
+from unet.storage.locks import blocks_locked
+from unet.storage.zarr_store import Image
 from unet.tile_choice import INFERRED_AT_ONCE
 from unet.volume import Volume
 

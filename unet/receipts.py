@@ -25,8 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unet.files import read_json, sync_folder
 from unet.geometry.box import Box
+from unet.storage.files import read_json, sync_folder
 
 LINE_BEGINS = b'{"box":"'
 LONGEST_LINE = 4096

@@ -28,11 +28,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.files import load_arrays, save_arrays
 from unet.fragments import Fragments
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.run_length_encoding import run_starts
+from unet.storage.files import load_arrays, save_arrays
 
 BINS = 16
 """Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""

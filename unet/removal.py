@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from unet.files import read_json
+from unet.storage.files import read_json
 
 WRITTEN = (
     *("run_config.yaml", "report.html", "scores.json", "augmentation.html", "plan.json", "config.yaml"),

@@ -22,10 +22,10 @@ import numpy as np
 import yaml
 
 from unet.config import Config, load_config, source_files
-from unet.files import read_json, write_json
 from unet.geometry.box import Box
 from unet.receipts import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 ROOT = Path(__file__).parent.parent

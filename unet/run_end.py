@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from unet.files import read_json
+from unet.storage.files import read_json
 
 
 class Product(NamedTuple):

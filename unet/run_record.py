@@ -19,9 +19,9 @@ import yaml
 
 from unet import __version__
 from unet.config import Config, source_files
-from unet.files import read_json, write_json
 from unet.privacy import command_without_secrets, without_private
 from unet.receipts import bytes_digest
+from unet.storage.files import read_json, write_json
 
 FORMAT = "unet-em provenance 1"
 NAME = "provenance.json"

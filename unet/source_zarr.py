@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from unet import store
 from unet.geometry.box import Box
-from unet.places import CannotList, links_of, place_of
 from unet.read_errors import SourceError, read_errors
 from unet.source_formats import MissingChunks, Nm, Source
+from unet.storage import zarr_store as store
+from unet.storage.backends import CannotList, links_of, place_of
 
 
 class ZarrSource(Source):

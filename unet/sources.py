@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet.ngff import implausible_voxels
-from unet.places import is_address, split_url
 from unet.read_errors import SourceError
 from unet.source_channels import ChannelStack
 from unet.source_formats import RAW_DTYPES, MrcSource, Nm, Source
@@ -12,6 +10,8 @@ from unet.source_hdf5 import Hdf5Source
 from unet.source_sections import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
 from unet.source_tiff import TiffStack
 from unet.source_zarr import ZarrSource, is_zarr
+from unet.storage.address import is_address, split_url
+from unet.storage.ngff import implausible_voxels
 
 __all__ = [
     "Source",

@@ -17,11 +17,11 @@ import torch
 
 from unet.config import ModelConfig, Precision, PredictConfig
 from unet.cost import forward_cost, free_bytes, usable_cores, useful_flops
-from unet.files import read_json, write_first
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.inference import planes_of, window_of
 from unet.receipts import fingerprint
+from unet.storage.files import read_json, write_first
 from unet.volume import Layout
 
 PROCESS_BYTES = 450e6

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet.files import read_json, write_atomically, write_json
 from unet.receipts import bytes_digest
+from unet.storage.files import read_json, write_atomically, write_json
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unet.files import write_with
+from unet.storage.files import write_with
 
 log = logging.getLogger(__name__)
 

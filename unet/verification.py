@@ -32,7 +32,7 @@ LARGEST_STRETCH = 512
 
 
 class Readable(Protocol):
-    """A store; `unet.store.Image` has it."""
+    """A store; `unet.storage.zarr_store.Image` has it."""
 
     @property
     def grid(self) -> Grid:

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.constant_regions import HALO, blank
-from unet.files import read_json
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_boxes
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
 from unet.histogram import has_value
-from unet.places import claim
-from unet.store import Image, ImageSpec, create_image, open_image
+from unet.storage.backends import claim
+from unet.storage.files import read_json
+from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Volume:
         channels: Sequence[str] = (),
         pyramid: bool = True,
     ) -> Image:
-        """Create a store of this volume, or open the one that is there; see `unet.store.create_image`."""
+        """Create a store of this volume, or open the one that is there; see `unet.storage.zarr_store.create_image`."""
         spec = ImageSpec(
             name=f"{self.name} {store}",
             shape=self.layout.shape,

@@ -30,7 +30,7 @@ from tests.scripts.test_predict import BLOCKS as PIECES
 from tests.scripts.test_predict import Run, copied
 from tests.workflow.conftest import CONFIG, Project
 from unet.geometry.box import Box
-from unet.locks import blocks_locked
+from unet.storage.locks import blocks_locked
 
 pytestmark = pytest.mark.timeout(1800)
 SHARDS = ("0-of-2", "1-of-2")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from unet.config import Config, load_config
-from unet.files import read_json, write_json
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.job import run
+from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -19,7 +19,7 @@ import tifffile
 import zarr
 
 from tests.scripts.conftest import SCRIPTS, Project, Refused
-from unet.files import read_json
+from unet.storage.files import read_json
 
 SHAPE = (3, 40, 50)
 VOXEL = {"voxel_nm": [50, 4, 4]}

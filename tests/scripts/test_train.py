@@ -10,8 +10,8 @@ import tifffile
 import torch
 
 from tests.scripts.conftest import Project, Refused
-from unet.files import read_json
 from unet.sample import synthesise
+from unet.storage.files import read_json
 
 
 @pytest.fixture(scope="module")

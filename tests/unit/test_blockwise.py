@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from unet.blockwise import DiskFullError, Written, run_blocks
-from unet.files import read_json
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.receipts import Journal
+from unet.storage.files import read_json
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
 NOW = dict.fromkeys(BOXES, "now")
@@ -163,7 +163,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from unet.geometry.box import Box
-from unet.locks import blocks_locked
+from unet.storage.locks import blocks_locked
 with blocks_locked(Path(sys.argv[1]), [Box.parse(sys.argv[2])]):
     print("held", flush=True)
     time.sleep(float(sys.argv[3]))

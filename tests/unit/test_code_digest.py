@@ -93,7 +93,7 @@ def test_what_computes_changes_the_digest(tmp_path: Path, before: str, after: st
         ("x: int", "x: float"),
         (") -> int:", "):"),
         ("import unet.geometry.box\n", ""),
-        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.locks import share\n"),
+        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.storage.locks import share\n"),
     ],
 )
 def test_what_code_says_does_not(tmp_path: Path, before: str, after: str) -> None:
@@ -303,7 +303,7 @@ def test_the_edits_are_of_every_rule() -> None:
 
 NOTHING = {
     "copied": lambda root: None,
-    "locks": replaced("unet/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
+    "locks": replaced("unet/storage/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
     "progress": edited("unet.progress", "advance"),
     "job": edited("unet.job", "run"),
     "journal": edited("unet.receipts", "finished"),

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet.components import BlockComponents, Connectivity, label_block
-from unet.files import save_arrays
 from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.run_length_encoding import runs
 from unet.merge_layers import LayeredMerge
 from unet.merge_table import FILES, MergeTable, Numbered, load_merge_table, number_objects, relabel, save_merge_table
+from unet.storage.files import save_arrays
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NUMBERED = ("lut", "first", "sizes", "values")
@@ -260,7 +260,7 @@ def test_a_full_disk_leaves_the_old_table_and_no_litter(tmp_path: Path, monkeypa
     box = Box((0, 0, 0), (1, 2, 2))
     block = label_block(np.ones((1, 2, 2), bool), box, (1, 2, 2), "section")
     save_block_table(tmp_path / "0.npz", block)
-    monkeypatch.setattr("unet.files.np.lib.format.write_array", full)
+    monkeypatch.setattr("unet.storage.files.np.lib.format.write_array", full)
     with pytest.raises(OSError, match="No space"):
         save_block_table(tmp_path / "0.npz", block)
     assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]

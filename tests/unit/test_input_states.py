@@ -21,10 +21,10 @@ from unet.config import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.input_states import changed, evaluation_made_from, input_state, model_made_from
-from unet.places import CannotList
 from unet.read_errors import SourceError
 from unet.source_formats import MissingChunks
 from unet.sources import open_raw, open_source
+from unet.storage.backends import CannotList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,14 +22,14 @@ import pytest
 from pydantic import ValidationError
 
 from unet.config import SegmentConfig
-from unet.files import write_json
 from unet.job import KILLED, run
 from unet.sources import SourceError
+from unet.storage.files import write_json
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from unet.files import write_json
+from unet.storage.files import write_json
 from unet.job import KILLED, run
 
 def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1) -> None:

@@ -9,7 +9,7 @@ from unet.config import AugmentConfig
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 
 INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)
 FLIPS = AugmentConfig(rotation="right", elastic_px=0, brightness=0, contrast=0, noise=0)
@@ -18,7 +18,7 @@ DEFECTS = FLIPS.model_copy(update={"misalignment": 0.5, "misalignment_px": 5.0})
 
 @dataclass
 class ArrayVolume:
-    """A stand-in for `unet.store.Image` that remembers what was read."""
+    """A stand-in for `unet.storage.zarr_store.Image` that remembers what was read."""
 
     values: np.ndarray
     boxes: list[Box] = field(default_factory=list)

@@ -15,7 +15,7 @@ from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.predicting import DeviceMemoryError, ElasticPredictor, load_predictor, stored_classes
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 from unet.volume import Layout, Volume
 
 CPU = torch.device("cpu")

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from unet import receipts
-from unet.files import write_json
 from unet.geometry.box import Box
 from unet.receipts import (
     BlockRecord,
@@ -17,6 +16,7 @@ from unet.receipts import (
     fingerprint,
     summarise,
 )
+from unet.storage.files import write_json
 
 BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]
 NOW = dict.fromkeys(BOXES, "now")

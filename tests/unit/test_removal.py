@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unet.files import write_json
 from unet.removal import RemovalError, remove_results
+from unet.storage.files import write_json
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from unet.files import write_json
 from unet.headline import headline
 from unet.run_end import failure_lines, failures, new, notes_of_failures, products, written
+from unet.storage.files import write_json
 
 
 def make(results: Path, *paths: str) -> None:

@@ -17,7 +17,7 @@ from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import build_model
 from unet.optimizer import learning_rate
 from unet.patches import LabelledVolume, PatchSampler
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 from unet.training import TrainingError, TrainingStoppedError, stream, train
 from unet.training_state import TrainingStateError
 from unet.validation import Look, Validation

@@ -10,7 +10,7 @@ from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.patches import LabelledVolume
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 from unet.validation import Look, Validation, choose_windows, mean_iou, mean_loss
 
 MODEL = ModelConfig(depth=2, base_channels=4)

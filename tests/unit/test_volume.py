@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.files import write_json
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
+from unet.storage.files import write_json
 from unet.volume import Layout, Volume, padded_in_section
 
 LAYOUT = Layout(

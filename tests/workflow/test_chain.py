@@ -19,7 +19,7 @@ from unet.config import Config, PredictConfig
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.predicting import load_predictor
-from unet.store import mirrored
+from unet.storage.zarr_store import mirrored
 from unet.volume import Volume
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from unet.input_states import (
     survey_made_from,
 )
 from unet.limits import too_many_shards
-from unet.places import AddressError, split_url
-from unet.files import read_json
+from unet.storage.address import AddressError, split_url
+from unet.storage.files import read_json
 from unet.resources import Share, memory_mb, minutes
 from unet.run_end import (
     failure_lines,

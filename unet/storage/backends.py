@@ -25,26 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from unet.files import write_first, write_with
+from unet.storage.files import write_first, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+from unet.storage.address import AddressError, is_address
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-NAMED_CONTAINER = ("abfs", "abfss")
-"""Schemes of Azure, where the container stands before an @."""
 REQUEST_TIMEOUT = "5 minutes"
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 METADATA = "zarr.json"
 OWNER = ".owner"
-
 State = tuple[int | str, ...]
 """What tells two versions of a file apart: bytes, time of the last change (ns) and, of a link, where it points; of an
 object bytes and entity tag."""
-
-
-class AddressError(OSError):
-    """What lies behind an address cannot be reached, or must not be used; the message is free of credentials."""
 
 
 class CannotList(AddressError):
@@ -306,48 +299,6 @@ def _object_state(meta: Any) -> State:
 def place_of(where: Path | str) -> Place:
     """The place of a path or an address."""
     return Objects(where.rstrip("/")) if isinstance(where, str) and is_address(where) else Folder(Path(where))
-
-
-def is_address(text: str) -> bool:
-    """Whether something is an address and no path.
-
-    >>> is_address("s3://bucket/raw.zarr"), is_address("raw.zarr"), is_address("a.h5:/raw")
-    (True, False, False)
-    """
-    return ADDRESS.match(text) is not None
-
-
-def checked_address(address: str) -> str:
-    """An address without credentials.
-
-    >>> checked_address("s3://bucket/raw.zarr:/volumes/raw")
-    's3://bucket/raw.zarr:/volumes/raw'
-
-    Raises
-    ------
-    ValueError
-        If it holds any: it would be written into receipts, logs and the report. The message does not.
-    """
-    scheme, _, rest = address.partition("://")
-    before, at, _ = rest.partition("/")[0].rpartition("@")
-    if (at and (":" in before or scheme not in NAMED_CONTAINER)) or "?" in rest:
-        bare = f"{scheme}://{rest.partition('?')[0].removeprefix(before + at)}"
-        raise ValueError(
-            f"{bare}: credentials (before an @, or after a ?) do not belong into an address; set them in the "
-            "environment, for s3:// as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return address
-
-
-def split_url(address: str) -> tuple[str, str | None]:
-    """The address of a store, and the path inside it where one is given.
-
-    >>> split_url("s3://bucket/a.zarr:/volumes/raw"), split_url("http://host:9000/a.zarr")
-    (('s3://bucket/a.zarr', '/volumes/raw'), ('http://host:9000/a.zarr', None))
-    """
-    scheme, _, rest = address.partition("://")
-    store, colon, inner = rest.partition(":/")
-    return f"{scheme}://{store}".rstrip("/"), "/" + inner.strip("/") if colon else None
 
 
 @cache

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet import files
-from unet.files import (
+from unet.storage import files
+from unet.storage.files import (
     load_arrays,
     read_json,
     save_arrays,
@@ -210,7 +210,7 @@ def test_a_claim_of_a_killed_writer_is_not_waited_for_for_ever(tmp_path: Path, m
 KILLED = """
 import sys
 from pathlib import Path
-from unet.files import write_folder_with, write_with
+from unet.storage.files import write_folder_with, write_with
 
 def half(file):
     file.write(b"half")

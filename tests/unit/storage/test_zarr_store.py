@@ -21,8 +21,8 @@ from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
 from unet.geometry.box import Box
 from unet.geometry.pyramid import downsample
-from unet.places import Folder
-from unet.store import (
+from unet.storage.backends import Folder
+from unet.storage.zarr_store import (
     Image,
     ImageSpec,
     StoreError,
@@ -103,7 +103,7 @@ import sys
 import threading
 from pathlib import Path
 import numpy as np
-from unet.store import ImageSpec, create_image
+from unet.storage.zarr_store import ImageSpec, create_image
 
 spec = ImageSpec("flat", (5, 150, 131), "uint16", (2, 32, 32), (4, 64, 64), (50.0, 4.0, 4.0))
 image = create_image(Path(sys.argv[1]), spec)
@@ -278,7 +278,7 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
         raise KeyboardInterrupt
 
     filled(tmp_path / "a.zarr", ODD, noise(ODD))
-    monkeypatch.setattr("unet.places.shutil.rmtree", killed)
+    monkeypatch.setattr("unet.storage.backends.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         Folder(tmp_path / "a.zarr").clear()
     assert (tmp_path / "a.zarr/0/zarr.json").exists()

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import zarr
 
-from unet import places
 from unet.config import ConfigError, load_config, source_addresses, source_files
 from unet.geometry.box import Box
-from unet.places import AddressError, Objects, Place, checked_address, claim, place_of
 from unet.sources import SourceError, open_source
-from unet.store import Image, ImageSpec, StoreError, create_image, open_image
+from unet.storage import backends as places
+from unet.storage.address import AddressError, checked_address
+from unet.storage.backends import Objects, Place, claim, place_of
+from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +169,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from unet.store import ImageSpec, create_image
+from unet.storage.zarr_store import ImageSpec, create_image
 
 spec = ImageSpec("flat", (4, 64, 64), "uint16", (2, 32, 32), (2, 32, 32), (50.0, 4.0, 4.0))
 image = create_image(sys.argv[1], spec, Path(sys.argv[2]))

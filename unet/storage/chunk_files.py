@@ -17,7 +17,7 @@ from math import prod
 from threading import Lock
 
 from unet.geometry.box import Index
-from unet.places import Folder, Place, State
+from unet.storage.backends import Folder, Place, State
 
 Selection = Sequence[slice]
 """One slice of voxels per axis, with start and stop, not empty."""

@@ -1,7 +1,7 @@
 """Volumes on disk: OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. The only module that knows Zarr.
 
 One block is one shard file on every level of the pyramid, so whoever owns a block writes whole files (objects, where a
-store lies behind an address: `unet.places`):
+store lies behind an address: `unet.storage.backends`):
 
 ```
 level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)      level 2: (16, 256, 256)
@@ -28,14 +28,14 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, ObjectStore
 
-from unet.block_file import BlockFormat
-from unet.chunk_files import ChunkFiles
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.pyramid import downsample
-from unet.locks import locked, share, take_over
-from unet.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
-from unet.places import Folder, Place, place_of
+from unet.storage.backends import Folder, Place, place_of
+from unet.storage.chunk_files import ChunkFiles
+from unet.storage.locks import locked, share, take_over
+from unet.storage.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
+from unet.storage.shard_codec import BlockFormat
 
 ZSTD_LEVEL = 1
 """Higher levels make label volumes no smaller, and they take longer for images."""

@@ -40,7 +40,7 @@ class Codec(Protocol):
 
 
 class Parts(Protocol):
-    """A file of which parts can be had; `unet.places` opens them."""
+    """A file of which parts can be had; `unet.storage.backends` opens them."""
 
     def last(self, count: int) -> bytes:
         """So many bytes at its end, or all where there are fewer."""

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numcodecs import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from unet.block_file import BlockFormat
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.places import FileParts
+from unet.storage.backends import FileParts
+from unet.storage.shard_codec import BlockFormat
 
 SHAPE, BLOCK, CHUNK = (3, 11, 7), (2, 8, 4), (1, 4, 2)
 FORMAT = BlockFormat(BLOCK, CHUNK, np.dtype("uint32"), Zstd(level=1))

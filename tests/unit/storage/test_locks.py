@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet import locks
 from unet.blockwise import ShardJob
 from unet.devices import acquire_device
 from unet.geometry.box import Box
-from unet.locks import blocks_locked, locked, share, take_over, try_locked
-from unet.ngff import ImageSpec
-from unet.store import create_image, open_image
+from unet.storage import locks
+from unet.storage.locks import blocks_locked, locked, share, take_over, try_locked
+from unet.storage.ngff import ImageSpec
+from unet.storage.zarr_store import create_image, open_image
 
 BOX, OTHER = Box((0, 0, 0), (1, 4, 4)), Box((1, 0, 0), (2, 4, 4))
 ASK = """
@@ -34,7 +34,7 @@ except BlockingIOError:
 HOLD = """
 import sys
 from pathlib import Path
-from unet import locks
+from unet.storage import locks
 from unet.geometry.box import Box
 
 path = Path(sys.argv[2])
@@ -49,8 +49,8 @@ sys.stdin.read()
 IMAGE = """
 import sys
 from pathlib import Path
-from unet.ngff import ImageSpec
-from unet.store import create_image
+from unet.storage.ngff import ImageSpec
+from unet.storage.zarr_store import create_image
 
 create_image(Path(sys.argv[1]), ImageSpec(**eval(sys.argv[2])))
 print("held", flush=True)
