@@ -3,7 +3,7 @@
 # make test      the whole test suite
 # make reproduce RUN=results      the run of these results once more, compared voxel by voxel
 # make clean-results RESULTS=results      all that runs wrote into a folder of results is removed, and nothing else
-# make config    the pages generated from unet/config.py
+# make config    the pages generated from unet/config
 # make check     formatters, linters and types alone
 
 PYTHON ?= python3
@@ -37,7 +37,7 @@ clean-results: install
 	$(BIN)/python -m unet.removal "$(or $(RESULTS),results)"
 
 config: install
-	$(BIN)/python -m unet.config_pages
+	$(BIN)/python -m unet.config.pages
 
 check: install
 	$(BIN)/ruff check .

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config import ModelConfig, PredictConfig, SlurmConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.slurm import SlurmConfig
 from unet.grey_values import grey_values
 from unet.histogram import histogram
 from unet.model import build_model

@@ -34,7 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config import ModelConfig, Precision, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.section import Precision
 from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
 from unet.engine import Engine
 from unet.geometry.box import Box, Index

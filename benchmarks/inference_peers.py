@@ -24,7 +24,7 @@ import torch
 import zarr
 from torch import nn
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.model import build_model
 
 WINDOW = (512, 512)

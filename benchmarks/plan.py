@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from synthetic import make_volume
 
-from unet.config import load_config
+from unet.config.root import load_config
 from unet.foreseen import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
 
 ROOT = Path(__file__).parent.parent

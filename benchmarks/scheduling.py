@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.storage.files import write_json

@@ -45,7 +45,8 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 
 from unet.agglomeration import Graph, agglomerate, mean_boundary
-from unet.config import SegmentConfig, StorageConfig
+from unet.config.segment import SegmentConfig
+from unet.config.storage import StorageConfig
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.overlap import adapted_rand_error, contingency, variation_of_information

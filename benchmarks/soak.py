@@ -21,7 +21,7 @@ import yaml
 from plan import TINY, measured_rules, snakemake
 from synthetic import make_volume, shape_of
 
-from unet.config import load_config
+from unet.config.root import load_config
 from unet.foreseen import foreseen_rules, read_plan, store_sizes
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from unet.config import Config, load_config
+from unet.config.root import Config, load_config
 from unet.cost import measured_rate
 from unet.geometry.tiling import tile_geometry
 from unet.plan import training_flops

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.config import AgglomerateConfig, SegmentConfig
+from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from unet.augmentation_page import augmentation_page, style_of
-from unet.config import AugmentConfig, ConfigError, ModelConfig, Triple
+from unet.config.model import ModelConfig
+from unet.config.root import ConfigError
+from unet.config.section import Triple
+from unet.config.train import AugmentConfig
 from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation
 from unet.job import run

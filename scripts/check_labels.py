@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from unet.annotation import UNLABELLED
 from unet.comparison import true_ids
-from unet.config import VolumeConfig
+from unet.config.label_kinds import UNLABELLED
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.job import run
 from unet.label_check import (

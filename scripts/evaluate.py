@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from unet.annotation import UNLABELLED
 from unet.comparison import Block, Peer, true_ids, true_skeletons
-from unet.config import VolumeConfig
+from unet.config.label_kinds import UNLABELLED
+from unet.config.volumes import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.geometry.box import Box
 from unet.input_states import evaluation_made_from

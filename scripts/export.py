@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from unet.bioimage_io import bioimageio_package, check_package
-from unet.config import ExportConfig, ModelConfig
+from unet.config.export import ExportConfig
+from unet.config.model import ModelConfig
 from unet.export import (
     Frame,
     FramedNetwork,

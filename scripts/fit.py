@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.fit import require_fit, require_same_channels, require_same_voxels, require_tile_fits, rule_of_model
 from unet.input_states import model_made_from
 from unet.job import run

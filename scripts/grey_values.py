@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.annotation import check_interior_levels
-from unet.config import NormalisationConfig
+from unet.config.label_kinds import check_interior_levels
+from unet.config.normalisation import NormalisationConfig
 from unet.grey_values import GreyValueError, GreyValues, grey_values
 from unet.job import run
 from unet.receipts import bytes_digest, content_digest, fingerprint

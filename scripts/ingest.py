@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet.annotation import as_instances, class_map, grey_levels, interior_classes
 from unet.blockwise import Written, digest_of_block, run_blocks
-from unet.config import VolumeConfig
+from unet.config.label_kinds import as_instances, class_map, grey_levels, interior_classes
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import fingerprint

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.fragments import BlockTable, join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.job import run

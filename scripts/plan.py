@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from unet.config import Config
+from unet.config.root import Config
 from unet.foreseen import planned_for
 from unet.job import run
 from unet.plan_table import as_text

@@ -14,7 +14,8 @@ from uuid import uuid4
 from distributed import Client
 
 from unet.blockwise import ShardJob
-from unet.config import PredictConfig, SlurmConfig
+from unet.config.predict import PredictConfig
+from unet.config.slurm import SlurmConfig
 from unet.cost import keep_freed_memory
 from unet.devices import LOCKS, torch_device
 from unet.job import run

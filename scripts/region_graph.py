@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unet.blockwise import Written, run_blocks
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.job import run
 from unet.receipts import bytes_digest, fingerprint

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
-from unet.config import Config
+from unet.config.root import Config
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry.box import Box
 from unet.headline import first_scores, headline, too_few

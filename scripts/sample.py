@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from unet.config import SampleConfig
+from unet.config.sample import SampleConfig
 from unet.job import run
 from unet.sample import synthesise
 from unet.storage.files import write_atomically

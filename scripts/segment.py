@@ -10,7 +10,7 @@ from typing import Literal
 
 from unet.blockwise import Written, run_blocks
 from unet.components import BlockComponents, label_block
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.fragments import save_block_table
 from unet.geometry.box import Box
 from unet.job import run

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.annotation import as_instances, grey_levels
-from unet.config import StorageConfig, VolumeConfig
+from unet.config.label_kinds import as_instances, grey_levels
+from unet.config.storage import StorageConfig
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.input_states import survey_made_from

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
-from unet.config import VolumeConfig, WeightsConfig
+from unet.config.label_kinds import UNLABELLED
+from unet.config.volumes import VolumeConfig
+from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.job import run

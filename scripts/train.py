@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from unet.config import ModelConfig, TrainConfig
+from unet.config.model import ModelConfig
+from unet.config.train import TrainConfig
 from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
 from unet.grey_values import Normalisation

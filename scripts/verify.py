@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
-from unet.config import ModelConfig, PredictConfig, VerifyConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.verify import VerifyConfig
 from unet.devices import LOCKS, torch_device
 from unet.geometry.box import Box
 from unet.geometry.tiling import another_tile, tile_geometry

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.annotation import UNLABELLED
 from unet.blockwise import Written, run_blocks
-from unet.config import WeightsConfig
+from unet.config.label_kinds import UNLABELLED
+from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.job import run
 from unet.receipts import content_digest, fingerprint

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet.config import ConfigError
-from unet.config_file import read_config_file
+from unet.config.root import ConfigError
+from unet.config.yaml_file import read_config_file
 
 TARGETS = ("all", "plan", "verify", "augmentation", "export", "sample")
 """What a user asks for by name, beside files."""

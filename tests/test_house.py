@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unet.config_pages import pages
+from unet.config.pages import pages
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "unet").rglob("*.py"))
@@ -194,7 +194,7 @@ def test_conda_environment_and_package_ask_for_the_same() -> None:
 @pytest.mark.parametrize(("path", "content"), pages().items(), ids=[path.name for path in pages()])
 def test_generated_pages_are_in_step(path: Path, content: str) -> None:
     found = path.read_text().splitlines()
-    diff = "\n".join(difflib.unified_diff(found, content.splitlines(), str(path.name), "unet/config.py", lineterm=""))
+    diff = "\n".join(difflib.unified_diff(found, content.splitlines(), path.name, "unet/config", lineterm=""))
     assert not diff, f"run `make config`:\n{diff}"
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
 
-from unet.config import AugmentConfig
+from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 
 CUBIC_REACH = (1, 3)

@@ -28,7 +28,7 @@ from markupsafe import Markup
 from scipy.ndimage import uniform_filter
 
 from unet.augmentation import Transform, Warp, draw
-from unet.config import AugmentConfig
+from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import TileGeometry
 from unet.patches import CELL, LabelledVolume, Place, count_labelled, network_input

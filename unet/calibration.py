@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config import TrainConfig
+from unet.config.train import TrainConfig
 from unet.cost import keep_freed_memory
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry

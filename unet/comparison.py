@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from unet.annotation import UNLABELLED
-from unet.config import VolumeConfig
+from unet.config.label_kinds import UNLABELLED
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.run_length import RunLength

@@ -11,7 +11,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 from unet.fragments import BlockTable
 from unet.geometry.box import Box, Index
 from unet.geometry.run_length_encoding import runs

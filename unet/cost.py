@@ -22,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from unet.config import ModelConfig, Precision
+from unet.config.model import ModelConfig
+from unet.config.section import Precision
 from unet.geometry.box import Index
 from unet.model import build_model
 

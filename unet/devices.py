@@ -19,7 +19,7 @@ from unet.storage.locks import try_locked
 if TYPE_CHECKING:
     import torch
 
-    from unet.config import Precision
+    from unet.config.section import Precision
 
 LOCKS = Path(tempfile.gettempdir()) / f"unet-em-devices-{os.getuid()}"
 """The pool of this user on this machine, shared by all of their runs."""

@@ -22,7 +22,8 @@ from math import prod
 
 import numpy as np
 
-from unet.config import Config, VolumeConfig
+from unet.config.root import Config
+from unet.config.volumes import VolumeConfig
 from unet.geometry.pyramid import pyramid_factors
 from unet.merge_table import FILES
 from unet.volume import Layout

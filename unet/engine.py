@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unet.config import Precision
+from unet.config.section import Precision
 from unet.cost import DTYPES
 from unet.model import channels_last, is_2d
 

@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 from unet.object_scores import ObjectScores
 from unet.overlap import foreground_counts, foreground_iou
 

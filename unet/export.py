@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet import __version__
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
 from unet.grey_values import Normalisation
 

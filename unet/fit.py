@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from unet.config import ModelConfig, NormalisationConfig
+from unet.config.model import ModelConfig
+from unet.config.normalisation import NormalisationConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import tile_geometry, valid_input_sizes
 

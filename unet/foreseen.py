@@ -7,7 +7,7 @@ from os import scandir
 from pathlib import Path
 from typing import Any
 
-from unet.config import Config
+from unet.config.root import Config
 from unet.receipts import fingerprint
 from unet.storage.files import read_json
 

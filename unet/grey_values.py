@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from unet.config_learning import NormalisationConfig
+from unet.config.normalisation import NormalisationConfig
 from unet.histogram import Sums, keys
 
 LEAST_FILL = Fraction(1, 1000)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from unet.config import Config, VolumeConfig
+from unet.config.root import Config
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
 from unet.sources import agree_voxel_size, check_sections, open_raw, open_source
 from unet.volume import Layout

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unet.config import Precision
+from unet.config.section import Precision
 from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, tiles_for

@@ -17,7 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from unet.config import StorageConfig, VolumeConfig
+from unet.config.storage import StorageConfig
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.read_errors import SourceError
 from unet.receipts import fingerprint

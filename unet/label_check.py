@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 from unet.overlap import Contingency, contingency
 
 SEVERAL = 4

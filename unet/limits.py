@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from unet.config import Config
+from unet.config.root import Config
 from unet.geometry.box import Index
 from unet.run_jobs import SHARDED
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, labelled: Tensor | None = None) -> Tensor:

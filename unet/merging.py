@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.agglomeration import Columns, Score, agglomerate_parts, mean_boundary, quantile_boundary
-from unet.config import AgglomerateConfig
+from unet.config.segment import AgglomerateConfig
 from unet.fragments import Fragments
 from unet.multicut import multicut
 from unet.region_graph import EdgeParts, Edges, across_sections, grouped

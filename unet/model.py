@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 
 
 class Layers(NamedTuple):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unet import __version__
-from unet.config import Config, ModelConfig
+from unet.config.model import ModelConfig
+from unet.config.root import Config
 from unet.model import build_model
 from unet.storage.files import write_with
 

@@ -5,7 +5,7 @@ from math import cos, pi
 import torch
 from torch import nn
 
-from unet.config import TrainConfig
+from unet.config.train import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

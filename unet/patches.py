@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from unet.augmentation import Transform, Warp, draw
-from unet.config import AugmentConfig
+from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.grey_values import Normalisation

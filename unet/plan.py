@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf, prod
 from pathlib import Path
 
-from unet.config import Config
+from unet.config.root import Config
 from unet.cost import forward_cost
 from unet.disk import StorePlan
 from unet.geometry.box import Index

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unet.calibration import machine_speed, tile_seconds, training_seconds
-from unet.config import Config
+from unet.config.root import Config
 from unet.cost import usable_cores
 from unet.devices import choose_precision
 from unet.disk import store_plans

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet.config import ModelConfig, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
 from unet.cost import forward_cost
 from unet.devices import choose_precision
 from unet.geometry.box import Box, Index

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from distributed import get_worker
 
-from unet.config import Precision, PredictConfig
+from unet.config.predict import PredictConfig
+from unet.config.section import Precision
 from unet.devices import LOCKS, torch_device
 from unet.geometry.box import Box, Index
 from unet.grey_image import GreyImage

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from unet.config import Config, load_config, source_files
+from unet.config.inputs import source_files
+from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.receipts import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software

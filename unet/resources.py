@@ -20,7 +20,7 @@ from typing import get_args
 
 import numpy as np
 
-from unet.config import Config
+from unet.config.root import Config
 from unet.geometry.box import Index
 from unet.volume import Layout, Volume
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from unet.config import Config
+from unet.config.root import Config
 
 
 class Jobs(NamedTuple):

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from unet import __version__
-from unet.config import Config, source_files
+from unet.config.inputs import source_files
+from unet.config.root import Config
 from unet.privacy import command_without_secrets, without_private
 from unet.receipts import bytes_digest
 from unet.storage.files import read_json, write_json

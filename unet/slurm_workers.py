@@ -32,7 +32,7 @@ import dask
 from distributed import Client
 from distributed.security import Security
 
-from unet.config import SlurmConfig
+from unet.config.slurm import SlurmConfig
 from unet.pipeline import SETTINGS
 
 FIND_SCHEDULER = 60

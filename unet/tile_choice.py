@@ -15,7 +15,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from unet.config import ModelConfig, Precision, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.section import Precision
 from unet.cost import forward_cost, free_bytes, usable_cores, useful_flops
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry

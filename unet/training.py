@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet.config import TrainConfig
+from unet.config.train import TrainConfig
 from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
 from unet.divergence import MEMORY, RECENT, is_good, is_lost, jump

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unet.config import ModelConfig, TrainConfig
+from unet.config.model import ModelConfig
+from unet.config.train import TrainConfig
 from unet.distributed import ALONE, Rank
 from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation

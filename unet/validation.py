@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry

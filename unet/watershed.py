@@ -45,7 +45,7 @@ from unet.components import (
     in_scan_order,
     in_volume,
 )
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.distance_transform import capped_distance
 

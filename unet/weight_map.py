@@ -28,7 +28,7 @@ import fastremap
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 
 Keys = NDArray[np.signedinteger]
 """Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unet.config import Config, load_config
+from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.job import run

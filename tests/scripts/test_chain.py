@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from tests.scripts.calls import Call, calls_noted, not_covered
 from tests.scripts.conftest import SCRIPTS, Project, Refused
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.merge_table import load_merge_table
 from unet.model_file import read_header
 from unet.sample import synthesise

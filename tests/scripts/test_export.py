@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import torch
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.model import build_model
 from unet.model_file import save_model
 

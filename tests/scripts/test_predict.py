@@ -22,7 +22,8 @@ import tifffile
 import torch
 
 from tests.scripts.conftest import SCRIPTS, Project
-from unet.config import ModelConfig, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
 from unet.model import build_model
 from unet.model_file import save_model
 

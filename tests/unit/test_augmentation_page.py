@@ -8,7 +8,7 @@ import pytest
 from tests.unit.test_patches import ArrayVolume
 from unet import augmentation_page as page
 from unet.augmentation_page import OFF, ROWS, augmentation_page, densest, patch_picture, settings_of, stack_picture
-from unet.config import AugmentConfig
+from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
 from unet.grey_values import Normalisation
 from unet.patches import LabelledVolume

@@ -184,7 +184,7 @@ class Outer(Section):
 """
 
     def of(name: str, before: str = "", after: str = "") -> str:
-        script = "from unet.config import Outer\ndef main(outer: Outer):\n    return outer.inner.double\n"
+        script = "from unet.config.root import Outer\ndef main(outer: Outer):\n    return outer.inner.double\n"
         folder = package_of(tmp_path / name, script=script, unet__config=section.replace(before, after))
         return code_digest(folder / "script.py", folder / "unet")
 
@@ -268,13 +268,13 @@ def replaced(name: str, before: str, after: str) -> Callable[[Path], None]:
 OF_EDITS = {
     ("unet.sample", "synthesise"): {"sample"},
     ("unet.sources", "check_raw"): {"survey"},
-    ("unet.annotation", "class_map"): {"ingest"},
+    ("unet.config.label_kinds", "class_map"): {"ingest"},
     ("unet.grey_values", "grey_values"): {"grey_values"},
     ("unet.histogram", "rows_of"): {"histogram"},
     ("unet.fit", "require_fit"): {"fit"},
     ("unet.label_check", "count_labels"): {"check_labels"},
     ("unet.weight_map", "class_weights"): {"weight_map"},
-    ("unet.annotation", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
+    ("unet.config.label_kinds", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
     ("unet.loss", "weighted_cross_entropy"): {"train"},
     ("unet.augmentation", "draw"): {"augmentation", "train"},
     ("unet.model", "build_model"): {"export", "predict", "train"},
@@ -310,7 +310,7 @@ NOTHING = {
     "scheduling": edited("unet.pipeline", "run_pipeline"),
     "a plan": edited("unet.plan", "plan_rules"),
     "a version": replaced("unet/__init__.py", "__version__", "__version__: str"),
-    "a default": replaced("unet/config_applying.py", "description=", "deprecated=False, description="),
+    "a default": replaced("unet/config/section.py", "description=", "deprecated=False, description="),
 }
 
 

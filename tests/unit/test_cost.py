@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.cost import _group_limits, forward_cost, free_bytes, measured_rate, usable_cores, useful_flops
 
 TINY = ModelConfig(depth=2, base_channels=1, dropout=0)
@@ -116,7 +116,7 @@ FAULTS = """
 import resource, sys
 import torch
 from concurrent.futures import ThreadPoolExecutor
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.cost import keep_freed_memory
 from unet.model import build_model
 if sys.argv[1] == "keep":

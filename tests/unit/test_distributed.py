@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from unet.config import AugmentConfig, ModelConfig, TrainConfig
+from unet.config.model import ModelConfig
+from unet.config.train import AugmentConfig, TrainConfig
 from unet.distributed import Rank, run_ranks
 from unet.grey_values import Normalisation
 from unet.training_job import TrainingJob

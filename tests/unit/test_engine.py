@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry

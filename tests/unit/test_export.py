@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from unet.bioimage_io import bioimageio_package, check_package
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.export import (
     ExportError,
     FramedNetwork,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.fit import (
     MisfitError,
     require_classes,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet.config import NormalisationConfig
+from unet.config.normalisation import NormalisationConfig
 from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid

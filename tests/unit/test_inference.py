@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_boxes, shard_names

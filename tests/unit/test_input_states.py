@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import zarr
 
-from unet.config import VolumeConfig
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.input_states import changed, evaluation_made_from, input_state, model_made_from

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from unet.config import SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.job import KILLED, run
 from unet.sources import SourceError
 from unet.storage.files import write_json

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.annotation import UNLABELLED
+from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.label_check import (

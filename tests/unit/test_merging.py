@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet.components import Connectivity, label_block
-from unet.config import AgglomerateConfig
+from unet.config.segment import AgglomerateConfig
 from unet.fragments import Fragments, join_blocks
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid

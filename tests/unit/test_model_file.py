@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.model import build_model
 from unet.model_file import ModelFileError, load_model, read_header, save_model
 

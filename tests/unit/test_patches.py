@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from unet.config import AugmentConfig
+from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from unet.config import Config, ModelConfig, PlanConfig, PredictConfig, load_config
+from unet.config.model import ModelConfig
+from unet.config.plan import PlanConfig
+from unet.config.predict import PredictConfig
+from unet.config.root import Config, load_config
 from unet.cost import forward_cost
 from unet.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.geometry.grid import Grid

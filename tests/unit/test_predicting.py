@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from unet.config import ModelConfig, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
 from unet.devices import choose_precision
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation

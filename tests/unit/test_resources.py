@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from unet.config import Config, ModelConfig, load_config
+from unet.config.model import ModelConfig
+from unet.config.root import Config, load_config
 from unet.cost import step_bytes
 from unet.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
 from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
@@ -143,7 +144,7 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
 
 STEP = """
 import re, torch
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.model import build_model
 network = build_model(ModelConfig(depth=4, base_channels=16), 1, 2)
 def peak():  # of this process alone; what it was started by counts in its ru_maxrss

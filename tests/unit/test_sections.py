@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unet.config import AgglomerateConfig
+from unet.config.segment import AgglomerateConfig
 from unet.fragments import join_blocks
 from unet.geometry.grid import Grid
 from unet.merge_table import number_objects, relabel

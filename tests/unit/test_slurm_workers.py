@@ -13,7 +13,8 @@ import pytest
 from distributed import Client
 
 from unet import slurm_workers
-from unet.config import SlurmConfig, load_config
+from unet.config.root import load_config
+from unet.config.slurm import SlurmConfig
 from unet.slurm_workers import NoWorkersError, at_slurm
 
 

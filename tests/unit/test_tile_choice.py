@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unet.config import ModelConfig, PredictConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
 from unet.cost import forward_cost
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.tile_choice import (

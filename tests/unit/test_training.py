@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from unet.config import AugmentConfig, ModelConfig, TrainConfig
+from unet.config.model import ModelConfig
+from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry
 from unet.grey_values import Normalisation

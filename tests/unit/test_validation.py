@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
 from unet.grey_values import Normalisation

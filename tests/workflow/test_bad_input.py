@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
-from unet.config import ConfigError
-from unet.config_file import read_config_file
+from unet.config.root import ConfigError
+from unet.config.yaml_file import read_config_file
 from unet.preconditions import problem_of_cores, problem_of_folder
 
 if TYPE_CHECKING:

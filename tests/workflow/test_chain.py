@@ -15,7 +15,8 @@ import yaml
 import zarr
 from scipy import ndimage
 
-from unet.config import Config, PredictConfig
+from unet.config.predict import PredictConfig
+from unet.config.root import Config
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.predicting import load_predictor

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from unet.config import load_config
+from unet.config.root import load_config
 from unet.disk import store_plans
 from unet.foreseen import store_sizes
 from unet.run_jobs import jobs_of_run

@@ -228,7 +228,7 @@ def tile_count(grid: Grid, geometry: TileGeometry) -> int:
 def another_tile(config: NetworkShape, tile: Index) -> Index:
     """A small input size `(z, y, x)` that is not `tile`, to compare two tilings of a volume.
 
-    >>> from unet.config import ModelConfig
+    >>> from unet.config.root import ModelConfig
     >>> another_tile(ModelConfig(), (1, 572, 572)), another_tile(ModelConfig(), (1, 220, 220))
     ((1, 220, 220), (1, 236, 236))
     """

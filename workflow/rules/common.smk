@@ -13,7 +13,8 @@ from snakemake.io import IOFile
 from snakemake.logging import logger
 
 from unet.code_digest import code_digest
-from unet.config import SegmentConfig, source_addresses, source_files
+from unet.config.segment import SegmentConfig
+from unet.config.inputs import source_addresses, source_files
 from unet.constant_regions import HALO
 from unet.damage import Notes, damaged_receipts
 from unet.devices import machine_has_gpu
@@ -49,7 +50,7 @@ from unet.run_record import configuration_text, write_run_record
 from unet.skeletons import SkeletonError, read_skeletons
 from unet.source_zarr import is_zarr
 from unet.volume import Layout, Volume
-from unet.without_effect import without_effect
+from unet.config.without_effect import without_effect
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes

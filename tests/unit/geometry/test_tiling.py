@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.config import ModelConfig
+from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import (

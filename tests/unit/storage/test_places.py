@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import zarr
 
-from unet.config import ConfigError, load_config, source_addresses, source_files
+from unet.config.inputs import source_addresses, source_files
+from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
 from unet.sources import SourceError, open_source
 from unet.storage import backends as places

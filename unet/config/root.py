@@ -1,72 +1,33 @@
 """The configuration: one frozen model a section, every default in one place.
 
-The sections are in `unet.config_learning` and `unet.config_applying`, and are to be had from here. The JSON schema, the
+The sections are in `unet.config.section` and `unet.config.section`, and are to be had from here. The JSON schema, the
 reference page and `config/config.yaml` are generated from them (`make config`).
 """
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from unet.config_applying import (
-    AgglomerateConfig,
-    EvaluateConfig,
-    ExportConfig,
-    PlanConfig,
-    PredictConfig,
-    SegmentConfig,
-    SlurmConfig,
-    VerifyConfig,
-    WatershedConfig,
-)
-from unet.config_errors import explain
-from unet.config_learning import (
-    AugmentConfig,
-    ModelConfig,
-    NormalisationConfig,
-    Precision,
-    SampleConfig,
-    Section,
-    StorageConfig,
-    TrainConfig,
-    Triple,
-    VolumeConfig,
-    WeightsConfig,
-)
+from unet.config.errors import explain
+from unet.config.evaluate import EvaluateConfig
+from unet.config.export import ExportConfig
+from unet.config.model import ModelConfig
+from unet.config.normalisation import NormalisationConfig
+from unet.config.plan import PlanConfig
+from unet.config.predict import PredictConfig
+from unet.config.sample import SampleConfig
+from unet.config.section import Section
+from unet.config.segment import SegmentConfig
+from unet.config.slurm import SlurmConfig
+from unet.config.storage import StorageConfig
+from unet.config.train import TrainConfig
+from unet.config.verify import VerifyConfig
+from unet.config.volumes import VolumeConfig
+from unet.config.weights import WeightsConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.storage.address import is_address
-
-__all__ = [
-    "AgglomerateConfig",
-    "AugmentConfig",
-    "Config",
-    "ConfigError",
-    "EvaluateConfig",
-    "ExportConfig",
-    "ModelConfig",
-    "NormalisationConfig",
-    "PlanConfig",
-    "Precision",
-    "PredictConfig",
-    "SampleConfig",
-    "Section",
-    "SegmentConfig",
-    "SlurmConfig",
-    "StorageConfig",
-    "TrainConfig",
-    "Triple",
-    "VerifyConfig",
-    "VolumeConfig",
-    "WatershedConfig",
-    "WeightsConfig",
-    "file_of",
-    "load_config",
-    "source_addresses",
-    "source_files",
-]
 
 
 class ConfigError(ValueError):
@@ -281,22 +242,3 @@ def _with_home(value: Any) -> Any:
     if expanded == value:
         raise ConfigError(f"{value}: there is no home folder of {value.partition('/')[0]}; write the path in full")
     return expanded
-
-
-def source_files(config: Config) -> dict[str, Path]:
-    """Every input file or folder by its configuration key; `file.h5:/dataset` names the file."""
-    return {key: Path(file_of(given)) for key, given in config.inputs.items() if not is_address(given)}
-
-
-def source_addresses(config: Config) -> dict[str, str]:
-    """Every input behind an address by its configuration key."""
-    return {key: given for key, given in config.inputs.items() if is_address(given)}
-
-
-def file_of(address: str) -> str:
-    """The file or folder of an address.
-
-    >>> file_of("data/a.h5:/volumes/raw"), file_of("data/a.tif")
-    ('data/a.h5', 'data/a.tif')
-    """
-    return address.partition(":/")[0]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet.annotation import (
+from unet.config.label_kinds import (
     AnnotationError,
     as_instances,
     check_interior_levels,
@@ -20,7 +20,7 @@ from unet.annotation import (
 from unet.geometry.box import Box
 from unet.sources import open_source
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 CLASSES = {"membrane": [0, 32], "ignore": [159], "interior": [191, 255]}
 
 needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from unet.config import load_config
-from unet.without_effect import without_effect
+from unet.config.root import load_config
+from unet.config.without_effect import without_effect
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRAIN = {"raw": "a.tif", "labels": "b.tif"}
 INTERIOR = {**TRAIN, "label_kind": "interior"}
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unet.config import Config, Section
+    from unet.config.root import Config
+    from unet.config.section import Section
 
 
 def changed_keys(section: "Section") -> list[str]:

@@ -1,6 +1,6 @@
-"""The pages that follow from `unet.config`: JSON schema, reference, and `config/config.yaml` for the sample.
+"""The pages that follow from `unet.config.root`: JSON schema, reference, and `config/config.yaml` for the sample.
 
-python -m unet.config_pages          writes them
+python -m unet.config.pages          writes them
 """
 
 import json
@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from unet.config import Config, load_config
+from unet.config.root import Config, load_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WIDTH = 116
 
 SAMPLE: dict[str, Any] = {
@@ -59,7 +59,7 @@ SAMPLE: dict[str, Any] = {
 HEADER = """\
 # The embedded sample: `snakemake --cores 2` makes it, learns from 16 of its sections, chooses the checkpoint with 2
 # more (volume `choice`), and segments those that it learnt from and the 6 left, which are only scored.
-# Generated from unet/config_pages.py by `make config`; every key with its default is in config/README.md.
+# Generated from unet/config/pages.py by `make config`; every key with its default is in config/README.md.
 # For your own data copy one of config/examples/ and give it to Snakemake: --configfile mine.yaml
 """
 
@@ -85,7 +85,7 @@ def reference() -> str:
     parts = [
         "# Configuration",
         "",
-        "Generated from `unet/config.py` by `make config`. Unknown keys, wrong types and values out of range stop a",
+        "Generated from `unet/config/` by `make config`. Unknown keys, wrong types and values out of range stop a",
         "run before its first job. A file of one's own (`--configfile mine.yaml`) replaces `config.yaml`; what it",
         "leaves out has the default given here. `config.yaml` is the embedded sample, `examples/` holds real data.",
     ]

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from unet.config import ConfigError, ModelConfig, TrainConfig, WeightsConfig, load_config, source_files
-from unet.config_pages import SAMPLE
+from unet.config.inputs import source_files
+from unet.config.model import ModelConfig
+from unet.config.pages import SAMPLE
+from unet.config.root import ConfigError, load_config
+from unet.config.train import TrainConfig
+from unet.config.weights import WeightsConfig
 from unet.geometry.tiling import tile_geometry
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BASE: dict[str, Any] = {"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}}
 CLASSES = {"label_kind": "classes", "class_values": {"membrane": 0, "cell": [100, 200], "ignore": 7, "synapse": 255}}
 

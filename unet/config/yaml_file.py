@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from unet.config import ConfigError
+from unet.config.root import ConfigError
 
 
 class _StrictLoader(yaml.SafeLoader):

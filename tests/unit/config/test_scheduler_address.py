@@ -8,8 +8,8 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
-from unet.config import load_config
-from unet.dask_security import PLAIN, checked_scheduler
+from unet.config.root import load_config
+from unet.config.scheduler_address import PLAIN, checked_scheduler
 from unet.pipeline import at_scheduler
 
 
