@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.blockwise import ShardJob
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_boxes
-from unet.receipts import Journal, summarise
+from unet.jobs.blockwise import ShardJob
+from unet.jobs.journal import Journal, summarise
 
 BLOCK = (16, 1024, 1024)
 ROW = 10

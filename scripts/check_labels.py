@@ -15,7 +15,8 @@ from unet.comparison import true_ids
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.job import run
+from unet.jobs.progress import Progress
+from unet.jobs.script import run
 from unet.label_check import (
     Doubt,
     LabelCounts,
@@ -26,8 +27,7 @@ from unet.label_check import (
     in_one_line,
     require_every_class,
 )
-from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint
+from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 

@@ -19,10 +19,10 @@ from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.geometry.box import Box
 from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
-from unet.job import run
-from unet.log_line import in_words
+from unet.jobs.log_line import in_words
+from unet.jobs.progress import Progress
+from unet.jobs.script import run
 from unet.object_errors import ErroneousObject, worst_objects
-from unet.progress import Progress
 from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json

@@ -27,10 +27,10 @@ from unet.export import (
 )
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
-from unet.job import run
-from unet.log_line import in_words
+from unet.jobs.log_line import in_words
+from unet.jobs.script import run
 from unet.model_file import load_model
-from unet.receipts import bytes_digest
+from unet.storage.digests import bytes_digest
 from unet.storage.files import write_json
 from unet.volume import Volume
 

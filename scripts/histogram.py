@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box
 from unet.histogram import KEYS, histogram, rows_of
-from unet.job import run
-from unet.progress import Progress
-from unet.receipts import bytes_digest
+from unet.jobs.progress import Progress
+from unet.jobs.script import run
+from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
 from unet.volume import Volume
 

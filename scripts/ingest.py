@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet.blockwise import Written, digest_of_block, run_blocks
 from unet.config.label_kinds import as_instances, class_map, grey_levels, interior_classes
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.job import run
-from unet.receipts import fingerprint
+from unet.jobs.blockwise import Written, digest_of_block, run_blocks
+from unet.jobs.script import run
 from unet.sources import Source, open_raw, open_source
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
 from unet.volume import Volume

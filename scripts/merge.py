@@ -11,12 +11,12 @@ import numpy as np
 from unet.config.segment import SegmentConfig
 from unet.fragments import BlockTable, join_blocks, load_block_table
 from unet.geometry.box import Box
-from unet.job import run
+from unet.jobs.script import run
 from unet.merge_layers import LayeredMerge
 from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_table
 from unet.merging import objects_of, without_holes
-from unet.receipts import content_digest, fingerprint
 from unet.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
+from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 

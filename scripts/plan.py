@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unet.config.root import Config
 from unet.foreseen import planned_for
-from unet.job import run
+from unet.jobs.script import run
 from unet.plan_table import as_text
 from unet.planning import plan_run
 from unet.storage.files import write_json

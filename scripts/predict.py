@@ -13,16 +13,16 @@ from uuid import uuid4
 
 from distributed import Client
 
-from unet.blockwise import ShardJob
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
 from unet.cost import keep_freed_memory
-from unet.devices import LOCKS, torch_device
-from unet.job import run
-from unet.pipeline import Work, at_scheduler, in_this_process, run_pipeline
+from unet.jobs.blockwise import ShardJob
+from unet.jobs.devices import LOCKS, torch_device
+from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
+from unet.jobs.script import run
+from unet.jobs.slurm_workers import at_slurm
 from unet.prediction import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
-from unet.receipts import bytes_digest
-from unet.slurm_workers import at_slurm
+from unet.storage.digests import bytes_digest
 from unet.volume import Volume
 
 Place = tuple[Client, Choice, Callable[[], Work]]

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from unet.blockwise import Written, run_blocks
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
-from unet.job import run
-from unet.receipts import bytes_digest, fingerprint
+from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.script import run
 from unet.region_graph import block_edges, fragment_ids, save_edges
 from unet.segmentation import boundary_levels, channel_of
+from unet.storage.digests import bytes_digest, fingerprint
 from unet.volume import Volume
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from unet.blockwise import Written, run_blocks
 from unet.geometry.box import Box
-from unet.job import run
+from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.script import run
 from unet.merge_table import load_merge_table, relabel
-from unet.receipts import fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.volume import Volume
 

@@ -15,14 +15,14 @@ from unet.config.root import Config
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry.box import Box
 from unet.headline import first_scores, headline, too_few
-from unet.job import run
+from unet.jobs.script import run
 from unet.object_errors import error_map
 from unet.overlap import Contingency
-from unet.receipts import content_digest
 from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
 from unet.run_crate import NAME as CRATE
 from unet.run_record import NAME as RECORD
 from unet.segmentation import channel_of
+from unet.storage.digests import content_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volume import Volume
 

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from unet.config.sample import SampleConfig
-from unet.job import run
+from unet.jobs.script import run
 from unet.sample import synthesise
 from unet.storage.files import write_atomically
 

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from unet.blockwise import Written, run_blocks
 from unet.components import BlockComponents, label_block
 from unet.config.segment import SegmentConfig
 from unet.fragments import save_block_table
 from unet.geometry.box import Box
-from unet.job import run
-from unet.receipts import bytes_digest, fingerprint
+from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.script import run
 from unet.segmentation import channel_of, class_values, foreground, paleness
+from unet.storage.digests import bytes_digest, fingerprint
 from unet.storage.files import read_json
 from unet.volume import Volume
 from unet.watershed import Relief, watershed_block, window_of

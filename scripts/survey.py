@@ -16,9 +16,8 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.input_states import survey_made_from
-from unet.job import run
-from unet.log_line import by
-from unet.receipts import fingerprint
+from unet.jobs.log_line import by
+from unet.jobs.script import run
 from unet.source_formats import MissingChunks
 from unet.sources import (
     Source,
@@ -31,6 +30,7 @@ from unet.sources import (
     open_source,
 )
 from unet.storage.backends import CannotList
+from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volume import Layout
 

@@ -12,10 +12,10 @@ from unet.evaluation import mean_scores, section_cells
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.isbi import FINE, sweep
-from unet.job import run
-from unet.progress import Progress
-from unet.receipts import content_digest, fingerprint
+from unet.jobs.progress import Progress
+from unet.jobs.script import run
 from unet.segmentation import as_probability, channel_of
+from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 

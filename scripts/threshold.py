@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from unet.evaluation import best, mean_scores
-from unet.job import run
-from unet.receipts import content_digest
+from unet.jobs.script import run
+from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_json
 
 log = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.devices import LOCKS, place_of_job, torch_devices
 from unet.distributed import run_ranks
 from unet.grey_values import Normalisation
-from unet.job import run
+from unet.jobs.devices import LOCKS, place_of_job, torch_devices
+from unet.jobs.script import run
 from unet.model_file import save_model
-from unet.receipts import bytes_digest, content_digest, fingerprint
+from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import take_over
 from unet.training import TrainingError

@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.blockwise import digest_of_block
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.verify import VerifyConfig
-from unet.devices import LOCKS, torch_device
 from unet.geometry.box import Box
 from unet.geometry.tiling import another_tile, tile_geometry
 from unet.grey_values import Normalisation
-from unet.job import run
-from unet.log_line import in_words
+from unet.jobs.blockwise import digest_of_block
+from unet.jobs.devices import LOCKS, torch_device
+from unet.jobs.journal import Journal
+from unet.jobs.log_line import in_words
+from unet.jobs.progress import Progress
+from unet.jobs.script import run
 from unet.predicting import ElasticPredictor, load_predictor, stored_classes
-from unet.progress import Progress
-from unet.receipts import Journal, content_digest
+from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.verification import seams, windows_to_check

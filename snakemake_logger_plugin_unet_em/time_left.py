@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from unet.progress import clock_time
+from unet.jobs.progress import clock_time
 
 SAID_EVERY_S = 10.0
 """Counting the jobs takes time that grows with their number."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config.root import Config
-from unet.receipts import fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 
 
@@ -55,7 +55,7 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
     """What each job of a run took: the columns of Snakemake's benchmark file, and the `rule`, in the order they ended.
 
     Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are Snakemake's samples of all the job's processes,
-    or what the job itself counted (`unet.job`), whichever is more: neither sees everything.
+    or what the job itself counted (`unet.jobs.script`), whichever is more: neither sees everything.
     """
     folder = results / "benchmarks"
     rows: list[dict[str, Any]] = []

@@ -11,12 +11,12 @@ import torch
 from unet.calibration import machine_speed, tile_seconds, training_seconds
 from unet.config.root import Config
 from unet.cost import usable_cores
-from unet.devices import choose_precision
 from unet.disk import store_plans
 from unet.geometry.tiling import tile_geometry
 from unet.headers import is_sample, layout_of
 from unet.limits import Free, limits_of, read_around, refused
 from unet.model_file import architecture
+from unet.network.precision import choose_precision
 from unet.plan import (
     Machine,
     Rates,

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.cost import forward_cost
-from unet.devices import choose_precision
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
 from unet.grey_values import Normalisation
 from unet.inference import Image, Predictor
 from unet.model_file import load_model
+from unet.network.precision import choose_precision
 from unet.tile_choice import Task, kept_choice, passes_at_once
 from unet.volume import Volume
 

@@ -21,13 +21,13 @@ from distributed import get_worker
 
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
-from unet.devices import LOCKS, torch_device
 from unet.geometry.box import Box, Index
 from unet.grey_image import GreyImage
 from unet.grey_values import Normalisation
-from unet.pipeline import Overlapped, Stop, Stopped
+from unet.jobs.devices import LOCKS, torch_device
+from unet.jobs.pipeline import Overlapped, Stop, Stopped
 from unet.predicting import Window, load_predictor, stored_classes
-from unet.receipts import fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
@@ -196,7 +196,7 @@ def choose_on_worker(prediction: Prediction) -> Choice:
 
 
 def on_worker(prediction: Prediction, mark: Mark, box: Box, stop: Stop) -> str:
-    """Predict a block on a worker; see `unet.pipeline.Work`."""
+    """Predict a block on a worker; see `unet.jobs.pipeline.Work`."""
     digest: str = _on_this_worker(prediction).work(mark)(box, stop)
     return digest
 

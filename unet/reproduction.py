@@ -24,7 +24,7 @@ import yaml
 from unet.config.inputs import source_files
 from unet.config.root import Config, load_config
 from unet.geometry.box import Box
-from unet.receipts import Journal
+from unet.jobs.journal import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
 from unet.storage.files import read_json, write_json
 from unet.volume import Volume
@@ -158,7 +158,7 @@ def configuration(record: Mapping[str, Any], results: Path) -> Config:
 
 
 def _expanded(values: Any) -> Any:
-    """With the paths that `unet.privacy.without_private` has shortened."""
+    """With the paths that `unet.jobs.privacy.without_private` has shortened."""
     if isinstance(values, dict):
         return {key: _expanded(value) for key, value in values.items()}
     if isinstance(values, list):

@@ -52,7 +52,7 @@ def written(results: Path) -> dict[Path, int]:
 
 
 def notes_of_failures(results: Path) -> dict[Path, int]:
-    """The notes of jobs that did not end well (`unet.job`), and when they were written (ns)."""
+    """The notes of jobs that did not end well (`unet.jobs.script`), and when they were written (ns)."""
     return {path: path.stat().st_mtime_ns for path in (results / "logs").rglob("*.error")}
 
 

@@ -2,7 +2,7 @@
 
 Recorded are versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
 arguments of every job, and what each of them made. Nothing of it says who ran it, on which machine or in which folder:
-paths below the repository, the working directory and the home are shortened, secrets taken out (`unet.privacy`).
+paths below the repository, the working directory and the home are shortened, secrets taken out (`unet.jobs.privacy`).
 """
 
 import platform
@@ -20,8 +20,8 @@ import yaml
 from unet import __version__
 from unet.config.inputs import source_files
 from unet.config.root import Config
-from unet.privacy import command_without_secrets, without_private
-from unet.receipts import bytes_digest
+from unet.jobs.privacy import command_without_secrets, without_private
+from unet.storage.digests import bytes_digest
 from unet.storage.files import read_json, write_json
 
 FORMAT = "unet-em provenance 1"
@@ -132,7 +132,7 @@ def _chosen(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def _jobs(results: Path) -> list[dict[str, Any]]:
-    """Script and arguments of every job, as it was started last; `unet.job.run` leaves them beside its log."""
+    """Script and arguments of every job, as it was started last; `unet.jobs.script.run` leaves them beside its log."""
     logs = results / "logs"
     found = {path: path.relative_to(logs).parts[0] for path in sorted(logs.glob("*/**/*.json"))}
     return [{"script": f"scripts/{rule}.py", "arguments": read_json(path)} for path, rule in found.items()]

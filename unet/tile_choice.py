@@ -22,7 +22,7 @@ from unet.cost import forward_cost, free_bytes, usable_cores, useful_flops
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.inference import planes_of, window_of
-from unet.receipts import fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_first
 from unet.volume import Layout
 

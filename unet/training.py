@@ -22,15 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.train import TrainConfig
-from unet.devices import choose_precision
 from unet.distributed import ALONE, Rank
 from unet.divergence import MEMORY, RECENT, is_good, is_lost, jump
+from unet.jobs.progress import Progress
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import centre_crop, channels_last, is_2d
+from unet.network.precision import choose_precision
 from unet.optimizer import learning_rate, make_optimizer
 from unet.patches import Batch, PatchSampler
-from unet.progress import Progress
 from unet.training_state import Done, StateFile
 from unet.validation import Look, Validation
 

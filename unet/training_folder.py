@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet.receipts import bytes_digest
+from unet.storage.digests import bytes_digest
 from unet.storage.files import read_json, write_atomically, write_json
 
 

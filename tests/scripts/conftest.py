@@ -15,7 +15,7 @@ import pytest
 from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
-from unet.job import run
+from unet.jobs.script import run
 from unet.storage.files import read_json, write_json
 from unet.volume import Volume
 

@@ -304,10 +304,10 @@ def test_the_edits_are_of_every_rule() -> None:
 NOTHING = {
     "copied": lambda root: None,
     "locks": replaced("unet/storage/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
-    "progress": edited("unet.progress", "advance"),
-    "job": edited("unet.job", "run"),
-    "journal": edited("unet.receipts", "finished"),
-    "scheduling": edited("unet.pipeline", "run_pipeline"),
+    "progress": edited("unet.jobs.progress", "advance"),
+    "job": edited("unet.jobs.script", "run"),
+    "journal": edited("unet.jobs.journal", "finished"),
+    "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
     "a plan": edited("unet.plan", "plan_rules"),
     "a version": replaced("unet/__init__.py", "__version__", "__version__: str"),
     "a default": replaced("unet/config/section.py", "description=", "deprecated=False, description="),
@@ -372,7 +372,7 @@ def moved(root: Path) -> None:
 
 
 def test_a_module_that_moves_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DOES_NOT_COMPUTE, "unet.running.receipts", "as unet.receipts")
+    monkeypatch.setitem(DOES_NOT_COMPUTE, "unet.running.receipts", "as unet.jobs.journal")
     assert changed(copied(tmp_path / "a", moved)) == set()
 
     def moved_and_edited(root: Path) -> None:

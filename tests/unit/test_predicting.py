@@ -10,11 +10,11 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.devices import choose_precision
 from unet.geometry.box import Box
 from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.model_file import save_model
+from unet.network.precision import choose_precision
 from unet.predicting import DeviceMemoryError, ElasticPredictor, load_predictor, stored_classes
 from unet.storage.zarr_store import mirrored
 from unet.volume import Layout, Volume

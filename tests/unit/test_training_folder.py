@@ -2,7 +2,7 @@
 
 import pytest
 
-from unet.receipts import bytes_digest
+from unet.storage.digests import bytes_digest
 from unet.training_folder import TrainingFolder, differences
 
 

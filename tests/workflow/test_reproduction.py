@@ -15,7 +15,7 @@ import zarr
 from rocrate.rocrate import ROCrate
 
 from unet.geometry.box import Box
-from unet.receipts import Journal
+from unet.jobs.journal import Journal
 from unet.reproduction import compare
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
 from unet.constant_regions import HALO
 from unet.damage import Notes, damaged_receipts
-from unet.devices import machine_has_gpu
+from unet.jobs.devices import machine_has_gpu
 from unet.geometry.shards import (
     shard_count,
     shard_names,

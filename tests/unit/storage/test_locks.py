@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet.blockwise import ShardJob
-from unet.devices import acquire_device
 from unet.geometry.box import Box
+from unet.jobs.blockwise import ShardJob
+from unet.jobs.devices import acquire_device
 from unet.storage import locks
 from unet.storage.locks import blocks_locked, locked, share, take_over, try_locked
 from unet.storage.ngff import ImageSpec

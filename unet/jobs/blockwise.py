@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from unet.devices import place_of_job
 from unet.geometry.box import Box
-from unet.progress import Progress
-from unet.receipts import BlockRecord, Journal, summarise
-from unet.receipts import fingerprint as fingerprint_of
+from unet.jobs.devices import place_of_job
+from unet.jobs.journal import BlockRecord, Journal, summarise
+from unet.jobs.progress import Progress
+from unet.storage.digests import fingerprint as fingerprint_of
 from unet.storage.files import write_json
 from unet.storage.locks import blocks_locked
 

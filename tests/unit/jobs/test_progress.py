@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from unet.progress import Progress
+from unet.jobs.progress import Progress
 
 
 class Clock:

@@ -33,7 +33,7 @@ from distributed import Client
 from distributed.security import Security
 
 from unet.config.slurm import SlurmConfig
-from unet.pipeline import SETTINGS
+from unet.jobs.pipeline import SETTINGS
 
 FIND_SCHEDULER = 60
 """Seconds in which a worker that starts has to find its scheduler."""

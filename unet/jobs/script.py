@@ -32,7 +32,7 @@ from typing import Any
 
 from pydantic import ConfigDict, validate_call
 
-from unet.privacy import without_secrets
+from unet.jobs.privacy import without_secrets
 from unet.storage.files import write_atomically, write_json
 
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet.blockwise import DiskFullError, Written, run_blocks
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.receipts import Journal
+from unet.jobs.blockwise import DiskFullError, Written, run_blocks
+from unet.jobs.journal import Journal
 from unet.storage.files import read_json
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()

@@ -6,16 +6,10 @@ from random import Random
 
 import pytest
 
-from unet import receipts
 from unet.geometry.box import Box
-from unet.receipts import (
-    BlockRecord,
-    Journal,
-    add_figures,
-    content_digest,
-    fingerprint,
-    summarise,
-)
+from unet.jobs import journal as receipts
+from unet.jobs.journal import BlockRecord, Journal, add_figures, summarise
+from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import write_json
 
 BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unet import pipeline
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.pipeline import (
+from unet.jobs import pipeline
+from unet.jobs.pipeline import (
     BlockError,
     Interrupted,
     Overlapped,

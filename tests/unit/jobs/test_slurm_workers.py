@@ -12,10 +12,10 @@ import psutil
 import pytest
 from distributed import Client
 
-from unet import slurm_workers
 from unet.config.root import load_config
 from unet.config.slurm import SlurmConfig
-from unet.slurm_workers import NoWorkersError, at_slurm
+from unet.jobs import slurm_workers
+from unet.jobs.slurm_workers import NoWorkersError, at_slurm
 
 
 def test_without_dask_jobqueue_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from unet.storage.locks import try_locked
 
 if TYPE_CHECKING:
     import torch
 
-    from unet.config.section import Precision
 
 LOCKS = Path(tempfile.gettempdir()) / f"unet-em-devices-{os.getuid()}"
 """The pool of this user on this machine, shared by all of their runs."""
@@ -128,15 +127,6 @@ def place_of_job() -> dict[str, str]:
     """Where this job runs, as far as a scheduler has said: the number of its SLURM job, the GPUs that it was given."""
     said = {"slurm_job": "SLURM_JOB_ID", "cuda_visible_devices": "CUDA_VISIBLE_DEVICES"}
     return {key: os.environ[name] for key, name in said.items() if os.environ.get(name)}
-
-
-def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device") -> "Precision":
-    """Precision of the convolutions; `auto` is bfloat16 on a GPU that computes in it, else float32."""
-    import torch
-
-    if asked == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return asked
 
 
 def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, Callable[[], None]]:

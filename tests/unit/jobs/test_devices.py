@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from unet.devices import NoFreeDevice, acquire_device, torch_device, visible_devices
+from unet.jobs.devices import NoFreeDevice, acquire_device, torch_device, visible_devices
 
 HOLD = """
 import sys
 from pathlib import Path
-from unet.devices import acquire_device
+from unet.jobs.devices import acquire_device
 with acquire_device(Path(sys.argv[1]), sys.argv[2].split(","), timeout=20) as devices:
     print(",".join(devices), flush=True)
     sys.stdin.readline()

@@ -15,10 +15,8 @@ A block counts as finished only if its line carries the present fingerprint (mod
 files on disk still have the digest of that line.
 """
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,26 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from unet.geometry.box import Box
-from unet.storage.files import read_json, sync_folder
+from unet.storage.digests import _sum_of_digests, fingerprint
+from unet.storage.files import sync_folder
 
 LINE_BEGINS = b'{"box":"'
 LONGEST_LINE = 4096
 """Bytes of a block's line: a job reads the lines of all blocks of the volume."""
-
-
-def fingerprint(**parts: Any) -> str:
-    """Hash of everything that a result depends on; parts are JSON values.
-
-    >>> fingerprint(a=1, b=[2]) == fingerprint(b=[2], a=1) != fingerprint(a=1, b=[3])
-    True
-    """
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return bytes_digest(text.encode())
-
-
-def bytes_digest(content: bytes) -> str:
-    """Hash of a file's content, or of an array's."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -285,20 +269,3 @@ def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         else:
             total[key] += value
     return total
-
-
-def content_digest(receipts: Iterable[Path]) -> str:
-    """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter.
-
-    Nor does the number of shards: those of one volume, which share a folder, count as their sum.
-    """
-    parts: dict[Path, list[str]] = {}
-    for path in receipts:
-        whole = path.parent if re.fullmatch(r"\d+-of-\d+", path.stem) else path
-        parts.setdefault(whole, []).append(read_json(path)["digest"])
-    return fingerprint(receipts=[_sum_of_digests(digests) for digests in parts.values()])
-
-
-def _sum_of_digests(digests: Iterable[str]) -> str:
-    """One digest of a set of blocks, however they are shared out: a sum depends neither on order nor on grouping."""
-    return f"{sum(int(digest, 16) for digest in digests) % 2**128:032x}"

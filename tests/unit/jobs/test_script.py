@@ -22,7 +22,7 @@ import pytest
 from pydantic import ValidationError
 
 from unet.config.segment import SegmentConfig
-from unet.job import KILLED, run
+from unet.jobs.script import KILLED, run
 from unet.sources import SourceError
 from unet.storage.files import write_json
 
@@ -30,7 +30,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from unet.storage.files import write_json
-from unet.job import KILLED, run
+from unet.jobs.script import KILLED, run
 
 def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1) -> None:
     if wait:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from unet.job import run
-from unet.privacy import command_without_secrets, without_private, without_secrets
+from unet.jobs.privacy import command_without_secrets, without_private, without_secrets
+from unet.jobs.script import run
 
 ROOT = Path("/lab/unet-em")
 

@@ -1,0 +1,1 @@
+"""How does one job run, report, resume, and share devices with others?"""
