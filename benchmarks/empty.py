@@ -20,12 +20,12 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
-from unet.grey_values import grey_values
-from unet.histogram import histogram
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.storage.files import write_json
-from unet.volume import Layout, Volume
+from unet.volumes.histogram import histogram
+from unet.volumes.intensity import grey_values
+from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
 SHAPE, CHUNK, BLOCK = (16, 4096, 4096), (8, 128, 128), (16, 1024, 1024)

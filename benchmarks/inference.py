@@ -41,8 +41,6 @@ from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flo
 from unet.engine import Engine
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
-from unet.grey_values import Normalisation, grey_values
-from unet.histogram import KEYS, histogram
 from unet.inference import Predictor, planes_of, window_of
 from unet.model import build_model
 from unet.model_file import load_model, save_model
@@ -50,7 +48,9 @@ from unet.sample import synthesise
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
 from unet.tile_choice import Task, job_memory, kind_of
-from unet.volume import Layout, Volume
+from unet.volumes.histogram import KEYS, histogram
+from unet.volumes.intensity import Normalisation, grey_values
+from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
 CORES = usable_cores()

@@ -29,7 +29,7 @@ from unet.config.model import ModelConfig
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.storage.files import write_json
-from unet.volume import Layout
+from unet.volumes.volume import Layout
 
 ROOT = Path(__file__).parent.parent
 BLOCK = (16, 1024, 1024)

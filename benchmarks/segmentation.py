@@ -52,7 +52,7 @@ from unet.geometry.shards import shard_names
 from unet.overlap import adapted_rand_error, contingency, variation_of_information
 from unet.region_graph import block_edges
 from unet.storage.files import write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 ROOT = Path(__file__).parents[1]
 WATERSHED = {"method": "watershed", "connectivity": "volume", "agglomerate": {"threshold": 0.5}}

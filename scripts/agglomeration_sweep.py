@@ -11,7 +11,6 @@ import numpy as np
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.fragments import join_blocks, load_block_table
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
@@ -20,7 +19,8 @@ from unet.overlap import Contingency, adapted_rand_error, contingency, variation
 from unet.region_graph import EdgeParts, gather_edges, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 THRESHOLDS = [percent / 100 for percent in range(5, 100, 5)]
 

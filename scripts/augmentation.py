@@ -8,11 +8,11 @@ from unet.config.root import ConfigError
 from unet.config.section import Triple
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import tile_geometry
-from unet.grey_values import Normalisation
 from unet.jobs.script import run
 from unet.patches import CachedVolume, LabelledVolume
 from unet.storage.files import read_json, write_atomically
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 CACHE_MB = 256
 

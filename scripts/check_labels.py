@@ -29,7 +29,7 @@ from unet.label_check import (
 )
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
 from unet.evaluation import Comparison, best, predicted_classes, section_cells
 from unet.geometry.box import Box
-from unet.input_states import evaluation_made_from
 from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
@@ -26,7 +25,8 @@ from unet.object_errors import ErroneousObject, worst_objects
 from unet.run_length import RunLength
 from unet.segmentation import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
-from unet.volume import Volume
+from unet.volumes.input_states import evaluation_made_from
+from unet.volumes.volume import Volume
 
 WORST = 10
 TOLD = ("objects", "true_objects", "segmentation_v_rand", "voi_split", "voi_merge", "average_precision_50", "v_rand")

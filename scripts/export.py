@@ -26,13 +26,13 @@ from unet.export import (
     training_normalisation,
 )
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.jobs.log_line import in_words
 from unet.jobs.script import run
 from unet.model_file import load_model
 from unet.storage.digests import bytes_digest
 from unet.storage.files import write_json
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 TEST_SIDE = {2: 128, 3: 16}
 """Voxels along each axis of the test tile within the halo, by the network's dimensions."""

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import check_interior_levels
 from unet.config.normalisation import NormalisationConfig
-from unet.grey_values import GreyValueError, GreyValues, grey_values
 from unet.jobs.script import run
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import load_arrays, read_json, write_json
-from unet.volume import Layout
+from unet.volumes.intensity import GreyValueError, GreyValues, grey_values
+from unet.volumes.volume import Layout
 
 log = logging.getLogger(__name__)
 

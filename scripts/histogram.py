@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box
-from unet.histogram import KEYS, histogram, rows_of
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
-from unet.volume import Volume
+from unet.volumes.constant_regions import HALO, constant_regions
+from unet.volumes.histogram import KEYS, histogram, rows_of
+from unet.volumes.volume import Volume
 
 
 def main(survey: Path, receipt: Path, folder: Path, shard: str, code: str, threads: int = 1) -> None:

@@ -15,11 +15,11 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import Written, digest_of_block, run_blocks
 from unet.jobs.script import run
-from unet.sources import Source, open_raw, open_source
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
-from unet.volume import Volume
+from unet.volumes.readers.open import Source, open_raw, open_source
+from unet.volumes.volume import Volume
 
 
 def main(

@@ -18,7 +18,7 @@ from unet.merging import objects_of, without_holes
 from unet.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 

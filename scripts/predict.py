@@ -23,7 +23,7 @@ from unet.jobs.script import run
 from unet.jobs.slurm_workers import at_slurm
 from unet.prediction import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
 from unet.storage.digests import bytes_digest
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 Place = tuple[Client, Choice, Callable[[], Work]]
 """Where blocks are predicted, what was chosen there, and how to begin once the blocks are ours."""

@@ -9,7 +9,7 @@ from unet.jobs.script import run
 from unet.region_graph import block_edges, fragment_ids, save_edges
 from unet.segmentation import boundary_levels, channel_of
 from unet.storage.digests import bytes_digest, fingerprint
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 
 def main(

@@ -8,7 +8,7 @@ from unet.jobs.script import run
 from unet.merge_table import load_merge_table, relabel
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 
 def main(

@@ -24,7 +24,7 @@ from unet.run_record import NAME as RECORD
 from unet.segmentation import channel_of
 from unet.storage.digests import content_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")
 PICTURES = 3

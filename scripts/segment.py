@@ -17,7 +17,7 @@ from unet.jobs.script import run
 from unet.segmentation import channel_of, class_values, foreground, paleness
 from unet.storage.digests import bytes_digest, fingerprint
 from unet.storage.files import read_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 from unet.watershed import Relief, watershed_block, window_of
 
 

@@ -15,11 +15,13 @@ from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.input_states import survey_made_from
 from unet.jobs.log_line import by
 from unet.jobs.script import run
-from unet.source_formats import MissingChunks
-from unet.sources import (
+from unet.storage.backends import CannotList
+from unet.storage.digests import fingerprint
+from unet.storage.files import write_json
+from unet.volumes.input_states import survey_made_from
+from unet.volumes.readers.open import (
     Source,
     SourceError,
     agree_voxel_size,
@@ -29,10 +31,8 @@ from unet.sources import (
     open_raw,
     open_source,
 )
-from unet.storage.backends import CannotList
-from unet.storage.digests import fingerprint
-from unet.storage.files import write_json
-from unet.volume import Layout
+from unet.volumes.readers.source import MissingChunks
+from unet.volumes.volume import Layout
 
 log = logging.getLogger(__name__)
 

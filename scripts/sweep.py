@@ -10,14 +10,14 @@ import numpy as np
 
 from unet.evaluation import mean_scores, section_cells
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.isbi import FINE, sweep
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.segmentation import as_probability, channel_of
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json
-from unet.volume import Volume, padded_in_section
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume, padded_in_section
 from unet.weight_map import separation_border
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.distributed import run_ranks
-from unet.grey_values import Normalisation
 from unet.jobs.devices import LOCKS, place_of_job, torch_devices
 from unet.jobs.script import run
 from unet.model_file import save_model
@@ -17,7 +16,8 @@ from unet.storage.locks import take_over
 from unet.training import TrainingError
 from unet.training_folder import TrainingFolder, differences
 from unet.training_job import TrainingJob
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 WITHOUT_EFFECT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
 """Settings of the training that its model does not depend on: a change of them goes on from the same state."""

@@ -24,7 +24,6 @@ from unet.config.predict import PredictConfig
 from unet.config.verify import VerifyConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import another_tile, tile_geometry
-from unet.grey_values import Normalisation
 from unet.jobs.blockwise import digest_of_block
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.journal import Journal
@@ -36,7 +35,8 @@ from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.verification import seams, windows_to_check
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 RULES = ("ingest", "targets", "weight_map", "predict", "relabel")
 """Of the stores that are results; fragments are checked when they are read."""

@@ -12,7 +12,7 @@ from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json
-from unet.volume import Volume, padded_in_section
+from unet.volumes.volume import Volume, padded_in_section
 from unet.weight_map import class_weights, reach, weight_map
 
 

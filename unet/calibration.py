@@ -22,8 +22,6 @@ from unet.config.train import TrainConfig
 from unet.cost import keep_freed_memory
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
-from unet.grey_values import Normalisation, grey_values
-from unet.histogram import histogram
 from unet.inference import Predictor, window_of
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
@@ -33,6 +31,8 @@ from unet.storage.zarr_store import ImageSpec, create_image
 from unet.tile_choice import Task, TileChoice, passes_at_once
 from unet.training import train
 from unet.validation import Validation
+from unet.volumes.histogram import histogram
+from unet.volumes.intensity import Normalisation, grey_values
 
 LEAST_SECONDS = 1.0
 """A measurement goes on for so long, once it has been done."""

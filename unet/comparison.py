@@ -13,8 +13,8 @@ from unet.geometry.box import Box
 from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.run_length import RunLength
 from unet.skeletons import PlacedSkeletons, placed, read_skeletons
-from unet.sources import Source, check_annotation, open_raw, open_source
-from unet.volume import Layout, Volume, padded_in_section
+from unet.volumes.readers.open import Source, check_annotation, open_raw, open_source
+from unet.volumes.volume import Layout, Volume, padded_in_section
 
 
 def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from unet import __version__
 from unet.config.model import ModelConfig
 from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
-from unet.grey_values import Normalisation
+from unet.volumes.intensity import Normalisation
 
 OPSET = 17
 """Of ONNX: the newest that the runtime in today's deepImageJ reads."""

@@ -29,8 +29,8 @@ from unet.config.section import Precision
 from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, tiles_for
-from unet.grey_values import Normalisation
 from unet.rotation import enclosing, turned_planes
+from unet.volumes.intensity import Normalisation
 
 Average = Literal["none", "flips", "symmetries", "rotations"]
 Dtype = Literal["float32", "uint8"]

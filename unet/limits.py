@@ -11,7 +11,7 @@ from unet.run_jobs import SHARDED
 
 if TYPE_CHECKING:
     from unet.plan import RunPlan
-    from unet.volume import Layout
+    from unet.volumes.volume import Layout
 
 MOST_SHARDS = 10_000
 """Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""

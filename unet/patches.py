@@ -28,8 +28,8 @@ from unet.augmentation import Transform, Warp, draw
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.grey_values import Normalisation
 from unet.storage.zarr_store import mirrored
+from unet.volumes.intensity import Normalisation
 
 CELL = (1, 64, 64)
 """`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""

@@ -23,7 +23,7 @@ from unet.inference import SYMMETRIES, Average, planes_of
 from unet.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
 from unet.run_jobs import SHARDED, Jobs
 from unet.tile_choice import JobMemory, Kind, Task, TileChoice, job_memory
-from unet.volume import Layout, Volume
+from unet.volumes.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
 """On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""

@@ -13,7 +13,6 @@ from unet.config.root import Config
 from unet.cost import usable_cores
 from unet.disk import store_plans
 from unet.geometry.tiling import tile_geometry
-from unet.headers import is_sample, layout_of
 from unet.limits import Free, limits_of, read_around, refused
 from unet.model_file import architecture
 from unet.network.precision import choose_precision
@@ -34,7 +33,8 @@ from unet.plan import (
 from unet.predicting import stored_classes
 from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Kind, Task, choose_tile, kept
-from unet.volume import Layout
+from unet.volumes.headers import is_sample, layout_of
+from unet.volumes.volume import Layout
 
 
 def plan_run(config: Config, threads: int) -> RunPlan:

@@ -17,12 +17,12 @@ from unet.config.predict import PredictConfig
 from unet.cost import forward_cost
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
-from unet.grey_values import Normalisation
 from unet.inference import Image, Predictor
 from unet.model_file import load_model
 from unet.network.precision import choose_precision
 from unet.tile_choice import Task, kept_choice, passes_at_once
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 COMPILE_FROM_FLOPS = 1e17
 """Of a volume: minutes of a GPU's time, a part of which makes up for compiling. An estimate, not measured yet."""

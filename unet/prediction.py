@@ -22,8 +22,6 @@ from distributed import get_worker
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
-from unet.grey_image import GreyImage
-from unet.grey_values import Normalisation
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Overlapped, Stop, Stopped
 from unet.predicting import Window, load_predictor, stored_classes
@@ -32,7 +30,9 @@ from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
 from unet.tile_choice import INFERRED_AT_ONCE
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.network_input import GreyImage
+from unet.volumes.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from unet.geometry.box import Box
 from unet.jobs.journal import Journal
 from unet.run_record import FORMAT, NAME, input_fingerprint, software
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 ROOT = Path(__file__).parent.parent
 ORDER = [

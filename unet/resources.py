@@ -22,7 +22,7 @@ import numpy as np
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.volume import Layout, Volume
+from unet.volumes.volume import Layout, Volume
 
 SAFETY = 4.0
 """Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""

@@ -24,7 +24,7 @@ from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, til
 from unet.inference import planes_of, window_of
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_first
-from unet.volume import Layout
+from unet.volumes.volume import Layout
 
 PROCESS_BYTES = 450e6
 """Python, PyTorch and zarr before any voxel is read."""

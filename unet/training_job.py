@@ -10,13 +10,13 @@ from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.distributed import ALONE, Rank
 from unet.geometry.tiling import tile_geometry
-from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.model import build_model
 from unet.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
 from unet.training import TrainingResult, train
 from unet.validation import Validation
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 
 @dataclass(frozen=True)

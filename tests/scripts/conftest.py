@@ -17,7 +17,7 @@ from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.jobs.script import run
 from unet.storage.files import read_json, write_json
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BASE: dict[str, Any] = {

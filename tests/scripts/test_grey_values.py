@@ -8,8 +8,8 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project, Refused
-from unet.grey_values import Normalisation
 from unet.storage.files import read_json
+from unet.volumes.intensity import Normalisation
 
 
 def prepared(folder: Path, raw: np.ndarray, **settings: Any) -> Project:

@@ -10,9 +10,9 @@ from unet import augmentation_page as page
 from unet.augmentation_page import OFF, ROWS, augmentation_page, densest, patch_picture, settings_of, stack_picture
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
-from unet.grey_values import Normalisation
 from unet.patches import LabelledVolume
 from unet.sample import synthesise
+from unet.volumes.intensity import Normalisation
 
 TEMPLATES = Path(__file__).parents[2] / "workflow" / "report"
 FLAT = TileGeometry((1, 60, 60), (1, 40, 40), (0, 10, 10), (1, 2, 2))

@@ -267,10 +267,10 @@ def replaced(name: str, before: str, after: str) -> Callable[[Path], None]:
 
 OF_EDITS = {
     ("unet.sample", "synthesise"): {"sample"},
-    ("unet.sources", "check_raw"): {"survey"},
+    ("unet.volumes.readers.open", "check_raw"): {"survey"},
     ("unet.config.label_kinds", "class_map"): {"ingest"},
-    ("unet.grey_values", "grey_values"): {"grey_values"},
-    ("unet.histogram", "rows_of"): {"histogram"},
+    ("unet.volumes.intensity", "grey_values"): {"grey_values"},
+    ("unet.volumes.histogram", "rows_of"): {"histogram"},
     ("unet.fit", "require_fit"): {"fit"},
     ("unet.label_check", "count_labels"): {"check_labels"},
     ("unet.weight_map", "class_weights"): {"weight_map"},

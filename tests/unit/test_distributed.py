@@ -15,9 +15,9 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.distributed import Rank, run_ranks
-from unet.grey_values import Normalisation
 from unet.training_job import TrainingJob
-from unet.volume import Layout, Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Layout, Volume
 
 SHAPE, BLOCK = (2, 96, 96), (2, 96, 96)
 TRAIN = TrainConfig(

@@ -12,9 +12,9 @@ from unet.config.model import ModelConfig
 from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
-from unet.grey_values import Normalisation
 from unet.inference import Predictor
 from unet.model import build_model
+from unet.volumes.intensity import Normalisation
 
 CPU = torch.device("cpu")
 SMALL = ModelConfig(depth=3, base_channels=4, dropout=0)

@@ -27,10 +27,10 @@ from unet.export import (
 )
 from unet.geometry.box import Box
 from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
-from unet.grey_values import Normalisation
 from unet.inference import Predictor
 from unet.model import build_model
 from unet.storage.zarr_store import mirrored
+from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
 VARIANTS: list[dict[str, Any]] = [

@@ -7,9 +7,9 @@ import pytest
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.storage.zarr_store import mirrored
+from unet.volumes.intensity import Normalisation
 
 INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)
 FLIPS = AugmentConfig(rotation="right", elastic_px=0, brightness=0, contrast=0, noise=0)

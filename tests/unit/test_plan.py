@@ -30,7 +30,7 @@ from unet.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
 from unet.rotation import turned_planes
 from unet.run_jobs import jobs_of_run
 from unet.tile_choice import Task, TileChoice
-from unet.volume import Layout
+from unet.volumes.volume import Layout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
 LAYOUT = Layout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)

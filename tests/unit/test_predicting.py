@@ -11,13 +11,13 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.model_file import save_model
 from unet.network.precision import choose_precision
 from unet.predicting import DeviceMemoryError, ElasticPredictor, load_predictor, stored_classes
 from unet.storage.zarr_store import mirrored
-from unet.volume import Layout, Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Layout, Volume
 
 CPU = torch.device("cpu")
 LAYOUT = Layout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)

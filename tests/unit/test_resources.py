@@ -15,7 +15,7 @@ from unet.config.root import Config, load_config
 from unet.cost import step_bytes
 from unet.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
 from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
-from unet.volume import Layout, Volume
+from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parents[2]
 BLOCK = (16, 1024, 1024)

@@ -20,7 +20,7 @@ from unet.tile_choice import (
     needed,
     passes_at_once,
 )
-from unet.volume import Layout
+from unet.volumes.volume import Layout
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 LAYOUT = Layout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 64, 64), None, False)

@@ -12,7 +12,6 @@ from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry
-from unet.grey_values import Normalisation
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.model import build_model
@@ -22,6 +21,7 @@ from unet.storage.zarr_store import mirrored
 from unet.training import TrainingError, TrainingStoppedError, stream, train
 from unet.training_state import TrainingStateError
 from unet.validation import Look, Validation
+from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
 

@@ -7,11 +7,11 @@ import torch
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
-from unet.grey_values import Normalisation
 from unet.model import build_model
 from unet.patches import LabelledVolume
 from unet.storage.zarr_store import mirrored
 from unet.validation import Look, Validation, choose_windows, mean_iou, mean_loss
+from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
 GEOMETRY = tile_geometry(MODEL, 60)

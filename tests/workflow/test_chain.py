@@ -18,10 +18,10 @@ from scipy import ndimage
 from unet.config.predict import PredictConfig
 from unet.config.root import Config
 from unet.geometry.box import Box
-from unet.grey_values import Normalisation
 from unet.predicting import load_predictor
 from unet.storage.zarr_store import mirrored
-from unet.volume import Volume
+from unet.volumes.intensity import Normalisation
+from unet.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from conftest import Project

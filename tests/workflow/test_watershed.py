@@ -15,7 +15,7 @@ from unet.config.root import load_config
 from unet.disk import store_plans
 from unet.foreseen import store_sizes
 from unet.run_jobs import jobs_of_run
-from unet.volume import Layout
+from unet.volumes.volume import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path

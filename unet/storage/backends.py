@@ -118,7 +118,7 @@ class Folder:
         """Write a file aside and rename it.
 
         Without waiting for the disk, which would take longer than many a block: what a power cut takes is missed by its
-        size (`unet.damage`), or by its checksum when it is read.
+        size (`unet.volumes.integrity`), or by its checksum when it is read.
         """
         write_with(self.path / key, lambda file: file.write(content), durable=False)
 

@@ -15,8 +15,8 @@ from snakemake.logging import logger
 from unet.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
-from unet.constant_regions import HALO
-from unet.damage import Notes, damaged_receipts
+from unet.volumes.constant_regions import HALO
+from unet.volumes.integrity import Notes, damaged_receipts
 from unet.jobs.devices import machine_has_gpu
 from unet.geometry.shards import (
     shard_count,
@@ -24,9 +24,9 @@ from unet.geometry.shards import (
     shards_around,
     voxels_of_shards,
 )
-from unet.headers import layout_of
+from unet.volumes.headers import layout_of
 from unet.headline import headline
-from unet.input_states import (
+from unet.volumes.input_states import (
     SCORED_WITH,
     SURVEYED_WITH,
     changed,
@@ -48,8 +48,8 @@ from unet.run_end import (
 )
 from unet.run_record import configuration_text, write_run_record
 from unet.skeletons import SkeletonError, read_skeletons
-from unet.source_zarr import is_zarr
-from unet.volume import Layout, Volume
+from unet.volumes.readers.zarr import is_zarr
+from unet.volumes.volume import Layout, Volume
 from unet.config.without_effect import without_effect
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"

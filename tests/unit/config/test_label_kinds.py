@@ -18,7 +18,7 @@ from unet.config.label_kinds import (
     interior_classes,
 )
 from unet.geometry.box import Box
-from unet.sources import open_source
+from unet.volumes.readers.open import open_source
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 CLASSES = {"membrane": [0, 32], "ignore": [159], "interior": [191, 255]}

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 
 from unet.config.segment import SegmentConfig
 from unet.jobs.script import KILLED, run
-from unet.sources import SourceError
 from unet.storage.files import write_json
+from unet.volumes.readers.open import SourceError
 
 SCRIPT = """
 import sys, time

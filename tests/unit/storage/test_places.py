@@ -17,11 +17,11 @@ import zarr
 from unet.config.inputs import source_addresses, source_files
 from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
-from unet.sources import SourceError, open_source
 from unet.storage import backends as places
 from unet.storage.address import AddressError, checked_address
 from unet.storage.backends import Objects, Place, claim, place_of
 from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
+from unet.volumes.readers.open import SourceError, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.constant_regions import HALO, SIDE, blank, constant_regions
 from unet.geometry.grid import Grid
+from unet.volumes.constant_regions import HALO, SIDE, blank, constant_regions
 
 
 def in_some_window(values: np.ndarray) -> np.ndarray:

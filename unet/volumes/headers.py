@@ -5,8 +5,8 @@ from pathlib import Path
 from unet.config.root import Config
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
-from unet.sources import agree_voxel_size, check_sections, open_raw, open_source
-from unet.volume import Layout
+from unet.volumes.readers.open import agree_voxel_size, check_sections, open_raw, open_source
+from unet.volumes.volume import Layout
 
 
 def layout_of(config: Config, name: str) -> Layout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from unet.damage import Notes
+from unet.volumes.integrity import Notes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet.histogram import PIECE, Sums, has_value, histogram, keys
+from unet.volumes.histogram import PIECE, Sums, has_value, histogram, keys
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "float32"]
 

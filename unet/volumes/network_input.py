@@ -10,11 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box, Index
-from unet.grey_values import Normalisation
-from unet.histogram import has_value
 from unet.storage.zarr_store import read_mirrored
+from unet.volumes.constant_regions import HALO, constant_regions
+from unet.volumes.histogram import has_value
+from unet.volumes.intensity import Normalisation
 
 
 class Readable(Protocol):

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unet.config.normalisation import NormalisationConfig
-from unet.constant_regions import HALO, constant_regions
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.grey_values import GreyValueError, GreyValues, Normalisation, grey_values
-from unet.histogram import histogram
-from unet.sources import open_source
+from unet.volumes.constant_regions import HALO, constant_regions
+from unet.volumes.histogram import histogram
+from unet.volumes.intensity import GreyValueError, GreyValues, Normalisation, grey_values
+from unet.volumes.readers.open import open_source
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 INTEGERS = ["uint8", "int8", "uint16", "int16"]
 
 

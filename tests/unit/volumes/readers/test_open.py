@@ -13,10 +13,9 @@ import pytest
 import tifffile
 import zarr
 
-from unet import source_tiff
 from unet.geometry.box import Box
-from unet.source_sections import section_paths
-from unet.sources import (
+from unet.volumes.readers import tiff as source_tiff
+from unet.volumes.readers.open import (
     SourceError,
     agree_voxel_size,
     check_annotation,
@@ -26,8 +25,9 @@ from unet.sources import (
     open_raw,
     open_source,
 )
+from unet.volumes.readers.section_files import section_paths
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[4].parent / "shared" / "data"
 SHAPE = (5, 37, 50)
 
 needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")

@@ -20,11 +20,11 @@ import zarr
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.input_states import changed, evaluation_made_from, input_state, model_made_from
-from unet.read_errors import SourceError
-from unet.source_formats import MissingChunks
-from unet.sources import open_raw, open_source
 from unet.storage.backends import CannotList
+from unet.volumes.input_states import changed, evaluation_made_from, input_state, model_made_from
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.open import open_raw, open_source
+from unet.volumes.readers.source import MissingChunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Grey values of a whole volume, the same for any cut into blocks: counts are added up, statistics come last.
 
-1. `unet.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
+1. `unet.volumes.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
 2. The counts are added: integers, so neither order nor cut matter.
 3. `grey_values`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills constant
    regions is left out (`fill_keys`).
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from unet.config.normalisation import NormalisationConfig
-from unet.histogram import Sums, keys
+from unet.volumes.histogram import Sums, keys
 
 LEAST_FILL = Fraction(1, 1000)
 """Of all voxels, in constant regions of one value: what is less changes no statistic that matters."""
@@ -85,7 +85,7 @@ def grey_values(
     Parameters
     ----------
     elsewhere, constant : numpy.ndarray
-        `histogram` of the voxels outside constant regions (`unet.constant_regions`), and inside.
+        `histogram` of the voxels outside constant regions (`unet.volumes.constant_regions`), and inside.
     dtype : dtype
         Of the grey values that were counted.
     rule : NormalisationConfig
@@ -201,7 +201,7 @@ class Normalisation:
     centre, scale : tuple of float
         One value a channel, see `grey_values`.
     fill : tuple of tuple of float
-        For each channel the values of its blank regions, which the network does not see (`unet.grey_image`).
+        For each channel the values of its blank regions, which the network does not see (`unet.volumes.network_input`).
     """
 
     centre: tuple[float, ...]

@@ -18,8 +18,8 @@ import tifffile
 import zarr
 
 from unet.geometry.box import Box
-from unet.read_errors import CAUSES, DAMAGED, SourceError, cause_of, read_errors
-from unet.sources import open_source
+from unet.volumes.readers.errors import CAUSES, DAMAGED, SourceError, cause_of, read_errors
+from unet.volumes.readers.open import open_source
 
 VALUES = np.random.default_rng(0).integers(0, 4000, (2, 64, 64)).astype(np.uint16)
 NOBODY = 65534

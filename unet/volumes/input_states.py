@@ -20,13 +20,13 @@ from typing import Any
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.read_errors import SourceError
-from unet.source_hdf5 import Hdf5Source
-from unet.source_zarr import ZarrSource, is_zarr
-from unet.sources import HDF5_SUFFIXES, open_source, split_address
 from unet.storage.address import AddressError, is_address
 from unet.storage.backends import file_state, links_of
 from unet.storage.digests import fingerprint
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.hdf5 import Hdf5Source
+from unet.volumes.readers.open import HDF5_SUFFIXES, open_source, split_address
+from unet.volumes.readers.zarr import ZarrSource, is_zarr
 
 SCORED_WITH = ("compare", "skeletons", "label_check")
 """Keys of a volume that are given for its scores alone: nothing but its evaluation depends on them."""

@@ -10,9 +10,9 @@ import imagecodecs
 import numpy as np
 
 from unet.geometry.box import Box
-from unet.read_errors import SourceError, read_errors
-from unet.source_formats import Source
-from unet.source_tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
+from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.source import Source
+from unet.volumes.readers.tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from unet.read_errors import SourceError
-from unet.source_channels import ChannelStack
-from unet.source_formats import RAW_DTYPES, MrcSource, Nm, Source
-from unet.source_hdf5 import Hdf5Source
-from unet.source_sections import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
-from unet.source_tiff import TiffStack
-from unet.source_zarr import ZarrSource, is_zarr
 from unet.storage.address import is_address, split_url
 from unet.storage.ngff import implausible_voxels
+from unet.volumes.readers.channels import ChannelStack
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.hdf5 import Hdf5Source
+from unet.volumes.readers.section_files import PNG_SUFFIXES, TIFF_SUFFIXES, SectionFiles
+from unet.volumes.readers.source import RAW_DTYPES, MrcSource, Nm, Source
+from unet.volumes.readers.tiff import TiffStack
+from unet.volumes.readers.zarr import ZarrSource, is_zarr
 
 __all__ = [
     "Source",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet.geometry.box import Box
-from unet.source_formats import MissingChunks, Source
+from unet.volumes.readers.source import MissingChunks, Source
 
 
 class ChannelStack(Source):

@@ -11,8 +11,8 @@ import numpy as np
 from h5py.h5z import filter_avail
 
 from unet.geometry.box import Box
-from unet.read_errors import SourceError, read_errors
-from unet.source_formats import MissingChunks, Nm, Source, volume_shape
+from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.source import MissingChunks, Nm, Source, volume_shape
 
 
 def _three(values: Any) -> Nm | None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from unet.geometry.box import Box
-from unet.read_errors import SourceError, read_errors
-from unet.source_formats import MissingChunks, Nm, Source
 from unet.storage import zarr_store as store
 from unet.storage.backends import CannotList, links_of, place_of
+from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.source import MissingChunks, Nm, Source
 
 
 class ZarrSource(Source):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.storage.files import write_json
-from unet.volume import Layout, Volume, padded_in_section
+from unet.volumes.volume import Layout, Volume, padded_in_section
 
 LAYOUT = Layout(
     shape=(3, 40, 50),

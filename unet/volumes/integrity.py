@@ -2,7 +2,7 @@
 
 Snakemake compares times, and would say that nothing is to be done. So receipts are compared with what is there before a
 run is planned: those of shards with the sizes of their blocks' files, which each store lists once, and those of jobs
-that read the user's files with the state of these (`unet.input_states`). Beside one that does not hold a note is
+that read the user's files with the state of these (`input_states`). Beside one that does not hold a note is
 written. The note is an input of the job, newer than its outputs, so the job runs again, also where Snakemake's own
 records are lost. Its journal tells it which blocks to make. Other bytes of the same size are found by checksum when
 they are read, and by `snakemake verify`.
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from unet.geometry.box import Box
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import StoreError
-from unet.volume import Volume
+from unet.volumes.volume import Volume
 
 Sizes = dict[Box, int | None] | None
 """Bytes of each block of a store, None where a file of it is missing; None altogether where there is no store."""

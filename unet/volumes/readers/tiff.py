@@ -18,8 +18,8 @@ import numpy as np
 import tifffile
 
 from unet.geometry.box import Box, Index
-from unet.read_errors import SourceError, read_errors
-from unet.source_formats import Nm, Source, supported_dtype
+from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.source import Nm, Source, supported_dtype
 
 NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.constant_regions import HALO, blank
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_boxes
-from unet.grey_image import GreyImage
-from unet.grey_values import Normalisation
-from unet.histogram import has_value
 from unet.storage.backends import claim
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
+from unet.volumes.constant_regions import HALO, blank
+from unet.volumes.histogram import has_value
+from unet.volumes.intensity import Normalisation
+from unet.volumes.network_input import GreyImage
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Volume:
     def tissue(
         self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False
     ) -> NDArray[np.bool_] | None:
-        """Where there is tissue: inside the mask, and not in a blank region (`unet.constant_regions.blank`).
+        """Where there is tissue: inside the mask, and not in a blank region (`unet.volumes.constant_regions.blank`).
 
         Parameters
         ----------

@@ -23,8 +23,8 @@ from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
 from unet.geometry.box import Box, Index
-from unet.read_errors import SourceError, read_errors
 from unet.storage.backends import file_state, links_of
+from unet.volumes.readers.errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")

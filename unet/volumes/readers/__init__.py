@@ -1,0 +1,1 @@
+"""How is each file format read, box by box?"""
