@@ -20,8 +20,8 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
-from unet.model import build_model
-from unet.model_file import save_model
+from unet.network.model import build_model
+from unet.network.model_file import save_model
 from unet.storage.files import write_json
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import grey_values

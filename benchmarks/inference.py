@@ -37,17 +37,17 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
-from unet.cost import keep_freed_memory, measured_rate, usable_cores, useful_flops
-from unet.engine import Engine
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
-from unet.inference import Predictor, planes_of, window_of
-from unet.model import build_model
-from unet.model_file import load_model, save_model
+from unet.network.complexity import keep_freed_memory, measured_rate, usable_cores, useful_flops
+from unet.network.engine import Engine
+from unet.network.model import build_model
+from unet.network.model_file import load_model, save_model
+from unet.network.predictor import Predictor, planes_of, window_of
+from unet.network.tile_selection import Task, job_memory, kind_of
 from unet.sample import synthesise
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
-from unet.tile_choice import Task, job_memory, kind_of
 from unet.volumes.histogram import KEYS, histogram
 from unet.volumes.intensity import Normalisation, grey_values
 from unet.volumes.volume import Layout, Volume

@@ -25,7 +25,7 @@ import zarr
 from torch import nn
 
 from unet.config.model import ModelConfig
-from unet.model import build_model
+from unet.network.model import build_model
 
 WINDOW = (512, 512)
 RIM = 112

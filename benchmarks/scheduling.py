@@ -26,8 +26,8 @@ import torch
 import yaml
 
 from unet.config.model import ModelConfig
-from unet.model import build_model
-from unet.model_file import save_model
+from unet.network.model import build_model
+from unet.network.model_file import save_model
 from unet.storage.files import write_json
 from unet.volumes.volume import Layout
 

@@ -18,8 +18,8 @@ import torch
 import yaml
 
 from unet.config.root import Config, load_config
-from unet.cost import measured_rate
 from unet.geometry.tiling import tile_geometry
+from unet.network.complexity import measured_rate
 from unet.plan import training_flops
 
 ROOT = Path(__file__).parent.parent

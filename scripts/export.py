@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet.bioimage_io import bioimageio_package, check_package
 from unet.config.export import ExportConfig
 from unet.config.model import ModelConfig
-from unet.export import (
+from unet.geometry.box import Box
+from unet.jobs.log_line import in_words
+from unet.jobs.script import run
+from unet.network.bioimage_io import bioimageio_package, check_package
+from unet.network.export import (
     Frame,
     FramedNetwork,
     check_onnx,
@@ -25,10 +28,7 @@ from unet.export import (
     to_torchscript,
     training_normalisation,
 )
-from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
-from unet.jobs.script import run
-from unet.model_file import load_model
+from unet.network.model_file import load_model
 from unet.storage.digests import bytes_digest
 from unet.storage.files import write_json
 from unet.volumes.intensity import Normalisation

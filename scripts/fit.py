@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from unet.config.model import ModelConfig
-from unet.fit import require_fit, require_same_channels, require_same_voxels, require_tile_fits, rule_of_model
 from unet.jobs.script import run
-from unet.model_file import read_header
+from unet.network.compatibility import (
+    require_fit,
+    require_same_channels,
+    require_same_voxels,
+    require_tile_fits,
+    rule_of_model,
+)
+from unet.network.model_file import read_header
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import model_made_from

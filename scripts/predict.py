@@ -15,13 +15,13 @@ from distributed import Client
 
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
-from unet.cost import keep_freed_memory
 from unet.jobs.blockwise import ShardJob
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
 from unet.jobs.script import run
 from unet.jobs.slurm_workers import at_slurm
-from unet.prediction import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
+from unet.network.complexity import keep_freed_memory
+from unet.network.worker import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
 from unet.storage.digests import bytes_digest
 from unet.volumes.volume import Volume
 

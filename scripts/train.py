@@ -9,7 +9,7 @@ from unet.config.train import TrainConfig
 from unet.distributed import run_ranks
 from unet.jobs.devices import LOCKS, place_of_job, torch_devices
 from unet.jobs.script import run
-from unet.model_file import save_model
+from unet.network.model_file import save_model
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import take_over

@@ -30,7 +30,7 @@ from unet.jobs.journal import Journal
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.predicting import ElasticPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import ElasticPredictor, load_predictor, stored_classes
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError

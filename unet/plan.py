@@ -13,16 +13,16 @@ from math import ceil, inf, prod
 from pathlib import Path
 
 from unet.config.root import Config
-from unet.cost import forward_cost
 from unet.disk import StorePlan
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_count, voxels_of_shards
 from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
-from unet.inference import SYMMETRIES, Average, planes_of
+from unet.network.complexity import forward_cost
+from unet.network.predictor import SYMMETRIES, Average, planes_of
+from unet.network.tile_selection import JobMemory, Kind, Task, TileChoice, job_memory
 from unet.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
 from unet.run_jobs import SHARDED, Jobs
-from unet.tile_choice import JobMemory, Kind, Task, TileChoice, job_memory
 from unet.volumes.volume import Layout, Volume
 
 TURNED_BLOCKS = 25

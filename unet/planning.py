@@ -10,12 +10,14 @@ import torch
 
 from unet.calibration import machine_speed, tile_seconds, training_seconds
 from unet.config.root import Config
-from unet.cost import usable_cores
 from unet.disk import store_plans
 from unet.geometry.tiling import tile_geometry
 from unet.limits import Free, limits_of, read_around, refused
-from unet.model_file import architecture
+from unet.network.complexity import usable_cores
+from unet.network.load_predictor import stored_classes
+from unet.network.model_file import architecture
 from unet.network.precision import choose_precision
+from unet.network.tile_selection import Kind, Task, choose_tile, kept
 from unet.plan import (
     Machine,
     Rates,
@@ -30,9 +32,7 @@ from unet.plan import (
     shards_of,
     training_flops,
 )
-from unet.predicting import stored_classes
 from unet.run_jobs import jobs_of_run
-from unet.tile_choice import Kind, Task, choose_tile, kept
 from unet.volumes.headers import is_sample, layout_of
 from unet.volumes.volume import Layout
 

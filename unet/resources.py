@@ -3,7 +3,7 @@
 1. `Share` tells how much there is: the voxels of a block, of a section, of the whole.
 2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
    (`unet.plan`) reads the same table.
-3. The network adds what `unet.tile_choice` and `unet.cost` count (`network_bytes`), and its arithmetic on a GPU
+3. The network adds what `unet.network.tile_selection` and `unet.network.complexity` count (`network_bytes`), and its arithmetic on a GPU
    (`network_seconds`).
 4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
    estimates need not hold for the worst case.
@@ -294,9 +294,9 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
         blocks = ceil(share.job / share.block)
         return max(_predicting_bytes(config, volume, threads, blocks) for volume in share.volumes)
     if rule == "train":
-        from unet.cost import step_bytes
+        from unet.network.complexity import step_bytes
+        from unet.network.tile_selection import ALLOCATED
         from unet.patches import CACHE_MB
-        from unet.tile_choice import ALLOCATED
 
         tile, classes = _training_tile(config), len(config.class_names)
         kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
@@ -306,13 +306,13 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
 
 
 def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
-    """What `unet.tile_choice` says of a job, such that it finds the share free that it takes of free memory."""
+    """What `unet.network.tile_selection` says of a job, such that it finds the share free that it takes of free memory."""
     import torch
 
     from unet.geometry.tiling import TileSizeError
-    from unet.model_file import architecture
-    from unet.predicting import stored_classes
-    from unet.tile_choice import USABLE, Kind, Task, choose_tile, job_memory, kept
+    from unet.network.load_predictor import stored_classes
+    from unet.network.model_file import architecture
+    from unet.network.tile_selection import USABLE, Kind, Task, choose_tile, job_memory, kept
 
     model, classes = architecture(config)
     task = Task(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
@@ -327,8 +327,8 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
 def network_seconds(rule: str, config: Config, share: Share) -> float:
     """Of the arithmetic, on a GPU."""
     if rule == "predict":
-        from unet.cost import useful_flops
-        from unet.model_file import architecture
+        from unet.network.complexity import useful_flops
+        from unet.network.model_file import architecture
 
         model, classes = architecture(config)
         passes = CONTEXT * PASSES[config.predict.average]

@@ -27,7 +27,7 @@ from unet.divergence import MEMORY, RECENT, is_good, is_lost, jump
 from unet.jobs.progress import Progress
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
-from unet.model import centre_crop, channels_last, is_2d
+from unet.network.model import centre_crop, channels_last, is_2d
 from unet.network.precision import choose_precision
 from unet.optimizer import learning_rate, make_optimizer
 from unet.patches import Batch, PatchSampler

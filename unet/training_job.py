@@ -11,7 +11,7 @@ from unet.config.train import TrainConfig
 from unet.distributed import ALONE, Rank
 from unet.geometry.tiling import tile_geometry
 from unet.learning_curve import LearningCurve
-from unet.model import build_model
+from unet.network.model import build_model
 from unet.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
 from unet.training import TrainingResult, train
 from unet.validation import Validation

@@ -20,8 +20,8 @@ from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
-from unet.inference import Predictor
 from unet.isbi import FINE, ground_truth_cells, sweep
+from unet.network.predictor import Predictor
 from unet.patches import LabelledVolume
 
 SIDE = 512

@@ -8,8 +8,8 @@ import tifffile
 import torch
 
 from unet.config.model import ModelConfig
-from unet.model import build_model
-from unet.model_file import save_model
+from unet.network.model import build_model
+from unet.network.model_file import save_model
 
 CONFIG = ModelConfig(depth=2, base_channels=2)
 

@@ -24,8 +24,8 @@ import torch
 from tests.scripts.conftest import SCRIPTS, Project
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.model import build_model
-from unet.model_file import save_model
+from unet.network.model import build_model
+from unet.network.model_file import save_model
 
 BLOCKS = 48
 MODEL = ModelConfig(depth=2, base_channels=8, dropout=0)

@@ -12,9 +12,9 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
-from unet.cost import step_bytes
+from unet.network.complexity import step_bytes
+from unet.network.tile_selection import ALLOCATED, USABLE, Task, choose_tile, job_memory
 from unet.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
-from unet.tile_choice import ALLOCATED, USABLE, Task, choose_tile, job_memory
 from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
 STEP = """
 import re, torch
 from unet.config.model import ModelConfig
-from unet.model import build_model
+from unet.network.model import build_model
 network = build_model(ModelConfig(depth=4, base_channels=16), 1, 2)
 def peak():  # of this process alone; what it was started by counts in its ru_maxrss
     return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])

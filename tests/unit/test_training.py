@@ -14,7 +14,7 @@ from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry
 from unet.learning_curve import LearningCurve
 from unet.loss import labelled_pixels, weighted_cross_entropy
-from unet.model import build_model
+from unet.network.model import build_model
 from unet.optimizer import learning_rate
 from unet.patches import LabelledVolume, PatchSampler
 from unet.storage.zarr_store import mirrored

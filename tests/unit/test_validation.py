@@ -7,7 +7,7 @@ import torch
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
-from unet.model import build_model
+from unet.network.model import build_model
 from unet.patches import LabelledVolume
 from unet.storage.zarr_store import mirrored
 from unet.validation import Look, Validation, choose_windows, mean_iou, mean_loss

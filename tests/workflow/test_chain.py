@@ -18,7 +18,7 @@ from scipy import ndimage
 from unet.config.predict import PredictConfig
 from unet.config.root import Config
 from unet.geometry.box import Box
-from unet.predicting import load_predictor
+from unet.network.load_predictor import load_predictor
 from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume

@@ -491,8 +491,8 @@ def check_given_model():
     if CONFIG.model.checkpoint is None:
         return
     # Imported when they are needed: they load PyTorch.
-    from unet.fit import MisfitError, require_classes
-    from unet.model_file import ModelFileError, read_header
+    from unet.network.compatibility import MisfitError, require_classes
+    from unet.network.model_file import ModelFileError, read_header
 
     scored = {
         name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes

@@ -23,7 +23,7 @@ from unet.geometry.tiling import (
     tiles_for,
     valid_input_sizes,
 )
-from unet.model import build_model
+from unet.network.model import build_model
 
 VARIANTS = [
     {"architecture": architecture, "convolution": convolution, "upsampling": upsampling}

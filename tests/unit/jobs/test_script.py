@@ -141,11 +141,11 @@ def test_a_defect_shows_its_traceback_on_the_terminal_and_in_the_log(tmp_path: P
 
 def test_libraries_do_not_fill_the_log(tmp_path: Path) -> None:
     def main(receipt: Path) -> None:
-        for name in ("unet.engine", "asyncio"):
+        for name in ("unet.network.engine", "asyncio"):
             logging.getLogger(name).debug("%s says much", name)
 
     run(main, snakemake(tmp_path))
-    assert (tmp_path / "logs" / "job.log").read_text().split(maxsplit=2)[2] == "unet.engine says much\n"
+    assert (tmp_path / "logs" / "job.log").read_text().split(maxsplit=2)[2] == "unet.network.engine says much\n"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unet.config.model import ModelConfig
 from unet.config.section import Precision
 from unet.geometry.box import Index
-from unet.model import build_model
+from unet.network.model import build_model
 
 DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,

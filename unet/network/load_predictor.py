@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.cost import forward_cost
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
-from unet.inference import Image, Predictor
-from unet.model_file import load_model
+from unet.network.complexity import forward_cost
+from unet.network.model_file import load_model
 from unet.network.precision import choose_precision
-from unet.tile_choice import Task, kept_choice, passes_at_once
+from unet.network.predictor import Image, Predictor
+from unet.network.tile_selection import Task, kept_choice, passes_at_once
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

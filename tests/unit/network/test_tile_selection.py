@@ -7,9 +7,9 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.cost import forward_cost
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
-from unet.tile_choice import (
+from unet.network.complexity import forward_cost
+from unet.network.tile_selection import (
     ALLOCATED,
     Task,
     choose_tile,
@@ -64,7 +64,7 @@ def test_a_batch_fills_a_gpu_as_far_as_its_memory_goes() -> None:
 def test_what_was_chosen_first_is_kept_whatever_is_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept(tmp_path, task()) is None
     free = needed(task(), (1, 60, 60), 1, "cpu", 2)
-    monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, threads: free)
+    monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, threads: free)
     small = kept_choice(tmp_path, task(), CPU, threads=2)
     free = 1e12
     assert kept_choice(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
@@ -77,16 +77,16 @@ def test_fewer_threads_compute_where_not_all_of_their_tiles_fit(monkeypatch: pyt
     chosen = choose_tile(task(tile=172), CPU, threads=4, limit=1e12)
     for threads in (1, 2, 3, 4):
         free = needed(task(), chosen.tile, 1, "cpu", threads)
-        monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, n, free=free: free)
+        monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, n, free=free: free)
         assert passes_at_once(task(), chosen, CPU, 4) == threads
-    monkeypatch.setattr("unet.tile_choice.memory_limit", lambda device, n: 0)
+    monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, n: 0)
     assert passes_at_once(task(), chosen, CPU, 4) == 1
     assert passes_at_once(task(), chosen, GPU, 4) == 1
 
 
 def test_a_job_of_some_threads_may_take_its_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unet.tile_choice.usable_cores", lambda: 8)
-    monkeypatch.setattr("unet.tile_choice.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("unet.network.tile_selection.usable_cores", lambda: 8)
+    monkeypatch.setattr("unet.network.tile_selection.free_bytes", lambda device: 1000)
     assert [memory_limit(CPU, threads) for threads in (2, 8, 16)] == [200, 800, 800]
     assert memory_limit(GPU, 2) == 800
 

@@ -7,7 +7,7 @@ For a box:
    mirrored or quarter-turned tiles where asked for.
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
-The mean over rotations takes these steps on each of the 7 turned planes of `unet.rotation`.
+The mean over rotations takes these steps on each of the 7 turned planes of `unet.network.rotation`.
 
 Where nothing was imaged, all tiles are of one grey value and their results are equal: one of them is computed.
 
@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config.section import Precision
-from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, tiles_for
-from unet.rotation import enclosing, turned_planes
+from unet.network.engine import Engine
+from unet.network.rotation import enclosing, turned_planes
 from unet.volumes.intensity import Normalisation
 
 Average = Literal["none", "flips", "symmetries", "rotations"]
@@ -117,7 +117,7 @@ class Predictor:
     Parameters
     ----------
     model : nn.Module
-        From `build_model`; see `unet.engine.Engine` for what becomes of it.
+        From `build_model`; see `unet.network.engine.Engine` for what becomes of it.
     geometry : TileGeometry
         Of that model.
     normalisation : Normalisation

@@ -203,7 +203,7 @@ def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> No
     network : FramedNetwork
         The model.
     header : mapping
-        Of the model file, see `unet.model_file`.
+        Of the model file, see `unet.network.model_file`.
     path : Path
         Of the file to write.
     """

@@ -17,10 +17,10 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_boxes, shard_names
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
-from unet.inference import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
 from unet.jobs.pipeline import Overlapped, in_this_process, run_pipeline
-from unet.model import build_model
-from unet.rotation import TurnedPlane
+from unet.network.model import build_model
+from unet.network.predictor import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
+from unet.network.rotation import TurnedPlane
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0

@@ -11,9 +11,11 @@ import pytest
 import torch
 import yaml
 
-from unet.bioimage_io import bioimageio_package, check_package
 from unet.config.model import ModelConfig
-from unet.export import (
+from unet.geometry.box import Box
+from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
+from unet.network.bioimage_io import bioimageio_package, check_package
+from unet.network.export import (
     ExportError,
     FramedNetwork,
     check_onnx,
@@ -25,10 +27,8 @@ from unet.export import (
     to_torchscript,
     training_normalisation,
 )
-from unet.geometry.box import Box
-from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
-from unet.inference import Predictor
-from unet.model import build_model
+from unet.network.model import build_model
+from unet.network.predictor import Predictor
 from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 
@@ -251,7 +251,7 @@ def test_authors_and_license_are_claimed_only_where_they_are_given(tmp_path):
 
 
 def test_what_older_readers_do_not_know_is_not_in_the_description(tmp_path):
-    """Cover and page as plain names, identifiers as class names, no physical scale: see `unet.bioimage_io`."""
+    """Cover and page as plain names, identifiers as class names, no physical scale: see `unet.network.bioimage_io`."""
     path, _, _ = package(tmp_path, {})
     values = described(path)
     assert (values["covers"], values["documentation"]) == (["cover.png"], "README.md")

@@ -18,10 +18,10 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
-from unet.cost import forward_cost, free_bytes, usable_cores, useful_flops
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
-from unet.inference import planes_of, window_of
+from unet.network.complexity import forward_cost, free_bytes, usable_cores, useful_flops
+from unet.network.predictor import planes_of, window_of
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_first
 from unet.volumes.volume import Layout

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
-from unet.engine import Engine
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
-from unet.inference import Predictor
-from unet.model import build_model
+from unet.network.engine import Engine
+from unet.network.model import build_model
+from unet.network.predictor import Predictor
 from unet.volumes.intensity import Normalisation
 
 CPU = torch.device("cpu")

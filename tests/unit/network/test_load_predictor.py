@@ -11,10 +11,10 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
-from unet.model import build_model
-from unet.model_file import save_model
+from unet.network.load_predictor import DeviceMemoryError, ElasticPredictor, load_predictor, stored_classes
+from unet.network.model import build_model
+from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
-from unet.predicting import DeviceMemoryError, ElasticPredictor, load_predictor, stored_classes
 from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Layout, Volume
@@ -57,7 +57,7 @@ def test_tile_statistics_and_averaging_come_from_configuration_and_volume(model_
 
 def test_the_tile_chosen_first_is_kept(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = loaded(model_file).first.geometry.input
-    monkeypatch.setattr("unet.tile_choice.free_bytes", lambda device: 10**6)
+    monkeypatch.setattr("unet.network.tile_selection.free_bytes", lambda device: 10**6)
     assert loaded(model_file).first.geometry.input == chosen
     assert loaded(model_file).first.threads == 1
 

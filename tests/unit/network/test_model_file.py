@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from unet.config.model import ModelConfig
-from unet.model import build_model
-from unet.model_file import ModelFileError, load_model, read_header, save_model
+from unet.network.model import build_model
+from unet.network.model_file import ModelFileError, load_model, read_header, save_model
 
 MODEL = ModelConfig(depth=2, base_channels=4)
 

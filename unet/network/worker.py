@@ -24,12 +24,12 @@ from unet.config.section import Precision
 from unet.geometry.box import Box, Index
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Overlapped, Stop, Stopped
-from unet.predicting import Window, load_predictor, stored_classes
+from unet.network.load_predictor import Window, load_predictor, stored_classes
+from unet.network.tile_selection import INFERRED_AT_ONCE
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
-from unet.tile_choice import INFERRED_AT_ONCE
 from unet.volumes.intensity import Normalisation
 from unet.volumes.network_input import GreyImage
 from unet.volumes.volume import Volume

@@ -19,7 +19,7 @@ import yaml
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from unet.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_normalisation
+from unet.network.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_normalisation
 
 FORMAT = "0.5.3"
 PAPERS = {
@@ -65,7 +65,7 @@ def bioimageio_package(
     network : FramedNetwork
         The model.
     header : mapping
-        Of the model file, see `unet.model_file`.
+        Of the model file, see `unet.network.model_file`.
     weights : mapping
         `torchscript` and `onnx` to the files that hold the network.
     grey : ndarray

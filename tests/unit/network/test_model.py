@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unet.config.model import ModelConfig
-from unet.model import UNet, build_model, linear_kernel
+from unet.network.model import UNet, build_model, linear_kernel
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

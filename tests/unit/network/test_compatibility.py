@@ -3,7 +3,8 @@
 import pytest
 
 from unet.config.model import ModelConfig
-from unet.fit import (
+from unet.geometry.tiling import tile_geometry
+from unet.network.compatibility import (
     MisfitError,
     require_classes,
     require_fit,
@@ -12,7 +13,6 @@ from unet.fit import (
     require_tile_fits,
     rule_of_model,
 )
-from unet.geometry.tiling import tile_geometry
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from unet.config.model import ModelConfig
-from unet.cost import _group_limits, forward_cost, free_bytes, measured_rate, usable_cores, useful_flops
+from unet.network.complexity import _group_limits, forward_cost, free_bytes, measured_rate, usable_cores, useful_flops
 
 TINY = ModelConfig(depth=2, base_channels=1, dropout=0)
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def test_free_memory_of_this_machine() -> None:
 
 
 def test_free_memory_and_cores_where_the_system_is_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unet.cost._group_limits", lambda: iter(()))
+    monkeypatch.setattr("unet.network.complexity._group_limits", lambda: iter(()))
     monkeypatch.setattr(Path, "read_text", lambda *_: pytest.fail("there is no /proc"))
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.delattr(psutil.Process, "cpu_affinity")
@@ -117,8 +117,8 @@ import resource, sys
 import torch
 from concurrent.futures import ThreadPoolExecutor
 from unet.config.model import ModelConfig
-from unet.cost import keep_freed_memory
-from unet.model import build_model
+from unet.network.complexity import keep_freed_memory
+from unet.network.model import build_model
 if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config.section import Precision
-from unet.cost import DTYPES
-from unet.model import channels_last, is_2d
+from unet.network.complexity import DTYPES
+from unet.network.model import channels_last, is_2d
 
 Item = TypeVar("Item")
 REPRODUCIBLE: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unet import __version__
 from unet.config.model import ModelConfig
 from unet.config.root import Config
-from unet.model import build_model
+from unet.network.model import build_model
 from unet.storage.files import write_with
 
 MODEL_FORMAT = "unet-em model 2"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
-from unet.rotation import ANGLES, TurnedPlane, cubic, hull, interpolated, linear, positions, turned_planes
+from unet.network.rotation import ANGLES, TurnedPlane, cubic, hull, interpolated, linear, positions, turned_planes
 
 GEOMETRY = TileGeometry((1, 20, 24), (1, 9, 12), (0, 5, 6), (1, 4, 4))
 """Of cells of 8 x 8: the output of 12 leaves one row of 4 out, so that a column is left to interpolate with."""

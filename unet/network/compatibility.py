@@ -77,7 +77,7 @@ def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any],
     Parameters
     ----------
     header : mapping
-        Of the model file; see `unet.model_file`.
+        Of the model file; see `unet.network.model_file`.
     whose : str
         The file, for the message.
     asked : mapping
