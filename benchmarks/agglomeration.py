@@ -25,7 +25,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.agglomeration import Columns, Graph, agglomerate, agglomerate_parts, mean_boundary
+from unet.segmentation.agglomeration import Columns, Graph, agglomerate, agglomerate_parts, mean_boundary
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)]
 CELL = (4, 4, 8)

@@ -44,13 +44,13 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
 
-from unet.agglomeration import Graph, agglomerate, mean_boundary
 from unet.config.segment import SegmentConfig
 from unet.config.storage import StorageConfig
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
 from unet.overlap import adapted_rand_error, contingency, variation_of_information
-from unet.region_graph import block_edges
+from unet.segmentation.agglomeration import Graph, agglomerate, mean_boundary
+from unet.segmentation.region_graph import block_edges
 from unet.storage.files import write_json
 from unet.volumes.volume import Volume
 

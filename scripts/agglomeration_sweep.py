@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from unet.config.segment import AgglomerateConfig, SegmentConfig
-from unet.fragments import join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.merging import objects_of
 from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
-from unet.region_graph import EdgeParts, gather_edges, load_edges
+from unet.segmentation.fragments import join_blocks, load_block_table
+from unet.segmentation.merging import objects_of
+from unet.segmentation.region_graph import EdgeParts, gather_edges, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation

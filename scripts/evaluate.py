@@ -23,7 +23,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.object_errors import ErroneousObject, worst_objects
 from unet.run_length import RunLength
-from unet.segmentation import as_probability, channel_of
+from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
 from unet.volumes.input_states import evaluation_made_from
 from unet.volumes.volume import Volume

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from unet.config.segment import SegmentConfig
-from unet.fragments import BlockTable, join_blocks, load_block_table
 from unet.geometry.box import Box
 from unet.jobs.script import run
-from unet.merge_layers import LayeredMerge
-from unet.merge_table import Numbered, id_dtype, number_objects, save_merge_table
-from unet.merging import objects_of, without_holes
-from unet.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
+from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
+from unet.segmentation.layered_merge import LayeredMerge
+from unet.segmentation.merge_table import Numbered, id_dtype, number_objects, save_merge_table
+from unet.segmentation.merging import objects_of, without_holes
+from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume

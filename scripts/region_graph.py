@@ -6,8 +6,8 @@ from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
-from unet.region_graph import block_edges, fragment_ids, save_edges
-from unet.segmentation import boundary_levels, channel_of
+from unet.segmentation.foreground import boundary_levels, channel_of
+from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
 from unet.storage.digests import bytes_digest, fingerprint
 from unet.volumes.volume import Volume
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from unet.geometry.box import Box
 from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
-from unet.merge_table import load_merge_table, relabel
+from unet.segmentation.merge_table import load_merge_table, relabel
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.volumes.volume import Volume

@@ -21,7 +21,7 @@ from unet.overlap import Contingency
 from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
 from unet.run_crate import NAME as CRATE
 from unet.run_record import NAME as RECORD
-from unet.segmentation import channel_of
+from unet.segmentation.foreground import channel_of
 from unet.storage.digests import content_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume

@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from unet.components import BlockComponents, label_block
 from unet.config.segment import SegmentConfig
-from unet.fragments import save_block_table
 from unet.geometry.box import Box
 from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
-from unet.segmentation import channel_of, class_values, foreground, paleness
+from unet.segmentation.components import BlockComponents, label_block
+from unet.segmentation.foreground import channel_of, class_values, foreground, paleness
+from unet.segmentation.fragments import save_block_table
+from unet.segmentation.watershed import Relief, watershed_block, window_of
 from unet.storage.digests import bytes_digest, fingerprint
 from unet.storage.files import read_json
 from unet.volumes.volume import Volume
-from unet.watershed import Relief, watershed_block, window_of
 
 
 def main(

@@ -13,7 +13,7 @@ from unet.geometry.box import Box
 from unet.isbi import FINE, sweep
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.segmentation import as_probability, channel_of
+from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation

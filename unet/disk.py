@@ -25,7 +25,7 @@ import numpy as np
 from unet.config.root import Config
 from unet.config.volumes import VolumeConfig
 from unet.geometry.pyramid import pyramid_factors
-from unet.merge_table import FILES
+from unet.segmentation.merge_table import FILES
 from unet.volumes.volume import Layout
 
 RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9

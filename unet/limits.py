@@ -99,7 +99,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
 
 def read_around(config: Config, layouts: Sequence["Layout"]) -> list[str]:
     """Where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
-    from unet.watershed import Relief
+    from unet.segmentation.watershed import Relief
 
     if config.segment.method != "watershed" or not layouts:
         return []

@@ -248,7 +248,7 @@ def fragments(config: Config, voxels: int) -> float:
 
 def solved_at_once(config: Config, share: Share) -> float:
     """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
-    from unet.region_graph import FRAGMENTS_AT_ONCE
+    from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE
 
     every = fragments(config, share.voxels)
     if config.segment.agglomerate.method == "multicut":
@@ -270,7 +270,7 @@ def halo_of(rule: str, config: Config, share: Share) -> Index:
     """What is read around a block and worked through with it."""
     if cost_of(rule, config) is not WATERSHED:
         return (0, 0, 0)
-    from unet.watershed import Relief
+    from unet.segmentation.watershed import Relief
 
     return Relief.of(config.segment, share.layouts[0].voxel_nm).halo
 

@@ -16,10 +16,10 @@ from scipy import ndimage
 from tests.scripts.calls import Call, calls_noted, not_covered
 from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.config.segment import SegmentConfig
-from unet.merge_table import load_merge_table
 from unet.network.model_file import read_header
 from unet.sample import synthesise
-from unet.segmentation import foreground
+from unet.segmentation.foreground import foreground
+from unet.segmentation.merge_table import load_merge_table
 from unet.storage.files import read_json
 
 SHAPE = (6, 48, 48)

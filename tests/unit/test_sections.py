@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from unet.config.segment import AgglomerateConfig
-from unet.fragments import join_blocks
 from unet.geometry.grid import Grid
-from unet.merge_table import number_objects, relabel
-from unet.merging import objects_of
-from unet.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges
-from unet.watershed import Relief, watershed_block
+from unet.segmentation.fragments import join_blocks
+from unet.segmentation.merge_table import number_objects, relabel
+from unet.segmentation.merging import objects_of
+from unet.segmentation.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges
+from unet.segmentation.watershed import Relief, watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3
 RELIEF = Relief(6, 1, 4, "section", (50.0, 4.0, 4.0))

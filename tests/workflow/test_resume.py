@@ -183,7 +183,7 @@ def test_edited_module_runs_the_rules_again_that_use_it(finished: Project, tmp_p
     project = finished.copy(tmp_path / "copy", root=repository)
     assert project.run().rules <= {"report"}, "another place is no other code; the report's template is an input"
 
-    module = repository / "unet/components.py"
+    module = repository / "unet/segmentation/components.py"
     _, _, statements = module.read_text().split('"""', 2)
     module.write_text(f'"""A docstring of another wording."""{statements}\n\n# a comment at the end\n')
     assert not project.run().jobs, "neither comments nor docstrings are code"

@@ -416,7 +416,7 @@ def segment_inputs(wildcards):
 
 def watershed_halo(layout):
     """How far around a block a watershed reads."""
-    from unet.watershed import (
+    from unet.segmentation.watershed import (
         Relief,
     )  # for a watershed alone, since every job reads this file
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.fragments import Fragments
+from unet.segmentation.fragments import Fragments
 from unet.storage.files import write_folder_with
 
 FILES = ("lut", "first", "sizes", "values", "offsets", "first_id")

@@ -35,8 +35,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from unet.climbing import NOWHERE, climb
-from unet.components import (
+from unet.config.segment import SegmentConfig
+from unet.geometry.box import Box, Index
+from unet.geometry.distance_transform import capped_distance
+from unet.segmentation.components import (
     BlockComponents,
     Connectivity,
     at_rim,
@@ -45,9 +47,7 @@ from unet.components import (
     in_scan_order,
     in_volume,
 )
-from unet.config.segment import SegmentConfig
-from unet.geometry.box import Box, Index
-from unet.geometry.distance_transform import capped_distance
+from unet.segmentation.steepest_ascent import NOWHERE, climb
 
 TRUNCATE = 3.0
 """Radius of the smoothing's support, in its standard deviations."""

@@ -28,10 +28,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.fragments import Fragments
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.run_length_encoding import run_starts
+from unet.segmentation.fragments import Fragments
 from unet.storage.files import load_arrays, save_arrays
 
 BINS = 16

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-
 from tests.unit.test_components import merge_blocks
-from unet.climbing import NOWHERE, climb
-from unet.components import Connectivity
+
 from unet.geometry.box import Box, Index
 from unet.geometry.distance_transform import capped_distance
 from unet.geometry.grid import Grid
-from unet.merge_table import relabel
-from unet.segmentation import foreground, paleness
-from unet.watershed import Relief, height_map, watershed_block, window_of
+from unet.segmentation.components import Connectivity
+from unet.segmentation.foreground import foreground, paleness
+from unet.segmentation.merge_table import relabel
+from unet.segmentation.steepest_ascent import NOWHERE, climb
+from unet.segmentation.watershed import Relief, height_map, watershed_block, window_of
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def blockwise(

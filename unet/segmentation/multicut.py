@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.agglomeration import mean_boundary
-from unet.region_graph import FULL, Edges
+from unet.segmentation.agglomeration import mean_boundary
+from unet.segmentation.region_graph import FULL, Edges
 
 
 class SolverMissing(RuntimeError):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.region_graph import BINS, Edges, across_sections, block_edges, grouped, sums
+from unet.segmentation.region_graph import BINS, Edges, across_sections, block_edges, grouped, sums
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2, 0, 0)]
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.components import first_and_size, label_sections, label_volume
-from unet.fragments import union
+from unet.segmentation.components import first_and_size, label_sections, label_volume
+from unet.segmentation.fragments import union
 
 NOWHERE = np.float32(-np.inf)
 """Height of a voxel that belongs to no fragment."""

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.region_graph import BINS, FULL, grouped, packed, sums
+from unet.segmentation.region_graph import BINS, FULL, grouped, packed, sums
 
 Columns = list[NDArray[np.int64]]
 """Sums over the contacts of edges, (n,) each."""

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
-from unet.fragments import BlockTable
 from unet.geometry.box import Box, Index
 from unet.geometry.run_length_encoding import runs
+from unet.segmentation.fragments import BlockTable
 
 Connectivity = Literal["section", "volume"]
 """``section``: 4-connected within each section (z), never across; ``volume``: 6-connected in 3-D."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.agglomeration import Columns, Score, agglomerate_parts, mean_boundary, quantile_boundary
 from unet.config.segment import AgglomerateConfig
-from unet.fragments import Fragments
-from unet.multicut import multicut
-from unet.region_graph import EdgeParts, Edges, across_sections, grouped
+from unet.segmentation.agglomeration import Columns, Score, agglomerate_parts, mean_boundary, quantile_boundary
+from unet.segmentation.fragments import Fragments
+from unet.segmentation.multicut import multicut
+from unet.segmentation.region_graph import EdgeParts, Edges, across_sections, grouped
 
 
 def objects_of(

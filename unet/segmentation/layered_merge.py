@@ -26,10 +26,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.fragments import BlockTable, Fragments, face_pairs, join_blocks, union
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.merge_table import Numbered, id_dtype
+from unet.segmentation.fragments import BlockTable, Fragments, face_pairs, join_blocks, union
+from unet.segmentation.merge_table import Numbered, id_dtype
 
 Runs = NDArray[np.uint32]
 """See `unet.geometry.run_length_encoding.runs`."""
@@ -43,7 +43,7 @@ class LayeredMerge:
     ----------
     grid : the blocks of the volume
     table_of : reads the table of a block
-    first_id, minimum_size : see `unet.merge_table.number_objects`
+    first_id, minimum_size : see `unet.segmentation.merge_table.number_objects`
     offsets : (blocks + 1,) int64, the first fragment of each block
     unions : number of unions of touching fragments
     objects : number of those that are kept

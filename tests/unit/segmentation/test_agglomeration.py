@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from unet.agglomeration import Graph, Score, agglomerate, agglomerate_parts, mean_boundary, quantile_boundary
-from unet.region_graph import BINS, grouped, sums
+from unet.segmentation.agglomeration import (
+    Graph,
+    Score,
+    agglomerate,
+    agglomerate_parts,
+    mean_boundary,
+    quantile_boundary,
+)
+from unet.segmentation.region_graph import BINS, grouped, sums
 
 
 def graph_of(nodes: int, u: ArrayLike, v: ArrayLike, statistics: ArrayLike) -> Graph:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unet.isbi import FINE
-from unet.segmentation import UnknownClass, as_probability, channel_of, foreground
+from unet.segmentation.foreground import UnknownClass, as_probability, channel_of, foreground
 
 EVERY = np.arange(256, dtype=np.uint8)
 

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.components import Connectivity, label_block
 from unet.config.segment import AgglomerateConfig
-from unet.fragments import Fragments, join_blocks
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.merge_table import number_objects, relabel
-from unet.merging import dense, objects_of, without_holes
-from unet.multicut import SolverMissing, multicut
-from unet.region_graph import BINS, EdgeParts, Edges, block_edges, edges_in_parts, fragment_ids
-from unet.watershed import Relief, watershed_block, window_of
+from unet.segmentation.components import Connectivity, label_block
+from unet.segmentation.fragments import Fragments, join_blocks
+from unet.segmentation.merge_table import number_objects, relabel
+from unet.segmentation.merging import dense, objects_of, without_holes
+from unet.segmentation.multicut import SolverMissing, multicut
+from unet.segmentation.region_graph import BINS, EdgeParts, Edges, block_edges, edges_in_parts, fragment_ids
+from unet.segmentation.watershed import Relief, watershed_block, window_of
 
 STEPS = [(0, 0, 1), (0, 1, 0)]
 

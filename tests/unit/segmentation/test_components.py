@@ -8,16 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.components import BlockComponents, Connectivity, label_block
-from unet.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.run_length_encoding import runs
-from unet.merge_layers import LayeredMerge
-from unet.merge_table import FILES, MergeTable, Numbered, load_merge_table, number_objects, relabel, save_merge_table
+from unet.segmentation.components import BlockComponents, Connectivity, label_block
+from unet.segmentation.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
+from unet.segmentation.layered_merge import LayeredMerge
+from unet.segmentation.merge_table import (
+    FILES,
+    MergeTable,
+    Numbered,
+    load_merge_table,
+    number_objects,
+    relabel,
+    save_merge_table,
+)
 from unet.storage.files import save_arrays
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 NUMBERED = ("lut", "first", "sizes", "values")
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 

@@ -1,0 +1,1 @@
+"""How do probabilities become objects?"""
