@@ -14,9 +14,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from unet.evaluation.expected_run_length import run_length_scores
+from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.geometry.box import Box
-from unet.run_length import run_length_scores
-from unet.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.storage.zarr_store import open_image
 
 FIB25 = Path(__file__).resolve().parents[2] / "shared" / "data" / "fib25" / "validation.h5"

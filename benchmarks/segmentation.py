@@ -46,9 +46,9 @@ from scipy.spatial import cKDTree
 
 from unet.config.segment import SegmentConfig
 from unet.config.storage import StorageConfig
+from unet.evaluation.contingency import adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
 from unet.geometry.shards import shard_names
-from unet.overlap import adapted_rand_error, contingency, variation_of_information
 from unet.segmentation.agglomeration import Graph, agglomerate, mean_boundary
 from unet.segmentation.region_graph import block_edges
 from unet.storage.files import write_json

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from unet.config.segment import AgglomerateConfig, SegmentConfig
+from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.overlap import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import objects_of
 from unet.segmentation.region_graph import EdgeParts, gather_edges, load_edges

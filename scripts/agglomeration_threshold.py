@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from unet.evaluation import least_voi
+from unet.evaluation.scores import least_voi
 from unet.jobs.script import run
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_json

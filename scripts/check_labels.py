@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from unet.comparison import true_ids
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
+from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run

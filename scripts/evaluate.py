@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from unet.comparison import Block, Peer, true_ids, true_skeletons
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation import Comparison, best, predicted_classes, section_cells
+from unet.evaluation.comparison import Block, Peer, true_ids, true_skeletons
+from unet.evaluation.error_analysis import ErroneousObject, worst_objects
+from unet.evaluation.expected_run_length import RunLength
+from unet.evaluation.isbi import STEPS, section_errors, v_rand_v_info
+from unet.evaluation.scores import Comparison, best, predicted_classes, section_cells
 from unet.geometry.box import Box
-from unet.isbi import STEPS, section_errors, v_rand_v_info
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.object_errors import ErroneousObject, worst_objects
-from unet.run_length import RunLength
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
 from unet.volumes.input_states import evaluation_made_from

@@ -12,12 +12,12 @@ import numpy as np
 from unet import __version__
 from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config.root import Config
+from unet.evaluation.contingency import Contingency
+from unet.evaluation.error_analysis import error_map
 from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry.box import Box
 from unet.headline import first_scores, headline, too_few
 from unet.jobs.script import run
-from unet.object_errors import error_map
-from unet.overlap import Contingency
 from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
 from unet.run_crate import NAME as CRATE
 from unet.run_record import NAME as RECORD

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.evaluation import mean_scores, section_cells
+from unet.evaluation.isbi import FINE, sweep
+from unet.evaluation.scores import mean_scores, section_cells
 from unet.geometry.box import Box
-from unet.isbi import FINE, sweep
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.segmentation.foreground import as_probability, channel_of

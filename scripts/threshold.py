@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from unet.evaluation import best, mean_scores
+from unet.evaluation.scores import best, mean_scores
 from unet.jobs.script import run
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_json

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
-from unet.overlap import Contingency, contingency
+from unet.evaluation.contingency import Contingency, contingency
 
 SEVERAL = 4
 """Pieces of an id in a section on average from which it is no single object; of the background, a mesh's."""

@@ -225,7 +225,7 @@ def section_row(
     raw : (y, x) grey values, any dtype; stretched between their 0.5th and 99.5th percentile
     probability : (y, x) of the foreground, float in [0, 1] or uint8 in [0, 255]
     segmentation, truth : (y, x) ids, 0 = none; an id has one colour wherever it is shown
-    errors : (y, x), see `unet.object_errors.error_map`
+    errors : (y, x), see `unet.evaluation.error_analysis.error_map`
     longest_side : larger sections are made smaller by a whole factor (px)
     """
     factor = math.ceil(max(raw.shape) / longest_side)
@@ -244,7 +244,7 @@ def section_row(
 
 ERROR_CAPTION = "split orange, merged blue"
 ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
-"""By the bits of `unet.object_errors.error_map`: right, split, merged, both."""
+"""By the bits of `unet.evaluation.error_analysis.error_map`: right, split, merged, both."""
 
 
 def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:

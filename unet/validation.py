@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet.config.label_kinds import UNLABELLED
+from unet.evaluation.isbi import FINE, ground_truth_cells, sweep
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
-from unet.isbi import FINE, ground_truth_cells, sweep
 from unet.network.predictor import Predictor
 from unet.patches import LabelledVolume
 

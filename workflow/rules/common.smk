@@ -47,7 +47,7 @@ from unet.run_end import (
     written,
 )
 from unet.run_record import configuration_text, write_run_record
-from unet.skeletons import SkeletonError, read_skeletons
+from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.volumes.readers.zarr import is_zarr
 from unet.volumes.volume import Layout, Volume
 from unet.config.without_effect import without_effect

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from unet.isbi import FINE
+from unet.evaluation.isbi import FINE
 from unet.segmentation.foreground import UnknownClass, as_probability, channel_of, foreground
 
 EVERY = np.arange(256, dtype=np.uint8)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label
 
-from unet.warping import AROUND, SIMPLE, topological_errors, warped, warping_error
+from unet.evaluation.warping import AROUND, SIMPLE, topological_errors, warped, warping_error
 
 sections = arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8)))
 pairs = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(

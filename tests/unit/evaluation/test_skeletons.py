@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet.skeletons import SkeletonError, Skeletons, placed, read_skeletons
+from unet.evaluation.skeletons import SkeletonError, Skeletons, placed, read_skeletons
 
 HEAD = "# made by hand, in \xb5m\n\n"
 

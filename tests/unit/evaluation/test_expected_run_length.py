@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from unet.evaluation.expected_run_length import MERGER_NM, RunLength, run_length_scores
+from unet.evaluation.skeletons import PlacedSkeletons, Skeletons, placed
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.run_length import MERGER_NM, RunLength, run_length_scores
-from unet.skeletons import PlacedSkeletons, Skeletons, placed
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 VOXEL_NM = (50.0, 4.0, 4.0)
 
 

@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.evaluation.skeletons import PlacedSkeletons
 from unet.geometry.box import Box
-from unet.skeletons import PlacedSkeletons
 
 MERGER_NM = 100.0
 """Runs of two skeletons this long make their segment a merger: about the thickness of a thin neurite."""

@@ -19,8 +19,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.overlap import Contingency, contingency, entropy, rand_f_score
-from unet.warping import topological_errors, warping_error
+from unet.evaluation.contingency import Contingency, contingency, entropy, rand_f_score
+from unet.evaluation.warping import topological_errors, warping_error
 
 STEPS = tuple(tenth / 10 for tenth in range(1, 10))
 """The challenge's thresholds: 0.1, 0.2, ... 0.9."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.evaluation.contingency import Contingency
 from unet.geometry.box import Box
-from unet.overlap import Contingency
 
 SPLIT, MERGE = 1, 2
 """Bits of `error_map`."""
@@ -59,7 +59,7 @@ class ErroneousObject:
 def worst_objects(table: Contingency, count: int) -> list[ErroneousObject]:
     """The objects with the most voxels outside their best partner, splits and merges together, the worst first.
 
-    >>> from unet.overlap import contingency
+    >>> from unet.evaluation.contingency import contingency
     >>> [worst] = worst_objects(contingency(np.array([1, 1, 1, 2]), np.array([5, 5, 6, 7])), count=1)
     >>> worst.kind, worst.object, worst.best, worst.wrong, worst.partners
     ('split', 1, 5, 1, 2)
@@ -100,7 +100,7 @@ def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDAr
     truth, segmentation : ids, of one shape
     table : overlaps of the whole volume that they are a part of
 
-    >>> from unet.overlap import contingency
+    >>> from unet.evaluation.contingency import contingency
     >>> truth, found = np.array([1, 1, 1, 2, 2, 2]), np.array([5, 5, 6, 7, 7, 7])
     >>> error_map(truth, found, contingency(truth, found)).tolist()
     [0, 0, 1, 0, 0, 0]

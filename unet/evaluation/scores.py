@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
-from unet.object_scores import ObjectScores
-from unet.overlap import foreground_counts, foreground_iou
+from unet.evaluation.contingency import foreground_counts, foreground_iou
+from unet.evaluation.object_metrics import ObjectScores
 
 ROOM_FOR_IDS = np.uint64(2**44)
 """Ids below this leave room for the section's number in 64 bits."""
@@ -122,7 +122,7 @@ class Comparison:
         foreground_class: int,
     ) -> None:
         """Add a block; all arrays `(z, y, x)`: class targets (255 = unlabelled) and predictions, true and found ids,
-        and where true borders are near (see `unet.object_scores.near_borders`)."""
+        and where true borders are near (see `unet.evaluation.object_metrics.near_borders`)."""
         known = target != UNLABELLED
         pairs = target[known].astype(np.int64) * self.classes + predicted[known]
         self.confusion += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry.distance_transform import capped_distance
-from unet.overlap import (
+from unet.evaluation.average_precision import THRESHOLDS, average_precision
+from unet.evaluation.contingency import (
     Contingency,
     adapted_rand_error,
     contingency,
@@ -20,7 +20,7 @@ from unet.overlap import (
     split_errors,
     variation_of_information,
 )
-from unet.precision import THRESHOLDS, average_precision
+from unet.geometry.distance_transform import capped_distance
 
 CREMI_BORDER_NM = 25.0
 """Voxels this near to a border between two true ids are not scored by CREMI, in the section."""

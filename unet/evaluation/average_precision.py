@@ -15,7 +15,7 @@ doi:10.1007/978-3-030-00934-2_30, whose ``accuracy`` it is.
 
 import numpy as np
 
-from unet.overlap import Contingency
+from unet.evaluation.contingency import Contingency
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """0.5, 0.55, ... 0.95."""
@@ -41,7 +41,7 @@ def average_precision(table: Contingency, found: Contingency, threshold: float) 
 
     Examples
     --------
-    >>> from unet.overlap import contingency
+    >>> from unet.evaluation.contingency import contingency
     >>> truth, predicted = np.array([1, 1, 1, 2, 0]), np.array([7, 7, 7, 0, 9])
     >>> table, found = contingency(truth, predicted), contingency(np.ones(5, int), predicted)
     >>> average_precision(table, found, 0.5)  # one match of two true and two predicted objects

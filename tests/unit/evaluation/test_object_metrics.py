@@ -10,11 +10,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 from skimage.metrics import variation_of_information as skimage_voi
 
+from unet.evaluation.contingency import contingency
+from unet.evaluation.error_analysis import MERGE, SPLIT, error_map, worst_objects
+from unet.evaluation.object_metrics import ObjectScores, near_borders
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.object_errors import MERGE, SPLIT, error_map, worst_objects
-from unet.object_scores import ObjectScores, near_borders
-from unet.overlap import contingency
 
 ids = arrays(np.int64, (2, 6, 7), elements=st.integers(0, 3))
 

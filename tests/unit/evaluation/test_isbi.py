@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter, label
 
-from unet.isbi import FINE, STEPS, ground_truth_cells, pixel_error, proposal, sweep, v_rand_v_info
+from unet.evaluation.isbi import FINE, STEPS, ground_truth_cells, pixel_error, proposal, sweep, v_rand_v_info
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def real_interior(sections=slice(None)):

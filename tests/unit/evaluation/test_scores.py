@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.evaluation import Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
+from unet.evaluation.isbi import FINE, STEPS
+from unet.evaluation.object_metrics import near_borders
+from unet.evaluation.scores import Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
 from unet.geometry.grid import Grid
-from unet.isbi import FINE, STEPS
-from unet.object_scores import near_borders
 
 
 def scores_of(volume: dict[str, np.ndarray], block: tuple[int, ...], per_section: bool = True) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.metrics import adapted_rand_error as skimage_are
 from skimage.metrics import variation_of_information as skimage_voi
 
-from unet.overlap import (
+from unet.evaluation.contingency import (
     Contingency,
     adapted_rand_error,
     contingency,
@@ -22,7 +22,7 @@ from unet.overlap import (
     variation_of_information,
 )
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def as_dict(table):

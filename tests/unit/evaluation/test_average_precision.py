@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unet.overlap import Contingency, contingency
-from unet.precision import THRESHOLDS, average_precision
+from unet.evaluation.average_precision import THRESHOLDS, average_precision
+from unet.evaluation.contingency import Contingency, contingency
 
 
 def score(truth: np.ndarray, predicted: np.ndarray, threshold: float) -> float:

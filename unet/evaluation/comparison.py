@@ -9,10 +9,10 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
+from unet.evaluation.expected_run_length import RunLength
+from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, near_borders
+from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.geometry.box import Box
-from unet.object_scores import CREMI_BORDER_NM, ObjectScores, near_borders
-from unet.run_length import RunLength
-from unet.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.volumes.readers.open import Source, check_annotation, open_raw, open_source
 from unet.volumes.volume import Layout, Volume, padded_in_section
 
