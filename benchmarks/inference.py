@@ -45,9 +45,9 @@ from unet.network.model import build_model
 from unet.network.model_file import load_model, save_model
 from unet.network.predictor import Predictor, planes_of, window_of
 from unet.network.tile_selection import Task, job_memory, kind_of
-from unet.sample import synthesise
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
+from unet.training.synthetic import synthesise
 from unet.volumes.histogram import KEYS, histogram
 from unet.volumes.intensity import Normalisation, grey_values
 from unet.volumes.volume import Layout, Volume

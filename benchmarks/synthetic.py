@@ -9,7 +9,7 @@ import zarr
 
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
 SECTION = 4096
 """Side of a section in px; of a volume of less than 64 sections so it is smaller."""

@@ -30,7 +30,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from unet.geometry.grid import Grid
-from unet.weight_map import border_weight, reach, separation_border
+from unet.training.weight_map import border_weight, reach, separation_border
 
 W0, SIGMA = 10.0, 5.0
 FIB25 = Path(__file__).parents[2] / "shared" / "data" / "fib25" / "train.h5"

@@ -9,8 +9,8 @@ from unet.config.section import Triple
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.script import run
-from unet.patches import CachedVolume, LabelledVolume
 from unet.storage.files import read_json, write_atomically
+from unet.training.patches import CachedVolume, LabelledVolume
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

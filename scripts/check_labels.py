@@ -17,7 +17,9 @@ from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.label_check import (
+from unet.storage.digests import content_digest, fingerprint
+from unet.storage.files import read_json, write_json
+from unet.training.label_check import (
     Doubt,
     LabelCounts,
     LabelError,
@@ -27,8 +29,6 @@ from unet.label_check import (
     in_one_line,
     require_every_class,
 )
-from unet.storage.digests import content_digest, fingerprint
-from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import tifffile
 
 from unet.config.sample import SampleConfig
 from unet.jobs.script import run
-from unet.sample import synthesise
 from unet.storage.files import write_atomically
+from unet.training.synthetic import synthesise
 
 VOXEL_NM = (50, 4, 4)
 """z, y, x: what serial-section microscopes give."""

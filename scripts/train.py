@@ -6,16 +6,16 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.distributed import run_ranks
 from unet.jobs.devices import LOCKS, place_of_job, torch_devices
 from unet.jobs.script import run
 from unet.network.model_file import save_model
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import take_over
-from unet.training import TrainingError
-from unet.training_folder import TrainingFolder, differences
-from unet.training_job import TrainingJob
+from unet.training.distributed import run_ranks
+from unet.training.folder import TrainingFolder, differences
+from unet.training.job import TrainingJob
+from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

@@ -12,8 +12,8 @@ from unet.jobs.blockwise import Written, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json
+from unet.training.weight_map import class_weights, reach, weight_map
 from unet.volumes.volume import Volume, padded_in_section
-from unet.weight_map import class_weights, reach, weight_map
 
 
 def main(

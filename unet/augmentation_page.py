@@ -27,12 +27,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from scipy.ndimage import uniform_filter
 
-from unet.augmentation import Transform, Warp, draw
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import TileGeometry
-from unet.patches import CELL, LabelledVolume, Place, count_labelled, network_input
 from unet.report import Picture, boundary, png_uri
+from unet.training.augmentation import Transform, Warp, draw
+from unet.training.patches import CELL, LabelledVolume, Place, count_labelled, network_input
 
 DRAWS = 3
 ATTEMPTS = 40
@@ -219,7 +219,7 @@ def densest(counts: np.ndarray, patch: Index) -> Index:
     Parameters
     ----------
     counts : numpy.ndarray
-        Labelled voxels of each cell, see `unet.patches.count_labelled`.
+        Labelled voxels of each cell, see `unet.training.patches.count_labelled`.
     patch : tuple of int
         Size in voxels of the neighbourhood.
     """

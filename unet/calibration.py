@@ -21,16 +21,16 @@ import torch
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
-from unet.learning_curve import LearningCurve
 from unet.network.complexity import keep_freed_memory
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, window_of
 from unet.network.tile_selection import Task, TileChoice, passes_at_once
-from unet.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
 from unet.plan import Seconds
 from unet.storage.zarr_store import ImageSpec, create_image
-from unet.training import train
-from unet.validation import Validation
+from unet.training.learning_curve import LearningCurve
+from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.trainer import train
+from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import Normalisation, grey_values
 

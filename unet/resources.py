@@ -296,7 +296,7 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
     if rule == "train":
         from unet.network.complexity import step_bytes
         from unet.network.tile_selection import ALLOCATED
-        from unet.patches import CACHE_MB
+        from unet.training.patches import CACHE_MB
 
         tile, classes = _training_tile(config), len(config.class_names)
         kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project, Refused
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
 REPORT = Path(__file__).parents[2] / "workflow" / "report"
 

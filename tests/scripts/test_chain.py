@@ -17,10 +17,10 @@ from tests.scripts.calls import Call, calls_noted, not_covered
 from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.config.segment import SegmentConfig
 from unet.network.model_file import read_header
-from unet.sample import synthesise
 from unet.segmentation.foreground import foreground
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.files import read_json
+from unet.training.synthetic import synthesise
 
 SHAPE = (6, 48, 48)
 

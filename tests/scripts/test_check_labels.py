@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project, Refused
-from unet.sample import synthesise
 from unet.storage.files import read_json
+from unet.training.synthetic import synthesise
 
 RAW, CELLS = (values[:, :70, :70] for values in synthesise(sections=2, size=80, seed=2))
 MASK = np.where(CELLS > 0, 255, 0).astype(np.uint8)

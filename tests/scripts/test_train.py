@@ -10,8 +10,8 @@ import tifffile
 import torch
 
 from tests.scripts.conftest import Project, Refused
-from unet.sample import synthesise
 from unet.storage.files import read_json
+from unet.training.synthetic import synthesise
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.unit.test_patches import ArrayVolume
+
 from unet import augmentation_page as page
 from unet.augmentation_page import OFF, ROWS, augmentation_page, densest, patch_picture, settings_of, stack_picture
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
-from unet.patches import LabelledVolume
-from unet.sample import synthesise
+from unet.training.patches import LabelledVolume
+from unet.training.synthetic import synthesise
 from unet.volumes.intensity import Normalisation
 
 TEMPLATES = Path(__file__).parents[2] / "workflow" / "report"

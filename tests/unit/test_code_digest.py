@@ -266,17 +266,17 @@ def replaced(name: str, before: str, after: str) -> Callable[[Path], None]:
 
 
 OF_EDITS = {
-    ("unet.sample", "synthesise"): {"sample"},
+    ("unet.training.synthetic", "synthesise"): {"sample"},
     ("unet.volumes.readers.open", "check_raw"): {"survey"},
     ("unet.config.label_kinds", "class_map"): {"ingest"},
     ("unet.volumes.intensity", "grey_values"): {"grey_values"},
     ("unet.volumes.histogram", "rows_of"): {"histogram"},
     ("unet.network.compatibility", "require_fit"): {"fit"},
-    ("unet.label_check", "count_labels"): {"check_labels"},
-    ("unet.weight_map", "class_weights"): {"weight_map"},
+    ("unet.training.label_check", "count_labels"): {"check_labels"},
+    ("unet.training.weight_map", "class_weights"): {"weight_map"},
     ("unet.config.label_kinds", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
-    ("unet.loss", "weighted_cross_entropy"): {"train"},
-    ("unet.augmentation", "draw"): {"augmentation", "train"},
+    ("unet.training.loss", "weighted_cross_entropy"): {"train"},
+    ("unet.training.augmentation", "draw"): {"augmentation", "train"},
     ("unet.network.model", "build_model"): {"export", "predict", "train"},
     ("unet.evaluation.isbi", "v_rand_v_info"): {"evaluate", "sweep", "train"},
     ("unet.evaluation.scores", "mean_scores"): {"sweep", "threshold"},

@@ -27,7 +27,7 @@ import tifffile
 import yaml
 import zarr
 
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 600

@@ -13,7 +13,7 @@ import h5py
 import pytest
 import tifffile
 
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -234,8 +234,8 @@ def cubic(t: Tensor) -> list[Tensor]:
     w_-1 = a t (1 - t)^2,   w_0 = 1 - t^2 (a + 3 - (a + 2) t),   w_1(t) = w_0(1 - t),   w_2(t) = w_-1(1 - t)
     ```
 
-    PyTorch's, by which `unet.augmentation` turns the patches that a network learns from. a = -1/2 keeps less detail,
-    linear interpolation much less.
+    PyTorch's, by which `unet.training.augmentation` turns the patches that a network learns from. a = -1/2 keeps
+    less detail, linear interpolation much less.
 
     >>> [float(w) for w in cubic(torch.tensor(0.5))]
     [-0.09375, 0.59375, 0.59375, -0.09375]

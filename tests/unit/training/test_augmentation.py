@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from unet.augmentation import Transform, displacements, draw, spline_matrix
 from unet.config.train import AugmentConfig
+from unet.training.augmentation import Transform, displacements, draw, spline_matrix
 
 SHAPE, CENTRE = (20, 20), (40.5, 40.5)  # voxels 31 .. 50
 VECTORS = np.random.default_rng(5).normal(0, 3, (2, 3, 3))

@@ -8,9 +8,9 @@ from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.patches import LabelledVolume
 from unet.storage.zarr_store import mirrored
-from unet.validation import Look, Validation, choose_windows, mean_iou, mean_loss
+from unet.training.patches import LabelledVolume
+from unet.training.validation import Look, Validation, choose_windows, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
@@ -98,7 +98,7 @@ def test_the_mean_iou_by_hand():
 
 
 def test_the_loss_is_that_of_the_training():
-    from unet.loss import weighted_cross_entropy
+    from unet.training.loss import weighted_cross_entropy
 
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(3, 2, 5, 6)).astype(np.float32)

@@ -22,17 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.train import TrainConfig
-from unet.distributed import ALONE, Rank
-from unet.divergence import MEMORY, RECENT, is_good, is_lost, jump
 from unet.jobs.progress import Progress
-from unet.learning_curve import LearningCurve
-from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.network.model import centre_crop, channels_last, is_2d
 from unet.network.precision import choose_precision
-from unet.optimizer import learning_rate, make_optimizer
-from unet.patches import Batch, PatchSampler
-from unet.training_state import Done, StateFile
-from unet.validation import Look, Validation
+from unet.training.distributed import ALONE, Rank
+from unet.training.divergence import MEMORY, RECENT, is_good, is_lost, jump
+from unet.training.learning_curve import LearningCurve
+from unet.training.loss import labelled_pixels, weighted_cross_entropy
+from unet.training.optimizer import learning_rate, make_optimizer
+from unet.training.patches import Batch, PatchSampler
+from unet.training.state import Done, StateFile
+from unet.training.validation import Look, Validation
 
 COMPILE_FROM_STEPS = 2000
 """Compiling takes about a minute, which shorter trainings do not win back."""

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
 from unet.geometry.grid import Grid
-from unet.weight_map import border_weight, class_weights, reach, separation_border, weight_map
+from unet.training.weight_map import border_weight, class_weights, reach, separation_border, weight_map
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def border_weight_reference(labels, w0, sigma):
@@ -218,7 +218,7 @@ def test_a_reach_whose_square_overflows_32_bits_is_exact_too():
 
 @pytest.mark.parametrize("few", [0, 1])
 def test_pixels_picked_out_early_or_never_get_the_same_term(few, monkeypatch):
-    monkeypatch.setattr("unet.weight_map.FEW", few)
+    monkeypatch.setattr("unet.training.weight_map.FEW", few)
     assert_equals_the_definition(voronoi_cells((60, 50), 20, 9), sigma=3)
 
 

@@ -12,15 +12,15 @@ from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry
-from unet.learning_curve import LearningCurve
-from unet.loss import labelled_pixels, weighted_cross_entropy
 from unet.network.model import build_model
-from unet.optimizer import learning_rate
-from unet.patches import LabelledVolume, PatchSampler
 from unet.storage.zarr_store import mirrored
-from unet.training import TrainingError, TrainingStoppedError, stream, train
-from unet.training_state import TrainingStateError
-from unet.validation import Look, Validation
+from unet.training.learning_curve import LearningCurve
+from unet.training.loss import labelled_pixels, weighted_cross_entropy
+from unet.training.optimizer import learning_rate
+from unet.training.patches import LabelledVolume, PatchSampler
+from unet.training.state import TrainingStateError
+from unet.training.trainer import TrainingError, TrainingStoppedError, stream, train
+from unet.training.validation import Look, Validation
 from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from unet import learning_curve
-from unet.learning_curve import LearningCurve
+from unet.training import learning_curve
+from unet.training.learning_curve import LearningCurve
 
 
 def test_lines_are_appended_and_those_after_a_resume_dropped(tmp_path):

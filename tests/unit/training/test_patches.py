@@ -7,8 +7,8 @@ import pytest
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
-from unet.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.storage.zarr_store import mirrored
+from unet.training.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.volumes.intensity import Normalisation
 
 INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
 SECTIONS, SIZE = 4, 128
 

@@ -14,8 +14,8 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
-from unet.distributed import Rank, run_ranks
-from unet.training_job import TrainingJob
+from unet.training.distributed import Rank, run_ranks
+from unet.training.job import TrainingJob
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Layout, Volume
 
@@ -104,7 +104,7 @@ def waits(rank: Rank, device: torch.device) -> None:
 def test_a_killed_parent_leaves_no_child_behind(tmp_path):
     code = (
         "import importlib.util, sys, torch\n"
-        "from unet.distributed import run_ranks\n"
+        "from unet.training.distributed import run_ranks\n"
         "import operator\n"
         f"spec = importlib.util.spec_from_file_location('ranks', {__file__!r})\n"
         "sys.path.insert(0, str(__import__('pathlib').Path(spec.origin).parent))\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet.divergence import BEFORE, MEMORY, RECENT, is_good, is_lost, jump, usual_losses
+from unet.training.divergence import BEFORE, MEMORY, RECENT, is_good, is_lost, jump, usual_losses
 
 FACTOR = 20.0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from unet.storage.digests import bytes_digest
-from unet.training_folder import TrainingFolder, differences
+from unet.training.folder import TrainingFolder, differences
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from math import exp, log
 import pytest
 import torch
 
-from unet.loss import weighted_cross_entropy
+from unet.training.loss import weighted_cross_entropy
 
 
 def test_four_pixels_by_hand():

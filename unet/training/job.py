@@ -8,13 +8,13 @@ from torch import nn
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.distributed import ALONE, Rank
 from unet.geometry.tiling import tile_geometry
-from unet.learning_curve import LearningCurve
 from unet.network.model import build_model
-from unet.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
-from unet.training import TrainingResult, train
-from unet.validation import Validation
+from unet.training.distributed import ALONE, Rank
+from unet.training.learning_curve import LearningCurve
+from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.trainer import TrainingResult, train
+from unet.training.validation import Validation
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

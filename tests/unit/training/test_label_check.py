@@ -17,7 +17,7 @@ from scipy import ndimage
 from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.label_check import (
+from unet.training.label_check import (
     Doubt,
     LabelCounts,
     LabelError,
@@ -28,9 +28,9 @@ from unet.label_check import (
     in_one_line,
     require_every_class,
 )
-from unet.sample import synthesise
+from unet.training.synthetic import synthesise
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 NAMES = ["membrane", "interior"]
 CELL = np.pad(np.ones((3, 3), int), (0, 1))

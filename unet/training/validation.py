@@ -22,7 +22,7 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
-from unet.patches import LabelledVolume
+from unet.training.patches import LabelledVolume
 
 SIDE = 512
 """Of a window in px: large enough for cells to be whole."""

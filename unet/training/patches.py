@@ -24,11 +24,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from unet.augmentation import Transform, Warp, draw
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.storage.zarr_store import mirrored
+from unet.training.augmentation import Transform, Warp, draw
 from unet.volumes.intensity import Normalisation
 
 CELL = (1, 64, 64)
