@@ -31,10 +31,10 @@ test: install
 
 reproduce: install
 	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }
-	$(BIN)/python -m unet.reproduction "$(RUN)"
+	$(BIN)/python -m unet.run.reproduce "$(RUN)"
 
 clean-results: install
-	$(BIN)/python -m unet.removal "$(or $(RESULTS),results)"
+	$(BIN)/python -m unet.run.removal "$(or $(RESULTS),results)"
 
 config: install
 	$(BIN)/python -m unet.config.pages

@@ -27,7 +27,7 @@ import yaml
 from synthetic import make_volume
 
 from unet.config.root import load_config
-from unet.foreseen import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
+from unet.run.plan.estimates import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
 
 ROOT = Path(__file__).parent.parent
 RUNS = ("sample", "isbi2012", "gigavoxel")

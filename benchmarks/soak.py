@@ -22,7 +22,7 @@ from plan import TINY, measured_rules, snakemake
 from synthetic import make_volume, shape_of
 
 from unet.config.root import load_config
-from unet.foreseen import foreseen_rules, read_plan, store_sizes
+from unet.run.plan.estimates import foreseen_rules, read_plan, store_sizes
 
 ROOT = Path(__file__).parent.parent
 FLAT, LINEAR = 1.15, 0.15

@@ -19,8 +19,7 @@ import yaml
 
 from unet.config.root import Config, load_config
 from unet.geometry.tiling import tile_geometry
-from unet.network.complexity import measured_rate
-from unet.plan import training_flops
+from unet.network.complexity import measured_rate, training_flops
 
 ROOT = Path(__file__).parent.parent
 WARM_UP = 0.2

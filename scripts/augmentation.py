@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from unet.augmentation_page import augmentation_page, style_of
 from unet.config.model import ModelConfig
 from unet.config.root import ConfigError
 from unet.config.section import Triple
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.script import run
+from unet.run.report.augmentation_page import augmentation_page, style_of
 from unet.storage.files import read_json, write_atomically
 from unet.training.patches import CachedVolume, LabelledVolume
 from unet.volumes.intensity import Normalisation

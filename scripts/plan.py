@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from unet.config.root import Config
-from unet.foreseen import planned_for
 from unet.jobs.script import run
-from unet.plan_table import as_text
-from unet.planning import plan_run
+from unet.run.plan.estimates import planned_for
+from unet.run.plan.planner import plan_run
+from unet.run.plan.table import as_text
 from unet.storage.files import write_json
 
 

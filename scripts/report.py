@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
-from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import error_map
-from unet.foreseen import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.geometry.box import Box
-from unet.headline import first_scores, headline, too_few
 from unet.jobs.script import run
-from unet.report import SCORES, Picture, ReportData, error_row, render, section_row
-from unet.run_crate import NAME as CRATE
-from unet.run_record import NAME as RECORD
+from unet.run.plan.estimates import foreseen_rules, measured_jobs, read_plan, store_sizes
+from unet.run.provenance import NAME as RECORD
+from unet.run.report.headline import first_scores, headline, too_few
+from unet.run.report.page import SCORES, Picture, ReportData, error_row, render, section_row
+from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
+from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import channel_of
 from unet.storage.digests import content_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.checks import VolumeChecks, checks_section, with_section
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.verify import VerifyConfig
@@ -31,10 +30,11 @@ from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.network.load_predictor import ElasticPredictor, load_predictor, stored_classes
+from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
+from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
-from unet.verification import seams, windows_to_check
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from unet.code_digest import DOES_NOT_COMPUTE, PACKAGE, definitions_of
+from unet.run.code_digest import DOES_NOT_COMPUTE, PACKAGE, definitions_of
 
 Call = tuple[CodeType | None, CodeType]
 """Who calls whom, of package and scripts; a thread's first function is called by nobody."""

@@ -13,7 +13,7 @@ import pytest
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
 from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file
-from unet.preconditions import problem_of_cores, problem_of_folder
+from unet.run.preconditions import problem_of_cores, problem_of_folder
 
 if TYPE_CHECKING:
     from conftest import Project

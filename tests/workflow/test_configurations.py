@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from unet.removal import remove_results
+from unet.run.removal import remove_results
 
 if TYPE_CHECKING:
     from conftest import Project

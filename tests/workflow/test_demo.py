@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unet.foreseen import store_sizes
+from unet.run.plan.estimates import store_sizes
 
 ROOT = Path(__file__).parents[2]
 

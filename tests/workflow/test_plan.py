@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from unet.foreseen import StoreSize, measured_jobs, store_sizes
+from unet.run.plan.estimates import StoreSize, measured_jobs, store_sizes
 
 if TYPE_CHECKING:
     from conftest import Project

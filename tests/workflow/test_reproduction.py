@@ -16,7 +16,7 @@ from rocrate.rocrate import ROCrate
 
 from unet.geometry.box import Box
 from unet.jobs.journal import Journal
-from unet.reproduction import compare
+from unet.run.reproduce import compare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def record_of(project: Project) -> dict[str, Any]:
 def reproduce(project: Project) -> subprocess.CompletedProcess[str]:
     """What `make reproduce RUN=results` runs."""
     environment = os.environ | {"PYTHONPATH": str(project.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "unet.reproduction", "results"]
+    command = [sys.executable, "-m", "unet.run.reproduce", "results"]
     return subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=900)
 
 

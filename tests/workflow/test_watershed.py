@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 from unet.config.root import load_config
-from unet.disk import store_plans
-from unet.foreseen import store_sizes
-from unet.run_jobs import jobs_of_run
+from unet.run.plan.disk import store_plans
+from unet.run.plan.estimates import store_sizes
+from unet.run.plan.job_counts import jobs_of_run
 from unet.volumes.volume import Layout
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config.model import ModelConfig
+from unet.config.root import Config
 from unet.config.section import Precision
 from unet.geometry.box import Index
 from unet.network.model import build_model
@@ -169,3 +170,8 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
         mallopt(M_ARENA_MAX, 1)  # those of threads are given back whatever the threshold
+
+
+def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
+    """Operations of the whole training: a backward pass takes twice a forward one."""
+    return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops

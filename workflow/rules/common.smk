@@ -12,7 +12,7 @@ import yaml
 from snakemake.io import IOFile
 from snakemake.logging import logger
 
-from unet.code_digest import code_digest
+from unet.run.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
 from unet.volumes.constant_regions import HALO
@@ -25,7 +25,7 @@ from unet.geometry.shards import (
     voxels_of_shards,
 )
 from unet.volumes.headers import layout_of
-from unet.headline import headline
+from unet.run.report.headline import headline
 from unet.volumes.input_states import (
     SCORED_WITH,
     SURVEYED_WITH,
@@ -34,11 +34,11 @@ from unet.volumes.input_states import (
     model_made_from,
     survey_made_from,
 )
-from unet.limits import too_many_shards
+from unet.run.plan.limits import too_many_shards
 from unet.storage.address import AddressError, split_url
 from unet.storage.files import read_json
-from unet.resources import Share, memory_mb, minutes
-from unet.run_end import (
+from unet.run.plan.resources import Share, memory_mb, minutes
+from unet.run.summary import (
     failure_lines,
     failures,
     new,
@@ -46,7 +46,7 @@ from unet.run_end import (
     products,
     written,
 )
-from unet.run_record import configuration_text, write_run_record
+from unet.run.provenance import configuration_text, write_run_record
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.volumes.readers.zarr import is_zarr
 from unet.volumes.volume import Layout, Volume
@@ -109,7 +109,7 @@ def end_failed_run():
 def write_record():
     """What the report's run was made of, and the same as an RO-Crate."""
     # Imported when it is needed: every job reads this file.
-    from unet.run_crate import write_run_crate
+    from unet.run.ro_crate import write_run_crate
 
     root = Path(workflow.basedir).parent
     record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED)
@@ -546,8 +546,8 @@ def note_damage():
 
 def print_plan():
     """A dry run of `plan` prints it, as the job itself would, but writes nothing."""
-    from unet.plan_table import as_text
-    from unet.planning import plan_run
+    from unet.run.plan.table import as_text
+    from unet.run.plan.planner import plan_run
 
     print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 

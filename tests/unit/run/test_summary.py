@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from unet.headline import headline
-from unet.run_end import failure_lines, failures, new, notes_of_failures, products, written
+from unet.run.report.headline import headline
+from unet.run.summary import failure_lines, failures, new, notes_of_failures, products, written
 from unet.storage.files import write_json
 
 

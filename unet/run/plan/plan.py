@@ -1,9 +1,9 @@
 """What a run will cost, from the shapes alone: jobs, arithmetic, time, memory, disk and files. No voxel is read.
 
 1. `plan_volume`       blocks, shards, tiles and arithmetic of each predicted volume.
-2. `unet.run_jobs`     says which jobs there are; `unet.resources.COSTS` what they take beside the network.
-3. `Rates`             how fast the device is in the network: measured now (`unet.calibration`), or as given.
-4. `plan_rules`        time and memory of each rule; `unet.disk` what is stored; `unet.limits` what will not work.
+2. `job_counts`        says which jobs there are; `resources.COSTS` what they take beside the network.
+3. `Rates`             how fast the device is in the network: measured now (`calibration`), or as given.
+4. `plan_rules`        time and memory of each rule; `disk` what is stored; `limits` what will not work.
 5. `wall_seconds`      rule after rule, as many of its jobs at once as there are cores or GPUs.
 """
 
@@ -13,7 +13,6 @@ from math import ceil, inf, prod
 from pathlib import Path
 
 from unet.config.root import Config
-from unet.disk import StorePlan
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_count, voxels_of_shards
@@ -21,8 +20,9 @@ from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_
 from unet.network.complexity import forward_cost
 from unet.network.predictor import SYMMETRIES, Average, planes_of
 from unet.network.tile_selection import JobMemory, Kind, Task, TileChoice, job_memory
-from unet.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
-from unet.run_jobs import SHARDED, Jobs
+from unet.run.plan.disk import StorePlan
+from unet.run.plan.job_counts import SHARDED, Jobs
+from unet.run.plan.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
 from unet.volumes.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
@@ -91,7 +91,7 @@ class Rates:
     step, look : Seconds
         Of a training step, and of a look at the validation windows.
     speed : float
-        Of what needs no network, against `unet.resources.COSTS`.
+        Of what needs no network, against `unet.run.plan.resources.COSTS`.
     source : str
         Where they are from, for people.
     """
@@ -194,11 +194,6 @@ def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
     touched = sum(len(plane.cells(box)) for plane in planes_of(average, geometry) for box in some)
     return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
-
-
-def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
-    """Operations of the whole training: a backward pass takes twice a forward one."""
-    return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops
 
 
 def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flops: float) -> Rates:

@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 from tests.unit.test_patches import ArrayVolume
 
-from unet import augmentation_page as page
-from unet.augmentation_page import OFF, ROWS, augmentation_page, densest, patch_picture, settings_of, stack_picture
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
+from unet.run.report import augmentation_page as page
+from unet.run.report.augmentation_page import (
+    OFF,
+    ROWS,
+    augmentation_page,
+    densest,
+    patch_picture,
+    settings_of,
+    stack_picture,
+)
 from unet.training.patches import LabelledVolume
 from unet.training.synthetic import synthesise
 from unet.volumes.intensity import Normalisation
 
-TEMPLATES = Path(__file__).parents[2] / "workflow" / "report"
+TEMPLATES = Path(__file__).parents[4] / "workflow" / "report"
 FLAT = TileGeometry((1, 60, 60), (1, 40, 40), (0, 10, 10), (1, 2, 2))
 DEEP = TileGeometry((8, 60, 60), (4, 40, 40), (2, 10, 10), (2, 2, 2))
 

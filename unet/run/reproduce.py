@@ -1,6 +1,6 @@
 """Repeat a run from its `provenance.json`, and say whether every voxel is the same, or where the first one differs.
 
-    python -m unet.reproduction results           (make reproduce RUN=results)
+    python -m unet.run.reproduce results           (make reproduce RUN=results)
 
 1. What is different here is told: versions, code. Input that is not the same ends it.
 2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
@@ -25,11 +25,11 @@ from unet.config.inputs import source_files
 from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.jobs.journal import Journal
-from unet.run_record import FORMAT, NAME, input_fingerprint, software
+from unet.run.provenance import FORMAT, NAME, input_fingerprint, software
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ORDER = [
     *("ingest", "segment/labels", "relabel/labels", "targets", "weight_map", "train", "predict"),
     *("segment/segmentation", "relabel/segmentation"),

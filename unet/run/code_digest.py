@@ -2,7 +2,7 @@
 
 1. A script counts whole. Of the package count the definitions that it uses, directly or not: functions, classes and
    constants, found by their names through all imports.
-2. Each counts by its normal form (`unet.normal_form`), without docstrings, messages, log calls and annotations.
+2. Each counts by its normal form (`unet.run.normal_form`), without docstrings, messages, log calls and annotations.
 3. What does not compute a result is in `DOES_NOT_COMPUTE`. Everything else counts.
 
 Neither the names nor the places of files count. A definition that moves to another module changes nothing.
@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import unet
-from unet.normal_form import Form, computes_nothing, is_for_types, is_section, normal_form
+from unet.run.normal_form import Form, computes_nothing, is_for_types, is_section, normal_form
 
 PACKAGE = Path(unet.__path__[0])
 
@@ -32,7 +32,7 @@ DOES_NOT_COMPUTE = {
     "unet.volumes.input_states": "says what has to be done again",
     "unet.jobs.script": "arguments, log file and errors of a script",
     "unet.training.learning_curve": "shows how a training goes on",
-    "unet.limits": "refuses what does not work",
+    "unet.run.plan.limits": "refuses what does not work",
     "unet.storage.locks": "keeps two processes from one file",
     "unet.jobs.log_line": "words of log lines",
     "unet.storage.ngff.implausible_voxels": "refuses a voxel size; the one that is taken is a parameter",
@@ -155,7 +155,7 @@ def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
 
 
 def _found(full: Sequence[str], package: Path) -> list[Definition]:
-    """The definitions behind a full name such as ``unet.storage.zarr_store.open_foreign``; of a module alone all that it has."""
+    """The definitions behind a full name such as ``unet.model.UNet``; of a module alone all that it has."""
     if full[0] != package.name:
         return []
     place, rest = package, list(full[1:])

@@ -14,10 +14,10 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import step_bytes
 from unet.network.tile_selection import ALLOCATED, USABLE, Task, choose_tile, job_memory
-from unet.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
+from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
 from unet.volumes.volume import Layout, Volume
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 BLOCK = (16, 1024, 1024)
 
 

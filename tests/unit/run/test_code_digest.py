@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unet.code_digest import DOES_NOT_COMPUTE, PACKAGE, code_digest, definitions_of
+from unet.run.code_digest import DOES_NOT_COMPUTE, PACKAGE, code_digest, definitions_of
 
 SCRIPTS = sorted((PACKAGE.parent / "scripts").glob("*.py"))
 NO_DIGEST = {"plan", "verify"}
@@ -286,7 +286,7 @@ OF_EDITS = {
     ("unet.evaluation.scores", "least_voi"): {"agglomeration_threshold"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.network.export", "to_onnx"): {"export"},
-    ("unet.report", "render"): {"report"},
+    ("unet.run.report.page", "render"): {"report"},
 }
 
 
@@ -308,7 +308,7 @@ NOTHING = {
     "job": edited("unet.jobs.script", "run"),
     "journal": edited("unet.jobs.journal", "finished"),
     "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
-    "a plan": edited("unet.plan", "plan_rules"),
+    "a plan": edited("unet.run.plan.plan", "plan_rules"),
     "a version": replaced("unet/__init__.py", "__version__", "__version__: str"),
     "a default": replaced("unet/config/section.py", "description=", "deprecated=False, description="),
 }

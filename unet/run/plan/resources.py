@@ -2,7 +2,7 @@
 
 1. `Share` tells how much there is: the voxels of a block, of a section, of the whole.
 2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
-   (`unet.plan`) reads the same table.
+   (`unet.run.plan.plan`) reads the same table.
 3. The network adds what `unet.network.tile_selection` and `unet.network.complexity` count (`network_bytes`), and its arithmetic on a GPU
    (`network_seconds`).
 4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
@@ -306,7 +306,7 @@ def network_bytes(rule: str, config: Config, share: Share, threads: int) -> floa
 
 
 def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
-    """What `unet.network.tile_selection` says of a job, such that it finds the share free that it takes of free memory."""
+    """What `tile_selection` says of a job, such that it finds the share free that it takes of free memory."""
     import torch
 
     from unet.geometry.tiling import TileSizeError
@@ -334,7 +334,7 @@ def network_seconds(rule: str, config: Config, share: Share) -> float:
         passes = CONTEXT * PASSES[config.predict.average]
         return share.job * passes * useful_flops(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
-        from unet.plan import training_flops
+        from unet.network.complexity import training_flops
 
         tile, channels = _training_tile(config), share.layouts[0].channels
         return training_flops(config, len(config.class_names), tile, channels) / GPU_FLOPS

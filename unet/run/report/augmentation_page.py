@@ -30,7 +30,7 @@ from scipy.ndimage import uniform_filter
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import TileGeometry
-from unet.report import Picture, boundary, png_uri
+from unet.run.report.page import Picture, boundary, png_uri
 from unet.training.augmentation import Transform, Warp, draw
 from unet.training.patches import CELL, LabelledVolume, Place, count_labelled, network_input
 

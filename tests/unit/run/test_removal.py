@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unet.removal import RemovalError, remove_results
+from unet.run.removal import RemovalError, remove_results
 from unet.storage.files import write_json
 
 

@@ -7,29 +7,18 @@ from unet.config.model import ModelConfig
 from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.root import Config, load_config
-from unet.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.geometry.grid import Grid
 from unet.geometry.pyramid import pyramid_factors
 from unet.geometry.tiling import tile_geometry
-from unet.limits import Free, limits_of, read_around, refused
-from unet.network.complexity import forward_cost
+from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import turned_planes
 from unet.network.tile_selection import Task, TileChoice
-from unet.plan import (
-    Machine,
-    RunPlan,
-    given_rates,
-    hours,
-    passes,
-    plan_rules,
-    plan_volume,
-    priced,
-    shards_of,
-    training_flops,
-)
-from unet.plan_table import as_text
-from unet.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
-from unet.run_jobs import jobs_of_run
+from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
+from unet.run.plan.job_counts import jobs_of_run
+from unet.run.plan.limits import Free, limits_of, read_around, refused
+from unet.run.plan.plan import Machine, RunPlan, given_rates, hours, passes, plan_rules, plan_volume, priced, shards_of
+from unet.run.plan.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
+from unet.run.plan.table import as_text
 from unet.volumes.volume import Layout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}

@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from unet.report import (
+from unet.run.report.page import (
     Picture,
     ReportData,
     label_colours,
@@ -21,7 +21,7 @@ from unet.report import (
     threshold_curve,
 )
 
-TEMPLATE = (Path(__file__).parents[2] / "workflow" / "report" / "report.html.j2").read_text()
+TEMPLATE = (Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2").read_text()
 VOID = {"meta", "link", "input", "img", "br"}
 
 

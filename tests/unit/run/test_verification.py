@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.shards import shard_names
-from unet.verification import seams, windows_to_check
+from unet.run.verification import seams, windows_to_check
 
 GRID = Grid((3, 100, 90), (2, 32, 40))
 SHARDS = shard_names(GRID, 5 * 2 * 32 * 40)

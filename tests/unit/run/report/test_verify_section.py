@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from unet.checks import BEGIN, END, VolumeChecks, checks_section, with_section
+from unet.run.report.verify_section import BEGIN, END, VolumeChecks, checks_section, with_section
 
-TEMPLATE = (Path(__file__).parents[2] / "workflow/report/checks.html.j2").read_text()
+TEMPLATE = (Path(__file__).parents[4] / "workflow/report/checks.html.j2").read_text()
 
 
 def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:

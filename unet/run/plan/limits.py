@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run_jobs import SHARDED
+from unet.run.plan.job_counts import SHARDED
 
 if TYPE_CHECKING:
-    from unet.plan import RunPlan
+    from unet.run.plan.plan import RunPlan
     from unet.volumes.volume import Layout
 
 MOST_SHARDS = 10_000
@@ -49,7 +49,7 @@ least 100000000, or to auto
 
 def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
     """What cannot work at all; `volumes` are shapes and numbers of shards."""
-    from unet.resources import OPEN, voxels_a_fragment
+    from unet.run.plan.resources import OPEN, voxels_a_fragment
 
     joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
     found = [too_many_shards(name, shards, shape) for name, (shape, shards) in volumes.items()]

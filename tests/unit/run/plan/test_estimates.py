@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unet.foreseen import measured_jobs
+from unet.run.plan.estimates import measured_jobs
 
 SAMPLED = "s\tmax_rss\tcpu_time\n40.5\t{memory}\t15.0\n"
 

@@ -1,7 +1,7 @@
 """The results as an RO-Crate of the Workflow Run profile: what other programs, and archives, read of a run.
 
 The folder of results is the crate. It gets `ro-crate-metadata.json`, and a copy of the workflow, which is the crate's
-main entity; `provenance.json` in it says everything, see `unet.run_record`.
+main entity; `provenance.json` in it says everything, see `unet.run.provenance`.
 
 Source: Workflow Run RO-Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5 (doi:10.1371/journal.pone.0309210).
 """
@@ -14,7 +14,7 @@ from typing import Any
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from unet.run_record import NAME as RECORD
+from unet.run.provenance import NAME as RECORD
 
 NAME = "ro-crate-metadata.json"
 PROFILES = {

@@ -25,7 +25,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from unet.foreseen import RuleForeseen, StoreSize
+from unet.run.plan.estimates import RuleForeseen, StoreSize
 
 
 class Score(NamedTuple):
@@ -117,7 +117,7 @@ class ReportData:
     sections : volume -> {title of the section: pictures of `section_row`}
     compare : volume -> {whose segmentation, over which voxels: {score key: number}}, beside ours
     errors : volume -> {what is wrong, and where: pictures of `error_row`}, the worst first
-    benchmarks : what each job took, see `rule_costs` and `unet.foreseen.measured_jobs`
+    benchmarks : what each job took, see `rule_costs` and `unet.run.plan.estimates.measured_jobs`
     foreseen : rule -> what the plan said of it, if one was made
     stores : what each store takes, beside what the plan said
     configuration : the merged configuration, YAML

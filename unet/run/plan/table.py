@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from unet.disk import StorePlan
-from unet.plan import RunPlan, VolumePlan, hours, size
+from unet.run.plan.disk import StorePlan
+from unet.run.plan.plan import RunPlan, VolumePlan, hours, size
 
 
 def as_text(plan: RunPlan) -> str:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import torch
 
-from unet.calibration import machine_speed, tile_seconds, training_seconds
 from unet.config.root import Config
-from unet.disk import store_plans
 from unet.geometry.tiling import tile_geometry
-from unet.limits import Free, limits_of, read_around, refused
-from unet.network.complexity import usable_cores
+from unet.network.complexity import training_flops, usable_cores
 from unet.network.load_predictor import stored_classes
 from unet.network.model_file import architecture
 from unet.network.precision import choose_precision
 from unet.network.tile_selection import Kind, Task, choose_tile, kept
-from unet.plan import (
+from unet.run.plan.calibration import machine_speed, tile_seconds, training_seconds
+from unet.run.plan.disk import store_plans
+from unet.run.plan.job_counts import jobs_of_run
+from unet.run.plan.limits import Free, limits_of, read_around, refused
+from unet.run.plan.plan import (
     Machine,
     Rates,
     RunPlan,
@@ -30,9 +31,7 @@ from unet.plan import (
     plan_volume,
     priced,
     shards_of,
-    training_flops,
 )
-from unet.run_jobs import jobs_of_run
 from unet.volumes.headers import is_sample, layout_of
 from unet.volumes.volume import Layout
 

@@ -1,0 +1,1 @@
+"""What does a whole run cost, what did it do, and can it be repeated?"""
