@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,59 +20,25 @@ ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "unet").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
-PURE = [
-    *(
-        "agglomeration",
-        "annotation",
-        "block_file",
-        "climbing",
-        "code_digest",
-        "components",
-        "config",
-        "config_applying",
-        "config_errors",
-        "config_file",
-        "config_learning",
-        "constant_regions",
-        "dask_security",
-        "distance",
-        "evaluation",
-        "files",
-        "foreseen",
-    ),
-    *(
-        "fragments",
-        "geometry",
-        "grey_values",
-        "histogram",
-        "isbi",
-        "limits",
-        "locks",
-        "merge_layers",
-        "merge_table",
-        "merging",
-        "multicut",
-        "ngff",
-        "normal_form",
-        "object_scores",
-    ),
-    *(
-        "overlap",
-        "places",
-        "precision",
-        "preconditions",
-        "privacy",
-        "pyramid",
-        "read_errors",
-        "receipts",
-        "region_graph",
-        "run_jobs",
-        "run_length",
-        "runs",
-        "sample",
-    ),
-    *("segmentation", "skeletons", "tiling", "verification", "warping", "watershed", "weight_map"),
-]
+PACKAGES = (
+    "geometry",
+    "storage",
+    "config",
+    "jobs",
+    "volumes",
+    "network",
+    "segmentation",
+    "evaluation",
+    "training",
+    "run",
+)
+"""Of the core, in the order in which they may import each other; import-linter keeps the order (pyproject.toml)."""
+WITHOUT = {
+    "torch": ("geometry", "storage", "config", "jobs", "volumes", "segmentation", "evaluation"),
+    "zarr": ("geometry", "config", "jobs", "segmentation"),
+    "snakemake": PACKAGES,
+}
+"""Packages that load a library neither themselves nor through what they import; inside a function they may."""
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -83,6 +51,14 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 # Imports
+
+
+def dotted(path: Path) -> str:
+    """The full name of a module of the core."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path): path for path in CORE}
 
 
 @cache
@@ -102,7 +78,7 @@ def packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(path)}
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CORE, ids=dotted)
 def test_the_core_knows_neither_the_workflow_nor_its_scripts(path: Path) -> None:
     assert not packages(path) & {"snakemake", "scripts", "tests", *(script.stem for script in SCRIPTS)}
 
@@ -113,24 +89,67 @@ def test_a_script_imports_no_other_script_nor_zarr_nor_snakemake(path: Path) -> 
 
 
 def test_only_the_store_knows_zarr() -> None:
-    assert [path.stem for path in CORE if packages(path) & {"zarr", "numcodecs"}] == ["store"]
+    assert [path.stem for path in CORE if packages(path) & {"zarr", "numcodecs"}] == ["zarr_store"]
 
 
-LOADED = """
-import importlib, sys
-importlib.import_module(sys.argv[1])
-print(*({"torch", "zarr", "dask", "snakemake"} & set(sys.modules)))
-"""
+def executed_imports(body: list[ast.stmt]) -> Iterator[str]:
+    """Full names of what statements import when they are executed: nothing inside functions, nothing for types."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in names)
+        elif isinstance(node, ast.If | ast.Try | ast.With) and "TYPE_CHECKING" not in ast.unparse(node):
+            yield from executed_imports(node.body)
 
 
-def test_pure_modules_need_neither_torch_nor_zarr() -> None:
-    assert set(PURE) <= {path.stem for path in CORE}
-    probes = {
-        name: subprocess.Popen([sys.executable, "-c", LOADED, f"unet.{name}"], stdout=subprocess.PIPE, text=True)
-        for name in PURE
-    }
-    found = {name: probe.communicate()[0].strip() for name, probe in probes.items()}
-    assert found == dict.fromkeys(PURE, "")
+@cache
+def imports_when_loaded(name: str) -> set[str]:
+    """`executed_imports` of a module of the core."""
+    return set(executed_imports(ast.parse(MODULES[name].read_text()).body))
+
+
+def loaded_with(name: str) -> set[str]:
+    """All modules that a module of the core loads, itself included; of other packages the top-level names."""
+    found, waiting = {name}, [name]
+    for module in waiting:
+        for other in imports_when_loaded(module) - found:
+            found.add(other)
+            waiting += [other] if other in MODULES else []
+    return {module if module in MODULES else module.partition(".")[0] for module in found}
+
+
+@pytest.mark.parametrize("library", WITHOUT)
+def test_packages_do_without_a_library(library: str) -> None:
+    looked_at = [name for name in MODULES if name.count(".") > 1 and name.split(".")[1] in WITHOUT[library]]
+    assert len(looked_at) > 30
+    assert [name for name in looked_at if library in loaded_with(name)] == []
+
+
+def test_what_a_module_loads_is_seen() -> None:
+    assert {"torch", "zarr"} <= loaded_with("unet.training.trainer")
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """No circle, through however many modules, imports inside functions and for types included."""
+    below = {name: {other for other in imported(path) if other in MODULES} for name, path in MODULES.items()}
+    assert len(below) > 100
+    assert sum(map(len, below.values())) > 300
+    order = TopologicalSorter(below)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_every_module_lies_in_a_package_of_the_order() -> None:
+    assert {name.split(".")[1] for name in MODULES if "." in name} == set(PACKAGES)
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert tuple(reversed(layers)) == tuple(f"unet.{name}" for name in PACKAGES)
+
+
+def test_every_package_asks_one_question() -> None:
+    docstrings = [ast.get_docstring(ast.parse(path.read_text())) for path in CORE if path.name == "__init__.py"]
+    assert len(docstrings) > len(PACKAGES)
+    assert [text for text in docstrings[1:] if not (text or "").endswith("?")] == []
 
 
 # One name: rule = script = log = benchmark
@@ -200,7 +219,7 @@ def test_generated_pages_are_in_step(path: Path, content: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["ruff check", "ruff format --check", "mypy", "snakefmt --check workflow", "snakemake --lint"],
+    ["ruff check", "ruff format --check", "mypy", "lint-imports", "snakefmt --check workflow", "snakemake --lint"],
 )
 def test_tools_have_nothing_to_say(command: str) -> None:
     result = run(*command.split())

@@ -1,3 +1,19 @@
-"""The core of unet-em: every algorithm, no Snakemake."""
+"""The core of unet-em: every algorithm, no Snakemake.
+
+Each package answers one question. A package imports from those above it in this table, never from those below.
+
+```
+geometry      Where do voxels, blocks, shards and tiles lie?
+storage       How are stores and small files written so that each is there whole, or not at all?
+config        What did the user ask for?
+jobs          How does one job run, report, resume, and share devices with others?
+volumes       What does a volume consist of: which files of the user, which stores, which intensities?
+network       What is the U-Net, and how does a volume of any size go through it?
+segmentation  How do probabilities become objects?
+evaluation    How good are the objects?
+training      How are the weights learnt?
+run           What does a whole run cost, what did it do, and can it be repeated?
+```
+"""
 
 __version__ = "0.1.0"

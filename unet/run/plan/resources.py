@@ -3,8 +3,8 @@
 1. `Share` tells how much there is: the voxels of a block, of a section, of the whole.
 2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
    (`unet.run.plan.plan`) reads the same table.
-3. The network adds what `unet.network.tile_selection` and `unet.network.complexity` count (`network_bytes`), and its arithmetic on a GPU
-   (`network_seconds`).
+3. The network adds what `tile_selection` and `complexity` in `unet.network` count (`network_bytes`), and its arithmetic
+   on a GPU (`network_seconds`).
 4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
    estimates need not hold for the worst case.
 
