@@ -24,7 +24,7 @@ from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.storage.files import write_json
 from unet.volumes.histogram import histogram
-from unet.volumes.intensity import grey_values
+from unet.volumes.intensity import intensity_statistics
 from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, An
     """A volume as ingest leaves it; the arguments of its prediction."""
     layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
     survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
-    statistics = vars(grey_values(histogram(raw), raw.dtype))
+    statistics = vars(intensity_statistics(histogram(raw), raw.dtype))
     write_json(survey, {"layout": vars(layout)})
     write_json(values, {"statistics": [statistics], "digest": "0"})
     volume = Volume.open(stores, survey)
@@ -55,7 +55,12 @@ def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, An
             image = volume.create(name, "uint8", kind="label" if name == "mask" else "image")
             for box in layout.grid.boxes():
                 image.write_block(box, np.ascontiguousarray(array[box.slices]))
-    return {"survey": survey, "grey_values": values, "folder": stores, "receipt": folder / "receipts" / "0-of-1.json"}
+    return {
+        "survey": survey,
+        "intensity_statistics": values,
+        "folder": stores,
+        "receipt": folder / "receipts" / "0-of-1.json",
+    }
 
 
 def seconds(arguments: dict[str, Any], model: Path) -> float:
@@ -63,7 +68,7 @@ def seconds(arguments: dict[str, Any], model: Path) -> float:
     begin = time.perf_counter()
     predict = PredictConfig(dashboard=False)
     elsewhere = {"slurm": SlurmConfig(), "worker_logs": model.parent}
-    script("predict")(**arguments, **elsewhere, model=model, shard="0-of-1", predict=predict, code="", threads=2)
+    script("predict")(**arguments, **elsewhere, model=model, block_range="0-of-1", predict=predict, code="", threads=2)
     return time.perf_counter() - begin
 
 

@@ -49,7 +49,7 @@ from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
 from unet.training.synthetic import synthesise
 from unet.volumes.histogram import KEYS, histogram
-from unet.volumes.intensity import Normalisation, grey_values
+from unet.volumes.intensity import Normalisation, intensity_statistics
 from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +94,7 @@ class Run:
             values = (values + rng.integers(-3, 4, box.shape, np.int16)).clip(0, 255).astype(np.uint8)
             image.write_block(box, values)
             counts += histogram(values)
-        write_json(run.values, {"digest": "0", "statistics": [asdict(grey_values(counts, layout.dtype))]})
+        write_json(run.values, {"digest": "0", "statistics": [asdict(intensity_statistics(counts, layout.dtype))]})
         torch.manual_seed(0)
         model = build_model(config, 1, len(CLASSES)).eval()
         scale_logits(model, run.normalisation(sample[None, 0, :380, :380]))
@@ -163,11 +163,11 @@ def job(run: Run, **predict: Any) -> JobTimes:
     shutil.rmtree(run.folder / "volume" / "probability.zarr", ignore_errors=True)
     arguments = {
         "survey": run.survey,
-        "grey_values": run.values,
+        "intensity_statistics": run.values,
         "model": run.model,
         "receipt": receipt,
         "folder": run.folder / "volume",
-        "shard": "0-of-1",
+        "block_range": "0-of-1",
         "predict": PredictConfig(dashboard=False, **predict).model_dump(),
         "slurm": {},
         "worker_logs": run.folder,

@@ -6,7 +6,7 @@
     python benchmarks/journal.py --code ../other-checkout           # the same journals, read by other code
 
 1. Journals are written as ingest of a 16-bit volume writes them, each job its blocks in turn.
-2. A process of its own starts the `ShardJob` of the last shard, whose last block is missing; the files of the others
+2. A process of its own starts the `BlockRangeJob` of the last block range, whose last block is missing; the files of the others
    are said to be as they were written.
 3. It looks twice how far all jobs are, records the block and writes its receipt.
 4. Another one sums up all blocks, as `reproduce` does.
@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
+from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.geometry.shards import shard_boxes
-from unet.jobs.blockwise import ShardJob
+from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.journal import Journal, summarise
 
 BLOCK = (16, 1024, 1024)
@@ -68,7 +68,7 @@ def write_journals(folder: Path, grid: Grid, jobs: int, records: int, histograms
         with (folder / f"{name}.jsonl").open("w") as file:
             for number in range(1, records + 1):
                 made_from = "f" * 32 if number == records else f"{number:032x}"
-                for box in shard_boxes(grid, name):
+                for box in boxes_of_range(grid, name):
                     if box != last or number < records:
                         line = {"box": str(box), "fingerprint": made_from, "digest": "d" * 32, "figures": figures}
                         file.write(json.dumps(line | {"revision": number}, separators=(",", ":")) + "\n")
@@ -86,17 +86,17 @@ def timed(seconds: dict[str, float], what: str, work: Callable[[], object]) -> o
 def job(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
     """Do what a job does with its journal; seconds of each step."""
     name, seconds = f"{jobs - 1}-of-{jobs}", {}
-    boxes, receipt = shard_boxes(grid, name), folder / f"{name}.json"
-    shard = ShardJob("ingest", boxes, [Store()], receipt=receipt, fingerprint="f" * 32)
-    timed(seconds, "start", shard.__enter__)
-    assert shard.waiting == boxes[-1:]
+    boxes, receipt = boxes_of_range(grid, name), folder / f"{name}.json"
+    block_range = BlockRangeJob("ingest", boxes, [Store()], receipt=receipt, fingerprint="f" * 32)
+    timed(seconds, "start", block_range.__enter__)
+    assert block_range.waiting == boxes[-1:]
     journal = Journal.beside(receipt)
     for what in ("first look", "next look"):
         done = timed(seconds, what, lambda: journal.voxels("f" * 32))
         assert done == sum(box.size for box in grid.boxes()) - boxes[-1].size
-    timed(seconds, "record", lambda: shard.keep(boxes[-1], ("d" * 32, {})))
-    timed(seconds, "receipt", shard.finish)
-    shard.__exit__(None, None, None)
+    timed(seconds, "record", lambda: block_range.keep(boxes[-1], ("d" * 32, {})))
+    timed(seconds, "receipt", block_range.finish)
+    block_range.__exit__(None, None, None)
     return seconds
 
 

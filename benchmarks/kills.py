@@ -29,12 +29,12 @@ PREDICTION = f"{RECEIPTS}/0-of-1.json"
 CONFIG: dict[str, Any] = {
     "sample": {"sections": 16, "size": 512},
     "volumes": {
-        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_nm": [50, 4, 4]}
+        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_size_nm": [50, 4, 4]}
     },
     "storage": {"chunk": [1, 64, 64], "block": [1, 128, 128]},
     "model": {"depth": 3, "base_channels": 8, "dropout": 0},
     "train": {"steps": 20, "tile": 140, "optimizer": "adamw"},
-    "predict": {"tile": 140, "average": "symmetries", "dashboard": False},
+    "predict": {"tile": 140, "test_time_augmentation": "symmetries", "dashboard": False},
 }
 
 
@@ -152,7 +152,7 @@ def main() -> None:
     peace, war = arguments.folder / "peace", arguments.folder / "war"
     peace.mkdir(parents=True)
     (peace / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    to_its_end(peace, "results/model/model.pt", "results/receipts/grey_values/train.json")
+    to_its_end(peace, "results/model/model.pt", "results/receipts/intensity_statistics/train.json")
     shutil.copytree(peace, war)
     to_its_end(peace, PREDICTION)
     workers = Workers(arguments.folder, arguments.workers) if arguments.workers else None

@@ -27,7 +27,7 @@ DATA = ROOT.parent / "shared" / "data" / "nuclei"
 SEGMENTATIONS: dict[str, dict[str, Any]] = {
     "components at 0.5": {"threshold": 0.5},
     "components": {"threshold": "auto"},
-    "watershed": {"method": "watershed", "watershed": {"grow_px": 1}, "agglomerate": {"threshold": "auto"}},
+    "watershed": {"method": "watershed", "watershed": {"expand_px": 1}, "agglomerate": {"threshold": "auto"}},
 }
 SCORES = (
     "merge_errors",
@@ -57,7 +57,8 @@ def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, A
     image, labels = str(DATA / "img2d.tif"), str(DATA / "mask2d.tif")
     halves = masks(folder, tifffile.imread(image).shape)
     volumes = {
-        name: {"raw": image, "labels": labels, "mask": mask, "voxel_nm": [1, 1, 1]} for name, mask in halves.items()
+        name: {"raw": image, "labels": labels, "mask": mask, "voxel_size_nm": [1, 1, 1]}
+        for name, mask in halves.items()
     }
     return {
         "results": str(folder / "results"),
@@ -74,7 +75,7 @@ def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, A
             "optimizer": "adamw",
             "learning_rate": 0.003,
         },
-        "predict": {"volumes": ["train", "validation"], "average": "flips"},
+        "predict": {"volumes": ["train", "validation"], "test_time_augmentation": "flips"},
         "evaluate": {"volumes": ["train", "validation"], "threshold_volumes": ["train"]},
     }
 

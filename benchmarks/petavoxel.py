@@ -30,7 +30,7 @@ def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.base_channels,
         {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif"},
     )
-    whole = {"raw": "raw.zarr", "voxel_nm": [30, 8, 8]}
+    whole = {"raw": "raw.zarr", "voxel_size_nm": [30, 8, 8]}
     if arguments.sections:
         whole["sections"] = arguments.sections
     segment = {"method": arguments.method, "connectivity": "volume"}

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parent.parent
 RUNS = ("sample", "isbi2012", "gigavoxel")
 TINY: dict[str, Any] = {
     "volumes": {
-        "corner": {"raw": "corner.zarr", "labels": "corner-labels.zarr", "voxel_nm": [30, 8, 8]},
-        "all": {"raw": "raw.zarr", "voxel_nm": [30, 8, 8]},
+        "corner": {"raw": "corner.zarr", "labels": "corner-labels.zarr", "voxel_size_nm": [30, 8, 8]},
+        "all": {"raw": "raw.zarr", "voxel_size_nm": [30, 8, 8]},
     },
     "model": {"depth": 2, "base_channels": 4, "normalisation": "batch", "dropout": 0},
     "train": {
@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {
         "augment": {"rotation": "right", "elastic_probability": 0},
     },
     "predict": {"volumes": ["all"], "dashboard": False},
-    "segment": {"minimum_size": 100},
+    "segment": {"min_size": 100},
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from unet.evaluation.expected_run_length import run_length_scores
+from unet.evaluation.expected_run_length import expected_run_length_scores
 from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.geometry.box import Box
 from unet.storage.zarr_store import open_image
@@ -40,7 +40,7 @@ def write_skeletons(labels: np.ndarray, folder: Path, spacing_nm: float) -> None
 
 def row(name: str, skeletons: PlacedSkeletons, ids: np.ndarray) -> str:
     """A line of the table."""
-    scores = run_length_scores(skeletons, ids[tuple(skeletons.voxel)].astype(np.uint64))
+    scores = expected_run_length_scores(skeletons, ids[tuple(skeletons.voxel)].astype(np.uint64))
     counts = [scores[key] for key in ("split_edges", "omitted_edges", "merging_segments")]
     return f"| {name} | {scores['erl_nm']:.0f} | {' | '.join(map(str, counts))} |"
 
@@ -60,7 +60,7 @@ def main() -> None:
         found["ours"] = image.read(Box.of_shape(image.shape))
     write_skeletons(truth, arguments.write, arguments.spacing)
     skeletons = placed(read_skeletons(arguments.write, 1), truth.shape, VOXEL_NM, (0, 0, 0))
-    scores = run_length_scores(skeletons, truth[tuple(skeletons.voxel)].astype(np.uint64))
+    scores = expected_run_length_scores(skeletons, truth[tuple(skeletons.voxel)].astype(np.uint64))
     print(f"{scores['skeletons']} skeletons, {scores['skeleton_nm']:.0f} nm, {len(skeletons.edges)} edges")
     print("| | ERL (nm) | split edges | omitted edges | merging segments |\n|---|---|---|---|---|")
     for name, ids in {"truth": truth, **found}.items():

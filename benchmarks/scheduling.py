@@ -1,13 +1,13 @@
-"""What Snakemake and the Snakefile themselves cost, by the number of shards: time and memory, without a voxel.
+"""What Snakemake and the Snakefile themselves cost, by the number of block ranges: time and memory, without a voxel.
 
-    python benchmarks/scheduling.py                                          # 10, 100, 1,000 and 10,000 shards
+    python benchmarks/scheduling.py                                          # 10, 100, 1,000 and 10,000 block ranges
     python benchmarks/scheduling.py --shards 1000 --method watershed
 
-1. A volume of so many shards is only said to be there: the receipt of `survey` is written, an empty file is its image.
+1. A volume of so many block ranges is only said to be there: the receipt of `survey` is written, an empty file is its image.
 2. `snakemake -n` plans the whole run.
 3. A run whose jobs do nothing but write their receipts (`pretending/`) shows what scheduling takes.
 4. `snakemake -n` again, now that all is done.
-5. `--teravoxel` does 2. with `predict.shard_voxels: auto` for 4096 x 16384 x 16384 voxels: at most 30 s and 2 GB.
+5. `--teravoxel` does 2. with `predict.job_voxels: auto` for 4096 x 16384 x 16384 voxels: at most 30 s and 2 GB.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BLOCK = (16, 1024, 1024)
 TERAVOXEL = (4096, 16384, 16384)
 MODEL = ModelConfig(depth=2, base_channels=2, dropout=0)
 CONFIG: dict[str, Any] = {
-    "volumes": {"all": {"raw": "raw.tif", "voxel_nm": [30, 8, 8]}},
+    "volumes": {"all": {"raw": "raw.tif", "voxel_size_nm": [30, 8, 8]}},
     "model": {"checkpoint": "model.pt"},
     "predict": {"volumes": ["all"], "tile": 316},
 }
@@ -68,22 +68,22 @@ def snakemake(folder: Path, *arguments: str) -> Spent:
     return Spent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def prepare(folder: Path, shape: tuple[int, ...], method: str, shard_voxels: int | str) -> None:
+def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int | str) -> None:
     """A folder in which a volume of `shape` has just been surveyed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "raw.tif").touch()
     save_model(folder / "model.pt", build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
-    predict = CONFIG["predict"] | {"shard_voxels": shard_voxels}
+    predict = CONFIG["predict"] | {"job_voxels": job_voxels}
     text = yaml.safe_dump(CONFIG | {"predict": predict, "segment": {"method": method}})
     (folder / "config.yaml").write_text(text)
     layout = Layout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
     write_json(folder / "results/receipts/survey/all.json", {"layout": vars(layout), "digest": "0"})
 
 
-def measured(folder: Path, shards: int, method: str) -> dict[str, Spent]:
-    """Dry run, run of pretended jobs, and dry run of what is finished; four blocks a shard, 64 in a section's plane."""
-    shape = (BLOCK[0] * -(-shards * 4 // 64), BLOCK[1] * 8, BLOCK[2] * 8)
+def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
+    """Dry run, run of pretended jobs, and dry run of what is finished; four blocks a block range, 64 in a section's plane."""
+    shape = (BLOCK[0] * -(-block_ranges * 4 // 64), BLOCK[1] * 8, BLOCK[2] * 8)
     prepare(folder, shape, method, 4 * prod(BLOCK))
     return {
         "-n": snakemake(folder, "-n"),
@@ -102,16 +102,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     folder, rows = arguments.folder.absolute(), {}
-    print(f"{'shards':>10}  {'':<14}{'clock':>10} {'processor':>10} {'memory':>10}")
-    for shards in [] if arguments.teravoxel else arguments.shards:
-        rows[shards] = measured(folder, shards, arguments.method)
-        for name, spent in rows[shards].items():
-            print(f"{shards:>10}  {name:<14}{spent}", flush=True)
+    print(f"{'block_ranges':>10}  {'':<14}{'clock':>10} {'processor':>10} {'memory':>10}")
+    for block_ranges in [] if arguments.teravoxel else arguments.block_ranges:
+        rows[block_ranges] = measured(folder, block_ranges, arguments.method)
+        for name, spent in rows[block_ranges].items():
+            print(f"{block_ranges:>10}  {name:<14}{spent}", flush=True)
     if arguments.teravoxel:
         prepare(folder, TERAVOXEL, arguments.method, "auto")
         rows["teravoxel"] = {"-n": (spent := snakemake(folder, "-n"))}
         print(f"{'1.1e12 vx':>10}  {'-n':<14}{spent}")
-    print(json.dumps({shards: {name: vars(spent) for name, spent in row.items()} for shards, row in rows.items()}))
+    print(
+        json.dumps(
+            {block_ranges: {name: vars(spent) for name, spent in row.items()} for block_ranges, row in rows.items()}
+        )
+    )
 
 
 if __name__ == "__main__":

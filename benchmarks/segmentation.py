@@ -47,8 +47,8 @@ from scipy.spatial import cKDTree
 from unet.config.segment import SegmentConfig
 from unet.config.storage import StorageConfig
 from unet.evaluation.contingency import adapted_rand_error, contingency, variation_of_information
+from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
-from unet.geometry.shards import shard_names
 from unet.segmentation.agglomeration import Graph, agglomerate, mean_boundary
 from unet.segmentation.region_graph import block_edges
 from unet.storage.files import write_json
@@ -98,7 +98,7 @@ def probability(ids: np.ndarray, seed: int = 1) -> np.ndarray:
 def stored(folder: Path, values: np.ndarray) -> Volume:
     """The volume as the workflow has it after `predict`, in its default chunks and blocks."""
     storage, voxel = StorageConfig(), [10.0, 10.0, 10.0]
-    layout = {"shape": values.shape, "dtype": "uint8", "voxel_nm": voxel, "offset_nm": [0.0, 0.0, 0.0]}
+    layout = {"shape": values.shape, "dtype": "uint8", "voxel_size_nm": voxel, "offset_nm": [0.0, 0.0, 0.0]}
     layout |= {"chunk": storage.chunk, "block": storage.block, "labels_dtype": None, "masked": False}
     write_json(folder / "survey.json", {"layout": layout})
     volume = Volume.open(folder / "volume", folder / "survey.json")
@@ -117,12 +117,12 @@ def main_of(script: str) -> Callable[..., None]:
 
 
 def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int) -> None:
-    """Every script from the probability to the final ids, in one shard; each run has its receipts."""
-    [shard] = shard_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
+    """Every script from the probability to the final ids, in one block range; each run has its receipts."""
+    [block_range] = block_range_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
     rules = ("segment", "region_graph", "merge", "relabel")
     receipts = {rule: folder / str(number) / rule / "0.json" for rule in rules}
     common = {"survey": folder / "survey.json", "folder": volume.folder, "code": "one"}
-    own, store = {**common, "shard": shard, "threads": THREADS}, {"store": "segmentation"}
+    own, store = {**common, "block_range": block_range, "threads": THREADS}, {"store": "segmentation"}
     main_of("segment")(made=[], receipt=receipts["segment"], segment=segment, background=False, **store, **own)
     edges = None
     if segment.has_graph:

@@ -37,7 +37,7 @@ def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, 
     folder.mkdir(parents=True)
     make_volume(folder, voxels)
     values = TINY | {
-        "predict": TINY["predict"] | {"shard_voxels": job},
+        "predict": TINY["predict"] | {"job_voxels": job},
         "segment": TINY["segment"] | {"method": method},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

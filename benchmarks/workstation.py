@@ -22,17 +22,17 @@ SHARDS = [f"results/receipts/predict/train/{k}-of-2.json" for k in range(2)]
 CONFIG: dict[str, Any] = {
     "sample": {"sections": 32, "size": 512},
     "volumes": {
-        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_nm": [50, 4, 4]}
+        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_size_nm": [50, 4, 4]}
     },
     "storage": {"chunk": [1, 128, 128], "block": [4, 256, 256]},
     "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
     "train": {"steps": 10, "tile": 188, "batch": 2, "optimizer": "adamw"},
-    "predict": {"tile": 316, "shard_voxels": 16 * 512 * 512, "dashboard": False},
+    "predict": {"tile": 316, "job_voxels": 16 * 512 * 512, "dashboard": False},
 }
 
 
 def predicted(folder: Path, at_once: int) -> tuple[float, list[str]]:
-    """Predict both shards anew with so many jobs at once; seconds, and the digests of the shards."""
+    """Predict both block ranges anew with so many jobs at once; seconds, and the digests of the block ranges."""
     shutil.rmtree(folder / "results/receipts/predict", ignore_errors=True)
     shutil.rmtree(folder / "results/volumes/train/probability.zarr", ignore_errors=True)
     seconds = snakemake(folder, "--resources", f"gpu={at_once}", "--force", *SHARDS)
@@ -51,7 +51,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    snakemake(folder, "results/model/model.pt", "results/receipts/grey_values/train.json")
+    snakemake(folder, "results/model/model.pt", "results/receipts/intensity_statistics/train.json")
     rounds = [(predicted(folder, 1), predicted(folder, 2)) for _ in range(arguments.rounds)]
     same = all(digests == rounds[0][0][1] for pair in rounds for _, digests in pair)
     ratio = median(two[0] for _, two in rounds) / median(one[0] for one, _ in rounds)

@@ -41,14 +41,14 @@ def main(
     volume: VolumeConfig,
     label_check: Literal["stop", "warn"],
     used: bool,
-    grey_values: Path | None = None,
+    intensity_statistics: Path | None = None,
     targets: list[Path] | None = None,
     training_targets: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
     """Write what the labels hold to `receipt`, unless the result could not be right."""
     source = Volume.open(folder, survey)
-    if not used or grey_values is None:
+    if not used or intensity_statistics is None:
         log.info("labels of %s: not used, the volume is neither learnt from nor scored", source.name)
         write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), "used": False, "warnings": []})
         return
@@ -56,7 +56,7 @@ def main(
     counts = _counts(source, volume, threads)
     voxels = int(np.prod(source.layout.shape))
     log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
-    deviations = [one["std"] for one in read_json(grey_values)["statistics"]]
+    deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
     found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
     _stop_or_warn(found, label_check, source.name)
     if training_targets:
@@ -66,7 +66,7 @@ def main(
         receipt,
         {
             "rule": "check_labels",
-            "digest": fingerprint(made=content_digest([grey_values, *(targets or [])])),
+            "digest": fingerprint(made=content_digest([intensity_statistics, *(targets or [])])),
             "used": True,
             "voxels": voxels,
             "class_voxels": dict(zip(names, counts.classes.tolist(), strict=True)),
@@ -110,7 +110,7 @@ def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
 
 
 def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:
-    """Voxels of each class by volume, from the receipts of its shards, which share a folder."""
+    """Voxels of each class by volume, from the receipts of its block ranges, which share a folder."""
     found: dict[str, list[int]] = {}
     for path in receipts:
         own, volume = read_json(path)["class_voxels"], path.parent.name

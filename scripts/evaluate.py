@@ -14,7 +14,7 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import Block, Peer, true_ids, true_skeletons
+from unet.evaluation.comparison import Block, ReferenceSegmentation, true_ids, true_skeletons
 from unet.evaluation.error_analysis import ErroneousObject, worst_objects
 from unet.evaluation.expected_run_length import RunLength
 from unet.evaluation.isbi import STEPS, section_errors, v_rand_v_info
@@ -57,7 +57,7 @@ def main(
     comparison = Comparison(len(classes), per_section=sections_alone)
     skeletons = true_skeletons(volume, source.layout)
     runs = RunLength(skeletons) if skeletons else None
-    peers = {name: Peer.open(address, volume, skeletons) for name, address in volume.compare.items()}
+    peers = {name: ReferenceSegmentation.open(address, volume, skeletons) for name, address in volume.compare.items()}
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
         block = Block.read(source, box, volume.ignore_id)
@@ -145,7 +145,7 @@ def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> lis
 
 
 def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
-    nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_nm, one.centre, strict=True)]
+    nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_size_nm, one.centre, strict=True)]
     counts = {"size": one.size, "wrong": one.wrong, "partners": one.partners}
     share = one.wrong / prod(source.layout.shape)
     return {"kind": one.kind, "object": one.object, **counts, "share": share, "centre": one.centre, "centre_nm": nm}

@@ -1,4 +1,4 @@
-"""Count the grey values of a shard of a volume, those of constant regions apart.
+"""Count the grey values of a block range of a volume, those of constant regions apart.
 
 A block is read with the pixels around it that decide what is constant, so the counts of all blocks are those of the
 whole volume. They go into a file beside the receipt, and their digest into the receipt.
@@ -21,10 +21,10 @@ from unet.volumes.histogram import KEYS, histogram, rows_of
 from unet.volumes.volume import Volume
 
 
-def main(survey: Path, receipt: Path, folder: Path, shard: str, code: str, threads: int = 1) -> None:
-    """Write the sum over the blocks of `shard`, int64 `(channel, part, row, key)`; for the parts see `_counts`."""
+def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str, threads: int = 1) -> None:
+    """Write the sum over the blocks of `block_range`, int64 `(channel, part, row, key)`; for the parts see `_counts`."""
     source = Volume.open(folder, survey)
-    boxes, layout = source.blocks(shard), source.layout
+    boxes, layout = source.blocks(block_range), source.layout
     total = np.zeros((layout.channels, 3, rows_of(layout.dtype), KEYS), np.int64)
     progress, adding = Progress("histogram", sum(box.size for box in boxes), "voxels"), threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Copy a shard of a volume from its image files into sharded OME-Zarr: grey values, mask and labels.
+"""Copy a block range of a volume from its image files into sharded OME-Zarr: grey values, mask and labels.
 
 Every block is read, checked and written by itself, so memory is bounded by the block, and a killed job continues.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from unet.config.label_kinds import as_instances, class_map, grey_levels, interior_classes
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import Written, digest_of_block, run_blocks
+from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
@@ -23,16 +23,16 @@ from unet.volumes.volume import Volume
 
 
 def main(
-    survey: Path, receipt: Path, folder: Path, shard: str, volume: VolumeConfig, code: str, threads: int = 1
+    survey: Path, receipt: Path, folder: Path, block_range: str, volume: VolumeConfig, code: str, threads: int = 1
 ) -> None:
-    """Write the blocks of `shard` to the stores in `folder`; count the grey values of `interior` labels."""
+    """Write the blocks of `block_range` to the stores in `folder`; count the grey values of `interior` labels."""
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
     reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
-    def ingest(box: Box) -> Written:
+    def ingest(box: Box) -> BlockOutput:
         with reading:
             values = [part.source.read(box.shifted(first)) for part in parts]
         blocks = [part.convert(v, f"{part.source.address}, {box}") for part, v in zip(parts, values, strict=True)]
@@ -42,7 +42,7 @@ def main(
 
     run_blocks(
         "ingest",
-        target.blocks(shard),
+        target.blocks(block_range),
         ingest,
         images,
         receipt=receipt,

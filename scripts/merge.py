@@ -13,7 +13,7 @@ from unet.geometry.box import Box
 from unet.jobs.script import run
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
-from unet.segmentation.merge_table import Numbered, id_dtype, number_objects, save_merge_table
+from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
 from unet.segmentation.merging import objects_of, without_holes
 from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
 from unet.storage.digests import content_digest, fingerprint
@@ -70,14 +70,12 @@ class Merged(NamedTuple):
     offsets: np.ndarray
     unions: int
     objects: int
-    pieces: Iterable[Numbered]
+    pieces: Iterable[ObjectTable]
 
 
 def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     """The fragments that touch are one object."""
-    found = LayeredMerge.read(
-        source.layout.grid, partial(_table, source, store), segment.first_id, segment.minimum_size
-    )
+    found = LayeredMerge.read(source.layout.grid, partial(_table, source, store), segment.first_id, segment.min_size)
     return Merged(found.offsets, found.unions, found.objects, found.numbered())
 
 
@@ -95,7 +93,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
         objects = objects_of(fragments.united(), edges, segment.agglomerate, section)
     if segment.fill_holes:
         objects = without_holes(fragments.joined(objects), objects, edges, segment.fill_holes)
-    table = number_objects(fragments, objects, segment.first_id, segment.minimum_size)
+    table = number_objects(fragments, objects, segment.first_id, segment.min_size)
     return Merged(table.offsets, fragments.parts, table.objects, [table])
 
 

@@ -1,4 +1,4 @@
-"""Predict a shard of a volume by overlap tiles: blocks are read, inferred and written side by side.
+"""Predict a block range of a volume by overlap tiles: blocks are read, inferred and written side by side.
 
 Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
 """
@@ -15,49 +15,51 @@ from distributed import Client
 
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
-from unet.jobs.blockwise import ShardJob
+from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
 from unet.jobs.script import run
 from unet.jobs.slurm_workers import at_slurm
 from unet.network.complexity import keep_freed_memory
-from unet.network.worker import Choice, Mark, Prediction, PreparedPrediction, choose_on_worker, on_worker
+from unet.network.worker import Choice, Lease, Prediction, PreparedPrediction, choose_on_worker, predict_on_worker
 from unet.storage.digests import bytes_digest
 from unet.volumes.volume import Volume
 
-Place = tuple[Client, Choice, Callable[[], Work]]
+Backend = tuple[Client, Choice, Callable[[], Work]]
 """Where blocks are predicted, what was chosen there, and how to begin once the blocks are ours."""
 
 
 def main(
     survey: Path,
-    grey_values: Path,
+    intensity_statistics: Path,
     model: Path,
     receipt: Path,
     folder: Path,
-    shard: str,
+    block_range: str,
     predict: PredictConfig,
     slurm: SlurmConfig,
     worker_logs: Path,
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write the blocks of `shard` to `probability.zarr`."""
+    """Write the blocks of `block_range` to `probability.zarr`."""
     keep_freed_memory()
     source, digest = Volume.open(folder, survey), bytes_digest(model.read_bytes())
-    survey, grey_values, model, folder = (path.absolute() for path in (survey, grey_values, model, folder))
-    prediction = Prediction(survey, grey_values, model, folder, predict, digest)
+    survey, intensity_statistics, model, folder = (
+        path.absolute() for path in (survey, intensity_statistics, model, folder)
+    )
+    prediction = Prediction(survey, intensity_statistics, model, folder, predict, digest)
     if predict.scheduler is not None:
         place = _elsewhere(at_scheduler(predict.scheduler), prediction, receipt)
-    elif predict.dask == "slurm":
-        workers = at_slurm(slurm, len(source.blocks(shard)), worker_logs, predict.dashboard)
+    elif predict.workers == "slurm":
+        workers = at_slurm(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
         place = _elsewhere(workers, prediction, receipt)
     else:
         place = _here(prediction, threads)
     with place as (client, choice, begin):
-        job = ShardJob(
+        job = BlockRangeJob(
             "predict",
-            source.blocks(shard),
+            source.blocks(block_range),
             [source.create("probability", predict.dtype, channels=choice.channels)],
             receipt=receipt,
             fingerprint=prediction.made_from(choice, code),
@@ -70,8 +72,8 @@ def main(
                 begin(),
                 client,
                 done=lambda box, digest: job.keep(box, (digest, {})),
-                window=predict.blocks_in_flight,
-                patience=60 * predict.block_minutes,
+                window=predict.max_blocks_in_flight,
+                patience=60 * predict.block_timeout_minutes,
             )
             seconds = round(time.perf_counter() - begun, 2)
             chosen = {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision}
@@ -79,21 +81,21 @@ def main(
 
 
 @contextmanager
-def _here(prediction: Prediction, threads: int) -> Iterator[Place]:
+def _here(prediction: Prediction, threads: int) -> Iterator[Backend]:
     """On a device of this machine, by this process."""
     predict = prediction.predict
-    with torch_device(LOCKS) as device, in_this_process(predict.blocks_in_flight, predict.dashboard) as client:
+    with torch_device(LOCKS) as device, in_this_process(predict.max_blocks_in_flight, predict.dashboard) as client:
         prepared = PreparedPrediction(prediction, device, threads)
         yield client, prepared.choice, prepared.work
 
 
 @contextmanager
-def _elsewhere(place: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Place]:
+def _elsewhere(place: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Backend]:
     """On the devices of a scheduler's workers, which see the same files."""
     with place as client:
         choice = client.submit(choose_on_worker, prediction, pure=False).result()
         chosen = prediction.with_choice(choice)
-        yield client, choice, lambda: partial(on_worker, chosen, Mark.make(receipt, uuid4().hex))
+        yield client, choice, lambda: partial(predict_on_worker, chosen, Lease.make(receipt, uuid4().hex))
 
 
 if __name__ == "__main__":

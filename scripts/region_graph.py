@@ -1,10 +1,10 @@
-"""Find which fragments touch, within the blocks of a shard and across their upper faces, and what lies between them."""
+"""Find which fragments touch, within the blocks of a block range and across their upper faces, and what lies between them."""
 
 from pathlib import Path
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
-from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
@@ -17,7 +17,7 @@ def main(
     segmented: list[Path],
     receipt: Path,
     folder: Path,
-    shard: str,
+    block_range: str,
     segment: SegmentConfig,
     code: str,
     threads: int = 1,
@@ -33,7 +33,7 @@ def main(
         behind = tuple(hi + n for hi, n in zip(box.stop, ahead, strict=True))
         return Box(box.start, behind).clipped(source.layout.shape)
 
-    def find(box: Box) -> Written:
+    def find(box: Box) -> BlockOutput:
         read = window(box)
         ids = fragment_ids(fragments.read(read), read, grid)
         edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
@@ -49,7 +49,7 @@ def main(
 
     run_blocks(
         "region_graph",
-        source.blocks(shard),
+        source.blocks(block_range),
         find,
         [fragments],  # whose tables of edges are written beside their tables
         receipt=receipt,
@@ -61,13 +61,13 @@ def main(
 
 
 def _steps(segment: SegmentConfig) -> list[Index]:
-    """Between the two voxels of a contact; sections that are labelled alone are linked over `bridge_sections` too."""
+    """Between the two voxels of a contact; sections that are labelled alone are linked over `max_section_gap` too."""
     within: list[Index] = [(0, 0, 1), (0, 1, 0)]
     if segment.connectivity == "volume":
         return [*within, (1, 0, 0)]
-    if segment.method != "watershed" or segment.bridge_sections is None:
+    if segment.method != "watershed" or segment.max_section_gap is None:
         return within
-    return within + [(ahead, 0, 0) for ahead in range(1, segment.bridge_sections + 2)]
+    return within + [(ahead, 0, 0) for ahead in range(1, segment.max_section_gap + 2)]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Write the final ids of a shard: every fragment's id looked up in the merge table, with the pyramid."""
+"""Write the final ids of a block range: every fragment's id looked up in the merge table, with the pyramid."""
 
 from pathlib import Path
 
 from unet.geometry.box import Box
-from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.merge_table import load_merge_table, relabel
 from unet.storage.digests import fingerprint
@@ -12,7 +12,7 @@ from unet.volumes.volume import Volume
 
 
 def main(
-    survey: Path, merged: Path, receipt: Path, folder: Path, shard: str, store: str, code: str, threads: int = 1
+    survey: Path, merged: Path, receipt: Path, folder: Path, block_range: str, store: str, code: str, threads: int = 1
 ) -> None:
     """Write `{store}.zarr`."""
     source = Volume.open(folder, survey)
@@ -21,12 +21,12 @@ def main(
     image = source.create(store, table.lut.dtype.name, kind="label")
     number = {box: index for index, box in enumerate(source.layout.grid.boxes())}
 
-    def write(box: Box) -> Written:
+    def write(box: Box) -> BlockOutput:
         return image.write_block(box, relabel(fragments.read(box), table.lut_of_block(number[box]))), {}
 
     run_blocks(
         "relabel",
-        source.blocks(shard),
+        source.blocks(block_range),
         write,
         [image],
         receipt=receipt,

@@ -1,4 +1,4 @@
-"""Label the fragments of every block of a shard: of the thresholded probability, or of annotated classes.
+"""Label the fragments of every block of a block range: of the thresholded probability, or of annotated classes.
 
 Fragments are connected components, or those of a watershed; `merge` joins them across blocks.
 """
@@ -10,12 +10,12 @@ from typing import Literal
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.components import BlockComponents, label_block
-from unet.segmentation.foreground import channel_of, class_values, foreground, paleness
+from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
 from unet.segmentation.fragments import save_block_table
-from unet.segmentation.watershed import Relief, watershed_block, window_of
+from unet.segmentation.watershed import WatershedParameters, watershed_block, window_of
 from unet.storage.digests import bytes_digest, fingerprint
 from unet.storage.files import read_json
 from unet.volumes.volume import Volume
@@ -26,7 +26,7 @@ def main(
     made: list[Path],
     receipt: Path,
     folder: Path,
-    shard: str,
+    block_range: str,
     store: Literal["segmentation", "labels"],
     segment: SegmentConfig,
     background: bool,
@@ -39,10 +39,10 @@ def main(
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
-    relief = Relief.of(segment, source.layout.voxel_nm) if segment.method == "watershed" else None
+    relief = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
     fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
 
-    def label(box: Box) -> Written:
+    def label(box: Box) -> BlockOutput:
         found = fragments_of(box)
         save_block_table(source.table(store, box), found)
         fragments.write_block(box, found.labels)
@@ -58,7 +58,7 @@ def main(
 
     run_blocks(
         "segment",
-        source.blocks(shard),
+        source.blocks(block_range),
         label,
         [fragments],
         receipt=receipt,
@@ -75,7 +75,12 @@ def main(
 
 
 def _labelling(
-    source: Volume, labelled: str, segment: SegmentConfig, threshold: float, background: bool, relief: Relief | None
+    source: Volume,
+    labelled: str,
+    segment: SegmentConfig,
+    threshold: float,
+    background: bool,
+    relief: WatershedParameters | None,
 ) -> Callable[[Box], BlockComponents]:
     """What labels a block."""
     shape, image = source.layout.shape, source.image(labelled)
@@ -91,10 +96,12 @@ def _labelling(
     return components if relief is None else partial(_watershed, source, channels[0], threshold, relief)
 
 
-def _watershed(source: Volume, channel: int, threshold: float, relief: Relief, box: Box) -> BlockComponents:
+def _watershed(
+    source: Volume, channel: int, threshold: float, relief: WatershedParameters, box: Box
+) -> BlockComponents:
     _, read = window_of(box, source.layout.shape, relief)
     stored = source.image("probability").read(read)[channel]
-    cells, pale = foreground(stored, threshold), paleness(stored, threshold)
+    cells, pale = foreground(stored, threshold), confidence(stored, threshold)
     return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read), pale)
 
 

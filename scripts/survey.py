@@ -1,6 +1,6 @@
 """Read the headers of a volume's image files, refuse what cannot be used, and fix the layout of its stores.
 
-No voxel is read. Everything downstream (blocks, shards, jobs) follows from the layout.
+No voxel is read. Everything downstream (blocks, block ranges, jobs) follows from the layout.
 """
 
 import logging
@@ -52,15 +52,15 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
+    voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
     for source in others.values():
-        check_annotation(raw, source, volume.sections, voxel_nm)
+        check_annotation(raw, source, volume.sections, voxel_size_nm)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     layout = Layout(
         shape=(stop - first, *raw.shape[1:]),
         dtype=raw.dtype.name,
-        voxel_nm=voxel_nm,
-        offset_nm=(offset_nm[0] + first * voxel_nm[0], offset_nm[1], offset_nm[2]),
+        voxel_size_nm=voxel_size_nm,
+        offset_nm=(offset_nm[0] + first * voxel_size_nm[0], offset_nm[1], offset_nm[2]),
         chunk=storage.chunk,
         block=storage.block,
         labels_dtype=_labels_dtype(others.get("labels"), volume),
@@ -68,7 +68,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         channels=raw.channels,
     )
     channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
-    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_nm), channels, layout.dtype)
+    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_size_nm), channels, layout.dtype)
     box = Box((first, 0, 0), (stop, *raw.shape[1:]))
     missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
     tell_missing(missing, name, volume.missing_chunks)

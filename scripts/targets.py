@@ -8,7 +8,7 @@ from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json
@@ -19,11 +19,11 @@ from unet.volumes.volume import Volume, padded_in_section
 
 def main(
     survey: Path,
-    grey_values: Path,
+    intensity_statistics: Path,
     labelled: list[Path],
     receipt: Path,
     folder: Path,
-    shard: str,
+    block_range: str,
     volume: VolumeConfig,
     weights: WeightsConfig,
     dimensions: int,
@@ -32,14 +32,14 @@ def main(
 ) -> None:
     """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
     source = Volume.open(folder, survey)
-    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
+    normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     labels = source.image("labels")
     classes = source.image("classes") if volume.label_kind != "instances" else None
     target = source.create("targets", "uint8", kind="label")
     # Annotated classes hold their own border; only bare instances need one drawn.
     width = weights.separation_border if classes is None else 0
 
-    def draw(box: Box) -> Written:
+    def draw(box: Box) -> BlockOutput:
         window, inner = padded_in_section(box, 2 * width + 1, labels.shape)
         ids = labels.read(window)
         unlabelled = ids[inner] == volume.ignore_id if volume.ignore_id is not None else False
@@ -56,7 +56,7 @@ def main(
 
     run_blocks(
         "targets",
-        source.blocks(shard),
+        source.blocks(block_range),
         draw,
         [target],
         receipt=receipt,
@@ -64,7 +64,9 @@ def main(
             labels=content_digest(labelled),
             volume=volume.model_dump(mode="json", include={"label_kind", "class_values", "ignore_id"}),
             border=width,
-            blank=[content_digest([grey_values]), normalisation.fill, dimensions] if any(normalisation.fill) else None,
+            blank=[content_digest([intensity_statistics]), normalisation.fill, dimensions]
+            if any(normalisation.fill)
+            else None,
             code=code,
         ),
         threads=threads,

@@ -11,7 +11,7 @@ from unet.jobs.script import run
 from unet.network.model_file import save_model
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
-from unet.storage.locks import take_over
+from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
 from unet.training.folder import TrainingFolder, differences
 from unet.training.job import TrainingJob
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def main(
     surveys: list[Path],
-    grey_values: list[Path],
+    intensity_statistics: list[Path],
     targets: list[Path],
     weighted: list[Path],
     model: Path,
@@ -42,19 +42,19 @@ def main(
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, copies of what is kept by fingerprint."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
-    grey = {folder.name: read_json(path) for folder, path in zip(folders, grey_values, strict=True)}
+    grey = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in grey.items()}
     depends_on = {
-        "data": content_digest([*grey_values, *targets, *weighted]),
+        "data": content_digest([*intensity_statistics, *targets, *weighted]),
         "statistics": statistics,
-        "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
+        "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "classes": classes,
         "code": code,
     }
     made_from = fingerprint(**depends_on)
     kept = TrainingFolder(model.parent / made_from)
-    take_over(model.parent / "lock")
+    lock_exclusive(model.parent / "lock")
     kept.begin(depends_on)
     tell_of_others(kept)
     done = kept.receipt()
@@ -112,7 +112,7 @@ def trained(
         job.model,
         classes,
         normalisation=normalisation,
-        voxel_nm=job.volumes[first].layout.voxel_nm,
+        voxel_size_nm=job.volumes[first].layout.voxel_size_nm,
         channels=job.normalisations[first].channels,
         extra={"fingerprint": job.fingerprint, "steps": result.kept_step},
     )

@@ -1,7 +1,7 @@
 """Check a finished run against its promises, and fail loudly where it does not hold them.
 
 1. Every block on disk, of every store, still has the digest under which it was recorded.
-2. Windows across the borders of blocks and shards, at the volume's faces and anywhere are inferred again, with the same
+2. Windows across the borders of blocks and block ranges, at the volume's faces and anywhere are inferred again, with the same
    tiles and with tiles of another size, and compared with what is stored.
 3. The jumps across block borders are compared with those beside them.
 
@@ -29,7 +29,7 @@ from unet.jobs.journal import Journal
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.network.load_predictor import ElasticPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import content_digest
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 def main(
     surveys: list[Path],
-    grey_values: list[Path],
+    intensity_statistics: list[Path],
     model: Path,
     predicted: list[Path],
     receipt: Path,
@@ -62,14 +62,14 @@ def main(
     """Write what was found of every volume to `receipt` and into the report, or fail."""
     found = {}
     with torch_device(LOCKS) as device:
-        for survey, values in zip(surveys, grey_values, strict=True):
+        for survey, values in zip(surveys, intensity_statistics, strict=True):
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image, blocks = source.image("probability"), _check_digests(source, results / "receipts")
             normalisation = Normalisation.of(read_json(values)["statistics"])
             predictor, header = load_predictor(model, predict, normalisation, source, device, threads)
             _check_model(image, header)
-            shards = [path.stem for path in predicted if path.parent.name == source.name]
-            windows = windows_to_check(image.grid, shards, verify.side, verify.windows, verify.seed)
+            block_ranges = [path.stem for path in predicted if path.parent.name == source.name]
+            windows = windows_to_check(image.grid, block_ranges, verify.side, verify.windows, verify.seed)
             config = ModelConfig(**header["model"])
             same, other = _differences(source, image, predictor, config, windows)
             seam = seams(image, verify.seed).score
@@ -88,7 +88,7 @@ def main(
 def _differences(
     source: Volume,
     image: Image,
-    predictor: ElasticPredictor,
+    predictor: ShrinkingPredictor,
     model: ModelConfig,
     windows: list[tuple[str, Box]],
 ) -> tuple[float, float]:

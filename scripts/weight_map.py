@@ -8,7 +8,7 @@ import numpy as np
 from unet.config.label_kinds import UNLABELLED
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json
@@ -22,7 +22,7 @@ def main(
     training_targets: list[Path],
     receipt: Path,
     folder: Path,
-    shard: str,
+    block_range: str,
     weights: WeightsConfig,
     code: str,
     threads: int = 1,
@@ -34,7 +34,7 @@ def main(
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
 
-    def weigh(box: Box) -> Written:
+    def weigh(box: Box) -> BlockOutput:
         window, inner = padded_in_section(box, ceil(reach(weights.sigma)), labels.shape)
         classes = targets.read(window)
         cells = np.where((classes == 0) | (classes == UNLABELLED), 0, labels.read(window))
@@ -43,7 +43,7 @@ def main(
 
     run_blocks(
         "weight_map",
-        source.blocks(shard),
+        source.blocks(block_range),
         weigh,
         [image],
         receipt=receipt,

@@ -24,7 +24,7 @@ class StartedJob:
 class TimeLeft:
     """The mean time of each rule's finished jobs, times the jobs of it that are left, shared by as many as run at once.
 
-    Shards of a volume are of one size, so their mean foretells well. A rule of which no job has finished is not
+    Block ranges of a volume are of one size, so their mean foretells well. A rule of which no job has finished is not
     counted: the time is then a lower bound, and nothing is said where more than half of the jobs are of such rules.
     """
 

@@ -3,7 +3,7 @@
 Each package answers one question. A package imports from those above it in this table, never from those below.
 
 ```
-geometry      Where do voxels, blocks, shards and tiles lie?
+geometry      Where do voxels, blocks, block ranges and tiles lie?
 storage       How are stores and small files written so that each is there whole, or not at all?
 config        What did the user ask for?
 jobs          How does one job run, report, resume, and share devices with others?

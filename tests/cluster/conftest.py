@@ -99,31 +99,31 @@ class OnSlurm(Project):
             shutil.rmtree(self.store(store))
 
     def jobs(self, rule: str, states: str = "PENDING,RUNNING,COMPLETING") -> dict[str, list[Job]]:
-        """The jobs of a rule by their shard, or the last of their wildcards."""
+        """The jobs of a rule by their block range, or the last of their wildcards."""
         found: dict[str, list[Job]] = {}
         for job in self.slurm.jobs(self.folder, states):
             if job.comment.startswith(f"rule_{rule}_"):
                 found.setdefault(job.comment.rpartition("_")[2], []).append(job)
         return found
 
-    def held(self, rule: str, shard: str) -> tuple[str, int]:
-        """Hold a shard's job by SIGSTOP once its first block is recorded; returns its number and its process."""
+    def held(self, rule: str, block_range: str) -> tuple[str, int]:
+        """Hold a block range's job by SIGSTOP once its first block is recorded; returns its number and its process."""
 
         def started() -> tuple[str, int] | None:
-            for job in self.jobs(rule, "RUNNING").get(shard, []):
+            for job in self.jobs(rule, "RUNNING").get(block_range, []):
                 script = self.script(job.number)
                 return (job.number, script) if script else None
             return None
 
-        number, script = self.wait_for(started, f"{rule} {shard} does not start")
-        journal = self.results / "receipts" / rule / "train" / f"{shard}.jsonl"
+        number, script = self.wait_for(started, f"{rule} {block_range} does not start")
+        journal = self.results / "receipts" / rule / "train" / f"{block_range}.jsonl"
         self.wait_for(lambda: journal.exists() and journal.stat().st_size, f"{journal} stays empty", every=0.002)
         os.kill(script, signal.SIGSTOP)
         return number, script
 
-    def wait_for_line(self, text: str, rule: str, shard: str, every: float = 0.3) -> None:
-        """Wait until the log of a shard's job holds some text; the next job begins the log anew."""
-        log = self.results / "logs" / rule / "train" / f"{shard}.log"
+    def wait_for_line(self, text: str, rule: str, block_range: str, every: float = 0.3) -> None:
+        """Wait until the log of a block range's job holds some text; the next job begins the log anew."""
+        log = self.results / "logs" / rule / "train" / f"{block_range}.log"
 
         def says() -> bool:
             try:

@@ -1,11 +1,11 @@
-"""A real SLURM: Snakemake's shards, and one prediction on workers that are SLURM jobs of their own.
+"""A real SLURM: Snakemake's block ranges, and one prediction on workers that are SLURM jobs of their own.
 
-All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of shards run side by side, because
+All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of block ranges run side by side, because
 they wait more than they compute:
 
-1. `troubled`: two shards are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
+1. `troubled`: two block ranges are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
    second attempt has to wait. The other job meets its time limit.
-2. `orphaned`: Snakemake is killed while two shards are predicted, and started again, so that two jobs a shard run at
+2. `orphaned`: Snakemake is killed while two block ranges are predicted, and started again, so that two jobs a block range run at
    once.
 
 Both begin with a trained model; the whole chain from image files is a slow test. Jobs are held by SIGSTOP to make sure
@@ -35,15 +35,15 @@ from unet.storage.locks import blocks_locked
 pytestmark = pytest.mark.timeout(1800)
 SHARDS = ("0-of-2", "1-of-2")
 BLOCKS = 9
-"""Of a shard."""
-SEGMENTED = [f"results/receipts/relabel/train/segmentation/{shard}.json" for shard in SHARDS]
+"""Of a block range."""
+SEGMENTED = [f"results/receipts/relabel/train/segmentation/{block_range}.json" for block_range in SHARDS]
 PREDICTED = "results/receipts/predict/train/0-of-1.json"
 TWO_WORKERS = {"workers": 2, "partition": "main", "gpus": 1, "cores": 1, "memory_mb": 1000}
-SHORT_LIVES = {"time_limit_minutes": 2, "leave_minutes": 1.7, "stagger_minutes": 0.05}
+SHORT_LIVES = {"time_limit_minutes": 2, "lifetime_margin_minutes": 1.7, "lifetime_stagger_minutes": 0.05}
 
 
 def both_held(project: OnSlurm) -> list[tuple[str, int]]:
-    """The jobs that predict the two shards, held in the middle."""
+    """The jobs that predict the two block ranges, held in the middle."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(partial(project.held, "predict"), SHARDS))
 
@@ -65,14 +65,14 @@ def troubled(project: OnSlurm) -> tuple[Job, Job, list[Job]]:
 
 
 def orphaned(project: OnSlurm) -> dict[str, list[Job]]:
-    """The second scenario; returns the jobs that predicted each shard."""
+    """The second scenario; returns the jobs that predicted each block range."""
     project.start(*SEGMENTED)
     orphans = [script for _, script in both_held(project)]
     project.kill()
     project.finish("--unlock")
     project.start(*SEGMENTED)
-    for shard in SHARDS:
-        project.wait_for_line("being written by another process", "predict", shard)
+    for block_range in SHARDS:
+        project.wait_for_line("being written by another process", "predict", block_range)
     for script in orphans:
         os.kill(script, signal.SIGCONT)
     project.finish()
@@ -102,7 +102,7 @@ def scenarios(
 
 def chosen_threshold(finished: Project) -> float:
     """Given to the runs on SLURM, which therefore need no sweep."""
-    return finished.receipt("threshold", "all")["best"]["threshold"]
+    return finished.receipt("choose_threshold", "all")["best"]["choose_threshold"]
 
 
 @pytest.mark.parametrize("scenario", ["troubled", "orphaned"])
@@ -126,18 +126,20 @@ def test_no_block_is_made_twice(scenarios: dict[str, Any], scenario: str) -> Non
 def test_two_shards_ran_at_once_on_different_gpus(scenarios: dict[str, Any]) -> None:
     project, done = scenarios["troubled"]
     cancelled, late, _ = done.result()
-    [first], [second] = (project.receipt("predict", "train", shard)["run"]["ended_before"] for shard in SHARDS)
+    [first], [second] = (
+        project.receipt("predict", "train", block_range)["run"]["ended_before"] for block_range in SHARDS
+    )
     assert (first["slurm_job"], second["slurm_job"]) == (late.number, cancelled.number)
     assert {first["cuda_visible_devices"], second["cuda_visible_devices"]} == {"0", "1"}
 
 
-@pytest.mark.parametrize(("shard", "state"), [("1-of-2", "CANCELLED"), ("0-of-2", "TIMEOUT")])
+@pytest.mark.parametrize(("block_range", "state"), [("1-of-2", "CANCELLED"), ("0-of-2", "TIMEOUT")])
 def test_a_job_that_slurm_ends_finishes_its_blocks_in_flight_and_the_next_goes_on(
-    scenarios: dict[str, Any], shard: str, state: str
+    scenarios: dict[str, Any], block_range: str, state: str
 ) -> None:
     project, done = scenarios["troubled"]
     ended = next(job for job in done.result()[:2] if job.state == state)
-    run = project.receipt("predict", "train", shard)["run"]
+    run = project.receipt("predict", "train", block_range)["run"]
     [before] = run["ended_before"]
     assert before["slurm_job"] == ended.number
     assert before["ended"].startswith(f"SIGTERM received; {before['blocks_made']} blocks are finished")
@@ -155,9 +157,9 @@ def test_a_second_attempt_waits_for_a_drained_node_and_has_more_time(scenarios: 
 def test_jobs_of_a_new_snakemake_wait_for_the_orphans_and_find_all_done(scenarios: dict[str, Any]) -> None:
     project, done = scenarios["orphaned"]
     jobs = done.result()
-    for shard in SHARDS:
-        assert [job.state for job in jobs[shard]] == ["COMPLETED", "COMPLETED"]
-        assert project.receipt("predict", "train", shard)["run"]["blocks_made"] == 0
+    for block_range in SHARDS:
+        assert [job.state for job in jobs[block_range]] == ["COMPLETED", "COMPLETED"]
+        assert project.receipt("predict", "train", block_range)["run"]["blocks_made"] == 0
     rules = {job.comment.split("_")[1] for job in project.slurm.jobs(project.folder, "all")}
     assert rules == {"predict", "segment", "merge", "relabel"}, "what was done is not done again"
 
@@ -202,7 +204,9 @@ def test_workers_that_leave_before_their_time_are_replaced_and_none_is_left(
     """The job itself is one of SLURM's. A block is locked, so that the run goes on for as long as the test wants."""
     project = OnSlurm(finished.copy(tmp_path / "project").folder, slurm=slurm)
     project.forget("predict", stores=("probability",))
-    project.configure({"predict": {"dask": "slurm", "shard_voxels": 4 * 150 * 140}, "slurm": TWO_WORKERS | SHORT_LIVES})
+    project.configure(
+        {"predict": {"workers": "slurm", "job_voxels": 4 * 150 * 140}, "slurm": TWO_WORKERS | SHORT_LIVES}
+    )
     project.use(profile())
     with blocks_locked(project.results / "receipts/predict/train/.writing.lock", [Box((0, 64, 64), (2, 128, 128))]):
         project.start(PREDICTED)
@@ -222,7 +226,7 @@ def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
 ) -> None:
     run = copied(ingested, tmp_path / "run")
     for done, number in ((5, signal.SIGKILL), (15, signal.SIGTERM)):
-        process = run.start(dask="slurm", slurm=TWO_WORKERS)
+        process = run.start(workers="slurm", slurm=TWO_WORKERS)
         run.wait_for(done, process)
         begin = time.monotonic()
         process.send_signal(number)
@@ -232,7 +236,7 @@ def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
             assert not workers(slurm)
         assert soon(lambda: not workers(slurm))
     recorded = run.recorded()
-    run.finish(dask="slurm", slurm=TWO_WORKERS)
+    run.finish(workers="slurm", slurm=TWO_WORKERS)
     assert not workers(slurm)
     assert run.content() == whole
     assert len(run.recorded()) == len(set(run.recorded())) == PIECES
@@ -241,7 +245,7 @@ def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
 
 def test_what_slurm_refuses_is_told_in_one_line(slurm: Slurm, ingested: Run, tmp_path: Path) -> None:
     run = copied(ingested, tmp_path / "run")
-    process = run.start(dask="slurm", slurm={**TWO_WORKERS, "partition": "nowhere"})
+    process = run.start(workers="slurm", slurm={**TWO_WORKERS, "partition": "nowhere"})
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "SLURM does not take a worker's job, see section `slurm`" in said

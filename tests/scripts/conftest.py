@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from unet.config.root import Config, load_config
+from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
-from unet.geometry.shards import shard_names
 from unet.jobs.script import run
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
@@ -87,10 +87,10 @@ class Project:
         image = self.volume(volume).image(store)
         return image.read(Box.of_shape(image.shape))
 
-    def shards(self, volume: str) -> list[str]:
-        """All shards: two, where there are blocks for them."""
+    def block_ranges(self, volume: str) -> list[str]:
+        """All block ranges: two, where there are blocks for them."""
         grid = self.volume(volume).layout.grid
-        return shard_names(grid, -(-len(grid) // 2) * int(np.prod(grid.block)))
+        return block_range_names(grid, -(-len(grid) // 2) * int(np.prod(grid.block)))
 
     # The chain
 
@@ -100,31 +100,31 @@ class Project:
         arguments = {"volume": config.volumes[name].model_dump(), "storage": config.storage.model_dump()}
         return self.job("survey", receipt, name=name, code="one", **arguments)
 
-    def each_shard(self, rule: str, name: str, *path: str, **arguments: Any) -> list[Path]:
-        """Run a rule on every shard; returns the receipts."""
+    def each_range(self, rule: str, name: str, *path: str, **arguments: Any) -> list[Path]:
+        """Run a rule on every block range; returns the receipts."""
         receipts = []
-        for shard in self.shards(name):
-            receipts.append(self.receipt(rule, name, *path, shard))
-            fixed = {"survey": self.receipt("survey", name), "folder": self.stores(name), "shard": shard}
-            own = {k: v(shard) if callable(v) else v for k, v in arguments.items()}
+        for block_range in self.block_ranges(name):
+            receipts.append(self.receipt(rule, name, *path, block_range))
+            fixed = {"survey": self.receipt("survey", name), "folder": self.stores(name), "block_range": block_range}
+            own = {k: v(block_range) if callable(v) else v for k, v in arguments.items()}
             self.job(rule, receipts[-1], **fixed, **own, code="one")
         return receipts
 
     def ingest(self, name: str) -> list[Path]:
-        """Survey and ingest; returns the receipts of the shards."""
+        """Survey and ingest; returns the receipts of the block ranges."""
         self.survey(name)
-        return self.each_shard("ingest", name, volume=self.config.volumes[name].model_dump())
+        return self.each_range("ingest", name, volume=self.config.volumes[name].model_dump())
 
-    def grey_values(self, name: str) -> Any:
+    def intensity_statistics(self, name: str) -> Any:
         """All up to the frozen statistics; returns these."""
-        shards = self.ingest(name)
-        counted = self.each_shard("histogram", name)
-        receipt, survey = self.receipt("grey_values", name), self.receipt("survey", name)
-        fit = self.receipt("fit", name)
+        block_ranges = self.ingest(name)
+        counted = self.each_range("histogram", name)
+        receipt, survey = self.receipt("intensity_statistics", name), self.receipt("survey", name)
+        fit = self.receipt("check_model", name)
         write_json(fit, {"normalisation": self.rule_of_model})
         rule = self.config.normalisation.model_dump()
-        files = {"survey": survey, "fit": fit, "shards": shards, "counted": counted}
-        return self.job("grey_values", receipt, **files, normalisation=rule)["statistics"]
+        files = {"survey": survey, "check_model": fit, "block_ranges": block_ranges, "counted": counted}
+        return self.job("intensity_statistics", receipt, **files, normalisation=rule)["statistics"]
 
 
 @pytest.fixture

@@ -62,42 +62,42 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     project = NotedProject(folder, settings)
     config, name = project.config, "train"
     volume, survey = config.volumes[name], project.receipt("survey", name)
-    project.grey_values(name)
-    grey = project.receipt("grey_values", name)
-    ingested = {shard: project.receipt("ingest", name, shard) for shard in project.shards(name)}
+    project.intensity_statistics(name)
+    grey = project.receipt("intensity_statistics", name)
+    ingested = {block_range: project.receipt("ingest", name, block_range) for block_range in project.block_ranges(name)}
     common = {"folder": project.stores(name), "survey": survey}
 
     def segmented(store: str, made: dict[str, Path], threshold: Path | None = None) -> list[Path]:
         """Segment, merge and relabel a store; returns the receipts of the last."""
         own = config.segment if store == "segmentation" else SegmentConfig()
         segment = {"segment": own.model_dump(), "background": False, "threshold": threshold, "store": store}
-        tables = project.each_shard("segment", name, store, made=lambda shard: [made[shard]], **segment)
+        tables = project.each_range("segment", name, store, made=lambda block_range: [made[block_range]], **segment)
         merged, settings = project.receipt("merge", name, store), own.model_dump()
         project.job("merge", merged, segmented=tables, store=store, segment=settings, **common, code="one")
-        return project.each_shard("relabel", name, store, merged=merged, store=store)
+        return project.each_range("relabel", name, store, merged=merged, store=store)
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
     weights = config.weights.model_dump()
     drawn = {"volume": volume.model_dump(), "weights": weights, "dimensions": config.model.dimensions}
-    targets = project.each_shard("targets", name, grey_values=grey, labelled=labelled, **drawn)
+    targets = project.each_range("targets", name, intensity_statistics=grey, labelled=labelled, **drawn)
     ours = {"own_targets": targets, "training_targets": targets, "weights": weights}
-    weighted = project.each_shard("weight_map", name, **ours)
+    weighted = project.each_range("weight_map", name, **ours)
 
     model = folder / "results" / "model"
-    made = {"grey_values": [grey], "targets": targets, "weighted": weighted}
+    made = {"intensity_statistics": [grey], "targets": targets, "weighted": weighted}
     learnt = {"surveys": [survey], "folders": [project.stores(name)], **made}
     files = {"model": model / "model.pt", "curve": model / "training.jsonl"}
     how = {"model_config": config.model.model_dump(), "train": config.train.model_dump(), "classes": config.class_names}
     project.job("train", project.receipt("train", "model"), **learnt, **files, **how, code="one")
 
-    prediction = {"grey_values": grey, "model": files["model"], "predict": config.predict.model_dump()}
+    prediction = {"intensity_statistics": grey, "model": files["model"], "predict": config.predict.model_dump()}
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
-    predicted = project.each_shard("predict", name, **prediction)
+    predicted = project.each_range("predict", name, **prediction)
     what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
-    what |= {"grey_values": grey, "dimensions": config.model.dimensions}
-    sweep, threshold = project.receipt("sweep", name), project.receipt("threshold", "all")
-    project.job("sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
-    project.job("threshold", threshold, sweeps=[sweep], code="one")
+    what |= {"intensity_statistics": grey, "dimensions": config.model.dimensions}
+    sweep, threshold = project.receipt("threshold_sweep", name), project.receipt("choose_threshold", "all")
+    project.job("threshold_sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
+    project.job("choose_threshold", threshold, sweeps=[sweep], code="one")
     segmented("segmentation", dict(zip(ingested, predicted, strict=True)), threshold)
     score = {"sections_alone": config.segment.sections_alone, "fixed_threshold": None, "threshold": threshold}
     score |= {"volume": volume.model_dump(), "foreground": config.segment.main_class}
@@ -120,7 +120,7 @@ def three_d(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "train": {
                 "raw": stack(folder / "raw.tif", raw),
                 "labels": stack(folder / "labels.tif", labels),
-                "voxel_nm": [40, 8, 8],
+                "voxel_size_nm": [40, 8, 8],
             }
         },
         "storage": {"chunk": [2, 16, 16], "block": [4, 32, 32]},
@@ -151,7 +151,7 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
                 "mask": stack(folder / "mask.tif", mask),
                 "label_kind": "classes",
                 "class_values": {"membrane": 0, "cell": 100, "dark": [200], "ignore": 50},
-                "voxel_nm": [50, 4, 4],
+                "voxel_size_nm": [50, 4, 4],
             }
         },
         "storage": {"chunk": [1, 16, 16], "block": [2, 16, 32]},
@@ -222,7 +222,7 @@ def test_with_three_classes_every_class_has_a_channel(three_classes: Run) -> Non
 def test_both_input_channels_are_stored_and_learnt_from(three_classes: Run) -> None:
     raw = three_classes.array("raw")
     np.testing.assert_array_equal(raw, np.stack([three_classes.raw, 255 - three_classes.raw]))
-    first, second = read_json(three_classes.project.receipt("grey_values", "train"))["statistics"]
+    first, second = read_json(three_classes.project.receipt("intensity_statistics", "train"))["statistics"]
     assert first["mean"] == pytest.approx(255 - second["mean"])
     header = read_header(three_classes.project.folder / "results/model/model.pt")
     assert header["channels"] == 2
@@ -266,7 +266,7 @@ def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None
     project, classes = three_classes.project, ["cell", "dark"]
     segment = SegmentConfig(foreground=classes, threshold=0.3).model_dump()
     arguments = {"made": [], "store": "segmentation", "segment": segment, "background": False}
-    made = project.each_shard("segment", "train", "segmentation", **arguments)
+    made = project.each_range("segment", "train", "segmentation", **arguments)
     merged = project.receipt("merge", "train", "segmentation")
     common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
     project.job("merge", merged, segmented=made, store="segmentation", segment=segment, **common, code="two")

@@ -26,9 +26,9 @@ def looked_at(project: Project, labels: np.ndarray, raw: np.ndarray = RAW, used:
     """The receipt of a volume with these labels, in blocks of 1 x 32 x 32 unless `storage` says others."""
     files = {"raw": stack(project.folder / "raw.tif", raw), "labels": stack(project.folder / "labels.tif", labels)}
     storage = {"storage": settings.pop("storage", {})}
-    project.settings = {"volumes": {"train": {**files, "voxel_nm": [50, 4, 4], **settings}}, **storage}
-    project.grey_values("train")
-    grey, volume = project.receipt("grey_values", "train"), project.config.volumes["train"]
+    project.settings = {"volumes": {"train": {**files, "voxel_size_nm": [50, 4, 4], **settings}}, **storage}
+    project.intensity_statistics("train")
+    grey, volume = project.receipt("intensity_statistics", "train"), project.config.volumes["train"]
     assert volume.label_kind == "instances"
     common = {
         "volume": volume.model_dump(),
@@ -36,9 +36,9 @@ def looked_at(project: Project, labels: np.ndarray, raw: np.ndarray = RAW, used:
         "survey": project.receipt("survey", "train"),
     }
     weights = project.config.weights.model_dump()
-    inputs = {"grey_values": grey, "labelled": [grey], "dimensions": project.config.model.dimensions}
-    targets = project.each_shard("targets", "train", **inputs, volume=volume.model_dump(), weights=weights)
-    made = {"grey_values": grey, "targets": targets, "training_targets": targets} if used else {}
+    inputs = {"intensity_statistics": grey, "labelled": [grey], "dimensions": project.config.model.dimensions}
+    targets = project.each_range("targets", "train", **inputs, volume=volume.model_dump(), weights=weights)
+    made = {"intensity_statistics": grey, "targets": targets, "training_targets": targets} if used else {}
     receipt = project.receipt("check_labels", "train")
     return project.job("check_labels", receipt, used=used, label_check=volume.label_check, **common, **made)
 

@@ -17,7 +17,7 @@ CONFIG = ModelConfig(depth=2, base_channels=2)
 def save(path, **header):
     torch.manual_seed(0)
     statistics = {"trained_on": {"train": [{"centre": 128.0, "scale": 40.0, "fill_values": []}]}}
-    arguments = {"normalisation": statistics, "voxel_nm": (50.0, 4.0, 4.0), **header}
+    arguments = {"normalisation": statistics, "voxel_size_nm": (50.0, 4.0, 4.0), **header}
     save_model(path, build_model(CONFIG), CONFIG, ["membrane", "interior"], **arguments)
     return path
 
@@ -36,9 +36,9 @@ def export(project, model, volumes=()):
 def test_the_test_tile_is_cut_from_the_middle_of_a_volume(project):
     grey = np.random.default_rng(0).integers(0, 255, (3, 150, 140)).astype(np.uint8)
     tifffile.imwrite(project.folder / "raw.tif", grey, photometric="minisblack")
-    project.settings = {"volumes": {"train": {"raw": str(project.folder / "raw.tif"), "voxel_nm": [50, 4, 4]}}}
+    project.settings = {"volumes": {"train": {"raw": str(project.folder / "raw.tif"), "voxel_size_nm": [50, 4, 4]}}}
     project.settings |= {"train": {"volumes": []}, "model": {"checkpoint": "model.pt"}}
-    project.grey_values("train")
+    project.intensity_statistics("train")
     done = export(project, save(project.folder / "model.pt"), ["train"])
     assert max(done["largest_difference"].values()) < 1e-5
     with np.load(project.folder / "bioimageio.zip") as archive:

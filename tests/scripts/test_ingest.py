@@ -1,7 +1,7 @@
 """From image files to stores: what comes in is what is stored, and nothing doubtful gets past.
 
 Refused is before the first voxel, by `survey`, whatever headers tell; by `ingest` what only voxels tell; by
-`grey_values` what only all blocks together tell.
+`intensity_statistics` what only all blocks together tell.
 """
 
 import json
@@ -22,7 +22,7 @@ from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.storage.files import read_json
 
 SHAPE = (3, 40, 50)
-VOXEL = {"voxel_nm": [50, 4, 4]}
+VOXEL = {"voxel_size_nm": [50, 4, 4]}
 Files = dict[str, Any]
 NO_TRAINING = {"model": {"checkpoint": "model.pt"}}
 
@@ -73,7 +73,7 @@ def test_raw_is_stored_as_it_is(project: Project, write: Callable[..., str], suf
     project.settings = {
         "volumes": {"train": {"raw": write(project.folder / f"raw.{suffix}", values), **VOXEL}}
     } | NO_TRAINING
-    (statistics,) = project.grey_values("train")
+    (statistics,) = project.intensity_statistics("train")
     np.testing.assert_array_equal(project.array("train", "raw"), values)
     assert statistics["mean"] == pytest.approx(values.mean())
     assert statistics["std"] == pytest.approx(values.std())
@@ -94,7 +94,7 @@ def test_a_range_of_sections_keeps_its_place(project: Project) -> None:
     np.testing.assert_array_equal(project.array("train", "raw"), values[1:])
     np.testing.assert_array_equal(project.array("train", "labels"), values[1:])
     assert project.volume("train").layout.offset_nm == (150, 8, 12)
-    assert project.volume("train").layout.voxel_nm == (50, 4, 4)
+    assert project.volume("train").layout.voxel_size_nm == (50, 4, 4)
 
 
 def test_ids_beyond_32_bits_are_kept(project: Project) -> None:
@@ -124,7 +124,7 @@ def test_grey_values_outside_the_mask_do_not_count(project: Project) -> None:
     mask[:, 5:, 7:] = 300
     labels = tiff(project.folder / "l.tif", grey())
     labelled(project, labels, mask=tiff(project.folder / "m.tif", mask))
-    assert project.grey_values("train")[0]["mean"] == pytest.approx(grey()[mask > 0].mean())
+    assert project.intensity_statistics("train")[0]["mean"] == pytest.approx(grey()[mask > 0].mean())
     np.testing.assert_array_equal(project.array("train", "mask"), mask > 0)
 
 
@@ -201,7 +201,7 @@ def another_voxel_size(folder: Path) -> Files:
 
 
 def no_voxel_size(folder: Path) -> Files:
-    return {"raw": tiff(folder / "raw.tif", grey()), "voxel_nm": None}
+    return {"raw": tiff(folder / "raw.tif", grey()), "voxel_size_nm": None}
 
 
 def no_such_dataset(folder: Path) -> Files:
@@ -238,8 +238,8 @@ REFUSED_BY_HEADERS: list[tuple[Callable[[Path], Files], list[str]]] = [
     (signed_labels, ["l.h5", "int32", "uint32"]),
     (float_ids, ["l.h5", "float32", "uint32"]),
     (float_labels, ["l.h5", "float32", "integers"]),
-    (another_voxel_size, ["a.h5", "(40, 4, 4)", "(50, 4, 4)", "voxel_nm"]),
-    (no_voxel_size, ["raw.tif", "voxel_nm"]),
+    (another_voxel_size, ["a.h5", "(40, 4, 4)", "(50, 4, 4)", "voxel_size_nm"]),
+    (no_voxel_size, ["raw.tif", "voxel_size_nm"]),
     (no_such_dataset, ["a.h5", "/volumes/grey", "/volumes/raw"]),
     (no_such_array, ["a.zarr", "grey", "/em"]),
     (no_such_file, ["nowhere.tif", "there is no"]),
@@ -308,7 +308,7 @@ def test_refused_by_its_voxels_with_what_is_ingested_kept(
     assert_readable(refused.value, words)
     assert project.receipt("ingest", "train", "0-of-2").exists()
     assert not project.receipt("ingest", "train", "1-of-2").exists()
-    # Blocks 6 to 11 are shard 1; the bad voxel lies in block 10, the last but one.
+    # Blocks 6 to 11 are block range 1; the bad voxel lies in block 10, the last but one.
     journal = project.receipt("ingest", "train", "1-of-2").with_suffix(".jsonl").read_text().splitlines()
     assert len(journal) >= 4
 
@@ -320,10 +320,10 @@ def test_a_file_that_went_missing_costs_only_its_own_blocks(project: Project) ->
     volume, section = project.config.volumes["train"].model_dump(), project.folder / "raw" / "s10.png"
     section.rename(project.folder / "away.png")
     with pytest.raises(Refused, match="raw"):
-        project.each_shard("ingest", "train", volume=volume)
+        project.each_range("ingest", "train", volume=volume)
     (project.folder / "away.png").rename(section)
-    first, second = project.each_shard("ingest", "train", volume=volume)
-    # Blocks 0 to 5 were shard 0, 6 and 7 the second section's last; the third section has 4.
+    first, second = project.each_range("ingest", "train", volume=volume)
+    # Blocks 0 to 5 were block range 0, 6 and 7 the second section's last; the third section has 4.
     assert read_json(first)["run"]["blocks_made"] == 0
     assert read_json(second)["run"]["blocks_made"] == 4
     np.testing.assert_array_equal(project.array("train", "raw"), values)
@@ -347,13 +347,13 @@ def test_interior_labels_with_another_grey_value_in_each_block_are_refused(proje
     labels = (grey() % 2) * np.array([1, 1, 2], np.uint8)[:, None, None]
     labelled(project, tiff(project.folder / "l.tif", labels), label_kind="interior")
     with pytest.raises(Refused, match=r"volumes.train.labels: grey values 0, 1, 2, but .*`interior`"):
-        project.grey_values("train")
-    assert not project.receipt("grey_values", "train").exists()
+        project.intensity_statistics("train")
+    assert not project.receipt("intensity_statistics", "train").exists()
 
 
 def test_the_receipts_count_the_grey_values_of_interior_labels(project: Project) -> None:
     labels = (grey() % 2) * np.uint8(255)
-    shards = labelled(project, tiff(project.folder / "l.tif", labels), label_kind="interior").ingest("train")
-    counts = [read_json(shard)["levels"] for shard in shards]
+    block_ranges = labelled(project, tiff(project.folder / "l.tif", labels), label_kind="interior").ingest("train")
+    counts = [read_json(block_range)["levels"] for block_range in block_ranges]
     assert sum(count["255"] for count in counts) == np.count_nonzero(labels)
     assert sum(count["0"] for count in counts) == np.count_nonzero(labels == 0)

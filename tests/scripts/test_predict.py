@@ -1,6 +1,6 @@
 """Prediction as a job of its own: killed, stopped, twice at once, on a full disk, on workers that die or hang.
 
-48 blocks of 1 x 32 x 32 voxels in one shard, each some hundredths of a second of work.
+48 blocks of 1 x 32 x 32 voxels in one block range, each some hundredths of a second of work.
 """
 
 import json
@@ -29,7 +29,7 @@ from unet.network.model_file import save_model
 
 BLOCKS = 48
 MODEL = ModelConfig(depth=2, base_channels=8, dropout=0)
-PREDICT = {"tile": 28, "average": "symmetries", "dashboard": False}
+PREDICT = {"tile": 28, "test_time_augmentation": "symmetries", "dashboard": False}
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def project(self) -> Project:
-        volume = {"raw": str(self.folder / "raw.tif"), "voxel_nm": [50, 4, 4]}
+        volume = {"raw": str(self.folder / "raw.tif"), "voxel_size_nm": [50, 4, 4]}
         return Project(
             self.folder, {"volumes": {"train": volume}, "train": {"volumes": []}, "model": {"checkpoint": "m"}}
         )
@@ -53,11 +53,11 @@ class Run:
         """Start the job in a session of its own; its output can be read."""
         arguments = {
             "survey": self.project.receipt("survey", "train"),
-            "grey_values": self.project.receipt("grey_values", "train"),
+            "intensity_statistics": self.project.receipt("intensity_statistics", "train"),
             "model": self.folder / "model.pt",
             "receipt": self.receipt,
             "folder": self.project.stores("train"),
-            "shard": "0-of-1",
+            "block_range": "0-of-1",
             "predict": PredictConfig(**{**PREDICT, **predict}).model_dump(),
             "slurm": slurm or {},
             "worker_logs": self.folder / "workers",
@@ -107,7 +107,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run.folder.mkdir()
     raw = np.random.default_rng(0).integers(0, 255, (3, 125, 128), dtype=np.uint8)
     tifffile.imwrite(run.folder / "raw.tif", raw, photometric="minisblack")
-    run.project.grey_values("train")
+    run.project.intensity_statistics("train")
     torch.manual_seed(0)
     save_model(run.folder / "model.pt", build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
     return run
@@ -277,7 +277,7 @@ def test_the_blocks_of_a_dead_worker_are_made_by_the_other(run: Run, cluster: Cl
 
 
 def test_a_worker_that_hangs_is_not_waited_for(run: Run, cluster: Cluster, whole: dict[str, bytes]) -> None:
-    process = run.start(scheduler=cluster.address, block_minutes=0.1)
+    process = run.start(scheduler=cluster.address, block_timeout_minutes=0.1)
     run.wait_for(6, process)
     os.killpg(cluster.workers[0].pid, signal.SIGSTOP)
     said, _ = process.communicate(timeout=180)

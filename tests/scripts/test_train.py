@@ -22,13 +22,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for path, values in zip(files.values(), synthesise(sections=4, size=64, seed=5), strict=True):
         tifffile.imwrite(path, values[:2, :48, :48].astype(np.uint16), photometric="minisblack")
     paths = {name: str(path) for name, path in files.items()}
-    project.settings["volumes"] = {"train": {**paths, "voxel_nm": [50, 4, 4]}}
-    project.grey_values("train")
+    project.settings["volumes"] = {"train": {**paths, "voxel_size_nm": [50, 4, 4]}}
+    project.intensity_statistics("train")
     weights, volume = project.config.weights.model_dump(), project.config.volumes["train"].model_dump()
-    grey, dimensions = project.receipt("grey_values", "train"), project.config.model.dimensions
-    inputs = {"grey_values": grey, "labelled": [grey], "dimensions": dimensions}
-    targets = project.each_shard("targets", "train", **inputs, volume=volume, weights=weights)
-    project.each_shard("weight_map", "train", own_targets=targets, training_targets=targets, weights=weights)
+    grey, dimensions = project.receipt("intensity_statistics", "train"), project.config.model.dimensions
+    inputs = {"intensity_statistics": grey, "labelled": [grey], "dimensions": dimensions}
+    targets = project.each_range("targets", "train", **inputs, volume=volume, weights=weights)
+    project.each_range("weight_map", "train", own_targets=targets, training_targets=targets, weights=weights)
     return project
 
 
@@ -46,12 +46,12 @@ def train(project: Project, **changes: Any) -> Any:
     receipt = project.receipt("train", "model")
     for path in (*outputs.values(), receipt):
         path.unlink(missing_ok=True)
-    shards = project.shards("train")
+    block_ranges = project.block_ranges("train")
     inputs = {
         "surveys": [project.receipt("survey", "train")],
-        "grey_values": [project.receipt("grey_values", "train")],
-        "targets": [project.receipt("targets", "train", shard) for shard in shards],
-        "weighted": [project.receipt("weight_map", "train", shard) for shard in shards],
+        "intensity_statistics": [project.receipt("intensity_statistics", "train")],
+        "targets": [project.receipt("targets", "train", block_range) for block_range in block_ranges],
+        "weighted": [project.receipt("weight_map", "train", block_range) for block_range in block_ranges],
         "folders": [project.stores("train")],
     }
     settings = {"train": {**config.train.model_dump(), **changes}, "model_config": config.model.model_dump()}

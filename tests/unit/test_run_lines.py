@@ -44,7 +44,7 @@ def test_a_job_has_two_lines_and_a_changed_number_of_jobs_says_why() -> None:
     assert said(lines, LogEvent.RUN_INFO, "Job stats: ...", stats=stats) == ["3 jobs: survey, 2 merge"]
     assert starts(lines, 1, "survey", volume="em", checkpoint=True) == ["survey em ..."]
     assert ends(lines, 1, done=1, total=4, at=3.2) == ["[1/3] survey em: 3.2 s"]
-    assert starts(lines, 2, "predict", at=4.0, volume="em", shard="0-of-2") == ["predict em 0-of-2 ..."]
+    assert starts(lines, 2, "predict", at=4.0, volume="em", block_range="0-of-2") == ["predict em 0-of-2 ..."]
     assert ends(lines, 2, done=2, total=14, at=78.0) == [
         "headers are read: 13 jobs, were 3",
         "[ 2/13] predict em 0-of-2: 1:14",

@@ -9,10 +9,10 @@ from unet.segmentation.fragments import join_blocks
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import objects_of
 from unet.segmentation.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges
-from unet.segmentation.watershed import Relief, watershed_block
+from unet.segmentation.watershed import WatershedParameters, watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3
-RELIEF = Relief(6, 1, 4, "section", (50.0, 4.0, 4.0))
+RELIEF = WatershedParameters(6, 1, 4, "section", (50.0, 4.0, 4.0))
 
 
 def sections(depth: int) -> np.ndarray:

@@ -39,7 +39,7 @@ CONFIG: dict[str, Any] = {
             "raw": "input/raw.tif",
             "labels": "input/labels.tif",
             "mask": "input/mask.tif",
-            "voxel_nm": [50, 4, 4],
+            "voxel_size_nm": [50, 4, 4],
         }
     },
     "storage": {"chunk": [1, 32, 32], "block": [2, 64, 64]},
@@ -52,7 +52,7 @@ CONFIG: dict[str, Any] = {
         "learning_rate": 0.01,
         "augment": {"rotation": "right", "elastic_probability": 0},
     },
-    "predict": {"tile": 48, "shard_voxels": 9 * 2 * 64 * 64},
+    "predict": {"tile": 48, "job_voxels": 9 * 2 * 64 * 64},
     "segment": {"threshold": "auto"},
     "evaluate": {"volumes": ["train"], "threshold_volumes": ["train"]},
     "verify": {"windows": 4, "side": 32},

@@ -53,7 +53,7 @@ class InMemory:
 def in_one_box(project: Project) -> np.ndarray:
     """The probability of the whole volume as one box, from the model file and the image files' voxels."""
     volume = Volume.open(project.results / "volumes/train", project.results / "receipts/survey/train.json")
-    normalisation = Normalisation.of(project.receipt("grey_values", "train")["statistics"])
+    normalisation = Normalisation.of(project.receipt("intensity_statistics", "train")["statistics"])
     predict = PredictConfig(**yaml.safe_load((project.results / "run_config.yaml").read_text())["predict"])
     predictor, _ = load_predictor(
         project.results / "model/model.pt", predict, normalisation, volume, torch.device("cpu"), threads=1
@@ -121,7 +121,7 @@ def test_probability_is_that_of_the_whole_volume_in_one_box(finished: Project) -
 
 
 def test_segmentation_is_that_of_the_whole_volume(finished: Project) -> None:
-    threshold = finished.receipt("threshold", "all")["best"]["threshold"]
+    threshold = finished.receipt("choose_threshold", "all")["best"]["choose_threshold"]
     above = finished.array("probability")[0] > np.floor(255 * threshold)
     merge = finished.receipt("merge", "train", "segmentation")
     assert 0 < merge["objects"] < merge["fragments"], "no object crosses a block border: the test would show nothing"
@@ -135,8 +135,8 @@ def test_answer_depends_on_neither_blocks_nor_shards_nor_workers(finished: Proje
         {
             "model": {"checkpoint": "input/model.pt"},
             "storage": {"chunk": [2, 32, 64], "block": [4, 128, 64]},
-            "predict": {"shard_voxels": 4 * 4 * 128 * 64, "blocks_in_flight": 1},
-            "segment": {"threshold": finished.receipt("threshold", "all")["best"]["threshold"]},
+            "predict": {"job_voxels": 4 * 4 * 128 * 64, "max_blocks_in_flight": 1},
+            "segment": {"threshold": finished.receipt("choose_threshold", "all")["best"]["threshold"]},
             "evaluate": {"volumes": [], "threshold_volumes": []},
         }
     )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from conftest import Project
 
 JOBS = [
-    f"results/receipts/{rule}/train/{shard}.json" for rule in ("targets", "predict") for shard in ("0-of-2", "1-of-2")
+    f"results/receipts/{rule}/train/{block_range}.json"
+    for rule in ("targets", "predict")
+    for block_range in ("0-of-2", "1-of-2")
 ]
 LONG_AGO = 1.6e9
 BLOCKS, IN_SECTIONS_2_AND_3 = 18, 9
@@ -70,13 +72,13 @@ def test_an_older_section_an_edited_chunk_and_an_older_model_are_noticed(copy_of
     files = {path for path in project.folder.rglob("*") if ".snakemake" not in path.parts}
     planned = project.run("-n", *JOBS).output
     assert {path for path in project.folder.rglob("*") if ".snakemake" not in path.parts} == files
-    for rule in ("survey", "fit", "ingest", "predict"):
+    for rule in ("survey", "check_model", "ingest", "predict"):
         assert f"\n{rule} " in planned
     for changed in ("raw: input/raw.zarr", "labels: input/labels", "model.checkpoint: input/model.pt"):
         assert changed in planned
 
     shutil.rmtree(project.folder / ".snakemake" / "metadata")  # Snakemake's own records are not needed
-    ran = project.run("--until", "grey_values", *JOBS)
+    ran = project.run("--until", "intensity_statistics", *JOBS)
     assert project.blocks_made(ran, "ingest") == 1 + IN_SECTIONS_2_AND_3
     ran = project.run(*JOBS)  # a run that ended in between has lost nothing
     assert project.blocks_made(ran, "predict") == BLOCKS

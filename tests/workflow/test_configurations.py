@@ -17,21 +17,32 @@ if TYPE_CHECKING:
 PART = {
     "raw": "input/raw.tif",
     "labels": "input/labels.tif",
-    "voxel_nm": [50, 4, 4],
+    "voxel_size_nm": [50, 4, 4],
     "sections": [0, 2],
 }
 PREDICTED = {"volumes": {"part": PART}, "predict": {"volumes": ["train", "part"]}}
 SCORED = {**PREDICTED, "evaluate": {"volumes": ["train", "part"]}}
-NEW = {"survey", "fit", "ingest", "histogram", "grey_values", "predict", "segment", "merge", "relabel", "report"}
+NEW = {
+    "survey",
+    "check_model",
+    "ingest",
+    "histogram",
+    "intensity_statistics",
+    "predict",
+    "segment",
+    "merge",
+    "relabel",
+    "report",
+}
 OTHER = {
     "volumes": {"train": {**PART, "mask": None, "sections": [2, 4]}, "all": PART},
     "train": {"volumes": ["train"]},
-    "predict": {"volumes": ["all"], "shard_voxels": "auto"},
+    "predict": {"volumes": ["all"], "job_voxels": "auto"},
     "evaluate": {"volumes": [], "threshold_volumes": []},
     "segment": {"threshold": 0.5},
 }
 """As somebody has it who has tried the demo, and now writes a configuration for data of his own."""
-SCORING = {"targets", "check_labels", "sweep", "evaluate"}
+SCORING = {"targets", "check_labels", "threshold_sweep", "evaluate"}
 TRAINING = {"targets", "check_labels", "weight_map", "train"}
 
 
@@ -103,7 +114,7 @@ def test_a_partial_target_leaves_the_record_of_the_report(finished: Project, cop
 
 def test_a_segmentation_without_objects_is_told(copy_of_finished: Project) -> None:
     project = copy_of_finished
-    project.configure({"segment": {"minimum_size": 10**6}})
+    project.configure({"segment": {"min_size": 10**6}})
     ran = project.run()
     assert ran.rules == {"merge", "relabel", "evaluate", "report"}
     assert "train: 0 objects; V_rand of the objects 0." in ran.output

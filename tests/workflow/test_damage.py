@@ -84,7 +84,7 @@ def test_images_changed_after_ingest_are_taken_in_again(finished: Project, copy_
     project = copy_of_finished
     shutil.copy(finished.results / "model/model.pt", project.folder / "input/model.pt")
     project.configure({"model": {"checkpoint": "input/model.pt"}})
-    predicted = [f"results/receipts/predict/train/{shard}.json" for shard in ("0-of-2", "1-of-2")]
+    predicted = [f"results/receipts/predict/train/{block_range}.json" for block_range in ("0-of-2", "1-of-2")]
     project.run(*predicted)
     before = project.array("probability")
     path = project.folder / "input/raw.tif"
@@ -92,7 +92,7 @@ def test_images_changed_after_ingest_are_taken_in_again(finished: Project, copy_
     changed[1, 100:140, 90:130] //= 2
     tifffile.imwrite(path, changed, photometric="minisblack")
     ran = project.run(*predicted)
-    assert {"survey", "ingest", "grey_values", "predict"} <= ran.rules
+    assert {"survey", "ingest", "intensity_statistics", "predict"} <= ran.rules
     np.testing.assert_array_equal(project.array("raw"), changed)
     assert (project.array("probability") != before).any()
     assert "differs" not in project.run("verify").output

@@ -26,7 +26,10 @@ def records_of(project: Project) -> dict[str, str]:
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "unknown key": ({"predict": {"overlapp": 8}}, ["predict.overlapp", "unknown key", "tile, batch, average"]),
+    "unknown key": (
+        {"predict": {"overlapp": 8}},
+        ["predict.overlapp", "unknown key", "tile, batch, test_time_augmentation"],
+    ),
     "wrong type": ({"train": {"steps": "many"}}, ["train.steps", "'many'", "integer"]),
     "out of range": ({"segment": {"threshold": 1.5}}, ["segment.threshold", "1.5", "less than 1"]),
     "tile that does not fit": ({"train": {"tile": 49}}, ["train.tile", "49", "48", "50"]),
@@ -41,7 +44,7 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown volume": ({"predict": {"volumes": ["test"]}}, ["predict.volumes", "'test'", "['train']"]),
     "evaluation without labels": (
         {
-            "volumes": {"bare": {"raw": "input/raw.tif", "voxel_nm": [50, 4, 4]}},
+            "volumes": {"bare": {"raw": "input/raw.tif", "voxel_size_nm": [50, 4, 4]}},
             "predict": {"volumes": ["train", "bare"]},
             "evaluate": {"volumes": ["train", "bare"]},
         },
@@ -65,7 +68,7 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
     [
         ({"model": {"depth": 3}}, r"model\.pt: model\.depth of the model file is 2, but this run has 3"),
         (
-            {"volumes": {"train": {"voxel_nm": [50, 8, 8]}}},
+            {"volumes": {"train": {"voxel_size_nm": [50, 8, 8]}}},
             r"'train' has voxels of \[50\.0, 8\.0, 8\.0\].*\[50\.0, 4\.0, 4\.0\]",
         ),
         (
@@ -92,7 +95,7 @@ def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
 
 
 def test_volumes_of_different_channels_are_refused_before_anything_is_ingested(new_project: Project) -> None:
-    other = {"raw": ["input/raw.tif", "input/mask.tif"], "voxel_nm": [50, 4, 4]}
+    other = {"raw": ["input/raw.tif", "input/mask.tif"], "voxel_size_nm": [50, 4, 4]}
     new_project.configure({"volumes": {"other": other}, "predict": {"volumes": ["train", "other"]}})
     ran = new_project.run("results/receipts/ingest/other/0-of-2.json", fails=True)
     message = r"'other' has 2 input channel\(s\), but volume 'train', which the model learns from, has 1"
@@ -104,7 +107,7 @@ def test_labels_that_cannot_be_right_stop_the_run_before_it_trains(new_project: 
     labels = new_project.folder / "input/labels.tif"
     mask_of_cells = np.where(tifffile.imread(labels) > 0, 255, 0).astype(np.uint8)
     tifffile.imwrite(labels, mask_of_cells, photometric="minisblack")
-    new_project.configure({"predict": {"shard_voxels": mask_of_cells.size}})
+    new_project.configure({"predict": {"job_voxels": mask_of_cells.size}})
     ran = new_project.run("results/model/model.pt", fails=True)
     assert re.search(r"labels of train: \d+ % membrane, \d+ % interior, 1 instance, 4 of 4 sections", ran.output)
     assert re.search(r"ERROR volumes\.train\.labels: .*id 255 holds 100% .* set `label_kind: interior`", ran.output)
@@ -129,8 +132,8 @@ def test_bad_image_files_fail_by_name_and_spare_the_other_volumes(copy_of_finish
     torn.write_bytes(whole[: len(whole) // 2])
     tifffile.imwrite(folder / "ids.tif", np.ones((2, 60, 64), np.uint16), photometric="minisblack")
     volumes = {
-        "torn": {"raw": "input/torn", "voxel_nm": [50, 4, 4]},
-        "shifted": {"raw": "input/shifted", "labels": "input/ids.tif", "voxel_nm": [50, 4, 4]},
+        "torn": {"raw": "input/torn", "voxel_size_nm": [50, 4, 4]},
+        "shifted": {"raw": "input/shifted", "labels": "input/ids.tif", "voxel_size_nm": [50, 4, 4]},
     }
     project.configure({"volumes": volumes, "predict": {"volumes": ["train", "torn", "shifted"]}})
     before = project.content("raw"), project.receipt("ingest", "train", "0-of-2")
@@ -170,7 +173,7 @@ def test_section_torn_during_the_run_loses_no_finished_block(new_project: Projec
     last.write_bytes(spoilt)
     new_project.configure({"volumes": {"train": {"raw": "input/sections"}}})
 
-    new_project.run("results/receipts/grey_values/train.json", fails=True)
+    new_project.run("results/receipts/intensity_statistics/train.json", fails=True)
     log = (new_project.results / "logs/ingest/train/1-of-2.log").read_text()
     assert "3.tif" in log, log
     assert new_project.receipt("ingest", "train", "0-of-2")["blocks"] == 9
@@ -178,9 +181,9 @@ def test_section_torn_during_the_run_loses_no_finished_block(new_project: Projec
     assert first
 
     last.write_bytes(whole)
-    ran = new_project.run("results/receipts/grey_values/train.json")
+    ran = new_project.run("results/receipts/intensity_statistics/train.json")
     np.testing.assert_array_equal(new_project.array("raw"), values)
-    assert ran.rules >= {"ingest", "grey_values"}
+    assert ran.rules >= {"ingest", "intensity_statistics"}
 
 
 def test_plan_prints_a_table(new_project: Project) -> None:

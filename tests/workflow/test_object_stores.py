@@ -75,8 +75,8 @@ def test_a_killed_run_on_s3_ends_as_one_on_a_disk_and_only_blocks_in_flight_are_
     assert resumed.project.blocks_made(resumed.ran, "predict") == BLOCKS - resumed.recorded
     for store in STORES:
         assert resumed.content(store) == finished.content(store), store
-    for shard in SHARDS:
-        ours, theirs = (p.receipt("relabel", "train", "segmentation", shard) for p in (resumed.project, finished))
+    for block_range in SHARDS:
+        ours, theirs = (p.receipt("relabel", "train", "segmentation", block_range) for p in (resumed.project, finished))
         assert (ours["digest"], ours["bytes"]) == (theirs["digest"], theirs["bytes"])
     assert not list(resumed.project.results.rglob("*.zarr")), "nothing of the stores lies here"
     assert f"segmentation  {ADDRESS}/train/segmentation.zarr" in resumed.ran.output
@@ -92,7 +92,7 @@ def test_lost_and_cut_objects_are_made_again_and_nothing_else(finished: Project,
     server.delete(BUCKET, lost)
     ran = project.run("--until", "relabel")
     assert f"{store}: block 2:4,128:150,128:140 is missing; the job runs again" in ran.output
-    assert ran.jobs == {f"relabel/train/segmentation/{shard}" for shard in SHARDS}
+    assert ran.jobs == {f"relabel/train/segmentation/{block_range}" for block_range in SHARDS}
     assert project.blocks_made(ran, "relabel") == 2
     assert resumed.content("segmentation") == finished.content("segmentation")
 

@@ -28,7 +28,7 @@ def most_memory(project: Project) -> dict[str, float]:
 
 def test_jobs_files_and_memory_are_as_foreseen(finished: Project, copy_of_finished: Project) -> None:
     record = copy_of_finished.results / "provenance.json"
-    copy_of_finished.configure({"segment": {"minimum_size": 5}})
+    copy_of_finished.configure({"segment": {"min_size": 5}})
     printed = copy_of_finished.run("plan").output
     for path in (record, record.with_name("run_config.yaml")):
         assert path.read_text() == (finished.results / path.name).read_text(), "a plan is no run"
@@ -69,8 +69,8 @@ def test_too_many_shards_are_refused_with_what_to_set(copy_of_finished: Project)
     values = json.loads(survey.read_text())
     values["layout"]["shape"] = [40, 2048, 2048]
     survey.write_text(json.dumps(values))
-    printed = copy_of_finished.run("-n", "--config", "predict={shard_voxels: 8192}", fails=True).output
-    assert "predict.shard_voxels: volume 'train' would have 20480 shards" in printed
+    printed = copy_of_finished.run("-n", "--config", "predict={job_voxels: 8192}", fails=True).output
+    assert "predict.job_voxels: volume 'train' would have 20480 block ranges" in printed
     assert "at least 16778, or to auto" in printed
 
 

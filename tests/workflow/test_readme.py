@@ -73,7 +73,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_readme_begins_with_a_clone_and_an_environment() -> None:
     assert FIRST[0].startswith("git clone https://")
     assert FIRST[1:] == ["cd unet-em", "make demo", ". .venv/bin/activate"]
-    assert {command.split()[1] for command in OWN_DATA} >= {"plan", "verify", "augmentation", "export", "reproduce"}
+    assert {command.split()[1] for command in OWN_DATA} >= {
+        "plan",
+        "verify",
+        "augmentation_preview",
+        "export",
+        "reproduce",
+    }
 
 
 @pytest.mark.parametrize("command", looked_at([*FIRST, *OWN_DATA]))

@@ -102,12 +102,12 @@ def test_the_record_says_what_is_needed_and_nothing_private(finished: Project) -
 
 
 def test_a_job_runs_again_from_its_recorded_arguments(finished: Project, copy_of_finished: Project) -> None:
-    job = next(job for job in record_of(finished)["jobs"] if job["script"] == "scripts/threshold.py")
-    (copy_of_finished.results / "receipts/threshold/all.json").unlink()
+    job = next(job for job in record_of(finished)["jobs"] if job["script"] == "scripts/choose_threshold.py")
+    (copy_of_finished.results / "receipts/choose_threshold/all.json").unlink()
     command = [sys.executable, str(finished.root / job["script"]), json.dumps(job["arguments"])]
     environment = os.environ | {"PYTHONPATH": str(finished.root)}
     subprocess.run(command, cwd=copy_of_finished.folder, env=environment, check=True, timeout=300)
-    assert copy_of_finished.receipt("threshold", "all") == finished.receipt("threshold", "all")
+    assert copy_of_finished.receipt("choose_threshold", "all") == finished.receipt("choose_threshold", "all")
 
 
 def test_the_results_are_a_workflow_run_crate(finished: Project) -> None:

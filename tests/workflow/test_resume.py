@@ -25,7 +25,7 @@ WITHOUT_TISSUE = 2
 @pytest.fixture(scope="module")
 def slow_prediction() -> dict[str, Any]:
     """Settings with which a block takes some tenths of a second: small tiles, each seen from four sides."""
-    return {"predict": {"tile": 24, "average": "flips"}}
+    return {"predict": {"tile": 24, "test_time_augmentation": "flips"}}
 
 
 def traces(project: Project, rule: str, store: str) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_other_targets_train_anew_though_all_weights_are_the_same(new_project: P
     touching = np.broadcast_to((1 + 10 * y + x).astype(np.uint16), (4, 150, 140))
     tifffile.imwrite(project.folder / "input/labels.tif", touching, photometric="minisblack")
     plain = {"class_balance": False, "w0": 0.0, "separation_border": 1}
-    project.configure({"train": {"steps": 10}, "weights": plain, "predict": {"shard_voxels": touching.size}})
+    project.configure({"train": {"steps": 10}, "weights": plain, "predict": {"job_voxels": touching.size}})
     project.run(model)
     weights, targets = project.array("weights"), project.array("targets")
 
@@ -113,7 +113,7 @@ def test_other_targets_train_anew_though_all_weights_are_the_same(new_project: P
 
 def test_another_sharding_finds_every_block_finished(finished: Project, copy_of_finished: Project) -> None:
     project = copy_of_finished
-    project.configure({"predict": {"shard_voxels": 6 * 2 * 64 * 64}})
+    project.configure({"predict": {"job_voxels": 6 * 2 * 64 * 64}})
     ran = project.run("--until", "predict")
     jobs = {job for job in ran.jobs if job.startswith("predict/")}
     assert jobs == {f"predict/train/{k}-of-3" for k in range(3)}
@@ -144,11 +144,13 @@ def test_what_is_scored_makes_nothing_be_learnt_or_ingested_again(copy_of_finish
     both = {"volumes": ["train", "held"]}
     project.configure({"volumes": {"held": held}, "predict": both, "evaluate": {"volumes": ["held"]}})
     project.run("results/receipts/survey/held.json")
-    first = dict.fromkeys(("fit", "grey_values", "check_labels", "sweep", "merge", "evaluate"), 1)
-    sharded = dict.fromkeys(("ingest", "histogram", "targets", "predict", "segment", "relabel"), 1)
-    assert rules_to_come(project, scores.format("held")) == {**first, **sharded}
+    first = dict.fromkeys(
+        ("check_model", "intensity_statistics", "check_labels", "threshold_sweep", "merge", "evaluate"), 1
+    )
+    blockwise = dict.fromkeys(("ingest", "histogram", "targets", "predict", "segment", "relabel"), 1)
+    assert rules_to_come(project, scores.format("held")) == {**first, **blockwise}
     project.configure({"evaluate": both})
-    assert rules_to_come(project, scores.format("held"), scores.format("train")) == {**first, **sharded}
+    assert rules_to_come(project, scores.format("held"), scores.format("train")) == {**first, **blockwise}
     project.configure({"predict": {"volumes": ["train"]}, "evaluate": {"volumes": []}})
     assert set(rules_to_come(project)) <= {"report", "all"}
 
@@ -164,13 +166,13 @@ def test_headers_that_were_read_count_at_once_also_of_a_volume_that_comes_into_s
 
 def test_files_that_have_changed_are_surveyed_again_before_their_shards_are_known(new_project: Project) -> None:
     """6 sections instead of 4 are 27 blocks instead of 18, in 3 jobs instead of 2."""
-    target = "results/receipts/grey_values/train.json"
+    target = "results/receipts/intensity_statistics/train.json"
     new_project.run("results/receipts/survey/train.json")
     for path in (new_project.folder / "input").glob("*.tif"):
         values = tifffile.imread(path)
         tifffile.imwrite(path, np.concatenate([values, values[:2]]), metadata={"axes": "ZYX"})
     ran = new_project.run(target)
-    assert ran.rules == {"survey", "fit", "ingest", "histogram", "grey_values"}
+    assert ran.rules == {"survey", "check_model", "ingest", "histogram", "intensity_statistics"}
     assert {job for job in ran.jobs if job.startswith("ingest")} == {f"ingest/train/{k}-of-3" for k in range(3)}
     assert "Nothing to be done" in new_project.run(target).output
 

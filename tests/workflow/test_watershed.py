@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from conftest import Project
 
 SOLVING = {"merge", "relabel", "evaluate", "report"}
-RECEIPTS = ("region_graph", "agglomeration_sweep", "agglomeration_threshold", "merge", "sweep", "threshold", "ingest")
+RECEIPTS = (
+    "region_graph",
+    "agglomeration_threshold_sweep",
+    "choose_agglomeration_threshold",
+    "merge",
+    "threshold_sweep",
+    "choose_threshold",
+    "ingest",
+)
 SECTIONS: dict[str, Any] = {
     "segment": {
         "method": "watershed",
         "threshold": 0.5,
-        "watershed": {"reach_px": 8, "smoothing_px": 1, "grow_px": 4},
+        "watershed": {"max_distance_px": 8, "smoothing_px": 1, "expand_px": 4},
         "agglomerate": {"threshold": "auto"},
     },
     "volumes": {"train": {"compare": {"peer": "input/peer.tif"}, "skeletons": {"files": "input/true.swc"}}},
@@ -44,7 +52,7 @@ def watershed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
     tifffile.imwrite(project.folder / "input/peer.tif", half, photometric="minisblack")
     (project.folder / "input/true.swc").write_text(skeleton_of(labels))
     project.configure(SECTIONS)
-    chosen = {"agglomeration_sweep", "agglomeration_threshold"}
+    chosen = {"agglomeration_threshold_sweep", "choose_agglomeration_threshold"}
     assert project.run().rules == {"segment", "region_graph", *chosen, *SOLVING}
     return project
 
@@ -92,8 +100,8 @@ def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
 
 
 def test_the_threshold_of_the_agglomeration_is_the_best_on_the_training_volume(watershed: Project) -> None:
-    chosen = watershed.receipt("agglomeration_threshold", "all")["best"]
-    rows = watershed.receipt("agglomeration_sweep", "train")["scores"]
+    chosen = watershed.receipt("choose_agglomeration_threshold", "all")["best"]
+    rows = watershed.receipt("agglomeration_threshold_sweep", "train")["scores"]
     assert chosen["voi"] == min(row["voi"] for row in rows) < max(row["voi"] for row in rows)
     scores = evaluation_of(watershed)["scores"]
     assert scores["voi_split"] + scores["voi_merge"] == pytest.approx(chosen["voi"])
@@ -132,13 +140,13 @@ def test_another_agglomeration_threshold_solves_and_relabels_alone(watershed: Pr
 
 
 def test_labels_do_not_depend_on_the_blocks(watershed: Project, new_project: Project) -> None:
-    model, chosen = watershed.results / "model/model.pt", watershed.receipt("agglomeration_threshold", "all")
+    model, chosen = watershed.results / "model/model.pt", watershed.receipt("choose_agglomeration_threshold", "all")
     new_project.configure(
         {
             "segment": {**SECTIONS["segment"], "agglomerate": {"threshold": chosen["best"]["threshold"]}},
             "model": {"checkpoint": str(model)},
             "storage": {"chunk": [1, 32, 32], "block": [3, 96, 64]},
-            "predict": {"shard_voxels": 4 * 3 * 96 * 64},
+            "predict": {"job_voxels": 4 * 3 * 96 * 64},
             "evaluate": {"volumes": [], "threshold_volumes": []},
         }
     )

@@ -20,10 +20,10 @@ def test_jobs_at_once_divide_the_cores(finished: Project, copy_of_finished: Proj
     shutil.rmtree(project.results / "receipts/predict")
     shutil.rmtree(project.store("probability"))
     ran = project.run(
-        *(f"results/receipts/predict/train/{shard}.json" for shard in SHARDS), "--resources", f"gpu={jobs}"
+        *(f"results/receipts/predict/train/{block_range}.json" for block_range in SHARDS), "--resources", f"gpu={jobs}"
     )
-    for shard in SHARDS:
-        assert project.receipt("predict", "train", shard)["run"]["threads"] == threads
+    for block_range in SHARDS:
+        assert project.receipt("predict", "train", block_range)["run"]["threads"] == threads
     events = re.findall(r"predict train \S+ \.\.\.|\] predict train", ran.output)
     first_end = next(place for place, event in enumerate(events) if event.startswith("]"))
     assert first_end == jobs, "so many jobs have begun before one ends"

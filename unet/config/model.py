@@ -25,7 +25,7 @@ class ModelConfig(Section):
         None, description="z, y, x factors of each pooling; null = 2 along every axis of the network"
     )
     checkpoint: str | None = Field(None, description="a trained `model.pt`: no training then")
-    voxel_tolerance: NonNegativeFloat = Field(
+    voxel_size_tolerance: NonNegativeFloat = Field(
         0.1, description="largest relative difference between a volume's voxels and those the model was trained on"
     )
 

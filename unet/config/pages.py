@@ -21,19 +21,19 @@ SAMPLE: dict[str, Any] = {
         "train": {
             "raw": "results/sample/raw.tif",
             "labels": "results/sample/labels.tif",
-            "voxel_nm": [50, 4, 4],
+            "voxel_size_nm": [50, 4, 4],
             "sections": [0, 16],
         },
         "choice": {
             "raw": "results/sample/raw.tif",
             "labels": "results/sample/labels.tif",
-            "voxel_nm": [50, 4, 4],
+            "voxel_size_nm": [50, 4, 4],
             "sections": [16, 18],
         },
         "test": {
             "raw": "results/sample/raw.tif",
             "labels": "results/sample/labels.tif",
-            "voxel_nm": [50, 4, 4],
+            "voxel_size_nm": [50, 4, 4],
             "sections": [18, 24],
         },
     },
@@ -50,7 +50,7 @@ SAMPLE: dict[str, Any] = {
         "learning_rate": 0.003,
         "augment": {"rotation": "right", "elastic_probability": 0},
     },
-    "predict": {"volumes": ["train", "test"], "shard_voxels": 3_145_728},
+    "predict": {"volumes": ["train", "test"], "job_voxels": 3_145_728},
     "segment": {"threshold": "auto"},
     "evaluate": {"volumes": ["train", "test"], "threshold_volumes": ["train"]},
 }

@@ -20,4 +20,4 @@ class PlanConfig(Section):
     price_per_gpu_hour: NonNegativeFloat | None = Field(None, description="of a GPU with its cores")
     price_per_core_hour: NonNegativeFloat | None = Field(None, description="of a core without a GPU")
     currency: str = Field("", description="of the prices, for people")
-    most_files: PositiveInt | None = Field(None, description="quota of files; null = what the file system has free")
+    max_files: PositiveInt | None = Field(None, description="quota of files; null = what the file system has free")

@@ -24,7 +24,7 @@ class PredictConfig(Section):
     batch: PositiveInt | Literal["auto"] = Field(
         "auto", description="tiles that go through the network at once; auto: as many as fill a GPU, on a CPU one"
     )
-    average: Literal["none", "flips", "symmetries", "rotations"] = Field(
+    test_time_augmentation: Literal["none", "flips", "symmetries", "rotations"] = Field(
         "none",
         description="none | flips: mean over 4 | symmetries: mean over the square's 8 | rotations: mean over 7, as in "
         "the paper",
@@ -36,26 +36,26 @@ class PredictConfig(Section):
         "auto", description="torch.compile; auto: on a GPU, where the volume is large enough to pay for it"
     )
     dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
-    shard_voxels: PositiveInt | Literal["auto"] = Field(
+    job_voxels: PositiveInt | Literal["auto"] = Field(
         "auto",
         description="voxels of one job, rounded down to whole blocks; auto = 268 million, or more where that would "
         "make more than 1,000 jobs",
     )
-    blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
+    max_blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
         4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
     )
-    block_minutes: PositiveFloat = Field(
+    block_timeout_minutes: PositiveFloat = Field(
         60, description="after which a block counts as hanging, is tried elsewhere, then reported"
     )
-    dask: Literal["job", "slurm"] = Field(
-        "job",
-        description="job: each job predicts its shard itself | slurm: on workers, SLURM jobs as section slurm says",
+    workers: Literal["local", "slurm"] = Field(
+        "local",
+        description="local: each job predicts its block range itself | slurm: on workers that are SLURM jobs, as section slurm says",
     )
     scheduler: str | None = Field(
         None,
         description=(
             "Address of a dask scheduler whose workers predict, e.g. tls://node1:8786 with the certificates of dask's "
-            "own configuration (tcp:// on this machine alone, see docs/slurm.md); null: as `dask` says."
+            "own configuration (tcp:// on this machine alone, see docs/slurm.md); null: as `workers` says."
         ),
     )
     dashboard: bool = Field(
@@ -70,8 +70,8 @@ class PredictConfig(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> "PredictConfig":
-        if self.dask == "slurm" and self.scheduler is not None:
+        if self.workers == "slurm" and self.scheduler is not None:
             raise ValueError(
-                f"dask: slurm and scheduler: {self.scheduler} are two places to predict; remove one of them"
+                f"workers: slurm and scheduler: {self.scheduler} are two places to predict; remove one of them"
             )
         return self

@@ -1,7 +1,7 @@
 """Who may talk to a dask scheduler: whoever can runs any code there, so it takes a certificate.
 
 ```
-predict.dask: slurm       a scheduler of ours: TLS with a certificate that is made for it and ends with it
+predict.workers: slurm       a scheduler of ours: TLS with a certificate that is made for it and ends with it
 predict.scheduler: tls:// a scheduler of the user: TLS with the certificates in dask's own configuration
 predict.scheduler: tcp:// on this machine alone, or where dask's configuration says that it may
 ```

@@ -17,14 +17,16 @@ from unet.config.section import (
 class WatershedConfig(Section):
     """Fragments of the foreground; all lengths in px of the section."""
 
-    reach_px: PositiveFloat = Field(4.0, description="distance to the membrane above which all is equally far inside")
-    certainty_px: NonNegativeFloat = Field(
+    max_distance_px: PositiveFloat = Field(
+        4.0, description="distance to the membrane above which all is equally far inside"
+    )
+    confidence_weight_px: NonNegativeFloat = Field(
         5.0, description="by how much a voxel that is certainly inside is higher: fragments end at faint membranes, too"
     )
     smoothing_px: NonNegativeFloat = Field(
         1.0, description="std of the Gaussian over both: more gives fewer, larger fragments"
     )
-    grow_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
+    expand_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
 
 
 class AgglomerateConfig(Section):
@@ -63,7 +65,7 @@ class SegmentConfig(Section):
         description="section: each section alone; the fragments of a watershed are then linked by agglomerate | "
         "volume: in 3-D",
     )
-    bridge_sections: Annotated[int, Field(ge=0)] | None = Field(
+    max_section_gap: Annotated[int, Field(ge=0)] | None = Field(
         1,
         description="for a watershed per section: bad or missing sections that a link between fragments may skip; "
         "null = sections are not linked",
@@ -73,7 +75,7 @@ class SegmentConfig(Section):
     fill_holes: Annotated[int, Field(ge=0)] = Field(
         0, description="what one object encloses, of at most this many voxels, becomes part of it"
     )
-    minimum_size: Annotated[int, Field(ge=0)] = Field(0, description="smaller objects are removed (voxels)")
+    min_size: Annotated[int, Field(ge=0)] = Field(0, description="smaller objects are removed (voxels)")
     first_id: PositiveInt = Field(1, description="id of the first object; ids are dense and in scan order")
 
     @model_validator(mode="after")
@@ -116,7 +118,7 @@ class SegmentConfig(Section):
     def sections_alone(self) -> bool:
         """Whether no object extends over two sections."""
         joined = self.method == "watershed" and self.agglomerate.method != "none"
-        return self.connectivity == "section" and not (joined and self.bridge_sections is not None)
+        return self.connectivity == "section" and not (joined and self.max_section_gap is not None)
 
     @property
     def has_graph(self) -> bool:

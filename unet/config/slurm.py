@@ -1,4 +1,4 @@
-"""Section `slurm`: the workers of `predict.dask: slurm`."""
+"""Section `slurm`: the workers of `predict.workers: slurm`."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from unet.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Se
 
 
 class SlurmConfig(Section):
-    """Workers of a prediction with `predict.dask: slurm`, each a SLURM job of its own."""
+    """Workers of a prediction with `predict.workers: slurm`, each a SLURM job of its own."""
 
     workers: PositiveInt = Field(8, description="at once, for each prediction job")
     partition: str | None = Field(None, description="SLURM partition; null = the cluster's default")
@@ -18,10 +18,10 @@ class SlurmConfig(Section):
     cores: PositiveInt = Field(4, description="cores of a worker")
     memory_mb: PositiveInt = Field(16_000, description="memory of a worker")
     time_limit_minutes: PositiveFloat = Field(240, description="of a worker's job")
-    leave_minutes: PositiveFloat = Field(
+    lifetime_margin_minutes: PositiveFloat = Field(
         15, description="a worker leaves so long before its time limit, and is replaced: more than a block takes"
     )
-    stagger_minutes: NonNegativeFloat = Field(
+    lifetime_stagger_minutes: NonNegativeFloat = Field(
         10, description="up to twice as much earlier, by chance, so that not all leave at once"
     )
     interface: str | None = Field(None, description="network on which workers find the job, e.g. ib0")
@@ -29,10 +29,10 @@ class SlurmConfig(Section):
 
     @model_validator(mode="after")
     def _stays_for_a_while(self) -> "SlurmConfig":
-        left = self.time_limit_minutes - self.leave_minutes - 2 * self.stagger_minutes
+        left = self.time_limit_minutes - self.lifetime_margin_minutes - 2 * self.lifetime_stagger_minutes
         if left <= 0:
             raise ValueError(
-                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - leave_minutes "
-                f"{self.leave_minutes:g} - 2 x stagger_minutes {self.stagger_minutes:g} is {left:g}"
+                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - lifetime_margin_minutes "
+                f"{self.lifetime_margin_minutes:g} - 2 x lifetime_stagger_minutes {self.lifetime_stagger_minutes:g} is {left:g}"
             )
         return self

@@ -79,7 +79,7 @@ class TrainConfig(Section):
     checkpoint_minutes: PositiveFloat = Field(5.0, description="state written this often, to continue after a kill")
     log_steps: PositiveInt = Field(20, description="steps between two lines of training.jsonl")
     validation_steps: PositiveInt = Field(200, description="steps between two looks at the validation volumes")
-    validation_windows: PositiveInt = Field(4, description="windows of 512 x 512 px that a look predicts and scores")
+    validation_crops: PositiveInt = Field(4, description="windows of 512 x 512 px that a look predicts and scores")
     patience: PositiveInt | None = Field(None, description="looks without a better score that end the training early")
     tensorboard: bool = Field(False, description="TensorBoard event files as well; needs `pip install tensorboard`")
 

@@ -43,7 +43,7 @@ class VolumeConfig(Section):
         description=f"for `classes`: name -> grey values, the first name is background; `{IGNORE}` = not annotated",
     )
     ignore_id: int | None = Field(None, ge=0, description="for `instances`: the id that means not annotated")
-    voxel_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+    voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None, description="z, y, x in nm; read from the file where it says so, an error where they disagree"
     )
     sections: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = Field(
@@ -92,12 +92,12 @@ class VolumeConfig(Section):
             )
         return self
 
-    @field_validator("voxel_nm")
+    @field_validator("voxel_size_nm")
     @classmethod
-    def _plausible(cls, voxel_nm: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if voxel_nm is not None and (problem := implausible_voxels(voxel_nm)):
+    def _plausible(cls, voxel_size_nm: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if voxel_size_nm is not None and (problem := implausible_voxels(voxel_size_nm)):
             raise ValueError(problem)
-        return voxel_nm
+        return voxel_size_nm
 
     @property
     def class_names(self) -> list[str]:

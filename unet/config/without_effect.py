@@ -41,7 +41,7 @@ def _of_the_training(config: "Config") -> Iterator[str]:
         ("train.augment", "elastic_probability", 0, ["elastic_px", "elastic_grid"]),
         ("train.augment", "contrast_shift", 0, ["contrast_shift_std"]),
         ("train.augment", "misalignment", 0, ["misalignment_px"]),
-        ("train", "validation", [], ["validation_steps", "validation_windows"]),
+        ("train", "validation", [], ["validation_steps", "validation_crops"]),
         ("weights", "w0", 0, ["sigma"]),
         ("model", "architecture", "fcn8s", ["skip", "upsampling"]),
     ):
@@ -68,14 +68,14 @@ def _of_the_training(config: "Config") -> Iterator[str]:
 def _elsewhere(config: "Config") -> Iterator[str]:
     segment = config.segment
     linked = segment.method == "watershed" and segment.connectivity == "section"
-    for key, one in (("bridge_sections", segment), ("mismatch", segment.agglomerate)):
+    for key, one in (("max_section_gap", segment), ("mismatch", segment.agglomerate)):
         if not linked and key in changed_keys(one):
             yield (
                 f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "
                 "effect without segment.method: watershed and segment.connectivity: section"
             )
-    if config.predict.dask == "job" and (keys := changed_keys(config.slurm)):
-        yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.dask: slurm"
+    if config.predict.workers == "local" and (keys := changed_keys(config.slurm)):
+        yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
 
 
 def _of_volumes(config: "Config") -> Iterator[str]:

@@ -28,7 +28,7 @@ def true_skeletons(config: VolumeConfig, layout: Layout) -> PlacedSkeletons | No
     if config.skeletons is None:
         return None
     found = read_skeletons(Path(config.skeletons.files), config.skeletons.unit_nm)
-    return placed(found, layout.shape, layout.voxel_nm, layout.offset_nm)
+    return placed(found, layout.shape, layout.voxel_size_nm, layout.offset_nm)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Block:
     @classmethod
     def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "Block":
         """A block of the stores; borders are seen with what lies around it."""
-        px = CREMI_BORDER_NM / source.layout.voxel_nm[2]
+        px = CREMI_BORDER_NM / source.layout.voxel_size_nm[2]
         window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
         labels = true_ids(source, window, ignore_id)
         near = near_borders(labels, px)[inner]
@@ -54,7 +54,7 @@ class Block:
 
 
 @dataclass
-class Peer:
+class ReferenceSegmentation:
     """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
 
     source: Source
@@ -65,9 +65,9 @@ class Peer:
     runs: RunLength | None
 
     @classmethod
-    def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "Peer":
+    def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "ReferenceSegmentation":
         """Open it, and refuse what does not lie on the same voxels."""
-        check_annotation(open_raw(config.raw), found := open_source(address), config.sections, config.voxel_nm)
+        check_annotation(open_raw(config.raw), found := open_source(address), config.sections, config.voxel_size_nm)
         first = (config.sections[0] if config.sections else 0, 0, 0)
         runs = RunLength(skeletons) if skeletons else None
         return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), runs)

@@ -58,11 +58,13 @@ class RunLength:
         self.segment[first:stop][inside] = ids[tuple(voxel[:, inside])]
 
     def scores(self) -> dict[str, float | int | None]:
-        """See `run_length_scores`."""
-        return run_length_scores(self.skeletons, self.segment)
+        """See `expected_run_length_scores`."""
+        return expected_run_length_scores(self.skeletons, self.segment)
 
 
-def run_length_scores(skeletons: PlacedSkeletons, segment: NDArray[np.uint64]) -> dict[str, float | int | None]:
+def expected_run_length_scores(
+    skeletons: PlacedSkeletons, segment: NDArray[np.uint64]
+) -> dict[str, float | int | None]:
     """The expected run length and what shortens it.
 
     Parameters

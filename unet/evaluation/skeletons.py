@@ -138,18 +138,18 @@ def _edges(path: Path, rows: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def placed(
-    skeletons: Skeletons, shape: Index, voxel_nm: tuple[float, ...], offset_nm: tuple[float, ...]
+    skeletons: Skeletons, shape: Index, voxel_size_nm: tuple[float, ...], offset_nm: tuple[float, ...]
 ) -> PlacedSkeletons:
     """The part of skeletons in a volume.
 
-    A node lies in the voxel whose centre is next to it; the centre of voxel `i` is at `offset_nm + i * voxel_nm`, as in
+    A node lies in the voxel whose centre is next to it; the centre of voxel `i` is at `offset_nm + i * voxel_size_nm`, as in
     OME-Zarr, and as the nodes that kimimaro makes of labels.
 
     Parameters
     ----------
     shape : (z, y, x)
         Voxels of the volume.
-    voxel_nm, offset_nm : (z, y, x)
+    voxel_size_nm, offset_nm : (z, y, x)
         Its voxels, and the centre of the first.
 
     Raises
@@ -162,10 +162,10 @@ def placed(
     >>> part.voxel[2].tolist(), part.length_nm.tolist(), part.outside
     ([0, 2], [6.0], 1)
     """
-    voxel = np.floor((skeletons.node_nm - offset_nm) / voxel_nm + 0.5)
+    voxel = np.floor((skeletons.node_nm - offset_nm) / voxel_size_nm + 0.5)
     inside = np.all((voxel >= 0) & (voxel < shape), axis=1)
     if not inside.any():
-        last = [o + (n - 1) * v for o, n, v in zip(offset_nm, shape, voxel_nm, strict=True)]
+        last = [o + (n - 1) * v for o, n, v in zip(offset_nm, shape, voxel_size_nm, strict=True)]
         raise SkeletonError(
             f"none of the {len(voxel)} nodes of the skeletons lies in the volume: z, y, x are "
             f"{_span(skeletons.node_nm.min(0), skeletons.node_nm.max(0))} nm, those of its voxels "

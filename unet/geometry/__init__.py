@@ -1,1 +1,1 @@
-"""Where do voxels, blocks, shards and tiles lie?"""
+"""Where do voxels, blocks, block ranges and tiles lie?"""

@@ -15,14 +15,14 @@ SUMS = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 """The smallest type that holds the sum of 8 voxels, by the bytes of one."""
 
 
-def pyramid_factors(shape: Index, block: Index, voxel_nm: tuple[float, ...]) -> list[Index]:
+def pyramid_factors(shape: Index, block: Index, voxel_size_nm: tuple[float, ...]) -> list[Index]:
     """Down-sampling of every level against level 0, the finest axes first until voxels are nearly cubes.
 
     Parameters
     ----------
     shape, block
         `(z, y, x)` in voxels; a block must stay whole, so an axis is halved only while the block's side is even.
-    voxel_nm
+    voxel_size_nm
         `(z, y, x)` in nm.
 
     >>> pyramid_factors((20, 512, 512), (16, 256, 256), (50.0, 4.0, 4.0))
@@ -33,7 +33,7 @@ def pyramid_factors(shape: Index, block: Index, voxel_nm: tuple[float, ...]) -> 
     factors: list[Index] = [(1, 1, 1)]
     while True:
         current = factors[-1]
-        sizes = [v * f for v, f in zip(voxel_nm, current, strict=True)]
+        sizes = [v * f for v, f in zip(voxel_size_nm, current, strict=True)]
         # An axis that is coarser by more than sqrt(2) waits for the others to catch up.
         step = [2 if size <= min(sizes) * 1.4143 else 1 for size in sizes]
         level = tuple(f * s for f, s in zip(current, step, strict=True))

@@ -1,9 +1,9 @@
 """The blocks of one job: only what is missing is made, recorded block by block, and by one process at a time.
 
-1. `ShardJob` locks its blocks: an orphan of an earlier run that still writes one of them is waited for.
+1. `BlockRangeJob` locks its blocks: an orphan of an earlier run that still writes one of them is waited for.
 2. The journals tell which blocks are finished: made from the same, and still on disk as they were written.
-3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `ShardJob.keep` records each.
-4. `ShardJob.finish` writes the receipt.
+3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `BlockRangeJob.keep` records each.
+4. `BlockRangeJob.finish` writes the receipt.
 """
 
 import errno
@@ -27,7 +27,7 @@ from unet.storage.locks import blocks_locked
 
 log = logging.getLogger(__name__)
 
-Written = tuple[str, dict[str, Any]]
+BlockOutput = tuple[str, dict[str, Any]]
 """Digest of the files of a block, and the figures to keep of it."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -57,7 +57,7 @@ class Store(Protocol):
         """Bytes of a block's files; None where one is not there."""
 
 
-class ShardJob:
+class BlockRangeJob:
     """The blocks of one job; use it as a context, within which no other process writes them.
 
     Parameters
@@ -65,7 +65,7 @@ class ShardJob:
     rule
         Name for progress and the receipt.
     boxes
-        The blocks of this job's shard.
+        The blocks of this job's block range.
     stores
         What the job writes; a block has its files in each of them.
     receipt
@@ -97,7 +97,7 @@ class ShardJob:
         self._inputs_of, self._whole = inputs_of, whole
         self._made = 0
 
-    def __enter__(self) -> "ShardJob":
+    def __enter__(self) -> "BlockRangeJob":
         with ExitStack() as held:  # which lets go of them where one of the next lines fails
             held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
             self._journal = Journal.beside(self.receipt)
@@ -130,7 +130,7 @@ class ShardJob:
         """Whether a block is finished."""
         return box in self._records
 
-    def keep(self, box: Box, written: Written) -> None:
+    def keep(self, box: Box, written: BlockOutput) -> None:
         """Record a block that is on disk, before anything else happens to this process."""
         digest, figures = written
         record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
@@ -184,7 +184,7 @@ def digest_of_block(stores: Sequence[Store], box: Box) -> str | None:
 def run_blocks(
     rule: str,
     boxes: Sequence[Box],
-    work: Callable[[Box], Written],
+    work: Callable[[Box], BlockOutput],
     stores: Sequence[Store],
     *,
     receipt: Path,
@@ -202,10 +202,10 @@ def run_blocks(
     threads
         Blocks at once; the answer does not depend on it.
 
-    The others are those of `ShardJob`.
+    The others are those of `BlockRangeJob`.
     """
     with (
-        ShardJob(
+        BlockRangeJob(
             rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, digest_of=digest_of, inputs_of=inputs_of
         ) as job,
         ThreadPoolExecutor(threads) as pool,

@@ -8,7 +8,7 @@ so that after a kill only the missing blocks are made again:
 receipts/predict/train/0-of-2.jsonl   {"box":"0:16,0:256,0:256","fingerprint":"9f..","digest":"a1..","revision":1,...}
                                       {"box":"0:16,0:256,256:512",...
                                       {"ended":"SIGTERM received",...       where a run ended before its work was done
-receipts/predict/train/0-of-2.json    written when every block of the shard stands in a journal
+receipts/predict/train/0-of-2.json    written when every block of the block range stands in a journal
 ```
 
 A block counts as finished only if its line carries the present fingerprint (model, parameters, input and code) and the

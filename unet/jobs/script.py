@@ -3,11 +3,11 @@
 A script is `def main(...)` with typed arguments and, at its end, `run(main, globals().get("snakemake"))`. Under
 Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
 
-    python scripts/threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
+    python scripts/choose_threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
 
 Beside its log a job leaves this object, so that it can be run again by itself:
 
-    python scripts/threshold.py "$(cat results/logs/threshold/all.json)"
+    python scripts/choose_threshold.py "$(cat results/logs/choose_threshold/all.json)"
 
 and at its end what it used, in `all.usage`: Snakemake looks at a job every half a minute only. A job that did not end
 well leaves `all.error`, which says why; the run repeats it at its end.

@@ -1,4 +1,4 @@
-"""Workers that are SLURM jobs of their own: one prediction on many nodes (`predict.dask: slurm`).
+"""Workers that are SLURM jobs of their own: one prediction on many nodes (`predict.workers: slurm`).
 
 ```
 prediction job (scheduler, journal, receipt)
@@ -88,12 +88,12 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise NoWorkersError("predict.dask: slurm needs dask-jobqueue: pip install 'unet-em[slurm]'") from None
+        raise NoWorkersError("predict.workers: slurm needs dask-jobqueue: pip install 'unet-em[slurm]'") from None
     if which("sbatch") is None:
-        raise NoWorkersError("predict.dask: slurm needs SLURM, but there is no sbatch on this machine")
+        raise NoWorkersError("predict.workers: slurm needs SLURM, but there is no sbatch on this machine")
     logs.mkdir(parents=True, exist_ok=True)
     gpus = [f"--gpus={slurm.gpu_model}:{slurm.gpus}" if slurm.gpu_model else f"--gpus={slurm.gpus}"]
-    stays = slurm.time_limit_minutes - slurm.leave_minutes - slurm.stagger_minutes
+    stays = slurm.time_limit_minutes - slurm.lifetime_margin_minutes - slurm.lifetime_stagger_minutes
     cluster = SLURMCluster(
         job_name=name,
         queue=slurm.partition,
@@ -105,7 +105,7 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         interface=slurm.interface,
         death_timeout=FIND_SCHEDULER,
         worker_extra_args=[
-            *("--lifetime", f"{60 * stays:.0f}s", "--lifetime-stagger", f"{60 * slurm.stagger_minutes:.0f}s"),
+            *("--lifetime", f"{60 * stays:.0f}s", "--lifetime-stagger", f"{60 * slurm.lifetime_stagger_minutes:.0f}s"),
             *(
                 "--memory-limit",
                 "0",
@@ -135,7 +135,7 @@ def _certificate() -> Security:
     try:
         return Security.temporary()
     except ImportError:
-        raise NoWorkersError("predict.dask: slurm needs cryptography: pip install 'unet-em[slurm]'") from None
+        raise NoWorkersError("predict.workers: slurm needs cryptography: pip install 'unet-em[slurm]'") from None
 
 
 class _Keeper:

@@ -192,7 +192,7 @@ def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDA
 
 def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
     known = facts(network, header)
-    voxels, channels = known["voxel_nm"], list(zip(known["mean"], known["std"], strict=True))
+    voxels, channels = known["voxel_size_nm"], list(zip(known["mean"], known["std"], strict=True))
     return PAGE.format(
         title=_title(header),
         classes=", ".join(known["classes"]),

@@ -54,7 +54,7 @@ def require_same_voxels(
             raise MisfitError(
                 f"volume {name!r} has voxels of {list(voxel)} nm (z, y, x), but {whose} was trained on "
                 f"{list(of_model)} nm: they may differ by {tolerance:.0%} along the axes the network sees. Resample "
-                "the volume, correct its voxel_nm, or raise model.voxel_tolerance if you know that it works"
+                "the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know that it works"
             )
 
 

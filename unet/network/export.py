@@ -159,7 +159,7 @@ def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
         "classes": header["classes"],
         "mean": list(normalisation.centre),
         "std": [std or 1.0 for std in normalisation.scale],
-        "voxel_nm": header.get("voxel_nm"),
+        "voxel_size_nm": header.get("voxel_size_nm"),
         "step": [axis.step for axis in network.frame],
         "halo": [axis.halo for axis in network.frame],
         "model": header["model"],

@@ -20,7 +20,7 @@ from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
-from unet.network.tile_selection import Task, kept_choice, passes_at_once
+from unet.network.tile_selection import Task, cached_selection, passes_at_once
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -41,7 +41,7 @@ class Window(NamedTuple):
     values: NDArray[Any]
 
 
-class ElasticPredictor:
+class ShrinkingPredictor:
     """A predictor that goes on with smaller tiles when the memory of its device does not suffice.
 
     The result holds: tiles of all sizes give the same probabilities within rounding.
@@ -132,7 +132,7 @@ def load_predictor(
     volume: Volume,
     device: torch.device,
     threads: int = 1,
-) -> tuple[ElasticPredictor, dict[str, Any]]:
+) -> tuple[ShrinkingPredictor, dict[str, Any]]:
     """The predictor of a volume, and the header of the model file.
 
     Parameters
@@ -151,13 +151,13 @@ def load_predictor(
     precision = choose_precision(predict.precision, device)
     stored = len(stored_classes(classes))
     task = Task(architecture, len(classes), stored, volume.layout, predict, precision)
-    choice = kept_choice(volume.folder, task, device, threads)
+    choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
     first = Predictor(
         model,
         tile_geometry(architecture, choice.tile),
         normalisation,
-        average=predict.average,
+        average=predict.test_time_augmentation,
         device=device,
         batch=choice.batch,
         precision=precision,
@@ -167,7 +167,7 @@ def load_predictor(
         channels=stored,
     )
     sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
-    return ElasticPredictor(first, architecture, sizes), header
+    return ShrinkingPredictor(first, architecture, sizes), header
 
 
 def _compiled(task: Task, tile: Index, device: torch.device) -> bool:

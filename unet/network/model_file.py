@@ -31,7 +31,7 @@ def save_model(
     classes: Sequence[str],
     *,
     normalisation: Mapping[str, Any],
-    voxel_nm: Sequence[float] | None = None,
+    voxel_size_nm: Sequence[float] | None = None,
     channels: int = 1,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -49,7 +49,7 @@ def save_model(
         Names in the order of the output; the first is background.
     normalisation : mapping
         How grey values were normalised; plain numbers and strings.
-    voxel_nm : sequence of float, optional
+    voxel_size_nm : sequence of float, optional
         `(z, y, x)` in nm of the volumes it was trained on.
     channels : int
         Of the input.
@@ -59,10 +59,10 @@ def save_model(
     header = {
         "format": MODEL_FORMAT,
         "version": __version__,
-        "model": config.model_dump(mode="json", exclude={"checkpoint", "voxel_tolerance"}),
+        "model": config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "channels": channels,
         "classes": list(classes),
-        "voxel_nm": None if voxel_nm is None else [float(v) for v in voxel_nm],
+        "voxel_size_nm": None if voxel_size_nm is None else [float(v) for v in voxel_size_nm],
         "normalisation": dict(normalisation),
         **(extra or {}),
     }

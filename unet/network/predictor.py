@@ -29,7 +29,7 @@ from unet.config.section import Precision
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, tiles_for
 from unet.network.engine import Engine
-from unet.network.rotation import enclosing, turned_planes
+from unet.network.rotation import enclosing, rotated_planes
 from unet.volumes.intensity import Normalisation
 
 Average = Literal["none", "flips", "symmetries", "rotations"]
@@ -165,8 +165,8 @@ class Predictor:
         _, unit_y, unit_x = self.geometry.stride_unit
         if self.average == "symmetries" and (y != x or unit_y != unit_x):
             raise ValueError(
-                f"average: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling {unit_y} x {unit_x}; "
-                "choose a square tile or average: flips"
+                f"test_time_augmentation: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling {unit_y} x {unit_x}; "
+                "choose a square tile or test_time_augmentation: flips"
             )
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
         object.__setattr__(self, "planes", planes_of(self.average, self.geometry))
@@ -258,7 +258,7 @@ class Predictor:
 
 def planes_of(average: Average, geometry: TileGeometry) -> Sequence[Plane]:
     """The planes whose results are averaged: the volume's own, or the 7 turned ones of rotations."""
-    return turned_planes(geometry) if average == "rotations" else [StraightPlane(geometry)]
+    return rotated_planes(geometry) if average == "rotations" else [StraightPlane(geometry)]
 
 
 def window_of(box: Box, planes: Sequence[Plane]) -> Box:

@@ -46,7 +46,7 @@ Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class TurnedPlane:
+class RotatedPlane:
     """The tiles of one angle.
 
     Parameters
@@ -69,7 +69,7 @@ class TurnedPlane:
     def __post_init__(self) -> None:
         if 0 in self.lattice.stride:
             raise TileSizeError(
-                f"average: rotations interpolates, so a tile's output must be larger in y and x than the "
+                f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than the "
                 f"{self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
                 f"{self.geometry.output}; choose a larger predict.tile"
             )
@@ -148,9 +148,9 @@ class TurnedPlane:
         return hull(self.to_volume, up_to_the_next).intersected(box)
 
 
-def turned_planes(geometry: TileGeometry) -> list[TurnedPlane]:
+def rotated_planes(geometry: TileGeometry) -> list[RotatedPlane]:
     """Those of the 7 angles; the first one is not turned."""
-    return [TurnedPlane(geometry, degrees) for degrees in ANGLES]
+    return [RotatedPlane(geometry, degrees) for degrees in ANGLES]
 
 
 def enclosing(boxes: Iterable[Box]) -> Box:

@@ -3,7 +3,7 @@
 1. `tile_candidates`  Sizes whose strides suit the blocks of the volume.
 2. `job_memory`       Those are left out with which the job does not fit into the memory that is free.
 3. `forward_cost`     The others take so and so much arithmetic for the whole volume; the least is the fastest.
-4. `kept_choice`      The choice is written beside the volume's stores. A rerun, and the other jobs of the volume, take
+4. `cached_selection`      The choice is written beside the volume's stores. A rerun, and the other jobs of the volume, take
                       it from there, so that they find finished what was made before, whatever is free by then.
 """
 
@@ -80,18 +80,18 @@ class Task:
     @property
     def spare(self) -> int:
         """Voxels of a tile's output along y and x that its cell does not take: rotations interpolate with them."""
-        return 1 if self.predict.average == "rotations" else 0
+        return 1 if self.predict.test_time_augmentation == "rotations" else 0
 
     @property
     def key(self) -> str:
         """Of everything that a choice depends on but the memory."""
-        how = self.predict.model_dump(mode="json", include={"tile", "batch", "average", "dtype"})
+        how = self.predict.model_dump(mode="json", include={"tile", "batch", "test_time_augmentation", "dtype"})
         parts = {"model": self.model.model_dump(mode="json"), "classes": self.classes, "precision": self.precision}
         return fingerprint(layout=asdict(self.layout), **parts, **how)
 
 
 @dataclass(frozen=True)
-class TileChoice:
+class TileSelection:
     """Input size `(z, y, x)` of a tile, tiles a batch, and why these."""
 
     tile: Index
@@ -100,7 +100,7 @@ class TileChoice:
 
     def __str__(self) -> str:
         """
-        >>> print(TileChoice((1, 572, 572), 2, "as configured"))
+        >>> print(TileSelection((1, 572, 572), 2, "as configured"))
         572 x 572 in batches of 2: as configured
         """
         size = " x ".join(str(n) for axis, n in enumerate(self.tile) if axis or n > 1)
@@ -115,7 +115,7 @@ class JobMemory:
     gpu: float
 
 
-def choose_tile(task: Task, device: torch.device, threads: int, limit: float | None = None) -> TileChoice:
+def select_tile(task: Task, device: torch.device, threads: int, limit: float | None = None) -> TileSelection:
     """The tile and batch that need the least arithmetic for a volume, of those with which a job fits into a limit.
 
     Parameters
@@ -141,7 +141,7 @@ def choose_tile(task: Task, device: torch.device, threads: int, limit: float | N
         f"{flops / useful:.2f} times the arithmetic of a network on whole images, {reason}; a job needs "
         f"{needed(task, tile, batch, kind, threads) / 1e9:.2g} GB"
     )
-    return TileChoice(tile, batch, why)
+    return TileSelection(tile, batch, why)
 
 
 def _least_arithmetic(task: Task, kind: Kind, limit: float, threads: int) -> tuple[Index, float]:
@@ -158,7 +158,7 @@ def _least_arithmetic(task: Task, kind: Kind, limit: float, threads: int) -> tup
         least = min(needed(task, tile, 1, kind, threads) for tile in candidates)
         raise TileSizeError(
             f"a prediction job needs {least / 1e9:.2g} GB with the smallest tile, more than the {limit / 1e9:.2g} GB "
-            "that it may take: make storage.block or predict.blocks_in_flight smaller, or free memory"
+            "that it may take: make storage.block or predict.max_blocks_in_flight smaller, or free memory"
         )
     flops, tile = min(fitting)
     return tile, flops
@@ -187,8 +187,8 @@ def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int, bl
     """
     layout, geometry = task.layout, tile_geometry(task.model, tile)
     block = Box.of_shape(layout.block).clipped(layout.shape)
-    blocks, at_once = blocks or len(layout.grid), task.predict.blocks_in_flight
-    window = window_of(block, planes_of(task.predict.average, geometry)).size
+    blocks, at_once = blocks or len(layout.grid), task.predict.max_blocks_in_flight
+    window = window_of(block, planes_of(task.predict.test_time_augmentation, geometry)).size
     window *= layout.channels * np.dtype(layout.dtype).itemsize
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size
@@ -201,7 +201,7 @@ def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int, bl
     return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (window + summed + stored) + passes)
 
 
-def passes_at_once(task: Task, choice: TileChoice, device: torch.device, threads: int) -> int:
+def passes_at_once(task: Task, choice: TileSelection, device: torch.device, threads: int) -> int:
     """How many of a CPU's threads compute a tile at once: as many as fit into the memory now."""
     if device.type != "cpu":
         return 1
@@ -215,23 +215,23 @@ def memory_limit(device: torch.device, threads: int) -> float:
     return USABLE * share * free_bytes(device)
 
 
-def kept_choice(folder: Path, task: Task, device: torch.device, threads: int) -> TileChoice:
+def cached_selection(folder: Path, task: Task, device: torch.device, threads: int) -> TileSelection:
     """What was chosen first for a volume in `folder`; for the first time, what fits now, which is written there."""
     found = kept(folder, task)
     if found is None:
-        write_first(_path(folder, task), asdict(choose_tile(task, device, threads)))
+        write_first(_path(folder, task), asdict(select_tile(task, device, threads)))
         found = kept(folder, task)
     assert found is not None
     return found
 
 
-def kept(folder: Path, task: Task) -> TileChoice | None:
+def kept(folder: Path, task: Task) -> TileSelection | None:
     """What an earlier run has chosen for a volume in `folder`, or another job of this run."""
     path = _path(folder, task)
     if not path.exists():
         return None
     values = read_json(path)
-    return TileChoice(tuple(values["tile"]), values["batch"], values["why"])
+    return TileSelection(tuple(values["tile"]), values["batch"], values["why"])
 
 
 def _path(folder: Path, task: Task) -> Path:

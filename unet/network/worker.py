@@ -3,7 +3,7 @@
 1. `Prediction` says in plain values what is predicted and how, so it can be sent.
 2. `PreparedPrediction` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
    through read, infer and write; blocks without tissue are neither read nor inferred.
-3. `on_worker` does that on a worker of a scheduler, prepared there once. A run has a mark: what a killed run has left
+3. `predict_on_worker` does that on a worker of a scheduler, prepared there once. A run has a mark: what a killed run has left
    going on a worker can no longer write once another run has made its own.
 """
 
@@ -31,7 +31,7 @@ from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
 from unet.volumes.intensity import Normalisation
-from unet.volumes.network_input import GreyImage
+from unet.volumes.network_input import NetworkInput
 from unet.volumes.volume import Volume
 
 
@@ -41,7 +41,7 @@ class Prediction:
 
     Parameters
     ----------
-    survey, grey_values, model, folder : Path
+    survey, intensity_statistics, model, folder : Path
         Receipts, model file and stores of the volume; every process sees them under the same path.
     predict : PredictConfig
         Section `predict` of the configuration; `tile` and `precision` may still be `auto`.
@@ -50,7 +50,7 @@ class Prediction:
     """
 
     survey: Path
-    grey_values: Path
+    intensity_statistics: Path
     model: Path
     folder: Path
     predict: PredictConfig
@@ -59,7 +59,7 @@ class Prediction:
     @property
     def key(self) -> str:
         """Tells two predictions apart."""
-        paths = [str(path) for path in (self.survey, self.grey_values, self.model, self.folder)]
+        paths = [str(path) for path in (self.survey, self.intensity_statistics, self.model, self.folder)]
         volume = read_json(self.survey)
         return fingerprint(
             paths=paths, volume=volume, model=self.model_digest, predict=self.predict.model_dump(mode="json")
@@ -67,8 +67,8 @@ class Prediction:
 
     def made_from(self, choice: "Choice", code: str) -> str:
         """Fingerprint of everything that the probabilities depend on."""
-        how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"average", "dtype"})
-        grey = {key: read_json(self.grey_values)[key] for key in ("digest", "statistics")}
+        how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"test_time_augmentation", "dtype"})
+        grey = {key: read_json(self.intensity_statistics)[key] for key in ("digest", "statistics")}
         return fingerprint(grey=grey, model=self.model_digest, code=code, **how)
 
     def with_choice(self, choice: "Choice") -> "Prediction":
@@ -94,15 +94,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A file that holds the name of a run for as long as that run's workers may write a shard."""
+class Lease:
+    """A file that holds the name of a run for as long as that run's workers may write a block range."""
 
     path: Path
     run: str
 
     @classmethod
-    def make(cls, receipt: Path, run: str) -> "Mark":
-        """Make the mark of a run that holds the locks of the shard's blocks; all earlier runs' end.
+    def make(cls, receipt: Path, run: str) -> "Lease":
+        """Make the mark of a run that holds the locks of the block range's blocks; all earlier runs' end.
 
         Those of jobs that shared the volume out otherwise are removed: their blocks are ours as well.
         """
@@ -135,7 +135,7 @@ class PreparedPrediction:
     def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
         self.prediction = prediction
         self.source = Volume.open(prediction.folder, prediction.survey)
-        self._normalisation = Normalisation.of(read_json(prediction.grey_values)["statistics"])
+        self._normalisation = Normalisation.of(read_json(prediction.intensity_statistics)["statistics"])
         self.predictor, header = load_predictor(
             prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )
@@ -146,12 +146,12 @@ class PreparedPrediction:
         )
         self._at_once = threading.Semaphore(INFERRED_AT_ONCE)
 
-    def work(self, mark: Mark | None = None) -> Overlapped:
+    def work(self, mark: Lease | None = None) -> Overlapped:
         """Read, infer and write of a block."""
         return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
 
     @cached_property
-    def raw(self) -> GreyImage:
+    def raw(self) -> NetworkInput:
         """What is read."""
         return self.source.grey(self._normalisation)
 
@@ -175,7 +175,7 @@ class PreparedPrediction:
         stored = self.predictor.infer(window, self.raw, box, tissue, _checking(stop, box))
         return stored if tissue is None else stored * tissue
 
-    def write(self, mark: Mark | None, probabilities: np.ndarray, box: Box) -> str:
+    def write(self, mark: Lease | None, probabilities: np.ndarray, box: Box) -> str:
         """Write the block, and return its digest; the job itself needs no mark, since it holds the blocks' locks."""
         with nullcontext() if mark is None else mark.held(box):
             return self.image.write_block(box, probabilities)
@@ -195,7 +195,7 @@ def choose_on_worker(prediction: Prediction) -> Choice:
     return _on_this_worker(prediction).choice
 
 
-def on_worker(prediction: Prediction, mark: Mark, box: Box, stop: Stop) -> str:
+def predict_on_worker(prediction: Prediction, mark: Lease, box: Box, stop: Stop) -> str:
     """Predict a block on a worker; see `unet.jobs.pipeline.Work`."""
     digest: str = _on_this_worker(prediction).work(mark)(box, stop)
     return digest

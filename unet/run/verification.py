@@ -5,7 +5,7 @@ windows are inferred again where borders are, and the jumps across block faces a
 
 ```
                       block border
-      |               |               |           windows   corner of four blocks, first block of a shard,
+      |               |               |           windows   corner of four blocks, first block of a block range,
       |   inside      | x             |                     corner of the volume, anywhere, in turn
       |---------------+---------------|
       |               |  ^            |           seams     jump from the voxel before a border to the one behind it,
@@ -21,9 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.geometry.shards import shard_boxes
 
 PLANES = 64
 """Stretches of block borders that are looked at along each axis."""
@@ -42,14 +42,14 @@ class Readable(Protocol):
         """Voxels `(c, z, y, x)` of a box."""
 
 
-def windows_to_check(grid: Grid, shards: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
+def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
     """Places where a cut would show first, in turn: each with what is there, and a window of a section.
 
     Parameters
     ----------
     grid
         The blocks of the volume.
-    shards
+    block_ranges
         Names of the jobs that wrote it.
     side
         Of a window in px; smaller at the volume's faces.
@@ -59,7 +59,7 @@ def windows_to_check(grid: Grid, shards: list[str], side: int, number: int, seed
     rng = np.random.default_rng(seed)
     kinds: dict[str, Callable[[], Index]] = {
         "block border": lambda: _block_corner(rng, grid),
-        "shard border": lambda: _shard_corner(rng, grid, shards),
+        "block range border": lambda: _range_corner(rng, grid, block_ranges),
         "face of the volume": lambda: _volume_corner(rng, grid),
         "anywhere": lambda: tuple(int(rng.integers(n)) for n in grid.shape),
     }
@@ -74,9 +74,9 @@ def _block_corner(rng: np.random.Generator, grid: Grid) -> Index:
     )
 
 
-def _shard_corner(rng: np.random.Generator, grid: Grid, shards: list[str]) -> Index:
-    """First voxel of the first block of a shard: what lies before it was written by another job."""
-    firsts = [boxes[0].start for name in shards[1:] if (boxes := shard_boxes(grid, name))]
+def _range_corner(rng: np.random.Generator, grid: Grid, block_ranges: list[str]) -> Index:
+    """First voxel of the first block of a block range: what lies before it was written by another job."""
+    firsts = [boxes[0].start for name in block_ranges[1:] if (boxes := boxes_of_range(grid, name))]
     return firsts[int(rng.integers(len(firsts)))] if firsts else _block_corner(rng, grid)
 
 
@@ -91,7 +91,7 @@ def _around(centre: Index, side: int, shape: Index) -> Box:
 
 
 @dataclass(frozen=True)
-class Seams:
+class SeamJumps:
     """Mean jump across block borders, mean of the jumps beside them, and how many voxels were looked at."""
 
     across: float
@@ -106,7 +106,7 @@ class Seams:
         return float(self.across / self.beside)
 
 
-def seams(image: Readable, seed: int = 0) -> Seams:
+def seams(image: Readable, seed: int = 0) -> SeamJumps:
     """Jumps of the stored values across random stretches of block borders, and beside them.
 
     Of the four voxels a, b | c, d around a border these are |c - b|, and the mean of |b - a| and |d - c|. Sections are
@@ -129,7 +129,7 @@ def seams(image: Readable, seed: int = 0) -> Seams:
             across, beside = across + jump.sum(), beside + (before.sum() + behind.sum()) / 2
             voxels += jump.size
     count = max(voxels, 1)
-    return Seams(across / count, beside / count, voxels)
+    return SeamJumps(across / count, beside / count, voxels)
 
 
 def _stretches(grid: Grid, axis: int) -> list[Box]:

@@ -59,7 +59,7 @@ def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(above, stored.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 
-def paleness(stored: np.ndarray, threshold: float) -> np.ndarray:
+def confidence(stored: np.ndarray, threshold: float) -> np.ndarray:
     """How far a probability has come to the threshold, 0 to 1, and from there to certainty, 1 to 2.
 
     Parameters
@@ -71,11 +71,11 @@ def paleness(stored: np.ndarray, threshold: float) -> np.ndarray:
     -------
     float32 of the same shape, above 1 in the `foreground`.
 
-    >>> paleness(np.array([0, 51, 102, 255], np.uint8), 0.4).tolist()
+    >>> confidence(np.array([0, 51, 102, 255], np.uint8), 0.4).tolist()
     [0.0, 0.5, 1.0, 2.0]
     """
     if stored.dtype == np.uint8:
-        return paleness(np.arange(256, dtype=np.float32) / 255, threshold).take(stored)
+        return confidence(np.arange(256, dtype=np.float32) / 255, threshold).take(stored)
     below, above = np.float32(max(threshold, 1 / 255)), np.float32(1 - threshold)
     return np.minimum(stored / below, 1) + np.maximum(stored - np.float32(threshold), 0) / above
 

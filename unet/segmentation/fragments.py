@@ -126,9 +126,9 @@ class Fragments:
         """Number of unions."""
         return int(self.part.max(initial=-1)) + 1
 
-    def kept(self, minimum_size: int) -> NDArray[np.bool_]:
+    def kept(self, min_size: int) -> NDArray[np.bool_]:
         """(fragments,) which are objects: no background, and no smaller than asked for."""
-        return (self.size >= minimum_size) & (self.value > 0)
+        return (self.size >= min_size) & (self.value > 0)
 
     def chosen(self, which: NDArray[Any]) -> "Fragments":
         """Some of them, by number or by truth, in one block and none joined."""

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.segmentation.fragments import BlockTable, Fragments, face_pairs, join_blocks, union
-from unet.segmentation.merge_table import Numbered, id_dtype
+from unet.segmentation.merge_table import ObjectTable, id_dtype
 
 Runs = NDArray[np.uint32]
 """See `unet.geometry.run_length_encoding.runs`."""
@@ -43,7 +43,7 @@ class LayeredMerge:
     ----------
     grid : the blocks of the volume
     table_of : reads the table of a block
-    first_id, minimum_size : see `unet.segmentation.merge_table.number_objects`
+    first_id, min_size : see `unet.segmentation.merge_table.number_objects`
     offsets : (blocks + 1,) int64, the first fragment of each block
     unions : number of unions of touching fragments
     objects : number of those that are kept
@@ -53,7 +53,7 @@ class LayeredMerge:
     grid: Grid
     table_of: Callable[[Box], BlockTable]
     first_id: int
-    minimum_size: int
+    min_size: int
     offsets: NDArray[np.int64]
     unions: int
     objects: int
@@ -61,7 +61,7 @@ class LayeredMerge:
 
     @classmethod
     def read(
-        cls, grid: Grid, table_of: Callable[[Box], BlockTable], first_id: int = 1, minimum_size: int = 0
+        cls, grid: Grid, table_of: Callable[[Box], BlockTable], first_id: int = 1, min_size: int = 0
     ) -> "LayeredMerge":
         """Read every table once; parameters as of the class."""
         sizes, columns, starts, unions, objects = [np.zeros(1, np.int64)], [], [0], 0, 0
@@ -74,21 +74,21 @@ class LayeredMerge:
             columns.append(opened)
             starts.append(starts[-1] + len(opened.size))
             unions += layer.parts.parts - len(opened.size)
-            objects += int(layer.closed(minimum_size).sum())
+            objects += int(layer.closed(min_size).sum())
         part = union(starts[-1], np.concatenate(pairs))
         joined = Fragments.concatenated(columns, part)
-        unions, objects = unions + joined.parts, objects + int(joined.united().kept(minimum_size).sum())
-        return cls(grid, table_of, first_id, minimum_size, np.cumsum(np.concatenate(sizes)), unions, objects, joined)
+        unions, objects = unions + joined.parts, objects + int(joined.united().kept(min_size).sum())
+        return cls(grid, table_of, first_id, min_size, np.cumsum(np.concatenate(sizes)), unions, objects, joined)
 
-    def numbered(self) -> Iterator[Numbered]:
+    def numbered(self) -> Iterator[ObjectTable]:
         """The fragments of each layer, and the objects that have their first voxel in it; every table is read again."""
         whole, voxels = self.open.united(), prod(self.grid.shape[1:])
         id_of_open = np.zeros(whole.parts, id_dtype(self.first_id, self.objects))
-        kept, layer_of_first = whole.kept(self.minimum_size), whole.first // (voxels * self.grid.block[0])
+        kept, layer_of_first = whole.kept(self.min_size), whole.first // (voxels * self.grid.block[0])
         next_id = self.first_id
         for number in range(self.grid.counts[0]):
             layer = _Layer.read(self.grid, self.table_of, number)
-            closed = np.flatnonzero(layer.closed(self.minimum_size))
+            closed = np.flatnonzero(layer.closed(self.min_size))
             begun = np.flatnonzero(kept & (layer_of_first == number))
             new = Fragments.concatenated([layer.parts.chosen(closed), whole.chosen(begun)])
             order = np.argsort(new.first)
@@ -100,7 +100,7 @@ class LayeredMerge:
             id_of_part[closed] = ids[: len(closed)]
             own = slice(*self.open.offsets[number : number + 2])
             id_of_part[layer.open > 0] = id_of_open[self.open.part[own]]
-            yield Numbered(id_of_part[layer.fragments.part], new.first[order], new.size[order], new.value[order])
+            yield ObjectTable(id_of_part[layer.fragments.part], new.first[order], new.size[order], new.value[order])
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,6 @@ class _Layer:
         start, stop = self.fragments.offsets[number : number + 2].tolist()
         return self.fragments.value[start:stop], start
 
-    def closed(self, minimum_size: int) -> NDArray[np.bool_]:
+    def closed(self, min_size: int) -> NDArray[np.bool_]:
         """(parts,) which are objects that end in this layer."""
-        return self.parts.kept(minimum_size) & (self.open == 0)
+        return self.parts.kept(min_size) & (self.open == 0)

@@ -22,7 +22,7 @@ FILES = ("lut", "first", "sizes", "values", "offsets", "first_id")
 
 
 @dataclass(frozen=True)
-class Numbered:
+class ObjectTable:
     """Final ids of some fragments, and the objects that have their first voxel in them.
 
     Attributes
@@ -45,7 +45,7 @@ class Numbered:
 
 
 @dataclass(frozen=True)
-class MergeTable(Numbered):
+class MergeTable(ObjectTable):
     """Those of a whole volume.
 
     Attributes
@@ -78,7 +78,7 @@ def id_dtype(first_id: int, objects: int) -> np.dtype[np.unsignedinteger[Any]]:
 
 
 def number_objects(
-    fragments: Fragments, object_of_part: NDArray[np.int32], first_id: int = 1, minimum_size: int = 0
+    fragments: Fragments, object_of_part: NDArray[np.int32], first_id: int = 1, min_size: int = 0
 ) -> MergeTable:
     """Number objects by their first voxel in scan order; background and what is too small becomes 0 (pass 3).
 
@@ -87,7 +87,7 @@ def number_objects(
     fragments : of the volume
     object_of_part : (parts,) the object that each union of fragments belongs to, 0 to objects - 1
     first_id : id of the first object, at least 1
-    minimum_size : objects of fewer voxels become 0
+    min_size : objects of fewer voxels become 0
 
     Raises
     ------
@@ -95,7 +95,7 @@ def number_objects(
         If ids do not fit 64 bits.
     """
     objects = fragments.joined(object_of_part)
-    kept = np.flatnonzero(objects.kept(minimum_size))
+    kept = np.flatnonzero(objects.kept(min_size))
     kept = kept[np.argsort(objects.first[kept])]
     ids = np.zeros(len(objects.size), id_dtype(first_id, len(kept)))
     ids[kept] = np.arange(len(kept), dtype=ids.dtype) + ids.dtype.type(first_id)
@@ -127,7 +127,7 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
 
 
 def save_merge_table(
-    folder: Path, offsets: NDArray[np.int64], first_id: int, objects: int, pieces: Iterable[Numbered]
+    folder: Path, offsets: NDArray[np.int64], first_id: int, objects: int, pieces: Iterable[ObjectTable]
 ) -> str:
     """Write a merge table, piece after piece, and return the digest of its ids; it is on disk whole or not at all.
 

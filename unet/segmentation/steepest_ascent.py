@@ -24,7 +24,7 @@ NOWHERE = np.float32(-np.inf)
 """Height of a voxel that belongs to no fragment."""
 
 
-def climb(height: NDArray[np.float32], edges: Mapping[int, float]) -> NDArray[np.uint32]:
+def label_basins(height: NDArray[np.float32], edges: Mapping[int, float]) -> NDArray[np.uint32]:
     """Number the trees of links of an array.
 
     Parameters

@@ -3,7 +3,7 @@
 Flooding from seeds is not local: where two floods meet depends on everything between them. Here every voxel climbs
 instead, from neighbour to neighbour, up a height map that is a function of the voxel's surroundings alone; voxels that
 reach the same summit are one fragment. Summits are the seeds, valleys the borders, and what a voxel does depends on a
-window of known size (`Relief.margin`): blocks read with this halo give the very links of the whole volume.
+window of known size (`WatershedParameters.margin`): blocks read with this halo give the very links of the whole volume.
 
 1. `height_map`: foreground is where the probability exceeds the threshold. A foreground voxel's height is its distance
    to the background, at most `reach`, and up to `certainty` px more the paler it is, smoothed: cells are parted where
@@ -47,13 +47,13 @@ from unet.segmentation.components import (
     in_scan_order,
     in_volume,
 )
-from unet.segmentation.steepest_ascent import NOWHERE, climb
+from unet.segmentation.steepest_ascent import NOWHERE, label_basins
 
 TRUNCATE = 3.0
 """Radius of the smoothing's support, in its standard deviations."""
 LOW = np.float32(2**-10)
 """Of the foreground's heights when they are climbed: for a voxel of the background it is nearness alone that counts."""
-PALE = np.float32(0.9)
+CONFIDENT = np.float32(0.9)
 """px by which the palest background is raised. Towards the foreground the distance falls by 0.92 px or more from a
 voxel to one of its neighbours, so with less than that no background voxel is a summit."""
 PARTS = 16
@@ -61,7 +61,7 @@ PARTS = 16
 
 
 @dataclass(frozen=True)
-class Relief:
+class WatershedParameters:
     """How the height map is made.
 
     Attributes
@@ -70,7 +70,7 @@ class Relief:
     smoothing : standard deviation of the Gaussian that the foreground's heights are smoothed with (px)
     grow : how far fragments extend into the background (px)
     connectivity : ``section``: each section by itself; ``volume``: in 3-D
-    voxel_nm : edges of a voxel ``(z, y, x)``; only their ratios count
+    voxel_size_nm : edges of a voxel ``(z, y, x)``; only their ratios count
     certainty : by how much the palest foreground is higher than the darkest (px)
     """
 
@@ -78,20 +78,20 @@ class Relief:
     smoothing: float
     grow: float
     connectivity: Connectivity
-    voxel_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
+    voxel_size_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
     certainty: float = 0.0
 
     @classmethod
-    def of(cls, segment: SegmentConfig, voxel_nm: tuple[float, ...]) -> "Relief":
+    def of(cls, segment: SegmentConfig, voxel_size_nm: tuple[float, ...]) -> "WatershedParameters":
         """As the configuration says."""
         lengths = segment.watershed
         return cls(
-            lengths.reach_px,
+            lengths.max_distance_px,
             lengths.smoothing_px,
-            lengths.grow_px,
+            lengths.expand_px,
             segment.connectivity,
-            voxel_nm,
-            lengths.certainty_px,
+            voxel_size_nm,
+            lengths.confidence_weight_px,
         )
 
     @property
@@ -102,7 +102,9 @@ class Relief:
     @property
     def steps(self) -> dict[int, int]:
         """Edge of a voxel along each of these axes, in parts of a px; 1 where all are equal."""
-        parts = {axis: max(1, round(PARTS * self.voxel_nm[axis] / min(self.voxel_nm[1:]))) for axis in self.axes}
+        parts = {
+            axis: max(1, round(PARTS * self.voxel_size_nm[axis] / min(self.voxel_size_nm[1:]))) for axis in self.axes
+        }
         return dict.fromkeys(parts, 1) if len(set(parts.values())) == 1 else parts
 
     @property
@@ -145,7 +147,7 @@ class Relief:
 
 
 def height_map(
-    foreground: NDArray[np.bool_], relief: Relief, paleness: NDArray[np.float32] | None = None
+    foreground: NDArray[np.bool_], relief: WatershedParameters, confidence: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """The height of every voxel (pass 1).
 
@@ -153,8 +155,8 @@ def height_map(
     ----------
     foreground : (z, y, x); what lies beyond the array counts as neither foreground nor background
     relief : how heights are made
-    paleness : the same shape, 0 to 1 in the background and 1 to 2 in the foreground, which raise both
-        (`segmentation.paleness`); None = nothing is raised
+    confidence : the same shape, 0 to 1 in the background and 1 to 2 in the foreground, which raise both
+        (`segmentation.confidence`); None = nothing is raised
 
     Returns
     -------
@@ -165,18 +167,18 @@ def height_map(
     [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
     """
     inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
-    if relief.certainty and paleness is not None:
-        inside += np.float32(relief.certainty) * np.maximum(paleness - 1, 0)
+    if relief.certainty and confidence is not None:
+        inside += np.float32(relief.certainty) * np.maximum(confidence - 1, 0)
     for axis, step in relief.steps.items() if relief.smoothing else ():
         sigma = relief.smoothing * relief.parts / step
         radius = ceil(TRUNCATE * sigma)
         inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
     outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
-    below = -outside if paleness is None else PALE * np.minimum(paleness, 1) - outside
+    below = -outside if confidence is None else CONFIDENT * np.minimum(confidence, 1) - outside
     return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, below))
 
 
-def window_of(box: Box, volume_shape: Index, relief: Relief) -> tuple[Box, Box]:
+def window_of(box: Box, volume_shape: Index, relief: WatershedParameters) -> tuple[Box, Box]:
     """A block with the plane it shares with each neighbour behind it, and what has to be read to label it.
 
     >>> relief = Relief(reach=1, smoothing=0, grow=1, connectivity="section")
@@ -193,9 +195,9 @@ def watershed_block(
     foreground: NDArray[np.bool_],
     box: Box,
     volume_shape: Index,
-    relief: Relief,
+    relief: WatershedParameters,
     tissue: NDArray[np.bool_] | None = None,
-    paleness: NDArray[np.float32] | None = None,
+    confidence: NDArray[np.float32] | None = None,
 ) -> BlockComponents:
     """Label the fragments of one block (pass 3).
 
@@ -206,7 +208,7 @@ def watershed_block(
     volume_shape : (z, y, x) voxels of the whole volume
     relief : how heights are made
     tissue : the same shape as `foreground`, False where there is to be no fragment; None = tissue everywhere
-    paleness : the same shape, see `height_map`
+    confidence : the same shape, see `height_map`
 
     Returns
     -------
@@ -221,12 +223,12 @@ def watershed_block(
     grown, read = window_of(box, volume_shape, relief)
     if foreground.shape != read.shape:
         raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
-    height = height_map(foreground, relief, paleness)
+    height = height_map(foreground, relief, confidence)
     np.multiply(height, LOW, out=height, where=foreground)
     if tissue is not None:
         height = np.where(tissue, height, NOWHERE)
     wide = grown.grown(relief.ahead).clipped(volume_shape)
-    trees = climb(_with_ring(height, wide, read, relief), relief.edges)
+    trees = label_basins(_with_ring(height, wide, read, relief), relief.edges)
     labels = in_scan_order(np.ascontiguousarray(trees[grown.relative_to(wide.start).slices]))
     own = np.ascontiguousarray(labels[box.relative_to(grown.start).slices])
     count = int(labels.max(initial=0))
@@ -237,7 +239,7 @@ def watershed_block(
     return BlockComponents(box, first, size, np.ones(count, np.uint8), rim, faces, own)
 
 
-def _with_ring(height: NDArray[np.float32], wide: Box, read: Box, relief: Relief) -> NDArray[np.float32]:
+def _with_ring(height: NDArray[np.float32], wide: Box, read: Box, relief: WatershedParameters) -> NDArray[np.float32]:
     """The heights of a box and of the voxels around it, ``-inf`` beyond the volume."""
     ring = wide.grown(tuple(int(axis in relief.axes) for axis in range(3)))
     inside = ring.intersected(read)

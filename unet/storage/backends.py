@@ -287,7 +287,7 @@ class Objects:
             raise AddressError(f"{self}: {why}") from None
 
 
-Place = Folder | Objects
+Backend = Folder | Objects
 """Where the files of a store lie."""
 
 
@@ -296,7 +296,7 @@ def _object_state(meta: Any) -> State:
     return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
-def place_of(where: Path | str) -> Place:
+def backend_of(where: Path | str) -> Backend:
     """The place of a path or an address."""
     return Objects(where.rstrip("/")) if isinstance(where, str) and is_address(where) else Folder(Path(where))
 

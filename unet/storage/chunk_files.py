@@ -17,7 +17,7 @@ from math import prod
 from threading import Lock
 
 from unet.geometry.box import Index
-from unet.storage.backends import Folder, Place, State
+from unet.storage.backends import Backend, Folder, State
 
 Selection = Sequence[slice]
 """One slice of voxels per axis, with start and stop, not empty."""
@@ -38,7 +38,7 @@ class ChunkFiles:
         The key of a file below `path`, by its index.
     """
 
-    def __init__(self, place: Place, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
+    def __init__(self, place: Backend, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
         self.place, self.path, self.shape, self.chunk, self._encode = place, path.strip("/"), shape, chunk, encode
         self._origin = encode((0,) * len(shape))
         self._is_nested = self._origin.count("/") >= len(shape) - 1 > 0
@@ -57,7 +57,7 @@ class ChunkFiles:
         Raises
         ------
         CannotList
-            As `Place.listing`.
+            As `Backend.listing`.
         """
         keys = [self._key(index) for index in product(*self._touched(selection))]
         if isinstance(self.place, Folder):
@@ -73,7 +73,7 @@ class ChunkFiles:
         Raises
         ------
         CannotList
-            As `Place.listing`.
+            As `Backend.listing`.
         """
         touched = self._touched(selection)
         for folder in self._folders(touched[0]):

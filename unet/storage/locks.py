@@ -2,7 +2,7 @@
 
 Between processes they are POSIX record locks: byte by byte, known to NFS, and gone with the process that holds them.
 Threads of one process share those, so what one holder at a time may do (`locked`, `blocks_locked`, `try_locked`) is
-locked within the process as well. `share` and `take_over` are of the process as a whole.
+locked within the process as well. `share` and `lock_exclusive` are of the process as a whole.
 """
 
 import errno
@@ -61,11 +61,11 @@ def try_locked(path: Path) -> Callable[[], None] | None:
 
 
 def share(path: Path) -> None:
-    """Hold a lock with other processes until this one ends, or `take_over`s it."""
+    """Hold a lock with other processes until this one ends, or `lock_exclusive`s it."""
     _wait_for(lambda: _try_lock(path, fcntl.LOCK_SH, 0), path.name)
 
 
-def take_over(path: Path) -> None:
+def lock_exclusive(path: Path) -> None:
     """Wait until no other process shares a lock any more, and hold it alone."""
     _wait_for(lambda: _try_lock(path, fcntl.LOCK_EX, 0), path.name)
 

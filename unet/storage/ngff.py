@@ -26,32 +26,32 @@ LEAST_NM, MOST_NM = 0.5, 10_000.0
 """Edges of a voxel, from the finest electron micrographs to coarse light microscopy; others are in another unit."""
 
 
-def implausible_voxels(voxel_nm: Sequence[float]) -> str | None:
+def implausible_voxels(voxel_size_nm: Sequence[float]) -> str | None:
     """What is wrong with a voxel size in nm that no microscope has, and the unit it may be in; None where it is fine.
 
     >>> implausible_voxels((0.05, 0.004, 0.004))
     '[0.05, 0.004, 0.004] nm is no voxel size (0.5 to 10,000 nm along each axis); if these are µm, it is [50, 4, 4] nm'
     >>> implausible_voxels((50, 4, 4))
     """
-    if all(LEAST_NM <= edge <= MOST_NM for edge in voxel_nm):
+    if all(LEAST_NM <= edge <= MOST_NM for edge in voxel_size_nm):
         return None
-    said = f"{_edges(voxel_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
+    said = f"{_edges(voxel_size_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
     for unit, nm in (("µm", 1e3), ("mm", 1e6), ("m", 1e9)):
-        meant = [edge * nm for edge in voxel_nm]
+        meant = [edge * nm for edge in voxel_size_nm]
         if all(LEAST_NM <= edge <= MOST_NM for edge in meant):
             return f"{said}; if these are {unit}, it is {_edges(meant)} nm"
     return f"{said}; give it as [z, y, x] in nm"
 
 
-def _edges(voxel_nm: Sequence[float]) -> str:
-    return f"[{', '.join(f'{edge:g}' for edge in voxel_nm)}]"
+def _edges(voxel_size_nm: Sequence[float]) -> str:
+    return f"[{', '.join(f'{edge:g}' for edge in voxel_size_nm)}]"
 
 
 @dataclass(frozen=True)
 class ImageSpec:
     """What an image is, beside its voxels.
 
-    `shape`, `chunk` and `block` are `(z, y, x)` in voxels; `voxel_nm` and `offset_nm` are `(z, y, x)` in nm. With
+    `shape`, `chunk` and `block` are `(z, y, x)` in voxels; `voxel_size_nm` and `offset_nm` are `(z, y, x)` in nm. With
     `channels` the arrays are `(c, z, y, x)`, all channels of a block in one file.
     """
 
@@ -60,7 +60,7 @@ class ImageSpec:
     dtype: str
     chunk: Index
     block: Index
-    voxel_nm: tuple[float, ...]
+    voxel_size_nm: tuple[float, ...]
     offset_nm: tuple[float, ...] = (0.0, 0.0, 0.0)
     kind: Literal["image", "label"] = "image"
     channels: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class ImageSpec:
         """Down-sampling of every level against level 0; the first is (1, 1, 1)."""
         if not self.pyramid:
             return [(1, 1, 1)]
-        return pyramid_factors(self.shape, self.block, self.voxel_nm)
+        return pyramid_factors(self.shape, self.block, self.voxel_size_nm)
 
     @property
     def axes(self) -> list[str]:
@@ -89,9 +89,9 @@ def ngff_metadata(spec: ImageSpec) -> dict[str, Any]:
     leading = [1.0] * (len(spec.axes) - 3)
     datasets = []
     for level, factor in enumerate(spec.factors):
-        scale = [v * f for v, f in zip(spec.voxel_nm, factor, strict=True)]
+        scale = [v * f for v, f in zip(spec.voxel_size_nm, factor, strict=True)]
         # A coarse voxel's centre lies between those that it averages, half a step from the first one's.
-        centre = [o + v * (f - 1) / 2 for o, v, f in zip(spec.offset_nm, spec.voxel_nm, factor, strict=True)]
+        centre = [o + v * (f - 1) / 2 for o, v, f in zip(spec.offset_nm, spec.voxel_size_nm, factor, strict=True)]
         transforms = [
             {"type": "scale", "scale": leading + scale},
             {"type": "translation", "translation": [0.0] * len(leading) + centre},

@@ -31,9 +31,9 @@ from zarr.storage import LocalStore, ObjectStore
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Folder, Place, place_of
+from unet.storage.backends import Backend, Folder, backend_of
 from unet.storage.chunk_files import ChunkFiles
-from unet.storage.locks import locked, share, take_over
+from unet.storage.locks import lock_exclusive, locked, share
 from unet.storage.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.storage.shard_codec import BlockFormat
 
@@ -62,12 +62,12 @@ def create_image(where: Path | str, spec: ImageSpec, beside: Path | None = None)
     beside
         Path beside which the locks lie; by default the folder itself.
     """
-    place = place_of(where)
+    place = backend_of(where)
     beside = beside or Path(where)
     writers = beside.with_name(f".{beside.name}.writers")
     with _lock(beside):
         if not _has_spec(where, spec):
-            take_over(writers)
+            lock_exclusive(writers)
             place.clear()
             with place.told():
                 _write_metadata(_zarr_store(place), spec)
@@ -83,7 +83,7 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     StoreError
         If there is none.
     """
-    place = place_of(where)
+    place = backend_of(where)
     try:
         with place.told():
             group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
@@ -107,7 +107,7 @@ class Image:
         Where its files lie.
     """
 
-    def __init__(self, path: Path, place: Place, spec: ImageSpec, group: zarr.Group) -> None:
+    def __init__(self, path: Path, place: Backend, spec: ImageSpec, group: zarr.Group) -> None:
         self.path, self.place, self.spec = path, place, spec
         arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
         blocks: list[Index] = [array.shards or array.chunks for array in arrays]
@@ -270,7 +270,7 @@ def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
         return False
 
 
-def _zarr_store(place: Place, read_only: bool = False) -> Store:
+def _zarr_store(place: Backend, read_only: bool = False) -> Store:
     if isinstance(place, Folder):
         return LocalStore(place.path, read_only=read_only)
     return ObjectStore(place.store, read_only=read_only)
@@ -316,7 +316,7 @@ class ForeignArray:
     """A Zarr array that somebody else wrote, with what its metadata say of axes, scale and translation in nm."""
 
     array: zarr.Array
-    place: Place
+    place: Backend
     axes: list[str] | None = None
     scale_nm: tuple[float, ...] | None = None
     translation_nm: tuple[float, ...] | None = None
@@ -366,7 +366,7 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
     StoreError
         If there is no such array or image; lists the arrays that are there.
     """
-    place = place_of(where)
+    place = backend_of(where)
     try:
         with place.told():
             node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
@@ -388,7 +388,7 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
 
 def list_foreign(where: str) -> list[str]:
     """Paths of the arrays in a Zarr store, with their shapes, for error messages."""
-    place = place_of(where)
+    place = backend_of(where)
     try:
         with place.told():
             node = zarr.open(_zarr_store(place, read_only=True), mode="r")

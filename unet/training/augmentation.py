@@ -96,7 +96,7 @@ class Transform:
             positions += displacements(self.vectors, shape)
         return Warp(positions, self.exact, self.shifts)
 
-    def grey_values(self, values: np.ndarray) -> np.ndarray:
+    def changed_intensities(self, values: np.ndarray) -> np.ndarray:
         """Brightness, contrast, noise and blanks on normalised grey values (mean 0, std 1).
 
         Parameters

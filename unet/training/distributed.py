@@ -69,7 +69,7 @@ class Rank:
         return nn.parallel.DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if on_gpu else None)
 
 
-ALONE = Rank()
+SINGLE_PROCESS = Rank()
 
 
 def run_ranks(devices: Sequence[torch.device], work: Callable[[Rank, torch.device], Any]) -> Any:
@@ -88,7 +88,7 @@ def run_ranks(devices: Sequence[torch.device], work: Callable[[Rank, torch.devic
         From `torch.distributed`, if another rank died.
     """
     if len(devices) == 1:
-        return work(ALONE, devices[0])
+        return work(SINGLE_PROCESS, devices[0])
     with tempfile.TemporaryDirectory(prefix="unet-em-ranks-") as folder:
         meeting = f"file://{folder}/meeting"
         context = torch.multiprocessing.get_context("spawn")

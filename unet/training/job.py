@@ -10,7 +10,7 @@ from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.training.distributed import ALONE, Rank
+from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
 from unet.training.trainer import TrainingResult, train
@@ -54,7 +54,9 @@ class TrainingJob:
     fingerprint: str
     threads: int
 
-    def run(self, rank: Rank = ALONE, device: torch.device = torch.device("cpu")) -> tuple[nn.Module, TrainingResult]:  # noqa: B008
+    def run(
+        self, rank: Rank = SINGLE_PROCESS, device: torch.device = torch.device("cpu")
+    ) -> tuple[nn.Module, TrainingResult]:  # noqa: B008
         """The trained network, on this rank's device."""
         torch.set_num_threads(max(1, self.threads // rank.count))
         torch.backends.cudnn.benchmark = True  # all tiles have one size
@@ -89,7 +91,7 @@ class TrainingJob:
 
     def _validation(self, device: torch.device) -> Validation:
         volumes = [self._labelled(name) for name in self.train.validation]
-        return Validation(volumes, tile_geometry(self.model, self.train.tile), self.train.validation_windows, device)
+        return Validation(volumes, tile_geometry(self.model, self.train.tile), self.train.validation_crops, device)
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)

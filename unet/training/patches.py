@@ -154,7 +154,7 @@ def count_labelled(weights: Readable) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Place:
+class Backend:
     """Where a patch lies in a volume: the in-section map and the sections, of the input and of the output."""
 
     outer: Warp
@@ -163,7 +163,7 @@ class Place:
     inner_sections: tuple[int, int]
 
     @classmethod
-    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "Place":
+    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "Backend":
         """The place whose middle voxel is `centre`, with the sizes `(z, y, x)` of a network's input and output."""
         start = tuple(c - n // 2 for c, n in zip(centre, output_size, strict=True))
         y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], output_size[1:], strict=True))
@@ -186,9 +186,9 @@ class Place:
         return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
 
 
-def network_input(volume: LabelledVolume, place: Place, transform: Transform) -> np.ndarray:
+def network_input(volume: LabelledVolume, place: Backend, transform: Transform) -> np.ndarray:
     """Raw `(c, z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
-    return transform.grey_values(volume.normalisation(place.image(volume.raw)))
+    return transform.changed_intensities(volume.normalisation(place.image(volume.raw)))
 
 
 def _box(sections: tuple[int, int], warp: Warp) -> Box:
@@ -253,7 +253,7 @@ class PatchSampler:
         transform = Transform() if self.augment is None else draw(rng, self.augment, self.input_size[0])
         for _ in range(ATTEMPTS):
             volume, centre = self._labelled_place(rng)
-            place = Place.around(centre, transform, self.input_size, self.output_size)
+            place = Backend.around(centre, transform, self.input_size, self.output_size)
             weight = place.labels(volume.weights)
             if weight.any():
                 break

@@ -19,7 +19,7 @@ class TrainingStateError(RuntimeError):
 
 
 @dataclass
-class Done:
+class TrainingState:
     """Everything a resumed training needs beside weights and optimiser."""
 
     step: int = 0
@@ -51,7 +51,7 @@ class StateFile:
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-    ) -> tuple[Done, dict[str, Tensor]]:
+    ) -> tuple[TrainingState, dict[str, Tensor]]:
         """Put the state into model and optimiser; returns what is done and the best weights, of nothing without a file.
 
         Raises
@@ -60,7 +60,7 @@ class StateFile:
             If the file cannot be read, or belongs to another training; it is left as it is.
         """
         if not self.path.exists():
-            return Done(), {}
+            return TrainingState(), {}
         state = self._read(device)
         if state["fingerprint"] != self.fingerprint:
             raise TrainingStateError(
@@ -79,10 +79,10 @@ class StateFile:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.step = state["done"]["step"]
-        return Done(**state["done"]), state["best_weights"]
+        return TrainingState(**state["done"]), state["best_weights"]
 
     def save(
-        self, done: Done, model: nn.Module, optimizer: torch.optim.Optimizer, best_weights: dict[str, Tensor]
+        self, done: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best_weights: dict[str, Tensor]
     ) -> None:
         """Write the state; a reader sees the old or the new one, never a part."""
         state = {

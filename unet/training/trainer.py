@@ -25,14 +25,14 @@ from unet.config.train import TrainConfig
 from unet.jobs.progress import Progress
 from unet.network.model import centre_crop, channels_last, is_2d
 from unet.network.precision import choose_precision
-from unet.training.distributed import ALONE, Rank
+from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.divergence import MEMORY, RECENT, is_good, is_lost, jump
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate, make_optimizer
 from unet.training.patches import Batch, PatchSampler
-from unet.training.state import Done, StateFile
-from unet.training.validation import Look, Validation
+from unet.training.state import StateFile, TrainingState
+from unet.training.validation import Validation, ValidationResult
 
 COMPILE_FROM_STEPS = 2000
 """Compiling takes about a minute, which shorter trainings do not win back."""
@@ -59,7 +59,7 @@ class TrainingResult(NamedTuple):
     kept_step: int
     resumed_from: int
     loss: float | None
-    validation: Look | None
+    validation: ValidationResult | None
     seconds: float
 
 
@@ -74,7 +74,7 @@ def train(
     validation: Validation | None = None,
     on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
-    rank: Rank = ALONE,
+    rank: Rank = SINGLE_PROCESS,
 ) -> TrainingResult:
     """Train a model in place, from the start or from where an earlier run with the same fingerprint was stopped.
 
@@ -151,7 +151,7 @@ class _Run:
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
         self.state, self.curve = state, curve
         self.optimizer = make_optimizer(self.model, config)
-        self.done, self.best_weights = Done(), dict[str, Tensor]()
+        self.done, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.asked_to_stop = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
         self._forward = self._wrapped()
@@ -202,7 +202,9 @@ class _Run:
         if done.best is None:
             return TrainingResult(done.step, done.step, resumed_from, done.loss, None, done.seconds)
         self.model.load_state_dict(self.best_weights)
-        return TrainingResult(done.step, done.best_step, resumed_from, done.loss, Look(**done.best), done.seconds)
+        return TrainingResult(
+            done.step, done.best_step, resumed_from, done.loss, ValidationResult(**done.best), done.seconds
+        )
 
     def due(self, every: int) -> bool:
         """Whether the step just done is one of every so many, or the last."""
@@ -254,14 +256,14 @@ class _Run:
             self.asked_to_stop |= stops.item() > 0
             self._require_calm(step)
 
-    def look(self, validation: Validation) -> Look | None:
+    def look(self, validation: Validation) -> ValidationResult | None:
         """Score the validation windows; the best weights so far are remembered. All ranks wait for the first."""
         self.settle()
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
         if self.rank.speaks:
             values += torch.tensor([*_numbers(validation.look(self.model))], dtype=torch.float64, device=self.device)
         loss, score, threshold, has_threshold = self.rank.total(values).tolist()
-        look = Look(loss, score, threshold if has_threshold else None)
+        look = ValidationResult(loss, score, threshold if has_threshold else None)
         if self.done.best is None or score > self.done.best["score"]:
             self.done.best, self.done.best_step, self.done.looks_since_best = vars(look), self.done.step, 0
             self.best_weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
@@ -269,7 +271,7 @@ class _Run:
             self.done.looks_since_best += 1
         return look
 
-    def write_line(self, look: Look | None, on_line: Callable[[dict[str, Any]], None] | None) -> None:
+    def write_line(self, look: ValidationResult | None, on_line: Callable[[dict[str, Any]], None] | None) -> None:
         """One line of the learning curve, and to whoever watches."""
         self.settle()
         done, now = self.done, time.monotonic()
@@ -351,7 +353,7 @@ def stream(seed: int, step: int, rank: int = 0) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _numbers(look: Look) -> tuple[float, float, float, float]:
+def _numbers(look: ValidationResult) -> tuple[float, float, float, float]:
     return look.loss, look.score, look.threshold or 0.0, float(look.threshold is not None)
 
 

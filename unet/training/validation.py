@@ -29,7 +29,7 @@ SIDE = 512
 
 
 @dataclass(frozen=True)
-class Look:
+class ValidationResult:
     """What one look found: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, its threshold."""
 
     loss: float
@@ -70,7 +70,7 @@ class Validation:
         if not self.windows:
             raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
-    def look(self, model: nn.Module) -> Look:
+    def look(self, model: nn.Module) -> ValidationResult:
         """Loss and score of a model, which is left as it was."""
         with _as_it_was(model):
             scored = [self._probabilities(model, volume, box) for volume, box in self.windows]
@@ -78,9 +78,9 @@ class Validation:
         weights = [volume.weights.read_mirrored(box) for volume, box in self.windows]
         loss = mean_loss(scored, targets, weights)
         if len(scored[0]) > 2:
-            return Look(loss, mean_iou(scored, targets))
+            return ValidationResult(loss, mean_iou(scored, targets))
         row = max(_v_rand_rows(scored, targets), key=lambda row: row["v_rand"])
-        return Look(loss, row["v_rand"], row["threshold"])
+        return ValidationResult(loss, row["v_rand"], row["threshold"])
 
     def _probabilities(self, model: nn.Module, volume: LabelledVolume, box: Box) -> NDArray[np.float32]:
         predictor = Predictor(

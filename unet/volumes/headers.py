@@ -16,16 +16,16 @@ def layout_of(config: Config, name: str) -> Layout:
     if is_sample(config, volume):
         first, stop = volume.sections or (0, config.sample.sections)
         shape: Index = (stop - first, config.sample.size, config.sample.size)
-        dtype, voxel_nm = "uint8", volume.voxel_nm or (50.0, 4.0, 4.0)
+        dtype, voxel_size_nm = "uint8", volume.voxel_size_nm or (50.0, 4.0, 4.0)
         labels = "uint32" if volume.labels else None
     else:
         raw = open_raw(volume.raw)
         first, stop = check_sections(raw, volume.sections)
         shape, dtype, channels = (stop - first, *raw.shape[1:]), raw.dtype.name, raw.channels
-        voxel_nm = agree_voxel_size(volume.voxel_nm, raw.voxel_nm, raw.address)
+        voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
         labels = _ids(volume)
     masked = volume.mask is not None
-    return Layout(shape, dtype, voxel_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, labels, masked, channels)
+    return Layout(shape, dtype, voxel_size_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, labels, masked, channels)
 
 
 def _ids(volume: VolumeConfig) -> str | None:

@@ -2,7 +2,7 @@
 
 1. `unet.volumes.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
 2. The counts are added: integers, so neither order nor cut matter.
-3. `grey_values`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills constant
+3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills constant
    regions is left out (`fill_keys`).
 4. `Normalisation`: (x - centre) / scale, with the two numbers of each channel frozen for the whole volume.
 """
@@ -27,12 +27,12 @@ LEAST_KEYS = 32
 """Between two percentiles of float data, for these to be known well enough."""
 
 
-class GreyValueError(ValueError):
+class IntensityError(ValueError):
     """Grey values that cannot be normalised as the configuration asks."""
 
 
 @dataclass(frozen=True)
-class GreyValues:
+class IntensityStatistics:
     """Statistics of the grey values of a channel, in the unit of its dtype, and how it is normalised.
 
     All but `fill_values` and `left_out` (voxels) are of the voxels that were not left out. Minimum, maximum and
@@ -69,14 +69,14 @@ def fill_keys(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDAr
     return found if same <= MOST_ELSEWHERE * int(elsewhere[0].sum()) else found[:0]
 
 
-def grey_values(
+def intensity_statistics(
     elsewhere: NDArray[np.int64],
     dtype: DTypeLike,
     constant: NDArray[np.int64] | None = None,
     rule: NormalisationConfig = NormalisationConfig(),  # noqa: B008
     channel: int = 0,
     masked: NDArray[np.int64] | None = None,
-) -> GreyValues:
+) -> IntensityStatistics:
     """Statistics of a channel: mean, std = sqrt(mean of (v - mean)^2), extremes, percentiles; centre and scale.
 
     Sums are exact, so the result depends neither on the order nor on the cut of the additions. A percentile p is the
@@ -97,7 +97,7 @@ def grey_values(
 
     Raises
     ------
-    GreyValueError
+    IntensityError
         If no voxel is left, or the percentiles say too little.
     ValueError
         If the dtype has no keys.
@@ -109,13 +109,13 @@ def grey_values(
     sums = Sums.of(kept, dtype)
     if not sums.count:
         counted = int(every[0].sum())
-        raise GreyValueError(
+        raise IntensityError(
             f"no voxel was counted: all {counted} have the value {rule.ignore_value:g} that is to be ignored"
             if counted
             else "no voxel was counted: the volume, or its mask, is empty"
         )
     centre, scale = _numbers(rule, sums, dtype, channel)
-    return GreyValues(
+    return IntensityStatistics(
         mean=float(sums.mean),
         std=sqrt(sums.variance),
         minimum=sums.value(0),
@@ -166,12 +166,12 @@ def _numbers(rule: NormalisationConfig, sums: Sums, dtype: DTypeLike, channel: i
     low, high = (sums.percentile(percent) for percent in rule.percentiles)
     first, last = sums.value(low), sums.value(high)
     if np.dtype(dtype).kind == "f" and sums.keys[high] - sums.keys[low] < LEAST_KEYS:
-        raise GreyValueError(
+        raise IntensityError(
             f"normalisation.percentiles: {list(rule.percentiles)} % of these float data are about {first:g} and "
             f"{last:g}, too close to each other to be known; leave percentiles out, or store the data as integers"
         )
     if first == last:
-        raise GreyValueError(
+        raise IntensityError(
             f"normalisation.percentiles: {list(rule.percentiles)} % of the grey values are both {last:g}"
         )
     return (first + last) / 2, (last - first) / 2
@@ -181,7 +181,7 @@ def _of_channel(given: float | list[float], channel: int) -> float:
     if not isinstance(given, list):
         return given
     if channel >= len(given):
-        raise GreyValueError(f"normalisation.mean and std have {len(given)} numbers, but there is a channel {channel}")
+        raise IntensityError(f"normalisation.mean and std have {len(given)} numbers, but there is a channel {channel}")
     return given[channel]
 
 
@@ -199,7 +199,7 @@ class Normalisation:
     Parameters
     ----------
     centre, scale : tuple of float
-        One value a channel, see `grey_values`.
+        One value a channel, see `intensity_statistics`.
     fill : tuple of tuple of float
         For each channel the values of its blank regions, which the network does not see (`unet.volumes.network_input`).
     """
@@ -210,7 +210,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, statistics: Sequence[Mapping[str, Any]]) -> "Normalisation":
-        """From the statistics of each channel, as the receipt of `grey_values` holds them."""
+        """From the statistics of each channel, as the receipt of `intensity_statistics` holds them."""
         centre, scale = (tuple(float(one[key]) for one in statistics) for key in ("centre", "scale"))
         return cls(centre, scale, tuple(tuple(one["fill_values"]) for one in statistics))
 

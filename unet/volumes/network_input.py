@@ -33,7 +33,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class GreyImage:
+class NetworkInput:
     """A volume's grey values without what fills its blank regions; to be read as the store itself.
 
     Parameters

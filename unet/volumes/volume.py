@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.geometry.shards import shard_boxes
 from unet.storage.backends import claim
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
 from unet.volumes.constant_regions import HALO, blank
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
-from unet.volumes.network_input import GreyImage
+from unet.volumes.network_input import NetworkInput
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Layout:
 
     shape: Index
     dtype: str
-    voxel_nm: tuple[float, float, float]
+    voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     chunk: Index
     block: Index
@@ -72,9 +72,9 @@ class Volume:
         """As in the configuration."""
         return self.folder.name
 
-    def blocks(self, shard: str) -> list[Box]:
-        """The blocks of a shard."""
-        return shard_boxes(self.layout.grid, shard)
+    def blocks(self, block_range: str) -> list[Box]:
+        """The blocks of a block range."""
+        return boxes_of_range(self.layout.grid, block_range)
 
     def image(self, store: str) -> Image:
         """Open a store, e.g. `raw`."""
@@ -106,7 +106,7 @@ class Volume:
             dtype=dtype,
             chunk=self.layout.chunk,
             block=self.layout.block,
-            voxel_nm=self.layout.voxel_nm,
+            voxel_size_nm=self.layout.voxel_size_nm,
             offset_nm=self.layout.offset_nm,
             kind=kind,
             channels=tuple(channels),
@@ -137,9 +137,9 @@ class Volume:
         """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
         return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
-    def grey(self, normalisation: Normalisation) -> GreyImage:
+    def grey(self, normalisation: Normalisation) -> NetworkInput:
         """The grey values as a network sees them."""
-        return GreyImage(self.image("raw"), normalisation)
+        return NetworkInput(self.image("raw"), normalisation)
 
     def tissue(
         self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False

@@ -30,11 +30,13 @@ rule verify:
     input:
         **trained_model(),
         surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
-        grey_values=[receipt("grey_values", name) for name in CONFIG.predict.volumes],
+        intensity_statistics=[
+            receipt("intensity_statistics", name) for name in CONFIG.predict.volumes
+        ],
         predicted=lambda wildcards: [
             r
             for name in CONFIG.predict.volumes
-            for r in shard_receipts("predict", name)
+            for r in range_receipts("predict", name)
         ],
     log:
         f"{RESULTS}/logs/verify/verify.log",

@@ -1,4 +1,4 @@
-# What all rules share: where receipts lie, which shards a volume has, what a job reads, which code it runs.
+# What all rules share: where receipts lie, which block ranges a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
 # Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
@@ -16,13 +16,13 @@ from unet.run.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
 from unet.volumes.constant_regions import HALO
-from unet.volumes.integrity import Notes, damaged_receipts
+from unet.volumes.integrity import Notes, invalid_receipts
 from unet.jobs.devices import machine_has_gpu
-from unet.geometry.shards import (
-    shard_count,
-    shard_names,
-    shards_around,
-    voxels_of_shards,
+from unet.geometry.block_ranges import (
+    block_range_count,
+    block_range_names,
+    ranges_around,
+    voxels_per_job,
 )
 from unet.volumes.headers import layout_of
 from unet.run.report.headline import headline
@@ -34,10 +34,10 @@ from unet.volumes.input_states import (
     model_made_from,
     survey_made_from,
 )
-from unet.run.plan.limits import too_many_shards
+from unet.run.plan.limits import too_many_ranges
 from unet.storage.address import AddressError, split_url
 from unet.storage.files import read_json
-from unet.run.plan.resources import Share, memory_mb, minutes
+from unet.run.plan.resources import Workload, memory_mb, minutes
 from unet.run.summary import (
     failure_lines,
     failures,
@@ -55,8 +55,8 @@ from unet.config.without_effect import without_effect
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
 LEARNING_VOLUMES = CONFIG.learning_volumes
-# With predict.dask: slurm it is the workers that use GPUs.
-PREDICT_GPUS = 1 if CONFIG.predict.dask == "job" else 0
+# With predict.workers: slurm it is the workers that use GPUs.
+PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
 SAMPLED = [f"{RESULTS}/sample/raw.tif", f"{RESULTS}/sample/labels.tif"]
 STARTED, EARLIER = datetime.now(UTC), {}
@@ -79,7 +79,7 @@ PREDICT_THREADS = predict_threads()
 
 wildcard_constraints:
     volume="[A-Za-z0-9][A-Za-z0-9_-]*",
-    shard=r"\d+-of-\d+",
+    block_range=r"\d+-of-\d+",
     store="segmentation|labels",
 
 
@@ -155,7 +155,7 @@ def given_model(name="model"):
 
 def asked_of_model():
     """What the configuration itself says of the network: a given model file has to agree."""
-    return settings(CONFIG.model, ["checkpoint", "voxel_tolerance"], unset=False)
+    return settings(CONFIG.model, ["checkpoint", "voxel_size_tolerance"], unset=False)
 
 
 def asked_of_normalisation():
@@ -182,13 +182,13 @@ def share(wildcards):
         for name in names
         if (known := known_layout(name)) is not None
     ]
-    return Share.of(CONFIG, volumes, voxels_of_job(volumes))
+    return Workload.of(CONFIG, volumes, voxels_of_job(volumes))
 
 
 def voxels_of_job(volumes):
     """Of the largest job of some volumes."""
     shapes = [volume.layout.shape for volume in volumes] or [(0, 0, 0)]
-    return max(voxels_of_shards(shape, CONFIG.predict.shard_voxels) for shape in shapes)
+    return max(voxels_per_job(shape, CONFIG.predict.job_voxels) for shape in shapes)
 
 
 @cache
@@ -201,7 +201,7 @@ def memory(name):
     """Memory of a rule's jobs in MB; more when one is tried again."""
     if not workflow.is_main_process:
         return GIVEN
-    return lambda wildcards, threads, attempt: attempt * foreseen_memory(
+    return lambda wildcards, threads, attempt: attempt * estimated_memory(
         name, share(wildcards), threads
     )
 
@@ -210,16 +210,18 @@ def time_limit(name):
     """Time of a rule's jobs in minutes; more when one is tried again."""
     if not workflow.is_main_process:
         return GIVEN
-    return lambda wildcards, attempt: attempt * foreseen_minutes(name, share(wildcards))
+    return lambda wildcards, attempt: attempt * estimated_minutes(
+        name, share(wildcards)
+    )
 
 
 @cache
-def foreseen_memory(name, share, threads):
+def estimated_memory(name, share, threads):
     return memory_mb(name, CONFIG, share, threads)
 
 
 @cache
-def foreseen_minutes(name, share):
+def estimated_minutes(name, share):
     return minutes(name, CONFIG, share)
 
 
@@ -246,11 +248,11 @@ def known_layout(volume):
     survey = Path(receipt("survey", volume))
     if survey.exists() and not is_stale("survey", volume):
         return layout(survey, survey.stat().st_mtime_ns)
-    return foreseen_layout(volume) if workflow.is_main_process else None
+    return layout_by_headers(volume) if workflow.is_main_process else None
 
 
 @cache
-def foreseen_layout(volume):
+def layout_by_headers(volume):
     try:
         return layout_of(CONFIG, volume)
     # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
@@ -269,7 +271,7 @@ def would_be_made_from(rule, volume):
     own = CONFIG.volumes[volume]
     made_from = {
         "survey": lambda: survey_made_from(own, CONFIG.storage, code("survey")),
-        "fit": lambda: model_made_from(CONFIG.model.checkpoint),
+        "check_model": lambda: model_made_from(CONFIG.model.checkpoint),
         "evaluate": lambda: evaluation_made_from(own),
     }
     return made_from[rule]()
@@ -329,29 +331,36 @@ def stale(rule, volume):
     return NOTES.of(made_by(rule, volume))
 
 
-def shards(volume):
-    """The names of a volume's shards."""
-    return names_of_shards(volume, surveyed(volume))
+def block_ranges(volume):
+    """The names of a volume's block ranges."""
+    return names_of_ranges(volume, surveyed(volume))
 
 
 @cache
-def names_of_shards(volume, layout):
-    voxels = voxels_of_shards(layout.shape, CONFIG.predict.shard_voxels)
-    problem = too_many_shards(volume, shard_count(layout.grid, voxels), layout.shape)
+def names_of_ranges(volume, layout):
+    voxels = voxels_per_job(layout.shape, CONFIG.predict.job_voxels)
+    problem = too_many_ranges(
+        volume, block_range_count(layout.grid, voxels), layout.shape
+    )
     if problem is not None:
         raise WorkflowError(problem)
-    return shard_names(layout.grid, voxels)
+    return block_range_names(layout.grid, voxels)
 
 
 def receipts_around(rule, wildcards, margin, *path):
-    """The receipts of the shards that hold what a job reads: its own blocks, and others within a margin in voxels."""
-    names = shards_around(surveyed(wildcards.volume).grid, wildcards.shard, margin)
+    """The receipts of the block ranges that hold what a job reads: its own blocks, and others within a margin in voxels."""
+    names = ranges_around(
+        surveyed(wildcards.volume).grid, wildcards.block_range, margin
+    )
     return [receipt(rule, wildcards.volume, *path, name) for name in names]
 
 
-def shard_receipts(rule, volume, *path):
-    """The receipts of all shards of a volume."""
-    return [receipt(rule, volume, *path, shard) for shard in shards(volume)]
+def range_receipts(rule, volume, *path):
+    """The receipts of all block ranges of a volume."""
+    return [
+        receipt(rule, volume, *path, block_range)
+        for block_range in block_ranges(volume)
+    ]
 
 
 def segmentation_receipts(wildcards):
@@ -359,15 +368,15 @@ def segmentation_receipts(wildcards):
     return [
         r
         for name in CONFIG.predict.volumes
-        for r in shard_receipts("relabel", name, "segmentation")
+        for r in range_receipts("relabel", name, "segmentation")
     ]
 
 
 def labels_receipts(volume):
     """What says that `labels.zarr` of a volume is whole: instances are ingested, other kinds are made from classes."""
     if CONFIG.volumes[volume].label_kind == "instances":
-        return [receipt("grey_values", volume)]
-    return shard_receipts("relabel", volume, "labels")
+        return [receipt("intensity_statistics", volume)]
+    return range_receipts("relabel", volume, "labels")
 
 
 def checked(volumes):
@@ -383,11 +392,13 @@ def label_inputs(wildcards):
     """What tells of a volume's labels, where they are used; of training volumes all, since each has to show all classes."""
     inputs = {"survey": receipt("survey", wildcards.volume)}
     if wildcards.volume in CONFIG.labelled_volumes:
-        inputs["grey_values"] = receipt("grey_values", wildcards.volume)
-        inputs["targets"] = shard_receipts("targets", wildcards.volume)
+        inputs["intensity_statistics"] = receipt(
+            "intensity_statistics", wildcards.volume
+        )
+        inputs["targets"] = range_receipts("targets", wildcards.volume)
     if wildcards.volume in TRAINING_VOLUMES:
         inputs["training_targets"] = [
-            r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
+            r for name in TRAINING_VOLUMES for r in range_receipts("targets", name)
         ]
     return inputs
 
@@ -395,12 +406,12 @@ def label_inputs(wildcards):
 def chosen_threshold(wildcards):
     """The sweep that chooses the threshold, where the configuration says `auto`."""
     if wildcards.store == "segmentation" and CONFIG.segment.threshold == "auto":
-        return {"threshold": receipt("threshold", "all")}
+        return {"threshold": receipt("choose_threshold", "all")}
     return {}
 
 
 def segment_inputs(wildcards):
-    """What a shard is made from: its own probabilities, for a watershed those around it as well."""
+    """What a block range is made from: its own probabilities, for a watershed those around it as well."""
     ours = wildcards.store == "segmentation"
     watershed = ours and CONFIG.segment.method == "watershed"
     margin = watershed_halo(surveyed(wildcards.volume)) if watershed else (0, 0, 0)
@@ -408,7 +419,7 @@ def segment_inputs(wildcards):
         "survey": receipt("survey", wildcards.volume),
         "made": receipts_around("predict" if ours else "ingest", wildcards, margin),
         "damage": damage_of(
-            "segment", wildcards.volume, wildcards.store, wildcards.shard
+            "segment", wildcards.volume, wildcards.store, wildcards.block_range
         ),
         **chosen_threshold(wildcards),
     }
@@ -417,21 +428,21 @@ def segment_inputs(wildcards):
 def watershed_halo(layout):
     """How far around a block a watershed reads."""
     from unet.segmentation.watershed import (
-        Relief,
+        WatershedParameters,
     )  # for a watershed alone, since every job reads this file
 
-    return Relief.of(CONFIG.segment, layout.voxel_nm).halo
+    return WatershedParameters.of(CONFIG.segment, layout.voxel_size_nm).halo
 
 
 def merge_inputs(wildcards):
     inputs = {
         "survey": receipt("survey", wildcards.volume),
-        "segmented": shard_receipts("segment", wildcards.volume, wildcards.store),
+        "segmented": range_receipts("segment", wildcards.volume, wildcards.store),
     }
     if wildcards.store == "segmentation" and CONFIG.segment.has_graph:
-        inputs["edges"] = shard_receipts("region_graph", wildcards.volume)
+        inputs["edges"] = range_receipts("region_graph", wildcards.volume)
         if CONFIG.segment.agglomerate.threshold == "auto":
-            inputs["threshold"] = receipt("agglomeration_threshold", "all")
+            inputs["threshold"] = receipt("choose_agglomeration_threshold", "all")
     return inputs
 
 
@@ -445,14 +456,14 @@ def segment_settings(store, leave_out):
 def evaluation_inputs(wildcards):
     inputs = {
         "survey": receipt("survey", wildcards.volume),
-        "sweep": receipt("sweep", wildcards.volume),
-        "segmented": shard_receipts("relabel", wildcards.volume, "segmentation"),
-        "targets": shard_receipts("targets", wildcards.volume),
+        "sweep": receipt("threshold_sweep", wildcards.volume),
+        "segmented": range_receipts("relabel", wildcards.volume, "segmentation"),
+        "targets": range_receipts("targets", wildcards.volume),
         "stale": stale("evaluate", wildcards.volume),
         "checked": checked([wildcards.volume]),
     }
     if CONFIG.evaluate.threshold_volumes:
-        inputs["threshold"] = receipt("threshold", "all")
+        inputs["threshold"] = receipt("choose_threshold", "all")
     return inputs
 
 
@@ -537,7 +548,7 @@ def note_damage():
     if not workflow.is_main_process or {"verify", "plan"} & set(sys.argv):
         return
     try:
-        for path, problem in damaged_receipts(Path(RESULTS)):
+        for path, problem in invalid_receipts(Path(RESULTS)):
             logger.warning(f"{path}: {problem}; the job runs again")
             NOTES.write(path, problem)
     except AddressError as error:

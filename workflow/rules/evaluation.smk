@@ -7,87 +7,90 @@
 EVALUATIONS = [evaluation(name) for name in CONFIG.evaluate.volumes]
 
 
-rule threshold:
-    input:
-        sweeps=[receipt("sweep", name) for name in CONFIG.evaluate.threshold_volumes],
-    output:
-        receipt=receipt("threshold", "all"),
-    log:
-        f"{RESULTS}/logs/threshold/all.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/threshold/all.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=memory("threshold"),
-        runtime=time_limit("threshold"),
-    params:
-        code=code("threshold"),
-    message:
-        "Choosing the threshold"
-    script:
-        "../../scripts/threshold.py"
-
-
-rule agglomeration_sweep:
-    input:
-        survey=receipt("survey", "{volume}"),
-        grey_values=receipt("grey_values", "{volume}"),
-        segmented=lambda wildcards: shard_receipts(
-            "segment", wildcards.volume, "segmentation"
-        ),
-        edges=lambda wildcards: shard_receipts("region_graph", wildcards.volume),
-        labelled=lambda wildcards: labels_receipts(wildcards.volume),
-        checked=lambda wildcards: checked([wildcards.volume]),
-    output:
-        receipt=receipt("agglomeration_sweep", "{volume}"),
-    log:
-        f"{RESULTS}/logs/agglomeration_sweep/{{volume}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/agglomeration_sweep/{{volume}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=memory("agglomeration_sweep"),
-        runtime=time_limit("agglomeration_sweep"),
-    params:
-        folder=folder_of,
-        segment=settings(CONFIG.segment, ["fill_holes", "minimum_size", "first_id"]),
-        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
-        dimensions=CONFIG.model.dimensions,
-        code=code("agglomeration_sweep"),
-    message:
-        "Scoring every threshold of the agglomeration on {wildcards.volume}"
-    script:
-        "../../scripts/agglomeration_sweep.py"
-
-
-rule agglomeration_threshold:
+rule choose_threshold:
     input:
         sweeps=[
-            receipt("agglomeration_sweep", name)
+            receipt("threshold_sweep", name)
             for name in CONFIG.evaluate.threshold_volumes
         ],
     output:
-        receipt=receipt("agglomeration_threshold", "all"),
+        receipt=receipt("choose_threshold", "all"),
     log:
-        f"{RESULTS}/logs/agglomeration_threshold/all.log",
+        f"{RESULTS}/logs/choose_threshold/all.log",
     benchmark:
-        f"{RESULTS}/benchmarks/agglomeration_threshold/all.tsv"
+        f"{RESULTS}/benchmarks/choose_threshold/all.tsv"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("agglomeration_threshold"),
-        runtime=time_limit("agglomeration_threshold"),
+        mem_mb=memory("choose_threshold"),
+        runtime=time_limit("choose_threshold"),
     params:
-        code=code("agglomeration_threshold"),
+        code=code("choose_threshold"),
+    message:
+        "Choosing the threshold"
+    script:
+        "../../scripts/choose_threshold.py"
+
+
+rule agglomeration_threshold_sweep:
+    input:
+        survey=receipt("survey", "{volume}"),
+        grey_values=receipt("intensity_statistics", "{volume}"),
+        segmented=lambda wildcards: range_receipts(
+            "segment", wildcards.volume, "segmentation"
+        ),
+        edges=lambda wildcards: range_receipts("region_graph", wildcards.volume),
+        labelled=lambda wildcards: labels_receipts(wildcards.volume),
+        checked=lambda wildcards: checked([wildcards.volume]),
+    output:
+        receipt=receipt("agglomeration_threshold_sweep", "{volume}"),
+    log:
+        f"{RESULTS}/logs/agglomeration_threshold_sweep/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/agglomeration_threshold_sweep/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("agglomeration_threshold_sweep"),
+        runtime=time_limit("agglomeration_threshold_sweep"),
+    params:
+        folder=folder_of,
+        segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
+        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
+        dimensions=CONFIG.model.dimensions,
+        code=code("agglomeration_threshold_sweep"),
+    message:
+        "Scoring every threshold of the agglomeration on {wildcards.volume}"
+    script:
+        "../../scripts/agglomeration_threshold_sweep.py"
+
+
+rule choose_agglomeration_threshold:
+    input:
+        sweeps=[
+            receipt("agglomeration_threshold_sweep", name)
+            for name in CONFIG.evaluate.threshold_volumes
+        ],
+    output:
+        receipt=receipt("choose_agglomeration_threshold", "all"),
+    log:
+        f"{RESULTS}/logs/choose_agglomeration_threshold/all.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose_agglomeration_threshold/all.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("choose_agglomeration_threshold"),
+        runtime=time_limit("choose_agglomeration_threshold"),
+    params:
+        code=code("choose_agglomeration_threshold"),
     message:
         "Choosing the threshold of the agglomeration"
     script:
-        "../../scripts/agglomeration_threshold.py"
+        "../../scripts/choose_agglomeration_threshold.py"
 
 
 rule evaluate:

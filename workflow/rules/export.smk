@@ -11,8 +11,10 @@ rule export:
     input:
         **trained_model(),
         surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
-        fits=[receipt("fit", name) for name in EXPORT_VOLUMES],  # say which model file is given
-        grey_values=[receipt("grey_values", name) for name in EXPORT_VOLUMES],
+        fits=[receipt("check_model", name) for name in EXPORT_VOLUMES],  # say which model file is given
+        intensity_statistics=[
+            receipt("intensity_statistics", name) for name in EXPORT_VOLUMES
+        ],
     output:
         onnx=f"{RESULTS}/model/model.onnx",
         package=f"{RESULTS}/model/bioimageio.zip",

@@ -3,7 +3,7 @@
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
-#          -> ingest (a shard a job) -> histogram (a shard a job) -> grey_values (frozen statistics)
+#          -> ingest (a block range per job) -> histogram (a block range per job) -> grey_values (frozen statistics)
 
 
 rule sample:
@@ -56,24 +56,24 @@ checkpoint survey:
         "../../scripts/survey.py"
 
 
-rule fit:
+rule check_model:
     input:
         surveys=lambda wildcards: [
             receipt("survey", name) for name in compared(wildcards.volume)
         ],
-        stale=lambda wildcards: stale("fit", wildcards.volume),
+        stale=lambda wildcards: stale("check_model", wildcards.volume),
     output:
-        receipt=receipt("fit", "{volume}"),
+        receipt=receipt("check_model", "{volume}"),
     log:
-        f"{RESULTS}/logs/fit/{{volume}}.log",
+        f"{RESULTS}/logs/check_model/{{volume}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/fit/{{volume}}.tsv"
+        f"{RESULTS}/benchmarks/check_model/{{volume}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("fit"),
-        runtime=time_limit("fit"),
+        mem_mb=memory("check_model"),
+        runtime=time_limit("check_model"),
     params:
         **given_model("checkpoint"),
         volumes=lambda wildcards: compared(wildcards.volume),
@@ -84,24 +84,26 @@ rule fit:
         tile=lambda wildcards: (
             CONFIG.train.tile if wildcards.volume in TRAINING_VOLUMES else None
         ),
-        code=code("fit"),
+        code=code("check_model"),
     message:
         "Checking that the model fits {wildcards.volume}"
     script:
-        "../../scripts/fit.py"
+        "../../scripts/check_model.py"
 
 
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),
-        damage=lambda wildcards: damage_of("ingest", wildcards.volume, wildcards.shard),
+        fit=receipt("check_model", "{volume}"),
+        damage=lambda wildcards: damage_of(
+            "ingest", wildcards.volume, wildcards.block_range
+        ),
     output:
-        receipt=receipt("ingest", "{volume}", "{shard}"),
+        receipt=receipt("ingest", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/ingest/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/ingest/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/ingest/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/ingest/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -110,11 +112,11 @@ rule ingest:
         runtime=time_limit("ingest"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         volume=volume_settings,
         code=code("ingest"),
     message:
-        "Ingesting {wildcards.volume}, shard {wildcards.shard}"
+        "Ingesting {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/ingest.py"
 
@@ -124,11 +126,11 @@ rule histogram:
         survey=receipt("survey", "{volume}"),
         ingested=lambda wildcards: receipts_around("ingest", wildcards, HALO),
     output:
-        receipt=receipt("histogram", "{volume}", "{shard}"),
+        receipt=receipt("histogram", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/histogram/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/histogram/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/histogram/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/histogram/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -137,36 +139,36 @@ rule histogram:
         runtime=time_limit("histogram"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         code=code("histogram"),
     message:
-        "Counting the grey values of {wildcards.volume}, shard {wildcards.shard}"
+        "Counting the grey values of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/histogram.py"
 
 
-rule grey_values:
+rule intensity_statistics:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),
-        counted=lambda wildcards: shard_receipts("histogram", wildcards.volume),
-        shards=lambda wildcards: shard_receipts("ingest", wildcards.volume),
+        fit=receipt("check_model", "{volume}"),
+        counted=lambda wildcards: range_receipts("histogram", wildcards.volume),
+        block_ranges=lambda wildcards: range_receipts("ingest", wildcards.volume),
     output:
-        receipt=receipt("grey_values", "{volume}"),
+        receipt=receipt("intensity_statistics", "{volume}"),
     log:
-        f"{RESULTS}/logs/grey_values/{{volume}}.log",
+        f"{RESULTS}/logs/intensity_statistics/{{volume}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/grey_values/{{volume}}.tsv"
+        f"{RESULTS}/benchmarks/intensity_statistics/{{volume}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("grey_values"),
-        runtime=time_limit("grey_values"),
+        mem_mb=memory("intensity_statistics"),
+        runtime=time_limit("intensity_statistics"),
     params:
         normalisation=settings(CONFIG.normalisation),
-        code=code("grey_values"),
+        code=code("intensity_statistics"),
     message:
         "Freezing the grey-value statistics of {wildcards.volume}"
     script:
-        "../../scripts/grey_values.py"
+        "../../scripts/intensity_statistics.py"

@@ -2,22 +2,24 @@
 #
 # Inputs:  raw.zarr, its frozen statistics, and the trained model
 # Outputs: probability.zarr; the ISBI scores of every threshold where there are labels
-# Steps:   predict (a shard a job, one GPU each) -> sweep
+# Steps:   predict (a block range per job, one GPU each) -> sweep
 
 
 rule predict:
     input:
         **trained_model(),
         survey=receipt("survey", "{volume}"),
-        fit=receipt("fit", "{volume}"),  # says which model file is given
-        grey_values=receipt("grey_values", "{volume}"),
-        damage=lambda wildcards: damage_of("predict", wildcards.volume, wildcards.shard),
+        fit=receipt("check_model", "{volume}"),  # says which model file is given
+        grey_values=receipt("intensity_statistics", "{volume}"),
+        damage=lambda wildcards: damage_of(
+            "predict", wildcards.volume, wildcards.block_range
+        ),
     output:
-        receipt=receipt("predict", "{volume}", "{shard}"),
+        receipt=receipt("predict", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/predict/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/predict/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/predict/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: PREDICT_THREADS
@@ -28,43 +30,43 @@ rule predict:
     params:
         **given_model(),
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
-        predict=settings(CONFIG.predict, leave_out=["volumes", "shard_voxels"]),
+        block_range=lambda wildcards: wildcards.block_range,
+        predict=settings(CONFIG.predict, leave_out=["volumes", "job_voxels"]),
         slurm=settings(CONFIG.slurm),
-        worker_logs=f"{RESULTS}/logs/predict/{{volume}}/{{shard}}-workers",
+        worker_logs=f"{RESULTS}/logs/predict/{{volume}}/{{block_range}}-workers",
         code=code("predict"),
     message:
-        "Predicting {wildcards.volume}, shard {wildcards.shard}"
+        "Predicting {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/predict.py"
 
 
-rule sweep:
+rule threshold_sweep:
     input:
         survey=receipt("survey", "{volume}"),
-        grey_values=receipt("grey_values", "{volume}"),
-        predicted=lambda wildcards: shard_receipts("predict", wildcards.volume),
+        grey_values=receipt("intensity_statistics", "{volume}"),
+        predicted=lambda wildcards: range_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         checked=lambda wildcards: checked([wildcards.volume]),
     output:
-        receipt=receipt("sweep", "{volume}"),
+        receipt=receipt("threshold_sweep", "{volume}"),
     log:
-        f"{RESULTS}/logs/sweep/{{volume}}.log",
+        f"{RESULTS}/logs/threshold_sweep/{{volume}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/sweep/{{volume}}.tsv"
+        f"{RESULTS}/benchmarks/threshold_sweep/{{volume}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
     resources:
-        mem_mb=memory("sweep"),
-        runtime=time_limit("sweep"),
+        mem_mb=memory("threshold_sweep"),
+        runtime=time_limit("threshold_sweep"),
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         dimensions=CONFIG.model.dimensions,
-        code=code("sweep"),
+        code=code("threshold_sweep"),
     message:
         "Scoring every threshold on {wildcards.volume}"
     script:
-        "../../scripts/sweep.py"
+        "../../scripts/threshold_sweep.py"

@@ -1,23 +1,23 @@
-# One consistent set of instances, the same whatever the blocks and shards.
+# One consistent set of instances, the same whatever the blocks and block ranges.
 #
 # Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
 # Outputs: segmentation.zarr or labels.zarr
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
 #          -> merge (one global solve) -> relabel (final ids, with the pyramid)
 
-LABELLING = ["agglomerate", "bridge_sections", "fill_holes", "minimum_size", "first_id"]
-MERGING = ["threshold", "watershed", "bridge_sections", "foreground"]
+LABELLING = ["agglomerate", "max_section_gap", "fill_holes", "min_size", "first_id"]
+MERGING = ["threshold", "watershed", "max_section_gap", "foreground"]
 
 
 rule segment:
     input:
         unpack(segment_inputs),
     output:
-        receipt=receipt("segment", "{volume}", "{store}", "{shard}"),
+        receipt=receipt("segment", "{volume}", "{store}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/segment/{{volume}}/{{store}}/{{shard}}.log",
+        f"{RESULTS}/logs/segment/{{volume}}/{{store}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/segment/{{volume}}/{{store}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/segment/{{volume}}/{{store}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -26,7 +26,7 @@ rule segment:
         runtime=time_limit("segment"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         store=lambda wildcards: wildcards.store,
         segment=lambda wildcards: segment_settings(wildcards.store, LABELLING),
         background=lambda wildcards: (
@@ -36,7 +36,7 @@ rule segment:
         ),
         code=code("segment"),
     message:
-        "Labelling the blocks of {wildcards.volume}, shard {wildcards.shard}"
+        "Labelling the blocks of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/segment.py"
 
@@ -47,18 +47,18 @@ rule region_graph:
         segmented=lambda wildcards: receipts_around(
             "segment",
             wildcards,
-            (1 + (CONFIG.segment.bridge_sections or 0), 1, 1),
+            (1 + (CONFIG.segment.max_section_gap or 0), 1, 1),
             "segmentation",
         ),
         damage=lambda wildcards: damage_of(
-            "region_graph", wildcards.volume, wildcards.shard
+            "region_graph", wildcards.volume, wildcards.block_range
         ),
     output:
-        receipt=receipt("region_graph", "{volume}", "{shard}"),
+        receipt=receipt("region_graph", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/region_graph/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/region_graph/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/region_graph/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/region_graph/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -67,13 +67,13 @@ rule region_graph:
         runtime=time_limit("region_graph"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         segment=settings(
-            CONFIG.segment, ["agglomerate", "fill_holes", "minimum_size", "first_id"]
+            CONFIG.segment, ["agglomerate", "fill_holes", "min_size", "first_id"]
         ),
         code=code("region_graph"),
     message:
-        "Finding which fragments of {wildcards.volume} touch, shard {wildcards.shard}"
+        "Finding which fragments of {wildcards.volume} touch, block range {wildcards.block_range}"
     script:
         "../../scripts/region_graph.py"
 
@@ -109,14 +109,14 @@ rule relabel:
         survey=receipt("survey", "{volume}"),
         merged=receipt("merge", "{volume}", "{store}"),
         damage=lambda wildcards: damage_of(
-            "relabel", wildcards.volume, wildcards.store, wildcards.shard
+            "relabel", wildcards.volume, wildcards.store, wildcards.block_range
         ),
     output:
-        receipt=receipt("relabel", "{volume}", "{store}", "{shard}"),
+        receipt=receipt("relabel", "{volume}", "{store}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/relabel/{{volume}}/{{store}}/{{shard}}.log",
+        f"{RESULTS}/logs/relabel/{{volume}}/{{store}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/relabel/{{volume}}/{{store}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/relabel/{{volume}}/{{store}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -125,10 +125,10 @@ rule relabel:
         runtime=time_limit("relabel"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         store=lambda wildcards: wildcards.store,
         code=code("relabel"),
     message:
-        "Writing the ids of {wildcards.volume}, shard {wildcards.shard}"
+        "Writing the ids of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/relabel.py"

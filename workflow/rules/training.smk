@@ -10,15 +10,17 @@
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
-        grey_values=receipt("grey_values", "{volume}"),
+        grey_values=receipt("intensity_statistics", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
-        damage=lambda wildcards: damage_of("targets", wildcards.volume, wildcards.shard),
+        damage=lambda wildcards: damage_of(
+            "targets", wildcards.volume, wildcards.block_range
+        ),
     output:
-        receipt=receipt("targets", "{volume}", "{shard}"),
+        receipt=receipt("targets", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/targets/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/targets/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/targets/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/targets/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -27,13 +29,13 @@ rule targets:
         runtime=time_limit("targets"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         volume=volume_settings,
         weights=settings(CONFIG.weights),
         dimensions=CONFIG.model.dimensions,
         code=code("targets"),
     message:
-        "Drawing the targets of {wildcards.volume}, shard {wildcards.shard}"
+        "Drawing the targets of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/targets.py"
 
@@ -68,19 +70,19 @@ rule check_labels:
 rule weight_map:
     input:
         survey=receipt("survey", "{volume}"),
-        own_targets=lambda wildcards: shard_receipts("targets", wildcards.volume),
+        own_targets=lambda wildcards: range_receipts("targets", wildcards.volume),
         training_targets=lambda wildcards: [
-            r for name in TRAINING_VOLUMES for r in shard_receipts("targets", name)
+            r for name in TRAINING_VOLUMES for r in range_receipts("targets", name)
         ],
         damage=lambda wildcards: damage_of(
-            "weight_map", wildcards.volume, wildcards.shard
+            "weight_map", wildcards.volume, wildcards.block_range
         ),
     output:
-        receipt=receipt("weight_map", "{volume}", "{shard}"),
+        receipt=receipt("weight_map", "{volume}", "{block_range}"),
     log:
-        f"{RESULTS}/logs/weight_map/{{volume}}/{{shard}}.log",
+        f"{RESULTS}/logs/weight_map/{{volume}}/{{block_range}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/weight_map/{{volume}}/{{shard}}.tsv"
+        f"{RESULTS}/benchmarks/weight_map/{{volume}}/{{block_range}}.tsv"
     conda:
         "../../environment.yml"
     threads: 2
@@ -89,11 +91,11 @@ rule weight_map:
         runtime=time_limit("weight_map"),
     params:
         folder=folder_of,
-        shard=lambda wildcards: wildcards.shard,
+        block_range=lambda wildcards: wildcards.block_range,
         weights=settings(CONFIG.weights),
         code=code("weight_map"),
     message:
-        "Computing the weight map of {wildcards.volume}, shard {wildcards.shard}"
+        "Computing the weight map of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/weight_map.py"
 
@@ -101,12 +103,14 @@ rule weight_map:
 rule train:
     input:
         surveys=[receipt("survey", name) for name in LEARNING_VOLUMES],
-        grey_values=[receipt("grey_values", name) for name in LEARNING_VOLUMES],
+        intensity_statistics=[
+            receipt("intensity_statistics", name) for name in LEARNING_VOLUMES
+        ],
         targets=lambda wildcards: [
-            r for name in LEARNING_VOLUMES for r in shard_receipts("targets", name)
+            r for name in LEARNING_VOLUMES for r in range_receipts("targets", name)
         ],
         weighted=lambda wildcards: [
-            r for name in LEARNING_VOLUMES for r in shard_receipts("weight_map", name)
+            r for name in LEARNING_VOLUMES for r in range_receipts("weight_map", name)
         ],
         checked=checked(LEARNING_VOLUMES),
     output:
@@ -126,7 +130,7 @@ rule train:
         runtime=time_limit("train"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
-        model_config=settings(CONFIG.model, ["checkpoint", "voxel_tolerance"]),
+        model_config=settings(CONFIG.model, ["checkpoint", "voxel_size_tolerance"]),
         train=settings(CONFIG.train),
         classes=CONFIG.class_names if LEARNING_VOLUMES else [],
         code=code("train"),
@@ -136,40 +140,42 @@ rule train:
         "../../scripts/train.py"
 
 
-rule augmentation:
+rule augmentation_preview:
     input:
         surveys=[receipt("survey", name) for name in TRAINING_VOLUMES[:1]],
-        grey_values=[receipt("grey_values", name) for name in TRAINING_VOLUMES[:1]],
+        intensity_statistics=[
+            receipt("intensity_statistics", name) for name in TRAINING_VOLUMES[:1]
+        ],
         targets=lambda wildcards: [
-            r for name in TRAINING_VOLUMES[:1] for r in shard_receipts("targets", name)
+            r for name in TRAINING_VOLUMES[:1] for r in range_receipts("targets", name)
         ],
         weighted=lambda wildcards: [
             r
             for name in TRAINING_VOLUMES[:1]
-            for r in shard_receipts("weight_map", name)
+            for r in range_receipts("weight_map", name)
         ],
         template=Path(workflow.basedir) / "report" / "augmentation.html.j2",
         report_template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:
         page=f"{RESULTS}/augmentation.html",
     log:
-        f"{RESULTS}/logs/augmentation/augmentation.log",
+        f"{RESULTS}/logs/augmentation_preview/augmentation.log",
     benchmark:
-        f"{RESULTS}/benchmarks/augmentation/augmentation.tsv"
+        f"{RESULTS}/benchmarks/augmentation_preview/augmentation.tsv"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=memory("augmentation"),
-        runtime=time_limit("augmentation"),
+        mem_mb=memory("augmentation_preview"),
+        runtime=time_limit("augmentation_preview"),
     params:
         folders=[f"{RESULTS}/volumes/{name}" for name in TRAINING_VOLUMES[:1]],
         model_config=settings(CONFIG.model),
         tile=settings(CONFIG.train)["tile"],
         augment=settings(CONFIG.train.augment),
         seed=CONFIG.train.seed,
-        code=code("augmentation"),
+        code=code("augmentation_preview"),
     message:
         "Drawing the augmentation"
     script:
-        "../../scripts/augmentation.py"
+        "../../scripts/augmentation_preview.py"

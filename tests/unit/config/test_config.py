@@ -61,14 +61,14 @@ def test_the_defaults_are_the_papers() -> None:
         # unknown keys
         ({"modle": {}}, ["modle: unknown key", "model", "volumes"]),
         ({"model__depht": 4}, ["model.depht: unknown key", "depth", "checkpoint"]),
-        ({"volumes__train__rwa": "x"}, ["volumes.train.rwa: unknown key", "raw", "voxel_nm"]),
+        ({"volumes__train__rwa": "x"}, ["volumes.train.rwa: unknown key", "raw", "voxel_size_nm"]),
         ({"train__augment__elastic": 1}, ["train.augment.elastic: unknown key", "elastic_px"]),
         # types
         ({"model__depth": "deep"}, ["model.depth", "'deep'", "integer"]),
         ({"train__steps": 1.5}, ["train.steps", "1.5", "integer"]),
         ({"train__steps": True}, ["train.steps", "True"]),
         ({"train__tile": "big"}, ["train.tile", "'big'", "integer"]),
-        ({"predict__shard_voxels": "many"}, ["predict.shard_voxels", "'many'", "'auto'"]),
+        ({"predict__shard_voxels": "many"}, ["predict.job_voxels", "'many'", "'auto'"]),
         ({"volumes__train__raw": 3}, ["volumes.train.raw: got 3", "text; put it in quotes", "list"]),
         ({"volumes__train": None}, ["volumes.train: nothing stands after it"]),
         ({"predict": []}, ["predict: got []", "keys with values"]),
@@ -80,8 +80,8 @@ def test_the_defaults_are_the_papers() -> None:
         ({"train__clip_norm": -1}, ["train.clip_norm", "-1", "greater than 0"]),
         ({"sample__size": 10}, ["sample.size", "10", "64"]),
         ({"segment__threshold": 1.5}, ["segment.threshold", "1.5", "less than 1", "'auto'"]),
-        ({"volumes__train__voxel_nm": [50, 4, -1]}, ["volumes.train.voxel_nm.2", "-1", "greater than 0"]),
-        ({"volumes__train__voxel_nm": [50, 4]}, ["volumes.train.voxel_nm", "[50, 4]", "number 3 is missing"]),
+        ({"volumes__train__voxel_size_nm": [50, 4, -1]}, ["volumes.train.voxel_size_nm.2", "-1", "greater than 0"]),
+        ({"volumes__train__voxel_size_nm": [50, 4]}, ["volumes.train.voxel_size_nm", "[50, 4]", "number 3 is missing"]),
         ({"volumes__train__sections": [3, 3]}, ["volumes.train", "[3, 3]", "empty"]),
         ({"volumes__my vol": {"raw": "x"}}, ["volumes", "'my vol'", "letters, digits, - and _"]),
         ({"volumes": {}}, ["volumes", "at least one"]),
@@ -139,12 +139,12 @@ def test_the_defaults_are_the_papers() -> None:
             ["ignore_id 9", "label_kind is classes", "list it in class_values under ignore"],
         ),
         (
-            {"volumes__train__voxel_nm": [0.05, 0.004, 0.004]},
-            ["train.voxel_nm", "if these are µm, it is [50, 4, 4] nm"],
+            {"volumes__train__voxel_size_nm": [0.05, 0.004, 0.004]},
+            ["train.voxel_size_nm", "if these are µm, it is [50, 4, 4] nm"],
         ),
-        ({"volumes__train__voxel_nm": [50, 4, 0.1]}, ["[50, 4, 0.1] nm is no voxel size", "0.5 to 10,000"]),
-        ({"volumes__train__voxel_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
-        ({"segment__watershed__grow_px": 2}, ["segment.watershed is {'grow_px': 2.0}", "segment.method: components"]),
+        ({"volumes__train__voxel_size_nm": [50, 4, 0.1]}, ["[50, 4, 0.1] nm is no voxel size", "0.5 to 10,000"]),
+        ({"volumes__train__voxel_size_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
+        ({"segment__watershed__grow_px": 2}, ["segment.watershed is {'expand_px': 2.0}", "segment.method: components"]),
         ({"segment__agglomerate__method": "none"}, ["segment.agglomerate is {'method': 'none'}", "method: components"]),
         (
             {"segment": {"method": "watershed", "agglomerate": {"method": "none", "threshold": 0.3}}},
@@ -184,9 +184,9 @@ def test_a_missing_key_and_several_mistakes_at_once_have_a_line_each() -> None:
     [
         ({"trian": {}}, "trian: unknown key; did you mean train?"),
         ({"train__augment__rotatoin": 1}, "train.augment.rotatoin: unknown key; did you mean rotation?"),
-        ({"volumes__train__voxels_nm": [1, 1, 1]}, "volumes.train.voxels_nm: unknown key; did you mean voxel_nm?"),
+        ({"volumes__train__voxels_nm": [1, 1, 1]}, "volumes.train.voxels_nm: unknown key; did you mean voxel_size_nm?"),
         ({"tile": 48}, "tile: unknown key; tile is a key of train and of predict; allowed here: results"),
-        ({"voxel_nm": [1, 1, 1]}, "voxel_nm: unknown key; voxel_nm is a key of volumes;"),
+        ({"voxel_size_nm": [1, 1, 1]}, "voxel_size_nm: unknown key; voxel_size_nm is a key of volumes;"),
         ({"qqq": 1}, "qqq: unknown key; allowed here: results"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -216,12 +216,14 @@ def test_results_are_the_name_of_a_folder(name: str) -> None:
 
 def test_no_input_is_a_pattern() -> None:
     with pytest.raises(ConfigError, match=r"volumes\.train\.raw\.1: got 'b{z}\.tif'; a path without { and }"):
-        load_config(changed(volumes__train={"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_nm": [50, 4, 4]}))
+        load_config(
+            changed(volumes__train={"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_size_nm": [50, 4, 4]})
+        )
 
 
 def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    volume = {"raw": ["~/a.h5:/raw", "b.tif"], "labels": "~/l.tif", "mask": "~/m.tif", "voxel_nm": [50, 4, 4]}
+    volume = {"raw": ["~/a.h5:/raw", "b.tif"], "labels": "~/l.tif", "mask": "~/m.tif", "voxel_size_nm": [50, 4, 4]}
     scored = {"compare": {"peer": "~/p.tif"}, "skeletons": {"files": "~/true"}}
     config = load_config(changed(results="~/r", volumes__train=volume | scored, model__checkpoint="~/model.pt"))
     given = config.volumes["train"]
@@ -310,5 +312,5 @@ def test_what_segmentation_implies() -> None:
     assert (components.sections_alone, components.has_graph, components.main_class) == (True, False, None)
     watershed = load_config(changed(segment__method="watershed")).segment
     assert (watershed.sections_alone, watershed.has_graph) == (False, True)
-    assert load_config(changed(segment={"method": "watershed", "bridge_sections": None})).segment.sections_alone
+    assert load_config(changed(segment={"method": "watershed", "max_section_gap": None})).segment.sections_alone
     assert load_config(changed(segment__fill_holes=9)).segment.has_graph

@@ -39,7 +39,7 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
         ),
         ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "weights say"]),
         ({"train": {"optimizer": "adamw", "momentum": 0.9}}, ["train.momentum is 0.9", "train.optimizer: adamw"]),
-        ({"train": {"validation_windows": 9}}, ["train.validation_windows is 9", "train.validation: []"]),
+        ({"train": {"validation_crops": 9}}, ["train.validation_crops is 9", "train.validation: []"]),
         (
             {"train": {"augment": {"elastic_probability": 0, "elastic_px": 5}}},
             ["train.augment.elastic_px is 5.0", "train.augment.elastic_probability: 0"],
@@ -52,8 +52,8 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
         ({"weights": {"w0": 0, "sigma": 3}}, ["weights.sigma is 3.0", "weights.w0: 0"]),
         ({"volume": INTERIOR, "weights": {"separation_border": 2}}, ["separation_border is 2", "instances only"]),
         (
-            {"segment": {"bridge_sections": 2}},
-            ["segment.bridge_sections is 2", "watershed and segment.connectivity: sec"],
+            {"segment": {"max_section_gap": 2}},
+            ["segment.max_section_gap is 2", "watershed and segment.connectivity: sec"],
         ),
         (
             {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"mismatch": 1}}},
@@ -61,7 +61,7 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
         ),
         ({"model": {"architecture": "fcn8s", "skip": "add"}}, ["model.skip is add", "model.architecture: fcn8s"]),
         ({"train": {"volume_weights": {"train": 2}}}, ["train.volume_weights are {'train': 2.0}", "one volume"]),
-        ({"slurm": {"partition": "gpu", "workers": 2}}, ["slurm.workers, slurm.partition", "predict.dask: slurm"]),
+        ({"slurm": {"partition": "gpu", "workers": 2}}, ["slurm.workers, slurm.partition", "predict.workers: slurm"]),
         ({"others": {"spare": TRAIN}}, ["volumes.spare is in no list"]),
         (
             {"volume": {**TRAIN, "compare": {"peer": "c.tif"}}},
@@ -81,8 +81,8 @@ def test_each_key_in_vain_is_named_with_what_it_depends_on(sections: dict[str, A
 
 
 def test_keys_that_have_an_effect_are_not_told() -> None:
-    chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_windows": 9}}
-    watershed = {"segment": {"method": "watershed", "bridge_sections": 2, "agglomerate": {"mismatch": 1}}}
+    chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_crops": 9}}
+    watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"mismatch": 1}}}
     assert told(others={"other": TRAIN}, **chosen, **watershed) == []
-    workers = {"predict": {"dask": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
+    workers = {"predict": {"workers": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
     assert told(**workers) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unet.evaluation.expected_run_length import MERGER_NM, RunLength, run_length_scores
+from unet.evaluation.expected_run_length import MERGER_NM, RunLength, expected_run_length_scores
 from unet.evaluation.skeletons import PlacedSkeletons, Skeletons, placed
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
@@ -35,7 +35,7 @@ def lines(*lengths_nm: list[float]) -> PlacedSkeletons:
 
 def erl(skeletons: PlacedSkeletons, *segment: int) -> float | int | None:
     """Of nodes in these segments."""
-    return run_length_scores(skeletons, np.array(segment, np.uint64))["erl_nm"]
+    return expected_run_length_scores(skeletons, np.array(segment, np.uint64))["erl_nm"]
 
 
 # By hand
@@ -44,14 +44,14 @@ def erl(skeletons: PlacedSkeletons, *segment: int) -> float | int | None:
 def test_a_line_of_four_nodes_that_is_split_once() -> None:
     line = lines([100, 100, 100])
     assert erl(line, 5, 5, 5, 5) == 300  # one run: 300 * 300 / 300
-    found = run_length_scores(line, np.array([5, 5, 7, 7], np.uint64))
+    found = expected_run_length_scores(line, np.array([5, 5, 7, 7], np.uint64))
     assert found["erl_nm"] == pytest.approx((100**2 + 100**2) / 300)  # the edge between the segments is in no run
     assert (found["split_edges"], found["omitted_edges"], found["merging_segments"]) == (1, 0, 0)
     assert (found["erl_perfect_nm"], found["skeletons"], found["skeleton_nm"]) == (300, 1, 300)
 
 
 def test_an_edge_with_a_node_in_no_segment_is_omitted() -> None:
-    found = run_length_scores(lines([100, 100, 100]), np.array([5, 5, 5, 0], np.uint64))
+    found = expected_run_length_scores(lines([100, 100, 100]), np.array([5, 5, 5, 0], np.uint64))
     assert found["erl_nm"] == pytest.approx(200**2 / 300)
     assert (found["split_edges"], found["omitted_edges"]) == (0, 1)
     assert erl(lines([100, 100, 100]), 0, 0, 0, 0) == 0
@@ -64,7 +64,7 @@ def test_pieces_of_a_skeleton_in_one_segment_are_one_run() -> None:
 def test_a_segment_that_merges_two_skeletons_has_no_run() -> None:
     two = lines([100, 100, 100], [200, 200])
     assert erl(two, 1, 1, 1, 1, 2, 2, 2) == pytest.approx((300**2 + 400**2) / 700)
-    found = run_length_scores(two, np.array([1, 1, 1, 1, 1, 1, 1], np.uint64))
+    found = expected_run_length_scores(two, np.array([1, 1, 1, 1, 1, 1, 1], np.uint64))
     assert (found["erl_nm"], found["merging_segments"]) == (0, 1)
     # what lies outside the merger still counts
     assert erl(two, 3, 3, 1, 1, 1, 1, 1) == pytest.approx(100**2 / 700)
@@ -87,7 +87,7 @@ def test_branches_belong_to_the_run() -> None:
 
 
 def test_skeletons_without_an_edge_have_no_run_length() -> None:
-    found = run_length_scores(lines([], []), np.array([1, 1], np.uint64))
+    found = expected_run_length_scores(lines([], []), np.array([1, 1], np.uint64))
     assert (found["erl_nm"], found["erl_perfect_nm"], found["skeletons"], found["skeleton_nm"]) == (None, None, 0, 0)
 
 
@@ -120,13 +120,13 @@ def test_the_scores_do_not_depend_on_the_blocks(seed: int, block: tuple[int, ...
     ids = rng.integers(0, 4, shape, dtype=np.uint32)
     found = scores_of(skeletons, ids, block)
     assert found == scores_of(skeletons, ids, shape)
-    assert found == run_length_scores(skeletons, ids[tuple(skeletons.voxel)].astype(np.uint64))
+    assert found == expected_run_length_scores(skeletons, ids[tuple(skeletons.voxel)].astype(np.uint64))
 
 
 @given(seed=SEEDS)
 def test_a_perfect_segmentation_has_the_mean_length_weighted_by_length(seed: int) -> None:
     skeletons = placed(random_trees(np.random.default_rng(seed), (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
-    found = run_length_scores(skeletons, (skeletons.skeleton + 1).astype(np.uint64))
+    found = expected_run_length_scores(skeletons, (skeletons.skeleton + 1).astype(np.uint64))
     owner = skeletons.skeleton[skeletons.edges[:, 0]]
     lengths = np.bincount(owner, weights=skeletons.length_nm)
     assume(lengths.sum() > 0)
@@ -141,8 +141,8 @@ def test_other_ids_change_nothing(seed: int) -> None:
     skeletons = placed(random_trees(rng, (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
     segment = rng.integers(0, 5, len(skeletons.skeleton)).astype(np.uint64)
     others = np.array([0, *(2**63 + int(n) for n in rng.permutation(4))], np.uint64)
-    found = run_length_scores(skeletons, others[segment])
-    assert found == pytest.approx(run_length_scores(skeletons, segment))
+    found = expected_run_length_scores(skeletons, others[segment])
+    assert found == pytest.approx(expected_run_length_scores(skeletons, segment))
 
 
 @given(seed=SEEDS)
@@ -208,7 +208,7 @@ def test_agrees_with_segmentation_skeleton_metrics(seed: int) -> None:
     metrics.MergedEdgePercentMetric(verbose=False).detect_label_intersections(labelled)
     # theirs is the mean over what is labelled, skeleton by skeleton: the sum over squared runs by its weight
     squares = sum(metrics.ERLMetric.compute_graph_erl(g) * g.labeled_run_length for g in labelled.values())
-    found = run_length_scores(skeletons, segment.astype(np.uint64))
+    found = expected_run_length_scores(skeletons, segment.astype(np.uint64))
     assert found["merging_segments"] == 1
     assert found["erl_nm"] == pytest.approx(squares / skeletons.length_nm.sum())
     split = sum(metrics.SplitEdgePercentMetric.count_split_edges(graph) for graph in labelled.values())

@@ -1,4 +1,4 @@
-"""Boxes, blocks and shards: every voxel has one block, every block one shard."""
+"""Boxes, blocks and block ranges: every voxel has one block, every block one block range."""
 
 from math import prod
 
@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet.geometry.block_ranges import (
+    AUTO_RANGES,
+    block_range_count,
+    block_range_names,
+    boxes_of_range,
+    ranges_around,
+    voxels_per_job,
+)
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.geometry.shards import AUTO_SHARDS, shard_boxes, shard_count, shard_names, shards_around, voxels_of_shards
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12))
 BLOCKS = st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(2, 6))
@@ -68,13 +75,13 @@ def test_blocks_cover_every_voxel_once_in_scan_order(shape: tuple[int, ...], blo
 
 
 @settings(deadline=None)
-@given(shape=SHAPES, block=BLOCKS, shard_voxels=st.integers(1, 4000))
-def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tuple[int, ...], shard_voxels: int) -> None:
+@given(shape=SHAPES, block=BLOCKS, job_voxels=st.integers(1, 4000))
+def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tuple[int, ...], job_voxels: int) -> None:
     grid = Grid(shape, block)
-    names = shard_names(grid, shard_voxels)
-    shares = [shard_boxes(grid, name) for name in names]
+    names = block_range_names(grid, job_voxels)
+    shares = [boxes_of_range(grid, name) for name in names]
     assert [box for share in shares for box in share] == grid.boxes()
-    assert all(len(share) <= max(1, shard_voxels // prod(block)) for share in shares)
+    assert all(len(share) <= max(1, job_voxels // prod(block)) for share in shares)
     assert min(map(len, shares)) >= 1
     assert [name.split("-of-") for name in names] == [[str(k), str(len(names))] for k in range(len(names))]
 
@@ -82,7 +89,7 @@ def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tupl
 @pytest.mark.parametrize("name", ["4-of-4", "a-of-4", "0-of-0", "", "1of4", "-1-of-4", "0-of-4-of-4"])
 def test_a_name_that_is_no_shard_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="0-of-4"):
-        shard_boxes(Grid((1, 8, 8), (1, 4, 4)), name)
+        boxes_of_range(Grid((1, 8, 8), (1, 4, 4)), name)
 
 
 @settings(deadline=None)
@@ -91,22 +98,22 @@ def test_shards_around_hold_every_block_within_the_margin(
     shape: tuple[int, ...], block: tuple[int, ...], each: int, margin: tuple[int, ...]
 ) -> None:
     grid = Grid(shape, block)
-    owner = {box: name for name in shard_names(grid, each) for box in shard_boxes(grid, name)}
+    owner = {box: name for name in block_range_names(grid, each) for box in boxes_of_range(grid, name)}
     for name in set(owner.values()):
-        windows = [box.grown(margin).clipped(shape) for box in shard_boxes(grid, name)]
+        windows = [box.grown(margin).clipped(shape) for box in boxes_of_range(grid, name)]
         assert {owner[box] for window in windows for box in grid.touched(window)} <= set(
-            shards_around(grid, name, margin)
+            ranges_around(grid, name, margin)
         )
 
 
 def test_few_shards_are_around_one_of_many() -> None:
-    """8 x 8 blocks a section, 4 a shard: 9 or so, not all; without a margin the shard itself."""
+    """8 x 8 blocks a section, 4 a block range: 9 or so, not all; without a margin the block range itself."""
     grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))
-    assert len(shards_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
-    assert shards_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]
+    assert len(ranges_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
+    assert ranges_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]
 
 
 def test_a_petavoxel_has_no_more_shards_than_snakemake_plans() -> None:
     shape = (33_333, 125_000, 125_000)
     grid = Grid(shape, (64, 1024, 1024))
-    assert AUTO_SHARDS / 2 < shard_count(grid, voxels_of_shards(shape, "auto")) <= 1.1 * AUTO_SHARDS
+    assert AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * AUTO_RANGES

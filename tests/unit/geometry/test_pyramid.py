@@ -13,7 +13,7 @@ SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 
 
 @pytest.mark.parametrize(
-    ("shape", "block", "voxel_nm", "expected"),
+    ("shape", "block", "voxel_size_nm", "expected"),
     [
         ((20, 128, 128), (16, 64, 64), (50, 4, 4), [(1, 1, 1)]),  # small enough already
         ((20, 129, 100), (16, 64, 64), (50, 4, 4), [(1, 1, 1), (1, 2, 2)]),
@@ -29,8 +29,8 @@ SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
         ),  # the finer axis goes first
     ],
 )
-def test_levels_of_known_volumes(shape: tuple, block: tuple, voxel_nm: tuple, expected: list) -> None:
-    assert pyramid_factors(shape, block, voxel_nm) == expected
+def test_levels_of_known_volumes(shape: tuple, block: tuple, voxel_size_nm: tuple, expected: list) -> None:
+    assert pyramid_factors(shape, block, voxel_size_nm) == expected
 
 
 @settings(deadline=None)

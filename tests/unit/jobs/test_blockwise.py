@@ -1,4 +1,4 @@
-"""Blocks of a shard: only what is missing is made, whatever stopped the run before."""
+"""Blocks of a block range: only what is missing is made, whatever stopped the run before."""
 
 import errno
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.jobs.blockwise import DiskFullError, Written, run_blocks
+from unet.jobs.blockwise import BlockOutput, DiskFullError, run_blocks
 from unet.jobs.journal import Journal
 from unet.storage.files import read_json
 
@@ -39,7 +39,7 @@ class Disk:
         """Its bytes."""
         return len(self.files[box]) if box in self.files else None
 
-    def work(self, box: Box) -> Written:
+    def work(self, box: Box) -> BlockOutput:
         """Make a block."""
         self.made.append(box)
         self.files[box] = f"content of {box}"
@@ -47,9 +47,9 @@ class Disk:
 
 
 def run(
-    disk: Disk, folder: Path, work: Callable[[Box], Written] | None = None, made_from: str = "now", threads: int = 1
+    disk: Disk, folder: Path, work: Callable[[Box], BlockOutput] | None = None, made_from: str = "now", threads: int = 1
 ) -> list[Box]:
-    """Run shard 0-of-1, and return the blocks that were made by this run."""
+    """Run block range 0-of-1, and return the blocks that were made by this run."""
     disk.made.clear()
     receipt = folder / "0-of-1.json"
     run_blocks(
@@ -78,7 +78,7 @@ def test_a_finished_shard_is_not_made_again(tmp_path: Path) -> None:
 def test_a_failing_block_stops_the_run_and_the_finished_ones_stay(tmp_path: Path, failing: int) -> None:
     disk = Disk()
 
-    def broken(box: Box) -> Written:
+    def broken(box: Box) -> BlockOutput:
         if box == BOXES[failing]:
             raise OSError(f"disk full at {box}")
         return disk.work(box)
@@ -97,7 +97,7 @@ def test_the_receipt_tells_where_it_ran_and_how_earlier_runs_ended(
 ) -> None:
     disk = Disk()
 
-    def broken(box: Box) -> Written:
+    def broken(box: Box) -> BlockOutput:
         if box == BOXES[4]:
             raise ValueError("bad block")
         return disk.work(box)
@@ -120,7 +120,7 @@ def test_the_receipt_tells_where_it_ran_and_how_earlier_runs_ended(
 def test_blocks_in_flight_when_another_fails_are_recorded_too(tmp_path: Path) -> None:
     disk, failed = Disk(), threading.Event()
 
-    def work(box: Box) -> Written:
+    def work(box: Box) -> BlockOutput:
         if box == BOXES[0]:
             failed.set()
             raise ValueError("bad block")
@@ -207,7 +207,7 @@ def test_other_blocks_are_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_full_disk_is_told_with_what_is_free_and_what_is_needed(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "disk.zarr")
 
-    def full(box: Box) -> Written:
+    def full(box: Box) -> BlockOutput:
         if box == BOXES[2]:
             raise RuntimeError("a library's words") from OSError(errno.ENOSPC, "No space left on device")
         return disk.work(box)

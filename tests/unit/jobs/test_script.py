@@ -46,7 +46,7 @@ if __name__ == "__main__":
 def snakemake(tmp_path: Path, **params: Any) -> SimpleNamespace:
     """What a rule hands to its script."""
     return SimpleNamespace(
-        input={"survey": "survey.json", "shards": ["0-of-2.json", "1-of-2.json"]},
+        input={"survey": "survey.json", "block_ranges": ["0-of-2.json", "1-of-2.json"]},
         output={"receipt": str(tmp_path / "receipt.json")},
         params={"code": "abc", **params},
         log=[str(tmp_path / "logs" / "job.log")],
@@ -57,23 +57,23 @@ def snakemake(tmp_path: Path, **params: Any) -> SimpleNamespace:
 def test_named_inputs_outputs_and_params_become_typed_arguments(tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
-    def main(survey: Path, shards: list[Path], receipt: Path, segment: SegmentConfig, threads: int) -> None:
+    def main(survey: Path, block_ranges: list[Path], receipt: Path, segment: SegmentConfig, threads: int) -> None:
         seen.update(locals())
 
-    run(main, snakemake(tmp_path, segment={"threshold": 0.25, "minimum_size": 7}))
+    run(main, snakemake(tmp_path, segment={"threshold": 0.25, "min_size": 7}))
     assert seen["survey"] == Path("survey.json")
-    assert seen["shards"] == [Path("0-of-2.json"), Path("1-of-2.json")]
+    assert seen["block_ranges"] == [Path("0-of-2.json"), Path("1-of-2.json")]
     assert isinstance(seen["segment"], SegmentConfig)
-    assert (seen["segment"].threshold, seen["segment"].minimum_size) == (0.25, 7)
+    assert (seen["segment"].threshold, seen["segment"].min_size) == (0.25, 7)
     assert seen["threads"] == 3
 
 
 def test_a_wrong_argument_is_a_defect_and_names_itself(tmp_path: Path) -> None:
-    def main(receipt: Path, shard: int) -> None:
+    def main(receipt: Path, block_range: int) -> None:
         raise AssertionError("must not start")
 
-    for params in ({}, {"shard": "many"}):
-        with pytest.raises(ValidationError, match="shard"):
+    for params in ({}, {"block_range": "many"}):
+        with pytest.raises(ValidationError, match="block_range"):
             run(main, snakemake(tmp_path, **params))
 
 

@@ -95,7 +95,7 @@ def test_without_cryptography_the_error_says_what_to_install(monkeypatch: pytest
     ("sections", "message"),
     [
         ({"slurm": {"time_limit_minutes": 30}}, r"leave at once: time_limit_minutes 30 .* is -5"),
-        ({"predict": {"dask": "slurm", "scheduler": "tcp://127.0.0.1:1"}}, "two places to predict"),
+        ({"predict": {"workers": "slurm", "scheduler": "tcp://127.0.0.1:1"}}, "two places to predict"),
         ({"slurm": {"walltime": 30}}, r"slurm.walltime: unknown key; allowed here: workers, partition"),
     ],
 )

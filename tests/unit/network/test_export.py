@@ -58,7 +58,7 @@ def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[FramedNetwork, 
 
 
 def channel(centre: float, scale: float) -> dict[str, Any]:
-    """What `grey_values` says of a channel that the export needs."""
+    """What `intensity_statistics` says of a channel that the export needs."""
     return {"centre": centre, "scale": scale, "fill_values": []}
 
 
@@ -69,7 +69,7 @@ def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
         "version": "1",
         "model": config.model_dump(mode="json"),
         "classes": ["membrane", "cell interior"],
-        "voxel_nm": [50.0, 4.0, 4.0],
+        "voxel_size_nm": [50.0, 4.0, 4.0],
         "normalisation": {"trained_on": statistics},
         **changes,
     }
@@ -162,7 +162,7 @@ def test_an_onnx_file_tells_what_is_needed_to_use_it(tmp_path):
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
-    assert (facts["mean"], facts["std"], facts["voxel_nm"]) == ([MEAN], [STD], [50.0, 4.0, 4.0])
+    assert (facts["mean"], facts["std"], facts["voxel_size_nm"]) == ([MEAN], [STD], [50.0, 4.0, 4.0])
     assert facts["halo"] == [axis.halo for axis in network.frame]
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
 

@@ -20,14 +20,14 @@ def saved(path, classes=("membrane", "interior"), **keys):
 
 def test_a_model_file_gives_the_same_network_and_its_header(tmp_path):
     path = tmp_path / "model.pt"
-    model = saved(path, ("membrane", "interior", "glia"), voxel_nm=(50, 4, 4), extra={"steps": 7})
+    model = saved(path, ("membrane", "interior", "glia"), voxel_size_nm=(50, 4, 4), extra={"steps": 7})
     loaded, header = load_model(path)
     image = torch.randn(1, 1, 44, 44)
     assert torch.equal(loaded(image), model(image))
     assert header == read_header(path)
     assert header["model"]["depth"] == 2
     assert header["classes"] == ["membrane", "interior", "glia"]
-    assert (header["voxel_nm"], header["steps"]) == ([50.0, 4.0, 4.0], 7)
+    assert (header["voxel_size_nm"], header["steps"]) == ([50.0, 4.0, 4.0], 7)
     assert header["normalisation"] == {"mean": 1.5, "std": 2.0}
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
+from unet.geometry.block_ranges import block_range_names, boxes_of_range
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.geometry.shards import shard_boxes, shard_names
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
 from unet.jobs.pipeline import Overlapped, in_this_process, run_pipeline
 from unet.network.model import build_model
 from unet.network.predictor import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
-from unet.network.rotation import TurnedPlane
+from unet.network.rotation import RotatedPlane
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
@@ -249,7 +249,7 @@ def test_rotations_give_the_same_bits_for_any_boxes_and_the_same_values_for_any_
 def of_one_angle(p: Predictor, degrees: float) -> Predictor:
     """The same without the mean over other angles."""
     one = Predictor(p.model, p.geometry, p.normalisation, p.average)
-    object.__setattr__(one, "planes", [TurnedPlane(p.geometry, degrees)])
+    object.__setattr__(one, "planes", [RotatedPlane(p.geometry, degrees)])
     return one
 
 
@@ -412,7 +412,7 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
     tile, other = data.draw(st.permutations(fitting), label="tiles")[:2]
     block = data.draw(st.tuples(st.integers(1, 2), st.integers(40, 300), st.integers(40, 300)), label="block")
     grid = Grid(shape, block)
-    jobs = shard_names(grid, data.draw(st.integers(1, 2 * image.size), label="shard"))
+    jobs = block_range_names(grid, data.draw(st.integers(1, 2 * image.size), label="block_range"))
     how = {"average": average, "batch": data.draw(st.integers(1, 3)), "threads": data.draw(st.integers(1, 3))}
     p = Predictor(model, tile_geometry(config, tile), GREY, **how)
     whole = p.predict_box(ArrayImage(image), Box.of_shape(shape))
@@ -424,7 +424,9 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
                 lambda window, box, stop: p.infer(window, box),
                 lambda probabilities, box: result.__setitem__((slice(None), *box.slices), probabilities),
             )
-            run_pipeline(shard_boxes(grid, job), work, client, window=data.draw(st.integers(1, 4), label="in flight"))
+            run_pipeline(
+                boxes_of_range(grid, job), work, client, window=data.draw(st.integers(1, 4), label="in flight")
+            )
     np.testing.assert_array_equal(result, whole)
     others = Predictor(model, tile_geometry(config, other), GREY, average).predict_box(
         ArrayImage(image), grid.box((0, 0, 0))

@@ -12,13 +12,13 @@ from unet.network.complexity import forward_cost
 from unet.network.tile_selection import (
     ALLOCATED,
     Task,
-    choose_tile,
+    cached_selection,
     job_memory,
     kept,
-    kept_choice,
     memory_limit,
     needed,
     passes_at_once,
+    select_tile,
 )
 from unet.volumes.volume import Layout
 
@@ -39,7 +39,7 @@ def test_the_tile_is_the_one_with_the_least_arithmetic_of_those_that_fit() -> No
     all_tiles = tile_candidates(MODEL, LAYOUT.grid)
     for limit in sorted({needed(task(), tile, 1, "cpu", 2) for tile in all_tiles}):
         fitting = [tile for tile in all_tiles if needed(task(), tile, 1, "cpu", 2) <= limit]
-        chosen = choose_tile(task(), CPU, threads=2, limit=limit)
+        chosen = select_tile(task(), CPU, threads=2, limit=limit)
         assert arithmetic(task(), chosen.tile) == min(arithmetic(task(), tile) for tile in fitting)
         assert chosen.batch == 1
         assert "times the arithmetic of a network on whole images" in chosen.why
@@ -47,34 +47,34 @@ def test_the_tile_is_the_one_with_the_least_arithmetic_of_those_that_fit() -> No
 
 def test_too_little_memory_is_refused_and_a_configured_tile_is_taken_as_it_is() -> None:
     with pytest.raises(TileSizeError, match=r"needs 0\.45 GB with the smallest tile, more than the 0\.001 GB"):
-        choose_tile(task(), CPU, threads=2, limit=1e6)
-    chosen = choose_tile(task(tile=60, batch=3), CPU, threads=2, limit=1e6)
+        select_tile(task(), CPU, threads=2, limit=1e6)
+    chosen = select_tile(task(tile=60, batch=3), CPU, threads=2, limit=1e6)
     assert (chosen.tile, chosen.batch) == ((1, 60, 60), 3)
     assert "as configured" in chosen.why
 
 
 def test_a_batch_fills_a_gpu_as_far_as_its_memory_goes() -> None:
-    assert choose_tile(task(tile=172), CPU, threads=4, limit=1e12).batch == 1
-    assert choose_tile(task(tile=172), GPU, threads=4, limit=1e12).batch == 36  # x 172 x 172 voxels are 2^20
+    assert select_tile(task(tile=172), CPU, threads=4, limit=1e12).batch == 1
+    assert select_tile(task(tile=172), GPU, threads=4, limit=1e12).batch == 36  # x 172 x 172 voxels are 2^20
     one, two = (needed(task(), (1, 172, 172), n, "cuda", 1) for n in (1, 2))
-    assert choose_tile(task(tile=172), GPU, threads=4, limit=(one + 9 * two) / 10).batch == 1
-    assert choose_tile(task(tile=172), GPU, threads=4, limit=two).batch == 2
+    assert select_tile(task(tile=172), GPU, threads=4, limit=(one + 9 * two) / 10).batch == 1
+    assert select_tile(task(tile=172), GPU, threads=4, limit=two).batch == 2
 
 
 def test_what_was_chosen_first_is_kept_whatever_is_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept(tmp_path, task()) is None
     free = needed(task(), (1, 60, 60), 1, "cpu", 2)
     monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, threads: free)
-    small = kept_choice(tmp_path, task(), CPU, threads=2)
+    small = cached_selection(tmp_path, task(), CPU, threads=2)
     free = 1e12
-    assert kept_choice(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
-    assert kept_choice(tmp_path, task(average="flips"), CPU, threads=2).tile != small.tile
+    assert cached_selection(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
+    assert cached_selection(tmp_path, task(test_time_augmentation="flips"), CPU, threads=2).tile != small.tile
     other = Layout(**{**vars(LAYOUT), "block": (2, 16, 16)})
     assert kept(tmp_path, task(other)) is None
 
 
 def test_fewer_threads_compute_where_not_all_of_their_tiles_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = choose_tile(task(tile=172), CPU, threads=4, limit=1e12)
+    chosen = select_tile(task(tile=172), CPU, threads=4, limit=1e12)
     for threads in (1, 2, 3, 4):
         free = needed(task(), chosen.tile, 1, "cpu", threads)
         monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, n, free=free: free)
@@ -98,11 +98,11 @@ def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
     assert job_memory(task(), tile, 1, "cpu", 2).process - with_cpu.process == pytest.approx(
         ALLOCATED["cpu"] * forward_cost(MODEL, 2, tile).bytes
     )
-    assert job_memory(task(blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
+    assert job_memory(task(max_blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
 
 
 def test_memory_is_scattered_once_more_blocks_than_are_in_flight_have_been_through() -> None:
-    tile, in_flight = (1, 172, 172), task().predict.blocks_in_flight
+    tile, in_flight = (1, 172, 172), task().predict.max_blocks_in_flight
     one, few, many, more = (
         job_memory(task(), tile, 1, "cpu", 1, blocks).process for blocks in (1, in_flight, in_flight + 1, 99)
     )

@@ -36,11 +36,11 @@ def test_jobs_that_failed_of_one_reason_are_told_together(tmp_path: Path) -> Non
     before = notes_of_failures(tmp_path)
     for k in range(5):
         write_json(tmp_path / f"logs/ingest/a/{k}-of-5.error", {"message": "no space left"})
-    write_json(tmp_path / "logs/fit/b.error", {"message": "other voxels"})
+    write_json(tmp_path / "logs/check_model/b.error", {"message": "other voxels"})
     lines = failure_lines(failures(new(before, notes_of_failures(tmp_path))))
     logs = [f"    log: {tmp_path}/logs/ingest/a/{k}-of-5.log" for k in range(3)]
     assert lines == [
-        *("6 jobs failed:", "other voxels", f"    log: {tmp_path}/logs/fit/b.log"),
+        *("6 jobs failed:", "other voxels", f"    log: {tmp_path}/logs/check_model/b.log"),
         *("no space left", *logs, "    and 2 more"),
     ]
 

@@ -17,7 +17,7 @@ from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import (
     FILES,
     MergeTable,
-    Numbered,
+    ObjectTable,
     load_merge_table,
     number_objects,
     relabel,
@@ -166,7 +166,7 @@ def test_unlabelled_voxels_are_background() -> None:
 def test_small_objects_are_dropped_by_their_whole_size_and_leave_no_gap() -> None:
     values = np.array([[[1, 0, 1, 1, 1, 0, 1, 1]]], bool)
     for block in [(1, 1, 8), (1, 1, 3), (1, 1, 1)]:
-        ids = blockwise(values, block, "section", minimum_size=2)
+        ids = blockwise(values, block, "section", min_size=2)
         assert ids.tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
 
 
@@ -239,8 +239,8 @@ def test_tables_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
 
 def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) -> None:
     table = merge([(np.array([0, 4]), np.array([1, 2])), (np.array([2]), np.array([1]))], [(1, 2)])
-    pieces = [Numbered(table.lut[:1], *(column[:1] for column in (table.first, table.sizes, table.values)))]
-    pieces += [Numbered(table.lut[1:], *(column[1:] for column in (table.first, table.sizes, table.values)))]
+    pieces = [ObjectTable(table.lut[:1], *(column[:1] for column in (table.first, table.sizes, table.values)))]
+    pieces += [ObjectTable(table.lut[1:], *(column[1:] for column in (table.first, table.sizes, table.values)))]
     digests = {save(tmp_path / "whole", table)}
     digests |= {save_merge_table(tmp_path / "parts", table.offsets, 1, table.objects, pieces)}
     assert len(digests) == 1
@@ -253,7 +253,7 @@ def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) 
 def test_pieces_that_are_not_the_whole_table_leave_the_old_one_and_no_litter(tmp_path: Path, wrong: list[int]) -> None:
     table = merge([(np.array([0]), np.array([1])), (np.array([2]), np.array([3]))], [])
     save(tmp_path / "merge", table)
-    piece = Numbered(table.lut[:1], table.first[:1], table.sizes[:1], table.values[:1])
+    piece = ObjectTable(table.lut[:1], table.first[:1], table.sizes[:1], table.values[:1])
     with pytest.raises(ValueError, match=r"rows are missing|are due"):
         save_merge_table(tmp_path / "merge", table.offsets, 1, table.objects, [piece for _ in wrong])
     assert [path.name for path in tmp_path.iterdir()] == ["merge"]

@@ -18,7 +18,7 @@ from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import dense, objects_of, without_holes
 from unet.segmentation.multicut import SolverMissing, multicut
 from unet.segmentation.region_graph import BINS, EdgeParts, Edges, block_edges, edges_in_parts, fragment_ids
-from unet.segmentation.watershed import Relief, watershed_block, window_of
+from unet.segmentation.watershed import WatershedParameters, watershed_block, window_of
 
 STEPS = [(0, 0, 1), (0, 1, 0)]
 
@@ -119,7 +119,7 @@ def test_a_graph_in_parts_gives_the_objects_of_the_whole(method: str, connectivi
     random = np.random.default_rng(at_once)
     probability = ndimage.gaussian_filter(random.random((14, 24, 24)), 0.8)
     probability = np.uint8(255 * (probability - probability.min()) / np.ptp(probability))
-    grid, relief = Grid(probability.shape, (3, 12, 10)), Relief(3, 1, 1, connectivity, (10.0, 10.0, 10.0))
+    grid, relief = Grid(probability.shape, (3, 12, 10)), WatershedParameters(3, 1, 1, connectivity, (10.0, 10.0, 10.0))
     labels, found = np.zeros(grid.shape, np.uint32), []
     for box in grid.boxes():
         _, read = window_of(box, grid.shape, relief)

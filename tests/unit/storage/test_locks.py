@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from unet.geometry.box import Box
-from unet.jobs.blockwise import ShardJob
+from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.devices import acquire_device
 from unet.storage import locks
-from unet.storage.locks import blocks_locked, locked, share, take_over, try_locked
+from unet.storage.locks import blocks_locked, lock_exclusive, locked, share, try_locked
 from unet.storage.ngff import ImageSpec
 from unet.storage.zarr_store import create_image, open_image
 
@@ -57,7 +57,7 @@ print("held", flush=True)
 sys.stdin.read()
 """
 SPEC = {
-    "name": "a", "shape": (2, 8, 8), "dtype": "uint8", "chunk": (1, 4, 4), "block": (2, 8, 8), "voxel_nm": (1, 1, 1)
+    "name": "a", "shape": (2, 8, 8), "dtype": "uint8", "chunk": (1, 4, 4), "block": (2, 8, 8), "voxel_size_nm": (1, 1, 1)
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     path = tmp_path / "writers"
     share(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("free", "taken")
-    take_over(path)
+    lock_exclusive(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("taken", "taken")
     share(path)
     assert asked(path, "LOCK_SH") == "free"
@@ -136,7 +136,7 @@ def test_who_takes_over_waits_until_the_last_other_has_ended(tmp_path: Path) -> 
     path = tmp_path / "writers"
     share(path)
     other = Elsewhere(HOLD, "share", str(path))
-    with waiting(lambda: take_over(path)):
+    with waiting(lambda: lock_exclusive(path)):
         other.end()
     assert asked(path, "LOCK_SH") == "taken"
 
@@ -193,7 +193,7 @@ def test_a_shard_whose_start_fails_releases_its_blocks(tmp_path: Path) -> None:
 
     line = '{"box":"0:1,0:4,0:4","fingerprint":"f","digest":"d","figures":{},"revision":1}\n'
     (tmp_path / "0-of-1.jsonl").write_text(line)
-    job = ShardJob("rule", [BOX], [Broken()], receipt=tmp_path / "0-of-1.json", fingerprint="f")
+    job = BlockRangeJob("rule", [BOX], [Broken()], receipt=tmp_path / "0-of-1.json", fingerprint="f")
     with pytest.raises(OSError, match="a broken disk"), job:
         pass
     assert asked_of_block(tmp_path / ".blocks.lock", BOX) == "free"
@@ -284,7 +284,7 @@ def test_a_file_system_without_locks_is_told_once_and_worked_on(
     for _ in range(2):
         with locked(path), blocks_locked(path, [BOX, OTHER]):
             share(path)
-            take_over(path)
+            lock_exclusive(path)
             assert try_locked(path) is None, "threads are kept apart all the same"
     assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
     create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))

@@ -19,7 +19,7 @@ from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
 from unet.storage import backends as places
 from unet.storage.address import AddressError, checked_address
-from unet.storage.backends import Objects, Place, claim, place_of
+from unet.storage.backends import Backend, Objects, backend_of, claim
 from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
 from unet.volumes.readers.open import SourceError, open_source
 
@@ -51,14 +51,14 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["folder", "s3", "file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """An empty place of each kind."""
     if request.param == "s3":
-        return place_of(f"s3://{request.getfixturevalue('bucket')}/a/b.zarr/")
-    return place_of(tmp_path / "b.zarr" if request.param == "folder" else f"file://{tmp_path}/b.zarr")
+        return backend_of(f"s3://{request.getfixturevalue('bucket')}/a/b.zarr/")
+    return backend_of(tmp_path / "b.zarr" if request.param == "folder" else f"file://{tmp_path}/b.zarr")
 
 
-def put(place: Place, key: str, content: bytes) -> None:
+def put(place: Backend, key: str, content: bytes) -> None:
     """Write a file as somebody else would."""
     if isinstance(place, Objects):
         import obstore
@@ -69,7 +69,7 @@ def put(place: Place, key: str, content: bytes) -> None:
         (place.path / key).write_bytes(content)
 
 
-def test_a_place_knows_its_files(place: Place) -> None:
+def test_a_place_knows_its_files(place: Backend) -> None:
     assert place.read("0/c/1") is None
     assert place.size("0/c/1") is None
     assert place.state("0/c/1") is None
@@ -226,7 +226,7 @@ def test_zarr_behind_an_address_is_read_as_from_a_folder(s3: S3Server, bucket: s
     own = filled(tmp_path / "own.zarr", tmp_path / "own.zarr")
     s3.upload(bucket, {f"own.zarr/{key}": content for key, content in files(tmp_path / "own.zarr").items()})
     source = open_source(f"s3://{bucket}/own.zarr")
-    assert (source.channels, source.shape, source.voxel_nm) == (2, own.shape, own.spec.voxel_nm)
+    assert (source.channels, source.shape, source.voxel_size_nm) == (2, own.shape, own.spec.voxel_size_nm)
     np.testing.assert_array_equal(source.read(Box.of_shape(own.shape)), VOXELS)
 
 
@@ -272,8 +272,8 @@ def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: 
         lambda: open_image(forbidding),
         lambda: open_source(forbidding),
         lambda: claim(forbidding, tmp_path),
-        lambda: place_of(forbidding).sizes(),
-        lambda: place_of(forbidding).read("zarr.json"),
+        lambda: backend_of(forbidding).sizes(),
+        lambda: backend_of(forbidding).read("zarr.json"),
     ):
         with pytest.raises(AddressError) as told:
             attempt()
@@ -315,7 +315,7 @@ def test_a_bucket_that_is_not_there_and_an_unknown_scheme_are_told(s3: S3Server,
     with pytest.raises(AddressError, match="s3://no-such-bucket/run: there is no such bucket; make it"):
         claim("s3://no-such-bucket/run", tmp_path)
     with pytest.raises(AddressError, match=r"carrier-pigeon://a/b: not an address that obstore knows; write s3://"):
-        place_of("carrier-pigeon://a/b")
+        backend_of("carrier-pigeon://a/b")
     with pytest.raises(SourceError, match="no Zarr array or group"):
         open_source("s3://no-such-bucket/raw.zarr")
 
@@ -325,7 +325,7 @@ def test_without_obstore_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         AddressError, match=r"s3://bucket/anything: addresses need obstore: pip install 'unet-em\[s3\]'"
     ):
-        place_of("s3://bucket/anything")
+        backend_of("s3://bucket/anything")
 
 
 def test_no_credentials_in_the_environment_is_told() -> None:

@@ -435,7 +435,7 @@ def test_a_store_of_this_workflow_can_be_a_source_again(tmp_path: Path) -> None:
     values = noise(ODD)
     filled(tmp_path / "a.zarr", ODD, values)
     found = open_foreign(str(tmp_path / "a.zarr"))
-    assert (found.scale_nm, found.translation_nm) == (ODD.voxel_nm, ODD.offset_nm)
+    assert (found.scale_nm, found.translation_nm) == (ODD.voxel_size_nm, ODD.offset_nm)
     np.testing.assert_array_equal(found.read((slice(None),) * 3), values)
 
 

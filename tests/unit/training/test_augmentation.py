@@ -120,7 +120,7 @@ def test_a_constant_displacement_stays_constant_and_a_linear_one_linear():
 def test_the_same_generator_draws_the_same_and_another_does_not():
     first, again, other = (draw(np.random.default_rng(seed), AugmentConfig()) for seed in (3, 3, 4))
     values = smooth_image(30)
-    np.testing.assert_array_equal(first.grey_values(values), again.grey_values(values))
+    np.testing.assert_array_equal(first.changed_intensities(values), again.changed_intensities(values))
     np.testing.assert_array_equal(first.vectors, again.vectors)
     assert (first.flips, first.angle) == (again.flips, again.angle)
     assert first.angle != other.angle
@@ -131,7 +131,7 @@ def test_everything_can_be_switched_off():
     transform = draw(np.random.default_rng(0), off)
     assert (transform.exact, transform.flips, transform.angle) == (True, (False, False), 0)
     values = smooth_image(30)
-    np.testing.assert_array_equal(transform.grey_values(values), values)
+    np.testing.assert_array_equal(transform.changed_intensities(values), values)
 
 
 def test_random_vectors_have_the_configured_deviation():
@@ -144,8 +144,8 @@ def test_random_vectors_have_the_configured_deviation():
 
 def test_grey_values_are_scaled_about_the_mean_then_shifted():
     values = np.array([-1.0, 0.0, 2.0], np.float32)
-    np.testing.assert_allclose(Transform(gain=2, offset=0.5).grey_values(values), [-1.5, 0.5, 4.5])
-    noisy = Transform(noise=0.1, noise_seed=1).grey_values(np.zeros(10_000, np.float32))
+    np.testing.assert_allclose(Transform(gain=2, offset=0.5).changed_intensities(values), [-1.5, 0.5, 4.5])
+    noisy = Transform(noise=0.1, noise_seed=1).changed_intensities(np.zeros(10_000, np.float32))
     assert noisy.std() == pytest.approx(0.1, rel=0.05)
 
 
@@ -203,14 +203,14 @@ def test_defects_come_as_often_and_as_large_as_configured():
 
 def test_a_section_of_its_own_contrast_leaves_the_others_as_they_are():
     values = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
-    changed = Transform(gains=np.array([1, 2, 1]), offsets=np.array([0, 0.5, 0])).grey_values(values)
+    changed = Transform(gains=np.array([1, 2, 1]), offsets=np.array([0, 0.5, 0])).changed_intensities(values)
     np.testing.assert_array_equal(changed[[0, 2]], values[[0, 2]])
     np.testing.assert_allclose(changed[1], 2 * values[1] + 0.5, rtol=1e-6)
 
 
 def test_a_missing_section_is_blank_without_noise():
     values = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
-    changed = Transform(gain=2, noise=0.5, blanks=np.array([np.nan, -3, np.nan])).grey_values(values)
+    changed = Transform(gain=2, noise=0.5, blanks=np.array([np.nan, -3, np.nan])).changed_intensities(values)
     assert (changed[1] == -3).all()
     assert (changed.dtype, changed[0].std() > 1, changed[2].std() > 1) == (np.float32, True, True)
 

@@ -20,7 +20,7 @@ from unet.training.optimizer import learning_rate
 from unet.training.patches import LabelledVolume, PatchSampler
 from unet.training.state import TrainingStateError
 from unet.training.trainer import TrainingError, TrainingStoppedError, stream, train
-from unet.training.validation import Look, Validation
+from unet.training.validation import Validation, ValidationResult
 from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
@@ -255,8 +255,8 @@ class Scores:
     def __init__(self, *scores: float) -> None:
         self.scores = list(scores)
 
-    def look(self, model: torch.nn.Module) -> Look:
-        return Look(loss=1.0, score=self.scores.pop(0), threshold=0.5)
+    def look(self, model: torch.nn.Module) -> ValidationResult:
+        return ValidationResult(loss=1.0, score=self.scores.pop(0), threshold=0.5)
 
 
 def test_the_log_says_how_it_went(tmp_path):
@@ -275,7 +275,7 @@ def test_the_log_says_how_it_went(tmp_path):
         "validation_threshold",
     ]
     assert 0 <= seen[0]["data_wait_share"] <= 1
-    assert result.validation == Look(1.0, 0.2, 0.5)
+    assert result.validation == ValidationResult(1.0, 0.2, 0.5)
 
 
 def test_looking_at_validation_volumes_does_not_change_the_training(tmp_path):
@@ -295,9 +295,9 @@ class Rising:
     def __init__(self, validation: Validation) -> None:
         self.validation, self.score = validation, 0.0
 
-    def look(self, model: torch.nn.Module) -> Look:
+    def look(self, model: torch.nn.Module) -> ValidationResult:
         self.score += 1
-        return Look(self.validation.look(model).loss, self.score)
+        return ValidationResult(self.validation.look(model).loss, self.score)
 
 
 def test_the_weights_with_the_best_score_are_kept(tmp_path):

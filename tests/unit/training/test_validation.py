@@ -10,7 +10,7 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
 from unet.storage.zarr_store import mirrored
 from unet.training.patches import LabelledVolume
-from unet.training.validation import Look, Validation, choose_windows, mean_iou, mean_loss
+from unet.training.validation import Validation, ValidationResult, choose_windows, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
@@ -37,7 +37,7 @@ def volume(sections: int = 3, labelled: slice = slice(None)) -> LabelledVolume:
     )
 
 
-class GreyValues(torch.nn.Module):
+class IntensityStatistics(torch.nn.Module):
     """A network that has learnt it all: logits from the grey value of each pixel's own."""
 
     classes = 2
@@ -55,7 +55,7 @@ class GreyValues(torch.nn.Module):
 
 def test_a_perfect_network_scores_one_and_a_blind_one_less():
     validation = Validation([volume()], GEOMETRY, 2, torch.device("cpu"))
-    perfect, blind = validation.look(GreyValues()), validation.look(build_model(MODEL))
+    perfect, blind = validation.look(IntensityStatistics()), validation.look(build_model(MODEL))
     assert perfect.score == pytest.approx(1, abs=1e-9)
     assert perfect.loss < 0.01
     assert blind.score < 0.9
@@ -110,5 +110,5 @@ def test_the_loss_is_that_of_the_training():
 
 
 def test_only_what_was_found_stands_in_the_learning_curve():
-    assert Look(1.0, 0.5).line() == {"validation_loss": 1.0, "validation_score": 0.5}
-    assert Look(1.0, 0.5, 0.9).line()["validation_threshold"] == 0.9
+    assert ValidationResult(1.0, 0.5).line() == {"validation_loss": 1.0, "validation_score": 0.5}
+    assert ValidationResult(1.0, 0.5, 0.9).line()["validation_threshold"] == 0.9

@@ -14,7 +14,7 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import histogram
-from unet.volumes.intensity import GreyValueError, GreyValues, Normalisation, grey_values
+from unet.volumes.intensity import IntensityError, IntensityStatistics, Normalisation, intensity_statistics
 from unet.volumes.readers.open import open_source
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
@@ -35,14 +35,14 @@ def volumes(*dtypes: str) -> st.SearchStrategy:
     )
 
 
-def statistics(values: np.ndarray, block: tuple[int, int, int] | None = None, **rule) -> GreyValues:
-    """Of a volume cut into blocks, as `histogram` and `grey_values` make them."""
+def statistics(values: np.ndarray, block: tuple[int, int, int] | None = None, **rule) -> IntensityStatistics:
+    """Of a volume cut into blocks, as `histogram` and `intensity_statistics` make them."""
     counts = 0
     for box in Grid(values.shape, block or values.shape).boxes():
         window = box.grown(HALO).clipped(values.shape)
         constant = constant_regions(values[window.slices])[box.relative_to(window.start).slices]
         counts = counts + np.stack([histogram(values[box.slices], where) for where in (~constant, constant)])
-    return grey_values(counts[0], values.dtype, counts[1], NormalisationConfig(**rule))
+    return intensity_statistics(counts[0], values.dtype, counts[1], NormalisationConfig(**rule))
 
 
 def tissue(*shape: int, seed: int = 0, dtype: str = "uint8") -> np.ndarray:
@@ -54,7 +54,7 @@ def tissue(*shape: int, seed: int = 0, dtype: str = "uint8") -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 def test_statistics_are_those_of_the_whole_volume(values: np.ndarray) -> None:
     exact = np.sort(values.astype(np.float64), axis=None)
-    found = grey_values(histogram(values), values.dtype)
+    found = intensity_statistics(histogram(values), values.dtype)
     scale = np.abs(exact).max()
     assert found.mean == pytest.approx(exact.mean(), rel=1e-12, abs=1e-12 * scale)
     assert found.std == pytest.approx(exact.std(), rel=1e-9, abs=1e-9 * scale)
@@ -64,32 +64,32 @@ def test_statistics_are_those_of_the_whole_volume(values: np.ndarray) -> None:
 
 
 def test_statistics_of_four_voxels_by_hand() -> None:
-    found = grey_values(histogram(np.array([1, 1, 3, 7], np.uint8)), np.uint8)
-    assert found == GreyValues(
+    found = intensity_statistics(histogram(np.array([1, 1, 3, 7], np.uint8)), np.uint8)
+    assert found == IntensityStatistics(
         mean=3.0, std=sqrt(6.0), minimum=1.0, maximum=7.0, p01=1.0, p99=7.0, count=4, centre=3.0, scale=sqrt(6.0)
     )
 
 
 def test_percentiles_leave_out_one_in_a_hundred() -> None:
-    found = grey_values(histogram(np.arange(1, 201, dtype=np.int16)), np.int16)
+    found = intensity_statistics(histogram(np.arange(1, 201, dtype=np.int16)), np.int16)
     assert (found.p01, found.p99) == (2.0, 198.0)  # 2 of 200 voxels are not above 2, 198 not above 198
 
 
 @pytest.mark.parametrize("value", [0.1, -1234.5678, 0.0])
 def test_std_of_a_constant_volume_is_exactly_0(value: float) -> None:
-    found = grey_values(histogram(np.full(1001, value, np.float32)), np.float32)
+    found = intensity_statistics(histogram(np.full(1001, value, np.float32)), np.float32)
     assert found.std == 0.0
     assert found.mean == found.minimum == found.maximum
 
 
 def test_minus_zero_is_zero() -> None:
-    found = grey_values(histogram(np.array([-0.0, 0.0], np.float32)), np.float32)
+    found = intensity_statistics(histogram(np.array([-0.0, 0.0], np.float32)), np.float32)
     assert np.copysign(1, [found.minimum, found.maximum, found.mean]).tolist() == [1, 1, 1]
 
 
 def test_nothing_counted_is_refused() -> None:
     with pytest.raises(ValueError, match="no voxel was counted"):
-        grey_values(histogram(np.ones(4, np.uint8), np.zeros(4, np.uint8)), np.uint8)
+        intensity_statistics(histogram(np.ones(4, np.uint8), np.zeros(4, np.uint8)), np.uint8)
 
 
 @pytest.mark.parametrize("offset", [0, 1e6, -3e7])
@@ -169,7 +169,7 @@ def test_a_blank_volume_has_nothing_left_out(specks: int) -> None:
 def test_what_lies_outside_the_mask_tells_only_what_fills_blank_regions() -> None:
     bare = tissue(2, 60, 60)
     nothing, frame = np.zeros((1, 65536), np.int64), histogram(np.zeros(10_000, np.uint8))
-    found = grey_values(histogram(bare), bare.dtype, nothing, masked=frame)
+    found = intensity_statistics(histogram(bare), bare.dtype, nothing, masked=frame)
     assert (found.fill_values, found.left_out, found.mean) == ((0.0,), 0, statistics(bare).mean)
 
 
@@ -185,7 +185,7 @@ def test_an_ignored_value_counts_nowhere() -> None:
     assert (found.mean, found.count, found.left_out, found.fill_values) == (5.0, 2, 2, (0.0,))
     for absent in (300, -1, 0.5, 9):
         assert statistics(values, ignore_value=absent).left_out == 0
-    with pytest.raises(GreyValueError, match="all 8 have the value 4 that is to be ignored"):
+    with pytest.raises(IntensityError, match="all 8 have the value 4 that is to be ignored"):
         statistics(np.full((2, 2, 2), 4, np.uint8), ignore_value=4)
 
 
@@ -197,24 +197,24 @@ def test_percentiles_become_minus_1_and_1() -> None:
 
 
 def test_percentiles_that_say_too_little_are_refused() -> None:
-    with pytest.raises(GreyValueError, match=r"\[1.0, 50.0\] % of the grey values are both 7"):
+    with pytest.raises(IntensityError, match=r"\[1.0, 50.0\] % of the grey values are both 7"):
         statistics(np.array([[[7, 7, 7, 9]]], np.uint8), percentiles=(1, 50))
     near = (1e6 + np.random.default_rng(0).normal(0, 1, (1, 50, 50))).astype(np.float32)
-    with pytest.raises(GreyValueError, match="too close to each other"):
+    with pytest.raises(IntensityError, match="too close to each other"):
         statistics(near, percentiles=(1, 99))
 
 
 def test_numbers_of_the_configuration_hold_for_their_channel() -> None:
     counts, rule = histogram(tissue(1, 9, 9)), NormalisationConfig(mean=[100, 128], std=33)
-    found = grey_values(counts, np.uint8, rule=rule, channel=1)
+    found = intensity_statistics(counts, np.uint8, rule=rule, channel=1)
     assert (found.centre, found.scale) == (128, 33)
-    with pytest.raises(GreyValueError, match="2 numbers, but there is a channel 2"):
-        grey_values(counts, np.uint8, rule=rule, channel=2)
+    with pytest.raises(IntensityError, match="2 numbers, but there is a channel 2"):
+        intensity_statistics(counts, np.uint8, rule=rule, channel=2)
 
 
 def test_normalised_volume_has_mean_0_and_std_1() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (4, 50, 50), dtype=np.uint16)
-    found = grey_values(histogram(values), values.dtype)
+    found = intensity_statistics(histogram(values), values.dtype)
     normalised = Normalisation((found.mean,), (found.std,))(values[None])
     assert normalised.dtype == np.float32
     assert normalised.mean(dtype=np.float64) == pytest.approx(0, abs=1e-6)
@@ -247,7 +247,7 @@ def test_normalisation_of_a_part_is_the_part_of_the_normalised(values: np.ndarra
 def test_statistics_of_a_real_volume_are_those_of_numpy() -> None:
     source = open_source(str(SHARED / "isbi2012" / "train-volume.tif"))
     blocks = [source.read(Box((z, 0, 0), (z + 8, 512, 512))) for z in (16, 0, 8)]
-    found = grey_values(sum(histogram(block) for block in blocks), source.dtype)
+    found = intensity_statistics(sum(histogram(block) for block in blocks), source.dtype)
     whole = np.concatenate(blocks)
     assert found.mean == pytest.approx(whole.mean(dtype=np.float64), rel=1e-12)
     assert found.std == pytest.approx(whole.std(dtype=np.float64), rel=1e-12)

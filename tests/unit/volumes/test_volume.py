@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
-from unet.geometry.shards import shard_names
 from unet.storage.files import write_json
 from unet.volumes.volume import Layout, Volume, padded_in_section
 
 LAYOUT = Layout(
     shape=(3, 40, 50),
     dtype="uint16",
-    voxel_nm=(50.0, 4.0, 4.0),
+    voxel_size_nm=(50.0, 4.0, 4.0),
     offset_nm=(0.0, 8.0, 0.0),
     chunk=(1, 16, 16),
     block=(2, 32, 32),
@@ -38,7 +38,7 @@ def test_the_layout_comes_back_from_the_receipt_of_survey(volume: Volume) -> Non
 
 
 def test_shards_share_the_blocks_out(volume: Volume) -> None:
-    names = shard_names(volume.layout.grid, 2 * 2 * 32 * 32)
+    names = block_range_names(volume.layout.grid, 2 * 2 * 32 * 32)
     assert [box for name in names for box in volume.blocks(name)] == LAYOUT.grid.boxes()
 
 
@@ -46,7 +46,7 @@ def test_all_stores_have_the_layout_of_the_volume(volume: Volume) -> None:
     volume.create("raw", "uint16")
     probability = volume.create("probability", "uint8", channels=["a", "b"]).spec
     assert volume.image("raw").spec.block == probability.block == LAYOUT.block
-    assert (probability.voxel_nm, probability.offset_nm) == (LAYOUT.voxel_nm, LAYOUT.offset_nm)
+    assert (probability.voxel_size_nm, probability.offset_nm) == (LAYOUT.voxel_size_nm, LAYOUT.offset_nm)
     assert (probability.name, probability.channels) == ("train probability", ("a", "b"))
 
 

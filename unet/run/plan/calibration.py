@@ -24,7 +24,7 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import keep_freed_memory
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, window_of
-from unet.network.tile_selection import Task, TileChoice, passes_at_once
+from unet.network.tile_selection import Task, TileSelection, passes_at_once
 from unet.run.plan.plan import Seconds
 from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.learning_curve import LearningCurve
@@ -32,7 +32,7 @@ from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSamp
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
-from unet.volumes.intensity import Normalisation, grey_values
+from unet.volumes.intensity import Normalisation, intensity_statistics
 
 LEAST_SECONDS = 1.0
 """A measurement goes on for so long, once it has been done."""
@@ -42,7 +42,7 @@ REFERENCE_SECONDS = 0.0225
 """Least processor seconds of that block where `unet.run.plan.resources.COSTS` was measured (2026-11-25)."""
 
 
-def tile_seconds(task: Task, choice: TileChoice, device: torch.device, threads: int) -> Seconds:
+def tile_seconds(task: Task, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
     """Of a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
@@ -52,7 +52,7 @@ def tile_seconds(task: Task, choice: TileChoice, device: torch.device, threads: 
         build_model(task.model, channels, task.classes),
         geometry,
         _normalisation(channels),
-        average=task.predict.average,
+        average=task.predict.test_time_augmentation,
         device=device,
         batch=choice.batch,
         precision=task.precision,
@@ -85,7 +85,7 @@ def training_seconds(task: Task, config: TrainConfig, device: torch.device, thre
     look = Seconds(0, 0)
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
-        look = measured(lambda: validation.look(network)) * config.validation_windows
+        look = measured(lambda: validation.look(network)) * config.validation_crops
     beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     step = batches.seconds()
     return Seconds(step.clock + beside, step.processor + patches.processor), look
@@ -176,4 +176,4 @@ def _cells(channels: int) -> LabelledVolume:
 
 def _normalisation(channels: int) -> Normalisation:
     counts = histogram(np.random.default_rng(0).integers(0, 256, 10_000, dtype=np.uint8))
-    return Normalisation.of([vars(grey_values(counts, np.dtype(np.uint8)))] * channels)
+    return Normalisation.of([vars(intensity_statistics(counts, np.dtype(np.uint8)))] * channels)

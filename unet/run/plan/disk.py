@@ -98,7 +98,7 @@ def _segmentation(store: str, name: str, layout: Layout, has_graph: bool, fragme
 def _image(
     volume: str, store: str, layout: Layout, voxel_bytes: float, ids: bool = False, pyramid: bool = True
 ) -> StorePlan:
-    factors = pyramid_factors(layout.shape, layout.block, layout.voxel_nm) if pyramid else [(1, 1, 1)]
+    factors = pyramid_factors(layout.shape, layout.block, layout.voxel_size_nm) if pyramid else [(1, 1, 1)]
     levels = [(COARSER_IDS**level if ids else 1) / prod(factor) for level, factor in enumerate(factors)]
     blocks, metadata = len(layout.grid) * len(levels), len(levels) + 1
     return StorePlan(volume, f"{store}", prod(layout.shape) * voxel_bytes * sum(levels), blocks + metadata)

@@ -15,12 +15,12 @@ class Jobs(NamedTuple):
     store: str | None = None
 
 
-def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = False) -> list[Jobs]:
+def jobs_of_run(config: Config, block_ranges: Mapping[str, int], makes_sample: bool = False) -> list[Jobs]:
     """All jobs of a run from nothing to the report, in the order of the chain.
 
     Parameters
     ----------
-    shards : mapping
+    block_ranges : mapping
         How many a volume has, by its name.
     makes_sample : bool
         Whether the sample volume is among the sources.
@@ -35,10 +35,10 @@ def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = 
     jobs = [Jobs("sample", None, 1)] if makes_sample else []
     for rule, names, store in (
         ("survey", used, None),
-        ("fit", used, None),
+        ("check_model", used, None),
         ("ingest", used, None),
         ("histogram", used, None),
-        ("grey_values", used, None),
+        ("intensity_statistics", used, None),
         ("segment", from_classes, "labels"),
         ("merge", from_classes, "labels"),
         ("relabel", from_classes, "labels"),
@@ -47,21 +47,21 @@ def jobs_of_run(config: Config, shards: Mapping[str, int], makes_sample: bool = 
         ("weight_map", learning, None),
         ("train", [None] if learning else [], None),
         ("predict", predicted, None),
-        ("sweep", swept, None),
-        ("threshold", [None] if choosing and (auto or scored) else [], None),
+        ("threshold_sweep", swept, None),
+        ("choose_threshold", [None] if choosing and (auto or scored) else [], None),
         ("segment", predicted, "segmentation"),
         ("region_graph", predicted if segment.has_graph else [], None),
-        ("agglomeration_sweep", choosing if auto_graph else [], None),
-        ("agglomeration_threshold", [None] if auto_graph else [], None),
+        ("agglomeration_threshold_sweep", choosing if auto_graph else [], None),
+        ("choose_agglomeration_threshold", [None] if auto_graph else [], None),
         ("merge", predicted, "segmentation"),
         ("relabel", predicted, "segmentation"),
         ("evaluate", scored, None),
         ("report", [None], None),
     ):
-        sharded = rule in SHARDED
-        jobs += [Jobs(rule, name, shards[name] if sharded and name else 1, store) for name in names]
+        blockwise = rule in BLOCKWISE
+        jobs += [Jobs(rule, name, block_ranges[name] if blockwise and name else 1, store) for name in names]
     return jobs
 
 
-SHARDED = {"ingest", "histogram", "targets", "weight_map", "predict", "segment", "region_graph", "relabel"}
+BLOCKWISE = {"ingest", "histogram", "targets", "weight_map", "predict", "segment", "region_graph", "relabel"}
 """Rules that share a volume out."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.plan.job_counts import SHARDED
+from unet.run.plan.job_counts import BLOCKWISE
 
 if TYPE_CHECKING:
     from unet.run.plan.plan import RunPlan
     from unet.volumes.volume import Layout
 
-MOST_SHARDS = 10_000
+MAX_RANGES = 10_000
 """Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
 MOST_FRAGMENTS = 2**31 - 1
 """Of a volume: `merge` numbers unions of fragments with 32 bits."""
@@ -32,27 +32,27 @@ class Free:
     memory: float
 
 
-def too_many_shards(volume: str, shards: int, shape: Index) -> str | None:
-    """Why a volume cannot have so many shards, and what to set; None if it can.
+def too_many_ranges(volume: str, block_ranges: int, shape: Index) -> str | None:
+    """Why a volume cannot have so many block ranges, and what to set; None if it can.
 
-    >>> print(too_many_shards("all", 20_000, (10_000, 10_000, 10_000)))
-    predict.shard_voxels: volume 'all' would have 20000 shards, and a run is planned with 10000 at most; set it to at \
+    >>> print(too_many_ranges("all", 20_000, (10_000, 10_000, 10_000)))
+    predict.job_voxels: volume 'all' would have 20000 block ranges, and a run is planned with 10000 at most; set it to at \
 least 100000000, or to auto
     """
-    if shards <= MOST_SHARDS:
+    if block_ranges <= MAX_RANGES:
         return None
     return (
-        f"predict.shard_voxels: volume {volume!r} would have {shards} shards, and a run is planned with {MOST_SHARDS} "
-        f"at most; set it to at least {ceil(prod(shape) / MOST_SHARDS)}, or to auto"
+        f"predict.job_voxels: volume {volume!r} would have {block_ranges} block ranges, and a run is planned with {MAX_RANGES} "
+        f"at most; set it to at least {ceil(prod(shape) / MAX_RANGES)}, or to auto"
     )
 
 
 def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
-    """What cannot work at all; `volumes` are shapes and numbers of shards."""
+    """What cannot work at all; `volumes` are shapes and numbers of block ranges."""
     from unet.run.plan.resources import OPEN, voxels_a_fragment
 
     joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
-    found = [too_many_shards(name, shards, shape) for name, (shape, shards) in volumes.items()]
+    found = [too_many_ranges(name, block_ranges, shape) for name, (shape, block_ranges) in volumes.items()]
     for one in plan.volumes:
         fragments = joined * prod(one.shape) / voxels_a_fragment(config)
         if fragments > MOST_FRAGMENTS:
@@ -82,7 +82,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
         if 1e6 * one.memory_mb > free.memory:
             what = {
                 "merge": "it holds a table of all fragments: give it a larger node (docs/scale.md)",
-                "predict": "make storage.block, predict.tile or predict.blocks_in_flight smaller",
+                "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
                 "train": "make train.tile or train.batch smaller",
             }.get(one.rule, "make storage.block smaller")
             found.append(
@@ -90,7 +90,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
                 f"{free.memory / 1e9:.3g} GB; {what}"
             )
         if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            what = "make predict.shard_voxels smaller" if one.rule in SHARDED else "it cannot be shared out"
+            what = "make predict.job_voxels smaller" if one.rule in BLOCKWISE else "it cannot be shared out"
             found.append(
                 f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
             )
@@ -99,12 +99,12 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
 
 def read_around(config: Config, layouts: Sequence["Layout"]) -> list[str]:
     """Where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
-    from unet.segmentation.watershed import Relief
+    from unet.segmentation.watershed import WatershedParameters
 
     if config.segment.method != "watershed" or not layouts:
         return []
     deepest = max(layouts, key=lambda layout: layout.shape[0])
-    halo = Relief.of(config.segment, deepest.voxel_nm).halo
+    halo = WatershedParameters.of(config.segment, deepest.voxel_size_nm).halo
     times = {block: read_over_own(block, halo, deepest.shape) for block in _as_large(deepest)}
     # the shallowest that will do: a 2-D network takes longer the narrower they are
     better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))

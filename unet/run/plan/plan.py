@@ -1,6 +1,6 @@
 """What a run will cost, from the shapes alone: jobs, arithmetic, time, memory, disk and files. No voxel is read.
 
-1. `plan_volume`       blocks, shards, tiles and arithmetic of each predicted volume.
+1. `plan_volume`       blocks, block ranges, tiles and arithmetic of each predicted volume.
 2. `job_counts`        says which jobs there are; `resources.COSTS` what they take beside the network.
 3. `Rates`             how fast the device is in the network: measured now (`calibration`), or as given.
 4. `plan_rules`        time and memory of each rule; `disk` what is stored; `limits` what will not work.
@@ -13,16 +13,16 @@ from math import ceil, inf, prod
 from pathlib import Path
 
 from unet.config.root import Config
+from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
-from unet.geometry.shards import shard_count, voxels_of_shards
 from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
 from unet.network.complexity import forward_cost
 from unet.network.predictor import SYMMETRIES, Average, planes_of
-from unet.network.tile_selection import JobMemory, Kind, Task, TileChoice, job_memory
+from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, job_memory
 from unet.run.plan.disk import StorePlan
-from unet.run.plan.job_counts import SHARDED, Jobs
-from unet.run.plan.resources import COSTS, Share, core_seconds, cost_of, fragments, held_bytes, network_bytes
+from unet.run.plan.job_counts import BLOCKWISE, Jobs
+from unet.run.plan.resources import COSTS, Workload, core_seconds, cost_of, fragments, held_bytes, network_bytes
 from unet.volumes.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
@@ -55,8 +55,8 @@ class VolumePlan:
     name: str
     shape: Index
     blocks: int
-    shards: int
-    choice: TileChoice
+    block_ranges: int
+    choice: TileSelection
     tiles: int
     flops: float
     job_memory: JobMemory
@@ -154,7 +154,7 @@ class RunPlan:
 
 
 def plan_volume(
-    name: str, task: Task, choice: TileChoice, shards: int, *, kind: Kind = "cpu", threads: int = 1
+    name: str, task: Task, choice: TileSelection, block_ranges: int, *, kind: Kind = "cpu", threads: int = 1
 ) -> VolumePlan:
     """The prediction of one volume.
 
@@ -164,7 +164,7 @@ def plan_volume(
         What is predicted, with what network.
     choice
         Of its tiles.
-    shards
+    block_ranges
         Jobs of a rule.
     kind, threads
         Where the network runs, and tiles at once on a CPU.
@@ -176,11 +176,11 @@ def plan_volume(
         name=name,
         shape=layout.shape,
         blocks=len(layout.grid),
-        shards=shards,
+        block_ranges=block_ranges,
         choice=choice,
         tiles=tiles,
-        flops=tiles * passes(layout.grid, geometry, task.predict.average) * a_tile,
-        job_memory=job_memory(task, choice.tile, choice.batch, kind, threads, ceil(len(layout.grid) / shards)),
+        flops=tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * a_tile,
+        job_memory=job_memory(task, choice.tile, choice.batch, kind, threads, ceil(len(layout.grid) / block_ranges)),
     )
 
 
@@ -203,10 +203,10 @@ def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flop
     return Rates(tile, Seconds(step, step), Seconds(0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
 
 
-def shards_of(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int]:
-    """How many shards each volume has."""
-    asked = config.predict.shard_voxels
-    return {name: shard_count(one.grid, voxels_of_shards(one.shape, asked)) for name, one in layouts.items()}
+def range_counts(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int]:
+    """How many block ranges each volume has."""
+    asked = config.predict.job_voxels
+    return {name: block_range_count(one.grid, voxels_per_job(one.shape, asked)) for name, one in layouts.items()}
 
 
 def plan_rules(
@@ -239,13 +239,13 @@ def plan_rules(
     return list(found.values())
 
 
-def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Share:
-    """What a job is about; of a sharded rule an even share, in voxels that need not be whole blocks."""
+def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Workload:
+    """What a job is about; of a blockwise rule an even share, in voxels that need not be whole blocks."""
     of_training = one.rule in ("sample", "train")
     names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
     volumes = tuple(Volume(_nowhere(name), layouts[name]) for name in names)
     voxels = sum(prod(volume.layout.shape) for volume in volumes)
-    return Share(volumes, ceil(voxels / one.jobs) if one.rule in SHARDED else voxels)
+    return Workload(volumes, ceil(voxels / one.jobs) if one.rule in BLOCKWISE else voxels)
 
 
 def _nowhere(name: str) -> Path:
@@ -254,7 +254,7 @@ def _nowhere(name: str) -> Path:
 
 
 def _job(
-    config: Config, one: Jobs, share: Share, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
+    config: Config, one: Jobs, share: Workload, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
 ) -> Seconds:
     """Of one job."""
     start = cost_of(one.rule, config).start
@@ -271,7 +271,7 @@ def _job(
 
 
 def _memory(
-    config: Config, one: Jobs, share: Share, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
+    config: Config, one: Jobs, share: Workload, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
 ) -> tuple[float, float]:
     """MB of a job's process, and of its GPU."""
     if one.rule == "predict":
@@ -285,7 +285,7 @@ def _memory(
 def edges_of(config: Config, layouts: Mapping[str, Layout]) -> float:
     """Edges of the largest region graph; 0 where none is needed."""
     graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
-    shares = [Share((Volume(_nowhere(""), layout),), 0) for layout in graphs]
+    shares = [Workload((Volume(_nowhere(""), layout),), 0) for layout in graphs]
     return max((EDGES_A_FRAGMENT * fragments(config, share.voxels) for share in shares), default=0.0)
 
 

@@ -14,7 +14,7 @@ from unet.network.complexity import training_flops, usable_cores
 from unet.network.load_predictor import stored_classes
 from unet.network.model_file import architecture
 from unet.network.precision import choose_precision
-from unet.network.tile_selection import Kind, Task, choose_tile, kept
+from unet.network.tile_selection import Kind, Task, kept, select_tile
 from unet.run.plan.calibration import machine_speed, tile_seconds, training_seconds
 from unet.run.plan.disk import store_plans
 from unet.run.plan.job_counts import jobs_of_run
@@ -30,7 +30,7 @@ from unet.run.plan.plan import (
     plan_rules,
     plan_volume,
     priced,
-    shards_of,
+    range_counts,
 )
 from unet.volumes.headers import is_sample, layout_of
 from unet.volumes.volume import Layout
@@ -53,8 +53,8 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     else:
         rates = _measured(config, machine, tasks, volumes, layouts, len(classes))
     stored = len(stored_classes(classes))
-    shards = shards_of(config, layouts)
-    jobs = jobs_of_run(config, shards, any(is_sample(config, config.volumes[name]) for name in layouts))
+    block_ranges = range_counts(config, layouts)
+    jobs = jobs_of_run(config, block_ranges, any(is_sample(config, config.volumes[name]) for name in layouts))
     plan = RunPlan(
         volumes,
         plan_rules(config, jobs, layouts, volumes, rates, machine),
@@ -64,7 +64,7 @@ def plan_run(config: Config, threads: int) -> RunPlan:
         rates,
         edges_of(config, layouts),
     )
-    shapes = {name: (layout.shape, shards[name]) for name, layout in layouts.items()}
+    shapes = {name: (layout.shape, block_ranges[name]) for name, layout in layouts.items()}
     return replace(
         plan,
         price=priced(plan, config),
@@ -92,7 +92,7 @@ def _predicted(
     device, limit = _device(machine, config), None
     if machine.kind == "cuda" and not torch.cuda.is_available():
         limit = 1e9 * config.plan.gpu_memory_gb
-    tasks, plans, shards = [], [], shards_of(config, layouts)
+    tasks, plans, block_ranges = [], [], range_counts(config, layouts)
     for name in config.predict.volumes:
         precision = config.predict.precision
         if limit is None:
@@ -106,8 +106,8 @@ def _predicted(
             "bfloat16" if precision == "auto" else precision,
         )
         threads = machine.threads("predict")
-        choice = kept(Path(config.results) / "volumes" / name, task) or choose_tile(task, device, threads, limit)
-        plans.append(plan_volume(name, task, choice, shards[name], kind=machine.kind, threads=threads))
+        choice = kept(Path(config.results) / "volumes" / name, task) or select_tile(task, device, threads, limit)
+        plans.append(plan_volume(name, task, choice, block_ranges[name], kind=machine.kind, threads=threads))
         tasks.append(task)
     return tasks, plans
 
@@ -150,4 +150,4 @@ def _free(config: Config) -> Free:
         folder = folder.parent
     files = os.statvfs(folder).f_favail or None  # some file systems do not count
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Free(shutil.disk_usage(folder).free, config.plan.most_files or files, memory)
+    return Free(shutil.disk_usage(folder).free, config.plan.max_files or files, memory)

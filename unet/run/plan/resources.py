@@ -1,6 +1,6 @@
 """What a job asks a scheduler for: memory and time, from the configuration and the shapes of its volumes.
 
-1. `Share` tells how much there is: the voxels of a block, of a section, of the whole.
+1. `Workload` tells how much there is: the voxels of a block, of a section, of the whole.
 2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
    (`unet.run.plan.plan`) reads the same table.
 3. The network adds what `tile_selection` and `complexity` in `unet.network` count (`network_bytes`), and its arithmetic
@@ -77,7 +77,7 @@ class Cost:
     fragment_bytes: float = 0
     layer_fragment_bytes: float = 0
     solved_fragment_bytes: float = 0
-    sharded: bool = False
+    blockwise: bool = False
 
 
 OPEN = 0.2
@@ -85,24 +85,24 @@ OPEN = 0.2
 COSTS = {
     "sample": Cost(220, start=1, rate=0.3e6),
     "survey": Cost(80, start=0.6),
-    "fit": Cost(275, start=2),
-    "ingest": Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, sharded=True),
-    "histogram": Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6, sharded=True),
-    "grey_values": Cost(75, start=0.6),
-    "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, sharded=True),
+    "check_model": Cost(275, start=2),
+    "ingest": Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, blockwise=True),
+    "histogram": Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6, blockwise=True),
+    "intensity_statistics": Cost(75, start=0.6),
+    "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, blockwise=True),
     "check_labels": Cost(85, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5),
-    "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, sharded=True),
+    "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, blockwise=True),
     "train": Cost(420, start=3.5, threads=8),
-    "augmentation": Cost(400, start=3),
-    "predict": Cost(0, start=4.5, rate=50e6, threads=4, sharded=True),
-    "sweep": Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82),
-    "threshold": Cost(60, start=0.3),
-    "segment": Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5, sharded=True),
-    "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, sharded=True),
-    "agglomeration_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
-    "agglomeration_threshold": Cost(60, start=0.3),
+    "augmentation_preview": Cost(400, start=3),
+    "predict": Cost(0, start=4.5, rate=50e6, threads=4, blockwise=True),
+    "threshold_sweep": Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82),
+    "choose_threshold": Cost(60, start=0.3),
+    "segment": Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5, blockwise=True),
+    "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, blockwise=True),
+    "agglomeration_threshold_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
+    "choose_agglomeration_threshold": Cost(60, start=0.3),
     "merge": Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
-    "relabel": Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6, sharded=True),
+    "relabel": Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6, blockwise=True),
     "evaluate": Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1),
     "report": Cost(220, start=3),
     "export": Cost(3000, start=5, threads=4),
@@ -112,7 +112,7 @@ COSTS = {
 """Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
 (2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
 compares again."""
-WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34, sharded=True)
+WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34, blockwise=True)
 """Of `segment` where fragments are basins: halos and distances; fib25, and benchmarks/segmentation.py. The rate is of
 voxels that are read, halos with them."""
 SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
@@ -125,7 +125,7 @@ VOXELS_OF_A_FACE = 60
 
 
 @dataclass(frozen=True)
-class Share:
+class Workload:
     """How much there is to do.
 
     Parameters
@@ -140,7 +140,7 @@ class Share:
     job: int
 
     @classmethod
-    def of(cls, config: Config, volumes: Sequence[Volume], job: int) -> "Share":
+    def of(cls, config: Config, volumes: Sequence[Volume], job: int) -> "Workload":
         """Of surveyed volumes; before the survey, of one that fills a job, with 16 bits a voxel."""
         share = cls(tuple(volumes) or (_assumed(config, job),), job)
         return cls(share.volumes, max(share.block, min(job, share.voxels)))
@@ -213,7 +213,7 @@ def cost_of(rule: str, config: Config) -> Cost:
     return SOLVED if rule == "merge" and config.segment.has_graph else COSTS[rule]
 
 
-def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
+def memory_mb(rule: str, config: Config, share: Workload, threads: int) -> int:
     """Memory that a job asks for at its first attempt.
 
     Parameters
@@ -228,7 +228,7 @@ def memory_mb(rule: str, config: Config, share: Share, threads: int) -> int:
     )
 
 
-def held_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
+def held_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
     """What the process of a job holds at its peak, the network left out; parameters as of `memory_mb`."""
     cost = cost_of(rule, config)
     a_voxel = cost.block_bytes + cost.raw_copies * share.raw_bytes + cost.label_copies * share.label_bytes
@@ -246,7 +246,7 @@ def fragments(config: Config, voxels: int) -> float:
     return voxels / voxels_a_fragment(config)
 
 
-def solved_at_once(config: Config, share: Share) -> float:
+def solved_at_once(config: Config, share: Workload) -> float:
     """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
     from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE
 
@@ -266,29 +266,29 @@ def voxels_a_fragment(config: Config) -> int:
     return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
 
 
-def halo_of(rule: str, config: Config, share: Share) -> Index:
+def halo_of(rule: str, config: Config, share: Workload) -> Index:
     """What is read around a block and worked through with it."""
     if cost_of(rule, config) is not WATERSHED:
         return (0, 0, 0)
-    from unet.segmentation.watershed import Relief
+    from unet.segmentation.watershed import WatershedParameters
 
-    return Relief.of(config.segment, share.layouts[0].voxel_nm).halo
+    return WatershedParameters.of(config.segment, share.layouts[0].voxel_size_nm).halo
 
 
-def core_seconds(rule: str, config: Config, share: Share) -> float:
+def core_seconds(rule: str, config: Config, share: Workload) -> float:
     """Processor seconds of a job, the network left out."""
     cost = cost_of(rule, config)
-    own = share.job if cost.sharded else share.voxels
+    own = share.job if cost.blockwise else share.voxels
     return cost.start + own * share.blocks(1, halo_of(rule, config, share)) / share.block / cost.rate
 
 
-def minutes(rule: str, config: Config, share: Share) -> int:
+def minutes(rule: str, config: Config, share: Workload) -> int:
     """Time of a job at its first attempt, after which a scheduler ends it; parameters as of `memory_mb`."""
     seconds = core_seconds(rule, config, share) + network_seconds(rule, config, share)
     return ceil(START_MINUTES + SAFETY * seconds / 60)
 
 
-def network_bytes(rule: str, config: Config, share: Share, threads: int) -> float:
+def network_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
     """Of a job that predicts, all it holds, on a CPU or beside a GPU; of a training what a step keeps."""
     if rule in ("predict", "verify", "export"):
         blocks = ceil(share.job / share.block)
@@ -312,26 +312,26 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     from unet.geometry.tiling import TileSizeError
     from unet.network.load_predictor import stored_classes
     from unet.network.model_file import architecture
-    from unet.network.tile_selection import USABLE, Kind, Task, choose_tile, job_memory, kept
+    from unet.network.tile_selection import USABLE, Kind, Task, job_memory, kept, select_tile
 
     model, classes = architecture(config)
     task = Task(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
     try:
-        choice = kept(volume.folder, task) or choose_tile(task, torch.device("cpu"), threads, AUTO_BYTES * threads)
+        choice = kept(volume.folder, task) or select_tile(task, torch.device("cpu"), threads, AUTO_BYTES * threads)
     except TileSizeError:  # the job says what to do
         return AUTO_BYTES * threads / USABLE
     on_cpu, on_gpu = (job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(Kind))
     return max(on_cpu.process, on_gpu.process) / USABLE
 
 
-def network_seconds(rule: str, config: Config, share: Share) -> float:
+def network_seconds(rule: str, config: Config, share: Workload) -> float:
     """Of the arithmetic, on a GPU."""
     if rule == "predict":
         from unet.network.complexity import useful_flops
         from unet.network.model_file import architecture
 
         model, classes = architecture(config)
-        passes = CONTEXT * PASSES[config.predict.average]
+        passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
         return share.job * passes * useful_flops(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
         from unet.network.complexity import training_flops

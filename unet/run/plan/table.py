@@ -13,11 +13,13 @@ def as_text(plan: RunPlan) -> str:
 
 
 def _volumes(volumes: Sequence[VolumePlan]) -> str:
-    lines = [f"{'volume':<14}{'shape z, y, x':<26}{'blocks':>9}{'shards':>8}{'tile':>7}{'tiles':>12}{'TFLOP':>12}"]
+    lines = [
+        f"{'volume':<14}{'shape z, y, x':<26}{'blocks':>9}{'block_ranges':>8}{'tile':>7}{'tiles':>12}{'TFLOP':>12}"
+    ]
     for one in volumes:
         shape = " x ".join(map(str, one.shape))
         lines.append(
-            f"{one.name:<14}{shape:<26}{one.blocks:>9}{one.shards:>8}{one.choice.tile[-1]:>7}{one.tiles:>12}"
+            f"{one.name:<14}{shape:<26}{one.blocks:>9}{one.block_ranges:>8}{one.choice.tile[-1]:>7}{one.tiles:>12}"
             f"{one.flops / 1e12:>12.3g}"
         )
     return "\n".join([*lines, *(f"{one.name}: tiles of {one.choice}" for one in volumes)])

@@ -32,7 +32,7 @@ from unet.geometry.box import Index
 from unet.geometry.tiling import TileGeometry
 from unet.run.report.page import Picture, boundary, png_uri
 from unet.training.augmentation import Transform, Warp, draw
-from unet.training.patches import CELL, LabelledVolume, Place, count_labelled, network_input
+from unet.training.patches import CELL, Backend, LabelledVolume, count_labelled, network_input
 
 DRAWS = 3
 ATTEMPTS = 40
@@ -143,7 +143,7 @@ class View:
 
     def picture(self, transform: Transform, grid: bool = False) -> np.ndarray:
         """RGB `(y, x, 3)` in [0, 1]: raw with the borders of the targets, of the middle section or cut along x."""
-        place = Place.around(self.centre, transform, self.input_size, self.output_size)
+        place = Backend.around(self.centre, transform, self.input_size, self.output_size)
         raw = network_input(self.volume, place, transform)[0]  # of several channels the first one is shown
         targets = place.labels(self.volume.targets)
         if not self.stack:

@@ -44,7 +44,7 @@ def too_few(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if own["stored_objects"] in FEW:
             yield (
                 f"volume {volume!r}: its segmentation holds {FEW[own['stored_objects']]}; look at "
-                "probability.zarr, and at segment.threshold, segment.minimum_size and segment.agglomerate"
+                "probability.zarr, and at segment.threshold, segment.min_size and segment.agglomerate"
             )
 
 

@@ -27,7 +27,7 @@ class ChannelStack(Source):
             files=[file for source in sources for file in source.files],
             shape=first.shape,
             dtype=first.dtype,
-            voxel_nm=next((source.voxel_nm for source in sources if source.voxel_nm), None),
+            voxel_size_nm=next((source.voxel_size_nm for source in sources if source.voxel_size_nm), None),
             offset_nm=next((source.offset_nm for source in sources if source.offset_nm), None),
             channels=sum(source.channels for source in sources),
         )

@@ -30,12 +30,12 @@ class Hdf5Source(Source):
             self._inner = _dataset_name(file, inner, address)
             dataset = file[self._inner]
             _require_filters(dataset, address)
-            voxel_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
-            if voxel_nm is not None and min(voxel_nm) <= 0:
-                raise SourceError(f"{address}: attribute resolution is {voxel_nm} nm; it has to be positive")
+            voxel_size_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
+            if voxel_size_nm is not None and min(voxel_size_nm) <= 0:
+                raise SourceError(f"{address}: attribute resolution is {voxel_size_nm} nm; it has to be positive")
             channels, shape = volume_shape(dataset.shape, address)
             files = [path, *_files_beside(dataset, path)]
-            super().__init__(address, files, shape, dataset.dtype, voxel_nm, offset_nm, channels)
+            super().__init__(address, files, shape, dataset.dtype, voxel_size_nm, offset_nm, channels)
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the chunks that were never written, of a dataset that has chunks."""

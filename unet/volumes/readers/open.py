@@ -113,18 +113,18 @@ def _nearest(path: Path) -> str:
 
 
 def check_annotation(
-    raw: Source, labels: Source, sections: tuple[int, int] | None = None, voxel_nm: Nm | None = None
+    raw: Source, labels: Source, sections: tuple[int, int] | None = None, voxel_size_nm: Nm | None = None
 ) -> None:
     """`check_pair` for an annotation or a mask, which has one channel, and the volume's voxels where it tells its own.
 
     Raises
     ------
     SourceError
-        As `check_pair`, or if there are several channels, or its voxel size is not `voxel_nm`.
+        As `check_pair`, or if there are several channels, or its voxel size is not `voxel_size_nm`.
     """
     check_pair(raw, labels, sections)
-    if voxel_nm and labels.voxel_nm:
-        agree_voxel_size(voxel_nm, labels.voxel_nm, labels.address, other="the volume's voxel_nm")
+    if voxel_size_nm and labels.voxel_size_nm:
+        agree_voxel_size(voxel_size_nm, labels.voxel_size_nm, labels.address, other="the volume's voxel_size_nm")
     if labels.channels != 1:
         raise SourceError(
             f"{labels.address}: {labels.channels} channels, but labels and masks have one value a voxel: extract one"
@@ -171,18 +171,18 @@ def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = N
             "same voxels: crop or pad one of them"
         )
     check_sections(raw, sections)
-    if raw.voxel_nm and labels.voxel_nm:
-        agree_voxel_size(raw.voxel_nm, labels.voxel_nm, labels.address, other=raw.address)
-    if raw.offset_nm and labels.offset_nm and not _close(raw.offset_nm, labels.offset_nm, raw.voxel_nm):
+    if raw.voxel_size_nm and labels.voxel_size_nm:
+        agree_voxel_size(raw.voxel_size_nm, labels.voxel_size_nm, labels.address, other=raw.address)
+    if raw.offset_nm and labels.offset_nm and not _close(raw.offset_nm, labels.offset_nm, raw.voxel_size_nm):
         raise SourceError(
             f"{labels.address}: offset {labels.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
             "crop both to the same place"
         )
 
 
-def _close(one: Nm, other: Nm, voxel_nm: Nm | None) -> bool:
+def _close(one: Nm, other: Nm, voxel_size_nm: Nm | None) -> bool:
     """Whether two places are the same up to a hundredth of a voxel, of 1 nm where that is unknown."""
-    edges = voxel_nm or (1.0,) * len(one)
+    edges = voxel_size_nm or (1.0,) * len(one)
     return all(abs(a - b) <= TOLERANCE * edge for a, b, edge in zip(one, other, edges, strict=True))
 
 
@@ -201,11 +201,11 @@ def agree_voxel_size(
     """
     known = config_nm or file_nm
     if known is None:
-        raise SourceError(f"{where}: does not say how large a voxel is; set `voxel_nm: [z, y, x]` of this volume")
+        raise SourceError(f"{where}: does not say how large a voxel is; set `voxel_size_nm: [z, y, x]` of this volume")
     if config_nm and file_nm and any(abs(a - b) > TOLERANCE * b for a, b in zip(config_nm, file_nm, strict=True)):
         raise SourceError(
             f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
-            "`voxel_nm`, or the file"
+            "`voxel_size_nm`, or the file"
         )
     if problem := implausible_voxels(known):
         raise SourceError(f"{where}: the file's voxel size of {problem}: correct the unit in the file")

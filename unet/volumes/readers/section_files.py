@@ -58,7 +58,7 @@ class SectionFiles(Source):
         self._header, self._crop = READERS[self._sections[0].suffix.lower()]
         self._first = self._header(self._sections[0])
         shape = (len(self._sections), *self._first.shape)
-        super().__init__(address, watched, shape, self._first.dtype, self._first.voxel_nm)
+        super().__init__(address, watched, shape, self._first.dtype, self._first.voxel_size_nm)
 
     @classmethod
     def in_directory(cls, address: str, directory: Path) -> "SectionFiles":

@@ -71,7 +71,7 @@ class Source(ABC):
         ``(z, y, x)`` in voxels; an image of one section is ``(1, y, x)``.
     dtype : numpy.dtype
         One of `DTYPES`, in the machine's byte order; a bool is read as uint8.
-    voxel_nm, offset_nm : tuple of float, or None
+    voxel_size_nm, offset_nm : tuple of float, or None
         ``(z, y, x)`` in nm, where the file says so.
     files : list of Path
         What has to be watched for changes.
@@ -83,7 +83,7 @@ class Source(ABC):
         files: Sequence[Path],
         shape: Sequence[int],
         dtype: DTypeLike,
-        voxel_nm: Nm | None = None,
+        voxel_size_nm: Nm | None = None,
         offset_nm: Nm | None = None,
         channels: int = 1,
     ) -> None:
@@ -91,7 +91,7 @@ class Source(ABC):
         self.files = list(files)
         self.shape: Index = tuple(int(n) for n in shape)
         self.dtype = supported_dtype(dtype, address)
-        self.voxel_nm = voxel_nm
+        self.voxel_size_nm = voxel_size_nm
         self.offset_nm = offset_nm
         self.channels = channels
         if 0 in self.shape:
@@ -212,7 +212,7 @@ class MrcSource(Source):
             # axis 1 = x, 2 = y, 3 = z for sections, rows and columns; 0 in old files means the usual order
             axes = [int(header.maps) or 3, int(header.mapr) or 2, int(header.mapc) or 1]
             sampling = [(header.cella[a], header[m]) for a, m in (("z", "mz"), ("y", "my"), ("x", "mx"))]
-        voxel_nm = tuple(float(cell) / int(m) / 10 if m > 0 else 0.0 for cell, m in sampling)
+        voxel_size_nm = tuple(float(cell) / int(m) / 10 if m > 0 else 0.0 for cell, m in sampling)
         if sorted(axes) != [1, 2, 3]:
             raise SourceError(
                 f"{path}: axes (maps, mapr, mapc) are {tuple(axes)}; they have to be 1, 2 and 3 in any order"
@@ -226,7 +226,7 @@ class MrcSource(Source):
                 "copy or export it again"
             )
         shape = tuple(stored[i] for i in self._order)
-        super().__init__(address, [path], shape, dtype, voxel_nm if min(voxel_nm) > 0 else None)
+        super().__init__(address, [path], shape, dtype, voxel_size_nm if min(voxel_size_nm) > 0 else None)
 
     def _read(self, box: Box) -> np.ndarray:
         voxels = np.memmap(self._path, self._disk_dtype, "r", self._begin, self._stored)

@@ -37,7 +37,7 @@ class Section:
 
     shape: Index
     dtype: np.dtype
-    voxel_nm: Nm | None = None
+    voxel_size_nm: Nm | None = None
 
     def __str__(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype.name}"
@@ -133,7 +133,7 @@ def tiff_section(path: Path) -> Section:
                 "the address, or split it"
             )
         section = _page_section(_page(tiff, 0), str(path))
-        return Section(section.shape, section.dtype, tiff_voxel_nm(tiff))
+        return Section(section.shape, section.dtype, tiff_voxel_size_nm(tiff))
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:
@@ -151,7 +151,7 @@ class TiffStack(Source):
             self._first = _page_section(_page(tiff, 0), f"{path}, page 0")
             count, self._begin = _sections(tiff, path)
             shape = (count, *self._first.shape)
-            super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_nm(tiff))
+            super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_size_nm(tiff))
 
     def section_name(self, z: int) -> str:
         """File and page."""
@@ -198,14 +198,14 @@ def _sections(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int | None]:
     return prod(long.values()), series.dataoffset
 
 
-def tiff_voxel_nm(tiff: tifffile.TiffFile) -> Nm | None:
+def tiff_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
     """``(z, y, x)`` in nm by the OME-XML or ImageJ metadata; None where one of the three is absent or implausible."""
-    found = _ome_voxel_nm(tiff.ome_metadata) if tiff.is_ome else _imagej_voxel_nm(tiff)
+    found = _ome_voxel_size_nm(tiff.ome_metadata) if tiff.is_ome else _imagej_voxel_size_nm(tiff)
     low, high = PLAUSIBLE_NM
     return found if found and all(low <= n <= high for n in found) else None
 
 
-def _ome_voxel_nm(xml: str | None) -> Nm | None:
+def _ome_voxel_size_nm(xml: str | None) -> Nm | None:
     """PhysicalSize of the first image; the unit is micrometre where none is named (OME-XML 2016-06)."""
     pixels = next((e for e in ElementTree.fromstring(xml or "<none/>").iter() if e.tag.endswith("}Pixels")), None)
     if pixels is None:
@@ -215,7 +215,7 @@ def _ome_voxel_nm(xml: str | None) -> Nm | None:
     return tuple(size * unit for size, unit in zip(sizes, units, strict=True))
 
 
-def _imagej_voxel_nm(tiff: tifffile.TiffFile) -> Nm | None:
+def _imagej_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
     """`spacing` between sections and the resolution tags, in pixels a `unit`."""
     metadata: dict[str, Any] = tiff.imagej_metadata or {}
     unit = NM_PER_UNIT.get(str(metadata.get("unit", "")).lower())

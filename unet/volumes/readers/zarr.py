@@ -10,7 +10,7 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.storage import zarr_store as store
-from unet.storage.backends import CannotList, links_of, place_of
+from unet.storage.backends import CannotList, backend_of, links_of
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.source import MissingChunks, Nm, Source
 
@@ -100,7 +100,7 @@ def is_zarr(where: Path | str, inner: str | None = None) -> bool:
 
 def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
     """Key and state of each metadata file of a store, and of paths inside it with what lies above them."""
-    place = place_of(where)
+    place = backend_of(where)
     states = ((key, place.state(key)) for key in _metadata_keys(*paths))
     return [[key, *state] for key, state in states if state is not None]
 

@@ -11,12 +11,22 @@ from unet.geometry.grid import Grid
 from unet.geometry.pyramid import pyramid_factors
 from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
-from unet.network.rotation import turned_planes
-from unet.network.tile_selection import Task, TileChoice
+from unet.network.rotation import rotated_planes
+from unet.network.tile_selection import Task, TileSelection
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.job_counts import jobs_of_run
 from unet.run.plan.limits import Free, limits_of, read_around, refused
-from unet.run.plan.plan import Machine, RunPlan, given_rates, hours, passes, plan_rules, plan_volume, priced, shards_of
+from unet.run.plan.plan import (
+    Machine,
+    RunPlan,
+    given_rates,
+    hours,
+    passes,
+    plan_rules,
+    plan_volume,
+    priced,
+    range_counts,
+)
 from unet.run.plan.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
 from unet.run.plan.table import as_text
 from unet.volumes.volume import Layout
@@ -25,7 +35,7 @@ TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
 LAYOUT = Layout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
 
 
-CHOSEN = TileChoice((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of output, so 12 apart
+CHOSEN = TileSelection((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of output, so 12 apart
 A_TILE = forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
 
 
@@ -43,16 +53,16 @@ def configuration(**predict: object) -> Config:
 
 @pytest.mark.parametrize(("average", "passes"), [("none", 1), ("flips", 4), ("symmetries", 8)])
 def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int) -> None:
-    plan = plan_volume("train", task(average=average), CHOSEN, shards=3)
-    assert (plan.blocks, plan.shards) == (2 * 2 * 2, 3)
+    plan = plan_volume("train", task(test_time_augmentation=average), CHOSEN, block_ranges=3)
+    assert (plan.blocks, plan.block_ranges) == (2 * 2 * 2, 3)
     # Along y 0:32 meets the tiles at 0, 12, 24 and 32:40 those at 24, 36; along x 32:50 meets 24, 36, 48; each section.
     assert plan.tiles == 3 * (3 + 2) * (3 + 3)
     assert plan.flops == plan.tiles * passes * A_TILE
 
 
 def test_rotations_are_counted_on_the_turned_blocks() -> None:
-    plan, one = (plan_volume("v", t, CHOSEN, 1) for t in (task(average="rotations"), task()))
-    planes = turned_planes(tile_geometry(ModelConfig(**TINY), 28))
+    plan, one = (plan_volume("v", t, CHOSEN, 1) for t in (task(test_time_augmentation="rotations"), task()))
+    planes = rotated_planes(tile_geometry(ModelConfig(**TINY), 28))
     turned = sum(len(plane.cells(box)) for plane in planes for box in LAYOUT.grid.boxes())
     assert plan.tiles == one.tiles
     assert plan.flops == pytest.approx(turned * A_TILE)
@@ -69,7 +79,7 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
     """8 blocks; two levels, since halves of 40 x 50 px in blocks of 32 x 32 still fill more than one."""
     config = configuration(volumes=["train"], dtype="float32")
     stores = {one.store: one for one in store_plans(config, "train", LAYOUT, stored=3)}
-    voxels, levels = int(np.prod(LAYOUT.shape)), len(pyramid_factors(LAYOUT.shape, LAYOUT.block, LAYOUT.voxel_nm))
+    voxels, levels = int(np.prod(LAYOUT.shape)), len(pyramid_factors(LAYOUT.shape, LAYOUT.block, LAYOUT.voxel_size_nm))
     assert set(stores) == {
         *("raw", "labels", "targets", "weights", "probability"),
         *("segmentation-fragments", "segmentation-tables", "segmentation"),
@@ -99,11 +109,11 @@ def planned(layout: Layout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     """The run of one volume on two GPUs of 1 GFLOP/s."""
     config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
     layouts = {"train": layout}
-    shards = shards_of(config, layouts)
-    volumes = [plan_volume("train", task(layout), CHOSEN, shards["train"], kind="cuda")]
+    block_ranges = range_counts(config, layouts)
+    volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges["train"], kind="cuda")]
     machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
     rates = given_rates(volumes, training, config.train.steps, 1e9)
-    rules = plan_rules(config, jobs_of_run(config, shards), layouts, volumes, rates, machine)
+    rules = plan_rules(config, jobs_of_run(config, block_ranges), layouts, volumes, rates, machine)
     return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, rates, 0.0)
 
 
@@ -162,7 +172,7 @@ def test_a_petavoxel_in_one_solve_is_refused() -> None:
     shape = (33_333, 125_000, 125_000)
     huge = Layout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
     config, plan = planned(huge)
-    [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].shards)})
+    [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].block_ranges)})
     open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT["components"]
     assert f"{open_ones:.2g} fragments to be joined" in problem
     assert "volumes.<name>.sections" in problem

@@ -13,8 +13,8 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import step_bytes
-from unet.network.tile_selection import ALLOCATED, USABLE, Task, choose_tile, job_memory
-from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Share, held_bytes, memory_mb, minutes
+from unet.network.tile_selection import ALLOCATED, USABLE, Task, job_memory, select_tile
+from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
 from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parents[4]
@@ -36,39 +36,39 @@ def volume(shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1,
 def test_the_share_of_a_job() -> None:
     """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes a voxel."""
     volumes = [volume((32, 2048, 2048)), volume((16, 500, 1024), "uint16", channels=2)]
-    share = Share.of(config(), volumes, job=2**26)
+    share = Workload.of(config(), volumes, job=2**26)
     assert (share.block, share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
     assert (share.blocks(1), share.blocks(3)) == (2**24, 3 * 2**24)
     assert (share.job, share.raw_bytes) == (2**26, 4)
-    assert Share.of(config(), volumes[1:], job=2**26).job == 16 * 500 * 1024
-    assert Share.of(config(), volumes, job=1000).job == 2**24, "a block at least"
+    assert Workload.of(config(), volumes[1:], job=2**26).job == 16 * 500 * 1024
+    assert Workload.of(config(), volumes, job=1000).job == 2**24, "a block at least"
 
 
 def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
-    share = Share.of(config(), [], job=2**28)
+    share = Workload.of(config(), [], job=2**28)
     assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
 
 
 @pytest.mark.parametrize("rule", COSTS)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
-    share = Share.of(config(), [volume((64, 4096, 4096))], 2**28)
+    share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
     assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
     assert minutes(rule, config(), share) >= 10
 
 
 @pytest.mark.parametrize("rule", ["segment", "merge"])
 def test_a_watershed_is_given_more(rule: str) -> None:
-    share, watershed = Share.of(config(), [volume((64, 4096, 4096))], 2**28), config(segment={"method": "watershed"})
+    share, watershed = Workload.of(config(), [volume((64, 4096, 4096))], 2**28), config(segment={"method": "watershed"})
     assert memory_mb(rule, watershed, share, 2) > memory_mb(rule, config(), share, 2)
     assert minutes(rule, watershed, share) > minutes(rule, config(), share)
 
 
 def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
     """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
-    thin, thick = (Share.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
+    thin, thick = (Workload.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
     grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
     assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
-    wide = Share.of(config(), [volume((64, 8192, 8192))], 2**28)
+    wide = Workload.of(config(), [volume((64, 8192, 8192))], 2**28)
     in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
     assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
 
@@ -77,9 +77,10 @@ def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_togeth
     """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
     segment = {"method": "watershed", "connectivity": "volume"}
     for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
-        asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
+        asked = config(segment={**segment, "agglomerate": {"method": method, "choose_threshold": 0.5}})
         few, many = (
-            held_bytes("merge", asked, Share.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6 for z in (64, 1024)
+            held_bytes("merge", asked, Workload.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6
+            for z in (64, 1024)
         )
         assert few == pytest.approx(360 * 64 * 4096**2 / 645)
         assert many == pytest.approx(1e6 * bytes_of_many, rel=1e-3)
@@ -93,11 +94,11 @@ MEASURED = {
     "weight_map": 839,
     "segment": 402,
     "relabel": 262,
-    "sweep": 753,
+    "threshold_sweep": 753,
     "predict": 729,
-    "fit": 238,
+    "check_model": 238,
     "survey": 73,
-    "grey_values": 56,
+    "intensity_statistics": 56,
 }
 """Peak in MB on 32 x 2048 x 2048 voxels, two threads, two jobs, a tiny network (2026-11-25; relabel: the soak
 of that day, in blocks of the same size)."""
@@ -106,7 +107,7 @@ of that day, in blocks of the same size)."""
 @pytest.mark.parametrize("rule", MEASURED)
 def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
     tiny = config(model={"depth": 2, "base_channels": 2}, predict={"tile": 48}, train={"tile": 48})
-    share = Share.of(tiny, [volume((32, 2048, 2048), labels="uint32")], 2**26)
+    share = Workload.of(tiny, [volume((32, 2048, 2048), labels="uint32")], 2**26)
     asked = memory_mb(rule, tiny, share, threads=2) - SNAKEMAKE_MB
     assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
@@ -115,7 +116,7 @@ def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
 
 def test_blocks_at_the_far_faces_are_smaller() -> None:
     """35 = 2 * 16 + 3 sections, 1100 = 1024 + 76 px: two of 3 x 1 x 2 blocks are whole; a halo ends at the faces."""
-    share = Share.of(config(), [volume((35, 1024, 1100))], 2**28)
+    share = Workload.of(config(), [volume((35, 1024, 1100))], 2**28)
     assert share.blocks(1) == 2**24
     assert share.blocks(3) == 2 * 2**24 + 3 * 2**20
     assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
@@ -136,8 +137,8 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
     for tile in (316, "auto"):
         small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), volume((32, 2048, 2048))
         task = Task(small.model, 2, 1, one.layout, small.predict)
-        asked = memory_mb("predict", small, Share.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
-        choice = choose_tile(task, torch.device("cpu"), 2, USABLE * asked)
+        asked = memory_mb("predict", small, Workload.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
+        choice = select_tile(task, torch.device("cpu"), 2, USABLE * asked)
         assert USABLE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)
 
@@ -166,8 +167,8 @@ def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
 
 
 def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
-    share = Share.of(config(), [volume((64, 4096, 4096))], 2**28)
-    small = config(model={"base_channels": 8}, predict={"average": "flips"}, train={"steps": 100})
+    share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
+    small = config(model={"base_channels": 8}, predict={"test_time_augmentation": "flips"}, train={"steps": 100})
     for rule in ("predict", "train"):
         assert minutes(rule, config(), share) > minutes(rule, small, share)
     assert minutes("predict", small, share) > minutes("predict", small, replace(share, job=2**20))

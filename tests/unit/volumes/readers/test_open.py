@@ -158,7 +158,7 @@ def test_imagej_voxel_size_becomes_nm(tmp_path: Path) -> None:
     for unit, nm in {"nm": 1.0, "micron": 1e3, r"\u00B5m": 1e3, "um": 1e3}.items():
         metadata = {"spacing": 50 / nm, "unit": unit, "axes": "ZYX"}
         tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(nm / 4, nm / 8), metadata=metadata)
-        assert open_source(str(tmp_path / "a.tif")).voxel_nm == pytest.approx((50, 8, 4))
+        assert open_source(str(tmp_path / "a.tif")).voxel_size_nm == pytest.approx((50, 8, 4))
         assert_reads(tmp_path / "a.tif", volume())
 
 
@@ -167,19 +167,19 @@ def test_imagej_voxel_size_becomes_nm(tmp_path: Path) -> None:
 )
 def test_imagej_voxel_size_is_unknown_where_a_part_is_missing(tmp_path: Path, metadata: dict) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(1, 1), metadata=metadata | {"axes": "ZYX"})
-    assert open_source(str(tmp_path / "a.tif")).voxel_nm is None
+    assert open_source(str(tmp_path / "a.tif")).voxel_size_nm is None
 
 
 def test_ome_voxel_size_becomes_nm(tmp_path: Path) -> None:
     sizes = {"PhysicalSizeX": 4, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.008, "PhysicalSizeZ": 0.05}
     tifffile.imwrite(tmp_path / "a.ome.tif", volume(), ome=True, metadata=sizes | {"axes": "ZYX"})
-    assert open_source(str(tmp_path / "a.ome.tif")).voxel_nm == pytest.approx((50, 8, 4))
+    assert open_source(str(tmp_path / "a.ome.tif")).voxel_size_nm == pytest.approx((50, 8, 4))
     assert_reads(tmp_path / "a.ome.tif", volume())
 
 
 def test_tiff_without_metadata_has_no_voxel_size(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), resolution=(72, 72))
-    assert open_source(str(tmp_path / "a.tif")).voxel_nm is None
+    assert open_source(str(tmp_path / "a.tif")).voxel_size_nm is None
 
 
 def test_tiff_with_channels_is_refused_with_its_axes(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_hdf5_reads_as_written(tmp_path: Path, dtype: str) -> None:
     address = write_hdf5(tmp_path / "a.h5", volume(dtype), resolution=(50, 4, 4), offset=(100, 8, 0))
     assert_reads(address, volume(dtype))
     source = open_source(address)
-    assert (source.voxel_nm, source.offset_nm) == ((50, 4, 4), (100, 8, 0))
+    assert (source.voxel_size_nm, source.offset_nm) == ((50, 4, 4), (100, 8, 0))
     assert source.files == [tmp_path / "a.h5"]
 
 
@@ -428,11 +428,11 @@ def write_mrc(path: Path, values: np.ndarray, voxel_angstrom: tuple[float, float
 def test_mrc_reads_as_written(tmp_path: Path, dtype: str) -> None:
     path = write_mrc(tmp_path / "a.mrc", volume(dtype), (500, 80, 40))
     assert_reads(path, volume(dtype))
-    assert open_source(str(path)).voxel_nm == pytest.approx((50, 8, 4))
+    assert open_source(str(path)).voxel_size_nm == pytest.approx((50, 8, 4))
 
 
 def test_mrc_voxel_size_of_0_is_unknown(tmp_path: Path) -> None:
-    assert open_source(str(write_mrc(tmp_path / "a.mrc", volume("int16")))).voxel_nm is None
+    assert open_source(str(write_mrc(tmp_path / "a.mrc", volume("int16")))).voxel_size_nm is None
 
 
 def test_mrc_bytes_of_imod_are_unsigned_unless_flagged(tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_ome_zarr_reads_its_finest_level(tmp_path: Path, version: str, unit: str
     write_ome_zarr(tmp_path / "a.zarr", stored, axes, scale, version, unit)
     assert_reads(tmp_path / "a.zarr", volume())
     source = open_source(str(tmp_path / "a.zarr"))
-    assert source.voxel_nm == pytest.approx((50, 8, 4))
+    assert source.voxel_size_nm == pytest.approx((50, 8, 4))
     assert source.offset_nm == pytest.approx((7 * nm, 7 * nm, 7 * nm))
 
 
@@ -517,7 +517,7 @@ def test_ome_zarr_of_axes_in_another_order_reads_as_z_y_x(tmp_path: Path) -> Non
     stored = volume()[None].transpose(3, 2, 0, 1)
     write_ome_zarr(tmp_path / "a.zarr", stored, "xycz", [4, 8, 1, 50], "0.5", "nanometer")
     assert_reads(tmp_path / "a.zarr", volume())
-    assert open_source(str(tmp_path / "a.zarr")).voxel_nm == (50, 8, 4)
+    assert open_source(str(tmp_path / "a.zarr")).voxel_size_nm == (50, 8, 4)
 
 
 def test_what_is_read_is_a_copy_that_may_be_changed(tmp_path: Path) -> None:
@@ -531,7 +531,7 @@ def test_what_is_read_is_a_copy_that_may_be_changed(tmp_path: Path) -> None:
 def test_ome_zarr_of_two_dimensions_is_one_section_of_unknown_thickness(tmp_path: Path) -> None:
     write_ome_zarr(tmp_path / "a.zarr", volume()[0], "yx", [4, 4], "0.5", "nanometer")
     assert_reads(tmp_path / "a.zarr", volume()[:1])
-    assert open_source(str(tmp_path / "a.zarr")).voxel_nm is None
+    assert open_source(str(tmp_path / "a.zarr")).voxel_size_nm is None
 
 
 @pytest.mark.parametrize("axes", ["czyx", "zcyx", "xyzc"])
@@ -541,7 +541,7 @@ def test_ome_zarr_reads_its_channels(tmp_path: Path, axes: str) -> None:
     scale = [{"z": 50.0, "y": 4.0, "x": 4.0}.get(axis, 1.0) for axis in axes]
     write_ome_zarr(tmp_path / "a.zarr", stored, axes, scale, "0.5", "nanometer")
     source, box = open_source(str(tmp_path / "a.zarr")), Box((0, 2, 1), (2, 7, 8))
-    assert (source.channels, source.shape, source.voxel_nm) == (2, (3, 7, 9), (50, 4, 4))
+    assert (source.channels, source.shape, source.voxel_size_nm) == (2, (3, 7, 9), (50, 4, 4))
     np.testing.assert_array_equal(source.read(box), values[:, *box.slices])
 
 
@@ -683,7 +683,9 @@ def test_voxel_size_is_that_of_whoever_knows_it() -> None:
 
 
 def test_voxel_sizes_that_differ_by_more_than_a_hundredth_are_refused_with_both() -> None:
-    with pytest.raises(SourceError, match=r"a\.h5: voxels of \(50, 4\.6, 4\) nm, but .* \(50, 4, 4\) nm.*`voxel_nm`"):
+    with pytest.raises(
+        SourceError, match=r"a\.h5: voxels of \(50, 4\.6, 4\) nm, but .* \(50, 4, 4\) nm.*`voxel_size_nm`"
+    ):
         agree_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
 
 
@@ -702,12 +704,14 @@ def test_labels_of_other_voxels_than_the_configuration_says_are_refused_where_ra
     labels = open_source(write_hdf5(tmp_path / "b.h5", volume(), resolution=(50, 8, 8)))
     check_annotation(raw, labels, None, (50, 8, 8))
     check_annotation(raw, labels)
-    with pytest.raises(SourceError, match=r"b\.h5.*\(50, 8, 8\) nm, but the volume's voxel_nm says \(50, 4, 4\) nm"):
+    with pytest.raises(
+        SourceError, match=r"b\.h5.*\(50, 8, 8\) nm, but the volume's voxel_size_nm says \(50, 4, 4\) nm"
+    ):
         check_annotation(raw, labels, None, (50, 4, 4))
 
 
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
-    with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_nm: \[z, y, x\]`"):
+    with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`"):
         agree_voxel_size(None, None, "a.tif")
 
 
@@ -720,7 +724,7 @@ def test_real_tiff_stack_reads_as_tifffile_does() -> None:
     source = open_source(str(path))
     source.check()
     whole = tifffile.imread(path)
-    assert (source.shape, source.dtype, source.voxel_nm) == ((24, 512, 512), np.uint8, None)
+    assert (source.shape, source.dtype, source.voxel_size_nm) == ((24, 512, 512), np.uint8, None)
     for box in boxes(source.shape, 4)[1:]:
         np.testing.assert_array_equal(source.read(box), whole[box.slices])
     check_pair(source, open_source(str(SHARED / "isbi2012" / "train-labels.tif")), (0, 21))
@@ -743,6 +747,6 @@ def test_real_section_directories_pair_up() -> None:
 def test_real_hdf5_of_cremi_layout_knows_its_voxels() -> None:
     path = SHARED / "fib25" / "validation.h5"
     raw, labels = open_source(f"{path}:/volumes/raw"), open_source(f"{path}:/volumes/labels/neuron_ids")
-    assert (raw.shape, raw.voxel_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
+    assert (raw.shape, raw.voxel_size_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
     assert (raw.dtype, labels.dtype) == (np.uint8, np.uint64)
     check_pair(raw, labels, None)

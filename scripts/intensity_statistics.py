@@ -13,46 +13,51 @@ from unet.config.normalisation import NormalisationConfig
 from unet.jobs.script import run
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import load_arrays, read_json, write_json
-from unet.volumes.intensity import GreyValueError, GreyValues, grey_values
+from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
 from unet.volumes.volume import Layout
 
 log = logging.getLogger(__name__)
 
 
 def main(
-    survey: Path, fit: Path, shards: list[Path], counted: list[Path], receipt: Path, normalisation: NormalisationConfig
+    survey: Path,
+    fit: Path,
+    block_ranges: list[Path],
+    counted: list[Path],
+    receipt: Path,
+    normalisation: NormalisationConfig,
 ) -> None:
-    """Write mean, deviation and range of each channel over all shards; refuse `interior` labels of more levels.
+    """Write mean, deviation and range of each channel over all block ranges; refuse `interior` labels of more levels.
 
     A given model file has a rule of its own for the normalisation, which `fit` has read.
     """
     layout, name = Layout.read(survey), f"volumes.{survey.stem}"
-    levels = {int(level) for shard in shards for level in read_json(shard)["levels"]}
+    levels = {int(level) for block_range in block_ranges for level in read_json(block_range)["levels"]}
     check_interior_levels(levels, f"{name}.labels")
     rule = NormalisationConfig(**(read_json(fit)["normalisation"] or normalisation.model_dump()))
-    counts = reduce(np.add, map(_counts, counted))  # one shard at a time
+    counts = reduce(np.add, map(_counts, counted))  # one block range at a time
     statistics = [
-        grey_values(outside, np.dtype(layout.dtype), inside, rule, channel, masked)
+        intensity_statistics(outside, np.dtype(layout.dtype), inside, rule, channel, masked)
         for channel, (outside, inside, masked) in enumerate(counts)
     ]
     for channel, one in enumerate(statistics):
         _tell(f"{name}.raw, channel {channel}", one, rule)
     # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
-    digest = fingerprint(layout=asdict(layout), shards=content_digest(shards))
+    digest = fingerprint(layout=asdict(layout), block_ranges=content_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
-    write_json(receipt, {"rule": "grey_values", **values})
+    write_json(receipt, {"rule": "intensity_statistics", **values})
 
 
 def _counts(receipt: Path) -> NDArray[np.int64]:
-    """What `histogram` has counted in a shard."""
+    """What `histogram` has counted in a block range."""
     path = receipt.with_suffix(".npz")
     counts = load_arrays(path, "counts")["counts"] if path.exists() else np.empty(0, np.int64)
     if bytes_digest(counts.tobytes()) != read_json(receipt)["digest"]:
-        raise GreyValueError(f"{path} is missing, or not what was written; remove {receipt} and run again")
+        raise IntensityError(f"{path} is missing, or not what was written; remove {receipt} and run again")
     return counts
 
 
-def _tell(channel: str, found: GreyValues, rule: NormalisationConfig) -> None:
+def _tell(channel: str, found: IntensityStatistics, rule: NormalisationConfig) -> None:
     """What is left out and how the rest is normalised, in the log."""
     if found.left_out:
         share = 100 * found.left_out / (found.left_out + found.count)

@@ -19,7 +19,7 @@ CACHE_MB = 256
 
 def main(
     surveys: list[Path],
-    grey_values: list[Path],
+    intensity_statistics: list[Path],
     page: Path,
     template: Path,
     report_template: Path,
@@ -33,7 +33,7 @@ def main(
     if not surveys:
         raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
     volume = Volume.open(folders[0], surveys[0])
-    normalisation = Normalisation.of(read_json(grey_values[0])["statistics"])
+    normalisation = Normalisation.of(read_json(intensity_statistics[0])["statistics"])
     stores = (volume.grey(normalisation), volume.image("targets"), volume.image("weights"))
     raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=CACHE_MB) for store in stores)
     labelled = LabelledVolume(raw, targets, weights, normalisation)

@@ -17,7 +17,9 @@ def main(sweeps: list[Path], receipt: Path) -> None:
     scores = mean_scores([row["scores"] for row in rows], weights=[row["sections"] for row in rows])
     chosen = best(scores)
     log.info("threshold %.2f, V_rand %.4f", chosen["threshold"], chosen["v_rand"])
-    write_json(receipt, {"rule": "threshold", "digest": content_digest(sweeps), "best": chosen, "scores": scores})
+    write_json(
+        receipt, {"rule": "choose_threshold", "digest": content_digest(sweeps), "best": chosen, "scores": scores}
+    )
 
 
 if __name__ == "__main__":

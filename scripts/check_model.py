@@ -39,7 +39,7 @@ def main(
     """
     made_from, rule = model_made_from(checkpoint), None
     layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
-    voxels = {name: layout.voxel_nm for name, layout in layouts.items()}
+    voxels = {name: layout.voxel_size_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
     dimensions = model_config.dimensions
     if checkpoint is not None:
@@ -47,20 +47,20 @@ def main(
         require_fit(header, str(checkpoint), asked, channels)
         rule = rule_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
-        of_model = None if header["voxel_nm"] is None else tuple(header["voxel_nm"])
+        of_model = None if header["voxel_size_nm"] is None else tuple(header["voxel_size_nm"])
     else:
         require_same_channels(channels, str(trained_on))
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
-    require_same_voxels(of_model, whose, voxels, dimensions, model_config.voxel_tolerance)
+    require_same_voxels(of_model, whose, voxels, dimensions, model_config.voxel_size_tolerance)
     warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
     if warning:
         log.warning("%s", warning)
     fit = "fits" if len(volumes) == 1 else "fit"
     log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
-    digest = fingerprint(voxel_nm=of_model, dimensions=dimensions)
+    digest = fingerprint(voxel_size_nm=of_model, dimensions=dimensions)
     warnings = [warning] if warning else []
     found = {"digest": digest, "made_from": made_from, "normalisation": rule, "warnings": warnings}
-    write_json(receipt, {"rule": "fit", **found})
+    write_json(receipt, {"rule": "check_model", **found})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which blocks of a volume each job makes: ranges of the scan order, all of about the same size.
 
 ```
-volume, blocks of (1, 4, 4)            scan order        2 shards
+volume, blocks of (1, 4, 4)            scan order        2 block ranges
 +----+----+--+
 |    |    |  |  <- the last block      0  1  2           0-of-2: 0 1 2
 +----+----+--+     of a row is         3  4  5           1-of-2: 3 4 5
@@ -19,36 +19,36 @@ from unet.geometry.grid import Grid
 
 JOB_VOXELS = 2**28
 """Of a job where nothing else is said: seconds to minutes of work, against the seconds that a job takes to start."""
-AUTO_SHARDS = 1000
+AUTO_RANGES = 1000
 """At most of a volume where nothing else is said, so that Snakemake plans a volume of any size within half a minute."""
 
 
-def voxels_of_shards(shape: Index, asked: int | Literal["auto"]) -> int:
-    """Voxels of a shard of a volume, as asked for.
+def voxels_per_job(shape: Index, asked: int | Literal["auto"]) -> int:
+    """Voxels of a block range of a volume, as asked for.
 
-    >>> voxels_of_shards((100, 1000, 1000), "auto") == 2**28, voxels_of_shards((10_000, 10_000, 10_000), "auto")
+    >>> voxels_per_job((100, 1000, 1000), "auto") == 2**28, voxels_per_job((10_000, 10_000, 10_000), "auto")
     (True, 1000000000)
     """
-    return max(JOB_VOXELS, ceil(prod(shape) / AUTO_SHARDS)) if asked == "auto" else asked
+    return max(JOB_VOXELS, ceil(prod(shape) / AUTO_RANGES)) if asked == "auto" else asked
 
 
-def shard_names(grid: Grid, shard_voxels: int) -> list[str]:
-    """Names ``{k}-of-{n}`` of the shards of a grid when each holds about ``shard_voxels`` voxels, at least one block.
+def block_range_names(grid: Grid, job_voxels: int) -> list[str]:
+    """Names ``{k}-of-{n}`` of the block ranges of a grid when each holds about ``job_voxels`` voxels, at least one block.
 
-    >>> shard_names(Grid((1, 8, 8), (1, 4, 4)), shard_voxels=32)
+    >>> block_range_names(Grid((1, 8, 8), (1, 4, 4)), job_voxels=32)
     ['0-of-2', '1-of-2']
     """
-    count = shard_count(grid, shard_voxels)
+    count = block_range_count(grid, job_voxels)
     return [f"{k}-of-{count}" for k in range(count)]
 
 
-def shard_count(grid: Grid, shard_voxels: int) -> int:
-    """How many names `shard_names` gives."""
-    return max(1, ceil(len(grid) / max(1, shard_voxels // prod(grid.block))))
+def block_range_count(grid: Grid, job_voxels: int) -> int:
+    """How many names `block_range_names` gives."""
+    return max(1, ceil(len(grid) / max(1, job_voxels // prod(grid.block))))
 
 
-def shard_boxes(grid: Grid, name: str) -> list[Box]:
-    """The blocks of shard ``name``: an even share of the scan order, so that every block has exactly one owner.
+def boxes_of_range(grid: Grid, name: str) -> list[Box]:
+    """The blocks of block range ``name``: an even share of the scan order, so that every block has exactly one owner.
 
     Raises
     ------
@@ -59,19 +59,19 @@ def shard_boxes(grid: Grid, name: str) -> list[Box]:
     return [grid.box(grid.index_of(number)) for number in range(k * len(grid) // n, (k + 1) * len(grid) // n)]
 
 
-def shards_around(grid: Grid, name: str, margin: Index) -> list[str]:
-    """The shards whose blocks lie within ``margin`` voxels of those of shard ``name``, itself among them; maybe more.
+def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
+    """The block ranges whose blocks lie within ``margin`` voxels of those of block range ``name``, itself among them; maybe more.
 
     A block so many blocks further along z, y and x has a number that is larger by a constant. So what lies there of a
     run of blocks is a run as well, or what the faces leave of it:
 
     ```
-    0  1  2  3        around 5, 6 by one block: 0 to 3 | 4 to 7 | 8 to 11; the shards are those that own these numbers
+    0  1  2  3        around 5, 6 by one block: 0 to 3 | 4 to 7 | 8 to 11; the block ranges are those that own these numbers
     4 [5  6] 7
     8  9 10 11
     ```
 
-    >>> shards_around(Grid((1, 8, 8), (1, 2, 4)), "1-of-4", (0, 1, 1))
+    >>> ranges_around(Grid((1, 8, 8), (1, 2, 4)), "1-of-4", (0, 1, 1))
     ['0-of-4', '1-of-4', '2-of-4']
     """
     k, n = _parsed(name)
@@ -89,5 +89,5 @@ def shards_around(grid: Grid, name: str, margin: Index) -> list[str]:
 def _parsed(name: str) -> tuple[int, int]:
     part, _, total = name.partition("-of-")
     if not (part.isdigit() and total.isdigit() and int(part) < int(total)):
-        raise ValueError(f"shard name {name!r} is not of the form 0-of-4, 1-of-4, ...")
+        raise ValueError(f"block range name {name!r} is not of the form 0-of-4, 1-of-4, ...")
     return int(part), int(total)

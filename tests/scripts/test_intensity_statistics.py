@@ -1,4 +1,4 @@
-"""Statistics of a volume over its shards: what is left out, what the journals hold, and which rule counts."""
+"""Statistics of a volume over its block ranges: what is left out, what the journals hold, and which rule counts."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def prepared(folder: Path, raw: np.ndarray, **settings: Any) -> Project:
     """A project with one volume, which is not learnt from."""
     folder.mkdir()
     tifffile.imwrite(folder / "raw.tif", raw, photometric="minisblack")
-    volumes = {"train": {"raw": str(folder / "raw.tif"), "voxel_nm": [50, 4, 4]}}
+    volumes = {"train": {"raw": str(folder / "raw.tif"), "voxel_size_nm": [50, 4, 4]}}
     unlearnt = {"model": {"checkpoint": "m"}, "train": {"volumes": []}}
     return Project(folder, {"volumes": volumes, **unlearnt, **settings})
 
@@ -30,12 +30,12 @@ def bare() -> np.ndarray:
 def test_a_framed_volume_has_the_statistics_and_the_sight_of_the_bare_one(tmp_path: Path, bare: np.ndarray) -> None:
     framed = np.pad(bare, ((0, 1), (37, 40), (50, 20)))  # and a blank section
     project = prepared(tmp_path / "framed", framed)
-    (found,) = project.grey_values("train")
+    (found,) = project.intensity_statistics("train")
     (expected,) = prepared(tmp_path / "bare", bare).grey_values("train")
     alike = ("mean", "std", "centre", "scale", "p01", "p99", "count")
     assert {key: found[key] for key in alike} == {key: expected[key] for key in alike}
     assert (found["left_out"], found["fill_values"]) == (framed.size - bare.size, [0])
-    assert "constant regions of value 0" in (project.folder / "results/logs/grey_values.log").read_text()
+    assert "constant regions of value 0" in (project.folder / "results/logs/intensity_statistics.log").read_text()
 
     normalisation, volume = Normalisation.of([found]), project.volume("train")
     grey = volume.grey(normalisation)
@@ -57,42 +57,49 @@ def test_thresholds_are_not_scored_on_blank_sections(tmp_path: Path, bare: np.nd
     cells = np.indices((3, *bare.shape[1:]))[2] // 20 + 1
     tifffile.imwrite(project.folder / "labels.tif", cells.astype(np.uint16), photometric="minisblack")
     project.settings["volumes"]["train"]["labels"] = str(project.folder / "labels.tif")
-    project.grey_values("train")
-    volume, grey = project.volume("train"), project.receipt("grey_values", "train")
+    project.intensity_statistics("train")
+    volume, grey = project.volume("train"), project.receipt("intensity_statistics", "train")
     image = volume.create("probability", "uint8", channels=["interior"])
     for box in volume.layout.grid.boxes():
         image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
-    inputs = {"survey": project.receipt("survey", "train"), "grey_values": grey, "predicted": [], "labelled": []}
+    inputs = {
+        "survey": project.receipt("survey", "train"),
+        "intensity_statistics": grey,
+        "predicted": [],
+        "labelled": [],
+    }
     what = {"folder": project.stores("train"), "foreground": None, "ignore_id": None, "dimensions": 2, "code": "one"}
-    assert project.job("sweep", project.receipt("sweep", "train"), **inputs, **what)["sections"] == 2
+    assert (
+        project.job("threshold_sweep", project.receipt("threshold_sweep", "train"), **inputs, **what)["sections"] == 2
+    )
 
 
 def test_counts_are_beside_the_receipts_and_not_in_the_journals(tmp_path: Path, bare: np.ndarray) -> None:
     project = prepared(tmp_path / "one", bare.astype(np.uint16) * 200)
-    project.grey_values("train")
+    project.intensity_statistics("train")
     receipts = project.folder / "results/receipts"
     assert max(len(line) for path in receipts.rglob("*.jsonl") for line in path.read_text().splitlines()) < 300
     first, *_ = sorted((receipts / "histogram/train").glob("*.npz"))
     first.unlink()
-    survey, fit = project.receipt("survey", "train"), project.receipt("fit", "train")
-    files = {"survey": survey, "fit": fit, "shards": list((receipts / "ingest/train").glob("*.json"))}
+    survey, fit = project.receipt("survey", "train"), project.receipt("check_model", "train")
+    files = {"survey": survey, "check_model": fit, "block_ranges": list((receipts / "ingest/train").glob("*.json"))}
     files["counted"] = sorted((receipts / "histogram/train").glob("*.json"))
     with pytest.raises(Refused, match=r"0-of-2\.npz is missing, or not what was written; remove .*0-of-2\.json"):
-        project.job("grey_values", project.receipt("grey_values", "train"), **files, normalisation={})
+        project.job("intensity_statistics", project.receipt("intensity_statistics", "train"), **files, normalisation={})
 
 
 def test_the_rule_of_a_given_model_counts(tmp_path: Path, bare: np.ndarray) -> None:
     project = prepared(tmp_path / "one", np.pad(bare, ((0, 0), (90, 90), (90, 90))))
     project.rule_of_model = {"ignore_value": "none", "percentiles": [5, 95]}
-    (found,) = project.grey_values("train")
+    (found,) = project.intensity_statistics("train")
     assert (found["left_out"], found["centre"]) == (0, pytest.approx((found["scale"] * 2) / 2))
-    written = read_json(project.receipt("grey_values", "train"))["normalisation"]
+    written = read_json(project.receipt("intensity_statistics", "train"))["normalisation"]
     assert (written["ignore_value"], written["percentiles"]) == ("none", [5, 95])
 
 
 def test_a_volume_of_one_value_is_told(tmp_path: Path) -> None:
     project = prepared(tmp_path / "one", np.full((2, 40, 40), 7, np.uint8))
-    (found,) = project.grey_values("train")
+    (found,) = project.intensity_statistics("train")
     assert (found["std"], found["left_out"]) == (0, 0)
-    log = (project.folder / "results/logs/grey_values.log").read_text()
+    log = (project.folder / "results/logs/intensity_statistics.log").read_text()
     assert "WARNING volumes.train.raw, channel 0: all 3200 voxels have the value 7" in log

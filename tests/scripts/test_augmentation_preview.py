@@ -17,13 +17,20 @@ def write_page(project: Project, training: list[str]) -> str:
     config, page = project.config, project.folder / "results" / "augmentation.html"
     volumes = {
         "surveys": [project.receipt("survey", name) for name in training],
-        "grey_values": [project.receipt("grey_values", name) for name in training],
+        "intensity_statistics": [project.receipt("intensity_statistics", name) for name in training],
         "folders": [project.stores(name) for name in training],
     }
     templates = {"template": REPORT / "augmentation.html.j2", "report_template": REPORT / "report.html.j2"}
     model, augment = config.model.model_dump(), config.train.augment.model_dump()
     what = {"model_config": model, "tile": config.train.tile, "augment": augment, "seed": 0}
-    project.job("augmentation", project.receipt("augmentation", "none"), page=page, **volumes, **templates, **what)
+    project.job(
+        "augmentation_preview",
+        project.receipt("augmentation_preview", "none"),
+        page=page,
+        **volumes,
+        **templates,
+        **what,
+    )
     return page.read_text()
 
 
@@ -34,15 +41,15 @@ def test_the_page_shows_the_section_that_is_annotated(project: Project) -> None:
     for path, values in zip(files.values(), (raw, annotated), strict=True):
         tifffile.imwrite(path, values.astype(np.uint16), photometric="minisblack")
     paths = {name: str(path) for name, path in files.items()}
-    project.settings["volumes"] = {"train": {**paths, "voxel_nm": [50, 4, 4], "ignore_id": 999}}
-    project.grey_values("train")
+    project.settings["volumes"] = {"train": {**paths, "voxel_size_nm": [50, 4, 4], "ignore_id": 999}}
+    project.intensity_statistics("train")
     weights = project.config.weights.model_dump()
     volume = project.config.volumes["train"].model_dump()
-    labelled = [project.receipt("grey_values", "train")]
+    labelled = [project.receipt("intensity_statistics", "train")]
     drawn = {"volume": volume, "weights": weights, "dimensions": 2}
-    targets = project.each_shard("targets", "train", grey_values=labelled[0], labelled=labelled, **drawn)
+    targets = project.each_range("targets", "train", intensity_statistics=labelled[0], labelled=labelled, **drawn)
     made = {"own_targets": targets, "training_targets": targets, "weights": weights}
-    project.each_shard("weight_map", "train", **made)
+    project.each_range("weight_map", "train", **made)
     page = write_page(project, ["train"])
     assert "drawn around voxel 4, 32, 32" in page
     assert page.count("data:image/png") > 30

@@ -27,7 +27,7 @@ TissueOf = Callable[[Box], np.ndarray | None]
 
 def main(
     survey: Path,
-    grey_values: Path,
+    intensity_statistics: Path,
     predicted: list[Path],
     labelled: list[Path],
     receipt: Path,
@@ -40,7 +40,7 @@ def main(
 ) -> None:
     """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
     source = Volume.open(folder, survey)
-    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
+    normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     tissue_of = partial(source.tissue, normalisation=normalisation, bridged=dimensions == 3)
     depth, height, width = source.layout.shape
     progress = Progress("sweep", depth, "sections")
@@ -57,7 +57,7 @@ def main(
     write_json(
         receipt,
         {
-            "rule": "sweep",
+            "rule": "threshold_sweep",
             "digest": made_from,
             "sections": len(scored),
             "scores": mean_scores(scored) if scored else [],

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
-    grey_values: Path,
+    intensity_statistics: Path,
     segmented: list[Path],
     edges: list[Path],
     labelled: list[Path],
@@ -42,7 +42,7 @@ def main(
 ) -> None:
     """Write the scores at each threshold."""
     source = Volume.open(folder, survey)
-    normalisation = Normalisation.of(read_json(grey_values)["statistics"])
+    normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
     tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
@@ -66,7 +66,7 @@ def main(
     write_json(
         receipt,
         {
-            "rule": "agglomeration_sweep",
+            "rule": "agglomeration_threshold_sweep",
             "digest": fingerprint(
                 made=content_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
             ),
