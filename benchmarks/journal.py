@@ -6,8 +6,8 @@
     python benchmarks/journal.py --code ../other-checkout           # the same journals, read by other code
 
 1. Journals are written as ingest of a 16-bit volume writes them, each job its blocks in turn.
-2. A process of its own starts the `BlockRangeJob` of the last block range, whose last block is missing; the files of the others
-   are said to be as they were written.
+2. A process of its own starts the `BlockRangeJob` of the last block range, whose last block is missing. The files of
+   the others are said to be as they were written.
 3. It looks twice how far all jobs are, records the block and writes its receipt.
 4. Another one sums up all blocks, as `reproduce` does.
 """

@@ -1,9 +1,10 @@
 """What Snakemake and the Snakefile themselves cost, by the number of block ranges: time and memory, without a voxel.
 
     python benchmarks/scheduling.py                                          # 10, 100, 1,000 and 10,000 block ranges
-    python benchmarks/scheduling.py --shards 1000 --method watershed
+    python benchmarks/scheduling.py --ranges 1000 --method watershed
 
-1. A volume of so many block ranges is only said to be there: the receipt of `survey` is written, an empty file is its image.
+1. A volume of so many block ranges is only said to be there: the receipt of `survey` is written, and an empty file
+   is its image.
 2. `snakemake -n` plans the whole run.
 3. A run whose jobs do nothing but write their receipts (`pretending/`) shows what scheduling takes.
 4. `snakemake -n` again, now that all is done.
@@ -82,7 +83,7 @@ def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int |
 
 
 def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
-    """Dry run, run of pretended jobs, and dry run of what is finished; four blocks a block range, 64 in a section's plane."""
+    """Dry run, run of pretended jobs, and dry run of what is finished; 4 blocks per block range, 64 per section."""
     shape = (BLOCK[0] * -(-block_ranges * 4 // 64), BLOCK[1] * 8, BLOCK[2] * 8)
     prepare(folder, shape, method, 4 * prod(BLOCK))
     return {
@@ -95,7 +96,7 @@ def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", type=int, nargs="*", default=[10, 100, 1000, 10_000])
+    parser.add_argument("--ranges", type=int, nargs="*", default=[10, 100, 1000, 10_000])
     parser.add_argument("--method", choices=["components", "watershed"], default="components")
     parser.add_argument("--teravoxel", action="store_true")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-scheduling")
@@ -103,7 +104,7 @@ def main() -> None:
     torch.manual_seed(0)
     folder, rows = arguments.folder.absolute(), {}
     print(f"{'block_ranges':>10}  {'':<14}{'clock':>10} {'processor':>10} {'memory':>10}")
-    for block_ranges in [] if arguments.teravoxel else arguments.block_ranges:
+    for block_ranges in [] if arguments.teravoxel else arguments.ranges:
         rows[block_ranges] = measured(folder, block_ranges, arguments.method)
         for name, spent in rows[block_ranges].items():
             print(f"{block_ranges:>10}  {name:<14}{spent}", flush=True)

@@ -22,7 +22,7 @@ from unet.volumes.volume import Volume
 
 
 def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str, threads: int = 1) -> None:
-    """Write the sum over the blocks of `block_range`, int64 `(channel, part, row, key)`; for the parts see `_counts`."""
+    """Write the sum over the blocks of `block_range`, int64 `(channel, part, row, key)`; see `_counts`."""
     source = Volume.open(folder, survey)
     boxes, layout = source.blocks(block_range), source.layout
     total = np.zeros((layout.channels, 3, rows_of(layout.dtype), KEYS), np.int64)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
-    fit: Path,
+    check_model: Path,
     block_ranges: list[Path],
     counted: list[Path],
     receipt: Path,
@@ -29,12 +29,12 @@ def main(
 ) -> None:
     """Write mean, deviation and range of each channel over all block ranges; refuse `interior` labels of more levels.
 
-    A given model file has a rule of its own for the normalisation, which `fit` has read.
+    A given model file has a rule of its own for the normalisation, which `check_model` has read.
     """
     layout, name = Layout.read(survey), f"volumes.{survey.stem}"
     levels = {int(level) for block_range in block_ranges for level in read_json(block_range)["levels"]}
     check_interior_levels(levels, f"{name}.labels")
-    rule = NormalisationConfig(**(read_json(fit)["normalisation"] or normalisation.model_dump()))
+    rule = NormalisationConfig(**(read_json(check_model)["normalisation"] or normalisation.model_dump()))
     counts = reduce(np.add, map(_counts, counted))  # one block range at a time
     statistics = [
         intensity_statistics(outside, np.dtype(layout.dtype), inside, rule, channel, masked)

@@ -1,4 +1,4 @@
-"""Find which fragments touch, within the blocks of a block range and across their upper faces, and what lies between them."""
+"""Find which fragments touch, within the blocks of a block range and across their upper faces, and their boundaries."""
 
 from pathlib import Path
 

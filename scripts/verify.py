@@ -1,8 +1,8 @@
 """Check a finished run against its promises, and fail loudly where it does not hold them.
 
 1. Every block on disk, of every store, still has the digest under which it was recorded.
-2. Windows across the borders of blocks and block ranges, at the volume's faces and anywhere are inferred again, with the same
-   tiles and with tiles of another size, and compared with what is stored.
+2. Windows across the borders of blocks and block ranges, at the volume's faces and anywhere are inferred again, with
+   the same tiles and with tiles of another size, and compared with what is stored.
 3. The jumps across block borders are compared with those beside them.
 
 What is found goes into the report.

@@ -1,12 +1,12 @@
 """A real SLURM: Snakemake's block ranges, and one prediction on workers that are SLURM jobs of their own.
 
-All in one file, so that one process runs it: a machine has one SLURM. Two scenarios of block ranges run side by side, because
+All in one file, so that one process runs it: a machine has one SLURM. Two scenarios run side by side, because
 they wait more than they compute:
 
-1. `troubled`: two block ranges are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that its
-   second attempt has to wait. The other job meets its time limit.
-2. `orphaned`: Snakemake is killed while two block ranges are predicted, and started again, so that two jobs a block range run at
-   once.
+1. `troubled`: two block ranges are predicted at once, on two GPUs. One job is cancelled, and the node drained, so that
+   its second attempt has to wait. The other job meets its time limit.
+2. `orphaned`: Snakemake is killed while two block ranges are predicted, and started again, so that two jobs per
+   block range run at once.
 
 Both begin with a trained model; the whole chain from image files is a slow test. Jobs are held by SIGSTOP to make sure
 that they are in the middle; SLURM wakes whom it ends. The workers follow at the end.
@@ -123,7 +123,7 @@ def test_no_block_is_made_twice(scenarios: dict[str, Any], scenario: str) -> Non
     assert len(boxes) == len(set(boxes)) == 2 * BLOCKS
 
 
-def test_two_shards_ran_at_once_on_different_gpus(scenarios: dict[str, Any]) -> None:
+def test_two_block_ranges_ran_at_once_on_different_gpus(scenarios: dict[str, Any]) -> None:
     project, done = scenarios["troubled"]
     cancelled, late, _ = done.result()
     [first], [second] = (

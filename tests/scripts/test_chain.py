@@ -318,6 +318,6 @@ def test_another_folder_of_results_is_kept_from_an_address(three_d: Run, s3: Any
     storage = {**settings["storage"], "address": f"s3://{bucket}/run"}
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
-    Project(tmp_path / "first", {**settings, "storage": storage}).grey_values("train")
+    Project(tmp_path / "first", {**settings, "storage": storage}).intensity_statistics("train")
     with pytest.raises(Refused, match=rf"s3://{bucket}/run/train: the stores of another results folder lie there"):
-        Project(tmp_path / "second", {**settings, "storage": storage}).grey_values("train")
+        Project(tmp_path / "second", {**settings, "storage": storage}).intensity_statistics("train")

@@ -107,7 +107,7 @@ def test_ids_beyond_32_bits_are_kept(project: Project) -> None:
 
 def test_interior_labels_become_two_classes(project: Project) -> None:
     labels = np.where(grey() < 60, 0, 255).astype(np.uint8)
-    labelled(project, sections(project.folder / "l", labels), label_kind="interior").grey_values("train")
+    labelled(project, sections(project.folder / "l", labels), label_kind="interior").intensity_statistics("train")
     np.testing.assert_array_equal(project.array("train", "classes"), labels // 255)
 
 

@@ -31,7 +31,7 @@ def test_a_framed_volume_has_the_statistics_and_the_sight_of_the_bare_one(tmp_pa
     framed = np.pad(bare, ((0, 1), (37, 40), (50, 20)))  # and a blank section
     project = prepared(tmp_path / "framed", framed)
     (found,) = project.intensity_statistics("train")
-    (expected,) = prepared(tmp_path / "bare", bare).grey_values("train")
+    (expected,) = prepared(tmp_path / "bare", bare).intensity_statistics("train")
     alike = ("mean", "std", "centre", "scale", "p01", "p99", "count")
     assert {key: found[key] for key in alike} == {key: expected[key] for key in alike}
     assert (found["left_out"], found["fill_values"]) == (framed.size - bare.size, [0])

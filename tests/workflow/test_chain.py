@@ -128,7 +128,7 @@ def test_segmentation_is_that_of_the_whole_volume(finished: Project) -> None:
     np.testing.assert_array_equal(finished.array("segmentation"), components_of_sections(above))
 
 
-def test_answer_depends_on_neither_blocks_nor_shards_nor_workers(finished: Project, new_project: Project) -> None:
+def test_answer_depends_on_neither_blocks_nor_block_ranges_nor_workers(finished: Project, new_project: Project) -> None:
     """Nor, but for rounding, on the tile."""
     shutil.copy(finished.results / "model/model.pt", new_project.folder / "input/model.pt")
     new_project.configure(

@@ -64,7 +64,7 @@ def test_with_a_given_model_no_training_is_foreseen(copy_of_finished: Project) -
     assert plan["training_flops"] == 0
 
 
-def test_too_many_shards_are_refused_with_what_to_set(copy_of_finished: Project) -> None:
+def test_too_many_block_ranges_are_refused_with_what_to_set(copy_of_finished: Project) -> None:
     survey = copy_of_finished.results / "receipts/survey/train.json"
     values = json.loads(survey.read_text())
     values["layout"]["shape"] = [40, 2048, 2048]

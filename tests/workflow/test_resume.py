@@ -111,7 +111,7 @@ def test_other_targets_train_anew_though_all_weights_are_the_same(new_project: P
     assert project.receipt("train", "model")["run"]["resumed_from"] == 0
 
 
-def test_another_sharding_finds_every_block_finished(finished: Project, copy_of_finished: Project) -> None:
+def test_another_division_finds_every_block_finished(finished: Project, copy_of_finished: Project) -> None:
     project = copy_of_finished
     project.configure({"predict": {"job_voxels": 6 * 2 * 64 * 64}})
     ran = project.run("--until", "predict")
@@ -164,7 +164,7 @@ def test_headers_that_were_read_count_at_once_also_of_a_volume_that_comes_into_s
     assert (jobs_to_come(new_project, "survey"), jobs_to_come(new_project, "ingest")) == (0, 4)
 
 
-def test_files_that_have_changed_are_surveyed_again_before_their_shards_are_known(new_project: Project) -> None:
+def test_files_that_have_changed_are_surveyed_again_before_their_block_ranges_are_known(new_project: Project) -> None:
     """6 sections instead of 4 are 27 blocks instead of 18, in 3 jobs instead of 2."""
     target = "results/receipts/intensity_statistics/train.json"
     new_project.run("results/receipts/survey/train.json")

@@ -49,7 +49,8 @@ class PredictConfig(Section):
     )
     workers: Literal["local", "slurm"] = Field(
         "local",
-        description="local: each job predicts its block range itself | slurm: on workers that are SLURM jobs, as section slurm says",
+        description="local: each job predicts its block range itself | slurm: on workers that are SLURM jobs, as "
+        "section slurm says",
     )
     scheduler: str | None = Field(
         None,

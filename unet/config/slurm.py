@@ -32,7 +32,8 @@ class SlurmConfig(Section):
         left = self.time_limit_minutes - self.lifetime_margin_minutes - 2 * self.lifetime_stagger_minutes
         if left <= 0:
             raise ValueError(
-                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - lifetime_margin_minutes "
-                f"{self.lifetime_margin_minutes:g} - 2 x lifetime_stagger_minutes {self.lifetime_stagger_minutes:g} is {left:g}"
+                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - "
+                f"lifetime_margin_minutes {self.lifetime_margin_minutes:g} - 2 x lifetime_stagger_minutes "
+                f"{self.lifetime_stagger_minutes:g} is {left:g}"
             )
         return self

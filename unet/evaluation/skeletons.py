@@ -142,8 +142,8 @@ def placed(
 ) -> PlacedSkeletons:
     """The part of skeletons in a volume.
 
-    A node lies in the voxel whose centre is next to it; the centre of voxel `i` is at `offset_nm + i * voxel_size_nm`, as in
-    OME-Zarr, and as the nodes that kimimaro makes of labels.
+    A node lies in the voxel whose centre is next to it; voxel `i` has its centre at `offset_nm + i * voxel_size_nm`, as
+    in OME-Zarr, and as the nodes that kimimaro makes of labels.
 
     Parameters
     ----------

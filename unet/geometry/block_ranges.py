@@ -33,7 +33,7 @@ def voxels_per_job(shape: Index, asked: int | Literal["auto"]) -> int:
 
 
 def block_range_names(grid: Grid, job_voxels: int) -> list[str]:
-    """Names ``{k}-of-{n}`` of the block ranges of a grid when each holds about ``job_voxels`` voxels, at least one block.
+    """Names ``{k}-of-{n}`` of the block ranges of a grid, each of about ``job_voxels`` voxels, at least one block.
 
     >>> block_range_names(Grid((1, 8, 8), (1, 4, 4)), job_voxels=32)
     ['0-of-2', '1-of-2']
@@ -60,13 +60,13 @@ def boxes_of_range(grid: Grid, name: str) -> list[Box]:
 
 
 def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
-    """The block ranges whose blocks lie within ``margin`` voxels of those of block range ``name``, itself among them; maybe more.
+    """The block ranges with blocks within ``margin`` voxels of those of ``name``, itself among them; maybe more.
 
     A block so many blocks further along z, y and x has a number that is larger by a constant. So what lies there of a
     run of blocks is a run as well, or what the faces leave of it:
 
     ```
-    0  1  2  3        around 5, 6 by one block: 0 to 3 | 4 to 7 | 8 to 11; the block ranges are those that own these numbers
+    0  1  2  3        around 5, 6 by one block: 0 to 3 | 4 to 7 | 8 to 11; the result are the ranges that own these
     4 [5  6] 7
     8  9 10 11
     ```

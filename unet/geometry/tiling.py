@@ -16,7 +16,7 @@
 A network with poolings is not invariant to every shift: moved by one pixel, an image falls differently into the
 windows of the max-pools. It is invariant to shifts by the product of its pooling factors, 2^(depth - 1) or 16 for the
 paper's. So all tiles start at multiples of a stride that is itself such a multiple, counted from the volume's first
-voxel: 384 for an output of 388. Then a voxel's result depends neither on the tile, block nor block range it is computed in.
+voxel: 384 for an output of 388. Then a voxel's result depends on no tile, block or job that it is computed in.
 
 All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z.
 """

@@ -77,7 +77,7 @@ class BlockRecord:
 
 
 class Journal:
-    """The finished blocks of one job; reads those of its neighbours too, which a different sharding may have made.
+    """The finished blocks of one job; reads those of its neighbours too, which may have had other blocks.
 
     Of several records of a block the one with the highest revision counts, in whatever journal it stands. Times do not
     count: the clocks of two nodes differ, and a copy of the results may have none. Old records stay: a line that is not

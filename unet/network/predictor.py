@@ -165,7 +165,8 @@ class Predictor:
         _, unit_y, unit_x = self.geometry.stride_unit
         if self.average == "symmetries" and (y != x or unit_y != unit_x):
             raise ValueError(
-                f"test_time_augmentation: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling {unit_y} x {unit_x}; "
+                f"test_time_augmentation: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling "
+                f"{unit_y} x {unit_x}; "
                 "choose a square tile or test_time_augmentation: flips"
             )
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)

@@ -69,8 +69,8 @@ class RotatedPlane:
     def __post_init__(self) -> None:
         if 0 in self.lattice.stride:
             raise TileSizeError(
-                f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than the "
-                f"{self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
+                f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than "
+                f"the {self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
                 f"{self.geometry.output}; choose a larger predict.tile"
             )
 

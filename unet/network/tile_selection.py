@@ -3,7 +3,7 @@
 1. `tile_candidates`  Sizes whose strides suit the blocks of the volume.
 2. `job_memory`       Those are left out with which the job does not fit into the memory that is free.
 3. `forward_cost`     The others take so and so much arithmetic for the whole volume; the least is the fastest.
-4. `cached_selection`      The choice is written beside the volume's stores. A rerun, and the other jobs of the volume, take
+4. `cached_selection` The choice is written beside the volume's stores. A rerun, and the other jobs of the volume, take
                       it from there, so that they find finished what was made before, whatever is free by then.
 """
 

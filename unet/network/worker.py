@@ -3,8 +3,8 @@
 1. `Prediction` says in plain values what is predicted and how, so it can be sent.
 2. `PreparedPrediction` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
    through read, infer and write; blocks without tissue are neither read nor inferred.
-3. `predict_on_worker` does that on a worker of a scheduler, prepared there once. A run has a mark: what a killed run has left
-   going on a worker can no longer write once another run has made its own.
+3. `predict_on_worker` does that on a worker of a scheduler, prepared there once. A run has a lease: what a killed run
+   has left going on a worker can no longer write once another run has made its own.
 """
 
 import threading

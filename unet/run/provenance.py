@@ -124,7 +124,7 @@ def input_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _chosen(results: Path) -> dict[str, dict[str, Any]]:
-    """The tiles that were chosen, by volume and the key of the task (`unet.network.tile_selection.cached_selection`)."""
+    """The tiles that were chosen, by volume and the key of the task (`cached_selection`)."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "volumes").glob("*/probability-tiles/*.json")):
         found.setdefault(path.parts[-3], {})[path.stem] = read_json(path)

@@ -55,8 +55,10 @@ class TrainingJob:
     threads: int
 
     def run(
-        self, rank: Rank = SINGLE_PROCESS, device: torch.device = torch.device("cpu")
-    ) -> tuple[nn.Module, TrainingResult]:  # noqa: B008
+        self,
+        rank: Rank = SINGLE_PROCESS,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> tuple[nn.Module, TrainingResult]:
         """The trained network, on this rank's device."""
         torch.set_num_threads(max(1, self.threads // rank.count))
         torch.backends.cudnn.benchmark = True  # all tiles have one size

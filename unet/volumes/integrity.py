@@ -1,7 +1,7 @@
 """Receipts that do not hold: after the job was done, files of a store were lost or cut short, or its inputs changed.
 
 Snakemake compares times, and would say that nothing is to be done. So receipts are compared with what is there before a
-run is planned: those of block ranges with the sizes of their blocks' files, which each store lists once, and those of jobs
+run is planned: those of block ranges with the sizes of their blocks' files, which each store lists once, those of jobs
 that read the user's files with the state of these (`input_states`). Beside one that does not hold a note is
 written. The note is an input of the job, newer than its outputs, so the job runs again, also where Snakemake's own
 records are lost. Its journal tells it which blocks to make. Other bytes of the same size are found by checksum when

@@ -2,8 +2,8 @@
 
 1. `unet.volumes.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
 2. The counts are added: integers, so neither order nor cut matter.
-3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills constant
-   regions is left out (`fill_keys`).
+3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills
+   constant regions is left out (`fill_keys`).
 4. `Normalisation`: (x - centre) / scale, with the two numbers of each channel frozen for the whole volume.
 """
 

@@ -36,7 +36,7 @@ rule choose_threshold:
 rule agglomeration_threshold_sweep:
     input:
         survey=receipt("survey", "{volume}"),
-        grey_values=receipt("intensity_statistics", "{volume}"),
+        intensity_statistics=receipt("intensity_statistics", "{volume}"),
         segmented=lambda wildcards: range_receipts(
             "segment", wildcards.volume, "segmentation"
         ),

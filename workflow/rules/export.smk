@@ -11,7 +11,7 @@ rule export:
     input:
         **trained_model(),
         surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
-        fits=[receipt("check_model", name) for name in EXPORT_VOLUMES],  # say which model file is given
+        check_model=[receipt("check_model", name) for name in EXPORT_VOLUMES],  # say which model file is given
         intensity_statistics=[
             receipt("intensity_statistics", name) for name in EXPORT_VOLUMES
         ],

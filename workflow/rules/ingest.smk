@@ -2,8 +2,8 @@
 #
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
-# Steps:   sample (the generated volume) -> survey (headers, layout) -> fit (model and volumes are for each other)
-#          -> ingest (a block range per job) -> histogram (a block range per job) -> grey_values (frozen statistics)
+# Steps:   sample (the generated volume) -> survey (headers, layout) -> check_model (model and volumes are for each other)
+#          -> ingest (a block range per job) -> histogram (a block range per job) -> intensity_statistics (frozen statistics)
 
 
 rule sample:
@@ -94,7 +94,7 @@ rule check_model:
 rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("check_model", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),
         damage=lambda wildcards: damage_of(
             "ingest", wildcards.volume, wildcards.block_range
         ),
@@ -150,7 +150,7 @@ rule histogram:
 rule intensity_statistics:
     input:
         survey=receipt("survey", "{volume}"),
-        fit=receipt("check_model", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),
         counted=lambda wildcards: range_receipts("histogram", wildcards.volume),
         block_ranges=lambda wildcards: range_receipts("ingest", wildcards.volume),
     output:

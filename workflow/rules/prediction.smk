@@ -9,8 +9,8 @@ rule predict:
     input:
         **trained_model(),
         survey=receipt("survey", "{volume}"),
-        fit=receipt("check_model", "{volume}"),  # says which model file is given
-        grey_values=receipt("intensity_statistics", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),  # says which model file is given
+        intensity_statistics=receipt("intensity_statistics", "{volume}"),
         damage=lambda wildcards: damage_of(
             "predict", wildcards.volume, wildcards.block_range
         ),
@@ -44,7 +44,7 @@ rule predict:
 rule threshold_sweep:
     input:
         survey=receipt("survey", "{volume}"),
-        grey_values=receipt("intensity_statistics", "{volume}"),
+        intensity_statistics=receipt("intensity_statistics", "{volume}"),
         predicted=lambda wildcards: range_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         checked=lambda wildcards: checked([wildcards.volume]),

@@ -10,7 +10,7 @@
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
-        grey_values=receipt("intensity_statistics", "{volume}"),
+        intensity_statistics=receipt("intensity_statistics", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         damage=lambda wildcards: damage_of(
             "targets", wildcards.volume, wildcards.block_range

@@ -68,7 +68,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"train__steps": 1.5}, ["train.steps", "1.5", "integer"]),
         ({"train__steps": True}, ["train.steps", "True"]),
         ({"train__tile": "big"}, ["train.tile", "'big'", "integer"]),
-        ({"predict__shard_voxels": "many"}, ["predict.job_voxels", "'many'", "'auto'"]),
+        ({"predict__job_voxels": "many"}, ["predict.job_voxels", "'many'", "'auto'"]),
         ({"volumes__train__raw": 3}, ["volumes.train.raw: got 3", "text; put it in quotes", "list"]),
         ({"volumes__train": None}, ["volumes.train: nothing stands after it"]),
         ({"predict": []}, ["predict: got []", "keys with values"]),

@@ -76,7 +76,9 @@ def test_blocks_cover_every_voxel_once_in_scan_order(shape: tuple[int, ...], blo
 
 @settings(deadline=None)
 @given(shape=SHAPES, block=BLOCKS, job_voxels=st.integers(1, 4000))
-def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tuple[int, ...], job_voxels: int) -> None:
+def test_block_ranges_share_the_blocks_out_exactly(
+    shape: tuple[int, ...], block: tuple[int, ...], job_voxels: int
+) -> None:
     grid = Grid(shape, block)
     names = block_range_names(grid, job_voxels)
     shares = [boxes_of_range(grid, name) for name in names]
@@ -87,14 +89,14 @@ def test_shards_share_the_blocks_out_exactly(shape: tuple[int, ...], block: tupl
 
 
 @pytest.mark.parametrize("name", ["4-of-4", "a-of-4", "0-of-0", "", "1of4", "-1-of-4", "0-of-4-of-4"])
-def test_a_name_that_is_no_shard_is_refused(name: str) -> None:
+def test_a_name_that_is_no_block_range_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="0-of-4"):
         boxes_of_range(Grid((1, 8, 8), (1, 4, 4)), name)
 
 
 @settings(deadline=None)
 @given(shape=SHAPES, block=BLOCKS, each=st.integers(1, 200), margin=st.tuples(*[st.integers(0, 7)] * 3))
-def test_shards_around_hold_every_block_within_the_margin(
+def test_block_ranges_around_hold_every_block_within_the_margin(
     shape: tuple[int, ...], block: tuple[int, ...], each: int, margin: tuple[int, ...]
 ) -> None:
     grid = Grid(shape, block)
@@ -106,14 +108,14 @@ def test_shards_around_hold_every_block_within_the_margin(
         )
 
 
-def test_few_shards_are_around_one_of_many() -> None:
+def test_few_block_ranges_are_around_one_of_many() -> None:
     """8 x 8 blocks a section, 4 a block range: 9 or so, not all; without a margin the block range itself."""
     grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))
     assert len(ranges_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
     assert ranges_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]
 
 
-def test_a_petavoxel_has_no_more_shards_than_snakemake_plans() -> None:
+def test_a_petavoxel_has_no_more_block_ranges_than_snakemake_plans() -> None:
     shape = (33_333, 125_000, 125_000)
     grid = Grid(shape, (64, 1024, 1024))
     assert AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * AUTO_RANGES

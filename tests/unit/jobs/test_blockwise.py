@@ -64,7 +64,7 @@ def run(
     return sorted(disk.made)
 
 
-def test_a_finished_shard_is_not_made_again(tmp_path: Path) -> None:
+def test_a_finished_block_range_is_not_made_again(tmp_path: Path) -> None:
     disk = Disk()
     assert run(disk, tmp_path) == BOXES
     first = read_json(tmp_path / "0-of-1.json")
@@ -148,7 +148,7 @@ def test_another_fingerprint_makes_all_again(tmp_path: Path) -> None:
     assert run(disk, tmp_path, made_from="another model") == BOXES
 
 
-def test_a_new_sharding_makes_nothing_again(tmp_path: Path) -> None:
+def test_a_new_division_makes_nothing_again(tmp_path: Path) -> None:
     disk = Disk()
     run(disk, tmp_path)
     disk.made.clear()

@@ -59,7 +59,7 @@ def test_lines_that_are_no_record_do_not_count(tmp_path: Path, line: str) -> Non
     assert set(Journal(path).finished(NOW, str)) == {BOXES[0]}
 
 
-def test_journals_of_another_sharding_are_found(tmp_path: Path) -> None:
+def test_journals_of_another_division_are_found(tmp_path: Path) -> None:
     journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0]), record(BOXES[1]))
     journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[2]))
     assert set(Journal.beside(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
@@ -93,7 +93,7 @@ def test_the_newest_record_of_a_block_counts_whatever_the_times_of_the_journals(
 
 @pytest.mark.parametrize("seed", range(10))
 def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed: int) -> None:
-    """Jobs of several shardings, one after the other, write blocks from several inputs; some are killed in a line."""
+    """Jobs with several divisions into block ranges write blocks from several inputs; some are killed in a line."""
     random = Random(seed)
     newest: dict[Box, BlockRecord] = {}
     from_each: dict[tuple[str, Box], BlockRecord] = {}

@@ -271,7 +271,7 @@ OF_EDITS = {
     ("unet.config.label_kinds", "class_map"): {"ingest"},
     ("unet.volumes.intensity", "intensity_statistics"): {"intensity_statistics"},
     ("unet.volumes.histogram", "rows_of"): {"histogram"},
-    ("unet.network.compatibility", "require_fit"): {"fit"},
+    ("unet.network.compatibility", "require_fit"): {"check_model"},
     ("unet.training.label_check", "count_labels"): {"check_labels"},
     ("unet.training.weight_map", "class_weights"): {"weight_map"},
     ("unet.config.label_kinds", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},

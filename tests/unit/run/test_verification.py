@@ -41,7 +41,7 @@ def test_windows_lie_where_a_cut_would_show() -> None:
             assert all(lo == 0 or hi == n for lo, hi, n in zip(box.start, box.stop, GRID.shape, strict=True))
 
 
-def test_a_window_at_a_shard_border_holds_blocks_of_two_jobs() -> None:
+def test_a_window_at_a_block_range_border_holds_blocks_of_two_jobs() -> None:
     grid = Grid((1, 64, 128), (1, 64, 64))
     (kind, box), *_ = windows_to_check(grid, ["0-of-2", "1-of-2"], side=16, number=2, seed=3)[1:]
     assert (kind, str(box)) == ("block range border", "0:1,0:8,56:72")

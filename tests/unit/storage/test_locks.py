@@ -57,7 +57,8 @@ print("held", flush=True)
 sys.stdin.read()
 """
 SPEC = {
-    "name": "a", "shape": (2, 8, 8), "dtype": "uint8", "chunk": (1, 4, 4), "block": (2, 8, 8), "voxel_size_nm": (1, 1, 1)
+    "name": "a", "shape": (2, 8, 8), "dtype": "uint8", "chunk": (1, 4, 4), "block": (2, 8, 8),
+    "voxel_size_nm": (1, 1, 1)
 }  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def test_what_is_tried_is_taken_or_not_at_once(tmp_path: Path) -> None:
     other.end()
 
 
-def test_a_shard_whose_start_fails_releases_its_blocks(tmp_path: Path) -> None:
+def test_a_block_range_whose_start_fails_releases_its_blocks(tmp_path: Path) -> None:
     class Broken:
         path, dtype = tmp_path / "s.zarr", np.dtype("uint8")
 

@@ -42,7 +42,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "v2 nested": {"zarr_format": 2, "chunks": FILE, "chunk_key_encoding": NESTED_V2},
     "v3 nested": {"zarr_format": 3, "chunks": FILE},
     "v3 flat": {"zarr_format": 3, "chunks": FILE, "chunk_key_encoding": {"name": "default", "separator": "."}},
-    "v3 sharded": {"zarr_format": 3, "chunks": (1, 8, 8), "block_ranges": FILE},
+    "v3 sharded": {"zarr_format": 3, "chunks": (1, 8, 8), "shards": FILE},
 }
 
 

@@ -37,7 +37,7 @@ def test_the_layout_comes_back_from_the_receipt_of_survey(volume: Volume) -> Non
     assert volume.name == "train"
 
 
-def test_shards_share_the_blocks_out(volume: Volume) -> None:
+def test_block_ranges_share_the_blocks_out(volume: Volume) -> None:
     names = block_range_names(volume.layout.grid, 2 * 2 * 32 * 32)
     assert [box for name in names for box in volume.blocks(name)] == LAYOUT.grid.boxes()
 

@@ -36,14 +36,14 @@ def too_many_ranges(volume: str, block_ranges: int, shape: Index) -> str | None:
     """Why a volume cannot have so many block ranges, and what to set; None if it can.
 
     >>> print(too_many_ranges("all", 20_000, (10_000, 10_000, 10_000)))
-    predict.job_voxels: volume 'all' would have 20000 block ranges, and a run is planned with 10000 at most; set it to at \
-least 100000000, or to auto
+    predict.job_voxels: volume 'all' would have 20000 block ranges, and a run is planned with 10000 at most; set it to \
+at least 100000000, or to auto
     """
     if block_ranges <= MAX_RANGES:
         return None
     return (
-        f"predict.job_voxels: volume {volume!r} would have {block_ranges} block ranges, and a run is planned with {MAX_RANGES} "
-        f"at most; set it to at least {ceil(prod(shape) / MAX_RANGES)}, or to auto"
+        f"predict.job_voxels: volume {volume!r} would have {block_ranges} block ranges, and a run is planned with "
+        f"{MAX_RANGES} at most; set it to at least {ceil(prod(shape) / MAX_RANGES)}, or to auto"
     )
 
 

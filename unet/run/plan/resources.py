@@ -61,7 +61,7 @@ class Cost:
         Held for each pixel of a section at work.
     fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
         Held for each fragment of the volume, of the largest layer of its blocks, and of those that are solved together.
-    sharded : bool
+    blockwise : bool
         Whether several jobs share a volume.
     """
 
