@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/snakemake --cores all --configfile config/config.yaml
 
 test: install
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 reproduce: install
 	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }

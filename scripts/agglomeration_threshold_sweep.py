@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
+    check_model: Path,
     intensity_statistics: Path,
     segmented: list[Path],
     edges: list[Path],
@@ -37,15 +38,16 @@ def main(
     folder: Path,
     segment: SegmentConfig,
     ignore_id: int | None,
-    dimensions: int,
     code: str,
 ) -> None:
     """Write the scores at each threshold."""
-    source = Volume.open(folder, survey)
+    source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
-    fragments = join_blocks(source.layout.grid, (load_block_table(source.table("segmentation", box)) for box in boxes))
-    tables = (load_edges(source.edges("segmentation", box)) for box in boxes)
+    fragments = join_blocks(
+        source.layout.grid, (load_block_table(source.tables("segmentation").of(box)) for box in boxes)
+    )
+    tables = (load_edges(source.edges("segmentation").of(box)) for box in boxes)
     united = fragments.united()
     graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), united.parts)
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")

@@ -13,7 +13,6 @@ from unet.network.compatibility import (
     require_tile_fits,
     rule_of_model,
 )
-from unet.network.model_file import read_header
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import model_made_from
@@ -43,7 +42,9 @@ def main(
     channels = {name: layout.channels for name, layout in layouts.items()}
     dimensions = model_config.dimensions
     if checkpoint is not None:
-        header = read_header(checkpoint)
+        from unet.network.model_file import read_model_file  # where it is needed: PyTorch takes seconds
+
+        header, _ = read_model_file(checkpoint)
         require_fit(header, str(checkpoint), asked, channels)
         rule = rule_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
@@ -59,8 +60,10 @@ def main(
     log.info("%s %s %s", " and ".join(volumes), fit, checkpoint or "the model that will be trained")
     digest = fingerprint(voxel_size_nm=of_model, dimensions=dimensions)
     warnings = [warning] if warning else []
-    found = {"digest": digest, "made_from": made_from, "normalisation": rule, "warnings": warnings}
-    write_json(receipt, {"rule": "check_model", **found})
+    of_network = {"dimensions": dimensions, "normalisation": rule}
+    write_json(
+        receipt, {"rule": "check_model", "digest": digest, "made_from": made_from, **of_network, "warnings": warnings}
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.box import Box
+from unet.jobs.journal import sizes_of
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.storage.digests import bytes_digest
@@ -41,8 +42,10 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(count, boxes))
     receipt.parent.mkdir(parents=True, exist_ok=True)
-    save_arrays(receipt.with_suffix(".npz"), {"counts": total})
-    write_json(receipt, {"rule": "histogram", "digest": bytes_digest(total.tobytes()), "blocks": len(boxes)})
+    table = receipt.with_suffix(".npz")
+    save_arrays(table, {"counts": total})
+    found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": sizes_of([table], receipt)}
+    write_json(receipt, {"rule": "histogram", **found})
 
 
 def _counts(values: np.ndarray, inner: Box, tissue: NDArray[np.bool_] | None) -> NDArray[np.int64]:

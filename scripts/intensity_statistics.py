@@ -36,10 +36,13 @@ def main(
     check_interior_levels(levels, f"{name}.labels")
     rule = NormalisationConfig(**(read_json(check_model)["normalisation"] or normalisation.model_dump()))
     counts = reduce(np.add, map(_counts, counted))  # one block range at a time
-    statistics = [
-        intensity_statistics(outside, np.dtype(layout.dtype), inside, rule, channel, masked)
-        for channel, (outside, inside, masked) in enumerate(counts)
-    ]
+    try:
+        statistics = [
+            intensity_statistics(outside, np.dtype(layout.dtype), inside, rule, channel, masked)
+            for channel, (outside, inside, masked) in enumerate(counts)
+        ]
+    except IntensityError as error:
+        raise IntensityError(f"{name}: {error}") from None
     for channel, one in enumerate(statistics):
         _tell(f"{name}.raw, channel {channel}", one, rule)
     # What the files were does not enter, only what they held: a source that was merely touched changes nothing.

@@ -10,6 +10,7 @@ import numpy as np
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
+from unet.jobs.journal import sizes_of
 from unet.jobs.script import run
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
@@ -45,7 +46,8 @@ def main(
     source = Volume.open(folder, survey)
     solve = _solved if edges else _touching
     merged = solve(source, store, segment)
-    lut = save_merge_table(source.merge_table(store), merged.offsets, segment.first_id, merged.objects, merged.pieces)
+    table = source.merge_table(store)
+    lut = save_merge_table(table, merged.offsets, segment.first_id, merged.objects, merged.pieces)
     dtype = id_dtype(segment.first_id, merged.objects).name
     source.create(store, dtype, kind="label")
     fragments = int(merged.offsets[-1])
@@ -60,6 +62,7 @@ def main(
             "unions": merged.unions,
             "objects": merged.objects,
             "dtype": dtype,
+            "files": sizes_of(sorted(table.iterdir()), receipt),
         },
     )
 
@@ -85,7 +88,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
     at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_AT_ONCE
     edges = edges_in_parts(
-        fragments, grid, lambda box: load_edges(source.edges(store, box)), method == "quantile", at_once
+        fragments, grid, lambda box: load_edges(source.edges(store).of(box)), method == "quantile", at_once
     )
     objects = np.arange(fragments.parts, dtype=np.int32)
     if segment.method == "watershed":
@@ -98,7 +101,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
 
 
 def _table(source: Volume, store: str, box: Box) -> BlockTable:
-    return load_block_table(source.table(store, box))
+    return load_block_table(source.tables(store).of(box))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def main(
             [source.create("probability", predict.dtype, channels=choice.channels)],
             receipt=receipt,
             fingerprint=prediction.made_from(choice, code),
+            inputs_of=prediction.inputs_of(choice),
             whole=prod(source.layout.shape),
         )
         with job:

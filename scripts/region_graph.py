@@ -8,7 +8,8 @@ from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
-from unet.storage.digests import bytes_digest, fingerprint
+from unet.storage.digests import fingerprint
+from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume
 
 
@@ -25,6 +26,7 @@ def main(
     """Write a table of edges a block, beside that of its fragments."""
     source = Volume.open(folder, survey)
     fragments, probability = source.image("segmentation-fragments"), source.image("probability")
+    tables, inputs = source.edges("segmentation"), BlockInputs(source)
     channel = channel_of(segment.main_class, probability.spec.channels)
     steps = _steps(segment)
     grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
@@ -37,24 +39,19 @@ def main(
         read = window(box)
         ids = fragment_ids(fragments.read(read), read, grid)
         edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
-        save_edges(source.edges("segmentation", box), edges)
-        return str(digest_of(box)), {"edges": len(edges)}
-
-    def digest_of(box: Box) -> str | None:
-        table = source.edges("segmentation", box)
-        return bytes_digest(table.read_bytes()) if table.exists() else None
+        save_edges(tables.of(box), edges)
+        return str(tables.digest(box)), {"edges": len(edges)}
 
     def inputs_of(box: Box) -> list[str | None]:
-        return source.digests("segmentation-fragments", window(box)) + source.digests("probability", window(box))
+        return inputs.of("segmentation-fragments", window(box)) + inputs.of("probability", window(box))
 
     run_blocks(
         "region_graph",
         source.blocks(block_range),
         find,
-        [fragments],  # whose tables of edges are written beside their tables
+        [tables],
         receipt=receipt,
         fingerprint=fingerprint(channel=channel, steps=steps, code=code),
-        digest_of=digest_of,
         inputs_of=inputs_of,
         threads=threads,
     )

@@ -6,14 +6,11 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.merge_table import load_merge_table, relabel
-from unet.storage.digests import fingerprint
-from unet.storage.files import read_json
+from unet.storage.digests import bytes_digest, fingerprint
 from unet.volumes.volume import Volume
 
 
-def main(
-    survey: Path, merged: Path, receipt: Path, folder: Path, block_range: str, store: str, code: str, threads: int = 1
-) -> None:
+def main(survey: Path, receipt: Path, folder: Path, block_range: str, store: str, code: str, threads: int = 1) -> None:
     """Write `{store}.zarr`."""
     source = Volume.open(folder, survey)
     fragments = source.image(f"{store}-fragments")
@@ -24,13 +21,17 @@ def main(
     def write(box: Box) -> BlockOutput:
         return image.write_block(box, relabel(fragments.read(box), table.lut_of_block(number[box]))), {}
 
+    def inputs_of(box: Box) -> list[str | None]:
+        return [fragments.digest(box), bytes_digest(table.lut_of_block(number[box]).tobytes())]
+
     run_blocks(
         "relabel",
         source.blocks(block_range),
         write,
         [image],
         receipt=receipt,
-        fingerprint=fingerprint(merged=read_json(merged)["digest"], code=code),
+        fingerprint=fingerprint(dtype=table.lut.dtype.name, code=code),
+        inputs_of=inputs_of,
         threads=threads,
     )
 

@@ -6,18 +6,19 @@ Fragments are connected components, or those of a watershed; `merge` joins them 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import BlockOutput, run_blocks
+from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
 from unet.jobs.script import run
 from unet.segmentation.components import BlockComponents, label_block
 from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
 from unet.segmentation.fragments import save_block_table
 from unet.segmentation.watershed import WatershedParameters, watershed_block, window_of
-from unet.storage.digests import bytes_digest, fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
+from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume
 
 
@@ -40,27 +41,26 @@ def main(
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     relief = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
+    tables, inputs = source.tables(store), BlockInputs(source)
     fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
 
     def label(box: Box) -> BlockOutput:
         found = fragments_of(box)
-        save_block_table(source.table(store, box), found)
+        save_block_table(tables.of(box), found)
         fragments.write_block(box, found.labels)
-        return digest_of(box), {"fragments": len(found)}
+        return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
-    def digest_of(box: Box) -> str:
-        table = source.table(store, box)
-        content = bytes_digest(table.read_bytes()) if table.exists() else "absent"
-        return fingerprint(table=content, labels=fragments.digest(box))
-
-    def inputs_of(box: Box) -> list[str | None]:
-        return source.digests(labelled, window_of(box, source.layout.shape, relief)[1] if relief else box)
+    def inputs_of(box: Box) -> list[Any]:
+        if relief is None:
+            return inputs.of(labelled, box)
+        _, read = window_of(box, source.layout.shape, relief)
+        return [inputs.of(labelled, read), inputs.of_tissue(read)]
 
     run_blocks(
         "segment",
         source.blocks(block_range),
         label,
-        [fragments],
+        [fragments, tables],
         receipt=receipt,
         fingerprint=fingerprint(
             threshold=chosen,
@@ -68,7 +68,6 @@ def main(
             background=background,
             code=code,
         ),
-        digest_of=digest_of,
         inputs_of=inputs_of,
         threads=threads,
     )

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from unet.config.label_kinds import as_instances, grey_levels
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
@@ -20,11 +17,11 @@ from unet.jobs.script import run
 from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
+from unet.volumes.headers import layout_of_sources
 from unet.volumes.input_states import survey_made_from
 from unet.volumes.readers.open import (
     Source,
     SourceError,
-    agree_voxel_size,
     check_annotation,
     check_raw,
     check_sections,
@@ -32,7 +29,6 @@ from unet.volumes.readers.open import (
     open_source,
 )
 from unet.volumes.readers.source import MissingChunks
-from unet.volumes.volume import Layout
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +44,15 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     made_from = survey_made_from(volume, storage, code)  # before anything is read: a later change is a change
     raw = open_raw(volume.raw)
     check_raw(raw)
-    first, stop = check_sections(raw, volume.sections)
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
+    layout = layout_of_sources(volume, storage, raw, others.get("labels"))
     for source in others.values():
-        check_annotation(raw, source, volume.sections, voxel_size_nm)
-    offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
-    layout = Layout(
-        shape=(stop - first, *raw.shape[1:]),
-        dtype=raw.dtype.name,
-        voxel_size_nm=voxel_size_nm,
-        offset_nm=(offset_nm[0] + first * voxel_size_nm[0], offset_nm[1], offset_nm[2]),
-        chunk=storage.chunk,
-        block=storage.block,
-        labels_dtype=_labels_dtype(others.get("labels"), volume),
-        masked="mask" in others,
-        channels=raw.channels,
-    )
+        check_annotation(raw, source, volume.sections, layout.voxel_size_nm)
     channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
-    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(voxel_size_nm), channels, layout.dtype)
+    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(layout.voxel_size_nm), channels, layout.dtype)
+    first, stop = check_sections(raw, volume.sections)
     box = Box((first, 0, 0), (stop, *raw.shape[1:]))
     missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
     tell_missing(missing, name, volume.missing_chunks)
@@ -104,17 +88,6 @@ def tell_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> No
         )
     for one in missing:
         log.warning("%s (an error with volumes.%s.missing_chunks: error)", one, name)
-
-
-def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
-    """Type of the instance ids; what labels of their kind cannot be is refused here, before any voxel is read."""
-    if labels is None:
-        return None
-    nothing = np.empty(0, labels.dtype)
-    if volume.label_kind == "instances":
-        return as_instances(nothing, labels.address).dtype.name
-    grey_levels(nothing, labels.address)
-    return "uint32"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Draw what the network has to learn: the class of every voxel, with a border of background between touching cells."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
@@ -10,49 +12,49 @@ from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import separation_border
+from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume, padded_in_section
 
 
 def main(
     survey: Path,
+    check_model: Path,
     intensity_statistics: Path,
-    labelled: list[Path],
     receipt: Path,
     folder: Path,
     block_range: str,
     volume: VolumeConfig,
     weights: WeightsConfig,
-    dimensions: int,
     code: str,
     threads: int = 1,
 ) -> None:
     """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
-    source = Volume.open(folder, survey)
+    source, bridged = Volume.open(folder, survey), read_json(check_model)["dimensions"] == 3
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
-    labels = source.image("labels")
-    classes = source.image("classes") if volume.label_kind != "instances" else None
+    instances = volume.label_kind == "instances"
+    annotated = "labels" if instances else "classes"
+    annotation, inputs = source.image(annotated), BlockInputs(source)
     target = source.create("targets", "uint8", kind="label")
     # Annotated classes hold their own border; only bare instances need one drawn.
-    width = weights.separation_border if classes is None else 0
+    width = weights.separation_border if instances else 0
 
     def draw(box: Box) -> BlockOutput:
-        window, inner = padded_in_section(box, 2 * width + 1, labels.shape)
-        ids = labels.read(window)
-        unlabelled = ids[inner] == volume.ignore_id if volume.ignore_id is not None else False
-        cells = np.where(ids == volume.ignore_id, 0, ids) if volume.ignore_id else ids
-        border = separation_border(cells, width)[inner]
-        block = (cells[inner] > 0).astype(np.uint8) if classes is None else classes.read(box)
-        block = np.where(border, 0, block)
-        tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
+        window, inner = padded_in_section(box, width, annotation.shape)
+        values = annotation.read(window)
+        block = (_interior(values, volume.ignore_id, width) if instances else values)[inner]
+        tissue = source.tissue(box, normalisation, bridged)
         if tissue is not None:
-            unlabelled = unlabelled | ~tissue
-        block = np.where(unlabelled, UNLABELLED, block).astype(np.uint8)
+            block = np.where(tissue, block, np.uint8(UNLABELLED))
         counts = np.bincount(block.ravel(), minlength=UNLABELLED + 1)[: len(volume.class_names)]
-        return target.write_block(box, block), {"class_voxels": counts.tolist()}
+        return target.write_block(box, np.ascontiguousarray(block)), {"class_voxels": counts.tolist()}
+
+    def inputs_of(box: Box) -> list[Any]:
+        window, _ = padded_in_section(box, width, annotation.shape)
+        return [inputs.of(annotated, window), inputs.of_tissue(box, normalisation, bridged)]
 
     run_blocks(
         "targets",
@@ -61,16 +63,21 @@ def main(
         [target],
         receipt=receipt,
         fingerprint=fingerprint(
-            labels=content_digest(labelled),
             volume=volume.model_dump(mode="json", include={"label_kind", "class_values", "ignore_id"}),
             border=width,
-            blank=[content_digest([intensity_statistics]), normalisation.fill, dimensions]
-            if any(normalisation.fill)
-            else None,
             code=code,
         ),
+        inputs_of=inputs_of,
         threads=threads,
     )
+
+
+def _interior(ids: NDArray[np.unsignedinteger], ignore_id: int | None, width: int) -> NDArray[np.uint8]:
+    """1 inside a cell, 0 on the border and outside of all, 255 where nobody annotated."""
+    ignored = ids == ignore_id if ignore_id is not None else np.zeros(ids.shape, np.bool_)
+    cells = np.where(ignored, 0, ids)
+    inside = (cells > 0) & ~separation_border(cells, width)
+    return np.where(ignored, UNLABELLED, inside).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ TissueOf = Callable[[Box], np.ndarray | None]
 
 def main(
     survey: Path,
+    check_model: Path,
     intensity_statistics: Path,
     predicted: list[Path],
     labelled: list[Path],
@@ -34,12 +35,11 @@ def main(
     folder: Path,
     foreground: str | None,
     ignore_id: int | None,
-    dimensions: int,
     code: str,
     threads: int = 1,
 ) -> None:
     """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
-    source = Volume.open(folder, survey)
+    source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     tissue_of = partial(source.tissue, normalisation=normalisation, bridged=dimensions == 3)
     depth, height, width = source.layout.shape
@@ -52,7 +52,10 @@ def main(
     scored = [scores for scores in rows if scores]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
     made_from = fingerprint(
-        made=content_digest([*predicted, *labelled]), blank=normalisation.fill, foreground=foreground, code=code
+        made=content_digest([*predicted, *labelled]),
+        blank=[normalisation.fill, dimensions] if any(normalisation.fill) else None,
+        foreground=foreground,
+        code=code,
     )
     write_json(
         receipt,

@@ -2,6 +2,7 @@
 
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,15 +11,15 @@ from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import class_weights, reach, weight_map
+from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume, padded_in_section
 
 
 def main(
     survey: Path,
-    own_targets: list[Path],
     training_targets: list[Path],
     receipt: Path,
     folder: Path,
@@ -30,16 +31,25 @@ def main(
     """Write `weights.zarr`, float32 `(z, y, x)`, 0 where nothing is annotated."""
     source = Volume.open(folder, survey)
     targets, labels = source.image("targets"), source.image("labels")
-    image = source.create("weights", "float32")
+    image, inputs = source.create("weights", "float32"), BlockInputs(source)
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
 
+    margin = ceil(reach(weights.sigma))
+
     def weigh(box: Box) -> BlockOutput:
-        window, inner = padded_in_section(box, ceil(reach(weights.sigma)), labels.shape)
+        window, inner = padded_in_section(box, margin, labels.shape)
         classes = targets.read(window)
         cells = np.where((classes == 0) | (classes == UNLABELLED), 0, labels.read(window))
         block = weight_map(classes, cells, balance, weights.w0, weights.sigma)[inner]
         return image.write_block(box, np.ascontiguousarray(block)), {}
+
+    def inputs_of(box: Box) -> list[Any]:
+        """With the weights of the classes that occur: what nobody annotated weighs 0 whatever the balance."""
+        window, _ = padded_in_section(box, margin, labels.shape)
+        occur = np.unique(targets.read(box)).tolist()
+        balanced = {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
+        return [inputs.of("targets", window), inputs.of("labels", window), balanced]
 
     run_blocks(
         "weight_map",
@@ -47,12 +57,8 @@ def main(
         weigh,
         [image],
         receipt=receipt,
-        fingerprint=fingerprint(
-            targets=content_digest(own_targets),
-            balance=balance.tolist(),
-            weights=weights.model_dump(mode="json"),
-            code=code,
-        ),
+        fingerprint=fingerprint(w0=weights.w0, sigma=weights.sigma, code=code),
+        inputs_of=inputs_of,
         threads=threads,
     )
 

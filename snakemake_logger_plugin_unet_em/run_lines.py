@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from logging import WARNING, LogRecord
 from pathlib import Path
@@ -38,6 +38,7 @@ CHATTER = re.compile(
 
 EXITING, NOT_COMPLETE = "Exiting because a job execution failed", "At least one job did not complete successfully."
 """What Snakemake says where a failed job has been told of."""
+NO_TARGET = "Target rules may not contain wildcards"
 SILENT = (LogEvent.JOB_STARTED, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD)
 
 
@@ -48,11 +49,17 @@ class RunLines:
     ----------
     is_dry_run
         Whether jobs are only listed, each with why it would run.
+
+    Attributes
+    ----------
+    rules
+        Names of the workflow's rules, once they are known.
     """
 
     def __init__(self, is_dry_run: bool = False) -> None:
         self.is_dry_run = is_dry_run
         self.time_left = TimeLeft()
+        self.rules: Sequence[str] = ()
         self._jobs: dict[int, StartedJob] = {}
         self._ended: list[StartedJob] = []
         self._total: int | None = None
@@ -147,7 +154,7 @@ class RunLines:
         if ended is not None:
             self._statuses[ended[1]].extend(_signal_of(ended[2]))
         elif not (self._has_failed and NOT_COMPLETE in text):
-            yield _for_people(text, record.exception)
+            yield _for_people(text, record.exception, self.rules)
 
     def _passes_on(self, record: LogRecord) -> Iterator[str]:
         text = record.getMessage()
@@ -161,7 +168,7 @@ class RunLines:
             yield from () if self._has_failed and EXITING in text else [text.strip("\n")]
 
 
-def _for_people(text: str, exception: str) -> str:
+def _for_people(text: str, exception: str, rules: Sequence[str] = ()) -> str:
     """An exception as Snakemake prints it, cut to what a user can act on.
 
     >>> _for_people('WorkflowError in file "a", line 3:\\nkey: wrong\\n  File "a", line 3, in f', "WorkflowError")
@@ -169,7 +176,11 @@ def _for_people(text: str, exception: str) -> str:
     """
     kind = getattr(builtins, exception, None)
     if exception == "MissingRuleException":
-        return _unknown_target(text)
+        return _unknown_target(text, rules)
+    if exception == "ProtectedOutputException":
+        return _protected(text)
+    if NO_TARGET in text:
+        return f"A rule that makes a file of each volume is no target: {_targets()}; to stop at a rule add --until RULE"
     if isinstance(kind, type) and issubclass(kind, OSError):
         return _about_files(text, exception)
     lines = [line for line in text.splitlines() if not re.match(r'  File ".*", line \d+, in ', line)]
@@ -180,15 +191,35 @@ def _for_people(text: str, exception: str) -> str:
     return text
 
 
-def _unknown_target(text: str) -> str:
+def _unknown_target(text: str, rules: Sequence[str]) -> str:
+    """A target, or a rule of an option, that is not there; what it may have meant.
+
+    >>> _unknown_target("No rule to produce trian (if you use ...", ["train"])[:46]
+    'trian: nothing makes this; did you mean train?'
+    """
     found = re.search(r"No rule to produce (.*?) \(if you use", text)
     target = found[1] if found is not None else text
-    close = get_close_matches(target, TARGETS, n=1)
+    close = get_close_matches(target, [*TARGETS, *rules], n=1)
     meant = f"did you mean {close[0]}? " if close else ""
+    return f"{target}: nothing makes this; {meant}{_targets()}"
+
+
+def _targets() -> str:
     return (
-        f"{target}: nothing makes this; {meant}Ask for one of {', '.join(TARGETS)}, "
-        "or for a file below the folder of the results, as results/receipts/survey/NAME.json"
+        f"ask for one of {', '.join(TARGETS)}, or for a file below the folder of the results, as "
+        "results/receipts/survey/NAME.json"
     )
+
+
+def _protected(text: str) -> str:
+    """Results of an earlier run that must not be written.
+
+    >>> _protected("affected files:\\n  r/a.json\\n  r/b.json")
+    'r/a.json and 1 more must not be written; chmod -R u+w the folder of the results, or name another folder'
+    """
+    first, *others = text.partition("affected files:")[2].split() or ["results of an earlier run"]
+    more = f" and {len(others)} more" if others else ""
+    return f"{first}{more} must not be written; chmod -R u+w the folder of the results, or name another folder"
 
 
 def _about_files(text: str, exception: str) -> str:

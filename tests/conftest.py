@@ -1,5 +1,6 @@
 """What all tests share: how hypothesis draws its examples, a process left as it was, one finished run, an S3 server."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -19,9 +20,19 @@ from hypothesis import settings
 
 from tests.workflow.conftest import CONFIG, Project, write_input
 
+# Before PyTorch is imported, also by the processes that tests start. The workers of xdist share the cores: threads of
+# OpenMP would wait for each other in loops that take the cores from the thread that they wait for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # No deadline: a busy machine is not a defect. The same examples on every CI run; elsewhere they are drawn anew.
 settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unet-em")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of real runs come first, since they take minutes: at the end no process waits for one of them."""
+    items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parent.parts))
 
 
 @pytest.fixture(autouse=True)
@@ -136,9 +147,16 @@ def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(input_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run, to be read only."""
-    project = Project(tmp_path_factory.mktemp("workflow") / "finished")
-    shutil.copytree(input_folder, project.folder / "input")
-    project.configure(CONFIG)
-    project.run()
+    """A finished run, to be read only; one for all workers of xdist, whose folders lie in one."""
+    folder = tmp_path_factory.getbasetemp()
+    project = Project((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "finished")
+    done = project.folder.with_suffix(".done")
+    with project.folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(project.folder, ignore_errors=True)  # of a worker that failed
+            shutil.copytree(input_folder, project.folder / "input")
+            project.configure(CONFIG)
+            project.run()
+            done.touch()
     return project

@@ -69,7 +69,7 @@ def orphaned(project: OnSlurm) -> dict[str, list[Job]]:
     project.start(*SEGMENTED)
     orphans = [script for _, script in both_held(project)]
     project.kill()
-    project.finish("--unlock")
+    project.unlock()
     project.start(*SEGMENTED)
     for block_range in SHARDS:
         project.wait_for_line("being written by another process", "predict", block_range)

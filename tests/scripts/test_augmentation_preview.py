@@ -46,7 +46,7 @@ def test_the_page_shows_the_section_that_is_annotated(project: Project) -> None:
     weights = project.config.weights.model_dump()
     volume = project.config.volumes["train"].model_dump()
     labelled = [project.receipt("intensity_statistics", "train")]
-    drawn = {"volume": volume, "weights": weights, "dimensions": 2}
+    drawn = {"volume": volume, "weights": weights, "check_model": project.receipt("check_model", "train")}
     targets = project.each_range("targets", "train", intensity_statistics=labelled[0], labelled=labelled, **drawn)
     made = {"own_targets": targets, "training_targets": targets, "weights": weights}
     project.each_range("weight_map", "train", **made)

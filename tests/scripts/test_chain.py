@@ -16,7 +16,7 @@ from scipy import ndimage
 from tests.scripts.calls import Call, calls_noted, not_covered
 from tests.scripts.conftest import SCRIPTS, Project, Refused
 from unet.config.segment import SegmentConfig
-from unet.network.model_file import read_header
+from unet.network.model_header import read_header
 from unet.segmentation.foreground import foreground
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.files import read_json
@@ -63,7 +63,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     config, name = project.config, "train"
     volume, survey = config.volumes[name], project.receipt("survey", name)
     project.intensity_statistics(name)
-    grey = project.receipt("intensity_statistics", name)
+    grey, fit = project.receipt("intensity_statistics", name), project.receipt("check_model", name)
     ingested = {block_range: project.receipt("ingest", name, block_range) for block_range in project.block_ranges(name)}
     common = {"folder": project.stores(name), "survey": survey}
 
@@ -78,7 +78,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
     weights = config.weights.model_dump()
-    drawn = {"volume": volume.model_dump(), "weights": weights, "dimensions": config.model.dimensions}
+    drawn = {"volume": volume.model_dump(), "weights": weights, "check_model": fit}
     targets = project.each_range("targets", name, intensity_statistics=grey, labelled=labelled, **drawn)
     ours = {"own_targets": targets, "training_targets": targets, "weights": weights}
     weighted = project.each_range("weight_map", name, **ours)
@@ -94,7 +94,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_range("predict", name, **prediction)
     what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
-    what |= {"intensity_statistics": grey, "dimensions": config.model.dimensions}
+    what |= {"intensity_statistics": grey, "check_model": fit}
     sweep, threshold = project.receipt("threshold_sweep", name), project.receipt("choose_threshold", "all")
     project.job("threshold_sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("choose_threshold", threshold, sweeps=[sweep], code="one")

@@ -36,7 +36,7 @@ def looked_at(project: Project, labels: np.ndarray, raw: np.ndarray = RAW, used:
         "survey": project.receipt("survey", "train"),
     }
     weights = project.config.weights.model_dump()
-    inputs = {"intensity_statistics": grey, "labelled": [grey], "dimensions": project.config.model.dimensions}
+    inputs = {"intensity_statistics": grey, "labelled": [grey], "check_model": project.receipt("check_model", "train")}
     targets = project.each_range("targets", "train", **inputs, volume=volume.model_dump(), weights=weights)
     made = {"intensity_statistics": grey, "targets": targets, "training_targets": targets} if used else {}
     receipt = project.receipt("check_labels", "train")

@@ -62,13 +62,9 @@ def test_thresholds_are_not_scored_on_blank_sections(tmp_path: Path, bare: np.nd
     image = volume.create("probability", "uint8", channels=["interior"])
     for box in volume.layout.grid.boxes():
         image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
-    inputs = {
-        "survey": project.receipt("survey", "train"),
-        "intensity_statistics": grey,
-        "predicted": [],
-        "labelled": [],
-    }
-    what = {"folder": project.stores("train"), "foreground": None, "ignore_id": None, "dimensions": 2, "code": "one"}
+    inputs = {"survey": project.receipt("survey", "train"), "check_model": project.receipt("check_model", "train")}
+    inputs |= {"intensity_statistics": grey, "predicted": [], "labelled": []}
+    what = {"folder": project.stores("train"), "foreground": None, "ignore_id": None, "code": "one"}
     assert (
         project.job("threshold_sweep", project.receipt("threshold_sweep", "train"), **inputs, **what)["sections"] == 2
     )

@@ -261,7 +261,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 def test_workers_of_a_given_scheduler_give_the_same_bits(run: Run, cluster: Cluster, whole: dict[str, bytes]) -> None:
     said = run.finish(scheduler=cluster.address)
-    assert "dask dashboard" in said
+    assert "dashboard" not in said  # the scheduler has its own, or none
     assert run.content() == whole
     assert len(run.recorded()) == BLOCKS
 

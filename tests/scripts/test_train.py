@@ -25,8 +25,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.settings["volumes"] = {"train": {**paths, "voxel_size_nm": [50, 4, 4]}}
     project.intensity_statistics("train")
     weights, volume = project.config.weights.model_dump(), project.config.volumes["train"].model_dump()
-    grey, dimensions = project.receipt("intensity_statistics", "train"), project.config.model.dimensions
-    inputs = {"intensity_statistics": grey, "labelled": [grey], "dimensions": dimensions}
+    grey = project.receipt("intensity_statistics", "train")
+    inputs = {"intensity_statistics": grey, "labelled": [grey], "check_model": project.receipt("check_model", "train")}
     targets = project.each_range("targets", "train", **inputs, volume=volume, weights=weights)
     project.each_range("weight_map", "train", own_targets=targets, training_targets=targets, weights=weights)
     return project

@@ -141,6 +141,11 @@ class Project:
         assert process.returncode == -signal.SIGKILL
         assert not self._survivors()
 
+    def unlock(self) -> None:
+        """Do what `--unlock` does, without a start of Snakemake; that it is asked for is shown in `test_resume`."""
+        for lock in (self.folder / ".snakemake/locks").iterdir():
+            lock.unlink()
+
     def receipt(self, *path: str) -> Any:
         """The receipt of a job, e.g. `receipt("predict", "train", "0-of-2")`."""
         return json.loads((self.results / "receipts" / Path(*path)).with_suffix(".json").read_text())

@@ -12,8 +12,8 @@ import pytest
 
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
 from unet.config.root import ConfigError
-from unet.config.yaml_file import read_config_file
-from unet.run.preconditions import problem_of_cores, problem_of_folder
+from unet.config.yaml_file import read_config_file, with_places
+from unet.run.preconditions import problem_of_cores, problem_of_folder, problem_of_input, problem_of_rules
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -30,6 +30,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an @": (b"a: @x\n", "line 1, column 4: found character '@' that cannot start any token; put the text in quotes"),
     "no text": (b"a: \xff\n", "no text in UTF-8 (byte 3); save it as UTF-8"),
     "empty": (b"# nothing\n", "the configuration file is empty"),
+    "two documents": (b"a: 1\n---\nb: 2\n", "line 2, column 1: but found another document"),
+    "a tag of Python": (b"a: !!python/object/apply:os.system [x]\n", "column 4: could not determine a constructor"),
+    "a star": (b"a: *.tif\n", "put a text that begins with * or & in quotes"),
+    "TOML": (b"[volumes]\nraw = 1\n", "a configuration is YAML, `key: value`"),
+    "bytes": (b"a: 1\n\x00\x01", "no text that YAML allows (unacceptable character"),
     "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
     "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' stands here a second"),
     "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
@@ -49,6 +54,23 @@ def test_a_configuration_file_that_cannot_be_read_has_file_line_and_column(tmp_p
     assert "\n" not in str(refused.value)
 
 
+def test_a_wrong_key_is_told_with_the_file_and_line_where_it_stands(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.json"
+    first.write_text("volumes:\n  em:\n    raw: [a.tif,\n      b.tif]\ntrain:\n  steps: 0\n")
+    second.write_text('{"train":\n\t{"steps": 1}}')
+    told = {
+        "volumes.em.raw.1: got 2": f"{first}, line 4: volumes.em.raw.1: got 2",
+        "volumes.em: raw is missing": f"{first}, line 2: volumes.em: raw is missing",
+        "volumes.em.lables: unknown key": f"{first}, line 2: volumes.em.lables: unknown key",
+        "train.steps: got 0": f"{second}, line 2: train.steps: got 0",  # the later file counts
+        "predict.tile: got 0": "--config, predict.tile: got 0",
+        "segment.threshold: got 0": "segment.threshold: got 0",  # a default
+        "no key at all": "no key at all",
+    }
+    message = with_places("\n".join(told), [first, second], given=["predict"])
+    assert message.splitlines() == list(told.values())
+
+
 def test_json_may_be_indented_with_tabs(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('{\n\t"volumes": {\n\t\t"a": {"raw": "x"}\n\t}\n}\n')
@@ -62,14 +84,20 @@ def test_json_may_be_indented_with_tabs(tmp_path: Path) -> None:
         (["--configfile=nope.yaml", "-n"], "nope.yaml: there is no such configuration file"),
         (["--configfile", "mine.yaml", "plan"], "plan is read as a configuration file, and there is no such file"),
         (["--configfiles", "mine.yaml", "verify", "-n"], "first: snakemake verify --configfile"),
+        (["--configfile", "."], "the configuration file cannot be read (Is a directory); name a file in it"),
+        (["--config", "a.b.c=5"], "a key inside a section is written --config 'a={b: {c: 5}}'"),
+        (["-C", "results=run", "train:steps=5"], "is written --config 'train={steps: 5}'"),
+        (["--config", "predict={tile:", "48}"], "--config 48}: this is no KEY=VALUE, as results=run2"),
+        (["--config=results"], "--config results: this is no KEY=VALUE"),
     ],
 )
-def test_words_after_configfile(
+def test_words_after_configfile_and_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], wanted: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("volumes: {}\n")
     assert wanted in str(problem_of(arguments))
+    assert problem_of(["--config", "results=a b", "train={steps: 5}", "--cores", "2"]) is None
     assert problem_of(["plan", "-n", "--configfile", "mine.yaml", "--cores", "2"]) is None
 
 
@@ -85,6 +113,30 @@ def test_targets_that_are_offered_are_rules() -> None:
 )
 def test_no_cores(cores: int | None, jobs: int | None, wanted: str | None) -> None:
     assert str(wanted) in str(problem_of_cores(cores, jobs))
+
+
+def test_a_rule_that_is_not_there_is_named_with_the_option() -> None:
+    said = problem_of_rules({"--omit-from": ["results/a.json", "trian"]}, ["survey", "train"])
+    assert said == "--omit-from: no rule is called trian; did you mean train? The rules are survey, train"
+    assert problem_of_rules({"--set-threads": ["train"]}, ["survey", "train"]) is None
+
+
+def test_an_input_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, link = tmp_path / "labels.tif", tmp_path / "link.tif"
+    file.write_text("")
+    link.symlink_to(tmp_path / "gone.tif")
+    assert problem_of_input("volumes.em.labels", file) is None
+    said = problem_of_input("volumes.em.labels", tmp_path / "lables.tif")
+    assert said == f"volumes.em.labels: {tmp_path}/lables.tif is not there; did you mean {file}?"
+    assert f"there is no data in the folder {tmp_path}" in str(problem_of_input("k", tmp_path / "data/raw.tif"))
+    assert f"it is a link to {tmp_path}/gone.tif, which is not there" in str(problem_of_input("k", link))
+    assert "*.tif is not there; patterns are not read: name the folder" in str(
+        problem_of_input("k", tmp_path / "*.tif")
+    )
+    assert "k: /dev/null is neither a file nor a folder" in str(problem_of_input("k", Path("/dev/null")))
+    assert "labels.tif/inner is not there" in str(problem_of_input("k", file / "inner"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert f"k: you may not read {file}; ask its owner" in str(problem_of_input("k", file))
 
 
 def test_results_are_a_folder_that_can_be_written(tmp_path: Path) -> None:
@@ -119,6 +171,21 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["--configfile", "config.yaml", "--config", "results=/proc/unet-em/run"],
         "results: nothing can be written in /proc/unet-em/run",
     ),
+    "a rule as target": (["predict", "--configfile", "config.yaml"], "A rule that makes a file of each volume is no"),
+    "a volume that is not there": (
+        ["results/receipts/survey/nope.json", "--configfile", "config.yaml"],
+        "results/receipts/survey/nope.json: nothing makes this",
+    ),
+    "a rule of an option": (
+        ["-n", "--set-threads", "trian=1", "--configfile", "config.yaml"],
+        "--set-threads: no rule is called trian; did you mean train?",
+    ),
+    "no volumes": (["-n", "--configfile", "part.yaml"], "volumes: missing; it has no default, so write `volumes: ...`"),
+    "a file of another name": (
+        ["-n", "--configfile", "absent.yaml"],
+        "absent.yaml, line 1: volumes.train.raw: input/rwa.tif is not there; did you mean input/raw.tif?",
+    ),
+    "a wrong value": (["-n", "--configfile", "wrong.yaml"], "wrong.yaml, line 2: train.steps: got 0; it has to be a"),
     "an unknown key": (
         ["-n", "--configfile", "config.yaml", "--config", "predict={tiel: 48}"],
         "predict.tiel: unknown key; did you mean tile?",
@@ -130,7 +197,14 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
 def answers(shared_project: Project) -> dict[str, tuple[int, str]]:
     """Exit status and output of each of `COMMANDS`."""
     project = shared_project
-    (project.folder / "twice.yaml").write_text("volumes: {a: {raw: x}}\nvolumes: {b: {raw: y}}\n")
+    volume = "{train: {raw: input/rwa.tif, labels: input/labels.tif}}"
+    for name, text in (
+        ("twice", "volumes: {a: {raw: x}}\nvolumes: {b: {raw: y}}\n"),
+        ("part", "results: run2\n"),
+        ("absent", f"volumes: {volume}\n"),
+        ("wrong", f"volumes: {volume}\ntrain: {{steps: 0}}\n"),
+    ):
+        (project.folder / f"{name}.yaml").write_text(text)
 
     def answer(words: list[str]) -> tuple[int, str]:
         ran = started(project, words)

@@ -100,6 +100,22 @@ def test_one_more_volume_is_made_and_reported(finished: Project, copy_of_finishe
     assert "Nothing to be done" in project.run().output
 
 
+def test_the_record_is_of_what_is_configured(copy_of_finished: Project) -> None:
+    """The folder also holds another volume, and another sharding, that were made before."""
+    project = copy_of_finished
+    receipts = project.results / "receipts"
+    shutil.copytree(receipts / "predict/train", receipts / "predict/earlier")
+    shutil.copy(receipts / "predict/train/0-of-2.json", receipts / "predict/train/0-of-3.json")
+    shutil.copytree(project.results / "logs/predict/train", project.results / "logs/predict/earlier")
+    shutil.copytree(project.results / "volumes/train", project.results / "volumes/earlier")
+    project.configure({"segment": {"min_size": 4}})
+    project.run()
+    record = json.loads((project.results / "provenance.json").read_text())
+    assert [name for name in record["made"] if "predict" in name] == ["predict/train/0-of-2", "predict/train/1-of-2"]
+    assert {"ingest/train/0-of-2", "train/model", "threshold/all"} <= set(record["made"])
+    assert "earlier" not in json.dumps(record) + (project.results / "ro-crate-metadata.json").read_text()
+
+
 def test_a_partial_target_leaves_the_record_of_the_report(finished: Project, copy_of_finished: Project) -> None:
     """Another threshold, but only the fragments are asked for: the report and its record stay those of the old one."""
     project = copy_of_finished

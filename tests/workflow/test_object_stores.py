@@ -64,7 +64,7 @@ def resumed(finished: Project, s3_server: S3Server, tmp_path_factory: pytest.Tem
 
     project.kill_when(lambda: len(project.records("predict")) >= 3)
     recorded = len(project.records("predict"))
-    project.run("--unlock")
+    project.unlock()
     return Resumed(project, s3_server, recorded, project.run())
 
 

@@ -24,8 +24,8 @@ WITHOUT_TISSUE = 2
 
 @pytest.fixture(scope="module")
 def slow_prediction() -> dict[str, Any]:
-    """Settings with which a block takes some tenths of a second: small tiles, each seen from four sides."""
-    return {"predict": {"tile": 24, "test_time_augmentation": "flips"}}
+    """Settings with which a block takes some tenths of a second: small tiles, each seen from four sides. No sweep."""
+    return {"predict": {"tile": 24, "test_time_augmentation": "flips"}, "segment": {"threshold": 0.5}}
 
 
 def traces(project: Project, rule: str, store: str) -> dict[str, Any]:
@@ -91,6 +91,22 @@ def test_no_block_of_another_model_survives(finished: Project, copy_of_finished:
         "only empty blocks are the same of all models"
     )
     assert project.content("probability") == finished.content("probability")
+
+
+def test_a_killed_training_of_other_settings_takes_no_model_away(finished: Project, copy_of_finished: Project) -> None:
+    """Set back, a partial target finds the model again, trains nothing, and predicts no block anew."""
+    project = copy_of_finished
+    model = project.results / "model/model.pt"
+    project.configure({"train": {"steps": 100_000}})
+    project.kill_when(lambda: not model.exists(), "--until", "predict")
+    project.run("--unlock")
+    project.configure({"train": {"steps": finished.config["train"]["steps"]}})
+    ran = project.run("--until", "predict")
+    assert ran.rules == {"train", "predict"}
+    assert "this training is finished" in ran.output
+    assert project.blocks_made(ran, "predict") == 0
+    assert model.read_bytes() == (finished.results / "model/model.pt").read_bytes()
+    assert "Nothing to be done" in project.run("--until", "predict").output
 
 
 def test_other_targets_train_anew_though_all_weights_are_the_same(new_project: Project) -> None:
@@ -226,16 +242,16 @@ def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(fini
     whole, killed = finished.copy(tmp_path / "whole"), finished.copy(tmp_path / "killed")
     first = (killed.folder / "config.yaml").read_text()
     for project in (whole, killed):
-        project.configure({"train": {"steps": 200, "seed": 1, "log_steps": 5, "checkpoint_minutes": 5e-3}})
+        project.configure({"train": {"steps": 120, "seed": 1, "log_steps": 5, "checkpoint_minutes": 5e-3}})
     other = (killed.folder / "config.yaml").read_text()
     whole.run("--until", "train")
 
     def half_way() -> bool:
         found = losses(training_under_way(killed))
-        return 50 in found and 200 not in found
+        return 30 in found and 120 not in found
 
     killed.kill_when(half_way)
-    killed.run("--unlock")
+    killed.unlock()
     assert not (killed.results / "model/model.pt").exists(), "Snakemake removes what a job that it starts will make"
 
     (killed.folder / "config.yaml").write_text(first)
@@ -250,7 +266,7 @@ def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(fini
 
     (killed.folder / "config.yaml").write_text(other)
     killed.run("--until", "train")
-    assert 0 < killed.receipt("train", "model")["run"]["resumed_from"] < 200
+    assert 0 < killed.receipt("train", "model")["run"]["resumed_from"] < 120
     assert losses(killed.results / "model") == losses(whole.results / "model")
     expected = model_weights(whole)
     for name, found in model_weights(killed).items():

@@ -99,6 +99,28 @@ def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
     assert {rule: len(names) for rule, names in found.items()} == {rule: planned[rule] for rule in RECEIPTS}
 
 
+def test_deleted_tables_are_noticed_and_made_again(watershed: Project, tmp_path: Path) -> None:
+    project = watershed.copy(tmp_path / "run")
+    volume = project.results / "volumes/train"
+    tables, counted = volume / "segmentation-tables", project.results / "receipts/histogram/train/0-of-2.npz"
+    before = {path: path.read_bytes() for path in (*tables.rglob("*.np*"), *volume.glob("labels-tables/*"), counted)}
+    missing = [tables / "merge/lut.npy", max(tables.glob("edges-*.npz")), min(tables.glob("0*.npz")), counted]
+    for path in missing:
+        path.unlink()
+    planned = project.run("-n").output
+    assert {rule for rule in ("merge", "segment", "region_graph", "histogram") if f"receipts/{rule}/" in planned} == {
+        *("merge", "segment", "region_graph", "histogram")
+    }
+    assert planned.count("the job runs again") == len(missing)
+    assert not any(path.exists() for path in missing), "a dry run makes nothing"
+    ran = project.run()
+    assert {path: path.read_bytes() for path in before} == before
+    made = {rule: project.blocks_made(ran, rule) for rule in ("segment", "region_graph", "relabel", "predict")}
+    assert made == {"segment": 1, "region_graph": 1, "relabel": 0, "predict": 0}
+    assert project.content("segmentation") == watershed.content("segmentation")
+    assert not project.run().jobs
+
+
 def test_the_threshold_of_the_agglomeration_is_the_best_on_the_training_volume(watershed: Project) -> None:
     chosen = watershed.receipt("choose_agglomeration_threshold", "all")["best"]
     rows = watershed.receipt("agglomeration_threshold_sweep", "train")["scores"]
@@ -161,9 +183,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
     project.configure({"segment": SECTIONS["segment"]})
     old = len(project.records("segment/train", "segmentation"))
     project.kill_when(lambda: len(project.records("segment/train", "segmentation")) >= old + 4)
-    project.run("--unlock")
+    project.unlock()
     project.kill_when(lambda: len(project.records("region_graph")) >= 3)
-    project.run("--unlock")
+    project.unlock()
     project.run()
     for store in ("segmentation-fragments", "segmentation"):
         assert project.content(store) == watershed.content(store)

@@ -1,5 +1,6 @@
 """What is wrong with a configuration, in words for people: key, value, what is allowed, what may have been meant."""
 
+import re
 from difflib import get_close_matches
 from textwrap import shorten
 from types import NoneType
@@ -9,21 +10,44 @@ from pydantic import BaseModel, ValidationError
 
 LONGEST_INPUT = 120
 """Characters of a wrong value that a message repeats."""
+WHOLE_NUMBER, NUMBER = "a whole number", "a number, as 0.001"
 ALLOWED = {
-    "model_type": "input should be keys with values",
-    "dict_type": "input should be keys with values",
-    "string_pattern_mismatch": "a name is letters, digits, - and _, and begins with a letter or a digit",
+    "model_type": "keys with values, each as `key: value`",
+    "dict_type": "keys with values, each as `key: value`",
+    "int_type": WHOLE_NUMBER,
+    "int_parsing": WHOLE_NUMBER,
+    "int_from_float": WHOLE_NUMBER,
+    "int_parsing_size": WHOLE_NUMBER,
+    "float_type": NUMBER,
+    "float_parsing": NUMBER,
+    "finite_number": "a number that is finite",
+    "string_type": "a text, in quotes where it looks like a number",
+    "tuple_type": "numbers in brackets, as [1, 2, 3]",
+    "list_type": "a list in brackets, as [a, b]",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "bool": "not true or false",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "string_pattern_mismatch": "a name of letters, digits, - and _ that begins with a letter or a digit",
 }
-"""What is allowed, where pydantic speaks to programmers."""
+"""What a value has to be, by the kind of pydantic's problem; numbers are filled in."""
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Every problem of a configuration in one line each: key, value, what is allowed."""
-    problems: dict[str, list[str]] = {}  # a union such as `int | "auto"` has a problem for each of its branches
+    """Every problem of a configuration in one line each: key, value, what is allowed.
+
+    A union such as `int | "auto"` has a problem for each of its branches, which share a line.
+    """
+    problems: dict[str, list[str]] = {}
     for problem in error.errors():
         what, allowed = _explain_one(dict(problem), root)
         problems.setdefault(what, []).append(allowed)
-    return "\n".join(what + ", or ".join(dict.fromkeys(filter(None, allowed))) for what, allowed in problems.items())
+    return "\n".join(what + " or ".join(dict.fromkeys(filter(None, allowed))) for what, allowed in problems.items())
 
 
 def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, str]:
@@ -39,15 +63,29 @@ def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, s
     if kind == "missing" and isinstance(problem["loc"][-1], int):
         return f"{'.'.join(path[:-1])}: got {value!r}; number {problem['loc'][-1] + 1} is missing", ""
     if kind == "missing":
-        return f"{key}: missing; it has no default", ""
-    message = str(problem["msg"]).removeprefix("Value error, ")
+        below = f" below {'.'.join(path[:-1])}" if path[1:] else ""
+        return f"{key}: missing; it has no default, so write `{path[-1]}: ...`{below}", ""
     if kind == "value_error":
+        message = str(problem["msg"]).removeprefix("Value error, ")
         return (message, "") if not path else (f"{key}: ", message)
     if value is None:
         return f"{key}: nothing stands after it, or indented below it; write what belongs there, or remove the line", ""
-    if kind == "string_type" and isinstance(value, int | float):
-        message = "input should be a text; put it in quotes"
-    return f"{key}: got {shorten(repr(value), LONGEST_INPUT)}; ", ALLOWED.get(kind, message[0].lower() + message[1:])
+    return f"{key}: got {shorten(repr(value), LONGEST_INPUT)}; it has to be ", _allowed(problem)
+
+
+def _allowed(problem: dict[str, Any]) -> str:
+    """What a value has to be, and what it may have meant.
+
+    >>> _allowed({"type": "greater_than", "ctx": {"gt": 0}, "input": -1, "msg": "Input should be greater than 0"})
+    'a number greater than 0'
+    """
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "literal_error":
+        similar = get_close_matches(str(value), re.findall(r"'([^']*)'", context["expected"]), n=1)
+        return f"{context['expected']}{f' (did you mean {similar[0]}?)' if similar else ''}"
+    if kind == "list_type" and isinstance(value, str | int):
+        return f"a list in brackets: [{value}]"
+    return ALLOWED[kind].format(**context) if kind in ALLOWED else f"otherwise: {problem['msg']}"
 
 
 def _is_branch(part: str, branches: set[str]) -> bool:

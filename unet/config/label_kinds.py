@@ -119,7 +119,7 @@ def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str
         If a grey value is in no list (names them and how often each occurs) or in two, or there are over 255 classes.
     """
     _refuse_float(values, where)
-    _check_class_values(class_values)
+    check_class_values(class_values)
     index = {name: i for i, name in enumerate(class_names(class_values))} | {IGNORE: UNLABELLED}
     classes = np.zeros(values.shape, np.uint8)
     known = np.zeros(values.shape, bool)
@@ -133,7 +133,8 @@ def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str
     return classes
 
 
-def _check_class_values(class_values: dict[str, list[int]]) -> None:
+def check_class_values(class_values: Mapping[str, list[int]]) -> None:
+    """Refuse too many classes, and a grey value that two of them claim."""
     if not 1 <= len(class_names(class_values)) <= UNLABELLED:
         raise AnnotationError(
             f"class_values names {len(class_names(class_values))} classes; it has to be 1 to {UNLABELLED}"

@@ -6,6 +6,7 @@ reference page and `config/config.yaml` are generated from them (`make config`).
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -31,7 +32,7 @@ from unet.storage.address import is_address
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used; the message names key, value and what is allowed."""
+    """The configuration cannot be used; the message has a line a problem: key, value and what is allowed."""
 
 
 class Config(Section):
@@ -66,8 +67,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _paths_are_no_patterns(self) -> "Config":
         for key, path in {"results": self.results, **self.inputs}.items():
-            if not path or set("{}") & set(path):
-                raise ValueError(f"{key}: got {path!r}; a path without {{ and }}, which Snakemake takes for wildcards")
+            if not path:
+                raise ValueError(f"{key}: got '', which is no path; name a file or folder, or remove the line")
+            if set("{}") & set(path):
+                raise ValueError(
+                    f"{key}: got {path!r}; Snakemake takes {{ and }} for wildcards: rename it without them"
+                )
         return self
 
     @field_validator("volumes")
@@ -82,7 +87,9 @@ class Config(Section):
         for key, names in self._volume_lists().items():
             for name in names:
                 if name not in self.volumes:
-                    raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}")
+                    similar = get_close_matches(name, self.volumes, n=1)
+                    meant = f"; did you mean {similar[0]}?" if similar else ""
+                    raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}{meant}")
                 if names.count(name) > 1:
                     more = "; to learn more from one volume than from others set train.volume_weights"
                     raise ValueError(
@@ -97,7 +104,9 @@ class Config(Section):
         for key in ("evaluate.volumes", "evaluate.threshold_volumes"):
             for name in self._volume_lists()[key]:
                 if name not in self.predict.volumes:
-                    raise ValueError(f"{key}: volume {name!r} is not in predict.volumes {self.predict.volumes}")
+                    raise ValueError(
+                        f"{key}: volume {name!r} is not in predict.volumes {self.predict.volumes}; add it there"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -134,7 +143,8 @@ class Config(Section):
                 raise ValueError(f"train.volume_weights: {name!r} is not in train.volumes {self.train.volumes}")
         for key in ("missing_section", "misalignment"):
             share = getattr(self.train.augment, key)
-            if share > 0 and self.model.dimensions == 2:
+            # a given model has dimensions of its own, and is not trained
+            if share > 0 and self.model.dimensions == 2 and self.model.checkpoint is None:
                 raise ValueError(
                     f"train.augment.{key} is {share}, but a 2-D network never sees two sections: "
                     "set it to 0, or model.dimensions to 3"
@@ -230,15 +240,16 @@ def load_config(values: Mapping[str, Any]) -> Config:
         raise ConfigError(explain(error, Config)) from None
 
 
-def _with_home(value: Any) -> Any:
+def _with_home(value: Any, key: str = "") -> Any:
     """`~/data` and `~name/data` as the folders that they mean, wherever they stand in nested lists and mappings."""
     if isinstance(value, Mapping):
-        return {key: _with_home(inner) for key, inner in value.items()}
+        return {name: _with_home(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_home(inner) for inner in value]
+        return [_with_home(inner, f"{key}.{number}") for number, inner in enumerate(value)]
     if not isinstance(value, str) or not value.startswith("~"):
         return value
     expanded = os.path.expanduser(value)
     if expanded == value:
-        raise ConfigError(f"{value}: there is no home folder of {value.partition('/')[0]}; write the path in full")
+        who = value.partition("/")[0]
+        raise ConfigError(f"{key}: got {value!r}, but there is no home folder of {who}; write the path in full")
     return expanded

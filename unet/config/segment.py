@@ -81,9 +81,11 @@ class SegmentConfig(Section):
     @model_validator(mode="after")
     def _one_class_for_watershed(self) -> "SegmentConfig":
         if self.method == "watershed" and isinstance(self.foreground, list):
-            raise ValueError(f"segment.foreground {self.foreground}: a watershed needs one class, the cells' interior")
+            raise ValueError(
+                f"foreground is {self.foreground}, but a watershed needs one class: name the cells' interior"
+            )
         if self.foreground == []:
-            raise ValueError("segment.foreground is empty: name a class, or null for the last")
+            raise ValueError("foreground is empty: name a class, or null for the last")
         return self
 
     @model_validator(mode="after")
@@ -98,10 +100,7 @@ class SegmentConfig(Section):
         ):
             if not applies and value != default:
                 said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
-                raise ValueError(
-                    f"segment.{key} is {said}, but has no effect beside segment.{beside}: remove it, or change the "
-                    "other"
-                )
+                raise ValueError(f"{key} is {said}, but has no effect beside {beside}: remove it, or change the other")
         return self
 
     @property

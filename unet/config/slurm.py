@@ -34,6 +34,7 @@ class SlurmConfig(Section):
             raise ValueError(
                 f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - "
                 f"lifetime_margin_minutes {self.lifetime_margin_minutes:g} - 2 x lifetime_stagger_minutes "
-                f"{self.lifetime_stagger_minutes:g} is {left:g}"
+                f"{self.lifetime_stagger_minutes:g} is {left:g} min: "
+                "raise the limit, or lower the others"
             )
         return self

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from unet.config.label_kinds import IGNORE, class_names
+from unet.config.label_kinds import IGNORE, check_class_values, class_names
 from unet.config.section import PositiveFloat, PositiveInt, Section
 from unet.storage.address import checked_address, is_address
 from unet.storage.ngff import implausible_voxels
@@ -78,12 +78,26 @@ class VolumeConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
+        raws = [self.raw] if isinstance(self.raw, str) else self.raw
+        for key, path in (("labels", self.labels), ("mask", self.mask)):
+            if path in raws:
+                raise ValueError(
+                    f"raw and {key} are both {path}; name the file of the grey values, and that of the {key}"
+                )
         if self.sections is not None and self.sections[0] >= self.sections[1]:
             raise ValueError(f"sections {list(self.sections)} is empty; it is a half-open range, e.g. [0, 21]")
         if self.label_kind == "classes" and self.labels and len(self.class_names) < 2:
-            raise ValueError(f"label_kind: classes needs at least two names in class_values, got {self.class_names}")
+            raise ValueError(
+                f"label_kind: classes needs at least two names in class_values, got {self.class_names}; say which grey "
+                "values each class has, as class_values: {membrane: 0, cell: 255}"
+            )
         if self.label_kind != "classes" and self.class_values:
-            raise ValueError(f"class_values is for label_kind: classes, but label_kind is {self.label_kind}")
+            raise ValueError(
+                f"class_values is for label_kind: classes, but label_kind is {self.label_kind}; remove class_values, "
+                "or set label_kind: classes"
+            )
+        if self.class_values:
+            check_class_values(self.grey_values_of_class)
         if self.label_kind != "instances" and self.ignore_id is not None:
             instead = "list it in class_values under ignore" if self.label_kind == "classes" else _IGNORE_IN_INTERIOR
             raise ValueError(

@@ -4,7 +4,8 @@ Snakemake reads the same files before the Snakefile. There the later of two equa
 """
 
 import json
-from collections.abc import Hashable
+import re
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,87 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such configuration file{_seen_from(path)}") from None
     except OSError as error:
-        raise ConfigError(f"{path}: the configuration file cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: the configuration file cannot be read ({error.strerror}){_instead(path)}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: no text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+        raise ConfigError(
+            f"{path}: no text in UTF-8 (byte {error.start}); save it as UTF-8, if it is a configuration"
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_place_and_problem(error)}") from None
     if values is None:
         raise ConfigError(f"{path}: the configuration file is empty; config/README.md lists its keys, as volumes:")
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{path}: a configuration is `key: value` at its top, as volumes:, but this is a {type(values).__name__}"
+            f"{path}: a configuration is `key: value` at its top, as volumes:, but this is a {type(values).__name__}; "
+            "config/README.md lists the keys"
         )
     return values
 
 
+def with_places(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:
+    """Begin each line of a message that names a key with the file and the line where the key stands.
+
+    Parameters
+    ----------
+    message : str
+        Lines such as `train.steps: got 0; ...`.
+    paths : sequence of Path
+        Configuration files that were read without an error; of several the last with the key counts.
+    given : collection of str
+        Sections that `--config` sets on the command line.
+    """
+    trees = {path: yaml.compose(_as_yaml(path.read_text(encoding="utf-8")), yaml.SafeLoader) for path in paths}
+    lines = []
+    for line in message.splitlines():
+        names = re.split(r"[: ]", line)[0].split(".")
+        lines.append(f"{'--config, ' if names[0] in given else _place_of_key(names, trees)}{line}")
+    return "\n".join(lines)
+
+
+def _place_of_key(names: Sequence[str], trees: Mapping[Path, yaml.Node | None]) -> str:
+    """`mine.yaml, line 3: ` of the key or else of the section that it belongs to, nothing where no file has it."""
+    depth, place = 0, ""
+    for path, tree in trees.items():
+        found, line = _line_of(tree, names)
+        if found and found >= depth:
+            depth, place = found, f"{path}, line {line}: "
+    return place
+
+
+def _line_of(node: yaml.Node | None, names: Sequence[str]) -> tuple[int, int]:
+    """How many names of a key are there, from the outermost on, and the line of the last of them.
+
+    >>> _line_of(yaml.compose("train:\\n  steps: 0\\n"), ["train", "steps"])
+    (2, 2)
+    """
+    depth, place = 0, 0
+    for name in names:
+        if isinstance(node, yaml.MappingNode):
+            inner = {str(key.value): (key, value) for key, value in node.value}.get(name)
+        elif isinstance(node, yaml.SequenceNode) and name.isdecimal() and int(name) < len(node.value):
+            inner = (node.value[int(name)],) * 2
+        else:
+            inner = None
+        if inner is None:
+            break
+        depth, place, node = depth + 1, inner[0].start_mark.line + 1, inner[1]
+    return depth, place
+
+
 def _parse(text: str) -> Any:
-    with suppress(json.JSONDecodeError):  # may be indented with tabs, which YAML may not
+    return yaml.load(_as_yaml(text), _StrictLoader)
+
+
+def _as_yaml(text: str) -> str:
+    """JSON may be indented with tabs, which YAML may not."""
+    with suppress(json.JSONDecodeError):
         json.loads(text)
-        text = text.replace("\t", " ")
-    return yaml.load(text, _StrictLoader)
+        return text.replace("\t", " ")
+    return text
+
+
+def _instead(path: Path) -> str:
+    return "; name a file in it" if path.is_dir() else "; change its rights with chmod"
 
 
 def _seen_from(path: Path) -> str:
@@ -73,7 +136,7 @@ def _place_and_problem(error: yaml.YAMLError) -> str:
     """`, line 3, column 5: what is wrong`, as an editor counts."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return f": no YAML ({error})"
+        return f": no text that YAML allows ({' '.join(str(error).split())}); is it a configuration file?"
     place = f", line {mark.line + 1}, column {mark.column + 1}: "
     problem = str(getattr(error, "problem", ""))
     if "'\\t'" in problem:
@@ -91,5 +154,11 @@ def _advice(problem: str) -> str:
         "could not find expected ':'": "; is a `:` with a space after it missing?",
         "cannot start any token": "; put the text in quotes",
         "found unexpected end of stream": "; is a quote or a bracket never closed?",
+        "found another document": "; a configuration file is one document: remove the line ---",
+        "expected '<document start>'": "; a configuration is YAML, `key: value`",
+        "could not determine a constructor": "; remove what begins with !, or put the text in quotes",
+        "expected alphabetic or numeric": "; put a text that begins with * or & in quotes",
+        "found undefined alias": "; put a text that begins with * or & in quotes",
+        "for merging": "; what stands after <<: has to be *NAME, of a section marked &NAME",
     }
     return next((text for start, text in advice.items() if start in problem), "")

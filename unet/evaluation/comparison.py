@@ -13,7 +13,7 @@ from unet.evaluation.expected_run_length import RunLength
 from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, near_borders
 from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.geometry.box import Box
-from unet.volumes.readers.open import Source, check_annotation, open_raw, open_source
+from unet.volumes.readers.open import Source, SourceError, check_annotation, open_raw, open_source
 from unet.volumes.volume import Layout, Volume, padded_in_section
 
 
@@ -53,6 +53,24 @@ class Block:
         return cls(box, target, scored, source.image("segmentation").read(box), near)
 
 
+def open_peer(address: str, config: VolumeConfig) -> Source:
+    """Open somebody else's segmentation of a volume.
+
+    Raises
+    ------
+    SourceError
+        If it does not lie on the same voxels, or holds no ids.
+    """
+    found = open_source(address)
+    check_annotation(open_raw(config.raw), found, config.sections, config.voxel_size_nm)
+    if found.dtype.kind == "f":
+        raise SourceError(
+            f"{address}: dtype {found.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
+            "instead of probabilities, or convert them"
+        )
+    return found
+
+
 @dataclass
 class ReferenceSegmentation:
     """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
@@ -66,8 +84,8 @@ class ReferenceSegmentation:
 
     @classmethod
     def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "ReferenceSegmentation":
-        """Open it, and refuse what does not lie on the same voxels."""
-        check_annotation(open_raw(config.raw), found := open_source(address), config.sections, config.voxel_size_nm)
+        """Open it as `open_peer` does."""
+        found = open_peer(address, config)
         first = (config.sections[0] if config.sections else 0, 0, 0)
         runs = RunLength(skeletons) if skeletons else None
         return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), runs)

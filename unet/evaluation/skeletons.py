@@ -8,6 +8,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from unet.geometry.box import Index
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
 ROOT = -1
+LONGEST_REASON = 120
 """Parent of a node that has none."""
 
 
@@ -88,7 +90,7 @@ def read_skeletons(files: Path, unit_nm: float) -> Skeletons:
     """
     paths = sorted(path for path in files.iterdir() if path.suffix.lower() == ".swc") if files.is_dir() else [files]
     if not paths:
-        raise SkeletonError(f"{files}: there is no file that ends in .swc")
+        raise SkeletonError(f"{files}: there is no file that ends in .swc; name the folder of the skeletons")
     nodes, edges, first = [], [], 0
     for path in paths:
         rows = _rows(path)
@@ -105,7 +107,8 @@ def _rows(path: Path) -> NDArray[np.float64]:
             # bytes of any encoding may stand in a comment
             rows: NDArray[np.float64] = np.loadtxt(path, ndmin=2, encoding="latin-1")
     except ValueError as error:
-        raise SkeletonError(f"{path} is not an SWC file: {error}; a line is {' '.join(COLUMNS)}") from None
+        why = shorten(repr(str(error)), LONGEST_REASON)
+        raise SkeletonError(f"{path} is not an SWC file: {why}; a line is {' '.join(COLUMNS)}") from None
     if not len(rows):
         raise SkeletonError(f"{path} has no node; a line is {' '.join(COLUMNS)}")
     if rows.shape[1] != len(COLUMNS):
@@ -134,7 +137,24 @@ def _edges(path: Path, rows: NDArray[np.float64]) -> NDArray[np.int64]:
         raise SkeletonError(
             f"{path}: node {node[child]:g} has parent {parent[child]:g}, which is not there; a root has {ROOT}"
         )
-    return np.stack([children, order[found]], axis=1)
+    edges = np.stack([children, order[found]], axis=1)
+    _refuse_loops(path, node, edges)
+    return edges
+
+
+def _refuse_loops(path: Path, node: NDArray[np.float64], edges: NDArray[np.int64]) -> None:
+    """From every node the way to its parent, its parent's parent and so on ends at a root, after as many steps."""
+    ahead = np.arange(len(node))
+    ahead[edges[:, 0]] = edges[:, 1]
+    is_root = np.ones(len(node), bool)
+    is_root[edges[:, 0]] = False
+    for _ in range(len(node).bit_length()):  # each time twice as far
+        ahead = ahead[ahead]
+    if not is_root[ahead].all():
+        lost = node[np.argmin(is_root[ahead])]
+        raise SkeletonError(
+            f"{path}: the parents of node {lost:g} lead back to itself; one of a tree is {ROOT}, a root"
+        )
 
 
 def placed(

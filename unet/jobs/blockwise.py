@@ -43,6 +43,10 @@ class Store(Protocol):
     """What a job needs of a store that it writes; `unet.storage.zarr_store.Image` has it."""
 
     @property
+    def name(self) -> str:
+        """In the folder of the volume; `unet.volumes.volume.Volume.named` finds it by that."""
+
+    @property
     def path(self) -> Path:
         """The store's folder."""
 
@@ -71,11 +75,10 @@ class BlockRangeJob:
     receipt
         The job's declared output, written last.
     fingerprint
-        Of model, parameters, input and code: a block recorded under another one is made again.
-    digest_of
-        Digest of what is on disk for a block, None where there is nothing; by default that of its files in the stores.
+        Of model, parameters and code, of all that every block depends on: one made from another is made again.
     inputs_of
-        What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads.
+        What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads, or
+        the digests of the blocks that it reads (`unet.volumes.block_inputs`).
     whole
         Voxels of all jobs of the rule on the volume: then progress tells how far they are together.
     """
@@ -88,12 +91,10 @@ class BlockRangeJob:
         *,
         receipt: Path,
         fingerprint: str,
-        digest_of: Callable[[Box], str | None] | None = None,
         inputs_of: Callable[[Box], Any] | None = None,
         whole: int | None = None,
     ) -> None:
         self.rule, self.boxes, self.stores, self.receipt, self.fingerprint = rule, boxes, stores, receipt, fingerprint
-        self._digest_of = digest_of or (lambda box: digest_of_block(stores, box))
         self._inputs_of, self._whole = inputs_of, whole
         self._made = 0
 
@@ -103,8 +104,9 @@ class BlockRangeJob:
             self._journal = Journal.beside(self.receipt)
             with ThreadPoolExecutor(READERS) as pool:
                 self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
-            self._records = self._journal.finished(self._made_from, self._digest_of)
-            log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
+            self._records = self._journal.finished(self._made_from, lambda box: digest_of_block(self.stores, box))
+            if self._records:
+                log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
             done = sum(box.size for box in self._records)
             together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
             self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
@@ -146,7 +148,7 @@ class BlockRangeJob:
         earlier = self._journal.ends(self.fingerprint)
         run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}
         whole = summarise(self._records[box] for box in self.boxes)
-        stores = [store.path.name for store in self.stores]
+        stores = [store.name for store in self.stores]
         values = {"rule": self.rule, "fingerprint": self.fingerprint, "stores": stores, **whole, **more, "run": run}
         write_json(self.receipt, values)
 
@@ -155,9 +157,9 @@ class BlockRangeJob:
         return {"blocks_made": self._made, **place_of_job()}
 
     def _of_block(self, box: Box) -> str:
-        if self._inputs_of is None:
-            return self.fingerprint
-        return fingerprint_of(base=self.fingerprint, inputs=self._inputs_of(box))
+        """The fingerprint of a block begins with that of the job, so that `Journal.voxels` counts it."""
+        own = "" if self._inputs_of is None else fingerprint_of(inputs=self._inputs_of(box))
+        return self.fingerprint + own
 
     def _bytes(self, box: Box) -> int:
         return sum(store.size(box) or 0 for store in self.stores)
@@ -189,7 +191,6 @@ def run_blocks(
     *,
     receipt: Path,
     fingerprint: str,
-    digest_of: Callable[[Box], str | None] | None = None,
     inputs_of: Callable[[Box], Any] | None = None,
     threads: int = 1,
 ) -> None:
@@ -205,9 +206,7 @@ def run_blocks(
     The others are those of `BlockRangeJob`.
     """
     with (
-        BlockRangeJob(
-            rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, digest_of=digest_of, inputs_of=inputs_of
-        ) as job,
+        BlockRangeJob(rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, inputs_of=inputs_of) as job,
         ThreadPoolExecutor(threads) as pool,
     ):
         running = {pool.submit(work, box): box for box in job.waiting}

@@ -118,9 +118,9 @@ class Journal:
         return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
 
     def voxels(self, fingerprint: str) -> int:
-        """How many voxels all jobs of the rule on the volume have recorded under a fingerprint.
+        """How many voxels all jobs of the rule on the volume have recorded under a fingerprint that begins so.
 
-        Only what was added since the last call is read.
+        Only what was added since the last call is read. A block whose inputs have changed since counts as well.
         """
         count = self._counts.setdefault(fingerprint, _Count(fingerprint))
         for path in self._journals():
@@ -180,7 +180,7 @@ class _Count:
 
     def __init__(self, fingerprint: str) -> None:
         self.voxels = 0
-        self._key = f'"fingerprint":"{fingerprint}"'.encode()
+        self._key = f'"fingerprint":"{fingerprint}'.encode()
         self._read: dict[Path, int] = {}
         self._boxes: set[bytes] = set()
 
@@ -269,3 +269,8 @@ def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         else:
             total[key] += value
     return total
+
+
+def sizes_of(files: Iterable[Path], receipt: Path) -> dict[str, int]:
+    """Bytes of the files that a receipt stands for and no store holds, by their paths from its folder."""
+    return {os.path.relpath(path, receipt.parent): path.stat().st_size for path in files}

@@ -121,6 +121,8 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
 def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
     """The scheduler at an address, once it has a worker; with ``tls://`` by the certificates of dask's configuration.
 
+    It says itself where its dashboard is; whether it has one, and for whom, cannot be asked from here.
+
     Raises
     ------
     ConnectionError
@@ -139,7 +141,6 @@ def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
                     f"predict.scheduler: {address} has no worker after {timeout:.0f} s; start one with "
                     f"`dask worker {address}` where this project is installed (docs/slurm.md)"
                 ) from None
-            log.info("dask dashboard: %s", client.dashboard_link)
             yield client
 
 

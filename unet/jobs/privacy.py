@@ -17,6 +17,8 @@ SECRET_VARIABLE = re.compile(r"key(_|$)|secret|token|passw|credential", re.IGNOR
 """In the name of a variable of the environment."""
 LEAST_CHARACTERS = 8
 """Of a variable's value: shorter ones are words."""
+OF_ACCOUNT = re.compile(r"(#SBATCH\s+)?(-A|--account|--mail-user)\b")
+"""An option of SLURM that says who pays for a job, or who is written to."""
 HIDDEN = "***"
 IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@")
 NAMED_VALUE = re.compile(r"(?P<name>[\w.:-]+)=(?P<value>[^\s&,;'\"]+)")
@@ -65,6 +67,16 @@ def _word_without_secrets(word: str) -> str:
     if is_given and SECRET.search(name):
         return f"{name}={HIDDEN}"
     return YAML_VALUE.sub(_hidden, without_secrets(word))
+
+
+def without_account(slurm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return section `slurm` of the configuration without who pays for the jobs, and who is written to.
+
+    >>> without_account({"workers": 2, "account": "lab", "options": ["--account=lab", "-A lab", "--qos=long"]})
+    {'workers': 2, 'options': ['--qos=long']}
+    """
+    kept = {key: value for key, value in slurm.items() if key != "account"}
+    return {**kept, "options": [option for option in slurm["options"] if not OF_ACCOUNT.match(option)]}
 
 
 def without_private(values: Any, root: Path) -> Any:

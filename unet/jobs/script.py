@@ -34,6 +34,7 @@ from pydantic import ConfigDict, validate_call
 
 from unet.jobs.privacy import without_secrets
 from unet.storage.files import write_atomically, write_json
+from unet.volumes.readers.errors import cause_of
 
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
 
@@ -69,11 +70,11 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
         sys.exit(143)
     except Exception as error:
         log.debug("where it was raised:", exc_info=True)  # in the log file alone
-        _note_failure(path, str(error) if _is_for_people(error) else _defect(error))
+        _note_failure(path, _in_words(error) if _is_for_people(error) else _defect(error))
         if not _is_for_people(error):
             log.error("failed, by a defect of the program: %r", error)
             raise
-        log.error("%s", error)
+        log.error("%s", _in_words(error))
         sys.exit(1)
     if path is not None:
         path.with_suffix(".error").unlink(missing_ok=True)
@@ -90,6 +91,19 @@ def _note_failure(log: Path | None, message: str) -> None:
 def _defect(error: Exception) -> str:
     """What is said of an error that is no message for people."""
     return f"a defect of the program, {type(error).__name__}: {error}"
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong, where, and what to do, also where it is the system that speaks."""
+    if type(error).__module__.startswith("unet.") or not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    place = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno in NO_SPACE:
+        return (
+            f"{place}{error.strerror}; free some there, or begin in another folder (results). `snakemake plan` says "
+            "how much a run needs; what is finished is kept, run again to continue"
+        )
+    return f"{place}{error.strerror}; {cause_of(error).advice}"
 
 
 def _used() -> dict[str, float]:

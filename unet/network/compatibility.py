@@ -94,7 +94,10 @@ def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any],
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
     for what, found, wanted in pairs:
         if found != wanted:
-            raise MisfitError(f"{whose}: {what} of the model file is {found!r}, but this run has {wanted!r}")
+            raise MisfitError(
+                f"{whose}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
+                "configuration, or give another model file"
+            )
 
 
 def require_classes(

@@ -1,6 +1,6 @@
 """The file of a trained model: weights, architecture, classes and normalisation; no code is run to read it."""
 
-import zipfile
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +11,9 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config.model import ModelConfig
-from unet.config.root import Config
 from unet.network.model import build_model
+from unet.network.model_header import MODEL_FORMAT, WANTED, ModelFileError, checked, not_ours, unreadable
 from unet.storage.files import write_with
-
-MODEL_FORMAT = "unet-em model 2"
-WANTED = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"
-OBJECTS = "objects of another program, which are not read because they could run code"
-
-
-class ModelFileError(RuntimeError):
-    """A file is not a model of this workflow, or not one for this input."""
 
 
 def save_model(
@@ -78,59 +70,40 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises
     ------
     ModelFileError
-        If the file is something else, or its weights do not fit its header; names both values.
+        If the file is something else, its weights do not fit its header (names both values), or are not finite.
     """
-    header, weights = _read_model_file(path)
+    header, weights = read_model_file(path)
     model = build_model(ModelConfig(**header["model"]), header["channels"], len(header["classes"]))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: the weights do not fit the architecture in its header: {error}") from None
+        why = " ".join(str(error).split())
+        raise ModelFileError(
+            f"{path}: the weights do not fit the architecture in its header: {why}; {WANTED}"
+        ) from None
     return model.eval(), header
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """What a model file says about its model: architecture, channels, classes, voxel size, normalisation."""
-    return _read_model_file(path)[0]
+def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and weights of a model file.
 
-
-def architecture(config: Config) -> tuple[ModelConfig, list[str]]:
-    """The network that predicts, and its classes: of the given model file, else as it will be trained."""
-    if config.model.checkpoint is None:
-        return config.model, config.class_names
-    header = read_header(Path(config.model.checkpoint))
-    return ModelConfig(**header["model"]), list(header["classes"])
-
-
-def _read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    Raises
+    ------
+    ModelFileError
+        If the file is something else, or if weights are not finite; whether they fit the architecture is not looked at.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: there is no such model file") from None
+        with warnings.catch_warnings(action="ignore"):  # of what others have written, refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ModelFileError(f"{path}: the model file cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     except Exception:  # torch raises whatever its unpickler met, and advises to run what the file holds
-        raise ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {WANTED}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("header"), dict) or "weights" not in content:
-        held = "weights without an architecture" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise ModelFileError(f"{path}: not a model file of this workflow, but one of another program: {held}; {WANTED}")
-    header, weights = content["header"], content["weights"]
-    if header.get("format") != MODEL_FORMAT:
-        raise ModelFileError(f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}")
+        raise not_ours(path) from None
+    header, weights = checked(path, content)
+    broken = [name for name, values in weights.items() if not values.isfinite().all()]
+    if broken:
+        raise ModelFileError(
+            f"{path}: weights are not finite ({broken[0]}, {len(broken)} of {len(weights)} arrays), as of a training "
+            f"that failed; {WANTED}"
+        )
     return header, weights
-
-
-def _kind_of(path: Path) -> str:
-    """What a file is that PyTorch does not read, by its first bytes."""
-    with path.open("rb") as handle:
-        start = handle.read(8)
-    if not start:
-        return "an empty file"
-    if start.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            return "a file that is cut short: copy it again"
-        names = zipfile.ZipFile(path).namelist()
-        return "TorchScript" if any("/code/" in name for name in names) else OBJECTS
-    if start.startswith(b"\x80"):
-        return OBJECTS
-    return "HDF5, as Keras writes it" if start.startswith(b"\x89HDF") else "a file that PyTorch does not know"

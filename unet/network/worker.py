@@ -10,7 +10,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,22 @@ import numpy as np
 import torch
 from distributed import get_worker
 
+from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
+from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Overlapped, Stop, Stopped
 from unet.network.load_predictor import Window, load_predictor, stored_classes
+from unet.network.model_header import read_header
+from unet.network.predictor import planes_of, window_of
 from unet.network.tile_selection import INFERRED_AT_ONCE
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
+from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.intensity import Normalisation
 from unet.volumes.network_input import NetworkInput
 from unet.volumes.volume import Volume
@@ -66,10 +71,27 @@ class Prediction:
         )
 
     def made_from(self, choice: "Choice", code: str) -> str:
-        """Fingerprint of everything that the probabilities depend on."""
+        """Fingerprint of everything that all probabilities depend on; the voxels are told by `inputs_of`."""
         how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"test_time_augmentation", "dtype"})
-        grey = {key: read_json(self.intensity_statistics)[key] for key in ("digest", "statistics")}
-        return fingerprint(grey=grey, model=self.model_digest, code=code, **how)
+        return fingerprint(grey=asdict(self.normalisation), model=self.model_digest, code=code, **how)
+
+    def inputs_of(self, choice: "Choice") -> Callable[[Box], list[Any]]:
+        """Return what tells the voxels from which a block is predicted: those of its tiles, and of its tissue."""
+        source = Volume.open(self.folder, self.survey)
+        model = ModelConfig(**read_header(self.model)["model"])
+        planes = planes_of(self.predict.test_time_augmentation, tile_geometry(model, choice.tile))
+        grey, inputs = source.grey(self.normalisation), BlockInputs(source)
+
+        def of_block(box: Box) -> list[Any]:
+            read = inputs.of("raw", grey.window(window_of(box, planes)))
+            return [read, inputs.of_tissue(box, self.normalisation, model.dimensions == 3)]
+
+        return of_block
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the volume."""
+        return Normalisation.of(read_json(self.intensity_statistics)["statistics"])
 
     def with_choice(self, choice: "Choice") -> "Prediction":
         """With nothing left to choose."""
@@ -135,7 +157,7 @@ class PreparedPrediction:
     def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
         self.prediction = prediction
         self.source = Volume.open(prediction.folder, prediction.survey)
-        self._normalisation = Normalisation.of(read_json(prediction.intensity_statistics)["statistics"])
+        self._normalisation = prediction.normalisation
         self.predictor, header = load_predictor(
             prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )

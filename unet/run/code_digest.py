@@ -22,6 +22,7 @@ PACKAGE = Path(unet.__path__[0])
 
 DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
+    "unet.volumes.block_inputs": "says what is done; what is read is said by the code that reads it",
     "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
     "unet.network.complexity": "predicts time and memory; what is chosen by it is part of a block's fingerprint",
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",

@@ -8,7 +8,7 @@ paths below the repository, the working directory and the home are shortened, se
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +20,7 @@ import yaml
 from unet import __version__
 from unet.config.inputs import source_files
 from unet.config.root import Config
-from unet.jobs.privacy import command_without_secrets, without_private
+from unet.jobs.privacy import command_without_secrets, without_account, without_private
 from unet.storage.digests import bytes_digest
 from unet.storage.files import read_json, write_json
 
@@ -34,16 +34,17 @@ def configuration_text(config: Config) -> str:
     """The merged configuration, defaults included, as YAML: `run_config.yaml` beside a report.
 
     Of the section `model` only what was set, where a model file is given: defaults of an untrained network say nothing
-    about it.
+    about it. Who pays for the jobs of a cluster is left out, as of every record: elsewhere it is somebody else.
     """
     merged = config.model_dump(mode="json")
+    merged["slurm"] = without_account(merged["slurm"])
     if config.model.checkpoint:
         merged["model"] = config.model.model_dump(mode="json", exclude_unset=True)
     return yaml.safe_dump(merged, sort_keys=False)
 
 
 def write_run_record(
-    results: Path, config: Config, root: Path, command: Sequence[str], started: datetime
+    results: Path, config: Config, root: Path, command: Sequence[str], started: datetime, asked: Collection[Path]
 ) -> dict[str, Any]:
     """Write `provenance.json`, and return what it holds.
 
@@ -57,15 +58,20 @@ def write_run_record(
         As Snakemake was started.
     started : datetime
         When.
+    asked : collection of Path
+        Outputs and logs of all jobs that the configuration asks for, those included that were finished before. A folder
+        of results may hold others, of volumes or settings that are no longer configured.
     """
-    record: dict[str, Any] = without_private(run_record(results, config, root, command, started), root)
+    record: dict[str, Any] = without_private(run_record(results, config, root, command, started, asked), root)
     write_json(results / NAME, record)
     return record
 
 
-def run_record(results: Path, config: Config, root: Path, command: Sequence[str], started: datetime) -> dict[str, Any]:
+def run_record(
+    results: Path, config: Config, root: Path, command: Sequence[str], started: datetime, asked: Collection[Path]
+) -> dict[str, Any]:
     """The content of `provenance.json`, with paths as they are."""
-    settings, receipts = config.model_dump(mode="json"), _receipts(results)
+    settings, receipts = config.model_dump(mode="json"), _receipts(results, set(asked))
     predicted = {name: values for name, values in receipts.items() if values.get("rule") == "predict"}
     return {
         "format": FORMAT,
@@ -80,9 +86,9 @@ def run_record(results: Path, config: Config, root: Path, command: Sequence[str]
         "command": command_without_secrets([Path(command[0]).name, *command[1:]]),
         "configuration": settings,
         "seeds": dict(_seeds(settings)),
-        "chosen": _chosen(results),
+        "chosen": _chosen(results, config.predict.volumes),
         "inputs": {key: input_fingerprint(path) for key, path in source_files(config).items()},
-        "jobs": _jobs(results),
+        "jobs": _jobs(results, set(asked)),
         "made": {name: values["digest"] for name, values in receipts.items() if "digest" in values},
     }
 
@@ -123,25 +129,28 @@ def input_fingerprint(path: Path) -> dict[str, Any]:
     return {"files": len(files), "bytes": size, "digest": summary.hexdigest() if size <= HASHED_BYTES else None}
 
 
-def _chosen(results: Path) -> dict[str, dict[str, Any]]:
+def _chosen(results: Path, volumes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The tiles that were chosen, by volume and the key of the task (`cached_selection`)."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "volumes").glob("*/probability-tiles/*.json")):
-        found.setdefault(path.parts[-3], {})[path.stem] = read_json(path)
+        if path.parts[-3] in volumes:
+            found.setdefault(path.parts[-3], {})[path.stem] = read_json(path)
     return found
 
 
-def _jobs(results: Path) -> list[dict[str, Any]]:
+def _jobs(results: Path, asked: set[Path]) -> list[dict[str, Any]]:
     """Script and arguments of every job, as it was started last; `unet.jobs.script.run` leaves them beside its log."""
     logs = results / "logs"
-    found = {path: path.relative_to(logs).parts[0] for path in sorted(logs.glob("*/**/*.json"))}
+    paths = [path for path in sorted(logs.glob("*/**/*.json")) if path.with_suffix(".log") in asked]
+    found = {path: path.relative_to(logs).parts[0] for path in paths}
     return [{"script": f"scripts/{rule}.py", "arguments": read_json(path)} for path, rule in found.items()]
 
 
-def _receipts(results: Path) -> dict[str, Any]:
+def _receipts(results: Path, asked: set[Path]) -> dict[str, Any]:
     """What every job made, by rule and job, e.g. `predict/train/0-of-2`."""
     folder = results / "receipts"
-    return {str(path.relative_to(folder).with_suffix("")): read_json(path) for path in sorted(folder.rglob("*.json"))}
+    paths = [path for path in sorted(folder.rglob("*.json")) if path in asked]
+    return {str(path.relative_to(folder).with_suffix("")): read_json(path) for path in paths}
 
 
 def _seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:

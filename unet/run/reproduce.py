@@ -5,7 +5,8 @@
 1. What is different here is told: versions, code. Input that is not the same ends it.
 2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
 3. The journals are compared in the order in which the stores follow from each other, block by block (`compare`).
-4. Of the first block with another digest the first voxel with another value is looked up, where both stores are there.
+4. Of the first block with another digest the first voxel with another value is looked up, where both stores are there;
+   tables are compared as arrays.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.jobs.journal import Journal
 from unet.run.provenance import FORMAT, NAME, input_fingerprint, software
-from unet.storage.files import read_json, write_json
-from unet.volumes.volume import Volume
+from unet.storage.files import load_arrays, read_json, write_json
+from unet.volumes.block_tables import BlockTables
+from unet.volumes.volume import ZARR, Volume
 
 ROOT = Path(__file__).parents[2]
 ORDER = [
@@ -78,11 +80,18 @@ def compare(was: Path, now: Path) -> Comparison:
 
 
 def _kinds(results: Path) -> list[tuple[str, str]]:
-    """What was made: rule, with the store where it serves two, and volume, in the order of `ORDER`."""
-    receipts = results / "receipts"
+    """What was made: rule, with the store where it serves two, and volume, in the order of `ORDER`.
+
+    Where there is a record, of what it names alone: the folder may hold volumes that were no longer configured.
+    """
+    receipts, record = results / "receipts", results / NAME
+    made = [Path(name) for name in read_json(record)["made"]] if record.exists() else None
     folders = {path.parent.relative_to(receipts).parts for path in receipts.rglob("*-of-*.jsonl")}
+    if made is not None:
+        folders &= {name.parent.parts for name in made}
     found = [("/".join((rule, *store)), volume) for rule, volume, *store in folders]
-    if (receipts / "train" / "model.json").exists():
+    trained = Path("train", "model") in made if made is not None else (receipts / "train" / "model.json").exists()
+    if trained:
         found.append(("train", ""))
     return sorted(found, key=lambda kind: (ORDER.index(kind[0]) if kind[0] in ORDER else len(ORDER), kind))
 
@@ -96,6 +105,10 @@ def _in_block(was: Path, now: Path, volume: str, stores: list[str], box: Box) ->
     """Where two runs differ in a block; None if its voxels are the same and only its files differ."""
     for name in stores:
         place = f"{name} of volume {volume}, block {box}"
+        if not name.endswith(ZARR):
+            if not _same_tables(*(_table(results, volume, name, box) for results in (was, now))):
+                return place
+            continue
         if not all((results / "volumes" / volume / name).exists() for results in (was, now)):
             return place
         before, after = (_read(results, volume, name, box) for results in (was, now))
@@ -109,9 +122,22 @@ def _in_block(was: Path, now: Path, volume: str, stores: list[str], box: Box) ->
     return None
 
 
+def _opened(results: Path, volume: str) -> Volume:
+    return Volume.open(results / "volumes" / volume, results / "receipts" / "survey" / f"{volume}.json")
+
+
 def _read(results: Path, volume: str, store: str, box: Box) -> np.ndarray:
-    opened = Volume.open(results / "volumes" / volume, results / "receipts" / "survey" / f"{volume}.json")
-    return opened.image(store.removesuffix(".zarr")).read(box)
+    return _opened(results, volume).image(store.removesuffix(ZARR)).read(box)
+
+
+def _table(results: Path, volume: str, name: str, box: Box) -> dict[str, np.ndarray]:
+    """The arrays of a block's table; none where it is not there."""
+    path = BlockTables.named(results / "volumes" / volume, name, _opened(results, volume).layout.grid).of(box)
+    return load_arrays(path) if path.exists() else {}
+
+
+def _same_tables(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return bool(one) and one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
 def reproduce(run: Path) -> Comparison:

@@ -7,7 +7,7 @@ Source: Workflow Run RO-Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5 (doi:1
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
 NAMED = ("snakemake", "torch", "zarr", "numpy", "dask")
 """Packages that the crate names; `provenance.json` names all."""
 FILES = {
-    "run_config.yaml": ("the merged configuration", "application/yaml"),
+    "run_config.yaml": ("the merged configuration, without the account that pays for jobs", "application/yaml"),
     RECORD: ("versions, fingerprints, and the arguments of every job", "application/json"),
     "report.html": ("scores, pictures, costs", "text/html"),
     "scores.json": ("scores of each volume", "application/json"),
@@ -62,8 +62,10 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
     crate.root_dataset["conformsTo"] = [{"@id": address} for address in profiles]
     workflow = _workflow(crate, record["software"], root)
     inputs = [_input(crate, key, found) for key, found in record["inputs"].items()]
-    made = {name: _file(crate, results, name) for name in FILES if (results / name).exists()}
-    stores = [_store(crate, path) for path in _stores(results)]
+    # A model that an earlier configuration has trained is none of this run's.
+    names = [name for name in FILES if name != "model/model.pt" or "train/model" in record["made"]]
+    made = {name: _file(crate, results, name) for name in names if (results / name).exists()}
+    stores = [_store(crate, path) for path in _stores(results, record["configuration"]["predict"]["volumes"])]
     crate.add_action(
         workflow,
         identifier="#run",
@@ -122,6 +124,6 @@ def _store(crate: ROCrate, path: str) -> Any:
     return crate.add_dataset(dest_path=path, properties=properties)
 
 
-def _stores(results: Path) -> list[str]:
-    found = [path for name in STORES for path in (results / "volumes").glob(f"*/{name}")]
-    return sorted(str(path.relative_to(results)) for path in found)
+def _stores(results: Path, volumes: Sequence[str]) -> list[str]:
+    found = [f"volumes/{volume}/{name}" for volume in volumes for name in STORES]
+    return sorted(path for path in found if (results / path).exists())

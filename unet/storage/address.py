@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
+"""What obstore reads and writes."""
 NAMED_CONTAINER = ("abfs", "abfss")
 """Schemes of Azure, where the container stands before an @."""
 
@@ -26,7 +28,7 @@ def is_address(text: str) -> bool:
 
 
 def checked_address(address: str) -> str:
-    """An address without credentials.
+    """An address of a kind that is known, without credentials.
 
     >>> checked_address("s3://bucket/raw.zarr:/volumes/raw")
     's3://bucket/raw.zarr:/volumes/raw'
@@ -37,6 +39,11 @@ def checked_address(address: str) -> str:
         If it holds any: it would be written into receipts, logs and the report. The message does not.
     """
     scheme, _, rest = address.partition("://")
+    if is_address(address) and scheme.lower() not in SCHEMES:
+        raise ValueError(
+            f"{scheme}:// is no address that can be read or written; write s3://bucket/path, gs://bucket/path, "
+            "az://account/container/path or https://host/path"
+        )
     before, at, _ = rest.partition("/")[0].rpartition("@")
     if (at and (":" in before or scheme not in NAMED_CONTAINER)) or "?" in rest:
         bare = f"{scheme}://{rest.partition('?')[0].removeprefix(before + at)}"

@@ -116,6 +116,11 @@ class Image:
         self._formats = [BlockFormat(b, array.chunks, dtype, codec) for array, b in zip(arrays, blocks, strict=True)]
 
     @property
+    def name(self) -> str:
+        """In the folder of the volume, e.g. `raw.zarr`."""
+        return self.path.name
+
+    @property
     def shape(self) -> Index:
         """`(z, y, x)` in voxels."""
         return self.spec.shape
@@ -228,13 +233,27 @@ class _Readable(Protocol):
 
 def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
     """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-    indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, volume.shape, strict=True)]
-    window = Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
+    indices, window = _mirrored_indices(box, volume.shape), mirrored_window(box, volume.shape)
     values = volume.read(window)
     for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
         if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
             values = np.take(values, index - lo, axis=axis - 3)
     return values
+
+
+def mirrored_window(box: Box, shape: Index) -> Box:
+    """The voxels of a volume that a box which may exceed it shows.
+
+    >>> print(mirrored_window(Box((0, -2, 3), (1, 1, 9)), (1, 9, 6)))
+    0:1,0:3,2:6
+    """
+    indices = _mirrored_indices(box, shape)
+    return Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
+
+
+def _mirrored_indices(box: Box, shape: Index) -> list[np.ndarray]:
+    """Of each axis."""
+    return [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, shape, strict=True)]
 
 
 def mirrored(start: int, stop: int, size: int) -> np.ndarray:

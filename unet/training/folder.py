@@ -95,6 +95,17 @@ class TrainingFolder:
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
+def lost_copies(model: Path, curve: Path, receipt: Path) -> str | None:
+    """Return which of the copies is missing, though a training has ended well; None where none is, or none has ended.
+
+    Snakemake deletes them when it starts a training. If that is killed, and its settings are set back, nothing that is
+    finished asks for the copies any more, and Snakemake alone would not miss them.
+    """
+    missing = [path for path in (model, curve, receipt) if not path.exists()]
+    ended = next(model.parent.glob("*/receipt.json"), None)
+    return f"{missing[0]} is missing, but {ended} says that a training has ended" if missing and ended else None
+
+
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Which settings are not the same, with the value of `theirs`.
 

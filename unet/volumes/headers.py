@@ -1,39 +1,66 @@
-"""What the headers of a volume's image files say, before `survey` has written it down: the jobs follow from it."""
+"""What the headers of a volume's image files say: the layout of its stores, from which all jobs follow."""
 
 from pathlib import Path
 
+import numpy as np
+
+from unet.config.label_kinds import as_instances, grey_levels
 from unet.config.root import Config
+from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
-from unet.volumes.readers.open import agree_voxel_size, check_sections, open_raw, open_source
+from unet.volumes.readers.open import Source, agree_voxel_size, check_sections, open_raw, open_source
 from unet.volumes.volume import Layout
 
 
 def layout_of(config: Config, name: str) -> Layout:
     """As `survey` will find it; of the sample from its settings alone, since it is not made yet."""
-    volume: VolumeConfig = config.volumes[name]
-    storage, channels, labels = config.storage, 1, None
-    if is_sample(config, volume):
-        first, stop = volume.sections or (0, config.sample.sections)
-        shape: Index = (stop - first, config.sample.size, config.sample.size)
-        dtype, voxel_size_nm = "uint8", volume.voxel_size_nm or (50.0, 4.0, 4.0)
-        labels = "uint32" if volume.labels else None
-    else:
-        raw = open_raw(volume.raw)
-        first, stop = check_sections(raw, volume.sections)
-        shape, dtype, channels = (stop - first, *raw.shape[1:]), raw.dtype.name, raw.channels
-        voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
-        labels = _ids(volume)
-    masked = volume.mask is not None
-    return Layout(shape, dtype, voxel_size_nm, (0.0, 0.0, 0.0), storage.chunk, storage.block, labels, masked, channels)
+    volume, storage = config.volumes[name], config.storage
+    if not is_sample(config, volume):
+        labels = open_source(volume.labels) if volume.labels is not None else None
+        return layout_of_sources(volume, storage, open_raw(volume.raw), labels)
+    first, stop = volume.sections or (0, config.sample.sections)
+    shape: Index = (stop - first, config.sample.size, config.sample.size)
+    voxel_size_nm = volume.voxel_size_nm or (50.0, 4.0, 4.0)
+    ids, masked = "uint32" if volume.labels else None, volume.mask is not None
+    return Layout(
+        shape, "uint8", voxel_size_nm, (first * voxel_size_nm[0], 0.0, 0.0), storage.chunk, storage.block, ids, masked
+    )
 
 
-def _ids(volume: VolumeConfig) -> str | None:
-    """Type of the instance ids, as `survey` chooses it."""
-    if volume.labels is None:
+def layout_of_sources(volume: VolumeConfig, storage: StorageConfig, raw: Source, labels: Source | None) -> Layout:
+    """Return the layout of a volume, whose image files are open; no voxel is read.
+
+    Raises
+    ------
+    SourceError, AnnotationError
+        If sections, voxel size or the type of the labels cannot be used.
+    """
+    first, stop = check_sections(raw, volume.sections)
+    voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
+    offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
+    return Layout(
+        shape=(stop - first, *raw.shape[1:]),
+        dtype=raw.dtype.name,
+        voxel_size_nm=voxel_size_nm,
+        offset_nm=(offset_nm[0] + first * voxel_size_nm[0], offset_nm[1], offset_nm[2]),
+        chunk=storage.chunk,
+        block=storage.block,
+        labels_dtype=_labels_dtype(labels, volume),
+        masked=volume.mask is not None,
+        channels=raw.channels,
+    )
+
+
+def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
+    """Type of the instance ids; what labels of their kind cannot be is refused here, before any voxel is read."""
+    if labels is None:
         return None
-    wide = volume.label_kind == "instances" and open_source(volume.labels).dtype.itemsize > 4
-    return "uint64" if wide else "uint32"
+    nothing = np.empty(0, labels.dtype)
+    if volume.label_kind == "instances":
+        return as_instances(nothing, labels.address).dtype.name
+    grey_levels(nothing, labels.address)
+    return "uint32"
 
 
 def is_sample(config: Config, volume: VolumeConfig) -> bool:

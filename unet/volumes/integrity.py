@@ -1,13 +1,14 @@
 """Receipts that do not hold: after the job was done, files of a store were lost or cut short, or its inputs changed.
 
 Snakemake compares times, and would say that nothing is to be done. So receipts are compared with what is there before a
-run is planned: those of block ranges with the sizes of their blocks' files, which each store lists once, those of jobs
-that read the user's files with the state of these (`input_states`). Beside one that does not hold a note is
-written. The note is an input of the job, newer than its outputs, so the job runs again, also where Snakemake's own
-records are lost. Its journal tells it which blocks to make. Other bytes of the same size are found by checksum when
-they are read, and by `snakemake verify`.
+run is planned: those of block ranges with the sizes of their blocks' files and tables, which are listed once; those
+that name files with the sizes of these, as of a merge table; and those of jobs that read the user's files with the
+state of these (`input_states`). Beside a receipt that does not hold a note is written. The note is an input of the
+job, newer than its outputs, so the job runs again, also where Snakemake's own records are lost. Its journal tells it
+which blocks to make. Other bytes of the same size are found by checksum when they are read, and by `snakemake verify`.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ class Notes:
 
 
 def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
-    """Each receipt whose blocks are not all on disk as they were written, and what is wrong.
+    """Each receipt whose blocks and files are not all on disk as they were written, and what is wrong.
 
     Parameters
     ----------
@@ -60,20 +61,22 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
     for survey in sorted((results / "receipts" / "survey").glob("*.json")):
         volume = Volume.open(results / "volumes" / survey.stem, survey)
         sizes: dict[str, Sizes] = {}
-        for receipt in sorted((results / "receipts").glob(f"*/{survey.stem}/**/*-of-*.json")):
+        for receipt in sorted((results / "receipts").glob(f"*/{survey.stem}/**/*.json")):
             values = read_json(receipt)
             for name in values.get("stores", []):
                 if name not in sizes:
                     sizes[name] = _sizes(volume, name)
-            problem = _problem(volume, receipt, values, sizes)
+            problem = _problem(volume, receipt, values, sizes) or _of_files(receipt, values.get("files", {}))
             if problem is not None:
                 yield receipt, problem
 
 
 def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes]) -> str | None:
-    """What is wrong with the files of a block range; None where all have the size that was recorded."""
+    """What is wrong with the stores of a block range; None where all have the size that was recorded."""
+    if "stores" not in values:
+        return None
     found = 0
-    for name in values.get("stores", []):
+    for name in values["stores"]:
         store, listed = f"{volume.address or volume.folder}/{name}", sizes[name]
         if listed is None:
             return f"{store} is not there"
@@ -87,8 +90,19 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
     return None
 
 
+def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
+    """What is wrong with the files that a receipt names (`unet.jobs.journal.sizes_of`)."""
+    for name, size in recorded.items():
+        path = Path(os.path.normpath(receipt.parent / name))
+        if not path.is_file():
+            return f"{path} is not there"
+        if path.stat().st_size != size:
+            return f"{path} holds {path.stat().st_size} bytes, but {size} were written"
+    return None
+
+
 def _sizes(volume: Volume, name: str) -> Sizes:
     try:
-        return volume.image(name.removesuffix(".zarr")).sizes()
+        return volume.named(name).sizes()
     except StoreError:
         return None

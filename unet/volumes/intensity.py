@@ -110,9 +110,10 @@ def intensity_statistics(
     if not sums.count:
         counted = int(every[0].sum())
         raise IntensityError(
-            f"no voxel was counted: all {counted} have the value {rule.ignore_value:g} that is to be ignored"
+            f"no voxel was counted: all {counted} have the value {rule.ignore_value:g} that is to be ignored; correct "
+            "normalisation.ignore_value"
             if counted
-            else "no voxel was counted: the volume, or its mask, is empty"
+            else "no voxel was counted: the mask is 0, or all sections are blank; correct `mask` or `sections`"
         )
     centre, scale = _numbers(rule, sums, dtype, channel)
     return IntensityStatistics(

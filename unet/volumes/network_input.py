@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from unet.geometry.box import Box, Index
-from unet.storage.zarr_store import read_mirrored
+from unet.storage.zarr_store import mirrored_window, read_mirrored
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
@@ -61,7 +61,7 @@ class NetworkInput:
         """The voxels of a box inside the volume, `(z, y, x)` or `(c, z, y, x)`."""
         if not any(self.normalisation.fill):
             return self.raw.read(box)
-        window = box.grown(HALO).clipped(self.shape)
+        window = self._around(box)
         values = self.raw.read(window)
         channels = values.reshape(-1, *window.shape)
         for grey, centre, fill in zip(channels, self.normalisation.centre, self.normalisation.fill, strict=True):
@@ -72,6 +72,14 @@ class NetworkInput:
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
         return read_mirrored(self, box)
+
+    def window(self, box: Box) -> Box:
+        """The voxels of the store on which `read_mirrored` depends."""
+        return self._around(mirrored_window(box, self.shape))
+
+    def _around(self, box: Box) -> Box:
+        """The voxels of the store on which those of a box depend."""
+        return box.grown(HALO).clipped(self.shape) if any(self.normalisation.fill) else box
 
 
 def _as_stored(centre: float, dtype: np.dtype) -> np.generic:

@@ -15,10 +15,13 @@ from unet.geometry.grid import Grid
 from unet.storage.backends import claim
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
+from unet.volumes.block_tables import BlockTables
 from unet.volumes.constant_regions import HALO, blank
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
 from unet.volumes.network_input import NetworkInput
+
+ZARR = ".zarr"
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,10 @@ class Volume:
         return open_image(self._place(store), self._path(store))
 
     def _path(self, store: str) -> Path:
-        return self.folder / f"{store}.zarr"
+        return self.folder / f"{store}{ZARR}"
 
     def _place(self, store: str) -> Path | str:
-        return f"{self.address}/{store}.zarr" if self.address else self._path(store)
-
-    def digests(self, store: str, box: Box) -> list[str | None]:
-        """Fingerprints of the blocks of a store that a box lies in: what a result made of that box depends on."""
-        image = self.image(store)
-        return [image.digest(block) for block in self.layout.grid.touched(box)]
+        return f"{self.address}/{store}{ZARR}" if self.address else self._path(store)
 
     def create(
         self,
@@ -116,22 +114,26 @@ class Volume:
             claim(self.address, self.folder)
         return create_image(self._place(store), spec, self._path(store))
 
-    def table(self, store: str, box: Box) -> Path:
-        """Where the fragments of a block are listed."""
-        return self._tables(store) / f"{'-'.join(map(str, box.start))}.npz"
+    def tables(self, store: str) -> BlockTables:
+        """Where the fragments of each block are listed."""
+        return BlockTables(self._tables(store), "", self.layout.grid)
 
-    def edges(self, store: str, box: Box) -> Path:
-        """Where the edges of a block's fragments are listed."""
-        return self._tables(store) / f"edges-{'-'.join(map(str, box.start))}.npz"
+    def edges(self, store: str) -> BlockTables:
+        """Where the edges of each block's fragments are listed."""
+        return BlockTables(self._tables(store), "edges-", self.layout.grid)
 
     def merge_table(self, store: str) -> Path:
         """Where the final id of every fragment stands, a folder."""
         return self._tables(store) / "merge"
 
+    def named(self, name: str) -> Image | BlockTables:
+        """What a job has written, by the name that its receipt gives it."""
+        if name.endswith(ZARR):
+            return self.image(name.removesuffix(ZARR))
+        return BlockTables.named(self.folder, name, self.layout.grid)
+
     def _tables(self, store: str) -> Path:
-        folder = self.folder / f"{store}-tables"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self.folder / f"{store}-tables"
 
     def section_voxels(self, connectivity: str) -> int | None:
         """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
@@ -159,18 +161,24 @@ class Volume:
             bool `(z, y, x)`; None where all is tissue.
         """
         inside = self.image("mask").read(box) != 0 if self.layout.masked else None
-        if normalisation is None or not normalisation.fill or not all(normalisation.fill):
+        window = self.grey_window(box, normalisation, bridged)
+        if normalisation is None or window is None:
             return inside
-        imaged = self._imaged(box, normalisation.fill, bridged)
+        imaged = self._imaged(window, normalisation.fill, bridged)[box.relative_to(window.start).slices]
         return imaged if inside is None else inside & imaged
 
-    def _imaged(self, box: Box, fill: Sequence[Sequence[float]], bridged: bool) -> NDArray[np.bool_]:
-        """Where one of the channels shows something."""
-        window = box.grown((int(bridged), *HALO[1:])).clipped(self.layout.shape)
+    def grey_window(self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False) -> Box | None:
+        """The voxels whose grey values decide where there is tissue in a box; None where they do not matter."""
+        if normalisation is None or not normalisation.fill or not all(normalisation.fill):
+            return None
+        return box.grown((int(bridged), *HALO[1:])).clipped(self.layout.shape)
+
+    def _imaged(self, window: Box, fill: Sequence[Sequence[float]], bridged: bool) -> NDArray[np.bool_]:
+        """Where one of the channels shows something; near the faces of the window it may be wrong."""
         imaged = np.zeros(window.shape, np.bool_)
         for grey, values in zip(self.image("raw").read(window).reshape(-1, *window.shape), fill, strict=True):
             imaged |= ~blank(grey, has_value(grey, values), bridged)
-        return imaged[box.relative_to(window.start).slices]
+        return imaged
 
 
 def padded_in_section(box: Box, margin: int, shape: Index) -> tuple[Box, tuple[slice, ...]]:

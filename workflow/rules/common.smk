@@ -24,7 +24,7 @@ from unet.geometry.block_ranges import (
     ranges_around,
     voxels_per_job,
 )
-from unet.volumes.headers import layout_of
+from unet.volumes.headers import is_sample, layout_of
 from unet.run.report.headline import headline
 from unet.volumes.input_states import (
     SCORED_WITH,
@@ -36,6 +36,7 @@ from unet.volumes.input_states import (
 )
 from unet.run.plan.limits import too_many_ranges
 from unet.storage.address import AddressError, split_url
+from unet.run.preconditions import problem_of_input
 from unet.storage.files import read_json
 from unet.run.plan.resources import Workload, memory_mb, minutes
 from unet.run.summary import (
@@ -49,6 +50,7 @@ from unet.run.summary import (
 from unet.run.provenance import configuration_text, write_run_record
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.volumes.readers.zarr import is_zarr
+from unet.training.folder import lost_copies
 from unet.volumes.volume import Layout, Volume
 from unet.config.without_effect import without_effect
 
@@ -60,8 +62,8 @@ PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
 SAMPLED = [f"{RESULTS}/sample/raw.tif", f"{RESULTS}/sample/labels.tif"]
 STARTED, EARLIER = datetime.now(UTC), {}
-# A job reads this file too. It has what it was given, and need not load PyTorch to count that again.
-GIVEN = 1
+# Memory and time where nothing looks at them, see `is_asked_for`.
+NOT_COUNTED = 1
 
 
 def predict_threads():
@@ -77,8 +79,20 @@ def predict_threads():
 PREDICT_THREADS = predict_threads()
 
 
+def is_asked_for():
+    """Whether anything looks at the memory and time of jobs: a scheduler, which has `--jobs`, or limits on the command
+    line. To count them takes seconds, mostly of loading PyTorch. A job reads this file too, and has what it was given.
+    """
+    given = workflow.resource_settings
+    limited = {"mem", "mem_mb", "runtime"} & set(given.resources)
+    return workflow.is_main_process and (given.nodes is not None or bool(limited))
+
+
+ASKED_FOR = is_asked_for()
+
+
 wildcard_constraints:
-    volume="[A-Za-z0-9][A-Za-z0-9_-]*",
+    volume="|".join(CONFIG.volumes),
     block_range=r"\d+-of-\d+",
     store="segmentation|labels",
 
@@ -112,7 +126,10 @@ def write_record():
     from unet.run.ro_crate import write_run_crate
 
     root = Path(workflow.basedir).parent
-    record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED)
+    asked = [
+        Path(path) for job in workflow.dag.jobs for path in (*job.output, *job.log)
+    ]
+    record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED, asked)
     write_run_crate(Path(RESULTS), record, root)
 
 
@@ -198,18 +215,18 @@ def layout(survey, changed):
 
 
 def memory(name):
-    """Memory of a rule's jobs in MB; more when one is tried again."""
-    if not workflow.is_main_process:
-        return GIVEN
+    """Memory of a rule's jobs in MB, where it is asked for; more when one is tried again."""
+    if not ASKED_FOR:
+        return NOT_COUNTED
     return lambda wildcards, threads, attempt: attempt * estimated_memory(
         name, share(wildcards), threads
     )
 
 
 def time_limit(name):
-    """Time of a rule's jobs in minutes; more when one is tried again."""
-    if not workflow.is_main_process:
-        return GIVEN
+    """Time of a rule's jobs in minutes, where it is asked for; more when one is tried again."""
+    if not ASKED_FOR:
+        return NOT_COUNTED
     return lambda wildcards, attempt: attempt * estimated_minutes(
         name, share(wildcards)
     )
@@ -438,6 +455,7 @@ def merge_inputs(wildcards):
     inputs = {
         "survey": receipt("survey", wildcards.volume),
         "segmented": range_receipts("segment", wildcards.volume, wildcards.store),
+        "damage": damage_of("merge", wildcards.volume, wildcards.store),
     }
     if wildcards.store == "segmentation" and CONFIG.segment.has_graph:
         inputs["edges"] = range_receipts("region_graph", wildcards.volume)
@@ -475,11 +493,12 @@ def sampled(wildcards):
 
 
 def check_sources():
-    """Missing image files stop the run before the first job."""
+    """Image files that are missing, or must not be read, stop the run before the first job."""
     missing = [
-        f"{key}: {path} is not there"
+        problem
         for key, path in source_files(CONFIG).items()
-        if path not in map(Path, SAMPLED) and not path.exists()
+        if path not in map(Path, SAMPLED)
+        and (problem := problem_of_input(key, path)) is not None
     ]
     if workflow.is_main_process:
         try:
@@ -492,18 +511,20 @@ def check_sources():
             raise WorkflowError(str(error)) from None
     if missing:
         here = f"Paths count from the working directory {Path.cwd()}."
-        raise WorkflowError("\n".join(["Input files are missing:", *missing, here]))
+        problems = with_config_files("\n".join(missing))
+        raise WorkflowError(f"Input files cannot be read:\n{problems}\n{here}")
     if workflow.is_main_process:
         check_skeletons()
+        check_peers()
 
 
 def check_given_model():
     """A model of other classes than are scored stops the run before the first job; no job depends on what is scored."""
     if CONFIG.model.checkpoint is None:
         return
-    # Imported when they are needed: they load PyTorch.
+    # Imported when they are needed: every job reads this file.
     from unet.network.compatibility import MisfitError, require_classes
-    from unet.network.model_file import ModelFileError, read_header
+    from unet.network.model_header import ModelFileError, read_header
 
     scored = {
         name: CONFIG.volumes[name].class_names for name in CONFIG.evaluate.volumes
@@ -533,6 +554,22 @@ def check_skeletons():
             raise WorkflowError(f"volumes.{name}.skeletons.files: {error}") from None
 
 
+def check_peers():
+    """Others' segmentations that cannot be compared stop the run before the first job."""
+    for name in CONFIG.evaluate.volumes:
+        volume = CONFIG.volumes[name]
+        if volume.compare and not is_sample(CONFIG, volume):
+            # Imported when it is needed: every job reads this file.
+            from unet.evaluation.comparison import open_peer
+            from unet.volumes.readers.open import SourceError
+
+            try:
+                for address in volume.compare.values():
+                    open_peer(address, volume)
+            except SourceError as error:
+                raise WorkflowError(f"volumes.{name}.compare: {error}") from None
+
+
 def damage_of(rule, *path):
     """The note that a job's files were deleted or cut short, as an input of the job."""
     return NOTES.of(Path(receipt(rule, *path)))
@@ -548,11 +585,23 @@ def note_damage():
     if not workflow.is_main_process or {"verify", "plan"} & set(sys.argv):
         return
     try:
-        for path, problem in invalid_receipts(Path(RESULTS)):
+        damaged = [*invalid_receipts(Path(RESULTS)), *lost_model()]
+        for path, problem in damaged:
             logger.warning(f"{path}: {problem}; the job runs again")
             NOTES.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
+
+
+def lost_model():
+    """The receipt of the training, and what of its outputs is missing; nothing where none is, or a model is given."""
+    if CONFIG.model.checkpoint:
+        return
+    made = Path(receipt("train", "model"))
+    model = Path(RESULTS) / "model"
+    problem = lost_copies(model / "model.pt", model / "training.jsonl", made)
+    if problem:
+        yield made, problem
 
 
 def print_plan():

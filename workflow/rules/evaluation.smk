@@ -36,6 +36,7 @@ rule choose_threshold:
 rule agglomeration_threshold_sweep:
     input:
         survey=receipt("survey", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
         segmented=lambda wildcards: range_receipts(
             "segment", wildcards.volume, "segmentation"
@@ -59,7 +60,6 @@ rule agglomeration_threshold_sweep:
         folder=folder_of,
         segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
-        dimensions=CONFIG.model.dimensions,
         code=code("agglomeration_threshold_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"

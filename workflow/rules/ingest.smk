@@ -125,6 +125,9 @@ rule histogram:
     input:
         survey=receipt("survey", "{volume}"),
         ingested=lambda wildcards: receipts_around("ingest", wildcards, HALO),
+        damage=lambda wildcards: damage_of(
+            "histogram", wildcards.volume, wildcards.block_range
+        ),
     output:
         receipt=receipt("histogram", "{volume}", "{block_range}"),
     log:

@@ -44,6 +44,7 @@ rule predict:
 rule threshold_sweep:
     input:
         survey=receipt("survey", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
         predicted=lambda wildcards: range_receipts("predict", wildcards.volume),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
@@ -64,7 +65,6 @@ rule threshold_sweep:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
         ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
-        dimensions=CONFIG.model.dimensions,
         code=code("threshold_sweep"),
     message:
         "Scoring every threshold on {wildcards.volume}"

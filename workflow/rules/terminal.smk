@@ -3,12 +3,17 @@
 # Inputs:  none
 # Outputs: none
 
+import sys
+
+from snakemake_logger_plugin_unet_em.command_line import words_of
+
 
 def follow_jobs():
-    """Let the time left be told."""
+    """Let the time left be told, and which rules there are."""
     for handler in workflow.logger_manager.get_log_handlers():
         if hasattr(handler, "run_lines"):
             handler.run_lines.time_left.jobs_left = jobs_left
+            handler.run_lines.rules = [rule.name for rule in workflow.rules]
 
 
 def jobs_left():
@@ -22,3 +27,14 @@ def jobs_left():
         # The terminal has a thread of its own, and may ask in the middle of a change.
         return None
     return {number: rule for number, rule in left.items() if rule != "all"}
+
+
+def named_rules():
+    """Rules that options of the command line name, by option; those of --until and the like Snakemake checks itself."""
+    given = workflow.resource_settings
+    return {
+        "--set-threads": given.overwrite_threads,
+        "--set-resources": given.overwrite_resources,
+        "--omit-from": words_of("--omit-from|-O", sys.argv),
+        "--allowed-rules": words_of("--allowed-rules", sys.argv),
+    }

@@ -10,6 +10,7 @@
 rule targets:
     input:
         survey=receipt("survey", "{volume}"),
+        check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
         labelled=lambda wildcards: labels_receipts(wildcards.volume),
         damage=lambda wildcards: damage_of(
@@ -32,7 +33,6 @@ rule targets:
         block_range=lambda wildcards: wildcards.block_range,
         volume=volume_settings,
         weights=settings(CONFIG.weights),
-        dimensions=CONFIG.model.dimensions,
         code=code("targets"),
     message:
         "Drawing the targets of {wildcards.volume}, block range {wildcards.block_range}"
@@ -113,6 +113,7 @@ rule train:
             r for name in LEARNING_VOLUMES for r in range_receipts("weight_map", name)
         ],
         checked=checked(LEARNING_VOLUMES),
+        lost=lambda wildcards: damage_of("train", "model"),
     output:
         model=f"{RESULTS}/model/model.pt",
         curve=f"{RESULTS}/model/training.jsonl",

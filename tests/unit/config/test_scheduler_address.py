@@ -52,13 +52,15 @@ def certificates(tmp_path: Path) -> Iterator[Security]:
 
 
 def test_a_scheduler_of_the_user_is_talked_to_by_the_certificates_of_dasks_configuration(
-    certificates: Security,
+    certificates: Security, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "unet")
     settings = {"n_workers": 1, "processes": False, "dashboard_address": None}
     with LocalCluster(protocol="tls://", host="127.0.0.1", security=certificates, **settings) as cluster:
         address = checked_scheduler(cluster.scheduler_address)
         assert address.startswith("tls://127.0.0.1:")
         with at_scheduler(address, timeout=30) as client:
             assert client.submit(sum, [1, 2]).result() == 3
+        assert "dashboard" not in " ".join(one.getMessage() for one in caplog.records if one.name.startswith("unet"))
         with pytest.raises(OSError, match=r"Timed out|certificate"):
             Client(address, security=Security.temporary(), timeout=2, set_as_default=False)

@@ -35,6 +35,8 @@ def test_a_file_is_one_skeleton_in_nm_whatever_its_trees_and_the_order_of_its_no
         ([], r"bad\.swc has no node"),
         (["1 0 nan 1 1 0 -1"], r"bad\.swc: a node has a number that is not finite: \[1\.0, 0\.0, nan"),
         (["4 0 1 1 1 0 -1", "4 0 1 1 2 0 -1"], r"bad\.swc: there are two nodes 4"),
+        (["1 0 1 1 1 0 -1", "2 0 1 1 2 0 3", "3 0 1 1 2 0 2"], "the parents of node 2 lead back to itself"),
+        (["1 0 1 1 1 0 1"], "the parents of node 1 lead back to itself"),
         (["1 0 1 1 1 0 -1", "2 0 1 1 2 0 8"], r"bad\.swc: node 2 has parent 8, which is not there; a root has -1"),
     ],
 )

@@ -31,6 +31,11 @@ class Disk:
         self.files: dict[Box, str] = {}
         self.made: list[Box] = []
 
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self.path.name
+
     def digest(self, box: Box) -> str | None:
         """What is on disk of a block."""
         return self.files.get(box)
@@ -64,12 +69,15 @@ def run(
     return sorted(disk.made)
 
 
-def test_a_finished_block_range_is_not_made_again(tmp_path: Path) -> None:
+def test_a_finished_block_range_is_not_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unet.jobs.blockwise")
     disk = Disk()
     assert run(disk, tmp_path) == BOXES
+    assert not caplog.messages  # nothing was finished, which is no news
     first = read_json(tmp_path / "0-of-1.json")
     assert (first["blocks"], first["voxels"], first["voxels_seen"], first["run"]["blocks_made"]) == (6, 48, 48, 6)
     assert run(disk, tmp_path) == []
+    assert caplog.messages == ["6 of 6 blocks are finished already"]
     second = read_json(tmp_path / "0-of-1.json")
     assert second == {**first, "run": {"blocks_made": 0}}
 

@@ -273,6 +273,17 @@ def test_steps_are_never_pickled() -> None:
     assert run(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
+    caplog: pytest.LogCaptureFixture, asked: bool
+) -> None:
+    caplog.set_level("INFO", "unet.jobs.pipeline")
+    with in_this_process(1, dashboard=asked):
+        pass
+    told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.pipeline"]
+    assert told == ["dask dashboard: http://127.0.0.1"] * asked
+
+
 def test_no_scheduler_at_the_address_is_told_with_the_key_and_the_address() -> None:
     with (
         pytest.raises(ConnectionError, match=r"predict\.scheduler: no dask scheduler answers at tcp://127\.0\.0\.1:9 "),

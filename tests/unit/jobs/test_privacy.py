@@ -6,11 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from unet.config.root import load_config
 from unet.jobs.privacy import command_without_secrets, without_private, without_secrets
 from unet.jobs.script import run
+from unet.run.provenance import configuration_text
 
 ROOT = Path("/lab/unet-em")
+SAMPLE = Path(__file__).parents[3] / "config" / "config.yaml"
 
 
 @pytest.mark.parametrize(
@@ -86,3 +90,11 @@ def test_a_log_has_no_secret_not_in_a_traceback_either(monkeypatch: pytest.Monke
     assert "asked https://host/a?token=***" in log.read_text()
     assert "AKIA0123456" not in log.read_text()
     assert json.loads((tmp_path / "job.json").read_text()) == {}
+
+
+def test_the_configuration_that_is_kept_says_not_who_pays() -> None:
+    slurm = {"account": "the-lab", "workers": 3, "options": ["--account=the-lab", "--mail-user=me@the-lab", "--qos=a"]}
+    text = configuration_text(load_config({**yaml.safe_load(SAMPLE.read_text()), "slurm": slurm}))
+    assert "the-lab" not in text
+    again = load_config(yaml.safe_load(text)).slurm
+    assert (again.account, again.workers, again.options) == (None, 3, ["--qos=a"])

@@ -89,12 +89,18 @@ def of_a_full_disk() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+NO_SPACE_ADVICE = (
+    "free some there, or begin in another folder (results). `snakemake plan` says how much a run needs; what is "
+    "finished is kept, run again to continue"
+)
+
+
 @pytest.mark.parametrize(
     ("fail", "sentence"),
     [
         (of_package, "a.tif, section 3: 4 x 5, not 4 x 6"),
-        (of_the_system, "[Errno 2] No such file or directory: '/not/there.tif'"),
-        (of_a_full_disk, "[Errno 28] No space left on device"),
+        (of_the_system, "/not/there.tif: No such file or directory; correct the path, or bring the file back"),
+        (of_a_full_disk, f"No space left on device; {NO_SPACE_ADVICE}"),
     ],
 )
 def test_bad_input_ends_with_one_line_on_the_terminal_and_its_traceback_in_the_log(

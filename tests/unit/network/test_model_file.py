@@ -1,14 +1,18 @@
 """The model file: the same network comes back, no code is run, and what does not fit is refused."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
-from unet.network.model_file import ModelFileError, load_model, read_header, save_model
+from unet.network.model_file import load_model, save_model
+from unet.network.model_header import ModelFileError, read_header
 
+READERS = pytest.mark.parametrize("read", [load_model, read_header])
 MODEL = ModelConfig(depth=2, base_channels=4)
 
 
@@ -32,6 +36,16 @@ def test_a_model_file_gives_the_same_network_and_its_header(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 
 
+def test_the_header_is_read_without_torch(tmp_path):
+    path = tmp_path / "model.pt"
+    saved(path, extra={"steps": 7})
+    ask = "import sys; from pathlib import Path; from unet.network.model_header import read_header; " + (
+        "print(read_header(Path(sys.argv[1]))['steps'], 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", ask, path], capture_output=True, text=True, check=True).stdout
+    assert said == "7 False\n"
+
+
 def test_weights_that_do_not_fit_the_header_are_refused_with_both_shapes(tmp_path):
     path = tmp_path / "model.pt"
     saved(path)
@@ -42,14 +56,15 @@ def test_weights_that_do_not_fit_the_header_are_refused_with_both_shapes(tmp_pat
         load_model(path)
 
 
-def test_another_format_is_refused_with_both_values(tmp_path):
+@READERS
+def test_another_format_is_refused_with_both_values(tmp_path, read):
     path = tmp_path / "model.pt"
     saved(path)
     content = torch.load(path, weights_only=True)
     content["header"]["format"] = "unet-em model 9"
     torch.save(content, path)
     with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 2'"):
-        load_model(path)
+        read(path)
 
 
 class Evil:
@@ -62,15 +77,16 @@ class Evil:
         return (open, (str(self.path), "w"))
 
 
-def test_a_file_with_code_in_it_is_refused_and_the_code_not_run(tmp_path):
+@READERS
+def test_a_file_with_code_in_it_is_refused_and_the_code_not_run(tmp_path, read):
     path, trace = tmp_path / "model.pt", tmp_path / "trace"
     torch.save({"header": Evil(trace), "weights": {}}, path)
     with pytest.raises(ModelFileError, match="not a model file"):
-        load_model(path)
+        read(path)
     assert not trace.exists()
     path.write_bytes(pickle.dumps(Evil(trace)))
     with pytest.raises(ModelFileError, match="not a model file"):
-        load_model(path)
+        read(path)
     assert not trace.exists()
 
 
@@ -81,6 +97,15 @@ def write_torchscript(path):
 def write_cut_short(path):
     saved(path)
     path.write_bytes(path.read_bytes()[:2000])
+
+
+def write_damaged(path):
+    """Weights of which a part is overwritten, as a bad disk or copy does."""
+    saved(path)
+    spoilt = bytearray(path.read_bytes())
+    middle = len(spoilt) // 2
+    spoilt[middle : middle + 2000] = bytes(byte ^ 255 for byte in spoilt[middle : middle + 2000])
+    path.write_bytes(spoilt)
 
 
 OTHERS = {
@@ -96,13 +121,21 @@ OTHERS = {
 }
 
 
+def test_damaged_weights_are_told_where_they_are_read(tmp_path):
+    path = tmp_path / "model.pt"
+    write_damaged(path)
+    with pytest.raises(ModelFileError, match="a file that is damaged: copy it again"):
+        load_model(path)
+
+
+@READERS
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_file_of_another_program_is_named_for_what_it_is(tmp_path, kind):
+def test_a_file_of_another_program_is_named_for_what_it_is(tmp_path, kind, read):
     write, what = OTHERS[kind]
     path = tmp_path / "model.pt"
     write(path)
     with pytest.raises(ModelFileError, match=what) as refused:
-        load_model(path)
+        read(path)
     message = str(refused.value)
     assert message.startswith(f"{path}: not a model file of this workflow, but ")
     assert message.endswith("or leave model.checkpoint out to train one")
@@ -110,8 +143,27 @@ def test_a_file_of_another_program_is_named_for_what_it_is(tmp_path, kind):
     assert "\n" not in message
 
 
-def test_a_model_file_that_cannot_be_read_says_why(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held["header"].pop("classes"), r"its header has no classes; give a model\.pt"),
+        (lambda held: held["header"]["model"].update(depth=99), r"model of its header: depth: got 99; .* at most 6"),
+        (lambda held: held["weights"]["classifier.bias"].fill_(float("nan")), r"not finite \(classifier\.bias, 1 of"),
+    ],
+)
+def test_a_model_file_that_somebody_has_changed_says_what_is_wrong(tmp_path, change, message):
+    path = tmp_path / "model.pt"
+    saved(path)
+    held = torch.load(path, weights_only=True)
+    change(held)
+    torch.save(held, path)
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+
+
+@READERS
+def test_a_model_file_that_cannot_be_read_says_why(tmp_path, read):
     with pytest.raises(ModelFileError, match="no such model"):
-        load_model(tmp_path / "other.pt")
+        read(tmp_path / "other.pt")
     with pytest.raises(ModelFileError, match=r"cannot be read \(Is a directory\)"):
-        load_model(tmp_path)
+        read(tmp_path)

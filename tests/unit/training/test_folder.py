@@ -3,7 +3,7 @@
 import pytest
 
 from unet.storage.digests import bytes_digest
-from unet.training.folder import TrainingFolder, differences
+from unet.training.folder import TrainingFolder, differences, lost_copies
 
 
 @pytest.fixture
@@ -60,3 +60,16 @@ def test_the_other_trainings_are_listed_with_what_they_differ_in(kept):
     assert other.size() == len((other.path / "settings.json").read_bytes())
     assert differences(kept.settings, other.settings) == ["train.steps: 20"]
     assert differences({"a": {"b": 1, "c": None}}, {"a": {"b": 1}, "d": 2}) == ["d: 2"]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_copy_is_noticed_where_a_training_has_ended(kept, tmp_path, lost):
+    copies = [kept.path.parent / "model.pt", kept.path.parent / "training.jsonl", tmp_path / "model.json"]
+    for path in copies:
+        path.touch()
+    kept.finish({"digest": bytes_digest(b"weights")})
+    assert lost_copies(*copies) is None
+    copies[lost].unlink()
+    assert lost_copies(*copies).startswith(f"{copies[lost]} is missing")
+    (kept.path / "receipt.json").unlink()
+    assert lost_copies(*copies) is None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from unet.volumes.integrity import Notes
+from tests.unit.test_volume import LAYOUT
+
+from unet.jobs.journal import sizes_of
+from unet.storage.files import write_json
+from unet.volumes.integrity import Notes, invalid_receipts
+from unet.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,3 +38,33 @@ def test_notes_of_a_dry_run_are_inputs_until_it_ends(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     del notes
     assert not any(note.exists() for note in found)
+
+
+def test_a_file_that_a_receipt_names_is_missed_or_found_cut_short(tmp_path: Path) -> None:
+    write_json(tmp_path / "receipts/survey/train.json", {"layout": asdict(LAYOUT)})
+    receipt = tmp_path / "receipts/merge/train/segmentation.json"
+    table = tmp_path / "volumes/train/segmentation-tables/merge/lut.npy"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(b"12345")
+    write_json(receipt, {"files": sizes_of([table], receipt)})
+    assert list(invalid_receipts(tmp_path)) == []
+    table.write_bytes(b"123")
+    assert list(invalid_receipts(tmp_path)) == [(receipt, f"{table} holds 3 bytes, but 5 were written")]
+    table.unlink()
+    assert list(invalid_receipts(tmp_path)) == [(receipt, f"{table} is not there")]
+
+
+def test_a_table_of_a_block_is_missed(tmp_path: Path) -> None:
+    write_json(tmp_path / "receipts/survey/train.json", {"layout": asdict(LAYOUT)})
+    volume, receipt = Volume(tmp_path / "volumes/train", LAYOUT), tmp_path / "receipts/region_graph/train/0-of-1.json"
+    boxes, tables = volume.blocks("0-of-1"), volume.edges("segmentation")
+    write_json(receipt, {"stores": [tables.name], "bytes": 5 * len(boxes)})
+    place = f"{volume.folder}/{tables.name}"
+    assert list(invalid_receipts(tmp_path)) == [(receipt, f"{place}: block {boxes[0]} is missing")]
+    assert not volume.folder.exists(), "looking makes nothing"
+    tables.path.mkdir(parents=True)
+    for box in boxes:
+        tables.of(box).write_bytes(b"12345")
+    assert list(invalid_receipts(tmp_path)) == []
+    tables.of(boxes[-1]).unlink()
+    assert list(invalid_receipts(tmp_path)) == [(receipt, f"{place}: block {boxes[-1]} is missing")]

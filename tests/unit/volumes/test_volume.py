@@ -61,8 +61,19 @@ def test_tissue_is_where_the_mask_is_not_0(volume: Volume) -> None:
 
 
 def test_every_block_has_a_table_of_its_own(volume: Volume) -> None:
-    tables = {volume.table(store, box) for store in ("labels", "segmentation") for box in LAYOUT.grid.boxes()}
-    assert len(tables | {volume.merge_table("labels"), volume.merge_table("segmentation")}) == 2 * 8 + 2
+    stores = ("labels", "segmentation")
+    kinds = [kind(store) for store in stores for kind in (volume.tables, volume.edges)]
+    tables = {tables.of(box) for tables in kinds for box in LAYOUT.grid.boxes()}
+    assert len(tables | {volume.merge_table(store) for store in stores}) == 4 * 8 + 2
+
+
+def test_what_a_job_has_written_is_found_by_its_name(volume: Volume) -> None:
+    raw = volume.create("raw", "uint16")
+    for one in (raw, volume.tables("labels"), volume.edges("segmentation")):
+        found = volume.named(one.name)
+        assert (type(found), found.path, found.name) == (type(one), one.path, one.name)
+        assert found.sizes() == dict.fromkeys(LAYOUT.grid.boxes())
+    assert not list(volume.folder.glob("*-tables")), "looking makes nothing"
 
 
 @settings(deadline=None)

@@ -12,7 +12,7 @@ from unet.config.root import Config
 from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import training_flops, usable_cores
 from unet.network.load_predictor import stored_classes
-from unet.network.model_file import architecture
+from unet.network.model_header import architecture
 from unet.network.precision import choose_precision
 from unet.network.tile_selection import Kind, Task, kept, select_tile
 from unet.run.plan.calibration import machine_speed, tile_seconds, training_seconds

@@ -311,7 +311,7 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
 
     from unet.geometry.tiling import TileSizeError
     from unet.network.load_predictor import stored_classes
-    from unet.network.model_file import architecture
+    from unet.network.model_header import architecture
     from unet.network.tile_selection import USABLE, Kind, Task, job_memory, kept, select_tile
 
     model, classes = architecture(config)
@@ -328,7 +328,7 @@ def network_seconds(rule: str, config: Config, share: Workload) -> float:
     """Of the arithmetic, on a GPU."""
     if rule == "predict":
         from unet.network.complexity import useful_flops
-        from unet.network.model_file import architecture
+        from unet.network.model_header import architecture
 
         model, classes = architecture(config)
         passes = CONTEXT * PASSES[config.predict.test_time_augmentation]

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet.geometry.box import Box
+
 
 class SourceError(ValueError):
     """An image file is not there, not whole, or not what it should be."""
@@ -64,6 +66,7 @@ CAUSES = (
         kinds=(PermissionError,),
         numbers=(errno.EACCES, errno.EPERM),
     ),
+    Cause("it is a folder", "name a file, or the folder that holds the sections", kinds=(IsADirectoryError,)),
     Cause("it is not there", "correct the path, or bring the file back", kinds=(FileNotFoundError,)),
     Cause(
         "the disk or the network does not answer",
@@ -123,8 +126,8 @@ def cause_of(error: BaseException, path: Path | str = "") -> Cause:
 
 
 @contextmanager
-def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
-    """Name the file, the cause and what to do in whatever error its reader raises.
+def read_errors(where: Path | str, format_name: str, box: Box | None = None) -> Iterator[None]:
+    """Name the file, the cause and what to do in whatever error its reader raises; where voxels are read, the box too.
 
     Errors of this package have a message of their own and pass.
 
@@ -139,6 +142,7 @@ def read_errors(where: Path | str, format_name: str) -> Iterator[None]:
         if type(error).__module__.startswith("unet."):
             raise
         cause = cause_of(error, where)
+        place = f"{where}, box {box} (z, y, x)" if box is not None else where
         raise SourceError(
-            f"{where}: cannot be read as {format_name}, {cause.what} ({type(error).__name__}: {error}); {cause.advice}"
+            f"{place}: cannot be read as {format_name}, {cause.what} ({type(error).__name__}: {error}); {cause.advice}"
         ) from error

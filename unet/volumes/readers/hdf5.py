@@ -57,7 +57,7 @@ class Hdf5Source(Source):
             return [MissingChunks(self.address, whole - stored, whole, dataset.fillvalue.item())]
 
     def _read(self, box: Box) -> np.ndarray:
-        with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
+        with read_errors(self._path, "HDF5", box), h5py.File(self._path, "r") as file:
             dataset = file[self._inner]
             values = dataset[self._selection(dataset, box)]
             return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
@@ -103,5 +103,7 @@ def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
     found: list[str] = []
     file.visititems(lambda n, o: found.append(f"/{n} {o.shape}") if isinstance(o, h5py.Dataset) else None)
     missing = f"no dataset {inner}" if inner else "which dataset?"
-    listed = ", ".join(found) or "none"
-    raise SourceError(f"{address}: {missing}; write file.h5:/path, the file holds: {listed}")
+    advice = (
+        f"write file.h5:/path, the file holds: {', '.join(found)}" if found else "the file holds none that is whole"
+    )
+    raise SourceError(f"{address}: {missing}; {advice}")

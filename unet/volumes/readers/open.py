@@ -69,7 +69,11 @@ def open_source(address: str) -> Source:
     if suffix in MRC_SUFFIXES:
         return MrcSource(address, path)
     known = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *HDF5_SUFFIXES, *MRC_SUFFIXES, ".zarr")
-    raise SourceError(f"{address}: files ending in {suffix!r} are not known; supported are {', '.join(known)}")
+    ending = f"files ending in {suffix!r}" if suffix else "files without an ending"
+    raise SourceError(
+        f"{address}: {ending} are not known; supported are {', '.join(known)}: rename the file if it is one of these, "
+        "else convert it, to TIFF for one"
+    )
 
 
 def open_raw(addresses: str | Sequence[str]) -> Source:

@@ -102,7 +102,12 @@ def section_paths(directory: Path) -> list[Path]:
     """
     visible = [p for p in directory.iterdir() if p.suffix.lower() in READERS and not p.name.startswith(".")]
     if not visible:
-        raise SourceError(f"{directory}: holds no section, a file ending in {', '.join(READERS)}")
+        others = sorted(p.name for p in directory.iterdir())
+        held = f"{others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}" if others else "nothing"
+        raise SourceError(
+            f"{directory}: holds no section, a file ending in {', '.join(READERS)}, but {held}; convert the images, or "
+            "name the folder with the sections"
+        )
     kinds = {READERS[p.suffix.lower()]: p.name for p in sorted(visible, reverse=True)}
     if len(kinds) > 1:
         raise SourceError(f"{directory}: mixes TIFF and PNG, {' and '.join(sorted(kinds.values()))}; keep one of them")

@@ -69,7 +69,7 @@ class ZarrSource(Source):
         return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
 
     def _read(self, box: Box) -> np.ndarray:
-        with read_errors(self.address, "Zarr"):
+        with read_errors(self.address, "Zarr", box):
             values = self._array.read(self._selection(box))
         # axes in another order, (x, y, z) for one: single ones to the front, c, z, y, x to the back
         order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
@@ -86,8 +86,11 @@ def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.Fore
         try:
             return store.open_foreign(str(where), inner)
         except store.StoreError as error:
-            listed = ", ".join(store.list_foreign(str(where))) or "none"
-            raise SourceError(f"{address}: {error}; write store.zarr:/path, the store holds: {listed}") from error
+            listed = ", ".join(store.list_foreign(str(where)))
+            advice = (
+                f"write store.zarr:/path, the store holds: {listed}" if listed else "it holds no array; copy it again"
+            )
+            raise SourceError(f"{error}; {advice}") from error
 
 
 METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")

@@ -327,6 +327,44 @@ def test_empty_directory_is_refused(tmp_path: Path) -> None:
     assert re.search(r"raw: holds no section, a file ending in \.tif, \.tiff, \.png", refusal(tmp_path / "raw"))
 
 
+def test_what_is_there_instead_of_sections_is_named_with_what_to_do(tmp_path: Path) -> None:
+    folder, grey = tmp_path / "raw", volume()[:2]
+    folder.mkdir()
+    (folder / "s1.jpg").write_bytes(b"")
+    assert "but s1.jpg; convert the images, or name the folder with the sections" in refusal(folder)
+    for name, wanted in (("a.czi", "files ending in '.czi' are not known"), ("a", "files without an ending")):
+        (tmp_path / name).write_bytes(b"")
+        assert re.search(rf"{wanted}.*else convert it, to TIFF", refusal(tmp_path / name))
+    sections = write_sections(tmp_path / "sections", grey, ["s1.tif", "s2.tif"])
+    (sections / "s2.tif").unlink()
+    (sections / "s2.tif").mkdir()
+    assert re.search(r"s2\.tif: cannot be read as TIFF, it is a folder", refusal(sections, whole=True))
+
+
+def test_a_store_without_an_array_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    message = refusal(tmp_path / "a.zarr")
+    assert message.startswith(f"{tmp_path}/a.zarr: no Zarr array or group")
+    assert message.endswith("it holds no array; copy it again")
+
+
+def test_damaged_voxels_are_told_with_the_box_that_was_read(tmp_path: Path) -> None:
+    values = volume(shape=(4, 8, 8))
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(2, 8, 8))
+    (tmp_path / "a.zarr/c/1/0/0").write_bytes(b"no zstd")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        raw = file.create_dataset("raw", data=values, chunks=(2, 8, 8), compression="gzip")
+        chunk = raw.id.get_chunk_info(1)
+    with (tmp_path / "a.h5").open("r+b") as handle:
+        handle.seek(chunk.byte_offset)
+        handle.write(bytes(8))
+    for address in (f"{tmp_path}/a.zarr", f"{tmp_path}/a.h5:/raw"):
+        source = open_source(address)
+        np.testing.assert_array_equal(source.read(Box((0, 0, 0), (2, 8, 8))), values[:2])
+        with pytest.raises(SourceError, match=r", box 2:4,0:8,0:8 \(z, y, x\): cannot be read as .*copy or export it"):
+            source.read(Box((2, 0, 0), (4, 8, 8)))
+
+
 def test_stack_among_sections_is_refused_with_its_pages(tmp_path: Path) -> None:
     for name, layout in {"apart": {"compression": "zlib"}, "one": {"truncate": True}}.items():
         directory = write_sections(tmp_path / name, volume()[:2])
