@@ -33,8 +33,8 @@ from typing import Any
 from pydantic import ConfigDict, validate_call
 
 from unet.jobs.privacy import without_secrets
+from unet.storage.error_causes import cause_of
 from unet.storage.files import write_atomically, write_json
-from unet.volumes.readers.errors import cause_of
 
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
 

@@ -37,7 +37,7 @@ def label_basins(height: NDArray[np.float32], edges: Mapping[int, float]) -> NDA
     (z, y, x) without the outermost voxels: 1, 2, ..., and 0 where the height is ``-inf``
 
     >>> row = np.array([[[0, 3, 1, 2, 2, 1, 0]]], np.float32)
-    >>> climb(np.pad(row, ((0, 0), (1, 1), (0, 0)), constant_values=NOWHERE), {1: 1, 2: 1}).tolist()
+    >>> label_basins(np.pad(row, ((0, 0), (1, 1), (0, 0)), constant_values=NOWHERE), {1: 1, 2: 1}).tolist()
     [[[1, 1, 2, 2, 2]]]
     """
     axes = tuple(edges)

@@ -10,7 +10,7 @@ window of known size (`WatershedParameters.margin`): blocks read with this halo 
    they are narrow, and where a membrane is faint, but seen. A background voxel's height is minus its distance to the
    foreground, so that membranes are shared out to the nearest cell, and a little more where it is paler: of two cells
    equally near the one whose side of the membrane is paler is nearer. Farther than `grow` there is nothing.
-2. `climbing.climb`: link every voxel with the neighbour to which the way up is steepest. A voxel without a higher
+2. `steepest_ascent`: link every voxel with the neighbour to which the way up is steepest. A voxel without a higher
    neighbour is a summit, and is linked with all neighbours of its own height: a plateau is one summit. Foreground is
    made low for this: the way into it from the background is the steeper the shorter it is, whatever lies behind.
 3. `watershed_block`: the trees of links in and some way around a block are its fragments, in it and in one plane beyond
@@ -121,7 +121,7 @@ class WatershedParameters:
     def ahead(self) -> Index:
         """Voxels around a block in which links are followed, along ``(z, y, x)``.
 
-        A climb that leaves what is looked at ends there, and voxels side by side may leave it side by side: each would
+        An ascent that leaves what is looked at ends there. Voxels side by side may leave it side by side: each would
         be a fragment of its own, to be joined over blocks. It takes about `reach` px to a plateau, and some more to a
         summit: on fib25 so much leaves 1.4 times the fragments that twice as much does.
         """
@@ -131,7 +131,7 @@ class WatershedParameters:
     def margin(self) -> Index:
         """Voxels around that a voxel's link depends on, along ``(z, y, x)``.
 
-        >>> Relief(reach=10, smoothing=2, grow=3, connectivity="section").margin
+        >>> WatershedParameters(reach=10, smoothing=2, grow=3, connectivity="section").margin
         (0, 17, 17)
         """
         px = max(self.reach + ceil(TRUNCATE * self.smoothing), self.grow)
@@ -163,7 +163,7 @@ def height_map(
     (z, y, x) float32, px: positive in the foreground, down to ``-grow`` in the background, ``-inf`` beyond that
 
     >>> row = np.array([[[1, 1, 1, 0, 0, 0]]], bool)
-    >>> height_map(row, Relief(reach=2, smoothing=0, grow=2, connectivity="section")).tolist()
+    >>> height_map(row, WatershedParameters(reach=2, smoothing=0, grow=2, connectivity="section")).tolist()
     [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
     """
     inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
@@ -181,7 +181,7 @@ def height_map(
 def window_of(box: Box, volume_shape: Index, relief: WatershedParameters) -> tuple[Box, Box]:
     """A block with the plane it shares with each neighbour behind it, and what has to be read to label it.
 
-    >>> relief = Relief(reach=1, smoothing=0, grow=1, connectivity="section")
+    >>> relief = WatershedParameters(reach=1, smoothing=0, grow=1, connectivity="section")
     >>> grown, read = window_of(Box((0, 8, 0), (1, 12, 4)), (1, 24, 4), relief)
     >>> print(grown, read)
     0:1,8:13,0:4 0:1,5:16,0:4

@@ -173,7 +173,10 @@ def test_the_defaults_are_the_papers() -> None:
         ),
         ({"volumes__train__voxel_size_nm": [50, 4, 0.1]}, ["[50, 4, 0.1] nm is no voxel size", "0.5 to 10,000"]),
         ({"volumes__train__voxel_size_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
-        ({"segment__watershed__grow_px": 2}, ["segment: watershed is {'expand_px': 2.0}", "beside method: components"]),
+        (
+            {"segment__watershed__expand_px": 2},
+            ["segment: watershed is {'expand_px': 2.0}", "beside method: components"],
+        ),
         (
             {"segment__agglomerate__method": "none"},
             ["segment: agglomerate is {'method': 'none'}", "method: components"],

@@ -283,7 +283,7 @@ OF_EDITS = {
     ("unet.segmentation.components", "label_block"): {"segment"},
     ("unet.segmentation.region_graph", "block_edges"): {"region_graph"},
     ("unet.segmentation.agglomeration", "agglomerate"): {"agglomeration_threshold_sweep", "merge"},
-    ("unet.evaluation.scores", "least_voi"): {"agglomeration_threshold"},
+    ("unet.evaluation.scores", "least_voi"): {"choose_agglomeration_threshold"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.network.export", "to_onnx"): {"export"},
     ("unet.run.report.page", "render"): {"report"},
@@ -310,7 +310,7 @@ NOTHING = {
     "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
     "a plan": edited("unet.run.plan.plan", "plan_rules"),
     "a version": replaced("unet/__init__.py", "__version__", "__version__: str"),
-    "a default": replaced("unet/config/section.py", "description=", "deprecated=False, description="),
+    "a default": replaced("unet/config/train.py", "description=", "deprecated=False, description="),
 }
 
 
@@ -327,7 +327,7 @@ def test_what_the_package_says_changes_nothing(tmp_path: Path) -> None:
             path.write_text(ast.unparse(tree))
 
     root = copied(tmp_path, reworded)
-    assert (root / "unet" / "training.py").read_text().count("reworded") > 5
+    assert (root / "unet" / "training" / "trainer.py").read_text().count("reworded") > 5
     assert changed(root) == set()
 
 
@@ -358,26 +358,30 @@ class _Reworded(ast.NodeTransformer):
 
 def moved(root: Path) -> None:
     """Modules in sub-packages, under other names, with the imports rewritten."""
-    places = {"model": "network.unet", "annotation": "labels.annotation", "receipts": "running.receipts"}
+    places = {
+        "network.model": "architecture.unet",
+        "config.label_kinds": "labels.kinds",
+        "jobs.journal": "running.journal",
+    }
     for old, new in places.items():
         path = root / "unet" / f"{new.replace('.', '/')}.py"
         path.parent.mkdir(exist_ok=True)
         (path.parent / "__init__.py").touch()
-        (root / "unet" / f"{old}.py").rename(path)
+        (root / "unet" / f"{old.replace('.', '/')}.py").rename(path)
     for path in root.rglob("*.py"):
         text = path.read_text()
         for old, new in places.items():
-            text = re.sub(rf"\bunet\.{old}\b", f"unet.{new}", text)
+            text = re.sub(rf"\bunet\.{re.escape(old)}\b", f"unet.{new}", text)
         path.write_text(text)
 
 
 def test_a_module_that_moves_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DOES_NOT_COMPUTE, "unet.running.receipts", "as unet.jobs.journal")
+    monkeypatch.setitem(DOES_NOT_COMPUTE, "unet.running.journal", "as unet.jobs.journal")
     assert changed(copied(tmp_path / "a", moved)) == set()
 
     def moved_and_edited(root: Path) -> None:
         moved(root)
-        edited("unet.network.unet", "build_model")(root)
+        edited("unet.architecture.unet", "build_model")(root)
 
     assert changed(copied(tmp_path / "b", moved_and_edited)) == {"export", "predict", "train"}
 

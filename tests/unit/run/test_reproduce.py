@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tests.unit.test_volume import LAYOUT
 
+from tests.unit.volumes.test_volume import LAYOUT
 from unet.run.reproduce import _in_block
 from unet.storage.files import save_arrays, write_json
 from unet.volumes.volume import Volume

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from tests.unit.test_components import merge_blocks
 
+from tests.unit.segmentation.test_components import merge_blocks
 from unet.geometry.box import Box, Index
 from unet.geometry.distance_transform import capped_distance
 from unet.geometry.grid import Grid

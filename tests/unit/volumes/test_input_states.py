@@ -132,7 +132,7 @@ def test_a_chunk_that_comes_late_is_seen_and_missing_ones_are_counted(store: Sto
     for path in kept:
         path.unlink()
         store.sync(path)
-    kind = "block_ranges" if store.array.block_ranges else "chunks"
+    kind = "shards" if store.array.shards else "chunks"
     [told] = open_source(f"{store.address}:/em").missing_chunks(Box.of_shape(SHAPE))
     assert (told.missing, told.count, told.fill_value) == (2, 36, 0)
     assert str(told) == f"{store.address}:/em: 2 of 36 {kind} are not stored; they read as 0"

@@ -6,8 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tests.unit.test_volume import LAYOUT
-
+from tests.unit.volumes.test_volume import LAYOUT
 from unet.jobs.journal import sizes_of
 from unet.storage.files import write_json
 from unet.volumes.integrity import Notes, invalid_receipts

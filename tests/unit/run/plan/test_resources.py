@@ -77,7 +77,7 @@ def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_togeth
     """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
     segment = {"method": "watershed", "connectivity": "volume"}
     for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
-        asked = config(segment={**segment, "agglomerate": {"method": method, "choose_threshold": 0.5}})
+        asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
         few, many = (
             held_bytes("merge", asked, Workload.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6
             for z in (64, 1024)

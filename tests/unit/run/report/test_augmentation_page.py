@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.test_patches import ArrayVolume
 
+from tests.unit.training.test_patches import ArrayVolume
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
 from unet.run.report import augmentation_page as page

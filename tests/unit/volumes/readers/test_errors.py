@@ -18,7 +18,8 @@ import tifffile
 import zarr
 
 from unet.geometry.box import Box
-from unet.volumes.readers.errors import CAUSES, DAMAGED, SourceError, cause_of, read_errors
+from unet.storage.error_causes import CAUSES, DAMAGED, cause_of
+from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.open import open_source
 
 VALUES = np.random.default_rng(0).integers(0, 4000, (2, 64, 64)).astype(np.uint16)
