@@ -271,3 +271,12 @@ def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(fini
     expected = model_weights(whole)
     for name, found in model_weights(killed).items():
         np.testing.assert_array_equal(found.numpy(), expected[name].numpy(), err_msg=name)
+
+
+def test_until_a_rule_makes_all_that_it_needs_in_a_new_folder(finished: Project, new_project: Project) -> None:
+    shutil.copy2(finished.results / "model/model.pt", new_project.folder / "input/model.pt")
+    new_project.configure({"model": {"checkpoint": "input/model.pt"}, "segment": {"threshold": 0.5}})
+    ran = new_project.run("--until", "relabel")
+    assert {"survey", "ingest", "predict", "segment", "merge", "relabel"} <= ran.rules
+    assert "report" not in ran.rules
+    assert "Nothing to be done" in new_project.run("--until", "relabel").output

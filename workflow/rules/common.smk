@@ -62,6 +62,8 @@ PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
 SAMPLED = [f"{RESULTS}/sample/raw.tif", f"{RESULTS}/sample/labels.tif"]
 STARTED, EARLIER = datetime.now(UTC), {}
+# Volumes whose headers could not be read when the run was planned.
+UNREADABLE = []
 # Memory and time where nothing looks at them, see `is_asked_for`.
 NOT_COUNTED = 1
 
@@ -106,6 +108,12 @@ def begin_run():
 def end_run():
     """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
     made = new(EARLIER["made"], written(Path(RESULTS)))
+    late = [name for name in UNREADABLE if Path(receipt("survey", name)) in made]
+    if late:
+        raise WorkflowError(
+            f"The headers of {', '.join(late)} could not be read when this run was planned, but "
+            "could be read later: run the same command again, which makes what is missing"
+        )
     lines = [f"{name:14}{place}" for name, place in products(Path(RESULTS), made)]
     if Path(RESULTS) / "run_config.yaml" in made:
         write_record()
@@ -197,7 +205,7 @@ def share(wildcards):
     volumes = [
         Volume(Path(RESULTS) / "volumes" / name, known)
         for name in names
-        if (known := known_layout(name)) is not None
+        if (known := surveyed(name)) is not None
     ]
     return Workload.of(CONFIG, volumes, voxels_of_job(volumes))
 
@@ -248,19 +256,10 @@ def code(script):
 
 
 def surveyed(volume):
-    """A volume's layout. Where its headers cannot be read now, it is known once the checkpoint has run."""
-    known = known_layout(volume)
-    if known is None:
-        survey = Path(checkpoints.survey.get(volume=volume).output.receipt)
-        known = layout(survey, survey.stat().st_mtime_ns)
-    return known
+    """A volume's layout: as an earlier run has surveyed it, else as the headers say now; None where these cannot be read.
 
-
-def known_layout(volume):
-    """As an earlier run has surveyed it, else as the headers say now; None where these cannot be read.
-
-    So all jobs are known when a run begins. Of a volume that is not surveyed Snakemake alone would see no job behind
-    a finished result, and would start jobs without their inputs (snakemake issue 3862).
+    So all jobs are known when a run begins. The job `survey` reads the same headers, and says what is wrong with them;
+    a volume that cannot be read has no other job.
     """
     survey = Path(receipt("survey", volume))
     if survey.exists() and not is_stale("survey", volume):
@@ -274,6 +273,7 @@ def layout_by_headers(volume):
         return layout_of(CONFIG, volume)
     # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
     except Exception as error:
+        UNREADABLE.append(volume)
         if is_dry_run():
             logger.warning(f"Jobs of {volume} are missing below: {error}")
         return None
@@ -355,6 +355,8 @@ def block_ranges(volume):
 
 @cache
 def names_of_ranges(volume, layout):
+    if layout is None:
+        return []
     voxels = voxels_per_job(layout.shape, CONFIG.predict.job_voxels)
     problem = too_many_ranges(
         volume, block_range_count(layout.grid, voxels), layout.shape
@@ -366,9 +368,10 @@ def names_of_ranges(volume, layout):
 
 def receipts_around(rule, wildcards, margin, *path):
     """The receipts of the block ranges that hold what a job reads: its own blocks, and others within a margin in voxels."""
-    names = ranges_around(
-        surveyed(wildcards.volume).grid, wildcards.block_range, margin
-    )
+    layout = surveyed(wildcards.volume)
+    if layout is None:
+        return []
+    names = ranges_around(layout.grid, wildcards.block_range, margin)
     return [receipt(rule, wildcards.volume, *path, name) for name in names]
 
 
@@ -430,8 +433,9 @@ def chosen_threshold(wildcards):
 def segment_inputs(wildcards):
     """What a block range is made from: its own probabilities, for a watershed those around it as well."""
     ours = wildcards.store == "segmentation"
-    watershed = ours and CONFIG.segment.method == "watershed"
-    margin = watershed_halo(surveyed(wildcards.volume)) if watershed else (0, 0, 0)
+    layout = surveyed(wildcards.volume)
+    watershed = ours and CONFIG.segment.method == "watershed" and layout is not None
+    margin = watershed_halo(layout) if watershed else (0, 0, 0)
     return {
         "survey": receipt("survey", wildcards.volume),
         "made": receipts_around("predict" if ours else "ingest", wildcards, margin),

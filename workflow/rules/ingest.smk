@@ -29,7 +29,7 @@ rule sample:
         "../../scripts/sample.py"
 
 
-checkpoint survey:
+rule survey:
     input:
         sampled=sampled,
         stale=lambda wildcards: stale("survey", wildcards.volume),
