@@ -61,7 +61,10 @@ class PredictConfig(Section):
     )
     dashboard: bool = Field(
         True,
-        description="Whether dask's dashboard runs, for the machine of the job alone; its address is in the log.",
+        description=(
+            "Whether dask's dashboard runs, for the machine of the job alone; its address is in the log. "
+            "It needs the extra `dashboard`."
+        ),
     )
 
     @field_validator("scheduler")

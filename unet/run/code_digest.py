@@ -27,6 +27,7 @@ DOES_NOT_COMPUTE = {
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",
     "unet.training.distributed._alive": "ends a training whose processes died",
     "unet.training.distributed.TIMEOUT": "how long a process waits for another",
+    "unet.extras": "says how to install what is missing",
     "unet.training.divergence": "ends a training that is lost; one that goes on is the same",
     "unet.storage.files": "carries small files to the disk and back, whole",
     "unet.volumes.input_states": "says what has to be done again",

@@ -1,7 +1,7 @@
 # What all rules share: where receipts lie, which block ranges a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
-# Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
+# Outputs: {results}/provenance.json and ro-crate-metadata.json (extra `crate`), at the end of a run that has made the report
 
 import re
 import sys
@@ -94,7 +94,7 @@ def end_run():
     made = new(EARLIER["made"], written(Path(RESULTS)))
     lines = [f"{name:14}{place}" for name, place in products(Path(RESULTS), made)]
     if Path(RESULTS) / "run_config.yaml" in made:
-        write_record()
+        lines += write_record()
         lines += headline(read_json(Path(RESULTS) / "scores.json"))
     logger.info("\n".join(["", *lines]))
 
@@ -107,13 +107,14 @@ def end_failed_run():
 
 
 def write_record():
-    """What the report's run was made of, and the same as an RO-Crate."""
+    """Record what the report's run was made of, also as an RO-Crate; return lines about what was not written."""
     # Imported when it is needed: every job reads this file.
     from unet.run.ro_crate import write_run_crate
 
     root = Path(workflow.basedir).parent
     record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED)
-    write_run_crate(Path(RESULTS), record, root)
+    problem = write_run_crate(Path(RESULTS), record, root)
+    return [problem] if problem else []
 
 
 def receipt(rule, *path):
