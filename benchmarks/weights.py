@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
+from starter import DATA
 
 from unet.geometry.grid import Grid
 from unet.training.weight_map import border_weight, reach, separation_border
 
 W0, SIGMA = 10.0, 5.0
-FIB25 = Path(__file__).parents[2] / "shared" / "data" / "fib25" / "train.h5"
+FIB25 = DATA / "fib25" / "train.h5"
 
 
 def voronoi(size: int, count: int, elongation: float = 1, seed: int = 0) -> NDArray[np.int64]:

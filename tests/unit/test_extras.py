@@ -62,8 +62,10 @@ def test_without_rocrate_it_is_said_what_is_not_written(monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_bokeh_the_log_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="unet")
+def test_without_bokeh_the_log_of_a_job_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="unet")
     assert dashboard_can_run()
     assert caplog.messages == []
     monkeypatch.setitem(sys.modules, "bokeh", None)

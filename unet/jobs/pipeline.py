@@ -120,10 +120,10 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
 
 
 def dashboard_can_run() -> bool:
-    """Return whether dask's dashboard can run here; where it cannot, log how to get it."""
+    """Return whether dask's dashboard can run here; where it cannot, the log file says why: the run has said it once."""
     installed = is_installed("bokeh")
     if not installed:
-        log.info("dask dashboard: none, since it %s", needs("bokeh"))
+        log.debug("dask dashboard: none, since it %s", needs("bokeh"))
     return installed
 
 

@@ -12,6 +12,7 @@ import yaml
 from snakemake.io import IOFile
 from snakemake.logging import logger
 
+from unet.extras import is_installed, needs
 from unet.run.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
@@ -87,6 +88,8 @@ def begin_run():
     """Note what is there before the first job, so that the end can tell what this run has made."""
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
+    if CONFIG.predict.dashboard and not is_installed("bokeh"):
+        logger.info(f"predict.dashboard: true {needs('bokeh')}; predictions run without it")
 
 
 def end_run():
