@@ -25,9 +25,8 @@ WARM_UP = 0.2
 """Share of the steps that is left out."""
 
 
-def shortened(configfile: Path, steps: int) -> dict[str, Any]:
+def shortened(config: dict[str, Any], steps: int) -> dict[str, Any]:
     """Return a configuration with few steps, a line every ten, and nothing to validate."""
-    config = starter.example(configfile)
     config["train"] |= {"steps": steps, "log_steps": min(10, max(1, steps // 4)), "validation": []}
     return config
 
@@ -64,8 +63,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--cores", default="all")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-training")
+    parser.add_argument("--smoke", action="store_true", help="of a miniature, to see that it runs")
     arguments = parser.parse_args()
-    values = shortened(arguments.configfile, arguments.steps)
+    config = starter.miniature() if arguments.smoke else starter.example(arguments.configfile)
+    values = shortened(config, arguments.steps)
     found = figures(train(values, arguments.folder.absolute(), arguments.cores), load_config(values))
     print("| steps/s | waiting for patches | of the matrix-product rate |\n|---|---|---|")
     print(f"| {found['steps_per_second']:.2f} | {found['data_wait_share']:.1%} | {found['arithmetic_share']:.0%} |\n")
