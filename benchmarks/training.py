@@ -36,7 +36,7 @@ def train(config: dict[str, Any], folder: Path, cores: str) -> list[dict[str, An
     starter.configure(folder, config, anew=False)
     shutil.rmtree(folder / "results" / "model", ignore_errors=True)
     gpus = config["train"].get("gpus", 1)
-    starter.run(folder, "--cores", cores, "--resources", f"gpu={gpus}", "--keep-going", "results/model/model.pt")
+    starter.run(folder, "results/model/model.pt", "--cores", cores, "--resources", f"gpu={gpus}")
     return [json.loads(line) for line in (folder / "results/model/training.jsonl").read_text().splitlines()]
 
 
