@@ -120,7 +120,10 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
 
 
 def dashboard_can_run() -> bool:
-    """Return whether dask's dashboard can run here; where it cannot, the log file says why: the run has said it once."""
+    """Return whether dask's dashboard can run here; where it cannot, log why.
+
+    It is logged to the job's file alone: on the terminal the run has said it once, before its first job.
+    """
     installed = is_installed("bokeh")
     if not installed:
         log.debug("dask dashboard: none, since it %s", needs("bokeh"))
