@@ -89,7 +89,9 @@ def begin_run():
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
     if CONFIG.predict.dashboard and not is_installed("bokeh"):
-        logger.info(f"predict.dashboard: true {needs('bokeh')}; predictions run without it")
+        logger.info(
+            f"predict.dashboard: true {needs('bokeh')}; predictions run without it"
+        )
 
 
 def end_run():
