@@ -319,9 +319,9 @@ def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]
         for slow, fast in pairs:
             if slow in rows and fast in rows:
                 verdict[f"{slow}_over_{fast}_{key}"] = rows[slow][key] / rows[fast][key]
-        if large:
+        if {"components", "cc3d"} <= large.keys():
             verdict[f"components_over_cc3d_{key}_large"] = large["components"][key] / large["cc3d"][key]
-    if large:
+    if "components" in large:
         verdict["memory_over_that_of_an_eighth"] = large["components"]["extra_gb"] / rows["components"]["extra_gb"]
     return verdict
 
