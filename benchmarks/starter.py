@@ -61,7 +61,7 @@ def miniature() -> dict[str, Any]:
         "sample": {"sections": 4, "size": 128},
         "volumes": {"train": volume, "validation": volume | {"sections": [2, 4]}},
         "storage": {"chunk": [1, 64, 64], "block": [2, 128, 128]},
-        "model": {"depth": 2, "base_channels": 4, "normalisation": "batch", "dropout": 0},
+        "model": {"depth": 3, "base_channels": 4, "normalisation": "batch", "dropout": 0},
         "train": {
             "volumes": ["train"],
             "steps": 4,

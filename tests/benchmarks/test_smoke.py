@@ -48,7 +48,7 @@ QUICK = [
 LONG = [
     Smoke("ablation", f"--smoke --only base add --steps 4 --folder {FOLDER}", "| add-0 |"),
     Smoke("inference", f"--base-channels 2 --shape 2 256 256 --rounds 1 --parts job --folder {FOLDER}", '"busy": '),
-    Smoke("kills", f"--kills 1 --sections 2 --folder {FOLDER}", '"identical": true, "made_again": 0'),
+    Smoke("kills", f"--kills 1 --sections 4 --folder {FOLDER}", '"identical": true, "made_again": 0'),
     Smoke("nuclei", f"--w0 0 --steps 2 --folder {FOLDER}", '"segmentation": "watershed"'),
     Smoke("plan", f"--only gigavoxel --voxels 1000000 --folder {FOLDER}", '"files": true'),
     Smoke("run_length", f"--write {FOLDER}", "| truth |"),
