@@ -5,22 +5,18 @@
     python benchmarks/ablation.py --table                       # of the runs that are there already
     python benchmarks/ablation.py --example fib25 --only w0-0 w0-10 --seeds 0 1 2    # does the weight map part cells?
 
-Every variant is a run of the workflow itself, resumable like any other. The threshold is chosen on the training volume,
-unless one is given: then the trained models are segmented and scored again with it. The scores are of the validation
-volume. Times are comparable only between runs made alone on one machine.
+Every variant is a run of the workflow itself in a folder of its own, resumable like any other. The threshold is chosen
+on the training volume, unless one is given: then the trained models are segmented and scored again with it. The scores
+are of the validation volume. Times are comparable only between runs made alone on one machine.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "config" / "examples"
+import starter
+from starter import ROOT
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "base": {},
@@ -40,9 +36,15 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 """What differs from the example, by section of the configuration; `augment` stands for `train.augment`."""
 
 
-def configuration(example: str, variant: str, seed: int, steps: int, threshold: float | str) -> dict[str, Any]:
-    """The example with the variant's changes."""
-    config = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())
+def base(example: str | None) -> dict[str, Any]:
+    """Return the configuration of an example; of a miniature where none is named."""
+    return starter.example(ROOT / "config" / "examples" / f"{example}.yaml") if example else starter.miniature()
+
+
+def configuration(
+    config: dict[str, Any], variant: str, seed: int, steps: int, threshold: float | str
+) -> dict[str, Any]:
+    """Return a configuration with the variant's changes."""
     changes = {section: dict(values) for section, values in VARIANTS[variant].items()}
     config["train"]["augment"] |= changes.pop("augment", {})
     for section, values in changes.items():
@@ -52,25 +54,14 @@ def configuration(example: str, variant: str, seed: int, steps: int, threshold: 
     return config
 
 
-def run(results: Path, config: dict[str, Any], cores: int) -> None:
-    """Run the workflow on one variant; its output goes to a log beside the results."""
-    results.mkdir(parents=True, exist_ok=True)
-    config = {**config, "results": str(results)}
-    path = results / "ablation.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    command = ["snakemake", "--cores", str(cores), "--resources", "gpu=1", "--configfile", str(path)]
-    with (results / "ablation.log").open("w") as log:
-        subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
-
-
-def row(results: Path) -> str:
-    """One line of the table: scores of the validation sections and the time of the training."""
-    scores = json.loads((results / "volumes" / "validation" / "evaluation.json").read_text())["scores"]
-    seconds = float((results / "benchmarks" / "train" / "model.tsv").read_text().splitlines()[1].split("\t")[0])
+def row(folder: Path) -> str:
+    """Return one line of the table: scores of the validation sections and the time of the training."""
+    scores, measured = starter.scores(folder, "validation"), folder / "results" / "benchmarks" / "train" / "model.tsv"
+    seconds = float(measured.read_text().splitlines()[1].split("\t")[0])
     names = ("v_rand", "v_info", "fine_v_rand", "pixel_error", "adapted_rand_error")
     figures = " | ".join(f"{scores[name]:.4f}" for name in names)
     errors = f"{scores['merge_errors']} | {scores['split_errors']}"
-    return f"| {results.name} | {figures} | {errors} | {scores['threshold']:.2f} | {seconds / 60:.1f} |"
+    return f"| {folder.name} | {figures} | {errors} | {scores['threshold']:.2f} | {seconds / 60:.1f} |"
 
 
 def main() -> None:
@@ -84,20 +75,23 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, help="instead of the one that the training volume chooses")
     parser.add_argument("--folder", type=Path, help="default: results-ablation-EXAMPLE")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--smoke", action="store_true", help="of a miniature, to see that it runs")
     arguments = parser.parse_args()
     folder = arguments.folder or ROOT / f"results-ablation-{arguments.example}"
     threshold = arguments.threshold or "auto"
     runs = {folder / f"{name}-{seed}": (name, seed) for seed in arguments.seeds for name in arguments.only}
-    for results, (name, seed) in runs.items():
+    for own, (name, seed) in runs.items():
         if not arguments.table:
-            print(f"{results.name} ...", file=sys.stderr, flush=True)
-            run(results, configuration(arguments.example, name, seed, arguments.steps, threshold), arguments.cores)
+            print(f"{own.name} ...", file=sys.stderr, flush=True)
+            example = base(None if arguments.smoke else arguments.example)
+            starter.configure(own, configuration(example, name, seed, arguments.steps, threshold), anew=False)
+            starter.run(own, "--cores", str(arguments.cores), "--resources", "gpu=1")
     columns = ("variant-seed", "V_rand", "V_info", "best V_rand", "pixel error", "adapted Rand", "merges", "splits")
     columns = (*columns, "threshold", "training (min)")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for results in runs:
-        if (results / "report.html").exists():
-            print(row(results))
+    for own in runs:
+        if (own / "results" / "report.html").exists():
+            print(row(own))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ tile that touches tissue is computed whole, so the smaller the tissue, the more 
 """
 
 import argparse
-import importlib.util
 import json
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from starter import script
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
@@ -27,24 +27,13 @@ from unet.volumes.histogram import histogram
 from unet.volumes.intensity import intensity_statistics
 from unet.volumes.volume import Layout, Volume
 
-ROOT = Path(__file__).parent.parent
-SHAPE, CHUNK, BLOCK = (16, 4096, 4096), (8, 128, 128), (16, 1024, 1024)
+CHUNK, BLOCK = (8, 128, 128), (16, 1024, 1024)
 MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
-
-
-def script(name: str) -> Any:
-    """`main` of a rule's script."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
     """A volume as ingest leaves it; the arguments of its prediction."""
-    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
+    layout = Layout(raw.shape, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
     survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
     statistics = vars(intensity_statistics(histogram(raw), raw.dtype))
     write_json(survey, {"layout": vars(layout)})
@@ -74,10 +63,12 @@ def seconds(arguments: dict[str, Any], model: Path) -> float:
 
 def main() -> None:
     """Predict the three volumes and print the shares."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    raw = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
-    tissue = np.zeros(SHAPE, np.uint8)
-    tissue[:, :2048, :819] = 1  # a tenth, in one corner, ending within a block
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(16, 4096, 4096))
+    shape = tuple(parser.parse_args().shape)
+    raw = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    tissue = np.zeros(shape, np.uint8)
+    tissue[:, : shape[1] // 2, : shape[2] // 5] = 1  # a tenth, in one corner, ending within a block
     with TemporaryDirectory() as name:
         folder, model = Path(name), Path(name) / "model.pt"
         torch.manual_seed(0)

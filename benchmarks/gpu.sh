@@ -36,4 +36,4 @@ $python benchmarks/inference.py --base-channels 64 --shape 32 4096 4096 --parts 
 $python benchmarks/inference.py --base-channels 16 --shape 32 4096 4096 --parts job
 
 echo "== tests that find the GPU by themselves"
-$python -m pytest -q tests/unit/test_engine.py tests/unit/test_inference.py tests/unit/test_devices.py
+$python -m pytest -q tests/unit/network/test_engine.py tests/unit/network/test_predictor.py tests/unit/jobs/test_devices.py

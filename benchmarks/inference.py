@@ -20,7 +20,6 @@ have done in the job's time. Job and bare passes take turns, and the best of eac
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from starter import ROOT, environment
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
@@ -52,7 +52,6 @@ from unet.volumes.histogram import KEYS, histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
 from unet.volumes.volume import Layout, Volume
 
-ROOT = Path(__file__).parent.parent
 CORES = usable_cores()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CLASSES = ["membrane", "interior"]
@@ -178,7 +177,7 @@ def job(run: Run, **predict: Any) -> JobTimes:
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", PEAK, *script],
-        env=os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)},  # as Snakemake sets it
+        env=environment(OMP_NUM_THREADS=str(CORES)),  # as Snakemake sets it
         stdout=subprocess.PIPE,
         stderr=(run.folder / "job.log").open("w"),
         check=False,
@@ -197,8 +196,8 @@ def bare(run: Run, like: JobTimes) -> float:
     passes = -(-tiles // like.batch)
     numbers = map(str, (passes, like.batch, *like.tile[1:]))
     command = [sys.executable, __file__, "--bare", str(run.model), like.precision, *numbers]
-    environment = os.environ | {"OMP_NUM_THREADS": str(CORES), "PYTHONPATH": str(ROOT)}
-    said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    threads = environment(OMP_NUM_THREADS=str(CORES))
+    said = subprocess.run(command, env=threads, check=True, capture_output=True, text=True).stdout
     return float(said)
 
 
@@ -251,9 +250,9 @@ def peers(run: Run, python: Path, sections: int) -> dict[str, Any]:
         "raw": run.folder / "volume" / "raw.zarr" / "0",
         "folder": run.folder / "peers",
     }
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")} | {"PYTHONPATH": str(ROOT)}
+    own = {k: v for k, v in environment().items() if not k.endswith("_NUM_THREADS")}
     command = [str(python), str(Path(__file__).with_name("inference_peers.py")), json.dumps(arguments, default=str)]
-    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+    return json.loads(subprocess.run(command, env=own, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def growth(folder: Path) -> dict[str, list[float]]:

@@ -2,8 +2,6 @@
 
     python benchmarks/journal.py                                    # 100,000 blocks in 1,000 jobs
     python benchmarks/journal.py --blocks 2_000_000 --records 3     # half a petavoxel, made anew twice
-    python benchmarks/journal.py --blocks 2_000 --histograms        # lines with a histogram of 16-bit grey values
-    python benchmarks/journal.py --code ../other-checkout           # the same journals, read by other code
 
 1. Journals are written as ingest of a 16-bit volume writes them, each job its blocks in turn.
 2. A process of its own starts the `BlockRangeJob` of the last block range, whose last block is missing. The files of
@@ -14,7 +12,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import starter
 
 from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box
@@ -33,8 +31,6 @@ from unet.jobs.journal import Journal, summarise
 BLOCK = (16, 1024, 1024)
 ROW = 10
 """Blocks along y and x."""
-GREY_VALUES = 44_434
-"""Distinct ones in a block of 8 million 16-bit voxels whose deviation is 6,000."""
 
 
 class Store:
@@ -57,11 +53,9 @@ def volume(blocks: int) -> Grid:
     return Grid((layers * BLOCK[0], ROW * BLOCK[1], ROW * BLOCK[2]), BLOCK)
 
 
-def write_journals(folder: Path, grid: Grid, jobs: int, records: int, histograms: bool) -> float:
+def write_journals(folder: Path, grid: Grid, jobs: int, records: int) -> float:
     """Every block `records` times, the last time as it is now, but for the very last; MB of all."""
     figures: dict[str, object] = {"levels": {}, "bytes": 16_000_000}
-    if histograms:
-        figures["histogram"] = {"0": {str(grey): 189 for grey in range(10_000, 10_000 + GREY_VALUES)}}
     last = grid.boxes()[-1]
     for number_of_job in range(jobs):
         name = f"{number_of_job}-of-{jobs}"
@@ -112,8 +106,7 @@ def measured(part: str, folder: Path, arguments: argparse.Namespace) -> tuple[di
     """Seconds of each step of a part, and the most memory in MB, of a process of its own."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
     command += ["--blocks", str(arguments.blocks), "--jobs", str(arguments.jobs)]
-    environment = os.environ | {"PYTHONPATH": str(arguments.code.resolve())}
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, env=starter.environment(), capture_output=True, text=True, check=True).stdout
     values = json.loads(said)
     return values["seconds"], values["peak_mb"]
 
@@ -124,10 +117,6 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--records", type=int, default=1, help="how often each block was made")
-    parser.add_argument("--histograms", action="store_true", help="lines of 0.5 MB, as they were once")
-    parser.add_argument(
-        "--code", type=Path, default=Path(__file__).parents[1], help="checkout whose `unet` is measured"
-    )
     parser.add_argument("--part", choices=["job", "whole"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -138,7 +127,7 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak_mb": int(peak.split()[1]) / 1024}))
         return
     with tempfile.TemporaryDirectory() as folder:
-        size = write_journals(Path(folder), grid, arguments.jobs, arguments.records, arguments.histograms)
+        size = write_journals(Path(folder), grid, arguments.jobs, arguments.records)
         print(f"{len(grid):,} blocks, {arguments.jobs:,} jobs, {arguments.records} record(s) each: {size:,.0f} MB")
         for part in ("job", "whole"):
             seconds, peak = measured(part, Path(folder), arguments)

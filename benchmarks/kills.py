@@ -21,36 +21,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
+import starter
+from starter import ROOT, SAMPLE
 
-ROOT = Path(__file__).parent.parent
 RECEIPTS = "results/receipts/predict/train"
 PREDICTION = f"{RECEIPTS}/0-of-1.json"
 CONFIG: dict[str, Any] = {
     "sample": {"sections": 16, "size": 512},
-    "volumes": {
-        "train": {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif", "voxel_size_nm": [50, 4, 4]}
-    },
+    "volumes": {"train": SAMPLE},
     "storage": {"chunk": [1, 64, 64], "block": [1, 128, 128]},
     "model": {"depth": 3, "base_channels": 8, "dropout": 0},
     "train": {"steps": 20, "tile": 140, "optimizer": "adamw"},
     "predict": {"tile": 140, "test_time_augmentation": "symmetries", "dashboard": False},
 }
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start Snakemake in a session of its own."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "2", "--configfile", "config.yaml"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def to_its_end(folder: Path, *arguments: str) -> None:
-    """Run Snakemake and ask for success."""
-    if snakemake(folder, *arguments).wait() != 0:
-        raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
+SETTINGS = ("--cores", "2")
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 def recorded(folder: Path) -> list[str]:
@@ -111,7 +96,7 @@ class Workers:
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--scheduler-file", str(self.file), *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = starter.environment(**ENVIRONMENT)
         null = subprocess.DEVNULL
         return subprocess.Popen(command, env=environment, stdout=null, stderr=null, start_new_session=True)
 
@@ -119,7 +104,7 @@ class Workers:
 def killed_once(folder: Path, what: str, blocks: int, moment: float, workers: Workers | None) -> int:
     """Run until so many more blocks are recorded, wait a moment, kill; how many were recorded meanwhile."""
     before = len(recorded(folder))
-    process = snakemake(folder, PREDICTION)
+    process = starter.start(folder, *SETTINGS, PREDICTION, **ENVIRONMENT)
     while len(recorded(folder)) < before + blocks and process.poll() is None:
         time.sleep(0.01)
     time.sleep(moment)
@@ -136,7 +121,7 @@ def killed_once(folder: Path, what: str, blocks: int, moment: float, workers: Wo
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.returncode == -signal.SIGKILL:
-        snakemake(folder, "--unlock").wait()
+        starter.run(folder, "--unlock")
     return len(recorded(folder)) - before
 
 
@@ -146,19 +131,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--sections", type=int, default=16, help="of the volume, 16 blocks each")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-kills")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.folder, ignore_errors=True)
-    peace, war = arguments.folder / "peace", arguments.folder / "war"
-    peace.mkdir(parents=True)
-    (peace / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    to_its_end(peace, "results/model/model.pt", "results/receipts/intensity_statistics/train.json")
+    peace, war = (arguments.folder.absolute() / name for name in ("peace", "war"))
+    config = CONFIG | {"sample": {"sections": arguments.sections, "size": 512}}
+    starter.configure(peace, config)
+    prepared = ("results/model/model.pt", "results/receipts/intensity_statistics/train.json")
+    starter.run(peace, *SETTINGS, *prepared, **ENVIRONMENT)
     shutil.copytree(peace, war)
-    to_its_end(peace, PREDICTION)
+    starter.run(peace, *SETTINGS, PREDICTION, **ENVIRONMENT)
     workers = Workers(arguments.folder, arguments.workers) if arguments.workers else None
     if workers:
-        scheduled = {**CONFIG, "predict": {**CONFIG["predict"], "scheduler": workers.address}}
-        (war / "config.yaml").write_text(yaml.safe_dump(scheduled))
+        starter.configure(war, config | {"predict": config["predict"] | {"scheduler": workers.address}}, anew=False)
     whole, moments = len(recorded(peace)), random.Random(arguments.seed)
     targets = ["the job", "Snakemake and all it started"] + ["a dask worker"] * bool(workers)
     for number in range(arguments.kills):
@@ -166,7 +152,7 @@ def main() -> None:
         most = max(1, (whole - len(recorded(war))) // (arguments.kills - number + 1))
         made = killed_once(war, what, moments.randint(1, most), moment, workers)
         print(f"{number + 1:>3}  {what:<30} {made:>3} blocks more, {len(recorded(war))} of {whole}", flush=True)
-    to_its_end(war, PREDICTION)
+    starter.run(war, *SETTINGS, PREDICTION, **ENVIRONMENT)
     if workers:
         workers.close()
     again = len(recorded(war)) - whole

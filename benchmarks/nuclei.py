@@ -12,18 +12,15 @@ by watershed and agglomeration, whose threshold is chosen there, too.
 
 import argparse
 import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import starter
 import tifffile
-import yaml
+from starter import DATA, ROOT, SMALL_NETWORK
 
-ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data" / "nuclei"
 SEGMENTATIONS: dict[str, dict[str, Any]] = {
     "components at 0.5": {"threshold": 0.5},
     "components": {"threshold": "auto"},
@@ -54,17 +51,16 @@ def masks(folder: Path, shape: tuple[int, ...]) -> dict[str, str]:
 
 def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, Any]:
     """Of one training, without section `segment`."""
-    image, labels = str(DATA / "img2d.tif"), str(DATA / "mask2d.tif")
+    image, labels = (str(DATA / "nuclei" / name) for name in ("img2d.tif", "mask2d.tif"))
     halves = masks(folder, tifffile.imread(image).shape)
     volumes = {
         name: {"raw": image, "labels": labels, "mask": mask, "voxel_size_nm": [1, 1, 1]}
         for name, mask in halves.items()
     }
     return {
-        "results": str(folder / "results"),
         "volumes": volumes,
         "storage": {"block": [1, 256, 256], "chunk": [1, 128, 128]},
-        "model": {"depth": 4, "base_channels": 16, "normalisation": "batch", "dropout": 0},
+        "model": SMALL_NETWORK,
         "weights": {"w0": w0, "class_balance": False, "separation_border": 1},
         "train": {
             "volumes": ["train"],
@@ -82,11 +78,9 @@ def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, A
 
 def scores(folder: Path, config: dict[str, Any], cores: int) -> dict[str, Any]:
     """Run the workflow; scores of the half that was not learnt."""
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "--quiet", "--cores", str(cores), "--configfile", str(path)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads((folder / "results" / "volumes" / "validation" / "evaluation.json").read_text())["scores"]
+    starter.configure(folder, config, anew=False)
+    starter.run(folder, "--cores", str(cores))
+    found = starter.scores(folder, "validation")
     return {key: found[key] for key in SCORES}
 
 

@@ -9,33 +9,28 @@ assumption (`--gpu-flops`): none has been measured yet.
 """
 
 import argparse
-import os
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
+import starter
 import zarr
+from starter import SAMPLE
 
-ROOT = Path(__file__).parent.parent
 SHAPE = (33_333, 125_000, 125_000)
 """1 mm over 30, 8 and 8 nm: 5.2e14 voxels, half a petavoxel."""
 
 
 def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole volume, or some of its sections; the sample stands for the annotation."""
-    channels, trained = (
-        arguments.base_channels,
-        {"raw": "results/sample/raw.tif", "labels": "results/sample/labels.tif"},
-    )
+    channels = arguments.base_channels
     whole = {"raw": "raw.zarr", "voxel_size_nm": [30, 8, 8]}
     if arguments.sections:
         whole["sections"] = arguments.sections
     segment = {"method": arguments.method, "connectivity": "volume"}
     return {
-        "volumes": {"train": trained, "all": whole},
+        "volumes": {"train": SAMPLE, "all": whole},
         "storage": {"chunk": [8, 128, 128], "block": arguments.block},
         "model": {"base_channels": channels, "normalisation": "none" if channels == 64 else "batch", "dropout": 0.5},
         "predict": {"volumes": ["all"]},
@@ -60,14 +55,10 @@ def main() -> None:
     parser.add_argument("--gpu-flops", type=float, default=1e14)
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = starter.configure(Path(name), configuration(arguments))
         zarr.create_array(folder / "raw.zarr", shape=SHAPE, chunks=(64, 512, 512), dtype="uint8")
-        text = yaml.safe_dump(configuration(arguments), sort_keys=False)
-        (folder / "config.yaml").write_text(text)
-        command = [sys.executable, "-m", "snakemake", "plan", "-n", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-        command += ["--directory", name, "--configfile", "config.yaml"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        raise SystemExit(subprocess.run(command, cwd=folder, env=environment, check=False).returncode)
+        command = starter.command(folder, "-n", "plan")
+        raise SystemExit(subprocess.run(command, cwd=folder, env=starter.environment(), check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -14,22 +14,19 @@
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import starter
 import yaml
+from starter import ROOT
 from synthetic import make_volume
 
 from unet.config.root import load_config
 from unet.run.plan.estimates import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
 
-ROOT = Path(__file__).parent.parent
 RUNS = ("sample", "isbi2012", "gigavoxel")
 TINY: dict[str, Any] = {
     "volumes": {
@@ -51,32 +48,11 @@ TINY: dict[str, Any] = {
 }
 
 
-def snakemake(folder: Path, *arguments: str) -> float:
-    """Run Snakemake to its end in a folder; seconds on the clock."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "all", "--configfile", "config.yaml"]
-    begin = time.perf_counter()
-    with (folder / "log").open("ab") as log:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log).returncode:
-            raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
-    return time.perf_counter() - begin
-
-
-def prepare(folder: Path, name: str, voxels: int) -> dict[str, Any]:
-    """The configuration of a run, in its folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def configuration(name: str) -> dict[str, Any]:
+    """Return the configuration of a run."""
     if name == "gigavoxel":
-        make_volume(folder, voxels)
-        values = TINY
-    else:
-        path = ROOT / "config" / ("config.yaml" if name == "sample" else f"examples/{name}.yaml")
-        values = yaml.safe_load(path.read_text().replace("../shared/", f"{ROOT.parent}/shared/")) | {
-            "results": "results"
-        }
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    return values
+        return TINY
+    return starter.example(ROOT / "config" / ("config.yaml" if name == "sample" else f"examples/{name}.yaml"))
 
 
 def measured_rules(results: Path) -> dict[str, dict[str, float]]:
@@ -146,10 +122,12 @@ def main() -> None:
     results: dict[str, Any] = {}
     for name in arguments.only:
         folder = (arguments.folder / name).absolute()
-        prepare(folder, name, arguments.voxels)
-        snakemake(folder, "plan")
+        starter.configure(folder, configuration(name))
+        if name == "gigavoxel":
+            make_volume(folder, arguments.voxels)
+        starter.run(folder, "plan")
         print(f"\n{name}: foreseen / measured", flush=True)
-        results[name] = compared(folder, snakemake(folder))
+        results[name] = compared(folder, starter.run(folder).seconds)
         if not arguments.keep:
             shutil.rmtree(folder)
     print(json.dumps(results))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from starter import DATA
 
 from unet.evaluation.expected_run_length import expected_run_length_scores
 from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
 from unet.geometry.box import Box
 from unet.storage.zarr_store import open_image
 
-FIB25 = Path(__file__).resolve().parents[2] / "shared" / "data" / "fib25" / "validation.h5"
+FIB25 = DATA / "fib25" / "validation.h5"
 VOXEL_NM = (10.0, 10.0, 10.0)
 
 

@@ -3,8 +3,8 @@
     python benchmarks/scheduling.py                                          # 10, 100, 1,000 and 10,000 block ranges
     python benchmarks/scheduling.py --ranges 1000 --method watershed
 
-1. A volume of so many block ranges is only said to be there: the receipt of `survey` is written, and an empty file
-   is its image.
+1. A volume of so many block ranges is only said to be there: the receipts of `survey` and `check_model` are written,
+   an empty file is its image, and the last run is said to have had this configuration.
 2. `snakemake -n` plans the whole run.
 3. A run whose jobs do nothing but write their receipts (`pretending/`) shows what scheduling takes.
 4. `snakemake -n` again, now that all is done.
@@ -13,28 +13,28 @@
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+from contextlib import chdir
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import starter
 import torch
-import yaml
+from starter import ROOT, Spent
 
 from unet.config.model import ModelConfig
+from unet.config.root import load_config
 from unet.network.model import build_model
 from unet.network.model_file import save_model
+from unet.run.code_digest import code_digest
+from unet.run.provenance import configuration_text
 from unet.storage.files import write_json
+from unet.volumes.input_states import model_made_from, survey_made_from
 from unet.volumes.volume import Layout
 
-ROOT = Path(__file__).parent.parent
 BLOCK = (16, 1024, 1024)
 TERAVOXEL = (4096, 16384, 16384)
+QUIET = ("--cores", "100", "--quiet", "all")
 MODEL = ModelConfig(depth=2, base_channels=2, dropout=0)
 CONFIG: dict[str, Any] = {
     "volumes": {"all": {"raw": "raw.tif", "voxel_size_nm": [30, 8, 8]}},
@@ -43,43 +43,22 @@ CONFIG: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Of a process: seconds on the clock and of the processor, and its largest resident size in MB."""
-
-    seconds: float
-    processor: float
-    memory_mb: float
-
-    def __str__(self) -> str:
-        return f"{self.seconds:8.1f} s {self.processor:8.1f} s {self.memory_mb:7.0f} MB"
-
-
-def snakemake(folder: Path, *arguments: str) -> Spent:
-    """Run Snakemake in a folder, and ask for success."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", "config.yaml", "--quiet", "all"]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks' / 'pretending'}"}
-    begin = time.perf_counter()
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"Snakemake failed; see {folder / 'log'}")
-    return Spent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
 def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int | str) -> None:
     """A folder in which a volume of `shape` has just been surveyed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    predict = CONFIG["predict"] | {"job_voxels": job_voxels}
+    values = CONFIG | {"predict": predict, "segment": {"method": method}}
+    starter.configure(folder, values)
     (folder / "raw.tif").touch()
     save_model(folder / "model.pt", build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
-    predict = CONFIG["predict"] | {"job_voxels": job_voxels}
-    text = yaml.safe_dump(CONFIG | {"predict": predict, "segment": {"method": method}})
-    (folder / "config.yaml").write_text(text)
     layout = Layout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
-    write_json(folder / "results/receipts/survey/all.json", {"layout": vars(layout), "digest": "0"})
+    with chdir(folder):  # the state of the input is that of the names in the configuration
+        config = load_config(values)
+        code = code_digest(ROOT / "scripts" / "survey.py")
+        surveyed = {"made_from": survey_made_from(config.volumes["all"], config.storage, code)}
+        checked = {"made_from": model_made_from(config.model.checkpoint)}
+    write_json(starter.receipt(folder, "survey", "all"), surveyed | {"layout": vars(layout), "digest": "0"})
+    write_json(starter.receipt(folder, "check_model", "all"), checked)
+    (folder / "results" / "run_config.yaml").write_text(configuration_text(config))
 
 
 def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
@@ -87,9 +66,9 @@ def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
     shape = (BLOCK[0] * -(-block_ranges * 4 // 64), BLOCK[1] * 8, BLOCK[2] * 8)
     prepare(folder, shape, method, 4 * prod(BLOCK))
     return {
-        "-n": snakemake(folder, "-n"),
-        "run": snakemake(folder, "--executor", "pretend", "--jobs", "100", "--cores", "100", "--latency-wait", "0"),
-        "-n, finished": snakemake(folder, "-n"),
+        "-n": starter.run(folder, *QUIET, "-n"),
+        "run": starter.run(folder, *QUIET, "--executor", "pretend", "--jobs", "100", "--latency-wait", "0"),
+        "-n, finished": starter.run(folder, *QUIET, "-n"),
     }
 
 
@@ -110,7 +89,7 @@ def main() -> None:
             print(f"{block_ranges:>10}  {name:<14}{spent}", flush=True)
     if arguments.teravoxel:
         prepare(folder, TERAVOXEL, arguments.method, "auto")
-        rows["teravoxel"] = {"-n": (spent := snakemake(folder, "-n"))}
+        rows["teravoxel"] = {"-n": (spent := starter.run(folder, *QUIET, "-n"))}
         print(f"{'1.1e12 vx':>10}  {'-n':<14}{spent}")
     print(
         json.dumps(

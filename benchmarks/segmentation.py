@@ -43,6 +43,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial import cKDTree
+from starter import script
 
 from unet.config.segment import SegmentConfig
 from unet.config.storage import StorageConfig
@@ -54,7 +55,6 @@ from unet.segmentation.region_graph import block_edges
 from unet.storage.files import write_json
 from unet.volumes.volume import Volume
 
-ROOT = Path(__file__).parents[1]
 WATERSHED = {"method": "watershed", "connectivity": "volume", "agglomerate": {"threshold": 0.5}}
 THRESHOLD = 0.5
 THREADS = 2
@@ -108,14 +108,6 @@ def stored(folder: Path, values: np.ndarray) -> Volume:
     return volume
 
 
-def main_of(script: str) -> Callable[..., None]:
-    """`main` of one of the workflow's scripts."""
-    spec = importlib.util.spec_from_file_location(script, ROOT / "scripts" / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int) -> None:
     """Every script from the probability to the final ids, in one block range; each run has its receipts."""
     [block_range] = block_range_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
@@ -123,14 +115,14 @@ def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int)
     receipts = {rule: folder / str(number) / rule / "0.json" for rule in rules}
     common = {"survey": folder / "survey.json", "folder": volume.folder, "code": "one"}
     own, store = {**common, "block_range": block_range, "threads": THREADS}, {"store": "segmentation"}
-    main_of("segment")(made=[], receipt=receipts["segment"], segment=segment, background=False, **store, **own)
+    script("segment")(made=[], receipt=receipts["segment"], segment=segment, background=False, **store, **own)
     edges = None
     if segment.has_graph:
-        main_of("region_graph")(segmented=[], receipt=receipts["region_graph"], segment=segment, **own)
+        script("region_graph")(segmented=[], receipt=receipts["region_graph"], segment=segment, **own)
         edges = [receipts["region_graph"]]
     made = {"segmented": [receipts["segment"]], "edges": edges}
-    main_of("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
-    main_of("relabel")(merged=receipts["merge"], receipt=receipts["relabel"], **store, **own)
+    script("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
+    script("relabel")(merged=receipts["merge"], receipt=receipts["relabel"], **store, **own)
 
 
 def whole_volume(volume: Volume, store: str) -> np.ndarray:
@@ -327,9 +319,9 @@ def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]
         for slow, fast in pairs:
             if slow in rows and fast in rows:
                 verdict[f"{slow}_over_{fast}_{key}"] = rows[slow][key] / rows[fast][key]
-        if large:
+        if {"components", "cc3d"} <= large.keys():
             verdict[f"components_over_cc3d_{key}_large"] = large["components"][key] / large["cc3d"][key]
-    if large:
+    if "components" in large:
         verdict["memory_over_that_of_an_eighth"] = large["components"]["extra_gb"] / rows["components"]["extra_gb"]
     return verdict
 

@@ -17,14 +17,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-from plan import TINY, measured_rules, snakemake
+import starter
+from plan import TINY, measured_rules
+from starter import ROOT
 from synthetic import make_volume, shape_of
 
 from unet.config.root import load_config
 from unet.run.plan.estimates import foreseen_rules, read_plan, store_sizes
 
-ROOT = Path(__file__).parent.parent
 FLAT, LINEAR = 1.15, 0.15
 LEAST_SECONDS = 5
 JOBS = 4
@@ -33,16 +33,13 @@ JOBS = 4
 
 def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, dict[str, float]], bool, float]:
     """Run the chain; time and memory of every rule, whether all files are as planned, and MB foreseen for `merge`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    make_volume(folder, voxels)
     values = TINY | {
         "predict": TINY["predict"] | {"job_voxels": job},
         "segment": TINY["segment"] | {"method": method},
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    snakemake(folder, "plan")
-    clock = snakemake(folder)
+    make_volume(starter.configure(folder, values), voxels)
+    starter.run(folder, "plan")
+    clock = starter.run(folder).seconds
     plan = read_plan(folder / "results" / "plan.json", load_config(values))
     assert plan is not None
     stores = store_sizes(plan, folder / "results" / "volumes")

@@ -10,43 +10,34 @@ left out: they hold what happens once (opening stores, compiling).
 import argparse
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
+import starter
 import torch
-import yaml
+from starter import ROOT
 
 from unet.config.root import Config, load_config
 from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import measured_rate, training_flops
 
-ROOT = Path(__file__).parent.parent
 WARM_UP = 0.2
 """Share of the steps that is left out."""
 
 
-def shortened(configfile: Path, steps: int, results: Path) -> dict[str, Any]:
-    """The configuration with few steps, a line every ten, nothing to validate, and results of its own."""
-    config = yaml.safe_load(configfile.read_text())
-    old = config.get("results", "results")
-    config = json.loads(json.dumps(config).replace(f'"{old}/sample/', f'"{results}/sample/'))
-    config["train"] |= {"steps": steps, "log_steps": 10, "validation": []}
-    return {**config, "results": str(results)}
+def shortened(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Return a configuration with few steps, a line every ten, and nothing to validate."""
+    config["train"] |= {"steps": steps, "log_steps": min(10, max(1, steps // 4)), "validation": []}
+    return config
 
 
-def train(config: dict[str, Any], cores: str) -> list[dict[str, Any]]:
-    """Train anew; the lines of the learning curve."""
-    results = Path(config["results"])
-    results.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(results / "model", ignore_errors=True)
-    path = results / "benchmark.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    model = str(results / "model" / "model.pt")
-    command = ["snakemake", model, "--cores", cores, "--resources", f"gpu={config['train'].get('gpus', 1)}"]
-    with (results / "benchmark.log").open("w") as log:
-        subprocess.run([*command, "--configfile", str(path)], cwd=ROOT, stdout=log, stderr=log, check=True)
-    return [json.loads(line) for line in (results / "model" / "training.jsonl").read_text().splitlines()]
+def train(config: dict[str, Any], folder: Path, cores: str) -> list[dict[str, Any]]:
+    """Train anew; return the lines of the learning curve."""
+    starter.configure(folder, config, anew=False)
+    shutil.rmtree(folder / "results" / "model", ignore_errors=True)
+    gpus = config["train"].get("gpus", 1)
+    starter.run(folder, "results/model/model.pt", "--cores", cores, "--resources", f"gpu={gpus}")
+    return [json.loads(line) for line in (folder / "results/model/training.jsonl").read_text().splitlines()]
 
 
 def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
@@ -72,9 +63,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--cores", default="all")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-training")
+    parser.add_argument("--smoke", action="store_true", help="of a miniature, to see that it runs")
     arguments = parser.parse_args()
-    values = shortened(arguments.configfile, arguments.steps, arguments.folder)
-    found = figures(train(values, arguments.cores), load_config(values))
+    config = starter.miniature() if arguments.smoke else starter.example(arguments.configfile)
+    values = shortened(config, arguments.steps)
+    found = figures(train(values, arguments.folder.absolute(), arguments.cores), load_config(values))
     print("| steps/s | waiting for patches | of the matrix-product rate |\n|---|---|---|")
     print(f"| {found['steps_per_second']:.2f} | {found['data_wait_share']:.1%} | {found['arithmetic_share']:.0%} |\n")
     print(json.dumps(found))

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from unet.config.pages import pages
+from unet.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "unet").rglob("*.py"))
@@ -42,6 +43,8 @@ WITHOUT = {
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+IMPORTED_AS = {"bioimageio.spec": "bioimageio", "bioimageio.core": "bioimageio"}
+"""Top-level names of optional packages, where they are not the package's own."""
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -131,6 +134,17 @@ def test_what_a_module_loads_is_seen() -> None:
     assert {"torch", "zarr"} <= loaded_with("unet.training.trainer")
 
 
+def test_no_module_loads_an_optional_package() -> None:
+    """A plain install has none of the extras; functions that need one import it, and say so where it is missing."""
+    optional = {IMPORTED_AS.get(name, name).replace("-", "_") for name in EXTRAS}
+    loaded = {name: loaded_with(name) for name in MODULES}
+    scripts = {path.stem: set(executed_imports(ast.parse(path.read_text()).body)) for path in SCRIPTS}
+    assert len(loaded) > 100
+    assert len(scripts) > 20
+    found = {name: {one.partition(".")[0] for one in others} & optional for name, others in (loaded | scripts).items()}
+    assert {name: others for name, others in found.items() if others} == {}
+
+
 def test_no_two_modules_import_each_other() -> None:
     """No circle, through however many modules, imports inside functions and for types included."""
     below = {name: {other for other in imported(path) if other in MODULES} for name, path in MODULES.items()}
@@ -141,9 +155,9 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_every_module_lies_in_a_package_of_the_order() -> None:
-    assert {name.split(".")[1] for name in MODULES if "." in name} == set(PACKAGES)
+    assert {name.split(".")[1] for name in MODULES if "." in name} == {"extras", *PACKAGES}
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
-    assert tuple(reversed(layers)) == tuple(f"unet.{name}" for name in PACKAGES)
+    assert tuple(reversed(layers)) == tuple(f"unet.{name}" for name in ("extras", *PACKAGES))
 
 
 def test_every_package_asks_one_question() -> None:
@@ -203,11 +217,29 @@ def test_no_input_is_ancient() -> None:
 
 
 def test_conda_environment_and_package_ask_for_the_same() -> None:
+    """conda brings the packages of a plain install; pip brings this one, with all extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = {item for item in listed if isinstance(item, str)} - {"pip"}
+    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     wanted = {re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), item) for item in project["dependencies"]}
-    assert conda == wanted | {f"python{project['requires-python']}"}
+    assert set(conda) == wanted | {f"python{project['requires-python']}", "pip"}
+    assert pip == {"pip": ["--editable .[all]"]}
+
+
+def test_every_optional_package_is_named_with_its_extra() -> None:
+    """Of `unet.extras` and pyproject.toml; `all` and the tests have everything, and no plain install needs an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = dict(project["optional-dependencies"])
+    test, everything = extras.pop("test"), extras.pop("all")
+    assert "unet-em[all]" in test
+    assert everything == [f"unet-em[{','.join(extras)}]"]
+    plain = {distribution(item) for item in project["dependencies"]}
+    brought = {distribution(item): name for name, items in extras.items() for item in items}
+    assert {package: name for package, name in brought.items() if package not in plain} == EXTRAS
+
+
+def distribution(requirement: str) -> str:
+    """The name of a package in a requirement."""
+    return re.split(r"[<>=\[ ]", requirement)[0]
 
 
 @pytest.mark.parametrize(("path", "content"), pages().items(), ids=[path.name for path in pages()])

@@ -1,6 +1,7 @@
 """The core of unet-em: every algorithm, no Snakemake.
 
 Each package answers one question. A package imports from those above it in this table, never from those below.
+All may import `unet.extras`, which names the optional packages and how to install them.
 
 ```
 geometry      Where do voxels, blocks, block ranges and tiles lie?

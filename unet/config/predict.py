@@ -63,7 +63,7 @@ class PredictConfig(Section):
         True,
         description=(
             "Whether dask's dashboard runs, for the machine of the job alone; its address is in the log. A scheduler "
-            "that is given (`scheduler`) has its own."
+            "that is given (`scheduler`) has its own. It needs the extra `dashboard`."
         ),
     )
 

@@ -81,7 +81,7 @@ class TrainConfig(Section):
     validation_steps: PositiveInt = Field(200, description="steps between two looks at the validation volumes")
     validation_crops: PositiveInt = Field(4, description="windows of 512 x 512 px that a look predicts and scores")
     patience: PositiveInt | None = Field(None, description="looks without a better score that end the training early")
-    tensorboard: bool = Field(False, description="TensorBoard event files as well; needs `pip install tensorboard`")
+    tensorboard: bool = Field(False, description="TensorBoard event files as well; needs the extra `tensorboard`")
 
     @model_validator(mode="after")
     def _patience_has_a_score(self) -> "TrainConfig":

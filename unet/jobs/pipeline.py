@@ -34,6 +34,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, Future, LocalCluster, get_worker
 
+from unet.extras import is_installed, needs
 from unet.geometry.box import Box
 
 SETTINGS = {
@@ -100,6 +101,7 @@ _STOPPED: set[str] = set()
 @contextmanager
 def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
     """A scheduler and one worker in this process, which share its memory; the dashboard is for this machine alone."""
+    dashboard = dashboard and dashboard_can_run()
     with (
         dask.config.set(SETTINGS),
         LocalCluster(
@@ -115,6 +117,17 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
         if dashboard:
             log.info("dask dashboard: http://127.0.0.1:%d/status", urlsplit(cluster.dashboard_link).port)
         yield client
+
+
+def dashboard_can_run() -> bool:
+    """Return whether dask's dashboard can run here; where it cannot, log why.
+
+    It is logged to the job's file alone: on the terminal the run has said it once, before its first job.
+    """
+    installed = is_installed("bokeh")
+    if not installed:
+        log.debug("dask dashboard: none, since it %s", needs("bokeh"))
+    return installed
 
 
 @contextmanager

@@ -33,7 +33,8 @@ from distributed import Client
 from distributed.security import Security
 
 from unet.config.slurm import SlurmConfig
-from unet.jobs.pipeline import SETTINGS
+from unet.extras import needs
+from unet.jobs.pipeline import SETTINGS, dashboard_can_run
 
 FIND_SCHEDULER = 60
 """Seconds in which a worker that starts has to find its scheduler."""
@@ -69,6 +70,7 @@ def at_slurm(slurm: SlurmConfig, blocks: int, logs: Path, dashboard: bool = Fals
         If dask-jobqueue or SLURM is not there, SLURM refuses the jobs, or the first ones end before they have come.
     """
     name = f"unet-em-{uuid4().hex[:8]}"
+    dashboard = dashboard and dashboard_can_run()
     with dask.config.set(SETTINGS):
         cluster = _cluster(slurm, name, logs.absolute(), dashboard)
         try:
@@ -88,7 +90,7 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise NoWorkersError("predict.workers: slurm needs dask-jobqueue: pip install 'unet-em[slurm]'") from None
+        raise NoWorkersError(f"predict.workers: slurm {needs('dask-jobqueue')}") from None
     if which("sbatch") is None:
         raise NoWorkersError("predict.workers: slurm needs SLURM, but there is no sbatch on this machine")
     logs.mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,7 @@ def _certificate() -> Security:
     try:
         return Security.temporary()
     except ImportError:
-        raise NoWorkersError("predict.workers: slurm needs cryptography: pip install 'unet-em[slurm]'") from None
+        raise NoWorkersError(f"predict.workers: slurm {needs('cryptography')}") from None
 
 
 class _Keeper:

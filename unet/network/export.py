@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from unet import __version__
 from unet.config.model import ModelConfig
+from unet.extras import needs
 from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
 from unet.volumes.intensity import Normalisation
 
@@ -41,7 +42,6 @@ OPSET = 17
 """Of ONNX: the newest that the runtime in today's deepImageJ reads."""
 TOLERANCE = 1e-4
 """Largest difference of a probability between the network and what was exported."""
-INSTALL = "pip install --constraint constraints.txt --editable '.[export]'"
 
 
 class ExportError(RuntimeError):
@@ -183,7 +183,7 @@ def require_packages() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise ExportError(f"the export needs {name} ({error}); install it with: {INSTALL}") from None
+            raise ExportError(f"the export {needs(name)} ({error})") from None
 
 
 def to_torchscript(network: FramedNetwork, path: Path) -> None:

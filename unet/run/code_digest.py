@@ -22,6 +22,7 @@ PACKAGE = Path(unet.__path__[0])
 
 DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
+    "unet.extras": "says how to install what is missing",
     "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",
     "unet.jobs.journal": "says what is done; a fingerprint that is computed in another way is another one by itself",

@@ -9,12 +9,13 @@ Source: Workflow Run RO-Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5 (doi:1
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rocrate.model.contextentity import ContextEntity
-from rocrate.rocrate import ROCrate
-
+from unet.extras import is_installed, needs
 from unet.run.provenance import NAME as RECORD
+
+if TYPE_CHECKING:
+    from rocrate.rocrate import ROCrate
 
 NAME = "ro-crate-metadata.json"
 PROFILES = {
@@ -37,7 +38,7 @@ STORES = {
 }
 
 
-def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> None:
+def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> str | None:
     """Write `ro-crate-metadata.json`, and copy the workflow to where it says.
 
     Parameters
@@ -48,7 +49,16 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
         The content of `provenance.json`.
     root : Path
         Of the repository.
+
+    Returns
+    -------
+    str or None
+        Why nothing was written, and how to change that; None where the crate is written.
     """
+    if not is_installed("rocrate"):
+        return f"{NAME} is not written: it {needs('rocrate')}"
+    from rocrate.rocrate import ROCrate
+
     shutil.copytree(root / "workflow", results / "workflow", dirs_exist_ok=True)
     crate = ROCrate()
     crate.name = "unet-em: segmentation of " + ", ".join(record["configuration"]["predict"]["volumes"])
@@ -56,9 +66,7 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
     crate.license = record["configuration"]["export"]["license"] or "not stated"
     profiles = {**PROFILES, WORKFLOW_PROFILE: "Workflow RO-Crate"}
     for address, name in profiles.items():
-        crate.add(
-            ContextEntity(crate, address, {"@type": "CreativeWork", "name": name, "version": address.split("/")[-1]})
-        )
+        _add(crate, address, {"@type": "CreativeWork", "name": name, "version": address.split("/")[-1]})
     crate.root_dataset["conformsTo"] = [{"@id": address} for address in profiles]
     workflow = _workflow(crate, record["software"], root)
     inputs = [_input(crate, key, found) for key, found in record["inputs"].items()]
@@ -81,9 +89,17 @@ def write_run_crate(results: Path, record: Mapping[str, Any], root: Path) -> Non
         },
     )
     crate.metadata.write(results)
+    return None
 
 
-def _workflow(crate: ROCrate, software: Mapping[str, Any], root: Path) -> Any:
+def _add(crate: "ROCrate", identifier: str, properties: dict[str, str]) -> Any:
+    """Add an entity that is no file of the crate; returns the entity."""
+    from rocrate.model.contextentity import ContextEntity
+
+    return crate.add(ContextEntity(crate, identifier, properties))
+
+
+def _workflow(crate: "ROCrate", software: Mapping[str, Any], root: Path) -> Any:
     """The main entity, with its version and what it needs."""
     workflow = crate.add_workflow(
         root / "workflow" / "Snakefile",
@@ -100,26 +116,26 @@ def _workflow(crate: ROCrate, software: Mapping[str, Any], root: Path) -> Any:
     return workflow
 
 
-def _package(crate: ROCrate, name: str, version: str) -> Any:
+def _package(crate: "ROCrate", name: str, version: str) -> Any:
     url = "https://www.python.org" if name == "python" else f"https://pypi.org/project/{name}/{version}/"
     properties = {"@type": "SoftwareApplication", "name": name, "version": version, "url": url}
-    return crate.add(ContextEntity(crate, f"#{name}-{version}", properties))
+    return _add(crate, f"#{name}-{version}", properties)
 
 
-def _input(crate: ROCrate, key: str, found: Mapping[str, Any]) -> Any:
+def _input(crate: "ROCrate", key: str, found: Mapping[str, Any]) -> Any:
     """An input by its configuration key: it stays where it is, so the crate holds its fingerprint alone."""
     properties = {"@type": "PropertyValue", "name": key, "value": found["digest"] or f"{found['bytes']} bytes"}
-    return crate.add(ContextEntity(crate, f"#{key}", properties))
+    return _add(crate, f"#{key}", properties)
 
 
-def _file(crate: ROCrate, results: Path, name: str) -> Any:
+def _file(crate: "ROCrate", results: Path, name: str) -> Any:
     description, kind = FILES[name]
     size = str((results / name).stat().st_size)
     properties = {"name": name, "description": description, "encodingFormat": kind, "contentSize": size}
     return crate.add_file(results / name, name, properties=properties)
 
 
-def _store(crate: ROCrate, path: str) -> Any:
+def _store(crate: "ROCrate", path: str) -> Any:
     properties = {"name": path, "description": STORES[Path(path).name]}
     return crate.add_dataset(dest_path=path, properties=properties)
 

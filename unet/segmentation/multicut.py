@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.extras import needs
 from unet.segmentation.agglomeration import mean_boundary
 from unet.segmentation.region_graph import FULL, Edges
 
@@ -63,7 +64,6 @@ def _solvers() -> ModuleType:
         import bioimage_cpp.graph
     except ImportError:
         raise SolverMissing(
-            "segment.agglomerate.method: multicut needs the package bioimage-cpp: pip install 'unet-em[multicut]', "
-            "or set the method to mean"
+            f"segment.agglomerate.method: multicut {needs('bioimage-cpp')}, or set the method to mean"
         ) from None
     return bioimage_cpp.graph

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
+from unet.extras import needs
 from unet.storage.files import write_first, write_with
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ def connected(address: str) -> "ObjectStore":
         from obstore.exceptions import BaseError
         from obstore.store import from_url
     except ImportError:
-        raise AddressError(f"{address}: addresses need obstore: pip install 'unet-em[s3]'") from None
+        raise AddressError(f"{address}: an address {needs('obstore')}") from None
     options: Any = {"allow_http": True, "timeout": REQUEST_TIMEOUT}
     retries: Any = RETRIES
     try:

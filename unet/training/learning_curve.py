@@ -2,10 +2,10 @@
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from unet.extras import is_installed, needs
 from unet.storage.files import write_atomically
 
 
@@ -55,8 +55,7 @@ class LearningCurve:
 
 
 def _require_tensorboard() -> None:
-    if find_spec("tensorboard") is None:
+    if not is_installed("tensorboard"):
         raise ValueError(
-            "train.tensorboard is true, but tensorboard is not installed: pip install 'unet-em[tensorboard]', "
-            "or set it to false (training.jsonl holds the same curves)"
+            f"train.tensorboard: true {needs('tensorboard')}, or set it to false (training.jsonl holds the same curves)"
         )

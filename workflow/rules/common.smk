@@ -1,7 +1,7 @@
 # What all rules share: where receipts lie, which block ranges a volume has, what a job reads, which code it runs.
 #
 # Inputs:  none
-# Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
+# Outputs: {results}/provenance.json and ro-crate-metadata.json (extra `crate`), at the end of a run that has made the report
 
 import re
 import sys
@@ -12,6 +12,7 @@ import yaml
 from snakemake.io import IOFile
 from snakemake.logging import logger
 
+from unet.extras import is_installed, needs
 from unet.run.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
@@ -103,6 +104,10 @@ def begin_run():
     """Note what is there before the first job, so that the end can tell what this run has made."""
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
+    if CONFIG.predict.dashboard and not is_installed("bokeh"):
+        logger.info(
+            f"predict.dashboard: true {needs('bokeh')}; predictions run without it"
+        )
 
 
 def end_run():
@@ -116,7 +121,7 @@ def end_run():
         )
     lines = [f"{name:14}{place}" for name, place in products(Path(RESULTS), made)]
     if Path(RESULTS) / "run_config.yaml" in made:
-        write_record()
+        lines += write_record()
         lines += headline(read_json(Path(RESULTS) / "scores.json"))
     logger.info("\n".join(["", *lines]))
 
@@ -129,7 +134,7 @@ def end_failed_run():
 
 
 def write_record():
-    """What the report's run was made of, and the same as an RO-Crate."""
+    """Record what the report's run was made of, also as an RO-Crate; return lines about what was not written."""
     # Imported when it is needed: every job reads this file.
     from unet.run.ro_crate import write_run_crate
 
@@ -138,7 +143,8 @@ def write_record():
         Path(path) for job in workflow.dag.jobs for path in (*job.output, *job.log)
     ]
     record = write_run_record(Path(RESULTS), CONFIG, root, sys.argv, STARTED, asked)
-    write_run_crate(Path(RESULTS), record, root)
+    problem = write_run_crate(Path(RESULTS), record, root)
+    return [problem] if problem else []
 
 
 def receipt(rule, *path):

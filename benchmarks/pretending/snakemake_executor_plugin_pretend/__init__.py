@@ -29,7 +29,10 @@ class Executor(RealExecutor):
         for output in [*job.output, job.benchmark]:
             path = Path(str(output))
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f'{{"{path.stem}": {{}}}}\n')
+            if path.exists():
+                path.touch()  # it says with which configuration the last run was
+            else:
+                path.write_text("{}\n")
         self.report_job_success(info)
 
     def get_python_executable(self) -> str:

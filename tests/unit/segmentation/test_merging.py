@@ -188,7 +188,7 @@ def test_multicut_weighs_a_cycle_as_a_whole() -> None:
 def test_without_the_solver_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bioimage_cpp", None)
     monkeypatch.setitem(sys.modules, "bioimage_cpp.graph", None)
-    with pytest.raises(SolverMissing, match=r"pip install 'unet-em\[multicut\]'"):
+    with pytest.raises(SolverMissing, match=r"needs bioimage-cpp, of the extra multicut: pip install"):
         multicut(2, edges_of((0, 1, 1, 0)), 0.5)
 
 

@@ -1,0 +1,42 @@
+"""Optional packages: which extra brings a package, and how to install the extra.
+
+A plain install brings what a plain run needs. Every other package is imported in the function that needs it, and
+belongs to an extra of `pyproject.toml`. This module lies below all packages, so that each can name an extra.
+"""
+
+from importlib.util import find_spec
+
+EXTRAS = {
+    "bokeh": "dashboard",
+    "rocrate": "crate",
+    "snakemake-executor-plugin-slurm": "slurm",
+    "dask-jobqueue": "slurm",
+    "cryptography": "slurm",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "bioimageio.spec": "export",
+    "bioimageio.core": "export",
+    "tensorboard": "tensorboard",
+    "bioimage-cpp": "multicut",
+    "obstore": "s3",
+}
+"""The extra that brings each optional package, by the package's name on PyPI."""
+
+
+def is_installed(package: str) -> bool:
+    """Return whether an optional package can be imported, without importing it.
+
+    >>> is_installed("a-package-that-nobody-has")
+    False
+    """
+    return find_spec(package.replace("-", "_")) is not None
+
+
+def needs(package: str) -> str:
+    """Return the end of a message about a missing package: what is needed, and the command that installs it.
+
+    >>> needs("obstore")
+    "needs obstore, of the extra s3: pip install --constraint constraints.txt --editable '.[s3]'"
+    """
+    extra = EXTRAS[package]
+    return f"needs {package}, of the extra {extra}: pip install --constraint constraints.txt --editable '.[{extra}]'"
