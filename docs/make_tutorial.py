@@ -17,7 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -117,10 +116,10 @@ def panels(pictures: dict[str, np.ndarray], px: int) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path, **options: Any) -> None:
-    """Write a figure; its format follows from the name."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as WebP."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None, **options)
+    figure.savefig(path, pil_kwargs={"quality": 72, "method": 6})
 
 
 def crop(image: np.ndarray, side: int) -> np.ndarray:
@@ -142,7 +141,7 @@ def draw(
     readme
         The README's picture.
     """
-    two_files, held_out = folder / "two-files.png", folder / "held-out-section.png"
+    two_files, held_out = folder / "two-files.webp", folder / "held-out-section.webp"
     save(panels({"raw.tif": raw / 255, "labels.tif": coloured(labels)}, 360), two_files)
     four = {
         "raw": raw / 255,
@@ -150,9 +149,9 @@ def draw(
         "objects": overlaid(raw, objects),
         "annotation": overlaid(raw, labels),
     }
-    save(panels(four, 280), held_out, pil_kwargs={"optimize": True})
+    save(panels(four, 280), held_out)
     three = {name: crop(picture, 320) for name, picture in four.items()}
-    save(panels(three, 270), readme, pil_kwargs={"quality": 72, "method": 6})
+    save(panels(three, 270), readme)
     return [two_files, held_out, readme]
 
 
