@@ -82,11 +82,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if not (ROOT / path).exists():
             log.warning(f"{page.file.src_uri} links to {path}, which is not in the repository")
         inside = in_site(path)
-        return (
-            f"[{text}]({posixpath.relpath(inside, here or '.')}{anchor if '#' not in inside else ''})"
-            if inside
-            else text
-        )
+        if inside is None:
+            return text
+        name = re.match(r"`(\w+)`(?: in |$)", text)
+        if "#" not in inside:
+            inside += anchor
+        elif name and re.search(rf"^(?:def|class) {name[1]}\b", (ROOT / path).read_text(), re.MULTILINE):
+            inside += f".{name[1]}"
+        return f"[{text}]({posixpath.relpath(inside, here or '.')})"
 
     return LINK.sub(replaced, markdown)
 
