@@ -3,7 +3,8 @@
 # make test      the whole test suite
 # make reproduce RUN=results      the run of these results once more, compared voxel by voxel
 # make clean-results RESULTS=results      all that runs wrote into a folder of results is removed, and nothing else
-# make config    the pages generated from unet/config
+# make config    the pages generated from unet/config, and the page of rules
+# make docs      the documentation with search, in site/; no network is needed
 # make check     formatters, linters and types alone
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test reproduce clean-results config check clean
+.PHONY: install demo test reproduce clean-results config docs check clean
 
 install: $(INSTALLED)
 
@@ -38,6 +39,11 @@ clean-results: install
 
 config: install
 	$(BIN)/python -m unet.config.pages
+	$(BIN)/python docs/rules_page.py
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open site/index.html, or see it with search: $(VENV)/bin/python -m http.server --directory site"
 
 check: install
 	$(BIN)/ruff check .
@@ -47,4 +53,4 @@ check: install
 	$(BIN)/snakefmt --check workflow
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The README's commands, taken from it: each is understood in a fresh shell, on data with the names that it uses."""
+"""The commands of the README and of the how-to pages: each is understood in a fresh shell, on data as they name it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,40 @@ from pathlib import Path
 import h5py
 import pytest
 import tifffile
+import yaml
 
+from unet.config.root import load_config
 from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-CONFIGURATION = next(text for language, text in BLOCKS if language == "yaml")
+HOW_TO = ROOT / "docs" / "how-to"
 COMMAND = re.compile(r"^(git|cd|make|snakemake|python|\.) [^#\n]*", re.MULTILINE)
-FIRST, OWN_DATA = (
-    [match[0].strip() for match in COMMAND.finditer(text)] for text in [text for name, text in BLOCKS if not name][:2]
-)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of every block of code."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """Return the commands of a page, in order, without their comments."""
+    return [match[0].strip() for name, text in blocks(page) if not name for match in COMMAND.finditer(text)]
+
+
+def configuration(page: Path) -> str:
+    """Return the first YAML block of a page."""
+    return next(text for language, text in blocks(page) if language == "yaml")
+
+
+README = ROOT / "README.md"
+CONFIGURATION = configuration(HOW_TO / "own-data.md")
+*OWN_DATA, CLEAN = commands(HOW_TO / "own-data.md")
+OWN_DATA += [*commands(HOW_TO / "export.md"), *commands(HOW_TO / "reproduce.md")]
+ON_SLURM = [
+    command.replace("my-profile", "workflow/profiles/slurm")
+    for command in commands(HOW_TO / "slurm.md")
+    if command.startswith("snakemake --workflow-profile") and "unlock" not in command
+][:1]
 
 
 def looked_at(commands: list[str]) -> list[str]:
@@ -29,14 +53,14 @@ def looked_at(commands: list[str]) -> list[str]:
     targets: dict[str, list[str]] = {}
     for command in commands:
         if command.startswith("snakemake"):
-            target, options = re.fullmatch(r"snakemake ([a-z]* ?)(--.*)", command).groups()
-            targets.setdefault(options, []).append(target.strip())
+            target, options = re.fullmatch(r"snakemake ([a-z_]* ?)(-.*)", command).groups()
+            targets.setdefault(options.removeprefix("-n "), []).append(target.strip())
     together = [f"snakemake -n {' '.join(own)} {options}" for options, own in targets.items()]
     return [command.replace("make ", "make -n ") for command in commands if command.startswith("make")] + together
 
 
 def write_data(folder: Path) -> None:
-    """What `mine.yaml` of the README names."""
+    """What `mine.yaml` names."""
     raw, labels = synthesise(sections=4, size=128, seed=3)
     (folder / "sections").mkdir()
     for z, section in enumerate(raw):
@@ -70,19 +94,36 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_readme_begins_with_a_clone_and_an_environment() -> None:
-    assert FIRST[0].startswith("git clone https://")
-    assert FIRST[1:] == ["cd unet-em", "make demo", ". .venv/bin/activate"]
-    assert {command.split()[1] for command in OWN_DATA} >= {
-        "plan",
-        "verify",
-        "augmentation_preview",
-        "export",
-        "reproduce",
+def test_the_readme_begins_with_a_clone_and_the_demo() -> None:
+    first = commands(README)
+    assert first[0].startswith("git clone https://")
+    assert first[0].endswith("&& cd unet-em")
+    assert first[1:3] == ["make demo", ". .venv/bin/activate"]
+
+
+def test_the_readme_sells_in_one_screen() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) < 80
+    picture = ROOT / re.findall(r"!\[.*?\]\((.*?)\)", text)[0]
+    assert picture.stat().st_size < 150_000
+    assert len(configuration(README).splitlines()) == 5
+
+
+def test_the_readme_names_the_same_data() -> None:
+    short = load_config(yaml.safe_load(configuration(README)))
+    mine = load_config(yaml.safe_load(CONFIGURATION))
+    assert {name: volume.raw for name, volume in short.volumes.items()} == {
+        name: volume.raw for name, volume in mine.volumes.items()
     }
 
 
-@pytest.mark.parametrize("command", looked_at([*FIRST, *OWN_DATA]))
+def test_commands_of_the_pages_are_found() -> None:
+    named = {command.split()[1] for command in [*OWN_DATA, CLEAN]}
+    assert named >= {"plan", "verify", "augmentation_preview", "export", "reproduce", "clean-results"}
+    assert len(ON_SLURM) == 1
+
+
+@pytest.mark.parametrize("command", looked_at([*commands(README), *OWN_DATA, CLEAN, *ON_SLURM]))
 def test_a_command_is_understood(project: Path, command: str) -> None:
     """Nothing is computed: `make` and `snakemake` only list what they would do."""
     ran = fresh_shell(project, command, Path(sys.prefix) / "bin")
@@ -100,12 +141,12 @@ def test_all_commands_run_one_after_the_other(tmp_path: Path) -> None:
         (environment / entry).symlink_to(Path(sys.prefix) / entry)
     write_data(tmp_path)
     files = "sections labels.tif volume.h5 mine.yaml"
-    clone = re.sub(r"https://\S+", str(ROOT), FIRST[0])
+    clone, *first = commands(README)
+    clone = re.sub(r"https://\S+", str(ROOT), clone)
     installed = f"cp -a {environment} .venv; rm -f .venv/.installed; touch .venv/.installed; export PYTHONPATH=$PWD"
-    own = [command for command in OWN_DATA if "slurm" not in command]
-    commands = [clone, FIRST[1], installed, *FIRST[2:]]
-    commands += [f"for file in {files}; do mv ../$file .; done", "sed -i 's/steps: 1200/steps: 20/' mine.yaml", *own]
-    ran = fresh_shell(tmp_path, "\n".join(commands), Path())
+    run = [clone, installed, *first[:2]]
+    run += [f"for file in {files}; do mv ../$file .; done", "sed -i 's/steps: 1200/steps: 20/' mine.yaml"]
+    ran = fresh_shell(tmp_path, "\n".join([*run, *OWN_DATA, CLEAN]), Path())
     assert ran.returncode == 0, ran.stdout[-5000:]
     assert "bit-identical" in ran.stdout
     assert (tmp_path / "unet-em/results/report.html").exists(), "of the demo"

@@ -56,7 +56,7 @@ class PredictConfig(Section):
         None,
         description=(
             "Address of a dask scheduler whose workers predict, e.g. tls://node1:8786 with the certificates of dask's "
-            "own configuration (tcp:// on this machine alone, see docs/slurm.md); null: as `workers` says."
+            "own configuration (tcp:// on this machine alone, see docs/how-to/slurm.md); null: as `workers` says."
         ),
     )
     dashboard: bool = Field(

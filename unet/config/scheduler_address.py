@@ -33,13 +33,13 @@ def checked_scheduler(address: str) -> str:
         if missing:
             raise ValueError(
                 f"{address} takes certificates, but dask's configuration lacks "
-                f"{', '.join(f'distributed.comm.tls.{key}' for key in missing)}; see docs/slurm.md"
+                f"{', '.join(f'distributed.comm.tls.{key}' for key in missing)}; see docs/how-to/slurm.md"
             )
     elif not is_loopback(place) and config.get(PLAIN, None) is not False:
         raise ValueError(
             f"{address} is plain TCP to another machine: whoever can reach that port can run code as you. Start the "
             f"scheduler with TLS and write tls://{place}, or set {PLAIN} to False in dask's configuration if the "
-            "network is yours alone; see docs/slurm.md"
+            "network is yours alone; see docs/how-to/slurm.md"
         )
     return address
 

@@ -152,7 +152,7 @@ def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
             except TimeoutError:
                 raise ConnectionError(
                     f"predict.scheduler: {address} has no worker after {timeout:.0f} s; start one with "
-                    f"`dask worker {address}` where this project is installed (docs/slurm.md)"
+                    f"`dask worker {address}` where this project is installed (docs/how-to/slurm.md)"
                 ) from None
             yield client
 

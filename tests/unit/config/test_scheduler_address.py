@@ -26,7 +26,10 @@ def test_plain_tcp_is_for_this_machine(address: str) -> None:
         ("node1:8786", r"got 'node1:8786'; a scheduler's address is like tls://node1:8786"),
         ("http://node1:8787", r"a scheduler's address is like"),
         ("tls://node1", r"a scheduler's address is like"),
-        ("tls://node1:8786", r"lacks distributed.comm.tls.ca-file, .*client.cert, .*client.key; see docs/slurm.md"),
+        (
+            "tls://node1:8786",
+            r"lacks distributed.comm.tls.ca-file, .*client.cert, .*client.key; see docs/how-to/slurm.md",
+        ),
     ],
 )
 def test_other_addresses_stop_the_run_before_it_begins(address: str, message: str) -> None:

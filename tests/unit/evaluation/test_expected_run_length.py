@@ -182,7 +182,7 @@ def test_agrees_with_a_graph_of_networkx(seed: int, segments: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_agrees_with_segmentation_skeleton_metrics(seed: int) -> None:
     """Where the definitions meet: every segment is one piece of its skeleton, or a merger that holds over 50 nodes."""
-    reason = "segmentation-skeleton-metrics is not installed (docs/segmentation.md)"
+    reason = "segmentation-skeleton-metrics is not installed (docs/how-to/add-a-metric.md)"
     metrics = pytest.importorskip("segmentation_skeleton_metrics.skeleton_metrics", reason=reason)
     graphs = pytest.importorskip("segmentation_skeleton_metrics.datamodules.graph_classes", reason=reason)
     rng, nodes = np.random.default_rng(seed), 400
@@ -226,7 +226,7 @@ def pieces(rng: np.random.Generator, nodes: int, edges: list[tuple[int, int]]) -
 
 def test_real_labels_are_followed_to_their_ends_and_others_results_less_far() -> None:
     """Skeletons that kimimaro makes of the labels of fib25."""
-    kimimaro = pytest.importorskip("kimimaro", reason="kimimaro is not installed (docs/segmentation.md)")
+    kimimaro = pytest.importorskip("kimimaro", reason="kimimaro is not installed (docs/how-to/add-a-metric.md)")
     path = SHARED / "fib25" / "validation.h5"
     if not path.exists():
         pytest.skip("the shared development data are not beside this checkout")

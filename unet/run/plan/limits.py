@@ -60,7 +60,7 @@ def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, 
             found.append(
                 f"volume {one.name!r} has about {fragments:.2g} fragments to be joined, and one solve numbers "
                 f"{MOST_FRAGMENTS} at most: predict and segment it in parts (volumes.<name>.sections) of about "
-                f"{most:.2g} voxels; docs/scale.md says what would replace it"
+                f"{most:.2g} voxels; docs/explanation/scale.md says what would replace it"
             )
     return [problem for problem in found if problem is not None]
 
@@ -81,7 +81,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
     for one in plan.rules:
         if 1e6 * one.memory_mb > free.memory:
             what = {
-                "merge": "it holds a table of all fragments: give it a larger node (docs/scale.md)",
+                "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
                 "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
                 "train": "make train.tile or train.batch smaller",
             }.get(one.rule, "make storage.block smaller")
