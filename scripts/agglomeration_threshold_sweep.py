@@ -65,7 +65,7 @@ def main(
     for threshold in THRESHOLDS:
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
         objects = solve_objects(components, graph, settings, source.section_voxels(segment.connectivity))
-        rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
+        rows.append({"threshold": threshold, **_scores(table.relabelled(np.concatenate([[0], objects + 1])))})
     best = min(rows, key=lambda row: row.get("voi", float("inf")))
     log.info("best of %d thresholds: %s", len(rows), in_words(best))
     write_json(
