@@ -1,4 +1,4 @@
-"""What is compared of each block of a volume: the truth, our segmentation, and reference segmentations of others."""
+"""The arrays that are compared in each block: truth, our segmentation, and reference segmentations of others."""
 
 from dataclasses import dataclass
 from math import ceil

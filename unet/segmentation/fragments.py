@@ -232,6 +232,6 @@ def _behind(index: Index, axis: int) -> Index:
 def connected_component_labels(nodes: int, pairs: NDArray[np.signedinteger]) -> NDArray[np.int32]:
     """Return the connected component, 0 to n - 1, of every node of the graph whose edges are the pairs."""
     if nodes >= 2**31:
-        raise ValueError(f"{nodes} fragments, but one union takes at most {2**31 - 1}; use larger blocks")
+        raise ValueError(f"{nodes} fragments, but one graph takes at most {2**31 - 1}; use larger blocks")
     graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (nodes, nodes))
     return connected_components(graph, directed=False)[1]

@@ -1,4 +1,4 @@
-"""Others' segmentations: what cannot be compared is refused by its header."""
+"""Reference segmentations: one that cannot be compared is refused by its header."""
 
 from pathlib import Path
 

@@ -73,7 +73,7 @@ def test_a_displaced_membrane_costs_nothing_and_a_hole_in_it_does() -> None:
 def test_a_line_that_parts_a_cell_counts_its_pixels_and_is_one_split() -> None:
     truth, segmentation = np.ones((9, 9), bool), np.ones((9, 9), bool)
     segmentation[:, 4] = False
-    # all but one pixel of the line can be drawn from the rim before the cell would fall in two
+    # all but one pixel of the line can be drawn in from the border before the cell would be split
     assert warping_error(truth, segmentation) == pytest.approx(1 / 81)
     assert topological_errors(truth, segmentation) == (1, 0)
 

@@ -21,18 +21,18 @@ from unet.segmentation.region_graph import HISTOGRAM_BINS, group_edges, sum_grou
 
 
 def graph_of(nodes: int, u: ArrayLike, v: ArrayLike, statistics: ArrayLike) -> Graph:
-    """A graph of these edges, (n, k) statistics; parallel ones are summed."""
+    """Return the graph of these edges with (n, k) statistics; parallel edges are summed."""
     u, v, order, start = group_edges(np.asarray(u, np.int32), np.asarray(v, np.int32))
     return Graph(nodes, u, v, [sum_groups(column, order, start) for column in np.asarray(statistics).T])
 
 
 def solved(graph: Graph, score: Score, threshold: float, boundary_nodes: np.ndarray | None = None) -> list[int]:
-    """The clusters of a graph, which stays as it is."""
+    """Return the clusters of a graph; the graph stays as it is."""
     return agglomerate(replace(graph, columns=list(graph.columns)), score, threshold, boundary_nodes).tolist()
 
 
 def greedy(graph: Graph, score: Score, threshold: float) -> list[int]:
-    """One edge after another, the lowest first, of equal ones that of the lowest nodes; the higher name stays."""
+    """Merge one edge after another, lowest first, of equals the one of the lowest nodes; the higher number stays."""
     beside: list[dict[int, np.ndarray]] = [{} for _ in range(graph.nodes)]
     for a, b, row in zip(graph.u.tolist(), graph.v.tolist(), np.transpose(graph.columns), strict=True):
         beside[a][b] = beside[b][a] = row
@@ -87,7 +87,7 @@ def test_quantiles_in_rounds_are_those_of_the_heap(graph: Graph, threshold: floa
 
 @settings(max_examples=400)
 @given(graphs(2), graphs(2), st.floats(0, 1.1), st.integers(1, 5), st.integers(0, 9))
-def test_some_edges_after_the_other_are_the_whole(
+def test_slab_by_slab_gives_the_clusters_of_the_whole_graph(
     one: Graph, other: Graph, threshold: float, parts: int, seed: int
 ) -> None:
     """The edges of two graphs are dealt out, so that some pairs of nodes have an edge in two parts."""

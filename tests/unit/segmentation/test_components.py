@@ -67,7 +67,7 @@ def assemble(blocks: list[BlockComponents], table: MergeTable, shape: Index) -> 
 
 
 def merge_blocks(grid: Grid, blocks: list[BlockComponents], **options: int) -> MergeTable:
-    """The merge table of touching fragments, made layer by layer, which is that of one solve over all of them."""
+    """The merge table of touching fragments, made layer by layer; check that it equals one solve over all."""
     found = LayeredMerge.read(grid, {block.box: block for block in blocks}.__getitem__, **options)
     pieces = list(found.object_tables())
     columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
@@ -93,7 +93,7 @@ def blockwise(values: np.ndarray, block: Index, connectivity: Connectivity, **op
 
 
 def merge(blocks: list[tuple[np.ndarray, np.ndarray]], pairs: list[tuple[int, int]], **options: int) -> MergeTable:
-    """The merge table of fragments with these first voxels and sizes, of which some pairs are one."""
+    """Return the merge table of fragments with these first voxels and sizes; the fragments of a pair are one object."""
     offsets = np.cumsum([0] + [len(first) for first, _ in blocks])
     first, size = (np.concatenate([np.empty(0, np.int64), *column]) for column in zip(*blocks, strict=True))
     one, no = np.ones(len(first), np.uint8), np.zeros(len(first), bool)
@@ -335,7 +335,7 @@ def test_pieces_of_the_background_are_fragments_where_asked_for_and_never_object
     assert np.array_equal(assemble(blocks, merge_blocks(grid, blocks), grid.shape), whole_volume(values, connectivity))
 
 
-def test_what_lies_at_a_face_of_the_volume_is_known() -> None:
+def test_fragments_that_touch_the_border_of_the_volume_are_marked() -> None:
     values = np.array([[[1, 1, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]], bool)
     found = label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "section")
     assert found.touches_border.tolist() == [True, False, False]

@@ -24,32 +24,32 @@ STEPS = [(0, 0, 1), (0, 1, 0)]
 
 
 def edges_of(*rows: tuple[int, int, int, int]) -> Edges:
-    """Edges of (u, v, contacts, boundary of each contact)."""
+    """Return edges from rows of (u, v, contacts, boundary of each contact)."""
     u, v, contacts, level = np.array(sorted(rows)).T
     return Edges(u, v, contacts, contacts * level, None)
 
 
 def with_histogram(edges: Edges) -> Edges:
-    """The same, of which the contacts of an edge all have its mean boundary."""
+    """Return the edges with a histogram in which all contacts of an edge have its mean boundary."""
     histogram = np.zeros((len(edges), HISTOGRAM_BINS), np.int64)
     histogram[np.arange(len(edges)), edges.boundary // edges.contacts // 16] = edges.contacts
     return replace(edges, histogram=histogram)
 
 
 def whole(edges: Edges, components: Fragments) -> EdgeSlabs:
-    """All in one part."""
+    """Return all edges in one slab."""
     return EdgeSlabs.whole(edges, components.component_count)
 
 
 def fragments_of(size: list[int], value: list[int] | None = None, first: list[int] | None = None) -> Fragments:
-    """Fragments of one block, none of them at a face."""
+    """Return fragments of one block, none of them at a face of the volume."""
     n = len(size)
     values, firsts = np.array(value or [1] * n, np.uint8), np.array(first or range(n))
     return Fragments(np.array([0, n]), firsts, np.array(size), values, np.zeros(n, bool), np.arange(n, dtype=np.int32))
 
 
 def filled_blockwise(values: np.ndarray, block: Index, largest: int, at_once: int = 100) -> np.ndarray:
-    """Components with their holes filled, from blocks."""
+    """Return the components of a volume with their holes filled, computed block by block."""
     grid = Grid(values.shape, block)
     blocks = [label_block(values[box.slices], box, grid.shape, "section", background=True) for box in grid.boxes()]
     fragments = join_blocks(grid, blocks)
@@ -115,7 +115,7 @@ def test_what_lies_at_a_face_of_the_volume_is_no_hole() -> None:
 @pytest.mark.parametrize("method", ["mean", "quantile"])
 @pytest.mark.parametrize("connectivity", ["section", "volume"])
 @pytest.mark.parametrize("at_once", [1, 40])
-def test_a_graph_in_parts_gives_the_objects_of_the_whole(method: str, connectivity: Connectivity, at_once: int) -> None:
+def test_a_graph_in_slabs_gives_the_objects_of_the_whole(method: str, connectivity: Connectivity, at_once: int) -> None:
     random = np.random.default_rng(at_once)
     probability = ndimage.gaussian_filter(random.random((14, 24, 24)), 0.8)
     probability = np.uint8(255 * (probability - probability.min()) / np.ptp(probability))
@@ -143,12 +143,12 @@ def test_a_graph_in_parts_gives_the_objects_of_the_whole(method: str, connectivi
     section = 24 * 24 if connectivity == "section" else None
     expected = solve_objects(fragments.merge_components(), one, settings, section)
     assert fragments.component_count > expected.max() + 1 > 10
-    in_parts = solve_objects(fragments.merge_components(), several, settings, section)
-    numbered = [number_objects(fragments, objects) for objects in (expected, in_parts)]
+    in_slabs = solve_objects(fragments.merge_components(), several, settings, section)
+    numbered = [number_objects(fragments, objects) for objects in (expected, in_slabs)]
     np.testing.assert_array_equal(numbered[0].lut, numbered[1].lut)
 
 
-def test_holes_are_filled_from_a_graph_in_parts() -> None:
+def test_holes_are_filled_from_a_graph_in_slabs() -> None:
     stack = np.concatenate([RING, ~RING, RING])
     stack[:, 2, 2] = False
     found, whole_at_once = (filled_blockwise(stack, (1, 2, 3), 9, at_once) for at_once in (1, 10**6))

@@ -104,14 +104,14 @@ def test_two_discs_that_touch_are_two_fragments() -> None:
     assert ids.max() == 2
 
 
-def test_a_membrane_is_shared_out_to_the_nearest_cell_and_no_farther_than_it_grows() -> None:
+def test_a_membrane_is_shared_out_to_the_nearest_cell_up_to_expand_distance() -> None:
     row = np.array([[[1, 1, 0, 0, 0, 0, 1, 1]]], bool)
     assert blockwise(row, (1, 1, 8), WatershedParameters(2, 0, 1, "section")).tolist() == [[[1, 1, 1, 0, 0, 2, 2, 2]]]
     assert blockwise(row, (1, 1, 8), WatershedParameters(2, 0, 5, "section")).tolist() == [[[1, 1, 1, 1, 2, 2, 2, 2]]]
 
 
 @pytest.mark.parametrize("block", [(1, 1, 7), (1, 1, 3)])
-def test_the_middle_of_a_membrane_goes_to_its_paler_side(block: Index) -> None:
+def test_the_middle_of_a_membrane_goes_to_the_side_with_the_higher_probability(block: Index) -> None:
     row, parameters = np.array([[[1, 1, 0, 0, 0, 1, 1]]], bool), WatershedParameters(2, 0, 5, "section")
     to_the_left = np.array([[[1, 1, 0.9, 0.5, 0.1, 1, 1]]], np.float32)
     assert blockwise(row, block, parameters, None, to_the_left).tolist() == [[[1, 1, 1, 1, 2, 2, 2]]]
@@ -130,7 +130,7 @@ def test_a_faint_membrane_that_is_above_the_threshold_parts_two_fragments(block:
 
 @settings(max_examples=60)
 @given(cases())
-def test_no_summit_lies_in_the_background_however_its_grey_values_are(
+def test_no_local_maximum_lies_in_the_background_for_any_confidence(
     case: tuple[np.ndarray, Index, WatershedParameters],
 ) -> None:
     foreground, _, parameters = case
@@ -139,13 +139,13 @@ def test_no_summit_lies_in_the_background_however_its_grey_values_are(
     assert set(np.unique(found[found > 0])) == set(np.unique(found[foreground]))
 
 
-def test_a_plateau_is_one_summit_however_it_is_cut() -> None:
+def test_a_plateau_is_one_local_maximum_however_it_is_cut() -> None:
     wide = np.ones((1, 9, 30), bool)
     for block in [(1, 9, 30), (1, 4, 7)]:
         assert (blockwise(wide, block, WatershedParameters(2, 1, 1, "section")) == 1).all()
 
 
-def test_a_summit_at_a_face_of_the_volume_counts_like_any_other() -> None:
+def test_a_local_maximum_at_a_face_of_the_volume_counts_like_any_other() -> None:
     row = np.array([[[1, 1, 1, 0, 0, 1, 1, 1, 1, 1]]], bool)
     height = height_map(row, WatershedParameters(9, 0, 1, "section"))[0, 0]
     assert (int(height.argmax()), height[0]) == (9, 3)  # what lies beyond the face is not taken for a membrane
@@ -168,15 +168,15 @@ def test_nothing_is_found_where_there_is_no_tissue(block: Index) -> None:
     np.testing.assert_array_equal(found, blockwise(foreground, (2, 40, 40), parameters, tissue))
 
 
-def test_climbing_is_steepest_and_a_saddle_that_is_level_with_nothing_higher_joins() -> None:
+def test_links_are_steepest_and_a_saddle_that_is_level_with_nothing_higher_joins() -> None:
     height = np.full((1, 3, 7), NO_FRAGMENT, np.float32)
     height[0, 1] = [NO_FRAGMENT, 5, 3, 1, 2, 4, NO_FRAGMENT]
-    assert label_basins(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 2, 2]]]  # 1 climbs to 3, not to 2
+    assert label_basins(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 2, 2]]]  # 1 is linked to 3, not to 2
     height[0, 1] = [NO_FRAGMENT, 5, 5, 5, 5, 5, NO_FRAGMENT]
     assert label_basins(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 1, 1]]]
 
 
-def test_the_way_up_is_the_steeper_the_shorter_the_step() -> None:
+def test_the_slope_is_the_steeper_the_shorter_the_step() -> None:
     height = np.full((1, 5, 5), NO_FRAGMENT, np.float32)
     height[0, 2, 1:4] = [2, 0, 0]
     height[0, 1, 3] = 2.5  # at a corner: 2.5 / sqrt(2) is less than 2
@@ -211,19 +211,19 @@ def test_links_are_those_of_all_neighbours_looked_at_one_by_one(seed: int, edges
 
 
 def beside(voxel: Index, shape: Index, edges: dict[int, float]) -> list[Index]:
-    """Its neighbours in an array."""
+    """Return the neighbours of a voxel in an array."""
     around = product(*((-1, 0, 1) if axis in edges else (0,) for axis in range(3)))
     found = [tuple(i + by for i, by in zip(voxel, shift, strict=True)) for shift in around if any(shift)]
     return [there for there in found if all(0 <= i < n for i, n in zip(there, shape, strict=True))]
 
 
 def slope(height: np.ndarray, here: Index, there: Index, edges: dict[int, float]) -> float:
-    """Of the step from one voxel to another."""
+    """Return the slope of the step from one voxel to another."""
     steps = [(a - b) * edges.get(axis, 0) for axis, (a, b) in enumerate(zip(here, there, strict=True))]
     return float((height[there] - height[here]) / np.linalg.norm(steps))
 
 
-def test_the_wrong_window_is_refused() -> None:
+def test_an_array_of_the_wrong_shape_is_refused() -> None:
     box = Box((0, 0, 0), (1, 4, 4))
     with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) for 0:1,0:12,0:12, to be read for block 0:1,0:4,0:4"):
         watershed_block(np.ones((1, 4, 4), bool), box, (1, 12, 12), WatershedParameters(3, 0, 1, "section"))
