@@ -112,7 +112,7 @@ def v_rand_v_info(truth: NDArray, segmentation: NDArray) -> tuple[float, float]:
     ``p_ij`` is the fraction of the pixels of ``truth != 0`` that have true id i and predicted id j; ``a_i`` and ``b_j``
     are its sums over j and over i. Each pixel of predicted id 0 is a segment of its own. Then
 
-    ``V_rand = 2 sum p_ij^2 / (sum a_i^2 + sum b_j^2)``, ``V_info = 2 I / (H(a) + H(b))``, with the mutual information
+    ``V_rand = 2 sum p_ij^2 / (sum a_i^2 + sum b_j^2)``, ``V_info = 2 I / (H(a) + H(b))``. The mutual information is
     ``I = H(a) + H(b) - H(p)``. If both are one single segment (no entropy), ``V_info = 1``.
 
     Parameters

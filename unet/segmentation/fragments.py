@@ -176,8 +176,8 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = No
     Raises
     ------
     ValueError
-        If a table is missing or is not that of the grid's next block, or there are 2^31 fragments or more (the limit
-        of `scipy.sparse.csgraph`).
+        If a table is missing or out of order, or there are 2^31 fragments or more (the limit of
+        `scipy.sparse.csgraph`).
     """
     waiting: dict[tuple[int, Index], tuple[NDArray[np.uint32], NDArray[np.uint8], int]] = {}
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
@@ -186,7 +186,9 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = No
     indices = grid.indices() if layer is None else grid.layer(layer)
     for index, table in zip(indices, tables, strict=True):
         if table.box != grid.box(index):
-            raise ValueError(f"table of block {table.box} where that of {grid.box(index)} is due; label it again")
+            raise ValueError(
+                f"found the table of block {table.box}, but expected block {grid.box(index)}; label it again"
+            )
         start = offsets[-1]  # number of the block's first fragment, counted through all blocks
         for axis, (low, high) in table.faces.items():
             if axis == 0 and layer is not None:

@@ -181,7 +181,9 @@ class _NpyWriter:
     def append(self, rows: NDArray[Any]) -> None:
         """Write rows at the end."""
         if rows.dtype != self.dtype or len(rows) > self._missing:
-            raise ValueError(f"{self.path}: {len(rows)} {rows.dtype} where {self._missing} {self.dtype} are due")
+            raise ValueError(
+                f"{self.path}: {len(rows)} rows of {rows.dtype}, but {self._missing} of {self.dtype} are left to write"
+            )
         self._file.write(rows.tobytes())
         self._missing -= len(rows)
 

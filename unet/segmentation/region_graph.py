@@ -94,7 +94,9 @@ def block_edges(
     """
     known, compact = _compact_ids(ids)
     if len(known) >= 2**28:
-        raise ValueError(f"{len(known)} fragments in and behind one block; at most {2**28 - 1}: cut smaller blocks")
+        raise ValueError(
+            f"{len(known)} fragments in and behind one block, but at most {2**28 - 1} are possible; use smaller blocks"
+        )
     packed = [_packed_contacts(compact, boundary, shape, step, bool(known[:1] == 0)) for step in steps]
     return _edges_of_contacts(np.sort(np.concatenate(packed)), known) if packed else Edges.empty()
 
