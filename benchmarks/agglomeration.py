@@ -25,7 +25,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.segmentation.agglomeration import Columns, Graph, agglomerate, agglomerate_parts, mean_boundary
+from unet.segmentation.agglomeration import Columns, Graph, agglomerate, agglomerate_slabs, mean_boundary
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)]
 CELL = (4, 4, 8)
@@ -94,7 +94,7 @@ def in_parts(nodes: int, parts: int, side: int) -> NDArray[np.int32]:
                 yield u, v, columns
 
     last = part_of_layer[np.arange(nodes) // side**2]
-    return agglomerate_parts(nodes, read(), last, mean_boundary, THRESHOLD)
+    return agglomerate_slabs(nodes, read(), last, mean_boundary, THRESHOLD)
 
 
 def same_partition(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:

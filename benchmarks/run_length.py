@@ -16,7 +16,7 @@ import numpy as np
 from starter import DATA
 
 from unet.evaluation.expected_run_length import expected_run_length_scores
-from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
+from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
 from unet.storage.zarr_store import open_image
 
@@ -60,7 +60,7 @@ def main() -> None:
         image = open_image(arguments.run / "volumes" / "validation" / "segmentation.zarr")
         found["ours"] = image.read(Box.of_shape(image.shape))
     write_skeletons(truth, arguments.write, arguments.spacing)
-    skeletons = placed(read_skeletons(arguments.write, 1), truth.shape, VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(read_skeletons(arguments.write, 1), truth.shape, VOXEL_NM, (0, 0, 0))
     scores = expected_run_length_scores(skeletons, truth[tuple(skeletons.voxel)].astype(np.uint64))
     print(f"{scores['skeletons']} skeletons, {scores['skeleton_nm']:.0f} nm, {len(skeletons.edges)} edges")
     print("| | ERL (nm) | split edges | omitted edges | merging segments |\n|---|---|---|---|---|")

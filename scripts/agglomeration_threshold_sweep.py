@@ -1,6 +1,7 @@
 """Score every threshold of the agglomeration on a volume with labels, without touching a voxel twice.
 
-The labels are compared once with the unions of fragments; what a threshold makes of these is a look-up in that table.
+The labels are compared once with the connected components of fragments. The objects of a threshold are a look-up in
+that table.
 """
 
 import logging
@@ -15,8 +16,8 @@ from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.segmentation.fragments import join_blocks, load_block_table
-from unet.segmentation.merging import objects_of
-from unet.segmentation.region_graph import EdgeParts, gather_edges, load_edges
+from unet.segmentation.merging import solve_objects
+from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
@@ -48,21 +49,23 @@ def main(
         source.layout.grid, (load_block_table(source.tables("segmentation").of(box)) for box in boxes)
     )
     tables = (load_edges(source.edges("segmentation").of(box)) for box in boxes)
-    united = fragments.united()
-    graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), united.parts)
+    components = fragments.merge_components()
+    graph = EdgeSlabs.whole(
+        gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.component_count
+    )
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
-    part = np.concatenate([[0], fragments.part + 1])
+    component_of = np.concatenate([[0], fragments.component_of + 1])
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
-        unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
+        components_here = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
         tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
-        table += contingency(_labels(source, box, tissue, ignore_id), unions)
+        table += contingency(_labels(source, box, tissue, ignore_id), components_here)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
-        objects = objects_of(united, graph, settings, source.section_voxels(segment.connectivity))
-        rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
+        objects = solve_objects(components, graph, settings, source.section_voxels(segment.connectivity))
+        rows.append({"threshold": threshold, **_scores(table.relabelled(np.concatenate([[0], objects + 1])))})
     best = min(rows, key=lambda row: row.get("voi", float("inf")))
     log.info("best of %d thresholds: %s", len(rows), in_words(best))
     write_json(

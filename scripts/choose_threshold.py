@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from unet.evaluation.scores import best, mean_scores
+from unet.evaluation.scores import best_threshold_by_v_rand, mean_scores
 from unet.jobs.script import run
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_json
@@ -15,7 +15,7 @@ def main(sweeps: list[Path], receipt: Path) -> None:
     """Write the best threshold over all sections of the volumes."""
     rows = [read_json(path) for path in sweeps]
     scores = mean_scores([row["scores"] for row in rows], weights=[row["sections"] for row in rows])
-    chosen = best(scores)
+    chosen = best_threshold_by_v_rand(scores)
     log.info("threshold %.2f, V_rand %.4f", chosen["threshold"], chosen["v_rand"])
     write_json(
         receipt, {"rule": "choose_threshold", "digest": content_digest(sweeps), "best": chosen, "scores": scores}

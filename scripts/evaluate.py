@@ -14,11 +14,11 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import Block, ReferenceSegmentation, true_ids, true_skeletons
+from unet.evaluation.comparison import ComparedBlock, ReferenceSegmentation, true_ids, true_skeletons
 from unet.evaluation.error_analysis import ErroneousObject, worst_objects
-from unet.evaluation.expected_run_length import RunLength
-from unet.evaluation.isbi import STEPS, section_errors, v_rand_v_info
-from unet.evaluation.scores import Comparison, best, predicted_classes, section_cells
+from unet.evaluation.expected_run_length import ExpectedRunLength
+from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, section_errors, v_rand_v_info
+from unet.evaluation.scores import VolumeScores, best_threshold_by_v_rand, predicted_classes, section_cells
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
@@ -54,20 +54,22 @@ def main(
     channels = source.image("probability").spec.channels
     classes = ("background", *channels) if len(channels) == 1 else channels
     channel = channel_of(foreground, channels)
-    comparison = Comparison(len(classes), per_section=sections_alone)
+    comparison = VolumeScores(len(classes), per_section=sections_alone)
     skeletons = true_skeletons(volume, source.layout)
-    runs = RunLength(skeletons) if skeletons else None
-    peers = {name: ReferenceSegmentation.open(address, volume, skeletons) for name, address in volume.compare.items()}
+    runs = ExpectedRunLength(skeletons) if skeletons else None
+    references = {
+        name: ReferenceSegmentation.open(address, volume, skeletons) for name, address in volume.compare.items()
+    }
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
-        block = Block.read(source, box, volume.ignore_id)
+        block = ComparedBlock.read(source, box, volume.ignore_id)
         predicted = predicted_classes(source.image("probability").read(box))
         ours = channel if len(channels) > 1 else 1
-        comparison.add(block.target, predicted, block.labels, block.segmentation, block.near, box.start[0], ours)
+        comparison.add(block.target, predicted, block.labels, block.segmentation, block.near_border, box.start[0], ours)
         if runs:
             runs.add(box, block.segmentation)
-        for peer in peers.values():
-            peer.add(block)
+        for reference in references.values():
+            reference.add(block)
         progress.advance(1)
     swept = read_json(sweep)
     isbi = _isbi_scores(swept, threshold, fixed_threshold)
@@ -82,12 +84,12 @@ def main(
         "made_from": made_from,
         "scores": scores,
         "sweep": swept["scores"],
-        "compare": {name: peer.scores() for name, peer in peers.items()},
+        "compare": {name: reference.scores() for name, reference in references.items()},
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
     for who, told in ({"ours": scores} | found["compare"]).items():
         log.info("%s, %s: %s", source.name, who, in_words({key: told[key] for key in TOLD if key in told}))
-    save_arrays(table, vars(comparison.objects.table))
+    save_arrays(table, vars(comparison.objects.overlap))
     write_json(evaluation, found)
 
 
@@ -96,7 +98,7 @@ def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> di
     rows = sweep["scores"]
     if not rows:
         return {}
-    tenth, fine = best(rows, STEPS), best(rows)
+    tenth, fine = best_threshold_by_v_rand(rows, CHALLENGE_THRESHOLDS), best_threshold_by_v_rand(rows)
     wanted = read_json(threshold)["best"]["threshold"] if threshold else fixed
     chosen = min(rows, key=lambda row: abs(row["threshold"] - (wanted or 0.5)))
     return {
@@ -134,9 +136,9 @@ def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
 
 
-def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> list[dict[str, Any]]:
+def _worst(source: Volume, comparison: VolumeScores, ignore_id: int | None) -> list[dict[str, Any]]:
     """The objects with most wrong voxels, and where to look at them: found in a second pass over the blocks."""
-    worst = worst_objects(comparison.objects.table, WORST)
+    worst = worst_objects(comparison.objects.overlap, WORST)
     for box in source.layout.grid.boxes() if worst else []:
         labels, segmentation = true_ids(source, box, ignore_id), source.image("segmentation").read(box)
         for one in worst:
@@ -146,9 +148,9 @@ def _worst(source: Volume, comparison: Comparison, ignore_id: int | None) -> lis
 
 def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
     nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_size_nm, one.centre, strict=True)]
-    counts = {"size": one.size, "wrong": one.wrong, "partners": one.partners}
-    share = one.wrong / prod(source.layout.shape)
-    return {"kind": one.kind, "object": one.object, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
+    counts = {"size": one.size, "wrong": one.wrong_voxels, "partners": one.partners}
+    share = one.wrong_voxels / prod(source.layout.shape)
+    return {"kind": one.kind, "object": one.object_id, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
 
 
 if __name__ == "__main__":

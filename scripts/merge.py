@@ -15,8 +15,8 @@ from unet.jobs.script import run
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
-from unet.segmentation.merging import objects_of, without_holes
-from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
+from unet.segmentation.merging import fill_holes, solve_objects
+from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB, edges_in_slabs, load_edges
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
@@ -59,7 +59,7 @@ def main(
             "rule": "merge",
             "digest": fingerprint(lut=lut, dtype=dtype, made=made, code=code),
             "fragments": fragments,
-            "unions": merged.unions,
+            "components": merged.components,
             "objects": merged.objects,
             "dtype": dtype,
             "files": sizes_of(sorted(table.iterdir()), receipt),
@@ -71,7 +71,7 @@ class Merged(NamedTuple):
     """How many objects there are, and the final ids in pieces."""
 
     offsets: np.ndarray
-    unions: int
+    components: int
     objects: int
     pieces: Iterable[ObjectTable]
 
@@ -79,25 +79,25 @@ class Merged(NamedTuple):
 def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     """The fragments that touch are one object."""
     found = LayeredMerge.read(source.layout.grid, partial(_table, source, store), segment.first_id, segment.min_size)
-    return Merged(found.offsets, found.unions, found.objects, found.numbered())
+    return Merged(found.offsets, found.components, found.objects, found.object_tables())
 
 
 def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     """One global solve over the region graph."""
     grid, method = source.layout.grid, segment.agglomerate.method
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
-    at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_AT_ONCE
-    edges = edges_in_parts(
+    at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_PER_SLAB
+    edges = edges_in_slabs(
         fragments, grid, lambda box: load_edges(source.edges(store).of(box)), method == "quantile", at_once
     )
-    objects = np.arange(fragments.parts, dtype=np.int32)
+    objects = np.arange(fragments.component_count, dtype=np.int32)
     if segment.method == "watershed":
         section = source.section_voxels(segment.connectivity)
-        objects = objects_of(fragments.united(), edges, segment.agglomerate, section)
+        objects = solve_objects(fragments.merge_components(), edges, segment.agglomerate, section)
     if segment.fill_holes:
-        objects = without_holes(fragments.joined(objects), objects, edges, segment.fill_holes)
+        objects = fill_holes(fragments.merge_objects(objects), objects, edges, segment.fill_holes)
     table = number_objects(fragments, objects, segment.first_id, segment.min_size)
-    return Merged(table.offsets, fragments.parts, table.objects, [table])
+    return Merged(table.offsets, fragments.component_count, table.objects, [table])
 
 
 def _table(source: Volume, store: str, box: Box) -> BlockTable:

@@ -17,9 +17,10 @@ from unet.geometry.box import Box
 from unet.jobs.script import run
 from unet.run.plan.estimates import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
-from unet.run.report.headline import first_scores, headline, too_few
-from unet.run.report.page import SCORES, Picture, ReportData, error_row, render, section_row
-from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
+from unet.run.report.headline import few_objects_warnings, headline, headline_scores
+from unet.run.report.page import SCORES, ReportData, render
+from unet.run.report.pictures import Picture, error_row, section_row
+from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import channel_of
 from unet.storage.digests import content_digest
@@ -65,7 +66,7 @@ def main(
     page = ReportData(
         title="unet-em: segmentation report",
         summary=_summary(volumes, delivered),
-        warnings=list(too_few(delivered)),
+        warnings=list(few_objects_warnings(delivered)),
         scores=scores,
         training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
@@ -95,7 +96,7 @@ def _with_checks(page: str, results: Path, template: Path) -> str:
     if not predicted or content_digest(predicted) != verified["digest"]:
         return page
     checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
-    return with_section(page, checks_section(template.read_text(), checks, verified["when"]))
+    return insert_verify_section(page, render_verify_section(template.read_text(), checks, verified["when"]))
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
@@ -118,21 +119,21 @@ def _summary(volumes: list[Volume], delivered: dict[str, dict[str, Any]]) -> dic
         "objects": sum(own["stored_objects"] for own in delivered.values()),
     }
     for name, own in delivered.items():
-        tiles |= {f"{label}, {name}": value for label, value in first_scores(own).items()}
+        tiles |= {f"{label}, {name}": value for label, value in headline_scores(own).items()}
     return tiles
 
 
 def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Columns of scores: ours, each other result, and both where the other one labels."""
     columns: dict[str, dict[str, Any]] = {"ours": {}}
-    for name, peer in found["compare"].items():
-        columns["ours"] = {key: found["scores"][key] for key in peer["scores"]}
-        columns[name] = peer["scores"]
-    for name, peer in found["compare"].items():
-        if peer["labelled_share"] < 1:
-            where = f"on the {100 * peer['labelled_share']:.1f} % that {name} labels"
+    for name, reference in found["compare"].items():
+        columns["ours"] = {key: found["scores"][key] for key in reference["scores"]}
+        columns[name] = reference["scores"]
+    for name, reference in found["compare"].items():
+        if reference["labelled_share"] < 1:
+            where = f"on the {100 * reference['labelled_share']:.1f} % that {name} labels"
             columns[f"ours, {where}"], columns[f"{name}, {where}"] = (
-                peer["where_labelled"][k] for k in ("ours", "theirs")
+                reference["where_labelled"][k] for k in ("ours", "theirs")
             )
     return columns
 

@@ -15,7 +15,7 @@ from unet.jobs.script import run
 from unet.segmentation.components import BlockComponents, label_block
 from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
 from unet.segmentation.fragments import save_block_table
-from unet.segmentation.watershed import WatershedParameters, watershed_block, window_of
+from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.volumes.block_inputs import BlockInputs
@@ -40,9 +40,9 @@ def main(
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
-    relief = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
+    parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
     tables, inputs = source.tables(store), BlockInputs(source)
-    fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
+    fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
 
     def label(box: Box) -> BlockOutput:
         found = fragments_of(box)
@@ -51,9 +51,9 @@ def main(
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
     def inputs_of(box: Box) -> list[Any]:
-        if relief is None:
+        if parameters is None:
             return inputs.of(labelled, box)
-        _, read = window_of(box, source.layout.shape, relief)
+        _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
         return [inputs.of(labelled, read), inputs.of_tissue(read)]
 
     run_blocks(
@@ -79,7 +79,7 @@ def _labelling(
     segment: SegmentConfig,
     threshold: float,
     background: bool,
-    relief: WatershedParameters | None,
+    parameters: WatershedParameters | None,
 ) -> Callable[[Box], BlockComponents]:
     """What labels a block."""
     shape, image = source.layout.shape, source.image(labelled)
@@ -92,16 +92,16 @@ def _labelling(
         values = foreground(stored[channels[0]], threshold) if one else class_values(stored[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
-    return components if relief is None else partial(_watershed, source, channels[0], threshold, relief)
+    return components if parameters is None else partial(_watershed, source, channels[0], threshold, parameters)
 
 
 def _watershed(
-    source: Volume, channel: int, threshold: float, relief: WatershedParameters, box: Box
+    source: Volume, channel: int, threshold: float, parameters: WatershedParameters, box: Box
 ) -> BlockComponents:
-    _, read = window_of(box, source.layout.shape, relief)
+    _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
     stored = source.image("probability").read(read)[channel]
-    cells, pale = foreground(stored, threshold), confidence(stored, threshold)
-    return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read), pale)
+    cells, confident = foreground(stored, threshold), confidence(stored, threshold)
+    return watershed_block(cells, box, source.layout.shape, parameters, source.tissue(read), confident)
 
 
 if __name__ == "__main__":

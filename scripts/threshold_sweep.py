@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet.evaluation.isbi import FINE, sweep
+from unet.evaluation.isbi import FINE_THRESHOLDS, sweep_thresholds
 from unet.evaluation.scores import mean_scores, section_cells
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
@@ -79,7 +79,7 @@ def _section_scores(
         return []
     image = source.image("probability")
     stored = image.read(box)[channel_of(foreground, image.spec.channels)]
-    return sweep(as_probability(stored), cells, FINE)
+    return sweep_thresholds(as_probability(stored), cells, FINE_THRESHOLDS)
 
 
 if __name__ == "__main__":

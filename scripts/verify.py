@@ -30,7 +30,7 @@ from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
-from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
+from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
@@ -81,8 +81,8 @@ def main(
     write_json(receipt, {"rule": "verify", "digest": content_digest(predicted), "when": when, "checks": checks})
     page = results / "report.html"
     if page.exists():
-        section = checks_section(template.read_text(), found, when)
-        write_atomically(page, with_section(page.read_text(), section).encode())
+        section = render_verify_section(template.read_text(), found, when)
+        write_atomically(page, insert_verify_section(page.read_text(), section).encode())
 
 
 def _differences(

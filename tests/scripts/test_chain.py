@@ -278,7 +278,7 @@ def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None
     counts = [
         sum(ndimage.label(section)[1] for section in (probability.argmax(axis=0) == k) & expected) for k in (0, 1)
     ]
-    assert [int((table.values == k).sum()) for k in (1, 2)] == counts
+    assert [int((table.class_values == k).sum()) for k in (1, 2)] == counts
 
 
 # Behind an address

@@ -7,12 +7,12 @@ from unet.config.segment import AgglomerateConfig
 from unet.geometry.grid import Grid
 from unet.segmentation.fragments import join_blocks
 from unet.segmentation.merge_table import number_objects, relabel
-from unet.segmentation.merging import objects_of
-from unet.segmentation.region_graph import EdgeParts, block_edges, fragment_ids, gather_edges
+from unet.segmentation.merging import solve_objects
+from unet.segmentation.region_graph import EdgeSlabs, block_edges, fragment_ids, gather_edges
 from unet.segmentation.watershed import WatershedParameters, watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3
-RELIEF = WatershedParameters(6, 1, 4, "section", (50.0, 4.0, 4.0))
+PARAMETERS = WatershedParameters(6, 1, 4, "section", (50.0, 4.0, 4.0))
 
 
 def sections(depth: int) -> np.ndarray:
@@ -29,13 +29,13 @@ def segmented(probability: np.ndarray, bridge: int, mismatch: float = 0.1) -> np
     """Fragments per section, linked over sections."""
     grid = Grid(probability.shape, probability.shape)
     [box] = grid.boxes()
-    found = watershed_block(probability > 127, box, grid.shape, RELIEF)
+    found = watershed_block(probability > 127, box, grid.shape, PARAMETERS)
     fragments = join_blocks(grid, [found])
     steps = [(0, 0, 1), (0, 1, 0), *((ahead, 0, 0) for ahead in range(1, bridge + 2))]
     edges = block_edges(fragment_ids(found.labels, box, grid), 255 - probability, box.shape, steps)
     settings = AgglomerateConfig(threshold=0.4, mismatch=mismatch)
-    graph = EdgeParts.whole(gather_edges(fragments, [edges]), fragments.parts)
-    objects = objects_of(fragments.united(), graph, settings, SIDE * SIDE)
+    graph = EdgeSlabs.whole(gather_edges(fragments, [edges]), fragments.component_count)
+    objects = solve_objects(fragments.merge_components(), graph, settings, SIDE * SIDE)
     return relabel(found.labels, number_objects(fragments, objects).lut_of_block(0))
 
 

@@ -80,7 +80,7 @@ def parts_of(segmentation: np.ndarray) -> int:
 
 def test_fragments_are_joined_within_sections_and_across_them(watershed: Project) -> None:
     merged = watershed.receipt("merge", "train", "segmentation")
-    assert merged["fragments"] > merged["unions"] > merged["objects"] > 1
+    assert merged["fragments"] > merged["components"] > merged["objects"] > 1
     segmentation = watershed.array("segmentation")
     assert parts_of(segmentation) == merged["objects"]
     sections = [set(np.unique(section)) - {0} for section in segmentation]

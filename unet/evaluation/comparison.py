@@ -1,4 +1,4 @@
-"""What is compared of each block of a volume: the truth, ours, and others' segmentations in files of their own."""
+"""The arrays that are compared in each block: truth, our segmentation, and reference segmentations of others."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -9,57 +9,66 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.expected_run_length import RunLength
-from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, near_borders
-from unet.evaluation.skeletons import PlacedSkeletons, placed, read_skeletons
+from unet.evaluation.expected_run_length import ExpectedRunLength
+from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border_mask
+from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
 from unet.volumes.readers.open import Source, SourceError, check_annotation, open_raw, open_source
 from unet.volumes.volume import Layout, Volume, padded_in_section
 
 
 def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
-    """Labels of a box, 0 where nobody has annotated."""
+    """Return the labels of a box `(z, y, x)`, with 0 where nobody has annotated."""
     labels = source.image("labels").read(box)
     return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
 
 
 def true_skeletons(config: VolumeConfig, layout: Layout) -> PlacedSkeletons | None:
-    """The true neurons in a volume; None where it has none."""
+    """Return the skeletons of the true neurons in a volume; None where the configuration names none."""
     if config.skeletons is None:
         return None
     found = read_skeletons(Path(config.skeletons.files), config.skeletons.unit_nm)
-    return placed(found, layout.shape, layout.voxel_size_nm, layout.offset_nm)
+    return place_in_volume(found, layout.shape, layout.voxel_size_nm, layout.offset_nm)
 
 
 @dataclass
-class Block:
-    """What is compared of a block, `(z, y, x)`."""
+class ComparedBlock:
+    """The arrays of one block that are compared, `(z, y, x)` each.
+
+    Attributes
+    ----------
+    box : the block's voxels in the volume
+    target : uint8, class targets; 255 = unlabelled
+    labels : true ids; 0 = not scored
+    segmentation : our ids; 0 = no object
+    near_border : bool, see `unet.evaluation.object_metrics.border_mask`
+    """
 
     box: Box
     target: np.ndarray
     labels: np.ndarray
     segmentation: np.ndarray
-    near: np.ndarray
+    near_border: np.ndarray
 
     @classmethod
-    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "Block":
-        """A block of the stores; borders are seen with what lies around it."""
+    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "ComparedBlock":
+        """Read a block from the stores; the voxels around it are read too, to find true borders there."""
         px = CREMI_BORDER_NM / source.layout.voxel_size_nm[2]
-        window, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
-        labels = true_ids(source, window, ignore_id)
-        near = near_borders(labels, px)[inner]
+        padded, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
+        labels = true_ids(source, padded, ignore_id)
+        near_border = border_mask(labels, px)[inner]
         target = source.image("targets").read(box)
-        scored = np.where(target == UNLABELLED, 0, labels[inner])  # nor is there anything to find outside the tissue
-        return cls(box, target, scored, source.image("segmentation").read(box), near)
+        scored = np.where(target == UNLABELLED, 0, labels[inner])  # outside the tissue there is nothing to find either
+        return cls(box, target, scored, source.image("segmentation").read(box), near_border)
 
 
-def open_peer(address: str, config: VolumeConfig) -> Source:
-    """Open somebody else's segmentation of a volume.
+def open_reference_segmentation(address: str, config: VolumeConfig) -> Source:
+    """Open the segmentation of a volume that somebody else made.
 
     Raises
     ------
     SourceError
-        If it does not lie on the same voxels, or holds no ids.
+        If it does not lie on the same voxels, or does not contain ids.
     """
     found = open_source(address)
     check_annotation(open_raw(config.raw), found, config.sections, config.voxel_size_nm)
@@ -73,38 +82,48 @@ def open_peer(address: str, config: VolumeConfig) -> Source:
 
 @dataclass
 class ReferenceSegmentation:
-    """Somebody else's segmentation of the volume; its scores over all voxels, and where it says something."""
+    """A segmentation of the volume that somebody else made, and its counts.
+
+    Attributes
+    ----------
+    source : the segmentation
+    first : (z, y, x) of our volume's first voxel in the segmentation
+    whole : scores of the segmentation over all voxels
+    labelled : scores of the segmentation over the voxels that it labels
+    ours : scores of our segmentation over the same voxels
+    run_length : expected run length of the segmentation; None without skeletons
+    """
 
     source: Source
     first: tuple[int, int, int]
     whole: ObjectScores
     labelled: ObjectScores
     ours: ObjectScores
-    runs: RunLength | None
+    run_length: ExpectedRunLength | None
 
     @classmethod
     def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "ReferenceSegmentation":
-        """Open it as `open_peer` does."""
-        found = open_peer(address, config)
+        """Open the segmentation by `open_reference_segmentation`, with no block counted yet."""
+        found = open_reference_segmentation(address, config)
         first = (config.sections[0] if config.sections else 0, 0, 0)
-        runs = RunLength(skeletons) if skeletons else None
-        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), runs)
+        run_length = ExpectedRunLength(skeletons) if skeletons else None
+        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
 
-    def add(self, block: Block) -> None:
-        """Add a block."""
+    def add(self, block: ComparedBlock) -> None:
+        """Add the counts of a block."""
         ids = self.source.read(block.box.shifted(self.first))
-        known = block.target != UNLABELLED
-        says = ids != 0
-        truth = np.where(says, block.labels, 0)
-        self.whole.add(block.labels, ids, block.near, known)
-        self.labelled.add(truth, ids, block.near, known & says)
-        self.ours.add(truth, block.segmentation, block.near, known & says)
-        if self.runs:
-            self.runs.add(block.box, ids)
+        annotated = block.target != UNLABELLED
+        is_labelled = ids != 0
+        truth = np.where(is_labelled, block.labels, 0)
+        self.whole.add(block.labels, ids, block.near_border, annotated)
+        self.labelled.add(truth, ids, block.near_border, annotated & is_labelled)
+        self.ours.add(truth, block.segmentation, block.near_border, annotated & is_labelled)
+        if self.run_length:
+            self.run_length.add(block.box, ids)
 
     def scores(self) -> dict[str, Any]:
-        """Over all voxels; where it labels, its own and ours; and the share of the true voxels that it labels."""
-        share = self.labelled.table.voxels / max(self.whole.table.voxels, 1)
+        """Return the scores over all voxels, the share of true voxels that are labelled, and both scores there."""
+        share = self.labelled.overlap.voxels / max(self.whole.overlap.voxels, 1)
         restricted = {"theirs": self.labelled.scores(), "ours": self.ours.scores()}
-        scores = {**self.whole.scores(), **(self.runs.scores() if self.runs else {})}
+        scores = {**self.whole.scores(), **(self.run_length.scores() if self.run_length else {})}
         return {"scores": scores, "labelled_share": share, "where_labelled": restricted}

@@ -1,7 +1,7 @@
-"""How two segmentations overlap: sparse tables that add over blocks, and the scores read off them.
+"""The overlap of two segmentations: sparse contingency tables that add over blocks, and the scores that they give.
 
 Every score here is a function of the counts ``n_ij``, the voxels with true id i and predicted id j. Counts of disjoint
-blocks add, so a volume of any size is scored block by block, and the score does not depend on the cut:
+blocks add. A volume of any size is therefore scored block by block, and the score does not depend on the blocks:
 
     table = sum((contingency(truth[b], segmentation[b]) for b in blocks), Contingency.empty())
 
@@ -24,12 +24,14 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Contingency:
-    """The non-zero ``n_ij``, sorted by true id, then by predicted id; ``a + b`` is the table of both blocks.
+    """A contingency table: the non-zero ``n_ij``, sorted by true id, then by predicted id.
+
+    ``a + b`` is the table of two blocks together.
 
     Parameters
     ----------
     truth, segmentation : uint64 array (pairs,)
-        The ids i and j of each pair that occurs; no i is 0, j may be.
+        The ids i and j of each pair that occurs; i is never 0, j may be 0.
     count : int64 array (pairs,)
         Voxels of each pair, at least 1.
     """
@@ -40,7 +42,7 @@ class Contingency:
 
     @classmethod
     def empty(cls) -> Self:
-        """The table of no voxels, to start a sum from."""
+        """Return the table of no voxels, to start a sum from."""
         return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
     @property
@@ -55,9 +57,9 @@ class Contingency:
             np.concatenate([self.count, other.count]),
         )
 
-    def renamed(self, name_of: NDArray) -> "Contingency":
-        """The table of the segmentation whose ids are ``name_of[id]``; ids that get one name are one segment."""
-        return _counted(self.truth, name_of[self.segmentation].astype(np.uint64), self.count)
+    def relabelled(self, lut: NDArray) -> "Contingency":
+        """Return the table for the segmentation ``lut[id]``; ids with one value in `lut` become one segment."""
+        return _counted(self.truth, lut[self.segmentation].astype(np.uint64), self.count)
 
     @property
     def truth_sizes(self) -> Counts:
@@ -70,7 +72,7 @@ class Contingency:
         return _counted(self.segmentation, np.zeros_like(self.truth), self.count).count
 
     @property
-    def assigned(self) -> "Contingency":
+    def without_background(self) -> "Contingency":
         """The pairs whose predicted id is not 0."""
         keep = self.segmentation != 0
         return Contingency(self.truth[keep], self.segmentation[keep], self.count[keep])
@@ -79,8 +81,8 @@ class Contingency:
 def contingency(truth: NDArray, segmentation: NDArray) -> Contingency:
     """Count the voxels of every pair of true and predicted id; true id 0 is ignored.
 
-    Neighbours mostly share both ids, so runs along the last axis are counted first and only the runs are sorted: the
-    cost is a few passes over the arrays and a sort of some hundredth of their size.
+    Neighbouring voxels mostly share both ids. Runs along the last axis are counted first, and only the runs are sorted.
+    The cost is a few passes over the arrays, and a sort of about a hundredth of their voxels.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def contingency(truth: NDArray, segmentation: NDArray) -> Contingency:
 
 
 def _raveled_ids(ids: NDArray) -> NDArray:
-    """The ids as one line, once they are known to be integers that are not negative."""
+    """Return the ids as one line; refuse ids that are not integers or are negative."""
     if ids.dtype.kind not in "ui":
         raise ValueError(f"segment ids must be integers, not {ids.dtype}")
     if ids.dtype.kind == "i" and ids.min(initial=0) < 0:
@@ -118,7 +120,7 @@ def _raveled_ids(ids: NDArray) -> NDArray:
 
 
 def _counted(truth: Ids, segmentation: Ids, count: Counts) -> Contingency:
-    """The table of these counts: sorted by pair of ids, equal pairs added up."""
+    """Return the table of these counts: sorted by pair of ids, with equal pairs summed."""
     order = np.lexsort((segmentation, truth))
     truth, segmentation, count = truth[order], segmentation[order], count[order]
     start = run_starts(truth, segmentation)
@@ -127,10 +129,12 @@ def _counted(truth: Ids, segmentation: Ids, count: Counts) -> Contingency:
 
 
 def rand_f_score(table: Contingency) -> float:
-    """F-score of "these two voxels belong together", 0 to 1 (equal): the ``V_rand`` of the ISBI 2012 challenge.
+    """Return the Rand F-score, 0 to 1 (equal): the F-score of "these two voxels belong together".
 
-    ``2 sum n_ij^2 / (sum a_i^2 + sum b_j^2)``, j over the predicted ids other than 0. A voxel left 0 by the
-    segmentation is a segment of its own: it adds 1 to ``sum n_ij^2`` and to ``sum b_j^2``.
+    This is ``V_rand`` of the ISBI 2012 challenge:
+
+    ``2 sum n_ij^2 / (sum a_i^2 + sum b_j^2)``, j over the predicted ids other than 0. A voxel of
+    predicted id 0 is a segment of its own: it adds 1 to ``sum n_ij^2`` and to ``sum b_j^2``.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def rand_f_score(table: Contingency) -> float:
     0.6666666666666666
     """
     _require_voxels(table)
-    assigned = table.assigned
+    assigned = table.without_background
     alone = table.voxels - assigned.voxels
     together = _sum_of_squares(assigned.count) + alone
     separate = _sum_of_squares(table.truth_sizes) + _sum_of_squares(assigned.segment_sizes) + alone
@@ -156,12 +160,12 @@ def rand_f_score(table: Contingency) -> float:
 
 
 def adapted_rand_error(table: Contingency) -> float:
-    """Adapted Rand error of CREMI and SNEMI3D, ``1 - rand_f_score``: 0 (equal) to 1.
+    """Return the adapted Rand error of CREMI and SNEMI3D, ``1 - rand_f_score``: 0 (equal) to 1.
 
-    The CREMI script adds ``1/N`` instead of 1 for a voxel left 0 by the segmentation, N = voxels of the volume; that
-    changes the error by at most ``2 / (mean size of a true segment)``, and by nothing where no voxel is left 0.
-    `skimage.metrics.adapted_rand_error` counts pairs of *different* voxels (``n_ij^2 - n_ij`` for ``n_ij^2``) and takes
-    id 0 of the segmentation for one ordinary segment.
+    For a voxel of predicted id 0 the CREMI script adds ``1/N`` instead of 1, N = voxels of the volume. This changes the
+    error by at most ``2 / (mean size of a true segment)``, and by nothing where no predicted id is 0.
+    `skimage.metrics.adapted_rand_error` counts pairs of *different* voxels (``n_ij^2 - n_ij`` for ``n_ij^2``), and
+    treats predicted id 0 as one ordinary segment.
 
     Raises
     ------
@@ -172,16 +176,16 @@ def adapted_rand_error(table: Contingency) -> float:
 
 
 def _sum_of_squares(counts: Counts) -> float:
-    """In floating point: the squares of 64-bit counts overflow 64 bits."""
+    """Return the sum of squares in floating point: the squares of 64-bit counts overflow 64 bits."""
     return float(np.square(counts.astype(np.float64)).sum())
 
 
 def variation_of_information(table: Contingency) -> tuple[float, float]:
-    """Variation of information as (split, merge), in bits: 0 for equal segmentations.
+    """Return the variation of information as (split, merge), in bits: 0 for equal segmentations.
 
     ``split = H(segmentation | truth)`` grows as true segments are split, ``merge = H(truth | segmentation)`` as they
-    are merged; ``H(S|T) = -sum n_ij / n log2(n_ij / a_i)``. Id 0 of the segmentation is one ordinary segment, as in
-    CREMI's script and `skimage.metrics.variation_of_information` (with true id 0 ignored); both use log2 too.
+    are merged; ``H(S|T) = -sum n_ij / n log2(n_ij / a_i)``. Predicted id 0 is one ordinary segment. CREMI's script and
+    `skimage.metrics.variation_of_information` (with true id 0 ignored) do the same, and use log2 too.
 
     Raises
     ------
@@ -205,7 +209,7 @@ def variation_of_information(table: Contingency) -> tuple[float, float]:
 
 
 def entropy(counts: Counts, total: int) -> float:
-    """``-sum p log2 p`` in bits with ``p = counts / total``; every count at least 1.
+    """Return ``-sum p log2 p`` in bits, with ``p = counts / total``; every count is at least 1.
 
     >>> entropy(np.array([2, 2]), 4)
     1.0
@@ -215,6 +219,7 @@ def entropy(counts: Counts, total: int) -> float:
 
 
 def _require_voxels(table: Contingency) -> None:
+    """Refuse an empty table."""
     if table.count.size == 0:
         raise ValueError(
             "nothing to score: no voxel has a true id other than 0; check the labels and the box that is evaluated"
@@ -222,43 +227,44 @@ def _require_voxels(table: Contingency) -> None:
 
 
 def merge_errors(table: Contingency) -> int:
-    """How many true segments hang together with another one in the segmentation.
+    """Count the true segments that the segmentation merges with another one.
 
-    A true segment is held by the predicted one (id 0 is none) in which most of its voxels lie, ``n_ij > a_i / 2``; each
-    predicted segment that holds m of them counts ``m - 1`` errors.
+    A true segment is assigned to the predicted segment (id 0 excluded) that contains more than half of its voxels,
+    ``n_ij > a_i / 2``. A predicted segment with m true segments counts ``m - 1`` errors.
 
     >>> merge_errors(contingency(np.array([1, 1, 2, 2, 3, 3]), np.array([4, 4, 4, 4, 4, 5])))
     1
     """
-    return _beyond_the_first(table.segmentation, 2 * table.count > _of_each_pair(table.truth, table.count))
+    return _count_beyond_first(table.segmentation, 2 * table.count > _size_of_each_pair(table.truth, table.count))
 
 
 def split_errors(table: Contingency) -> int:
-    """How many times true segments are cut in the segmentation: `merge_errors` with the roles exchanged.
+    """Count the splits of true segments in the segmentation: `merge_errors` with the roles exchanged.
 
-    A predicted segment is of the true one in which most of its labelled voxels lie, ``n_ij > b_j / 2``.
+    A predicted segment is assigned to the true segment that contains more than half of its labelled voxels,
+    ``n_ij > b_j / 2``. A true segment with m predicted segments counts ``m - 1`` errors.
 
     >>> split_errors(contingency(np.array([1, 1, 1, 1, 2]), np.array([4, 4, 5, 6, 6])))
     1
     """
-    found = table.assigned
-    return _beyond_the_first(found.truth, 2 * found.count > _of_each_pair(found.segmentation, found.count))
+    found = table.without_background
+    return _count_beyond_first(found.truth, 2 * found.count > _size_of_each_pair(found.segmentation, found.count))
 
 
-def _of_each_pair(ids: Ids, count: Counts) -> Counts:
-    """Voxels of the whole segment that each pair belongs to."""
+def _size_of_each_pair(ids: Ids, count: Counts) -> Counts:
+    """Return, for each pair, the voxels of the whole segment that the pair belongs to."""
     _, inverse = np.unique(ids, return_inverse=True)
     return np.bincount(inverse, weights=count)[inverse].astype(np.int64)
 
 
-def _beyond_the_first(ids: Ids, held: NDArray[np.bool_]) -> int:
-    """Pairs that hold, beyond the first of each id; pairs with id 0 do not."""
-    chosen = ids[held & (ids != 0)]
+def _count_beyond_first(ids: Ids, assigned: NDArray[np.bool_]) -> int:
+    """Count the assigned pairs beyond the first of each id; pairs with id 0 do not count."""
+    chosen = ids[assigned & (ids != 0)]
     return len(chosen) - len(np.unique(chosen))
 
 
 def foreground_counts(truth: NDArray, predicted: NDArray) -> Counts:
-    """Voxels of the intersection and of the union of two foregrounds (non-zero or True), int64 ``(2,)``.
+    """Count the voxels of the intersection and of the union of two foregrounds (non-zero or True), int64 ``(2,)``.
 
     The counts of disjoint blocks add; `foreground_iou` turns them into the score.
 
@@ -272,7 +278,7 @@ def foreground_counts(truth: NDArray, predicted: NDArray) -> Counts:
 
 
 def foreground_iou(counts: Counts | Sequence[int]) -> float:
-    """Intersection over union of the foregrounds, 0 to 1; 1 if both are empty.
+    """Return the intersection over union of the foregrounds, 0 to 1; 1 if both are empty.
 
     >>> foreground_iou([1, 4])
     0.25

@@ -1,8 +1,8 @@
-"""Where a segmentation is wrong: which voxels, which objects, and where to look at them.
+"""The errors of a segmentation: the wrong voxels, the objects that contain most of them, and their positions.
 
-Every object has a best partner, the one of the other segmentation that it shares most voxels with. A voxel whose
-predicted object is not the best partner of its true one has been *split* off; one whose true object is not the best
-partner of its predicted one has been *merged* with others. Both follow from the overlap table by a look-up.
+Every object has a best partner: the object of the other segmentation that shares most voxels with it. A voxel whose
+predicted object is not the best partner of its true object has been *split* off. A voxel whose true object is not the
+best partner of its predicted object has been *merged* with others. Both follow from the contingency table by a look-up.
 """
 
 from collections.abc import Iterable
@@ -20,59 +20,60 @@ SPLIT, MERGE = 1, 2
 
 @dataclass
 class ErroneousObject:
-    """An object of which many voxels are wrong.
+    """An object with wrong voxels.
 
     Attributes
     ----------
     kind : ``split``: a true object that several predicted ones share; ``merge``: a predicted one over several true ones
-    object, best : its id, and that of its best partner
-    size, wrong : voxels of it that are scored, and those outside its best partner
-    partners : number of objects that it is shared with
-    sections : section -> (wrong voxels in it, sum of their y, sum of their x), see `locate`
+    object_id, best_partner : ids of the object and of its best partner
+    size, wrong_voxels : scored voxels of the object, and those of them outside the best partner
+    partners : number of objects that share voxels with it
+    sections : section -> (wrong voxels in the section, sum of their y, sum of their x), see `locate`
     """
 
     kind: str
-    object: int
-    best: int
+    object_id: int
+    best_partner: int
     size: int
-    wrong: int
+    wrong_voxels: int
     partners: int
     sections: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def centre(self) -> tuple[int, int, int]:
-        """Section with the most wrong voxels, and the middle of those in it, ``(z, y, x)``."""
+        """``(z, y, x)``: the section with the most wrong voxels, and the mean position of those voxels."""
         z, (count, y, x) = max(self.sections.items(), key=lambda item: (item[1][0], -item[0]))
         return z, int(y // count), int(x // count)
 
     def locate(self, truth: NDArray, segmentation: NDArray, box: Box) -> None:
-        """Add the wrong voxels of a block, ``(z, y, x)`` ids of `box`."""
+        """Add the wrong voxels of a block, ``(z, y, x)`` ids of the voxels of `box`, to `sections`."""
         own, other = (truth, segmentation) if self.kind == "split" else (segmentation, truth)
-        wrong = np.nonzero((own == self.object) & (other != self.best) & (other != 0))
+        wrong = np.nonzero((own == self.object_id) & (other != self.best_partner) & (other != 0))
         for z in np.unique(wrong[0]):
             y, x = (wrong[axis][wrong[0] == z] + box.start[axis] for axis in (1, 2))
             found = np.array([len(y), y.sum(), x.sum()], np.int64)
-            place = int(z) + box.start[0]
-            self.sections[place] = self.sections.get(place, np.zeros(3, np.int64)) + found
+            section = int(z) + box.start[0]
+            self.sections[section] = self.sections.get(section, np.zeros(3, np.int64)) + found
 
 
 def worst_objects(table: Contingency, count: int) -> list[ErroneousObject]:
-    """The objects with the most voxels outside their best partner, splits and merges together, the worst first.
+    """Return the objects with the most voxels outside their best partner, splits and merges together, worst first.
 
     >>> from unet.evaluation.contingency import contingency
     >>> [worst] = worst_objects(contingency(np.array([1, 1, 1, 2]), np.array([5, 5, 6, 7])), count=1)
-    >>> worst.kind, worst.object, worst.best, worst.wrong, worst.partners
+    >>> worst.kind, worst.object_id, worst.best_partner, worst.wrong_voxels, worst.partners
     ('split', 1, 5, 1, 2)
     """
-    pairs = table.assigned
-    splits = _shared("split", pairs.truth, pairs.segmentation, pairs.count, count)
-    merges = _shared("merge", pairs.segmentation, pairs.truth, pairs.count, count)
-    return sorted([*splits, *merges], key=lambda one: (-one.wrong, one.kind, one.object))[:count]
+    pairs = table.without_background
+    splits = _worst_of_kind("split", pairs.truth, pairs.segmentation, pairs.count, count)
+    merges = _worst_of_kind("merge", pairs.segmentation, pairs.truth, pairs.count, count)
+    return sorted([*splits, *merges], key=lambda one: (-one.wrong_voxels, one.kind, one.object_id))[:count]
 
 
-def _shared(
+def _worst_of_kind(
     kind: str, ids: NDArray[np.uint64], others: NDArray[np.uint64], counts: NDArray[np.int64], most: int
 ) -> Iterable[ErroneousObject]:
+    """Yield the objects among `ids` with the most wrong voxels, at most `most`."""
     known, best, largest = _best_partners(ids, others, counts)
     of = np.searchsorted(known, ids)
     size = np.bincount(of, weights=counts, minlength=len(known)).astype(np.int64)
@@ -86,26 +87,26 @@ def _shared(
 def _best_partners(
     ids: NDArray[np.uint64], others: NDArray[np.uint64], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
-    """Each id, the partner with most common voxels (the lower id of equals), and how many these are."""
+    """Return each id, the partner with the most common voxels (the lower id of equals), and the number of these."""
     order = np.lexsort((others, -counts, ids))
     known, first = np.unique(ids[order], return_index=True)
     return known, others[order][first], counts[order][first]
 
 
 def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDArray[np.uint8]:
-    """Which voxels are wrong, and how: bit `SPLIT`, bit `MERGE`; 0 where right, or where either id is 0.
+    """Return the errors of each voxel: bit `SPLIT`, bit `MERGE`; 0 where right, or where either id is 0.
 
     Parameters
     ----------
     truth, segmentation : ids, of one shape
-    table : overlaps of the whole volume that they are a part of
+    table : contingency table of the whole volume that the arrays are a part of
 
     >>> from unet.evaluation.contingency import contingency
     >>> truth, found = np.array([1, 1, 1, 2, 2, 2]), np.array([5, 5, 6, 7, 7, 7])
     >>> error_map(truth, found, contingency(truth, found)).tolist()
     [0, 0, 1, 0, 0, 0]
     """
-    pairs = table.assigned
+    pairs = table.without_background
     wrong = np.zeros(truth.shape, np.uint8)
     if not len(pairs.count):
         return wrong
@@ -114,6 +115,6 @@ def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDAr
         (MERGE, segmentation, truth, pairs.segmentation, pairs.truth),
     ):
         known, best, _ = _best_partners(ids, others, pairs.count)
-        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
-        wrong[(known[place] == own) & (other != 0) & (best[place] != other)] |= bit
+        index = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        wrong[(known[index] == own) & (other != 0) & (best[index] != other)] |= bit
     return wrong

@@ -1,11 +1,14 @@
 """The scores of the ISBI 2012 challenge, as its scripts compute them: V_rand, V_info; pixel, Rand and warping error.
 
 1. The cells of the ground truth are the 4-connected components of its interior, not thinned.
-2. The proposal is binarised at a threshold and its background thinned to lines 1 px wide, label 0.
-3. Both are compared where the ground truth is not 0; a pixel there on a predicted line is a segment of its own.
-4. The scores of a threshold are means over the sections; a volume's score is the best over the thresholds.
+2. `threshold_and_thin`: the probability is binarised at a threshold. The background is thinned to lines 1 px wide,
+   label 0.
+3. `v_rand_v_info`: both are compared where the ground truth is not 0. A pixel there on a predicted line is a segment of
+   its own.
+4. `sweep_thresholds`: the scores of a threshold are means over the sections. The score of a volume is the best over the
+   thresholds.
 
-Ground truth of instance ids enters at step 3. The result is 0 to 1, 1 = equal.
+Ground truth of instance ids enters at step 3. V_rand and V_info are 0 to 1, 1 = equal.
 
 References
 ----------
@@ -22,14 +25,16 @@ from numpy.typing import NDArray
 from unet.evaluation.contingency import Contingency, contingency, entropy, rand_f_score
 from unet.evaluation.warping import topological_errors, warping_error
 
-STEPS = tuple(tenth / 10 for tenth in range(1, 10))
+CHALLENGE_THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 """The challenge's thresholds: 0.1, 0.2, ... 0.9."""
 
-FINE = tuple(sorted({*STEPS, *(percent / 100 for percent in (*range(50, 90, 5), *range(90, 99, 2)))}))
-"""`STEPS`, and finer where membranes close: 0.5, 0.55, ... 0.9, 0.92, ... 0.98."""
+FINE_THRESHOLDS = tuple(
+    sorted({*CHALLENGE_THRESHOLDS, *(percent / 100 for percent in (*range(50, 90, 5), *range(90, 99, 2)))})
+)
+"""`CHALLENGE_THRESHOLDS`, and finer steps where membranes close: 0.5, 0.55, ... 0.9, 0.92, ... 0.98."""
 
 LINE = -1
-"""A pixel that belongs to no cell and is not to be filled."""
+"""Label of a pixel that belongs to no cell and is not to be filled."""
 
 
 def ground_truth_cells(interior: NDArray) -> NDArray[np.unsignedinteger]:
@@ -53,17 +58,17 @@ def ground_truth_cells(interior: NDArray) -> NDArray[np.unsignedinteger]:
     return cc3d.connected_components(np.ascontiguousarray(interior != 0), connectivity=4)
 
 
-def proposal(probability: NDArray, threshold: float) -> NDArray[np.int32]:
-    """Segment a section: threshold, then flood the background until lines 1 px wide remain.
+def threshold_and_thin(probability: NDArray, threshold: float) -> NDArray[np.int32]:
+    """Segment a section: threshold it, then flood the background until lines 1 px wide remain.
 
-    A watershed of the inverse of ``probability > threshold``, with the 4-neighbourhood: its 4-connected components grow
-    at equal speed over the background, and a pixel that two of them reach stays 0. Lines are never flooded through, as
-    they are by `skimage.segmentation.watershed` with ``watershed_line``, which leaves false lines beside true ones.
+    This is a watershed of the inverse of ``probability > threshold`` with the 4-neighbourhood. The 4-connected
+    components grow at equal speed over the background. A pixel that two of them reach stays 0. Lines are never flooded
+    through; `skimage.segmentation.watershed` with ``watershed_line`` does so, and leaves false lines beside true ones.
 
     Parameters
     ----------
     probability : float array (y, x)
-        Of the cell interior, 0 to 1.
+        Probability of the cell interior, 0 to 1.
     threshold : float
         0 to 1.
 
@@ -74,7 +79,7 @@ def proposal(probability: NDArray, threshold: float) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> proposal(np.array([[0.9, 0.9, 0.1, 0.1, 0.1, 0.9]]), 0.5).tolist()
+    >>> threshold_and_thin(np.array([[0.9, 0.9, 0.1, 0.1, 0.1, 0.9]]), 0.5).tolist()
     [[1, 1, 1, 0, 2, 2]]
     """
     cells = ground_truth_cells(probability > threshold)
@@ -84,8 +89,8 @@ def proposal(probability: NDArray, threshold: float) -> NDArray[np.int32]:
     ring = np.flatnonzero(grown == 0)
     ring = ring[(grown[ring[:, None] + sides] > 0).any(axis=1)]
     while ring.size:
-        # Two 4-neighbours differ in colour on a chessboard, so that to fill one colour at once is to fill it pixel by
-        # pixel in any order: no two cells meet unseen.
+        # 4-neighbours have different colours on a chessboard. Pixels of one colour do not affect each other, so they
+        # can be filled at once, with the result of any order; no two cells meet unseen.
         black = (ring // width + ring % width) % 2 == 0
         for half in (ring[black], ring[~black]):
             grown[half] = _cell_or_line(grown[half[:, None] + sides])
@@ -95,20 +100,20 @@ def proposal(probability: NDArray, threshold: float) -> NDArray[np.int32]:
 
 
 def _cell_or_line(sides: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The only cell at the four sides ``(pixels, 4)`` of each pixel, `LINE` where there are several."""
+    """Return the only cell at the four sides ``(pixels, 4)`` of each pixel, `LINE` where there are several."""
     highest = sides.max(axis=1)
     lowest = np.where(sides > 0, sides, highest[:, None]).min(axis=1)
     return np.where(lowest == highest, highest, LINE)
 
 
 def v_rand_v_info(truth: NDArray, segmentation: NDArray) -> tuple[float, float]:
-    """Rand and information-theoretic F-scores of a segmentation, restricted to the foreground of the truth.
+    """Return the Rand and the information-theoretic F-score of a segmentation, over the foreground of the truth.
 
-    With ``p_ij`` the fraction of the pixels of ``truth != 0`` that have true id i and predicted id j, ``a_i`` and
-    ``b_j`` its sums over j and over i, and each pixel of predicted id 0 as a segment of its own:
+    ``p_ij`` is the fraction of the pixels of ``truth != 0`` that have true id i and predicted id j; ``a_i`` and ``b_j``
+    are its sums over j and over i. Each pixel of predicted id 0 is a segment of its own. Then
 
-    ``V_rand = 2 sum p_ij^2 / (sum a_i^2 + sum b_j^2)``, ``V_info = 2 I / (H(a) + H(b))``, with the mutual information
-    ``I = H(a) + H(b) - H(p)``. If both are one and the same single segment (no entropy), ``V_info = 1``.
+    ``V_rand = 2 sum p_ij^2 / (sum a_i^2 + sum b_j^2)``, ``V_info = 2 I / (H(a) + H(b))``. The mutual information is
+    ``I = H(a) + H(b) - H(p)``. If both are one single segment (no entropy), ``V_info = 1``.
 
     Parameters
     ----------
@@ -135,8 +140,8 @@ def v_rand_v_info(truth: NDArray, segmentation: NDArray) -> tuple[float, float]:
 
 
 def _v_info(table: Contingency) -> float:
-    """V_info of a table; m pixels on lines, each of probability 1/n, add ``m/n log2 n`` to H(b) and to H(p)."""
-    n, assigned = table.voxels, table.assigned
+    """Return V_info of a table; m pixels on lines, each of probability 1/n, add ``m/n log2 n`` to H(b) and to H(p)."""
+    n, assigned = table.voxels, table.without_background
     lines = (n - assigned.voxels) / n * log2(n)
     of_truth = entropy(table.truth_sizes, n)
     of_segments = entropy(assigned.segment_sizes, n) + lines
@@ -147,7 +152,7 @@ def _v_info(table: Contingency) -> float:
 
 
 def pixel_error(probability: NDArray, interior: NDArray, threshold: float = 0.5) -> float:
-    """Fraction of the pixels whose binarised probability differs from the interior, 0 to 1.
+    """Return the fraction of the pixels, 0 to 1, whose binarised probability differs from the interior.
 
     >>> pixel_error(np.array([0.9, 0.2, 0.6, 0.1]), np.array([1, 1, 1, 0]))
     0.25
@@ -156,10 +161,10 @@ def pixel_error(probability: NDArray, interior: NDArray, threshold: float = 0.5)
 
 
 def rand_error(probability: NDArray, cells: NDArray, threshold: float) -> float:
-    """Rand error of the U-Net paper's table: 1 - F-score of pixel pairs, without thinning; 0 (equal) to 1.
+    """Return the Rand error of the U-Net paper's table, 0 (equal) to 1: 1 - F-score of pixel pairs, without thinning.
 
-    The cells of the proposal are the 4-connected components of ``probability > threshold``; its other pixels are
-    segments of their own. Pixels of true id 0 are ignored.
+    The predicted cells are the 4-connected components of ``probability > threshold``. Every other pixel is a segment of
+    its own. Pixels of true id 0 are ignored.
 
     >>> rand_error(np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[1, 1, 2, 2]]), 0.5)
     0.33333333333333337
@@ -170,14 +175,14 @@ def rand_error(probability: NDArray, cells: NDArray, threshold: float) -> float:
 def section_errors(
     probability: NDArray, cells: NDArray, interior: NDArray, threshold: float
 ) -> dict[str, float] | None:
-    """Rand error and warping error of one section at one threshold, as in the table of the U-Net paper.
+    """Return the Rand error and the warping error of one section at one threshold, as in the U-Net paper's table.
 
     Parameters
     ----------
     probability : float array (y, x)
-        Of the cell interior.
+        Probability of the cell interior, 0 to 1.
     cells : int array (y, x)
-        True cells, 0 is ignored.
+        Ids of the true cells; 0 is ignored.
     interior : bool array (y, x)
         True inside cells, with the membranes between them.
     threshold : float
@@ -186,8 +191,8 @@ def section_errors(
     Returns
     -------
     dict or None
-        ``rand_error``; ``warping_error``, share of pixels; ``warping_splits_and_mergers``, clusters over pixels, which
-        is what the challenge's table gives. None if no pixel is labelled.
+        ``rand_error``; ``warping_error``, share of pixels; ``warping_splits_and_mergers``, clusters over pixels, as in
+        the challenge's table. None if no pixel is labelled.
     """
     if not cells.any():
         return None
@@ -200,18 +205,18 @@ def section_errors(
     }
 
 
-def sweep(probability: NDArray, cells: NDArray, thresholds: Sequence[float]) -> list[dict[str, float]]:
-    """Mean V_rand and V_info over the sections of a volume, at each threshold.
+def sweep_thresholds(probability: NDArray, cells: NDArray, thresholds: Sequence[float]) -> list[dict[str, float]]:
+    """Return the mean V_rand and V_info over the sections of a volume, at each threshold.
 
     Parameters
     ----------
     probability : float array (z, y, x)
-        Of the cell interior, 0 to 1.
+        Probability of the cell interior, 0 to 1.
     cells : int array (z, y, x)
-        True cells of each section (`ground_truth_cells`) or instance ids; 0 is ignored. Sections without any
-        labelled pixel are left out of the means.
+        True cells of each section (`ground_truth_cells`) or instance ids; 0 is ignored. The means leave out sections
+        without a labelled pixel.
     thresholds : sequence of float
-        For instance `STEPS` or `FINE`.
+        For example `CHALLENGE_THRESHOLDS` or `FINE_THRESHOLDS`.
 
     Returns
     -------
@@ -231,7 +236,7 @@ def sweep(probability: NDArray, cells: NDArray, thresholds: Sequence[float]) -> 
         raise ValueError("nothing to score: no pixel has a true cell id; check the labels and the sections evaluated")
     rows = []
     for threshold in thresholds:
-        scores = [v_rand_v_info(cells[z], proposal(probability[z], threshold)) for z in sections]
+        scores = [v_rand_v_info(cells[z], threshold_and_thin(probability[z], threshold)) for z in sections]
         v_rand, v_info = np.mean(scores, axis=0).tolist()
         rows.append({"threshold": threshold, "v_rand": v_rand, "v_info": v_info})
     return rows

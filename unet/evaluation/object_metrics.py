@@ -1,7 +1,10 @@
-"""Scores of objects over a whole volume, from tables that are added block by block: Rand, VOI, CREMI, precision.
+"""Scores of objects over a whole volume, from tables that add over blocks: Rand, VOI, CREMI, average precision.
 
-Each block adds to three tables: truth against segmentation; the same without the voxels near a true border, as CREMI
-scores; and the voxels of every predicted object, for the average precision. Nothing else is kept of a block.
+Each block adds to three contingency tables, and nothing else of it is kept:
+
+1. truth against segmentation,
+2. the same without the voxels near a true border, as CREMI scores,
+3. the voxels of every predicted object, for the average precision.
 """
 
 from dataclasses import dataclass
@@ -23,28 +26,28 @@ from unet.evaluation.contingency import (
 from unet.geometry.distance_transform import capped_distance
 
 CREMI_BORDER_NM = 25.0
-"""Voxels this near to a border between two true ids are not scored by CREMI, in the section."""
+"""nm in the section: CREMI does not score voxels this near to a border between two true ids."""
 
 
-def near_borders(labels: NDArray[Any], distance_px: float) -> NDArray[np.bool_]:
-    """Voxels within a distance of a border between two ids in their section, as CREMI ignores them.
+def border_mask(labels: NDArray[Any], distance_px: float) -> NDArray[np.bool_]:
+    """Return True for the voxels within a distance of a border between two ids, which CREMI ignores.
 
-    A border pixel has a 4-neighbour of another id, 0 included; the distance to the nearest one counts in the section.
+    A border pixel has a 4-neighbour of another id, 0 included. Distances are within the section.
 
     Parameters
     ----------
     labels : (z, y, x) true ids
-    distance_px : Euclidean, at least 0
+    distance_px : Euclidean distance, at least 0
 
     Returns
     -------
-    (z, y, x) bool; depends on ``ceil(distance_px) + 1`` pixels around
+    (z, y, x) bool; a value depends on ``ceil(distance_px) + 1`` pixels around it
 
     References
     ----------
     https://github.com/cremi/cremi_python, ``cremi/evaluation/border_mask.py``.
 
-    >>> near_borders(np.array([[[1, 1, 1, 2, 2, 2, 2]]]), 1).astype(int).tolist()
+    >>> border_mask(np.array([[[1, 1, 1, 2, 2, 2, 2]]]), 1).astype(int).tolist()
     [[[0, 1, 1, 1, 1, 0, 0]]]
     """
     border = np.zeros(labels.shape, bool)
@@ -58,36 +61,46 @@ def near_borders(labels: NDArray[Any], distance_px: float) -> NDArray[np.bool_]:
 
 @dataclass
 class ObjectScores:
-    """Counts of blocks added up; see the module."""
+    """The three tables of the blocks added so far, see the module.
 
-    table: Contingency
-    inside: Contingency
-    found: Contingency
+    Attributes
+    ----------
+    overlap : truth against segmentation
+    overlap_off_borders : the same without the voxels near a true border
+    predicted_sizes : voxels of each predicted id, where somebody has annotated
+    """
+
+    overlap: Contingency
+    overlap_off_borders: Contingency
+    predicted_sizes: Contingency
 
     @classmethod
     def empty(cls) -> "ObjectScores":
-        """No block yet."""
+        """Return the tables of no block."""
         return cls(Contingency.empty(), Contingency.empty(), Contingency.empty())
 
     def add(
-        self, truth: NDArray[Any], segmentation: NDArray[Any], near: NDArray[np.bool_], known: NDArray[np.bool_]
+        self,
+        truth: NDArray[Any],
+        segmentation: NDArray[Any],
+        near_border: NDArray[np.bool_],
+        annotated: NDArray[np.bool_],
     ) -> None:
         """Add a block.
 
         Parameters
         ----------
         truth, segmentation : (z, y, x) ids; true id 0 is not scored
-        near : where the truth is near a border, see `near_borders`
-        known : where a predicted object counts: false ones are such only where somebody has looked
+        near_border : True where the truth is near a border, see `border_mask`
+        annotated : True where somebody has annotated; a predicted object can be false only there
         """
-        table = contingency(truth, segmentation)
-        self.table += table
-        self.inside += contingency(np.where(near, 0, truth), segmentation)
-        self.found += contingency(known.astype(np.uint8), segmentation)
+        self.overlap += contingency(truth, segmentation)
+        self.overlap_off_borders += contingency(np.where(near_border, 0, truth), segmentation)
+        self.predicted_sizes += contingency(annotated.astype(np.uint8), segmentation)
 
     def scores(self) -> dict[str, float | int | None]:
-        """All scores by name, None where nothing is labelled."""
-        precision = self._precision()
+        """Return all scores by name; None where no voxel is labelled."""
+        precision = self._average_precisions()
         found: dict[str, float | int | None] = {
             "adapted_rand_error": None,
             "voi_split": None,
@@ -98,32 +111,33 @@ class ObjectScores:
             "cremi_voi_merge": None,
             "cremi_adapted_rand_error": None,
             "cremi_score": None,
-            "true_objects": len(np.unique(self.table.truth)),
-            "objects": len(self.found.assigned.segmentation),
+            "true_objects": len(np.unique(self.overlap.truth)),
+            "objects": len(self.predicted_sizes.without_background.segmentation),
             **precision,
         }
-        for prefix, table in (("", self.table), ("cremi_", self.inside)):
+        for prefix, table in (("", self.overlap), ("cremi_", self.overlap_off_borders)):
             if table.voxels:
                 error, (split, merge) = adapted_rand_error(table), variation_of_information(table)
                 found |= {f"{prefix}adapted_rand_error": error}
                 found |= {f"{prefix}voi_split": split, f"{prefix}voi_merge": merge}
-        if self.table.voxels:
-            found |= {"split_errors": split_errors(self.table), "merge_errors": merge_errors(self.table)}
-        if self.inside.voxels:
-            found["cremi_score"] = cremi_score(self.inside)
+        if self.overlap.voxels:
+            found |= {"split_errors": split_errors(self.overlap), "merge_errors": merge_errors(self.overlap)}
+        if self.overlap_off_borders.voxels:
+            found["cremi_score"] = cremi_score(self.overlap_off_borders)
         return found
 
-    def _precision(self) -> dict[str, float | None]:
-        if not self.table.voxels:
+    def _average_precisions(self) -> dict[str, float | None]:
+        """Return the average precision at an IoU of 0.5, and its mean over `THRESHOLDS`."""
+        if not self.overlap.voxels:
             return {"average_precision_50": None, "mean_average_precision": None}
-        each = [average_precision(self.table, self.found, threshold) for threshold in THRESHOLDS]
+        each = [average_precision(self.overlap, self.predicted_sizes, threshold) for threshold in THRESHOLDS]
         return {"average_precision_50": each[0], "mean_average_precision": float(np.mean(each))}
 
 
 def cremi_score(table: Contingency) -> float:
-    """Geometric mean of the total variation of information and the adapted Rand error, 0 = equal.
+    """Return the geometric mean of the total variation of information and the adapted Rand error, 0 = equal.
 
-    ``sqrt((VOI split + VOI merge) * ARAND)`` over voxels off the borders: https://cremi.org/metrics.
+    ``sqrt((VOI split + VOI merge) * ARAND)``, over the voxels off the borders: https://cremi.org/metrics.
 
     >>> round(cremi_score(contingency(np.array([1, 1, 2, 2]), np.array([7, 7, 7, 7]))) ** 2, 4)  # 1 bit, error 1/3
     0.3333

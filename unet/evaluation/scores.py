@@ -1,4 +1,4 @@
-"""Scores of a whole volume, added up over blocks and sections: what `evaluate` and `sweep` report."""
+"""Scores of a whole volume, from counts that add over blocks and sections (rules `evaluate` and `threshold_sweep`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,27 +12,28 @@ from unet.config.label_kinds import UNLABELLED
 from unet.evaluation.contingency import foreground_counts, foreground_iou
 from unet.evaluation.object_metrics import ObjectScores
 
-ROOM_FOR_IDS = np.uint64(2**44)
-"""Ids below this leave room for the section's number in 64 bits."""
+SECTION_STRIDE = np.uint64(2**44)
+"""Difference between equal ids of neighbouring sections; ids below it leave 20 of 64 bits for the section's number."""
 
 
 class EvaluationError(ValueError):
-    """Labels and results cannot be compared."""
+    """Labels and results that cannot be compared."""
 
 
 def section_cells(labels: NDArray[Any], ignore_id: int | None = None) -> NDArray[Any]:
-    """The true cells of one section: the 4-connected pieces of each id, as the ISBI script takes them.
+    """Return the true cells of one section: the 4-connected components of each id, as in the ISBI script.
 
     Parameters
     ----------
-    labels
-        Ids `(1, y, x)`; 0 = membrane or not annotated.
-    ignore_id
+    labels : int array (1, y, x)
+        True ids; 0 = membrane or not annotated.
+    ignore_id : int, optional
         Another id that means not annotated.
 
     Returns
     -------
-    uint array `(1, y, x)`, 1, 2, ... and 0 where nothing counts.
+    uint array (1, y, x)
+        Cells 1, 2, ...; 0 where nothing is scored.
 
     >>> section_cells(np.array([[[7, 0, 7], [7, 3, 3]]])).tolist()
     [[[1, 0, 2], [1, 3, 3]]]
@@ -45,7 +46,7 @@ def section_cells(labels: NDArray[Any], ignore_id: int | None = None) -> NDArray
 def mean_scores(
     rows: Sequence[Sequence[dict[str, float]]], weights: Sequence[int] | None = None
 ) -> list[dict[str, float]]:
-    """Mean over sections (or volumes, weighted by their sections) of the scores at each threshold.
+    """Return the mean scores at each threshold, over sections, or over volumes weighted by their labelled sections.
 
     >>> one, other = {"threshold": 0.5, "v_rand": 0.8, "v_info": 1.0}, {"threshold": 0.5, "v_rand": 1.0, "v_info": 1.0}
     >>> mean_scores([[one], [other]])
@@ -65,16 +66,20 @@ def mean_scores(
     return means
 
 
-def best(scores: Sequence[dict[str, float]], thresholds: Sequence[float] | None = None) -> dict[str, float]:
-    """The threshold with the highest V_rand, among `thresholds` where given; the lowest of equals."""
+def best_threshold_by_v_rand(
+    scores: Sequence[dict[str, float]], thresholds: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Return the row with the highest V_rand, among `thresholds` if given; of equal rows the lowest threshold."""
     candidates = [s for s in scores if thresholds is None or s["threshold"] in thresholds]
     return max(candidates, key=lambda score: (score["v_rand"], -score["threshold"]))
 
 
-def least_voi(volumes: Sequence[Sequence[dict[str, float]]], voxels: Sequence[int]) -> dict[str, float]:
-    """The threshold with the least mean VOI of volumes, weighted by their labelled voxels; the lowest of equals.
+def best_threshold_by_voi(volumes: Sequence[Sequence[dict[str, float]]], voxels: Sequence[int]) -> dict[str, float]:
+    """Return the threshold with the lowest mean VOI over volumes, and that VOI; of equals the lowest threshold.
 
-    >>> least_voi([[{"threshold": 0.2, "voi": 3.0}, {"threshold": 0.4, "voi": 1.0}]], [100])
+    The mean is weighted by the labelled voxels of the volumes.
+
+    >>> best_threshold_by_voi([[{"threshold": 0.2, "voi": 3.0}, {"threshold": 0.4, "voi": 1.0}]], [100])
     {'threshold': 0.4, 'voi': 1.0}
     """
     labelled = [(rows, n) for rows, n in zip(volumes, voxels, strict=True) if n > 0]
@@ -89,15 +94,26 @@ def least_voi(volumes: Sequence[Sequence[dict[str, float]]], voxels: Sequence[in
 
 
 @dataclass
-class Comparison:
+class VolumeScores:
     """Counts that compare truth and result, added block by block; the scores do not depend on the blocks.
 
     Parameters
     ----------
-    classes
+    classes : int
         Number of classes K.
-    per_section
-        Whether an id of the truth counts as another object in each section, as it must for sections segmented alone.
+    per_section : bool
+        True if a true id is another object in each section, as it must be where sections are segmented one by one.
+
+    Attributes
+    ----------
+    confusion : (K, K) int64
+        Voxels by true and predicted class.
+    foreground : (2,) int64
+        Voxels of the intersection and of the union of the two foregrounds.
+    objects : ObjectScores
+        Tables of true and predicted ids.
+    compact_ids : dict
+        Small number of each 64-bit true id, in the order in which the ids are met.
     """
 
     classes: int
@@ -105,7 +121,7 @@ class Comparison:
     confusion: NDArray[np.int64] = field(init=False)
     foreground: NDArray[np.int64] = field(init=False)
     objects: ObjectScores = field(init=False, default_factory=ObjectScores.empty)
-    numbers: dict[int, int] = field(init=False, default_factory=lambda: {0: 0})
+    compact_ids: dict[int, int] = field(init=False, default_factory=lambda: {0: 0})
 
     def __post_init__(self) -> None:
         self.confusion = np.zeros((self.classes, self.classes), np.int64)
@@ -117,39 +133,50 @@ class Comparison:
         predicted: NDArray[np.uint8],
         labels: NDArray[Any],
         segmentation: NDArray[Any],
-        near: NDArray[np.bool_],
+        near_border: NDArray[np.bool_],
         first_section: int,
         foreground_class: int,
     ) -> None:
-        """Add a block; all arrays `(z, y, x)`: class targets (255 = unlabelled) and predictions, true and found ids,
-        and where true borders are near (see `unet.evaluation.object_metrics.near_borders`)."""
-        known = target != UNLABELLED
-        pairs = target[known].astype(np.int64) * self.classes + predicted[known]
+        """Add a block; all arrays are `(z, y, x)`.
+
+        Parameters
+        ----------
+        target, predicted : true and predicted class of each voxel; target 255 = unlabelled
+        labels, segmentation : true and predicted ids
+        near_border : see `unet.evaluation.object_metrics.border_mask`
+        first_section : section of the volume that is the block's first
+        foreground_class : class whose voxels are the true foreground
+        """
+        annotated = target != UNLABELLED
+        pairs = target[annotated].astype(np.int64) * self.classes + predicted[annotated]
         self.confusion += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
-        self.foreground += foreground_counts((target == foreground_class) & known, (segmentation > 0) & known)
+        self.foreground += foreground_counts((target == foreground_class) & annotated, (segmentation > 0) & annotated)
         truth = self._ids_by_section(labels, first_section) if self.per_section else labels
-        self.objects.add(truth, segmentation, near, known)
+        self.objects.add(truth, segmentation, near_border, annotated)
 
     def _ids_by_section(self, labels: NDArray[Any], first_section: int) -> NDArray[np.uint64]:
-        """Ids that no two sections share: the section's number is above those of the ids."""
-        ids = self._small(labels) if labels.dtype.itemsize == 8 else labels
+        """Return ids that no two sections share: ``id + section * SECTION_STRIDE``."""
+        ids = self._compact(labels) if labels.dtype.itemsize == 8 else labels
         section = np.arange(first_section, first_section + len(labels), dtype=np.uint64)[:, None, None]
-        return np.where(labels > 0, ids.astype(np.uint64) + section * ROOM_FOR_IDS, np.uint64(0))
+        return np.where(labels > 0, ids.astype(np.uint64) + section * SECTION_STRIDE, np.uint64(0))
 
-    def _small(self, labels: NDArray[Any]) -> NDArray[np.uint64]:
-        """Ids of 64 bits leave no room for the section: each gets a number when it is first seen. No score sees it."""
-        found, place = np.unique(labels, return_inverse=True)
-        numbers = [self.numbers.setdefault(one, len(self.numbers)) for one in found.tolist()]
-        return np.array(numbers, np.uint64)[place].reshape(labels.shape)
+    def _compact(self, labels: NDArray[Any]) -> NDArray[np.uint64]:
+        """Return a small number for each 64-bit id, since such ids may leave no room for the section's number.
+
+        No score depends on the numbers.
+        """
+        found, index = np.unique(labels, return_inverse=True)
+        numbers = [self.compact_ids.setdefault(one, len(self.compact_ids)) for one in found.tolist()]
+        return np.array(numbers, np.uint64)[index].reshape(labels.shape)
 
     def scores(self) -> dict[str, Any]:
-        """Pixel error, IoU of every class, foreground IoU, and the scores of objects; None where nothing counts."""
-        right, total = np.diag(self.confusion), int(self.confusion.sum())
-        union = self.confusion.sum(0) + self.confusion.sum(1) - right
-        iou = [float(r / u) if u else None for r, u in zip(right, union, strict=True)]
+        """Return pixel error, IoU per class, foreground IoU and the scores of objects; None where no voxel counts."""
+        correct, total = np.diag(self.confusion), int(self.confusion.sum())
+        union = self.confusion.sum(0) + self.confusion.sum(1) - correct
+        iou = [float(c / u) if u else None for c, u in zip(correct, union, strict=True)]
         present = [value for value in iou if value is not None]
         return {
-            "pixel_error": float(1 - right.sum() / total) if total else None,
+            "pixel_error": float(1 - correct.sum() / total) if total else None,
             "foreground_iou": foreground_iou(self.foreground),
             "class_iou": iou,
             "mean_iou": float(np.mean(present)) if present else None,
@@ -158,9 +185,9 @@ class Comparison:
 
 
 def predicted_classes(stored: NDArray[Any]) -> NDArray[np.uint8]:
-    """The most probable class of every voxel from stored probabilities `(c, z, y, x)`.
+    """Return the most probable class of every voxel, from stored probabilities `(c, z, y, x)`.
 
-    One channel is the second of two classes, present where its probability is above one half.
+    A single channel is class 1 of two, where its probability is above one half.
 
     >>> predicted_classes(np.array([[[[127, 128]]]], np.uint8)).tolist()
     [[[0, 1]]]

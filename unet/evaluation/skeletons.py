@@ -1,8 +1,8 @@
-"""Skeletons of neurons, traced or made from labels: read from SWC files, and set into the voxels of a volume.
+"""Skeletons of neurons, traced or made from labels: read them from SWC files, and map them to the voxels of a volume.
 
-1. A file is a neuron: all its trees are one skeleton (`read_skeletons`).
-2. Its nodes are turned from the file's unit and order, x y z, into nm and (z, y, x).
-3. Those that lie in the volume, and the edges between them, are kept with their voxels (`placed`).
+1. `read_skeletons`: read SWC files. A file is a neuron: all its trees are one skeleton.
+2. Convert the nodes from the file's unit and order, x y z, to nm and (z, y, x).
+3. `place_in_volume`: keep the nodes that lie in the volume, with their voxels, and the edges between these nodes.
 """
 
 import warnings
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from unet.geometry.box import Index
 
 COLUMNS = ("id", "type", "x", "y", "z", "radius", "parent")
+"""Columns of an SWC file."""
 ROOT = -1
-LONGEST_REASON = 120
 """Parent of a node that has none."""
+LONGEST_REASON = 120
+"""Characters of a library's message that an error quotes."""
 
 
 class SkeletonError(ValueError):
@@ -27,16 +29,16 @@ class SkeletonError(ValueError):
 
 @dataclass(frozen=True)
 class Skeletons:
-    """Skeletons with their nodes in one list.
+    """Skeletons, with all their nodes in one list.
 
     Parameters
     ----------
     node_nm : (n, 3) float64
         z, y, x of each node.
     skeleton : (n,) int64
-        Number of the skeleton that a node belongs to, from 0.
+        Skeleton of each node, counted from 0.
     edges : (m, 2) int64
-        Two nodes of one skeleton each, by their place in the list.
+        Two nodes of one skeleton per edge, by their index in the list.
     """
 
     node_nm: NDArray[np.float64]
@@ -46,18 +48,18 @@ class Skeletons:
 
 @dataclass(frozen=True)
 class PlacedSkeletons:
-    """The part of skeletons that lies in a volume; nodes in the order of their sections, so that a block finds its own.
+    """The part of skeletons that lies in a volume; nodes are sorted by section, so that a block finds its own nodes.
 
     Parameters
     ----------
     voxel : (3, n) int64
-        z, y, x of the voxel that each node lies in.
+        z, y, x of the voxel that contains each node.
     skeleton, edges
-        As of `Skeletons`.
+        See `Skeletons`.
     length_nm : (m,) float64
-        Of each edge.
+        Length of each edge.
     outside : int
-        Nodes that do not lie in the volume, left out with their edges.
+        Number of nodes outside the volume; these are left out, with their edges.
     """
 
     voxel: NDArray[np.int64]
@@ -68,21 +70,21 @@ class PlacedSkeletons:
 
 
 def read_skeletons(files: Path, unit_nm: float) -> Skeletons:
-    """Read SWC files, each of them one skeleton.
+    """Read SWC files, one skeleton per file.
 
-    A line is a node: ``id type x y z radius parent``, parent -1 of a root; ``#`` begins a comment.
+    A line is a node: ``id type x y z radius parent``, where the parent of a root is -1; ``#`` begins a comment.
 
     Parameters
     ----------
     files : Path
         An SWC file, or a folder of files that end in ``.swc``.
     unit_nm : float
-        nm of a unit of the coordinates, of which SWC says nothing: 1, or 1000 for µm.
+        nm per unit of the coordinates, which SWC does not state: 1, or 1000 for µm.
 
     Raises
     ------
     SkeletonError
-        If there is no SWC file, or a file is not as above: names the file, and what is wrong where.
+        If there is no SWC file, or a file is not as above. The message names the file, the line or node, and the fault.
 
     References
     ----------
@@ -102,9 +104,10 @@ def read_skeletons(files: Path, unit_nm: float) -> Skeletons:
 
 
 def _rows(path: Path) -> NDArray[np.float64]:
+    """Read the nodes of one file, (n, 7)."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a file without a node, refused below
-            # bytes of any encoding may stand in a comment
+        with warnings.catch_warnings(action="ignore"):  # a file without a node is refused below
+            # comments may hold bytes of any encoding
             rows: NDArray[np.float64] = np.loadtxt(path, ndmin=2, encoding="latin-1")
     except ValueError as error:
         why = shorten(repr(str(error)), LONGEST_REASON)
@@ -122,7 +125,7 @@ def _rows(path: Path) -> NDArray[np.float64]:
 
 
 def _edges(path: Path, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Places of child and parent `(m, 2)`."""
+    """Return the indices of child and parent, `(m, 2)`."""
     node, parent = rows[:, 0], rows[:, 6]
     order = np.argsort(node, kind="stable")
     in_order = node[order]
@@ -143,12 +146,12 @@ def _edges(path: Path, rows: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _refuse_loops(path: Path, node: NDArray[np.float64], edges: NDArray[np.int64]) -> None:
-    """From every node the way to its parent, its parent's parent and so on ends at a root, after as many steps."""
+    """Refuse nodes from which the path of parents never ends at a root; `n` steps of the path must reach a root."""
     ahead = np.arange(len(node))
     ahead[edges[:, 0]] = edges[:, 1]
     is_root = np.ones(len(node), bool)
     is_root[edges[:, 0]] = False
-    for _ in range(len(node).bit_length()):  # each time twice as far
+    for _ in range(len(node).bit_length()):  # each round doubles the steps
         ahead = ahead[ahead]
     if not is_root[ahead].all():
         lost = node[np.argmin(is_root[ahead])]
@@ -157,20 +160,20 @@ def _refuse_loops(path: Path, node: NDArray[np.float64], edges: NDArray[np.int64
         )
 
 
-def placed(
+def place_in_volume(
     skeletons: Skeletons, shape: Index, voxel_size_nm: tuple[float, ...], offset_nm: tuple[float, ...]
 ) -> PlacedSkeletons:
-    """The part of skeletons in a volume.
+    """Return the part of skeletons that lies in a volume.
 
-    A node lies in the voxel whose centre is next to it; voxel `i` has its centre at `offset_nm + i * voxel_size_nm`, as
-    in OME-Zarr, and as the nodes that kimimaro makes of labels.
+    A node lies in the voxel with the nearest centre. Voxel `i` has its centre at `offset_nm + i * voxel_size_nm`, as in
+    OME-Zarr and in the skeletons that kimimaro makes from labels.
 
     Parameters
     ----------
     shape : (z, y, x)
         Voxels of the volume.
     voxel_size_nm, offset_nm : (z, y, x)
-        Its voxels, and the centre of the first.
+        Edges of a voxel, and centre of the first voxel.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def placed(
         If no node lies in the volume.
 
     >>> line = Skeletons(np.array([[0.0, 0, 0], [0, 0, 6], [0, 0, 30]]), np.zeros(3, int), np.array([[0, 1], [1, 2]]))
-    >>> part = placed(line, (1, 1, 4), (50, 4, 4), (0, 0, 0))
+    >>> part = place_in_volume(line, (1, 1, 4), (50, 4, 4), (0, 0, 0))
     >>> part.voxel[2].tolist(), part.length_nm.tolist(), part.outside
     ([0, 2], [6.0], 1)
     """
@@ -202,4 +205,5 @@ def placed(
 
 
 def _span(low: NDArray[np.float64] | tuple[float, ...], high: NDArray[np.float64] | list[float]) -> str:
+    """Return the range along each axis in words."""
     return ", ".join(f"{lo:g} to {hi:g}" for lo, hi in zip(low, high, strict=True))

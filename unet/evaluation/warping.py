@@ -1,18 +1,18 @@
-"""Warping error: what of a segmentation differs from the truth by more than where its borders run (Jain et al. 2010).
+"""Warping error: differences from the truth that displacing its borders cannot explain (Jain et al. 2010).
 
-The truth is warped towards the proposal, pixel by pixel, but only at *simple* points: pixels whose flip changes neither
-the number of cells nor of holes. What still differs then are errors of topology, and their share of the pixels is the
-error: borders that are merely displaced, by no more than their own width, cost nothing.
+The truth is warped towards the segmentation, pixel by pixel, but only at *simple* points: pixels whose flip changes
+neither the number of cells nor of holes. Pixels that still differ are errors of topology, and their share of all pixels
+is the warping error. A border that is merely displaced, by no more than its own width, costs nothing.
 
-1. A pixel is simple if its 8 neighbours hold exactly one piece of cell and one of membrane that it touches; cells are
-   4-connected and membranes 8-connected. `SIMPLE` holds the answer for all 256 neighbourhoods.
-2. Pixels of every second row and column have no neighbours in common, so all simple ones of these that differ from the
-   proposal are flipped at once; the four subfields take turns until nothing flips.
-3. `topological_errors` counts the clusters of pixels that still differ and part a cell in two, or run two together.
+1. A pixel is simple if its 8 neighbours contain exactly one piece of cell and one piece of membrane that touch it.
+   Cells are 4-connected and membranes 8-connected. `SIMPLE` holds the answer for all 256 neighbourhoods.
+2. `warp_truth`: pixels of every second row and column have no neighbours in common. All of these that are simple and
+   differ from the segmentation are flipped at once. The four subfields take turns until no pixel flips.
+3. `topological_errors`: count the clusters of pixels that still differ and either split a cell or merge two cells.
 
 ```
-truth      # # . # #      proposal   # # # . #      warped     # # # . #     the membrane has moved: no error
-           # # . # #                 # # # . #                 # # # . #
+truth   # # . # #     segmentation   # # # . #     warped truth   # # # . #     the membrane has moved: no error
+        # # . # #                    # # # . #                    # # # . #
 ```
 
 References
@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 AROUND = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2))
-"""Rows and columns of the 8 neighbours in a 3 x 3 window, in the order of the bits of a neighbourhood."""
+"""Row and column of the 8 neighbours in a 3 x 3 array, in the order of the bits of a neighbourhood."""
 
 
 def _is_simple(neighbourhood: int) -> bool:
+    """Return True if a pixel with this neighbourhood is simple (pass 1)."""
     window = np.zeros((3, 3), bool)
     for bit, place in enumerate(AROUND):
         window[place] = neighbourhood >> bit & 1
@@ -44,27 +45,29 @@ def _is_simple(neighbourhood: int) -> bool:
 
 
 SIMPLE = np.array([_is_simple(n) for n in range(256)])
-"""Whether a pixel with this neighbourhood (bits of `AROUND` set where there is cell) can flip."""
+"""True where a pixel with this neighbourhood (bits of `AROUND` set where there is cell) can flip."""
 
 
-def warped(truth: NDArray, proposal: NDArray) -> NDArray[np.bool_]:
-    """The truth moved as near to the proposal as its topology allows, by steps each of which comes nearer.
+def warp_truth(truth: NDArray, segmentation: NDArray) -> NDArray[np.bool_]:
+    """Warp the truth as near to the segmentation as its topology allows (pass 2); every flip brings it nearer.
 
     Parameters
     ----------
-    truth, proposal : bool arrays (y, x)
-        True inside cells. Beyond the section there is membrane.
+    truth, segmentation : bool arrays (y, x)
+        True inside cells. Pixels beyond the section are membrane.
 
     Returns
     -------
     bool array (y, x)
 
-    >>> warped(np.array([[1, 0, 1, 1]] * 3), np.array([[1, 1, 0, 1]] * 3)).astype(int).tolist()
+    >>> warp_truth(np.array([[1, 0, 1, 1]] * 3), np.array([[1, 1, 0, 1]] * 3)).astype(int).tolist()
     [[1, 1, 0, 1], [1, 1, 0, 1], [1, 1, 0, 1]]
     """
-    if truth.shape != proposal.shape or truth.ndim != 2:
-        raise ValueError(f"truth {truth.shape} and proposal {proposal.shape} must be sections of one shape (y, x)")
-    now, wanted = np.pad(truth != 0, 1), proposal != 0
+    if truth.shape != segmentation.shape or truth.ndim != 2:
+        raise ValueError(
+            f"truth {truth.shape} and segmentation {segmentation.shape} must be sections of one shape (y, x)"
+        )
+    now, wanted = np.pad(truth != 0, 1), segmentation != 0
     inner = now[1:-1, 1:-1]
     flipped = True
     while flipped:
@@ -77,7 +80,7 @@ def warped(truth: NDArray, proposal: NDArray) -> NDArray[np.bool_]:
 
 
 def _neighbourhoods(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The bits of `AROUND` for every pixel of a section that is padded by one pixel."""
+    """Return the bits of `AROUND` for every pixel of a section that is padded by one pixel."""
     height, width = padded.shape[0] - 2, padded.shape[1] - 2
     bits = np.zeros((height, width), np.uint8)
     for bit, (y, x) in enumerate(AROUND):
@@ -85,26 +88,27 @@ def _neighbourhoods(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return bits
 
 
-def warping_error(truth: NDArray, proposal: NDArray) -> float:
-    """Share of the pixels that differ between the proposal and the truth warped towards it, 0 (same topology) to 1.
+def warping_error(truth: NDArray, segmentation: NDArray) -> float:
+    """Return the share of pixels that differ between segmentation and warped truth, 0 (same topology) to 1.
 
     Parameters
     ----------
-    truth, proposal : bool arrays (y, x)
+    truth, segmentation : bool arrays (y, x)
         True inside cells.
 
-    >>> warping_error(np.array([[1, 1, 0, 1]]), np.array([[1, 1, 1, 1]]))  # one pixel runs two cells together
+    >>> warping_error(np.array([[1, 1, 0, 1]]), np.array([[1, 1, 1, 1]]))  # one pixel merges two cells
     0.25
     """
-    return float(np.mean(warped(truth, proposal) != (proposal != 0)))
+    return float(np.mean(warp_truth(truth, segmentation) != (segmentation != 0)))
 
 
-def topological_errors(truth: NDArray, proposal: NDArray) -> tuple[int, int]:
-    """Splits and mergers: clusters of differing pixels that part a cell, or join two, after warping.
+def topological_errors(truth: NDArray, segmentation: NDArray) -> tuple[int, int]:
+    """Count splits and mergers: clusters of pixels that differ after warping and split a cell, or merge two (pass 3).
 
-    Their sum over the pixels is the warping error of the ISBI 2012 table, where a line that parts a cell counts once,
-    however long it is. A cluster is 8-connected where it is membrane in the proposal and 4-connected where it is cell;
-    it splits if it touches two cells of the proposal, and merges if it touches two cells of the warped truth.
+    Their sum over the number of pixels is the warping error of the ISBI 2012 table: a line that splits a cell counts
+    once, however long the line is. A cluster that is membrane in the segmentation is 8-connected. It is a split if it
+    touches two cells of the segmentation. A cluster that is cell in the segmentation is 4-connected. It is a merger if
+    it touches two cells of the warped truth.
 
     Returns
     -------
@@ -113,14 +117,14 @@ def topological_errors(truth: NDArray, proposal: NDArray) -> tuple[int, int]:
     >>> topological_errors(np.array([[1, 1, 0, 1]]), np.array([[1, 1, 1, 1]]))
     (0, 1)
     """
-    moved, found = warped(truth, proposal), proposal != 0
-    splits = _between(moved & ~found, found, 8)
-    mergers = _between(found & ~moved, moved, 4)
+    moved, found = warp_truth(truth, segmentation), segmentation != 0
+    splits = _clusters_between_cells(moved & ~found, found, 8)
+    mergers = _clusters_between_cells(found & ~moved, moved, 4)
     return splits, mergers
 
 
-def _between(differing: NDArray[np.bool_], cells: NDArray[np.bool_], connectivity: Literal[4, 8]) -> int:
-    """Clusters of pixels with 4-neighbours in two cells or more."""
+def _clusters_between_cells(differing: NDArray[np.bool_], cells: NDArray[np.bool_], connectivity: Literal[4, 8]) -> int:
+    """Count the clusters of pixels with 4-neighbours in two cells or more."""
     clusters = np.pad(cc3d.connected_components(np.ascontiguousarray(differing), connectivity=connectivity), 1)
     beside = np.pad(cc3d.connected_components(np.ascontiguousarray(cells), connectivity=4), 1)
     pairs = []

@@ -1,4 +1,4 @@
-"""From stored probabilities to foreground: which channel makes instances, and what the threshold means."""
+"""From stored probabilities to foreground: the channel that makes instances, and the exact meaning of the threshold."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class UnknownClass(ValueError):
-    """`segment.foreground` names a class that the network does not know."""
+    """`segment.foreground` names a class that the network does not have."""
 
 
 def channel_of(name: str | None, channels: Sequence[str]) -> int:
-    """Index of the channel whose probability makes instances; None = the last.
+    """Return the index of the channel whose probability makes instances; None = the last.
 
     >>> channel_of(None, ["interior"]), channel_of("b", ["a", "b", "c"])
     (0, 1)
@@ -28,22 +28,22 @@ def channel_of(name: str | None, channels: Sequence[str]) -> int:
 
 
 def as_probability(stored: np.ndarray) -> np.ndarray:
-    """Probabilities in [0, 1] as float32, from uint8 (p x 255) or float32 of any shape."""
+    """Return probabilities in [0, 1] as float32, from uint8 (p x 255) or float32 of any shape."""
     return stored.astype(np.float32) / 255 if stored.dtype == np.uint8 else stored
 
 
 def foreground(stored: np.ndarray, threshold: float) -> np.ndarray:
-    """Boolean of any shape: where the probability is above `threshold`; the ISBI 2012 script's `>`, not `>=`.
+    """Return True where the probability is above `threshold`: ``>`` as in the ISBI 2012 script, not ``>=``.
 
     >>> foreground(np.array([127, 128], np.uint8), 0.5).tolist()
     [False, True]
     """
-    # On uint8 the comparison is made in integers: no rounding of a product can move the threshold.
+    # uint8 is compared in integers: no rounding of a product can move the threshold.
     return stored > np.floor(threshold * 255) if stored.dtype == np.uint8 else stored > threshold
 
 
 def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
-    """Which of several classes a voxel is of: 1, 2, ... for the most probable one if above `threshold`, else 0.
+    """Return the class of each voxel: 1, 2, ... for the most probable class if above `threshold`, else 0.
 
     Parameters
     ----------
@@ -60,7 +60,9 @@ def class_values(stored: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def confidence(stored: np.ndarray, threshold: float) -> np.ndarray:
-    """How far a probability has come to the threshold, 0 to 1, and from there to certainty, 1 to 2.
+    """Return the probability on a scale where 1 is the threshold: 0 to 1 below, 1 to 2 from there to certainty.
+
+    ``min(p / threshold, 1) + max(p - threshold, 0) / (1 - threshold)``; a threshold of 0 counts as 1/255 below.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def confidence(stored: np.ndarray, threshold: float) -> np.ndarray:
 
     Returns
     -------
-    float32 of the same shape, above 1 in the `foreground`.
+    float32 of the same shape, 0 to 2; above 1 in the `foreground`.
 
     >>> confidence(np.array([0, 51, 102, 255], np.uint8), 0.4).tolist()
     [0.0, 0.5, 1.0, 2.0]
@@ -81,7 +83,7 @@ def confidence(stored: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def boundary_levels(stored: np.ndarray) -> np.ndarray:
-    """Probability of a membrane, x 255 in uint8, from the stored probability of the interior.
+    """Return the probability of a membrane x 255 as uint8, from the stored probability of the interior.
 
     >>> boundary_levels(np.array([0, 250], np.uint8)).tolist(), boundary_levels(np.array([1, 0.2], np.float32)).tolist()
     ([255, 5], [0, 204])

@@ -1,19 +1,19 @@
-"""Which fragments of neighbouring blocks are one object: one union over small tables, whatever made the fragments.
+"""Join the fragments (supervoxels) of neighbouring blocks that touch, over small tables, whatever made the fragments.
 
-The answer is that of the whole volume, numbered by the objects' first voxels in scan order: it depends neither on the
-blocks, nor on the order in which they are worked, nor on who works them.
+The result is that of the whole volume, numbered by the objects' first voxels in scan order. It depends neither on the
+blocks, nor on the order in which they are worked, nor on the process that works them.
 
-1. Each block is labelled on its own (`components`, `watershed`). Kept is a small table of its fragments, `BlockTable`:
+1. Each block is labelled on its own (`components`, `watershed`). A small table of its fragments is kept, `BlockTable`:
    first voxel (counted in the whole volume), size, class value, and the labels on the block's faces.
 2. `face_pairs`: lay the upper face of a block on the lower face of its neighbour. Two fragments of the same class that
-   lie on each other are parts of one object.
-3. `join_blocks`: number all fragments through, and join the pairs in one union. Unions may be joined further
-   (`agglomeration`). `merge_table.number_objects`: number the objects 1, 2, ... by their first voxel. Where touching
-   fragments are one object and nothing else is asked, `merge_layers` does all this a layer of blocks at a time.
-4. `merge_table.relabel`: look the final id of every voxel up in its block's share of the merge table.
+   lie on each other are a pair: they belong to one object.
+3. `join_blocks`: number all fragments consecutively, and find the connected components of the pairs. Components may be
+   joined further (`agglomeration`). `merge_table.number_objects`: number the objects 1, 2, ... by their first voxel.
+   Where touching fragments simply are one object, `layered_merge` does passes 2 and 3 layer by layer.
+4. `merge_table.relabel`: look up the final id of every voxel in the block's rows of the merge table.
 
 ```
- block 0     block 1        pass 1: fragments 1, 2 | 1, 2 -> numbered through 0, 1, 2, 3
+ block 0     block 1        pass 1: fragments 1, 2 | 1, 2, numbered consecutively 0, 1, 2, 3
 +---------+ +---------+     pass 2: 1 of block 0 touches 2 of block 1 -> pair (0, 3)
 | .  .  2 | | .  1  1 |     pass 3: objects {0, 3}, {1}, {2}; by first voxel {1}, {2}, {0, 3} -> ids 1, 2, 3
 | .  .  . | | .  .  . |             lut: 3 1 2 3
@@ -21,8 +21,8 @@ blocks, nor on the order in which they are worked, nor on who works them.
 +---------+ +---------+
 ```
 
-Passes 1 and 4 hold one block in memory; passes 2 and 3 hold some tens of bytes a fragment and the faces of one layer
-of blocks, as runs.
+Passes 1 and 4 hold one block in memory. Passes 2 and 3 hold some tens of bytes per fragment, and the run-length encoded
+faces of one layer of blocks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,45 +39,45 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.storage.files import load_arrays, save_arrays
 
-COLUMNS = ("first", "size", "value", "rim")
-"""What a table holds of each fragment."""
+COLUMNS = ("first_voxel", "size", "class_value", "touches_border")
+"""Columns of a table, one value per fragment."""
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """What merging needs to know of a block's ``n`` fragments; fragment ``i`` has the local id ``i + 1``.
+    """The fragments of one block, as far as merging needs to know them; fragment ``i`` has the local id ``i + 1``.
 
     Attributes
     ----------
     box : the block's voxels in the volume
-    first : (n,) int64, index in the whole volume (C order) of the fragment's first voxel in scan order
+    first_voxel : (n,) int64, index in the whole volume (C order) of the fragment's first voxel in scan order
     size : (n,) int64, voxels
-    value : (n,) uint8, class value
-    rim : (n,) bool, whether the fragment lies at a face of the volume, along an axis along which voxels can join
+    class_value : (n,) uint8
+    touches_border : (n,) bool, True at a face of the volume, along an axis along which voxels can join
     faces : axis -> (lower, upper) plane of local labels as `runs`; only the axes along which voxels can join
     """
 
     box: Box
-    first: NDArray[np.int64]
+    first_voxel: NDArray[np.int64]
     size: NDArray[np.int64]
-    value: NDArray[np.uint8]
-    rim: NDArray[np.bool_]
+    class_value: NDArray[np.uint8]
+    touches_border: NDArray[np.bool_]
     faces: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint32]]]
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.first_voxel)
 
 
 def face_pairs(
-    high: NDArray[np.uint32], low: NDArray[np.uint32], value_high: NDArray[Any], value_low: NDArray[Any]
+    high: NDArray[np.uint32], low: NDArray[np.uint32], class_high: NDArray[Any], class_low: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """The fragments of two neighbouring blocks that touch and are of one class (pass 2).
+    """Return the pairs of fragments of two neighbouring blocks that touch and are of one class (pass 2).
 
     Parameters
     ----------
     high : `runs` of labels on the upper face of the block before
-    low : the same on the lower face of the block behind
-    value_high, value_low : (n,) class value of each block's fragments
+    low : `runs` of labels on the lower face of the block behind
+    class_high, class_low : (n,) class value of each block's fragments
 
     Returns
     -------
@@ -96,109 +96,115 @@ def face_pairs(
     touch = (a > 0) & (b > 0)
     packed = np.unique(a[touch].astype(np.uint64) << np.uint64(32) | b[touch])
     before, behind = (packed >> np.uint64(32)).astype(np.int64), (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    same = value_high[before - 1] == value_low[behind - 1]
+    same = class_high[before - 1] == class_low[behind - 1]
     return np.stack([before[same], behind[same]], axis=1)
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """All fragments of a volume, numbered through its blocks in scan order, and which of them are one.
+    """All fragments of a volume, numbered consecutively through its blocks in scan order, and their components.
 
     Attributes
     ----------
     offsets : (blocks + 1,) int64, the first fragment of each block
-    first : (fragments,) int64, first voxel in scan order, in the whole volume
+    first_voxel : (fragments,) int64, first voxel in scan order, in the whole volume
     size : (fragments,) int64, voxels
-    value : (fragments,) uint8, class value; 0 = background
-    rim : (fragments,) bool, whether it lies at a face of the volume
-    part : (fragments,) int32, the union that each belongs to, 0 to parts - 1
+    class_value : (fragments,) uint8; 0 = background
+    touches_border : (fragments,) bool, True at a face of the volume
+    component_of : (fragments,) int32, the connected component of each fragment, 0 to component_count - 1
     """
 
     offsets: NDArray[np.int64]
-    first: NDArray[np.int64]
+    first_voxel: NDArray[np.int64]
     size: NDArray[np.int64]
-    value: NDArray[np.uint8]
-    rim: NDArray[np.bool_]
-    part: NDArray[np.int32]
+    class_value: NDArray[np.uint8]
+    touches_border: NDArray[np.bool_]
+    component_of: NDArray[np.int32]
 
     @property
-    def parts(self) -> int:
-        """Number of unions."""
-        return int(self.part.max(initial=-1)) + 1
+    def component_count(self) -> int:
+        """Number of connected components."""
+        return int(self.component_of.max(initial=-1)) + 1
 
-    def kept(self, min_size: int) -> NDArray[np.bool_]:
-        """(fragments,) which are objects: no background, and no smaller than asked for."""
-        return (self.size >= min_size) & (self.value > 0)
+    def is_object(self, min_size: int) -> NDArray[np.bool_]:
+        """Return (fragments,) True for what becomes an object: not background, and `min_size` voxels or more."""
+        return (self.size >= min_size) & (self.class_value > 0)
 
-    def chosen(self, which: NDArray[Any]) -> "Fragments":
-        """Some of them, by number or by truth, in one block and none joined."""
+    def select(self, which: NDArray[Any]) -> "Fragments":
+        """Return the fragments at these indices (or where a mask is True), in one block, each a component."""
         count = len(self.size[which])
         columns = {name: getattr(self, name)[which] for name in COLUMNS}
-        return Fragments(np.array([0, count]), **columns, part=np.arange(count, dtype=np.int32))
+        return Fragments(np.array([0, count]), **columns, component_of=np.arange(count, dtype=np.int32))
 
     @classmethod
-    def concatenated(cls, several: Sequence["Fragments"], part: NDArray[np.int32] | None = None) -> "Fragments":
-        """Several as the blocks of one, which `part` joins."""
+    def concatenate(cls, several: Sequence["Fragments"], component_of: NDArray[np.int32] | None = None) -> "Fragments":
+        """Return several sets of fragments as the blocks of one set; without `component_of` each is a component."""
         columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in COLUMNS}
         offsets = np.cumsum([0, *(len(one.size) for one in several)])
-        return cls(offsets, **columns, part=np.arange(offsets[-1], dtype=np.int32) if part is None else part)
+        component_of = np.arange(offsets[-1], dtype=np.int32) if component_of is None else component_of
+        return cls(offsets, **columns, component_of=component_of)
 
-    def united(self) -> "Fragments":
-        """Every union as one fragment, in one block."""
-        return self.joined(np.arange(self.parts, dtype=np.int32))
+    def merge_components(self) -> "Fragments":
+        """Return one fragment per component, in one block."""
+        return self.merge_objects(np.arange(self.component_count, dtype=np.int32))
 
-    def joined(self, object_of_part: NDArray[np.int32]) -> "Fragments":
-        """One fragment an object, of objects 0, 1, ... that parts have been joined to."""
-        of = object_of_part[self.part]
-        count = int(object_of_part.max(initial=-1)) + 1
-        first, size = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
-        value, rim = np.zeros(count, np.uint8), np.zeros(count, bool)
-        np.minimum.at(first, of, self.first)
+    def merge_objects(self, object_of_component: NDArray[np.int32]) -> "Fragments":
+        """Return one fragment per object, in one block; `object_of_component` maps components to objects 0, 1, ..."""
+        of = object_of_component[self.component_of]
+        count = int(object_of_component.max(initial=-1)) + 1
+        first_voxel, size = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
+        class_value, touches_border = np.zeros(count, np.uint8), np.zeros(count, bool)
+        np.minimum.at(first_voxel, of, self.first_voxel)
         np.add.at(size, of, self.size)
-        np.maximum.at(value, of, self.value)
-        np.logical_or.at(rim, of, self.rim)
-        return Fragments(np.array([0, count]), first, size, value, rim, np.arange(count, dtype=np.int32))
+        np.maximum.at(class_value, of, self.class_value)
+        np.logical_or.at(touches_border, of, self.touches_border)
+        component_of = np.arange(count, dtype=np.int32)
+        return Fragments(np.array([0, count]), first_voxel, size, class_value, touches_border, component_of)
 
 
 def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = None) -> Fragments:
-    """Join the fragments of all blocks of a grid, whose tables come in scan order and are each read once (pass 3).
+    """Join the fragments of all blocks of a grid (pass 3).
 
-    An upper face waits until the block behind it has come, so that the faces of one layer of blocks are held.
+    An upper face is held until the block behind it has come. The faces of one layer of blocks are held at a time.
 
     Parameters
     ----------
     grid : the blocks of the volume
-    tables : of its blocks
+    tables : tables of its blocks in scan order, each read once
     layer : join only the blocks with this index along z, among themselves
 
     Raises
     ------
     ValueError
-        If a table is missing or is not that of the grid's next block, or there are 2^31 fragments or more (the limit
-        of `scipy.sparse.csgraph`).
+        If a table is missing or out of order, or there are 2^31 fragments or more (the limit of
+        `scipy.sparse.csgraph`).
     """
     waiting: dict[tuple[int, Index], tuple[NDArray[np.uint32], NDArray[np.uint8], int]] = {}
-    columns: dict[str, list[NDArray[Any]]] = {"first": [], "size": [], "value": [], "rim": []}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
     pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
     offsets = [0]
     indices = grid.indices() if layer is None else grid.layer(layer)
     for index, table in zip(indices, tables, strict=True):
         if table.box != grid.box(index):
-            raise ValueError(f"table of block {table.box} where that of {grid.box(index)} is due; label it again")
+            raise ValueError(
+                f"found the table of block {table.box}, but expected block {grid.box(index)}; label it again"
+            )
         start = offsets[-1]  # number of the block's first fragment, counted through all blocks
         for axis, (low, high) in table.faces.items():
             if axis == 0 and layer is not None:
                 continue
             if index[axis] > 0:
-                face, value, before = waiting.pop((axis, index))
-                pairs.append(face_pairs(face, low, value, table.value) + np.array([before - 1, start - 1]))
+                face, classes, before = waiting.pop((axis, index))
+                found = face_pairs(face, low, classes, table.class_value)
+                pairs.append(found + np.array([before - 1, start - 1]))
             if index[axis] + 1 < grid.counts[axis]:
-                waiting[axis, _behind(index, axis)] = high, table.value, start
+                waiting[axis, _behind(index, axis)] = high, table.class_value, start
         for name, column in columns.items():
             column.append(getattr(table, name))
         offsets.append(start + len(table))
     whole = {name: np.concatenate(column) for name, column in columns.items()}
-    return Fragments(np.array(offsets), **whole, part=union(offsets[-1], np.concatenate(pairs)))
+    component_of = connected_component_labels(offsets[-1], np.concatenate(pairs))
+    return Fragments(np.array(offsets), **whole, component_of=component_of)
 
 
 def save_block_table(path: Path | str, table: BlockTable) -> None:
@@ -211,7 +217,7 @@ def save_block_table(path: Path | str, table: BlockTable) -> None:
 
 
 def load_block_table(path: Path | str) -> BlockTable:
-    """Read what `save_block_table` wrote."""
+    """Read the table that `save_block_table` wrote."""
     arrays = load_arrays(path, "box", *COLUMNS)
     axes = [axis for axis in range(3) if f"low_{axis}" in arrays]
     faces = {axis: (arrays[f"low_{axis}"], arrays[f"high_{axis}"]) for axis in axes}
@@ -221,12 +227,13 @@ def load_block_table(path: Path | str) -> BlockTable:
 
 
 def _behind(index: Index, axis: int) -> Index:
+    """Return the index of the next block along an axis."""
     return (*index[:axis], index[axis] + 1, *index[axis + 1 :])
 
 
-def union(fragments: int, pairs: NDArray[np.signedinteger]) -> NDArray[np.int32]:
-    """Component number of every fragment of the graph whose edges are the pairs."""
-    if fragments >= 2**31:
-        raise ValueError(f"{fragments} fragments, but one union takes at most {2**31 - 1}; use larger blocks")
-    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (fragments, fragments))
+def connected_component_labels(nodes: int, pairs: NDArray[np.signedinteger]) -> NDArray[np.int32]:
+    """Return the connected component, 0 to n - 1, of every node of the graph whose edges are the pairs."""
+    if nodes >= 2**31:
+        raise ValueError(f"{nodes} fragments, but one graph takes at most {2**31 - 1}; use larger blocks")
+    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (nodes, nodes))
     return connected_components(graph, directed=False)[1]

@@ -1,8 +1,8 @@
-"""The merge table: the final id of every fragment of a volume, and what is known of every object.
+"""The merge table: the final id of every fragment of a volume, and the properties of every object.
 
-It is a folder of ``.npy`` files, so that whoever relabels a block maps its own rows alone, and whoever merges appends
-layer by layer: ``lut`` of the fragments, ``offsets`` of the blocks in it, ``first``, ``sizes`` and ``values`` of the
-objects in the order of their ids.
+The table is a folder of ``.npy`` files. A job that relabels a block maps the block's own rows alone, and a job that
+merges appends layer by layer. ``lut`` has a row per fragment, ``offsets`` finds the blocks in it; ``first_voxel``,
+``sizes`` and ``class_values`` have a row per object, in the order of the ids.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from unet.segmentation.fragments import Fragments
 from unet.storage.files import write_folder_with
 
-FILES = ("lut", "first", "sizes", "values", "offsets", "first_id")
-"""What is in the folder, each as ``.npy``."""
+FILES = ("lut", "first_voxel", "sizes", "class_values", "offsets", "first_id")
+"""Names of the files in the folder, each with the suffix ``.npy``."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class ObjectTable:
     Attributes
     ----------
     lut : (fragments,) uint32, or uint64 where an id needs it; 0 = dropped
-    first : (objects,) int64, first voxel of each object in scan order, increasing
+    first_voxel : (objects,) int64, first voxel of each object in scan order, increasing
     sizes : (objects,) int64, voxels of each object
-    values : (objects,) uint8, class value of each object
+    class_values : (objects,) uint8, class value of each object
     """
 
     lut: NDArray[Any]
-    first: NDArray[np.int64]
+    first_voxel: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    values: NDArray[np.uint8]
+    class_values: NDArray[np.uint8]
 
     @property
     def objects(self) -> int:
@@ -46,7 +46,7 @@ class ObjectTable:
 
 @dataclass(frozen=True)
 class MergeTable(ObjectTable):
-    """Those of a whole volume.
+    """The object table of a whole volume.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class MergeTable(ObjectTable):
     first_id: int
 
     def lut_of_block(self, block: int) -> NDArray[Any]:
-        """Final id by local label of one block, ``(n + 1,)``; entry 0 is 0."""
+        """Return the final id by local label of one block, ``(n + 1,)``; entry 0 is 0."""
         own = self.lut[self.offsets[block] : self.offsets[block + 1]]
         return np.concatenate([np.zeros(1, own.dtype), own])
 
 
 def id_dtype(first_id: int, objects: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """The smallest type of the ids of so many objects.
+    """Return the smallest dtype that holds the ids of so many objects: uint32 or uint64.
 
     Raises
     ------
@@ -78,14 +78,14 @@ def id_dtype(first_id: int, objects: int) -> np.dtype[np.unsignedinteger[Any]]:
 
 
 def number_objects(
-    fragments: Fragments, object_of_part: NDArray[np.int32], first_id: int = 1, min_size: int = 0
+    fragments: Fragments, object_of_component: NDArray[np.int32], first_id: int = 1, min_size: int = 0
 ) -> MergeTable:
-    """Number objects by their first voxel in scan order; background and what is too small becomes 0 (pass 3).
+    """Number objects by their first voxel in scan order; background and too small objects become 0 (pass 3).
 
     Parameters
     ----------
-    fragments : of the volume
-    object_of_part : (parts,) the object that each union of fragments belongs to, 0 to objects - 1
+    fragments : all fragments of the volume
+    object_of_component : (components,) the object of each connected component of fragments, 0 to objects - 1
     first_id : id of the first object, at least 1
     min_size : objects of fewer voxels become 0
 
@@ -94,20 +94,20 @@ def number_objects(
     ValueError
         If ids do not fit 64 bits.
     """
-    objects = fragments.joined(object_of_part)
-    kept = np.flatnonzero(objects.kept(min_size))
-    kept = kept[np.argsort(objects.first[kept])]
+    objects = fragments.merge_objects(object_of_component)
+    kept = np.flatnonzero(objects.is_object(min_size))
+    kept = kept[np.argsort(objects.first_voxel[kept])]
     ids = np.zeros(len(objects.size), id_dtype(first_id, len(kept)))
     ids[kept] = np.arange(len(kept), dtype=ids.dtype) + ids.dtype.type(first_id)
-    lut = ids[object_of_part][fragments.part]
-    of_objects = objects.first[kept], objects.size[kept], objects.value[kept]
+    lut = ids[object_of_component][fragments.component_of]
+    of_objects = objects.first_voxel[kept], objects.size[kept], objects.class_value[kept]
     return MergeTable(lut, *of_objects, fragments.offsets, first_id)
 
 
 def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
-    """Final ids of a block (pass 4): ``lut[labels]``, of the dtype of ``lut``.
+    """Return the final ids of a block, ``lut[labels]``, in the dtype of ``lut`` (pass 4).
 
-    32-bit ids take the place of the labels, which are no longer needed: a block's ids are its largest array.
+    32-bit ids overwrite the labels, which are no longer needed: the ids are the largest array of a block.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
             "they are of different runs; label and merge again"
         )
     ids = labels if lut.dtype == labels.dtype else np.empty(labels.shape, lut.dtype)
-    for section, out in zip(labels, ids, strict=True):  # numpy makes 64-bit indices of what it looks up
+    for section, out in zip(labels, ids, strict=True):  # by section: numpy makes 64-bit indices of the labels
         lut.take(section, out=out, mode="clip")
     return ids
 
@@ -129,15 +129,15 @@ def relabel(labels: NDArray[np.uint32], lut: NDArray[Any]) -> NDArray[Any]:
 def save_merge_table(
     folder: Path, offsets: NDArray[np.int64], first_id: int, objects: int, pieces: Iterable[ObjectTable]
 ) -> str:
-    """Write a merge table, piece after piece, and return the digest of its ids; it is on disk whole or not at all.
+    """Write a merge table piece by piece, and return the digest of its ids; it is on disk whole or not at all.
 
     Parameters
     ----------
-    folder : that is made, or replaced
+    folder : folder that is made, or replaced
     offsets : see `MergeTable`
-    first_id : of the first object
-    objects : of all pieces together
-    pieces : what was numbered, in scan order
+    first_id : id of the first object
+    objects : number of objects of all pieces together
+    pieces : object tables in scan order
     """
     digest = blake2b(digest_size=16)
 
@@ -145,16 +145,16 @@ def save_merge_table(
         np.save(new / "offsets.npy", offsets)
         np.save(new / "first_id.npy", np.array(first_id, np.uint64))
         with (
-            _Growing(new / "lut.npy", int(offsets[-1]), id_dtype(first_id, objects)) as lut,
-            _Growing(new / "first.npy", objects, np.dtype(np.int64)) as first,
-            _Growing(new / "sizes.npy", objects, np.dtype(np.int64)) as sizes,
-            _Growing(new / "values.npy", objects, np.dtype(np.uint8)) as values,
+            _NpyWriter(new / "lut.npy", int(offsets[-1]), id_dtype(first_id, objects)) as lut,
+            _NpyWriter(new / "first_voxel.npy", objects, np.dtype(np.int64)) as first_voxel,
+            _NpyWriter(new / "sizes.npy", objects, np.dtype(np.int64)) as sizes,
+            _NpyWriter(new / "class_values.npy", objects, np.dtype(np.uint8)) as class_values,
         ):
             for piece in pieces:
                 lut.append(piece.lut)
-                first.append(piece.first)
+                first_voxel.append(piece.first_voxel)
                 sizes.append(piece.sizes)
-                values.append(piece.values)
+                class_values.append(piece.class_values)
                 digest.update(piece.lut.tobytes())
 
     write_folder_with(folder, write)
@@ -162,15 +162,15 @@ def save_merge_table(
 
 
 def load_merge_table(folder: Path) -> MergeTable:
-    """Map what `save_merge_table` wrote: rows are read where they are looked at."""
+    """Map the table that `save_merge_table` wrote: rows are read when they are used."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not there: no merge table; remove the receipts of `merge`, and run again")
     columns: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FILES}
     return MergeTable(**{**columns, "first_id": int(columns["first_id"])})
 
 
-class _Growing:
-    """A one-dimensional ``.npy`` of known length, written in pieces."""
+class _NpyWriter:
+    """A one-dimensional ``.npy`` of known length, written piece by piece."""
 
     def __init__(self, path: Path, length: int, dtype: np.dtype[Any]) -> None:
         self.path, self.dtype, self._missing = path, dtype, length
@@ -179,13 +179,15 @@ class _Growing:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows."""
+        """Write rows at the end."""
         if rows.dtype != self.dtype or len(rows) > self._missing:
-            raise ValueError(f"{self.path}: {len(rows)} {rows.dtype} where {self._missing} {self.dtype} are due")
+            raise ValueError(
+                f"{self.path}: {len(rows)} rows of {rows.dtype}, but {self._missing} of {self.dtype} are left to write"
+            )
         self._file.write(rows.tobytes())
         self._missing -= len(rows)
 
-    def __enter__(self) -> "_Growing":
+    def __enter__(self) -> "_NpyWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

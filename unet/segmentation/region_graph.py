@@ -1,17 +1,17 @@
-"""The region graph: which fragments touch, and what the boundary between them looks like, in sums that add over blocks.
+"""The region graph: which fragments touch, and the boundary between them, in sums that add over blocks.
 
 A *contact* is a pair of voxels of two fragments, one step apart. Its boundary is the larger of the two voxels' boundary
-probabilities, so that a membrane one voxel wide is seen from both sides. An edge is a pair of fragments with the number
-of its contacts and the histogram of their boundary. All of it is counted, so the edges of blocks add up to those of the
-volume:
+probabilities: a membrane one voxel wide then counts from both sides. An *edge* is a pair of fragments with the number
+of their contacts and the histogram of the contacts' boundary. All of these are counts, so the edges of the blocks add
+up to the edges of the volume:
 
-1. `block_edges`: the contacts whose first voxel lies in the block; the other one may lie in a block behind it.
-2. `grouped`, `sums`: edges of the same two fragments are summed; a contact within one fragment is none.
-3. `across_sections`: where fragments end with their section, those of neighbouring sections lie on each other all over
-   the place. One that lies on another without a membrane between them may still be a different cell: what speaks for
-   one cell is that both are about as large as their overlap. With sizes a and b and n contacts, `mismatch` times
-   ``sqrt(a b) - n`` contacts through a full membrane are added. A section without tissue that the network took for one
-   huge cell is thus joined with nothing, and edges that skip a section are edges like all others.
+1. `block_edges`: count the contacts whose first voxel lies in the block. The second voxel may lie in a block behind.
+2. `group_edges`, `sum_groups`: sum the edges of the same two fragments. An edge within one fragment is dropped.
+3. `add_section_penalty`: where every fragment lies in one section, fragments of neighbouring sections overlap almost
+   everywhere. Two that overlap without a membrane between them may still be different cells. They are likely one cell
+   if both are about as large as their overlap. With sizes a and b and n contacts, ``size_mismatch_penalty *
+   (sqrt(a b) - n)`` contacts through a full membrane are added. A section without tissue that the network took for one
+   huge cell is thus merged with nothing. Edges that skip a section are treated like all others.
 
 ```
 section z     a a a a a b b b      step (0, 0, 1): a-b touch once
@@ -34,10 +34,10 @@ from unet.geometry.run_length_encoding import run_starts
 from unet.segmentation.fragments import Fragments
 from unet.storage.files import load_arrays, save_arrays
 
-BINS = 16
-"""Of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""
-FULL = 255
-"""The boundary probability 1 as stored."""
+HISTOGRAM_BINS = 16
+"""Bins of the histogram over the boundary probability; a bin is 16 of the 256 levels of uint8."""
+FULL_BOUNDARY = 255
+"""The boundary probability 1 as stored in uint8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Edges:
     u, v : (n,) integers, ids of two fragments, ``u < v``
     contacts : (n,) int64, number of contacts
     boundary : (n,) int64, sum of the contacts' boundary probability, in 1/255
-    histogram : (n, 16) int64, contacts by their boundary probability; None where it is not wanted: it is large
+    histogram : (n, 16) int64, contacts per bin of the boundary probability; None where no score needs it: it is large
     """
 
     u: NDArray[Any]
@@ -62,13 +62,13 @@ class Edges:
         return len(self.u)
 
     @classmethod
-    def none(cls) -> Self:
-        """The edges of a block without contacts."""
-        ids, sums_ = np.empty(0, np.uint64), np.empty(0, np.int64)
-        return cls(ids, ids, sums_, sums_, np.empty((0, BINS), np.int64))
+    def empty(cls) -> Self:
+        """Return the edges of a block without contacts."""
+        ids, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+        return cls(ids, ids, counts, counts, np.empty((0, HISTOGRAM_BINS), np.int64))
 
-    def chosen(self, keep: NDArray[np.bool_]) -> "Edges":
-        """Those of the edges that are True."""
+    def select(self, keep: NDArray[np.bool_]) -> "Edges":
+        """Return the edges where `keep` is True."""
         histogram = None if self.histogram is None else self.histogram[keep]
         return Edges(self.u[keep], self.v[keep], self.contacts[keep], self.boundary[keep], histogram)
 
@@ -76,13 +76,13 @@ class Edges:
 def block_edges(
     ids: NDArray[np.unsignedinteger], boundary: NDArray[np.uint8], shape: Index, steps: Sequence[Index]
 ) -> Edges:
-    """The edges of the contacts that begin in a block (pass 1).
+    """Return the edges of the contacts that begin in a block (pass 1).
 
     Parameters
     ----------
-    ids : (z, y, x) fragments of the block and of what lies up to a step behind it; 0 = none
+    ids : (z, y, x) fragments of the block and of the voxels up to one step behind it; 0 = none
     boundary : the same shape, probability of a membrane x 255
-    shape : voxels of the block itself, the first ones of the arrays
+    shape : (z, y, x) voxels of the block itself, which are the first ones of the arrays
     steps : offsets ``(z, y, x)`` between the two voxels of a contact, none negative
 
     Examples
@@ -92,25 +92,27 @@ def block_edges(
     >>> found.u.tolist(), found.v.tolist(), found.contacts.tolist(), found.boundary.tolist()
     ([7], [9], [1], [255])
     """
-    known, dense = _numbered(ids)
+    known, compact = _compact_ids(ids)
     if len(known) >= 2**28:
-        raise ValueError(f"{len(known)} fragments in and behind one block; at most {2**28 - 1}: cut smaller blocks")
-    packed = [_contacts(dense, boundary, shape, step, bool(known[:1] == 0)) for step in steps]
-    return _counted(np.sort(np.concatenate(packed)), known) if packed else Edges.none()
+        raise ValueError(
+            f"{len(known)} fragments in and behind one block, but at most {2**28 - 1} are possible; use smaller blocks"
+        )
+    packed = [_packed_contacts(compact, boundary, shape, step, bool(known[:1] == 0)) for step in steps]
+    return _edges_of_contacts(np.sort(np.concatenate(packed)), known) if packed else Edges.empty()
 
 
-def _numbered(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
-    """The ids in increasing order, and each voxel's place among them; runs of like ids are sorted, not voxels."""
+def _compact_ids(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
+    """Return the ids in increasing order, and each voxel's index among them; sort runs of equal ids, not voxels."""
     flat = ids.ravel()
     start = run_starts(flat)
-    known, number = np.unique(flat[start], return_inverse=True)
-    return known, np.repeat(number.astype(np.uint32), np.diff(start, append=flat.size)).reshape(ids.shape)
+    known, index = np.unique(flat[start], return_inverse=True)
+    return known, np.repeat(index.astype(np.uint32), np.diff(start, append=flat.size)).reshape(ids.shape)
 
 
-def _contacts(
+def _packed_contacts(
     ids: NDArray[np.uint32], boundary: NDArray[np.uint8], shape: Index, step: Index, background: bool
 ) -> NDArray[np.uint64]:
-    """A contact as one number: smaller id, larger id (28 bits each), boundary (8 bits); so they can be sorted."""
+    """Return the contacts of a step as numbers that sort: smaller id, larger id (28 bits each), boundary (8 bits)."""
     stop = [min(n, full - d) for n, full, d in zip(shape, ids.shape, step, strict=True)]
     here = tuple(slice(0, max(0, n)) for n in stop)
     there = tuple(slice(d, max(d, n + d)) for n, d in zip(stop, step, strict=True))
@@ -123,26 +125,30 @@ def _contacts(
     return np.minimum(a, b) << np.uint64(36) | np.maximum(a, b) << np.uint64(8) | level
 
 
-def _counted(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> Edges:
-    """The edges of sorted contacts."""
+def _edges_of_contacts(packed: NDArray[np.uint64], known: NDArray[np.unsignedinteger]) -> Edges:
+    """Return the edges of sorted contacts, as `_packed_contacts` packs them."""
     if not packed.size:
-        return Edges.none()
+        return Edges.empty()
     pair, level = packed >> np.uint64(8), (packed & np.uint64(0xFF)).astype(np.int64)
     start = run_starts(pair)
     contacts = np.diff(start, append=len(pair))
     edge = np.repeat(np.arange(len(start)), contacts)
-    histogram = np.bincount(edge * BINS + level * BINS // (FULL + 1), minlength=len(start) * BINS)
+    histogram = np.bincount(
+        edge * HISTOGRAM_BINS + level * HISTOGRAM_BINS // (FULL_BOUNDARY + 1), minlength=len(start) * HISTOGRAM_BINS
+    )
     u, v = known[pair[start] >> np.uint64(28)], known[pair[start] & np.uint64(2**28 - 1)]
-    return Edges(u, v, contacts, np.add.reduceat(level, start), histogram.reshape(-1, BINS))
+    return Edges(u, v, contacts, np.add.reduceat(level, start), histogram.reshape(-1, HISTOGRAM_BINS))
 
 
-def packed(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.uint64]:
-    """Two nodes below 2^32 as one number."""
+def pack_pairs(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return pairs of nodes below 2^32 as one number each: ``u << 32 | v``."""
     return u.astype(np.uint64) << np.uint64(32) | v.astype(np.uint64)
 
 
-def grouped(u: NDArray[Any], v: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
-    """Edges that lead between the same two nodes brought together (pass 2).
+def group_edges(
+    u: NDArray[Any], v: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Group the edges between the same two nodes (pass 2).
 
     Parameters
     ----------
@@ -151,32 +157,32 @@ def grouped(u: NDArray[Any], v: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
     Returns
     -------
     u, v : (m,), ``u < v``, every pair once, in increasing order
-    order, start : which edges are kept, group by group, and where the groups start; see `sums`
+    order, start : indices of the edges, group by group, and where the groups start in `order`; see `sum_groups`
 
-    >>> u, v, order, start = grouped(np.array([3, 1, 2]), np.array([1, 3, 2]))
-    >>> u.tolist(), v.tolist(), sums(np.array([10, 5, 7]), order, start).tolist()
+    >>> u, v, order, start = group_edges(np.array([3, 1, 2]), np.array([1, 3, 2]))
+    >>> u.tolist(), v.tolist(), sum_groups(np.array([10, 5, 7]), order, start).tolist()
     ([1], [3], [15])
     """
     low, high = np.minimum(u, v), np.maximum(u, v)
-    pair = packed(low, high)
+    pair = pack_pairs(low, high)
     order = np.argsort(pair)
     order = order[low[order] != high[order]]
     start = run_starts(pair[order])
     return low[order][start], high[order][start], order, start
 
 
-def sums(column: NDArray[Any], order: NDArray[np.intp], start: NDArray[np.intp]) -> NDArray[Any]:
-    """Sum over each group of `grouped`, along the first axis."""
+def sum_groups(column: NDArray[Any], order: NDArray[np.intp], start: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the sum of a column over each group of `group_edges`, along the first axis."""
     return np.add.reduceat(column[order], start, axis=0) if len(start) else column[:0]
 
 
 def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[np.uint64]:
-    """Ids that tell the fragments of all blocks apart: ``(block << 32) | local label``, 0 where there is none.
+    """Return ids that are unique among all blocks: ``(block << 32) | local label``, 0 where there is no fragment.
 
     Parameters
     ----------
     labels : (z, y, x) local labels of a box that may lie in several blocks
-    read : that box
+    read : the box
     grid : the blocks of the volume
 
     >>> grid = Grid((1, 1, 4), (1, 1, 2))
@@ -193,81 +199,84 @@ def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[n
 
 
 def gather_edges(fragments: Fragments, blocks: Iterable[Edges], with_histogram: bool = False) -> Edges:
-    """The edges between the unions of a volume's fragments, from those of its blocks."""
-    part, offsets = fragments.part, fragments.offsets
+    """Return the edges between the connected components of a volume's fragments, from the edges of its blocks."""
+    component_of, offsets = fragments.component_of, fragments.offsets
 
-    def parts(ids: NDArray[np.uint64]) -> NDArray[np.int32]:
+    def components(ids: NDArray[np.uint64]) -> NDArray[np.int32]:
         block, label = ids >> np.uint64(32), (ids & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        return part[offsets[block.astype(np.int64)] + label - 1]
+        return component_of[offsets[block.astype(np.int64)] + label - 1]
 
     names = ["contacts", "boundary", *(["histogram"] if with_histogram else [])]
-    columns: dict[str, list[NDArray[Any]]] = {"u": [part[:0]], "v": [part[:0]]}
-    columns |= {name: [getattr(Edges.none(), name)] for name in names}
+    columns: dict[str, list[NDArray[Any]]] = {"u": [component_of[:0]], "v": [component_of[:0]]}
+    columns |= {name: [getattr(Edges.empty(), name)] for name in names}
     for own in blocks:
-        columns["u"].append(parts(own.u))
-        columns["v"].append(parts(own.v))
+        columns["u"].append(components(own.u))
+        columns["v"].append(components(own.v))
         for name in names:
             columns[name].append(getattr(own, name))
-    u, v, order, start = grouped(np.concatenate(columns.pop("u")), np.concatenate(columns.pop("v")))
-    summed = {name: sums(np.concatenate(columns.pop(name)), order, start) for name in names}  # one at a time: memory
+    u, v, order, start = group_edges(np.concatenate(columns.pop("u")), np.concatenate(columns.pop("v")))
+    # one column at a time: each is freed before the next is made
+    summed = {name: sum_groups(np.concatenate(columns.pop(name)), order, start) for name in names}
     return Edges(u, v, summed["contacts"], summed["boundary"], summed.get("histogram"))
 
 
-FRAGMENTS_AT_ONCE = 4_000_000
-"""Of layers of blocks whose edges are held together: some 24 million edges, 1.4 GB while they are solved."""
+FRAGMENTS_PER_SLAB = 4_000_000
+"""Fragments of the layers of blocks in one slab: some 24 million edges, 1.4 GB while they are solved."""
 
 
 @dataclass(frozen=True)
-class EdgeParts:
-    """The edges of a volume some layers of blocks at a time; one that lies in several parts is their sum.
+class EdgeSlabs:
+    """The edges of a volume, one slab of consecutive layers of blocks at a time.
+
+    An edge that lies in several slabs is the sum of its parts.
 
     Attributes
     ----------
-    last : (unions,) int64, the last part that an edge of each union may lie in
-    read : the parts in their order, as often as it is called
+    last_slab : (components,) int64, the last slab that an edge of each connected component may lie in
+    read : function that returns the slabs in their order, as often as it is called
     """
 
-    last: NDArray[np.int64]
+    last_slab: NDArray[np.int64]
     read: Callable[[], Iterable[Edges]]
 
     @classmethod
-    def whole(cls, edges: Edges, unions: int) -> Self:
-        """All in one part."""
-        return cls(np.zeros(unions, np.int64), lambda: [edges])
+    def whole(cls, edges: Edges, components: int) -> Self:
+        """Return all edges of a volume with so many components, in one slab."""
+        return cls(np.zeros(components, np.int64), lambda: [edges])
 
 
-def edges_in_parts(
+def edges_in_slabs(
     fragments: Fragments,
     grid: Grid,
     edges_of: Callable[[Box], Edges],
     with_histogram: bool = False,
-    fragments_at_once: int = FRAGMENTS_AT_ONCE,
-) -> EdgeParts:
-    """The edges between the unions of a volume's fragments, in parts of as many layers as have so many fragments.
+    fragments_per_slab: int = FRAGMENTS_PER_SLAB,
+) -> EdgeSlabs:
+    """Return the edges between the connected components of a volume's fragments, in slabs of layers of blocks.
 
-    A contact belongs to the block of its first voxel, so a fragment has no edge in a layer behind its own; and the
-    edges between two sections lie in one part.
+    A contact belongs to the block of its first voxel, so a fragment has no edge in a layer behind its own. All edges
+    between two sections lie in one slab.
 
     Parameters
     ----------
-    fragments : of the volume
+    fragments : all fragments of the volume
     grid : the blocks of the volume
-    edges_of : reads what `block_edges` found in a block
-    with_histogram : whether it is wanted
-    fragments_at_once : of a part; a layer of more is a part of its own
+    edges_of : function that reads the edges `block_edges` found in a block
+    with_histogram : whether the histograms are read too
+    fragments_per_slab : fragments of one slab; a layer with more is a slab of its own
     """
     start = fragments.offsets[:: prod(grid.counts[1:])]
-    _, part_of_layer = np.unique(start[:-1] // fragments_at_once, return_inverse=True)
-    last = np.zeros(fragments.parts, np.int64)
-    np.maximum.at(last, fragments.part, np.repeat(part_of_layer, np.diff(start)))
+    _, slab_of_layer = np.unique(start[:-1] // fragments_per_slab, return_inverse=True)
+    last_slab = np.zeros(fragments.component_count, np.int64)
+    np.maximum.at(last_slab, fragments.component_of, np.repeat(slab_of_layer, np.diff(start)))
 
     def read() -> Iterator[Edges]:
-        for part in range(part_of_layer[-1] + 1):
-            layers = np.flatnonzero(part_of_layer == part).tolist()
+        for slab in range(slab_of_layer[-1] + 1):
+            layers = np.flatnonzero(slab_of_layer == slab).tolist()
             boxes = (grid.box(index) for layer in layers for index in grid.layer(layer))
             yield gather_edges(fragments, map(edges_of, boxes), with_histogram)
 
-    return EdgeParts(last, read)
+    return EdgeSlabs(last_slab, read)
 
 
 def save_edges(path: Path | str, edges: Edges) -> None:
@@ -276,26 +285,32 @@ def save_edges(path: Path | str, edges: Edges) -> None:
 
 
 def load_edges(path: Path | str) -> Edges:
-    """Read what `save_edges` wrote."""
+    """Read the edges that `save_edges` wrote."""
     return Edges(**load_arrays(path, "u", "v", "contacts", "boundary", "histogram"))
 
 
-def across_sections(edges: Edges, section: NDArray[np.int64], size: NDArray[np.int64], mismatch: float) -> Edges:
-    """The edges, with those between fragments of two sections counted by what the two do not share (pass 3).
+def add_section_penalty(
+    edges: Edges, section: NDArray[np.int64], size: NDArray[np.int64], size_mismatch_penalty: float
+) -> Edges:
+    """Add contacts through a full membrane to the edges between sections, by the mismatch of the sizes (pass 3).
 
     Parameters
     ----------
-    edges : of fragments 0, 1, ..., each of which lies in one section
-    section, size : (fragments,) the section each lies in, and its voxels
-    mismatch : contacts through a full membrane to be added for each that is missing
+    edges : edges of fragments 0, 1, ..., each of which lies in one section
+    section : (fragments,) section of each fragment
+    size : (fragments,) voxels of each fragment
+    size_mismatch_penalty : contacts through a full membrane that are added per missing contact
 
     >>> one = Edges(np.array([0]), np.array([1]), contacts=np.array([3]), boundary=np.array([0]), histogram=None)
-    >>> found = across_sections(one, section=np.array([0, 1]), size=np.array([4, 9]), mismatch=1)
+    >>> sections, sizes = np.array([0, 1]), np.array([4, 9])
+    >>> found = add_section_penalty(one, sections, sizes, size_mismatch_penalty=1)
     >>> found.contacts.tolist(), found.boundary.tolist()
     ([6], [765])
     """
     apart = section[edges.u] != section[edges.v]
     likely = np.sqrt(size[edges.u].astype(float) * size[edges.v])
-    missing = np.where(apart, np.floor(mismatch * np.maximum(likely - edges.contacts, 0)), 0).astype(np.int64)
-    histogram = None if edges.histogram is None else edges.histogram + missing[:, None] * (np.arange(BINS) == BINS - 1)
-    return Edges(edges.u, edges.v, edges.contacts + missing, edges.boundary + FULL * missing, histogram)
+    penalty = np.floor(size_mismatch_penalty * np.maximum(likely - edges.contacts, 0))
+    added = np.where(apart, penalty, 0).astype(np.int64)
+    last_bin = np.arange(HISTOGRAM_BINS) == HISTOGRAM_BINS - 1
+    histogram = None if edges.histogram is None else edges.histogram + added[:, None] * last_bin
+    return Edges(edges.u, edges.v, edges.contacts + added, edges.boundary + FULL_BOUNDARY * added, histogram)

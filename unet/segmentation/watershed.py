@@ -1,31 +1,35 @@
-"""Watershed fragments of a volume of any size, the same to the voxel whatever the blocks.
+"""Watershed fragments (supervoxels) of a volume of any size, identical to the voxel for every choice of blocks.
 
-Flooding from seeds is not local: where two floods meet depends on everything between them. Here every voxel climbs
-instead, from neighbour to neighbour, up a height map that is a function of the voxel's surroundings alone; voxels that
-reach the same summit are one fragment. Summits are the seeds, valleys the borders, and what a voxel does depends on a
-window of known size (`WatershedParameters.margin`): blocks read with this halo give the very links of the whole volume.
+Flooding from seeds is not local: where two floods meet depends on everything between them. Here every voxel follows
+the steepest ascent of a height map instead. Voxels that end at the same local maximum are one fragment: the maxima are
+the seeds, the valleys are the borders. A height depends on the voxel's surroundings alone. The link of a voxel
+therefore depends on a neighbourhood of known size (`WatershedParameters.link_halo`). A block that is read with this
+halo has exactly the links of the whole volume.
 
-1. `height_map`: foreground is where the probability exceeds the threshold. A foreground voxel's height is its distance
-   to the background, at most `reach`, and up to `certainty` px more the paler it is, smoothed: cells are parted where
-   they are narrow, and where a membrane is faint, but seen. A background voxel's height is minus its distance to the
-   foreground, so that membranes are shared out to the nearest cell, and a little more where it is paler: of two cells
-   equally near the one whose side of the membrane is paler is nearer. Farther than `grow` there is nothing.
-2. `steepest_ascent`: link every voxel with the neighbour to which the way up is steepest. A voxel without a higher
-   neighbour is a summit, and is linked with all neighbours of its own height: a plateau is one summit. Foreground is
-   made low for this: the way into it from the background is the steeper the shorter it is, whatever lies behind.
-3. `watershed_block`: the trees of links in and some way around a block are its fragments, in it and in one plane beyond
-   its upper faces. Each link lies within one of these grown blocks. Neighbours that have both labelled the plane say
-   which fragments are one: `fragments.join_blocks` joins them.
+1. `height_map`: foreground is where the probability exceeds the threshold.
+
+   - foreground: ``smooth(min(distance to the background, max_distance) + confidence_weight * confidence)`` px. Basins
+     end at narrow necks, and at faint membranes above the threshold.
+   - background: minus the distance to the foreground, so that a membrane is shared out to the nearest cells. The
+     confidence breaks ties: of two cells equally near the voxel joins the one whose side of the membrane has the higher
+     interior probability. Beyond `expand_distance` px there is no fragment.
+2. `steepest_ascent`: link every voxel to its steepest neighbour. A voxel without a higher neighbour is a local maximum.
+   It is linked with all neighbours of its own height, so that a plateau is one maximum. The heights of the foreground
+   are scaled down for this step: the slope from the background into it depends on the distance alone.
+3. `watershed_block`: the fragments of a block are the connected trees of links. The links are computed on the block
+   plus a halo. The labels are kept for the block and for one plane beyond its upper faces. Every link lies in at least
+   one of these enlarged blocks. Neighbours have both labelled the shared plane; `fragments.join_blocks` joins the
+   fragments that lie on each other there.
 
 ```
 foreground     # # # # . . # # # . . . . .
-height         2 2 2 1-1-1 1 2 1-1-2-3 . .     reach 2, grow 3, without smoothing
-climbs         = = = < < > > ^ < < < < . .     to the left, to the right; = plateau, ^ summit
-fragment       1 1 1 1 1 2 2 2 2 2 2 2 . .     at the volume's faces and a block's nothing is excluded
+height         2 2 2 1-1-1 1 2 1-1-2-3 . .     max_distance 2, expand_distance 3, without smoothing
+links          = = = < < > > ^ < < < < . .     to the left, to the right; = plateau, ^ local maximum
+fragment       1 1 1 1 1 2 2 2 2 2 2 2 . .     nothing is excluded at the faces of volume and blocks
 ```
 
 Neighbours are the 8 of the section, or the 26 of the volume. Distances are Euclidean, in px of the section, and exact:
-squares are integers, in units of 1/16 px where the voxels are no cubes.
+their squares are integers, in units of 1/16 px where the voxels are not cubes.
 """
 
 from dataclasses import dataclass
@@ -41,49 +45,50 @@ from unet.geometry.distance_transform import capped_distance
 from unet.segmentation.components import (
     BlockComponents,
     Connectivity,
-    at_rim,
-    face,
-    first_and_size,
-    in_scan_order,
-    in_volume,
+    face_runs,
+    first_voxel_and_size,
+    labels_at_border,
+    renumber_in_scan_order,
+    volume_index,
 )
-from unet.segmentation.steepest_ascent import NOWHERE, label_basins
+from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
 
 TRUNCATE = 3.0
-"""Radius of the smoothing's support, in its standard deviations."""
-LOW = np.float32(2**-10)
-"""Of the foreground's heights when they are climbed: for a voxel of the background it is nearness alone that counts."""
-CONFIDENT = np.float32(0.9)
-"""px by which the palest background is raised. Towards the foreground the distance falls by 0.92 px or more from a
-voxel to one of its neighbours, so with less than that no background voxel is a summit."""
-PARTS = 16
-"""Parts of a px that distances are measured in, where voxels are no cubes."""
+"""Radius of the Gaussian's support in standard deviations."""
+FOREGROUND_SCALE = np.float32(2**-10)
+"""Factor on the foreground's heights before links are made. A background voxel beside the foreground then sees nearly
+equal heights there, so that the distance alone decides. A power of 2 rounds nothing."""
+BACKGROUND_CONFIDENCE_PX = np.float32(0.9)
+"""px that a confidence of 1 adds to the height of a background voxel. Towards the foreground the distance falls by at
+least 0.92 px from a voxel to one of its neighbours. A smaller addition makes no background voxel a local maximum."""
+UNITS_PER_PX = 16
+"""Units per px in which distances are measured where voxels are not cubes."""
 
 
 @dataclass(frozen=True)
 class WatershedParameters:
-    """How the height map is made.
+    """Parameters of the height map and of the neighbourhood.
 
     Attributes
     ----------
-    reach : distance to the background above which all count as equally far (px)
-    smoothing : standard deviation of the Gaussian that the foreground's heights are smoothed with (px)
-    grow : how far fragments extend into the background (px)
+    max_distance : distance to the background (px) beyond which all foreground counts as equally far
+    smoothing : standard deviation (px) of the Gaussian that smooths the foreground's heights
+    expand_distance : distance (px) to which fragments extend into the background
     connectivity : ``section``: each section by itself; ``volume``: in 3-D
     voxel_size_nm : edges of a voxel ``(z, y, x)``; only their ratios count
-    certainty : by how much the palest foreground is higher than the darkest (px)
+    confidence_weight : height (px) that full confidence adds to the foreground
     """
 
-    reach: float
+    max_distance: float
     smoothing: float
-    grow: float
+    expand_distance: float
     connectivity: Connectivity
     voxel_size_nm: tuple[float, ...] = (1.0, 1.0, 1.0)
-    certainty: float = 0.0
+    confidence_weight: float = 0.0
 
     @classmethod
     def of(cls, segment: SegmentConfig, voxel_size_nm: tuple[float, ...]) -> "WatershedParameters":
-        """As the configuration says."""
+        """Return the parameters that the configuration sets."""
         lengths = segment.watershed
         return cls(
             lengths.max_distance_px,
@@ -100,102 +105,106 @@ class WatershedParameters:
         return (1, 2) if self.connectivity == "section" else (0, 1, 2)
 
     @property
-    def steps(self) -> dict[int, int]:
-        """Edge of a voxel along each of these axes, in parts of a px; 1 where all are equal."""
-        parts = {
-            axis: max(1, round(PARTS * self.voxel_size_nm[axis] / min(self.voxel_size_nm[1:]))) for axis in self.axes
+    def edge_units(self) -> dict[int, int]:
+        """Edge of a voxel along each of these axes, in units of ``1 / units_per_px`` px; 1 where all are equal."""
+        units = {
+            axis: max(1, round(UNITS_PER_PX * self.voxel_size_nm[axis] / min(self.voxel_size_nm[1:])))
+            for axis in self.axes
         }
-        return dict.fromkeys(parts, 1) if len(set(parts.values())) == 1 else parts
+        return dict.fromkeys(units, 1) if len(set(units.values())) == 1 else units
 
     @property
-    def parts(self) -> int:
-        """Parts of a px."""
-        return 1 if set(self.steps.values()) == {1} else PARTS
+    def units_per_px(self) -> int:
+        """Units of length per px: 1 for cubes, else `UNITS_PER_PX`."""
+        return 1 if set(self.edge_units.values()) == {1} else UNITS_PER_PX
 
     @property
-    def edges(self) -> dict[int, float]:
+    def edge_px(self) -> dict[int, float]:
         """Edge of a voxel along each of these axes (px)."""
-        return {axis: step / self.parts for axis, step in self.steps.items()}
+        return {axis: units / self.units_per_px for axis, units in self.edge_units.items()}
 
     @property
-    def ahead(self) -> Index:
-        """Voxels around a block in which links are followed, along ``(z, y, x)``.
+    def ascent_halo(self) -> Index:
+        """Voxels around a block, along ``(z, y, x)``, within which links are followed.
 
-        An ascent that leaves what is looked at ends there. Voxels side by side may leave it side by side: each would
-        be a fragment of its own, to be joined over blocks. It takes about `reach` px to a plateau, and some more to a
-        summit: on fib25 so much leaves 1.4 times the fragments that twice as much does.
+        An ascent that leaves this halo ends at its edge. Neighbouring voxels may leave it side by side: each would be a
+        fragment of its own, to be joined over blocks. A plateau is about `max_distance` px away, and its maximum
+        somewhat farther. On fib25 this halo leaves 1.4 times the fragments that a halo twice as wide leaves.
         """
-        return self._voxels(self.reach + 4 * self.smoothing)
+        return self._voxels(self.max_distance + 4 * self.smoothing)
 
     @property
-    def margin(self) -> Index:
-        """Voxels around that a voxel's link depends on, along ``(z, y, x)``.
+    def link_halo(self) -> Index:
+        """Voxels around a voxel, along ``(z, y, x)``, on which its link depends.
 
-        >>> WatershedParameters(reach=10, smoothing=2, grow=3, connectivity="section").margin
+        >>> WatershedParameters(max_distance=10, smoothing=2, expand_distance=3, connectivity="section").link_halo
         (0, 17, 17)
         """
-        px = max(self.reach + ceil(TRUNCATE * self.smoothing), self.grow)
+        px = max(self.max_distance + ceil(TRUNCATE * self.smoothing), self.expand_distance)
         return tuple(n + 1 if axis in self.axes else 0 for axis, n in enumerate(self._voxels(px)))
 
     @property
     def halo(self) -> Index:
-        """Voxels around a block that are read to label it; see `window_of`."""
-        return tuple(a + m + (a > 0) for a, m in zip(self.ahead, self.margin, strict=True))
+        """Voxels around a block that are read to label it; see `labelled_and_read_boxes`."""
+        return tuple(a + m + (a > 0) for a, m in zip(self.ascent_halo, self.link_halo, strict=True))
 
     def _voxels(self, px: float) -> Index:
-        return tuple(ceil(px * self.parts / self.steps[axis]) if axis in self.axes else 0 for axis in range(3))
+        units = self.units_per_px
+        return tuple(ceil(px * units / self.edge_units[axis]) if axis in self.axes else 0 for axis in range(3))
 
 
 def height_map(
-    foreground: NDArray[np.bool_], relief: WatershedParameters, confidence: NDArray[np.float32] | None = None
+    foreground: NDArray[np.bool_], parameters: WatershedParameters, confidence: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The height of every voxel (pass 1).
+    """Return the height of every voxel (pass 1).
 
     Parameters
     ----------
-    foreground : (z, y, x); what lies beyond the array counts as neither foreground nor background
-    relief : how heights are made
-    confidence : the same shape, 0 to 1 in the background and 1 to 2 in the foreground, which raise both
-        (`segmentation.confidence`); None = nothing is raised
+    foreground : (z, y, x) bool; voxels beyond the array count as neither foreground nor background
+    parameters : how heights are made
+    confidence : the same shape, 0 to 1 in the background and 1 to 2 in the foreground, see
+        `unet.segmentation.foreground.confidence`; None = distances alone
 
     Returns
     -------
-    (z, y, x) float32, px: positive in the foreground, down to ``-grow`` in the background, ``-inf`` beyond that
+    (z, y, x) float32, px: positive in the foreground, down to ``-expand_distance`` in the background, ``-inf`` beyond
 
     >>> row = np.array([[[1, 1, 1, 0, 0, 0]]], bool)
-    >>> height_map(row, WatershedParameters(reach=2, smoothing=0, grow=2, connectivity="section")).tolist()
+    >>> parameters = WatershedParameters(max_distance=2, smoothing=0, expand_distance=2, connectivity="section")
+    >>> height_map(row, parameters).tolist()
     [[[2.0, 2.0, 1.0, -1.0, -2.0, -inf]]]
     """
-    inside = capped_distance(~foreground, relief.reach, relief.steps, relief.parts)
-    if relief.certainty and confidence is not None:
-        inside += np.float32(relief.certainty) * np.maximum(confidence - 1, 0)
-    for axis, step in relief.steps.items() if relief.smoothing else ():
-        sigma = relief.smoothing * relief.parts / step
+    edge_units, units_per_px = parameters.edge_units, parameters.units_per_px
+    inside = capped_distance(~foreground, parameters.max_distance, edge_units, units_per_px)
+    if parameters.confidence_weight and confidence is not None:
+        inside += np.float32(parameters.confidence_weight) * np.maximum(confidence - 1, 0)
+    for axis, units in edge_units.items() if parameters.smoothing else ():
+        sigma = parameters.smoothing * units_per_px / units
         radius = ceil(TRUNCATE * sigma)
         inside = gaussian_filter1d(inside, sigma, axis=axis, mode="nearest", radius=radius)
-    outside = capped_distance(foreground, relief.grow + 1, relief.steps, relief.parts)
-    below = -outside if confidence is None else CONFIDENT * np.minimum(confidence, 1) - outside
-    return np.where(foreground, inside, np.where(outside > relief.grow, NOWHERE, below))
+    outside = capped_distance(foreground, parameters.expand_distance + 1, edge_units, units_per_px)
+    below = -outside if confidence is None else BACKGROUND_CONFIDENCE_PX * np.minimum(confidence, 1) - outside
+    return np.where(foreground, inside, np.where(outside > parameters.expand_distance, NO_FRAGMENT, below))
 
 
-def window_of(box: Box, volume_shape: Index, relief: WatershedParameters) -> tuple[Box, Box]:
-    """A block with the plane it shares with each neighbour behind it, and what has to be read to label it.
+def labelled_and_read_boxes(box: Box, volume_shape: Index, parameters: WatershedParameters) -> tuple[Box, Box]:
+    """Return the box that a block labels, with the planes shared with the blocks behind, and the box it has to read.
 
-    >>> relief = WatershedParameters(reach=1, smoothing=0, grow=1, connectivity="section")
-    >>> grown, read = window_of(Box((0, 8, 0), (1, 12, 4)), (1, 24, 4), relief)
-    >>> print(grown, read)
+    >>> parameters = WatershedParameters(max_distance=1, smoothing=0, expand_distance=1, connectivity="section")
+    >>> labelled, read = labelled_and_read_boxes(Box((0, 8, 0), (1, 12, 4)), (1, 24, 4), parameters)
+    >>> print(labelled, read)
     0:1,8:13,0:4 0:1,5:16,0:4
     """
-    shared = tuple(int(axis in relief.axes) for axis in range(3))
-    grown = Box(box.start, tuple(hi + n for hi, n in zip(box.stop, shared, strict=True))).clipped(volume_shape)
-    return grown, grown.grown(relief.ahead).grown(relief.margin).clipped(volume_shape)
+    shared = tuple(int(axis in parameters.axes) for axis in range(3))
+    labelled = Box(box.start, tuple(hi + n for hi, n in zip(box.stop, shared, strict=True))).clipped(volume_shape)
+    return labelled, labelled.grown(parameters.ascent_halo).grown(parameters.link_halo).clipped(volume_shape)
 
 
 def watershed_block(
     foreground: NDArray[np.bool_],
     box: Box,
     volume_shape: Index,
-    relief: WatershedParameters,
+    parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None = None,
     confidence: NDArray[np.float32] | None = None,
 ) -> BlockComponents:
@@ -203,45 +212,47 @@ def watershed_block(
 
     Parameters
     ----------
-    foreground : (z, y, x) of the box to be read, see `window_of`
-    box : where the block lies in the volume
+    foreground : (z, y, x) bool of the box to be read, see `labelled_and_read_boxes`
+    box : the block's voxels in the volume
     volume_shape : (z, y, x) voxels of the whole volume
-    relief : how heights are made
+    parameters : how heights are made
     tissue : the same shape as `foreground`, False where there is to be no fragment; None = tissue everywhere
     confidence : the same shape, see `height_map`
 
     Returns
     -------
     BlockComponents
-        Labels of the block; its table also lists fragments that have voxels in the shared planes alone, of size 0.
+        Labels of the block. The table also lists fragments with voxels in the shared planes alone, of size 0.
 
     Raises
     ------
     ValueError
         If the array is not of the shape to be read.
     """
-    grown, read = window_of(box, volume_shape, relief)
+    labelled, read = labelled_and_read_boxes(box, volume_shape, parameters)
     if foreground.shape != read.shape:
         raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
-    height = height_map(foreground, relief, confidence)
-    np.multiply(height, LOW, out=height, where=foreground)
+    height = height_map(foreground, parameters, confidence)
+    np.multiply(height, FOREGROUND_SCALE, out=height, where=foreground)
     if tissue is not None:
-        height = np.where(tissue, height, NOWHERE)
-    wide = grown.grown(relief.ahead).clipped(volume_shape)
-    trees = label_basins(_with_ring(height, wide, read, relief), relief.edges)
-    labels = in_scan_order(np.ascontiguousarray(trees[grown.relative_to(wide.start).slices]))
-    own = np.ascontiguousarray(labels[box.relative_to(grown.start).slices])
+        height = np.where(tissue, height, NO_FRAGMENT)
+    ascent = labelled.grown(parameters.ascent_halo).clipped(volume_shape)
+    basins = label_basins(_with_ring(height, ascent, read, parameters), parameters.edge_px)
+    labels = renumber_in_scan_order(np.ascontiguousarray(basins[labelled.relative_to(ascent.start).slices]))
+    own = np.ascontiguousarray(labels[box.relative_to(labelled.start).slices])
     count = int(labels.max(initial=0))
-    first = in_volume(first_and_size(labels, count)[0], grown, volume_shape)
+    first_voxel = volume_index(first_voxel_and_size(labels, count)[0], labelled, volume_shape)
     size = np.bincount(own.ravel(), minlength=count + 1)[1:]
-    faces = {axis: (face(labels, axis, 0), face(labels, axis, -1)) for axis in relief.axes}
-    rim = at_rim(faces, count, box, volume_shape)
-    return BlockComponents(box, first, size, np.ones(count, np.uint8), rim, faces, own)
+    faces = {axis: (face_runs(labels, axis, 0), face_runs(labels, axis, -1)) for axis in parameters.axes}
+    at_border = labels_at_border(faces, count, box, volume_shape)
+    return BlockComponents(box, first_voxel, size, np.ones(count, np.uint8), at_border, faces, own)
 
 
-def _with_ring(height: NDArray[np.float32], wide: Box, read: Box, relief: WatershedParameters) -> NDArray[np.float32]:
-    """The heights of a box and of the voxels around it, ``-inf`` beyond the volume."""
-    ring = wide.grown(tuple(int(axis in relief.axes) for axis in range(3)))
+def _with_ring(
+    height: NDArray[np.float32], ascent: Box, read: Box, parameters: WatershedParameters
+) -> NDArray[np.float32]:
+    """Return the heights of a box and of one voxel around it, ``-inf`` beyond the volume."""
+    ring = ascent.grown(tuple(int(axis in parameters.axes) for axis in range(3)))
     inside = ring.intersected(read)
     beyond = [(a - lo, hi - b) for lo, hi, a, b in zip(ring.start, ring.stop, inside.start, inside.stop, strict=True)]
-    return np.pad(height[inside.relative_to(read.start).slices], beyond, constant_values=NOWHERE)
+    return np.pad(height[inside.relative_to(read.start).slices], beyond, constant_values=NO_FRAGMENT)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unet.config.label_kinds import UNLABELLED
-from unet.evaluation.isbi import FINE, ground_truth_cells, sweep
+from unet.evaluation.isbi import FINE_THRESHOLDS, ground_truth_cells, sweep_thresholds
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
@@ -142,7 +142,7 @@ def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArra
     for probabilities, target in zip(scored, targets, strict=True):
         cells = np.stack([ground_truth_cells(section == 1) for section in target])
         if cells.any():
-            rows.append(sweep(probabilities[1], cells, FINE))
+            rows.append(sweep_thresholds(probabilities[1], cells, FINE_THRESHOLDS))
     if not rows:
         return [{"threshold": 0.5, "v_rand": 0.0}]
     return [

@@ -570,12 +570,12 @@ def check_peers():
         volume = CONFIG.volumes[name]
         if volume.compare and not is_sample(CONFIG, volume):
             # Imported when it is needed: every job reads this file.
-            from unet.evaluation.comparison import open_peer
+            from unet.evaluation.comparison import open_reference_segmentation
             from unet.volumes.readers.open import SourceError
 
             try:
                 for address in volume.compare.values():
-                    open_peer(address, volume)
+                    open_reference_segmentation(address, volume)
             except SourceError as error:
                 raise WorkflowError(f"volumes.{name}.compare: {error}") from None
 

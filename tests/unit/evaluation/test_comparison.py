@@ -1,4 +1,4 @@
-"""Others' segmentations: what cannot be compared is refused by its header."""
+"""Reference segmentations: one that cannot be compared is refused by its header."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import open_peer
+from unet.evaluation.comparison import open_reference_segmentation
 from unet.volumes.readers.errors import SourceError
 
 
@@ -21,11 +21,11 @@ from unet.volumes.readers.errors import SourceError
 def test_what_is_no_segmentation_of_the_same_voxels_is_refused(
     tmp_path: Path, values: np.ndarray, message: str
 ) -> None:
-    raw, peer = tmp_path / "raw.tif", tmp_path / "p.tif"
+    raw, reference = tmp_path / "raw.tif", tmp_path / "p.tif"
     tifffile.imwrite(raw, np.ones((2, 8, 9), np.uint8), photometric="minisblack")
-    tifffile.imwrite(peer, values, photometric="minisblack")
-    volume = VolumeConfig(raw=str(raw), voxel_size_nm=(50, 4, 4), compare={"peer": str(peer)})
+    tifffile.imwrite(reference, values, photometric="minisblack")
+    volume = VolumeConfig(raw=str(raw), voxel_size_nm=(50, 4, 4), compare={"reference": str(reference)})
     with pytest.raises(SourceError, match=message):
-        open_peer(str(peer), volume)
-    tifffile.imwrite(peer, np.ones((2, 8, 9), np.uint32), photometric="minisblack")
-    assert open_peer(str(peer), volume).dtype == np.uint32
+        open_reference_segmentation(str(reference), volume)
+    tifffile.imwrite(reference, np.ones((2, 8, 9), np.uint32), photometric="minisblack")
+    assert open_reference_segmentation(str(reference), volume).dtype == np.uint32

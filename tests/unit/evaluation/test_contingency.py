@@ -94,7 +94,7 @@ def test_sizes_of_segments_are_restricted_to_the_labelled_truth():
     table = contingency(np.array([1, 1, 2, 0, 0]), np.array([0, 7, 7, 7, 9]))
     assert table.truth_sizes.tolist() == [2, 1]
     assert table.segment_sizes.tolist() == [1, 2]
-    assert table.assigned.voxels == 2
+    assert table.without_background.voxels == 2
 
 
 # -- scores, four voxels worked by hand -------------------------------------------------------------------------------

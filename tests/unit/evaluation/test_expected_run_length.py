@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unet.evaluation.expected_run_length import MERGER_NM, RunLength, expected_run_length_scores
-from unet.evaluation.skeletons import PlacedSkeletons, Skeletons, placed
+from unet.evaluation.expected_run_length import MERGER_NM, ExpectedRunLength, expected_run_length_scores
+from unet.evaluation.skeletons import PlacedSkeletons, Skeletons, place_in_volume
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 
@@ -104,7 +104,7 @@ def random_trees(rng: np.random.Generator, shape: tuple[int, ...], trees: int, n
 
 def scores_of(skeletons: PlacedSkeletons, ids: np.ndarray, block: tuple[int, ...]) -> dict[str, Any]:
     """Of a segmentation that is looked up block by block, the last one first."""
-    runs = RunLength(skeletons)
+    runs = ExpectedRunLength(skeletons)
     for box in reversed(Grid(ids.shape, block).boxes()):
         runs.add(box, ids[box.slices])
     return runs.scores()
@@ -116,7 +116,7 @@ SEEDS = st.integers(0, 10_000)
 @given(seed=SEEDS, block=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 def test_the_scores_do_not_depend_on_the_blocks(seed: int, block: tuple[int, ...]) -> None:
     rng, shape = np.random.default_rng(seed), (4, 9, 8)
-    skeletons = placed(random_trees(rng, shape, 3, 12), shape, VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(random_trees(rng, shape, 3, 12), shape, VOXEL_NM, (0, 0, 0))
     ids = rng.integers(0, 4, shape, dtype=np.uint32)
     found = scores_of(skeletons, ids, block)
     assert found == scores_of(skeletons, ids, shape)
@@ -125,7 +125,9 @@ def test_the_scores_do_not_depend_on_the_blocks(seed: int, block: tuple[int, ...
 
 @given(seed=SEEDS)
 def test_a_perfect_segmentation_has_the_mean_length_weighted_by_length(seed: int) -> None:
-    skeletons = placed(random_trees(np.random.default_rng(seed), (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(
+        random_trees(np.random.default_rng(seed), (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0)
+    )
     found = expected_run_length_scores(skeletons, (skeletons.skeleton + 1).astype(np.uint64))
     owner = skeletons.skeleton[skeletons.edges[:, 0]]
     lengths = np.bincount(owner, weights=skeletons.length_nm)
@@ -138,7 +140,7 @@ def test_a_perfect_segmentation_has_the_mean_length_weighted_by_length(seed: int
 @given(seed=SEEDS)
 def test_other_ids_change_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    skeletons = placed(random_trees(rng, (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(random_trees(rng, (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
     segment = rng.integers(0, 5, len(skeletons.skeleton)).astype(np.uint64)
     others = np.array([0, *(2**63 + int(n) for n in rng.permutation(4))], np.uint64)
     found = expected_run_length_scores(skeletons, others[segment])
@@ -148,7 +150,7 @@ def test_other_ids_change_nothing(seed: int) -> None:
 @given(seed=SEEDS)
 def test_a_split_shortens_and_never_lengthens(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    skeletons = placed(random_trees(rng, (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(random_trees(rng, (4, 9, 8), 3, 12), (4, 9, 8), VOXEL_NM, (0, 0, 0))
     whole = (skeletons.skeleton + 1).astype(np.uint64)
     halves = whole + 10 * rng.integers(0, 2, len(whole)).astype(np.uint64)
     assert (erl(skeletons, *halves) or 0) <= (erl(skeletons, *whole) or 0)
@@ -162,7 +164,7 @@ def test_agrees_with_a_graph_of_networkx(seed: int, segments: int) -> None:
     """Edges are put into a graph one by one, as the definition reads; no table of the module is used."""
     networkx = pytest.importorskip("networkx")
     rng = np.random.default_rng(seed)
-    skeletons = placed(random_trees(rng, (4, 9, 8), 4, 15), (4, 9, 8), VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(random_trees(rng, (4, 9, 8), 4, 15), (4, 9, 8), VOXEL_NM, (0, 0, 0))
     segment = rng.integers(0, segments + 1, len(skeletons.skeleton))
     graph = networkx.Graph()
     for (a, b), length in zip(skeletons.edges, skeletons.length_nm, strict=True):
@@ -188,7 +190,9 @@ def test_agrees_with_segmentation_skeleton_metrics(seed: int) -> None:
     rng, nodes = np.random.default_rng(seed), 400
     voxel = rng.integers(0, 100, (4 * nodes, 3))
     whole = random_trees(rng, (100, 100, 100), 4, nodes)
-    skeletons = placed(replace(whole, node_nm=voxel * np.array(VOXEL_NM)), (100, 100, 100), VOXEL_NM, (0, 0, 0))
+    skeletons = place_in_volume(
+        replace(whole, node_nm=voxel * np.array(VOXEL_NM)), (100, 100, 100), VOXEL_NM, (0, 0, 0)
+    )
     segment, theirs = np.zeros(4 * nodes, np.int64), {}
     for number in range(4):
         own = np.flatnonzero(skeletons.skeleton == number)
@@ -235,7 +239,7 @@ def test_real_labels_are_followed_to_their_ends_and_others_results_less_far() ->
         peers = {name: file[f"volumes/peers/{name}"][:] for name in ("ffn", "oversegmentation")}
     made = list(kimimaro.skeletonize(truth, anisotropy=(10, 10, 10), progress=False).values())
     first = np.cumsum([0, *(len(one.vertices) for one in made[:-1])])
-    skeletons = placed(
+    skeletons = place_in_volume(
         Skeletons(
             np.concatenate([one.vertices for one in made]).astype(float),
             np.repeat(np.arange(len(made)), [len(one.vertices) for one in made]),
@@ -256,6 +260,6 @@ def test_real_labels_are_followed_to_their_ends_and_others_results_less_far() ->
 
 def test_a_block_takes_its_own_nodes_alone() -> None:
     skeletons = replace(lines([1, 1]), voxel=np.array([[0, 1, 1], [0, 0, 1], [3, 3, 3]]))
-    runs = RunLength(skeletons)
+    runs = ExpectedRunLength(skeletons)
     runs.add(Box((1, 0, 2), (2, 1, 4)), np.array([[[7, 9]]]))
     assert runs.segment.tolist() == [0, 9, 0]

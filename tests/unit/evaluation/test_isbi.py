@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter, label
 
-from unet.evaluation.isbi import FINE, STEPS, ground_truth_cells, pixel_error, proposal, sweep, v_rand_v_info
+from unet.evaluation.isbi import (
+    CHALLENGE_THRESHOLDS,
+    FINE_THRESHOLDS,
+    ground_truth_cells,
+    pixel_error,
+    sweep_thresholds,
+    threshold_and_thin,
+    v_rand_v_info,
+)
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -49,9 +57,9 @@ pairs = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
 
 
 def test_thresholds_are_the_challenges_and_a_finer_row():
-    assert STEPS == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    assert set(STEPS) < set(FINE)
-    assert FINE[4:] == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98)
+    assert CHALLENGE_THRESHOLDS == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    assert set(CHALLENGE_THRESHOLDS) < set(FINE_THRESHOLDS)
+    assert FINE_THRESHOLDS[4:] == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98)
 
 
 def test_ground_truth_cells_are_four_connected_and_not_thinned():
@@ -62,25 +70,25 @@ def test_ground_truth_cells_are_four_connected_and_not_thinned():
 # -- proposal ---------------------------------------------------------------------------------------------------------
 
 
-def test_proposal_thins_a_membrane_to_one_pixel():
+def test_thresholding_thins_a_membrane_to_one_pixel():
     probability = np.array([[0.9, 0.9, 0.2, 0.2, 0.2, 0.9, 0.9]] * 3)
-    assert proposal(probability, 0.5).tolist() == [[1, 1, 1, 0, 2, 2, 2]] * 3
+    assert threshold_and_thin(probability, 0.5).tolist() == [[1, 1, 1, 0, 2, 2, 2]] * 3
 
 
-def test_proposal_binarises_above_the_threshold_not_at_it():
-    assert proposal(np.array([[0.5, 0.4]]), 0.5).tolist() == [[0, 0]]
-    assert proposal(np.array([[0.5, 0.4]]), 0.4).tolist() == [[1, 1]]
+def test_thresholding_binarises_above_the_threshold_not_at_it():
+    assert threshold_and_thin(np.array([[0.5, 0.4]]), 0.5).tolist() == [[0, 0]]
+    assert threshold_and_thin(np.array([[0.5, 0.4]]), 0.4).tolist() == [[1, 1]]
 
 
-def test_proposal_without_membrane_is_one_cell_and_without_interior_none():
-    assert proposal(np.ones((3, 4)), 0.5).tolist() == [[1] * 4] * 3
-    assert proposal(np.zeros((3, 4)), 0.5).tolist() == [[0] * 4] * 3
+def test_thresholding_without_membrane_is_one_cell_and_without_interior_none():
+    assert threshold_and_thin(np.ones((3, 4)), 0.5).tolist() == [[1] * 4] * 3
+    assert threshold_and_thin(np.zeros((3, 4)), 0.5).tolist() == [[0] * 4] * 3
 
 
 @given(arrays(np.float64, st.sampled_from([(9, 10), (10, 9)]), elements=st.sampled_from([0.2, 0.8])))
-def test_proposal_keeps_every_cell_apart_and_no_background_but_lines(probability):
+def test_thresholding_keeps_every_cell_apart_and_no_background_but_lines(probability):
     interior = probability > 0.5
-    segments = proposal(probability, 0.5)
+    segments = threshold_and_thin(probability, 0.5)
     cells, count = label(interior)
     assert len(np.unique(segments[interior])) == count == segments.max()
     assert len(np.unique(np.stack([cells, segments])[:, interior], axis=1).T) == count
@@ -125,7 +133,7 @@ def test_scoring_without_labelled_truth_is_refused():
 
 def test_the_ground_truth_itself_scores_one():
     interior = real_interior(0)
-    scores = v_rand_v_info(ground_truth_cells(interior), proposal(interior.astype(float), 0.5))
+    scores = v_rand_v_info(ground_truth_cells(interior), threshold_and_thin(interior.astype(float), 0.5))
     assert scores == pytest.approx((1, 1))
 
 
@@ -137,7 +145,7 @@ def test_a_gap_in_a_membrane_costs_more_than_a_thick_membrane():
     thick[:, 17:24] = False
     leaky = interior.copy()
     leaky[20, 20] = True
-    thick_score, leaky_score = (v_rand_v_info(truth, proposal(p.astype(float), 0.5)) for p in (thick, leaky))
+    thick_score, leaky_score = (v_rand_v_info(truth, threshold_and_thin(p.astype(float), 0.5)) for p in (thick, leaky))
     assert thick_score == pytest.approx((1, 1))
     assert leaky_score[0] < 0.7
     assert leaky_score[1] < 0.1
@@ -158,10 +166,10 @@ def test_sweep_is_the_mean_over_sections_at_each_threshold():
     interior = real_interior(np.s_[:2, :128, :128])
     probability = np.stack([gaussian_filter(section.astype(float), 2) for section in interior])
     cells = np.stack([ground_truth_cells(section) for section in interior])
-    rows = sweep(probability, cells, (0.5, 0.8))
+    rows = sweep_thresholds(probability, cells, (0.5, 0.8))
     assert [row["threshold"] for row in rows] == [0.5, 0.8]
     for row in rows:
-        each = [v_rand_v_info(cells[z], proposal(probability[z], row["threshold"])) for z in range(2)]
+        each = [v_rand_v_info(cells[z], threshold_and_thin(probability[z], row["threshold"])) for z in range(2)]
         assert (row["v_rand"], row["v_info"]) == pytest.approx(np.mean(each, axis=0))
     assert rows[0]["v_rand"] < rows[1]["v_rand"] < 1
 
@@ -171,11 +179,13 @@ def test_sweep_leaves_out_sections_without_labels():
     cells[0, :, :2] = 300
     cells[0, :, 3] = 2**40
     probability = (cells > 0).astype(float)
-    assert sweep(probability, cells, [0.5]) == [{"threshold": 0.5, "v_rand": 1.0, "v_info": pytest.approx(1)}]
+    assert sweep_thresholds(probability, cells, [0.5]) == [
+        {"threshold": 0.5, "v_rand": 1.0, "v_info": pytest.approx(1)}
+    ]
 
 
 def test_sweep_without_any_label_or_of_other_shapes_is_refused():
     with pytest.raises(ValueError, match="nothing to score"):
-        sweep(np.zeros((1, 2, 2)), np.zeros((1, 2, 2), int), STEPS)
+        sweep_thresholds(np.zeros((1, 2, 2)), np.zeros((1, 2, 2), int), CHALLENGE_THRESHOLDS)
     with pytest.raises(ValueError, match=r"\(1, 2, 2\) and cells \(2, 2, 2\)"):
-        sweep(np.zeros((1, 2, 2)), np.ones((2, 2, 2), int), STEPS)
+        sweep_thresholds(np.zeros((1, 2, 2)), np.ones((2, 2, 2), int), CHALLENGE_THRESHOLDS)

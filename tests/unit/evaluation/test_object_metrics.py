@@ -12,7 +12,7 @@ from skimage.metrics import variation_of_information as skimage_voi
 
 from unet.evaluation.contingency import contingency
 from unet.evaluation.error_analysis import MERGE, SPLIT, error_map, worst_objects
-from unet.evaluation.object_metrics import ObjectScores, near_borders
+from unet.evaluation.object_metrics import ObjectScores, border_mask
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 
@@ -30,21 +30,21 @@ def border_by_definition(section: np.ndarray, distance: float) -> np.ndarray:
 @given(ids, st.sampled_from([0, 1, 1.5, 6.25]))
 def test_the_border_is_that_of_cremi_section_by_section(labels: np.ndarray, distance: float) -> None:
     expected = np.stack([border_by_definition(section, distance) for section in labels])
-    np.testing.assert_array_equal(near_borders(labels, distance), expected)
+    np.testing.assert_array_equal(border_mask(labels, distance), expected)
 
 
 @given(ids, st.sampled_from([1, 1.5, 2.5]))
 def test_the_border_of_a_block_is_known_from_a_little_around_it(labels: np.ndarray, distance: float) -> None:
-    whole, halo = near_borders(labels, distance), ceil(distance) + 1
+    whole, halo = border_mask(labels, distance), ceil(distance) + 1
     box = Box((0, 2, 2), (2, 4, 5))
     window = box.grown((0, halo, halo)).clipped(labels.shape)
     inner = box.relative_to(window.start).slices
-    np.testing.assert_array_equal(near_borders(labels[window.slices], distance)[inner], whole[box.slices])
+    np.testing.assert_array_equal(border_mask(labels[window.slices], distance)[inner], whole[box.slices])
 
 
 @given(ids.filter(np.any), ids, st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 7)))
 def test_scores_of_blocks_are_those_of_the_volume(truth: np.ndarray, found: np.ndarray, block: tuple[int, ...]) -> None:
-    near, known = near_borders(truth, 1), np.ones(truth.shape, bool)
+    near, known = border_mask(truth, 1), np.ones(truth.shape, bool)
     whole, parts = ObjectScores.empty(), ObjectScores.empty()
     whole.add(truth, found, near, known)
     for box in Grid(truth.shape, block).boxes():
@@ -54,7 +54,7 @@ def test_scores_of_blocks_are_those_of_the_volume(truth: np.ndarray, found: np.n
 
 @given(ids.filter(np.any), ids)
 def test_voi_off_the_borders_is_scikit_images_without_them(truth: np.ndarray, found: np.ndarray) -> None:
-    near = near_borders(truth, 0)
+    near = border_mask(truth, 0)
     scores = ObjectScores.empty()
     scores.add(truth, found, near, np.ones(truth.shape, bool))
     if (truth[~near] > 0).any():
@@ -68,7 +68,7 @@ def test_cremi_forgives_a_border_that_is_off_by_a_pixel() -> None:
     truth, found = np.ones((1, 4, 20), int), np.ones((1, 4, 20), int)
     truth[..., 10:], found[..., 11:] = 2, 2
     scores = ObjectScores.empty()
-    scores.add(truth, found, near_borders(truth, 2), np.ones(truth.shape, bool))
+    scores.add(truth, found, border_mask(truth, 2), np.ones(truth.shape, bool))
     result = scores.scores()
     assert result["cremi_score"] == pytest.approx(0)
     assert result["adapted_rand_error"] > 0
@@ -88,8 +88,20 @@ def test_the_worst_objects_and_where_they_are() -> None:
     found[1, :2, 4:] = 6  # 4 voxels split off in section 1
     truth[2, 3, :3] = 2  # 3 voxels merged in section 2
     [split, merge] = worst_objects(contingency(truth, found), count=2)
-    assert (split.kind, split.object, split.best, split.wrong, split.partners) == ("split", 1, 5, 4, 2)
-    assert (merge.kind, merge.object, merge.best, merge.wrong, merge.partners) == ("merge", 5, 1, 3, 2)
+    assert (split.kind, split.object_id, split.best_partner, split.wrong_voxels, split.partners) == (
+        "split",
+        1,
+        5,
+        4,
+        2,
+    )
+    assert (merge.kind, merge.object_id, merge.best_partner, merge.wrong_voxels, merge.partners) == (
+        "merge",
+        5,
+        1,
+        3,
+        2,
+    )
     for box in Grid(truth.shape, (2, 3, 4)).boxes():
         for one in (split, merge):
             one.locate(truth[box.slices], found[box.slices], box)
@@ -103,7 +115,7 @@ def test_the_wrong_voxels_of_the_map_are_those_counted(truth: np.ndarray, found:
     wrong = error_map(truth, found, table)
     worst = worst_objects(table, count=99)
     for kind, bit in (("split", SPLIT), ("merge", MERGE)):
-        assert sum(one.wrong for one in worst if one.kind == kind) == np.count_nonzero(wrong & bit)
+        assert sum(one.wrong_voxels for one in worst if one.kind == kind) == np.count_nonzero(wrong & bit)
     assert not wrong[(truth == 0) | (found == 0)].any()
 
 

@@ -7,18 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.evaluation.isbi import FINE, STEPS
-from unet.evaluation.object_metrics import near_borders
-from unet.evaluation.scores import Comparison, EvaluationError, best, mean_scores, predicted_classes, section_cells
+from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, FINE_THRESHOLDS
+from unet.evaluation.object_metrics import border_mask
+from unet.evaluation.scores import (
+    EvaluationError,
+    VolumeScores,
+    best_threshold_by_v_rand,
+    mean_scores,
+    predicted_classes,
+    section_cells,
+)
 from unet.geometry.grid import Grid
 
 
 def scores_of(volume: dict[str, np.ndarray], block: tuple[int, ...], per_section: bool = True) -> dict[str, Any]:
     """Scores of a volume added up over blocks, in reverse order to see that order does not matter."""
-    comparison = Comparison(3, per_section)
+    comparison = VolumeScores(3, per_section)
     for box in reversed(Grid(volume["target"].shape, block).boxes()):
         parts = (volume[name][box.slices] for name in ("target", "predicted", "labels", "segmentation"))
-        near = near_borders(volume["labels"], 1)[box.slices]
+        near = border_mask(volume["labels"], 1)[box.slices]
         comparison.add(*parts, near, first_section=box.start[0], foreground_class=1)
     return comparison.scores()
 
@@ -126,9 +133,11 @@ def test_without_labels_there_is_no_threshold(rows: list, weights: list[int] | N
 
 def test_the_best_threshold_is_the_lowest_of_equals_and_of_those_asked_for() -> None:
     rows = [row(0.3, 0.8), row(0.5, 0.9), row(0.55, 0.95), row(0.7, 0.9)]
-    assert best(rows)["threshold"] == 0.55
-    assert best(rows, STEPS)["threshold"] == 0.5
-    assert set(STEPS) <= set(FINE)  # by equality of floats: `best` looks them up so
+    assert best_threshold_by_v_rand(rows)["threshold"] == 0.55
+    assert best_threshold_by_v_rand(rows, CHALLENGE_THRESHOLDS)["threshold"] == 0.5
+    assert set(CHALLENGE_THRESHOLDS) <= set(
+        FINE_THRESHOLDS
+    )  # by equality of floats: `best_threshold_by_v_rand` looks them up so
 
 
 def test_predicted_classes_from_one_channel_and_from_many() -> None:

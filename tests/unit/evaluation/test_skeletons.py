@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unet.evaluation.skeletons import SkeletonError, Skeletons, placed, read_skeletons
+from unet.evaluation.skeletons import SkeletonError, Skeletons, place_in_volume, read_skeletons
 
 HEAD = "# made by hand, in \xb5m\n\n"
 
@@ -53,7 +53,7 @@ def test_a_folder_without_skeletons_is_refused(tmp_path: Path) -> None:
 def test_a_node_lies_in_the_voxel_whose_centre_is_next_to_it() -> None:
     at = np.array([[100.0, 20.0, x] for x in (17.9, 18.1, 21.9, 22.1, 33.9, 34.1)])
     line = Skeletons(at, np.zeros(6, np.int64), np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]))
-    found = placed(line, (1, 1, 4), (50, 4, 4), (100, 20, 20))
+    found = place_in_volume(line, (1, 1, 4), (50, 4, 4), (100, 20, 20))
     assert found.voxel[2].tolist() == [0, 0, 1, 3]
     assert found.length_nm == pytest.approx([3.8, 0.2, 11.8])
     assert found.edges.tolist() == [[0, 1], [1, 2], [2, 3]]
@@ -64,7 +64,7 @@ def test_nodes_are_put_in_the_order_of_their_sections_with_their_edges() -> None
     zigzag = Skeletons(
         np.array([[2.0, 0, 0], [0, 0, 1], [1, 0, 3]]), np.array([5, 5, 6]), np.array([[0, 1], [1, 2], [2, 0]])
     )
-    found = placed(zigzag, (3, 1, 4), (1, 1, 1), (0, 0, 0))
+    found = place_in_volume(zigzag, (3, 1, 4), (1, 1, 1), (0, 0, 0))
     assert found.voxel.T.tolist() == [[0, 0, 1], [1, 0, 3], [2, 0, 0]]
     assert found.skeleton.tolist() == [5, 6, 5]
     assert found.edges.tolist() == [[2, 0], [0, 1], [1, 2]]
@@ -77,4 +77,4 @@ def test_skeletons_that_lie_elsewhere_are_told_from_where_to_where() -> None:
         r"100 to 150, 0 to 8, 0 to 12 nm; set skeletons\.unit_nm"
     )
     with pytest.raises(SkeletonError, match=message):
-        placed(far, (2, 3, 4), (50, 4, 4), (100, 0, 0))
+        place_in_volume(far, (2, 3, 4), (50, 4, 4), (100, 0, 0))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label
 
-from unet.evaluation.warping import AROUND, SIMPLE, topological_errors, warped, warping_error
+from unet.evaluation.warping import AROUND, SIMPLE, topological_errors, warp_truth, warping_error
 
 sections = arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8)))
 pairs = st.tuples(st.integers(1, 8), st.integers(1, 8)).flatmap(
@@ -37,24 +37,24 @@ def test_simple_points_are_those_whose_flip_changes_no_number_of_pieces() -> Non
 
 @given(pairs)
 def test_warping_keeps_the_topology_and_never_moves_away(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    truth, proposal = pair
-    moved = warped(truth, proposal)
+    truth, segmentation = pair
+    moved = warp_truth(truth, segmentation)
     assert topology(moved) == topology(truth)
-    assert not ((moved != truth) & (moved != proposal)).any()
-    assert 0 <= warping_error(truth, proposal) <= np.mean(truth != proposal)
+    assert not ((moved != truth) & (moved != segmentation)).any()
+    assert 0 <= warping_error(truth, segmentation) <= np.mean(truth != segmentation)
 
 
 @given(sections)
 def test_nothing_to_move(section: np.ndarray) -> None:
-    np.testing.assert_array_equal(warped(section, section), section)
+    np.testing.assert_array_equal(warp_truth(section, section), section)
     assert warping_error(section, section) == 0
     assert topological_errors(section, section) == (0, 0)
 
 
 @given(pairs)
 def test_what_still_differs_cannot_be_moved(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    moved = warped(*pair)
-    np.testing.assert_array_equal(warped(moved, pair[1]), moved)
+    moved = warp_truth(*pair)
+    np.testing.assert_array_equal(warp_truth(moved, pair[1]), moved)
 
 
 def test_a_displaced_membrane_costs_nothing_and_a_hole_in_it_does() -> None:
@@ -71,26 +71,26 @@ def test_a_displaced_membrane_costs_nothing_and_a_hole_in_it_does() -> None:
 
 
 def test_a_line_that_parts_a_cell_counts_its_pixels_and_is_one_split() -> None:
-    truth, proposal = np.ones((9, 9), bool), np.ones((9, 9), bool)
-    proposal[:, 4] = False
-    # all but one pixel of the line can be drawn from the rim before the cell would fall in two
-    assert warping_error(truth, proposal) == pytest.approx(1 / 81)
-    assert topological_errors(truth, proposal) == (1, 0)
+    truth, segmentation = np.ones((9, 9), bool), np.ones((9, 9), bool)
+    segmentation[:, 4] = False
+    # all but one pixel of the line can be drawn in from the border before the cell would be split
+    assert warping_error(truth, segmentation) == pytest.approx(1 / 81)
+    assert topological_errors(truth, segmentation) == (1, 0)
 
 
 def test_a_lost_cell_and_a_new_one_are_pixels_but_neither_splits_nor_mergers() -> None:
-    truth, proposal = np.zeros((5, 9), bool), np.zeros((5, 9), bool)
-    truth[1:4, 1:4], proposal[1:4, 5:8] = True, True
-    assert warping_error(truth, proposal) == pytest.approx((1 + 9) / 45)
-    assert topological_errors(truth, proposal) == (0, 0)
+    truth, segmentation = np.zeros((5, 9), bool), np.zeros((5, 9), bool)
+    truth[1:4, 1:4], segmentation[1:4, 5:8] = True, True
+    assert warping_error(truth, segmentation) == pytest.approx((1 + 9) / 45)
+    assert topological_errors(truth, segmentation) == (0, 0)
 
 
 def test_all_topologies_of_a_small_window_are_kept() -> None:
     for bits in product((False, True), repeat=6):
         truth = np.array(bits).reshape(2, 3)
-        assert topology(warped(truth, ~truth)) == topology(truth)
+        assert topology(warp_truth(truth, ~truth)) == topology(truth)
 
 
 def test_sections_of_different_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 2\) and proposal \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 2\) and segmentation \(2, 3\)"):
         warping_error(np.ones((2, 2)), np.ones((2, 3)))

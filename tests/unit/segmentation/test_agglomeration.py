@@ -13,26 +13,26 @@ from unet.segmentation.agglomeration import (
     Graph,
     Score,
     agglomerate,
-    agglomerate_parts,
+    agglomerate_slabs,
     mean_boundary,
     quantile_boundary,
 )
-from unet.segmentation.region_graph import BINS, grouped, sums
+from unet.segmentation.region_graph import HISTOGRAM_BINS, group_edges, sum_groups
 
 
 def graph_of(nodes: int, u: ArrayLike, v: ArrayLike, statistics: ArrayLike) -> Graph:
-    """A graph of these edges, (n, k) statistics; parallel ones are summed."""
-    u, v, order, start = grouped(np.asarray(u, np.int32), np.asarray(v, np.int32))
-    return Graph(nodes, u, v, [sums(column, order, start) for column in np.asarray(statistics).T])
+    """Return the graph of these edges with (n, k) statistics; parallel edges are summed."""
+    u, v, order, start = group_edges(np.asarray(u, np.int32), np.asarray(v, np.int32))
+    return Graph(nodes, u, v, [sum_groups(column, order, start) for column in np.asarray(statistics).T])
 
 
-def solved(graph: Graph, score: Score, threshold: float, frozen: np.ndarray | None = None) -> list[int]:
-    """The clusters of a graph, which stays as it is."""
-    return agglomerate(replace(graph, columns=list(graph.columns)), score, threshold, frozen).tolist()
+def solved(graph: Graph, score: Score, threshold: float, boundary_nodes: np.ndarray | None = None) -> list[int]:
+    """Return the clusters of a graph; the graph stays as it is."""
+    return agglomerate(replace(graph, columns=list(graph.columns)), score, threshold, boundary_nodes).tolist()
 
 
 def greedy(graph: Graph, score: Score, threshold: float) -> list[int]:
-    """One edge after another, the lowest first, of equal ones that of the lowest nodes; the higher name stays."""
+    """Merge one edge after another, lowest first, of equals the one of the lowest nodes; the higher number stays."""
     beside: list[dict[int, np.ndarray]] = [{} for _ in range(graph.nodes)]
     for a, b, row in zip(graph.u.tolist(), graph.v.tolist(), np.transpose(graph.columns), strict=True):
         beside[a][b] = beside[b][a] = row
@@ -79,7 +79,7 @@ def test_mean_boundary_in_rounds_is_that_of_the_heap(graph: Graph, threshold: fl
 
 
 @settings(max_examples=200)
-@given(graphs(BINS), st.floats(0, 1.1), st.sampled_from([0.1, 0.5, 0.9]))
+@given(graphs(HISTOGRAM_BINS), st.floats(0, 1.1), st.sampled_from([0.1, 0.5, 0.9]))
 def test_quantiles_in_rounds_are_those_of_the_heap(graph: Graph, threshold: float, quantile: float) -> None:
     score = quantile_boundary(quantile)
     assert solved(graph, score, threshold) == greedy(graph, score, threshold)
@@ -87,7 +87,7 @@ def test_quantiles_in_rounds_are_those_of_the_heap(graph: Graph, threshold: floa
 
 @settings(max_examples=400)
 @given(graphs(2), graphs(2), st.floats(0, 1.1), st.integers(1, 5), st.integers(0, 9))
-def test_some_edges_after_the_other_are_the_whole(
+def test_slab_by_slab_gives_the_clusters_of_the_whole_graph(
     one: Graph, other: Graph, threshold: float, parts: int, seed: int
 ) -> None:
     """The edges of two graphs are dealt out, so that some pairs of nodes have an edge in two parts."""
@@ -99,7 +99,7 @@ def test_some_edges_after_the_other_are_the_whole(
         np.maximum.at(last, end, part)
     pieces = [graph_of(nodes, u[part == number], v[part == number], rows[part == number]) for number in range(parts)]
     read = ((piece.u, piece.v, piece.columns) for piece in pieces)
-    found = agglomerate_parts(nodes, read, last, mean_boundary, threshold)
+    found = agglomerate_slabs(nodes, read, last, mean_boundary, threshold)
     expected = np.array(solved(graph_of(nodes, u, v, rows), mean_boundary, threshold))
     assert (found[:, None] == found).tolist() == (expected[:, None] == expected).tolist()
 
@@ -129,5 +129,5 @@ def test_nothing_to_join() -> None:
 
 @pytest.mark.parametrize(("quantile", "expected"), [(0.25, 1 / 32), (0.5, 1 / 16), (0.75, 15.5 / 16), (1.0, 1.0)])
 def test_quantiles_of_a_histogram(quantile: float, expected: float) -> None:
-    histogram = [np.array([5 * (bin_ in (0, BINS - 1))]) for bin_ in range(BINS)]
+    histogram = [np.array([5 * (bin_ in (0, HISTOGRAM_BINS - 1))]) for bin_ in range(HISTOGRAM_BINS)]
     assert quantile_boundary(quantile)(histogram).tolist() == [pytest.approx(expected)]

@@ -12,7 +12,14 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.run_length_encoding import runs
 from unet.segmentation.components import BlockComponents, Connectivity, label_block
-from unet.segmentation.fragments import Fragments, face_pairs, join_blocks, load_block_table, save_block_table, union
+from unet.segmentation.fragments import (
+    Fragments,
+    connected_component_labels,
+    face_pairs,
+    join_blocks,
+    load_block_table,
+    save_block_table,
+)
 from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import (
     FILES,
@@ -26,7 +33,7 @@ from unet.segmentation.merge_table import (
 from unet.storage.files import save_arrays
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
-NUMBERED = ("lut", "first", "sizes", "values")
+NUMBERED = ("lut", "first_voxel", "sizes", "class_values")
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
 
@@ -60,18 +67,18 @@ def assemble(blocks: list[BlockComponents], table: MergeTable, shape: Index) -> 
 
 
 def merge_blocks(grid: Grid, blocks: list[BlockComponents], **options: int) -> MergeTable:
-    """The merge table of touching fragments, made layer by layer, which is that of one union over all of them."""
+    """The merge table of touching fragments, made layer by layer; check that it equals one solve over all."""
     found = LayeredMerge.read(grid, {block.box: block for block in blocks}.__getitem__, **options)
-    pieces = list(found.numbered())
+    pieces = list(found.object_tables())
     columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
     table = MergeTable(*columns, found.offsets, found.first_id)
     fragments = join_blocks(grid, blocks)
-    expected = number_objects(fragments, np.arange(fragments.parts, dtype=np.int32), **options)
+    expected = number_objects(fragments, np.arange(fragments.component_count, dtype=np.int32), **options)
     for name in (*NUMBERED[1:], "offsets"):
         np.testing.assert_array_equal(getattr(table, name), getattr(expected, name), strict=True)
     there = fragments.size > 0  # those of a watershed may have all their voxels beyond their block's face
     np.testing.assert_array_equal(table.lut[there], expected.lut[there], strict=True)
-    assert (found.objects, found.unions) == (expected.objects, fragments.parts)
+    assert (found.objects, found.components) == (expected.objects, fragments.component_count)
     return table
 
 
@@ -86,13 +93,13 @@ def blockwise(values: np.ndarray, block: Index, connectivity: Connectivity, **op
 
 
 def merge(blocks: list[tuple[np.ndarray, np.ndarray]], pairs: list[tuple[int, int]], **options: int) -> MergeTable:
-    """The merge table of fragments with these first voxels and sizes, of which some pairs are one."""
+    """Return the merge table of fragments with these first voxels and sizes; the fragments of a pair are one object."""
     offsets = np.cumsum([0] + [len(first) for first, _ in blocks])
     first, size = (np.concatenate([np.empty(0, np.int64), *column]) for column in zip(*blocks, strict=True))
     one, no = np.ones(len(first), np.uint8), np.zeros(len(first), bool)
-    part = union(len(first), np.array(pairs, np.int64).reshape(-1, 2))
-    fragments = Fragments(offsets, first, size, one, no, part)
-    return number_objects(fragments, np.arange(fragments.parts, dtype=np.int32), **options)
+    component_of = connected_component_labels(len(first), np.array(pairs, np.int64).reshape(-1, 2))
+    fragments = Fragments(offsets, first, size, one, no, component_of)
+    return number_objects(fragments, np.arange(fragments.component_count, dtype=np.int32), **options)
 
 
 @st.composite
@@ -141,13 +148,13 @@ def test_two_by_two_worked_by_hand() -> None:
     # X X     block 1 the right column (index 1); they touch in the lower row.
     values = np.array([[[0, 1], [1, 1]]], bool)
     left, right = label_blocks(values, Grid((1, 2, 2), (1, 2, 1)), "section")
-    assert (left.first.tolist(), left.size.tolist()) == ([2], [1])
-    assert (right.first.tolist(), right.size.tolist()) == ([1], [2])
-    pairs = face_pairs(left.faces[2][1], right.faces[2][0], left.value, right.value)
+    assert (left.first_voxel.tolist(), left.size.tolist()) == ([2], [1])
+    assert (right.first_voxel.tolist(), right.size.tolist()) == ([1], [2])
+    pairs = face_pairs(left.faces[2][1], right.faces[2][0], left.class_value, right.class_value)
     assert pairs.tolist() == [[1, 1]]
-    table = merge([(left.first, left.size), (right.first, right.size)], [(0, 1)])
+    table = merge([(left.first_voxel, left.size), (right.first_voxel, right.size)], [(0, 1)])
     assert (table.lut.tolist(), table.offsets.tolist()) == ([1, 1], [0, 1, 2])
-    assert (table.first.tolist(), table.sizes.tolist()) == ([1], [3])
+    assert (table.first_voxel.tolist(), table.sizes.tolist()) == ([1], [3])
     assert relabel(left.labels, table.lut_of_block(0)).tolist() == [[[0], [1]]]
 
 
@@ -198,7 +205,7 @@ def test_first_voxels_beyond_32_bits_are_counted_in_the_whole_volume() -> None:
     shape = (10_000, 100_000, 100_000)  # 10^14 voxels
     box = Box((9_999, 99_998, 99_998), (10_000, 100_000, 100_000))
     found = label_block(np.array([[[False, True], [True, False]]]), box, shape, "volume")
-    assert found.first.tolist() == [10**14 - 100_001, 10**14 - 2]
+    assert found.first_voxel.tolist() == [10**14 - 100_001, 10**14 - 2]
 
 
 def test_nothing_at_all_gives_an_empty_table() -> None:
@@ -239,8 +246,12 @@ def test_tables_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
 
 def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) -> None:
     table = merge([(np.array([0, 4]), np.array([1, 2])), (np.array([2]), np.array([1]))], [(1, 2)])
-    pieces = [ObjectTable(table.lut[:1], *(column[:1] for column in (table.first, table.sizes, table.values)))]
-    pieces += [ObjectTable(table.lut[1:], *(column[1:] for column in (table.first, table.sizes, table.values)))]
+    pieces = [
+        ObjectTable(table.lut[:1], *(column[:1] for column in (table.first_voxel, table.sizes, table.class_values)))
+    ]
+    pieces += [
+        ObjectTable(table.lut[1:], *(column[1:] for column in (table.first_voxel, table.sizes, table.class_values)))
+    ]
     digests = {save(tmp_path / "whole", table)}
     digests |= {save_merge_table(tmp_path / "parts", table.offsets, 1, table.objects, pieces)}
     assert len(digests) == 1
@@ -253,8 +264,8 @@ def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) 
 def test_pieces_that_are_not_the_whole_table_leave_the_old_one_and_no_litter(tmp_path: Path, wrong: list[int]) -> None:
     table = merge([(np.array([0]), np.array([1])), (np.array([2]), np.array([3]))], [])
     save(tmp_path / "merge", table)
-    piece = ObjectTable(table.lut[:1], table.first[:1], table.sizes[:1], table.values[:1])
-    with pytest.raises(ValueError, match=r"rows are missing|are due"):
+    piece = ObjectTable(table.lut[:1], table.first_voxel[:1], table.sizes[:1], table.class_values[:1])
+    with pytest.raises(ValueError, match=r"rows are missing|are left to write"):
         save_merge_table(tmp_path / "merge", table.offsets, 1, table.objects, [piece for _ in wrong])
     assert [path.name for path in tmp_path.iterdir()] == ["merge"]
     assert load_merge_table(tmp_path / "merge").objects == 2
@@ -276,8 +287,8 @@ def test_a_full_disk_leaves_the_old_table_and_no_litter(tmp_path: Path, monkeypa
 
 
 def test_the_wrong_file_is_named(tmp_path: Path) -> None:
-    save_arrays(tmp_path / "a.npz", {"first": np.zeros(1)})
-    with pytest.raises(ValueError, match=r"a\.npz holds no box, rim, size, value"):
+    save_arrays(tmp_path / "a.npz", {"first_voxel": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"a\.npz holds no box, class_value, size, touches_border"):
         load_block_table(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="merge is not there: no merge table"):
         load_merge_table(tmp_path / "merge")
@@ -288,7 +299,7 @@ def test_a_missing_or_misplaced_table_is_refused() -> None:
     blocks = label_blocks(np.ones(grid.shape, bool), grid, "section")
     with pytest.raises(ValueError, match="shorter"):
         join_blocks(grid, blocks[:1])
-    with pytest.raises(ValueError, match="table of block 0:1,0:2,2:4 where that of 0:1,0:2,0:2 is due"):
+    with pytest.raises(ValueError, match="found the table of block 0:1,0:2,2:4, but expected block 0:1,0:2,0:2"):
         join_blocks(grid, blocks[::-1])
 
 
@@ -324,9 +335,13 @@ def test_pieces_of_the_background_are_fragments_where_asked_for_and_never_object
     assert np.array_equal(assemble(blocks, merge_blocks(grid, blocks), grid.shape), whole_volume(values, connectivity))
 
 
-def test_what_lies_at_a_face_of_the_volume_is_known() -> None:
+def test_fragments_that_touch_the_border_of_the_volume_are_marked() -> None:
     values = np.array([[[1, 1, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]]], bool)
     found = label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "section")
-    assert found.rim.tolist() == [True, False, False]
-    assert label_block(values, Box((0, 0, 4), (1, 4, 8)), (1, 4, 8), "section").rim.tolist() == [True, True, False]
-    assert label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "volume").rim.all()
+    assert found.touches_border.tolist() == [True, False, False]
+    assert label_block(values, Box((0, 0, 4), (1, 4, 8)), (1, 4, 8), "section").touches_border.tolist() == [
+        True,
+        True,
+        False,
+    ]
+    assert label_block(values, Box((0, 0, 0), (1, 4, 4)), (1, 4, 8), "volume").touches_border.all()

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from unet.evaluation.isbi import FINE
+from unet.evaluation.isbi import FINE_THRESHOLDS
 from unet.segmentation.foreground import UnknownClass, as_probability, channel_of, foreground
 
 EVERY = np.arange(256, dtype=np.uint8)
@@ -17,7 +17,7 @@ def test_on_uint8_the_threshold_is_exact_and_strict(percent: int) -> None:
     assert foreground(EVERY, percent / 100).tolist() == expected
 
 
-@pytest.mark.parametrize("threshold", FINE)
+@pytest.mark.parametrize("threshold", FINE_THRESHOLDS)
 def test_the_sweep_and_the_segmentation_mean_the_same_threshold(threshold: float) -> None:
     np.testing.assert_array_equal(as_probability(EVERY) > threshold, foreground(EVERY, threshold))
 

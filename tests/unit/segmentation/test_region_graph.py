@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.segmentation.region_graph import BINS, Edges, across_sections, block_edges, grouped, sums
+from unet.segmentation.region_graph import (
+    HISTOGRAM_BINS,
+    Edges,
+    add_section_penalty,
+    block_edges,
+    group_edges,
+    sum_groups,
+)
 
 STEPS = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (2, 0, 0)]
 
@@ -27,7 +34,7 @@ def counted_plainly(ids: np.ndarray, boundary: np.ndarray, steps: list[Index]) -
                 pair = sorted((int(ids[here]), int(ids[there])))
                 if pair[0] != pair[1] and pair[0]:
                     levels.setdefault((pair[0], pair[1]), []).append(max(int(boundary[here]), int(boundary[there])))
-    bins = {pair: np.bincount(np.array(own) // 16, minlength=BINS).tolist() for pair, own in levels.items()}
+    bins = {pair: np.bincount(np.array(own) // 16, minlength=HISTOGRAM_BINS).tolist() for pair, own in levels.items()}
     return {pair: (len(own), sum(own), bins[pair]) for pair, own in levels.items()}
 
 
@@ -53,15 +60,17 @@ def test_edges_of_blocks_add_up_to_those_of_the_volume(volume: tuple[np.ndarray,
     for box in Grid(ids.shape, block).boxes():
         read = Box(box.start, tuple(hi + d for hi, d in zip(box.stop, (2, 1, 1), strict=True))).clipped(ids.shape)
         parts.append(block_edges(ids[read.slices], boundary[read.slices], box.shape, STEPS))
-    dense = {int(value): number for number, value in enumerate(np.unique(ids))}
-    u, v = (np.array([dense[int(i)] for part in parts for i in getattr(part, end)], np.int64) for end in "uv")
+    number_of = {int(value): number for number, value in enumerate(np.unique(ids))}
+    u, v = (np.array([number_of[int(i)] for part in parts for i in getattr(part, end)], np.int64) for end in "uv")
     columns = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("contacts", "boundary", "histogram")
     )
     whole = block_edges(ids, boundary, ids.shape, STEPS)
     known = np.unique(ids)
-    u, v, order, start = grouped(u, v)
-    assert as_dict(Edges(known[u], known[v], *(sums(column, order, start) for column in columns))) == as_dict(whole)
+    u, v, order, start = group_edges(u, v)
+    assert as_dict(Edges(known[u], known[v], *(sum_groups(column, order, start) for column in columns))) == as_dict(
+        whole
+    )
 
 
 def test_the_boundary_of_a_contact_is_the_larger_of_its_two_voxels() -> None:
@@ -71,23 +80,23 @@ def test_the_boundary_of_a_contact_is_the_larger_of_its_two_voxels() -> None:
 
 
 def test_an_edge_from_a_node_to_itself_is_dropped_and_nothing_gives_nothing() -> None:
-    u, v, order, start = grouped(np.array([5, 5]), np.array([5, 5]))
-    assert (len(u), len(v), len(sums(np.array([1, 2]), order, start))) == (0, 0, 0)
+    u, v, order, start = group_edges(np.array([5, 5]), np.array([5, 5]))
+    assert (len(u), len(v), len(sum_groups(np.array([1, 2]), order, start))) == (0, 0, 0)
     assert len(block_edges(np.ones((1, 2, 2), np.uint64), np.zeros((1, 2, 2), np.uint8), (1, 2, 2), STEPS)) == 0
 
 
 def test_edges_within_a_section_are_left_as_they_are() -> None:
-    edges = Edges(np.array([0]), np.array([1]), np.array([1]), np.array([7]), np.eye(1, BINS, dtype=np.int64))
-    same = across_sections(edges, np.array([4, 4]), np.array([100, 100]), mismatch=1)
+    edges = Edges(np.array([0]), np.array([1]), np.array([1]), np.array([7]), np.eye(1, HISTOGRAM_BINS, dtype=np.int64))
+    same = add_section_penalty(edges, np.array([4, 4]), np.array([100, 100]), size_mismatch_penalty=1)
     assert as_dict(same) == as_dict(edges)
 
 
 def test_a_fragment_as_large_as_a_section_is_like_none_that_it_covers() -> None:
     cells, blank = 9, 90_000
-    histogram = cells * np.eye(1, BINS, dtype=int).repeat(2, axis=0)
+    histogram = cells * np.eye(1, HISTOGRAM_BINS, dtype=int).repeat(2, axis=0)
     # both lie wholly on fragment 0, without a membrane between
     edges = Edges(np.array([0, 0]), np.array([1, 2]), np.full(2, cells), np.zeros(2, int), histogram)
-    found = across_sections(edges, np.array([0, 1, 1]), np.array([cells, cells, blank]), mismatch=0.1)
+    found = add_section_penalty(edges, np.array([0, 1, 1]), np.array([cells, cells, blank]), size_mismatch_penalty=0.1)
     mean = found.boundary / found.contacts / 255
     np.testing.assert_array_equal(found.histogram.sum(axis=1), found.contacts)
     assert mean[0] == 0

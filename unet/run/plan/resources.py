@@ -248,12 +248,12 @@ def fragments(config: Config, voxels: int) -> float:
 
 def solved_at_once(config: Config, share: Workload) -> float:
     """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
-    from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE
+    from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
     every = fragments(config, share.voxels)
     if config.segment.agglomerate.method == "multicut":
         return every
-    return min(every, max(FRAGMENTS_AT_ONCE, fragments(config, share.layer)))
+    return min(every, max(FRAGMENTS_PER_SLAB, fragments(config, share.layer)))
 
 
 def voxels_a_fragment(config: Config) -> int:

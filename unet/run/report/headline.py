@@ -1,22 +1,23 @@
-"""What is said first of a result: of the stored objects, then of thresholding, and a warning where it looks wrong."""
+"""The headline of a result: scores of the stored objects and of thresholding, and warnings of implausible results."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-FEW = {0: "no object", 1: "one object alone"}
+FEW_OBJECTS = {0: "no object", 1: "one object alone"}
+"""Numbers of objects that call for a warning, in words."""
 
 
-def first_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of a volume that come first, by their names for people; those that are missing are left out.
+def headline_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the most important scores of a volume by their names for people; missing scores are left out.
 
-    V_rand and VOI of the stored objects come first, since these are delivered. V_rand of the thresholded probability,
-    which the U-Net's paper reports, is about other objects and comes last.
+    V_rand and VOI of the stored objects come first: these objects are the result. V_rand of the thresholded
+    probability, which the U-Net paper reports, is a score of other objects and comes last.
 
     Parameters
     ----------
-    scores : of one volume, as in ``scores.json``
+    scores : scores of one volume, as in ``scores.json``
 
-    >>> first_scores({"v_rand": 0.97, "threshold": 0.6, "segmentation_v_rand": 0.9})
+    >>> headline_scores({"v_rand": 0.97, "threshold": 0.6, "segmentation_v_rand": 0.9})
     {'V_rand of the objects': 0.9, 'V_rand of thresholding at 0.60': 0.97}
     """
     named = {
@@ -30,26 +31,27 @@ def first_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def too_few(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A warning for every volume whose segmentation has no object or one: hardly what is wanted.
+def few_objects_warnings(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a warning for every volume whose segmentation has no object, or a single one.
 
     Parameters
     ----------
     scores : volume -> scores, with `stored_objects`, the number of ids that are stored
 
-    >>> [warning.split(";")[0] for warning in too_few({"a": {"stored_objects": 0}, "b": {"stored_objects": 7}})]
+    >>> scores = {"a": {"stored_objects": 0}, "b": {"stored_objects": 7}}
+    >>> [warning.split(";")[0] for warning in few_objects_warnings(scores)]
     ["volume 'a': its segmentation holds no object"]
     """
     for volume, own in scores.items():
-        if own["stored_objects"] in FEW:
+        if own["stored_objects"] in FEW_OBJECTS:
             yield (
-                f"volume {volume!r}: its segmentation holds {FEW[own['stored_objects']]}; look at "
+                f"volume {volume!r}: its segmentation holds {FEW_OBJECTS[own['stored_objects']]}; look at "
                 "probability.zarr, and at segment.threshold, segment.min_size and segment.agglomerate"
             )
 
 
 def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines for the terminal: objects and first scores of every volume, warnings last.
+    """Return lines for the terminal: objects and headline scores of every volume, warnings last.
 
     >>> headline({"test": {"stored_objects": 12, "segmentation_v_rand": 0.9045}, "all": {"stored_objects": 3000}})
     ['test: 12 objects; V_rand of the objects 0.9045', 'all: 3,000 objects']
@@ -58,7 +60,7 @@ def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for volume, own in scores.items():
         number = own["stored_objects"]
         parts = [f"{number:,} object{'s' * (number != 1)}"]
-        for name, value in first_scores(own).items():
+        for name, value in headline_scores(own).items():
             parts.append(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
         lines.append(f"{volume}: {'; '.join(parts)}")
-    return lines + [f"WARNING: {warning}" for warning in too_few(scores)]
+    return lines + [f"WARNING: {warning}" for warning in few_objects_warnings(scores)]

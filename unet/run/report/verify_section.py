@@ -1,8 +1,6 @@
-"""What `snakemake verify` found, as a section of the report, which is put there when it is known.
+"""Insert the results of `snakemake verify` into an existing report, as a section between two marker comments:
 
-The page holds two marks, between which the section goes:
-
-    <!-- checks -->  ...  <!-- /checks -->
+<!-- checks -->  ...  <!-- /checks -->
 """
 
 from collections.abc import Mapping
@@ -11,27 +9,28 @@ from dataclasses import dataclass
 from jinja2 import Environment, StrictUndefined
 
 BEGIN, END = "<!-- checks -->", "<!-- /checks -->"
+"""Marker comments in the page."""
 
 
 @dataclass(frozen=True)
 class VolumeChecks:
-    """What was checked of a volume.
+    """The results of the checks of one volume.
 
     Parameters
     ----------
     blocks : int
-        Blocks of all stores that were read again and have the digest under which they were recorded.
+        Blocks of all stores that were read again; each has the digest that was recorded when it was written.
     windows : dict
-        Windows that were inferred again, by kind of place.
+        Windows that were inferred again: kind of position -> number.
     difference : float
-        Largest difference of a stored probability from the same tiles inferred again, in the stored unit: grey levels
-        of uint8, or probability.
+        Largest difference between a stored probability and the same tiles inferred again, in the stored unit: grey
+        levels of uint8, or probability.
     across_tiles : float
-        The same with tiles of another size.
+        The same difference with tiles of another size.
     seam_score : float
-        Mean jump across block borders over the mean jump beside them; 1 where no seam shows.
+        Mean jump across block borders over the mean jump beside them; 1 = no seam.
     unit : str
-        Of the differences.
+        Unit of the differences.
     """
 
     blocks: int
@@ -42,32 +41,32 @@ class VolumeChecks:
     unit: str
 
 
-def checks_section(template: str, checks: Mapping[str, VolumeChecks], when: str) -> str:
-    """The section as HTML.
+def render_verify_section(template: str, checks: Mapping[str, VolumeChecks], when: str) -> str:
+    """Return the section as HTML.
 
     Parameters
     ----------
     template : str
         Source of the Jinja template (`workflow/report/checks.html.j2`).
     checks : mapping
-        By volume.
+        Results by volume.
     when : str
-        Date and time.
+        Date and time of the checks.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(checks=checks, when=when)
 
 
-def with_section(page: str, section: str) -> str:
-    """The page with the section in its place.
+def insert_verify_section(page: str, section: str) -> str:
+    """Return the page with the section between the markers; an older section is replaced.
 
-    >>> with_section(f"a {BEGIN} old {END} b", "new")
+    >>> insert_verify_section(f"a {BEGIN} old {END} b", "new")
     'a <!-- checks -->new<!-- /checks --> b'
 
     Raises
     ------
     ValueError
-        If the page has no place for it.
+        If the page has no markers.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -9,15 +9,9 @@ from tests.unit.training.test_patches import ArrayVolume
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import TileGeometry
 from unet.run.report import augmentation_page as page
-from unet.run.report.augmentation_page import (
-    OFF,
-    ROWS,
-    augmentation_page,
-    densest,
-    patch_picture,
-    settings_of,
-    stack_picture,
-)
+from unet.run.report import augmentation_pictures as pictures
+from unet.run.report.augmentation_page import OFF, ROWS, augmentation_page, most_labelled_voxel, row_settings
+from unet.run.report.augmentation_pictures import patch_picture, stack_picture
 from unet.training.patches import LabelledVolume
 from unet.training.synthetic import synthesise
 from unet.volumes.intensity import Normalisation
@@ -55,17 +49,17 @@ def test_a_draw_that_changes_nothing_is_not_shown(labelled):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.keys[0])
 def test_every_row_shows_three_changes_even_if_switched_off(labelled, row):
     off = OFF.model_copy(update={"elastic_probability": 0.0, "contrast_shift_std": 0.0, "misalignment_px": 0.0})
-    alone, settings = settings_of(row, off)
+    alone, settings = row_settings(row, off)
     assert not all(setting.configured for setting in settings)
-    pictures = page._pictures(row, alone, page._views(labelled, FLAT)[row.stack], seed=0)
-    assert [picture.caption for picture in pictures] == ["unchanged", "draw 1", "draw 2", "draw 3"]
-    assert len({picture.uri for picture in pictures}) == 4
+    shown = page._pictures(row, alone, page._views(labelled, FLAT)[row.stack], seed=0)
+    assert [picture.caption for picture in shown] == ["unchanged", "draw 1", "draw 2", "draw 3"]
+    assert len({picture.uri for picture in shown}) == 4
 
 
 def test_configured_values_are_shown_as_they_are():
     config = AugmentConfig(rotation="right", elastic_px=3, missing_section=0.4)
     for row in ROWS:
-        alone, settings = settings_of(row, config)
+        alone, settings = row_settings(row, config)
         for key, value, configured in settings:
             assert getattr(alone, key) == value
             assert configured == (value == getattr(config, key))
@@ -92,30 +86,30 @@ def test_a_3d_network_sees_all_together_as_a_stack_too(labelled):
 def test_the_densest_place_is_the_middle_of_what_is_labelled():
     counts = np.zeros((5, 9, 9), int)
     counts[3, 4:7, 1:4] = 10
-    assert densest(counts, (1, 190, 190)) == (3, 5 * 64 + 32, 2 * 64 + 32)
-    assert densest(np.ones((5, 9, 9)), (1, 60, 60)) == (2, 4 * 64 + 32, 4 * 64 + 32)
+    assert most_labelled_voxel(counts, (1, 190, 190)) == (3, 5 * 64 + 32, 2 * 64 + 32)
+    assert most_labelled_voxel(np.ones((5, 9, 9)), (1, 60, 60)) == (2, 4 * 64 + 32, 4 * 64 + 32)
 
 
 def test_borders_lie_where_targets_change_and_the_frame_around_them(monkeypatch):
-    monkeypatch.setattr(page, "WIDTH", 1)  # not enlarged
+    monkeypatch.setattr(pictures, "MIN_WIDTH", 1)  # not enlarged
     targets = np.repeat([[0, 0, 0, 1, 1, 1]], 6, axis=0)
     picture = patch_picture(np.zeros((12, 12)), targets)
-    assert (picture[4:8, 5:7] == page.BORDER).all()
-    assert (picture[2, 3:9] == page.FRAME).all()
+    assert (picture[4:8, 5:7] == pictures.BORDER).all()
+    assert (picture[2, 3:9] == pictures.FRAME).all()
     assert (picture[0] == 0.5).all()
     whole = patch_picture(np.zeros((6, 6)), targets)
-    assert (whole[:, 2:4] == page.BORDER).all()
+    assert (whole[:, 2:4] == pictures.BORDER).all()
     assert (whole[:, [0, 1, 4, 5]] == 0.5).all()
 
 
 def test_sections_of_a_stack_are_stretched_and_their_borders_within_them(monkeypatch):
-    monkeypatch.setattr(page, "WIDTH", 1)
+    monkeypatch.setattr(pictures, "MIN_WIDTH", 1)
     raw = np.array([[-3.0] * 8, [3.0] * 8])
     targets = np.array([[0] * 8, [1] * 4 + [0] * 4])
     picture = stack_picture(raw, targets)
     assert picture.shape == (6, 8, 3)
     assert (picture[:3] == 0).all()
-    assert (picture[3:, 3:5] == page.BORDER).all()
+    assert (picture[3:, 3:5] == pictures.BORDER).all()
     assert (picture[3:, [0, 7]] == 1).all()
 
 

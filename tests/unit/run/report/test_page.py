@@ -9,17 +9,10 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from unet.run.report.page import (
-    Picture,
-    ReportData,
-    label_colours,
-    learning_curve,
-    overlay,
-    render,
-    rule_costs,
-    section_row,
-    threshold_curve,
-)
+from unet.run.report.costs import rule_costs
+from unet.run.report.figures import learning_curve, threshold_curve
+from unet.run.report.page import ReportData, render
+from unet.run.report.pictures import Picture, label_colours, overlay, section_row
 
 TEMPLATE = (Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2").read_text()
 VOID = {"meta", "link", "input", "img", "br"}

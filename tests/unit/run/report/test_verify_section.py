@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from unet.run.report.verify_section import BEGIN, END, VolumeChecks, checks_section, with_section
+from unet.run.report.verify_section import BEGIN, END, VolumeChecks, insert_verify_section, render_verify_section
 
 TEMPLATE = (Path(__file__).parents[4] / "workflow/report/checks.html.j2").read_text()
 
 
 def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:
     checks = {"train": VolumeChecks(18, {"block border": 2, "anywhere": 1}, 0.0, 1.0, 1.0312, "of 255")}
-    section = checks_section(TEMPLATE, checks, "2026-11-24 22:00:00")
+    section = render_verify_section(TEMPLATE, checks, "2026-11-24 22:00:00")
     for part in (
         "train",
         "<td>18</td>",
@@ -23,9 +23,9 @@ def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:
     ):
         assert part in section
     page = f"<main>{BEGIN}<section>an older one</section>{END}</main>"
-    assert with_section(page, section) == f"<main>{BEGIN}{section}{END}</main>"
+    assert insert_verify_section(page, section) == f"<main>{BEGIN}{section}{END}</main>"
 
 
 def test_a_page_without_a_place_is_refused() -> None:
     with pytest.raises(ValueError, match="no place for the checks"):
-        with_section("<main></main>", "new")
+        insert_verify_section("<main></main>", "new")

@@ -1,0 +1,132 @@
+"""The pictures of the report: sections as PNG, with ids and errors in colour over the raw grey values."""
+
+import base64
+import math
+from typing import Any, NamedTuple
+
+import imagecodecs
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from numpy.typing import NDArray
+
+ERROR_CAPTION = "split orange, merged blue"
+ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
+"""Colours by the bits of `unet.evaluation.error_analysis.error_map`: right, split, merged, both."""
+
+
+class Picture(NamedTuple):
+    """A picture: its caption, and its PNG as a ``data:`` URI."""
+
+    caption: str
+    uri: str
+
+
+def section_row(
+    raw: NDArray[Any],
+    probability: NDArray[Any] | None = None,
+    segmentation: NDArray[Any] | None = None,
+    truth: NDArray[Any] | None = None,
+    errors: NDArray[np.uint8] | None = None,
+    longest_side: int = 512,
+) -> list[Picture]:
+    """Return pictures of one section: raw, probability, segmentation and ground truth over raw, errors.
+
+    Parameters
+    ----------
+    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
+    probability : (y, x) probability of the foreground, float in [0, 1] or uint8 in [0, 255]
+    segmentation, truth : (y, x) ids, 0 = none; an id has one colour wherever it is shown
+    errors : (y, x), see `unet.evaluation.error_analysis.error_map`
+    longest_side : px; larger sections are reduced by a whole factor
+    """
+    factor = math.ceil(max(raw.shape) / longest_side)
+    grey = _block_mean(_stretch_contrast(raw), factor)
+    pictures = [Picture("raw", png_uri(grey))]
+    if probability is not None:
+        scale = 255 if probability.dtype == np.uint8 else 1
+        pictures.append(Picture("probability", png_uri(_block_mean(probability / scale, factor))))
+    for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
+        if ids is not None:
+            pictures.append(Picture(caption, png_uri(overlay(grey, _block_centre(ids, factor)))))
+    if errors is not None:
+        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, _block_centre(errors, factor)))))
+    return pictures
+
+
+def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
+    """Return pictures of an erroneous object: raw, then the object outlined in white over the other ids inside it.
+
+    Parameters
+    ----------
+    raw, segmentation, truth : (y, x) grey values, predicted ids, true ids
+    kind : ``split``: a true object over its pieces; ``merge``: a predicted object over the true ones that it merges
+    id_ : id of the object
+    """
+    grey = _stretch_contrast(raw)
+    own, other = (truth, segmentation) if kind == "split" else (segmentation, truth)
+    inside = own == id_
+    picture = overlay(grey, np.where(inside, other, 0))
+    picture[inside & label_boundary(inside)] = 1.0
+    named = [("segmentation", segmentation), ("ground truth", truth)]
+    pieces = Picture("pieces of one object" if kind == "split" else "merged objects", png_uri(picture))
+    return [Picture("raw", png_uri(grey)), pieces, *(Picture(name, png_uri(overlay(grey, ids))) for name, ids in named)]
+
+
+def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return a grey picture with the wrong pixels in colour; ``(y, x, 3)`` in [0, 1]."""
+    opacity = 0.6 * (errors > 0)[..., None]
+    mixed: NDArray[np.float64] = grey[..., None] + opacity * (ERROR_COLOURS[errors] - grey[..., None])
+    return mixed
+
+
+def overlay(grey: NDArray[np.float64], ids: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a grey picture with the ids in colour, their boundary in full colour; ``(y, x, 3)`` in [0, 1]."""
+    opacity = np.where(label_boundary(ids), 1.0, 0.4) * (ids > 0)
+    mixed: NDArray[np.float64] = grey[..., None] + opacity[..., None] * (label_colours(ids) - grey[..., None])
+    return mixed
+
+
+def label_colours(ids: NDArray[Any]) -> NDArray[np.float64]:
+    """Return one bright colour per id, from a hash of the id alone: RGB in [0, 1], ``(*ids.shape, 3)``.
+
+    >>> bool((label_colours(np.array([7])) == label_colours(np.array([1, 7]))[1]).all())
+    True
+    """
+    mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # the finaliser of splitmix64
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    hue, saturation, value = ((mixed >> np.uint64(shift) & np.uint64(0xFFFF)) / 0xFFFF for shift in (0, 16, 32))
+    return np.asarray(hsv_to_rgb(np.stack([hue, 0.6 + 0.4 * saturation, 0.75 + 0.25 * value], axis=-1)))
+
+
+def label_boundary(ids: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return True for pixels with another id beside, above or below them."""
+    padded = np.pad(ids, 1, mode="edge")
+    beside = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
+    return np.logical_or.reduce([ids != other for other in beside])
+
+
+def png_uri(image: NDArray[np.float64]) -> str:
+    """Return an image (y, x) or (y, x, 3) in [0, 1] as PNG in a ``data:`` URI."""
+    encoded = imagecodecs.png_encode(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), level=9)
+    return "data:image/png;base64," + base64.b64encode(encoded).decode()
+
+
+def _stretch_contrast(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """Return grey values in [0, 1], from the 0.5th percentile to the 99.5th."""
+    low, high = np.percentile(raw, [0.5, 99.5])
+    return np.clip((raw - low) / max(high - low, 1e-12), 0, 1)
+
+
+def _block_mean(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
+    """Return the mean over squares of ``factor`` pixels; incomplete squares at the far sides are left out."""
+    y, x = (n // factor for n in image.shape)
+    cut = image[: y * factor, : x * factor].astype(float)
+    return np.asarray(cut.reshape(y, factor, x, factor).mean(axis=(1, 3)))
+
+
+def _block_centre(ids: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return the id at the centre of the squares of `_block_mean`."""
+    y, x = (n // factor for n in ids.shape)
+    middle = factor // 2
+    return ids[middle::factor, middle::factor][:y, :x]
