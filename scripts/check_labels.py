@@ -39,7 +39,7 @@ def main(
     receipt: Path,
     folder: Path,
     volume: VolumeConfig,
-    label_check: Literal["stop", "warn"],
+    label_check: Literal["error", "warn"],
     used: bool,
     intensity_statistics: Path | None = None,
     targets: list[Path] | None = None,
@@ -58,7 +58,7 @@ def main(
     log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
     deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
     found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
-    _stop_or_warn(found, label_check, source.name)
+    _refuse_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
     largest, size, euler = counts.largest
@@ -100,9 +100,9 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 
-def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
+def _refuse_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
     stopping = [doubt.text for doubt in found if doubt.stops]
-    if stopping and label_check == "stop":
+    if stopping and label_check == "error":
         told = "; ".join(stopping)
         raise LabelError(f"{told}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
     for doubt in found:

@@ -84,7 +84,7 @@ def tell_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> No
     if missing and answer == "error":
         raise SourceError(
             "; ".join(map(str, missing)) + f". Copy the store again, or, if its writer leaves out chunks without "
-            f"content, set volumes.{name}.missing_chunks: read"
+            f"content, set volumes.{name}.missing_chunks: fill"
         )
     for one in missing:
         log.warning("%s (an error with volumes.%s.missing_chunks: error)", one, name)

@@ -69,7 +69,7 @@ def main(
             predictor, header = load_predictor(model, predict, normalisation, source, device, threads)
             _check_model(image, header)
             block_ranges = [path.stem for path in predicted if path.parent.name == source.name]
-            windows = windows_to_check(image.grid, block_ranges, verify.side, verify.windows, verify.seed)
+            windows = windows_to_check(image.grid, block_ranges, verify.crop_px, verify.crops, verify.seed)
             config = ModelConfig(**header["model"])
             same, other = _differences(source, image, predictor, config, windows)
             seam = seams(image, verify.seed).score

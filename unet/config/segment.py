@@ -41,7 +41,7 @@ class AgglomerateConfig(Section):
         description="fragments whose boundary scores less are joined; auto = least VOI on `evaluate.threshold_volumes`",
     )
     quantile: Probability = Field(0.5, description="for `quantile`: 0.5 is the median")
-    mismatch: NonNegativeFloat = Field(
+    size_mismatch_penalty: NonNegativeFloat = Field(
         0.1,
         description="for connectivity `section`: how much it speaks against a link between two sections that the two "
         "fragments are larger than their overlap",

@@ -50,8 +50,8 @@ class VolumeConfig(Section):
         None, description="half-open range of sections; null = all"
     )
     mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
-    missing_chunks: Literal["read", "error"] = Field(
-        "read",
+    missing_chunks: Literal["fill", "error"] = Field(
+        "fill",
         description="Chunks of raw, labels or mask that a Zarr store or HDF5 dataset does not hold: `read` takes them "
         "as the store's fill value and warns, `error` stops the run.",
     )
@@ -63,8 +63,8 @@ class VolumeConfig(Section):
         None, description="of the true neurons; the expected run length is scored too"
     )
 
-    label_check: Literal["stop", "warn"] = Field(
-        "stop",
+    label_check: Literal["error", "warn"] = Field(
+        "error",
         description="What happens before training and scoring where the labels, or grey values that are all equal, can "
         "hardly be right: stop the run | warn only.",
     )

@@ -68,7 +68,7 @@ def _of_the_training(config: "Config") -> Iterator[str]:
 def _elsewhere(config: "Config") -> Iterator[str]:
     segment = config.segment
     linked = segment.method == "watershed" and segment.connectivity == "section"
-    for key, one in (("max_section_gap", segment), ("mismatch", segment.agglomerate)):
+    for key, one in (("max_section_gap", segment), ("size_mismatch_penalty", segment.agglomerate)):
         if not linked and key in changed_keys(one):
             yield (
                 f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "

@@ -56,8 +56,8 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
             ["segment.max_section_gap is 2", "watershed and segment.connectivity: sec"],
         ),
         (
-            {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"mismatch": 1}}},
-            ["segment.agglomerate.mismatch is 1.0", "connectivity: section"],
+            {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"size_mismatch_penalty": 1}}},
+            ["segment.agglomerate.size_mismatch_penalty is 1.0", "connectivity: section"],
         ),
         ({"model": {"architecture": "fcn8s", "skip": "add"}}, ["model.skip is add", "model.architecture: fcn8s"]),
         ({"train": {"volume_weights": {"train": 2}}}, ["train.volume_weights are {'train': 2.0}", "one volume"]),
@@ -82,7 +82,7 @@ def test_each_key_in_vain_is_named_with_what_it_depends_on(sections: dict[str, A
 
 def test_keys_that_have_an_effect_are_not_told() -> None:
     chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_crops": 9}}
-    watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"mismatch": 1}}}
+    watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"size_mismatch_penalty": 1}}}
     assert told(others={"other": TRAIN}, **chosen, **watershed) == []
     workers = {"predict": {"workers": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
     assert told(**workers) == []
