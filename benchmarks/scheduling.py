@@ -30,7 +30,7 @@ from unet.config.model import ModelConfig
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.storage.files import write_json
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 ROOT = Path(__file__).parent.parent
 BLOCK = (16, 1024, 1024)
@@ -78,7 +78,7 @@ def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int |
     predict = CONFIG["predict"] | {"job_voxels": job_voxels}
     text = yaml.safe_dump(CONFIG | {"predict": predict, "segment": {"method": method}})
     (folder / "config.yaml").write_text(text)
-    layout = Layout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
+    layout = VolumeLayout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
     write_json(folder / "results/receipts/survey/all.json", {"layout": vars(layout), "digest": "0"})
 
 

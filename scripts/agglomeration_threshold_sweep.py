@@ -45,9 +45,9 @@ def main(
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(
-        source.layout.grid, (load_block_table(source.tables("segmentation").of(box)) for box in boxes)
+        source.layout.grid, (load_block_table(source.fragment_tables("segmentation").of(box)) for box in boxes)
     )
-    tables = (load_edges(source.edges("segmentation").of(box)) for box in boxes)
+    tables = (load_edges(source.edge_tables("segmentation").of(box)) for box in boxes)
     united = fragments.united()
     graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), united.parts)
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
@@ -55,7 +55,7 @@ def main(
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
-        tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
+        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
         table += contingency(_labels(source, box, tissue, ignore_id), unions)
         progress.advance(1)
     rows = []

@@ -34,7 +34,7 @@ def main(
         raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
     volume = Volume.open(folders[0], surveys[0])
     normalisation = Normalisation.of(read_json(intensity_statistics[0])["statistics"])
-    stores = (volume.grey(normalisation), volume.image("targets"), volume.image("weights"))
+    stores = (volume.raw_without_blanks(normalisation), volume.image("targets"), volume.image("weights"))
     raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=CACHE_MB) for store in stores)
     labelled = LabelledVolume(raw, targets, weights, normalisation)
     style = style_of(report_template.read_text())

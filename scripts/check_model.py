@@ -15,8 +15,8 @@ from unet.network.compatibility import (
 )
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
-from unet.volumes.input_states import model_made_from
-from unet.volumes.volume import Layout
+from unet.volumes.input_states import model_input_states
+from unet.volumes.volume import VolumeLayout
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def main(
 
     `tile` is that of the training, where it learns from the first of `volumes`.
     """
-    made_from, rule = model_made_from(checkpoint), None
-    layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
+    input_states, rule = model_input_states(checkpoint), None
+    layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_size_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
     dimensions = model_config.dimensions
@@ -62,7 +62,8 @@ def main(
     warnings = [warning] if warning else []
     of_network = {"dimensions": dimensions, "normalisation": rule}
     write_json(
-        receipt, {"rule": "check_model", "digest": digest, "made_from": made_from, **of_network, "warnings": warnings}
+        receipt,
+        {"rule": "check_model", "digest": digest, "input_states": input_states, **of_network, "warnings": warnings},
     )
 
 

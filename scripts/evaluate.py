@@ -25,7 +25,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
-from unet.volumes.input_states import evaluation_made_from
+from unet.volumes.input_states import evaluation_input_states
 from unet.volumes.volume import Volume
 
 WORST = 10
@@ -49,7 +49,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write `evaluation.json`, and the overlap table of true and found objects."""
-    made_from = evaluation_made_from(volume)
+    input_states = evaluation_input_states(volume)
     source = Volume.open(folder, survey)
     channels = source.image("probability").spec.channels
     classes = ("background", *channels) if len(channels) == 1 else channels
@@ -79,7 +79,7 @@ def main(
     found = {
         "rule": "evaluate",
         "volume": source.name,
-        "made_from": made_from,
+        "input_states": input_states,
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: peer.scores() for name, peer in peers.items()},

@@ -18,7 +18,7 @@ from unet.jobs.script import run
 from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
 from unet.volumes.constant_regions import HALO, constant_regions
-from unet.volumes.histogram import KEYS, histogram, rows_of
+from unet.volumes.histogram import BINS, histogram, rows_of
 from unet.volumes.volume import Volume
 
 
@@ -26,12 +26,12 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
     """Write the sum over the blocks of `block_range`, int64 `(channel, part, row, key)`; see `_counts`."""
     source = Volume.open(folder, survey)
     boxes, layout = source.blocks(block_range), source.layout
-    total = np.zeros((layout.channels, 3, rows_of(layout.dtype), KEYS), np.int64)
+    total = np.zeros((layout.channels, 3, rows_of(layout.dtype), BINS), np.int64)
     progress, adding = Progress("histogram", sum(box.size for box in boxes), "voxels"), threading.Lock()
 
     def count(box: Box) -> None:
         window = box.grown(HALO).clipped(layout.shape)
-        grey, tissue = source.image("raw").read(window).reshape(-1, *window.shape), source.tissue(box)
+        grey, tissue = source.image("raw").read(window).reshape(-1, *window.shape), source.tissue_mask(box)
         for channel, values in enumerate(grey):
             counts = _counts(values, box.relative_to(window.start), tissue)
             with adding:

@@ -14,7 +14,7 @@ from unet.jobs.script import run
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def main(
 
     A given model file has a rule of its own for the normalisation, which `check_model` has read.
     """
-    layout, name = Layout.read(survey), f"volumes.{survey.stem}"
+    layout, name = VolumeLayout.read(survey), f"volumes.{survey.stem}"
     levels = {int(level) for block_range in block_ranges for level in read_json(block_range)["levels"]}
     check_interior_levels(levels, f"{name}.labels")
     rule = NormalisationConfig(**(read_json(check_model)["normalisation"] or normalisation.model_dump()))

@@ -88,7 +88,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
     at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_AT_ONCE
     edges = edges_in_parts(
-        fragments, grid, lambda box: load_edges(source.edges(store).of(box)), method == "quantile", at_once
+        fragments, grid, lambda box: load_edges(source.edge_tables(store).of(box)), method == "quantile", at_once
     )
     objects = np.arange(fragments.parts, dtype=np.int32)
     if segment.method == "watershed":
@@ -101,7 +101,7 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
 
 
 def _table(source: Volume, store: str, box: Box) -> BlockTable:
-    return load_block_table(source.tables(store).of(box))
+    return load_block_table(source.fragment_tables(store).of(box))
 
 
 if __name__ == "__main__":

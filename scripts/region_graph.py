@@ -26,7 +26,7 @@ def main(
     """Write a table of edges a block, beside that of its fragments."""
     source = Volume.open(folder, survey)
     fragments, probability = source.image("segmentation-fragments"), source.image("probability")
-    tables, inputs = source.edges("segmentation"), BlockInputs(source)
+    tables, inputs = source.edge_tables("segmentation"), BlockInputs(source)
     channel = channel_of(segment.main_class, probability.spec.channels)
     steps = _steps(segment)
     grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
@@ -43,7 +43,7 @@ def main(
         return str(tables.digest(box)), {"edges": len(edges)}
 
     def inputs_of(box: Box) -> list[str | None]:
-        return inputs.of("segmentation-fragments", window(box)) + inputs.of("probability", window(box))
+        return inputs.digests("segmentation-fragments", window(box)) + inputs.digests("probability", window(box))
 
     run_blocks(
         "region_graph",

@@ -41,7 +41,7 @@ def main(
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     relief = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
-    tables, inputs = source.tables(store), BlockInputs(source)
+    tables, inputs = source.fragment_tables(store), BlockInputs(source)
     fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
 
     def label(box: Box) -> BlockOutput:
@@ -52,9 +52,9 @@ def main(
 
     def inputs_of(box: Box) -> list[Any]:
         if relief is None:
-            return inputs.of(labelled, box)
+            return inputs.digests(labelled, box)
         _, read = window_of(box, source.layout.shape, relief)
-        return [inputs.of(labelled, read), inputs.of_tissue(read)]
+        return [inputs.digests(labelled, read), inputs.tissue_mask_digests(read)]
 
     run_blocks(
         "segment",
@@ -101,7 +101,7 @@ def _watershed(
     _, read = window_of(box, source.layout.shape, relief)
     stored = source.image("probability").read(read)[channel]
     cells, pale = foreground(stored, threshold), confidence(stored, threshold)
-    return watershed_block(cells, box, source.layout.shape, relief, source.tissue(read), pale)
+    return watershed_block(cells, box, source.layout.shape, relief, source.tissue_mask(read), pale)
 
 
 if __name__ == "__main__":

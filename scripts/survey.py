@@ -17,8 +17,8 @@ from unet.jobs.script import run
 from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
-from unet.volumes.headers import layout_of_sources
-from unet.volumes.input_states import survey_made_from
+from unet.volumes.input_states import survey_input_states
+from unet.volumes.layout_from_headers import layout_from_sources
 from unet.volumes.readers.open import (
     Source,
     SourceError,
@@ -41,13 +41,13 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     SourceError
         If a file cannot be used, or chunks are not stored with ``missing_chunks: error``.
     """
-    made_from = survey_made_from(volume, storage, code)  # before anything is read: a later change is a change
+    input_states = survey_input_states(volume, storage, code)  # before anything is read: a later change is a change
     raw = open_raw(volume.raw)
     check_raw(raw)
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    layout = layout_of_sources(volume, storage, raw, others.get("labels"))
+    layout = layout_from_sources(volume, storage, raw, others.get("labels"))
     for source in others.values():
         check_annotation(raw, source, volume.sections, layout.voxel_size_nm)
     channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
@@ -60,8 +60,8 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         receipt,
         {
             "rule": "survey",
-            "digest": fingerprint(made_from=made_from, layout=asdict(layout)),
-            "made_from": made_from,
+            "digest": fingerprint(input_states=input_states, layout=asdict(layout)),
+            "input_states": input_states,
             "layout": asdict(layout),
             "missing_chunks": [asdict(one) for one in missing],
             "address": storage.address,

@@ -33,7 +33,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
-    source, bridged = Volume.open(folder, survey), read_json(check_model)["dimensions"] == 3
+    source, in_3d = Volume.open(folder, survey), read_json(check_model)["dimensions"] == 3
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     instances = volume.label_kind == "instances"
     annotated = "labels" if instances else "classes"
@@ -46,7 +46,7 @@ def main(
         window, inner = padded_in_section(box, width, annotation.shape)
         values = annotation.read(window)
         block = (_interior(values, volume.ignore_id, width) if instances else values)[inner]
-        tissue = source.tissue(box, normalisation, bridged)
+        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=in_3d)
         if tissue is not None:
             block = np.where(tissue, block, np.uint8(UNLABELLED))
         counts = np.bincount(block.ravel(), minlength=UNLABELLED + 1)[: len(volume.class_names)]
@@ -54,7 +54,10 @@ def main(
 
     def inputs_of(box: Box) -> list[Any]:
         window, _ = padded_in_section(box, width, annotation.shape)
-        return [inputs.of(annotated, window), inputs.of_tissue(box, normalisation, bridged)]
+        return [
+            inputs.digests(annotated, window),
+            inputs.tissue_mask_digests(box, normalisation, bridge_single_sections=in_3d),
+        ]
 
     run_blocks(
         "targets",

@@ -41,7 +41,7 @@ def main(
     """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
-    tissue_of = partial(source.tissue, normalisation=normalisation, bridged=dimensions == 3)
+    tissue_of = partial(source.tissue_mask, normalisation=normalisation, bridge_single_sections=dimensions == 3)
     depth, height, width = source.layout.shape
     progress = Progress("sweep", depth, "sections")
     with ThreadPoolExecutor(threads) as pool:
@@ -53,7 +53,7 @@ def main(
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
     made_from = fingerprint(
         made=content_digest([*predicted, *labelled]),
-        blank=[normalisation.fill, dimensions] if any(normalisation.fill) else None,
+        blank=[normalisation.fill_values, dimensions] if any(normalisation.fill_values) else None,
         foreground=foreground,
         code=code,
     )

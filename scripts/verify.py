@@ -96,10 +96,10 @@ def _differences(
     first = predictor.first
     other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
-    raw = source.grey(first.normalisation)
+    raw = source.raw_without_blanks(first.normalisation)
     progress = Progress(f"verify {source.name}", len(windows), "windows")
     for kind, window in windows:
-        tissue = source.tissue(window, first.normalisation, bridged=model.dimensions == 3)
+        tissue = source.tissue_mask(window, first.normalisation, bridge_single_sections=model.dimensions == 3)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
             difference = _difference(image, predict_box(raw, window), tissue, window)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape

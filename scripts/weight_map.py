@@ -49,7 +49,7 @@ def main(
         window, _ = padded_in_section(box, margin, labels.shape)
         occur = np.unique(targets.read(box)).tolist()
         balanced = {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
-        return [inputs.of("targets", window), inputs.of("labels", window), balanced]
+        return [inputs.digests("targets", window), inputs.digests("labels", window), balanced]
 
     run_blocks(
         "weight_map",

@@ -173,7 +173,7 @@ def test_a_section_costs_the_probabilities_that_read_it_and_labels_none(labelled
 @contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch, read: set[tuple[str, Box]], told: set[tuple[str, Box]]) -> Iterator[None]:
     """Note the blocks of every store that are read, and those whose digests are told."""
-    reading, telling, digesting = Image.read, BlockInputs.of, Image.digest
+    reading, telling, digesting = Image.read, BlockInputs.digests, Image.digest
 
     def spied_read(image: Image, box: Box, level: int = 0) -> np.ndarray:
         read.update((image.name, block) for block in image.grid.touched(box))
@@ -189,7 +189,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, read: set[tuple[str, Box]], told: set
 
     with monkeypatch.context() as patched:
         patched.setattr(Image, "read", spied_read)
-        patched.setattr(BlockInputs, "of", spied_of)
+        patched.setattr(BlockInputs, "digests", spied_of)
         patched.setattr(Image, "digest", spied_digest)
         yield
 

@@ -12,7 +12,7 @@ import pytest
 
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
 from unet.config.root import ConfigError
-from unet.config.yaml_file import read_config_file, with_places
+from unet.config.yaml_file import read_config_file, with_line_numbers
 from unet.run.preconditions import problem_of_cores, problem_of_folder, problem_of_input, problem_of_rules
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_a_wrong_key_is_told_with_the_file_and_line_where_it_stands(tmp_path: Pa
         "segment.threshold: got 0": "segment.threshold: got 0",  # a default
         "no key at all": "no key at all",
     }
-    message = with_places("\n".join(told), [first, second], given=["predict"])
+    message = with_line_numbers("\n".join(told), [first, second], given=["predict"])
     assert message.splitlines() == list(told.values())
 
 

@@ -62,7 +62,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def with_places(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:
+def with_line_numbers(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:
     """Begin each line of a message that names a key with the file and the line where the key stands.
 
     Parameters

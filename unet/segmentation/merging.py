@@ -36,7 +36,11 @@ def objects_of(
     def joinable(part: Edges) -> Edges:
         value, section = united.value, united.first // (section_voxels or 1)
         part = part.chosen((value[part.u] > 0) & (value[part.u] == value[part.v]))
-        return part if section_voxels is None else across_sections(part, section, united.size, settings.size_mismatch_penalty)
+        return (
+            part
+            if section_voxels is None
+            else across_sections(part, section, united.size, settings.size_mismatch_penalty)
+        )
 
     parts = map(joinable, edges.read())
     if settings.method == "none":

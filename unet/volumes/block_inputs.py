@@ -19,17 +19,19 @@ class BlockInputs:
         self._image = cache(source.image)
         self._digest = cache(self._digest_of)
 
-    def of(self, store: str, box: Box) -> list[str | None]:
+    def digests(self, store: str, box: Box) -> list[str | None]:
         """Of the blocks of a store that a box lies in; None for one that is not there."""
         return [self._digest(store, block) for block in self._source.layout.grid.touched(box)]
 
-    def of_tissue(self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False) -> list[Any]:
-        """All that decides where there is tissue in a box; arguments as of `Volume.tissue`."""
-        mask = self.of("mask", box) if self._source.layout.masked else []
-        window = self._source.grey_window(box, normalisation, bridged)
+    def tissue_mask_digests(
+        self, box: Box, normalisation: Normalisation | None = None, bridge_single_sections: bool = False
+    ) -> list[Any]:
+        """All that decides where there is tissue in a box; arguments as of `Volume.tissue_mask`."""
+        mask = self.digests("mask", box) if self._source.layout.masked else []
+        window = self._source.tissue_read_box(box, normalisation, bridge_single_sections)
         if normalisation is None or window is None:
             return [mask]
-        return [mask, normalisation.fill, bridged, self.of("raw", window)]
+        return [mask, normalisation.fill_values, bridge_single_sections, self.digests("raw", window)]
 
     def _digest_of(self, store: str, block: Box) -> str | None:
         return self._image(store).digest(block)

@@ -34,7 +34,7 @@ class BlockTables:
     """They take no bytes a voxel."""
 
     @classmethod
-    def named(cls, folder: Path, name: str, grid: Grid) -> "BlockTables":
+    def from_name(cls, folder: Path, name: str, grid: Grid) -> "BlockTables":
         """Inverse of `name`, in the folder of a volume."""
         path = folder / name
         return cls(path.parent, path.name.removesuffix(SUFFIX), grid)

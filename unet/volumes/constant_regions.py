@@ -94,7 +94,7 @@ def _from(values: np.ndarray, start: int, axis: int, count: int | None = None) -
     return values[tuple(slice(start, stop) if a == axis else slice(None) for a in range(values.ndim))]
 
 
-def blank(values: np.ndarray, fill: NDArray[np.bool_], bridged: bool) -> NDArray[np.bool_]:
+def blank_regions(values: np.ndarray, fill: NDArray[np.bool_], bridge_single_sections: bool) -> NDArray[np.bool_]:
     """Where nothing was imaged: constant regions of a fill value; a network in 3-D still bridges a single section.
 
     Parameters
@@ -103,16 +103,18 @@ def blank(values: np.ndarray, fill: NDArray[np.bool_], bridged: bool) -> NDArray
         `(z, y, x)`, with the halo of `HALO`.
     fill : numpy.ndarray
         bool, of the same shape: where the value is one that fills constant regions.
-    bridged : bool
+    bridge_single_sections : bool
         Whether a region that neither the section before nor the one behind shares counts as imaged.
 
     >>> one_blank = np.random.default_rng(0).random((3, 9, 9))
     >>> one_blank[1] = 0
-    >>> blank(one_blank, one_blank == 0, bridged=False).sum(), blank(one_blank, one_blank == 0, bridged=True).sum()
-    (np.int64(81), np.int64(0))
+    >>> blank_regions(one_blank, one_blank == 0, bridge_single_sections=False).sum()
+    np.int64(81)
+    >>> blank_regions(one_blank, one_blank == 0, bridge_single_sections=True).sum()
+    np.int64(0)
     """
     found = constant_regions(values) & fill
-    if not bridged:
+    if not bridge_single_sections:
         return found
     shared = np.zeros_like(found)
     shared[1:] |= found[:-1]

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-KEYS = 65_536
+BINS = 65_536
 SIGN = 0x8000
 PIECE = 1 << 20
 """Voxels counted at a time: sums of so many l^2 < 2^32 are exact in the float64 of numpy.bincount."""
@@ -25,12 +25,12 @@ FLOAT_UNIT = Fraction(1, 2**149)
 """Of which every float32 is a whole multiple."""
 
 
-def keys(values: np.ndarray) -> np.ndarray:
+def bins(values: np.ndarray) -> np.ndarray:
     """The key of every grey value, as uint16, in the order of the values.
 
-    >>> keys(np.array([-32768, 0, 1], np.int16)).tolist()
+    >>> bins(np.array([-32768, 0, 1], np.int16)).tolist()
     [0, 32768, 32769]
-    >>> keys(np.array([-1.0, 0.0, 1.0], np.float32)).tolist()
+    >>> bins(np.array([-1.0, 0.0, 1.0], np.float32)).tolist()
     [16511, 32768, 49024]
 
     Raises
@@ -77,15 +77,15 @@ def histogram(values: np.ndarray, where: np.ndarray | None = None) -> NDArray[np
             raise ValueError(f"mask of shape {where.shape} for grey values of shape {values.shape}")
         values = values[where != 0]
     flat = values.reshape(-1)
-    counts = np.zeros((rows_of(values.dtype), KEYS), np.int64)
+    counts = np.zeros((rows_of(values.dtype), BINS), np.int64)
     for start in range(0, flat.size, PIECE):
         piece = flat[start : start + PIECE]
-        under = keys(piece)
-        counts[0] += np.bincount(under, minlength=KEYS)
+        under = bins(piece)
+        counts[0] += np.bincount(under, minlength=BINS)
         if len(counts) > 1:
             low = (_bits(piece) & 0xFFFF).astype(np.float64)
-            squares = np.bincount(under, low * low, minlength=KEYS).astype(np.int64)
-            counts[1] += np.bincount(under, low, minlength=KEYS).astype(np.int64)
+            squares = np.bincount(under, low * low, minlength=BINS).astype(np.int64)
+            counts[1] += np.bincount(under, low, minlength=BINS).astype(np.int64)
             counts[2] += squares & 0xFFFFFFFF
             counts[3] += squares >> 32
     return counts
@@ -97,7 +97,7 @@ def has_value(values: np.ndarray, some: Sequence[float]) -> NDArray[np.bool_]:
     >>> has_value(np.array([0, 7, 9], np.uint8), [0, 9]).tolist()
     [True, False, True]
     """
-    return np.isin(keys(values), keys(np.array(some, values.dtype)))
+    return np.isin(bins(values), bins(np.array(some, values.dtype)))
 
 
 def rows_of(dtype: DTypeLike) -> int:
@@ -106,17 +106,17 @@ def rows_of(dtype: DTypeLike) -> int:
 
 
 @dataclass(frozen=True)
-class Sums:
+class BinSums:
     """What a histogram says of each key that occurs, in integers: voxels, sum of x by `unit`, of x^2 by its square."""
 
-    keys: list[int]
+    bins: list[int]
     count: list[int]
     first: list[int]
     second: list[int]
     unit: Fraction
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64], dtype: DTypeLike) -> "Sums":
+    def of(cls, counts: NDArray[np.int64], dtype: DTypeLike) -> "BinSums":
         """Of a histogram of grey values of some dtype."""
         kind = np.dtype(dtype)
         if kind not in ALLOWED:

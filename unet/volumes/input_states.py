@@ -5,9 +5,9 @@ not only a later time: a file may be replaced by an older one. Only new content 
 back, is not noticed.
 
 ```
-then   receipts/survey/train.json   "made_from": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}
-now                                              {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "77.."}
-       the labels have changed, so the survey runs again
+then  receipts/survey/train.json  "input_states": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}
+now                                               {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "77.."}
+      the labels have changed, so the survey runs again
 ```
 """
 
@@ -33,11 +33,11 @@ SCORED_WITH = ("compare", "skeletons", "label_check")
 SURVEYED_WITH = ("missing_chunks",)
 """Keys of a volume that only its survey needs."""
 
-MadeFrom = dict[str, str]
+InputStates = dict[str, str]
 """A digest of each thing that a result was made from, by its key."""
 
 
-def survey_made_from(volume: VolumeConfig, storage: StorageConfig, code: str) -> MadeFrom:
+def survey_input_states(volume: VolumeConfig, storage: StorageConfig, code: str) -> InputStates:
     """Return what a survey is made from: settings, code, and the state of grey values, labels and mask."""
     given = {key: value for key in ("raw", "labels", "mask") if (value := getattr(volume, key)) is not None}
     settings = volume.model_dump(mode="json", exclude=set(SCORED_WITH))
@@ -47,7 +47,7 @@ def survey_made_from(volume: VolumeConfig, storage: StorageConfig, code: str) ->
     }
 
 
-def evaluation_made_from(volume: VolumeConfig) -> MadeFrom:
+def evaluation_input_states(volume: VolumeConfig) -> InputStates:
     """Return what is given for the scores of a volume alone: the state of others' segmentations and of skeletons."""
     given: dict[str, Any] = {f"compare.{name}": address for name, address in volume.compare.items()}
     if volume.skeletons is not None:
@@ -55,15 +55,15 @@ def evaluation_made_from(volume: VolumeConfig) -> MadeFrom:
     return {f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)}
 
 
-def model_made_from(checkpoint: Path | str | None) -> MadeFrom:
+def model_input_states(checkpoint: Path | str | None) -> InputStates:
     """Return the state of a given model file."""
     return {} if checkpoint is None else {f"model.checkpoint: {checkpoint}": input_state(str(checkpoint))}
 
 
-def changed(then: Any, now: MadeFrom) -> list[str]:
+def changed_inputs(then: Any, now: InputStates) -> list[str]:
     """Return the keys of what is not as it was when a result was made.
 
-    >>> changed({"raw": "9a", "mask": "c0"}, {"raw": "77", "labels": "1f"})
+    >>> changed_inputs({"raw": "9a", "mask": "c0"}, {"raw": "77", "labels": "1f"})
     ['labels', 'mask', 'raw']
     """
     before = then if isinstance(then, dict) else {}

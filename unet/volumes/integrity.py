@@ -23,7 +23,7 @@ Sizes = dict[Box, int | None] | None
 """Bytes of each block of a store, None where a file of it is missing; None altogether where there is no store."""
 
 
-class Notes:
+class StaleMarkers:
     """The notes that receipts do not hold.
 
     Parameters
@@ -103,6 +103,6 @@ def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
 
 def _sizes(volume: Volume, name: str) -> Sizes:
     try:
-        return volume.named(name).sizes()
+        return volume.store_named(name).sizes()
     except StoreError:
         return None

@@ -3,7 +3,7 @@
 1. `unet.volumes.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
 2. The counts are added: integers, so neither order nor cut matter.
 3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills
-   constant regions is left out (`fill_keys`).
+   constant regions is left out (`fill_bins`).
 4. `Normalisation`: (x - centre) / scale, with the two numbers of each channel frozen for the whole volume.
 """
 
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from unet.config.normalisation import NormalisationConfig
-from unet.volumes.histogram import Sums, keys
+from unet.volumes.histogram import BinSums, bins
 
 LEAST_FILL = Fraction(1, 1000)
 """Of all voxels, in constant regions of one value: what is less changes no statistic that matters."""
 MOST_ELSEWHERE = Fraction(1, 10)
 """Of the other voxels, with a value that fills constant regions: where there are more, the whole image is drawn."""
-LEAST_KEYS = 32
+LEAST_BINS = 32
 """Between two percentiles of float data, for these to be known well enough."""
 
 
@@ -52,7 +52,7 @@ class IntensityStatistics:
     left_out: int = 0
 
 
-def fill_keys(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:
+def fill_bins(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:
     """Keys whose constant regions are no tissue: they hold a thousandth of the volume, and tissue has other values.
 
     In a drawn image without noise, cells are constant regions too, and voxels beside them have the same values. So
@@ -79,7 +79,7 @@ def intensity_statistics(
 ) -> IntensityStatistics:
     """Statistics of a channel: mean, std = sqrt(mean of (v - mean)^2), extremes, percentiles; centre and scale.
 
-    Sums are exact, so the result depends neither on the order nor on the cut of the additions. A percentile p is the
+    BinSums are exact, so the result depends neither on the order nor on the cut of the additions. A percentile p is the
     smallest value that at least p % of the voxels do not exceed. Of a constant volume std is exactly 0.
 
     Parameters
@@ -106,7 +106,7 @@ def intensity_statistics(
     every = elsewhere + constant
     masked = np.zeros_like(elsewhere) if masked is None else masked
     fill, kept = _without_fill(elsewhere, constant, masked, dtype, rule)
-    sums = Sums.of(kept, dtype)
+    sums = BinSums.of(kept, dtype)
     if not sums.count:
         counted = int(every[0].sum())
         raise IntensityError(
@@ -143,22 +143,22 @@ def _without_fill(
     if rule.ignore_value == "none":
         return [], kept
     if rule.ignore_value == "auto":
-        found = fill_keys(elsewhere, constant + masked)
+        found = fill_bins(elsewhere, constant + masked)
         fill, rest = np.zeros_like(constant), kept.copy()
         fill[:, found] = (constant + masked)[:, found]
         rest[:, found] = elsewhere[:, found]
-        of_fill, of_rest = Sums.of(fill, dtype), Sums.of(rest, dtype)
+        of_fill, of_rest = BinSums.of(fill, dtype), BinSums.of(rest, dtype)
         if not of_rest.count or of_rest.variance == 0:  # a blank volume with a speck: there is no tissue either
             return [], kept
         return [of_fill.value(number) for number in range(len(found))], rest
     value, kind = rule.ignore_value, np.dtype(dtype)
     if kind.kind != "f" and not (value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max):
         return [], kept  # no voxel can have it
-    kept[:, keys(np.array([value], kind))] = 0
+    kept[:, bins(np.array([value], kind))] = 0
     return [value], kept
 
 
-def _numbers(rule: NormalisationConfig, sums: Sums, dtype: DTypeLike, channel: int) -> tuple[float, float]:
+def _numbers(rule: NormalisationConfig, sums: BinSums, dtype: DTypeLike, channel: int) -> tuple[float, float]:
     """Centre and scale: as given, between two percentiles (which become -1 and 1), or mean and std."""
     if rule.mean is not None and rule.std is not None:
         return _of_channel(rule.mean, channel), _of_channel(rule.std, channel)
@@ -166,7 +166,7 @@ def _numbers(rule: NormalisationConfig, sums: Sums, dtype: DTypeLike, channel: i
         return float(sums.mean), sqrt(sums.variance)
     low, high = (sums.percentile(percent) for percent in rule.percentiles)
     first, last = sums.value(low), sums.value(high)
-    if np.dtype(dtype).kind == "f" and sums.keys[high] - sums.keys[low] < LEAST_KEYS:
+    if np.dtype(dtype).kind == "f" and sums.bins[high] - sums.bins[low] < LEAST_BINS:
         raise IntensityError(
             f"normalisation.percentiles: {list(rule.percentiles)} % of these float data are about {first:g} and "
             f"{last:g}, too close to each other to be known; leave percentiles out, or store the data as integers"
@@ -201,13 +201,13 @@ class Normalisation:
     ----------
     centre, scale : tuple of float
         One value a channel, see `intensity_statistics`.
-    fill : tuple of tuple of float
-        For each channel the values of its blank regions, which the network does not see (`unet.volumes.network_input`).
+    fill_values : tuple of tuple of float
+        Values that fill the blank regions of each channel (see `unet.volumes.raw_without_blanks`).
     """
 
     centre: tuple[float, ...]
     scale: tuple[float, ...]
-    fill: tuple[tuple[float, ...], ...] = ()
+    fill_values: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, statistics: Sequence[Mapping[str, Any]]) -> "Normalisation":

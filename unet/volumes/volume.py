@@ -16,16 +16,16 @@ from unet.storage.backends import claim
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
 from unet.volumes.block_tables import BlockTables
-from unet.volumes.constant_regions import HALO, blank
+from unet.volumes.constant_regions import HALO, blank_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
-from unet.volumes.network_input import NetworkInput
+from unet.volumes.raw_without_blanks import RawWithoutBlanks
 
 ZARR = ".zarr"
 
 
 @dataclass(frozen=True)
-class Layout:
+class VolumeLayout:
     """What the headers of the image files say, in the order `(z, y, x)`; voxels and nm."""
 
     shape: Index
@@ -39,7 +39,7 @@ class Layout:
     channels: int = 1
 
     @classmethod
-    def read(cls, receipt: Path) -> "Layout":
+    def read(cls, receipt: Path) -> "VolumeLayout":
         """From the receipt of `survey`."""
         values = read_json(receipt)["layout"]
         fields: dict[str, Any] = {
@@ -61,14 +61,14 @@ class Volume:
     """
 
     folder: Path
-    layout: Layout
+    layout: VolumeLayout
     address: str | None = None
 
     @classmethod
     def open(cls, folder: Path, survey: Path) -> "Volume":
         """The volume in `folder` that `survey` describes."""
         address = read_json(survey).get("address")
-        return cls(folder, Layout.read(survey), address and f"{address}/{folder.name}")
+        return cls(folder, VolumeLayout.read(survey), address and f"{address}/{folder.name}")
 
     @property
     def name(self) -> str:
@@ -114,11 +114,11 @@ class Volume:
             claim(self.address, self.folder)
         return create_image(self._place(store), spec, self._path(store))
 
-    def tables(self, store: str) -> BlockTables:
+    def fragment_tables(self, store: str) -> BlockTables:
         """Where the fragments of each block are listed."""
         return BlockTables(self._tables(store), "", self.layout.grid)
 
-    def edges(self, store: str) -> BlockTables:
+    def edge_tables(self, store: str) -> BlockTables:
         """Where the edges of each block's fragments are listed."""
         return BlockTables(self._tables(store), "edges-", self.layout.grid)
 
@@ -126,11 +126,11 @@ class Volume:
         """Where the final id of every fragment stands, a folder."""
         return self._tables(store) / "merge"
 
-    def named(self, name: str) -> Image | BlockTables:
+    def store_named(self, name: str) -> Image | BlockTables:
         """What a job has written, by the name that its receipt gives it."""
         if name.endswith(ZARR):
             return self.image(name.removesuffix(ZARR))
-        return BlockTables.named(self.folder, name, self.layout.grid)
+        return BlockTables.from_name(self.folder, name, self.layout.grid)
 
     def _tables(self, store: str) -> Path:
         return self.folder / f"{store}-tables"
@@ -139,20 +139,20 @@ class Volume:
         """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
         return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
-    def grey(self, normalisation: Normalisation) -> NetworkInput:
+    def raw_without_blanks(self, normalisation: Normalisation) -> RawWithoutBlanks:
         """The grey values as a network sees them."""
-        return NetworkInput(self.image("raw"), normalisation)
+        return RawWithoutBlanks(self.image("raw"), normalisation)
 
-    def tissue(
-        self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False
+    def tissue_mask(
+        self, box: Box, normalisation: Normalisation | None = None, bridge_single_sections: bool = False
     ) -> NDArray[np.bool_] | None:
-        """Where there is tissue: inside the mask, and not in a blank region (`unet.volumes.constant_regions.blank`).
+        """Return where there is tissue: inside the mask, and outside blank regions (`constant_regions.blank_regions`).
 
         Parameters
         ----------
         normalisation
             Tells the values of each channel that fill blank regions; without it these count as tissue.
-        bridged
+        bridge_single_sections
             Whether single blank sections count as tissue, as for a network in 3-D.
 
         Returns
@@ -161,23 +161,27 @@ class Volume:
             bool `(z, y, x)`; None where all is tissue.
         """
         inside = self.image("mask").read(box) != 0 if self.layout.masked else None
-        window = self.grey_window(box, normalisation, bridged)
+        window = self.tissue_read_box(box, normalisation, bridge_single_sections)
         if normalisation is None or window is None:
             return inside
-        imaged = self._imaged(window, normalisation.fill, bridged)[box.relative_to(window.start).slices]
+        imaged = self._imaged(window, normalisation.fill_values, bridge_single_sections)[
+            box.relative_to(window.start).slices
+        ]
         return imaged if inside is None else inside & imaged
 
-    def grey_window(self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False) -> Box | None:
+    def tissue_read_box(
+        self, box: Box, normalisation: Normalisation | None = None, bridge_single_sections: bool = False
+    ) -> Box | None:
         """The voxels whose grey values decide where there is tissue in a box; None where they do not matter."""
-        if normalisation is None or not normalisation.fill or not all(normalisation.fill):
+        if normalisation is None or not normalisation.fill_values or not all(normalisation.fill_values):
             return None
-        return box.grown((int(bridged), *HALO[1:])).clipped(self.layout.shape)
+        return box.grown((int(bridge_single_sections), *HALO[1:])).clipped(self.layout.shape)
 
-    def _imaged(self, window: Box, fill: Sequence[Sequence[float]], bridged: bool) -> NDArray[np.bool_]:
+    def _imaged(self, window: Box, fill: Sequence[Sequence[float]], bridge_single_sections: bool) -> NDArray[np.bool_]:
         """Where one of the channels shows something; near the faces of the window it may be wrong."""
         imaged = np.zeros(window.shape, np.bool_)
         for grey, values in zip(self.image("raw").read(window).reshape(-1, *window.shape), fill, strict=True):
-            imaged |= ~blank(grey, has_value(grey, values), bridged)
+            imaged |= ~blank_regions(grey, has_value(grey, values), bridge_single_sections)
         return imaged
 
 

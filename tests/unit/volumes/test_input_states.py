@@ -21,7 +21,7 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.storage.backends import CannotList
-from unet.volumes.input_states import changed, evaluation_made_from, input_state, model_made_from
+from unet.volumes.input_states import changed_inputs, evaluation_input_states, input_state, model_input_states
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_raw, open_source
 from unet.volumes.readers.source import MissingChunks
@@ -358,11 +358,13 @@ def test_what_has_changed_is_named_by_key_and_address(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1 2 3")
     compare, skeletons = {"peer": f"{tmp_path}/peer.tif"}, {"files": f"{tmp_path}/true.swc"}
     volume = VolumeConfig(raw="raw.tif", compare=compare, skeletons=skeletons)
-    scores, model = evaluation_made_from(volume), model_made_from(tmp_path / "model.pt")
-    assert changed(scores, evaluation_made_from(volume)) == []
-    assert model_made_from(None) == {}
+    scores, model = evaluation_input_states(volume), model_input_states(tmp_path / "model.pt")
+    assert changed_inputs(scores, evaluation_input_states(volume)) == []
+    assert model_input_states(None) == {}
     os.replace(older(tmp_path / "peer.tif"), tmp_path / "peer.tif")
     os.replace(older(tmp_path / "model.pt"), tmp_path / "model.pt")
-    assert changed(scores, evaluation_made_from(volume)) == [f"compare.peer: {tmp_path}/peer.tif"]
-    assert changed(model, model_made_from(tmp_path / "model.pt")) == [f"model.checkpoint: {tmp_path}/model.pt"]
-    assert changed(None, model) == list(model)
+    assert changed_inputs(scores, evaluation_input_states(volume)) == [f"compare.peer: {tmp_path}/peer.tif"]
+    assert changed_inputs(model, model_input_states(tmp_path / "model.pt")) == [
+        f"model.checkpoint: {tmp_path}/model.pt"
+    ]
+    assert changed_inputs(None, model) == list(model)

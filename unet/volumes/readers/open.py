@@ -16,13 +16,13 @@ from unet.volumes.readers.zarr import ZarrSource, is_zarr
 __all__ = [
     "Source",
     "SourceError",
-    "agree_voxel_size",
+    "check_aligned",
     "check_annotation",
-    "check_pair",
     "check_raw",
     "check_sections",
     "open_raw",
     "open_source",
+    "resolve_voxel_size",
 ]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -87,7 +87,7 @@ def open_raw(addresses: str | Sequence[str]) -> Source:
     sources = [open_source(address) for address in ([addresses] if isinstance(addresses, str) else addresses)]
     first, *others = sources
     for other in others:
-        check_pair(first, other)
+        check_aligned(first, other)
         if other.dtype != first.dtype:
             raise SourceError(
                 f"{other.address}: dtype {other.dtype.name}, but {first.address} has {first.dtype.name}; all "
@@ -119,16 +119,16 @@ def _nearest(path: Path) -> str:
 def check_annotation(
     raw: Source, labels: Source, sections: tuple[int, int] | None = None, voxel_size_nm: Nm | None = None
 ) -> None:
-    """`check_pair` for an annotation or a mask, which has one channel, and the volume's voxels where it tells its own.
+    """Check that an annotation or a mask lies on the voxels of the raw volume and has one channel.
 
     Raises
     ------
     SourceError
-        As `check_pair`, or if there are several channels, or its voxel size is not `voxel_size_nm`.
+        As `check_aligned`, or if there are several channels, or its voxel size is not `voxel_size_nm`.
     """
-    check_pair(raw, labels, sections)
+    check_aligned(raw, labels, sections)
     if voxel_size_nm and labels.voxel_size_nm:
-        agree_voxel_size(voxel_size_nm, labels.voxel_size_nm, labels.address, other="the volume's voxel_size_nm")
+        resolve_voxel_size(voxel_size_nm, labels.voxel_size_nm, labels.address, other="the volume's voxel_size_nm")
     if labels.channels != 1:
         raise SourceError(
             f"{labels.address}: {labels.channels} channels, but labels and masks have one value a voxel: extract one"
@@ -161,7 +161,7 @@ def check_sections(source: Source, sections: tuple[int, int] | None) -> tuple[in
     return first, stop
 
 
-def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
+def check_aligned(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
     """Refuse labels, a mask or another channel that do not lie on the voxels of the raw volume.
 
     Raises
@@ -176,7 +176,7 @@ def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = N
         )
     check_sections(raw, sections)
     if raw.voxel_size_nm and labels.voxel_size_nm:
-        agree_voxel_size(raw.voxel_size_nm, labels.voxel_size_nm, labels.address, other=raw.address)
+        resolve_voxel_size(raw.voxel_size_nm, labels.voxel_size_nm, labels.address, other=raw.address)
     if raw.offset_nm and labels.offset_nm and not _close(raw.offset_nm, labels.offset_nm, raw.voxel_size_nm):
         raise SourceError(
             f"{labels.address}: offset {labels.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
@@ -190,12 +190,12 @@ def _close(one: Nm, other: Nm, voxel_size_nm: Nm | None) -> bool:
     return all(abs(a - b) <= TOLERANCE * edge for a, b, edge in zip(one, other, edges, strict=True))
 
 
-def agree_voxel_size(
+def resolve_voxel_size(
     config_nm: Nm | None, file_nm: Nm | None, where: str, other: str = "the configuration"
 ) -> tuple[float, float, float]:
     """The voxel size ``(z, y, x)`` in nm that configuration and file agree on, the configuration's where both know it.
 
-    >>> agree_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
+    >>> resolve_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
     (50.0, 4.0, 4.0)
 
     Raises

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from unet.config.root import load_config
-from unet.config.without_effect import without_effect
+from unet.config.unused_keys import unused_keys
 
 ROOT = Path(__file__).parents[3]
 TRAIN = {"raw": "a.tif", "labels": "b.tif"}
@@ -16,18 +16,18 @@ INTERIOR = {**TRAIN, "label_kind": "interior"}
 
 def told(volume: dict[str, Any] = TRAIN, others: dict[str, Any] | None = None, **sections: Any) -> list[str]:
     """What is said of a configuration with volume `train`."""
-    return without_effect(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
+    return unused_keys(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
 
 
 def test_nothing_is_told_of_the_defaults_nor_of_defaults_that_are_written_out() -> None:
     assert told() == []
     merged = load_config({"volumes": {"train": TRAIN}}).model_dump(mode="json")
-    assert without_effect(load_config(merged)) == []
+    assert unused_keys(load_config(merged)) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) -> None:
-    assert without_effect(load_config(yaml.safe_load(path.read_text()))) == []
+    assert unused_keys(load_config(yaml.safe_load(path.read_text()))) == []
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class NetworkInput:
+class RawWithoutBlanks:
     """A volume's grey values without what fills its blank regions; to be read as the store itself.
 
     Parameters
@@ -59,12 +59,12 @@ class NetworkInput:
 
     def read(self, box: Box) -> np.ndarray:
         """The voxels of a box inside the volume, `(z, y, x)` or `(c, z, y, x)`."""
-        if not any(self.normalisation.fill):
+        if not any(self.normalisation.fill_values):
             return self.raw.read(box)
         window = self._around(box)
         values = self.raw.read(window)
         channels = values.reshape(-1, *window.shape)
-        for grey, centre, fill in zip(channels, self.normalisation.centre, self.normalisation.fill, strict=True):
+        for grey, centre, fill in zip(channels, self.normalisation.centre, self.normalisation.fill_values, strict=True):
             if fill:
                 grey[constant_regions(grey) & has_value(grey, fill)] = _as_stored(centre, self.dtype)
         return values[box.relative_to(window.start).trailing]
@@ -73,13 +73,13 @@ class NetworkInput:
         """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
         return read_mirrored(self, box)
 
-    def window(self, box: Box) -> Box:
+    def read_box(self, box: Box) -> Box:
         """The voxels of the store on which `read_mirrored` depends."""
         return self._around(mirrored_window(box, self.shape))
 
     def _around(self, box: Box) -> Box:
         """The voxels of the store on which those of a box depend."""
-        return box.grown(HALO).clipped(self.shape) if any(self.normalisation.fill) else box
+        return box.grown(HALO).clipped(self.shape) if any(self.normalisation.fill_values) else box
 
 
 def _as_stored(centre: float, dtype: np.dtype) -> np.generic:

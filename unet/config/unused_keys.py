@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unet.config.section import Section
 
 
-def changed_keys(section: "Section") -> list[str]:
+def non_default_keys(section: "Section") -> list[str]:
     """The keys of a section whose values are not the defaults."""
     fields = type(section).model_fields
     return [
@@ -20,14 +20,14 @@ def changed_keys(section: "Section") -> list[str]:
     ]
 
 
-def without_effect(config: "Config") -> list[str]:
+def unused_keys(config: "Config") -> list[str]:
     """One sentence for each key that is set and not read, naming both keys and what to do."""
     return [*_beside_a_given_model(config), *_of_the_training(config), *_elsewhere(config), *_of_volumes(config)]
 
 
 def _beside_a_given_model(config: "Config") -> Iterator[str]:
     given = config.model.checkpoint
-    sections = [name for name in ("train", "weights") if changed_keys(getattr(config, name))]
+    sections = [name for name in ("train", "weights") if non_default_keys(getattr(config, name))]
     if given is not None and sections:
         yield f"model.checkpoint is {given}, so there is no training: what {' and '.join(sections)} say has no effect"
 
@@ -47,10 +47,10 @@ def _of_the_training(config: "Config") -> Iterator[str]:
     ):
         one = {"train": train, "train.augment": augment, "weights": weights, "model": config.model}[section]
         if getattr(one, switch) == off:
-            for key in sorted(set(keys) & set(changed_keys(one))):
+            for key in sorted(set(keys) & set(non_default_keys(one))):
                 yield f"{section}.{key} is {getattr(one, key)}, but has no effect beside {section}.{switch}: {off}"
     kinds = {config.volumes[name].label_kind for name in config.labelled_volumes}
-    if "separation_border" in changed_keys(weights) and "instances" not in kinds:
+    if "separation_border" in non_default_keys(weights) and "instances" not in kinds:
         yield (
             f"weights.separation_border is {weights.separation_border}, but has no effect: it is drawn between "
             "instances only, and no labels are of that kind"
@@ -69,12 +69,12 @@ def _elsewhere(config: "Config") -> Iterator[str]:
     segment = config.segment
     linked = segment.method == "watershed" and segment.connectivity == "section"
     for key, one in (("max_section_gap", segment), ("size_mismatch_penalty", segment.agglomerate)):
-        if not linked and key in changed_keys(one):
+        if not linked and key in non_default_keys(one):
             yield (
                 f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "
                 "effect without segment.method: watershed and segment.connectivity: section"
             )
-    if config.predict.workers == "local" and (keys := changed_keys(config.slurm)):
+    if config.predict.workers == "local" and (keys := non_default_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
 
 
@@ -83,7 +83,9 @@ def _of_volumes(config: "Config") -> Iterator[str]:
         if name not in config.used_volumes:
             yield f"volumes.{name} is in no list of train, predict or evaluate: it is not read"
             continue
-        if volume.labels is None and (keys := {"label_kind", "ignore_id", "class_values"} & set(changed_keys(volume))):
+        if volume.labels is None and (
+            keys := {"label_kind", "ignore_id", "class_values"} & set(non_default_keys(volume))
+        ):
             yield f"volumes.{name}: {', '.join(sorted(keys))} have no effect without labels"
         scored = [key for key in ("compare", "skeletons") if getattr(volume, key)]
         if scored and name not in config.evaluate.volumes:
