@@ -38,7 +38,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
     "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' stands here a second"),
     "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
-    "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' stands here a second time"),
+    "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' is repeated"),
 }
 
 

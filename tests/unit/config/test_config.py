@@ -73,9 +73,9 @@ def test_the_defaults_are_the_papers() -> None:
             {"volumes__train__raw": 3},
             ["volumes.train.raw: got 3", "a text, in quotes where", "or a list in brackets: [3]"],
         ),
-        ({"volumes__train": None}, ["volumes.train: nothing stands after it"]),
+        ({"volumes__train": None}, ["volumes.train: it has no value on its line"]),
         ({"predict": []}, ["predict: got []", "keys with values"]),
-        ({"results": None}, ["results: nothing stands after it"]),
+        ({"results": None}, ["results: it has no value on its line"]),
         # ranges
         ({"model__depth": 9}, ["model.depth", "9", "6"]),
         ({"model__dropout": 1.0}, ["model.dropout", "1.0", "less than 1"]),
@@ -175,7 +175,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"volumes__train__voxel_size_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
         (
             {"segment__watershed__expand_px": 2},
-            ["segment: watershed is {'expand_px': 2.0}", "beside method: components"],
+            ["segment: watershed is {'expand_px': 2.0}", "with method: components"],
         ),
         (
             {"segment__agglomerate__method": "none"},

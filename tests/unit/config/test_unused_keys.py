@@ -35,9 +35,9 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
     [
         (
             {"model": {"checkpoint": "m.pt"}, "train": {"steps": 9}},
-            ["model.checkpoint is m.pt", "no training", "train say"],
+            ["model.checkpoint is m.pt", "no training", "keys of train have"],
         ),
-        ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "weights say"]),
+        ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "keys of weights have"]),
         ({"train": {"optimizer": "adamw", "momentum": 0.9}}, ["train.momentum is 0.9", "train.optimizer: adamw"]),
         ({"train": {"validation_crops": 9}}, ["train.validation_crops is 9", "train.validation: []"]),
         (
