@@ -1,8 +1,9 @@
-"""The grey values of a volume as its network sees them: what fills blank regions is replaced by the centre.
+"""Read the intensities of a volume with its blank regions replaced by the centre, which normalisation maps to 0.
 
-A frame of zeros is far from all tissue, and a network that has never seen one errs beside it: of generated cells in a
-frame, V_rand was 0.969 with zeros and 0.995 with the centre, which is 0 once it is normalised, as without the frame.
-Since a region is found with its halo, a voxel is replaced or not whatever box asks for it.
+A frame of zeros is far from the intensities of tissue, and a network that has never seen a frame errs beside it. For
+generated cells in a frame, V_rand was 0.969 with zeros and 0.995 with the centre, the same as without a frame.
+
+Blank regions are found with their halo, so whether a voxel is replaced does not depend on the box that is read.
 """
 
 from dataclasses import dataclass
@@ -18,30 +19,30 @@ from unet.volumes.intensity import Normalisation
 
 
 class Readable(Protocol):
-    """A store; `unet.storage.zarr_store.Image` has it."""
+    """Interface of a store that can be read, such as `unet.storage.zarr_store.Image`."""
 
     @property
     def shape(self) -> Index:
-        """`(z, y, x)` in voxels."""
+        """Return the shape `(z, y, x)` in voxels."""
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the voxels."""
+        """Return the type of the voxels."""
 
     def read(self, box: Box) -> np.ndarray:
-        """The voxels of a box inside the volume: `(z, y, x)`, after an axis of channels if any."""
+        """Return the voxels of a box inside the volume: `(z, y, x)`, or `(c, z, y, x)` for several channels."""
 
 
 @dataclass(frozen=True)
 class RawWithoutBlanks:
-    """A volume's grey values without what fills its blank regions; to be read as the store itself.
+    """The store `raw` of a volume with blank regions replaced by the centre. It is read like the store itself.
 
     Parameters
     ----------
     raw : Readable
-        As ingested.
+        Store of the intensities as ingested.
     normalisation : Normalisation
-        Of the volume: centre and fill values of each channel.
+        Normalisation of the volume, with the centre and the fill values of each channel.
     """
 
     raw: Readable
@@ -49,41 +50,45 @@ class RawWithoutBlanks:
 
     @property
     def shape(self) -> Index:
-        """`(z, y, x)` in voxels."""
+        """Return the shape `(z, y, x)` in voxels."""
         return self.raw.shape
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the voxels."""
+        """Return the type of the voxels."""
         return self.raw.dtype
 
     def read(self, box: Box) -> np.ndarray:
-        """The voxels of a box inside the volume, `(z, y, x)` or `(c, z, y, x)`."""
+        """Return the voxels of a box inside the volume, `(z, y, x)` or `(c, z, y, x)`."""
         if not any(self.normalisation.fill_values):
             return self.raw.read(box)
-        window = self._around(box)
-        values = self.raw.read(window)
-        channels = values.reshape(-1, *window.shape)
-        for grey, centre, fill in zip(channels, self.normalisation.centre, self.normalisation.fill_values, strict=True):
+        read = self._around(box)
+        values = self.raw.read(read)
+        channels = values.reshape(-1, *read.shape)
+        for intensities, centre, fill in zip(
+            channels, self.normalisation.centre, self.normalisation.fill_values, strict=True
+        ):
             if fill:
-                grey[constant_regions(grey) & has_value(grey, fill)] = _as_stored(centre, self.dtype)
-        return values[box.relative_to(window.start).trailing]
+                intensities[constant_regions(intensities) & has_value(intensities, fill)] = _as_stored(
+                    centre, self.dtype
+                )
+        return values[box.relative_to(read.start).trailing]
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+        """Return the voxels of a box that may exceed the volume. Beyond a face the volume is mirrored."""
         return read_mirrored(self, box)
 
     def read_box(self, box: Box) -> Box:
-        """The voxels of the store on which `read_mirrored` depends."""
+        """Return the box of the store on which `read_mirrored` of a box depends."""
         return self._around(mirrored_window(box, self.shape))
 
     def _around(self, box: Box) -> Box:
-        """The voxels of the store on which those of a box depend."""
+        """Return the box of the store on which `read` of a box depends."""
         return box.grown(HALO).clipped(self.shape) if any(self.normalisation.fill_values) else box
 
 
 def _as_stored(centre: float, dtype: np.dtype) -> np.generic:
-    """The value of a dtype next to the centre."""
+    """Return the value of a dtype that is nearest to the centre."""
     if dtype.kind == "f":
         return dtype.type(centre)
     return dtype.type(np.clip(round(centre), np.iinfo(dtype).min, np.iinfo(dtype).max))

@@ -1,4 +1,4 @@
-"""Counts and exact sums of grey values against rational arithmetic, for any cut of the volume."""
+"""Counts and exact sums of intensities against rational arithmetic, for any cut of the volume."""
 
 from fractions import Fraction
 
@@ -97,5 +97,5 @@ def test_other_dtypes_are_refused_with_those_allowed(refuse) -> None:
 
 
 def test_mask_of_another_shape_is_refused_with_both() -> None:
-    with pytest.raises(ValueError, match=r"mask of shape \(2,\) for grey values of shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"mask of shape \(2,\) for intensities of shape \(3,\)"):
         histogram(np.ones(3, np.uint8), np.ones(2, np.uint8))

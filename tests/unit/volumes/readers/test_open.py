@@ -493,7 +493,7 @@ def test_mrc_cut_short_names_both_lengths(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc", volume("int16"))
     whole = path.stat().st_size
     kept = truncate(path, 0.9)
-    assert re.search(rf"a\.mrc: cut short, {kept} bytes where .* foresees {whole}", refusal(path))
+    assert re.search(rf"a\.mrc: cut short, {kept} bytes, but .* needs {whole}", refusal(path))
     truncate(path, 0.01)
     assert "a.mrc: cannot be read as MRC" in refusal(path)
 
@@ -619,7 +619,7 @@ def test_channels_that_do_not_fit_are_refused_with_both_values(tmp_path: Path, o
 def test_labels_of_several_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
     labels = open_source(write_hdf5(tmp_path / "b.h5", np.stack([volume(), volume()])))
-    with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value a voxel"):
+    with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value per voxel"):
         check_annotation(open_source(str(tmp_path / "a.tif")), labels)
 
 
@@ -669,7 +669,7 @@ def test_grey_values_that_are_not_finite_are_refused_with_section_and_position(t
     directory = write_sections(tmp_path / "raw", values)
     source = open_source(str(directory))
     source.read(Box((0, 0, 0), (2, 37, 50)))
-    with pytest.raises(SourceError, match=rf"s002\.tif.*grey value {bad} at \(z, y, x\) = \(2, 30, 41\), 2 not finite"):
+    with pytest.raises(SourceError, match=rf"s002\.tif.*intensity {bad} at \(z, y, x\) = \(2, 30, 41\), 2 not finite"):
         source.read(Box((1, 0, 0), (4, 37, 50)))
 
 
