@@ -1,6 +1,12 @@
-"""Score every threshold of the agglomeration on a volume with labels, without touching a voxel twice.
+"""Score the segmentation of a labelled volume at every threshold of the agglomeration.
 
-The labels are compared once with the unions of fragments; what a threshold makes of these is a look-up in that table.
+Inputs: the fragments and their region graph, `labels.zarr`.
+
+Outputs: a receipt with VOI and adapted Rand error at thresholds 0.05, 0.10, ... 0.95.
+
+1. Join the fragments that touch across block borders into components, whose edges make the region graph.
+2. Read the labels block by block and count the voxels of each pair of true object and component: a contingency table.
+3. For each threshold, agglomerate the components and rename them in the table. No voxel is read a second time.
 """
 
 import logging
@@ -40,7 +46,7 @@ def main(
     ignore_id: int | None,
     code: str,
 ) -> None:
-    """Write the scores at each threshold."""
+    """Write the scores at each threshold to `receipt`."""
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
@@ -48,20 +54,20 @@ def main(
         source.layout.grid, (load_block_table(source.fragment_tables("segmentation").of(box)) for box in boxes)
     )
     tables = (load_edges(source.edge_tables("segmentation").of(box)) for box in boxes)
-    united = fragments.united()
-    graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), united.parts)
+    components = fragments.united()
+    graph = EdgeParts.whole(gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.parts)
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
-    part = np.concatenate([[0], fragments.part + 1])
+    component_of = np.concatenate([[0], fragments.part + 1])
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
-        unions = part[np.where(local > 0, local + fragments.offsets[number], 0)]
+        component = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
         tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
-        table += contingency(_labels(source, box, tissue, ignore_id), unions)
+        table += contingency(_labels(source, box, tissue, ignore_id), component)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
-        objects = objects_of(united, graph, settings, source.section_voxels(segment.connectivity))
+        objects = objects_of(components, graph, settings, source.section_voxels(segment.connectivity))
         rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
     best = min(rows, key=lambda row: row.get("voi", float("inf")))
     log.info("best of %d thresholds: %s", len(rows), in_words(best))
@@ -79,13 +85,14 @@ def main(
 
 
 def _labels(source: Volume, box: Box, tissue: np.ndarray | None, ignore_id: int | None) -> np.ndarray:
-    """True ids; 0 where nobody has annotated, or there is no tissue."""
+    """Return the true ids of a box; 0 for voxels that nobody annotated, and outside the tissue."""
     labels = source.image("labels").read(box)
     known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
     return known if tissue is None else known * tissue
 
 
 def _scores(table: Contingency) -> dict[str, float]:
+    """Return the scores of a contingency table; an empty dict if it counts no voxel."""
     if not table.voxels:
         return {}
     split, merge = variation_of_information(table)

@@ -1,6 +1,12 @@
-"""Label the fragments of every block of a block range: of the thresholded probability, or of annotated classes.
+"""Label the fragments of every block of a block range.
 
-Fragments are connected components, or those of a watershed; `merge` joins them across blocks.
+Inputs: `probability.zarr`, or `classes.zarr` for annotated classes.
+
+Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
+
+1. Threshold the probability of the foreground class.
+2. Label connected components (`method: components`), or the basins of the watershed, read with their halo.
+3. Write labels and table. `merge` joins fragments across blocks.
 """
 
 from collections.abc import Callable
@@ -35,14 +41,14 @@ def main(
     threshold: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write `{store}-fragments.zarr` and one small table a block; `threshold` is a sweep that chooses it."""
+    """Write `{store}-fragments.zarr` and one table per block. `threshold` is the receipt of `choose_threshold`."""
     source = Volume.open(folder, survey)
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
-    relief = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
+    watershed = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
     tables, inputs = source.fragment_tables(store), BlockInputs(source)
-    fragments_of = _labelling(source, labelled, segment, chosen, background, relief)
+    fragments_of = _labelling(source, labelled, segment, chosen, background, watershed)
 
     def label(box: Box) -> BlockOutput:
         found = fragments_of(box)
@@ -51,9 +57,9 @@ def main(
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
     def inputs_of(box: Box) -> list[Any]:
-        if relief is None:
+        if watershed is None:
             return inputs.digests(labelled, box)
-        _, read = window_of(box, source.layout.shape, relief)
+        _, read = window_of(box, source.layout.shape, watershed)
         return [inputs.digests(labelled, read), inputs.tissue_mask_digests(read)]
 
     run_blocks(
@@ -79,9 +85,9 @@ def _labelling(
     segment: SegmentConfig,
     threshold: float,
     background: bool,
-    relief: WatershedParameters | None,
+    watershed: WatershedParameters | None,
 ) -> Callable[[Box], BlockComponents]:
-    """What labels a block."""
+    """Return the function that labels a block."""
     shape, image = source.layout.shape, source.image(labelled)
     if labelled == "classes":
         return lambda box: label_block(image.read(box), box, shape, "section")
@@ -92,16 +98,17 @@ def _labelling(
         values = foreground(stored[channels[0]], threshold) if one else class_values(stored[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
-    return components if relief is None else partial(_watershed, source, channels[0], threshold, relief)
+    return components if watershed is None else partial(_watershed, source, channels[0], threshold, watershed)
 
 
 def _watershed(
-    source: Volume, channel: int, threshold: float, relief: WatershedParameters, box: Box
+    source: Volume, channel: int, threshold: float, watershed: WatershedParameters, box: Box
 ) -> BlockComponents:
-    _, read = window_of(box, source.layout.shape, relief)
+    """Return the watershed fragments of a block."""
+    _, read = window_of(box, source.layout.shape, watershed)
     stored = source.image("probability").read(read)[channel]
-    cells, pale = foreground(stored, threshold), confidence(stored, threshold)
-    return watershed_block(cells, box, source.layout.shape, relief, source.tissue_mask(read), pale)
+    cells, certainty = foreground(stored, threshold), confidence(stored, threshold)
+    return watershed_block(cells, box, source.layout.shape, watershed, source.tissue_mask(read), certainty)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ def test_counts_are_beside_the_receipts_and_not_in_the_journals(tmp_path: Path, 
     survey, fit = project.receipt("survey", "train"), project.receipt("check_model", "train")
     files = {"survey": survey, "check_model": fit, "block_ranges": list((receipts / "ingest/train").glob("*.json"))}
     files["counted"] = sorted((receipts / "histogram/train").glob("*.json"))
-    with pytest.raises(Refused, match=r"0-of-2\.npz is missing, or not what was written; remove .*0-of-2\.json"):
+    with pytest.raises(
+        Refused, match=r"0-of-2\.npz is missing, or differs from what was written; remove .*0-of-2\.json"
+    ):
         project.job("intensity_statistics", project.receipt("intensity_statistics", "train"), **files, normalisation={})
 
 
