@@ -121,15 +121,16 @@ class TrainConfig(Section):
     )
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
-        description="Jump of the loss that stops the training. It stops when the mean of the last 40 losses is this "
-        "many times the mean of the 200 losses before, outliers left out, and the median of the 40 exceeds the square "
-        "root of it. With null it never stops. After a change of this key the training continues.",
+        description="Jump of the loss that stops the training. The training stops if the mean of the last 40 losses is "
+        "this many times the usual loss, and their median is the square root of this number times the usual loss. The "
+        "usual loss is the mean of the 200 losses before, without the highest 5 %. With null the training never stops. "
+        "After a change of this key it continues from its state.",
     )
     seed: int = Field(
         0,
         description="Seed of the initial weights and of all random draws. On a CPU the same seed gives the same model, "
-        "bit for bit, with the same threads of rule `train` (8, or `--cores` if that is less), type of processor and "
-        "package versions. `--set-threads train=1` makes the model independent of `--cores`.",
+        "bit for bit, with the same number of threads, type of processor and package versions. Rule `train` has 8 "
+        "threads, or `--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
     )
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of the training patches.")
     checkpoint_minutes: PositiveFloat = Field(

@@ -31,7 +31,7 @@ class BlockTables:
     prefix: str
     grid: Grid
     dtype = np.dtype("V")
-    """Bytes per voxel of a store; tables take none."""
+    """Type of a voxel, which every store has; tables take no bytes per voxel."""
 
     @classmethod
     def from_name(cls, folder: Path, name: str, grid: Grid) -> "BlockTables":

@@ -8,8 +8,8 @@ files on disk:
 3. The receipt of a job that reads the user's files records their states (`unet.volumes.input_states`).
 
 For each stale receipt a marker file `<receipt>.stale` is written. The marker is an input of the job and newer than the
-outputs of the job, so Snakemake runs the job again, even if Snakemake's own records are lost. The job's journal then
-tells which blocks to compute. Changed bytes of the same size are found by checksum when they are read, and by
+job's outputs. Snakemake thus runs the job again, even if its own records are lost. The job's journal then tells which
+blocks to compute. Changed bytes of the same size are found by checksum when they are read, and by
 `snakemake verify`.
 """
 

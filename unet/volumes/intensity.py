@@ -191,8 +191,8 @@ class Normalisation:
     """Normalisation of intensities: (x - centre) / scale for each channel, with two numbers of the whole volume.
 
     The result at a voxel depends on the voxel and the two numbers of its channel only. A constant channel has scale 0;
-    the divisor is then 1, so its voxels become 0. The result is computed in float32, the type in which float data are
-    stored, so the centre is rounded by at most half a step of the data.
+    the divisor is then 1, so its voxels become 0. The result is computed in float32. Float data are stored in float32
+    as well, so the centre is rounded by at most half a step of the data.
 
     >>> Normalisation((100.0,), (25.0,))(np.array([[100, 150]], np.uint8))
     array([[0., 2.]], dtype=float32)

@@ -24,7 +24,7 @@ from unet.geometry.block_ranges import (
     ranges_around,
     voxels_per_job,
 )
-from unet.volumes.layout_from_headers import is_sample, expected_layout
+from unet.volumes.layout_from_headers import expected_layout, is_sample
 from unet.run.report.headline import headline
 from unet.volumes.input_states import (
     SCORED_WITH,

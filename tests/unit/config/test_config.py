@@ -1,4 +1,4 @@
-"""The configuration: the paper by default, and no mistake that is not named with key, value and what is allowed."""
+"""The defaults are the paper's, and every mistake is named with key, value and what is allowed."""
 
 import copy
 import re
@@ -288,7 +288,7 @@ def test_with_a_checkpoint_no_training_volume_is_needed() -> None:
 
 
 def test_how_a_network_is_trained_is_no_error_beside_a_checkpoint() -> None:
-    """Of that network the section `model` says nothing; here it says 2-D by default."""
+    """The section `model` does not describe a given network; its default is 2-D."""
     three_d = {"train__augment__missing_section": 0.1}
     load_config(changed(**three_d, model__checkpoint="model.pt"))
     with pytest.raises(ConfigError, match=r"missing_section is 0\.1, but a 2-D network"):

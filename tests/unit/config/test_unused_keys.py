@@ -1,4 +1,4 @@
-"""A key that is set and that nothing reads is told, with the key that it depends on; all others are not."""
+"""A key that is set and that nothing reads is named, with the key that it depends on; no other key is."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ INTERIOR = {**TRAIN, "label_kind": "interior"}
 
 
 def told(volume: dict[str, Any] = TRAIN, others: dict[str, Any] | None = None, **sections: Any) -> list[str]:
-    """What is said of a configuration with volume `train`."""
+    """Return the warnings about a configuration with volume `train`."""
     return unused_keys(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
 
 

@@ -1,4 +1,4 @@
-"""Constant regions against a look at every window, and from blocks with their halo."""
+"""Constant regions against a search of every square, and from blocks with their halo."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from unet.volumes.constant_regions import HALO, SIDE, blank_regions, constant_re
 
 
 def in_some_window(values: np.ndarray) -> np.ndarray:
-    """The definition: all windows, one after the other."""
+    """Apply the definition to all squares, one after the other."""
     found = np.zeros(values.shape, bool)
     depth, height, width = values.shape
     for z, y, x in np.ndindex(depth, max(0, height - SIDE + 1), max(0, width - SIDE + 1)):

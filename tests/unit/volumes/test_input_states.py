@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from conftest import S3Server
 
 SHAPE, FILE = (6, 40, 50), (2, 16, 16)
-"""Of the array, and of what one file of it holds: 3 * 3 * 4 = 36 files."""
+"""Shapes of the array and of one of its files: 3 * 3 * 4 = 36 files."""
 VOXELS = np.random.default_rng(0).integers(1, 255, SHAPE, np.uint8)
 BLOCKS = Grid(SHAPE, (3, 20, 20)).boxes()
-"""Not aligned with the files."""
+"""Blocks that are not aligned with the files."""
 NESTED_V2 = {"name": "v2", "separator": "/"}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "v2 flat": {"zarr_format": 2, "chunks": FILE},
@@ -70,7 +70,7 @@ class Store:
         return {box: source.state(box) for box in BLOCKS}
 
     def whole(self, sections: tuple[int, int] | None = None) -> str:
-        """The state of all."""
+        """The state of the whole array."""
         return input_state(f"{self.address}:/em", sections)
 
 

@@ -1,4 +1,4 @@
-"""Markers that receipts do not hold: they lie beside the receipts, but those of a dry run leave nothing."""
+"""Markers of stale receipts lie beside the receipts; markers of a dry run leave no file behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intensity statistics against numpy on the whole volume; what is left out of them; their use."""
+"""Intensity statistics against numpy on the whole volume, the values that are left out, and normalisation."""
 
 from math import sqrt
 from pathlib import Path
@@ -36,7 +36,7 @@ def volumes(*dtypes: str) -> st.SearchStrategy:
 
 
 def statistics(values: np.ndarray, block: tuple[int, int, int] | None = None, **rule) -> IntensityStatistics:
-    """Of a volume cut into blocks, as `histogram` and `intensity_statistics` make them."""
+    """Return the statistics of a volume that is cut into blocks, as the rules compute them."""
     counts = 0
     for box in Grid(values.shape, block or values.shape).boxes():
         window = box.grown(HALO).clipped(values.shape)
