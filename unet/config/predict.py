@@ -87,7 +87,7 @@ class PredictConfig(Section):
         return None if address is None else checked_scheduler(address)
 
     @model_validator(mode="after")
-    def _one_place(self) -> "PredictConfig":
+    def _one_way_to_predict(self) -> "PredictConfig":
         if self.workers == "slurm" and self.scheduler is not None:
             raise ValueError(
                 f"workers: slurm and scheduler: {self.scheduler} are two ways to predict; remove one of them"

@@ -122,7 +122,7 @@ class SegmentConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "SegmentConfig":
+    def _no_unused_keys(self) -> "SegmentConfig":
         graph, how = self.agglomerate, self.agglomerate.method
         watershed = self.method == "watershed"
         for key, value, default, beside, applies in (

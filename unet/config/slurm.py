@@ -44,7 +44,7 @@ class SlurmConfig(Section):
     options: list[str] = Field([], description="Further options of `sbatch`, such as `--constraint=ssd`.")
 
     @model_validator(mode="after")
-    def _stays_for_a_while(self) -> "SlurmConfig":
+    def _lifetime_is_positive(self) -> "SlurmConfig":
         left = self.time_limit_minutes - self.lifetime_margin_minutes - 2 * self.lifetime_stagger_minutes
         if left <= 0:
             raise ValueError(
