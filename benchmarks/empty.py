@@ -25,7 +25,7 @@ from unet.network.model_file import save_model
 from unet.storage.files import write_json
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import intensity_statistics
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 CHUNK, BLOCK = (8, 128, 128), (16, 1024, 1024)
 MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
@@ -33,7 +33,7 @@ MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
 
 def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
     """A volume as ingest leaves it; the arguments of its prediction."""
-    layout = Layout(raw.shape, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
+    layout = VolumeLayout(raw.shape, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
     survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
     statistics = vars(intensity_statistics(histogram(raw), raw.dtype))
     write_json(survey, {"layout": vars(layout)})

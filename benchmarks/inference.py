@@ -48,9 +48,9 @@ from unet.network.tile_selection import Task, job_memory, kind_of
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
 from unet.training.synthetic import synthesise
-from unet.volumes.histogram import KEYS, histogram
+from unet.volumes.histogram import BINS, histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 CORES = usable_cores()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -75,18 +75,18 @@ class Run:
     """A volume as ingest leaves it, and a network for it."""
 
     folder: Path
-    layout: Layout
+    layout: VolumeLayout
     config: ModelConfig
 
     @classmethod
     def made(cls, folder: Path, shape: Index, block: Index, config: ModelConfig) -> "Run":
         """Write a volume of so many voxels: sections of the sample side by side, under noise of their own."""
-        layout = Layout(shape, "uint8", (50.0, 4.0, 4.0), (0.0, 0.0, 0.0), (8, 128, 128), block, None, False)
+        layout = VolumeLayout(shape, "uint8", (50.0, 4.0, 4.0), (0.0, 0.0, 0.0), (8, 128, 128), block, None, False)
         run, rng, sample = cls(folder, layout, config), np.random.default_rng(0), synthesise(*SAMPLE)[0]
         shutil.rmtree(folder, ignore_errors=True)
         write_json(run.survey, {"layout": asdict(layout)})
         image = Volume.open(folder / "volume", run.survey).create("raw", layout.dtype)
-        counts = np.zeros((1, KEYS), np.int64)
+        counts = np.zeros((1, BINS), np.int64)
         for box in layout.grid.boxes():
             repeats = [-(-n // m) for n, m in zip(box.shape, sample.shape, strict=True)]
             values = np.tile(sample, repeats)[Box.of_shape(box.shape).slices].astype(np.int16)

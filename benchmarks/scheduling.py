@@ -29,8 +29,8 @@ from unet.network.model_file import save_model
 from unet.run.code_digest import code_digest
 from unet.run.provenance import configuration_text
 from unet.storage.files import write_json
-from unet.volumes.input_states import model_made_from, survey_made_from
-from unet.volumes.volume import Layout
+from unet.volumes.input_states import model_input_states, survey_input_states
+from unet.volumes.volume import VolumeLayout
 
 BLOCK = (16, 1024, 1024)
 TERAVOXEL = (4096, 16384, 16384)
@@ -50,12 +50,12 @@ def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int |
     starter.configure(folder, values)
     (folder / "raw.tif").touch()
     save_model(folder / "model.pt", build_model(MODEL), MODEL, ["membrane", "interior"], normalisation={})
-    layout = Layout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
+    layout = VolumeLayout(shape, "uint8", (30, 8, 8), (0, 0, 0), (8, 128, 128), BLOCK, None, False)
     with chdir(folder):  # the state of the input is that of the names in the configuration
         config = load_config(values)
         code = code_digest(ROOT / "scripts" / "survey.py")
-        surveyed = {"made_from": survey_made_from(config.volumes["all"], config.storage, code)}
-        checked = {"made_from": model_made_from(config.model.checkpoint)}
+        surveyed = {"input_states": survey_input_states(config.volumes["all"], config.storage, code)}
+        checked = {"input_states": model_input_states(config.model.checkpoint)}
     write_json(starter.receipt(folder, "survey", "all"), surveyed | {"layout": vars(layout), "digest": "0"})
     write_json(starter.receipt(folder, "check_model", "all"), checked)
     (folder / "results" / "run_config.yaml").write_text(configuration_text(config))

@@ -1,7 +1,12 @@
-"""Score every threshold of the agglomeration on a volume with labels, without touching a voxel twice.
+"""Score the segmentation of a labelled volume at every threshold of the agglomeration.
 
-The labels are compared once with the connected components of fragments. The objects of a threshold are a look-up in
-that table.
+Inputs: the fragments and their region graph, `labels.zarr`.
+
+Outputs: a receipt with VOI and adapted Rand error at thresholds 0.05, 0.10, ... 0.95.
+
+1. Join the fragments that touch across block borders into components, whose edges make the region graph.
+2. Read the labels block by block and count the voxels of each pair of true object and component: a contingency table.
+3. For each threshold, agglomerate the components and rename them in the table. No voxel is read a second time.
 """
 
 import logging
@@ -41,14 +46,14 @@ def main(
     ignore_id: int | None,
     code: str,
 ) -> None:
-    """Write the scores at each threshold."""
+    """Write the scores at each threshold to `receipt`."""
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
     fragments = join_blocks(
-        source.layout.grid, (load_block_table(source.tables("segmentation").of(box)) for box in boxes)
+        source.layout.grid, (load_block_table(source.fragment_tables("segmentation").of(box)) for box in boxes)
     )
-    tables = (load_edges(source.edges("segmentation").of(box)) for box in boxes)
+    tables = (load_edges(source.edge_tables("segmentation").of(box)) for box in boxes)
     components = fragments.merge_components()
     graph = EdgeSlabs.whole(
         gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.component_count
@@ -58,7 +63,7 @@ def main(
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         components_here = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
-        tissue = source.tissue(box, normalisation, bridged=dimensions == 3)
+        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
         table += contingency(_labels(source, box, tissue, ignore_id), components_here)
         progress.advance(1)
     rows = []
@@ -82,13 +87,14 @@ def main(
 
 
 def _labels(source: Volume, box: Box, tissue: np.ndarray | None, ignore_id: int | None) -> np.ndarray:
-    """True ids; 0 where nobody has annotated, or there is no tissue."""
+    """Return the true ids of a box; 0 for voxels that nobody annotated, and outside the tissue."""
     labels = source.image("labels").read(box)
     known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
     return known if tissue is None else known * tissue
 
 
 def _scores(table: Contingency) -> dict[str, float]:
+    """Return the scores of a contingency table; an empty dict if it counts no voxel."""
     if not table.voxels:
         return {}
     split, merge = variation_of_information(table)

@@ -1,4 +1,13 @@
-"""Show on one page what each random change of training patches does to a real patch of the first training volume."""
+"""Show the effect of each augmentation on a real training patch, on one page.
+
+Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of the first training volume.
+
+Outputs: `augmentation.html`.
+
+1. Choose a patch with labels.
+2. Apply each random change alone, three times, and all changes together.
+3. Write image, target and weights of each draw as pictures on one page.
+"""
 
 from pathlib import Path
 
@@ -29,12 +38,12 @@ def main(
     augment: AugmentConfig,
     seed: int,
 ) -> None:
-    """Write `augmentation.html`."""
+    """Write the page to `page`."""
     if not surveys:
         raise ConfigError("there are no training volumes: with model.checkpoint nothing is trained; set it to null")
     volume = Volume.open(folders[0], surveys[0])
     normalisation = Normalisation.of(read_json(intensity_statistics[0])["statistics"])
-    stores = (volume.grey(normalisation), volume.image("targets"), volume.image("weights"))
+    stores = (volume.raw_without_blanks(normalisation), volume.image("targets"), volume.image("weights"))
     raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=CACHE_MB) for store in stores)
     labelled = LabelledVolume(raw, targets, weights, normalisation)
     style = style_of(report_template.read_text())

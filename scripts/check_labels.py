@@ -1,6 +1,13 @@
-"""Look at the labels of a volume before anything is learnt from them or scored against them.
+"""Check the labels of a volume before a network is trained on them or scored against them.
 
-They are read block by block, so memory is bounded by the block and the number of ids.
+Inputs: `targets.zarr`, `labels.zarr`, the receipt of `intensity_statistics`.
+
+Outputs: a receipt with the voxels per class, the number of instances and all warnings.
+
+1. Count classes, instances and Euler characteristics block by block. A block and the number of ids bound the memory.
+2. Compare the counts with what labels of their kind can hold, and check that no channel is constant.
+3. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
+4. For training volumes, stop if a class occurs nowhere.
 """
 
 import logging
@@ -39,14 +46,14 @@ def main(
     receipt: Path,
     folder: Path,
     volume: VolumeConfig,
-    label_check: Literal["stop", "warn"],
+    label_check: Literal["error", "warn"],
     used: bool,
     intensity_statistics: Path | None = None,
     targets: list[Path] | None = None,
     training_targets: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write what the labels hold to `receipt`, unless the result could not be right."""
+    """Write the counts of the labels to `receipt`; raise an error if the labels can hardly be right."""
     source = Volume.open(folder, survey)
     if not used or intensity_statistics is None:
         log.info("labels of %s: not used, the volume is neither learnt from nor scored", source.name)
@@ -58,7 +65,7 @@ def main(
     log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
     deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
     found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
-    _stop_or_warn(found, label_check, source.name)
+    _refuse_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
     largest, size, euler = counts.largest
@@ -80,6 +87,7 @@ def main(
 
 
 def _counts(source: Volume, volume: VolumeConfig, threads: int) -> LabelCounts:
+    """Return the counts of a volume, summed over its blocks."""
     grid = source.layout.grid
     progress = Progress("check_labels", len(grid), "blocks")
     total = LabelCounts.empty(len(volume.class_names), source.layout.shape[0])
@@ -91,7 +99,7 @@ def _counts(source: Volume, volume: VolumeConfig, threads: int) -> LabelCounts:
 
 
 def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
-    """Of a block, which is read with a pixel behind it along y and x; beyond the volume nothing is annotated."""
+    """Return the counts of a block, which is read with one more pixel along y and x; no voxel beyond is annotated."""
     depth, height, width = source.layout.shape
     window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
@@ -100,17 +108,18 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 
-def _stop_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
+def _refuse_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
+    """Raise an error for doubts that stop a run, or log all doubts as warnings."""
     stopping = [doubt.text for doubt in found if doubt.stops]
-    if stopping and label_check == "stop":
-        told = "; ".join(stopping)
-        raise LabelError(f"{told}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
+    if stopping and label_check == "error":
+        reasons = "; ".join(stopping)
+        raise LabelError(f"{reasons}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
     for doubt in found:
         log.warning("%s", doubt.text)
 
 
 def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:
-    """Voxels of each class by volume, from the receipts of its block ranges, which share a folder."""
+    """Return the voxels of each class by volume. The receipts of a volume's block ranges lie in one folder."""
     found: dict[str, list[int]] = {}
     for path in receipts:
         own, volume = read_json(path)["class_voxels"], path.parent.name

@@ -1,4 +1,13 @@
-"""Check that the model and the volumes fit each other, from headers alone: before anything is ingested or trained."""
+"""Check that model and volumes fit each other, from headers alone, before anything is ingested or trained.
+
+Inputs: the receipts of `survey`, and the model file if `model.checkpoint` names one.
+
+Outputs: a receipt with the dimensions of the network and the normalisation rule of the model file.
+
+1. Compare the architecture in the model file with the configuration.
+2. Compare channels and voxel sizes of each volume with the model's, or with those of the first training volume.
+3. Compare the training tile with the size of the volume.
+"""
 
 import logging
 from pathlib import Path
@@ -15,8 +24,8 @@ from unet.network.compatibility import (
 )
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
-from unet.volumes.input_states import model_made_from
-from unet.volumes.volume import Layout
+from unet.volumes.input_states import model_input_states
+from unet.volumes.volume import VolumeLayout
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +41,17 @@ def main(
     tile: int | tuple[int, int, int] | None,
     checkpoint: Path | None = None,
 ) -> None:
-    """Compare every volume with the model file, or with the first volume that the model will be trained on.
+    """Compare each volume with the model file, or with the volume that the model will be trained on.
 
-    `tile` is that of the training, where it learns from the first of `volumes`.
+    `tile` is the input size of the training if the first of `volumes` is a training volume.
     """
-    made_from, rule = model_made_from(checkpoint), None
-    layouts = {name: Layout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
+    input_states, rule = model_input_states(checkpoint), None
+    layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_size_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
     dimensions = model_config.dimensions
     if checkpoint is not None:
-        from unet.network.model_file import read_model_file  # where it is needed: PyTorch takes seconds
+        from unet.network.model_file import read_model_file  # imported here: PyTorch takes seconds
 
         header, _ = read_model_file(checkpoint)
         require_fit(header, str(checkpoint), asked, channels)
@@ -62,7 +71,8 @@ def main(
     warnings = [warning] if warning else []
     of_network = {"dimensions": dimensions, "normalisation": rule}
     write_json(
-        receipt, {"rule": "check_model", "digest": digest, "made_from": made_from, **of_network, "warnings": warnings}
+        receipt,
+        {"rule": "check_model", "digest": digest, "input_states": input_states, **of_network, "warnings": warnings},
     )
 
 

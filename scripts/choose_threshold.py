@@ -1,4 +1,12 @@
-"""Choose the threshold with the best V_rand on the volumes that the configuration names, normally the training ones."""
+"""Choose the foreground threshold with the best V_rand on `evaluate.threshold_volumes`.
+
+Inputs: the receipts of `threshold_sweep`.
+
+Outputs: a receipt with the threshold, its scores, and the mean scores at every threshold.
+
+1. Average the scores at each threshold over all labelled sections of the volumes.
+2. Take the threshold with the highest V_rand.
+"""
 
 import logging
 from pathlib import Path
@@ -12,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def main(sweeps: list[Path], receipt: Path) -> None:
-    """Write the best threshold over all sections of the volumes."""
+    """Write the threshold with the best V_rand to `receipt`."""
     rows = [read_json(path) for path in sweeps]
     scores = mean_scores([row["scores"] for row in rows], weights=[row["sections"] for row in rows])
     chosen = best_threshold_by_v_rand(scores)

@@ -1,6 +1,14 @@
-"""Score a volume against its labels, block by block: pixels, classes, objects, and others' results beside ours.
+"""Score a volume against its labels: pixels, classes, objects, and skeletons if there are any.
 
-Where skeletons of the true neurons are given, ours and others' are scored along them as well.
+Inputs: `segmentation.zarr`, `probability.zarr`, `labels.zarr`, `targets.zarr`, the receipt of `threshold_sweep`, and
+the files of `compare` and `skeletons`.
+
+Outputs: `evaluation.json`, and `overlap.npz` with the contingency table of true and predicted objects.
+
+1. Compare labels and results block by block. Other segmentations (`compare`) are scored on the same voxels.
+2. Take the scores of thresholding from the sweep, as the ISBI 2012 challenge defines them.
+3. Score each section at the chosen threshold, and average over the sections.
+4. Locate the objects with most wrong voxels in a second pass over the blocks.
 """
 
 import logging
@@ -25,12 +33,21 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
-from unet.volumes.input_states import evaluation_made_from
+from unet.volumes.input_states import evaluation_input_states
 from unet.volumes.volume import Volume
 
 WORST = 10
-TOLD = ("objects", "true_objects", "segmentation_v_rand", "voi_split", "voi_merge", "average_precision_50", "v_rand")
-"""Scores that the log says; all are in `evaluation.json`."""
+"""Number of erroneous objects to locate."""
+LOGGED_SCORES = (
+    "objects",
+    "true_objects",
+    "segmentation_v_rand",
+    "voi_split",
+    "voi_merge",
+    "average_precision_50",
+    "v_rand",
+)
+"""Scores that are logged; `evaluation.json` holds all scores."""
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +65,8 @@ def main(
     threshold: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write `evaluation.json`, and the overlap table of true and found objects."""
-    made_from = evaluation_made_from(volume)
+    """Write the scores to `evaluation`, and the contingency table of the objects to `table`."""
+    input_states = evaluation_input_states(volume)
     source = Volume.open(folder, survey)
     channels = source.image("probability").spec.channels
     classes = ("background", *channels) if len(channels) == 1 else channels
@@ -81,20 +98,20 @@ def main(
     found = {
         "rule": "evaluate",
         "volume": source.name,
-        "made_from": made_from,
+        "input_states": input_states,
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: reference.scores() for name, reference in references.items()},
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
-    for who, told in ({"ours": scores} | found["compare"]).items():
-        log.info("%s, %s: %s", source.name, who, in_words({key: told[key] for key in TOLD if key in told}))
+    for who, scored in ({"ours": scores} | found["compare"]).items():
+        log.info("%s, %s: %s", source.name, who, in_words({key: scored[key] for key in LOGGED_SCORES if key in scored}))
     save_arrays(table, vars(comparison.objects.overlap))
     write_json(evaluation, found)
 
 
 def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float]:
-    """V_rand and V_info at the best tenth, at the best fine threshold, and at the one chosen elsewhere."""
+    """Return V_rand and V_info at the best tenth, at the best fine threshold, and at the chosen threshold."""
     rows = sweep["scores"]
     if not rows:
         return {}
@@ -117,12 +134,13 @@ def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> di
 def _section_errors(
     source: Volume, channel: int, ignore_id: int | None, threshold: float, z: int
 ) -> dict[str, float] | None:
+    """Return the scores of section `z` at a threshold; None if nothing in the section is annotated."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
     target = source.image("targets").read(box)[0]
     probability = as_probability(source.image("probability").read(box)[channel][0])
     known = target != UNLABELLED
     cells = np.where(known, section_cells(source.image("labels").read(box), ignore_id)[0], 0)
-    # what nobody annotated is membrane on both sides
+    # voxels that nobody annotated count as membrane, both in the truth and in the prediction
     errors = section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
     if errors is None:
         return None
@@ -131,13 +149,14 @@ def _section_errors(
 
 
 def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:
+    """Return the mean of each score over the sections that have scores."""
     with ThreadPoolExecutor(threads) as pool:
         rows = [row for row in pool.map(errors_of, range(sections)) if row]
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
 
 
 def _worst(source: Volume, comparison: VolumeScores, ignore_id: int | None) -> list[dict[str, Any]]:
-    """The objects with most wrong voxels, and where to look at them: found in a second pass over the blocks."""
+    """Return the objects with most wrong voxels and where they lie, found in a second pass over the blocks."""
     worst = worst_objects(comparison.objects.overlap, WORST)
     for box in source.layout.grid.boxes() if worst else []:
         labels, segmentation = true_ids(source, box, ignore_id), source.image("segmentation").read(box)
@@ -147,6 +166,7 @@ def _worst(source: Volume, comparison: VolumeScores, ignore_id: int | None) -> l
 
 
 def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
+    """Return an erroneous object as a row of `evaluation.json`, with its centre in voxels and in nm."""
     nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_size_nm, one.centre, strict=True)]
     counts = {"size": one.size, "wrong": one.wrong_voxels, "partners": one.partners}
     share = one.wrong_voxels / prod(source.layout.shape)

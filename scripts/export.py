@@ -1,6 +1,12 @@
-"""Write the trained model for other programs: ONNX, and the bioimage.io package that ilastik and deepImageJ open.
+"""Export the trained model as ONNX and as a bioimage.io package, which ilastik and deepImageJ open.
 
-Both are compared with the model that they were made from before the job ends.
+Inputs: the model file, and `raw.zarr` of the first predicted volume for a test tile.
+
+Outputs: `model/model.onnx`, `model/bioimageio.zip`, and a receipt with digests and differences.
+
+1. Wrap the network so that it accepts any size that its pooling allows.
+2. Export it as ONNX and as TorchScript, and compare both with the network on the test tile and on noise.
+3. Pack them with normalisation, test tile and metadata, and run the package's own test.
 """
 
 import logging
@@ -35,7 +41,7 @@ from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
 TEST_SIDE = {2: 128, 3: 16}
-"""Voxels along each axis of the test tile within the halo, by the network's dimensions."""
+"""Side in voxels of the test tile without its halo, by the dimensions of the network."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ def main(
     export: ExportConfig,
     threads: int = 1,
 ) -> None:
-    """Write `onnx` and `package`; the test tile comes from the middle of the first volume, if there is one."""
+    """Write `onnx` and `package`. The test tile is the middle of the first volume, or noise without a volume."""
     require_packages()
     torch.set_num_threads(threads)
     network, header = load_model(model)
@@ -58,8 +64,8 @@ def main(
     framed = FramedNetwork(network, frame)
     normalisation = training_normalisation(header)
     channels, shape = normalisation.channels, tuple(axis.size(TEST_SIDE[len(frame)]) for axis in frame)
-    grey = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _typical(normalisation, shape)
-    inputs = [normalisation(grey[0])[None], _noise(channels, _uneven(frame))]
+    intensities = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _typical(normalisation, shape)
+    inputs = [normalisation(intensities[0])[None], _noise(channels, _uneven(frame))]
     with TemporaryDirectory() as folder:
         torchscript = Path(folder) / "torchscript.pt"
         to_torchscript(framed, torchscript)
@@ -70,14 +76,16 @@ def main(
         }
         log.info("largest differences of a probability: %s", in_words(differences))
         weights = {"onnx": onnx, "torchscript": torchscript}
-        bioimageio_package(package, framed, header, weights, grey, authors=export.authors, license=export.license)
+        bioimageio_package(
+            package, framed, header, weights, intensities, authors=export.authors, license=export.license
+        )
     check_package(package)
     digests = {path.name: bytes_digest(path.read_bytes()) for path in (onnx, package)}
     write_json(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
 
 
 def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Grey values in the middle of a volume, mirrored where it is smaller, as float32 `(1, c, *shape)`."""
+    """Return intensities from the middle of a volume, mirrored if it is smaller, as float32 `(1, c, *shape)`."""
     size = (1,) * (3 - len(shape)) + shape
     start = tuple((whole - part) // 2 for whole, part in zip(volume.layout.shape, size, strict=True))
     box = Box(start, tuple(lo + n for lo, n in zip(start, size, strict=True)))
@@ -85,19 +93,19 @@ def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _typical(normalisation: Normalisation, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Noise about as bright as each channel's grey values, float32 `(1, c, *shape)`."""
+    """Return noise about as bright as the intensities of each channel, as float32 `(1, c, *shape)`."""
     column = (1, -1, *(1,) * len(shape))
     centre, scale = (np.array(n, np.float32).reshape(column) for n in (normalisation.centre, normalisation.scale))
     return _noise(normalisation.channels, shape) * scale + centre
 
 
 def _noise(channels: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Normal noise of mean 0 and standard deviation 1, float32 `(1, c, *shape)`."""
+    """Return normal noise of mean 0 and standard deviation 1, as float32 `(1, c, *shape)`."""
     return np.random.default_rng(0).standard_normal((1, channels, *shape), dtype=np.float32)
 
 
 def _uneven(frame: Frame) -> tuple[int, ...]:
-    """Another size on each axis, none of which the export has seen."""
+    """Return a size that differs on each axis, and that the export has not been traced with."""
     return tuple(axis.minimum + (1 + i) * axis.step for i, axis in enumerate(frame))
 
 

@@ -1,7 +1,12 @@
-"""Count the grey values of a block range of a volume, those of constant regions apart.
+"""Count the intensities of a block range in bins, voxels in constant regions separately.
 
-A block is read with the pixels around it that decide what is constant, so the counts of all blocks are those of the
-whole volume. They go into a file beside the receipt, and their digest into the receipt.
+Inputs: `raw.zarr` and `mask.zarr`, with the pixels around a block that decide which regions are constant.
+
+Outputs: a file of counts beside the receipt, and a receipt with their digest.
+
+1. Read each block with the halo of `unet.volumes.constant_regions`, so that counts do not depend on the blocks.
+2. Count three parts: tissue outside constant regions, tissue inside, and constant regions outside the mask.
+3. Add up the counts of all blocks.
 """
 
 import threading
@@ -18,22 +23,22 @@ from unet.jobs.script import run
 from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
 from unet.volumes.constant_regions import HALO, constant_regions
-from unet.volumes.histogram import KEYS, histogram, rows_of
+from unet.volumes.histogram import BINS, histogram, rows_of
 from unet.volumes.volume import Volume
 
 
 def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str, threads: int = 1) -> None:
-    """Write the sum over the blocks of `block_range`, int64 `(channel, part, row, key)`; see `_counts`."""
+    """Write the counts of the blocks of `block_range`, int64 `(channel, part, row, bin)`; see `_counts`."""
     source = Volume.open(folder, survey)
     boxes, layout = source.blocks(block_range), source.layout
-    total = np.zeros((layout.channels, 3, rows_of(layout.dtype), KEYS), np.int64)
+    total = np.zeros((layout.channels, 3, rows_of(layout.dtype), BINS), np.int64)
     progress, adding = Progress("histogram", sum(box.size for box in boxes), "voxels"), threading.Lock()
 
     def count(box: Box) -> None:
-        window = box.grown(HALO).clipped(layout.shape)
-        grey, tissue = source.image("raw").read(window).reshape(-1, *window.shape), source.tissue(box)
-        for channel, values in enumerate(grey):
-            counts = _counts(values, box.relative_to(window.start), tissue)
+        read = box.grown(HALO).clipped(layout.shape)
+        intensities, tissue = source.image("raw").read(read).reshape(-1, *read.shape), source.tissue_mask(box)
+        for channel, values in enumerate(intensities):
+            counts = _counts(values, box.relative_to(read.start), tissue)
             with adding:
                 total[channel] += counts
         with adding:
@@ -49,7 +54,7 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
 
 
 def _counts(values: np.ndarray, inner: Box, tissue: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """`histogram` of a box in `values`: tissue outside constant regions, inside, and these where there is no tissue."""
+    """Return three histograms of a box: tissue outside constant regions, tissue inside, and constant non-tissue."""
     block, constant = values[inner.slices], constant_regions(values)[inner.slices]
     if not constant.any():
         outside = histogram(block, tissue)

@@ -1,6 +1,15 @@
-"""Copy a block range of a volume from its image files into sharded OME-Zarr: grey values, mask and labels.
+"""Copy a block range of a volume from its image files into OME-Zarr: intensities, mask and labels.
 
-Every block is read, checked and written by itself, so memory is bounded by the block, and a killed job continues.
+Inputs: the image files of the volume, and the receipt of `survey`.
+
+Outputs: blocks of `raw.zarr`, `mask.zarr`, and `labels.zarr` (instances) or `classes.zarr` (other kinds of labels); a
+receipt and a journal per block range.
+
+1. Read a block from all image files. One thread reads at a time; checking and writing run beside it.
+2. Convert labels to ids or class indices, and the mask to 0 and 1.
+3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.
+
+Memory is bounded by a block.
 """
 
 import threading
@@ -25,11 +34,11 @@ from unet.volumes.volume import Volume
 def main(
     survey: Path, receipt: Path, folder: Path, block_range: str, volume: VolumeConfig, code: str, threads: int = 1
 ) -> None:
-    """Write the blocks of `block_range` to the stores in `folder`; count the grey values of `interior` labels."""
+    """Write the blocks of `block_range` to the stores in `folder`, and count the grey values of `interior` labels."""
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
-    reading = threading.Lock()  # image files are read by one thread at a time; checking and writing run beside it
+    reading = threading.Lock()  # one thread reads image files at a time; checking and writing run beside it
     first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
     def ingest(box: Box) -> BlockOutput:
@@ -53,7 +62,7 @@ def main(
 
 
 class Part(NamedTuple):
-    """A store that ingest writes, the image files it comes from, and the check and change of their voxels."""
+    """A store that is written, the image files of its voxels, and the function that checks and converts the voxels."""
 
     image: Image
     source: Source
@@ -61,7 +70,7 @@ class Part(NamedTuple):
 
 
 def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
-    """Grey values, mask and labels; the labels come last."""
+    """Return the stores to write: intensities, mask and labels. The labels come last."""
     channels = [f"channel {number}" for number in range(target.layout.channels)] if target.layout.channels > 1 else []
     image = target.create("raw", target.layout.dtype, channels=channels)
     parts = [Part(image, open_raw(volume.raw), lambda values, where: values)]
@@ -77,13 +86,17 @@ def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
 
 
 def _label_converter(volume: VolumeConfig) -> Callable[[np.ndarray, str], np.ndarray]:
+    """Return the function that converts labels of a volume's kind."""
     if volume.label_kind == "classes":
         return lambda values, where: class_map(values, volume.grey_values_of_class, where)
     return as_instances if volume.label_kind == "instances" else interior_classes
 
 
 def _levels(volume: VolumeConfig, labels: np.ndarray) -> dict[str, int]:
-    """Voxels of each grey value of `interior` labels: two values may be too many, and only all blocks together know."""
+    """Return the voxels of each grey value of `interior` labels.
+
+    Two blocks may hold one allowed value each, but together one too many. The values of all blocks are compared later.
+    """
     if volume.labels is None or volume.label_kind != "interior":
         return {}
     return {str(level): int(np.count_nonzero(labels == level)) for level in grey_levels(labels, volume.labels)}

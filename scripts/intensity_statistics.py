@@ -1,4 +1,14 @@
-"""Freeze the statistics of a volume's grey values: every tile is normalised with these, whatever it holds itself."""
+"""Compute the intensity statistics of a volume, with which every tile is normalised.
+
+Inputs: the counts of `histogram`, the receipts of `ingest` and `check_model`.
+
+Outputs: a receipt with mean, standard deviation, percentiles, centre and scale of each channel.
+
+1. Add up the counts of all block ranges.
+2. Find the values that fill constant regions, and leave their voxels out.
+3. Compute exact statistics, and centre and scale by the rule of the configuration or of a given model file.
+4. Check that `interior` labels hold at most one value other than 0 in all blocks together.
+"""
 
 import logging
 from dataclasses import asdict
@@ -14,7 +24,7 @@ from unet.jobs.script import run
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +37,8 @@ def main(
     receipt: Path,
     normalisation: NormalisationConfig,
 ) -> None:
-    """Write mean, deviation and range of each channel over all block ranges; refuse `interior` labels of more levels.
-
-    A given model file has a rule of its own for the normalisation, which `check_model` has read.
-    """
-    layout, name = Layout.read(survey), f"volumes.{survey.stem}"
+    """Write the statistics of each channel to `receipt`; refuse `interior` labels with too many grey values."""
+    layout, name = VolumeLayout.read(survey), f"volumes.{survey.stem}"
     levels = {int(level) for block_range in block_ranges for level in read_json(block_range)["levels"]}
     check_interior_levels(levels, f"{name}.labels")
     rule = NormalisationConfig(**(read_json(check_model)["normalisation"] or normalisation.model_dump()))
@@ -44,24 +51,24 @@ def main(
     except IntensityError as error:
         raise IntensityError(f"{name}: {error}") from None
     for channel, one in enumerate(statistics):
-        _tell(f"{name}.raw, channel {channel}", one, rule)
-    # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
+        _log_statistics(f"{name}.raw, channel {channel}", one, rule)
+    # The digest depends on the content of the image files and not on their state: a touched file changes nothing.
     digest = fingerprint(layout=asdict(layout), block_ranges=content_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
     write_json(receipt, {"rule": "intensity_statistics", **values})
 
 
 def _counts(receipt: Path) -> NDArray[np.int64]:
-    """What `histogram` has counted in a block range."""
+    """Return the counts of a block range, after checking their digest."""
     path = receipt.with_suffix(".npz")
     counts = load_arrays(path, "counts")["counts"] if path.exists() else np.empty(0, np.int64)
     if bytes_digest(counts.tobytes()) != read_json(receipt)["digest"]:
-        raise IntensityError(f"{path} is missing, or not what was written; remove {receipt} and run again")
+        raise IntensityError(f"{path} is missing, or differs from what was written; remove {receipt} and run again")
     return counts
 
 
-def _tell(channel: str, found: IntensityStatistics, rule: NormalisationConfig) -> None:
-    """What is left out and how the rest is normalised, in the log."""
+def _log_statistics(channel: str, found: IntensityStatistics, rule: NormalisationConfig) -> None:
+    """Log which voxels are left out and how the rest is normalised."""
     if found.left_out:
         share = 100 * found.left_out / (found.left_out + found.count)
         values = " and ".join(f"{value:g}" for value in found.fill_values)

@@ -1,4 +1,13 @@
-"""Join the fragments of all blocks to objects, in one global solve, and number these in scan order."""
+"""Join the fragments of all blocks into objects, and number the objects in scan order.
+
+Inputs: the fragment tables of `segment`, and the edges of `region_graph` if fragments are agglomerated or holes filled.
+
+Outputs: the merge table, which maps each fragment to its final id, and the store of the final ids, still empty.
+
+1. Without a region graph: fragments that touch across block borders are one object. They are joined layer by layer.
+2. With a region graph: components of touching fragments are agglomerated in one global step, and holes are filled.
+3. Remove objects below `min_size`, and number the others consecutively in scan order of their first voxels.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -35,16 +44,16 @@ def main(
     edges: list[Path] | None = None,
     threshold: Path | None = None,
 ) -> None:
-    """Write the merge table, and create the store of the final ids, in uint64 where an id needs it.
+    """Write the merge table, and create the store of the final ids in uint32, or in uint64 if an id needs it.
 
-    Without `edges` (the receipts of `region_graph`) fragments are parts of one object if and only if they touch;
-    `threshold` is a choice of the agglomeration's.
+    Without `edges` (receipts of `region_graph`), fragments belong to one object exactly if they touch. `threshold` is
+    the receipt of `choose_agglomeration_threshold`.
     """
     if threshold is not None:
         chosen = {"threshold": read_json(threshold)["best"]["threshold"]}
         segment = segment.model_copy(update={"agglomerate": segment.agglomerate.model_copy(update=chosen)})
     source = Volume.open(folder, survey)
-    solve = _solved if edges else _touching
+    solve = _agglomerated if edges else _touching
     merged = solve(source, store, segment)
     table = source.merge_table(store)
     lut = save_merge_table(table, merged.offsets, segment.first_id, merged.objects, merged.pieces)
@@ -68,7 +77,7 @@ def main(
 
 
 class Merged(NamedTuple):
-    """How many objects there are, and the final ids in pieces."""
+    """Result: the first fragment number of each block, counts of unions and objects, and the final ids in pieces."""
 
     offsets: np.ndarray
     components: int
@@ -77,18 +86,18 @@ class Merged(NamedTuple):
 
 
 def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
-    """The fragments that touch are one object."""
+    """Return the objects if fragments that touch are one object."""
     found = LayeredMerge.read(source.layout.grid, partial(_table, source, store), segment.first_id, segment.min_size)
     return Merged(found.offsets, found.components, found.objects, found.object_tables())
 
 
-def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
-    """One global solve over the region graph."""
+def _agglomerated(source: Volume, store: str, segment: SegmentConfig) -> Merged:
+    """Return the objects of one global agglomeration over the region graph."""
     grid, method = source.layout.grid, segment.agglomerate.method
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
     at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_PER_SLAB
     edges = edges_in_slabs(
-        fragments, grid, lambda box: load_edges(source.edges(store).of(box)), method == "quantile", at_once
+        fragments, grid, lambda box: load_edges(source.edge_tables(store).of(box)), method == "quantile", at_once
     )
     objects = np.arange(fragments.component_count, dtype=np.int32)
     if segment.method == "watershed":
@@ -101,7 +110,8 @@ def _solved(source: Volume, store: str, segment: SegmentConfig) -> Merged:
 
 
 def _table(source: Volume, store: str, box: Box) -> BlockTable:
-    return load_block_table(source.tables(store).of(box))
+    """Return the fragment table of a block."""
+    return load_block_table(source.fragment_tables(store).of(box))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,13 @@
-"""Foresee what a run will cost, before anything is computed: jobs, arithmetic, time, memory, disk and files."""
+"""Estimate the cost of a run before anything is computed: jobs, arithmetic, time, memory, disk and files.
+
+Inputs: the configuration, and the headers of the image files.
+
+Outputs: a table on the terminal, and `plan.json`.
+
+1. Derive the layout of each volume from headers, and from it the jobs of each rule.
+2. Measure this machine on a few tiles and blocks, or use `plan.gpu_flops`.
+3. Multiply, and compare memory, disk and files with what there is.
+"""
 
 import sys
 from dataclasses import asdict
@@ -13,11 +22,11 @@ from unet.storage.files import write_json
 
 
 def main(plan: Path, config: Config, threads: int = 1) -> None:
-    """Print the plan, and write it to `plan` as JSON; fail where it cannot work."""
-    foreseen = plan_run(config, threads)
-    sys.stdout.write(as_text(foreseen) + "\n")
-    write_json(plan, asdict(foreseen) | {"wall_seconds": foreseen.wall_seconds, "config": planned_for(config)})
-    if foreseen.refused:
+    """Print the plan, and write it to `plan` as JSON; exit with an error if the configuration cannot work."""
+    estimate = plan_run(config, threads)
+    sys.stdout.write(as_text(estimate) + "\n")
+    write_json(plan, asdict(estimate) | {"wall_seconds": estimate.wall_seconds, "config": planned_for(config)})
+    if estimate.refused:
         raise SystemExit("this configuration does not work; see above")
 
 

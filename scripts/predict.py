@@ -1,6 +1,13 @@
-"""Predict a block range of a volume by overlap tiles: blocks are read, inferred and written side by side.
+"""Predict class probabilities for the blocks of a block range, tile by tile.
 
-Each finished block is recorded, so a killed job redoes only the blocks that were in flight.
+Inputs: `raw.zarr`, the receipt of `intensity_statistics`, the model file.
+
+Outputs: blocks of `probability.zarr`, uint8 or float32 `(class, z, y, x)`; a receipt and a journal per block range.
+
+1. Take a device: a free GPU of this machine, its CPU, or workers of a dask scheduler or of SLURM.
+2. Choose tile and batch by the free memory, once per volume.
+3. Read, predict and write several blocks at a time.
+4. Record each finished block in the journal. A killed job repeats only the blocks that were in flight.
 """
 
 import time
@@ -26,7 +33,7 @@ from unet.storage.digests import bytes_digest
 from unet.volumes.volume import Volume
 
 Backend = tuple[Client, Choice, Callable[[], Work]]
-"""Where blocks are predicted, what was chosen there, and how to begin once the blocks are ours."""
+"""Client of the workers, tile and batch chosen there, and the function that begins once the job owns its blocks."""
 
 
 def main(
@@ -50,13 +57,13 @@ def main(
     )
     prediction = Prediction(survey, intensity_statistics, model, folder, predict, digest)
     if predict.scheduler is not None:
-        place = _elsewhere(at_scheduler(predict.scheduler), prediction, receipt)
+        backend = _on_workers(at_scheduler(predict.scheduler), prediction, receipt)
     elif predict.workers == "slurm":
         workers = at_slurm(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
-        place = _elsewhere(workers, prediction, receipt)
+        backend = _on_workers(workers, prediction, receipt)
     else:
-        place = _here(prediction, threads)
-    with place as (client, choice, begin):
+        backend = _on_this_machine(prediction, threads)
+    with backend as (client, choice, begin):
         job = BlockRangeJob(
             "predict",
             source.blocks(block_range),
@@ -82,8 +89,8 @@ def main(
 
 
 @contextmanager
-def _here(prediction: Prediction, threads: int) -> Iterator[Backend]:
-    """On a device of this machine, by this process."""
+def _on_this_machine(prediction: Prediction, threads: int) -> Iterator[Backend]:
+    """Predict on a device of this machine, in this process."""
     predict = prediction.predict
     with torch_device(LOCKS) as device, in_this_process(predict.max_blocks_in_flight, predict.dashboard) as client:
         prepared = PreparedPrediction(prediction, device, threads)
@@ -91,9 +98,9 @@ def _here(prediction: Prediction, threads: int) -> Iterator[Backend]:
 
 
 @contextmanager
-def _elsewhere(place: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Backend]:
-    """On the devices of a scheduler's workers, which see the same files."""
-    with place as client:
+def _on_workers(cluster: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Backend]:
+    """Predict on the devices of a scheduler's workers, which see the same files."""
+    with cluster as client:
         choice = client.submit(choose_on_worker, prediction, pure=False).result()
         chosen = prediction.with_choice(choice)
         yield client, choice, lambda: partial(predict_on_worker, chosen, Lease.make(receipt, uuid4().hex))

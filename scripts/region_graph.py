@@ -1,4 +1,13 @@
-"""Find which fragments touch, within the blocks of a block range and across their upper faces, and their boundaries."""
+"""Find which fragments touch, in a block range and across the upper faces of its blocks.
+
+Inputs: `segmentation-fragments.zarr`, `probability.zarr`.
+
+Outputs: a table of edges per block; a receipt and a journal per block range.
+
+1. Read each block with one plane beyond its upper faces, or with the sections that a link may skip.
+2. Find all pairs of adjacent voxels in different fragments. Sections that are labelled alone are linked along z.
+3. Sum up the boundary probability over the contact of each pair of fragments.
+"""
 
 from pathlib import Path
 
@@ -23,27 +32,27 @@ def main(
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write a table of edges a block, beside that of its fragments."""
+    """Write a table of edges per block, beside the block's table of fragments."""
     source = Volume.open(folder, survey)
     fragments, probability = source.image("segmentation-fragments"), source.image("probability")
-    tables, inputs = source.edges("segmentation"), BlockInputs(source)
+    tables, inputs = source.edge_tables("segmentation"), BlockInputs(source)
     channel = channel_of(segment.main_class, probability.spec.channels)
     steps = _steps(segment)
     grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
 
-    def window(box: Box) -> Box:
+    def read_box(box: Box) -> Box:
         behind = tuple(hi + n for hi, n in zip(box.stop, ahead, strict=True))
         return Box(box.start, behind).clipped(source.layout.shape)
 
     def find(box: Box) -> BlockOutput:
-        read = window(box)
+        read = read_box(box)
         ids = fragment_ids(fragments.read(read), read, grid)
         edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
         save_edges(tables.of(box), edges)
         return str(tables.digest(box)), {"edges": len(edges)}
 
     def inputs_of(box: Box) -> list[str | None]:
-        return inputs.of("segmentation-fragments", window(box)) + inputs.of("probability", window(box))
+        return inputs.digests("segmentation-fragments", read_box(box)) + inputs.digests("probability", read_box(box))
 
     run_blocks(
         "region_graph",
@@ -58,7 +67,7 @@ def main(
 
 
 def _steps(segment: SegmentConfig) -> list[Index]:
-    """Between the two voxels of a contact; sections that are labelled alone are linked over `max_section_gap` too."""
+    """Return the offsets between two voxels in contact. Between sections a link may skip `max_section_gap` more."""
     within: list[Index] = [(0, 0, 1), (0, 1, 0)]
     if segment.connectivity == "volume":
         return [*within, (1, 0, 0)]

@@ -1,4 +1,13 @@
-"""Write the final ids of a block range: every fragment's id looked up in the merge table, with the pyramid."""
+"""Write the final object ids of a block range, with the resolution pyramid.
+
+Inputs: `{store}-fragments.zarr`, the merge table.
+
+Outputs: blocks of `{store}.zarr` (`segmentation` or `labels`), uint32 or uint64; receipt and journal per block range.
+
+1. Read the fragments of a block.
+2. Look up the final id of each fragment in the merge table.
+3. Write the block on every level of the pyramid.
+"""
 
 from pathlib import Path
 
@@ -11,7 +20,7 @@ from unet.volumes.volume import Volume
 
 
 def main(survey: Path, receipt: Path, folder: Path, block_range: str, store: str, code: str, threads: int = 1) -> None:
-    """Write `{store}.zarr`."""
+    """Write the blocks of `block_range` to `{store}.zarr`."""
     source = Volume.open(folder, survey)
     fragments = source.image(f"{store}-fragments")
     table = load_merge_table(source.merge_table(store))

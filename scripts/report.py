@@ -1,4 +1,14 @@
-"""Gather configuration, learning curve, pictures, scores and costs of a run in one self-contained page."""
+"""Write the report of a run: configuration, learning curve, pictures, scores and costs on one self-contained page.
+
+Inputs: the stores of every predicted volume, `evaluation.json`, `overlap.npz`, `training.jsonl`, `plan.json`.
+
+Outputs: `report.html`, `scores.json`, `run_config.yaml`.
+
+1. Collect the scores of all volumes, and compare other segmentations with this one.
+2. Draw crops of the first, middle and last section, and of the objects with most wrong voxels.
+3. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
+   the present predictions.
+"""
 
 import json
 import logging
@@ -29,9 +39,11 @@ from unet.volumes.volume import Volume
 
 PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")
 PICTURES = 3
+"""Sections shown per volume."""
 ERROR_PX = 256
+"""Side in px of the crop around an erroneous object."""
 PICTURE_PX = 512
-"""Side of the window shown, from the middle of a section: memory does not grow with the volume."""
+"""Side in px of the crop that is shown, from the middle of a section. Memory does not grow with the volume."""
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +61,9 @@ def main(
     summary: Path,
     run_config: Path,
 ) -> None:
-    """Write `report.html`, the scores alone to `summary`, and the configuration `merged` to `run_config`."""
+    """Write the page to `report`, the scores to `summary`, and the configuration `merged` to `run_config`."""
     for record in (RECORD, CRATE):
-        (results / record).unlink(missing_ok=True)  # of an earlier report; this run writes its own at its end
+        (results / record).unlink(missing_ok=True)  # records of an earlier report; this run writes its own at its end
     found = [read_json(path) for path in evaluations]
     scores = {one["volume"]: _flat(one["scores"]) for one in found}
     overlaps = {one["volume"]: Contingency(**load_arrays(path)) for one, path in zip(found, tables, strict=True)}
@@ -88,7 +100,7 @@ def main(
 
 
 def _with_checks(page: str, results: Path, template: Path) -> str:
-    """The page with what `verify` found, where it looked at the present predictions."""
+    """Insert the results of `verify` into the page, if they are of the present predictions."""
     receipt = results / "receipts" / "verify" / "all.json"
     verified = read_json(receipt) if receipt.exists() else {"checks": {}}
     folders = [results / "receipts" / "predict" / name for name in verified["checks"]]
@@ -100,19 +112,19 @@ def _with_checks(page: str, results: Path, template: Path) -> str:
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
-    """Scores without nesting: the IoU of each class under a name of its own."""
+    """Return scores without nesting; the IoU of each class gets a name of its own."""
     classes = {f"IoU {name}": value for name, value in scores["class_iou"].items()}
     return {**{key: value for key, value in scores.items() if key != "class_iou"}, **classes}
 
 
 def _ordered(scores: dict[str, Any]) -> dict[str, Any]:
-    """In the order of the report: the stored objects first."""
+    """Return scores in the order of the report."""
     known = [score.key for score in SCORES if score.key in scores]
     return {key: scores[key] for key in [*known, *scores]}
 
 
 def _summary(volumes: list[Volume], delivered: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The tiles at the top: what there is, then the scores of the stored objects, then those of thresholding."""
+    """Return the figures at the top of the page: counts, then scores of the stored objects, then of thresholding."""
     tiles: dict[str, Any] = {
         "volumes": len(volumes),
         "voxels": sum(int(np.prod(volume.layout.shape)) for volume in volumes),
@@ -124,7 +136,7 @@ def _summary(volumes: list[Volume], delivered: dict[str, dict[str, Any]]) -> dic
 
 
 def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Columns of scores: ours, each other result, and both where the other one labels."""
+    """Return columns of scores: ours, each other segmentation, and both where the other one labels."""
     columns: dict[str, dict[str, Any]] = {"ours": {}}
     for name, reference in found["compare"].items():
         columns["ours"] = {key: found["scores"][key] for key in reference["scores"]}
@@ -139,7 +151,7 @@ def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[str, Sequence[Picture]]:
-    """Pictures of the worst objects, each in the section with most of its wrong voxels."""
+    """Return pictures of the objects with most wrong voxels, each in the section that holds most of them."""
     [survey] = [path for path in surveys if path.stem == found["volume"]]
     volume = Volume.open(results / "volumes" / survey.stem, survey)
     rows: dict[str, Sequence[Picture]] = {}
@@ -161,7 +173,7 @@ def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[s
 
 
 def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:
-    """The first, middle and last sections, each cut to a window."""
+    """Return pictures of the first, middle and last section, each cut to a crop."""
     depth, height, width = volume.layout.shape
     sections = sorted({0, depth // 2, depth - 1})[:PICTURES]
     stores = {name: volume.image(name) for name in ("raw", "probability", "segmentation")}

@@ -1,4 +1,12 @@
-"""Make the sample: a synthetic serial-section EM volume with instance labels, as two multi-page TIFF files."""
+"""Generate the sample: a synthetic serial-section EM volume with instance labels.
+
+Inputs: none.
+
+Outputs: `sample/raw.tif` (uint8) and `sample/labels.tif`, two multi-page TIFF files.
+
+1. Draw random cells, and render membranes, texture and noise.
+2. Write both files with the voxel size.
+"""
 
 import io
 import logging
@@ -14,13 +22,13 @@ from unet.storage.files import write_atomically
 from unet.training.synthetic import synthesise
 
 VOXEL_NM = (50, 4, 4)
-"""z, y, x: what serial-section microscopes give."""
+"""Voxel size (z, y, x) in nm, typical of serial-section microscopes."""
 
 log = logging.getLogger(__name__)
 
 
 def main(raw: Path, labels: Path, sample: SampleConfig) -> None:
-    """Write the grey values to `raw` (uint8) and the instance ids to `labels`."""
+    """Write the intensities to `raw` (uint8) and the instance ids to `labels`."""
     volume, ids = synthesise(sections=sample.sections, size=sample.size, seed=sample.seed)
     px_per_um = 1000 / VOXEL_NM[2]
     metadata = {"axes": "ZYX", "spacing": VOXEL_NM[0] / 1000, "unit": "um"}

@@ -1,6 +1,12 @@
-"""Label the fragments of every block of a block range: of the thresholded probability, or of annotated classes.
+"""Label the fragments of every block of a block range.
 
-Fragments are connected components, or those of a watershed; `merge` joins them across blocks.
+Inputs: `probability.zarr`, or `classes.zarr` for annotated classes.
+
+Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
+
+1. Threshold the probability of the foreground class.
+2. Label connected components (`method: components`), or the basins of the watershed, read with their halo.
+3. Write labels and table. `merge` joins fragments across blocks.
 """
 
 from collections.abc import Callable
@@ -35,13 +41,13 @@ def main(
     threshold: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write `{store}-fragments.zarr` and one small table a block; `threshold` is a sweep that chooses it."""
+    """Write `{store}-fragments.zarr` and one table per block. `threshold` is the receipt of `choose_threshold`."""
     source = Volume.open(folder, survey)
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
-    tables, inputs = source.tables(store), BlockInputs(source)
+    tables, inputs = source.fragment_tables(store), BlockInputs(source)
     fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
 
     def label(box: Box) -> BlockOutput:
@@ -52,9 +58,9 @@ def main(
 
     def inputs_of(box: Box) -> list[Any]:
         if parameters is None:
-            return inputs.of(labelled, box)
+            return inputs.digests(labelled, box)
         _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-        return [inputs.of(labelled, read), inputs.of_tissue(read)]
+        return [inputs.digests(labelled, read), inputs.tissue_mask_digests(read)]
 
     run_blocks(
         "segment",
@@ -81,7 +87,7 @@ def _labelling(
     background: bool,
     parameters: WatershedParameters | None,
 ) -> Callable[[Box], BlockComponents]:
-    """What labels a block."""
+    """Return the function that labels a block."""
     shape, image = source.layout.shape, source.image(labelled)
     if labelled == "classes":
         return lambda box: label_block(image.read(box), box, shape, "section")
@@ -101,7 +107,7 @@ def _watershed(
     _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
     stored = source.image("probability").read(read)[channel]
     cells, confident = foreground(stored, threshold), confidence(stored, threshold)
-    return watershed_block(cells, box, source.layout.shape, parameters, source.tissue(read), confident)
+    return watershed_block(cells, box, source.layout.shape, parameters, source.tissue_mask(read), confident)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
-"""Read the headers of a volume's image files, refuse what cannot be used, and fix the layout of its stores.
+"""Read the headers of a volume's image files, refuse unusable files, and fix the layout of the stores.
 
-No voxel is read. Everything downstream (blocks, block ranges, jobs) follows from the layout.
+Inputs: the image files of the volume.
+
+Outputs: a receipt with the layout, from which blocks, block ranges and jobs follow.
+
+1. Open all image files, and check the header of every section.
+2. Check that labels and mask lie on the voxels of the intensities.
+3. Count chunks that are not stored, and warn of them or stop (`missing_chunks`).
+4. Record the layout and the states of the files.
+
+No voxel is read.
 """
 
 import logging
@@ -17,8 +26,8 @@ from unet.jobs.script import run
 from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
-from unet.volumes.headers import layout_of_sources
-from unet.volumes.input_states import survey_made_from
+from unet.volumes.input_states import survey_input_states
+from unet.volumes.layout_from_headers import layout_from_sources
 from unet.volumes.readers.open import (
     Source,
     SourceError,
@@ -34,20 +43,22 @@ log = logging.getLogger(__name__)
 
 
 def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig, code: str) -> None:
-    """Write the layout of volume `name` to `receipt`, with what it was made from, which tells whether it still holds.
+    """Write the layout of volume `name` to `receipt`, with the states of its inputs.
 
     Raises
     ------
     SourceError
-        If a file cannot be used, or chunks are not stored with ``missing_chunks: error``.
+        If a file cannot be used, or if chunks are not stored and ``missing_chunks`` is ``error``.
     """
-    made_from = survey_made_from(volume, storage, code)  # before anything is read: a later change is a change
+    input_states = survey_input_states(
+        volume, storage, code
+    )  # taken before anything is read, so that a later change is noticed
     raw = open_raw(volume.raw)
     check_raw(raw)
     others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
     for source in (raw, *others.values()):
         source.check()
-    layout = layout_of_sources(volume, storage, raw, others.get("labels"))
+    layout = layout_from_sources(volume, storage, raw, others.get("labels"))
     for source in others.values():
         check_annotation(raw, source, volume.sections, layout.voxel_size_nm)
     channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
@@ -55,13 +66,13 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     first, stop = check_sections(raw, volume.sections)
     box = Box((first, 0, 0), (stop, *raw.shape[1:]))
     missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
-    tell_missing(missing, name, volume.missing_chunks)
+    warn_or_refuse_missing(missing, name, volume.missing_chunks)
     write_json(
         receipt,
         {
             "rule": "survey",
-            "digest": fingerprint(made_from=made_from, layout=asdict(layout)),
-            "made_from": made_from,
+            "digest": fingerprint(input_states=input_states, layout=asdict(layout)),
+            "input_states": input_states,
             "layout": asdict(layout),
             "missing_chunks": [asdict(one) for one in missing],
             "address": storage.address,
@@ -71,7 +82,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
 
 
 def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:
-    """Return of which chunks of a box some are not stored; nothing where a server does not say."""
+    """Return the missing chunks of a box per array; an empty list if a server does not list its content."""
     try:
         return [found for found in source.missing_chunks(box) if found.missing]
     except CannotList as error:
@@ -79,12 +90,12 @@ def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:
         return []
 
 
-def tell_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> None:
+def warn_or_refuse_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> None:
     """Warn of chunks that are not stored, or refuse them."""
     if missing and answer == "error":
         raise SourceError(
             "; ".join(map(str, missing)) + f". Copy the store again, or, if its writer leaves out chunks without "
-            f"content, set volumes.{name}.missing_chunks: read"
+            f"content, set volumes.{name}.missing_chunks: fill"
         )
     for one in missing:
         log.warning("%s (an error with volumes.%s.missing_chunks: error)", one, name)

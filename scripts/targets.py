@@ -1,4 +1,14 @@
-"""Draw what the network has to learn: the class of every voxel, with a border of background between touching cells."""
+"""Draw the classes that the network learns, with a border of background between touching cells.
+
+Inputs: `labels.zarr` (instances) or `classes.zarr`, `raw.zarr` and `mask.zarr` for blank regions.
+
+Outputs: blocks of `targets.zarr`, uint8 class index, 255 where nothing is annotated; receipts with voxels per class.
+
+1. Read a block with the width of the separation border around it.
+2. Instances: a voxel inside a cell is 1, the separation border and everything outside of cells is 0.
+3. Mark voxels that are not annotated, or not tissue, with 255.
+4. Count the voxels of each class.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -32,21 +42,21 @@ def main(
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write `targets.zarr`; the receipt holds the number of voxels of each class."""
-    source, bridged = Volume.open(folder, survey), read_json(check_model)["dimensions"] == 3
+    """Write the blocks of `block_range` to `targets.zarr`, and the voxels per class to `receipt`."""
+    source, in_3d = Volume.open(folder, survey), read_json(check_model)["dimensions"] == 3
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     instances = volume.label_kind == "instances"
     annotated = "labels" if instances else "classes"
     annotation, inputs = source.image(annotated), BlockInputs(source)
     target = source.create("targets", "uint8", kind="label")
-    # Annotated classes hold their own border; only bare instances need one drawn.
+    # Annotated classes contain a border already; instances need one drawn.
     width = weights.separation_border if instances else 0
 
     def draw(box: Box) -> BlockOutput:
         window, inner = padded_in_section(box, width, annotation.shape)
         values = annotation.read(window)
         block = (_interior(values, volume.ignore_id, width) if instances else values)[inner]
-        tissue = source.tissue(box, normalisation, bridged)
+        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=in_3d)
         if tissue is not None:
             block = np.where(tissue, block, np.uint8(UNLABELLED))
         counts = np.bincount(block.ravel(), minlength=UNLABELLED + 1)[: len(volume.class_names)]
@@ -54,7 +64,10 @@ def main(
 
     def inputs_of(box: Box) -> list[Any]:
         window, _ = padded_in_section(box, width, annotation.shape)
-        return [inputs.of(annotated, window), inputs.of_tissue(box, normalisation, bridged)]
+        return [
+            inputs.digests(annotated, window),
+            inputs.tissue_mask_digests(box, normalisation, bridge_single_sections=in_3d),
+        ]
 
     run_blocks(
         "targets",
@@ -73,7 +86,7 @@ def main(
 
 
 def _interior(ids: NDArray[np.unsignedinteger], ignore_id: int | None, width: int) -> NDArray[np.uint8]:
-    """1 inside a cell, 0 on the border and outside of all, 255 where nobody annotated."""
+    """Return 1 inside a cell, 0 on the border and outside of all cells, 255 where nobody annotated."""
     ignored = ids == ignore_id if ignore_id is not None else np.zeros(ids.shape, np.bool_)
     cells = np.where(ignored, 0, ids)
     inside = (cells > 0) & ~separation_border(cells, width)

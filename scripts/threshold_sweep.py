@@ -1,4 +1,13 @@
-"""Score every threshold on a volume with labels: V_rand and V_info as the ISBI 2012 challenge computes them."""
+"""Score the probabilities of a labelled volume at every threshold, as the ISBI 2012 challenge does.
+
+Inputs: `probability.zarr`, `labels.zarr`, `raw.zarr` and `mask.zarr` for blank regions.
+
+Outputs: a receipt with V_rand and V_info at every threshold.
+
+1. For each section, take the labels inside the tissue. Sections without labels are left out.
+2. Compute V_rand and V_info of the thresholded probability against the labels, at every threshold.
+3. Average over the sections. Memory is bounded by a few sections.
+"""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +31,7 @@ from unet.volumes.volume import Volume
 log = logging.getLogger(__name__)
 
 TissueOf = Callable[[Box], np.ndarray | None]
-"""Where a box holds tissue; None where all is."""
+"""Function that returns where a box has tissue; None if every voxel is tissue."""
 
 
 def main(
@@ -38,10 +47,10 @@ def main(
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write the mean scores over the sections at each threshold; memory is that of a few sections."""
+    """Write the mean scores over the sections at each threshold to `receipt`."""
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
-    tissue_of = partial(source.tissue, normalisation=normalisation, bridged=dimensions == 3)
+    tissue_of = partial(source.tissue_mask, normalisation=normalisation, bridge_single_sections=dimensions == 3)
     depth, height, width = source.layout.shape
     progress = Progress("sweep", depth, "sections")
     with ThreadPoolExecutor(threads) as pool:
@@ -51,9 +60,9 @@ def main(
             progress.advance(1)
     scored = [scores for scores in rows if scores]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
-    made_from = fingerprint(
+    digest = fingerprint(
         made=content_digest([*predicted, *labelled]),
-        blank=[normalisation.fill, dimensions] if any(normalisation.fill) else None,
+        blank=[normalisation.fill_values, dimensions] if any(normalisation.fill_values) else None,
         foreground=foreground,
         code=code,
     )
@@ -61,7 +70,7 @@ def main(
         receipt,
         {
             "rule": "threshold_sweep",
-            "digest": made_from,
+            "digest": digest,
             "sections": len(scored),
             "scores": mean_scores(scored) if scored else [],
         },
@@ -71,7 +80,7 @@ def main(
 def _section_scores(
     source: Volume, tissue_of: TissueOf, foreground: str | None, ignore_id: int | None, z: int
 ) -> list[dict[str, float]]:
-    """Scores of one section at each threshold; empty where nothing is labelled, or nothing was imaged."""
+    """Return the scores of section `z` at each threshold; an empty list without labels or tissue."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
     cells, tissue = section_cells(source.image("labels").read(box), ignore_id), tissue_of(box)
     cells = cells if tissue is None else cells * tissue

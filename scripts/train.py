@@ -1,4 +1,14 @@
-"""Train the network on patches of the annotated volumes, continuing from the last state if a run was killed."""
+"""Train the network on patches of the annotated volumes.
+
+Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of `train.volumes` and `train.validation`, and their receipts.
+
+Outputs: `model/model.pt`, `model/training.jsonl`, and a receipt. Both files are copies from a folder
+`model/{fingerprint}/`, which outlives other configurations.
+
+1. Compute the fingerprint of everything that the model depends on. A finished training of that fingerprint is reused.
+2. Otherwise train on the free GPUs, or on the CPU, continuing from the last saved state of a killed run.
+3. Save the weights with the best validation score, or those of the last step without validation.
+"""
 
 import logging
 from pathlib import Path
@@ -19,8 +29,8 @@ from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-WITHOUT_EFFECT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
-"""Settings of the training that its model does not depend on: a change of them goes on from the same state."""
+NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
+"""Keys of `train` that the model does not depend on. After a change of them a training continues from its state."""
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +50,23 @@ def main(
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write the trained model to `model` and its learning curve to `curve`, copies of what is kept by fingerprint."""
+    """Write the trained model to `model` and its learning curve to `curve`, as copies from the training's folder."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
-    grey = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
-    statistics = {name: values["statistics"] for name, values in grey.items()}
+    receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
+    statistics = {name: values["statistics"] for name, values in receipts.items()}
     depends_on = {
         "data": content_digest([*intensity_statistics, *targets, *weighted]),
         "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
-        "train": train.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "train": train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         "classes": classes,
         "code": code,
     }
-    made_from = fingerprint(**depends_on)
-    kept = TrainingFolder(model.parent / made_from)
+    own_fingerprint = fingerprint(**depends_on)
+    kept = TrainingFolder(model.parent / own_fingerprint)
     lock_exclusive(model.parent / "lock")
     kept.begin(depends_on)
-    tell_of_others(kept)
+    log_other_trainings(kept)
     done = kept.receipt()
     if done is None:
         normalisations = {name: Normalisation.of(channels) for name, channels in statistics.items()}
@@ -69,10 +79,10 @@ def main(
             kept.state,
             kept.curve,
             kept.tensorboard if train.tensorboard else None,
-            made_from,
+            own_fingerprint,
             threads,
         )
-        rule = grey[train.volumes[0]]["normalisation"]
+        rule = receipts[train.volumes[0]]["normalisation"]
         done = trained(kept, job, classes, {"rule": rule, "trained_on": statistics})
     else:
         log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
@@ -80,8 +90,8 @@ def main(
     write_json(receipt, done)
 
 
-def tell_of_others(kept: TrainingFolder) -> None:
-    """Log where this training is kept, and which others are."""
+def log_other_trainings(kept: TrainingFolder) -> None:
+    """Log the folder of this training, and the folders of other trainings."""
     log.info("this training is kept in %s", kept.path)
     for other in kept.others():
         found, megabytes = differences(kept.settings, other.settings), other.size() / 1e6
@@ -93,7 +103,7 @@ def tell_of_others(kept: TrainingFolder) -> None:
 def trained(
     kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train, or train on; the receipt, written beside the model."""
+    """Train, or continue a training; return the receipt, which is also written beside the model."""
     before = kept.stopped()
     if before is not None:
         log.warning("an earlier attempt at this training ended, and this one may end the same: %s", before)

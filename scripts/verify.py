@@ -1,11 +1,13 @@
-"""Check a finished run against its promises, and fail loudly where it does not hold them.
+"""Check a finished run against its guarantees, and fail if one does not hold.
 
-1. Every block on disk, of every store, still has the digest under which it was recorded.
-2. Windows across the borders of blocks and block ranges, at the volume's faces and anywhere are inferred again, with
-   the same tiles and with tiles of another size, and compared with what is stored.
-3. The jumps across block borders are compared with those beside them.
+Inputs: all stores and journals of a run, the model file.
 
-What is found goes into the report.
+Outputs: a receipt, and a section of the report.
+
+1. Compare the digest of every block on disk, of every store, with the digest in the journal.
+2. Predict crops again: across borders of blocks and block ranges, at the volume's faces, and at random places. Each
+   crop is predicted with the same tiles and with tiles of another size, and compared with the stored probabilities.
+3. Compare the differences of probability across block borders with the differences beside the borders.
 """
 
 import logging
@@ -39,10 +41,11 @@ from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
 RULES = ("ingest", "targets", "weight_map", "predict", "relabel")
-"""Of the stores that are results; fragments are checked when they are read."""
+"""Rules whose stores are checked here. Fragments are checked when they are read."""
 TOLERANCE = {"uint8": 1.0, "float32": 1e-5}
-"""Of a stored probability: grey levels, or probability."""
+"""Largest allowed difference of a stored probability, by its dtype: in steps of 1/255, or as a probability."""
 UNIT = {"uint8": "of 255", "float32": ""}
+"""Unit of a difference, by the dtype of the store."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ def main(
     verify: VerifyConfig,
     threads: int = 1,
 ) -> None:
-    """Write what was found of every volume to `receipt` and into the report, or fail."""
+    """Write the results of all checks to `receipt` and into the report, or raise an error."""
     found = {}
     with torch_device(LOCKS) as device:
         for survey, values in zip(surveys, intensity_statistics, strict=True):
@@ -69,11 +72,11 @@ def main(
             predictor, header = load_predictor(model, predict, normalisation, source, device, threads)
             _check_model(image, header)
             block_ranges = [path.stem for path in predicted if path.parent.name == source.name]
-            windows = windows_to_check(image.grid, block_ranges, verify.side, verify.windows, verify.seed)
+            crops = windows_to_check(image.grid, block_ranges, verify.crop_px, verify.crops, verify.seed)
             config = ModelConfig(**header["model"])
-            same, other = _differences(source, image, predictor, config, windows)
+            same, other = _differences(source, image, predictor, config, crops)
             seam = seams(image, verify.seed).score
-            kinds = dict(Counter(kind for kind, _ in windows))
+            kinds = dict(Counter(kind for kind, _ in crops))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
             log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -90,23 +93,23 @@ def _differences(
     image: Image,
     predictor: ShrinkingPredictor,
     model: ModelConfig,
-    windows: list[tuple[str, Box]],
+    crops: list[tuple[str, Box]],
 ) -> tuple[float, float]:
-    """Largest difference from what is stored, with the same tiles and with others, if both are within the tolerance."""
+    """Return the largest differences from the stored probability, with the same tiles and with other tiles."""
     first = predictor.first
     other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
-    raw = source.grey(first.normalisation)
-    progress = Progress(f"verify {source.name}", len(windows), "windows")
-    for kind, window in windows:
-        tissue = source.tissue(window, first.normalisation, bridged=model.dimensions == 3)
+    raw = source.raw_without_blanks(first.normalisation)
+    progress = Progress(f"verify {source.name}", len(crops), "crops")
+    for kind, crop in crops:
+        tissue = source.tissue_mask(crop, first.normalisation, bridge_single_sections=model.dimensions == 3)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
-            difference = _difference(image, predict_box(raw, window), tissue, window)
+            difference = _difference(image, predict_box(raw, crop), tissue, crop)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
                 raise StoreError(
-                    f"{image.place}: in window {window} ({kind}) the stored probability differs from the model's, with "
+                    f"{image.place}: in crop {crop} ({kind}) the stored probability differs from the model's, with "
                     f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.place} and run again"
                 )
             worst[how] = max(worst[how], difference)
@@ -114,19 +117,21 @@ def _differences(
     return worst["the same tiles"], worst["tiles of another size"]
 
 
-def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | None, window: Box) -> float:
+def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | None, crop: Box) -> float:
+    """Return the largest difference of a fresh prediction from the stored probability."""
     fresh = fresh if tissue is None else fresh * tissue
-    return float(np.abs(fresh.astype(np.float64) - image.read(window)).max())
+    return float(np.abs(fresh.astype(np.float64) - image.read(crop)).max())
 
 
 def _check_model(image: Image, header: dict[str, Any]) -> None:
+    """Raise an error if the store holds other classes than the model predicts."""
     wanted = tuple(stored_classes(header["classes"]))
     if image.spec.channels != wanted:
         raise StoreError(f"{image.place}: holds classes {image.spec.channels}, but the model gives {wanted}")
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
-    """Compare the files of every block with the journal of the job that wrote them; the number of blocks."""
+    """Compare the files of every block with the journal of the job that wrote them; return the number of blocks."""
     found = [path for rule in RULES for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
     blocks = 0
     progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")

@@ -1,4 +1,14 @@
-"""Equation 2 for every labelled voxel: class balance over the training volumes, and the borders between cells."""
+"""Compute the weight of every labelled voxel in the loss: class balance, and borders between cells (equation 2).
+
+Inputs: `targets.zarr`, `labels.zarr`, and the voxels per class of all training volumes.
+
+Outputs: blocks of `weights.zarr`, float32 `(z, y, x)`, 0 where nothing is annotated; a receipt and a journal per block
+range.
+
+1. Compute the class weights from the voxels per class of all training volumes.
+2. Read a block with the distance around it at which the border weight vanishes.
+3. Add the border weight, from the distances to the two nearest cells, within each section.
+"""
 
 from math import ceil
 from pathlib import Path
@@ -28,13 +38,12 @@ def main(
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write `weights.zarr`, float32 `(z, y, x)`, 0 where nothing is annotated."""
+    """Write the blocks of `block_range` to `weights.zarr`."""
     source = Volume.open(folder, survey)
     targets, labels = source.image("targets"), source.image("labels")
     image, inputs = source.create("weights", "float32"), BlockInputs(source)
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
-
     margin = ceil(reach(weights.sigma))
 
     def weigh(box: Box) -> BlockOutput:
@@ -45,11 +54,11 @@ def main(
         return image.write_block(box, np.ascontiguousarray(block)), {}
 
     def inputs_of(box: Box) -> list[Any]:
-        """With the weights of the classes that occur: what nobody annotated weighs 0 whatever the balance."""
+        """Return digests, and the weights of the classes that occur; voxels without annotation weigh 0 anyway."""
         window, _ = padded_in_section(box, margin, labels.shape)
         occur = np.unique(targets.read(box)).tolist()
         balanced = {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
-        return [inputs.of("targets", window), inputs.of("labels", window), balanced]
+        return [inputs.digests("targets", window), inputs.digests("labels", window), balanced]
 
     run_blocks(
         "weight_map",

@@ -1,4 +1,4 @@
-"""Which functions of the package a job really calls, beside those that the digest of its rule covers."""
+"""Compare the functions of the package that a job calls with the functions that the digest of its rule covers."""
 
 import sys
 import threading
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from unet.config.section import Section
 from unet.run.code_digest import DOES_NOT_COMPUTE, PACKAGE, definitions_of
 
 Call = tuple[CodeType | None, CodeType]
@@ -32,17 +33,29 @@ def calls_noted(calls: set[Call]) -> Iterator[None]:
 
 
 def not_covered(calls: set[Call], script: Path) -> set[str]:
-    """Functions that count for a script because what counts has called them, but that its digest does not cover.
+    """Return the functions that covered code has called, but that the digest of the script does not cover.
 
-    Validators are left out: what they make of a value is what a rule's parameters hold already.
+    Validators of the configuration and what they call are left out: a rule's parameters hold their results already.
     """
+    validators = _validators()
     covered = {(str(one.module.path), one.name) for one in definitions_of(script)}
     return {
         f"{Path(called.co_filename).stem}.{called.co_qualname}"
         for caller, called in calls
         if _where(called) not in covered and not _does_not_compute(called)
-        if not called.co_qualname.startswith("Section.")
+        if called.co_qualname not in validators and (caller is None or caller.co_qualname not in validators)
         if caller is None or _where(caller) in covered or not _is_ours(caller)
+    }
+
+
+def _validators() -> set[str]:
+    """Return the validators of all sections, such as `VolumeConfig._consistent`."""
+    sections = [Section, *Section.__subclasses__()]
+    decorators = [(section.__qualname__, section.__pydantic_decorators__) for section in sections]
+    return {
+        f"{name}.{validator}"
+        for name, own in decorators
+        for validator in (*own.field_validators, *own.model_validators)
     }
 
 

@@ -120,10 +120,10 @@ class Project:
         block_ranges = self.ingest(name)
         counted = self.each_range("histogram", name)
         receipt, survey = self.receipt("intensity_statistics", name), self.receipt("survey", name)
-        fit = self.receipt("check_model", name)
-        write_json(fit, {"normalisation": self.rule_of_model, "dimensions": self.config.model.dimensions})
+        check_model = self.receipt("check_model", name)
+        write_json(check_model, {"normalisation": self.rule_of_model, "dimensions": self.config.model.dimensions})
         rule = self.config.normalisation.model_dump()
-        files = {"survey": survey, "check_model": fit, "block_ranges": block_ranges, "counted": counted}
+        files = {"survey": survey, "check_model": check_model, "block_ranges": block_ranges, "counted": counted}
         return self.job("intensity_statistics", receipt, **files, normalisation=rule)["statistics"]
 
 

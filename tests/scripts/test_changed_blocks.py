@@ -75,7 +75,7 @@ def learning(project: Project) -> dict[str, int]:
         merge = {"segmented": [project.receipt("segment", "train", "labels", s) for s in project.block_ranges("train")]}
         project.job("merge", project.receipt("merge", "train", "labels"), **merge, **segment, **common, code="one")
         made["relabel"] = blocks_of(project.each_range("relabel", "train", "labels", store="labels"))
-    drawn = {"volume": volume.model_dump(), "weights": weights, "dimensions": config.model.dimensions}
+    drawn = {"volume": volume.model_dump(), "weights": weights, "check_model": project.receipt("check_model", "train")}
     targets = project.each_range("targets", "train", intensity_statistics=grey, **drawn)
     weighted = project.each_range("weight_map", "train", training_targets=targets, weights=weights)
     return {**made, "targets": blocks_of(targets), "weight_map": blocks_of(weighted)}
@@ -172,8 +172,8 @@ def test_a_section_costs_the_probabilities_that_read_it_and_labels_none(labelled
 
 @contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch, read: set[tuple[str, Box]], told: set[tuple[str, Box]]) -> Iterator[None]:
-    """Note the blocks of every store that are read, and those whose digests are told."""
-    reading, telling, digesting = Image.read, BlockInputs.of, Image.digest
+    """Note the blocks of every store that are read, and the blocks whose digests are inputs."""
+    reading, telling, digesting = Image.read, BlockInputs.digests, Image.digest
 
     def spied_read(image: Image, box: Box, level: int = 0) -> np.ndarray:
         read.update((image.name, block) for block in image.grid.touched(box))
@@ -189,7 +189,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, read: set[tuple[str, Box]], told: set
 
     with monkeypatch.context() as patched:
         patched.setattr(Image, "read", spied_read)
-        patched.setattr(BlockInputs, "of", spied_of)
+        patched.setattr(BlockInputs, "digests", spied_of)
         patched.setattr(Image, "digest", spied_digest)
         yield
 
@@ -197,7 +197,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, read: set[tuple[str, Box]], told: set
 def blocks_looked_at(
     monkeypatch: pytest.MonkeyPatch, boxes: list[Box], tell: Callable[[Box], Any], work: Callable[[Box], Any]
 ) -> int:
-    """Blocks that were read; each has to be among those told for its box."""
+    """Return the number of blocks read; each has to be among the inputs of its box."""
     count = 0
     for box in boxes:
         read: set[tuple[str, Box]] = set()
@@ -236,7 +236,7 @@ def test_every_block_that_is_read_is_told(project: Project, monkeypatch: pytest.
         project.folder / "model.pt",
     )
     for average in ("none", "rotations"):
-        predict = PredictConfig(tile=60, average=average, dashboard=False)
+        predict = PredictConfig(tile=60, test_time_augmentation=average, dashboard=False)
         prediction = Prediction(survey, grey, model, project.stores("train"), predict, "one")
         prepared = PreparedPrediction(prediction, torch.device("cpu"), 1)
         boxes = project.volume("train").layout.grid.boxes()[::7]

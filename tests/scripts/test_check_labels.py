@@ -1,4 +1,4 @@
-"""The script that looks at labels: one line a volume, numbers in the receipt, a stop where nothing could be right."""
+"""The script that checks labels: one line per volume, counts in the receipt, an error for impossible labels."""
 
 import re
 from pathlib import Path

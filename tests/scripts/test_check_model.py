@@ -1,4 +1,4 @@
-"""A given model file: what it says of its network counts, whatever the section `model` of the configuration says."""
+"""A given model file describes its network, whatever the section `model` of the configuration says."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def given(path: Path, dimensions: int) -> str:
 
 
 def prepared(project: Project, dimensions: int) -> dict[str, Any]:
-    """An ingested volume with a blank section that is only scored, with a given model; the receipt of `fit`."""
+    """An ingested volume with a blank section that is only scored, with a given model; the receipt of `check_model`."""
     raw = np.random.default_rng(0).integers(1, 255, (5, 70, 60), dtype=np.uint8)
     raw[BLANK] = 0
     files = {"raw": project.folder / "raw.tif", "labels": project.folder / "labels.tif"}

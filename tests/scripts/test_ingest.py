@@ -28,7 +28,7 @@ NO_TRAINING = {"model": {"checkpoint": "model.pt"}}
 
 
 def name_of(value: object) -> str:
-    """Of a function that writes bad files, to name its test."""
+    """Return the name of a function that writes bad files, as the name of its test."""
     return getattr(value, "__name__", "")
 
 
@@ -44,7 +44,7 @@ def tiff(path: Path, values: np.ndarray) -> str:
 
 
 def sections(folder: Path, values: Any, suffix: str = "png") -> str:
-    """A directory with one file a section."""
+    """A directory with one file per section."""
     folder.mkdir()
     for z, section in enumerate(values):
         path = folder / f"s{z + 8:02d}.{suffix}"

@@ -38,10 +38,10 @@ def test_a_framed_volume_has_the_statistics_and_the_sight_of_the_bare_one(tmp_pa
     assert "constant regions of value 0" in (project.folder / "results/logs/intensity_statistics.log").read_text()
 
     normalisation, volume = Normalisation.of([found]), project.volume("train")
-    grey = volume.grey(normalisation)
+    grey = volume.raw_without_blanks(normalisation)
     shape = volume.layout.shape
     for box in volume.layout.grid.boxes():
-        tissue = volume.tissue(box, normalisation)
+        tissue = volume.tissue_mask(box, normalisation)
         assert tissue is not None
         np.testing.assert_array_equal(tissue, framed[box.slices] > 0)
         seen = np.where(framed > 0, framed, round(expected["mean"])).astype(np.uint8)
@@ -80,7 +80,9 @@ def test_counts_are_beside_the_receipts_and_not_in_the_journals(tmp_path: Path, 
     survey, fit = project.receipt("survey", "train"), project.receipt("check_model", "train")
     files = {"survey": survey, "check_model": fit, "block_ranges": list((receipts / "ingest/train").glob("*.json"))}
     files["counted"] = sorted((receipts / "histogram/train").glob("*.json"))
-    with pytest.raises(Refused, match=r"0-of-2\.npz is missing, or not what was written; remove .*0-of-2\.json"):
+    with pytest.raises(
+        Refused, match=r"0-of-2\.npz is missing, or differs from what was written; remove .*0-of-2\.json"
+    ):
         project.job("intensity_statistics", project.receipt("intensity_statistics", "train"), **files, normalisation={})
 
 

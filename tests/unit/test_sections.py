@@ -33,7 +33,7 @@ def segmented(probability: np.ndarray, bridge: int, mismatch: float = 0.1) -> np
     fragments = join_blocks(grid, [found])
     steps = [(0, 0, 1), (0, 1, 0), *((ahead, 0, 0) for ahead in range(1, bridge + 2))]
     edges = block_edges(fragment_ids(found.labels, box, grid), 255 - probability, box.shape, steps)
-    settings = AgglomerateConfig(threshold=0.4, mismatch=mismatch)
+    settings = AgglomerateConfig(threshold=0.4, size_mismatch_penalty=mismatch)
     graph = EdgeSlabs.whole(gather_edges(fragments, [edges]), fragments.component_count)
     objects = solve_objects(fragments.merge_components(), graph, settings, SIDE * SIDE)
     return relabel(found.labels, number_objects(fragments, objects).lut_of_block(0))

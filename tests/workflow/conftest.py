@@ -55,7 +55,7 @@ CONFIG: dict[str, Any] = {
     "predict": {"tile": 48, "job_voxels": 9 * 2 * 64 * 64},
     "segment": {"threshold": "auto"},
     "evaluate": {"volumes": ["train"], "threshold_volumes": ["train"]},
-    "verify": {"windows": 4, "side": 32},
+    "verify": {"crops": 4, "crop_px": 32},
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
 from unet.config.root import ConfigError
-from unet.config.yaml_file import read_config_file, with_places
+from unet.config.yaml_file import read_config_file, with_line_numbers
 from unet.run.preconditions import problem_of_cores, problem_of_folder, problem_of_input, problem_of_rules
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
     "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' stands here a second"),
     "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
-    "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' stands here a second time"),
+    "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' is repeated"),
 }
 
 
@@ -67,7 +67,7 @@ def test_a_wrong_key_is_told_with_the_file_and_line_where_it_stands(tmp_path: Pa
         "segment.threshold: got 0": "segment.threshold: got 0",  # a default
         "no key at all": "no key at all",
     }
-    message = with_places("\n".join(told), [first, second], given=["predict"])
+    message = with_line_numbers("\n".join(told), [first, second], given=["predict"])
     assert message.splitlines() == list(told.values())
 
 

@@ -118,7 +118,7 @@ def test_older_files_that_are_given_for_the_scores_score_anew_and_do_nothing_els
     assert now["scores"]["erl_perfect_nm"] != before["scores"]["erl_perfect_nm"]
 
 
-@pytest.mark.parametrize("answer", ["read", "error"])
+@pytest.mark.parametrize("answer", ["fill", "error"])
 def test_missing_chunks_are_told_or_stop_the_run(new_project: Project, answer: str) -> None:
     project, target = new_project, "results/receipts/survey/train.json"
     raw = tifffile.imread(project.folder / "input/raw.tif")
@@ -127,8 +127,8 @@ def test_missing_chunks_are_told_or_stop_the_run(new_project: Project, answer: s
     project.configure({"volumes": {"train": {"raw": "input/raw.zarr", "missing_chunks": answer}}})
     ran = project.run(target, fails=answer == "error")
     assert "input/raw.zarr: 1 of 18 chunks are not stored; they read as 0" in ran.output
-    if answer == "read":
+    if answer == "fill":
         assert project.receipt("survey", "train")["missing_chunks"][0]["missing"] == 1
     else:
-        assert "missing_chunks: read" in ran.output
+        assert "missing_chunks: fill" in ran.output
         assert not (project.folder / target).exists()

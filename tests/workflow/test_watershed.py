@@ -15,7 +15,7 @@ from unet.config.root import load_config
 from unet.run.plan.disk import store_plans
 from unet.run.plan.estimates import store_sizes
 from unet.run.plan.job_counts import jobs_of_run
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def test_fragments_are_joined_within_sections_and_across_them(watershed: Project
 
 def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
     config = load_config(watershed.config)
-    layout = Layout.read(watershed.results / "receipts/survey/train.json")
+    layout = VolumeLayout.read(watershed.results / "receipts/survey/train.json")
     plan = {"stores": [asdict(one) for one in store_plans(config, "train", layout, stored=1)]}
     sizes = store_sizes(plan, watershed.results / "volumes")
     assert [one for one in sizes if one.foreseen_files != one.found_files] == []

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words for people: key, value, what is allowed, what may have been meant."""
+"""Explain the errors of a configuration: the key, its value, the allowed values, and a likely correction."""
 
 import re
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 LONGEST_INPUT = 120
-"""Characters of a wrong value that a message repeats."""
+"""Characters of a wrong value that a message quotes at most."""
 WHOLE_NUMBER, NUMBER = "a whole number", "a number, as 0.001"
 ALLOWED = {
     "model_type": "keys with values, each as `key: value`",
@@ -35,13 +35,13 @@ ALLOWED = {
     "less_than_equal": "a number of at most {le:g}",
     "string_pattern_mismatch": "a name of letters, digits, - and _ that begins with a letter or a digit",
 }
-"""What a value has to be, by the kind of pydantic's problem; numbers are filled in."""
+"""Words for an allowed value, by pydantic's type of error. Limits are filled in."""
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Every problem of a configuration in one line each: key, value, what is allowed.
+    """Return one line per problem of a configuration: key, value and what is allowed.
 
-    A union such as `int | "auto"` has a problem for each of its branches, which share a line.
+    pydantic reports a union such as `int | "auto"` once per branch. These reports share one line.
     """
     problems: dict[str, list[str]] = {}
     for problem in error.errors():
@@ -51,11 +51,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
 
 
 def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, str]:
-    """Key and value; what is allowed."""
-    # A union adds its branch's name to the location: not a key, so left out.
+    """Return the key with its value, and the words for what is allowed."""
+    # A union adds the name of its branch to the location, which is no key.
     branches = {"int", "float", "constrained-int", "constrained-float", "[key]"}
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
-    if path[2:] and path[-1] == "str":  # else it may be the name of a volume
+    if path[2:] and path[-1] == "str":  # a shorter path may end with a volume called `str`
         path.pop()
     key, kind, value = ".".join(path) or "configuration", problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -69,12 +69,12 @@ def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, s
         message = str(problem["msg"]).removeprefix("Value error, ")
         return (message, "") if not path else (f"{key}: ", message)
     if value is None:
-        return f"{key}: nothing stands after it, or indented below it; write what belongs there, or remove the line", ""
+        return f"{key}: it has no value on its line or indented below it; write one, or remove the line", ""
     return f"{key}: got {shorten(repr(value), LONGEST_INPUT)}; it has to be ", _allowed(problem)
 
 
 def _allowed(problem: dict[str, Any]) -> str:
-    """What a value has to be, and what it may have meant.
+    """Return the words for the allowed values, with the closest of them to the value given.
 
     >>> _allowed({"type": "greater_than", "ctx": {"gt": 0}, "input": -1, "msg": "Input should be greater than 0"})
     'a number greater than 0'
@@ -93,13 +93,13 @@ def _is_branch(part: str, branches: set[str]) -> bool:
 
 
 def _meant(path: list[str], root: type[BaseModel]) -> str:
-    """What an unknown key may have meant: a similar one, the section where it belongs, and all that are allowed."""
+    """Return what an unknown key may mean: a similar key, the section that has the key, and all allowed keys."""
     *parents, key = path
     section, names = root, iter(parents)
     for name in names:
         annotation = section.model_fields[name].annotation
         if get_origin(annotation) is dict:
-            next(names)  # what the user calls a volume
+            next(names)  # skip the user's name of a volume
         section = _model_of(annotation)
     allowed = list(section.model_fields)
     elsewhere = [name for name, field in root.model_fields.items() if key in _keys_of(field.annotation)]
@@ -110,10 +110,10 @@ def _meant(path: list[str], root: type[BaseModel]) -> str:
 
 
 def _model_of(annotation: Any) -> Any:
-    """The section that a field holds: itself, one of a mapping, or one that may be left out."""
+    """Return the section that a field holds: directly, as values of a mapping, or optionally."""
     return next((one for one in get_args(annotation)[::-1] if one is not NoneType), annotation)
 
 
 def _keys_of(annotation: Any) -> list[str]:
-    """Keys of the section that a field holds; of what is no section none."""
+    """Return the keys of the section that a field holds; an empty list if the field holds no section."""
     return list(getattr(_model_of(annotation), "model_fields", {}))

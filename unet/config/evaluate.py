@@ -1,4 +1,4 @@
-"""Section `evaluate`: which volumes are scored."""
+"""Section `evaluate`: the volumes to score."""
 
 from pydantic import Field
 
@@ -6,9 +6,16 @@ from unet.config.section import Section
 
 
 class EvaluateConfig(Section):
-    """Scores against the labels."""
+    """Scores of the segmentation against the labels. Every volume named here is also in `predict.volumes`."""
 
-    volumes: list[str] = Field([], description="volumes to score")
+    volumes: list[str] = Field(
+        [],
+        description="Names of the volumes to score. Each has labels; the scores are in `evaluation.json` and the "
+        "report.",
+    )
     threshold_volumes: list[str] = Field(
-        [], description="volumes whose best V_rand chooses the threshold; normally the training volumes"
+        [],
+        description="Names of the volumes that choose a threshold set to `auto`: `segment.threshold` by the best "
+        "V_rand, `segment.agglomerate.threshold` by the least VOI. Name training volumes, so that scored volumes stay "
+        "unseen.",
     )

@@ -1,4 +1,4 @@
-"""Section `export`: the model for other programs."""
+"""Section `export`: what the exported model says of itself."""
 
 from pydantic import Field
 
@@ -6,7 +6,9 @@ from unet.config.section import Section
 
 
 class ExportConfig(Section):
-    """`snakemake export`: what the bioimage.io package claims; nothing that is not said here."""
+    """Metadata of the bioimage.io package that `snakemake export` writes. The package claims only what is set here."""
 
-    authors: list[str] = Field([], description="names of those who made the model")
-    license: str | None = Field(None, description="SPDX identifier, e.g. CC-BY-4.0")
+    authors: list[str] = Field([], description="Names of the people who made the model.")
+    license: str | None = Field(
+        None, description="SPDX identifier of the model's licence, such as CC-BY-4.0. With null the package names none."
+    )

@@ -1,4 +1,4 @@
-"""The user's files and addresses that a configuration names, by their keys."""
+"""List the files and addresses of the user that a configuration names, by their keys."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ from unet.storage.address import is_address
 
 
 def source_files(config: Config) -> dict[str, Path]:
-    """Every input file or folder by its configuration key; `file.h5:/dataset` names the file."""
+    """Return every input file or folder by its configuration key; of `file.h5:/dataset` the file."""
     return {key: Path(file_of(given)) for key, given in config.inputs.items() if not is_address(given)}
 
 
 def source_addresses(config: Config) -> dict[str, str]:
-    """Every input behind an address by its configuration key."""
+    """Return every input at an address, such as `s3://bucket/volume.zarr`, by its configuration key."""
     return {key: given for key, given in config.inputs.items() if is_address(given)}
 
 
 def file_of(address: str) -> str:
-    """The file or folder of an address.
+    """Return the file or folder of a path, without the dataset inside it.
 
     >>> file_of("data/a.h5:/volumes/raw"), file_of("data/a.tif")
     ('data/a.h5', 'data/a.tif')

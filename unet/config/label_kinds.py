@@ -1,6 +1,7 @@
-"""What the grey values of an annotation mean: instance ids, membrane and interior, or classes.
+"""Interpret the grey values of an annotation: instance ids, membrane and interior, or classes.
 
-Every function is element-wise and keeps no state, so annotating block by block gives what the whole volume would.
+Every function works voxel by voxel and keeps no state. The result for a block is thus the block of the result for the
+whole volume.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,19 +12,19 @@ UNLABELLED = 255
 """Class index of voxels that nobody annotated."""
 
 IGNORE = "ignore"
-"""Reserved class name: grey values that say so."""
+"""Reserved class name: its grey values mean that nobody annotated the voxel."""
 MEMBRANE, INTERIOR = 0, 1
 INSTANCE_DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
 
 class AnnotationError(ValueError):
-    """Labels hold values that their kind does not allow."""
+    """An annotation holds values that its `label_kind` does not allow."""
 
 
 def as_instances(values: np.ndarray, where: str) -> np.ndarray:
-    """Instance ids as uint32, or uint64 where they are stored so; 0 is no instance.
+    """Return instance ids as uint32, or as uint64 if they are stored in 64 bits; 0 is no instance.
 
-    The dtype follows from the dtype stored and not from the ids found, so that every block has the same.
+    The dtype follows from the stored dtype and not from the ids found, so every block has the same dtype.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def as_instances(values: np.ndarray, where: str) -> np.ndarray:
     Raises
     ------
     AnnotationError
-        If the dtype is signed, floating or bool: ids in one are a sign of an interpolated or differenced image.
+        If the dtype is signed, floating or bool. Such an array is rather an interpolated image, or a difference.
     """
     if values.dtype.name not in INSTANCE_DTYPES:
         raise AnnotationError(
@@ -46,7 +47,7 @@ def as_instances(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def interior_classes(values: np.ndarray, where: str) -> np.ndarray:
-    """Class index of a membrane annotation: 0 where the grey value is 0 (membrane), else 1 (interior).
+    """Return the class index of a membrane annotation: 0 where the grey value is 0 (membrane), else 1 (interior).
 
     >>> interior_classes(np.array([0, 255, 255], np.uint8), "labels.tif")
     array([0, 1, 1], dtype=uint8)
@@ -54,7 +55,7 @@ def interior_classes(values: np.ndarray, where: str) -> np.ndarray:
     Parameters
     ----------
     values : numpy.ndarray
-        ``(z, y, x)``, integer or bool, with one grey value beside 0 at most.
+        ``(z, y, x)``, integer or bool, with at most one grey value other than 0.
     where : str
         The file, for messages.
 
@@ -66,31 +67,31 @@ def interior_classes(values: np.ndarray, where: str) -> np.ndarray:
     Raises
     ------
     AnnotationError
-        If there are two grey values beside 0. A volume read in blocks can have one in each; let
-        `check_interior_levels` see those of all blocks together.
+        If there are two grey values other than 0. Two blocks may hold one each; `check_interior_levels` compares
+        the grey values of all blocks.
     """
     check_interior_levels(grey_levels(values, where), where)
     return (values != 0).astype(np.uint8)
 
 
 def grey_levels(values: np.ndarray, where: str, at_most: int = 16) -> list[int]:
-    """The smallest distinct grey values of an integer or bool array, `at_most` of them."""
+    """Return the smallest distinct grey values of an integer or bool array, `at_most` of them."""
     _refuse_float(values, where)
     return [int(v) for v in np.unique(values)[:at_most]]
 
 
 def check_interior_levels(levels: Iterable[int], where: str) -> None:
-    """Refuse more than one grey value beside 0 in an annotation of kind `interior`."""
+    """Refuse two grey values other than 0 in an annotation of kind `interior`."""
     found = sorted(set(levels))
     if len([level for level in found if level != 0]) > 1:
         raise AnnotationError(
-            f"{where}: grey values {', '.join(map(str, found))}, but label_kind `interior` knows 0 (membrane) and one "
-            "other; threshold grey edges, or set `label_kind: classes` and say in `class_values` what each is"
+            f"{where}: grey values {', '.join(map(str, found))}, but label_kind `interior` allows 0 (membrane) and "
+            "one other; threshold grey edges, or set `label_kind: classes` and list each value in `class_values`"
         )
 
 
 def class_names(class_values: Mapping[str, int | list[int]]) -> list[str]:
-    """Names of the classes by index; the reserved `ignore` is none.
+    """Return the names of the classes in the order of their indices; the reserved name `ignore` is no class.
 
     >>> class_names({"membrane": [0, 32], "ignore": [159], "interior": [255]})
     ['membrane', 'interior']
@@ -99,7 +100,7 @@ def class_names(class_values: Mapping[str, int | list[int]]) -> list[str]:
 
 
 def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str) -> np.ndarray:
-    """Class index of every voxel by the lists of grey values; 255 where they are listed under `ignore`.
+    """Return the class index of every voxel from its grey value; 255 for grey values listed under `ignore`.
 
     >>> class_map(np.array([0, 32, 159, 255]), {"membrane": [0, 32], "interior": [255], "ignore": [159]}, "a.png")
     array([  0,   0, 255,   1], dtype=uint8)
@@ -109,14 +110,15 @@ def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str
     values : numpy.ndarray
         ``(z, y, x)``, integer or bool.
     class_values : dict
-        Name to grey values; the index is the name's place, `ignore` not counted.
+        Grey values by class name. The index of a class is its position, `ignore` not counted.
     where : str
         The file, for messages.
 
     Raises
     ------
     AnnotationError
-        If a grey value is in no list (names them and how often each occurs) or in two, or there are over 255 classes.
+        If a grey value is in no list or in two lists, or if there are over 255 classes. The message names unlisted
+        grey values and how often each occurs.
     """
     _refuse_float(values, where)
     check_class_values(class_values)
@@ -125,7 +127,7 @@ def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str
     known = np.zeros(values.shape, bool)
     for name, greys in class_values.items():
         for grey in greys:
-            here = values == grey  # exact for any integer dtype, where np.isin would go through float64
+            here = values == grey  # exact for any integer dtype; np.isin would compare as float64
             classes[here] = index[name]
             known |= here
     if not known.all():
@@ -134,7 +136,7 @@ def class_map(values: np.ndarray, class_values: dict[str, list[int]], where: str
 
 
 def check_class_values(class_values: Mapping[str, list[int]]) -> None:
-    """Refuse too many classes, and a grey value that two of them claim."""
+    """Refuse over 255 classes, and a grey value that two classes list."""
     if not 1 <= len(class_names(class_values)) <= UNLABELLED:
         raise AnnotationError(
             f"class_values names {len(class_names(class_values))} classes; it has to be 1 to {UNLABELLED}"

@@ -1,4 +1,4 @@
-"""Section `model`: the network."""
+"""Section `model`: the architecture of the network, or a trained model."""
 
 from typing import Literal
 
@@ -8,25 +8,63 @@ from unet.config.section import NonNegativeFloat, PositiveInt, Section, Triple
 
 
 class ModelConfig(Section):
-    """The network. The defaults are the paper's (Ronneberger, Fischer, Brox 2015)."""
+    """Architecture of the network. The defaults are those of the paper (Ronneberger, Fischer, Brox 2015)."""
 
-    dimensions: Literal[2, 3] = Field(2, description="2 (the paper): section by section | 3")
-    depth: int = Field(5, ge=2, le=6, description="levels of resolution; one pooling fewer")
-    base_channels: PositiveInt = Field(64, description="channels of the first level; they double a level")
+    dimensions: Literal[2, 3] = Field(
+        2,
+        description="Dimensions of the convolutions. 2: each section is predicted alone, as in the paper. 3: the "
+        "network sees neighbouring sections.",
+    )
+    depth: int = Field(
+        5, ge=2, le=6, description="Number of resolution levels. The network pools once less: 4 times at depth 5."
+    )
+    base_channels: PositiveInt = Field(
+        64, description="Feature channels of the first level. Each further level has twice as many."
+    )
     architecture: Literal["unet", "fcn8s"] = Field(
-        "unet", description="unet | fcn8s (Long, Shelhamer, Darrell 2015: the comparison)"
+        "unet",
+        description="`unet`: the U-Net of the paper. `fcn8s`: the network of Long, Shelhamer and Darrell (2015), for "
+        "comparison.",
     )
-    convolution: Literal["valid", "same"] = Field("valid", description="valid (the paper) | same: zero-padded")
-    upsampling: Literal["transposed", "bilinear"] = Field("transposed", description="transposed (the paper)")
-    skip: Literal["concatenate", "add"] = Field("concatenate", description="concatenate (the paper) | add")
-    normalisation: Literal["none", "batch"] = Field("none", description="none (the paper) | batch")
-    dropout: float = Field(0.5, ge=0, lt=1, description="at the end of the contracting path")
+    convolution: Literal["valid", "same"] = Field(
+        "valid",
+        description="`valid`: unpadded convolutions, as in the paper, so the output is smaller than the input. `same`: "
+        "zero-padded convolutions, so output and input have one size.",
+    )
+    upsampling: Literal["transposed", "bilinear"] = Field(
+        "transposed",
+        description="`transposed`: learnt up-convolutions, as in the paper. `bilinear`: interpolation without weights.",
+    )
+    skip: Literal["concatenate", "add"] = Field(
+        "concatenate",
+        description="How the expanding path takes in features of the contracting path. `concatenate`: as further "
+        "channels, as in the paper. `add`: summed channel by channel.",
+    )
+    normalisation: Literal["none", "batch"] = Field(
+        "none",
+        description="Normalisation of features after each convolution. `none`: none, as in the paper. `batch`: batch "
+        "normalisation.",
+    )
+    dropout: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share of features that training drops in the two deepest levels of the contracting path.",
+    )
     pooling: list[Triple] | None = Field(
-        None, description="z, y, x factors of each pooling; null = 2 along every axis of the network"
+        None,
+        description="Factors (z, y, x) of each pooling, 1 or 2 each, from the finest level on; for thick sections the "
+        "first may be [1, 2, 2]. With null every pooling halves every axis of the network.",
     )
-    checkpoint: str | None = Field(None, description="a trained `model.pt`: no training then")
+    checkpoint: str | None = Field(
+        None,
+        description="Path of a trained `model.pt`, which is used instead of training one. With null a model is "
+        "trained.",
+    )
     voxel_size_tolerance: NonNegativeFloat = Field(
-        0.1, description="largest relative difference between a volume's voxels and those the model was trained on"
+        0.1,
+        description="Largest relative difference between the voxel size of a volume and the voxel size that the model "
+        "was trained on. A larger difference stops the run.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Section `normalisation`: how intensities are given to the network."""
+"""Section `normalisation`: how the intensities of a volume are scaled for the network."""
 
 from typing import Annotated, Literal
 
@@ -8,27 +8,31 @@ from unet.config.section import Percent, PositiveFloat, Section
 
 
 class NormalisationConfig(Section):
-    """How grey values are given to the network: (x - centre) / scale, two numbers of each channel of a volume.
+    """Scaling of intensities for the network: (x - centre) / scale, with two numbers per channel of a volume.
 
-    The same rule holds for all volumes. It is kept in the model file, which brings it along as `model.checkpoint`.
+    The same rule holds for all volumes. A model file stores its rule, so `model.checkpoint` brings the rule along.
     """
 
     ignore_value: FiniteFloat | Literal["auto", "none"] = Field(
         "auto",
-        description="What is left out of the statistics. auto: regions of one value, as the frame of aligned sections "
-        "or blank sections; they also count as outside the mask. none: nothing. A number: all voxels of that value.",
+        description="Voxels that are left out of the statistics. `auto`: constant regions, such as the frame of "
+        "aligned sections or blank sections, which also count as outside the mask. `none`: no voxels. A number: all "
+        "voxels of that value.",
     )
     percentiles: tuple[Percent, Percent] | None = Field(
         None,
-        description="Two percentiles, such as [1, 99], which become -1 and 1. null: the mean becomes 0, the standard "
-        "deviation 1.",
+        description="Two percentiles, such as [1, 99], whose intensities become -1 and 1. With null the mean becomes 0 "
+        "and the standard deviation becomes 1.",
     )
     mean: FiniteFloat | Annotated[list[FiniteFloat], Field(min_length=1)] | None = Field(
         None,
-        description="A grey value that becomes 0 in all volumes, or a list with one for each channel; needs `std`.",
+        description="Intensity that becomes 0 in every volume, or a list with one intensity per channel. Set `std` as "
+        "well. With null the centre is computed from each volume.",
     )
     std: PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)] | None = Field(
-        None, description="Grey values that become a distance of 1 in all volumes, or a list; needs `mean`."
+        None,
+        description="Difference of intensities that becomes 1 in every volume, or a list with one number per channel. "
+        "Set `mean` as well. With null the scale is computed from each volume.",
     )
 
     @model_validator(mode="after")
@@ -41,5 +45,5 @@ class NormalisationConfig(Section):
             raise ValueError(f"percentiles: got {list(self.percentiles)}; the first has to be the lower one")
         numbers = [len(given) for given in (self.mean, self.std) if isinstance(given, list)]
         if len(set(numbers)) > 1:
-            raise ValueError(f"mean has {numbers[0]} numbers and std has {numbers[1]}; one each a channel")
+            raise ValueError(f"mean has {numbers[0]} numbers and std has {numbers[1]}; give one of each per channel")
         return self

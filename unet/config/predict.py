@@ -1,4 +1,4 @@
-"""Section `predict`: overlap-tile inference."""
+"""Section `predict`: overlap-tile prediction."""
 
 from typing import Annotated, Literal
 
@@ -15,56 +15,71 @@ from unet.config.section import (
 
 
 class PredictConfig(Section):
-    """Overlap-tile inference."""
+    """Overlap-tile prediction: volumes, tiles, device precision, and the jobs that share the work."""
 
-    volumes: list[str] = Field(["train"], description="volumes to predict and segment")
+    volumes: list[str] = Field(["train"], description="Names of the volumes to predict and segment.")
     tile: PositiveInt | Triple | Literal["auto"] = Field(
-        "auto", description="input side in px (or z, y, x); auto: the least arithmetic that fits into the free memory"
+        "auto",
+        description="Input size of a tile in px: one side, or the shape (z, y, x). `auto`: the tile with the least "
+        "arithmetic for the volume that fits into the free memory.",
     )
     batch: PositiveInt | Literal["auto"] = Field(
-        "auto", description="tiles that go through the network at once; auto: as many as fill a GPU, on a CPU one"
+        "auto",
+        description="Number of tiles that pass through the network at once. `auto`: as many as keep a GPU busy and fit "
+        "into its memory; 1 on a CPU.",
     )
     test_time_augmentation: Literal["none", "flips", "symmetries", "rotations"] = Field(
         "none",
-        description="none | flips: mean over 4 | symmetries: mean over the square's 8 | rotations: mean over 7, as in "
-        "the paper",
+        description="Transformed copies of the input over which probabilities are averaged. `none`: one prediction. "
+        "`flips`: 4 mirror images. `symmetries`: all 8 symmetries of the square. `rotations`: 7 rotations, as in the "
+        "paper. The time grows with the number of copies.",
     )
     precision: Precision | Literal["auto"] = Field(
-        "auto", description="of the convolutions; auto: bfloat16 on a GPU that has it, else float32"
+        "auto",
+        description="Number format of the convolutions. `auto`: bfloat16 on a GPU that supports it, else float32. "
+        "`float32`, `bfloat16` and `float16`: always that format.",
     )
     compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="torch.compile; auto: on a GPU, where the volume is large enough to pay for it"
+        "auto",
+        description="Use of `torch.compile`. `auto`: on a GPU, if the volume is large enough to repay the compilation. "
+        "`always` and `never`: on any device.",
     )
-    dtype: Literal["uint8", "float32"] = Field("uint8", description="of probability.zarr; uint8 = p x 255 rounded")
+    dtype: Literal["uint8", "float32"] = Field(
+        "uint8",
+        description="Type of the stored probabilities. `uint8`: probability x 255, rounded. `float32`: as computed, "
+        "four times as large.",
+    )
     job_voxels: PositiveInt | Literal["auto"] = Field(
         "auto",
-        description="voxels of one job, rounded down to whole blocks; auto = 268 million, or more where that would "
-        "make more than 1,000 jobs",
+        description="Voxels per job of every blockwise rule, rounded down to whole blocks. `auto`: 268 million, or "
+        "more if a rule would otherwise have over 1,000 jobs.",
     )
     max_blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
-        4, description="of a process at once: reading, computing and writing overlap; bounds its memory"
+        4,
+        description="Largest number of blocks that a process reads, predicts and writes at once. It bounds the memory "
+        "of the process.",
     )
     block_timeout_minutes: PositiveFloat = Field(
-        60, description="after which a block counts as hanging, is tried elsewhere, then reported"
+        60,
+        description="Minutes after which a block counts as hanging. It is tried once more on another worker, then the "
+        "job fails and names it.",
     )
     workers: Literal["local", "slurm"] = Field(
         "local",
-        description="local: each job predicts its block range itself | slurm: on workers that are SLURM jobs, as "
-        "section slurm says",
+        description="Processes that predict the blocks of a job. `local`: the job itself. `slurm`: dask workers, each "
+        "a SLURM job of its own, as section `slurm` describes.",
     )
     scheduler: str | None = Field(
         None,
-        description=(
-            "Address of a dask scheduler whose workers predict, e.g. tls://node1:8786 with the certificates of dask's "
-            "own configuration (tcp:// on this machine alone, see docs/how-to/slurm.md); null: as `workers` says."
-        ),
+        description="Address of a dask scheduler whose workers predict, such as tls://node1:8786 with the certificates "
+        "of dask's own configuration. Plain tcp:// is for this machine alone (docs/how-to/slurm.md). With null "
+        "`workers` decides.",
     )
     dashboard: bool = Field(
         True,
-        description=(
-            "Whether dask's dashboard runs, for the machine of the job alone; its address is in the log. A scheduler "
-            "that is given (`scheduler`) has its own. It needs the extra `dashboard`."
-        ),
+        description="Whether dask's dashboard runs. Only the machine of the job can open it; its address is in the "
+        "job's log. A scheduler given by `scheduler` has a dashboard of its own. "
+        "It needs the extra `dashboard`.",
     )
 
     @field_validator("scheduler")
@@ -73,9 +88,9 @@ class PredictConfig(Section):
         return None if address is None else checked_scheduler(address)
 
     @model_validator(mode="after")
-    def _one_place(self) -> "PredictConfig":
+    def _one_way_to_predict(self) -> "PredictConfig":
         if self.workers == "slurm" and self.scheduler is not None:
             raise ValueError(
-                f"workers: slurm and scheduler: {self.scheduler} are two places to predict; remove one of them"
+                f"workers: slurm and scheduler: {self.scheduler} are two ways to predict; remove one of them"
             )
         return self

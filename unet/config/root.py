@@ -1,7 +1,18 @@
-"""The configuration: one frozen model a section, every default in one place.
+"""The whole configuration: its sections, and the checks across sections.
 
-The sections are in `unet.config.section` and `unet.config.section`, and are to be had from here. The JSON schema, the
-reference page and `config/config.yaml` are generated from them (`make config`).
+One file per section holds the section's keys, defaults and own checks. The JSON schema, the reference page and
+`config/config.yaml` are generated from these models (`make config`).
+
+What one section cannot know is checked here, in this order:
+
+1. Paths: what has to be a file is no address, and no path is empty or a pattern.
+2. Volumes: every named volume exists, has labels where they are needed, and is predicted where it is scored.
+3. Model: something gives the model, and the classes of all volumes agree with its classes.
+4. Thresholds: `auto` has volumes that choose the threshold.
+5. Training: volume weights and augmentation apply to what is trained.
+6. Tiles: their sizes fit the network.
+
+The first check that fails ends the list.
 """
 
 import os
@@ -32,13 +43,13 @@ from unet.storage.address import is_address
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used; the message has a line a problem: key, value and what is allowed."""
+    """The configuration cannot be used. The message has one line per problem: key, value and what is allowed."""
 
 
 class Config(Section):
-    """Everything a run depends on."""
+    """All settings of a run."""
 
-    results: str = Field("results", description="folder of everything that is written")
+    results: str = Field("results", description="Folder of all files that a run writes.")
     sample: SampleConfig = SampleConfig()
     volumes: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], VolumeConfig]
     storage: StorageConfig = StorageConfig()
@@ -53,6 +64,15 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
+
+    @field_validator("volumes")
+    @classmethod
+    def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
+        if not volumes:
+            raise ValueError("name at least one volume")
+        return volumes
+
+    # 1. Paths
 
     @model_validator(mode="after")
     def _files_are_no_addresses(self) -> "Config":
@@ -75,15 +95,10 @@ class Config(Section):
                 )
         return self
 
-    @field_validator("volumes")
-    @classmethod
-    def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
-        if not volumes:
-            raise ValueError("name at least one volume")
-        return volumes
+    # 2. Volumes
 
     @model_validator(mode="after")
-    def _names_exist(self) -> "Config":
+    def _named_volumes_exist(self) -> "Config":
         for key, names in self._volume_lists().items():
             for name in names:
                 if name not in self.volumes:
@@ -96,11 +111,18 @@ class Config(Section):
                         f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
                         f"{more if key == 'train.volumes' else ''}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _named_volumes_have_labels(self) -> "Config":
         for key in ("train.volumes", "train.validation", "evaluate.volumes", "evaluate.threshold_volumes"):
             for name in self._volume_lists()[key]:
-                needed = key != "train.volumes" or self.model.checkpoint is None
-                if needed and self.volumes[name].labels is None:
+                if self.volumes[name].labels is None:
                     raise ValueError(f"{key}: volume {name!r} has no labels; set volumes.{name}.labels")
+        return self
+
+    @model_validator(mode="after")
+    def _scored_volumes_are_predicted(self) -> "Config":
         for key in ("evaluate.volumes", "evaluate.threshold_volumes"):
             for name in self._volume_lists()[key]:
                 if name not in self.predict.volumes:
@@ -109,47 +131,72 @@ class Config(Section):
                     )
         return self
 
+    # 3. Model
+
     @model_validator(mode="after")
-    def _classes_agree(self) -> "Config":
+    def _something_gives_the_model(self) -> "Config":
         if self.model.checkpoint is None and not self.train.volumes:
             raise ValueError("train.volumes is empty and model.checkpoint is null: set one of them")
-        if self.model.checkpoint is None:
-            first = self.train.volumes[0]
-            for name in (*self.train.volumes, *self.train.validation):
-                ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
-                if ours != theirs:
-                    raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
-            for name in self.evaluate.volumes:
-                ours, theirs = self.class_names, self.volumes[name].class_names
-                if ours != theirs:
-                    raise ValueError(
-                        f"evaluate.volumes: volume {name!r} has classes {theirs}, but the model learns {ours} from "
-                        f"volume {first!r}: give it the same label_kind and class_values, or take it out of "
-                        "evaluate.volumes"
-                    )
-            unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
-            if unknown:
-                raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
-        if self.segment.threshold == "auto" and not self.evaluate.threshold_volumes:
-            raise ValueError("segment.threshold: auto needs evaluate.threshold_volumes, e.g. [train]")
-        if self.segment.agglomerate.threshold == "auto" and not self.evaluate.threshold_volumes:
-            raise ValueError("segment.agglomerate.threshold: auto needs evaluate.threshold_volumes, e.g. [train]")
         return self
 
     @model_validator(mode="after")
-    def _training_agrees(self) -> "Config":
+    def _classes_agree(self) -> "Config":
+        if self.model.checkpoint is not None:
+            return self  # the classes are those of the model file, which `check_model` compares
+        first = self.train.volumes[0]
+        for name in (*self.train.volumes, *self.train.validation):
+            ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
+            if ours != theirs:
+                raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
+        for name in self.evaluate.volumes:
+            ours, theirs = self.class_names, self.volumes[name].class_names
+            if ours != theirs:
+                raise ValueError(
+                    f"evaluate.volumes: volume {name!r} has classes {theirs}, but the model learns {ours} from "
+                    f"volume {first!r}: give it the same label_kind and class_values, or take it out of "
+                    "evaluate.volumes"
+                )
+        unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
+        if unknown:
+            raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
+        return self
+
+    # 4. Thresholds
+
+    @model_validator(mode="after")
+    def _auto_thresholds_have_volumes(self) -> "Config":
+        thresholds = {
+            "segment.threshold": self.segment.threshold,
+            "segment.agglomerate.threshold": self.segment.agglomerate.threshold,
+        }
+        for key, threshold in thresholds.items():
+            if threshold == "auto" and not self.evaluate.threshold_volumes:
+                raise ValueError(f"{key}: auto needs evaluate.threshold_volumes, e.g. [train]")
+        return self
+
+    # 5. Training
+
+    @model_validator(mode="after")
+    def _volume_weights_are_of_training_volumes(self) -> "Config":
         for name in self.train.volume_weights:
             if name not in self.train.volumes:
                 raise ValueError(f"train.volume_weights: {name!r} is not in train.volumes {self.train.volumes}")
+        return self
+
+    @model_validator(mode="after")
+    def _defects_of_sections_are_for_3d(self) -> "Config":
+        if self.model.dimensions == 3 or self.model.checkpoint is not None:  # a given model is not trained
+            return self
         for key in ("missing_section", "misalignment"):
             share = getattr(self.train.augment, key)
-            # a given model has dimensions of its own, and is not trained
-            if share > 0 and self.model.dimensions == 2 and self.model.checkpoint is None:
+            if share > 0:
                 raise ValueError(
                     f"train.augment.{key} is {share}, but a 2-D network never sees two sections: "
                     "set it to 0, or model.dimensions to 3"
                 )
         return self
+
+    # 6. Tiles
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> "Config":
@@ -163,6 +210,7 @@ class Config(Section):
         return self
 
     def _volume_lists(self) -> dict[str, list[str]]:
+        """Return the names in each list of volumes that is read. With a given model the training reads none."""
         return {
             "train.volumes": self.train.volumes if self.model.checkpoint is None else [],
             "train.validation": self.train.validation if self.model.checkpoint is None else [],
@@ -173,35 +221,35 @@ class Config(Section):
 
     @property
     def class_names(self) -> list[str]:
-        """Classes that `train.volumes` teach; the first is background."""
+        """Return the names of the classes in the labels of `train.volumes`; the first is background."""
         return self.volumes[self.train.volumes[0]].class_names
 
     @property
     def learning_volumes(self) -> list[str]:
-        """Volumes that a training reads."""
+        """Return the volumes that the training reads: to train on, and to validate on."""
         lists = self._volume_lists()
         return list(dict.fromkeys(lists["train.volumes"] + lists["train.validation"]))
 
     @property
     def labelled_volumes(self) -> list[str]:
-        """Volumes whose labels are used: those that are learnt from, that are scored, or that choose a threshold."""
+        """Return the volumes whose labels are used: for training, for scores, or to choose a threshold."""
         scored = [*self.evaluate.volumes, *self.evaluate.threshold_volumes]
         return list(dict.fromkeys([*self.learning_volumes, *scored]))
 
     @property
     def annotated_volumes(self) -> list[str]:
-        """Volumes that are read and have labels, whether these are used or not."""
+        """Return the volumes that are read and have labels, whether the labels are used or not."""
         return [name for name in self.used_volumes if self.volumes[name].labels is not None]
 
     @property
     def used_volumes(self) -> list[str]:
-        """Volumes that some rule needs, in the order of the configuration."""
+        """Return the volumes that some rule needs, in the order of the configuration."""
         needed = {name for names in self._volume_lists().values() for name in names}
         return [name for name in self.volumes if name in needed]
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Every address of the user's files by its configuration key, such as `volumes.train.raw`."""
+        """Return the address of every input of the user by its configuration key, such as `volumes.train.raw`."""
         addresses = {
             f"volumes.{name}.{key}": getattr(self.volumes[name], key)
             for name in self.used_volumes
@@ -222,7 +270,7 @@ class Config(Section):
 
 
 def load_config(values: Mapping[str, Any]) -> Config:
-    """The checked configuration; `~` at the beginning of a value is the home folder.
+    """Return the checked configuration. A `~` at the beginning of a value becomes the home folder.
 
     Parameters
     ----------
@@ -232,7 +280,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
     Raises
     ------
     ConfigError
-        If a key, type, range or combination is wrong; names every key, its value and what is allowed.
+        If a key, type, range or combination is wrong. The message names every key, its value and what is allowed.
     """
     try:
         return Config.model_validate(_with_home(dict(values)))
@@ -241,7 +289,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
 
 
 def _with_home(value: Any, key: str = "") -> Any:
-    """`~/data` and `~name/data` as the folders that they mean, wherever they stand in nested lists and mappings."""
+    """Replace `~` and `~name` by home folders in all values of nested lists and mappings."""
     if isinstance(value, Mapping):
         return {name: _with_home(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
     if isinstance(value, list | tuple):

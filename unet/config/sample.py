@@ -1,4 +1,4 @@
-"""Section `sample`: the synthetic volume."""
+"""Section `sample`: the synthetic volume for a first run and for the tests."""
 
 from typing import Annotated
 
@@ -8,8 +8,8 @@ from unet.config.section import Section
 
 
 class SampleConfig(Section):
-    """The generated sample volume, written to `{results}/sample/raw.tif` and `labels.tif`."""
+    """Synthetic serial-section volume with labels, written to `{results}/sample/raw.tif` and `labels.tif`."""
 
-    sections: Annotated[int, Field(ge=4)] = Field(24, description="number of sections")
-    size: Annotated[int, Field(ge=64)] = Field(512, description="side of a section in px")
-    seed: int = Field(1, description="the same seed gives the same volume, bit for bit")
+    sections: Annotated[int, Field(ge=4)] = Field(24, description="Number of sections of the sample.")
+    size: Annotated[int, Field(ge=64)] = Field(512, description="Side of each square section in px.")
+    seed: int = Field(1, description="Seed of the random cells. The same seed gives the same volume, bit for bit.")

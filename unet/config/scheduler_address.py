@@ -1,29 +1,29 @@
-"""Who may talk to a dask scheduler: whoever can runs any code there, so it takes a certificate.
+"""Check that a dask scheduler can be trusted. Whoever reaches a scheduler can run any code on its workers.
 
 ```
-predict.workers: slurm       a scheduler of ours: TLS with a certificate that is made for it and ends with it
-predict.scheduler: tls:// a scheduler of the user: TLS with the certificates in dask's own configuration
-predict.scheduler: tcp:// on this machine alone, or where dask's configuration says that it may
+predict.workers: slurm       a scheduler of the job: TLS with a certificate that is made for the job and ends with it
+predict.scheduler: tls://    a scheduler of the user: TLS with the certificates in dask's own configuration
+predict.scheduler: tcp://    on this machine alone, unless dask's configuration allows plain TCP
 ```
 """
 
 from ipaddress import ip_address
 
 TLS_KEYS = ("ca-file", "client.cert", "client.key")
-"""Of `distributed.comm.tls`: what a client needs."""
+"""Keys below `distributed.comm.tls` that a client needs."""
 PLAIN = "distributed.comm.require-encryption"
-"""Key of dask's configuration; null by default, so that False is somebody's decision."""
+"""Key of dask's configuration. Its default is null, so False is a decision of the user."""
 
 
 def checked_scheduler(address: str) -> str:
-    """Return the address of a scheduler that may be trusted.
+    """Return the address of a scheduler after checking that it can be trusted.
 
     Raises
     ------
     ValueError
-        If it is no such address, if certificates are missing, or if it is plain TCP to another machine.
+        If the address is malformed, if certificates are missing, or if it is plain TCP to another machine.
     """
-    from dask import config  # by those alone who have a scheduler
+    from dask import config  # takes time, and few runs have a scheduler of their own
 
     protocol, separator, place = address.partition("://")
     if protocol not in ("tls", "tcp") or not separator or not place.rpartition(":")[2].isdigit():
@@ -45,7 +45,7 @@ def checked_scheduler(address: str) -> str:
 
 
 def is_loopback(place: str) -> bool:
-    """Whether a host and port are of this machine alone.
+    """Return whether a host and port can be reached from this machine alone.
 
     >>> is_loopback("127.0.0.1:8786"), is_loopback("[::1]:8786"), is_loopback("localhost:1"), is_loopback("node1:8786")
     (True, True, True, False)

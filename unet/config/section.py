@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of: frozen, without unknown keys, and its types."""
+"""Base class and field types of the sections of the configuration."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,14 +16,14 @@ Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and unknown keys are errors."""
+    """Base of every section: values cannot be changed, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's `yes` would count as 1."""
+        """Refuse a bool for a number: YAML reads `yes` as true, and Python counts true as 1."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise PydanticCustomError("bool", "Input should not be true or false")
         return value

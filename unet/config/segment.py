@@ -1,4 +1,4 @@
-"""Section `segment`: from probabilities to objects."""
+"""Section `segment`: from probabilities to instances."""
 
 from typing import Annotated, Literal
 
@@ -15,68 +15,101 @@ from unet.config.section import (
 
 
 class WatershedConfig(Section):
-    """Fragments of the foreground; all lengths in px of the section."""
+    """Height map of the watershed, whose basins are the fragments (supervoxels). Lengths are in px of the section.
+
+    Height of a foreground voxel = smooth(min(distance to the membrane, max_distance_px)
+    + confidence_weight_px x confidence).
+    """
 
     max_distance_px: PositiveFloat = Field(
-        4.0, description="distance to the membrane above which all is equally far inside"
+        4.0,
+        description="Distance to the membrane beyond which a voxel is no higher. A larger value gives fewer fragments, "
+        "and each block reads more around itself.",
     )
     confidence_weight_px: NonNegativeFloat = Field(
-        5.0, description="by how much a voxel that is certainly inside is higher: fragments end at faint membranes, too"
+        5.0,
+        description="Weight of the foreground confidence in the height map. A larger value ends fragments at fainter "
+        "membranes; with 0 fragments end at constrictions alone.",
     )
     smoothing_px: NonNegativeFloat = Field(
-        1.0, description="std of the Gaussian over both: more gives fewer, larger fragments"
+        1.0,
+        description="Standard deviation of the Gaussian that smooths the height map. A larger value gives fewer, "
+        "larger fragments.",
     )
-    expand_px: NonNegativeFloat = Field(6.0, description="how far fragments extend into the membrane")
+    expand_px: NonNegativeFloat = Field(
+        6.0, description="Distance by which fragments extend into the membrane, until they meet."
+    )
 
 
 class AgglomerateConfig(Section):
-    """Joining the fragments of the watershed; a change here merges and relabels, and labels nothing again."""
+    """Agglomeration: joining fragments of the watershed into objects.
+
+    A change of these keys reruns `merge` and `relabel` only.
+    """
 
     method: Literal["none", "mean", "quantile", "multicut"] = Field(
         "mean",
-        description="none | mean, quantile: of the boundary probability over a contact | multicut: needs bioimage-cpp",
+        description="Score of the boundary between two fragments, from the boundary probabilities over their contact. "
+        "`none`: fragments are not joined. `mean`: their mean. `quantile`: their quantile `quantile`. `multicut`: "
+        "their mean, with one global optimum instead of joining step by step; needs the package bioimage-cpp.",
     )
     threshold: OpenProbability | Literal["auto"] = Field(
         0.5,
-        description="fragments whose boundary scores less are joined; auto = least VOI on `evaluate.threshold_volumes`",
+        description="Boundary score below which fragments are joined; a larger value joins more. `auto`: the threshold "
+        "with the least variation of information (VOI) on `evaluate.threshold_volumes`.",
     )
-    quantile: Probability = Field(0.5, description="for `quantile`: 0.5 is the median")
-    mismatch: NonNegativeFloat = Field(
+    quantile: Probability = Field(
+        0.5, description="Quantile of the boundary probabilities that method `quantile` takes; 0.5 is the median."
+    )
+    size_mismatch_penalty: NonNegativeFloat = Field(
         0.1,
-        description="for connectivity `section`: how much it speaks against a link between two sections that the two "
-        "fragments are larger than their overlap",
+        description="For connectivity `section`: penalty for joining two fragments of neighbouring sections whose "
+        "sizes exceed their overlap. With 0 there is no penalty.",
     )
 
 
 class SegmentConfig(Section):
-    """From probabilities to instances."""
+    """Segmentation: from probabilities to instances."""
 
     method: Literal["components", "watershed"] = Field(
-        "components", description="components: connected above the threshold (the paper) | watershed, then agglomerate"
+        "components",
+        description="`components`: connected voxels above the threshold are one object, as in the paper. `watershed`: "
+        "basins of a height map become fragments, which `agglomerate` joins into objects.",
     )
     threshold: OpenProbability | Literal["auto"] = Field(
-        0.5, description="of the foreground's probability; auto = best V_rand on `evaluate.threshold_volumes`"
+        0.5,
+        description="Foreground probability above which a voxel is foreground. `auto`: the threshold with the best "
+        "V_rand on `evaluate.threshold_volumes`.",
     )
     foreground: str | list[str] | None = Field(
-        None, description="class that makes instances, null = the last; for components several, each with its instances"
+        None,
+        description="Class whose voxels make objects; for method `components` also a list of classes, each with "
+        "objects of its own. With null it is the last class.",
     )
     connectivity: Literal["section", "volume"] = Field(
         "section",
-        description="section: each section alone; the fragments of a watershed are then linked by agglomerate | "
-        "volume: in 3-D",
+        description="`section`: objects (or fragments) are found in each section alone, and `agglomerate` links the "
+        "fragments of neighbouring sections; for thick sections. `volume`: they are found in 3-D; for voxels that are "
+        "nearly cubes.",
     )
     max_section_gap: Annotated[int, Field(ge=0)] | None = Field(
         1,
-        description="for a watershed per section: bad or missing sections that a link between fragments may skip; "
-        "null = sections are not linked",
+        description="For method `watershed` with connectivity `section`: number of bad or missing sections that a link "
+        "between fragments may skip. With null fragments of different sections are not linked.",
     )
-    watershed: WatershedConfig = Field(WatershedConfig(), description="for method `watershed`")
-    agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="for method `watershed`")
+    watershed: WatershedConfig = Field(WatershedConfig(), description="Settings of method `watershed`.")
+    agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="Settings of method `watershed`.")
     fill_holes: Annotated[int, Field(ge=0)] = Field(
-        0, description="what one object encloses, of at most this many voxels, becomes part of it"
+        0,
+        description="Largest number of voxels that one object may enclose for them to become part of it; 0 fills "
+        "nothing.",
     )
-    min_size: Annotated[int, Field(ge=0)] = Field(0, description="smaller objects are removed (voxels)")
-    first_id: PositiveInt = Field(1, description="id of the first object; ids are dense and in scan order")
+    min_size: Annotated[int, Field(ge=0)] = Field(
+        0, description="Smallest number of voxels of an object. Smaller objects become background."
+    )
+    first_id: PositiveInt = Field(
+        1, description="Id of the first object. Ids are consecutive, in scan order of each object's first voxel."
+    )
 
     @model_validator(mode="after")
     def _one_class_for_watershed(self) -> "SegmentConfig":
@@ -89,7 +122,7 @@ class SegmentConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "SegmentConfig":
+    def _no_unused_keys(self) -> "SegmentConfig":
         graph, how = self.agglomerate, self.agglomerate.method
         watershed = self.method == "watershed"
         for key, value, default, beside, applies in (
@@ -100,26 +133,28 @@ class SegmentConfig(Section):
         ):
             if not applies and value != default:
                 said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
-                raise ValueError(f"{key} is {said}, but has no effect beside {beside}: remove it, or change the other")
+                raise ValueError(
+                    f"{key} is {said}, but has no effect with {beside}: remove {key}, or change the method"
+                )
         return self
 
     @property
     def classes(self) -> list[str | None]:
-        """The classes that make instances; None = the last."""
+        """Return the names of the classes that make objects; None stands for the last class."""
         return list(self.foreground) if isinstance(self.foreground, list) else [self.foreground]
 
     @property
     def main_class(self) -> str | None:
-        """The class whose threshold is swept."""
+        """Return the class whose threshold is swept; None stands for the last class."""
         return self.classes[0]
 
     @property
     def sections_alone(self) -> bool:
-        """Whether no object extends over two sections."""
+        """Return whether every object lies in one section."""
         joined = self.method == "watershed" and self.agglomerate.method != "none"
         return self.connectivity == "section" and not (joined and self.max_section_gap is not None)
 
     @property
     def has_graph(self) -> bool:
-        """Whether it takes to know which fragments touch."""
+        """Return whether the segmentation needs the region graph, which tells the fragments that touch."""
         return self.fill_holes > 0 or (self.method == "watershed" and self.agglomerate.method != "none")

@@ -8,33 +8,49 @@ from unet.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Se
 
 
 class SlurmConfig(Section):
-    """Workers of a prediction with `predict.workers: slurm`, each a SLURM job of its own."""
+    """Workers of a prediction with `predict.workers: slurm`. Each worker is a SLURM job of its own."""
 
-    workers: PositiveInt = Field(8, description="at once, for each prediction job")
-    partition: str | None = Field(None, description="SLURM partition; null = the cluster's default")
-    account: str | None = Field(None, description="account that pays; null = the user's default")
-    gpus: Annotated[int, Field(ge=0)] = Field(1, description="GPUs of a worker; 0: it computes on its cores")
-    gpu_model: str | None = Field(None, description="type of GPU as `sinfo -o %G` calls it, e.g. a100; null = any")
-    cores: PositiveInt = Field(4, description="cores of a worker")
-    memory_mb: PositiveInt = Field(16_000, description="memory of a worker")
-    time_limit_minutes: PositiveFloat = Field(240, description="of a worker's job")
+    workers: PositiveInt = Field(8, description="Number of workers at once, per prediction job.")
+    partition: str | None = Field(
+        None, description="SLURM partition of the workers. With null it is the cluster's default."
+    )
+    account: str | None = Field(
+        None, description="SLURM account that is charged. With null it is the user's default account."
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(
+        1, description="GPUs per worker. A worker without a GPU (0) predicts on its cores."
+    )
+    gpu_model: str | None = Field(
+        None, description="Type of GPU as `sinfo -o %G` prints it, such as a100. With null any type is taken."
+    )
+    cores: PositiveInt = Field(4, description="CPU cores per worker.")
+    memory_mb: PositiveInt = Field(16_000, description="Memory per worker in MB.")
+    time_limit_minutes: PositiveFloat = Field(240, description="Time limit of a worker's SLURM job in minutes.")
     lifetime_margin_minutes: PositiveFloat = Field(
-        15, description="a worker leaves so long before its time limit, and is replaced: more than a block takes"
+        15,
+        description="Minutes before its time limit at which a worker stops and is replaced. The margin has to be "
+        "longer than the prediction of a block takes.",
     )
     lifetime_stagger_minutes: NonNegativeFloat = Field(
-        10, description="up to twice as much earlier, by chance, so that not all leave at once"
+        10,
+        description="Random spread of that moment in minutes: a worker stops up to twice as much earlier, so that not "
+        "all workers stop at once.",
     )
-    interface: str | None = Field(None, description="network on which workers find the job, e.g. ib0")
-    options: list[str] = Field([], description="further options of sbatch, e.g. --constraint=ssd")
+    interface: str | None = Field(
+        None,
+        description="Network interface on which workers reach the prediction job, such as ib0. With null dask chooses "
+        "one.",
+    )
+    options: list[str] = Field([], description="Further options of `sbatch`, such as `--constraint=ssd`.")
 
     @model_validator(mode="after")
-    def _stays_for_a_while(self) -> "SlurmConfig":
+    def _lifetime_is_positive(self) -> "SlurmConfig":
         left = self.time_limit_minutes - self.lifetime_margin_minutes - 2 * self.lifetime_stagger_minutes
         if left <= 0:
             raise ValueError(
-                f"a worker would leave at once: time_limit_minutes {self.time_limit_minutes:g} - "
+                f"a worker would stop at once: time_limit_minutes {self.time_limit_minutes:g} - "
                 f"lifetime_margin_minutes {self.lifetime_margin_minutes:g} - 2 x lifetime_stagger_minutes "
                 f"{self.lifetime_stagger_minutes:g} is {left:g} min: "
-                "raise the limit, or lower the others"
+                "raise time_limit_minutes, or lower the other two"
             )
         return self

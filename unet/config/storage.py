@@ -1,4 +1,4 @@
-"""Section `storage`: how volumes are cut, and where they lie."""
+"""Section `storage`: chunks and blocks of the Zarr stores, and where the stores lie."""
 
 from pydantic import Field, field_validator, model_validator
 
@@ -7,17 +7,21 @@ from unet.storage.address import checked_address, is_address
 
 
 class StorageConfig(Section):
-    """How volumes are cut, and where they lie."""
+    """Chunks and blocks of the Zarr stores, and where the stores lie."""
 
-    chunk: Triple = Field((8, 128, 128), description="z, y, x of a compressed chunk")
+    chunk: Triple = Field(
+        (8, 128, 128),
+        description="Shape (z, y, x) in voxels of a chunk, which is compressed and decompressed as a whole.",
+    )
     block: Triple = Field(
         (16, 1024, 1024),
-        description="z, y, x of a block: one file, what is computed at once; whole multiples of the chunk",
+        description="Shape (z, y, x) in voxels of a block: one file of a store (a Zarr shard), and the unit in which a "
+        "job reads, computes and writes. It is a whole multiple of the chunk along each axis.",
     )
     address: str | None = Field(
         None,
-        description="where the Zarr stores are written, e.g. `s3://bucket/run`; all else, the locks too, stays in "
-        "`results`; null: they lie there as well",
+        description="Address of the object store where the Zarr stores are written, such as `s3://bucket/run`. All "
+        "other files, locks included, stay in `results`. With null the Zarr stores are written there as well.",
     )
 
     @field_validator("address")

@@ -1,4 +1,4 @@
-"""Section `verify`: what `snakemake verify` infers again."""
+"""Section `verify`: the crops that `snakemake verify` predicts again."""
 
 from pydantic import Field
 
@@ -6,8 +6,12 @@ from unet.config.section import PositiveInt, Section
 
 
 class VerifyConfig(Section):
-    """`snakemake verify`: windows that are inferred again."""
+    """Crops that `snakemake verify` predicts a second time and compares with the stored probabilities."""
 
-    windows: PositiveInt = Field(8, description="windows a volume: at borders of blocks and jobs, at faces, anywhere")
-    side: PositiveInt = Field(64, description="side of a window in px")
-    seed: int = Field(0, description="of the windows' positions")
+    crops: PositiveInt = Field(
+        8,
+        description="Number of crops per volume. They lie across block borders, across borders of block ranges, at the "
+        "volume's faces and at random places, in turn.",
+    )
+    crop_px: PositiveInt = Field(64, description="Side of a crop in px along y and x.")
+    seed: int = Field(0, description="Seed of the crops' random positions.")

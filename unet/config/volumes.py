@@ -13,10 +13,15 @@ _IGNORE_IN_INTERIOR = "set label_kind: classes, with class_values: {membrane: 0,
 
 
 class SkeletonsConfig(Section):
-    """Skeletons of the true neurons of a volume."""
+    """Skeletons of the true neurons of a volume, by which the expected run length is scored."""
 
-    files: str = Field(description="an SWC file, or a folder of them; each file is one neuron, whatever its trees")
-    unit_nm: PositiveFloat = Field(1.0, description="nm of a unit of their x, y and z; 1000 where they are in µm")
+    files: str = Field(
+        description="Path of an SWC file, or of a folder of SWC files. Each file is one neuron, however many trees it "
+        "holds."
+    )
+    unit_nm: PositiveFloat = Field(
+        1.0, description="Length in nm of one unit of the skeletons' x, y and z; 1000 for coordinates in µm."
+    )
 
     @field_validator("files")
     @classmethod
@@ -27,46 +32,64 @@ class SkeletonsConfig(Section):
 
 
 class VolumeConfig(Section):
-    """One volume: image files, and what is known of them."""
+    """One volume: its image files, and what the files do not say. `<name>` is a name of your choice."""
 
     raw: str | Annotated[list[str], Field(min_length=1)] = Field(
-        description="grey values: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
-        "`file.h5:/dataset`, MRC, Zarr v2 or v3, OME-Zarr; a list of them, or an axis c, is several input channels; "
-        "Zarr also at an address, `s3://bucket/volume.zarr:/path`"
+        description="Path of the intensities: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
+        "`file.h5:/dataset`, MRC, Zarr v2 or v3, or OME-Zarr. Several input channels are a list of paths, or an axis "
+        "c. Zarr may also lie at an address, `s3://bucket/volume.zarr:/path`."
     )
-    labels: str | None = Field(None, description="annotation of the same shape, in the same formats")
+    labels: str | None = Field(
+        None, description="Path of the annotation, of the same shape and in the same formats. With null there is none."
+    )
     label_kind: Literal["instances", "interior", "classes"] = Field(
-        "instances", description="instances: one id a cell | interior: 0 = membrane | classes: grey values"
+        "instances",
+        description="Meaning of the values in `labels`. `instances`: one id per cell, 0 is outside of all cells. "
+        "`interior`: 0 is membrane, the one other value is the interior of cells. `classes`: each value belongs to a "
+        "class of `class_values`.",
     )
     class_values: dict[str, int | list[int]] = Field(
         default_factory=dict,
-        description=f"for `classes`: name -> grey values, the first name is background; `{IGNORE}` = not annotated",
+        description="For label_kind `classes`: the grey values in `labels` by class name. The first class is "
+        f"background; the name `{IGNORE}` stands for voxels that are not annotated.",
     )
-    ignore_id: int | None = Field(None, ge=0, description="for `instances`: the id that means not annotated")
+    ignore_id: int | None = Field(
+        None,
+        ge=0,
+        description="For label_kind `instances`: the id of voxels that are not annotated. With null there is none.",
+    )
     voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
-        None, description="z, y, x in nm; read from the file where it says so, an error where they disagree"
+        None,
+        description="Voxel size (z, y, x) in nm. With null it is read from the file. A voxel size in the file that "
+        "differs by over 1 % stops the run.",
     )
     sections: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = Field(
-        None, description="half-open range of sections; null = all"
+        None,
+        description="Half-open range [first, stop] of the sections to use, counted from 0. With null all sections are "
+        "used.",
     )
-    mask: str | None = Field(None, description="not 0 where there is tissue; elsewhere nothing is learnt or found")
-    missing_chunks: Literal["read", "error"] = Field(
-        "read",
-        description="Chunks of raw, labels or mask that a Zarr store or HDF5 dataset does not hold: `read` takes them "
-        "as the store's fill value and warns, `error` stops the run.",
+    mask: str | None = Field(
+        None,
+        description="Path of a mask of the same shape, which is not 0 where there is tissue. Where it is 0, nothing is "
+        "learnt and nothing is segmented.",
+    )
+    missing_chunks: Literal["fill", "error"] = Field(
+        "fill",
+        description="What happens if chunks of raw, labels or mask are missing in a Zarr store or HDF5 dataset. "
+        "`fill`: they are read as the store's fill value, with a warning. `error`: the run stops.",
     )
     compare: dict[str, str] = Field(
         default_factory=dict,
-        description="others' segmentations of the same voxels, name -> file, scored beside ours; 0 = they say nothing",
+        description="Paths of other segmentations of the same voxels by a name for each. They are scored beside this "
+        "one; 0 means that a segmentation says nothing about a voxel.",
     )
     skeletons: SkeletonsConfig | None = Field(
-        None, description="of the true neurons; the expected run length is scored too"
+        None, description="Skeletons of the true neurons. If they are given, the expected run length is scored as well."
     )
-
-    label_check: Literal["stop", "warn"] = Field(
-        "stop",
-        description="What happens before training and scoring where the labels, or grey values that are all equal, can "
-        "hardly be right: stop the run | warn only.",
+    label_check: Literal["error", "warn"] = Field(
+        "error",
+        description="What happens before training and scoring if the labels can hardly be right, or all intensities "
+        "are equal. `error`: the run stops. `warn`: the run continues with a warning.",
     )
 
     @field_validator("raw", "labels", "mask", "compare")
@@ -82,7 +105,7 @@ class VolumeConfig(Section):
         for key, path in (("labels", self.labels), ("mask", self.mask)):
             if path in raws:
                 raise ValueError(
-                    f"raw and {key} are both {path}; name the file of the grey values, and that of the {key}"
+                    f"raw and {key} are both {path}; name the file of the intensities, and the file of the {key}"
                 )
         if self.sections is not None and self.sections[0] >= self.sections[1]:
             raise ValueError(f"sections {list(self.sections)} is empty; it is a half-open range, e.g. [0, 21]")
@@ -115,12 +138,12 @@ class VolumeConfig(Section):
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes that a network learns from this volume; the first is background."""
+        """Return the names of the classes that a network learns from this volume; the first is background."""
         if self.label_kind != "classes":
             return ["membrane", "interior"]
         return class_names(self.class_values)
 
     @property
     def grey_values_of_class(self) -> dict[str, list[int]]:
-        """`class_values` with every entry as a list."""
+        """Return `class_values` with every entry as a list."""
         return {k: [v] if isinstance(v, int) else list(v) for k, v in self.class_values.items()}

@@ -1,6 +1,7 @@
-"""Configuration files read strictly: a key twice is an error, and every error has its file, line and column.
+"""Read configuration files strictly: a repeated key is an error, and every error names file, line and column.
 
-Snakemake reads the same files before the Snakefile. There the later of two equal keys wins, and an error has no place.
+Snakemake reads the same files before it reads the Snakefile. Snakemake takes the later of two equal keys, and its
+errors name no line.
 """
 
 import json
@@ -16,7 +17,7 @@ from unet.config.root import ConfigError
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping."""
+    """Loader that refuses a key repeated within one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[Any, yaml.Mark] = {}
@@ -24,7 +25,7 @@ class _StrictLoader(yaml.SafeLoader):
             name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
             if name in first and name != "<<":
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key {name!r} stands here a second time; it is already on line {first[name].line + 1}",
+                    problem=f"the key {name!r} is repeated; it is already on line {first[name].line + 1}",
                     problem_mark=key.start_mark,
                 )
             first[name] = key.start_mark
@@ -32,13 +33,13 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """What a configuration file in YAML or JSON says.
+    """Return the content of a configuration file in YAML or JSON.
 
     Raises
     ------
     ConfigError
-        If the file is not there, cannot be read, is no YAML, holds no keys, or a key twice. It names file, line and
-        column.
+        If the file is missing, cannot be read, is no YAML, has no keys, or repeats a key. The message names file, line
+        and column.
     """
     try:
         values = _parse(path.read_text(encoding="utf-8"))
@@ -62,15 +63,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def with_places(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:
-    """Begin each line of a message that names a key with the file and the line where the key stands.
+def with_line_numbers(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:
+    """Prefix each line of a message that begins with a key by the file and line where the key is set.
 
     Parameters
     ----------
     message : str
         Lines such as `train.steps: got 0; ...`.
     paths : sequence of Path
-        Configuration files that were read without an error; of several the last with the key counts.
+        Configuration files that were read without an error. The last file that sets the key counts.
     given : collection of str
         Sections that `--config` sets on the command line.
     """
@@ -83,7 +84,7 @@ def with_places(message: str, paths: Sequence[Path], given: Collection[str] = ()
 
 
 def _place_of_key(names: Sequence[str], trees: Mapping[Path, yaml.Node | None]) -> str:
-    """`mine.yaml, line 3: ` of the key or else of the section that it belongs to, nothing where no file has it."""
+    """Return the prefix `mine.yaml, line 3: ` of a key, or of its section. It is empty if no file has either."""
     depth, place = 0, ""
     for path, tree in trees.items():
         found, line = _line_of(tree, names)
@@ -93,7 +94,7 @@ def _place_of_key(names: Sequence[str], trees: Mapping[Path, yaml.Node | None]) 
 
 
 def _line_of(node: yaml.Node | None, names: Sequence[str]) -> tuple[int, int]:
-    """How many names of a key are there, from the outermost on, and the line of the last of them.
+    """Return how many names of a key a file has, from the outermost on, and the line of the innermost of these.
 
     >>> _line_of(yaml.compose("train:\\n  steps: 0\\n"), ["train", "steps"])
     (2, 2)
@@ -117,7 +118,7 @@ def _parse(text: str) -> Any:
 
 
 def _as_yaml(text: str) -> str:
-    """JSON may be indented with tabs, which YAML may not."""
+    """Replace tabs by spaces in JSON, since YAML forbids tabs for indentation."""
     with suppress(json.JSONDecodeError):
         json.loads(text)
         return text.replace("\t", " ")
@@ -133,7 +134,7 @@ def _seen_from(path: Path) -> str:
 
 
 def _place_and_problem(error: yaml.YAMLError) -> str:
-    """`, line 3, column 5: what is wrong`, as an editor counts."""
+    """Return `, line 3, column 5: ` and the problem. Lines and columns count from 1, as in an editor."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return f": no text that YAML allows ({' '.join(str(error).split())}); is it a configuration file?"

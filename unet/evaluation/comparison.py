@@ -14,7 +14,7 @@ from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border
 from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
 from unet.volumes.readers.open import Source, SourceError, check_annotation, open_raw, open_source
-from unet.volumes.volume import Layout, Volume, padded_in_section
+from unet.volumes.volume import Volume, VolumeLayout, padded_in_section
 
 
 def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
@@ -23,7 +23,7 @@ def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
     return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
 
 
-def true_skeletons(config: VolumeConfig, layout: Layout) -> PlacedSkeletons | None:
+def true_skeletons(config: VolumeConfig, layout: VolumeLayout) -> PlacedSkeletons | None:
     """Return the skeletons of the true neurons in a volume; None where the configuration names none."""
     if config.skeletons is None:
         return None

@@ -24,7 +24,7 @@ from unet.network.complexity import forward_cost, free_bytes, usable_cores, usef
 from unet.network.predictor import planes_of, window_of
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_first
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 PROCESS_BYTES = 450e6
 """Python, PyTorch and zarr before any voxel is read."""
@@ -55,7 +55,7 @@ class Task:
         The network's architecture.
     classes, stored : int
         What it tells apart, and how many of them are stored.
-    layout : Layout
+    layout : VolumeLayout
         Of the volume.
     predict : PredictConfig
         Section `predict` of the configuration.
@@ -66,7 +66,7 @@ class Task:
     model: ModelConfig
     classes: int
     stored: int
-    layout: Layout
+    layout: VolumeLayout
     predict: PredictConfig
     precision: Precision = "float32"
 

@@ -36,7 +36,7 @@ from unet.storage.locks import blocks_locked
 from unet.storage.zarr_store import Image
 from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.intensity import Normalisation
-from unet.volumes.network_input import NetworkInput
+from unet.volumes.raw_without_blanks import RawWithoutBlanks
 from unet.volumes.volume import Volume
 
 
@@ -80,11 +80,11 @@ class Prediction:
         source = Volume.open(self.folder, self.survey)
         model = ModelConfig(**read_header(self.model)["model"])
         planes = planes_of(self.predict.test_time_augmentation, tile_geometry(model, choice.tile))
-        grey, inputs = source.grey(self.normalisation), BlockInputs(source)
+        grey, inputs = source.raw_without_blanks(self.normalisation), BlockInputs(source)
 
         def of_block(box: Box) -> list[Any]:
-            read = inputs.of("raw", grey.window(window_of(box, planes)))
-            return [read, inputs.of_tissue(box, self.normalisation, model.dimensions == 3)]
+            read = inputs.digests("raw", grey.read_box(window_of(box, planes)))
+            return [read, inputs.tissue_mask_digests(box, self.normalisation, model.dimensions == 3)]
 
         return of_block
 
@@ -173,9 +173,9 @@ class PreparedPrediction:
         return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
 
     @cached_property
-    def raw(self) -> NetworkInput:
+    def raw(self) -> RawWithoutBlanks:
         """What is read."""
-        return self.source.grey(self._normalisation)
+        return self.source.raw_without_blanks(self._normalisation)
 
     @cached_property
     def image(self) -> Image:
@@ -184,7 +184,7 @@ class PreparedPrediction:
 
     def read(self, box: Box) -> tuple[np.ndarray | None, Window | None]:
         """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
-        tissue = self.source.tissue(box, self._normalisation, self._bridged)
+        tissue = self.source.tissue_mask(box, self._normalisation, self._bridged)
         if tissue is not None and not tissue.any():
             return tissue, None
         return tissue, self.predictor.read(self.raw, box)

@@ -38,7 +38,7 @@ def solve_objects(
         slab = slab.select((value[slab.u] > 0) & (value[slab.u] == value[slab.v]))
         if section_voxels is None:
             return slab
-        return add_section_penalty(slab, section, components.size, settings.mismatch)
+        return add_section_penalty(slab, section, components.size, settings.size_mismatch_penalty)
 
     slabs = map(mergeable, edges.read())
     if settings.method == "none":

@@ -97,6 +97,10 @@ class TrainingJob:
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)
-        stores = (volume.grey(self.normalisations[name]), volume.image("targets"), volume.image("weights"))
+        stores = (
+            volume.raw_without_blanks(self.normalisations[name]),
+            volume.image("targets"),
+            volume.image("weights"),
+        )
         raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=megabytes) for store in stores)
         return LabelledVolume(raw, targets, weights, self.normalisations[name])

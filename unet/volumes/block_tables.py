@@ -1,4 +1,4 @@
-"""Files beside the stores of a volume, one a block: what lies in it, and what touches in it."""
+"""Locate the tables of a volume: one file per block that lists the block's fragments, or the edges between them."""
 
 from dataclasses import dataclass
 from os import scandir
@@ -15,51 +15,51 @@ SUFFIX = "*.npz"
 
 @dataclass(frozen=True)
 class BlockTables:
-    """The tables of one kind; a job takes them as one of its stores (`unet.jobs.blockwise.Store`).
+    """The tables of one kind. A job treats them like one of its stores (`unet.jobs.blockwise.Store`).
 
     Attributes
     ----------
     path : Path
-        Their folder, which other kinds may share.
+        Folder of the tables. Tables of another kind may lie in the same folder.
     prefix : str
-        What their names begin with.
+        First part of the file names, by which the kinds differ.
     grid : Grid
-        The blocks of the volume.
+        Blocks of the volume.
     """
 
     path: Path
     prefix: str
     grid: Grid
     dtype = np.dtype("V")
-    """They take no bytes a voxel."""
+    """Type of a voxel, which every store has; tables take no bytes per voxel."""
 
     @classmethod
-    def named(cls, folder: Path, name: str, grid: Grid) -> "BlockTables":
-        """Inverse of `name`, in the folder of a volume."""
+    def from_name(cls, folder: Path, name: str, grid: Grid) -> "BlockTables":
+        """Return the tables that have a given `name` in the folder of a volume."""
         path = folder / name
         return cls(path.parent, path.name.removesuffix(SUFFIX), grid)
 
     @property
     def name(self) -> str:
-        """In the folder of the volume, e.g. `segmentation-tables/edges-*.npz`."""
+        """Return the pattern of the files within the folder of the volume, e.g. `segmentation-tables/edges-*.npz`."""
         return f"{self.path.name}/{self.prefix}{SUFFIX}"
 
     def of(self, box: Box) -> Path:
-        """The table of a block."""
+        """Return the path of the table of a block."""
         return self.path / self._file(box)
 
     def digest(self, box: Box) -> str | None:
-        """Hash of a block's table; None where it is not there."""
+        """Return the hash of a block's table; None if the table is not there."""
         table = self.of(box)
         return bytes_digest(table.read_bytes()) if table.exists() else None
 
     def size(self, box: Box) -> int | None:
-        """Bytes of a block's table; None where it is not there."""
+        """Return the bytes of a block's table; None if the table is not there."""
         table = self.of(box)
         return table.stat().st_size if table.exists() else None
 
     def sizes(self) -> dict[Box, int | None]:
-        """`size` of every block, from one listing; the folder need not be there."""
+        """Return the `size` of every block from one listing of the folder. The folder need not exist."""
         boxes = {self._file(box): box for box in self.grid.boxes()}
         found: dict[Box, int | None] = dict.fromkeys(boxes.values())
         if self.path.is_dir():

@@ -1,13 +1,16 @@
-"""Whether a result is of the user's files as they are now: their states are recorded, and compared before a run.
+"""Compare the user's files with their states when a result was made. A result of other files is computed again.
 
-A state is name, bytes and time of every file (of objects the entity tag), put into one digest. Any other state counts,
-not only a later time: a file may be replaced by an older one. Only new content of the same length, with its time set
-back, is not noticed.
+1. The state of a file is its name, size and time of modification; the state of an object in a store is its entity tag.
+2. A rule that reads the user's files records one digest of their states per input in its receipt.
+3. Before a run the states are taken again and compared.
+
+Any difference counts, not only a later time, because a file may be replaced by an older file. One change is not
+noticed: new content of the same length with the time of modification set back.
 
 ```
-then   receipts/survey/train.json   "made_from": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}
-now                                              {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "77.."}
-       the labels have changed, so the survey runs again
+then  receipts/survey/train.json  "input_states": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}
+now                                               {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "77.."}
+      the labels have changed, so the survey runs again
 ```
 """
 
@@ -29,16 +32,16 @@ from unet.volumes.readers.open import HDF5_SUFFIXES, open_source, split_address
 from unet.volumes.readers.zarr import ZarrSource, is_zarr
 
 SCORED_WITH = ("compare", "skeletons", "label_check")
-"""Keys of a volume that are given for its scores alone: nothing but its evaluation depends on them."""
+"""Keys of a volume that only its scores depend on."""
 SURVEYED_WITH = ("missing_chunks",)
-"""Keys of a volume that only its survey needs."""
+"""Keys of a volume that only rule `survey` reads."""
 
-MadeFrom = dict[str, str]
-"""A digest of each thing that a result was made from, by its key."""
+InputStates = dict[str, str]
+"""Digest of the state of each input of a result, by the key of the input."""
 
 
-def survey_made_from(volume: VolumeConfig, storage: StorageConfig, code: str) -> MadeFrom:
-    """Return what a survey is made from: settings, code, and the state of grey values, labels and mask."""
+def survey_input_states(volume: VolumeConfig, storage: StorageConfig, code: str) -> InputStates:
+    """Return the states that rule `survey` depends on: settings, code, intensities, labels and mask."""
     given = {key: value for key in ("raw", "labels", "mask") if (value := getattr(volume, key)) is not None}
     settings = volume.model_dump(mode="json", exclude=set(SCORED_WITH))
     return {
@@ -47,23 +50,23 @@ def survey_made_from(volume: VolumeConfig, storage: StorageConfig, code: str) ->
     }
 
 
-def evaluation_made_from(volume: VolumeConfig) -> MadeFrom:
-    """Return what is given for the scores of a volume alone: the state of others' segmentations and of skeletons."""
+def evaluation_input_states(volume: VolumeConfig) -> InputStates:
+    """Return the states of the inputs that only rule `evaluate` reads: other segmentations, and skeletons."""
     given: dict[str, Any] = {f"compare.{name}": address for name, address in volume.compare.items()}
     if volume.skeletons is not None:
         given["skeletons.files"] = volume.skeletons.files
     return {f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)}
 
 
-def model_made_from(checkpoint: Path | str | None) -> MadeFrom:
-    """Return the state of a given model file."""
+def model_input_states(checkpoint: Path | str | None) -> InputStates:
+    """Return the state of a given model file; empty without one."""
     return {} if checkpoint is None else {f"model.checkpoint: {checkpoint}": input_state(str(checkpoint))}
 
 
-def changed(then: Any, now: MadeFrom) -> list[str]:
-    """Return the keys of what is not as it was when a result was made.
+def changed_inputs(then: Any, now: InputStates) -> list[str]:
+    """Return the keys of the inputs whose states differ from the recorded states.
 
-    >>> changed({"raw": "9a", "mask": "c0"}, {"raw": "77", "labels": "1f"})
+    >>> changed_inputs({"raw": "9a", "mask": "c0"}, {"raw": "77", "labels": "1f"})
     ['labels', 'mask', 'raw']
     """
     before = then if isinstance(then, dict) else {}
@@ -73,8 +76,8 @@ def changed(then: Any, now: MadeFrom) -> list[str]:
 def input_state(address: str, sections: tuple[int, int] | None = None) -> str:
     """Return one digest of the state of all files that an address of the configuration names.
 
-    No voxel is read, and of what is in the files only the metadata of Zarr and HDF5, which name the files to look at.
-    Of a Zarr array those chunks count that lie in `sections`. What cannot be read has a state as well.
+    No voxel is read. Of the files' content only the metadata of Zarr and HDF5 are read, which name further files. Of a
+    Zarr array only the chunks in `sections` count. An input that cannot be read has a state as well.
 
     Raises
     ------
@@ -105,12 +108,12 @@ def _states(address: str, sections: tuple[int, int] | None) -> Iterable[list[Any
 
 
 def _sum_of(states: Iterable[list[Any]]) -> str:
-    """One digest of a set of states, in whatever order they were listed."""
+    """Return one digest of a set of states. The digest does not depend on their order."""
     return f"{sum(int(blake2b(repr(tuple(state)).encode(), digest_size=16).hexdigest(), 16) for state in states):x}"
 
 
 def _each(given: Mapping[str, str | list[str]]) -> list[tuple[str, str]]:
-    """Key and address of each input; a list has a key per address.
+    """Return key and address of each input. A list of addresses has one key per address.
 
     >>> _each({"raw": ["a.tif", "b.tif"], "mask": "c.tif"})
     [('raw.0', 'a.tif'), ('raw.1', 'b.tif'), ('mask', 'c.tif')]

@@ -1,11 +1,16 @@
-"""Receipts that do not hold: after the job was done, files of a store were lost or cut short, or its inputs changed.
+"""Find stale receipts: files of a store were lost or truncated after the job, or the inputs of the job changed.
 
-Snakemake compares times, and would say that nothing is to be done. So receipts are compared with what is there before a
-run is planned: those of block ranges with the sizes of their blocks' files and tables, which are listed once; those
-that name files with the sizes of these, as of a merge table; and those of jobs that read the user's files with the
-state of these (`input_states`). Beside a receipt that does not hold a note is written. The note is an input of the
-job, newer than its outputs, so the job runs again, also where Snakemake's own records are lost. Its journal tells it
-which blocks to make. Other bytes of the same size are found by checksum when they are read, and by `snakemake verify`.
+Snakemake compares times only, and would run nothing. Before a run is planned, receipts are therefore compared with the
+files on disk:
+
+1. The receipt of a block range records the sizes of its blocks' files and tables, which are listed once per store.
+2. A receipt that names files, such as those of a merge table, records their sizes.
+3. The receipt of a job that reads the user's files records their states (`unet.volumes.input_states`).
+
+For each stale receipt a marker file `<receipt>.stale` is written. The marker is an input of the job and newer than the
+job's outputs. Snakemake thus runs the job again, even if its own records are lost. The job's journal then tells which
+blocks to compute. Changed bytes of the same size are found by checksum when they are read, and by
+`snakemake verify`.
 """
 
 import os
@@ -20,16 +25,17 @@ from unet.storage.zarr_store import StoreError
 from unet.volumes.volume import Volume
 
 Sizes = dict[Box, int | None] | None
-"""Bytes of each block of a store, None where a file of it is missing; None altogether where there is no store."""
+"""Bytes of each block of a store; None for a block with a missing file. Without a store the whole is None."""
 
 
-class Notes:
-    """The notes that receipts do not hold.
+class StaleMarkers:
+    """Marker files of stale receipts.
 
     Parameters
     ----------
     dry_run : bool
-        Write notes into a temporary folder, which ends with this object: a dry run lists the jobs and leaves nothing.
+        Write markers into a temporary folder, which is removed with this object. A dry run lists the jobs and leaves no
+        file behind.
     """
 
     def __init__(self, dry_run: bool = False) -> None:
@@ -37,26 +43,26 @@ class Notes:
         self._written: dict[Path, Path] = {}
 
     def write(self, receipt: Path, problem: str) -> None:
-        """Note what is wrong, and when: another content each time, so that the job runs each time."""
-        note = receipt.with_suffix(".stale")
+        """Write the marker of a receipt. The time in it makes each marker differ, so the job runs again."""
+        marker = receipt.with_suffix(".stale")
         if self._folder is not None:
-            note = Path(self._folder.name) / str(len(self._written)) / note.name
-        write_json(note, {"receipt": str(receipt), "problem": problem, "found": time.time()})
-        self._written[receipt] = note
+            marker = Path(self._folder.name) / str(len(self._written)) / marker.name
+        write_json(marker, {"receipt": str(receipt), "problem": problem, "found": time.time()})
+        self._written[receipt] = marker
 
     def of(self, receipt: Path) -> list[Path]:
-        """Return the note beside a receipt, if there is one."""
-        note = self._written.get(receipt, receipt.with_suffix(".stale"))
-        return [note] if note.exists() else []
+        """Return the marker of a receipt in a list, which is empty without a marker."""
+        marker = self._written.get(receipt, receipt.with_suffix(".stale"))
+        return [marker] if marker.exists() else []
 
 
 def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
-    """Each receipt whose blocks and files are not all on disk as they were written, and what is wrong.
+    """Yield each receipt whose blocks or files are not on disk as they were written, with the problem.
 
     Parameters
     ----------
     results : Path
-        Folder of everything that is written.
+        Folder of all files that a run writes.
     """
     for survey in sorted((results / "receipts" / "survey").glob("*.json")):
         volume = Volume.open(results / "volumes" / survey.stem, survey)
@@ -72,7 +78,7 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes]) -> str | None:
-    """What is wrong with the stores of a block range; None where all have the size that was recorded."""
+    """Return the problem of a block range's stores; None if all blocks have the recorded sizes."""
     if "stores" not in values:
         return None
     found = 0
@@ -81,7 +87,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
         if listed is None:
             return f"{store} is not there"
         for box in volume.blocks(receipt.stem):
-            size = listed.get(box)  # of another cut there is none
+            size = listed.get(box)  # None also for a block of another grid
             if size is None:
                 return f"{store}: block {box} is missing"
             found += size
@@ -91,7 +97,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
 
 
 def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
-    """What is wrong with the files that a receipt names (`unet.jobs.journal.sizes_of`)."""
+    """Return the problem of the files that a receipt names (`unet.jobs.journal.sizes_of`); None if there is none."""
     for name, size in recorded.items():
         path = Path(os.path.normpath(receipt.parent / name))
         if not path.is_file():
@@ -103,6 +109,6 @@ def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
 
 def _sizes(volume: Volume, name: str) -> Sizes:
     try:
-        return volume.named(name).sizes()
+        return volume.store_named(name).sizes()
     except StoreError:
         return None

@@ -1,10 +1,10 @@
-"""Grey values of a whole volume, the same for any cut into blocks: counts are added up, statistics come last.
+"""Compute intensity statistics of a whole volume, and normalise with them. The result is the same for any blocks.
 
-1. `unet.volumes.histogram`: every block counts its voxels under 65,536 keys, those in constant regions apart.
-2. The counts are added: integers, so neither order nor cut matter.
-3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64; what fills
-   constant regions is left out (`fill_keys`).
-4. `Normalisation`: (x - centre) / scale, with the two numbers of each channel frozen for the whole volume.
+1. `unet.volumes.histogram`: every block counts its voxels in 65,536 bins, voxels in constant regions separately.
+2. The counts of all blocks are added. They are integers, so neither the order nor the cut into blocks matters.
+3. `intensity_statistics`: mean, std and percentiles of the sum, each exact before it is rounded to float64. The values
+   that fill constant regions are left out (`fill_bins`).
+4. `Normalisation`: (x - centre) / scale, with two numbers per channel that are fixed for the whole volume.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,26 +17,26 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from unet.config.normalisation import NormalisationConfig
-from unet.volumes.histogram import Sums, keys
+from unet.volumes.histogram import BinSums, bins
 
 LEAST_FILL = Fraction(1, 1000)
-"""Of all voxels, in constant regions of one value: what is less changes no statistic that matters."""
+"""Smallest share of all voxels, in constant regions of one value, for the value to be left out of the statistics."""
 MOST_ELSEWHERE = Fraction(1, 10)
-"""Of the other voxels, with a value that fills constant regions: where there are more, the whole image is drawn."""
-LEAST_KEYS = 32
-"""Between two percentiles of float data, for these to be known well enough."""
+"""Largest share of the other voxels with such a value. With a larger share the image is drawn, not imaged."""
+LEAST_BINS = 32
+"""Smallest number of bins between two percentiles of float data; a bin is 1/128 of a value wide."""
 
 
 class IntensityError(ValueError):
-    """Grey values that cannot be normalised as the configuration asks."""
+    """The intensities cannot be normalised as the configuration asks."""
 
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Statistics of the grey values of a channel, in the unit of its dtype, and how it is normalised.
+    """Intensity statistics of a channel, and the two numbers that normalise the channel.
 
-    All but `fill_values` and `left_out` (voxels) are of the voxels that were not left out. Minimum, maximum and
-    percentiles of float32 are means of the voxels that share a key.
+    `fill_values` are the intensities that were left out, and `left_out` is the number of their voxels. All other
+    fields describe the voxels that were kept. Minimum, maximum and percentiles of float32 are means over a bin.
     """
 
     mean: float
@@ -52,16 +52,16 @@ class IntensityStatistics:
     left_out: int = 0
 
 
-def fill_keys(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Keys whose constant regions are no tissue: they hold a thousandth of the volume, and tissue has other values.
+def fill_bins(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the bins that fill blank regions: in constant regions they hold at least a thousandth of all voxels.
 
-    In a drawn image without noise, cells are constant regions too, and voxels beside them have the same values. So
-    nothing counts as a filling where more than a tenth of the voxels elsewhere have such a value.
+    In a drawn image without noise, cells are constant regions as well, and many other voxels have the same values. No
+    bin is returned if more than a tenth of the voxels outside constant regions lie in these bins.
 
     Parameters
     ----------
     elsewhere, constant : numpy.ndarray
-        `histogram` of the voxels outside constant regions, and inside.
+        `histogram` of the voxels outside and inside of constant regions.
     """
     least = LEAST_FILL * int(elsewhere[0].sum() + constant[0].sum())
     found = np.flatnonzero(constant[0] >= max(1, float(least)))
@@ -77,36 +77,36 @@ def intensity_statistics(
     channel: int = 0,
     masked: NDArray[np.int64] | None = None,
 ) -> IntensityStatistics:
-    """Statistics of a channel: mean, std = sqrt(mean of (v - mean)^2), extremes, percentiles; centre and scale.
+    """Return the statistics of a channel: mean, std = sqrt(mean of (v - mean)^2), extremes, percentiles, centre, scale.
 
-    Sums are exact, so the result depends neither on the order nor on the cut of the additions. A percentile p is the
-    smallest value that at least p % of the voxels do not exceed. Of a constant volume std is exactly 0.
+    Sums are exact, so the result depends neither on the order of the additions nor on the blocks. Percentile p is the
+    smallest value that at least p % of the voxels do not exceed. The std of a constant volume is exactly 0.
 
     Parameters
     ----------
     elsewhere, constant : numpy.ndarray
-        `histogram` of the voxels outside constant regions (`unet.volumes.constant_regions`), and inside.
+        `histogram` of the voxels outside and inside of constant regions (`unet.volumes.constant_regions`).
     dtype : dtype
-        Of the grey values that were counted.
+        Type of the intensities that were counted.
     rule : NormalisationConfig
-        What is left out, and which two numbers normalise.
+        Voxels to leave out, and the two numbers that normalise.
     channel : int
-        Which entry of lists in `rule`.
+        Number of the channel, for lists in `rule`.
     masked : numpy.ndarray, optional
-        `histogram` of constant regions outside the mask: it tells what fills them, and counts for nothing else.
+        `histogram` of constant regions outside the mask. They help to find fill values and count for nothing else.
 
     Raises
     ------
     IntensityError
-        If no voxel is left, or the percentiles say too little.
+        If no voxel is left, or if the two percentiles cannot be told apart.
     ValueError
-        If the dtype has no keys.
+        If the dtype is not counted.
     """
     constant = np.zeros_like(elsewhere) if constant is None else constant
     every = elsewhere + constant
     masked = np.zeros_like(elsewhere) if masked is None else masked
     fill, kept = _without_fill(elsewhere, constant, masked, dtype, rule)
-    sums = Sums.of(kept, dtype)
+    sums = BinSums.of(kept, dtype)
     if not sums.count:
         counted = int(every[0].sum())
         raise IntensityError(
@@ -138,42 +138,42 @@ def _without_fill(
     dtype: DTypeLike,
     rule: NormalisationConfig,
 ) -> tuple[list[float], NDArray[np.int64]]:
-    """The values that are no tissue, and the counts of what is left: all voxels of an ignored value are left out."""
+    """Return the values to leave out, and the counts without the voxels of these values."""
     kept = elsewhere + constant
     if rule.ignore_value == "none":
         return [], kept
     if rule.ignore_value == "auto":
-        found = fill_keys(elsewhere, constant + masked)
+        found = fill_bins(elsewhere, constant + masked)
         fill, rest = np.zeros_like(constant), kept.copy()
         fill[:, found] = (constant + masked)[:, found]
         rest[:, found] = elsewhere[:, found]
-        of_fill, of_rest = Sums.of(fill, dtype), Sums.of(rest, dtype)
-        if not of_rest.count or of_rest.variance == 0:  # a blank volume with a speck: there is no tissue either
+        of_fill, of_rest = BinSums.of(fill, dtype), BinSums.of(rest, dtype)
+        if not of_rest.count or of_rest.variance == 0:  # a blank volume with a speck has no tissue
             return [], kept
         return [of_fill.value(number) for number in range(len(found))], rest
     value, kind = rule.ignore_value, np.dtype(dtype)
     if kind.kind != "f" and not (value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max):
-        return [], kept  # no voxel can have it
-    kept[:, keys(np.array([value], kind))] = 0
+        return [], kept  # no voxel can have this value
+    kept[:, bins(np.array([value], kind))] = 0
     return [value], kept
 
 
-def _numbers(rule: NormalisationConfig, sums: Sums, dtype: DTypeLike, channel: int) -> tuple[float, float]:
-    """Centre and scale: as given, between two percentiles (which become -1 and 1), or mean and std."""
+def _numbers(rule: NormalisationConfig, sums: BinSums, dtype: DTypeLike, channel: int) -> tuple[float, float]:
+    """Return centre and scale: as configured, from two percentiles (which become -1 and 1), or mean and std."""
     if rule.mean is not None and rule.std is not None:
         return _of_channel(rule.mean, channel), _of_channel(rule.std, channel)
     if rule.percentiles is None:
         return float(sums.mean), sqrt(sums.variance)
     low, high = (sums.percentile(percent) for percent in rule.percentiles)
     first, last = sums.value(low), sums.value(high)
-    if np.dtype(dtype).kind == "f" and sums.keys[high] - sums.keys[low] < LEAST_KEYS:
+    if np.dtype(dtype).kind == "f" and sums.bins[high] - sums.bins[low] < LEAST_BINS:
         raise IntensityError(
             f"normalisation.percentiles: {list(rule.percentiles)} % of these float data are about {first:g} and "
             f"{last:g}, too close to each other to be known; leave percentiles out, or store the data as integers"
         )
     if first == last:
         raise IntensityError(
-            f"normalisation.percentiles: {list(rule.percentiles)} % of the grey values are both {last:g}"
+            f"normalisation.percentiles: {list(rule.percentiles)} % of the intensities are both {last:g}"
         )
     return (first + last) / 2, (last - first) / 2
 
@@ -188,11 +188,11 @@ def _of_channel(given: float | list[float], channel: int) -> float:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Grey values as the network sees them: (x - centre) / scale of each channel, with numbers of the whole volume.
+    """Normalisation of intensities: (x - centre) / scale for each channel, with two numbers of the whole volume.
 
-    Where the scale is 0, of a constant channel, the divisor is 1: its voxels become 0 and nothing overflows. The result
-    at a voxel depends on that voxel and the two numbers of its channel alone. It is computed in float32, as float data
-    are stored: the centre is rounded by no more than half a step of theirs.
+    The result at a voxel depends on the voxel and the two numbers of its channel only. A constant channel has scale 0;
+    the divisor is then 1, so its voxels become 0. The result is computed in float32. Float data are stored in float32
+    as well, so the centre is rounded by at most half a step of the data.
 
     >>> Normalisation((100.0,), (25.0,))(np.array([[100, 150]], np.uint8))
     array([[0., 2.]], dtype=float32)
@@ -200,41 +200,41 @@ class Normalisation:
     Parameters
     ----------
     centre, scale : tuple of float
-        One value a channel, see `intensity_statistics`.
-    fill : tuple of tuple of float
-        For each channel the values of its blank regions, which the network does not see (`unet.volumes.network_input`).
+        One number per channel, see `intensity_statistics`.
+    fill_values : tuple of tuple of float
+        Values that fill the blank regions of each channel (see `unet.volumes.raw_without_blanks`).
     """
 
     centre: tuple[float, ...]
     scale: tuple[float, ...]
-    fill: tuple[tuple[float, ...], ...] = ()
+    fill_values: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, statistics: Sequence[Mapping[str, Any]]) -> "Normalisation":
-        """From the statistics of each channel, as the receipt of `intensity_statistics` holds them."""
+        """Return the normalisation by the statistics of each channel in the receipt of rule `intensity_statistics`."""
         centre, scale = (tuple(float(one[key]) for one in statistics) for key in ("centre", "scale"))
         return cls(centre, scale, tuple(tuple(one["fill_values"]) for one in statistics))
 
     @property
     def channels(self) -> int:
-        """Grey values a voxel."""
+        """Return the number of intensities per voxel."""
         return len(self.centre)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Grey values `(c, ...)` of any dtype as float32."""
+        """Return normalised intensities as float32 `(c, ...)`, from intensities of any dtype."""
         centre, divisor = self.columns(values.shape)
         return (values.astype(np.float32) - centre) / divisor
 
     def columns(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and divisor, float32 `(c, 1, ...)`, for grey values of shape `(c, ...)`.
+        """Return centre and divisor, float32 `(c, 1, ...)`, for intensities of shape `(c, ...)`.
 
         Raises
         ------
         ValueError
-            If there are more or fewer channels than statistics.
+            If the number of channels differs from the number of statistics.
         """
         if shape[0] != self.channels:
-            raise ValueError(f"{shape[0]} channel(s) of grey values, but statistics of {self.channels}")
+            raise ValueError(f"{shape[0]} channel(s) of intensities, but statistics of {self.channels}")
         column = (-1, *(1,) * (len(shape) - 1))
         centre, scale = (np.array(numbers, np.float32).reshape(column) for numbers in (self.centre, self.scale))
         return centre, np.where(scale == 0, np.float32(1), scale)

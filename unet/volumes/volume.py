@@ -1,4 +1,4 @@
-"""One volume of a run: its layout, found by `survey`, and the stores in its folder."""
+"""One volume of a run: its layout, which rule `survey` finds, and the stores and tables in its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from unet.storage.backends import claim
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
 from unet.volumes.block_tables import BlockTables
-from unet.volumes.constant_regions import HALO, blank
+from unet.volumes.constant_regions import HALO, blank_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
-from unet.volumes.network_input import NetworkInput
+from unet.volumes.raw_without_blanks import RawWithoutBlanks
 
 ZARR = ".zarr"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the headers of the image files say, in the order `(z, y, x)`; voxels and nm."""
+class VolumeLayout:
+    """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`."""
 
     shape: Index
     dtype: str
@@ -39,8 +39,8 @@ class Layout:
     channels: int = 1
 
     @classmethod
-    def read(cls, receipt: Path) -> "Layout":
-        """From the receipt of `survey`."""
+    def read(cls, receipt: Path) -> "VolumeLayout":
+        """Return the layout in a receipt of rule `survey`."""
         values = read_json(receipt)["layout"]
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
@@ -49,38 +49,38 @@ class Layout:
 
     @property
     def grid(self) -> Grid:
-        """The blocks of the volume."""
+        """Return the grid of the volume's blocks."""
         return Grid(self.shape, self.block)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """The stores of a volume, all with the same blocks: in `folder`, or below an address.
+    """The stores of a volume, which all have the same blocks. They lie in `folder`, or below an address.
 
-    Locks and tables lie in `folder` always. Where the stores lie enters no fingerprint: they may be copied elsewhere.
+    Locks and tables always lie in `folder`. No fingerprint depends on the place of the stores, so they may be copied.
     """
 
     folder: Path
-    layout: Layout
+    layout: VolumeLayout
     address: str | None = None
 
     @classmethod
     def open(cls, folder: Path, survey: Path) -> "Volume":
-        """The volume in `folder` that `survey` describes."""
+        """Return the volume in `folder`, with the layout in the receipt `survey`."""
         address = read_json(survey).get("address")
-        return cls(folder, Layout.read(survey), address and f"{address}/{folder.name}")
+        return cls(folder, VolumeLayout.read(survey), address and f"{address}/{folder.name}")
 
     @property
     def name(self) -> str:
-        """As in the configuration."""
+        """Return the name of the volume in the configuration."""
         return self.folder.name
 
     def blocks(self, block_range: str) -> list[Box]:
-        """The blocks of a block range."""
+        """Return the blocks of a block range such as `0-of-8`."""
         return boxes_of_range(self.layout.grid, block_range)
 
     def image(self, store: str) -> Image:
-        """Open a store, e.g. `raw`."""
+        """Open a store by its name, such as `raw`."""
         return open_image(self._place(store), self._path(store))
 
     def _path(self, store: str) -> Path:
@@ -97,7 +97,7 @@ class Volume:
         channels: Sequence[str] = (),
         pyramid: bool = True,
     ) -> Image:
-        """Create a store of this volume, or open the one that is there; see `unet.storage.zarr_store.create_image`."""
+        """Create a store of this volume, or open the existing store; see `unet.storage.zarr_store.create_image`."""
         spec = ImageSpec(
             name=f"{self.name} {store}",
             shape=self.layout.shape,
@@ -114,75 +114,79 @@ class Volume:
             claim(self.address, self.folder)
         return create_image(self._place(store), spec, self._path(store))
 
-    def tables(self, store: str) -> BlockTables:
-        """Where the fragments of each block are listed."""
+    def fragment_tables(self, store: str) -> BlockTables:
+        """Return the tables that list the fragments of each block."""
         return BlockTables(self._tables(store), "", self.layout.grid)
 
-    def edges(self, store: str) -> BlockTables:
-        """Where the edges of each block's fragments are listed."""
+    def edge_tables(self, store: str) -> BlockTables:
+        """Return the tables that list the edges between fragments of each block."""
         return BlockTables(self._tables(store), "edges-", self.layout.grid)
 
     def merge_table(self, store: str) -> Path:
-        """Where the final id of every fragment stands, a folder."""
+        """Return the folder of the table that maps every fragment to its final id."""
         return self._tables(store) / "merge"
 
-    def named(self, name: str) -> Image | BlockTables:
-        """What a job has written, by the name that its receipt gives it."""
+    def store_named(self, name: str) -> Image | BlockTables:
+        """Return a store or the tables that a job has written, by their name in the job's receipt."""
         if name.endswith(ZARR):
             return self.image(name.removesuffix(ZARR))
-        return BlockTables.named(self.folder, name, self.layout.grid)
+        return BlockTables.from_name(self.folder, name, self.layout.grid)
 
     def _tables(self, store: str) -> Path:
         return self.folder / f"{store}-tables"
 
     def section_voxels(self, connectivity: str) -> int | None:
-        """Voxels of a section where objects are found in each section alone; None where they are found in 3-D."""
+        """Return the voxels per section if objects are found in each section alone; None for objects in 3-D."""
         return prod(self.layout.shape[1:]) if connectivity == "section" else None
 
-    def grey(self, normalisation: Normalisation) -> NetworkInput:
-        """The grey values as a network sees them."""
-        return NetworkInput(self.image("raw"), normalisation)
+    def raw_without_blanks(self, normalisation: Normalisation) -> RawWithoutBlanks:
+        """Return the intensities with blank regions replaced, as a network gets them."""
+        return RawWithoutBlanks(self.image("raw"), normalisation)
 
-    def tissue(
-        self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False
+    def tissue_mask(
+        self, box: Box, normalisation: Normalisation | None = None, bridge_single_sections: bool = False
     ) -> NDArray[np.bool_] | None:
-        """Where there is tissue: inside the mask, and not in a blank region (`unet.volumes.constant_regions.blank`).
+        """Return where a box has tissue: inside the mask, and outside blank regions (`constant_regions.blank_regions`).
 
         Parameters
         ----------
         normalisation
-            Tells the values of each channel that fill blank regions; without it these count as tissue.
-        bridged
-            Whether single blank sections count as tissue, as for a network in 3-D.
+            Holds the fill values of blank regions per channel. Without it blank regions count as tissue.
+        bridge_single_sections
+            Whether single blank sections count as tissue, as for a 3-D network.
 
         Returns
         -------
         numpy.ndarray or None
-            bool `(z, y, x)`; None where all is tissue.
+            bool `(z, y, x)`; None if every voxel is tissue.
         """
         inside = self.image("mask").read(box) != 0 if self.layout.masked else None
-        window = self.grey_window(box, normalisation, bridged)
+        window = self.tissue_read_box(box, normalisation, bridge_single_sections)
         if normalisation is None or window is None:
             return inside
-        imaged = self._imaged(window, normalisation.fill, bridged)[box.relative_to(window.start).slices]
+        imaged = self._imaged(window, normalisation.fill_values, bridge_single_sections)[
+            box.relative_to(window.start).slices
+        ]
         return imaged if inside is None else inside & imaged
 
-    def grey_window(self, box: Box, normalisation: Normalisation | None = None, bridged: bool = False) -> Box | None:
-        """The voxels whose grey values decide where there is tissue in a box; None where they do not matter."""
-        if normalisation is None or not normalisation.fill or not all(normalisation.fill):
+    def tissue_read_box(
+        self, box: Box, normalisation: Normalisation | None = None, bridge_single_sections: bool = False
+    ) -> Box | None:
+        """Return the box of `raw` on which `tissue_mask` of a box depends; None if it does not depend on `raw`."""
+        if normalisation is None or not normalisation.fill_values or not all(normalisation.fill_values):
             return None
-        return box.grown((int(bridged), *HALO[1:])).clipped(self.layout.shape)
+        return box.grown((int(bridge_single_sections), *HALO[1:])).clipped(self.layout.shape)
 
-    def _imaged(self, window: Box, fill: Sequence[Sequence[float]], bridged: bool) -> NDArray[np.bool_]:
-        """Where one of the channels shows something; near the faces of the window it may be wrong."""
+    def _imaged(self, window: Box, fill: Sequence[Sequence[float]], bridge_single_sections: bool) -> NDArray[np.bool_]:
+        """Return where some channel is not blank. Within `HALO` of the faces of the window the answer may be wrong."""
         imaged = np.zeros(window.shape, np.bool_)
-        for grey, values in zip(self.image("raw").read(window).reshape(-1, *window.shape), fill, strict=True):
-            imaged |= ~blank(grey, has_value(grey, values), bridged)
+        for intensities, values in zip(self.image("raw").read(window).reshape(-1, *window.shape), fill, strict=True):
+            imaged |= ~blank_regions(intensities, has_value(intensities, values), bridge_single_sections)
         return imaged
 
 
 def padded_in_section(box: Box, margin: int, shape: Index) -> tuple[Box, tuple[slice, ...]]:
-    """A box with context along y and x, cut at the volume's faces, and where the box lies in it.
+    """Return a box grown along y and x and clipped at the volume's faces, and the slices of the box inside it.
 
     >>> window, inner = padded_in_section(Box((2, 0, 4), (3, 4, 8)), 3, (9, 9, 9))
     >>> print(window), inner

@@ -17,7 +17,7 @@ from unet.run.code_digest import code_digest
 from unet.config.segment import SegmentConfig
 from unet.config.inputs import source_addresses, source_files
 from unet.volumes.constant_regions import HALO
-from unet.volumes.integrity import Notes, invalid_receipts
+from unet.volumes.integrity import StaleMarkers, invalid_receipts
 from unet.jobs.devices import machine_has_gpu
 from unet.geometry.block_ranges import (
     block_range_count,
@@ -25,15 +25,15 @@ from unet.geometry.block_ranges import (
     ranges_around,
     voxels_per_job,
 )
-from unet.volumes.headers import is_sample, layout_of
+from unet.volumes.layout_from_headers import expected_layout, is_sample
 from unet.run.report.headline import headline
 from unet.volumes.input_states import (
     SCORED_WITH,
     SURVEYED_WITH,
-    changed,
-    evaluation_made_from,
-    model_made_from,
-    survey_made_from,
+    changed_inputs,
+    evaluation_input_states,
+    model_input_states,
+    survey_input_states,
 )
 from unet.run.plan.limits import too_many_ranges
 from unet.storage.address import AddressError, split_url
@@ -52,8 +52,8 @@ from unet.run.provenance import configuration_text, write_run_record
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.volumes.readers.zarr import is_zarr
 from unet.training.folder import lost_copies
-from unet.volumes.volume import Layout, Volume
-from unet.config.without_effect import without_effect
+from unet.volumes.volume import VolumeLayout, Volume
+from unet.config.unused_keys import unused_keys
 
 SCRIPTS = Path(workflow.basedir).parent / "scripts"
 TRAINING_VOLUMES = [] if CONFIG.model.checkpoint else CONFIG.train.volumes
@@ -225,7 +225,7 @@ def voxels_of_job(volumes):
 @cache
 def layout(survey, changed):
     """What a survey says, read again when the file has changed: there may be ten thousand jobs."""
-    return Layout.read(survey)
+    return VolumeLayout.read(survey)
 
 
 def memory(name):
@@ -276,7 +276,7 @@ def surveyed(volume):
 @cache
 def layout_by_headers(volume):
     try:
-        return layout_of(CONFIG, volume)
+        return expected_layout(CONFIG, volume)
     # Whatever it is, `survey` reads the same headers, and says what is wrong with them.
     except Exception as error:
         UNREADABLE.append(volume)
@@ -293,9 +293,9 @@ def would_be_made_from(rule, volume):
     """What a rule that reads the user's files would read now; ingest follows its survey."""
     own = CONFIG.volumes[volume]
     made_from = {
-        "survey": lambda: survey_made_from(own, CONFIG.storage, code("survey")),
-        "check_model": lambda: model_made_from(CONFIG.model.checkpoint),
-        "evaluate": lambda: evaluation_made_from(own),
+        "survey": lambda: survey_input_states(own, CONFIG.storage, code("survey")),
+        "check_model": lambda: model_input_states(CONFIG.model.checkpoint),
+        "evaluate": lambda: evaluation_input_states(own),
     }
     return made_from[rule]()
 
@@ -317,7 +317,7 @@ def is_stale(rule, volume):
     problem = not_made_from_now(rule, volume, made) or without_record(rule, made)
     if problem:
         logger.warning(f"{made}: {problem}; the job runs again")
-        NOTES.write(made, problem)
+        STALE_MARKERS.write(made, problem)
     return bool(problem)
 
 
@@ -327,7 +327,7 @@ def not_made_from_now(rule, volume, made):
         now = would_be_made_from(rule, volume)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
-    others = changed(read_json(made).get("made_from"), now)
+    others = changed_inputs(read_json(made).get("input_states"), now)
     return f"not made from what is there now ({'; '.join(others)})" if others else None
 
 
@@ -351,7 +351,7 @@ def without_record(rule, made):
 def stale(rule, volume):
     """The note that a rule has read other files of the user than there are now, as an input of its job."""
     is_stale(rule, volume)
-    return NOTES.of(made_by(rule, volume))
+    return STALE_MARKERS.of(made_by(rule, volume))
 
 
 def block_ranges(volume):
@@ -549,7 +549,7 @@ def check_given_model():
 
 def warn_of_keys_without_effect():
     """What is set and not read; said by the process that is started, not by its jobs."""
-    for sentence in without_effect(CONFIG):
+    for sentence in unused_keys(CONFIG):
         logger.warning(f"Configuration: {sentence}")
 
 
@@ -582,7 +582,7 @@ def check_peers():
 
 def damage_of(rule, *path):
     """The note that a job's files were deleted or cut short, as an input of the job."""
-    return NOTES.of(Path(receipt(rule, *path)))
+    return STALE_MARKERS.of(Path(receipt(rule, *path)))
 
 
 def is_dry_run():
@@ -598,7 +598,7 @@ def note_damage():
         damaged = [*invalid_receipts(Path(RESULTS)), *lost_model()]
         for path, problem in damaged:
             logger.warning(f"{path}: {problem}; the job runs again")
-            NOTES.write(path, problem)
+            STALE_MARKERS.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
 
@@ -622,7 +622,7 @@ def print_plan():
     print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 
 
-NOTES = Notes(dry_run=is_dry_run())
+STALE_MARKERS = StaleMarkers(dry_run=is_dry_run())
 check_sources()
 if workflow.is_main_process:
     check_given_model()

@@ -1,4 +1,4 @@
-"""The configuration: the paper by default, and no mistake that is not named with key, value and what is allowed."""
+"""The defaults are the paper's, and every mistake is named with key, value and what is allowed."""
 
 import copy
 import re
@@ -73,9 +73,9 @@ def test_the_defaults_are_the_papers() -> None:
             {"volumes__train__raw": 3},
             ["volumes.train.raw: got 3", "a text, in quotes where", "or a list in brackets: [3]"],
         ),
-        ({"volumes__train": None}, ["volumes.train: nothing stands after it"]),
+        ({"volumes__train": None}, ["volumes.train: it has no value on its line"]),
         ({"predict": []}, ["predict: got []", "keys with values"]),
-        ({"results": None}, ["results: nothing stands after it"]),
+        ({"results": None}, ["results: it has no value on its line"]),
         # ranges
         ({"model__depth": 9}, ["model.depth", "9", "6"]),
         ({"model__dropout": 1.0}, ["model.dropout", "1.0", "less than 1"]),
@@ -175,7 +175,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"volumes__train__voxel_size_nm": [2e4, 400, 400]}, ["[20000, 400, 400] nm is", "give it as [z, y, x] in nm"]),
         (
             {"segment__watershed__expand_px": 2},
-            ["segment: watershed is {'expand_px': 2.0}", "beside method: components"],
+            ["segment: watershed is {'expand_px': 2.0}", "with method: components"],
         ),
         (
             {"segment__agglomerate__method": "none"},
@@ -288,7 +288,7 @@ def test_with_a_checkpoint_no_training_volume_is_needed() -> None:
 
 
 def test_how_a_network_is_trained_is_no_error_beside_a_checkpoint() -> None:
-    """Of that network the section `model` says nothing; here it says 2-D by default."""
+    """The section `model` does not describe a given network; its default is 2-D."""
     three_d = {"train__augment__missing_section": 0.1}
     load_config(changed(**three_d, model__checkpoint="model.pt"))
     with pytest.raises(ConfigError, match=r"missing_section is 0\.1, but a 2-D network"):

@@ -1,4 +1,4 @@
-"""Which schedulers are talked to: with certificates, on this machine, or by somebody's decision."""
+"""A scheduler is trusted with certificates, on this machine, or by a decision of the user."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_plain_tcp_elsewhere_is_somebodys_decision() -> None:
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Iterator[Security]:
-    """Those of a user, in files that dask's configuration names."""
+    """Write certificates of a user, and name their files in dask's configuration."""
     security = Security.temporary()
     parts = {"ca-file": security.tls_ca_file, "cert": security.tls_client_cert, "key": security.tls_client_key}
     for name, content in parts.items():

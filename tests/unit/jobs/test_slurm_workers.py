@@ -97,8 +97,8 @@ def test_without_cryptography_the_error_says_what_to_install(monkeypatch: pytest
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"slurm": {"time_limit_minutes": 30}}, r"leave at once: time_limit_minutes 30 .* is -5"),
-        ({"predict": {"workers": "slurm", "scheduler": "tcp://127.0.0.1:1"}}, "two places to predict"),
+        ({"slurm": {"time_limit_minutes": 30}}, r"stop at once: time_limit_minutes 30 .* is -5"),
+        ({"predict": {"workers": "slurm", "scheduler": "tcp://127.0.0.1:1"}}, "two ways to predict"),
         ({"slurm": {"walltime": 30}}, r"slurm.walltime: unknown key; allowed here: workers, partition"),
     ],
 )

@@ -17,10 +17,10 @@ from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
 from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 CPU = torch.device("cpu")
-LAYOUT = Layout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
+LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
 MODEL = ModelConfig(depth=2, base_channels=2, dropout=0)
 GREY = Normalisation((120.0,), (60.0,))
 

@@ -20,14 +20,14 @@ from unet.network.tile_selection import (
     passes_at_once,
     select_tile,
 )
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-LAYOUT = Layout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 64, 64), None, False)
+LAYOUT = VolumeLayout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 64, 64), None, False)
 MODEL = ModelConfig(depth=3, base_channels=4, dropout=0)
 
 
-def task(layout: Layout = LAYOUT, **predict: object) -> Task:
+def task(layout: VolumeLayout = LAYOUT, **predict: object) -> Task:
     return Task(MODEL, 2, 1, layout, PredictConfig(**predict))
 
 
@@ -69,7 +69,7 @@ def test_what_was_chosen_first_is_kept_whatever_is_free_later(tmp_path: Path, mo
     free = 1e12
     assert cached_selection(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
     assert cached_selection(tmp_path, task(test_time_augmentation="flips"), CPU, threads=2).tile != small.tile
-    other = Layout(**{**vars(LAYOUT), "block": (2, 16, 16)})
+    other = VolumeLayout(**{**vars(LAYOUT), "block": (2, 16, 16)})
     assert kept(tmp_path, task(other)) is None
 
 

@@ -13,7 +13,7 @@ from unet.volumes.volume import Volume
 
 def test_tables_are_compared_as_arrays(tmp_path: Path) -> None:
     box, runs = LAYOUT.grid.boxes()[1], (tmp_path / "was", tmp_path / "now")
-    tables = [Volume(run / "volumes/train", LAYOUT).edges("segmentation") for run in runs]
+    tables = [Volume(run / "volumes/train", LAYOUT).edge_tables("segmentation") for run in runs]
     for run in runs:
         write_json(run / "receipts/survey/train.json", {"layout": asdict(LAYOUT)})
     place = f"segmentation-tables/edges-*.npz of volume train, block {box}"

@@ -167,7 +167,7 @@ def test_sections_are_linked_by_overlap_and_a_neighbour_that_overlaps_little_is_
     # sections of 100 voxels: 0 and 1 lie in the first, 2 and 3 in the second; 0 lies on 2, 1 on 3, and 0 a little on 3
     components = fragments_of([40, 40, 40, 40], first=[0, 50, 100, 150])
     edges = edges_of((0, 2, 38, 10), (1, 3, 38, 10), (0, 3, 2, 0), (0, 1, 10, 240), (2, 3, 10, 240))
-    settings = AgglomerateConfig(threshold=0.5, mismatch=0.5)
+    settings = AgglomerateConfig(threshold=0.5, size_mismatch_penalty=0.5)
     assert solve_objects(components, whole(edges, components), settings, 100).tolist() == [0, 1, 0, 1]
 
 

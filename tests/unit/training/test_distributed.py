@@ -17,7 +17,7 @@ from unet.config.train import AugmentConfig, TrainConfig
 from unet.training.distributed import Rank, run_ranks
 from unet.training.job import TrainingJob
 from unet.volumes.intensity import Normalisation
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 SHAPE, BLOCK = (2, 96, 96), (2, 96, 96)
 TRAIN = TrainConfig(
@@ -36,7 +36,7 @@ TRAIN = TrainConfig(
 
 def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
     """On a volume of bright and dark stripes in `folder`."""
-    layout = Layout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (1, 48, 48), BLOCK, None, False)
+    layout = VolumeLayout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (1, 48, 48), BLOCK, None, False)
     volume = Volume(folder / "train", layout)
     if not volume.folder.exists():
         fill(volume)

@@ -1,4 +1,4 @@
-"""Constant regions against a look at every window, and from blocks with their halo."""
+"""Constant regions against a search of every square, and from blocks with their halo."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.geometry.grid import Grid
-from unet.volumes.constant_regions import HALO, SIDE, blank, constant_regions
+from unet.volumes.constant_regions import HALO, SIDE, blank_regions, constant_regions
 
 
 def in_some_window(values: np.ndarray) -> np.ndarray:
-    """The definition: all windows, one after the other."""
+    """Apply the definition to all squares, one after the other."""
     found = np.zeros(values.shape, bool)
     depth, height, width = values.shape
     for z, y, x in np.ndindex(depth, max(0, height - SIDE + 1), max(0, width - SIDE + 1)):
@@ -64,12 +64,12 @@ def test_a_straight_edge_of_a_frame_is_found_to_its_last_pixel(degrees: float) -
 def test_only_a_fill_value_makes_a_region_blank() -> None:
     values = np.random.default_rng(0).integers(1, 255, (1, 40, 40))
     values[0, :12], values[0, 20:32] = 0, 77
-    assert blank(values, values == 0, bridged=False).sum() == 12 * 40
+    assert blank_regions(values, values == 0, bridge_single_sections=False).sum() == 12 * 40
 
 
 def test_a_network_in_3d_bridges_a_single_blank_section_but_not_a_frame() -> None:
     values = np.random.default_rng(0).integers(1, 255, (5, 30, 30))
     values[2], values[:, :10] = 0, 0
-    found = blank(values, values == 0, bridged=True)
+    found = blank_regions(values, values == 0, bridge_single_sections=True)
     assert found[:, :10].all()
     assert not found[:, 10:].any()

@@ -21,7 +21,7 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.storage.backends import CannotList
-from unet.volumes.input_states import changed, evaluation_made_from, input_state, model_made_from
+from unet.volumes.input_states import changed_inputs, evaluation_input_states, input_state, model_input_states
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_raw, open_source
 from unet.volumes.readers.source import MissingChunks
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from conftest import S3Server
 
 SHAPE, FILE = (6, 40, 50), (2, 16, 16)
-"""Of the array, and of what one file of it holds: 3 * 3 * 4 = 36 files."""
+"""Shapes of the array and of one of its files: 3 * 3 * 4 = 36 files."""
 VOXELS = np.random.default_rng(0).integers(1, 255, SHAPE, np.uint8)
 BLOCKS = Grid(SHAPE, (3, 20, 20)).boxes()
-"""Not aligned with the files."""
+"""Blocks that are not aligned with the files."""
 NESTED_V2 = {"name": "v2", "separator": "/"}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "v2 flat": {"zarr_format": 2, "chunks": FILE},
@@ -70,7 +70,7 @@ class Store:
         return {box: source.state(box) for box in BLOCKS}
 
     def whole(self, sections: tuple[int, int] | None = None) -> str:
-        """The state of all."""
+        """The state of the whole array."""
         return input_state(f"{self.address}:/em", sections)
 
 
@@ -358,11 +358,13 @@ def test_what_has_changed_is_named_by_key_and_address(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"1 2 3")
     compare, skeletons = {"peer": f"{tmp_path}/peer.tif"}, {"files": f"{tmp_path}/true.swc"}
     volume = VolumeConfig(raw="raw.tif", compare=compare, skeletons=skeletons)
-    scores, model = evaluation_made_from(volume), model_made_from(tmp_path / "model.pt")
-    assert changed(scores, evaluation_made_from(volume)) == []
-    assert model_made_from(None) == {}
+    scores, model = evaluation_input_states(volume), model_input_states(tmp_path / "model.pt")
+    assert changed_inputs(scores, evaluation_input_states(volume)) == []
+    assert model_input_states(None) == {}
     os.replace(older(tmp_path / "peer.tif"), tmp_path / "peer.tif")
     os.replace(older(tmp_path / "model.pt"), tmp_path / "model.pt")
-    assert changed(scores, evaluation_made_from(volume)) == [f"compare.peer: {tmp_path}/peer.tif"]
-    assert changed(model, model_made_from(tmp_path / "model.pt")) == [f"model.checkpoint: {tmp_path}/model.pt"]
-    assert changed(None, model) == list(model)
+    assert changed_inputs(scores, evaluation_input_states(volume)) == [f"compare.peer: {tmp_path}/peer.tif"]
+    assert changed_inputs(model, model_input_states(tmp_path / "model.pt")) == [
+        f"model.checkpoint: {tmp_path}/model.pt"
+    ]
+    assert changed_inputs(None, model) == list(model)

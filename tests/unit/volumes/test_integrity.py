@@ -1,4 +1,4 @@
-"""Notes that receipts do not hold: they lie beside the receipts, but those of a dry run leave nothing."""
+"""Markers of stale receipts lie beside the receipts; markers of a dry run leave no file behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.unit.volumes.test_volume import LAYOUT
 from unet.jobs.journal import sizes_of
 from unet.storage.files import write_json
-from unet.volumes.integrity import Notes, invalid_receipts
+from unet.volumes.integrity import StaleMarkers, invalid_receipts
 from unet.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 def test_a_note_is_found_by_whoever_looks_beside_the_receipt(tmp_path: Path) -> None:
-    receipt, written = tmp_path / "survey" / "train.json", Notes()
-    assert Notes().of(receipt) == []
+    receipt, written = tmp_path / "survey" / "train.json", StaleMarkers()
+    assert StaleMarkers().of(receipt) == []
     written.write(receipt, "the labels have changed")
-    (note,) = written.of(receipt)
-    assert Notes().of(receipt) == [note]
-    assert json.loads(note.read_text())["problem"] == "the labels have changed"
-    before = note.read_bytes()
+    (marker,) = written.of(receipt)
+    assert StaleMarkers().of(receipt) == [marker]
+    assert json.loads(marker.read_text())["problem"] == "the labels have changed"
+    before = marker.read_bytes()
     written.write(receipt, "the labels have changed")
-    assert note.read_bytes() != before, "the same content would be the same input"
+    assert marker.read_bytes() != before, "the same content would be the same input"
 
 
-def test_notes_of_a_dry_run_are_inputs_until_it_ends(tmp_path: Path) -> None:
-    receipts, notes = [tmp_path / rule / "0-of-1.json" for rule in ("ingest", "predict")], Notes(dry_run=True)
+def test_markers_of_a_dry_run_are_inputs_until_it_ends(tmp_path: Path) -> None:
+    receipts, markers = [tmp_path / rule / "0-of-1.json" for rule in ("ingest", "predict")], StaleMarkers(dry_run=True)
     for receipt in receipts:
-        notes.write(receipt, "is missing")
-    found = [note for receipt in receipts for note in notes.of(receipt)]
-    assert len({note for note in found if note.exists()}) == 2
+        markers.write(receipt, "is missing")
+    found = [marker for receipt in receipts for marker in markers.of(receipt)]
+    assert len({marker for marker in found if marker.exists()}) == 2
     assert not list(tmp_path.iterdir())
-    del notes
-    assert not any(note.exists() for note in found)
+    del markers
+    assert not any(marker.exists() for marker in found)
 
 
 def test_a_file_that_a_receipt_names_is_missed_or_found_cut_short(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_file_that_a_receipt_names_is_missed_or_found_cut_short(tmp_path: Path
 def test_a_table_of_a_block_is_missed(tmp_path: Path) -> None:
     write_json(tmp_path / "receipts/survey/train.json", {"layout": asdict(LAYOUT)})
     volume, receipt = Volume(tmp_path / "volumes/train", LAYOUT), tmp_path / "receipts/region_graph/train/0-of-1.json"
-    boxes, tables = volume.blocks("0-of-1"), volume.edges("segmentation")
+    boxes, tables = volume.blocks("0-of-1"), volume.edge_tables("segmentation")
     write_json(receipt, {"stores": [tables.name], "bytes": 5 * len(boxes)})
     place = f"{volume.folder}/{tables.name}"
     assert list(invalid_receipts(tmp_path)) == [(receipt, f"{place}: block {boxes[0]} is missing")]

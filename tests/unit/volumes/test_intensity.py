@@ -1,4 +1,4 @@
-"""Statistics of grey values against numpy on the whole volume; what is left out of them; their use."""
+"""Intensity statistics against numpy on the whole volume, the values that are left out, and normalisation."""
 
 from math import sqrt
 from pathlib import Path
@@ -36,7 +36,7 @@ def volumes(*dtypes: str) -> st.SearchStrategy:
 
 
 def statistics(values: np.ndarray, block: tuple[int, int, int] | None = None, **rule) -> IntensityStatistics:
-    """Of a volume cut into blocks, as `histogram` and `intensity_statistics` make them."""
+    """Return the statistics of a volume that is cut into blocks, as the rules compute them."""
     counts = 0
     for box in Grid(values.shape, block or values.shape).boxes():
         window = box.grown(HALO).clipped(values.shape)
@@ -197,7 +197,7 @@ def test_percentiles_become_minus_1_and_1() -> None:
 
 
 def test_percentiles_that_say_too_little_are_refused() -> None:
-    with pytest.raises(IntensityError, match=r"\[1.0, 50.0\] % of the grey values are both 7"):
+    with pytest.raises(IntensityError, match=r"\[1.0, 50.0\] % of the intensities are both 7"):
         statistics(np.array([[[7, 7, 7, 9]]], np.uint8), percentiles=(1, 50))
     near = (1e6 + np.random.default_rng(0).normal(0, 1, (1, 50, 50))).astype(np.float32)
     with pytest.raises(IntensityError, match="too close to each other"):
@@ -231,7 +231,7 @@ def test_constant_volumes_become_0_and_nothing_overflows() -> None:
 def test_each_channel_has_numbers_of_its_own() -> None:
     values = np.array([[[10, 20]], [[1, 3]]], np.uint8)
     assert Normalisation((10.0, 1.0), (5.0, 2.0))(values).tolist() == [[[0, 2]], [[0, 1]]]
-    with pytest.raises(ValueError, match=r"2 channel\(s\) of grey values, but statistics of 1"):
+    with pytest.raises(ValueError, match=r"2 channel\(s\) of intensities, but statistics of 1"):
         Normalisation((10.0,), (5.0,))(values)
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
 from unet.storage.files import write_json
-from unet.volumes.volume import Layout, Volume, padded_in_section
+from unet.volumes.volume import Volume, VolumeLayout, padded_in_section
 
-LAYOUT = Layout(
+LAYOUT = VolumeLayout(
     shape=(3, 40, 50),
     dtype="uint16",
     voxel_size_nm=(50.0, 4.0, 4.0),
@@ -55,22 +55,22 @@ def test_tissue_is_where_the_mask_is_not_0(volume: Volume) -> None:
     values = np.zeros(box.shape, np.uint8)
     values[:, :5] = 1
     mask.write_block(box, values)
-    np.testing.assert_array_equal(volume.tissue(box), values != 0)
-    unmasked = Volume(volume.folder, Layout(**{**asdict(LAYOUT), "masked": False}))
-    assert unmasked.tissue(box) is None
+    np.testing.assert_array_equal(volume.tissue_mask(box), values != 0)
+    unmasked = Volume(volume.folder, VolumeLayout(**{**asdict(LAYOUT), "masked": False}))
+    assert unmasked.tissue_mask(box) is None
 
 
 def test_every_block_has_a_table_of_its_own(volume: Volume) -> None:
     stores = ("labels", "segmentation")
-    kinds = [kind(store) for store in stores for kind in (volume.tables, volume.edges)]
+    kinds = [kind(store) for store in stores for kind in (volume.fragment_tables, volume.edge_tables)]
     tables = {tables.of(box) for tables in kinds for box in LAYOUT.grid.boxes()}
     assert len(tables | {volume.merge_table(store) for store in stores}) == 4 * 8 + 2
 
 
 def test_what_a_job_has_written_is_found_by_its_name(volume: Volume) -> None:
     raw = volume.create("raw", "uint16")
-    for one in (raw, volume.tables("labels"), volume.edges("segmentation")):
-        found = volume.named(one.name)
+    for one in (raw, volume.fragment_tables("labels"), volume.edge_tables("segmentation")):
+        found = volume.store_named(one.name)
         assert (type(found), found.path, found.name) == (type(one), one.path, one.name)
         assert found.sizes() == dict.fromkeys(LAYOUT.grid.boxes())
     assert not list(volume.folder.glob("*-tables")), "looking makes nothing"

@@ -26,7 +26,7 @@ from unet.config.root import Config
 from unet.config.volumes import VolumeConfig
 from unet.geometry.pyramid import pyramid_factors
 from unet.segmentation.merge_table import FILES
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9
 """Compressed over uncompressed bytes."""
@@ -50,7 +50,7 @@ class StorePlan:
     files: int
 
 
-def store_plans(config: Config, name: str, layout: Layout, stored: int) -> list[StorePlan]:
+def store_plans(config: Config, name: str, layout: VolumeLayout, stored: int) -> list[StorePlan]:
     """The stores of a volume.
 
     Parameters
@@ -74,7 +74,7 @@ def store_plans(config: Config, name: str, layout: Layout, stored: int) -> list[
     return plans
 
 
-def _labels(config: Config, name: str, volume: VolumeConfig, layout: Layout) -> list[StorePlan]:
+def _labels(config: Config, name: str, volume: VolumeConfig, layout: VolumeLayout) -> list[StorePlan]:
     """Of an annotation: as it was ingested, the instances made of it, and the targets."""
     plans, wanted = [], name in config.labelled_volumes
     if volume.label_kind == "instances":
@@ -85,7 +85,9 @@ def _labels(config: Config, name: str, volume: VolumeConfig, layout: Layout) -> 
     return plans + ([_image(name, "targets", layout, CLASSES, ids=True)] if wanted else [])
 
 
-def _segmentation(store: str, name: str, layout: Layout, has_graph: bool, fragments: float = IDS) -> list[StorePlan]:
+def _segmentation(
+    store: str, name: str, layout: VolumeLayout, has_graph: bool, fragments: float = IDS
+) -> list[StorePlan]:
     """Fragments, tables and final ids."""
     tables = len(layout.grid) * (2 if has_graph else 1) + len(FILES)
     return [
@@ -96,7 +98,7 @@ def _segmentation(store: str, name: str, layout: Layout, has_graph: bool, fragme
 
 
 def _image(
-    volume: str, store: str, layout: Layout, voxel_bytes: float, ids: bool = False, pyramid: bool = True
+    volume: str, store: str, layout: VolumeLayout, voxel_bytes: float, ids: bool = False, pyramid: bool = True
 ) -> StorePlan:
     factors = pyramid_factors(layout.shape, layout.block, layout.voxel_size_nm) if pyramid else [(1, 1, 1)]
     levels = [(COARSER_IDS**level if ids else 1) / prod(factor) for level, factor in enumerate(factors)]

@@ -11,7 +11,7 @@ from unet.run.plan.job_counts import BLOCKWISE
 
 if TYPE_CHECKING:
     from unet.run.plan.plan import RunPlan
-    from unet.volumes.volume import Layout
+    from unet.volumes.volume import VolumeLayout
 
 MAX_RANGES = 10_000
 """Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
@@ -97,7 +97,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
     return found
 
 
-def read_around(config: Config, layouts: Sequence["Layout"]) -> list[str]:
+def read_around(config: Config, layouts: Sequence["VolumeLayout"]) -> list[str]:
     """Where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
     from unet.segmentation.watershed import WatershedParameters
 
@@ -126,7 +126,7 @@ def read_over_own(block: Index, halo: Index, shape: Index) -> float:
     return prod(min(b + 2 * h, n) / min(b, n) for b, h, n in zip(block, halo, shape, strict=True))
 
 
-def _as_large(layout: "Layout") -> list[Index]:
+def _as_large(layout: "VolumeLayout") -> list[Index]:
     """The blocks of a volume, and deeper ones of as many voxels that are whole chunks, too."""
     found, (z, y, x) = [layout.block], layout.block
     while y % (2 * layout.chunk[1]) == 0 and x % (2 * layout.chunk[2]) == 0 and 4 * z <= layout.shape[0]:

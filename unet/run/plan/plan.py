@@ -23,7 +23,7 @@ from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, jo
 from unet.run.plan.disk import StorePlan
 from unet.run.plan.job_counts import BLOCKWISE, Jobs
 from unet.run.plan.resources import COSTS, Workload, core_seconds, cost_of, fragments, held_bytes, network_bytes
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 TURNED_BLOCKS = 25
 """On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""
@@ -203,7 +203,7 @@ def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flop
     return Rates(tile, Seconds(step, step), Seconds(0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
 
 
-def range_counts(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int]:
+def range_counts(config: Config, layouts: Mapping[str, VolumeLayout]) -> dict[str, int]:
     """How many block ranges each volume has."""
     asked = config.predict.job_voxels
     return {name: block_range_count(one.grid, voxels_per_job(one.shape, asked)) for name, one in layouts.items()}
@@ -212,7 +212,7 @@ def range_counts(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int
 def plan_rules(
     config: Config,
     jobs: Sequence[Jobs],
-    layouts: Mapping[str, Layout],
+    layouts: Mapping[str, VolumeLayout],
     volumes: Sequence[VolumePlan],
     rates: Rates,
     machine: Machine,
@@ -239,7 +239,7 @@ def plan_rules(
     return list(found.values())
 
 
-def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Workload:
+def _share(config: Config, one: Jobs, layouts: Mapping[str, VolumeLayout]) -> Workload:
     """What a job is about; of a blockwise rule an even share, in voxels that need not be whole blocks."""
     of_training = one.rule in ("sample", "train")
     names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
@@ -282,7 +282,7 @@ def _memory(
     return (held + network) / 1e6, network / 1e6 if kind == "cuda" else 0
 
 
-def edges_of(config: Config, layouts: Mapping[str, Layout]) -> float:
+def edges_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> float:
     """Edges of the largest region graph; 0 where none is needed."""
     graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
     shares = [Workload((Volume(_nowhere(""), layout),), 0) for layout in graphs]

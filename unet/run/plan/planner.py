@@ -32,14 +32,14 @@ from unet.run.plan.plan import (
     priced,
     range_counts,
 )
-from unet.volumes.headers import is_sample, layout_of
-from unet.volumes.volume import Layout
+from unet.volumes.layout_from_headers import expected_layout, is_sample
+from unet.volumes.volume import VolumeLayout
 
 
 def plan_run(config: Config, threads: int) -> RunPlan:
     """What a run of this configuration will cost, with `threads` for a prediction."""
     machine = _machine(config, threads)
-    layouts = {name: layout_of(config, name) for name in config.used_volumes}
+    layouts = {name: expected_layout(config, name) for name in config.used_volumes}
     model, classes = architecture(config)
     given = config.model.checkpoint  # stays in the configuration: there is no training then
     config = config.model_copy(update={"model": model.model_copy(update={"checkpoint": given})})
@@ -86,7 +86,7 @@ def _machine(config: Config, threads: int) -> Machine:
 
 
 def _predicted(
-    config: Config, machine: Machine, layouts: dict[str, Layout], classes: Sequence[str]
+    config: Config, machine: Machine, layouts: dict[str, VolumeLayout], classes: Sequence[str]
 ) -> tuple[list[Task], list[VolumePlan]]:
     """What is predicted, and the plan of each."""
     device, limit = _device(machine, config), None
@@ -121,7 +121,7 @@ def _measured(
     machine: Machine,
     tasks: Sequence[Task],
     volumes: Sequence[VolumePlan],
-    layouts: dict[str, Layout],
+    layouts: dict[str, VolumeLayout],
     classes: int,
 ) -> Rates:
     """On the device at hand; volumes that are predicted with the same tile are measured once."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 SAFETY = 4.0
 """Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""
@@ -146,7 +146,7 @@ class Workload:
         return cls(share.volumes, max(share.block, min(job, share.voxels)))
 
     @property
-    def layouts(self) -> list[Layout]:
+    def layouts(self) -> list[VolumeLayout]:
         """Of its volumes."""
         return [volume.layout for volume in self.volumes]
 
@@ -185,7 +185,7 @@ class Workload:
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
 
 
-def _largest(layout: Layout, at_once: int, halo: Index) -> int:
+def _largest(layout: VolumeLayout, at_once: int, halo: Index) -> int:
     """Voxels of the largest blocks of a volume with their halo; those at its far faces are smaller."""
     kinds = [
         [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
@@ -203,7 +203,7 @@ def _assumed(config: Config, voxels: int) -> Volume:
     """A volume of which nothing is known yet but how many voxels a job of it has."""
     _, height, width = block = config.storage.block
     shape = (max(block[0], ceil(voxels / (height * width))), height, width)
-    return Volume(Path(), Layout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
+    return Volume(Path(), VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
 
 
 def cost_of(rule: str, config: Config) -> Cost:

@@ -1,4 +1,4 @@
-"""Several sources on the same voxels, read as the channels of one."""
+"""Read several sources on the same voxels as the channels of one source."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from unet.volumes.readers.source import MissingChunks, Source
 
 
 class ChannelStack(Source):
-    """The channels of all sources, in their order.
+    """Source with the channels of several sources, in their order.
 
     Parameters
     ----------
     sources : sequence of Source
-        Of one shape and dtype; voxel size and offset are those of the first that knows them.
+        Sources of one shape and dtype. Voxel size and offset come from the first source that knows them.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -33,15 +33,15 @@ class ChannelStack(Source):
         )
 
     def files_of(self, box: Box) -> list[Path]:
-        """Those of every source."""
+        """Return the files of every source that the voxels of a box come from."""
         return [file for source in self._sources for file in source.files_of(box)]
 
     def state(self, box: Box) -> list[list[Any]]:
-        """Those of every source, which may count more than its files."""
+        """Return the state of every source, which may hold more than the states of its files."""
         return [state for source in self._sources for state in source.state(box)]
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Those of every source."""
+        """Return the missing chunks of every source."""
         return [found for source in self._sources for found in source.missing_chunks(box)]
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Errors about the user's image files: the file, the cause and what to do, whatever a library says."""
+"""Report errors in the user's image files with the file, the cause and what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +9,19 @@ from unet.storage.error_causes import cause_of
 
 
 class SourceError(ValueError):
-    """An image file is not there, not whole, or not what it should be."""
+    """An image file is missing, truncated, or not what it should be."""
 
 
 @contextmanager
 def read_errors(where: Path | str, format_name: str, box: Box | None = None) -> Iterator[None]:
-    """Name the file, the cause and what to do in whatever error its reader raises; where voxels are read, the box too.
+    """Turn any error of a reader into one that names the file, the cause, what to do and, if given, the box.
 
-    Errors of this package have a message of their own and pass.
+    Errors raised by this package pass unchanged, since they have a message of their own.
 
     Raises
     ------
     SourceError
-        From every other error.
+        Raised from every other error.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reader of HDF5: a dataset in a file, of which external links and virtual datasets may name others."""
+"""Read a dataset of an HDF5 file. External links and virtual datasets may name further files."""
 
 from contextlib import suppress
 from importlib import import_module
@@ -16,13 +16,13 @@ from unet.volumes.readers.source import MissingChunks, Nm, Source, volume_shape
 
 
 def _three(values: Any) -> Nm | None:
-    """Three numbers of an attribute as a tuple; None where there are not three."""
+    """Return three numbers of an attribute as a tuple; None if there are not three."""
     found = tuple(float(v) for v in np.ravel(values)) if values is not None else ()
     return found if len(found) == 3 else None
 
 
 class Hdf5Source(Source):
-    """A dataset of an HDF5 file, laid out as CREMI does: attributes `resolution` and `offset` in nm, (z, y, x)."""
+    """A dataset of an HDF5 file with the attributes of CREMI: `resolution` and `offset` in nm, (z, y, x)."""
 
     def __init__(self, address: str, path: Path, inner: str | None) -> None:
         self._path = path
@@ -38,7 +38,7 @@ class Hdf5Source(Source):
             super().__init__(address, files, shape, dataset.dtype, voxel_size_nm, offset_nm, channels)
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks that were never written, of a dataset that has chunks."""
+        """Count the chunks of a box that were never written; a dataset without chunks misses none."""
         with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
             dataset = file[self._inner]
             if dataset.chunks is None:
@@ -63,27 +63,27 @@ class Hdf5Source(Source):
             return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
 
     def _selection(self, dataset: h5py.Dataset, box: Box) -> tuple[slice, ...]:
-        """A box in the axes of the dataset: all channels, and the only element of the axes before them."""
+        """Return a box as slices of the dataset: all channels, and the only element of each axis before them."""
         leading = (slice(0, 1),) * (dataset.ndim - 4) + (slice(0, self.channels),) * (dataset.ndim > 3)
         return (*leading, *box.slices[-dataset.ndim :])
 
 
 def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:
-    """The other files that voxels lie in: behind an external link, of a virtual dataset, or of external storage."""
+    """Return the other files with voxels: behind an external link, of a virtual dataset, or of external storage."""
     real = Path(dataset.file.filename)
     sources = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     sources += [name for name, *_ in dataset.external or ()]
     others = [real.parent / name for name in dict.fromkeys(sources) if name != "."]
     if missing := [str(other) for other in others if not other.is_file()]:
         raise SourceError(
-            f"{path}: its voxels lie in other files, of which {len(missing)} of {len(others)} are not there, the first "
-            f"is {missing[0]}; copy them as well"
+            f"{path}: its voxels lie in {len(others)} other files, of which {len(missing)} are missing, the first is "
+            f"{missing[0]}; copy them as well"
         )
     return [other for other in (real, *others) if other.absolute() != path.absolute()]
 
 
 def _require_filters(dataset: h5py.Dataset, address: str) -> None:
-    """Raise where the voxels are compressed by a filter that is not installed; headers name it."""
+    """Raise an error if the voxels are compressed by a filter that is not installed. The header names the filter."""
     created = dataset.id.get_create_plist()
     filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
     if not all(map(filter_avail, filters)):

@@ -1,4 +1,4 @@
-"""From an address in the configuration to a volume that can be read box by box, and the checks between volumes."""
+"""Open the image files of a volume as a `Source`, and check that sources fit each other."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,35 +16,36 @@ from unet.volumes.readers.zarr import ZarrSource, is_zarr
 __all__ = [
     "Source",
     "SourceError",
-    "agree_voxel_size",
+    "check_aligned",
     "check_annotation",
-    "check_pair",
     "check_raw",
     "check_sections",
     "open_raw",
     "open_source",
+    "resolve_voxel_size",
 ]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
-TOLERANCE = 0.01  # of a voxel's edge, between the configuration and a file
+TOLERANCE = 0.01
+"""Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
 
 
 def open_source(address: str) -> Source:
-    """Open the volume at an address; reads the first header only, `Source.check` reads those of every section.
+    """Open the source at an address. Only the first header is read; `Source.check` reads the header of every section.
 
     Parameters
     ----------
     address : str
         A directory of TIFF or PNG sections; a TIFF, BigTIFF, PNG or MRC file; ``file.h5:/dataset``; a Zarr array or
-        OME-Zarr image (v2, v3), with ``store.zarr:/path`` for what lies inside; of these also an address such as
-        ``s3://bucket/store.zarr``.
+        OME-Zarr image (v2, v3), with ``store.zarr:/path`` for an array inside. Zarr may also be given by an address
+        such as ``s3://bucket/store.zarr``.
 
     Raises
     ------
     SourceError
-        If there is no such file or dataset, its format or dtype is not supported, it is cut short, or the numbers of
-        a series of sections have gaps.
+        If there is no such file or dataset, if its format or dtype is not supported, if it is truncated, or if the
+        numbers of a series of sections have gaps.
     """
     if is_address(address):
         return ZarrSource(address, *split_url(address))
@@ -77,17 +78,17 @@ def open_source(address: str) -> Source:
 
 
 def open_raw(addresses: str | Sequence[str]) -> Source:
-    """Open the grey values of a volume: one address, or several whose channels follow each other.
+    """Open the intensities of a volume: one address, or several addresses whose channels follow each other.
 
     Raises
     ------
     SourceError
-        As `open_source`, and if the sources do not lie on the same voxels or differ in dtype.
+        As `open_source`; also if the sources do not lie on the same voxels, or differ in dtype.
     """
     sources = [open_source(address) for address in ([addresses] if isinstance(addresses, str) else addresses)]
     first, *others = sources
     for other in others:
-        check_pair(first, other)
+        check_aligned(first, other)
         if other.dtype != first.dtype:
             raise SourceError(
                 f"{other.address}: dtype {other.dtype.name}, but {first.address} has {first.dtype.name}; all "
@@ -97,7 +98,7 @@ def open_raw(addresses: str | Sequence[str]) -> Source:
 
 
 def split_address(address: str) -> tuple[Path, str | None]:
-    """The file, and the path inside it where one is given.
+    """Return the file of an address, and the path inside the file, or None.
 
     >>> split_address("a.h5:/volumes/raw")
     (PosixPath('a.h5'), '/volumes/raw')
@@ -111,7 +112,7 @@ def split_address(address: str) -> tuple[Path, str | None]:
 
 
 def _nearest(path: Path) -> str:
-    """The closest parent folder that is there, for a message."""
+    """Return the closest parent folder that exists, for a message."""
     found = next((p for p in path.absolute().parents if p.is_dir()), None)
     return f" (the folder {found} is there)" if found else ""
 
@@ -119,38 +120,38 @@ def _nearest(path: Path) -> str:
 def check_annotation(
     raw: Source, labels: Source, sections: tuple[int, int] | None = None, voxel_size_nm: Nm | None = None
 ) -> None:
-    """`check_pair` for an annotation or a mask, which has one channel, and the volume's voxels where it tells its own.
+    """Check that an annotation or a mask lies on the voxels of the raw volume and has one channel.
 
     Raises
     ------
     SourceError
-        As `check_pair`, or if there are several channels, or its voxel size is not `voxel_size_nm`.
+        As `check_aligned`; also if there are several channels, or if the voxel size is not `voxel_size_nm`.
     """
-    check_pair(raw, labels, sections)
+    check_aligned(raw, labels, sections)
     if voxel_size_nm and labels.voxel_size_nm:
-        agree_voxel_size(voxel_size_nm, labels.voxel_size_nm, labels.address, other="the volume's voxel_size_nm")
+        resolve_voxel_size(voxel_size_nm, labels.voxel_size_nm, labels.address, other="the volume's voxel_size_nm")
     if labels.channels != 1:
         raise SourceError(
-            f"{labels.address}: {labels.channels} channels, but labels and masks have one value a voxel: extract one"
+            f"{labels.address}: {labels.channels} channels, but labels and masks have one value per voxel: extract one"
         )
 
 
 def check_raw(raw: Source) -> None:
-    """Refuse a dtype that grey values cannot have."""
+    """Refuse a dtype that is not supported for intensities."""
     if raw.dtype.name not in RAW_DTYPES:
         raise SourceError(
-            f"{raw.address}: dtype {raw.dtype.name} is not supported for grey values; convert to one of "
+            f"{raw.address}: dtype {raw.dtype.name} is not supported for intensities; convert to one of "
             f"{', '.join(RAW_DTYPES)}"
         )
 
 
 def check_sections(source: Source, sections: tuple[int, int] | None) -> tuple[int, int]:
-    """The half-open range of sections to take, all of them where none is given.
+    """Return the half-open range of sections to use; all sections if no range is given.
 
     Raises
     ------
     SourceError
-        If the range is empty or leaves the volume.
+        If the range is empty or exceeds the volume.
     """
     first, stop = sections or (0, source.shape[0])
     if not 0 <= first < stop <= source.shape[0]:
@@ -161,13 +162,13 @@ def check_sections(source: Source, sections: tuple[int, int] | None) -> tuple[in
     return first, stop
 
 
-def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
-    """Refuse labels, a mask or another channel that do not lie on the voxels of the raw volume.
+def check_aligned(raw: Source, labels: Source, sections: tuple[int, int] | None = None) -> None:
+    """Check that labels, a mask or another channel lie on the voxels of the raw volume.
 
     Raises
     ------
     SourceError
-        If shapes, or voxel sizes or offsets known of both, differ, or `sections` leave the volume.
+        If shapes differ, if voxel sizes or offsets that both know differ, or if `sections` exceed the volume.
     """
     if raw.shape != labels.shape:
         raise SourceError(
@@ -176,7 +177,7 @@ def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = N
         )
     check_sections(raw, sections)
     if raw.voxel_size_nm and labels.voxel_size_nm:
-        agree_voxel_size(raw.voxel_size_nm, labels.voxel_size_nm, labels.address, other=raw.address)
+        resolve_voxel_size(raw.voxel_size_nm, labels.voxel_size_nm, labels.address, other=raw.address)
     if raw.offset_nm and labels.offset_nm and not _close(raw.offset_nm, labels.offset_nm, raw.voxel_size_nm):
         raise SourceError(
             f"{labels.address}: offset {labels.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
@@ -185,23 +186,23 @@ def check_pair(raw: Source, labels: Source, sections: tuple[int, int] | None = N
 
 
 def _close(one: Nm, other: Nm, voxel_size_nm: Nm | None) -> bool:
-    """Whether two places are the same up to a hundredth of a voxel, of 1 nm where that is unknown."""
+    """Return whether two places differ by at most `TOLERANCE` of a voxel; an unknown voxel counts as 1 nm."""
     edges = voxel_size_nm or (1.0,) * len(one)
     return all(abs(a - b) <= TOLERANCE * edge for a, b, edge in zip(one, other, edges, strict=True))
 
 
-def agree_voxel_size(
+def resolve_voxel_size(
     config_nm: Nm | None, file_nm: Nm | None, where: str, other: str = "the configuration"
 ) -> tuple[float, float, float]:
-    """The voxel size ``(z, y, x)`` in nm that configuration and file agree on, the configuration's where both know it.
+    """Return the voxel size ``(z, y, x)`` in nm: the size in the configuration, else the size in the file.
 
-    >>> agree_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
+    >>> resolve_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
     (50.0, 4.0, 4.0)
 
     Raises
     ------
     SourceError
-        If neither knows it, they differ by more than 1 %, or the file's is none that a microscope has.
+        If neither gives a size, if the two differ by more than 1 %, or if the size is implausible for a microscope.
     """
     known = config_nm or file_nm
     if known is None:

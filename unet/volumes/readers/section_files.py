@@ -1,4 +1,4 @@
-"""Reader of volumes of one file a section, TIFF or PNG. PNG of 1, 2 and 4 bits is read stretched to 0..255."""
+"""Read volumes of one file per section, TIFF or PNG. PNG of 1, 2 and 4 bits is stretched to 0..255."""
 
 import re
 import struct
@@ -20,7 +20,7 @@ PNG_COLOURS = {2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"
 
 
 def png_section(path: Path) -> Section:
-    """Header of a grey PNG that has its end."""
+    """Return the header of a PNG, after checking that it is grey and not truncated."""
     with read_errors(path, "PNG"), path.open("rb") as file:
         head = file.read(26)
         if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
@@ -35,7 +35,7 @@ def png_section(path: Path) -> Section:
 
 
 def png_crop(path: Path, box: Box) -> np.ndarray:
-    """The pixels of a box ``(y, x)`` of a grey PNG; it is compressed as a whole, so all of it is decoded."""
+    """Return the pixels of a box ``(y, x)`` of a grey PNG. A PNG is compressed as a whole, so all of it is decoded."""
     with read_errors(path, "PNG"):
         image = imagecodecs.png_decode(path.read_bytes())
     if image.ndim != 2:
@@ -51,7 +51,7 @@ READERS: dict[str, Reader] = {
 
 
 class SectionFiles(Source):
-    """One file a section, TIFF or PNG, in the order of the numbers in their names."""
+    """A volume of one TIFF or PNG file per section, in the order of the numbers in the file names."""
 
     def __init__(self, address: str, sections: Sequence[Path], watched: Sequence[Path]) -> None:
         self._sections = list(sections)
@@ -62,20 +62,20 @@ class SectionFiles(Source):
 
     @classmethod
     def in_directory(cls, address: str, directory: Path) -> "SectionFiles":
-        """All TIFF or all PNG files of a directory."""
+        """Return the source of all section files in a directory."""
         sections = section_paths(directory)
         return cls(address, sections, [directory, *sections])
 
     def section_name(self, z: int) -> str:
-        """The file of the section."""
+        """Return the file and the number of a section."""
         return f"{self._sections[z]} (section {z}, the first is 0)"
 
     def files_of(self, box: Box) -> list[Path]:
-        """The files of the sections of a box."""
+        """Return the files of the sections of a box."""
         return self._sections[box.start[0] : box.stop[0]]
 
     def check(self) -> None:
-        """Compare the header of every file with that of the first."""
+        """Check that every file has the size and dtype of the first."""
         for z in range(len(self._sections)):
             self._checked(z)
 
@@ -93,12 +93,13 @@ class SectionFiles(Source):
 
 
 def section_paths(directory: Path) -> list[Path]:
-    """The section files of a directory, in the order of their numbers (2 before 10); hidden files are left out.
+    """Return the section files of a directory in the order of their numbers (2 before 10), without hidden files.
 
     Raises
     ------
     SourceError
-        If there is none, TIFF and PNG are mixed, the names differ in more than numbers, or numbers are missing.
+        If there is no section file, if TIFF and PNG are mixed, if names differ in more than numbers, or if numbers are
+        missing.
     """
     visible = [p for p in directory.iterdir() if p.suffix.lower() in READERS and not p.name.startswith(".")]
     if not visible:
@@ -121,7 +122,7 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _refuse_gaps(ordered: Sequence[Path], directory: Path) -> None:
-    """Raise where files are no series; gaps are looked for where names differ in one number only."""
+    """Raise an error if the files are no series. Gaps are looked for only if the names differ in one number."""
     for path in ordered:
         if re.sub(r"\d+", "0", path.stem) != re.sub(r"\d+", "0", ordered[0].stem):
             raise SourceError(

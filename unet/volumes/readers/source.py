@@ -1,6 +1,6 @@
-"""What an image file offers to the workflow (`Source`), and the reader of MRC.
+"""Define `Source`, the interface of all readers, and read MRC.
 
-A source knows its shape, dtype and voxel size from headers alone, and reads no more voxels than a box needs:
+A source takes its shape, dtype and voxel size from headers, and reads only the voxels that a box needs:
 
 ```
 open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
@@ -28,25 +28,26 @@ from unet.volumes.readers.errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
-IMOD_STAMP = 1146047817  # "IMOD" in the header: bit 1 of the flags after it then says whether bytes are signed
+IMOD_STAMP = 1146047817
+"""The letters IMOD in the header. Bit 1 of the flags after them tells whether bytes are signed."""
 
 Nm = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class MissingChunks:
-    """Chunks of a source that are not stored: they read as the fill value.
+    """Chunks of a source that are not stored, and are read as the fill value.
 
     Attributes
     ----------
     address : str
-        Of the source.
+        Address of the source.
     missing, count : int
-        How many are not stored, of how many.
+        Number of chunks that are not stored, and number of all chunks.
     fill_value : int or float
-        What they read as.
+        Value as which missing chunks are read.
     kind : str
-        What is counted: where chunks lie in shards, shards.
+        Counted unit: chunks, or shards of a sharded array.
     """
 
     address: str
@@ -61,7 +62,7 @@ class MissingChunks:
 
 
 class Source(ABC):
-    """A volume in somebody else's files, read box by box.
+    """A volume in files of the user, which is read box by box.
 
     Attributes
     ----------
@@ -72,9 +73,9 @@ class Source(ABC):
     dtype : numpy.dtype
         One of `DTYPES`, in the machine's byte order; a bool is read as uint8.
     voxel_size_nm, offset_nm : tuple of float, or None
-        ``(z, y, x)`` in nm, where the file says so.
+        ``(z, y, x)`` in nm, if the file gives them.
     files : list of Path
-        What has to be watched for changes.
+        Files whose changes matter.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Source(ABC):
             raise SourceError(f"{address}: holds no voxels, its shape is {self.shape}")
 
     def read(self, box: Box) -> np.ndarray:
-        """The voxels of a box.
+        """Return the voxels of a box.
 
         Parameters
         ----------
@@ -108,63 +109,63 @@ class Source(ABC):
         Returns
         -------
         numpy.ndarray
-            A new array of ``box.shape`` and `dtype`, in the machine's byte order; several channels come first.
+            A new array of ``box.shape`` and `dtype` in the machine's byte order; several channels come first.
 
         Raises
         ------
         SourceError
-            If the box leaves the volume, a file cannot be read, or a grey value is NaN or infinite.
+            If the box exceeds the volume, if a file cannot be read, or if an intensity is NaN or infinite.
         """
         if not all(0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
             raise SourceError(f"{self.address}: box {box} is not inside the volume of shape {self.shape}")
         stored = self._read(box)
-        copy = True if isinstance(stored, np.memmap) else None  # None: where byte order or layout need it
+        copy = True if isinstance(stored, np.memmap) else None  # None: copy only if byte order or layout require it
         values = np.array(stored, dtype=self.dtype, order="C", copy=copy)
         if self.dtype.kind == "f":
             self._refuse_not_finite(values, box)
         return values
 
     def files_of(self, box: Box) -> list[Path]:
-        """The files that the voxels of a box come from."""
+        """Return the files that the voxels of a box come from."""
         return [path for path in self.files if path.is_file()]
 
     def state(self, box: Box) -> list[list[Any]]:
-        """Return the state of the files that a box comes from, as JSON: voxels read under another state are stale.
+        """Return the state of the files that a box comes from, as JSON. Voxels read under another state are stale.
 
-        It is name, bytes and time (ns) of each file, and where the address itself is a link, the place it points to.
+        The state is name, bytes and time (ns) of each file. If the address is a link, its target belongs to the state.
         """
         return [*links_of(self.files[0]), *([path.name, *file_state(path)] for path in self.files_of(box))]
 
     def listed(self, box: Box) -> Iterable[list[Any]]:
-        """Return what `state` does, in any order: of a whole volume one listing is faster than a look at each file."""
+        """Return the content of `state` in any order. For a volume one listing is faster than a query per file."""
         return self.state(box)
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks of a box that are not stored, where the format has chunks that may be missing.
+        """Count the chunks of a box that are not stored. The list is empty for formats without chunks.
 
         Raises
         ------
         CannotList
-            If a server does not say what is stored.
+            If a server does not list its content.
         """
         return []
 
     def check(self) -> None:  # noqa: B027 - formats with one header have nothing left to check
-        """Read the header of every section, no voxels.
+        """Check the header of every section without reading voxels.
 
         Raises
         ------
         SourceError
-            If a section is cut short, or differs from the first in size or dtype.
+            If a section is truncated, or differs from the first in size or dtype.
         """
 
     def section_name(self, z: int) -> str:
-        """Where section ``z`` lies, for messages."""
+        """Return the place of section ``z``, for messages."""
         return f"{self.address}, section {z} (the first is 0)"
 
     @abstractmethod
     def _read(self, box: Box) -> np.ndarray:
-        """The voxels of a box inside the volume, in whatever byte order they are stored."""
+        """Return the voxels of a box inside the volume, in the byte order in which they are stored."""
 
     def _refuse_not_finite(self, values: np.ndarray, box: Box) -> None:
         bad = ~np.isfinite(values)
@@ -172,14 +173,14 @@ class Source(ABC):
             at = np.unravel_index(int(bad.argmax()), values.shape)
             z, y, x = (int(i) + lo for i, lo in zip(at[-3:], box.start, strict=True))
             raise SourceError(
-                f"{self.section_name(z)}: grey value {values[at]} at (z, y, x) = ({z}, {y}, {x}), "
+                f"{self.section_name(z)}: intensity {values[at]} at (z, y, x) = ({z}, {y}, {x}), "
                 f"{int(bad.sum())} not finite in box {box}; replace them before ingest, or leave the section out "
                 "with `sections`"
             )
 
 
 def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
-    """The dtype in the machine's byte order, uint8 for bool; refuses what is not in `DTYPES`."""
+    """Return a dtype in the machine's byte order, uint8 for bool. Refuse a dtype that is not in `DTYPES`."""
     found = np.dtype(dtype)
     if found == np.bool_:
         return np.dtype("uint8")
@@ -189,7 +190,7 @@ def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
 
 
 def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
-    """Channels, and ``(z, y, x)``, of an array ``(c, z, y, x)`` or of fewer axes; leading single ones do not count.
+    """Return channels and ``(z, y, x)`` of an array ``(c, z, y, x)`` or of fewer axes, after leading axes of length 1.
 
     >>> volume_shape((6, 5), "a.h5"), volume_shape((1, 2, 4, 6, 5), "a.h5")
     ((1, (1, 6, 5)), (2, (4, 6, 5)))
@@ -201,7 +202,7 @@ def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
 
 
 class MrcSource(Source):
-    """An MRC file: voxel size from the cell in Angstrom (0 = unknown), voxels mapped from the disk."""
+    """An MRC file. The voxel size follows from the cell in Angstrom (0 = unknown); voxels are mapped from the disk."""
 
     def __init__(self, address: str, path: Path) -> None:
         with read_errors(path, "MRC"), mrcfile.open(path, mode="r", header_only=True) as file:
@@ -222,7 +223,7 @@ class MrcSource(Source):
         expected, size = self._begin + int(np.prod(stored)) * dtype.itemsize, path.stat().st_size
         if size < expected:
             raise SourceError(
-                f"{path}: cut short, {size} bytes where the header of {stored} {dtype.name} foresees {expected}; "
+                f"{path}: cut short, {size} bytes, but the header of {stored} {dtype.name} needs {expected}; "
                 "copy or export it again"
             )
         shape = tuple(stored[i] for i in self._order)
@@ -234,7 +235,7 @@ class MrcSource(Source):
 
 
 def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
-    """IMOD wrote unsigned bytes into mode 0, which the standard calls signed, unless its flag says otherwise."""
+    """Return the dtype of the voxels. IMOD wrote unsigned bytes into mode 0, which the standard calls signed."""
     with path.open("rb") as file:
         file.seek(152)
         stamp, flags = np.frombuffer(file.read(8), np.dtype("i4").newbyteorder(dtype.byteorder))

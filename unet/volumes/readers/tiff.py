@@ -1,6 +1,6 @@
-"""Reader of TIFF: stacks of one page a section, ImageJ stacks of one page, and single sections.
+"""Read TIFF: stacks of one page per section, ImageJ stacks of one page, and single sections.
 
-Grey values are those stored: colour tables of a TIFF (as ImageJ saves with labels) and whether it calls 0 white are
+Values are read as they are stored. Colour tables (which ImageJ saves with labels) and the flag that 0 is white are
 ignored. Images of 1 bit are read as 0 and 255.
 """
 
@@ -28,12 +28,12 @@ NM_PER_UNIT = {
     **dict.fromkeys(("å", "a", "angstrom", "ångström"), 0.1),
 }
 PLAUSIBLE_NM = (0.01, 1e6)
-TO_GREY = "convert it to one grey channel; for labels, one grey value a class (`class_values`) or an instance"
+TO_GREY = "convert it to one grey channel; for labels, one grey value per class (`class_values`) or per instance"
 
 
 @dataclass(frozen=True)
 class Section:
-    """Header of one section: ``(y, x)`` in pixels, dtype, voxel size of the volume where the file knows it."""
+    """Header of one section: shape ``(y, x)`` in pixels, dtype, and the volume's voxel size if the file gives it."""
 
     shape: Index
     dtype: np.dtype
@@ -54,7 +54,7 @@ def refuse_difference(section: Section, where: str, first: Section, first_where:
 
 @contextmanager
 def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """An open TIFF that has at least one page and whose list of pages is whole."""
+    """Open a TIFF, after checking that it has a page and that its list of pages is complete."""
     with read_errors(path, "TIFF"), tifffile.TiffFile(path) as tiff:
         pages = len(tiff.pages)
         if pages == 0 or _next_page_offset(tiff) != 0:
@@ -63,14 +63,14 @@ def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 
 
 def _page(tiff: tifffile.TiffFile, z: int) -> tifffile.TiffPage:
-    """A page with all its tags."""
+    """Return a page with all its tags."""
     page = tiff.pages[z]
     assert isinstance(page, tifffile.TiffPage)  # frames, which share tags, come on demand only
     return page
 
 
 def _next_page_offset(tiff: tifffile.TiffFile) -> int:
-    """Where the last page says that another begins: 0 in a whole file. tifffile drops pages beyond the end silently."""
+    """Return the offset of the page after the last: 0 in a complete file. tifffile drops truncated pages silently."""
     kind, file = tiff.tiff, tiff.filehandle
     offset = tiff.pages[-1].offset
     file.seek(offset)
@@ -80,7 +80,7 @@ def _next_page_offset(tiff: tifffile.TiffFile) -> int:
 
 
 def _page_section(page: tifffile.TiffPage, where: str) -> Section:
-    """The header of one page, whose strips or tiles all lie inside the file."""
+    """Return the header of one page, after checking that all its strips or tiles lie inside the file."""
     if page.samplesperpixel != 1 or page.photometric not in (0, 1, 3) or len(page.shape) != 2:
         kind = getattr(page.photometric, "name", page.photometric)
         raise SourceError(f"{where}: {kind} image of shape {page.shape} and not grey; {TO_GREY}")
@@ -94,7 +94,7 @@ def _page_section(page: tifffile.TiffPage, where: str) -> Section:
 
 
 def _read_page(page: tifffile.TiffPage, box: Box) -> np.ndarray:
-    """The pixels ``(y, x)`` of a box, of which only the strips or tiles that it touches are read."""
+    """Return the pixels ``(y, x)`` of a box. Only the strips or tiles that the box touches are read."""
     if page.is_final:
         return _mapped(page, page.dataoffsets[0], page.shape)[box.slices]
     out = np.zeros(box.shape, page.dtype)
@@ -108,7 +108,7 @@ def _read_page(page: tifffile.TiffPage, box: Box) -> np.ndarray:
 
 
 def _read_segment(page: tifffile.TiffPage, index: int) -> np.ndarray:
-    """One decoded strip or tile, ``(y, x)``."""
+    """Return one decoded strip or tile, ``(y, x)``."""
     file = page.parent.filehandle
     file.seek(page.dataoffsets[index])
     encoded = file.read(page.databytecounts[index])
@@ -118,13 +118,13 @@ def _read_segment(page: tifffile.TiffPage, index: int) -> np.ndarray:
 
 
 def _mapped(page: tifffile.TiffPage, offset: int, shape: Sequence[int]) -> np.ndarray:
-    """Uncompressed pixels, mapped from the disk."""
+    """Return uncompressed pixels, mapped from the disk."""
     dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
     return np.memmap(page.parent.filehandle.path, dtype, "r", offset, tuple(shape))
 
 
 def tiff_section(path: Path) -> Section:
-    """Header of a TIFF of one page."""
+    """Return the header of a TIFF of one page."""
     with opened_tiff(path) as tiff:
         count, _ = _sections(tiff, path)
         if count != 1:
@@ -137,13 +137,13 @@ def tiff_section(path: Path) -> Section:
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:
-    """The pixels of a box ``(y, x)`` of a TIFF of one page."""
+    """Return the pixels of a box ``(y, x)`` of a TIFF of one page."""
     with opened_tiff(path) as tiff:
         return _read_page(_page(tiff, 0), box)
 
 
 class TiffStack(Source):
-    """A multi-page TIFF or BigTIFF, one section a page; also an ImageJ stack of one page with all sections in a row."""
+    """A TIFF or BigTIFF of one page per section, or an ImageJ stack of one page that holds all sections."""
 
     def __init__(self, address: str, path: Path) -> None:
         self._path = path
@@ -154,11 +154,11 @@ class TiffStack(Source):
             super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_size_nm(tiff))
 
     def section_name(self, z: int) -> str:
-        """File and page."""
+        """Return the file and the page of a section."""
         return f"{self._path}, page {z} (the first is 0)"
 
     def check(self) -> None:
-        """Compare the header of every page with that of the first, and the end of its pixels with that of the file."""
+        """Check that every page has the size and dtype of the first, and that its pixels lie inside the file."""
         with opened_tiff(self._path) as tiff:
             for z in range(len(tiff.pages)):
                 self._checked(tiff, z)
@@ -182,7 +182,7 @@ class TiffStack(Source):
 
 
 def _sections(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int | None]:
-    """The number of sections, and the byte at which they begin where they lie uncompressed one behind another."""
+    """Return the number of sections, and the byte where they begin if all lie uncompressed in one piece, else None."""
     series, page = tiff.series[0], _page(tiff, 0)
     long = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YX" and n > 1}
     if len(long) > 1 or "C" in long:
@@ -199,14 +199,14 @@ def _sections(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int | None]:
 
 
 def tiff_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
-    """``(z, y, x)`` in nm by the OME-XML or ImageJ metadata; None where one of the three is absent or implausible."""
+    """Return ``(z, y, x)`` in nm from OME-XML or ImageJ metadata; None if one of the three is absent or implausible."""
     found = _ome_voxel_size_nm(tiff.ome_metadata) if tiff.is_ome else _imagej_voxel_size_nm(tiff)
     low, high = PLAUSIBLE_NM
     return found if found and all(low <= n <= high for n in found) else None
 
 
 def _ome_voxel_size_nm(xml: str | None) -> Nm | None:
-    """PhysicalSize of the first image; the unit is micrometre where none is named (OME-XML 2016-06)."""
+    """Return the PhysicalSize of the first image in nm. The default unit is micrometre (OME-XML 2016-06)."""
     pixels = next((e for e in ElementTree.fromstring(xml or "<none/>").iter() if e.tag.endswith("}Pixels")), None)
     if pixels is None:
         return None
@@ -216,7 +216,7 @@ def _ome_voxel_size_nm(xml: str | None) -> Nm | None:
 
 
 def _imagej_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
-    """`spacing` between sections and the resolution tags, in pixels a `unit`."""
+    """Return the voxel size from `spacing` between sections and from the resolution tags, in pixels per `unit`."""
     metadata: dict[str, Any] = tiff.imagej_metadata or {}
     unit = NM_PER_UNIT.get(str(metadata.get("unit", "")).lower())
     tags = _page(tiff, 0).tags

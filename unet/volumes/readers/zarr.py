@@ -1,4 +1,4 @@
-"""Reader of Zarr v2 and v3, and of OME-Zarr; the state of a source is that of its metadata and of its chunks' files."""
+"""Read Zarr v2, Zarr v3 and OME-Zarr. The state of a source is the state of its metadata and of its chunks' files."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +16,7 @@ from unet.volumes.readers.source import MissingChunks, Nm, Source
 
 
 class ZarrSource(Source):
-    """A Zarr array, or the finest level of an OME-Zarr image with at most one time point, in a folder or elsewhere."""
+    """A Zarr array, or the finest level of an OME-Zarr image of one time point, in a folder or at an address."""
 
     def __init__(self, address: str, where: Path | str, inner: str | None) -> None:
         before = _metadata_states(where, inner or "")
@@ -40,9 +40,9 @@ class ZarrSource(Source):
         super().__init__(address, files, shape, self._array.dtype, scale, translation, lengths.get("c", 1))
 
     def state(self, box: Box) -> list[list[Any]]:
-        """Return that of the metadata, and of the chunks (of a sharded array: the shards) that the box touches.
+        """Return the states of the metadata, and of the chunks (of a sharded array: the shards) that a box touches.
 
-        Where a server does not list what it has, that of the metadata alone.
+        If a server does not list its content, the states of the metadata only.
         """
         with suppress(CannotList):
             states = self._array.chunk_files.states(self._selection(box))
@@ -50,20 +50,20 @@ class ZarrSource(Source):
         return self._metadata
 
     def listed(self, box: Box) -> Iterator[list[Any]]:
-        """Yield what `state` returns, in any order, from one listing of the store."""
+        """Yield the content of `state` in any order, from one listing of the store."""
         yield from self._metadata
         with suppress(CannotList):
             yield from ([key, *state] for key, state in self._array.chunk_files.listed(self._selection(box)))
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks that the box touches and that are not stored."""
+        """Count the chunks that a box touches and that are not stored."""
         selection, files = self._selection(box), self._array.chunk_files
         count, stored = files.count(selection), sum(1 for _ in files.listed(selection))
         kind = "shards" if self._array.is_sharded else "chunks"
         return [MissingChunks(self.address, count - stored, count, self._array.fill_value, kind)]
 
     def _by_axis(self, values: Nm | None) -> Nm | None:
-        """(z, y, x) of one value an axis; None where there is none of z."""
+        """Return (z, y, x) of one value per axis; None if the array has no axis z."""
         if values is None or "z" not in self._names:
             return None
         return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
@@ -71,12 +71,12 @@ class ZarrSource(Source):
     def _read(self, box: Box) -> np.ndarray:
         with read_errors(self.address, "Zarr", box):
             values = self._array.read(self._selection(box))
-        # axes in another order, (x, y, z) for one: single ones to the front, c, z, y, x to the back
+        # axes may have another order, such as (x, y, z): move axes of length 1 to the front, and c, z, y, x to the back
         order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
         return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
 
     def _selection(self, box: Box) -> tuple[slice, ...]:
-        """A box in the axes of the array: all channels, and the only time point."""
+        """Return a box as slices of the array: all channels, and the only time point."""
         wanted = dict(zip("czyx", (slice(0, self.channels), *box.slices), strict=True))
         return tuple(wanted.get(name, slice(0, 1)) for name in self._names)
 
@@ -97,12 +97,12 @@ METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
 
 
 def is_zarr(where: Path | str, inner: str | None = None) -> bool:
-    """Return whether there are metadata of Zarr in a folder or at an address."""
+    """Return whether a folder or an address holds metadata of Zarr."""
     return bool(_metadata_states(where, inner or ""))
 
 
 def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
-    """Key and state of each metadata file of a store, and of paths inside it with what lies above them."""
+    """Return key and state of each metadata file of a store, of paths inside it, and of all groups above the paths."""
     place = backend_of(where)
     states = ((key, place.state(key)) for key in _metadata_keys(*paths))
     return [[key, *state] for key, state in states if state is not None]

@@ -29,17 +29,17 @@ from unet.run.plan.plan import (
 )
 from unet.run.plan.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
 from unet.run.plan.table import as_text
-from unet.volumes.volume import Layout
+from unet.volumes.volume import VolumeLayout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
-LAYOUT = Layout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
+LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
 
 
 CHOSEN = TileSelection((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of output, so 12 apart
 A_TILE = forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
 
 
-def task(layout: Layout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> Task:
+def task(layout: VolumeLayout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> Task:
     """The tiny network on a volume."""
     return Task(ModelConfig(**TINY), classes, stored, layout, PredictConfig(**predict))
 
@@ -92,8 +92,8 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
 
 
 def test_memory_follows_the_block_and_not_the_volume() -> None:
-    deep = Layout(**{**vars(LAYOUT), "shape": (300, 400, 500)})
-    larger = Layout(**{**vars(deep), "block": (4, 64, 64)})
+    deep = VolumeLayout(**{**vars(LAYOUT), "shape": (300, 400, 500)})
+    larger = VolumeLayout(**{**vars(deep), "block": (4, 64, 64)})
     small, same, more = (
         plan_volume("v", task(layout), CHOSEN, 1).job_memory.process for layout in (LAYOUT, deep, larger)
     )
@@ -105,7 +105,7 @@ def test_training_is_three_forward_passes_a_tile() -> None:
     assert training_flops(config, 2, (1, 20, 20)) == 3 * 10 * 2 * forward_cost(config.model, 2, (1, 20, 20)).flops
 
 
-def planned(layout: Layout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
+def planned(layout: VolumeLayout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     """The run of one volume on two GPUs of 1 GFLOP/s."""
     config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
     layouts = {"train": layout}
@@ -149,12 +149,14 @@ def test_limits_are_named_with_what_to_set() -> None:
 
 
 def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones() -> None:
-    deep = Layout((500, 4096, 4096), "uint8", (8, 8, 8), (0, 0, 0), (16, 128, 128), (16, 1024, 1024), None, False)
+    deep = VolumeLayout((500, 4096, 4096), "uint8", (8, 8, 8), (0, 0, 0), (16, 128, 128), (16, 1024, 1024), None, False)
     values = configuration().model_dump(mode="json")
 
     def said(connectivity: str, block: tuple[int, ...]) -> list[str]:
         segment = {"method": "watershed", "connectivity": connectivity}
-        return read_around(load_config({**values, "segment": segment}), [Layout(**{**vars(deep), "block": block})])
+        return read_around(
+            load_config({**values, "segment": segment}), [VolumeLayout(**{**vars(deep), "block": block})]
+        )
 
     [advice] = said("volume", (16, 1024, 1024))
     # (16 + 34) / 16 * (1058 / 1024)^2, (64 + 34) / 64 * (546 / 512)^2, and 1.5 in blocks of 256 x 256 x 256
@@ -170,7 +172,7 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
 
 def test_a_petavoxel_in_one_solve_is_refused() -> None:
     shape = (33_333, 125_000, 125_000)
-    huge = Layout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
+    huge = VolumeLayout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
     config, plan = planned(huge)
     [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].block_ranges)})
     open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT["components"]

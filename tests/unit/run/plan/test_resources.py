@@ -15,7 +15,7 @@ from unet.config.root import Config, load_config
 from unet.network.complexity import step_bytes
 from unet.network.tile_selection import ALLOCATED, USABLE, Task, job_memory, select_tile
 from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
-from unet.volumes.volume import Layout, Volume
+from unet.volumes.volume import Volume, VolumeLayout
 
 ROOT = Path(__file__).parents[4]
 BLOCK = (16, 1024, 1024)
@@ -29,7 +29,8 @@ def config(**sections: Any) -> Config:
 def volume(shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1, labels: str | None = None) -> Volume:
     """One as its survey describes it; nothing of it is made yet."""
     return Volume(
-        Path("nowhere"), Layout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels)
+        Path("nowhere"),
+        VolumeLayout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels),
     )
 
 

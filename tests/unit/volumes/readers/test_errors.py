@@ -1,4 +1,4 @@
-"""Why a file cannot be read, and what to do: with real files and real libraries for each cause."""
+"""Errors tell why a file cannot be read and what to do, for real files and real libraries."""
 
 import errno
 import json
@@ -27,7 +27,7 @@ NOBODY = 65534
 
 
 def message_of(address: Path | str) -> str:
-    """With which a volume is refused, by its headers or by its voxels."""
+    """Return the message with which a volume is refused, by its headers or by its voxels."""
 
     def read() -> None:
         source = open_source(str(address))

@@ -17,13 +17,13 @@ from unet.geometry.box import Box
 from unet.volumes.readers import tiff as source_tiff
 from unet.volumes.readers.open import (
     SourceError,
-    agree_voxel_size,
+    check_aligned,
     check_annotation,
-    check_pair,
     check_raw,
     check_sections,
     open_raw,
     open_source,
+    resolve_voxel_size,
 )
 from unet.volumes.readers.section_files import section_paths
 
@@ -493,7 +493,7 @@ def test_mrc_cut_short_names_both_lengths(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc", volume("int16"))
     whole = path.stat().st_size
     kept = truncate(path, 0.9)
-    assert re.search(rf"a\.mrc: cut short, {kept} bytes where .* foresees {whole}", refusal(path))
+    assert re.search(rf"a\.mrc: cut short, {kept} bytes, but .* needs {whole}", refusal(path))
     truncate(path, 0.01)
     assert "a.mrc: cannot be read as MRC" in refusal(path)
 
@@ -619,7 +619,7 @@ def test_channels_that_do_not_fit_are_refused_with_both_values(tmp_path: Path, o
 def test_labels_of_several_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume(), photometric="minisblack")
     labels = open_source(write_hdf5(tmp_path / "b.h5", np.stack([volume(), volume()])))
-    with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value a voxel"):
+    with pytest.raises(SourceError, match=r"2 channels, but labels and masks have one value per voxel"):
         check_annotation(open_source(str(tmp_path / "a.tif")), labels)
 
 
@@ -669,7 +669,7 @@ def test_grey_values_that_are_not_finite_are_refused_with_section_and_position(t
     directory = write_sections(tmp_path / "raw", values)
     source = open_source(str(directory))
     source.read(Box((0, 0, 0), (2, 37, 50)))
-    with pytest.raises(SourceError, match=rf"s002\.tif.*grey value {bad} at \(z, y, x\) = \(2, 30, 41\), 2 not finite"):
+    with pytest.raises(SourceError, match=rf"s002\.tif.*intensity {bad} at \(z, y, x\) = \(2, 30, 41\), 2 not finite"):
         source.read(Box((1, 0, 0), (4, 37, 50)))
 
 
@@ -685,9 +685,9 @@ def test_raw_of_label_dtype_is_refused(tmp_path: Path) -> None:
 def test_pair_of_different_shapes_is_refused_with_both(tmp_path: Path) -> None:
     raw = open_source(write_hdf5(tmp_path / "a.h5", volume()))
     labels = open_source(write_hdf5(tmp_path / "b.h5", volume()[:4]))
-    check_pair(raw, raw, None)
+    check_aligned(raw, raw, None)
     with pytest.raises(SourceError, match=r"b\.h5.*shape \(4, 37, 50\).*a\.h5.*shape \(5, 37, 50\)"):
-        check_pair(raw, labels, None)
+        check_aligned(raw, labels, None)
 
 
 def test_pair_at_different_places_is_refused_with_both(tmp_path: Path) -> None:
@@ -696,16 +696,16 @@ def test_pair_at_different_places_is_refused_with_both(tmp_path: Path) -> None:
         for i, (nm, offset) in enumerate([((50, 4, 4), (0, 0, 0)), ((50, 8, 8), (0, 0, 0)), ((50, 4, 4), (0, 8, 0))])
     )
     with pytest.raises(SourceError, match=r"\(50, 8, 8\) nm, but .*0\.h5.* \(50, 4, 4\) nm"):
-        check_pair(fine, coarse, None)
+        check_aligned(fine, coarse, None)
     with pytest.raises(SourceError, match=r"\(0\.0, 8\.0, 0\.0\) nm, but .* \(0\.0, 0\.0, 0\.0\) nm"):
-        check_pair(fine, elsewhere, None)
+        check_aligned(fine, elsewhere, None)
 
 
 @pytest.mark.parametrize("sections", [(0, 6), (2, 2), (-1, 3), (3, 1)])
 def test_sections_outside_the_volume_are_refused_with_both(tmp_path: Path, sections: tuple[int, int]) -> None:
     raw = open_source(write_hdf5(tmp_path / "a.h5", volume()))
     with pytest.raises(SourceError, match=re.escape(f"sections [{sections[0]}, {sections[1]}] are not inside its 5")):
-        check_pair(raw, raw, sections)
+        check_aligned(raw, raw, sections)
 
 
 def test_sections_are_all_of_them_where_none_is_given(tmp_path: Path) -> None:
@@ -715,25 +715,25 @@ def test_sections_are_all_of_them_where_none_is_given(tmp_path: Path) -> None:
 
 
 def test_voxel_size_is_that_of_whoever_knows_it() -> None:
-    assert agree_voxel_size((50, 4, 4), None, "a") == (50, 4, 4)
-    assert agree_voxel_size(None, (50, 4, 4), "a") == (50, 4, 4)
-    assert agree_voxel_size((50, 4, 4), (50, 4.03, 4), "a") == (50, 4, 4)
+    assert resolve_voxel_size((50, 4, 4), None, "a") == (50, 4, 4)
+    assert resolve_voxel_size(None, (50, 4, 4), "a") == (50, 4, 4)
+    assert resolve_voxel_size((50, 4, 4), (50, 4.03, 4), "a") == (50, 4, 4)
 
 
 def test_voxel_sizes_that_differ_by_more_than_a_hundredth_are_refused_with_both() -> None:
     with pytest.raises(
         SourceError, match=r"a\.h5: voxels of \(50, 4\.6, 4\) nm, but .* \(50, 4, 4\) nm.*`voxel_size_nm`"
     ):
-        agree_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
+        resolve_voxel_size((50, 4, 4), (50, 4.6, 4), "a.h5")
 
 
 def test_a_voxel_size_of_a_file_in_another_unit_is_refused_with_the_unit_that_was_assumed() -> None:
     with pytest.raises(
         SourceError, match=r"a\.h5: .*\[0\.05, 0\.004, 0\.004\] nm is no .* if these are µm.*in the file"
     ):
-        agree_voxel_size(None, (0.05, 0.004, 0.004), "a.h5")
+        resolve_voxel_size(None, (0.05, 0.004, 0.004), "a.h5")
     with pytest.raises(SourceError, match=r"a\.h5: .*\[50, 352778, 352778\] nm is no voxel size"):
-        agree_voxel_size(None, (50, 352778, 352778), "a.h5")
+        resolve_voxel_size(None, (50, 352778, 352778), "a.h5")
 
 
 def test_labels_of_other_voxels_than_the_configuration_says_are_refused_where_raw_says_nothing(tmp_path: Path) -> None:
@@ -750,7 +750,7 @@ def test_labels_of_other_voxels_than_the_configuration_says_are_refused_where_ra
 
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
     with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`"):
-        agree_voxel_size(None, None, "a.tif")
+        resolve_voxel_size(None, None, "a.tif")
 
 
 # -- real files --------------------------------------------------------------------------------------------------------
@@ -765,7 +765,7 @@ def test_real_tiff_stack_reads_as_tifffile_does() -> None:
     assert (source.shape, source.dtype, source.voxel_size_nm) == ((24, 512, 512), np.uint8, None)
     for box in boxes(source.shape, 4)[1:]:
         np.testing.assert_array_equal(source.read(box), whole[box.slices])
-    check_pair(source, open_source(str(SHARED / "isbi2012" / "train-labels.tif")), (0, 21))
+    check_aligned(source, open_source(str(SHARED / "isbi2012" / "train-labels.tif")), (0, 21))
 
 
 @needs_real_data
@@ -776,7 +776,7 @@ def test_real_section_directories_pair_up() -> None:
     for folder in ("labels", "membranes", "mitochondria", "synapses"):
         labels = open_source(str(SHARED / "vnc" / "stack1" / folder))
         labels.check()
-        check_pair(raw, labels, (0, 13))
+        check_aligned(raw, labels, (0, 13))
     section = tifffile.imread(SHARED / "vnc" / "stack1" / "raw" / "07.tif")
     np.testing.assert_array_equal(raw.read(Box((7, 100, 200), (8, 300, 333)))[0], section[100:300, 200:333])
 
@@ -787,4 +787,4 @@ def test_real_hdf5_of_cremi_layout_knows_its_voxels() -> None:
     raw, labels = open_source(f"{path}:/volumes/raw"), open_source(f"{path}:/volumes/labels/neuron_ids")
     assert (raw.shape, raw.voxel_size_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
     assert (raw.dtype, labels.dtype) == (np.uint8, np.uint64)
-    check_pair(raw, labels, None)
+    check_aligned(raw, labels, None)

@@ -1,4 +1,4 @@
-"""A key that is set and that nothing reads is told, with the key that it depends on; all others are not."""
+"""A key that is set and that nothing reads is named, with the key that it depends on; no other key is."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from unet.config.root import load_config
-from unet.config.without_effect import without_effect
+from unet.config.unused_keys import unused_keys
 
 ROOT = Path(__file__).parents[3]
 TRAIN = {"raw": "a.tif", "labels": "b.tif"}
@@ -15,19 +15,19 @@ INTERIOR = {**TRAIN, "label_kind": "interior"}
 
 
 def told(volume: dict[str, Any] = TRAIN, others: dict[str, Any] | None = None, **sections: Any) -> list[str]:
-    """What is said of a configuration with volume `train`."""
-    return without_effect(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
+    """Return the warnings about a configuration with volume `train`."""
+    return unused_keys(load_config({"volumes": {"train": volume, **(others or {})}, **sections}))
 
 
 def test_nothing_is_told_of_the_defaults_nor_of_defaults_that_are_written_out() -> None:
     assert told() == []
     merged = load_config({"volumes": {"train": TRAIN}}).model_dump(mode="json")
-    assert without_effect(load_config(merged)) == []
+    assert unused_keys(load_config(merged)) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) -> None:
-    assert without_effect(load_config(yaml.safe_load(path.read_text()))) == []
+    assert unused_keys(load_config(yaml.safe_load(path.read_text()))) == []
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
     [
         (
             {"model": {"checkpoint": "m.pt"}, "train": {"steps": 9}},
-            ["model.checkpoint is m.pt", "no training", "train say"],
+            ["model.checkpoint is m.pt", "no training", "keys of train have"],
         ),
-        ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "weights say"]),
+        ({"model": {"checkpoint": "m.pt"}, "weights": {"w0": 0}}, ["model.checkpoint is m.pt", "keys of weights have"]),
         ({"train": {"optimizer": "adamw", "momentum": 0.9}}, ["train.momentum is 0.9", "train.optimizer: adamw"]),
         ({"train": {"validation_crops": 9}}, ["train.validation_crops is 9", "train.validation: []"]),
         (
@@ -56,8 +56,8 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
             ["segment.max_section_gap is 2", "watershed and segment.connectivity: sec"],
         ),
         (
-            {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"mismatch": 1}}},
-            ["segment.agglomerate.mismatch is 1.0", "connectivity: section"],
+            {"segment": {"method": "watershed", "connectivity": "volume", "agglomerate": {"size_mismatch_penalty": 1}}},
+            ["segment.agglomerate.size_mismatch_penalty is 1.0", "connectivity: section"],
         ),
         ({"model": {"architecture": "fcn8s", "skip": "add"}}, ["model.skip is add", "model.architecture: fcn8s"]),
         ({"train": {"volume_weights": {"train": 2}}}, ["train.volume_weights are {'train': 2.0}", "one volume"]),
@@ -82,7 +82,7 @@ def test_each_key_in_vain_is_named_with_what_it_depends_on(sections: dict[str, A
 
 def test_keys_that_have_an_effect_are_not_told() -> None:
     chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_crops": 9}}
-    watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"mismatch": 1}}}
+    watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"size_mismatch_penalty": 1}}}
     assert told(others={"other": TRAIN}, **chosen, **watershed) == []
     workers = {"predict": {"workers": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
     assert told(**workers) == []

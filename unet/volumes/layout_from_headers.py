@@ -1,4 +1,4 @@
-"""What the headers of a volume's image files say: the layout of its stores, from which all jobs follow."""
+"""Derive the layout of a volume's stores from the headers of its image files. No voxel is read."""
 
 from pathlib import Path
 
@@ -9,37 +9,39 @@ from unet.config.root import Config
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
-from unet.volumes.readers.open import Source, agree_voxel_size, check_sections, open_raw, open_source
-from unet.volumes.volume import Layout
+from unet.volumes.readers.open import Source, check_sections, open_raw, open_source, resolve_voxel_size
+from unet.volumes.volume import VolumeLayout
 
 
-def layout_of(config: Config, name: str) -> Layout:
-    """As `survey` will find it; of the sample from its settings alone, since it is not made yet."""
+def expected_layout(config: Config, name: str) -> VolumeLayout:
+    """Return the layout that rule `survey` will find; for the sample from its settings, since it may not exist yet."""
     volume, storage = config.volumes[name], config.storage
     if not is_sample(config, volume):
         labels = open_source(volume.labels) if volume.labels is not None else None
-        return layout_of_sources(volume, storage, open_raw(volume.raw), labels)
+        return layout_from_sources(volume, storage, open_raw(volume.raw), labels)
     first, stop = volume.sections or (0, config.sample.sections)
     shape: Index = (stop - first, config.sample.size, config.sample.size)
     voxel_size_nm = volume.voxel_size_nm or (50.0, 4.0, 4.0)
     ids, masked = "uint32" if volume.labels else None, volume.mask is not None
-    return Layout(
+    return VolumeLayout(
         shape, "uint8", voxel_size_nm, (first * voxel_size_nm[0], 0.0, 0.0), storage.chunk, storage.block, ids, masked
     )
 
 
-def layout_of_sources(volume: VolumeConfig, storage: StorageConfig, raw: Source, labels: Source | None) -> Layout:
-    """Return the layout of a volume, whose image files are open; no voxel is read.
+def layout_from_sources(
+    volume: VolumeConfig, storage: StorageConfig, raw: Source, labels: Source | None
+) -> VolumeLayout:
+    """Return the layout of a volume from its open image files.
 
     Raises
     ------
     SourceError, AnnotationError
-        If sections, voxel size or the type of the labels cannot be used.
+        If the sections, the voxel size or the dtype of the labels cannot be used.
     """
     first, stop = check_sections(raw, volume.sections)
-    voxel_size_nm = agree_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
+    voxel_size_nm = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
     offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
-    return Layout(
+    return VolumeLayout(
         shape=(stop - first, *raw.shape[1:]),
         dtype=raw.dtype.name,
         voxel_size_nm=voxel_size_nm,
@@ -53,7 +55,7 @@ def layout_of_sources(volume: VolumeConfig, storage: StorageConfig, raw: Source,
 
 
 def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
-    """Type of the instance ids; what labels of their kind cannot be is refused here, before any voxel is read."""
+    """Return the dtype of the instance ids. Refuse a dtype of the labels that `label_kind` does not allow."""
     if labels is None:
         return None
     nothing = np.empty(0, labels.dtype)
@@ -64,6 +66,6 @@ def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
 
 
 def is_sample(config: Config, volume: VolumeConfig) -> bool:
-    """Whether the volume is the sample that this workflow has yet to make."""
+    """Return whether the volume is the sample that this workflow makes."""
     raw = Path(volume.raw) if isinstance(volume.raw, str) else None
     return raw is not None and raw.parent == Path(config.results) / "sample"

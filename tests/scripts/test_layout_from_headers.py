@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project
-from unet.volumes.headers import layout_of
+from unet.volumes.layout_from_headers import expected_layout
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint64", "interior", "part", "masked", "bare"])
@@ -25,6 +25,6 @@ def test_a_run_is_planned_with_the_layout_that_is_surveyed(project: Project, kin
     if kind == "bare":
         del volume["labels"]
         project.settings |= {"model": {"checkpoint": "m"}, "train": {"volumes": []}}
-    layout = layout_of(project.config, "train")
+    layout = expected_layout(project.config, "train")
     surveyed = project.survey("train")["layout"]
     assert {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(layout).items()} == surveyed

@@ -1,7 +1,8 @@
-"""Keys of a configuration that nothing reads, because another key says so: told when a run starts.
+"""Find keys that are set and that nothing reads, because of the value of another key. A run logs them at its start.
 
-Only values that differ from the default count, so that a merged configuration (`run_config.yaml`) says no more than the
-one that it was made from. What would mislead for certain is refused where the section is checked; this is the rest.
+Only values that differ from their default count. A merged configuration (`run_config.yaml`), which lists every key,
+thus gives the same warnings as the file that it was made from. Keys that would mislead for certain are not warned of:
+the check of their section refuses them.
 """
 
 from collections.abc import Iterator
@@ -12,27 +13,33 @@ if TYPE_CHECKING:
     from unet.config.section import Section
 
 
-def changed_keys(section: "Section") -> list[str]:
-    """The keys of a section whose values are not the defaults."""
+def non_default_keys(section: "Section") -> list[str]:
+    """Return the keys of a section whose values differ from their defaults."""
     fields = type(section).model_fields
     return [
         key for key, field in fields.items() if getattr(section, key) != field.get_default(call_default_factory=True)
     ]
 
 
-def without_effect(config: "Config") -> list[str]:
-    """One sentence for each key that is set and not read, naming both keys and what to do."""
-    return [*_beside_a_given_model(config), *_of_the_training(config), *_elsewhere(config), *_of_volumes(config)]
+def unused_keys(config: "Config") -> list[str]:
+    """Return one sentence per key that is set and not read. It names both keys."""
+    return [
+        *_keys_of_training_with_a_checkpoint(config),
+        *_keys_of_training(config),
+        *_keys_of_segment_and_slurm(config),
+        *_keys_of_volumes(config),
+    ]
 
 
-def _beside_a_given_model(config: "Config") -> Iterator[str]:
+def _keys_of_training_with_a_checkpoint(config: "Config") -> Iterator[str]:
     given = config.model.checkpoint
-    sections = [name for name in ("train", "weights") if changed_keys(getattr(config, name))]
+    sections = [name for name in ("train", "weights") if non_default_keys(getattr(config, name))]
     if given is not None and sections:
-        yield f"model.checkpoint is {given}, so there is no training: what {' and '.join(sections)} say has no effect"
+        names = " and ".join(sections)
+        yield f"model.checkpoint is {given}, so there is no training: the keys of {names} have no effect"
 
 
-def _of_the_training(config: "Config") -> Iterator[str]:
+def _keys_of_training(config: "Config") -> Iterator[str]:
     train, augment, weights = config.train, config.train.augment, config.weights
     if config.model.checkpoint is not None:
         return
@@ -47,43 +54,45 @@ def _of_the_training(config: "Config") -> Iterator[str]:
     ):
         one = {"train": train, "train.augment": augment, "weights": weights, "model": config.model}[section]
         if getattr(one, switch) == off:
-            for key in sorted(set(keys) & set(changed_keys(one))):
-                yield f"{section}.{key} is {getattr(one, key)}, but has no effect beside {section}.{switch}: {off}"
+            for key in sorted(set(keys) & set(non_default_keys(one))):
+                yield f"{section}.{key} is {getattr(one, key)}, but has no effect with {section}.{switch}: {off}"
     kinds = {config.volumes[name].label_kind for name in config.labelled_volumes}
-    if "separation_border" in changed_keys(weights) and "instances" not in kinds:
+    if "separation_border" in non_default_keys(weights) and "instances" not in kinds:
         yield (
             f"weights.separation_border is {weights.separation_border}, but has no effect: it is drawn between "
             "instances only, and no labels are of that kind"
         )
     if train.volume_weights and len(train.volumes) == 1:
         drawn = train.volume_weights
-        yield f"train.volume_weights are {drawn}, but have no effect: there is one volume in train.volumes"
+        yield f"train.volume_weights are {drawn}, but have no effect: train.volumes names one volume"
     for name in sorted(set(train.validation) & set(train.volumes)):
         yield (
-            f"train.validation: volume {name!r} is in train.volumes, too: the checkpoint is chosen by voxels that were "
-            "learnt from; name another volume"
+            f"train.validation: volume {name!r} is in train.volumes, too: the best weights are chosen by voxels "
+            "that they were trained on; name another volume"
         )
 
 
-def _elsewhere(config: "Config") -> Iterator[str]:
+def _keys_of_segment_and_slurm(config: "Config") -> Iterator[str]:
     segment = config.segment
     linked = segment.method == "watershed" and segment.connectivity == "section"
-    for key, one in (("max_section_gap", segment), ("mismatch", segment.agglomerate)):
-        if not linked and key in changed_keys(one):
+    for key, one in (("max_section_gap", segment), ("size_mismatch_penalty", segment.agglomerate)):
+        if not linked and key in non_default_keys(one):
             yield (
                 f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "
                 "effect without segment.method: watershed and segment.connectivity: section"
             )
-    if config.predict.workers == "local" and (keys := changed_keys(config.slurm)):
+    if config.predict.workers == "local" and (keys := non_default_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
 
 
-def _of_volumes(config: "Config") -> Iterator[str]:
+def _keys_of_volumes(config: "Config") -> Iterator[str]:
     for name, volume in config.volumes.items():
         if name not in config.used_volumes:
             yield f"volumes.{name} is in no list of train, predict or evaluate: it is not read"
             continue
-        if volume.labels is None and (keys := {"label_kind", "ignore_id", "class_values"} & set(changed_keys(volume))):
+        if volume.labels is None and (
+            keys := {"label_kind", "ignore_id", "class_values"} & set(non_default_keys(volume))
+        ):
             yield f"volumes.{name}: {', '.join(sorted(keys))} have no effect without labels"
         scored = [key for key in ("compare", "skeletons") if getattr(volume, key)]
         if scored and name not in config.evaluate.volumes:
