@@ -19,7 +19,7 @@ import yaml
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from unet.network.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_normalisation
+from unet.network.export import OPSET, ExportError, PaddedNetwork, axis_names, export_metadata, training_normalisation
 
 FORMAT = "0.5.3"
 PAPERS = {
@@ -48,7 +48,7 @@ example by the foreground-restricted Rand score (Arganda-Carreras et al. 2015, d
 
 def bioimageio_package(
     path: Path,
-    network: FramedNetwork,
+    network: PaddedNetwork,
     header: Mapping[str, Any],
     weights: Mapping[str, Path],
     grey: NDArray[np.float32],
@@ -111,7 +111,7 @@ def check_package(path: Path) -> None:
         raise ExportError(f"{path}: its weights do not give its test output\n{tested.format_md()}")
 
 
-def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+def _description(network: PaddedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
     """What `rdf.yaml` says: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
     paper, doi = PAPERS[header["model"]["architecture"]]
     version = torch.__version__.partition("+")[0]
@@ -121,7 +121,7 @@ def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mappi
         "name": _title(header),
         "description": f"Segments electron microscopy into {', '.join(header['classes'])}",
         "cite": [{"text": paper, "doi": doi}],
-        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.frame)}d"],
+        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.padding)}d"],
         "documentation": "README.md",
         "covers": ["cover.png"],
         "inputs": [_input(network, header) | {"test_tensor": _file("input.npy", files)}],
@@ -130,7 +130,7 @@ def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mappi
             "torchscript": _file("torchscript.pt", files) | {"pytorch_version": version},
             "onnx": _file("model.onnx", files) | {"opset_version": OPSET, "parent": "torchscript"},
         },
-        "config": {"unet_em": facts(network, header)},
+        "config": {"unet_em": export_metadata(network, header)},
     }
 
 
@@ -138,8 +138,8 @@ def _file(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
     return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
 
-def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    known = facts(network, header)
+def _input(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+    known = export_metadata(network, header)
     mean, std = known["mean"], known["std"]
     one = len(mean) == 1  # a number a channel is what not all readers know
     numbers = {"mean": mean[0], "std": std[0]} if one else {"axis": "channel", "mean": mean, "std": std}
@@ -147,7 +147,7 @@ def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     # Without physical scale: the tiling of deepImageJ takes it for the ratio of output to input size.
     space = [
         {"type": "space", "id": name, "size": {"min": axis.minimum, "step": axis.step}, "concatenable": True}
-        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+        for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
     return {
         "id": "input",
@@ -158,10 +158,10 @@ def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _output(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+def _output(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     space = [
         {"type": "space", "id": name, "halo": axis.halo, "size": {"tensor_id": "input", "axis_id": name}}
-        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+        for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
     # Older readers want names that could be those of variables.
     names = [re.sub(r"\W|^(?=\d)", "_", name) for name in header["classes"]]
@@ -179,9 +179,9 @@ def _npy(values: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
+def _cover(network: PaddedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
     """PNG of grey values and last class, side by side, within the halo; of a 3-D tile the section in the middle."""
-    inner = tuple(slice(axis.halo, -axis.halo) for axis in network.frame)
+    inner = tuple(slice(axis.halo, -axis.halo) for axis in network.padding)
     images = [values[0, -1][inner] for values in (grey, probabilities)]
     left, right = (image if image.ndim == 2 else image[len(image) // 2] for image in images)
     span = float(np.ptp(left)) or 1.0
@@ -190,15 +190,15 @@ def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDA
     return buffer.getvalue()
 
 
-def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
-    known = facts(network, header)
+def _page(network: PaddedNetwork, header: Mapping[str, Any]) -> str:
+    known = export_metadata(network, header)
     voxels, channels = known["voxel_size_nm"], list(zip(known["mean"], known["std"], strict=True))
     return PAGE.format(
         title=_title(header),
         classes=", ".join(known["classes"]),
         version=header["version"],
         grey="; ".join(f"around {mean:g}, scale {std:g}" for mean, std in channels),
-        axes=", ".join(axis_names(network.frame)),
+        axes=", ".join(axis_names(network.padding)),
         voxels="unknown" if voxels is None else "{:g} x {:g} x {:g} nm (z, y, x)".format(*voxels),
         normalised=", ".join(f"(x - {mean:g}) / {std:g}" for mean, std in channels),
         method=_method(header["normalisation"].get("rule", {})),

@@ -11,15 +11,15 @@ from unet.geometry.tiling import tile_geometry, valid_input_sizes
 
 Voxel = tuple[float, float, float]
 
-OWN_VOXELS = 0.5
+MIN_OWN_VOXELS = 0.5
 """Share of a training tile's input that should be voxels of the volume, not mirror images of them."""
 
 
-class MisfitError(ValueError):
+class IncompatibleModelError(ValueError):
     """A model that is not for these volumes, or volumes that are not alike; names both values."""
 
 
-def require_same_voxels(
+def require_same_voxel_size(
     of_model: Voxel | None, whose: str, volumes: Mapping[str, Voxel], dimensions: int, tolerance: float
 ) -> None:
     """Refuse volumes whose voxels differ from those that the model was trained on.
@@ -51,7 +51,7 @@ def require_same_voxels(
     for name, voxel in volumes.items():
         seen = list(zip(of_model, voxel, strict=True))[-dimensions:]
         if any(abs(theirs / ours - 1) > tolerance for ours, theirs in seen):
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"volume {name!r} has voxels of {list(voxel)} nm (z, y, x), but {whose} was trained on "
                 f"{list(of_model)} nm: they may differ by {tolerance:.0%} along the axes the network sees. Resample "
                 "the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know that it works"
@@ -65,13 +65,15 @@ def require_same_channels(channels: Mapping[str, int], trained_on: str) -> None:
     """
     for name, count in channels.items():
         if count != channels[trained_on]:
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"volume {name!r} has {count} input channel(s), but volume {trained_on!r}, which the model learns "
                 f"from, has {channels[trained_on]}: give both the same channels in `raw`, in the same order"
             )
 
 
-def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any], channels: Mapping[str, int]) -> None:
+def require_compatible_model(
+    header: Mapping[str, Any], whose: str, asked: Mapping[str, Any], channels: Mapping[str, int]
+) -> None:
     """Refuse a model file that is not what the configuration says.
 
     Parameters
@@ -94,7 +96,7 @@ def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any],
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
     for what, found, wanted in pairs:
         if found != wanted:
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"{whose}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
                 "configuration, or give another model file"
             )
@@ -108,7 +110,7 @@ def require_classes(
     Parameters
     ----------
     header, whose
-        As of `require_fit`.
+        As of `require_compatible_model`.
     classes : mapping
         Class names by annotated volume that is scored.
     foreground : sequence of str
@@ -124,13 +126,15 @@ def require_classes(
     learnt = list(header["classes"])
     for name, own in classes.items():
         if list(own) != learnt:
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"evaluate.volumes: volume {name!r} has classes {list(own)}, but {whose} was trained on {learnt}: set "
                 "its label_kind and class_values to the same, or take it out of evaluate.volumes"
             )
     for name in foreground:
         if name not in learnt[1:]:
-            raise MisfitError(f"segment.foreground: {name!r} is not one of {learnt[1:]}, the classes of {whose}")
+            raise IncompatibleModelError(
+                f"segment.foreground: {name!r} is not one of {learnt[1:]}, the classes of {whose}"
+            )
 
 
 def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int | Index) -> str | None:
@@ -165,12 +169,12 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     if any(out > n for out, n in zip(geometry.output, shape, strict=True)):
         most = [min(n, out) + 2 * m for n, out, m in zip(shape, geometry.output, geometry.margin, strict=True)]
         largest = [max(valid_input_sizes(model, side, axis), default=0) for axis, side in enumerate(most)]
-        raise MisfitError(
+        raise IncompatibleModelError(
             f"{said}, but volume {volume!r} has only {list(shape)}: the rest would be mirror images; set train.tile to "
             f"{largest} at most, or give a larger volume"
         )
     own = prod(min(n, side) / side for n, side in zip(shape, geometry.input, strict=True))
-    if own >= OWN_VOXELS:
+    if own >= MIN_OWN_VOXELS:
         return None
     return (
         f"{said} and sees {list(geometry.input)}, but volume {volume!r} has {list(shape)}: at most {own:.0%} of what a "
@@ -178,7 +182,7 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     )
 
 
-def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def normalisation_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The section `normalisation` that a model was trained with: it holds for all volumes that it predicts.
 
     Parameters
@@ -196,7 +200,7 @@ def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any
     rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")
     for key, value in asked.items():
         if value != rule[key]:
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"{whose}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has {value!r}; "
                 f"leave normalisation.{key} out, or train anew"
             )

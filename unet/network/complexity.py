@@ -4,18 +4,12 @@ Tensors on PyTorch's `meta` device have shapes and no values. A pass with them c
 order, so their arithmetic can be added up, and the tensors that are alive at once with it.
 """
 
-import ctypes
-import os
-import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,8 +27,6 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Of `malloc.h`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
     return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
 
 
-def step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
+def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
     """The most bytes that are alive at once in a training step, which keeps what its backward pass needs.
 
     As `forward_cost`, in float32, with the gradients and the two moments of AdamW.
@@ -101,7 +93,7 @@ class _LiveBytes(TorchDispatchMode):
         self.alive -= size
 
 
-def useful_flops(model: ModelConfig, classes: int, channels: int = 1) -> float:
+def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) -> float:
     """Operations a voxel of a whole image without borders: those of the zero-padded network, which no context burdens.
 
     What a tile takes beyond that is the price of its context.
@@ -110,66 +102,6 @@ def useful_flops(model: ModelConfig, classes: int, channels: int = 1) -> float:
     side = 2 ** (model.depth + 2)
     tile = (1,) * (3 - model.dimensions) + (side,) * model.dimensions
     return forward_cost(padded, classes, tile, channels).flops / prod(tile)
-
-
-def measured_rate(device: torch.device, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of a large matrix product on a device, measured now."""
-    n = 1024 if device.type == "cpu" else 8192
-    a = torch.randn(n, n, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
-    a @ a
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        product = a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        count += 1
-    del product
-    return 2 * n**3 * count / (time.perf_counter() - start)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses now; of a CPU no more than this process's control groups may have."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min([psutil.virtual_memory().available, *_group_limits()])
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity where the system knows one, else all of the machine."""
-    process = psutil.Process()
-    affinity: list[int] = process.cpu_affinity() if hasattr(process, "cpu_affinity") else []  # macOS has none
-    return len(affinity) or psutil.cpu_count() or 1
-
-
-def _group_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Limits of the control groups that this process is in, version 1 or 2, as batch systems set them for a job."""
-    for line in groups.read_text().splitlines() if groups.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        top, name = (root, "memory.max") if controllers == "" else (root / "memory", "memory.limit_in_bytes")
-        folder = top / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            limit = group / name
-            if limit.exists() and limit.read_text().strip().isdigit():
-                yield int(limit.read_text())
-            if group == top:
-                break
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, for its next tile.
-
-    glibc asks the system for large tensors anew and gives them back, in threads small ones too; the system fills them
-    with zeros every time, which takes up to a quarter of a forward pass. With another C library nothing changes.
-
-    To be called before threads are started that compute tiles.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_ARENA_MAX, 1)  # those of threads are given back whatever the threshold
 
 
 def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:

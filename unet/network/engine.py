@@ -29,7 +29,7 @@ from unet.network.complexity import DTYPES
 from unet.network.model import channels_last, is_2d
 
 Item = TypeVar("Item")
-REPRODUCIBLE: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
+CUDNN_FLAGS: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
 """Of cuDNN; by default it would try several algorithms and take the fastest, or compute in TF32."""
 
 
@@ -73,7 +73,7 @@ class Engine:
                 torch.autocast(self.device.type, DTYPES[self.precision], self.precision != "float32")
             )
             if self.on_gpu:
-                settings.enter_context(torch.backends.cudnn.flags(**REPRODUCIBLE))
+                settings.enter_context(torch.backends.cudnn.flags(**CUDNN_FLAGS))
             return self._network(x).float()
 
     def each(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:

@@ -1,7 +1,7 @@
 """A trained model for other programs, as ONNX and as TorchScript, checked to be the same model.
 
 Such programs cut an image into tiles whose sizes are whole steps, expect an output as large as the input, and drop a
-`halo` on each side of it. The paper's network takes 572 and gives 388, so a frame of zeros is laid around it:
+`halo` on each side of it. The paper's network takes 572 and gives 388, so a padding of zeros is laid around it:
 
 ```
 one axis of the paper's network: margin 92, step 16
@@ -49,8 +49,8 @@ class ExportError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class AxisFrame:
-    """The frame along one axis, in voxels: sizes are `minimum + k * step`; see the module's picture.
+class AxisPadding:
+    """The padding along one axis, in voxels: sizes are `minimum + k * step`; see the module's picture.
 
     `before` and `after` are added to the input, `front` and `back` to what the network makes of it.
     """
@@ -72,11 +72,11 @@ class AxisFrame:
         return 2 * self.halo + max(1, ceil(least / self.step)) * self.step
 
 
-Frame = tuple[AxisFrame, ...]
+Padding = tuple[AxisPadding, ...]
 
 
-def frame_of(config: ModelConfig) -> Frame:
-    """The frame of a network, one entry an axis.
+def padding_of(config: ModelConfig) -> Padding:
+    """The padding of a network, one entry an axis.
 
     >>> frame_of(ModelConfig())[0]
     AxisFrame(step=16, halo=96, before=12, after=0, front=80, back=92)
@@ -84,14 +84,14 @@ def frame_of(config: ModelConfig) -> Frame:
     axes, smallest = range(3 - config.dimensions, 3), _smallest_tile(config)
     margins = [(size - out) // 2 for size, out in zip(smallest, output_size(config, smallest), strict=True)]
     loses = config.convolution == "valid"
-    return tuple(_axis_frame(smallest[a], margins[a], stride_unit(config)[a], loses) for a in axes)
+    return tuple(_axis_padding(smallest[a], margins[a], stride_unit(config)[a], loses) for a in axes)
 
 
-def _axis_frame(tile: int, margin: int, step: int, loses: bool) -> AxisFrame:
+def _axis_padding(tile: int, margin: int, step: int, loses: bool) -> AxisPadding:
     before = margin % step
     after = (tile - before) % step  # all sizes that a network takes are congruent
     lost = margin if loses else 0
-    return AxisFrame(step, ceil(margin / step) * step, before, after, lost - before, lost - after)
+    return AxisPadding(step, ceil(margin / step) * step, before, after, lost - before, lost - after)
 
 
 def _smallest_tile(config: ModelConfig) -> tuple[int, ...]:
@@ -106,23 +106,23 @@ def _smallest(config: ModelConfig, axis: int) -> int:
     return sizes[0]
 
 
-class FramedNetwork(nn.Module):
-    """A network within its frame: normalised grey values in, class probabilities of the same size out.
+class PaddedNetwork(nn.Module):
+    """A network within its padding: normalised grey values in, class probabilities of the same size out.
 
     Parameters
     ----------
     model : nn.Module
         From `load_model`.
-    frame : Frame
+    padding : Padding
         Of that model. Within its halo the result is the workflow's own; in the outermost rim it is 0 for all classes.
     """
 
-    def __init__(self, model: nn.Module, frame: Frame) -> None:
+    def __init__(self, model: nn.Module, padding: Padding) -> None:
         super().__init__()
-        self.model, self.frame = model, frame
+        self.model, self.padding = model, padding
         # torch counts padding from the last axis
-        self.inner = [n for axis in reversed(frame) for n in (axis.before, axis.after)]
-        self.outer = [n for axis in reversed(frame) for n in (axis.front, axis.back)]
+        self.inner = [n for axis in reversed(padding) for n in (axis.before, axis.after)]
+        self.outer = [n for axis in reversed(padding) for n in (axis.front, axis.back)]
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
     return Normalisation.of(first)
 
 
-def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+def export_metadata(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     """What must be known of a model to use it, for the metadata of what is exported; in voxels and nm."""
     normalisation = training_normalisation(header)
     return {
@@ -160,15 +160,15 @@ def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
         "mean": list(normalisation.centre),
         "std": [std or 1.0 for std in normalisation.scale],
         "voxel_size_nm": header.get("voxel_size_nm"),
-        "step": [axis.step for axis in network.frame],
-        "halo": [axis.halo for axis in network.frame],
+        "step": [axis.step for axis in network.padding],
+        "halo": [axis.halo for axis in network.padding],
         "model": header["model"],
     }
 
 
-def axis_names(frame: Frame) -> str:
+def axis_names(padding: Padding) -> str:
     """`yx` or `zyx`."""
-    return "zyx"[-len(frame) :]
+    return "zyx"[-len(padding) :]
 
 
 def require_packages() -> None:
@@ -186,14 +186,14 @@ def require_packages() -> None:
             raise ExportError(f"the export needs {name} ({error}); install it with: {INSTALL}") from None
 
 
-def to_torchscript(network: FramedNetwork, path: Path) -> None:
+def to_torchscript(network: PaddedNetwork, path: Path) -> None:
     """Write the network as TorchScript, for any number of tiles of any fitting size."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the size check of the network is left out of a trace, and announced
         torch.jit.trace(network, _example(network), check_trace=False).save(str(path))
 
 
-def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> None:
+def to_onnx(network: PaddedNetwork, header: Mapping[str, Any], path: Path) -> None:
     """Write the network as ONNX: `input` float32 `(batch, channel, *size)` to `output`, all but the channels dynamic.
 
     Classes, grey-value statistics, voxel size, step and halo are in the file's metadata, as JSON.
@@ -209,7 +209,7 @@ def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> No
     """
     import onnx
 
-    axes = {0: "batch"} | {2 + i: name for i, name in enumerate(axis_names(network.frame))}
+    axes = {0: "batch"} | {2 + i: name for i, name in enumerate(axis_names(network.padding))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as for TorchScript
         # The exporter on top of torch.export writes opset 20, too new for deepImageJ.
@@ -224,12 +224,14 @@ def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> No
             dynamic_axes={"input": axes, "output": axes},
         )
     graph = onnx.load(path)
-    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in facts(network, header).items()})
+    onnx.helper.set_model_props(
+        graph, {key: json.dumps(value) for key, value in export_metadata(network, header).items()}
+    )
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 
 
-def check_onnx(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
+def check_onnx(path: Path, network: PaddedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
     """Run an ONNX file in onnxruntime; the largest difference of a probability from the network's.
 
     Parameters
@@ -252,7 +254,7 @@ def check_onnx(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.f
     return max(_difference(path, lambda x: session.run(None, {"input": x})[0], network, x) for x in inputs)
 
 
-def check_torchscript(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
+def check_torchscript(path: Path, network: PaddedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
     """As `check_onnx`, for a file of `to_torchscript`."""
     script = torch.jit.load(str(path))
 
@@ -266,7 +268,7 @@ def check_torchscript(path: Path, network: FramedNetwork, inputs: Sequence[NDArr
 def _difference(
     path: Path,
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    network: FramedNetwork,
+    network: PaddedNetwork,
     x: NDArray[np.float32],
 ) -> float:
     expected, found = network.predict(x), run(x)
@@ -282,6 +284,6 @@ def _difference(
     return float(differences[worst])
 
 
-def _example(network: FramedNetwork) -> Tensor:
+def _example(network: PaddedNetwork) -> Tensor:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
-    return torch.zeros(1, first.in_channels, *(axis.minimum for axis in network.frame))
+    return torch.zeros(1, first.in_channels, *(axis.minimum for axis in network.padding))

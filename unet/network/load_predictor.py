@@ -20,7 +20,7 @@ from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
-from unet.network.tile_selection import Task, cached_selection, passes_at_once
+from unet.network.tile_selection import PredictionTask, cached_selection, concurrent_tiles
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -34,14 +34,14 @@ class DeviceMemoryError(RuntimeError):
     """Not even the smallest tile fits into the memory of the device."""
 
 
-class Window(NamedTuple):
+class BlockVoxels(NamedTuple):
     """What has been read of a block, and by whom: tiles of another size need other voxels."""
 
     predictor: Predictor
     values: NDArray[Any]
 
 
-class ShrinkingPredictor:
+class OutOfMemoryRetryPredictor:
     """A predictor that goes on with smaller tiles when the memory of its device does not suffice.
 
     The result holds: tiles of all sizes give the same probabilities within rounding.
@@ -65,13 +65,13 @@ class ShrinkingPredictor:
         """As `Predictor.predict_box`."""
         return self.infer(self.read(image, box), image, box)
 
-    def read(self, image: Image, box: Box) -> Window:
+    def read(self, image: Image, box: Box) -> BlockVoxels:
         """As `Predictor.read`."""
-        return Window(self._now, self._now.read(image, box))
+        return BlockVoxels(self._now, self._now.read(image, box))
 
     def infer(
         self,
-        window: Window,
+        window: BlockVoxels,
         image: Image,
         box: Box,
         tissue: NDArray[np.bool_] | None = None,
@@ -116,7 +116,7 @@ class ShrinkingPredictor:
 
 
 def _if_there_is_room(
-    window: Window, box: Box, tissue: NDArray[np.bool_] | None, check: Callable[[], None]
+    window: BlockVoxels, box: Box, tissue: NDArray[np.bool_] | None, check: Callable[[], None]
 ) -> NDArray[Any] | None:
     """What the predictor says; None if it ran out of memory, and then all that it held is free again."""
     try:
@@ -132,7 +132,7 @@ def load_predictor(
     volume: Volume,
     device: torch.device,
     threads: int = 1,
-) -> tuple[ShrinkingPredictor, dict[str, Any]]:
+) -> tuple[OutOfMemoryRetryPredictor, dict[str, Any]]:
     """The predictor of a volume, and the header of the model file.
 
     Parameters
@@ -150,27 +150,27 @@ def load_predictor(
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
     stored = len(stored_classes(classes))
-    task = Task(architecture, len(classes), stored, volume.layout, predict, precision)
+    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
     first = Predictor(
         model,
         tile_geometry(architecture, choice.tile),
         normalisation,
-        average=predict.test_time_augmentation,
+        test_time_augmentation=predict.test_time_augmentation,
         device=device,
         batch=choice.batch,
         precision=precision,
         compiled=_compiled(task, choice.tile, device),
-        threads=passes_at_once(task, choice, device, threads),
+        threads=concurrent_tiles(task, choice, device, threads),
         dtype=predict.dtype,
         channels=stored,
     )
     sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
-    return ShrinkingPredictor(first, architecture, sizes), header
+    return OutOfMemoryRetryPredictor(first, architecture, sizes), header
 
 
-def _compiled(task: Task, tile: Index, device: torch.device) -> bool:
+def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
     """Whether the network is compiled; by the volume and not the job, so that all jobs give the same bits."""
     if task.predict.compile != "auto":
         return task.predict.compile == "always"

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from unet import __version__
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
-from unet.network.model_header import MODEL_FORMAT, WANTED, ModelFileError, checked, not_ours, unreadable
+from unet.network.model_header import (
+    MODEL_FORMAT,
+    WANTED,
+    ModelFileError,
+    checked,
+    foreign_file_error,
+    unreadable_file_error,
+)
 from unet.storage.files import write_with
 
 
@@ -96,9 +103,9 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with warnings.catch_warnings(action="ignore"):  # of what others have written, refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file_error(path, error) from None
     except Exception:  # torch raises whatever its unpickler met, and advises to run what the file holds
-        raise not_ours(path) from None
+        raise foreign_file_error(path) from None
     header, weights = checked(path, content)
     broken = [name for name, values in weights.items() if not values.isfinite().all()]
     if broken:

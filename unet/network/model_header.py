@@ -42,9 +42,9 @@ def read_header(path: Path) -> dict[str, Any]:
             with archive.open(member) as pickled:
                 content = _Unpickler(pickled).load()
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file_error(path, error) from None
     except Exception:  # an unpickler raises whatever it meets
-        raise not_ours(path) from None
+        raise foreign_file_error(path) from None
     return checked(path, content)[0]
 
 
@@ -76,14 +76,14 @@ def checked(path: Path, content: Any) -> tuple[dict[str, Any], Any]:
     return header, content["weights"]
 
 
-def unreadable(path: Path, error: OSError) -> ModelFileError:
+def unreadable_file_error(path: Path, error: OSError) -> ModelFileError:
     """The error for a file that the system does not let us read."""
     if isinstance(error, FileNotFoundError):
         return ModelFileError(f"{path}: there is no such model file")
     return ModelFileError(f"{path}: the model file cannot be read ({error.strerror}); {WANTED}")
 
 
-def not_ours(path: Path) -> ModelFileError:
+def foreign_file_error(path: Path) -> ModelFileError:
     """The error for a file that holds something else, by its first bytes."""
     return ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {WANTED}")
 

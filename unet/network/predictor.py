@@ -29,24 +29,23 @@ from unet.config.section import Precision
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, tiles_for
 from unet.network.engine import Engine
-from unet.network.rotation import enclosing, rotated_planes
+from unet.network.rotation import enclosing, rotated_lattices
 from unet.volumes.intensity import Normalisation
 
-Average = Literal["none", "flips", "symmetries", "rotations"]
+TestTimeAugmentation = Literal["none", "flips", "symmetries", "rotations"]
 Dtype = Literal["float32", "uint8"]
 Symmetry = tuple[int, bool]
 
-SYMMETRIES: dict[Average, list[Symmetry]] = {
+SYMMETRIES: dict[TestTimeAugmentation, list[Symmetry]] = {
     "none": [(0, False)],
     "flips": [(0, False), (2, False), (0, True), (2, True)],
     "symmetries": [(quarter_turns, mirrored) for mirrored in (False, True) for quarter_turns in range(4)],
     "rotations": [(0, False)],
 }
-"""Of a tile: quarter turns in the (y, x) plane after mirroring x or not. Two turns are both flips; with a mirror, the y
-flip. Rotations turn the plane that the tiles lie on instead."""
+"""Transforms of one tile: quarter turns in the (y, x) plane, after mirroring x or not. Two quarter turns are both flips;
+with a mirror, they are the y flip. Rotations turn the tile lattice instead of the tile."""
 
-
-MOST_CONSTANTS = 8
+MAX_CONSTANT_RESULTS = 8
 """Grey values of which a tile's result is kept."""
 
 
@@ -57,56 +56,56 @@ class Image(Protocol):
         """Grey values `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
 
 
-class Plane(Protocol):
+class TileLattice(Protocol):
     """A lattice of tiles over a volume: how their inputs come from the volume, and their outputs go into a box."""
 
     @property
-    def turned(self) -> bool:
+    def interpolates(self) -> bool:
         """Whether a tile's input lies between the voxels of its source."""
 
     def cells(self, box: Box) -> list[Box]:
         """The cells whose tiles `box` needs, in the plane's own coordinates."""
 
-    def window(self, box: Box) -> Box:
+    def read_box(self, box: Box) -> Box:
         """The voxels that all of these tiles read; may exceed the volume."""
 
-    def source(self, cell: Box) -> Box:
+    def source_box(self, cell: Box) -> Box:
         """The voxels that the tile of `cell` reads."""
 
-    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
+    def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
         """Input `(..., y, x)` of the tile of `cell`, from the normalised grey values of its `source`."""
 
-    def part(self, cell: Box, box: Box) -> Box:
+    def overlap(self, cell: Box, box: Box) -> Box:
         """The part of `box` that holds all voxels which the tile of `cell` is for."""
 
-    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+    def accumulate(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
         """Add the output `(K, z, y, x)` of the tile of `cell` to its share of the voxels of `box`."""
 
 
 @dataclass(frozen=True)
-class StraightPlane:
+class AlignedLattice:
     """The volume's own lattice of cells."""
 
     geometry: TileGeometry
-    turned: bool = field(default=False, init=False)
+    interpolates: bool = field(default=False, init=False)
 
     def cells(self, box: Box) -> list[Box]:
         return tiles_for(box, self.geometry)
 
-    def window(self, box: Box) -> Box:
+    def read_box(self, box: Box) -> Box:
         return self.geometry.window(box)
 
-    def source(self, cell: Box) -> Box:
+    def source_box(self, cell: Box) -> Box:
         return self.geometry.input_box(cell)
 
-    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
+    def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
         return grey
 
-    def part(self, cell: Box, box: Box) -> Box:
+    def overlap(self, cell: Box, box: Box) -> Box:
         return cell.intersected(box)
 
-    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
-        part = self.part(cell, box)
+    def accumulate(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+        part = self.overlap(cell, box)
         total[:, *part.relative_to(box.start).slices] += tile[:, *part.relative_to(cell.start).slices]
 
 
@@ -122,7 +121,7 @@ class Predictor:
         Of that model.
     normalisation : Normalisation
         By the statistics of the volume, one input channel of the model each.
-    average : {"none", "flips", "symmetries", "rotations"}
+    test_time_augmentation : {"none", "flips", "symmetries", "rotations"}
         Mean over nothing, the 4 flips, the square's 8 symmetries or 7 rotations in the (y, x) plane.
     device : torch.device or str
         Where the network runs.
@@ -148,7 +147,7 @@ class Predictor:
     model: nn.Module
     geometry: TileGeometry
     normalisation: Normalisation
-    average: Average = "none"
+    test_time_augmentation: TestTimeAugmentation = "none"
     device: torch.device | str = "cpu"
     batch: int = 1
     precision: Precision = "float32"
@@ -156,21 +155,23 @@ class Predictor:
     threads: int = 1
     dtype: Dtype = "float32"
     channels: int | None = None
-    planes: Sequence[Plane] = field(init=False, repr=False, compare=False)
+    lattices: Sequence[TileLattice] = field(init=False, repr=False, compare=False)
     engine: Engine = field(init=False, repr=False, compare=False)
-    _of_constant: dict[tuple[float, ...], Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _constant_results: dict[tuple[float, ...], Tensor] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         _, y, x = self.geometry.input
         _, unit_y, unit_x = self.geometry.stride_unit
-        if self.average == "symmetries" and (y != x or unit_y != unit_x):
+        if self.test_time_augmentation == "symmetries" and (y != x or unit_y != unit_x):
             raise ValueError(
                 f"test_time_augmentation: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling "
                 f"{unit_y} x {unit_x}; "
                 "choose a square tile or test_time_augmentation: flips"
             )
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
-        object.__setattr__(self, "planes", planes_of(self.average, self.geometry))
+        object.__setattr__(self, "lattices", tile_lattices(self.test_time_augmentation, self.geometry))
         object.__setattr__(self, "engine", engine)
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
@@ -179,7 +180,7 @@ class Predictor:
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
         """What `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)` or `(c, z, y, x)`."""
-        return image.read_mirrored(window_of(box, self.planes))
+        return image.read_mirrored(read_box(box, self.lattices))
 
     def infer(
         self,
@@ -199,41 +200,45 @@ class Predictor:
         check
             Called before every batch; what it raises ends the work.
         """
-        origin, engine = window_of(box, self.planes).start, self.engine
+        origin, engine = read_box(box, self.lattices).start, self.engine
 
-        def wanted(plane: Plane, cell: Box) -> bool:
-            return tissue is None or bool(tissue[plane.part(cell, box).relative_to(box.start).slices].any())
+        def wanted(lattice: TileLattice, cell: Box) -> bool:
+            return tissue is None or bool(tissue[lattice.overlap(cell, box).relative_to(box.start).slices].any())
 
-        def add(plane: Plane, cells: list[Box]) -> None:
+        def add(lattice: TileLattice, cells: list[Box]) -> None:
             check()
-            sources = [plane.source(cell).relative_to(origin).trailing for cell in cells]
-            constants = [_constant(given[source]) if not plane.turned else None for source in sources]
-            if all(values in self._of_constant for values in constants):
-                results = [self._of_constant[values] for values in constants if values is not None]
+            sources = [lattice.source_box(cell).relative_to(origin).trailing for cell in cells]
+            constants = [_constant(given[source]) if not lattice.interpolates else None for source in sources]
+            if all(values in self._constant_results for values in constants):
+                results = [self._constant_results[values] for values in constants if values is not None]
             else:
                 grey = [(on_device[source].float() - mean) / divisor for source in sources]
-                results = list(self._probabilities([plane.sampled(g, c) for g, c in zip(grey, cells, strict=True)]))
+                results = list(
+                    self._probabilities([lattice.tile_input(g, c) for g, c in zip(grey, cells, strict=True)])
+                )
                 self._keep_constants(constants, results)
             for cell, tile in zip(cells, results, strict=True):
-                plane.add(total, tile, cell, box)
+                lattice.accumulate(total, tile, cell, box)
 
         given = window.reshape(-1, *window.shape[-3:])
         on_device = engine.to_device(given)
         mean, divisor = (torch.from_numpy(c).to(engine.device) for c in self.normalisation.columns(given.shape))
         with engine.computing():
             total = torch.zeros(cast(int, self.model.classes), *box.shape, device=engine.device)
-            for plane in self.planes:  # one after the other: a sum in another order has other last bits
-                cells = [cell for cell in plane.cells(box) if wanted(plane, cell)]
-                engine.each(partial(add, plane), [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)])
-            kept = total.div_(len(self.planes))[-(self.channels or len(total)) :]
+            for lattice in self.lattices:  # one after the other: a sum in another order has other last bits
+                cells = [cell for cell in lattice.cells(box) if wanted(lattice, cell)]
+                engine.each(
+                    partial(add, lattice), [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
+                )
+            kept = total.div_(len(self.lattices))[-(self.channels or len(total)) :]
             result = quantised(kept) if self.dtype == "uint8" else kept
         return engine.to_host(result)
 
     def _keep_constants(self, constants: list[tuple[float, ...] | None], results: list[Tensor]) -> None:
         """Remember what tiles without any contrast gave: there are many of one value in empty space."""
         for values, result in zip(constants, results, strict=True):
-            if values is not None and len(self._of_constant) < MOST_CONSTANTS:
-                self._of_constant[values] = result
+            if values is not None and len(self._constant_results) < MAX_CONSTANT_RESULTS:
+                self._constant_results[values] = result
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
         """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
@@ -246,7 +251,9 @@ class Predictor:
             x[i] = tile
         flat = self.engine.is_2d
         with torch.inference_mode():
-            result = _mean_over(SYMMETRIES[self.average], self._output, x[:, :, 0] if flat else x)[: len(tiles)]
+            result = _mean_over(SYMMETRIES[self.test_time_augmentation], self._output, x[:, :, 0] if flat else x)[
+                : len(tiles)
+            ]
         return result[:, :, None] if flat else result
 
     def _output(self, x: Tensor) -> Tensor:
@@ -257,14 +264,14 @@ class Predictor:
         return torch.softmax(logits, dim=1)
 
 
-def planes_of(average: Average, geometry: TileGeometry) -> Sequence[Plane]:
+def tile_lattices(augmentation: TestTimeAugmentation, geometry: TileGeometry) -> Sequence[TileLattice]:
     """The planes whose results are averaged: the volume's own, or the 7 turned ones of rotations."""
-    return rotated_planes(geometry) if average == "rotations" else [StraightPlane(geometry)]
+    return rotated_lattices(geometry) if augmentation == "rotations" else [AlignedLattice(geometry)]
 
 
-def window_of(box: Box, planes: Sequence[Plane]) -> Box:
-    """The voxels that the tiles of all planes need for `box`; may exceed the volume."""
-    return enclosing(plane.window(box) for plane in planes)
+def read_box(box: Box, lattices: Sequence[TileLattice]) -> Box:
+    """The voxels that the tiles of all lattices need for `box`; may exceed the volume."""
+    return enclosing(lattice.read_box(box) for lattice in lattices)
 
 
 def quantised(probabilities: Tensor) -> Tensor:

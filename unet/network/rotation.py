@@ -4,7 +4,7 @@ The *turned plane* of an angle is a second lattice of pixels on every section, t
 its pixel p lies at position R p of the volume. It is fixed by the volume and the angle, and has tiles of its own:
 
 ```
-x ->                                 +-----+-----+            cells of the turned plane, at multiples of its
+x ->                                 +-----+-----+            cells of the turned lattice, at multiples of its
 y   +-----------+                    |   .'|'.   |            stride; negative ones lie beyond the volume's faces
 |   |           |              +-----+-.'--+--'.-+-----+
 v   |    box    |  turned by   |    .'     |     '.    |
@@ -46,7 +46,7 @@ Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class RotatedPlane:
+class RotatedLattice:
     """The tiles of one angle.
 
     Parameters
@@ -64,10 +64,10 @@ class RotatedPlane:
 
     geometry: TileGeometry
     degrees: float
-    turned: bool = field(default=True, init=False)
+    interpolates: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        if 0 in self.lattice.stride:
+        if 0 in self.cell_geometry.stride:
             raise TileSizeError(
                 f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than "
                 f"the {self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
@@ -75,54 +75,56 @@ class RotatedPlane:
             )
 
     @cached_property
-    def lattice(self) -> TileGeometry:
+    def cell_geometry(self) -> TileGeometry:
         """Of the cells: they leave a row and a column of each output to interpolate with."""
         z, y, x = self.geometry.output
         return replace(self.geometry, output=(z, y - 1, x - 1))
 
     @cached_property
     def to_volume(self) -> Matrix:
-        """R: from a pixel (y, x) of the turned plane to its position in the volume."""
+        """R: from a pixel (y, x) of the turned lattice to its position in the volume."""
         c, s = cos(radians(self.degrees)), sin(radians(self.degrees))
         return (c, -s), (s, c)
 
     @cached_property
-    def to_plane(self) -> Matrix:
-        """R^-1: from a voxel (y, x) to its position on the turned plane."""
+    def to_lattice(self) -> Matrix:
+        """R^-1: from a voxel (y, x) to its position on the turned lattice."""
         (c, _), (s, _) = self.to_volume
         return (c, s), (-s, c)
 
     def cells(self, box: Box) -> list[Box]:
         """The cells of the turned plane that `box` of the volume touches, in scan order."""
-        return [cell for cell in tiles_for(hull(self.to_plane, box), self.lattice) if self.part(cell, box).size]
+        return [
+            cell for cell in tiles_for(hull(self.to_lattice, box), self.cell_geometry) if self.overlap(cell, box).size
+        ]
 
-    def source(self, cell: Box) -> Box:
+    def source_box(self, cell: Box) -> Box:
         """The voxels of the volume that the tile of `cell` reads; may exceed the volume."""
-        return hull(self.to_volume, self.lattice.input_box(cell)).grown((0, CUBIC_REACH, CUBIC_REACH))
+        return hull(self.to_volume, self.cell_geometry.input_box(cell)).grown((0, CUBIC_REACH, CUBIC_REACH))
 
-    def window(self, box: Box) -> Box:
+    def read_box(self, box: Box) -> Box:
         """The voxels that all tiles of `box` read, as one box; may exceed the volume."""
-        return enclosing(self.source(cell) for cell in self.cells(box))
+        return enclosing(self.source_box(cell) for cell in self.cells(box))
 
-    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
+    def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
         """Input of the tile of `cell`.
 
         Parameters
         ----------
         grey : Tensor
-            Float32 `(..., y, x)`, the voxels of `source(cell)`.
+            Float32 `(..., y, x)`, the voxels of `source_box(cell)`.
 
         Returns
         -------
         Tensor
-            Float32 `(..., y, x)` of the tile's size in the plane.
+            Float32 `(..., y, x)` of the tile's size in the lattice.
         """
-        tile = self.lattice.input_box(cell)
+        tile = self.cell_geometry.input_box(cell)
         pixel, fraction = positions(self.to_volume, tile, grey.device)
-        values = interpolated(grey, pixel - _corner(self.source(cell), pixel), fraction, cubic)
+        values = interpolated(grey, pixel - _corner(self.source_box(cell), pixel), fraction, cubic)
         return values.unflatten(-1, tile.shape[-2:])
 
-    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+    def accumulate(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
         """Add what a tile says to those voxels of `box` whose turned position lies in its `cell`; no other is touched.
 
         Parameters
@@ -132,8 +134,8 @@ class RotatedPlane:
         tile : Tensor
             Float32 `(K, z, y, x)`, the tile's output, which starts at the first pixel of `cell`.
         """
-        part = self.part(cell, box)
-        pixel, fraction = positions(self.to_plane, part, tile.device)
+        part = self.overlap(cell, box)
+        pixel, fraction = positions(self.to_lattice, part, tile.device)
         pixel -= _corner(cell, pixel)
         size = torch.tensor(cell.shape[-2:], device=pixel.device)[:, None]
         here = ((pixel >= 0) & (pixel < size)).all(dim=0).nonzero()[:, 0]
@@ -142,15 +144,15 @@ class RotatedPlane:
         columns = part.shape[-1]
         total[:, *part.relative_to(box.start).slices][..., here // columns, here % columns] += values
 
-    def part(self, cell: Box, box: Box) -> Box:
+    def overlap(self, cell: Box, box: Box) -> Box:
         """The part of `box` around the voxels that lie in `cell`; of size 0 where the two do not meet."""
         up_to_the_next = Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1))
         return hull(self.to_volume, up_to_the_next).intersected(box)
 
 
-def rotated_planes(geometry: TileGeometry) -> list[RotatedPlane]:
+def rotated_lattices(geometry: TileGeometry) -> list[RotatedLattice]:
     """Those of the 7 angles; the first one is not turned."""
-    return [RotatedPlane(geometry, degrees) for degrees in ANGLES]
+    return [RotatedLattice(geometry, degrees) for degrees in ANGLES]
 
 
 def enclosing(boxes: Iterable[Box]) -> Box:

@@ -20,33 +20,34 @@ from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
-from unet.network.complexity import forward_cost, free_bytes, usable_cores, useful_flops
-from unet.network.predictor import planes_of, window_of
+from unet.jobs.device_capacity import free_bytes, usable_cores
+from unet.network.complexity import forward_cost, useful_flops_per_voxel
+from unet.network.predictor import read_box, tile_lattices
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_first
 from unet.volumes.volume import Layout
 
 PROCESS_BYTES = 450e6
 """Python, PyTorch and zarr before any voxel is read."""
-ALLOCATED = {"cpu": 1.75, "cuda": 1.5}
+ALLOCATOR_OVERHEAD = {"cpu": 1.75, "cuda": 1.5}
 """Memory of an allocator over what is alive at once: gaps between tensors, and the workspaces of libraries."""
-SCATTERED = 3.2
+FRAGMENTATION_FACTOR = 3.2
 """Memory of the blocks over that of those at work: a CPU's process keeps what is freed, and later blocks find it in
 pieces. Measured, see docs/results.md; of the first blocks 1."""
-USABLE = 0.8
+USABLE_SHARE = 0.8
 """Of the memory that is free: other programs want some, too."""
-INFERRED_AT_ONCE = 2
+MAX_BLOCKS_INFERRED = 2
 """Blocks: while one's last tiles are computed, the next one's first ones are."""
-VOXELS_AT_ONCE = 2**20
+GPU_BATCH_VOXELS = 2**20
 """In a batch on a GPU, which fewer would not fill."""
-COMPARED = 6
+MAX_CANDIDATES = 6
 """Candidates whose arithmetic is counted: they are sorted by the voxels that they read, which is nearly the same."""
 
-Kind = Literal["cpu", "cuda"]
+DeviceKind = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Task:
+class PredictionTask:
     """What is predicted, with what network, how.
 
     Parameters
@@ -115,7 +116,7 @@ class JobMemory:
     gpu: float
 
 
-def select_tile(task: Task, device: torch.device, threads: int, limit: float | None = None) -> TileSelection:
+def select_tile(task: PredictionTask, device: torch.device, threads: int, limit: float | None = None) -> TileSelection:
     """The tile and batch that need the least arithmetic for a volume, of those with which a job fits into a limit.
 
     Parameters
@@ -132,30 +133,30 @@ def select_tile(task: Task, device: torch.device, threads: int, limit: float | N
     TileSizeError
         If even the smallest tile needs more.
     """
-    limit, kind = memory_limit(device, threads) if limit is None else limit, kind_of(device)
+    limit, kind = memory_limit(device, threads) if limit is None else limit, device_kind(device)
     tile, flops = _least_arithmetic(task, kind, limit, threads)
     batch = _batch(task, tile, kind, limit)
-    useful = useful_flops(task.model, task.classes, task.layout.channels) * prod(task.layout.shape)
+    useful = useful_flops_per_voxel(task.model, task.classes, task.layout.channels) * prod(task.layout.shape)
     reason = f"the least of what fits into {limit / 1e9:.2g} GB" if task.predict.tile == "auto" else "as configured"
     why = (
         f"{flops / useful:.2f} times the arithmetic of a network on whole images, {reason}; a job needs "
-        f"{needed(task, tile, batch, kind, threads) / 1e9:.2g} GB"
+        f"{required_bytes(task, tile, batch, kind, threads) / 1e9:.2g} GB"
     )
     return TileSelection(tile, batch, why)
 
 
-def _least_arithmetic(task: Task, kind: Kind, limit: float, threads: int) -> tuple[Index, float]:
+def _least_arithmetic(task: PredictionTask, kind: DeviceKind, limit: float, threads: int) -> tuple[Index, float]:
     """The tile to take, and the floating-point operations of the whole volume with it."""
     fitting: list[tuple[float, Index]] = []
     candidates = task.candidates
     for tile in candidates:
-        if task.predict.tile != "auto" or needed(task, tile, 1, kind, threads) <= limit:
+        if task.predict.tile != "auto" or required_bytes(task, tile, 1, kind, threads) <= limit:
             tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
             fitting.append((tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops, tile))
-        if len(fitting) == COMPARED:
+        if len(fitting) == MAX_CANDIDATES:
             break
     if not fitting:
-        least = min(needed(task, tile, 1, kind, threads) for tile in candidates)
+        least = min(required_bytes(task, tile, 1, kind, threads) for tile in candidates)
         raise TileSizeError(
             f"a prediction job needs {least / 1e9:.2g} GB with the smallest tile, more than the {limit / 1e9:.2g} GB "
             "that it may take: make storage.block or predict.max_blocks_in_flight smaller, or free memory"
@@ -164,21 +165,23 @@ def _least_arithmetic(task: Task, kind: Kind, limit: float, threads: int) -> tup
     return tile, flops
 
 
-def _batch(task: Task, tile: Index, kind: Kind, limit: float) -> int:
+def _batch(task: PredictionTask, tile: Index, kind: DeviceKind, limit: float) -> int:
     """As many tiles as fill a GPU and fit into it; a CPU is as fast with one."""
     if task.predict.batch != "auto":
         return task.predict.batch
-    wanted = ceil(VOXELS_AT_ONCE / prod(tile)) if kind == "cuda" else 1
-    return max(n for n in range(1, wanted + 1) if n == 1 or needed(task, tile, n, kind, 1) <= limit)
+    wanted = ceil(GPU_BATCH_VOXELS / prod(tile)) if kind == "cuda" else 1
+    return max(n for n in range(1, wanted + 1) if n == 1 or required_bytes(task, tile, n, kind, 1) <= limit)
 
 
-def needed(task: Task, tile: Index, batch: int, kind: Kind, threads: int) -> float:
+def required_bytes(task: PredictionTask, tile: Index, batch: int, kind: DeviceKind, threads: int) -> float:
     """Bytes that count for the choice: those of the GPU where there is one."""
     memory = job_memory(task, tile, batch, kind, threads)
     return memory.process if kind == "cpu" else memory.gpu
 
 
-def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int, blocks: int | None = None) -> JobMemory:
+def job_memory(
+    task: PredictionTask, tile: Index, batch: int, kind: DeviceKind, threads: int, blocks: int | None = None
+) -> JobMemory:
     """What a job of so many blocks takes at its peak; without a number, a job that predicts the whole volume.
 
     Passes through the network take what `forward_cost` says, more or less; of the blocks in flight there is the window
@@ -188,44 +191,46 @@ def job_memory(task: Task, tile: Index, batch: int, kind: Kind, threads: int, bl
     layout, geometry = task.layout, tile_geometry(task.model, tile)
     block = Box.of_shape(layout.block).clipped(layout.shape)
     blocks, at_once = blocks or len(layout.grid), task.predict.max_blocks_in_flight
-    window = window_of(block, planes_of(task.predict.test_time_augmentation, geometry)).size
+    window = read_box(block, tile_lattices(task.predict.test_time_augmentation, geometry)).size
     window *= layout.channels * np.dtype(layout.dtype).itemsize
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size
     cost = forward_cost(task.model, task.classes, tile, layout.channels, batch, task.precision)
-    passes = ALLOCATED[kind] * cost.bytes * (threads if kind == "cpu" else 1)
-    in_flight, inferred = min(at_once, blocks) * (window + stored), min(INFERRED_AT_ONCE, blocks)
+    passes = ALLOCATOR_OVERHEAD[kind] * cost.bytes * (threads if kind == "cpu" else 1)
+    in_flight, inferred = min(at_once, blocks) * (window + stored), min(MAX_BLOCKS_INFERRED, blocks)
     if kind == "cpu":
-        scattered = SCATTERED if blocks > at_once else 1.0
+        scattered = FRAGMENTATION_FACTOR if blocks > at_once else 1.0
         return JobMemory(PROCESS_BYTES + scattered * (in_flight + inferred * summed) + passes, 0.0)
     return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (window + summed + stored) + passes)
 
 
-def passes_at_once(task: Task, choice: TileSelection, device: torch.device, threads: int) -> int:
+def concurrent_tiles(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> int:
     """How many of a CPU's threads compute a tile at once: as many as fit into the memory now."""
     if device.type != "cpu":
         return 1
     limit = memory_limit(device, threads)
-    return max(n for n in range(1, threads + 1) if n == 1 or needed(task, choice.tile, choice.batch, "cpu", n) <= limit)
+    return max(
+        n for n in range(1, threads + 1) if n == 1 or required_bytes(task, choice.tile, choice.batch, "cpu", n) <= limit
+    )
 
 
 def memory_limit(device: torch.device, threads: int) -> float:
     """Bytes that a job may take: of a GPU what is free, of the process's machine its share by cores."""
     share = min(1.0, threads / usable_cores()) if device.type == "cpu" else 1.0
-    return USABLE * share * free_bytes(device)
+    return USABLE_SHARE * share * free_bytes(device)
 
 
-def cached_selection(folder: Path, task: Task, device: torch.device, threads: int) -> TileSelection:
+def cached_selection(folder: Path, task: PredictionTask, device: torch.device, threads: int) -> TileSelection:
     """What was chosen first for a volume in `folder`; for the first time, what fits now, which is written there."""
-    found = kept(folder, task)
+    found = read_selection(folder, task)
     if found is None:
         write_first(_path(folder, task), asdict(select_tile(task, device, threads)))
-        found = kept(folder, task)
+        found = read_selection(folder, task)
     assert found is not None
     return found
 
 
-def kept(folder: Path, task: Task) -> TileSelection | None:
+def read_selection(folder: Path, task: PredictionTask) -> TileSelection | None:
     """What an earlier run has chosen for a volume in `folder`, or another job of this run."""
     path = _path(folder, task)
     if not path.exists():
@@ -234,10 +239,10 @@ def kept(folder: Path, task: Task) -> TileSelection | None:
     return TileSelection(tuple(values["tile"]), values["batch"], values["why"])
 
 
-def _path(folder: Path, task: Task) -> Path:
+def _path(folder: Path, task: PredictionTask) -> Path:
     return folder / "probability-tiles" / f"{task.key}.json"
 
 
-def kind_of(device: torch.device) -> Kind:
+def device_kind(device: torch.device) -> DeviceKind:
     """What a device is."""
     return "cuda" if device.type == "cuda" else "cpu"

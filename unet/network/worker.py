@@ -1,7 +1,7 @@
 """A volume's prediction as any process can do it, on this machine or on a dask worker elsewhere.
 
-1. `Prediction` says in plain values what is predicted and how, so it can be sent.
-2. `PreparedPrediction` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
+1. `PredictionSpec` says in plain values what is predicted and how, so it can be sent.
+2. `BlockPredictor` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
    through read, infer and write; blocks without tissue are neither read nor inferred.
 3. `predict_on_worker` does that on a worker of a scheduler, prepared there once. A run has a lease: what a killed run
    has left going on a worker can no longer write once another run has made its own.
@@ -26,10 +26,10 @@ from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Overlapped, Stop, Stopped
-from unet.network.load_predictor import Window, load_predictor, stored_classes
+from unet.network.load_predictor import BlockVoxels, load_predictor, stored_classes
 from unet.network.model_header import read_header
-from unet.network.predictor import planes_of, window_of
-from unet.network.tile_selection import INFERRED_AT_ONCE
+from unet.network.predictor import read_box, tile_lattices
+from unet.network.tile_selection import MAX_BLOCKS_INFERRED
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
@@ -41,7 +41,7 @@ from unet.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionSpec:
     """What is predicted and how.
 
     Parameters
@@ -70,20 +70,22 @@ class Prediction:
             paths=paths, volume=volume, model=self.model_digest, predict=self.predict.model_dump(mode="json")
         )
 
-    def made_from(self, choice: "Choice", code: str) -> str:
+    def input_fingerprint(self, settings: "ResolvedSettings", code: str) -> str:
         """Fingerprint of everything that all probabilities depend on; the voxels are told by `inputs_of`."""
-        how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"test_time_augmentation", "dtype"})
+        how = self._fields_of(settings) | self.predict.model_dump(
+            mode="json", include={"test_time_augmentation", "dtype"}
+        )
         return fingerprint(grey=asdict(self.normalisation), model=self.model_digest, code=code, **how)
 
-    def inputs_of(self, choice: "Choice") -> Callable[[Box], list[Any]]:
+    def block_inputs(self, settings: "ResolvedSettings") -> Callable[[Box], list[Any]]:
         """Return what tells the voxels from which a block is predicted: those of its tiles, and of its tissue."""
         source = Volume.open(self.folder, self.survey)
         model = ModelConfig(**read_header(self.model)["model"])
-        planes = planes_of(self.predict.test_time_augmentation, tile_geometry(model, choice.tile))
+        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile))
         grey, inputs = source.grey(self.normalisation), BlockInputs(source)
 
         def of_block(box: Box) -> list[Any]:
-            read = inputs.of("raw", grey.window(window_of(box, planes)))
+            read = inputs.of("raw", grey.window(read_box(box, lattices)))
             return [read, inputs.of_tissue(box, self.normalisation, model.dimensions == 3)]
 
         return of_block
@@ -93,18 +95,18 @@ class Prediction:
         """Of the volume."""
         return Normalisation.of(read_json(self.intensity_statistics)["statistics"])
 
-    def with_choice(self, choice: "Choice") -> "Prediction":
+    def resolved(self, settings: "ResolvedSettings") -> "PredictionSpec":
         """With nothing left to choose."""
-        return replace(self, predict=self.predict.model_copy(update=self._chosen(choice)))
+        return replace(self, predict=self.predict.model_copy(update=self._fields_of(settings)))
 
     @staticmethod
-    def _chosen(choice: "Choice") -> dict[str, Any]:
-        compiled = "always" if choice.compiled else "never"
-        return {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision, "compile": compiled}
+    def _fields_of(settings: "ResolvedSettings") -> dict[str, Any]:
+        compiled = "always" if settings.compiled else "never"
+        return {"tile": settings.tile, "batch": settings.batch, "precision": settings.precision, "compile": compiled}
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResolvedSettings:
     """What a device chose where the configuration says `auto`, its name, and the classes that the model gives."""
 
     tile: Index
@@ -123,8 +125,8 @@ class Lease:
     run: str
 
     @classmethod
-    def make(cls, receipt: Path, run: str) -> "Lease":
-        """Make the mark of a run that holds the locks of the block range's blocks; all earlier runs' end.
+    def acquire(cls, receipt: Path, run: str) -> "Lease":
+        """Make the lease of a run that holds the locks of the block range's blocks; all earlier runs' end.
 
         Those of jobs that shared the volume out otherwise are removed: their blocks are ours as well.
         """
@@ -132,12 +134,12 @@ class Lease:
         for other in receipt.parent.glob("*.run"):
             if not other.stem.endswith(f"-of-{jobs}"):
                 other.unlink(missing_ok=True)
-        mark = cls(receipt.with_suffix(".run").absolute(), run)
-        write_atomically(mark.path, run.encode())
-        return mark
+        lease = cls(receipt.with_suffix(".run").absolute(), run)
+        write_atomically(lease.path, run.encode())
+        return lease
 
     @contextmanager
-    def held(self, box: Box) -> Iterator[None]:
+    def writing(self, box: Box) -> Iterator[None]:
         """Write a block while nobody else does, if the run may still write.
 
         Raises
@@ -151,10 +153,10 @@ class Lease:
             yield
 
 
-class PreparedPrediction:
+class BlockPredictor:
     """A prediction on a device, ready to take blocks."""
 
-    def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
+    def __init__(self, prediction: PredictionSpec, device: torch.device, threads: int) -> None:
         self.prediction = prediction
         self.source = Volume.open(prediction.folder, prediction.survey)
         self._normalisation = prediction.normalisation
@@ -163,14 +165,14 @@ class PreparedPrediction:
         )
         self._bridged = header["model"]["dimensions"] == 3
         channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
-        self.choice = Choice(
+        self.settings = ResolvedSettings(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
         )
-        self._at_once = threading.Semaphore(INFERRED_AT_ONCE)
+        self._at_once = threading.Semaphore(MAX_BLOCKS_INFERRED)
 
-    def work(self, mark: Lease | None = None) -> Overlapped:
+    def work(self, lease: Lease | None = None) -> Overlapped:
         """Read, infer and write of a block."""
-        return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
+        return Overlapped(self.read, self.infer, partial(self.write, lease), self._at_once)
 
     @cached_property
     def raw(self) -> NetworkInput:
@@ -182,56 +184,56 @@ class PreparedPrediction:
         """The store that blocks are written to; it has to be there when the first one is."""
         return self.source.image("probability")
 
-    def read(self, box: Box) -> tuple[np.ndarray | None, Window | None]:
+    def read(self, box: Box) -> tuple[np.ndarray | None, BlockVoxels | None]:
         """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
         tissue = self.source.tissue(box, self._normalisation, self._bridged)
         if tissue is not None and not tissue.any():
             return tissue, None
         return tissue, self.predictor.read(self.raw, box)
 
-    def infer(self, given: tuple[np.ndarray | None, Window | None], box: Box, stop: Stop) -> np.ndarray:
+    def infer(self, given: tuple[np.ndarray | None, BlockVoxels | None], box: Box, stop: Stop) -> np.ndarray:
         """The block's probabilities as they are stored, 0 outside the tissue."""
         tissue, window = given
         if window is None:
-            return np.zeros((len(self.choice.channels), *box.shape), self.image.dtype)
+            return np.zeros((len(self.settings.channels), *box.shape), self.image.dtype)
         stored = self.predictor.infer(window, self.raw, box, tissue, _checking(stop, box))
         return stored if tissue is None else stored * tissue
 
-    def write(self, mark: Lease | None, probabilities: np.ndarray, box: Box) -> str:
-        """Write the block, and return its digest; the job itself needs no mark, since it holds the blocks' locks."""
-        with nullcontext() if mark is None else mark.held(box):
+    def write(self, lease: Lease | None, probabilities: np.ndarray, box: Box) -> str:
+        """Write the block, and return its digest; the job itself needs no lease, since it holds the blocks' locks."""
+        with nullcontext() if lease is None else lease.writing(box):
             return self.image.write_block(box, probabilities)
 
 
-MOST_PREPARED = 4
+MAX_LOADED_MODELS = 4
 """Models in the memory of a worker at once."""
-_prepared: dict[str, PreparedPrediction] = {}
+_prepared: dict[str, BlockPredictor] = {}
 _preparing = threading.Lock()
 _device: list[torch.device] = []
 _for_life = ExitStack()
 """A worker process keeps the device that it has got."""
 
 
-def choose_on_worker(prediction: Prediction) -> Choice:
+def resolve_on_worker(prediction: PredictionSpec) -> ResolvedSettings:
     """What this worker's device chooses."""
-    return _on_this_worker(prediction).choice
+    return _on_this_worker(prediction).settings
 
 
-def predict_on_worker(prediction: Prediction, mark: Lease, box: Box, stop: Stop) -> str:
+def predict_on_worker(prediction: PredictionSpec, lease: Lease, box: Box, stop: Stop) -> str:
     """Predict a block on a worker; see `unet.jobs.pipeline.Work`."""
-    digest: str = _on_this_worker(prediction).work(mark)(box, stop)
+    digest: str = _on_this_worker(prediction).work(lease)(box, stop)
     return digest
 
 
-def _on_this_worker(prediction: Prediction) -> PreparedPrediction:
+def _on_this_worker(prediction: PredictionSpec) -> BlockPredictor:
     with _preparing:
         if not _device:
             _device.append(_for_life.enter_context(torch_device(LOCKS)))
         if prediction.key not in _prepared:
-            if len(_prepared) == MOST_PREPARED:
+            if len(_prepared) == MAX_LOADED_MODELS:
                 _prepared.pop(next(iter(_prepared)))
             threads = get_worker().state.nthreads
-            _prepared[prediction.key] = PreparedPrediction(prediction, _device[0], threads)
+            _prepared[prediction.key] = BlockPredictor(prediction, _device[0], threads)
         return _prepared[prediction.key]
 
 

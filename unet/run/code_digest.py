@@ -23,6 +23,7 @@ PACKAGE = Path(unet.__path__[0])
 DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
     "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
+    "unet.jobs.device_capacity": "measures the machine; the tile chosen by it is part of a block's fingerprint",
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",
     "unet.jobs.journal": "says what is done; a fingerprint that is computed in another way is another one by itself",
     "unet.jobs.log_line": "words of log lines",
@@ -34,7 +35,7 @@ DOES_NOT_COMPUTE = {
     "unet.network.complexity": "predicts time and memory; what is chosen by it is part of a block's fingerprint",
     "unet.network.tile_selection": "chooses tile and batch, which are part of a block's fingerprint",
     "unet.network.worker.Lease": "keeps the workers of an earlier run from writing",
-    "unet.network.worker.MOST_PREPARED": "models that a worker holds at once",
+    "unet.network.worker.MAX_LOADED_MODELS": "models that a worker holds at once",
     "unet.run.plan.limits": "refuses what does not work",
     "unet.storage.address": "strings of addresses; the bytes behind them are the same",
     "unet.storage.backends": "carries the bytes of files; they are the same behind any address",

@@ -11,7 +11,7 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
-from unet.network.load_predictor import DeviceMemoryError, ShrinkingPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor, stored_classes
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
@@ -44,7 +44,7 @@ def model_file(tmp_path: Path) -> Path:
     return tmp_path / "model.pt"
 
 
-def loaded(model_file: Path, **predict: object) -> ShrinkingPredictor:
+def loaded(model_file: Path, **predict: object) -> OutOfMemoryRetryPredictor:
     volume = Volume(model_file.parent / "volume", LAYOUT)
     return load_predictor(model_file, PredictConfig(**predict), GREY, volume, CPU, threads=2)[0]
 
