@@ -41,7 +41,7 @@ def require_same_voxel_size(
 
     Raises
     ------
-    MisfitError
+    IncompatibleModelError
         Naming the volume and both sizes.
 
     >>> require_same_voxels((50, 4, 4), "model.pt", {"a": (40, 4, 4.2)}, 2, 0.1)
@@ -89,7 +89,7 @@ def require_compatible_model(
 
     Raises
     ------
-    MisfitError
+    IncompatibleModelError
         Naming both values.
     """
     pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in asked.items()]
@@ -118,7 +118,7 @@ def require_classes(
 
     Raises
     ------
-    MisfitError
+    IncompatibleModelError
         Naming both values.
 
     >>> require_classes({"classes": ["membrane", "cell"]}, "model.pt", {"a": ["membrane", "cell"]}, ["cell"])
@@ -161,7 +161,7 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
 
     Raises
     ------
-    MisfitError
+    IncompatibleModelError
         If the output of a tile exceeds the volume along an axis; names the largest tile that does not.
     """
     geometry = tile_geometry(model, tile)
@@ -194,7 +194,7 @@ def normalisation_of_model(header: Mapping[str, Any], whose: str, asked: Mapping
 
     Raises
     ------
-    MisfitError
+    IncompatibleModelError
         Naming a key and both values.
     """
     rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")

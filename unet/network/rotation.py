@@ -39,7 +39,7 @@ from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
 
 ANGLES = tuple(360 * k / 7 for k in range(7))
 """Degrees. The paper says 7 rotated versions and no angles; these share the full turn out evenly."""
-CUBIC_REACH = 2
+CUBIC_SUPPORT = 2
 """Pixels that cubic interpolation reads on either side of a position."""
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
@@ -100,7 +100,7 @@ class RotatedLattice:
 
     def source_box(self, cell: Box) -> Box:
         """The voxels of the volume that the tile of `cell` reads; may exceed the volume."""
-        return hull(self.to_volume, self.cell_geometry.input_box(cell)).grown((0, CUBIC_REACH, CUBIC_REACH))
+        return hull(self.to_volume, self.cell_geometry.input_box(cell)).grown((0, CUBIC_SUPPORT, CUBIC_SUPPORT))
 
     def read_box(self, box: Box) -> Box:
         """The voxels that all tiles of `box` read, as one box; may exceed the volume."""

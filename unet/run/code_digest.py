@@ -46,7 +46,7 @@ DOES_NOT_COMPUTE = {
     "unet.storage.ngff.implausible_voxels": "refuses a voxel size; the one that is taken is a parameter",
     "unet.storage.zarr_store._lock": "keeps two processes from one store",
     "unet.training.distributed.TIMEOUT": "how long a process waits for another",
-    "unet.training.distributed._alive": "ends a training whose processes died",
+    "unet.training.distributed._watched_children": "ends a training whose processes died",
     "unet.training.divergence": "ends a training that is lost; one that goes on is the same",
     "unet.training.folder": "keeps the files of one training from those of another",
     "unet.training.learning_curve": "shows how a training goes on",

@@ -1,6 +1,6 @@
 """Random changes of a training patch: flips, rotation, elastic deformation, grey values (paper, section 3.1), defects.
 
-1. `draw` fixes a `Transform`: a handful of random numbers.
+1. `draw_transform` fixes a `Transform`: a handful of random numbers.
 2. `Transform.warp` tells for each pixel p of the patch where it comes from in the volume,
 
    ```
@@ -34,7 +34,7 @@ from scipy.interpolate import CubicSpline
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 
-CUBIC_REACH = (1, 3)
+CUBIC_SUPPORT = (1, 3)
 """Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""
 
 BLANK_STD = 4.0
@@ -143,7 +143,7 @@ class Warp:
 
     def _box_of_a_section(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = (np.floor(f(self.positions, axis=(1, 2))).astype(int) for f in (np.min, np.max))
-        below, above = CUBIC_REACH
+        below, above = CUBIC_SUPPORT
         return low - below, high + above
 
     def _aligned(self, window: np.ndarray) -> np.ndarray:
@@ -200,7 +200,7 @@ def _middle(outer: int, inner: int) -> slice:
     return slice(margin, margin + inner)
 
 
-def draw(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> Transform:
+def draw_transform(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> Transform:
     """A random transform.
 
     Parameters

@@ -45,7 +45,7 @@ class Rank:
     count: int = 1
 
     @property
-    def speaks(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and logs."""
         return self.index == 0
 
@@ -99,11 +99,11 @@ def run_ranks(devices: Sequence[torch.device], work: Callable[[Rank, torch.devic
             for r, device in enumerate(devices)
             if r > 0
         ]
-        with _alive(children):
-            return _joined(meeting, Rank(0, len(devices)), devices[0], work)
+        with _watched_children(children):
+            return _in_process_group(meeting, Rank(0, len(devices)), devices[0], work)
 
 
-def _joined(meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any]) -> Any:
+def _in_process_group(meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any]) -> Any:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -121,11 +121,11 @@ def _child(
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: an orphan would train on beside the next run
     if os.getppid() != parent:
         os._exit(1)
-    _joined(meeting, rank, device, work)
+    _in_process_group(meeting, rank, device, work)
 
 
 @contextmanager
-def _alive(children: list[SpawnProcess]) -> Iterator[None]:
+def _watched_children(children: list[SpawnProcess]) -> Iterator[None]:
     """Children that run, watched: where one dies while its parent waits for it in vain, the parent ends as well."""
     ended = threading.Event()
     for child in children:

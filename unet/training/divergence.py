@@ -21,42 +21,42 @@ from collections.abc import Sequence
 from math import fsum, sqrt
 from statistics import median
 
-RECENT, BEFORE = 40, 200
-MEMORY = RECENT + BEFORE
+RECENT_STEPS, BASELINE_STEPS = 40, 200
+LOSSES_KEPT = RECENT_STEPS + BASELINE_STEPS
 """Losses that have to be remembered."""
-USUAL = 0.95
+BASELINE_SHARE = 0.95
 
 
-def usual_losses(losses: Sequence[float]) -> list[float]:
-    """The `BEFORE` losses before the last `RECENT` without the highest ones, in order; none while there are too few.
+def baseline_losses(losses: Sequence[float]) -> list[float]:
+    """The `BASELINE_STEPS` losses before the last `RECENT_STEPS` without the highest ones, in order; none while there are too few.
 
-    >>> usual_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, usual_losses([0.5] * 79)
+    >>> baseline_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, baseline_losses([0.5] * 79)
     (True, [])
     """
-    before = losses[-MEMORY:-RECENT]
-    return sorted(before)[: int(USUAL * len(before))] if len(before) >= RECENT else []
+    before = losses[-LOSSES_KEPT:-RECENT_STEPS]
+    return sorted(before)[: int(BASELINE_SHARE * len(before))] if len(before) >= RECENT_STEPS else []
 
 
-def jump(losses: Sequence[float]) -> float:
+def loss_ratio(losses: Sequence[float]) -> float:
     """How many times the usual losses the recent ones are, as mean and, squared, as median, whichever is less.
 
-    >>> jump([0.5] * 60 + [20.0] * 40), jump([0.5] * 60 + [1e9] + [0.5] * 39), jump([0.5] * 60)
+    >>> loss_ratio([0.5] * 60 + [20.0] * 40), loss_ratio([0.5] * 60 + [1e9] + [0.5] * 39), loss_ratio([0.5] * 60)
     (40.0, 1.0, 1.0)
     """
-    usual, recent = usual_losses(losses), losses[-RECENT:]
+    usual, recent = baseline_losses(losses), losses[-RECENT_STEPS:]
     if not usual:
         return 1.0
-    by_mean = fsum(recent) / RECENT / max(fsum(usual) / len(usual), 1e-12)
+    by_mean = fsum(recent) / RECENT_STEPS / max(fsum(usual) / len(usual), 1e-12)
     by_median = median(recent) / max(median(usual), 1e-12)
     return min(by_mean, by_median**2)
 
 
-def is_lost(losses: Sequence[float], factor: float | None) -> bool:
+def has_diverged(losses: Sequence[float], factor: float | None) -> bool:
     """Whether the losses have jumped by more than `factor`; never if that is None."""
-    return factor is not None and jump(losses) > factor
+    return factor is not None and loss_ratio(losses) > factor
 
 
-def is_good(losses: Sequence[float], factor: float | None) -> bool:
+def is_stable(losses: Sequence[float], factor: float | None) -> bool:
     """Whether the state after these losses may replace the last one on disk."""
-    usual = usual_losses(losses)
-    return factor is None or not usual or max(losses[-RECENT:]) <= sqrt(factor) * usual[-1]
+    usual = baseline_losses(losses)
+    return factor is None or not usual or max(losses[-RECENT_STEPS:]) <= sqrt(factor) * usual[-1]

@@ -49,7 +49,7 @@ class TrainingFolder:
         """Folder of event files."""
         return self.path / "tensorboard"
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Note what the training depends on."""
         write_json(self.path / "settings.json", settings)
 
@@ -58,22 +58,22 @@ class TrainingFolder:
         """What the training depends on; empty where it was never begun."""
         return _read(self.path / "settings.json") or {}
 
-    def receipt(self) -> dict[str, Any] | None:
-        """What `finish` wrote, if the model file is still the one that was written then."""
+    def valid_receipt(self) -> dict[str, Any] | None:
+        """What `write_receipt` wrote, if the model file is still the one that was written then."""
         receipt = _read(self.path / "receipt.json")
         whole = receipt is not None and self.model.exists() and self.curve.exists()
         return receipt if whole and bytes_digest(self.model.read_bytes()) == receipt["digest"] else None  # type: ignore[index]
 
-    def finish(self, receipt: Mapping[str, Any]) -> None:
+    def write_receipt(self, receipt: Mapping[str, Any]) -> None:
         """Note that the training has ended well; the last file that it writes."""
         (self.path / "stopped.json").unlink(missing_ok=True)
         write_json(self.path / "receipt.json", receipt)
 
-    def stopped(self) -> str | None:
+    def stop_reason(self) -> str | None:
         """Why the last attempt ended without a model, where that follows from the training itself."""
         return (_read(self.path / "stopped.json") or {}).get("reason")
 
-    def stop(self, reason: str) -> None:
+    def write_stop_reason(self, reason: str) -> None:
         """Note why the attempt ends without a model."""
         write_json(self.path / "stopped.json", {"reason": reason})
 
@@ -85,17 +85,17 @@ class TrainingFolder:
         write_atomically(curve, self.curve.read_bytes())
         write_atomically(model, self.model.read_bytes())
 
-    def others(self) -> list["TrainingFolder"]:
+    def siblings(self) -> list["TrainingFolder"]:
         """The other trainings that are kept beside this one, by name."""
         found = sorted(path.parent for path in self.path.parent.glob("*/settings.json"))
         return [TrainingFolder(path) for path in found if path != self.path]
 
-    def size(self) -> int:
+    def size_bytes(self) -> int:
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
-def lost_copies(model: Path, curve: Path, receipt: Path) -> str | None:
+def missing_copies(model: Path, curve: Path, receipt: Path) -> str | None:
     """Return which of the copies is missing, though a training has ended well; None where none is, or none has ended.
 
     Snakemake deletes them when it starts a training. If that is killed, and its settings are set back, nothing that is
@@ -106,7 +106,7 @@ def lost_copies(model: Path, curve: Path, receipt: Path) -> str | None:
     return f"{missing[0]} is missing, but {ended} says that a training has ended" if missing and ended else None
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def setting_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Which settings are not the same, with the value of `theirs`.
 
     >>> differences({"train": {"steps": 20, "seed": 0}, "code": "a"}, {"train": {"steps": 30, "seed": 0}, "code": "b"})
@@ -116,7 +116,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     for key in dict.fromkeys([*ours, *theirs]):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            found += [f"{key}.{line}" for line in differences(mine, other)]
+            found += [f"{key}.{line}" for line in setting_differences(mine, other)]
         elif mine != other:
             found.append(f"{key}: {other}")
     return found

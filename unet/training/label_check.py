@@ -2,7 +2,7 @@
 
 1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id.
 2. `LabelCounts` of disjoint blocks add up: all are sums of integers, so the cut cannot enter.
-3. `doubts` judges the sum: what could not be right stops the run, what is merely unusual is a warning.
+3. `label_problems` judges the sum: what could not be right stops the run, what is merely unusual is a warning.
 
 The pieces of an id are counted by its Euler characteristic, pieces minus holes, section by section. It is a sum over
 pixels that looks at three neighbours, so no component has to be found across blocks:
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from unet.config.label_kinds import UNLABELLED
 from unet.evaluation.contingency import Contingency, contingency
 
-SEVERAL = 4
+MIN_PIECES = 4
 """Pieces of an id in a section on average from which it is no single object; of the background, a mesh's."""
-LITTLE = 1e-3
+RARE_CLASS = 1e-3
 """Share of the annotated voxels below which a class is called rare."""
 
 LabelKind = Literal["instances", "interior", "classes"]
@@ -36,11 +36,11 @@ class LabelError(ValueError):
     """Labels that cannot be learnt from or scored against; names the volume, the counts and what to do."""
 
 
-class Doubt(NamedTuple):
+class LabelProblem(NamedTuple):
     """What is odd about an annotation, in one sentence, and whether the run stops."""
 
     text: str
-    stops: bool
+    is_error: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def _euler(table: Contingency) -> int:
     return int((table.count * (table.segmentation.astype(np.int64) - 2)).sum())
 
 
-def in_one_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxels: int) -> str:
+def summary_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxels: int) -> str:
     """The counts for people.
 
     >>> counts = LabelCounts(np.array([14, 86]), np.array([50, 50, 0]), Contingency.empty())
@@ -180,7 +180,7 @@ def _percent(part: int, whole: int) -> str:
     return f"{share:.0f} %" if share >= 1 or not share else f"{share:.2g} %"
 
 
-def doubts(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> list[Doubt]:
+def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> list[LabelProblem]:
     """What is odd about the labels of a volume, the worst first; empty where they look as their kind says.
 
     Parameters
@@ -196,33 +196,35 @@ def doubts(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[st
     """
     labels = f"volumes.{volume}.labels"
     if not counts.annotated:
-        return [Doubt(f"{labels}: no voxel of {len(counts.sections)} sections is annotated; {_ELSEWHERE}", True)]
+        return [LabelProblem(f"{labels}: no voxel of {len(counts.sections)} sections is annotated; {_ELSEWHERE}", True)]
     if not counts.instances and kind == "classes":
         said = ", ".join(f"{n:,} {name}" for name, n in zip(names, counts.classes, strict=True))
-        return [Doubt(f"{labels}: no voxel is of a class behind the first ({said}); {_ELSEWHERE}", True)]
+        return [LabelProblem(f"{labels}: no voxel is of a class behind the first ({said}); {_ELSEWHERE}", True)]
     if not counts.instances:
         return [
-            Doubt(f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True)
+            LabelProblem(
+                f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True
+            )
         ]
-    found = [doubt for doubt in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if doubt]
+    found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
     if not found and kind == "instances" and counts.instances == 1:
-        found.append(Doubt(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
+        found.append(LabelProblem(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
     return found + [
-        Doubt(f"{labels}: class {name!r} has {n:,} of {counts.annotated:,} annotated voxels", False)
+        LabelProblem(f"{labels}: class {name!r} has {n:,} of {counts.annotated:,} annotated voxels", False)
         for name, n in zip(names, counts.classes, strict=True)
-        if 0 < n < LITTLE * counts.annotated
+        if 0 < n < RARE_CLASS * counts.annotated
     ]
 
 
 _ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
 
 
-def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
+def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
     """White membranes on black: what is not 0 is the smaller part, and a mesh that parts the rest."""
     mesh, cells = (euler / counts.annotated_sections for euler in (counts.euler, counts.background))
-    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < SEVERAL:
+    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < MIN_PIECES:
         return None
-    return Doubt(
+    return LabelProblem(
         f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces less "
         f"holes a section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells are not: "
         "invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
@@ -230,13 +232,13 @@ def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | Non
     )
 
 
-def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
+def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
     """A mask of cells as instances: one id is most of what is labelled, in many pieces."""
     largest, size, euler = counts.largest
     pieces, share = euler / counts.annotated_sections, size / int(counts.ids.count.sum())
-    if kind != "instances" or pieces < SEVERAL or share < 0.5:
+    if kind != "instances" or pieces < MIN_PIECES or share < 0.5:
         return None
-    return Doubt(
+    return LabelProblem(
         f"{labels}: with label_kind: instances every id is one cell, but id {largest} holds {share:.0%} of all that is "
         f"not 0, in {pieces:.0f} pieces a section ({counts.instances:,} in all). If 0 is membrane and each "
         "piece a cell, set `label_kind: interior`; if ids are classes, `label_kind: classes`",
@@ -274,14 +276,17 @@ def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence
     )
 
 
-def constant_channels(volume: str, deviations: Sequence[float]) -> list[Doubt]:
+def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[LabelProblem]:
     """Grey values that say nothing: a channel is the same everywhere.
 
-    >>> [doubt.stops for doubt in constant_channels("a", [0.0, 3.5])], constant_channels("a", [2.0])
+    >>> [problem.is_error for problem in constant_channel_problems("a", [0.0, 3.5])], constant_channel_problems("a", [2.0])
     ([False], [])
     """
     constant = [number for number, std in enumerate(deviations) if std == 0]
     if len(constant) == len(deviations):
         text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
-        return [Doubt(f"{text}, or `sections` and `mask` of the volume", True)]
-    return [Doubt(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False) for number in constant]
+        return [LabelProblem(f"{text}, or `sections` and `mask` of the volume", True)]
+    return [
+        LabelProblem(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False)
+        for number in constant
+    ]

@@ -31,7 +31,7 @@ class LearningCurve:
         if tensorboard is not None:
             _require_tensorboard()
 
-    def continue_from(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Drop the lines after `step`, and a line cut by a kill; viewers drop the events after it."""
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]

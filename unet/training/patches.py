@@ -28,16 +28,16 @@ from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.storage.zarr_store import mirrored
-from unet.training.augmentation import Transform, Warp, draw
+from unet.training.augmentation import Transform, Warp, draw_transform
 from unet.volumes.intensity import Normalisation
 
-CELL = (1, 64, 64)
+COUNT_CELL = (1, 64, 64)
 """`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""
 
 CACHE_MB = 1536
 """Of recently read chunks of a training, all volumes and processes together."""
 
-ATTEMPTS = 50
+MAX_ATTEMPTS = 50
 """Places tried for a patch with a labelled pixel before one without is accepted."""
 
 
@@ -137,24 +137,24 @@ class Batch(NamedTuple):
 
 
 def count_labelled(weights: Readable) -> np.ndarray:
-    """Labelled voxels (weight > 0) in each cell of `CELL` voxels, read a row of cells at a time.
+    """Labelled voxels (weight > 0) in each cell of `COUNT_CELL` voxels, read a row of cells at a time.
 
     Returns
     -------
     numpy.ndarray
         `(z, y, x)` in cells, int64.
     """
-    grid, width = Grid(tuple(weights.shape), CELL), weights.shape[2]
+    grid, width = Grid(tuple(weights.shape), COUNT_CELL), weights.shape[2]
     counts = np.zeros(grid.counts, np.int64)
     for z, y in np.ndindex(grid.counts[:2]):
         row = grid.box((z, y, 0))
         labelled = weights.read_mirrored(Box((*row.start[:2], 0), (*row.stop[:2], width))) > 0
-        counts[z, y] = np.add.reduceat(labelled.sum(axis=(0, 1)), np.arange(0, width, CELL[2]))
+        counts[z, y] = np.add.reduceat(labelled.sum(axis=(0, 1)), np.arange(0, width, COUNT_CELL[2]))
     return counts
 
 
 @dataclass(frozen=True)
-class Backend:
+class PatchLocation:
     """Where a patch lies in a volume: the in-section map and the sections, of the input and of the output."""
 
     outer: Warp
@@ -163,7 +163,7 @@ class Backend:
     inner_sections: tuple[int, int]
 
     @classmethod
-    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "Backend":
+    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "PatchLocation":
         """The place whose middle voxel is `centre`, with the sizes `(z, y, x)` of a network's input and output."""
         start = tuple(c - n // 2 for c, n in zip(centre, output_size, strict=True))
         y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], output_size[1:], strict=True))
@@ -186,7 +186,7 @@ class Backend:
         return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
 
 
-def network_input(volume: LabelledVolume, place: Backend, transform: Transform) -> np.ndarray:
+def network_input(volume: LabelledVolume, place: PatchLocation, transform: Transform) -> np.ndarray:
     """Raw `(c, z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
     return transform.changed_intensities(volume.normalisation(place.image(volume.raw)))
 
@@ -250,10 +250,10 @@ class PatchSampler:
     def sample(self, step: int, index: int = 0) -> Batch:
         """Patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
-        transform = Transform() if self.augment is None else draw(rng, self.augment, self.input_size[0])
-        for _ in range(ATTEMPTS):
+        transform = Transform() if self.augment is None else draw_transform(rng, self.augment, self.input_size[0])
+        for _ in range(MAX_ATTEMPTS):
             volume, centre = self._labelled_place(rng)
-            place = Backend.around(centre, transform, self.input_size, self.output_size)
+            place = PatchLocation.around(centre, transform, self.input_size, self.output_size)
             weight = place.labels(volume.weights)
             if weight.any():
                 break
@@ -271,7 +271,7 @@ class PatchSampler:
         cell = np.searchsorted(self._labelled_up_to, drawn, side="right")
         number = int(np.searchsorted(self._first_cell, cell, side="right")) - 1
         volume = self.volumes[number]
-        grid = Grid(tuple(volume.raw.shape), CELL)
+        grid = Grid(tuple(volume.raw.shape), COUNT_CELL)
         box = grid.box(tuple(map(int, np.unravel_index(cell - self._first_cell[number], grid.counts))))
         return volume, tuple(int(rng.integers(lo, hi)) for lo, hi in zip(box.start, box.stop, strict=True))
 

@@ -30,7 +30,7 @@ class TrainingState:
     loss: float | None = None
     best: dict[str, float] | None = None
     best_step: int = 0
-    looks_since_best: int = 0
+    validations_since_best: int = 0
 
 
 class StateFile:

@@ -26,7 +26,7 @@ from unet.jobs.progress import Progress
 from unet.network.model import centre_crop, channels_last, is_2d
 from unet.network.precision import choose_precision
 from unet.training.distributed import SINGLE_PROCESS, Rank
-from unet.training.divergence import MEMORY, RECENT, is_good, is_lost, jump
+from unet.training.divergence import LOSSES_KEPT, RECENT_STEPS, has_diverged, is_stable, loss_ratio
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate, make_optimizer
@@ -36,7 +36,7 @@ from unet.training.validation import Validation, ValidationResult
 
 COMPILE_FROM_STEPS = 2000
 """Compiling takes about a minute, which shorter trainings do not win back."""
-GPU_SETTLE_STEPS = 10
+GPU_LOSS_INTERVAL = 10
 """On a GPU losses are looked at this often: each look waits for the device."""
 
 
@@ -121,16 +121,16 @@ def train(
             if run.out_of_patience():
                 break
             run.step(batch, stopped.is_set())
-            look = run.look(validation) if validation and run.due(config.validation_steps) else None
-            if look is not None or run.due(config.log_steps):
-                run.write_line(look, on_line)
-            if run.asked_to_stop and run.done.step < config.steps:
-                run.save_unless_worse()
+            scores = run.validate(validation) if validation and run.due(config.validation_steps) else None
+            if scores is not None or run.due(config.log_steps):
+                run.write_line(scores, on_line)
+            if run.stop_requested and run.state.step < config.steps:
+                run.save_if_stable()
                 raise TrainingStoppedError(
-                    f"stopped by a signal after step {run.done.step} of {config.steps}; the next run goes on from step "
-                    f"{run.state.step}, kept in {state_path}"
+                    f"stopped by a signal after step {run.state.step} of {config.steps}; the next run goes on from step "
+                    f"{run.state_file.step}, kept in {state_path}"
                 )
-            run.save_on_the_clock()
+            run.save_if_due()
         run.save()
     return run.finish(resumed_from)
 
@@ -149,13 +149,13 @@ class _Run:
     ) -> None:
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
-        self.state, self.curve = state, curve
+        self.state_file, self.curve = state, curve
         self.optimizer = make_optimizer(self.model, config)
-        self.done, self.best_weights = TrainingState(), dict[str, Tensor]()
-        self.asked_to_stop = False
+        self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
+        self.stop_requested = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
         self._forward = self._wrapped()
-        self._unsettled: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._pending: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
         self._saved = self._line = self._tick = time.monotonic()
         self._line_step, self._waited = 0, 0.0
@@ -169,52 +169,52 @@ class _Run:
 
     def resume(self) -> int:
         """Load the state if there is one; returns the steps that it has done."""
-        self.done, self.best_weights = self.state.load(self.model, self.optimizer, self.device)
-        if self.done.step:
-            self._progress = Progress("train", self.config.steps, "steps", done=self.done.step)
-        if self.rank.speaks:
-            self.curve.continue_from(self.done.step)
-        self._line_step = self.done.step
-        return self.done.step
+        self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device)
+        if self.state.step:
+            self._progress = Progress("train", self.config.steps, "steps", done=self.state.step)
+        if self.rank.is_main:
+            self.curve.truncate_after(self.state.step)
+        self._line_step = self.state.step
+        return self.state.step
 
     def save(self) -> None:
         """Write the state; the first rank does."""
-        self.settle()
-        if self.rank.speaks:
-            self.state.save(self.done, self.model, self.optimizer, self.best_weights)
-        self.state.step, self._saved = self.done.step, time.monotonic()
+        self.collect_losses()
+        if self.rank.is_main:
+            self.state_file.save(self.state, self.model, self.optimizer, self.best_weights)
+        self.state_file.step, self._saved = self.state.step, time.monotonic()
 
-    def save_unless_worse(self) -> None:
+    def save_if_stable(self) -> None:
         """Write the state, unless the losses are high and a better one is kept."""
-        self.settle()
-        if self.state.step is None or is_good(self.done.losses, self.config.spike_factor):
+        self.collect_losses()
+        if self.state_file.step is None or is_stable(self.state.losses, self.config.spike_factor):
             self.save()
 
-    def save_on_the_clock(self) -> None:
+    def save_if_due(self) -> None:
         """Write the state if the last one is old enough, and this one no worse."""
         old = time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes
-        if old and is_good(self.done.losses, self.config.spike_factor):
+        if old and is_stable(self.state.losses, self.config.spike_factor):
             self.save()
 
     def finish(self, resumed_from: int) -> TrainingResult:
         """Put the weights that are kept into the model."""
-        done = self.done
-        if done.best is None:
-            return TrainingResult(done.step, done.step, resumed_from, done.loss, None, done.seconds)
+        state = self.state
+        if state.best is None:
+            return TrainingResult(state.step, state.step, resumed_from, state.loss, None, state.seconds)
         self.model.load_state_dict(self.best_weights)
         return TrainingResult(
-            done.step, done.best_step, resumed_from, done.loss, ValidationResult(**done.best), done.seconds
+            state.step, state.best_step, resumed_from, state.loss, ValidationResult(**state.best), state.seconds
         )
 
     def due(self, every: int) -> bool:
         """Whether the step just done is one of every so many, or the last."""
-        return self.done.step % every == 0 or self.done.step == self.config.steps
+        return self.state.step % every == 0 or self.state.step == self.config.steps
 
     def out_of_patience(self) -> bool:
         """Whether too many looks have found nothing better."""
-        return self.config.patience is not None and self.done.looks_since_best >= self.config.patience
+        return self.config.patience is not None and self.state.validations_since_best >= self.config.patience
 
-    def timed(self, batches: Iterator[Batch]) -> Iterator["Tensors"]:
+    def timed(self, batches: Iterator[Batch]) -> Iterator["DeviceBatch"]:
         """The batches on the device, with the time spent waiting for them added up."""
         while True:
             begin = time.monotonic()
@@ -224,10 +224,10 @@ class _Run:
                 return
             yield on_device(batch, self.device)
 
-    def step(self, batch: "Tensors", stop: bool) -> None:
-        """One step of the optimiser; `stop` is this rank's wish, `asked_to_stop` that of any."""
-        step, config = self.done.step, self.config
-        torch.manual_seed(stream(config.seed, step, self.rank.index))  # dropout has no state to carry over
+    def step(self, batch: "DeviceBatch", stop: bool) -> None:
+        """One step of the optimiser; `stop` is this rank's wish, `stop_requested` that of any."""
+        step, config = self.state.step, self.config
+        torch.manual_seed(seed_of_step(config.seed, step, self.rank.index))  # dropout has no state to carry over
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         self.model.train()
@@ -237,64 +237,66 @@ class _Run:
         loss = self._loss(batch, labelled)
         (loss * self.rank.count).backward()  # ranks are averaged, but the parts of one loss have to be added
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
-        self._unsettled.append((step + 1, self.rank.total(loss.detach()), norm.detach(), stops))
-        if self.device.type == "cpu" or len(self._unsettled) >= GPU_SETTLE_STEPS:
-            self.settle()
+        self._pending.append((step + 1, self.rank.total(loss.detach()), norm.detach(), stops))
+        if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
+            self.collect_losses()
         self.optimizer.step()
         now = time.monotonic()
-        self.done.step, self.done.seconds = step + 1, self.done.seconds + now - self._tick
+        self.state.step, self.state.seconds = step + 1, self.state.seconds + now - self._tick
         self._tick = now
         self._progress.advance(1)
 
-    def settle(self) -> None:
+    def collect_losses(self) -> None:
         """Look at the losses of the steps since the last time."""
-        unsettled, self._unsettled = self._unsettled, []
-        for step, loss, norm, stops in unsettled:
+        pending, self._pending = self._pending, []
+        for step, loss, norm, stops in pending:
             self._require_finite(step, loss.item(), norm.item())
-            self.done.line_losses.append(loss.item())
-            self.done.losses = [*self.done.losses, loss.item()][-MEMORY:]
-            self.asked_to_stop |= stops.item() > 0
-            self._require_calm(step)
+            self.state.line_losses.append(loss.item())
+            self.state.losses = [*self.state.losses, loss.item()][-LOSSES_KEPT:]
+            self.stop_requested |= stops.item() > 0
+            self._require_stable_loss(step)
 
-    def look(self, validation: Validation) -> ValidationResult | None:
+    def validate(self, validation: Validation) -> ValidationResult | None:
         """Score the validation windows; the best weights so far are remembered. All ranks wait for the first."""
-        self.settle()
+        self.collect_losses()
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
-        if self.rank.speaks:
-            values += torch.tensor([*_numbers(validation.look(self.model))], dtype=torch.float64, device=self.device)
+        if self.rank.is_main:
+            values += torch.tensor(
+                [*_numbers(validation.validate(self.model))], dtype=torch.float64, device=self.device
+            )
         loss, score, threshold, has_threshold = self.rank.total(values).tolist()
-        look = ValidationResult(loss, score, threshold if has_threshold else None)
-        if self.done.best is None or score > self.done.best["score"]:
-            self.done.best, self.done.best_step, self.done.looks_since_best = vars(look), self.done.step, 0
+        scores = ValidationResult(loss, score, threshold if has_threshold else None)
+        if self.state.best is None or score > self.state.best["score"]:
+            self.state.best, self.state.best_step, self.state.validations_since_best = vars(scores), self.state.step, 0
             self.best_weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         else:
-            self.done.looks_since_best += 1
-        return look
+            self.state.validations_since_best += 1
+        return scores
 
-    def write_line(self, look: ValidationResult | None, on_line: Callable[[dict[str, Any]], None] | None) -> None:
+    def write_line(self, scores: ValidationResult | None, on_line: Callable[[dict[str, Any]], None] | None) -> None:
         """One line of the learning curve, and to whoever watches."""
-        self.settle()
-        done, now = self.done, time.monotonic()
+        self.collect_losses()
+        state, now = self.state, time.monotonic()
         elapsed = max(now - self._line, 1e-9)
-        done.loss, done.line_losses = sum(done.line_losses) / len(done.line_losses), []
+        state.loss, state.line_losses = sum(state.line_losses) / len(state.line_losses), []
         line = {
-            "step": done.step,
-            "loss": done.loss,
-            "learning_rate": learning_rate(done.step - 1, self.config),
-            "seconds": round(done.seconds, 3),
-            "steps_per_second": round((done.step - self._line_step) / elapsed, 4),
+            "step": state.step,
+            "loss": state.loss,
+            "learning_rate": learning_rate(state.step - 1, self.config),
+            "seconds": round(state.seconds, 3),
+            "steps_per_second": round((state.step - self._line_step) / elapsed, 4),
             "data_wait_share": round(self._waited / elapsed, 4),
-            **(look.line() if look else {}),
+            **(scores.curve_values() if scores else {}),
         }
-        self._line, self._line_step, self._waited = now, done.step, 0.0
-        score = "" if done.best is None else f", best score {done.best['score']:.4f} at step {done.best_step}"
-        self._progress.title = f"train (loss {done.loss:.4f}{score})"
-        if self.rank.speaks:
+        self._line, self._line_step, self._waited = now, state.step, 0.0
+        score = "" if state.best is None else f", best score {state.best['score']:.4f} at step {state.best_step}"
+        self._progress.title = f"train (loss {state.loss:.4f}{score})"
+        if self.rank.is_main:
             self.curve.add(line)
             if on_line is not None:
                 on_line(line)
 
-    def _loss(self, batch: "Tensors", labelled: Tensor) -> Tensor:
+    def _loss(self, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
         """This rank's part of the loss over all ranks' tiles."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             logits = self._forward(batch.raw)
@@ -306,31 +308,31 @@ class _Run:
         if not (isfinite(loss) and isfinite(norm)):
             raise TrainingError(
                 f"training diverged: loss {loss} and gradient norm {norm} at step {step}. "
-                f"{self._remedy()}. {self._kept()}"
+                f"{self._advice()}. {self._kept()}"
             )
 
-    def _require_calm(self, step: int) -> None:
-        losses, factor = self.done.losses, self.config.spike_factor
-        if factor is not None and is_lost(losses, factor):
+    def _require_stable_loss(self, step: int) -> None:
+        losses, factor = self.state.losses, self.config.spike_factor
+        if factor is not None and has_diverged(losses, factor):
             raise TrainingError(
-                f"training diverged: the last {RECENT} losses, up to step {step}, are {jump(losses):.1f} times what "
-                f"was usual before, and train.spike_factor allows {factor:g}. {self._remedy()}; or set "
+                f"training diverged: the last {RECENT_STEPS} losses, up to step {step}, are {loss_ratio(losses):.1f} times what "
+                f"was usual before, and train.spike_factor allows {factor:g}. {self._advice()}; or set "
                 f"train.spike_factor to null, to train on whatever the losses are. {self._kept()}"
             )
 
-    def _remedy(self) -> str:
+    def _advice(self) -> str:
         rate, norm = self.config.learning_rate, self.config.clip_norm
         return f"Lower train.learning_rate (now {rate:g}) or set train.clip_norm (now {norm or 'null'})"
 
     def _kept(self) -> str:
         """Which state there is, and what comes of trying again."""
-        if self.state.step is None:
+        if self.state_file.step is None:
             minutes = self.config.checkpoint_minutes
             return f"No state has been written (train.checkpoint_minutes is {minutes:g}): the same settings start anew"
-        return f"The state of step {self.state.step} is kept in {self.state.path}: the same settings go on from it"
+        return f"The state of step {self.state_file.step} is kept in {self.state_file.path}: the same settings go on from it"
 
 
-class Tensors(NamedTuple):
+class DeviceBatch(NamedTuple):
     """A batch on the device."""
 
     raw: Tensor
@@ -338,23 +340,23 @@ class Tensors(NamedTuple):
     weight: Tensor
 
 
-def on_device(batch: Batch, device: torch.device) -> Tensors:
+def on_device(batch: Batch, device: torch.device) -> DeviceBatch:
     """Start the copy of a batch to the device; to a GPU from pinned memory, while it still computes earlier steps."""
     parts = [torch.from_numpy(part) for part in batch]
     parts[0] = parts[0].contiguous(memory_format=channels_last(parts[0].ndim - 2))
     if device.type == "cuda":
         parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
-    return Tensors(*parts)
+    return DeviceBatch(*parts)
 
 
-def stream(seed: int, step: int, rank: int = 0) -> int:
+def seed_of_step(seed: int, step: int, rank: int = 0) -> int:
     """Seed of the random numbers of one step on one rank, unlike those of any other."""
     parts = [seed % 2**64, step] if rank == 0 else [seed % 2**64, step, rank]
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _numbers(look: ValidationResult) -> tuple[float, float, float, float]:
-    return look.loss, look.score, look.threshold or 0.0, float(look.threshold is not None)
+def _numbers(scores: ValidationResult) -> tuple[float, float, float, float]:
+    return scores.loss, scores.score, scores.threshold or 0.0, float(scores.threshold is not None)
 
 
 @contextmanager

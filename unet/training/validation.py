@@ -1,6 +1,6 @@
-"""How good a model is while it is trained: its loss and its score on fixed windows of the validation volumes.
+"""How good a model is while it is trained: its loss and its score on fixed crops of the validation volumes.
 
-1. Of every volume, windows of `SIDE` x `SIDE` px with labels, the best labelled ones, spread over the volumes.
+1. Of every volume, crops of `CROP_SIDE` x `CROP_SIDE` px with labels, the best labelled ones, spread over the volumes.
 2. The model predicts them with overlap tiles, exactly as it will predict a volume.
 3. Two classes are scored by V_rand of the second one at the best threshold, more by the mean IoU of the classes.
 """
@@ -24,7 +24,7 @@ from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
 from unet.training.patches import LabelledVolume
 
-SIDE = 512
+CROP_SIDE = 512
 """Of a window in px: large enough for cells to be whole."""
 
 
@@ -36,14 +36,14 @@ class ValidationResult:
     score: float
     threshold: float | None = None
 
-    def line(self) -> dict[str, float]:
+    def curve_values(self) -> dict[str, float]:
         """As it stands in the learning curve."""
         values = {"validation_loss": self.loss, "validation_score": self.score, "validation_threshold": self.threshold}
         return {key: value for key, value in values.items() if value is not None}
 
 
 class Validation:
-    """Fixed windows of labelled volumes.
+    """Fixed crops of labelled volumes.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Validation:
         Read for each look; never whole.
     geometry : TileGeometry
         Of the training's tiles.
-    windows : int
+    crops : int
         How many.
     device : torch.device
         Where the model is.
@@ -63,19 +63,19 @@ class Validation:
     """
 
     def __init__(
-        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, windows: int, device: torch.device
+        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, crops: int, device: torch.device
     ) -> None:
         self.geometry, self.device = geometry, device
-        self.windows = choose_windows(volumes, (geometry.output[0], SIDE, SIDE), windows)
-        if not self.windows:
+        self.crops = choose_crops(volumes, (geometry.output[0], CROP_SIDE, CROP_SIDE), crops)
+        if not self.crops:
             raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
-    def look(self, model: nn.Module) -> ValidationResult:
+    def validate(self, model: nn.Module) -> ValidationResult:
         """Loss and score of a model, which is left as it was."""
-        with _as_it_was(model):
-            scored = [self._probabilities(model, volume, box) for volume, box in self.windows]
-        targets = [volume.targets.read_mirrored(box) for volume, box in self.windows]
-        weights = [volume.weights.read_mirrored(box) for volume, box in self.windows]
+        with _mode_restored(model):
+            scored = [self._probabilities(model, volume, box) for volume, box in self.crops]
+        targets = [volume.targets.read_mirrored(box) for volume, box in self.crops]
+        weights = [volume.weights.read_mirrored(box) for volume, box in self.crops]
         loss = mean_loss(scored, targets, weights)
         if len(scored[0]) > 2:
             return ValidationResult(loss, mean_iou(scored, targets))
@@ -89,12 +89,12 @@ class Validation:
         return predictor.predict_box(volume.raw, box)
 
 
-def choose_windows(
+def choose_crops(
     volumes: Sequence[LabelledVolume], size: tuple[int, int, int], number: int
 ) -> list[tuple[LabelledVolume, Box]]:
-    """The windows with most labelled voxels, of `number` stretches of all that have any.
+    """The crops with most labelled voxels, of `number` stretches of all that have any.
 
-    Stretches of the scan order spread the windows over the volumes and their sections.
+    Stretches of the scan order spread the crops over the volumes and their sections.
     """
     labelled = [
         (count, volume, box)
@@ -110,7 +110,7 @@ def choose_windows(
 def mean_loss(
     scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]], weights: Sequence[NDArray[Any]]
 ) -> float:
-    """Equation 1 over all windows, from probabilities `(K, z, y, x)`; divided by the labelled voxels.
+    """Equation 1 over all crops, from probabilities `(K, z, y, x)`; divided by the labelled voxels.
 
     >>> halves = np.full((2, 1, 1, 2), 0.5, np.float32)
     >>> round(mean_loss([halves], [np.array([[[1, 255]]])], [np.array([[[2.0, 3.0]]])]), 4)
@@ -137,7 +137,7 @@ def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[An
 
 
 def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> list[dict[str, float]]:
-    """V_rand at each threshold, mean over the sections of all windows that have a cell."""
+    """V_rand at each threshold, mean over the sections of all crops that have a cell."""
     rows = []
     for probabilities, target in zip(scored, targets, strict=True):
         cells = np.stack([ground_truth_cells(section == 1) for section in target])
@@ -152,7 +152,7 @@ def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArra
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
+def _mode_restored(model: nn.Module) -> Iterator[None]:
     """A predictor takes a model for evaluation and, on a CPU, one thread a tile."""
     training, threads = model.training, torch.get_num_threads()
     try:

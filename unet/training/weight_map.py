@@ -18,7 +18,7 @@ row y+1   . B . . . . C C      from row y+1:                       C at dx = 2, 
 Two candidates a row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the other
 two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
 
-The term is below ``1e-6 w0`` where ``d1 + d2`` exceeds `reach`, and is 0 there. A window with a halo of
+The term is below ``1e-6 w0`` where ``d1 + d2`` exceeds `cutoff_distance`, and is 0 there. A window with a halo of
 ``ceil(reach(sigma))`` pixels therefore gives the very numbers of the whole section, bit for bit.
 """
 
@@ -37,7 +37,7 @@ FEW = 1 / 4
 """Share of the pixels below which it is faster to pick them out than to go on with all of them."""
 
 
-def reach(sigma: float) -> float:
+def cutoff_distance(sigma: float) -> float:
     """Distance ``d1 + d2`` in px at which the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
 
     >>> round(reach(5), 2)
@@ -106,7 +106,7 @@ def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     ]
 
 
-def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None = None) -> NDArray[np.float32]:
+def border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
     """The border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, on background pixels; 0 inside cells.
 
     The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the
@@ -123,8 +123,6 @@ def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None
         Height of the term (paper: 10).
     sigma : float
         Its width in px (paper: 5).
-    cutoff : float, optional
-        The term is 0 where ``d1 + d2`` exceeds this distance in px; by default ``reach(sigma)``.
 
     Returns
     -------
@@ -141,20 +139,20 @@ def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None
     >>> border_weight(np.array([[1, 1, 0, 0, 2, 2]]), w0=10, sigma=5).round(2).tolist()
     [[0.0, 0.0, 8.350000381469727, 8.350000381469727, 0.0, 0.0]]
     """
-    cutoff = reach(sigma) if cutoff is None else cutoff
     if labels.ndim == 2:
-        return _section_border_weight(labels, w0, sigma, cutoff)
+        return _section_border_weight(labels, w0, sigma)
     term = np.empty(labels.shape, np.float32)
     for z, section in enumerate(labels):
-        term[z] = _section_border_weight(section, w0, sigma, cutoff)
+        term[z] = _section_border_weight(section, w0, sigma)
     return term
 
 
-def _section_border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float) -> NDArray[np.float32]:
+def _section_border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
     """`border_weight` of one section: an exponential of the two squared distances."""
     cells, _ = fastremap.renumber(np.ascontiguousarray(labels))
     if cells.max(initial=0) < 2:
         return np.zeros(cells.shape, np.float32)
+    cutoff = cutoff_distance(sigma)
     square1, square2 = _two_nearest_cells(cells, cutoff)
     distance = np.sqrt(square1) + np.sqrt(square2)
     value = w0 * np.exp(-(distance**2) / (2 * sigma**2))

@@ -18,15 +18,15 @@ from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.training.label_check import (
-    Doubt,
     LabelCounts,
     LabelError,
     LabelKind,
-    constant_channels,
+    LabelProblem,
+    constant_channel_problems,
     count_labels,
-    doubts,
-    in_one_line,
+    label_problems,
     require_every_class,
+    summary_line,
 )
 from unet.training.synthetic import synthesise
 
@@ -51,8 +51,8 @@ def counts_of(ids: Any, targets: Any = None, block: Sequence[int] = (99, 999, 99
 
 
 def told(counts: LabelCounts, kind: LabelKind = "instances", names: Sequence[str] = NAMES) -> list[tuple[str, bool]]:
-    """The doubts about volume `v`."""
-    return [tuple(doubt) for doubt in doubts("v", counts, kind, names)]
+    """The problems about volume `v`."""
+    return [tuple(problem) for problem in label_problems("v", counts, kind, names)]
 
 
 def pieces_minus_holes(ids: np.ndarray) -> int:
@@ -72,7 +72,7 @@ def test_four_pixels_by_hand() -> None:
     assert counts.sections.tolist() == [4, 3]
     assert (counts.annotated, counts.annotated_sections, counts.instances) == (7, 2, 2)
     assert (counts.euler, counts.largest) == (2, (3, 3, 1))
-    line = in_one_line(counts, "instances", NAMES, voxels=8)
+    line = summary_line(counts, "instances", NAMES, voxels=8)
     assert line == "43 % membrane, 57 % interior, 2 instances, 2 of 2 sections, 12 % of the voxels not annotated"
 
 
@@ -155,10 +155,12 @@ def test_a_class_that_no_training_volume_shows_is_named_with_all_counts() -> Non
 
 
 def test_constant_grey_values_stop_the_run_unless_another_channel_shows_something() -> None:
-    [all_equal] = constant_channels("v", [0.0])
-    assert all_equal.stops
+    [all_equal] = constant_channel_problems("v", [0.0])
+    assert all_equal.is_error
     assert "volumes.v.raw: all grey values are equal" in all_equal.text
-    assert constant_channels("v", [3.0, 0.0]) == [Doubt("volumes.v.raw: all grey values of channel 1 are equal", False)]
+    assert constant_channel_problems("v", [3.0, 0.0]) == [
+        LabelProblem("volumes.v.raw: all grey values of channel 1 are equal", False)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_constant_grey_values_stop_the_run_unless_another_channel_shows_somethin
 )
 def test_small_shares_are_not_rounded_to_nothing(classes: list[int], words: str) -> None:
     counts = LabelCounts(np.array(classes), np.array([1]), LabelCounts.empty(2, 1).ids)
-    assert in_one_line(counts, "instances", NAMES, sum(classes)).startswith(words)
+    assert summary_line(counts, "instances", NAMES, sum(classes)).startswith(words)
 
 
 def test_the_sample_is_in_no_doubt() -> None:

@@ -87,7 +87,7 @@ def training_seconds(
     look = Seconds(0, 0)
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
-        look = measured(lambda: validation.look(network)) * config.validation_crops
+        look = measured(lambda: validation.validate(network)) * config.validation_crops
     beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     step = batches.seconds()
     return Seconds(step.clock + beside, step.processor + patches.processor), look
