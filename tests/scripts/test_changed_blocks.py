@@ -236,7 +236,7 @@ def test_every_block_that_is_read_is_told(project: Project, monkeypatch: pytest.
         project.folder / "model.pt",
     )
     for average in ("none", "rotations"):
-        predict = PredictConfig(tile=60, average=average, dashboard=False)
+        predict = PredictConfig(tile=60, test_time_augmentation=average, dashboard=False)
         prediction = PredictionSpec(survey, grey, model, project.stores("train"), predict, "one")
         prepared = BlockPredictor(prediction, torch.device("cpu"), 1)
         boxes = project.volume("train").layout.grid.boxes()[::7]

@@ -1,8 +1,9 @@
-"""The bioimage.io package of a trained model, which ilastik, deepImageJ and others open: https://bioimage.io
+"""Package a trained model for bioimage.io, which ilastik, deepImageJ and others open: https://bioimage.io
 
-Format 0.5: `rdf.yaml` with axes, sizes, halo and normalisation; the weights; a test input with its output; a cover; a
-page of text. The description is kept to what all readers of that format know, since they refuse keys that they do not:
-it is read by bioimageio.spec 0.5.3 and later, without authors and license by 0.5.5 and later.
+A package of format 0.5 is a zip file. It holds `rdf.yaml` with axes, sizes, halo and normalisation; the weights; a test
+input with its output; a cover image; a page of text. The description has only keys that all readers of the format know,
+because readers refuse unknown keys. bioimageio.spec reads it from version 0.5.3, without authors and license from
+version 0.5.5.
 """
 
 import hashlib
@@ -56,24 +57,24 @@ def bioimageio_package(
     authors: Sequence[str] = (),
     license: str | None = None,
 ) -> None:
-    """Write a package.
+    """Write a bioimage.io package.
 
     Parameters
     ----------
     path : Path
-        Of the zip file to write.
-    network : FramedNetwork
+        Zip file to write.
+    network : PaddedNetwork
         The model.
     header : mapping
-        Of the model file, see `unet.network.model_file`.
+        Header of the model file; see `unet.network.model_file`.
     weights : mapping
-        `torchscript` and `onnx` to the files that hold the network.
+        Files of the exported network, by the keys `torchscript` and `onnx`.
     grey : ndarray
         Grey values of a tile, not normalised, float32 `(1, c, *size)`: the test input, and half of the cover.
     authors : sequence of str
-        Names; none are claimed by default.
+        Names of the authors; by default none are named.
     license : str, optional
-        SPDX identifier such as `CC-BY-4.0`; none is claimed by default.
+        SPDX identifier such as `CC-BY-4.0`; by default none is named.
     """
     probabilities = network.predict(training_normalisation(header)(grey[0])[None])
     files = {
@@ -98,7 +99,7 @@ def check_package(path: Path) -> None:
     Raises
     ------
     ExportError
-        With all problems that `bioimageio.spec` and `bioimageio.core` find.
+        If `bioimageio.spec` or `bioimageio.core` finds problems; lists all of them.
     """
     from bioimageio.core import test_description
     from bioimageio.spec import load_description
@@ -112,7 +113,7 @@ def check_package(path: Path) -> None:
 
 
 def _description(network: PaddedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """What `rdf.yaml` says: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
+    """Return the content of `rdf.yaml`: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
     paper, doi = PAPERS[header["model"]["architecture"]]
     version = torch.__version__.partition("+")[0]
     return {
@@ -139,12 +140,12 @@ def _file(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _input(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    known = export_metadata(network, header)
-    mean, std = known["mean"], known["std"]
-    one = len(mean) == 1  # a number a channel is what not all readers know
+    metadata = export_metadata(network, header)
+    mean, std = metadata["mean"], metadata["std"]
+    one = len(mean) == 1  # not all readers know lists with one number per channel
     numbers = {"mean": mean[0], "std": std[0]} if one else {"axis": "channel", "mean": mean, "std": std}
     names = ["grey"] if one else [f"grey_{number}" for number in range(len(mean))]
-    # Without physical scale: the tiling of deepImageJ takes it for the ratio of output to input size.
+    # No physical scale: deepImageJ's tiling takes a scale for the ratio of output to input size.
     space = [
         {"type": "space", "id": name, "size": {"min": axis.minimum, "step": axis.step}, "concatenable": True}
         for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
@@ -163,7 +164,7 @@ def _output(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]
         {"type": "space", "id": name, "halo": axis.halo, "size": {"tensor_id": "input", "axis_id": name}}
         for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
-    # Older readers want names that could be those of variables.
+    # Older readers accept only names that are valid identifiers.
     names = [re.sub(r"\W|^(?=\d)", "_", name) for name in header["classes"]]
     return {
         "id": "output",
@@ -180,7 +181,7 @@ def _npy(values: NDArray[np.float32]) -> bytes:
 
 
 def _cover(network: PaddedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
-    """PNG of grey values and last class, side by side, within the halo; of a 3-D tile the section in the middle."""
+    """Return a PNG of grey values and last class side by side, within the halo; of a 3-D tile the middle section."""
     inner = tuple(slice(axis.halo, -axis.halo) for axis in network.padding)
     images = [values[0, -1][inner] for values in (grey, probabilities)]
     left, right = (image if image.ndim == 2 else image[len(image) // 2] for image in images)
@@ -191,11 +192,11 @@ def _cover(network: PaddedNetwork, grey: NDArray[np.float32], probabilities: NDA
 
 
 def _page(network: PaddedNetwork, header: Mapping[str, Any]) -> str:
-    known = export_metadata(network, header)
-    voxels, channels = known["voxel_size_nm"], list(zip(known["mean"], known["std"], strict=True))
+    metadata = export_metadata(network, header)
+    voxels, channels = metadata["voxel_size_nm"], list(zip(metadata["mean"], metadata["std"], strict=True))
     return PAGE.format(
         title=_title(header),
-        classes=", ".join(known["classes"]),
+        classes=", ".join(metadata["classes"]),
         version=header["version"],
         grey="; ".join(f"around {mean:g}, scale {std:g}" for mean, std in channels),
         axes=", ".join(axis_names(network.padding)),
@@ -206,7 +207,7 @@ def _page(network: PaddedNetwork, header: Mapping[str, Any]) -> str:
 
 
 def _method(rule: Mapping[str, Any]) -> str:
-    """How these numbers were made, by the section `normalisation` that the model was trained with."""
+    """Return how mean and std were computed, by the section `normalisation` that the model was trained with."""
     if rule.get("mean") is not None:
         return "numbers of the configuration"
     if rule.get("percentiles") is not None:

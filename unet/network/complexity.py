@@ -1,7 +1,7 @@
-"""What a forward pass costs, counted on the network itself without computing it, and what a device has to offer.
+"""Count what a forward pass costs: floating-point operations and bytes, without computing the pass.
 
-Tensors on PyTorch's `meta` device have shapes and no values. A pass with them calls the same operations in the same
-order, so their arithmetic can be added up, and the tensors that are alive at once with it.
+Tensors on PyTorch's `meta` device have shapes but no values. A pass with meta tensors calls the same operations in the
+same order. Their operations are summed, and so are the bytes of the tensors that are alive at the same time.
 """
 
 import weakref
@@ -31,7 +31,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Floating-point operations of a forward pass, and the most bytes of its tensors that are alive at once."""
+    """Floating-point operations of a forward pass, and the peak of bytes in its tensors."""
 
     flops: int
     bytes: int
@@ -40,7 +40,7 @@ class ForwardCost:
 def forward_cost(
     model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1, precision: Precision = "float32"
 ) -> ForwardCost:
-    """The cost of a forward pass of `batch` tiles of input size `tile` `(z, y, x)`, the weights' memory left out."""
+    """Return the cost of a forward pass of `batch` tiles of input size `tile` `(z, y, x)`, weights not counted."""
     return _counted(model.model_dump_json(), classes, tile, channels, batch, precision)
 
 
@@ -56,9 +56,9 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
 
 
 def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
-    """The most bytes that are alive at once in a training step, which keeps what its backward pass needs.
+    """Return the peak bytes of a training step in float32, including what is kept for the backward pass.
 
-    As `forward_cost`, in float32, with the gradients and the two moments of AdamW.
+    Arguments are those of `forward_cost`. Gradients and the two moments of AdamW are included.
     """
     with torch.device("meta"):
         network = build_model(model, channels, classes)
@@ -69,7 +69,7 @@ def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """The most bytes that were alive at once of tensors made within this context."""
+    """Track the peak of bytes in tensors that were made within this context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,9 +94,9 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) -> float:
-    """Operations a voxel of a whole image without borders: those of the zero-padded network, which no context burdens.
+    """Return the operations per voxel of a zero-padded network on a whole image, where no voxel is computed twice.
 
-    What a tile takes beyond that is the price of its context.
+    What a tile takes beyond this number is the price of its context.
     """
     padded = model.model_copy(update={"convolution": "same"})
     side = 2 ** (model.depth + 2)
@@ -105,5 +105,5 @@ def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) 
 
 
 def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
-    """Operations of the whole training: a backward pass takes twice a forward one."""
+    """Return the operations of a whole training: a backward pass takes twice as many as a forward pass."""
     return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops

@@ -1,18 +1,18 @@
-"""Overlap-tile inference (paper, figure 2): probabilities of any box of a volume, whatever the box.
+"""Overlap-tile inference (paper, figure 2): class probabilities of any box of a volume.
 
 For a box:
-1. `read` the window that all of its tiles need, mirrored at the volume's own faces (edge voxel not repeated).
-2. Normalise grey values with the statistics of the whole volume, never of a tile.
-3. Cut the tiles' inputs, run them through the network in batches of one fixed size, softmax, and average over
-   mirrored or quarter-turned tiles where asked for.
+1. `read` the voxels that all tiles of the box need, mirrored at the volume's faces (edge voxel not repeated).
+2. Normalise grey values with the statistics of the whole volume, never with those of a tile.
+3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax.
+   Test-time augmentation averages over mirrored or quarter-turned tiles.
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
-The mean over rotations takes these steps on each of the 7 turned planes of `unet.network.rotation`.
+The mean over rotations takes these steps on each of the 7 rotated lattices of `unet.network.rotation`.
 
-Where nothing was imaged, all tiles are of one grey value and their results are equal: one of them is computed.
+Where nothing was imaged, tiles hold one grey value only. Tiles of equal value have equal results, so one is computed.
 
-A cell's result depends on the volume and the model alone: bit for bit for one tile size, and within rounding across
-tile sizes, since tiles of all sizes meet the pooling grid in the same phase.
+A cell's result depends on the volume and the model alone. It is the same bit for bit for one tile size. Across tile
+sizes it is the same within rounding, because tiles of all sizes meet the pooling grid in the same phase.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,49 +42,50 @@ SYMMETRIES: dict[TestTimeAugmentation, list[Symmetry]] = {
     "symmetries": [(quarter_turns, mirrored) for mirrored in (False, True) for quarter_turns in range(4)],
     "rotations": [(0, False)],
 }
-"""Transforms of one tile: quarter turns in the (y, x) plane, after mirroring x or not. Two quarter turns are both flips;
-with a mirror, they are the y flip. Rotations turn the tile lattice instead of the tile."""
+"""Symmetries applied to each tile: quarter turns in the (y, x) plane, after mirroring x or not.
+
+Two quarter turns flip both axes; two quarter turns with a mirror flip y. Rotations turn the lattice, not the tile."""
 
 MAX_CONSTANT_RESULTS = 8
-"""Grey values of which a tile's result is kept."""
+"""Results of constant tiles that a predictor keeps, one per grey value."""
 
 
 class Image(Protocol):
-    """A volume that answers for voxels beyond its faces."""
+    """A volume that can be read beyond its faces."""
 
     def read_mirrored(self, window: Box) -> NDArray[Any]:
-        """Grey values `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
+        """Return `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
 
 
 class TileLattice(Protocol):
-    """A lattice of tiles over a volume: how their inputs come from the volume, and their outputs go into a box."""
+    """A lattice of tiles over a volume. It maps voxels to tile inputs, and tile outputs to the voxels of a box."""
 
     @property
     def interpolates(self) -> bool:
-        """Whether a tile's input lies between the voxels of its source."""
+        """Whether a tile's input is interpolated between voxels."""
 
     def cells(self, box: Box) -> list[Box]:
-        """The cells whose tiles `box` needs, in the plane's own coordinates."""
+        """Return the cells whose tiles `box` needs, in coordinates of the lattice."""
 
     def read_box(self, box: Box) -> Box:
-        """The voxels that all of these tiles read; may exceed the volume."""
+        """Return the box of all voxels that the tiles of `box` read; it may exceed the volume."""
 
     def source_box(self, cell: Box) -> Box:
-        """The voxels that the tile of `cell` reads."""
+        """Return the box of voxels that the tile of `cell` reads."""
 
     def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
-        """Input `(..., y, x)` of the tile of `cell`, from the normalised grey values of its `source`."""
+        """Return the input `(..., y, x)` of the tile of `cell` from the normalised grey values of its `source_box`."""
 
     def overlap(self, cell: Box, box: Box) -> Box:
-        """The part of `box` that holds all voxels which the tile of `cell` is for."""
+        """Return the part of `box` that holds all voxels of `cell`."""
 
     def accumulate(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
-        """Add the output `(K, z, y, x)` of the tile of `cell` to its share of the voxels of `box`."""
+        """Add the output `(K, z, y, x)` of the tile of `cell` to `total` `(K, z, y, x)` of `box`."""
 
 
 @dataclass(frozen=True)
 class AlignedLattice:
-    """The volume's own lattice of cells."""
+    """The lattice whose cells are aligned with the voxels of the volume."""
 
     geometry: TileGeometry
     interpolates: bool = field(default=False, init=False)
@@ -111,37 +112,39 @@ class AlignedLattice:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with all that its result depends on beside the volume.
+    """A model with all settings that its result depends on.
 
     Parameters
     ----------
     model : nn.Module
-        From `build_model`; see `unet.network.engine.Engine` for what becomes of it.
+        From `build_model`. `unet.network.engine.Engine` moves it to the device and changes its memory layout.
     geometry : TileGeometry
-        Of that model.
+        Sizes of the model's tiles.
     normalisation : Normalisation
-        By the statistics of the volume, one input channel of the model each.
+        Normalisation by the statistics of the volume, for each input channel.
     test_time_augmentation : {"none", "flips", "symmetries", "rotations"}
-        Mean over nothing, the 4 flips, the square's 8 symmetries or 7 rotations in the (y, x) plane.
+        Average over nothing, the 4 flips, the 8 symmetries of the square, or 7 rotations in the (y, x) plane.
     device : torch.device or str
-        Where the network runs.
+        Device on which the network runs.
     batch : int
-        Tiles that go through the network at once.
+        Tiles per batch.
     precision : {"float32", "bfloat16", "float16"}
-        Of the convolutions; softmax and averaging are float32 always.
+        Numeric precision of the convolutions. Softmax and averaging are always in float32.
     compiled : bool
         Whether the network is compiled for the shape of its tiles.
     threads : int
-        Batches at once on a CPU; the result does not depend on it.
+        Batches computed at the same time on a CPU; the result does not depend on this number.
     dtype : {"float32", "uint8"}
-        Of the result; see `quantised`.
+        Type of the result; see `quantised`.
     channels : int, optional
-        How many of the last classes the result holds; by default all.
+        Number of classes in the result, counted from the last class; by default all.
 
     Raises
     ------
     ValueError
-        If "symmetries" is asked for and a tile is no square, or "rotations" and its output is too small.
+        For "symmetries" with a tile that is not square.
+    TileSizeError
+        For "rotations" with a tile whose output is too small to interpolate.
     """
 
     model: nn.Module
@@ -175,30 +178,32 @@ class Predictor:
         object.__setattr__(self, "engine", engine)
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
-        """Class probabilities of a box `(K, z, y, x)`, each voxel's summing to 1: `read`, then `infer`."""
+        """Return class probabilities of a box `(K, z, y, x)`, which sum to 1 per voxel: `read`, then `infer`."""
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
-        """What `infer` needs for `box`, in the volume's dtype, in one piece `(z, y, x)` or `(c, z, y, x)`."""
+        """Read the voxels that `infer` needs for `box`: `(z, y, x)` or `(c, z, y, x)` in the volume's dtype."""
         return image.read_mirrored(read_box(box, self.lattices))
 
     def infer(
         self,
-        window: NDArray[Any],
+        voxels: NDArray[Any],
         box: Box,
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[Any]:
-        """Class probabilities of `box` from its `window`, `(K, z, y, x)` of `dtype`.
+        """Return class probabilities `(K, z, y, x)` of `box`, in `dtype`.
 
-        Memory beside window and result is that of `batch` tiles a thread.
+        Beside voxels and result, this takes the memory of `batch` tiles per thread.
 
         Parameters
         ----------
+        voxels
+            From `read`.
         tissue
-            `(z, y, x)` of the box: tiles without any are left out, and their voxels 0.
+            Mask `(z, y, x)` of the box. Tiles without tissue are skipped, and their voxels are 0.
         check
-            Called before every batch; what it raises ends the work.
+            Called before every batch. An exception that it raises ends the work.
         """
         origin, engine = read_box(box, self.lattices).start, self.engine
 
@@ -220,12 +225,12 @@ class Predictor:
             for cell, tile in zip(cells, results, strict=True):
                 lattice.accumulate(total, tile, cell, box)
 
-        given = window.reshape(-1, *window.shape[-3:])
+        given = voxels.reshape(-1, *voxels.shape[-3:])
         on_device = engine.to_device(given)
         mean, divisor = (torch.from_numpy(c).to(engine.device) for c in self.normalisation.columns(given.shape))
         with engine.computing():
             total = torch.zeros(cast(int, self.model.classes), *box.shape, device=engine.device)
-            for lattice in self.lattices:  # one after the other: a sum in another order has other last bits
+            for lattice in self.lattices:  # in this order: another order of the sum changes the last bits
                 cells = [cell for cell in lattice.cells(box) if wanted(lattice, cell)]
                 engine.each(
                     partial(add, lattice), [cells[i : i + self.batch] for i in range(0, len(cells), self.batch)]
@@ -235,16 +240,16 @@ class Predictor:
         return engine.to_host(result)
 
     def _keep_constants(self, constants: list[tuple[float, ...] | None], results: list[Tensor]) -> None:
-        """Remember what tiles without any contrast gave: there are many of one value in empty space."""
+        """Keep the results of tiles of one grey value; empty space has many such tiles."""
         for values, result in zip(constants, results, strict=True):
             if values is not None and len(self._constant_results) < MAX_CONSTANT_RESULTS:
                 self._constant_results[values] = result
 
     def _probabilities(self, tiles: list[Tensor]) -> Tensor:
-        """Probabilities `(n, K, z, y, x)` of the output of up to `batch` tiles `(c, z, y, x)`.
+        """Return probabilities `(n, K, z, y, x)` of the outputs of up to `batch` tiles `(c, z, y, x)`.
 
-        A short batch is filled up with empty tiles: libraries choose their algorithm by the shape, and with another
-        algorithm the last bits differ.
+        A short batch is filled with empty tiles. Libraries choose their algorithm by the shape, and another algorithm
+        changes the last bits.
         """
         x = torch.zeros(self.batch, *tiles[0].shape, device=self.engine.device)
         for i, tile in enumerate(tiles):
@@ -257,7 +262,7 @@ class Predictor:
         return result[:, :, None] if flat else result
 
     def _output(self, x: Tensor) -> Tensor:
-        """Softmax of the network's result, cropped to the tile's output."""
+        """Return the softmax of the network's logits, cropped to the tile's output."""
         logits = self.engine.logits(x)
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
@@ -265,17 +270,17 @@ class Predictor:
 
 
 def tile_lattices(augmentation: TestTimeAugmentation, geometry: TileGeometry) -> Sequence[TileLattice]:
-    """The planes whose results are averaged: the volume's own, or the 7 turned ones of rotations."""
+    """Return the lattices whose results are averaged: the aligned lattice, or the 7 rotated lattices."""
     return rotated_lattices(geometry) if augmentation == "rotations" else [AlignedLattice(geometry)]
 
 
 def read_box(box: Box, lattices: Sequence[TileLattice]) -> Box:
-    """The voxels that the tiles of all lattices need for `box`; may exceed the volume."""
+    """Return the box of voxels that the tiles of all lattices read for `box`; it may exceed the volume."""
     return enclosing(lattice.read_box(box) for lattice in lattices)
 
 
 def quantised(probabilities: Tensor) -> Tensor:
-    """Probabilities as uint8, `round(255 p)`.
+    """Return probabilities as uint8, `round(255 p)`.
 
     >>> quantised(torch.tensor([0, 0.5, 0.998, 1]))
     tensor([  0, 128, 254, 255], dtype=torch.uint8)
@@ -284,14 +289,14 @@ def quantised(probabilities: Tensor) -> Tensor:
 
 
 def _constant(grey: NDArray[Any]) -> tuple[float, ...] | None:
-    """The value of each channel of grey values `(c, z, y, x)`, if it has one."""
+    """Return the value of each channel of grey values `(c, z, y, x)`, or None unless each channel has one value."""
     first = grey[:, :1, :1, :1]
     same = bool((grey[:, :1, :1] == first).all() and (grey == first).all())  # most differ within the first row
     return tuple(first.flatten().tolist()) if same else None
 
 
 def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Mean of `g^-1(function(g(x)))` over symmetries g."""
+    """Return the mean of `g^-1(function(g(x)))` over symmetries g."""
     first, *others = symmetries
     total = _undone(first, function(_applied(first, x)))
     for g in others:
@@ -300,13 +305,13 @@ def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor],
 
 
 def _applied(symmetry: Symmetry, x: Tensor) -> Tensor:
-    """Mirror x if asked to, then turn."""
+    """Mirror x if the symmetry says so, then turn."""
     quarter_turns, mirrored = symmetry
     return torch.rot90(x.flip(-1) if mirrored else x, quarter_turns, dims=(-2, -1))
 
 
 def _undone(symmetry: Symmetry, x: Tensor) -> Tensor:
-    """Inverse of `_applied`."""
+    """Apply the inverse of a symmetry."""
     quarter_turns, mirrored = symmetry
     x = torch.rot90(x, -quarter_turns, dims=(-2, -1))
     return x.flip(-1) if mirrored else x

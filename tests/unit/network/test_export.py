@@ -152,7 +152,7 @@ def test_another_model_is_told_with_both_values(tmp_path):
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
     with torch.no_grad():
         network.model.classifier.bias[0] += 0.1
-    with pytest.raises(ExportError, match=r"it makes 0\.\d+ at \(0, .*the network 0\.\d+; at most 0\.0001"):
+    with pytest.raises(ExportError, match=r"it gives 0\.\d+ at \(0, .*the network 0\.\d+; .* 0\.0001 at most"):
         check_onnx(tmp_path / "model.onnx", network, tiles(network))
 
 

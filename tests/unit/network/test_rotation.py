@@ -1,4 +1,4 @@
-"""Turned lattices, against positions and means worked out by hand."""
+"""Rotated lattices, against positions and means worked out by hand."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_cubic_interpolation_is_the_one_of_training_patches() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(plane=lattices, box=boxes)
+@given(lattice=lattices, box=boxes)
 def test_a_hull_holds_every_turned_pixel(lattice: RotatedLattice, box: Box) -> None:
     pixel, fraction = positions(lattice.to_lattice, box, CPU)
     around = hull(lattice.to_lattice, box)
@@ -75,7 +75,7 @@ def test_positions_have_the_same_bits_in_every_box() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(plane=lattices, box=boxes)
+@given(lattice=lattices, box=boxes)
 def test_every_voxel_reads_its_turned_position_from_one_tile(lattice: RotatedLattice, box: Box) -> None:
     """Tiles that hold ones, so that twice would be 2, and a ramp, which linear interpolation leaves as it is."""
     total = torch.zeros(2, *box.shape)
@@ -89,7 +89,7 @@ def test_every_voxel_reads_its_turned_position_from_one_tile(lattice: RotatedLat
 
 
 @settings(max_examples=30, deadline=None)
-@given(plane=lattices, box=boxes)
+@given(lattice=lattices, box=boxes)
 def test_tiles_are_sampled_at_their_pixels_turned_positions(lattice: RotatedLattice, box: Box) -> None:
     """On a ramp, from which this kernel departs by less than 0.05 a pixel of slope.
 
