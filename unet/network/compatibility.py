@@ -58,8 +58,8 @@ def require_same_voxel_size(
             raise IncompatibleModelError(
                 f"volume {name!r} has voxels of {list(voxel)} nm (z, y, x), but {model_name} was trained on "
                 f"{list(model_voxel_size)} nm: they may differ by {tolerance:.0%} along the axes the network sees. "
-                "Resample the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know that it "
-                "works"
+                "Resample the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know "
+                "that it works"
             )
 
 

@@ -15,9 +15,9 @@ level 3    68     ->  64 (512) ==== crop 4 =====>  56 (1024) -> 52 (512)
 level 4    32     ->  28 (1024) ------------------->'
 ```
 
-Nothing is padded, so an output pixel depends on the input pixels in its receptive field alone. With `convolution: valid`
-this holds for every variant: an up-sampling drops the outputs at a tile's rim whose inputs are incomplete. Input 572
-gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
+Nothing is padded, so an output pixel depends on the input pixels in its receptive field alone. This holds for every
+variant with `convolution: valid`: an up-sampling drops the outputs at a tile's rim whose inputs are incomplete. Input
+572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
 """
 
 from collections.abc import Callable
@@ -102,7 +102,7 @@ class UNet(nn.Module):
         return self.classifier(x)  # 388 (K)
 
     def _joined(self, skip: Tensor, x: Tensor) -> Tensor:
-        """Fuse the up-sampled features with the centre of the skip. As a function of its own, it frees both inputs early."""
+        """Fuse the up-sampled features with the centre of the skip; a separate function frees both inputs early."""
         skip = centre_crop(skip, x.shape[2:])
         return torch.cat([skip, x], dim=1) if self.concatenates else skip + x
 
@@ -260,7 +260,7 @@ def linear_kernel(factor: tuple[int, ...]) -> Tensor:
 
 
 def initialise_he(model: nn.Module) -> None:
-    """Draw all weights from N(0, sqrt(2 / N)), where N is the number of incoming nodes of one output (paper, section 3).
+    """Draw all weights from N(0, sqrt(2 / N)) with N the number of incoming nodes of one output (paper, section 3).
 
     For a convolution, N is channels times kernel size (576 for 64 channels and 3x3). An up-convolution's stride equals
     its kernel, so each output sees one tap of the kernel, and N is the number of channels. Biases start at 0. After He

@@ -97,7 +97,7 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises
     ------
     ModelFileError
-        If the file is not a model file, or its weights are not finite. Whether they fit the architecture is not checked.
+        If the file is not a model file, or its weights are not finite. Whether they fit the header is not checked.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # about files of other programs, which are refused below

@@ -1,8 +1,8 @@
-"""How good a model is while it is trained: its loss and its score on fixed crops of the validation volumes.
+"""Validate a model during training: its loss and its score on fixed crops of the validation volumes.
 
-1. Of every volume, crops of `CROP_SIDE` x `CROP_SIDE` px with labels, the best labelled ones, spread over the volumes.
-2. The model predicts them with overlap tiles, exactly as it will predict a volume.
-3. Two classes are scored by V_rand of the second one at the best threshold, more by the mean IoU of the classes.
+1. `choose_crops` takes crops of `CROP_SIDE` x `CROP_SIDE` px with the most labels, spread over the volumes.
+2. The model predicts the crops with overlap tiles, exactly as it will predict a volume.
+3. Two classes are scored by V_rand of the second class at the best threshold; more classes by their mean IoU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,19 +25,19 @@ from unet.network.predictor import Predictor
 from unet.training.patches import LabelledVolume
 
 CROP_SIDE = 512
-"""Of a window in px: large enough for cells to be whole."""
+"""Side of a crop in px, large enough to contain whole cells."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What one look found: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, its threshold."""
+    """Result of one validation: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, the threshold."""
 
     loss: float
     score: float
     threshold: float | None = None
 
     def curve_values(self) -> dict[str, float]:
-        """As it stands in the learning curve."""
+        """Return the values as the learning curve names them."""
         values = {"validation_loss": self.loss, "validation_score": self.score, "validation_threshold": self.threshold}
         return {key: value for key, value in values.items() if value is not None}
 
@@ -48,13 +48,13 @@ class Validation:
     Parameters
     ----------
     volumes : sequence of LabelledVolume
-        Read for each look; never whole.
+        Validation volumes. Each validation reads their crops, never a whole volume.
     geometry : TileGeometry
-        Of the training's tiles.
+        Sizes of the training's tiles.
     crops : int
-        How many.
+        Number of crops.
     device : torch.device
-        Where the model is.
+        Device of the model.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class Validation:
             raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
     def validate(self, model: nn.Module) -> ValidationResult:
-        """Loss and score of a model, which is left as it was."""
+        """Return loss and score of a model, whose mode is restored."""
         with _mode_restored(model):
             scored = [self._probabilities(model, volume, box) for volume, box in self.crops]
         targets = [volume.targets.read_mirrored(box) for volume, box in self.crops]
@@ -92,9 +92,10 @@ class Validation:
 def choose_crops(
     volumes: Sequence[LabelledVolume], size: tuple[int, int, int], number: int
 ) -> list[tuple[LabelledVolume, Box]]:
-    """The crops with most labelled voxels, of `number` stretches of all that have any.
+    """Return up to `number` crops with many labelled voxels.
 
-    Stretches of the scan order spread the crops over the volumes and their sections.
+    All crops with labels, in scan order, are divided into `number` ranges, and the best of each range is taken. The
+    ranges spread the crops over the volumes and their sections.
     """
     labelled = [
         (count, volume, box)
@@ -110,7 +111,7 @@ def choose_crops(
 def mean_loss(
     scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]], weights: Sequence[NDArray[Any]]
 ) -> float:
-    """Equation 1 over all crops, from probabilities `(K, z, y, x)`; divided by the labelled voxels.
+    """Return equation 1 over all crops, from probabilities `(K, z, y, x)`, divided by the labelled voxels.
 
     >>> halves = np.full((2, 1, 1, 2), 0.5, np.float32)
     >>> round(mean_loss([halves], [np.array([[[1, 255]]])], [np.array([[[2.0, 3.0]]])]), 4)
@@ -126,7 +127,7 @@ def mean_loss(
 
 
 def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> float:
-    """Mean over the classes that occur of intersection over union of the most probable class with the target."""
+    """Return the intersection over union of predicted and target class, averaged over the classes that occur."""
     classes = len(scored[0])
     table = np.zeros((classes, classes), np.int64)
     for probabilities, target in zip(scored, targets, strict=True):
@@ -137,7 +138,7 @@ def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[An
 
 
 def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> list[dict[str, float]]:
-    """V_rand at each threshold, mean over the sections of all crops that have a cell."""
+    """Return V_rand at each threshold, averaged over the sections of all crops with cells."""
     rows = []
     for probabilities, target in zip(scored, targets, strict=True):
         cells = np.stack([ground_truth_cells(section == 1) for section in target])
@@ -153,7 +154,7 @@ def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArra
 
 @contextmanager
 def _mode_restored(model: nn.Module) -> Iterator[None]:
-    """A predictor takes a model for evaluation and, on a CPU, one thread a tile."""
+    """Restore mode and threads: a predictor sets evaluation mode and, on a CPU, one thread per tile."""
     training, threads = model.training, torch.get_num_threads()
     try:
         yield

@@ -99,7 +99,7 @@ NOT_RIGHT: list[tuple[Any, Any, LabelKind, str]] = [
     (np.zeros((2, 4, 4)), None, "classes", r"no voxel is of a class behind the first \(32 membrane, 0 interior\)"),
     (np.ones((2, 4, 4)), np.full((2, 4, 4), UNLABELLED), "instances", r"no voxel of 2 sections is annotated"),
     # 16 cells of one id, 9 of 16 px each
-    ([np.tile(255 * CELL, (4, 4))], None, "instances", r"id 255 holds 100% .* in 16 pieces a section .*: interior"),
+    ([np.tile(255 * CELL, (4, 4))], None, "instances", r"id 255 holds 100% .* in 16 pieces per section .*: interior"),
     # the same upside down: membranes of 7 of 16 px, one mesh that encloses 9 of 16 cells
     (
         [np.tile(255 * (1 - CELL), (4, 4))],
@@ -125,7 +125,7 @@ def test_what_is_unusual_is_a_warning() -> None:
     few = np.zeros((1, 100, 100), int)
     few[0, ::20, ::20] = 1  # mitochondria, each a piece of the one id, for whom 0 is everything else
     [(text, stops)] = told(counts_of(few))
-    assert ("25 pieces a section" in text, stops) == (True, False)
+    assert ("25 pieces per section" in text, stops) == (True, False)
     ids = np.arange(1, 5001).reshape(1, 50, 100)
     ids[0, 0, :3] = 0
     assert told(counts_of(ids)) == [("volumes.v.labels: class 'membrane' has 3 of 5,000 annotated voxels", False)]
