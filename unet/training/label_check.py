@@ -228,7 +228,8 @@ def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProble
     return LabelProblem(
         f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces "
         f"less holes per section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells "
-        "are not: invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
+        "are not: invert the file, or set `label_kind: classes` with "
+        "`class_values: {membrane: <its value>, interior: 0}`",
         True,
     )
 

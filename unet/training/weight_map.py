@@ -1,13 +1,13 @@
 """Compute the weight map, equation 2 of the U-Net paper: the weight of each pixel in the loss.
 
 ``w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``: `w_c` balances the classes; `d1` and `d2` are a background pixel's
-distances to the nearest and to the second-nearest cell. One distance transform per cell would cost cells x pixels. Here
-the cost is about the same for any number of cells, and the result is exact:
+distances to the nearest and to the second-nearest cell. One distance transform per cell would cost cells x pixels.
+Here the cost is about the same for any number of cells, and the result is exact:
 
 1. In each row, every pixel finds the nearest labelled pixel and the nearest one of another cell (running maxima).
 2. Row after row, up and down from the pixel, these candidates compete for the two nearest distinct cells.
-3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are done after a few rows. While
-   many are not done, whole rows compete, without a branch or an index. The few that remain continue alone.
+3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are done after a few rows.
+   While many are not done, whole rows compete, without a branch or an index. The few that remain continue alone.
 
 ```
 row y-1   . . . A A . . .      candidates of (y, x) from row y-1:  A at dx = 1,  B at dx = 3
@@ -15,11 +15,11 @@ row y     . . . . x . . .
 row y+1   . B . . . . C C      from row y+1:                       C at dx = 2,  B at dx = 3
 ```
 
-Two candidates per row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the other
-two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
+Two candidates per row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the
+other two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
 
-The term is below ``1e-6 w0`` where ``d1 + d2`` exceeds `cutoff_distance`, and is 0 there. A window with a halo of
-``ceil(reach(sigma))`` pixels therefore gives the very numbers of the whole section, bit for bit.
+Where ``d1 + d2`` exceeds `cutoff_distance`, the term would be below ``1e-6 w0`` and is set to 0. A block with a halo
+of ``ceil(cutoff_distance(sigma))`` pixels therefore gives the same weights as the whole section, bit for bit.
 """
 
 from math import ceil, log, sqrt
@@ -38,7 +38,7 @@ FEW = 1 / 4
 
 
 def cutoff_distance(sigma: float) -> float:
-    """Return the distance ``d1 + d2`` in px at which the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
+    """Return the distance ``d1 + d2`` in px where the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
 
     >>> round(reach(5), 2)
     26.28
@@ -107,7 +107,7 @@ def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
 
 
 def border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
-    """Return the border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, on background pixels; 0 inside cells.
+    """Return the border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, of background; 0 inside cells.
 
     The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the
     cell's nearest pixel: 1 for a background pixel side by side with the cell. `d1` and `d2` belong to two cells of
