@@ -53,8 +53,8 @@ MAX_CONSTANT_RESULTS = 8
 class Image(Protocol):
     """A volume that can be read beyond its faces."""
 
-    def read_mirrored(self, window: Box) -> NDArray[Any]:
-        """Return `(z, y, x)` or `(c, z, y, x)` of `window`, mirrored beyond the faces, the edge voxel once."""
+    def read_mirrored(self, box: Box) -> NDArray[Any]:
+        """Return grey values `(z, y, x)` or `(c, z, y, x)` of a box, mirrored beyond the faces, the edge voxel once."""
 
 
 class TileLattice(Protocol):

@@ -147,7 +147,7 @@ def select_tile(task: PredictionTask, device: torch.device, threads: int, limit:
 
 
 def _least_arithmetic(task: PredictionTask, kind: DeviceKind, limit: float, threads: int) -> tuple[Index, float]:
-    """The tile to take, and the floating-point operations of the whole volume with it."""
+    """Return the tile with the fewest operations for the whole volume, and this number of operations."""
     fitting: list[tuple[float, Index]] = []
     candidates = task.candidates
     for tile in candidates:
@@ -193,17 +193,17 @@ def job_memory(
     layout, geometry = task.layout, tile_geometry(task.model, tile)
     block = Box.of_shape(layout.block).clipped(layout.shape)
     blocks, at_once = blocks or len(layout.grid), task.predict.max_blocks_in_flight
-    window = read_box(block, tile_lattices(task.predict.test_time_augmentation, geometry)).size
-    window *= layout.channels * np.dtype(layout.dtype).itemsize
+    read = read_box(block, tile_lattices(task.predict.test_time_augmentation, geometry)).size
+    read *= layout.channels * np.dtype(layout.dtype).itemsize
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size
     cost = forward_cost(task.model, task.classes, tile, layout.channels, batch, task.precision)
     passes = ALLOCATOR_OVERHEAD[kind] * cost.bytes * (threads if kind == "cpu" else 1)
-    in_flight, inferred = min(at_once, blocks) * (window + stored), min(MAX_BLOCKS_INFERRED, blocks)
+    in_flight, inferred = min(at_once, blocks) * (read + stored), min(MAX_BLOCKS_INFERRED, blocks)
     if kind == "cpu":
         scattered = FRAGMENTATION_FACTOR if blocks > at_once else 1.0
         return JobMemory(PROCESS_BYTES + scattered * (in_flight + inferred * summed) + passes, 0.0)
-    return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (window + summed + stored) + passes)
+    return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (read + summed + stored) + passes)
 
 
 def concurrent_tiles(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> int:
