@@ -48,7 +48,7 @@ def require_same_voxel_size(
     IncompatibleModelError
         If a voxel size differs; names the volume and both sizes.
 
-    >>> require_same_voxels((50, 4, 4), "model.pt", {"a": (40, 4, 4.2)}, 2, 0.1)
+    >>> require_same_voxel_size((50, 4, 4), "model.pt", {"a": (40, 4, 4.2)}, 2, 0.1)
     """
     if model_voxel_size is None:
         return

@@ -78,8 +78,8 @@ Padding = tuple[AxisPadding, ...]
 def padding_of(config: ModelConfig) -> Padding:
     """Return the padding of a network, one entry per axis.
 
-    >>> frame_of(ModelConfig())[0]
-    AxisFrame(step=16, halo=96, before=12, after=0, front=80, back=92)
+    >>> padding_of(ModelConfig())[0]
+    AxisPadding(step=16, halo=96, before=12, after=0, front=80, back=92)
     """
     axes, smallest = range(3 - config.dimensions, 3), _smallest_tile(config)
     margins = [(size - out) // 2 for size, out in zip(smallest, output_size(config, smallest), strict=True)]

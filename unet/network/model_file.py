@@ -77,7 +77,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises
     ------
     ModelFileError
-        If the file is not a model file, or its weights are not finite or do not fit the header (names both values).
+        If the file is not a model file, or its weights are not finite or do not fit the header.
     """
     header, weights = read_model_file(path)
     model = build_model(ModelConfig(**header["model"]), header["channels"], len(header["classes"]))

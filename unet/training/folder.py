@@ -99,7 +99,7 @@ def missing_copies(model: Path, curve: Path, receipt: Path) -> str | None:
     """Return a message if a copy is missing although a training has finished; None otherwise.
 
     Snakemake deletes the copies when it starts a training. If that training is killed and its settings are set back,
-    no finished job depends on the copies, and Snakemake alone would not notice that they are missing.
+    no finished job depends on the copies. Snakemake alone would then not notice that they are missing.
     """
     missing = [path for path in (model, curve, receipt) if not path.exists()]
     ended = next(model.parent.glob("*/receipt.json"), None)
@@ -109,7 +109,7 @@ def missing_copies(model: Path, curve: Path, receipt: Path) -> str | None:
 def setting_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """List the settings that differ, with the value of `theirs`.
 
-    >>> differences({"train": {"steps": 20, "seed": 0}, "code": "a"}, {"train": {"steps": 30, "seed": 0}, "code": "b"})
+    >>> setting_differences({"train": {"steps": 20, "seed": 0}, "code": "a"}, {"train": {"steps": 30, "seed": 0}, "code": "b"})
     ['train.steps: 30', 'code: b']
     """
     found = []

@@ -162,7 +162,7 @@ def summary_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], vox
     """Return the counts as one readable line.
 
     >>> counts = LabelCounts(np.array([14, 86]), np.array([50, 50, 0]), Contingency.empty())
-    >>> in_one_line(counts, "instances", ["membrane", "interior"], voxels=150)
+    >>> summary_line(counts, "instances", ["membrane", "interior"], voxels=150)
     '14 % membrane, 86 % interior, 0 instances, 2 of 3 sections, 33 % of the voxels not annotated'
     """
     if not counts.annotated:

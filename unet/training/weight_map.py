@@ -40,7 +40,7 @@ FEW = 1 / 4
 def cutoff_distance(sigma: float) -> float:
     """Return the distance ``d1 + d2`` in px where the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
 
-    >>> round(reach(5), 2)
+    >>> round(cutoff_distance(5), 2)
     26.28
     """
     return sigma * sqrt(2 * log(1e6))
