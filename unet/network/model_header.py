@@ -18,7 +18,7 @@ from unet.config.errors import explain
 from unet.config.model import ModelConfig
 from unet.config.root import Config
 
-MODEL_FORMAT = "unet-em model 2"
+MODEL_FORMAT = "unet-em model 3"
 REQUIRED_KEYS = ("model", "channels", "classes", "voxel_size_nm", "normalisation")
 ADVICE = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"
 PICKLED_OBJECTS = "objects of another program, which are not read because they could run code"

@@ -109,7 +109,9 @@ def missing_copies(model: Path, curve: Path, receipt: Path) -> str | None:
 def setting_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """List the settings that differ, with the value of `theirs`.
 
-    >>> setting_differences({"train": {"steps": 20, "seed": 0}, "code": "a"}, {"train": {"steps": 30, "seed": 0}, "code": "b"})
+    >>> ours = {"train": {"steps": 20, "seed": 0}, "code": "a"}
+    >>> theirs = {"train": {"steps": 30, "seed": 0}, "code": "b"}
+    >>> setting_differences(ours, theirs)
     ['train.steps: 30', 'code: b']
     """
     found = []

@@ -63,7 +63,7 @@ def test_another_format_is_refused_with_both_values(tmp_path, read):
     content = torch.load(path, weights_only=True)
     content["header"]["format"] = "unet-em model 9"
     torch.save(content, path)
-    with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 2'"):
+    with pytest.raises(ModelFileError, match=r"'unet-em model 9'.*'unet-em model 3'"):
         read(path)
 
 
