@@ -393,7 +393,7 @@ def test_where_nothing_was_imaged_one_tile_is_computed_and_the_bits_are_the_same
     handle = p.model.register_forward_pre_hook(lambda *_: calls.append(1))
     found = predicted(p, image, (1, 40, 90))
     computed = len(calls)
-    object.__setattr__(p, "_of_constant", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
+    object.__setattr__(p, "_constant_results", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
     plain = predicted(p, image, (1, 40, 90))
     handle.remove()
     np.testing.assert_array_equal(found, plain)
