@@ -5,16 +5,21 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Parameters of `mallopt`, from glibc's `malloc.h`."""
 
 
-def measured_flops_per_second(device: torch.device, seconds: float = 0.5) -> float:
+def measured_flops_per_second(device: "torch.device", seconds: float = 0.5) -> float:
     """Measure the floating-point operations per second of a large matrix product on a device."""
+    import torch
+
     n = 1024 if device.type == "cpu" else 8192
     a = torch.randn(n, n, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
     a @ a
@@ -28,9 +33,11 @@ def measured_flops_per_second(device: torch.device, seconds: float = 0.5) -> flo
     return 2 * n**3 * count / (time.perf_counter() - start)
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: "torch.device") -> int:
     """Return the free memory of a device in bytes; on a CPU at most the limits of this process's control groups."""
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     return min([psutil.virtual_memory().available, *_group_limits()])
 
