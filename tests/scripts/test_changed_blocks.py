@@ -211,7 +211,7 @@ def blocks_looked_at(
     return count
 
 
-@pytest.lease.parametrize("fill", [False, True], ids=["tissue everywhere", "a blank frame"])
+@pytest.mark.parametrize("fill", [False, True], ids=["tissue everywhere", "a blank frame"])
 def test_every_block_that_is_read_is_told(project: Project, monkeypatch: pytest.MonkeyPatch, fill: bool) -> None:
     looked: dict[str, int] = {}
     raw = RAW.copy()
