@@ -39,12 +39,13 @@ from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
-from unet.network.complexity import keep_freed_memory, measured_rate, usable_cores, useful_flops
+from unet.jobs.device_capacity import keep_freed_memory, measured_flops_per_second, usable_cores
+from unet.network.complexity import useful_flops_per_voxel
 from unet.network.engine import Engine
 from unet.network.model import build_model
 from unet.network.model_file import load_model, save_model
-from unet.network.predictor import Predictor, planes_of, window_of
-from unet.network.tile_selection import Task, job_memory, kind_of
+from unet.network.predictor import Predictor, read_box, tile_lattices
+from unet.network.tile_selection import PredictionTask, device_kind, job_memory
 from unet.storage.files import read_json, write_json
 from unet.storage.zarr_store import open_image
 from unet.training.synthetic import synthesise
@@ -128,7 +129,7 @@ def scale_logits(model: Any, section: np.ndarray) -> None:
 def rate() -> float:
     """Floating-point operations a second of a matrix product with the whole device, of the size that suits it best."""
     if DEVICE.type == "cuda":
-        return measured_rate(DEVICE, seconds=2.0)
+        return measured_flops_per_second(DEVICE, seconds=2.0)
     torch.set_num_threads(CORES)
     return max(_rate(n) for n in (512, 1024, 2048, 4096))
 
@@ -273,8 +274,8 @@ def blocks(folder: Path, shape: Index) -> dict[str, list[float]]:
     for block in BLOCKS:
         run = Run.made(folder / "blocks", shape, block, SMALL)
         jobs = [job(run) for _ in range(2)]
-        planes = planes_of("none", tile_geometry(SMALL, jobs[0].tile))
-        read = sum(window_of(box, planes).size for box in run.layout.grid.boxes()) / prod(shape)
+        lattices = tile_lattices("none", tile_geometry(SMALL, jobs[0].tile))
+        read = sum(read_box(box, lattices).size for box in run.layout.grid.boxes()) / prod(shape)
         nanoseconds = 1e9 * min(one.without_start_up for one in jobs) / prod(shape)
         found["x".join(map(str, block))] = [nanoseconds, max(one.peak for one in jobs) / 1e9, read]
         shutil.rmtree(run.folder)
@@ -289,7 +290,7 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
         passes.append(bare(run, jobs[0]))
     rates.append(rate())
     best, bare_seconds = min(jobs, key=lambda one: one.without_start_up), min(passes)
-    task = Task(run.config, len(CLASSES), 1, run.layout, PredictConfig(), best.precision)
+    task = PredictionTask(run.config, len(CLASSES), 1, run.layout, PredictConfig(), best.precision)
     voxels = prod(run.layout.shape)
     return {
         "shape": run.layout.shape,
@@ -305,10 +306,10 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
         "megavoxels_per_second": voxels / best.without_start_up / 1e6,
         "busy": bare_seconds / best.without_start_up,
         "busy_with_start_up": bare_seconds / best.whole,
-        "efficiency": useful_flops(run.config, 2) * voxels / (best.without_start_up * max(rates)),
+        "efficiency": useful_flops_per_voxel(run.config, 2) * voxels / (best.without_start_up * max(rates)),
         "deviation": exact(run, best.tile),
         "peak_memory_gb": max(one.peak for one in jobs) / 1e9,
-        "predicted_memory_gb": job_memory(task, best.tile, best.batch, kind_of(DEVICE), CORES).process / 1e9,
+        "predicted_memory_gb": job_memory(task, best.tile, best.batch, device_kind(DEVICE), CORES).process / 1e9,
     }
 
 

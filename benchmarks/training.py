@@ -19,7 +19,8 @@ from starter import ROOT
 
 from unet.config.root import Config, load_config
 from unet.geometry.tiling import tile_geometry
-from unet.network.complexity import measured_rate, training_flops
+from unet.jobs.device_capacity import measured_flops_per_second
+from unet.network.complexity import training_flops
 
 WARM_UP = 0.2
 """Share of the steps that is left out."""
@@ -52,7 +53,7 @@ def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
     return {
         "steps_per_second": steps / seconds,
         "data_wait_share": waited_share,
-        "arithmetic_share": a_step * steps / seconds / measured_rate(device),
+        "arithmetic_share": a_step * steps / seconds / measured_flops_per_second(device),
     }
 
 

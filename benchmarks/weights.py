@@ -31,7 +31,7 @@ from scipy.spatial import cKDTree
 from starter import DATA
 
 from unet.geometry.grid import Grid
-from unet.training.weight_map import border_weight, reach, separation_border
+from unet.training.weight_map import border_weight, cutoff_distance, separation_border
 
 W0, SIGMA = 10.0, 5.0
 FIB25 = DATA / "fib25" / "train.h5"
@@ -79,7 +79,7 @@ def ours(labels: NDArray) -> NDArray[np.float32]:
 
 def blockwise(labels: NDArray, block: int) -> NDArray[np.float32]:
     """The same from blocks of `block` x `block` pixels, each read with its halo."""
-    halo = ceil(reach(SIGMA))
+    halo = ceil(cutoff_distance(SIGMA))
     term = np.empty(labels.shape, np.float32)
     for box in Grid(labels.shape, (1, block, block)).boxes():
         window = box.grown((0, halo, halo)).clipped(labels.shape)

@@ -27,14 +27,14 @@ from unet.jobs.script import run
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.training.label_check import (
-    Doubt,
     LabelCounts,
     LabelError,
-    constant_channels,
+    LabelProblem,
+    constant_channel_problems,
     count_labels,
-    doubts,
-    in_one_line,
+    label_problems,
     require_every_class,
+    summary_line,
 )
 from unet.volumes.volume import Volume
 
@@ -62,9 +62,11 @@ def main(
     names = volume.class_names
     counts = _counts(source, volume, threads)
     voxels = int(np.prod(source.layout.shape))
-    log.info("labels of %s: %s", source.name, in_one_line(counts, volume.label_kind, names, voxels))
+    log.info("labels of %s: %s", source.name, summary_line(counts, volume.label_kind, names, voxels))
     deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
-    found = constant_channels(source.name, deviations) + doubts(source.name, counts, volume.label_kind, names)
+    found = constant_channel_problems(source.name, deviations) + label_problems(
+        source.name, counts, volume.label_kind, names
+    )
     _refuse_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
@@ -81,7 +83,7 @@ def main(
             "euler": counts.euler,
             "largest_instance": {"id": largest, "voxels": size, "euler": euler},
             "sections": [counts.annotated_sections, len(counts.sections)],
-            "warnings": [doubt.text for doubt in found],
+            "warnings": [problem.text for problem in found],
         },
     )
 
@@ -108,14 +110,14 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 
-def _refuse_or_warn(found: list[Doubt], label_check: str, volume: str) -> None:
-    """Raise an error for doubts that stop a run, or log all doubts as warnings."""
-    stopping = [doubt.text for doubt in found if doubt.stops]
+def _refuse_or_warn(found: list[LabelProblem], label_check: str, volume: str) -> None:
+    """Raise an error for problems that stop a run, or log all problems as warnings."""
+    stopping = [problem.text for problem in found if problem.is_error]
     if stopping and label_check == "error":
         reasons = "; ".join(stopping)
         raise LabelError(f"{reasons}. If it is right all the same, set `volumes.{volume}.label_check: warn`")
-    for doubt in found:
-        log.warning("%s", doubt.text)
+    for problem in found:
+        log.warning("%s", problem.text)
 
 
 def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:

@@ -16,11 +16,11 @@ from typing import Any
 from unet.config.model import ModelConfig
 from unet.jobs.script import run
 from unet.network.compatibility import (
-    require_fit,
+    normalisation_of_model,
+    require_compatible_model,
     require_same_channels,
-    require_same_voxels,
+    require_same_voxel_size,
     require_tile_fits,
-    rule_of_model,
 )
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
@@ -54,14 +54,14 @@ def main(
         from unet.network.model_file import read_model_file  # imported here: PyTorch takes seconds
 
         header, _ = read_model_file(checkpoint)
-        require_fit(header, str(checkpoint), asked, channels)
-        rule = rule_of_model(header, str(checkpoint), normalisation)
+        require_compatible_model(header, str(checkpoint), asked, channels)
+        rule = normalisation_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
         of_model = None if header["voxel_size_nm"] is None else tuple(header["voxel_size_nm"])
     else:
         require_same_channels(channels, str(trained_on))
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
-    require_same_voxels(of_model, whose, voxels, dimensions, model_config.voxel_size_tolerance)
+    require_same_voxel_size(of_model, whose, voxels, dimensions, model_config.voxel_size_tolerance)
     warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
     if warning:
         log.warning("%s", warning)

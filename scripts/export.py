@@ -24,11 +24,11 @@ from unet.jobs.log_line import in_words
 from unet.jobs.script import run
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
-    Frame,
-    FramedNetwork,
+    PaddedNetwork,
+    Padding,
     check_onnx,
     check_torchscript,
-    frame_of,
+    padding_of,
     require_packages,
     to_onnx,
     to_torchscript,
@@ -60,24 +60,24 @@ def main(
     require_packages()
     torch.set_num_threads(threads)
     network, header = load_model(model)
-    frame = frame_of(ModelConfig(**header["model"]))
-    framed = FramedNetwork(network, frame)
+    padding = padding_of(ModelConfig(**header["model"]))
+    padded = PaddedNetwork(network, padding)
     normalisation = training_normalisation(header)
-    channels, shape = normalisation.channels, tuple(axis.size(TEST_SIDE[len(frame)]) for axis in frame)
+    channels, shape = normalisation.channels, tuple(axis.size(TEST_SIDE[len(padding)]) for axis in padding)
     intensities = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _typical(normalisation, shape)
-    inputs = [normalisation(intensities[0])[None], _noise(channels, _uneven(frame))]
+    inputs = [normalisation(intensities[0])[None], _noise(channels, _uneven(padding))]
     with TemporaryDirectory() as folder:
         torchscript = Path(folder) / "torchscript.pt"
-        to_torchscript(framed, torchscript)
-        to_onnx(framed, header, onnx)
+        to_torchscript(padded, torchscript)
+        to_onnx(padded, header, onnx)
         differences = {
-            "onnx": check_onnx(onnx, framed, inputs),
-            "torchscript": check_torchscript(torchscript, framed, inputs),
+            "onnx": check_onnx(onnx, padded, inputs),
+            "torchscript": check_torchscript(torchscript, padded, inputs),
         }
         log.info("largest differences of a probability: %s", in_words(differences))
         weights = {"onnx": onnx, "torchscript": torchscript}
         bioimageio_package(
-            package, framed, header, weights, intensities, authors=export.authors, license=export.license
+            package, padded, header, weights, intensities, authors=export.authors, license=export.license
         )
     check_package(package)
     digests = {path.name: bytes_digest(path.read_bytes()) for path in (onnx, package)}
@@ -104,9 +104,9 @@ def _noise(channels: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((1, channels, *shape), dtype=np.float32)
 
 
-def _uneven(frame: Frame) -> tuple[int, ...]:
+def _uneven(padding: Padding) -> tuple[int, ...]:
     """Return a size that differs on each axis, and that the export has not been traced with."""
-    return tuple(axis.minimum + (1 + i) * axis.step for i, axis in enumerate(frame))
+    return tuple(axis.minimum + (1 + i) * axis.step for i, axis in enumerate(padding))
 
 
 if __name__ == "__main__":

@@ -23,16 +23,23 @@ from distributed import Client
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
+from unet.jobs.device_capacity import keep_freed_memory
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
 from unet.jobs.script import run
 from unet.jobs.slurm_workers import at_slurm
-from unet.network.complexity import keep_freed_memory
-from unet.network.worker import Choice, Lease, Prediction, PreparedPrediction, choose_on_worker, predict_on_worker
+from unet.network.worker import (
+    BlockPredictor,
+    Lease,
+    PredictionSpec,
+    ResolvedSettings,
+    predict_on_worker,
+    resolve_on_worker,
+)
 from unet.storage.digests import bytes_digest
 from unet.volumes.volume import Volume
 
-Backend = tuple[Client, Choice, Callable[[], Work]]
+Backend = tuple[Client, ResolvedSettings, Callable[[], Work]]
 """Client of the workers, tile and batch chosen there, and the function that begins once the job owns its blocks."""
 
 
@@ -55,7 +62,7 @@ def main(
     survey, intensity_statistics, model, folder = (
         path.absolute() for path in (survey, intensity_statistics, model, folder)
     )
-    prediction = Prediction(survey, intensity_statistics, model, folder, predict, digest)
+    prediction = PredictionSpec(survey, intensity_statistics, model, folder, predict, digest)
     if predict.scheduler is not None:
         backend = _on_workers(at_scheduler(predict.scheduler), prediction, receipt)
     elif predict.workers == "slurm":
@@ -63,14 +70,14 @@ def main(
         backend = _on_workers(workers, prediction, receipt)
     else:
         backend = _on_this_machine(prediction, threads)
-    with backend as (client, choice, begin):
+    with backend as (client, settings, begin):
         job = BlockRangeJob(
             "predict",
             source.blocks(block_range),
-            [source.create("probability", predict.dtype, channels=choice.channels)],
+            [source.create("probability", predict.dtype, channels=settings.channels)],
             receipt=receipt,
-            fingerprint=prediction.made_from(choice, code),
-            inputs_of=prediction.inputs_of(choice),
+            fingerprint=prediction.input_fingerprint(settings, code),
+            inputs_of=prediction.block_inputs(settings),
             whole=prod(source.layout.shape),
         )
         with job:
@@ -84,26 +91,28 @@ def main(
                 patience=60 * predict.block_timeout_minutes,
             )
             seconds = round(time.perf_counter() - begun, 2)
-            chosen = {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision}
-            job.finish(run={"device": choice.device, "threads": threads, "seconds": seconds, **chosen})
+            chosen = {"tile": settings.tile, "batch": settings.batch, "precision": settings.precision}
+            job.finish(run={"device": settings.device, "threads": threads, "seconds": seconds, **chosen})
 
 
 @contextmanager
-def _on_this_machine(prediction: Prediction, threads: int) -> Iterator[Backend]:
+def _on_this_machine(prediction: PredictionSpec, threads: int) -> Iterator[Backend]:
     """Predict on a device of this machine, in this process."""
     predict = prediction.predict
     with torch_device(LOCKS) as device, in_this_process(predict.max_blocks_in_flight, predict.dashboard) as client:
-        prepared = PreparedPrediction(prediction, device, threads)
-        yield client, prepared.choice, prepared.work
+        prepared = BlockPredictor(prediction, device, threads)
+        yield client, prepared.settings, prepared.work
 
 
 @contextmanager
-def _on_workers(cluster: AbstractContextManager[Client], prediction: Prediction, receipt: Path) -> Iterator[Backend]:
+def _on_workers(
+    cluster: AbstractContextManager[Client], prediction: PredictionSpec, receipt: Path
+) -> Iterator[Backend]:
     """Predict on the devices of a scheduler's workers, which see the same files."""
     with cluster as client:
-        choice = client.submit(choose_on_worker, prediction, pure=False).result()
-        chosen = prediction.with_choice(choice)
-        yield client, choice, lambda: partial(predict_on_worker, chosen, Lease.make(receipt, uuid4().hex))
+        settings = client.submit(resolve_on_worker, prediction, pure=False).result()
+        chosen = prediction.resolved(settings)
+        yield client, settings, lambda: partial(predict_on_worker, chosen, Lease.acquire(receipt, uuid4().hex))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
-from unet.training.folder import TrainingFolder, differences
+from unet.training.folder import TrainingFolder, setting_differences
 from unet.training.job import TrainingJob
 from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
@@ -65,9 +65,9 @@ def main(
     own_fingerprint = fingerprint(**depends_on)
     kept = TrainingFolder(model.parent / own_fingerprint)
     lock_exclusive(model.parent / "lock")
-    kept.begin(depends_on)
+    kept.write_settings(depends_on)
     log_other_trainings(kept)
-    done = kept.receipt()
+    done = kept.valid_receipt()
     if done is None:
         normalisations = {name: Normalisation.of(channels) for name, channels in statistics.items()}
         job = TrainingJob(
@@ -93,8 +93,8 @@ def main(
 def log_other_trainings(kept: TrainingFolder) -> None:
     """Log the folder of this training, and the folders of other trainings."""
     log.info("this training is kept in %s", kept.path)
-    for other in kept.others():
-        found, megabytes = differences(kept.settings, other.settings), other.size() / 1e6
+    for other in kept.siblings():
+        found, megabytes = setting_differences(kept.settings, other.settings), other.size_bytes() / 1e6
         log.info(
             "%s holds another one, with %s (%.0f MB; remove it if not wanted)", other.path, "; ".join(found), megabytes
         )
@@ -104,17 +104,17 @@ def trained(
     kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
 ) -> dict[str, Any]:
     """Train, or continue a training; return the receipt, which is also written beside the model."""
-    before = kept.stopped()
+    before = kept.stop_reason()
     if before is not None:
         log.warning("an earlier attempt at this training ended, and this one may end the same: %s", before)
     try:
         with torch_devices(LOCKS, job.train.gpus) as devices:
             network, result = run_ranks(devices, job.run)
     except TrainingError as error:
-        kept.stop(str(error))
+        kept.write_stop_reason(str(error))
         raise
     if result.validation is not None:
-        log.info("kept the weights of step %d: %s", result.kept_step, result.validation.line())
+        log.info("kept the weights of step %d: %s", result.kept_step, result.validation.curve_values())
     first = job.train.volumes[0]
     save_model(
         kept.model,
@@ -132,10 +132,10 @@ def trained(
         "fingerprint": job.fingerprint,
         "digest": bytes_digest(kept.model.read_bytes()),
         **{"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss},
-        **(result.validation.line() if result.validation else {}),
+        **(result.validation.curve_values() if result.validation else {}),
         "run": {**facts, "devices": [str(device) for device in devices], **place_of_job()},
     }
-    kept.finish(receipt)
+    kept.write_receipt(receipt)
     return receipt
 
 

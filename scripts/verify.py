@@ -31,7 +31,7 @@ from unet.jobs.journal import Journal
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
 from unet.jobs.script import run
-from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import content_digest
@@ -91,7 +91,7 @@ def main(
 def _differences(
     source: Volume,
     image: Image,
-    predictor: ShrinkingPredictor,
+    predictor: OutOfMemoryRetryPredictor,
     model: ModelConfig,
     crops: list[tuple[str, Box]],
 ) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
-from unet.training.weight_map import class_weights, reach, weight_map
+from unet.training.weight_map import class_weights, cutoff_distance, weight_map
 from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume, padded_in_section
 
@@ -44,7 +44,7 @@ def main(
     image, inputs = source.create("weights", "float32"), BlockInputs(source)
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
-    margin = ceil(reach(weights.sigma))
+    margin = ceil(cutoff_distance(weights.sigma))
 
     def weigh(box: Box) -> BlockOutput:
         window, inner = padded_in_section(box, margin, labels.shape)

@@ -21,7 +21,7 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import run_blocks
 from unet.network.model import build_model
 from unet.network.model_file import save_model
-from unet.network.worker import Prediction, PreparedPrediction
+from unet.network.worker import BlockPredictor, PredictionSpec
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
 from unet.training.synthetic import synthesise
@@ -237,7 +237,7 @@ def test_every_block_that_is_read_is_told(project: Project, monkeypatch: pytest.
     )
     for average in ("none", "rotations"):
         predict = PredictConfig(tile=60, test_time_augmentation=average, dashboard=False)
-        prediction = Prediction(survey, grey, model, project.stores("train"), predict, "one")
-        prepared = PreparedPrediction(prediction, torch.device("cpu"), 1)
+        prediction = PredictionSpec(survey, grey, model, project.stores("train"), predict, "one")
+        prepared = BlockPredictor(prediction, torch.device("cpu"), 1)
         boxes = project.volume("train").layout.grid.boxes()[::7]
-        assert blocks_looked_at(monkeypatch, boxes, prediction.inputs_of(prepared.choice), prepared.read)
+        assert blocks_looked_at(monkeypatch, boxes, prediction.block_inputs(prepared.settings), prepared.read)

@@ -64,7 +64,10 @@ def test_one_line_and_the_same_numbers_whatever_the_blocks(project: Project, tmp
 
 NOT_RIGHT = {
     "all zero": ({"labels": np.zeros_like(CELLS)}, r"volumes\.train\.labels: all 9,800 annotated voxels are 0"),
-    "a mask of cells": ({"labels": MASK}, r"id 255 holds 100% .* pieces a section \(1 in all\).*label_kind: interior"),
+    "a mask of cells": (
+        {"labels": MASK},
+        r"id 255 holds 100% .* pieces per section \(1 in all\).*label_kind: interior",
+    ),
     "white membranes": ({"labels": 255 - MASK}, r"what is not 0 \(34%\) parts what is 0 into cells, as membranes do"),
     "constant grey values": ({"labels": CELLS, "raw": np.full_like(RAW, 7)}, r"train\.raw: all grey values are equal"),
     "nothing annotated": ({"labels": np.full_like(CELLS, 9), "ignore_id": 9}, r"no voxel of 2 sections is annotated"),

@@ -1,8 +1,9 @@
-"""The bioimage.io package of a trained model, which ilastik, deepImageJ and others open: https://bioimage.io
+"""Package a trained model for bioimage.io, which ilastik, deepImageJ and others open: https://bioimage.io
 
-Format 0.5: `rdf.yaml` with axes, sizes, halo and normalisation; the weights; a test input with its output; a cover; a
-page of text. The description is kept to what all readers of that format know, since they refuse keys that they do not:
-it is read by bioimageio.spec 0.5.3 and later, without authors and license by 0.5.5 and later.
+A package of format 0.5 is a zip file. It holds `rdf.yaml` with axes, sizes, halo and normalisation; the weights; a test
+input with its output; a cover image; a page of text. The description has only keys that all readers of the format know,
+because readers refuse unknown keys. bioimageio.spec reads it from version 0.5.3, without authors and license from
+version 0.5.5.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import yaml
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from unet.network.export import OPSET, ExportError, FramedNetwork, axis_names, facts, training_normalisation
+from unet.network.export import OPSET, ExportError, PaddedNetwork, axis_names, export_metadata, training_normalisation
 
 FORMAT = "0.5.3"
 PAPERS = {
@@ -48,7 +49,7 @@ example by the foreground-restricted Rand score (Arganda-Carreras et al. 2015, d
 
 def bioimageio_package(
     path: Path,
-    network: FramedNetwork,
+    network: PaddedNetwork,
     header: Mapping[str, Any],
     weights: Mapping[str, Path],
     grey: NDArray[np.float32],
@@ -56,24 +57,24 @@ def bioimageio_package(
     authors: Sequence[str] = (),
     license: str | None = None,
 ) -> None:
-    """Write a package.
+    """Write a bioimage.io package.
 
     Parameters
     ----------
     path : Path
-        Of the zip file to write.
-    network : FramedNetwork
+        Zip file to write.
+    network : PaddedNetwork
         The model.
     header : mapping
-        Of the model file, see `unet.network.model_file`.
+        Header of the model file; see `unet.network.model_file`.
     weights : mapping
-        `torchscript` and `onnx` to the files that hold the network.
+        Files of the exported network, by the keys `torchscript` and `onnx`.
     grey : ndarray
         Grey values of a tile, not normalised, float32 `(1, c, *size)`: the test input, and half of the cover.
     authors : sequence of str
-        Names; none are claimed by default.
+        Names of the authors; by default none are named.
     license : str, optional
-        SPDX identifier such as `CC-BY-4.0`; none is claimed by default.
+        SPDX identifier such as `CC-BY-4.0`; by default none is named.
     """
     probabilities = network.predict(training_normalisation(header)(grey[0])[None])
     files = {
@@ -98,7 +99,7 @@ def check_package(path: Path) -> None:
     Raises
     ------
     ExportError
-        With all problems that `bioimageio.spec` and `bioimageio.core` find.
+        If `bioimageio.spec` or `bioimageio.core` finds problems; lists all of them.
     """
     from bioimageio.core import test_description
     from bioimageio.spec import load_description
@@ -111,8 +112,8 @@ def check_package(path: Path) -> None:
         raise ExportError(f"{path}: its weights do not give its test output\n{tested.format_md()}")
 
 
-def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """What `rdf.yaml` says: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
+def _description(network: PaddedNetwork, header: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the content of `rdf.yaml`: https://bioimage-io.github.io/spec-bioimage-io, model 0.5."""
     paper, doi = PAPERS[header["model"]["architecture"]]
     version = torch.__version__.partition("+")[0]
     return {
@@ -121,7 +122,7 @@ def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mappi
         "name": _title(header),
         "description": f"Segments electron microscopy into {', '.join(header['classes'])}",
         "cite": [{"text": paper, "doi": doi}],
-        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.frame)}d"],
+        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.padding)}d"],
         "documentation": "README.md",
         "covers": ["cover.png"],
         "inputs": [_input(network, header) | {"test_tensor": _file("input.npy", files)}],
@@ -130,7 +131,7 @@ def _description(network: FramedNetwork, header: Mapping[str, Any], files: Mappi
             "torchscript": _file("torchscript.pt", files) | {"pytorch_version": version},
             "onnx": _file("model.onnx", files) | {"opset_version": OPSET, "parent": "torchscript"},
         },
-        "config": {"unet_em": facts(network, header)},
+        "config": {"unet_em": export_metadata(network, header)},
     }
 
 
@@ -138,16 +139,16 @@ def _file(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
     return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
 
-def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    known = facts(network, header)
-    mean, std = known["mean"], known["std"]
-    one = len(mean) == 1  # a number a channel is what not all readers know
+def _input(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = export_metadata(network, header)
+    mean, std = metadata["mean"], metadata["std"]
+    one = len(mean) == 1  # not all readers know lists with one number per channel
     numbers = {"mean": mean[0], "std": std[0]} if one else {"axis": "channel", "mean": mean, "std": std}
     names = ["grey"] if one else [f"grey_{number}" for number in range(len(mean))]
-    # Without physical scale: the tiling of deepImageJ takes it for the ratio of output to input size.
+    # No physical scale: deepImageJ's tiling takes a scale for the ratio of output to input size.
     space = [
         {"type": "space", "id": name, "size": {"min": axis.minimum, "step": axis.step}, "concatenable": True}
-        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+        for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
     return {
         "id": "input",
@@ -158,12 +159,12 @@ def _input(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _output(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+def _output(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
     space = [
         {"type": "space", "id": name, "halo": axis.halo, "size": {"tensor_id": "input", "axis_id": name}}
-        for name, axis in zip(axis_names(network.frame), network.frame, strict=True)
+        for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
-    # Older readers want names that could be those of variables.
+    # Older readers accept only names that are valid identifiers.
     names = [re.sub(r"\W|^(?=\d)", "_", name) for name in header["classes"]]
     return {
         "id": "output",
@@ -179,9 +180,9 @@ def _npy(values: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
-    """PNG of grey values and last class, side by side, within the halo; of a 3-D tile the section in the middle."""
-    inner = tuple(slice(axis.halo, -axis.halo) for axis in network.frame)
+def _cover(network: PaddedNetwork, grey: NDArray[np.float32], probabilities: NDArray[np.float32]) -> bytes:
+    """Return a PNG of grey values and last class side by side, within the halo; of a 3-D tile the middle section."""
+    inner = tuple(slice(axis.halo, -axis.halo) for axis in network.padding)
     images = [values[0, -1][inner] for values in (grey, probabilities)]
     left, right = (image if image.ndim == 2 else image[len(image) // 2] for image in images)
     span = float(np.ptp(left)) or 1.0
@@ -190,15 +191,15 @@ def _cover(network: FramedNetwork, grey: NDArray[np.float32], probabilities: NDA
     return buffer.getvalue()
 
 
-def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
-    known = facts(network, header)
-    voxels, channels = known["voxel_size_nm"], list(zip(known["mean"], known["std"], strict=True))
+def _page(network: PaddedNetwork, header: Mapping[str, Any]) -> str:
+    metadata = export_metadata(network, header)
+    voxels, channels = metadata["voxel_size_nm"], list(zip(metadata["mean"], metadata["std"], strict=True))
     return PAGE.format(
         title=_title(header),
-        classes=", ".join(known["classes"]),
+        classes=", ".join(metadata["classes"]),
         version=header["version"],
         grey="; ".join(f"around {mean:g}, scale {std:g}" for mean, std in channels),
-        axes=", ".join(axis_names(network.frame)),
+        axes=", ".join(axis_names(network.padding)),
         voxels="unknown" if voxels is None else "{:g} x {:g} x {:g} nm (z, y, x)".format(*voxels),
         normalised=", ".join(f"(x - {mean:g}) / {std:g}" for mean, std in channels),
         method=_method(header["normalisation"].get("rule", {})),
@@ -206,7 +207,7 @@ def _page(network: FramedNetwork, header: Mapping[str, Any]) -> str:
 
 
 def _method(rule: Mapping[str, Any]) -> str:
-    """How these numbers were made, by the section `normalisation` that the model was trained with."""
+    """Return how mean and std were computed, by the section `normalisation` that the model was trained with."""
     if rule.get("mean") is not None:
         return "numbers of the configuration"
     if rule.get("percentiles") is not None:

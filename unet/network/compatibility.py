@@ -1,4 +1,4 @@
-"""Whether a model and the volumes it is for fit each other; checked before any work is done."""
+"""Check that a model and its volumes are compatible, before any work is done."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -9,140 +9,149 @@ from unet.config.normalisation import NormalisationConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import tile_geometry, valid_input_sizes
 
-Voxel = tuple[float, float, float]
+VoxelSize = tuple[float, float, float]
 
-OWN_VOXELS = 0.5
-"""Share of a training tile's input that should be voxels of the volume, not mirror images of them."""
-
-
-class MisfitError(ValueError):
-    """A model that is not for these volumes, or volumes that are not alike; names both values."""
+MIN_OWN_VOXEL_SHARE = 0.5
+"""Share of a training tile's input that should be voxels of the volume, not mirror images."""
 
 
-def require_same_voxels(
-    of_model: Voxel | None, whose: str, volumes: Mapping[str, Voxel], dimensions: int, tolerance: float
+class IncompatibleModelError(ValueError):
+    """A model does not match the volumes, or the volumes do not match each other; names both values."""
+
+
+def require_same_voxel_size(
+    model_voxel_size: VoxelSize | None,
+    model_name: str,
+    volumes: Mapping[str, VoxelSize],
+    dimensions: int,
+    tolerance: float,
 ) -> None:
-    """Refuse volumes whose voxels differ from those that the model was trained on.
+    """Refuse volumes whose voxel size differs from the voxel size that the model was trained on.
 
-    A network knows structures by their size in voxels. Only the axes that it sees count: y and x for a 2-D one.
+    A network recognises structures by their size in voxels. A 2-D network compares the y and x axes only.
 
     Parameters
     ----------
-    of_model : tuple of float or None
-        `(z, y, x)` in nm; None = unknown, nothing is refused.
-    whose : str
-        Where that comes from, for the message.
+    model_voxel_size : tuple of float or None
+        Voxel size of the training volume, `(z, y, x)` in nm. None is unknown, and nothing is refused.
+    model_name : str
+        Name of the model for the message.
     volumes : mapping
-        `(z, y, x)` in nm by name.
+        Voxel size `(z, y, x)` in nm by volume.
     dimensions : int
-        2 or 3.
+        Dimensions of the network, 2 or 3.
     tolerance : float
         Largest relative difference.
 
     Raises
     ------
-    MisfitError
-        Naming the volume and both sizes.
+    IncompatibleModelError
+        If a voxel size differs; names the volume and both sizes.
 
-    >>> require_same_voxels((50, 4, 4), "model.pt", {"a": (40, 4, 4.2)}, 2, 0.1)
+    >>> require_same_voxel_size((50, 4, 4), "model.pt", {"a": (40, 4, 4.2)}, 2, 0.1)
     """
-    if of_model is None:
+    if model_voxel_size is None:
         return
     for name, voxel in volumes.items():
-        seen = list(zip(of_model, voxel, strict=True))[-dimensions:]
+        seen = list(zip(model_voxel_size, voxel, strict=True))[-dimensions:]
         if any(abs(theirs / ours - 1) > tolerance for ours, theirs in seen):
-            raise MisfitError(
-                f"volume {name!r} has voxels of {list(voxel)} nm (z, y, x), but {whose} was trained on "
-                f"{list(of_model)} nm: they may differ by {tolerance:.0%} along the axes the network sees. Resample "
-                "the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know that it works"
+            raise IncompatibleModelError(
+                f"volume {name!r} has voxels of {list(voxel)} nm (z, y, x), but {model_name} was trained on "
+                f"{list(model_voxel_size)} nm: they may differ by {tolerance:.0%} along the axes the network sees. "
+                "Resample the volume, correct its voxel_size_nm, or raise model.voxel_size_tolerance if you know "
+                "that it works"
             )
 
 
 def require_same_channels(channels: Mapping[str, int], trained_on: str) -> None:
-    """Refuse a volume that has more or fewer grey values a voxel than the one that the model learns from.
+    """Refuse a volume whose number of channels differs from the volume that the model learns from.
 
     >>> require_same_channels({"train": 2, "test": 2}, "train")
     """
     for name, count in channels.items():
         if count != channels[trained_on]:
-            raise MisfitError(
+            raise IncompatibleModelError(
                 f"volume {name!r} has {count} input channel(s), but volume {trained_on!r}, which the model learns "
                 f"from, has {channels[trained_on]}: give both the same channels in `raw`, in the same order"
             )
 
 
-def require_fit(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any], channels: Mapping[str, int]) -> None:
-    """Refuse a model file that is not what the configuration says.
+def require_compatible_model(
+    header: Mapping[str, Any], model_name: str, configured: Mapping[str, Any], channels: Mapping[str, int]
+) -> None:
+    """Refuse a model file that differs from the configuration.
 
     Parameters
     ----------
     header : mapping
-        Of the model file; see `unet.network.model_file`.
-    whose : str
-        The file, for the message.
-    asked : mapping
-        Keys of section `model` that the configuration sets itself; defaults do not bind.
+        Header of the model file; see `unet.network.model_file`.
+    model_name : str
+        Name of the file for the message.
+    configured : mapping
+        Keys of section `model` that the user has set. Defaults are not compared.
     channels : mapping
-        Grey values a voxel, by volume.
+        Number of input channels by volume.
 
     Raises
     ------
-    MisfitError
-        Naming both values.
+    IncompatibleModelError
+        If a value differs; names both values.
     """
-    pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in asked.items()]
+    pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in configured.items()]
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
     for what, found, wanted in pairs:
         if found != wanted:
-            raise MisfitError(
-                f"{whose}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
+            raise IncompatibleModelError(
+                f"{model_name}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
                 "configuration, or give another model file"
             )
 
 
 def require_classes(
-    header: Mapping[str, Any], whose: str, classes: Mapping[str, Sequence[str]], foreground: Sequence[str] = ()
+    header: Mapping[str, Any], model_name: str, classes: Mapping[str, Sequence[str]], foreground: Sequence[str] = ()
 ) -> None:
-    """Refuse a model file of other classes than those that are scored, or that make instances.
+    """Refuse a model file whose classes differ from the classes that are scored or segmented.
 
     Parameters
     ----------
-    header, whose
-        As of `require_fit`.
+    header, model_name
+        See `require_compatible_model`.
     classes : mapping
-        Class names by annotated volume that is scored.
+        Class names by volume that is scored.
     foreground : sequence of str
         `segment.foreground`.
 
     Raises
     ------
-    MisfitError
-        Naming both values.
+    IncompatibleModelError
+        If a class differs; names both values.
 
     >>> require_classes({"classes": ["membrane", "cell"]}, "model.pt", {"a": ["membrane", "cell"]}, ["cell"])
     """
     learnt = list(header["classes"])
     for name, own in classes.items():
         if list(own) != learnt:
-            raise MisfitError(
-                f"evaluate.volumes: volume {name!r} has classes {list(own)}, but {whose} was trained on {learnt}: set "
-                "its label_kind and class_values to the same, or take it out of evaluate.volumes"
+            raise IncompatibleModelError(
+                f"evaluate.volumes: volume {name!r} has classes {list(own)}, but {model_name} was trained on {learnt}: "
+                "set its label_kind and class_values to the same, or take it out of evaluate.volumes"
             )
     for name in foreground:
         if name not in learnt[1:]:
-            raise MisfitError(f"segment.foreground: {name!r} is not one of {learnt[1:]}, the classes of {whose}")
+            raise IncompatibleModelError(
+                f"segment.foreground: {name!r} is not one of {learnt[1:]}, the classes of {model_name}"
+            )
 
 
 def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int | Index) -> str | None:
-    """Refuse training tiles that a volume cannot fill, and say where most of a tile is mirror images.
+    """Refuse training tiles that exceed a volume, and warn where most of a tile is mirror images.
 
-    Beyond the volume's faces a tile sees mirror images. The context of a tile may be mirrored, as in the paper; where
-    the window that is predicted is larger than the volume, the same voxels would be learnt several times a tile.
+    Beyond the volume's faces a tile sees mirror images. The context of a tile may be mirrored, as in the paper. An
+    output larger than the volume is refused, because a tile would learn the same voxels several times.
 
     Parameters
     ----------
     volume : str
-        Its name, for the message.
+        Name of the volume for the message.
     shape : tuple of int
         `(z, y, x)` in voxels.
     model : ModelConfig
@@ -153,24 +162,24 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     Returns
     -------
     str or None
-        A warning, where less than half of a tile's input can be the volume's own voxels.
+        A warning if less than half of a tile's input can be voxels of the volume.
 
     Raises
     ------
-    MisfitError
-        If the output of a tile exceeds the volume along an axis; names the largest tile that does not.
+    IncompatibleModelError
+        If the output of a tile exceeds the volume along an axis; names the largest valid tile.
     """
     geometry = tile_geometry(model, tile)
     said = f"train.tile {list(geometry.input)} predicts {list(geometry.output)} voxels (z, y, x) at once"
     if any(out > n for out, n in zip(geometry.output, shape, strict=True)):
         most = [min(n, out) + 2 * m for n, out, m in zip(shape, geometry.output, geometry.margin, strict=True)]
         largest = [max(valid_input_sizes(model, side, axis), default=0) for axis, side in enumerate(most)]
-        raise MisfitError(
+        raise IncompatibleModelError(
             f"{said}, but volume {volume!r} has only {list(shape)}: the rest would be mirror images; set train.tile to "
             f"{largest} at most, or give a larger volume"
         )
     own = prod(min(n, side) / side for n, side in zip(shape, geometry.input, strict=True))
-    if own >= OWN_VOXELS:
+    if own >= MIN_OWN_VOXEL_SHARE:
         return None
     return (
         f"{said} and sees {list(geometry.input)}, but volume {volume!r} has {list(shape)}: at most {own:.0%} of what a "
@@ -178,26 +187,26 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     )
 
 
-def rule_of_model(header: Mapping[str, Any], whose: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `normalisation` that a model was trained with: it holds for all volumes that it predicts.
+def normalisation_of_model(header: Mapping[str, Any], model_name: str, configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `normalisation` that a model was trained with; it applies to all volumes that it predicts.
 
     Parameters
     ----------
-    header, whose : mapping, str
-        Of the model file, and its name for the message.
-    asked : mapping
-        Keys of the section that the configuration sets itself; defaults do not bind.
+    header, model_name : mapping, str
+        Header of the model file, and its name for the message.
+    configured : mapping
+        Keys of the section that the user has set. Defaults are not compared.
 
     Raises
     ------
-    MisfitError
-        Naming a key and both values.
+    IncompatibleModelError
+        If a key differs; names the key and both values.
     """
     rule = NormalisationConfig(**header["normalisation"].get("rule", {})).model_dump(mode="json")
-    for key, value in asked.items():
+    for key, value in configured.items():
         if value != rule[key]:
-            raise MisfitError(
-                f"{whose}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has {value!r}; "
-                f"leave normalisation.{key} out, or train anew"
+            raise IncompatibleModelError(
+                f"{model_name}: the model was trained with normalisation.{key} {rule[key]!r}, but this run has "
+                f"{value!r}; leave normalisation.{key} out, or train anew"
             )
     return rule

@@ -1,21 +1,15 @@
-"""What a forward pass costs, counted on the network itself without computing it, and what a device has to offer.
+"""Count what a forward pass costs: floating-point operations and bytes, without computing the pass.
 
-Tensors on PyTorch's `meta` device have shapes and no values. A pass with them calls the same operations in the same
-order, so their arithmetic can be added up, and the tensors that are alive at once with it.
+Tensors on PyTorch's `meta` device have shapes but no values. A pass with meta tensors calls the same operations in the
+same order. Their operations are summed, and so are the bytes of the tensors that are alive at the same time.
 """
 
-import ctypes
-import os
-import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,13 +27,11 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Of `malloc.h`."""
 
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """Floating-point operations of a forward pass, and the most bytes of its tensors that are alive at once."""
+    """Floating-point operations of a forward pass, and the peak of bytes in its tensors."""
 
     flops: int
     bytes: int
@@ -48,7 +40,7 @@ class ForwardCost:
 def forward_cost(
     model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1, precision: Precision = "float32"
 ) -> ForwardCost:
-    """The cost of a forward pass of `batch` tiles of input size `tile` `(z, y, x)`, the weights' memory left out."""
+    """Return the cost of a forward pass of `batch` tiles of input size `tile` `(z, y, x)`, weights not counted."""
     return _counted(model.model_dump_json(), classes, tile, channels, batch, precision)
 
 
@@ -63,10 +55,10 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
     return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
 
 
-def step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
-    """The most bytes that are alive at once in a training step, which keeps what its backward pass needs.
+def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
+    """Return the peak bytes of a training step in float32, including what is kept for the backward pass.
 
-    As `forward_cost`, in float32, with the gradients and the two moments of AdamW.
+    Arguments are those of `forward_cost`. Gradients and the two moments of AdamW are included.
     """
     with torch.device("meta"):
         network = build_model(model, channels, classes)
@@ -77,7 +69,7 @@ def step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1,
 
 
 class _LiveBytes(TorchDispatchMode):
-    """The most bytes that were alive at once of tensors made within this context."""
+    """Track the peak of bytes in tensors that were made within this context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,10 +93,10 @@ class _LiveBytes(TorchDispatchMode):
         self.alive -= size
 
 
-def useful_flops(model: ModelConfig, classes: int, channels: int = 1) -> float:
-    """Operations a voxel of a whole image without borders: those of the zero-padded network, which no context burdens.
+def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) -> float:
+    """Return the operations per voxel of a zero-padded network on a whole image, where no voxel is computed twice.
 
-    What a tile takes beyond that is the price of its context.
+    What a tile takes beyond this number is the price of its context.
     """
     padded = model.model_copy(update={"convolution": "same"})
     side = 2 ** (model.depth + 2)
@@ -112,66 +104,6 @@ def useful_flops(model: ModelConfig, classes: int, channels: int = 1) -> float:
     return forward_cost(padded, classes, tile, channels).flops / prod(tile)
 
 
-def measured_rate(device: torch.device, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of a large matrix product on a device, measured now."""
-    n = 1024 if device.type == "cpu" else 8192
-    a = torch.randn(n, n, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
-    a @ a
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        product = a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        count += 1
-    del product
-    return 2 * n**3 * count / (time.perf_counter() - start)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses now; of a CPU no more than this process's control groups may have."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min([psutil.virtual_memory().available, *_group_limits()])
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity where the system knows one, else all of the machine."""
-    process = psutil.Process()
-    affinity: list[int] = process.cpu_affinity() if hasattr(process, "cpu_affinity") else []  # macOS has none
-    return len(affinity) or psutil.cpu_count() or 1
-
-
-def _group_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Limits of the control groups that this process is in, version 1 or 2, as batch systems set them for a job."""
-    for line in groups.read_text().splitlines() if groups.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        top, name = (root, "memory.max") if controllers == "" else (root / "memory", "memory.limit_in_bytes")
-        folder = top / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            limit = group / name
-            if limit.exists() and limit.read_text().strip().isdigit():
-                yield int(limit.read_text())
-            if group == top:
-                break
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, for its next tile.
-
-    glibc asks the system for large tensors anew and gives them back, in threads small ones too; the system fills them
-    with zeros every time, which takes up to a quarter of a forward pass. With another C library nothing changes.
-
-    To be called before threads are started that compute tiles.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_ARENA_MAX, 1)  # those of threads are given back whatever the threshold
-
-
 def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
-    """Operations of the whole training: a backward pass takes twice a forward one."""
+    """Return the operations of a whole training: a backward pass takes twice as many as a forward pass."""
     return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops

@@ -1,15 +1,16 @@
-"""A network on its device: what differs between a CPU and a GPU.
+"""Run a network on its device, and hide what differs between a CPU and a GPU.
 
-A CPU computes several batches at once, each by one thread: libraries share one sum out differently for different
-numbers of threads, which changes the last bits. Its threads serve all blocks, so the next one's tiles fill up what the
-last tiles of a block leave idle.
+A CPU computes several batches at the same time, one per thread. One batch is never shared between threads: libraries
+split a sum differently for different numbers of threads, which changes the last bits. The threads serve all blocks, so
+the next block's tiles use the threads that the last tiles of a block leave idle.
 
-A GPU computes one batch after the other, in one stream, while other streams copy what the blocks before and after need:
+A GPU computes one batch after another in one stream. Other streams copy the input of the next block and the result of
+the block before:
 
 ```
-up        | window k + 1 |                 | window k + 2 |             pinned memory of the host to the device
+up        | input of k + 1 |                 | input of k + 2 |             pinned memory of the host to the device
 compute   |       tiles of block k         |       tiles of block k + 1       |
-down                                       | block k |                  and back
+down                                       | block k |                      and back
 ```
 """
 
@@ -29,8 +30,8 @@ from unet.network.complexity import DTYPES
 from unet.network.model import channels_last, is_2d
 
 Item = TypeVar("Item")
-REPRODUCIBLE: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
-"""Of cuDNN; by default it would try several algorithms and take the fastest, or compute in TF32."""
+CUDNN_FLAGS: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
+"""Flags of cuDNN. By default cuDNN times several algorithms and takes the fastest, and it may compute in TF32."""
 
 
 class Engine:
@@ -39,15 +40,15 @@ class Engine:
     Parameters
     ----------
     model : nn.Module
-        From `build_model`; put into evaluation mode and moved to `device`, its weights channels last.
+        From `build_model`. It is put into evaluation mode and moved to `device`, with weights in channels-last layout.
     device : torch.device
-        Where it runs.
+        Device on which the network runs.
     precision : {"float32", "bfloat16", "float16"}
-        Of the convolutions.
+        Numeric precision of the convolutions.
     compiled : bool
-        Compile the network for the shape of its tiles (`torch.compile`).
+        Whether to compile the network for the shape of its tiles (`torch.compile`).
     threads : int
-        Batches at once on a CPU.
+        Batches computed at the same time on a CPU.
     """
 
     def __init__(
@@ -66,35 +67,35 @@ class Engine:
             self._threads = ThreadPoolExecutor(threads, "tiles")
 
     def logits(self, x: Tensor) -> Tensor:
-        """What the network says of a batch, float32, the same for the same batch every time."""
+        """Return the float32 logits of a batch; equal batches give equal bits."""
         x = x.contiguous(memory_format=self._layout)
         with ExitStack() as settings:
             settings.enter_context(
                 torch.autocast(self.device.type, DTYPES[self.precision], self.precision != "float32")
             )
             if self.on_gpu:
-                settings.enter_context(torch.backends.cudnn.flags(**REPRODUCIBLE))
+                settings.enter_context(torch.backends.cudnn.flags(**CUDNN_FLAGS))
             return self._network(x).float()
 
     def each(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
-        """Do `work` on every item; on a CPU several at once, on a GPU in turn with what other blocks launch."""
+        """Call `work` on every item: several at a time on a CPU, on a GPU one at a time over all blocks."""
         if not self.on_gpu:
             list(self._threads.map(work, items))
             return
         for item in items:
-            with self._launching:  # what a batch has freed is there for the next one, whatever its block
+            with self._launching:  # memory that a batch frees is free for the next batch, whatever its block
                 work(item)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Within this context work goes to the stream that computes."""
+        """Send the work within this context to the stream that computes."""
         with ExitStack() as context:
             if self.on_gpu:
                 context.enter_context(torch.cuda.stream(self._compute))
             yield
 
     def to_device(self, array: NDArray[Any]) -> Tensor:
-        """An array on the device; on a GPU the copy runs beside computing, which waits for it."""
+        """Copy an array to the device. On a GPU the copy has a stream of its own, and later computing waits for it."""
         values = torch.from_numpy(np.ascontiguousarray(array))
         if not self.on_gpu:
             return values
@@ -105,7 +106,7 @@ class Engine:
         return values
 
     def to_host(self, values: Tensor) -> NDArray[Any]:
-        """What was computed as an array, once it has been."""
+        """Return a result as an array, after it has been computed."""
         if not self.on_gpu:
             return values.numpy()
         self._down.wait_stream(self._compute)

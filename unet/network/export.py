@@ -1,7 +1,7 @@
-"""A trained model for other programs, as ONNX and as TorchScript, checked to be the same model.
+"""Export a trained model as ONNX and TorchScript for other programs, and check that it is the same model.
 
-Such programs cut an image into tiles whose sizes are whole steps, expect an output as large as the input, and drop a
-`halo` on each side of it. The paper's network takes 572 and gives 388, so a frame of zeros is laid around it:
+Such programs cut an image into tiles whose sizes are multiples of a step. They expect an output as large as the input,
+and drop a `halo` on each side of it. The paper's network maps 572 to 388, so input and output are padded with zeros:
 
 ```
 one axis of the paper's network: margin 92, step 16
@@ -13,9 +13,9 @@ network   loses the margin                     |----------------|
 - halo    96                               |      |------------|        |           n - 192
 ```
 
-The halo is the margin rounded up to whole steps, and `before` makes up for the difference: within the halo every voxel
-meets the pooling grid in the same phase as in this workflow's own prediction, and has the same probabilities. Sizes
-have the network's axes, `(y, x)` or `(z, y, x)`.
+The halo is the margin, rounded up to whole steps; `before` makes up for the difference. Within the halo every voxel
+therefore meets the pooling grid in the same phase as in this workflow's prediction, and has the same probabilities.
+Sizes have the network's axes, `(y, x)` or `(z, y, x)`.
 """
 
 import json
@@ -39,20 +39,20 @@ from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
 from unet.volumes.intensity import Normalisation
 
 OPSET = 17
-"""Of ONNX: the newest that the runtime in today's deepImageJ reads."""
+"""Operator set of ONNX: the newest that deepImageJ's runtime reads."""
 TOLERANCE = 1e-4
-"""Largest difference of a probability between the network and what was exported."""
+"""Largest allowed difference of a probability between the network and the exported file."""
 
 
 class ExportError(RuntimeError):
-    """The model cannot be exported, or what was exported is not the model."""
+    """The model cannot be exported, or the exported file differs from the model."""
 
 
 @dataclass(frozen=True)
-class AxisFrame:
-    """The frame along one axis, in voxels: sizes are `minimum + k * step`; see the module's picture.
+class AxisPadding:
+    """Padding along one axis, in voxels; see the picture of the module. Input sizes are `minimum + k * step`.
 
-    `before` and `after` are added to the input, `front` and `back` to what the network makes of it.
+    `before` and `after` pad the input; `front` and `back` pad the output.
     """
 
     step: int
@@ -64,34 +64,34 @@ class AxisFrame:
 
     @property
     def minimum(self) -> int:
-        """The smallest size that leaves something within the halo: one step."""
+        """Return the smallest input size: one step within the halo."""
         return 2 * self.halo + self.step
 
     def size(self, least: int) -> int:
-        """The smallest size of `least` or more within the halo."""
+        """Return the smallest input size with at least `least` voxels within the halo."""
         return 2 * self.halo + max(1, ceil(least / self.step)) * self.step
 
 
-Frame = tuple[AxisFrame, ...]
+Padding = tuple[AxisPadding, ...]
 
 
-def frame_of(config: ModelConfig) -> Frame:
-    """The frame of a network, one entry an axis.
+def padding_of(config: ModelConfig) -> Padding:
+    """Return the padding of a network, one entry per axis.
 
-    >>> frame_of(ModelConfig())[0]
-    AxisFrame(step=16, halo=96, before=12, after=0, front=80, back=92)
+    >>> padding_of(ModelConfig())[0]
+    AxisPadding(step=16, halo=96, before=12, after=0, front=80, back=92)
     """
     axes, smallest = range(3 - config.dimensions, 3), _smallest_tile(config)
     margins = [(size - out) // 2 for size, out in zip(smallest, output_size(config, smallest), strict=True)]
     loses = config.convolution == "valid"
-    return tuple(_axis_frame(smallest[a], margins[a], stride_unit(config)[a], loses) for a in axes)
+    return tuple(_axis_padding(smallest[a], margins[a], stride_unit(config)[a], loses) for a in axes)
 
 
-def _axis_frame(tile: int, margin: int, step: int, loses: bool) -> AxisFrame:
+def _axis_padding(tile: int, margin: int, step: int, loses: bool) -> AxisPadding:
     before = margin % step
-    after = (tile - before) % step  # all sizes that a network takes are congruent
+    after = (tile - before) % step  # all input sizes of a network are congruent modulo the step
     lost = margin if loses else 0
-    return AxisFrame(step, ceil(margin / step) * step, before, after, lost - before, lost - after)
+    return AxisPadding(step, ceil(margin / step) * step, before, after, lost - before, lost - after)
 
 
 def _smallest_tile(config: ModelConfig) -> tuple[int, ...]:
@@ -106,43 +106,44 @@ def _smallest(config: ModelConfig, axis: int) -> int:
     return sizes[0]
 
 
-class FramedNetwork(nn.Module):
-    """A network within its frame: normalised grey values in, class probabilities of the same size out.
+class PaddedNetwork(nn.Module):
+    """A network that maps normalised grey values to class probabilities of the same size.
 
     Parameters
     ----------
     model : nn.Module
         From `load_model`.
-    frame : Frame
-        Of that model. Within its halo the result is the workflow's own; in the outermost rim it is 0 for all classes.
+    padding : Padding
+        Padding of the model. Within the halo the result equals the workflow's prediction; in the output's padding it is
+        0 for all classes.
     """
 
-    def __init__(self, model: nn.Module, frame: Frame) -> None:
+    def __init__(self, model: nn.Module, padding: Padding) -> None:
         super().__init__()
-        self.model, self.frame = model, frame
-        # torch counts padding from the last axis
-        self.inner = [n for axis in reversed(frame) for n in (axis.before, axis.after)]
-        self.outer = [n for axis in reversed(frame) for n in (axis.front, axis.back)]
+        self.model, self.padding = model, padding
+        # torch lists padding from the last axis
+        self.inner = [n for axis in reversed(padding) for n in (axis.before, axis.after)]
+        self.outer = [n for axis in reversed(padding) for n in (axis.front, axis.back)]
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 `(n, c, *size)` to float32 `(n, K, *size)`."""
+        """Map grey values float32 `(n, c, *size)` to probabilities float32 `(n, K, *size)`."""
         probabilities = torch.softmax(self.model(nn.functional.pad(x, self.inner)), dim=1)
         return nn.functional.pad(probabilities, self.outer)
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`forward` for arrays."""
+        """Call `forward` on an array and return an array."""
         with torch.inference_mode():
             return self(torch.from_numpy(x)).numpy()
 
 
 def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
-    """By the grey values of the first training volume.
+    """Return the normalisation by the grey values of the first training volume.
 
     Raises
     ------
     ExportError
-        If the header of the model file does not tell.
+        If the header of the model file does not contain them.
     """
     volumes = header.get("normalisation", {}).get("trained_on", {})
     first: Sequence[Mapping[str, Any]] = next(iter(volumes.values()), [{}])
@@ -151,8 +152,8 @@ def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
     return Normalisation.of(first)
 
 
-def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be known of a model to use it, for the metadata of what is exported; in voxels and nm."""
+def export_metadata(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata that users of an exported model need; lengths are in voxels or nm."""
     normalisation = training_normalisation(header)
     return {
         "program": f"unet-em {__version__}",
@@ -160,24 +161,24 @@ def facts(network: FramedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:
         "mean": list(normalisation.centre),
         "std": [std or 1.0 for std in normalisation.scale],
         "voxel_size_nm": header.get("voxel_size_nm"),
-        "step": [axis.step for axis in network.frame],
-        "halo": [axis.halo for axis in network.frame],
+        "step": [axis.step for axis in network.padding],
+        "halo": [axis.halo for axis in network.padding],
         "model": header["model"],
     }
 
 
-def axis_names(frame: Frame) -> str:
-    """`yx` or `zyx`."""
-    return "zyx"[-len(frame) :]
+def axis_names(padding: Padding) -> str:
+    """Return `yx` or `zyx`."""
+    return "zyx"[-len(padding) :]
 
 
 def require_packages() -> None:
-    """Refuse to start what would fail for want of the optional packages.
+    """Check that the optional packages of the export are installed.
 
     Raises
     ------
     ExportError
-        With the command that installs them.
+        If one is missing; names the command that installs it.
     """
     for name in ("onnx", "onnxruntime", "bioimageio.core"):
         try:
@@ -186,33 +187,34 @@ def require_packages() -> None:
             raise ExportError(f"the export {needs(name)} ({error})") from None
 
 
-def to_torchscript(network: FramedNetwork, path: Path) -> None:
-    """Write the network as TorchScript, for any number of tiles of any fitting size."""
+def to_torchscript(network: PaddedNetwork, path: Path) -> None:
+    """Write the network as TorchScript, for batches of any length and tiles of any valid size."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the size check of the network is left out of a trace, and announced
+        warnings.simplefilter("ignore")  # torch warns that a trace leaves out the network's size check
         torch.jit.trace(network, _example(network), check_trace=False).save(str(path))
 
 
-def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> None:
-    """Write the network as ONNX: `input` float32 `(batch, channel, *size)` to `output`, all but the channels dynamic.
+def to_onnx(network: PaddedNetwork, header: Mapping[str, Any], path: Path) -> None:
+    """Write the network as ONNX. It maps `input` float32 `(batch, channel, *size)` to `output`.
 
-    Classes, grey-value statistics, voxel size, step and halo are in the file's metadata, as JSON.
+    All axes but the channels are dynamic. The file's metadata hold classes, intensity statistics, voxel size, step and
+    halo as JSON.
 
     Parameters
     ----------
-    network : FramedNetwork
+    network : PaddedNetwork
         The model.
     header : mapping
-        Of the model file, see `unet.network.model_file`.
+        Header of the model file; see `unet.network.model_file`.
     path : Path
-        Of the file to write.
+        File to write.
     """
     import onnx
 
-    axes = {0: "batch"} | {2 + i: name for i, name in enumerate(axis_names(network.frame))}
+    axes = {0: "batch"} | {2 + i: name for i, name in enumerate(axis_names(network.padding))}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as for TorchScript
-        # The exporter on top of torch.export writes opset 20, too new for deepImageJ.
+        warnings.simplefilter("ignore")  # as for TorchScript above
+        # The newer exporter (torch.export) writes opset 20, which is too new for deepImageJ.
         torch.onnx.export(
             network,
             (_example(network),),
@@ -224,27 +226,29 @@ def to_onnx(network: FramedNetwork, header: Mapping[str, Any], path: Path) -> No
             dynamic_axes={"input": axes, "output": axes},
         )
     graph = onnx.load(path)
-    onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in facts(network, header).items()})
+    onnx.helper.set_model_props(
+        graph, {key: json.dumps(value) for key, value in export_metadata(network, header).items()}
+    )
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 
 
-def check_onnx(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
-    """Run an ONNX file in onnxruntime; the largest difference of a probability from the network's.
+def check_onnx(path: Path, network: PaddedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
+    """Run an ONNX file in onnxruntime; return the largest difference from the network's probabilities.
 
     Parameters
     ----------
     path : Path
         From `to_onnx`.
-    network : FramedNetwork
-        What it must be equal to.
+    network : PaddedNetwork
+        Network that the file must agree with.
     inputs : sequence of ndarray
         Normalised grey values, float32 `(n, c, *size)`, of several sizes.
 
     Raises
     ------
     ExportError
-        If a difference exceeds `TOLERANCE`; tells both values.
+        If a difference exceeds `TOLERANCE`; names both values.
     """
     import onnxruntime
 
@@ -252,8 +256,8 @@ def check_onnx(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.f
     return max(_difference(path, lambda x: session.run(None, {"input": x})[0], network, x) for x in inputs)
 
 
-def check_torchscript(path: Path, network: FramedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
-    """As `check_onnx`, for a file of `to_torchscript`."""
+def check_torchscript(path: Path, network: PaddedNetwork, inputs: Sequence[NDArray[np.float32]]) -> float:
+    """Run a TorchScript file; return the largest difference from the network's probabilities. See `check_onnx`."""
     script = torch.jit.load(str(path))
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -266,22 +270,25 @@ def check_torchscript(path: Path, network: FramedNetwork, inputs: Sequence[NDArr
 def _difference(
     path: Path,
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    network: FramedNetwork,
+    network: PaddedNetwork,
     x: NDArray[np.float32],
 ) -> float:
     expected, found = network.predict(x), run(x)
     if found.shape != expected.shape:
-        raise ExportError(f"{path}: of an input {x.shape} it makes {found.shape}, but the network {expected.shape}")
+        raise ExportError(
+            f"{path}: for an input of shape {x.shape} its output has shape {found.shape}, but the network's has "
+            f"{expected.shape}"
+        )
     differences = np.abs(found - expected)
     worst = np.unravel_index(np.argmax(differences), differences.shape)
     if not differences[worst] <= TOLERANCE:
         raise ExportError(
-            f"{path}: of an input {x.shape} it makes {found[worst]:g} at {tuple(map(int, worst))}, but the network "
-            f"{expected[worst]:g}; at most {TOLERANCE:g} apart are allowed"
+            f"{path}: for an input of shape {x.shape} it gives {found[worst]:g} at {tuple(map(int, worst))}, but the "
+            f"network {expected[worst]:g}; the difference may be {TOLERANCE:g} at most"
         )
     return float(differences[worst])
 
 
-def _example(network: FramedNetwork) -> Tensor:
+def _example(network: PaddedNetwork) -> Tensor:
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
-    return torch.zeros(1, first.in_channels, *(axis.minimum for axis in network.frame))
+    return torch.zeros(1, first.in_channels, *(axis.minimum for axis in network.padding))

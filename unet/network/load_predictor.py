@@ -1,4 +1,4 @@
-"""From a model file and the configuration to a predictor: tile, precision and the classes that are stored."""
+"""Load a trained model and build its predictor: tile, precision, and the classes that are stored."""
 
 import logging
 import threading
@@ -20,12 +20,12 @@ from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
-from unet.network.tile_selection import Task, cached_selection, passes_at_once
+from unet.network.tile_selection import PredictionTask, cached_selection, concurrent_tiles
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
 COMPILE_FROM_FLOPS = 1e17
-"""Of a volume: minutes of a GPU's time, a part of which makes up for compiling. An estimate, not measured yet."""
+"""Operations for a volume from which compiling pays: minutes on a GPU. An estimate, not measured."""
 
 log = logging.getLogger(__name__)
 
@@ -34,75 +34,81 @@ class DeviceMemoryError(RuntimeError):
     """Not even the smallest tile fits into the memory of the device."""
 
 
-class Window(NamedTuple):
-    """What has been read of a block, and by whom: tiles of another size need other voxels."""
+class BlockVoxels(NamedTuple):
+    """The voxels read for a block, and the predictor that read them: tiles of another size need other voxels."""
 
     predictor: Predictor
     values: NDArray[Any]
 
 
-class ShrinkingPredictor:
-    """A predictor that goes on with smaller tiles when the memory of its device does not suffice.
+class OutOfMemoryRetryPredictor:
+    """A predictor that retries with smaller batches, then with smaller tiles, when its device is out of memory.
 
-    The result holds: tiles of all sizes give the same probabilities within rounding.
+    Tiles of all sizes give the same probabilities within rounding, so results before and after a retry agree.
 
     Parameters
     ----------
     first : Predictor
-        With the tile that was chosen.
+        Predictor with the selected tile.
     model : ModelConfig
-        Its architecture.
+        Architecture of its model.
     sizes : sequence of Index
-        Input sizes of smaller tiles, the best first.
+        Input sizes of smaller tiles, in order of preference.
     """
 
     def __init__(self, first: Predictor, model: ModelConfig, sizes: Sequence[Index]) -> None:
-        self.first = self._now = first
+        self.first = self._current = first
         self._model, self._sizes = model, sizes
         self._changing = threading.Lock()
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
-        """As `Predictor.predict_box`."""
+        """Return class probabilities of a box; see `Predictor.predict_box`."""
         return self.infer(self.read(image, box), image, box)
 
-    def read(self, image: Image, box: Box) -> Window:
-        """As `Predictor.read`."""
-        return Window(self._now, self._now.read(image, box))
+    def read(self, image: Image, box: Box) -> BlockVoxels:
+        """Read the voxels that `infer` needs; see `Predictor.read`."""
+        return BlockVoxels(self._current, self._current.read(image, box))
 
     def infer(
         self,
-        window: Window,
+        block: BlockVoxels,
         image: Image,
         box: Box,
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[Any]:
-        """As `Predictor.infer`; reads another window of the image where the tile has changed.
+        """Return class probabilities of a box; see `Predictor.infer`. Read the image again if the tile has changed.
 
         Raises
         ------
         DeviceMemoryError
-            If there is no smaller tile.
+            If no smaller tile is left.
         """
-        while (result := _if_there_is_room(window, box, tissue, check)) is None:
-            self._give_way(window.predictor)
-            window = self.read(image, box)
+        while (result := _infer_or_none(block, box, tissue, check)) is None:
+            self._shrink(block.predictor)
+            block = self.read(image, box)
         return result
 
-    def _give_way(self, failed: Predictor) -> None:
-        """Take a smaller batch, or a smaller tile, unless another block has done so meanwhile."""
+    def _shrink(self, failed: Predictor) -> None:
+        """Switch to a smaller batch or tile, unless the thread of another block has already done so."""
         with self._changing:
-            if self._now is failed:
-                self._now = self._smaller(failed)
+            if self._current is failed:
+                self._current = self._with_smaller_tiles(failed)
                 log.warning(
                     "out of memory on %s with a tile of %s in batches of %d; going on with %s in batches of %d, which "
                     "changes the result by rounding alone",
-                    *(failed.device, failed.geometry.input, failed.batch, self._now.geometry.input, self._now.batch),
+                    *(
+                        failed.device,
+                        failed.geometry.input,
+                        failed.batch,
+                        self._current.geometry.input,
+                        self._current.batch,
+                    ),
                 )
         if failed.engine.on_gpu:
             torch.cuda.empty_cache()
 
-    def _smaller(self, failed: Predictor) -> Predictor:
+    def _with_smaller_tiles(self, failed: Predictor) -> Predictor:
         if failed.batch > 1:
             return replace(failed, batch=failed.batch // 2)
         tile = failed.geometry.input
@@ -115,12 +121,12 @@ class ShrinkingPredictor:
         return replace(failed, geometry=tile_geometry(self._model, size))
 
 
-def _if_there_is_room(
-    window: Window, box: Box, tissue: NDArray[np.bool_] | None, check: Callable[[], None]
+def _infer_or_none(
+    block: BlockVoxels, box: Box, tissue: NDArray[np.bool_] | None, check: Callable[[], None]
 ) -> NDArray[Any] | None:
-    """What the predictor says; None if it ran out of memory, and then all that it held is free again."""
+    """Return probabilities, or None when out of memory; by then all memory of the attempt is free."""
     try:
-        return window.predictor.infer(window.values, box, tissue, check)
+        return block.predictor.infer(block.values, box, tissue, check)
     except torch.OutOfMemoryError:
         return None
 
@@ -132,46 +138,46 @@ def load_predictor(
     volume: Volume,
     device: torch.device,
     threads: int = 1,
-) -> tuple[ShrinkingPredictor, dict[str, Any]]:
-    """The predictor of a volume, and the header of the model file.
+) -> tuple[OutOfMemoryRetryPredictor, dict[str, Any]]:
+    """Return the predictor of a volume, and the header of the model file.
 
     Parameters
     ----------
     path
-        Of `model.pt`.
+        Path of `model.pt`.
     normalisation
-        By the statistics of the volume's grey values, frozen at ingest.
+        Normalisation by the volume's intensity statistics.
     volume
-        Its layout, and the folder where the tile that was chosen for it is kept.
+        The volume. Its folder holds the selected tile.
     threads
-        Tiles at once on a CPU; the answer does not depend on it.
+        Tiles computed at the same time on a CPU; the result does not depend on this number.
     """
     model, header = load_model(path)
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
     stored = len(stored_classes(classes))
-    task = Task(architecture, len(classes), stored, volume.layout, predict, precision)
+    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
     first = Predictor(
         model,
         tile_geometry(architecture, choice.tile),
         normalisation,
-        average=predict.test_time_augmentation,
+        test_time_augmentation=predict.test_time_augmentation,
         device=device,
         batch=choice.batch,
         precision=precision,
         compiled=_compiled(task, choice.tile, device),
-        threads=passes_at_once(task, choice, device, threads),
+        threads=concurrent_tiles(task, choice, device, threads),
         dtype=predict.dtype,
         channels=stored,
     )
     sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
-    return ShrinkingPredictor(first, architecture, sizes), header
+    return OutOfMemoryRetryPredictor(first, architecture, sizes), header
 
 
-def _compiled(task: Task, tile: Index, device: torch.device) -> bool:
-    """Whether the network is compiled; by the volume and not the job, so that all jobs give the same bits."""
+def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
+    """Return whether to compile the network. The volume decides, not the job, so that all jobs give the same bits."""
     if task.predict.compile != "auto":
         return task.predict.compile == "always"
     tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
@@ -180,7 +186,7 @@ def _compiled(task: Task, tile: Index, device: torch.device) -> bool:
 
 
 def stored_classes(classes: Sequence[str]) -> list[str]:
-    """Names of the channels of `probability.zarr`: of two classes, the second says it all.
+    """Return the channel names of `probability.zarr`: all classes, or the second of two, which determines the first.
 
     >>> stored_classes(["membrane", "interior"]), stored_classes(["a", "b", "c"])
     (['interior'], ['a', 'b', 'c'])

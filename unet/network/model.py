@@ -15,9 +15,9 @@ level 3    68     ->  64 (512) ==== crop 4 =====>  56 (1024) -> 52 (512)
 level 4    32     ->  28 (1024) ------------------->'
 ```
 
-Nothing is padded, so an output pixel is a function of the input pixels in its reach alone. Every variant keeps
-that promise for `convolution: valid`: what an up-sampling cannot complete at a tile's rim is dropped there and
-then. Input 572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
+Nothing is padded, so an output pixel depends on the input pixels in its receptive field alone. This holds for every
+variant with `convolution: valid`: an up-sampling drops the outputs at a tile's rim whose inputs are incomplete. Input
+572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from unet.config.model import ModelConfig
 
 
 class Layers(NamedTuple):
-    """The layer types of one dimensionality: the only place where 2-D and 3-D part."""
+    """Layer types of 2-D or 3-D networks; nothing else differs between the two."""
 
     convolution: Callable[..., nn.Module]
     transposed: Callable[..., nn.Module]
@@ -48,16 +48,16 @@ LAYERS = {
 
 
 def build_model(config: ModelConfig, channels: int = 1, classes: int = 2) -> nn.Module:
-    """The freshly initialised network that a configuration describes.
+    """Build the network that a configuration describes, with initial weights.
 
     Parameters
     ----------
     config : ModelConfig
         Section `model` of the configuration.
     channels : int
-        Grey values a voxel of the input.
+        Input channels: grey values per voxel.
     classes : int
-        Classes K of the output.
+        Number K of classes in the output.
 
     Returns
     -------
@@ -73,16 +73,16 @@ class UNet(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        `depth` levels, `base_channels` in the first and twice as many in each next one; the paper has 5 and 64.
-        `upsampling`, `skip`, `convolution` and `normalisation` choose the variants.
+        `depth` levels, with `base_channels` channels in the first and twice as many in each following level; the paper
+        has 5 and 64. `upsampling`, `skip`, `convolution` and `normalisation` choose the variants.
     channels, classes : int
-        Of the input and of the output.
+        Number of input channels, and of classes in the output.
     """
 
     def __init__(self, config: ModelConfig, channels: int = 1, classes: int = 2) -> None:
         super().__init__()
         layers, pools, widths = LAYERS[config.dimensions], pool_factors(config), level_channels(config)
-        joined = 2 if config.skip == "concatenate" else 1  # an added skip leaves the channels as they are
+        joined = 2 if config.skip == "concatenate" else 1  # an added skip does not change the number of channels
         self.concatenates, self.classes = config.skip == "concatenate", classes
         self.encoder = Encoder(config, channels)
         self.ups = nn.ModuleList(
@@ -94,7 +94,7 @@ class UNet(nn.Module):
         initialise_he(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the voxels in the middle of a tile."""
+        """Return the logits of the voxels in the middle of a tile."""
         *skips, x = self.encoder(x)  # 568 (64), 280 (128), 136 (256), 64 (512); 28 (1024)
         for level in reversed(range(len(skips))):
             x = self._joined(skips.pop(), self.ups[level](x))  # 56 (512), 104 (256), 200 (128), 392 (64)
@@ -102,7 +102,7 @@ class UNet(nn.Module):
         return self.classifier(x)  # 388 (K)
 
     def _joined(self, skip: Tensor, x: Tensor) -> Tensor:
-        """What came up and the middle of what went past; a function of its own, so that neither outlives it."""
+        """Fuse the up-sampled features with the centre of the skip; a separate function frees both inputs early."""
         skip = centre_crop(skip, x.shape[2:])
         return torch.cat([skip, x], dim=1) if self.concatenates else skip + x
 
@@ -110,8 +110,8 @@ class UNet(nn.Module):
 class FCN8s(nn.Module):
     """FCN-8s of Long, Shelhamer and Darrell 2015 (arXiv 1411.4038, section 4) on the contracting path above.
 
-    Scores of the three deepest levels are added from coarse to fine, then brought to full resolution in one
-    step: what the expanding path of the U-Net is compared with. Sizes for 572, depth 5, K channels throughout:
+    Scores of the three deepest levels are added from coarse to fine, then brought to full resolution in one step. The
+    network is the baseline for the U-Net's expanding path. Sizes for 572, depth 5, K channels throughout:
 
     ```
     level 4    28 -> up 2 -> 54 \\
@@ -122,9 +122,9 @@ class FCN8s(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        As for `UNet`, with `depth` of 3 or more; `upsampling` and `skip` do not apply.
+        See `UNet`; `depth` is 3 or more, and `upsampling` and `skip` do not apply.
     channels, classes : int
-        Of the input and of the output.
+        Number of input channels, and of classes in the output.
     """
 
     def __init__(self, config: ModelConfig, channels: int = 1, classes: int = 2) -> None:
@@ -142,7 +142,7 @@ class FCN8s(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the voxels in the middle of a tile."""
+        """Return the logits of the voxels in the middle of a tile."""
         fine, middle, deep = (score(f) for score, f in zip(self.scores, self.encoder(x)[-3:], strict=True))
         x = self.ups[2](deep)  # 54
         x = self.ups[1](x + centre_crop(middle, x.shape[2:]))  # 106
@@ -150,7 +150,7 @@ class FCN8s(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The contracting path: two convolutions a level, max-pooling between; dropout ends its last two levels.
+    """The contracting path: two convolutions per level, max-pooling in between, dropout after the last two levels.
 
     The paper puts dropout "at the end of the contracting path": in the authors' release, its two deepest levels.
     """
@@ -164,7 +164,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Each level's features, from the finest to the deepest."""
+        """Return the features of each level, from the finest to the deepest."""
         features: list[Tensor] = []
         for level, convolutions in enumerate(self.levels):
             if level > 0:
@@ -180,11 +180,10 @@ class Encoder(nn.Module):
 class Interpolation(nn.Module):
     """1x1 convolution, then (bi- or tri-)linear interpolation with `align_corners=False`.
 
-    The convolution halves the channels as the up-convolution does. Both steps are linear and act on different
-    axes, so their order does not change the result; with the convolution first it sees a quarter of the pixels
-    (an eighth of the voxels), and half the channels are interpolated. The outermost `factor // 2` outputs lie
-    beyond the centre of the last input: they would need its neighbour, which an unpadded net does not have, and
-    are dropped.
+    The convolution halves the channels as the up-convolution does. Both steps are linear and act on different axes, so
+    their order does not change the result. With the convolution first, it runs on a quarter of the pixels (an eighth of
+    the voxels), and half the channels are interpolated. The outermost `factor // 2` outputs lie beyond the centre of
+    the last input. They would need its neighbour, which an unpadded network does not have, and are dropped.
     """
 
     def __init__(self, config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...]) -> None:
@@ -195,21 +194,21 @@ class Interpolation(nn.Module):
         self.rim = tuple(f // 2 if config.convolution == "valid" else 0 for f in factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(n, deep, *size)` to `(n, fine, *(size * factor - 2 * rim))`."""
+        """Map `(n, deep, *size)` to `(n, fine, *(size * factor - 2 * rim))`."""
         size = [n * f for n, f in zip(x.shape[2:], self.factor, strict=True)]
         x = nn.functional.interpolate(self.reduce(x), size=size, mode=self.mode, align_corners=False)
         return centre_crop(x, [n - 2 * r for n, r in zip(size, self.rim, strict=True)])
 
 
 def upsampling(config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...]) -> nn.Module:
-    """One step up: the paper's up-convolution (kernel = stride = the pool's factor), or interpolation."""
+    """Build one up-sampling: the paper's up-convolution (kernel = stride = the pool's factor), or interpolation."""
     if config.upsampling == "bilinear":
         return Interpolation(config, deep, fine, factor)
     return LAYERS[config.dimensions].transposed(deep, fine, kernel_size=factor, stride=factor)
 
 
 def two_convolutions(config: ModelConfig, channels_in: int, channels_out: int) -> nn.Sequential:
-    """Twice a 3x3 (3x3x3) convolution, batch normalisation where asked for, and ReLU."""
+    """Build two 3x3 (3x3x3) convolutions, each followed by batch normalisation if configured, and by ReLU."""
     layers, batch_norm = LAYERS[config.dimensions], config.normalisation == "batch"
     steps: list[nn.Module] = []
     for a, b in ((channels_in, channels_out), (channels_out, channels_out)):
@@ -222,14 +221,14 @@ def two_convolutions(config: ModelConfig, channels_in: int, channels_out: int) -
 
 
 def learned_interpolation(config: ModelConfig, classes: int, factor: tuple[int, ...]) -> nn.Module:
-    """Transposed convolution that starts as linear interpolation of each class (Long et al., section 3.3).
+    """Build a transposed convolution that starts as linear interpolation of each class (Long et al., section 3.3).
 
     ```
     kernel k = 2 f - f mod 2; untrimmed, n inputs give (n - 1) f + k outputs
     ```
 
-    An output is complete where every input under its kernel exists, as for all but the first and the last
-    `f - f mod 2`. An unpadded net drops those; a padded one drops half of them and ends at `n f`.
+    An output is complete where every input under its kernel exists: all outputs but the first and the last
+    `f - f mod 2`. An unpadded network drops the incomplete outputs; a padded network drops half of them and has `n f`.
     """
     rims, kernel = tuple(f - f % 2 for f in factor), linear_kernel(factor)
     up = LAYERS[config.dimensions].transposed(
@@ -247,7 +246,7 @@ def learned_interpolation(config: ModelConfig, classes: int, factor: tuple[int, 
 
 
 def linear_kernel(factor: tuple[int, ...]) -> Tensor:
-    """Weights of linear interpolation by `factor` as a transposed convolution has them.
+    """Return the kernel of a transposed convolution that interpolates linearly by `factor`.
 
     >>> linear_kernel((2,))
     tensor([0.2500, 0.7500, 0.7500, 0.2500])
@@ -261,10 +260,11 @@ def linear_kernel(factor: tuple[int, ...]) -> Tensor:
 
 
 def initialise_he(model: nn.Module) -> None:
-    """Draw all weights from N(0, sqrt(2 / N)), N the incoming nodes of one output (paper, section 3).
+    """Draw all weights from N(0, sqrt(2 / N)) with N the number of incoming nodes of one output (paper, section 3).
 
-    N is channels times kernel for a convolution (576 for 64 channels and 3x3). An up-convolution's stride is its
-    kernel, so each output sees one tap of it and N is the channels alone. Biases start at 0. After He et al. 2015.
+    For a convolution, N is channels times kernel size (576 for 64 channels and 3x3). An up-convolution's stride equals
+    its kernel, so each output sees one tap of the kernel, and N is the number of channels. Biases start at 0. After He
+    et al. 2015.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
@@ -275,36 +275,36 @@ def initialise_he(model: nn.Module) -> None:
 
 
 def is_2d(model: nn.Module) -> bool:
-    """Whether the network sees one section at a time."""
+    """Return whether the network is 2-D and sees one section at a time."""
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def channels_last(dimensions: int) -> torch.memory_format:
-    """The layout of tensors and weights in which convolutions of `dimensions` axes are fastest."""
+    """Return the memory layout of tensors and weights in which convolutions of `dimensions` axes are fastest."""
     return torch.channels_last if dimensions == 2 else torch.channels_last_3d
 
 
 def level_channels(config: ModelConfig) -> list[int]:
-    """Channels of each level: 64, 128, 256, 512, 1024 for the paper."""
+    """Return the channels of each level: 64, 128, 256, 512, 1024 in the paper."""
     return [config.base_channels * 2**level for level in range(config.depth)]
 
 
 def pool_factors(config: ModelConfig) -> list[tuple[int, ...]]:
-    """Factors of each pool along the axes the network sees: `(y, x)` or `(z, y, x)`."""
+    """Return the factors of each pool along the network's axes, `(y, x)` or `(z, y, x)`."""
     default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
     pooling = config.pooling or [default] * (config.depth - 1)
     return [tuple(factor[-config.dimensions :]) for factor in pooling]
 
 
 def centre_crop(x: Tensor, size: torch.Size | list[int]) -> Tensor:
-    """The middle of `(n, c, *larger)`, a view; the difference is even on every axis, so both sides lose alike."""
+    """Return the centre of `(n, c, *larger)` as a view. The difference is even on every axis: both sides lose alike."""
     for axis, n in enumerate(size, start=2):
         x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
     return x
 
 
 def check_divisible(size: torch.Size, factor: tuple[int, ...], level: int) -> None:
-    """Refuse a size that a pool would silently round down, because the output would no longer be aligned."""
+    """Refuse a size that a pool would silently round down: the output would no longer be aligned with the input."""
     if any(n % f or n < f for n, f in zip(size, factor, strict=True)):
         raise ValueError(
             f"level {level} of the network has size {tuple(size)}, which its pooling by {factor} does not divide: "

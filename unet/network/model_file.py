@@ -1,4 +1,4 @@
-"""The file of a trained model: weights, architecture, classes and normalisation; no code is run to read it."""
+"""Write and read the file of a trained model: weights, architecture, classes, normalisation. Reading runs no code."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from unet import __version__
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
-from unet.network.model_header import MODEL_FORMAT, WANTED, ModelFileError, checked, not_ours, unreadable
+from unet.network.model_header import (
+    ADVICE,
+    MODEL_FORMAT,
+    ModelFileError,
+    foreign_file_error,
+    unreadable_file_error,
+    validated_content,
+)
 from unet.storage.files import write_with
 
 
@@ -27,26 +34,26 @@ def save_model(
     channels: int = 1,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a trained model with all that is needed to use it; by rename, so never a part of it is seen.
+    """Write a trained model with everything that its use needs. The file appears by rename, so it is always whole.
 
     Parameters
     ----------
     path : Path
-        Usually `model.pt`.
+        File to write, usually `model.pt`.
     model : nn.Module
-        As `build_model(config, channels, len(classes))` makes it.
+        From `build_model(config, channels, len(classes))`.
     config : ModelConfig
-        Its architecture.
+        Architecture of the model.
     classes : sequence of str
-        Names in the order of the output; the first is background.
+        Class names in the order of the output; the first is background.
     normalisation : mapping
-        How grey values were normalised; plain numbers and strings.
+        How grey values were normalised, as plain numbers and strings.
     voxel_size_nm : sequence of float, optional
-        `(z, y, x)` in nm of the volumes it was trained on.
+        Voxel size `(z, y, x)` in nm of the training volumes.
     channels : int
-        Of the input.
+        Number of input channels.
     extra : mapping, optional
-        More to keep in the header; plain numbers and strings.
+        Further entries of the header, as plain numbers and strings.
     """
     header = {
         "format": MODEL_FORMAT,
@@ -63,14 +70,14 @@ def save_model(
 
 
 def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Read a model written by `save_model`, ready for inference, and its header.
+    """Read a model written by `save_model`; return it in evaluation mode, and its header.
 
-    Only tensors and plain values are read: the file cannot run code.
+    Only tensors and plain values are read, so the file cannot run code.
 
     Raises
     ------
     ModelFileError
-        If the file is something else, its weights do not fit its header (names both values), or are not finite.
+        If the file is not a model file, or its weights are not finite or do not fit the header.
     """
     header, weights = read_model_file(path)
     model = build_model(ModelConfig(**header["model"]), header["channels"], len(header["classes"]))
@@ -79,7 +86,7 @@ def load_model(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise ModelFileError(
-            f"{path}: the weights do not fit the architecture in its header: {why}; {WANTED}"
+            f"{path}: the weights do not fit the architecture in its header: {why}; {ADVICE}"
         ) from None
     return model.eval(), header
 
@@ -90,20 +97,20 @@ def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises
     ------
     ModelFileError
-        If the file is something else, or if weights are not finite; whether they fit the architecture is not looked at.
+        If the file is not a model file, or its weights are not finite. Whether they fit the header is not checked.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what others have written, refused below
+        with warnings.catch_warnings(action="ignore"):  # about files of other programs, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise unreadable(path, error) from None
-    except Exception:  # torch raises whatever its unpickler met, and advises to run what the file holds
-        raise not_ours(path) from None
-    header, weights = checked(path, content)
+        raise unreadable_file_error(path, error) from None
+    except Exception:  # torch raises any error of its unpickler, and advises to run the file's code
+        raise foreign_file_error(path) from None
+    header, weights = validated_content(path, content)
     broken = [name for name, values in weights.items() if not values.isfinite().all()]
     if broken:
         raise ModelFileError(
-            f"{path}: weights are not finite ({broken[0]}, {len(broken)} of {len(weights)} arrays), as of a training "
-            f"that failed; {WANTED}"
+            f"{path}: weights are not finite ({broken[0]}, {len(broken)} of {len(weights)} arrays), as after a "
+            f"training that failed; {ADVICE}"
         )
     return header, weights

@@ -1,8 +1,8 @@
-"""What a model file says about its model, read in milliseconds without PyTorch, and without its weights.
+"""Read the header of a model file in milliseconds, without PyTorch and without the weights.
 
-`torch.save` writes a zip archive. Its member `data.pkl` holds header and weights as a pickle, in which a tensor is only
-described: its numbers are members of their own. No code is run to read it: whatever the pickle names, of PyTorch alone,
-becomes an inert `Tensor`.
+`torch.save` writes a zip archive. Its member `data.pkl` is a pickle of header and weights. The pickle only describes
+each tensor; the numbers of a tensor are a member of their own. Reading runs no code: any PyTorch name in the pickle
+becomes an inert `Tensor`, and any other name is refused.
 """
 
 import pickle
@@ -19,22 +19,22 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config
 
 MODEL_FORMAT = "unet-em model 3"
-HEADER = ("model", "channels", "classes", "voxel_size_nm", "normalisation")
-WANTED = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"
-OBJECTS = "objects of another program, which are not read because they could run code"
+REQUIRED_KEYS = ("model", "channels", "classes", "voxel_size_nm", "normalisation")
+ADVICE = "give a model.pt that this workflow has trained, or leave model.checkpoint out to train one"
+PICKLED_OBJECTS = "objects of another program, which are not read because they could run code"
 
 
 class ModelFileError(RuntimeError):
-    """A file is not a model of this workflow, or not one for this input."""
+    """A file is not a model of this workflow, or not a model for this input."""
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return what a model file says: architecture, channels, classes, voxel size, normalisation.
+    """Return the header of a model file: architecture, channels, classes, voxel size, normalisation.
 
     Raises
     ------
     ModelFileError
-        If the file is something else; says what.
+        If the file is not a model file; says what it is instead.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -42,54 +42,54 @@ def read_header(path: Path) -> dict[str, Any]:
             with archive.open(member) as pickled:
                 content = _Unpickler(pickled).load()
     except OSError as error:
-        raise unreadable(path, error) from None
-    except Exception:  # an unpickler raises whatever it meets
-        raise not_ours(path) from None
-    return checked(path, content)[0]
+        raise unreadable_file_error(path, error) from None
+    except Exception:  # an unpickler can raise any error
+        raise foreign_file_error(path) from None
+    return validated_content(path, content)[0]
 
 
 def architecture(config: Config) -> tuple[ModelConfig, list[str]]:
-    """The network that predicts, and its classes: of the given model file, else as it will be trained."""
+    """Return the network that predicts and its classes: from the configured model file, else as it will be trained."""
     if config.model.checkpoint is None:
         return config.model, config.class_names
     header = read_header(Path(config.model.checkpoint))
     return ModelConfig(**header["model"]), list(header["classes"])
 
 
-def checked(path: Path, content: Any) -> tuple[dict[str, Any], Any]:
-    """Return header and weights of what a file holds; an error where it is not what this version has written."""
+def validated_content(path: Path, content: Any) -> tuple[dict[str, Any], Any]:
+    """Return header and weights of a file's content; raise `ModelFileError` if this version did not write it."""
     if not isinstance(content, dict) or not isinstance(content.get("header"), dict) or "weights" not in content:
         held = "weights without an architecture" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise ModelFileError(f"{path}: not a model file of this workflow, but one of another program: {held}; {WANTED}")
+        raise ModelFileError(f"{path}: not a model file of this workflow, but one of another program: {held}; {ADVICE}")
     header = content["header"]
     if header.get("format") != MODEL_FORMAT:
         raise ModelFileError(
-            f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}; {WANTED}"
+            f"{path}: its format is {header.get('format')!r}, but this version reads {MODEL_FORMAT!r}; {ADVICE}"
         )
-    missing = [key for key in HEADER if key not in header]
+    missing = [key for key in REQUIRED_KEYS if key not in header]
     if missing:
-        raise ModelFileError(f"{path}: its header has no {' and no '.join(missing)}; {WANTED}")
+        raise ModelFileError(f"{path}: its header has no {' and no '.join(missing)}; {ADVICE}")
     try:
         ModelConfig(**header["model"])
     except ValidationError as error:
-        raise ModelFileError(f"{path}: model of its header: {explain(error, ModelConfig)}; {WANTED}") from None
+        raise ModelFileError(f"{path}: model of its header: {explain(error, ModelConfig)}; {ADVICE}") from None
     return header, content["weights"]
 
 
-def unreadable(path: Path, error: OSError) -> ModelFileError:
-    """The error for a file that the system does not let us read."""
+def unreadable_file_error(path: Path, error: OSError) -> ModelFileError:
+    """Return the error for a file that the system cannot read."""
     if isinstance(error, FileNotFoundError):
         return ModelFileError(f"{path}: there is no such model file")
-    return ModelFileError(f"{path}: the model file cannot be read ({error.strerror}); {WANTED}")
+    return ModelFileError(f"{path}: the model file cannot be read ({error.strerror}); {ADVICE}")
 
 
-def not_ours(path: Path) -> ModelFileError:
-    """The error for a file that holds something else, by its first bytes."""
-    return ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {WANTED}")
+def foreign_file_error(path: Path) -> ModelFileError:
+    """Return the error for a file that is not a model file; the first bytes tell its kind."""
+    return ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {ADVICE}")
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a part of an archive is not what its checksum says."""
+    """Return whether a member of a zip archive fails its checksum."""
     try:
         return zipfile.ZipFile(path).testzip() is not None
     except (zipfile.BadZipFile, OSError, ValueError, EOFError):
@@ -107,14 +107,14 @@ def _kind_of(path: Path) -> str:
         names = zipfile.ZipFile(path).namelist()
         if _is_damaged(path):
             return "a file that is damaged: copy it again"
-        return "TorchScript" if any("/code/" in name for name in names) else OBJECTS
+        return "TorchScript" if any("/code/" in name for name in names) else PICKLED_OBJECTS
     if start.startswith(b"\x80"):
-        return OBJECTS
+        return PICKLED_OBJECTS
     return "HDF5, as Keras writes it" if start.startswith(b"\x89HDF") else "a file that PyTorch does not know"
 
 
 class Tensor:
-    """Stands for a tensor, and for all that describes one: takes what it is given, and does nothing."""
+    """Stand-in for a tensor and for the objects that describe it; ignores all arguments."""
 
     def __init__(self, *described: Any) -> None:
         pass
@@ -124,10 +124,10 @@ class Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain values, and of tensors nothing."""
+    """Unpickler that reads plain values and skips tensors."""
 
     def find_class(self, module: str, name: str) -> type:
-        """What stands for a name of the pickle; nothing is imported."""
+        """Return the stand-in for a name in the pickle; nothing is imported."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module in ("torch", "torch._utils"):
@@ -135,4 +135,4 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name}")
 
     def persistent_load(self, name: Any) -> None:
-        """The numbers of a tensor, which are not asked for."""
+        """Return None for the numbers of a tensor."""

@@ -1,4 +1,4 @@
-"""Numeric precision of the convolutions on a device."""
+"""Choose the numeric precision of the convolutions on a device."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device") -> "Precision":
-    """Precision of the convolutions; `auto` is bfloat16 on a GPU that computes in it, else float32."""
+    """Return the precision of the convolutions; `auto` is bfloat16 on a GPU that supports bfloat16, else float32."""
     import torch
 
     if asked == "auto":

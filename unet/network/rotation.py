@@ -1,10 +1,10 @@
-"""The mean over 7 rotated versions of a volume (paper, section 4), still one tile after another.
+"""Test-time augmentation by 7 rotations of a volume (paper, section 4), computed tile by tile.
 
-The *turned plane* of an angle is a second lattice of pixels on every section, turned about the volume's first voxel:
-its pixel p lies at position R p of the volume. It is fixed by the volume and the angle, and has tiles of its own:
+The *rotated lattice* of an angle is a second grid of pixels on every section, rotated about the volume's first voxel.
+Pixel p of the lattice lies at position R p of the volume. Volume and angle alone determine the lattice and its tiles:
 
 ```
-x ->                                 +-----+-----+            cells of the turned plane, at multiples of its
+x ->                                 +-----+-----+            cells of the rotated lattice, at multiples of its
 y   +-----------+                    |   .'|'.   |            stride; negative ones lie beyond the volume's faces
 |   |           |              +-----+-.'--+--'.-+-----+
 v   |    box    |  turned by   |    .'     |     '.    |
@@ -16,14 +16,15 @@ v   |    box    |  turned by   |    .'     |     '.    |
 ```
 
 For an angle and a box:
-1. `cells`    Cells that the turned box touches: two rectangles meet unless an axis of either one parts them.
-2. `source`   The voxels around a tile's turned-back input; `window` has those of all cells in one piece.
-3. `sampled`  The tile's input, at R p by cubic interpolation of normalised grey values; then the network runs.
-4. `add`      Each voxel q of the box reads its probability at R^-1 q by linear interpolation between four pixels of one
-              tile: that of the cell which holds the upper left one, since tiles give a row and a column more than that.
+1. `cells`       Find the cells that the rotated box touches: rectangles meet unless an axis of either separates them.
+2. `source_box`  Find the voxels around a tile's input, rotated back. `read_box` encloses the source boxes of all cells.
+3. `tile_input`  Sample the tile's input at R p, by cubic interpolation of normalised grey values. Run the network.
+4. `accumulate`  Sample the probability of each voxel q of the box at R^-1 q, by linear interpolation between four
+                 pixels of one tile: the tile whose cell holds the upper left pixel. A tile's output has one more row
+                 and column than its cell.
 
-So a voxel's result depends on the volume and the model alone. Its last bits do too: positions are computed from whole
-coordinates in float64 and parted into an integer and a fraction before any window comes in, and sums have one order.
+A voxel's result depends on the volume and the model alone, down to the last bits. Positions are computed from whole
+coordinates in float64, and split into integer and fraction before any box matters. Sums have one order.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,36 +39,36 @@ from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
 
 ANGLES = tuple(360 * k / 7 for k in range(7))
-"""Degrees. The paper says 7 rotated versions and no angles; these share the full turn out evenly."""
-CUBIC_REACH = 2
-"""Pixels that cubic interpolation reads on either side of a position."""
+"""Degrees. The paper names 7 rotated versions but no angles; here they divide the full turn evenly."""
+CUBIC_SUPPORT = 2
+"""Pixels that cubic interpolation reads on each side of a position."""
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class RotatedPlane:
-    """The tiles of one angle.
+class RotatedLattice:
+    """The rotated lattice of one angle, and its tiles.
 
     Parameters
     ----------
     geometry : TileGeometry
-        Of the network's tiles; they need not be square.
+        Sizes of the network's tiles, which need not be square.
     degrees : float
-        Angle a: the pixel at (y, x) lies at (y cos a - x sin a, y sin a + x cos a) of the volume.
+        Angle a. The pixel (y, x) of the lattice lies at (y cos a - x sin a, y sin a + x cos a) of the volume.
 
     Raises
     ------
     TileSizeError
-        If the output of a tile has no pixel to spare for interpolation.
+        If the output of a tile leaves no row or column for interpolation.
     """
 
     geometry: TileGeometry
     degrees: float
-    turned: bool = field(default=True, init=False)
+    interpolates: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        if 0 in self.lattice.stride:
+        if 0 in self.cell_geometry.stride:
             raise TileSizeError(
                 f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than "
                 f"the {self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
@@ -75,65 +76,67 @@ class RotatedPlane:
             )
 
     @cached_property
-    def lattice(self) -> TileGeometry:
-        """Of the cells: they leave a row and a column of each output to interpolate with."""
+    def cell_geometry(self) -> TileGeometry:
+        """Return the tile geometry whose output is the cell: one row and one column less, which interpolation needs."""
         z, y, x = self.geometry.output
         return replace(self.geometry, output=(z, y - 1, x - 1))
 
     @cached_property
     def to_volume(self) -> Matrix:
-        """R: from a pixel (y, x) of the turned plane to its position in the volume."""
+        """Return R, which maps a pixel (y, x) of the lattice to its position in the volume."""
         c, s = cos(radians(self.degrees)), sin(radians(self.degrees))
         return (c, -s), (s, c)
 
     @cached_property
-    def to_plane(self) -> Matrix:
-        """R^-1: from a voxel (y, x) to its position on the turned plane."""
+    def to_lattice(self) -> Matrix:
+        """Return R^-1, which maps a voxel (y, x) to its position on the lattice."""
         (c, _), (s, _) = self.to_volume
         return (c, s), (-s, c)
 
     def cells(self, box: Box) -> list[Box]:
-        """The cells of the turned plane that `box` of the volume touches, in scan order."""
-        return [cell for cell in tiles_for(hull(self.to_plane, box), self.lattice) if self.part(cell, box).size]
+        """Return the cells of the lattice that `box` of the volume touches, in scan order."""
+        return [
+            cell for cell in tiles_for(hull(self.to_lattice, box), self.cell_geometry) if self.overlap(cell, box).size
+        ]
 
-    def source(self, cell: Box) -> Box:
-        """The voxels of the volume that the tile of `cell` reads; may exceed the volume."""
-        return hull(self.to_volume, self.lattice.input_box(cell)).grown((0, CUBIC_REACH, CUBIC_REACH))
+    def source_box(self, cell: Box) -> Box:
+        """Return the box of voxels that the tile of `cell` reads; it may exceed the volume."""
+        return hull(self.to_volume, self.cell_geometry.input_box(cell)).grown((0, CUBIC_SUPPORT, CUBIC_SUPPORT))
 
-    def window(self, box: Box) -> Box:
-        """The voxels that all tiles of `box` read, as one box; may exceed the volume."""
-        return enclosing(self.source(cell) for cell in self.cells(box))
+    def read_box(self, box: Box) -> Box:
+        """Return the box of voxels that all tiles of `box` read; it may exceed the volume."""
+        return enclosing(self.source_box(cell) for cell in self.cells(box))
 
-    def sampled(self, grey: Tensor, cell: Box) -> Tensor:
-        """Input of the tile of `cell`.
+    def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
+        """Sample the input of the tile of `cell`.
 
         Parameters
         ----------
         grey : Tensor
-            Float32 `(..., y, x)`, the voxels of `source(cell)`.
+            Float32 `(..., y, x)`, the voxels of `source_box(cell)`.
 
         Returns
         -------
         Tensor
-            Float32 `(..., y, x)` of the tile's size in the plane.
+            Float32 `(..., y, x)` of the tile's input size.
         """
-        tile = self.lattice.input_box(cell)
+        tile = self.cell_geometry.input_box(cell)
         pixel, fraction = positions(self.to_volume, tile, grey.device)
-        values = interpolated(grey, pixel - _corner(self.source(cell), pixel), fraction, cubic)
+        values = interpolated(grey, pixel - _corner(self.source_box(cell), pixel), fraction, cubic)
         return values.unflatten(-1, tile.shape[-2:])
 
-    def add(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
-        """Add what a tile says to those voxels of `box` whose turned position lies in its `cell`; no other is touched.
+    def accumulate(self, total: Tensor, tile: Tensor, cell: Box, box: Box) -> None:
+        """Add a tile's probabilities to the voxels of `box` whose position on the lattice lies in `cell`.
 
         Parameters
         ----------
         total : Tensor
-            Float32 `(K, z, y, x)` of `box`.
+            Float32 `(K, z, y, x)` of `box`, changed in place.
         tile : Tensor
-            Float32 `(K, z, y, x)`, the tile's output, which starts at the first pixel of `cell`.
+            Float32 `(K, z, y, x)`: the tile's output, whose first pixel is the first pixel of `cell`.
         """
-        part = self.part(cell, box)
-        pixel, fraction = positions(self.to_plane, part, tile.device)
+        part = self.overlap(cell, box)
+        pixel, fraction = positions(self.to_lattice, part, tile.device)
         pixel -= _corner(cell, pixel)
         size = torch.tensor(cell.shape[-2:], device=pixel.device)[:, None]
         here = ((pixel >= 0) & (pixel < size)).all(dim=0).nonzero()[:, 0]
@@ -142,19 +145,19 @@ class RotatedPlane:
         columns = part.shape[-1]
         total[:, *part.relative_to(box.start).slices][..., here // columns, here % columns] += values
 
-    def part(self, cell: Box, box: Box) -> Box:
-        """The part of `box` around the voxels that lie in `cell`; of size 0 where the two do not meet."""
+    def overlap(self, cell: Box, box: Box) -> Box:
+        """Return the part of `box` around the voxels in `cell`; its size is 0 where box and cell do not meet."""
         up_to_the_next = Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1))
         return hull(self.to_volume, up_to_the_next).intersected(box)
 
 
-def rotated_planes(geometry: TileGeometry) -> list[RotatedPlane]:
-    """Those of the 7 angles; the first one is not turned."""
-    return [RotatedPlane(geometry, degrees) for degrees in ANGLES]
+def rotated_lattices(geometry: TileGeometry) -> list[RotatedLattice]:
+    """Return the lattices of the 7 angles; the first angle is 0."""
+    return [RotatedLattice(geometry, degrees) for degrees in ANGLES]
 
 
 def enclosing(boxes: Iterable[Box]) -> Box:
-    """The smallest box that holds all of some boxes.
+    """Return the smallest box that contains all given boxes.
 
     >>> enclosing([Box((0, 5), (1, 6)), Box((0, 2), (3, 4))])
     Box(start=(0, 2), stop=(3, 6))
@@ -164,9 +167,9 @@ def enclosing(boxes: Iterable[Box]) -> Box:
 
 
 def hull(matrix: Matrix, box: Box) -> Box:
-    """The smallest box that holds the turned pixels of a box; its sections stay.
+    """Return the smallest box that contains the rotated pixels of a box; its sections stay.
 
-    Rounding preserves order, so no pixel's computed position lies beyond those of the corners.
+    Rounding preserves order, so no pixel's computed position lies beyond the corners' computed positions.
 
     >>> hull(((0.0, -1.0), (1.0, 0.0)), Box((3, 0, 0), (4, 2, 5)))  # a quarter turn: (y, x) to (-x, y)
     Box(start=(3, -4, 0), stop=(4, 1, 2))
@@ -178,12 +181,12 @@ def hull(matrix: Matrix, box: Box) -> Box:
 
 
 def positions(matrix: Matrix, box: Box, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the pixels `(y, x)` of a box lie after a turn.
+    """Return the rotated positions of the pixels `(y, x)` of a box, in scan order.
 
     Returns
     -------
     tuple of Tensor
-        `(2, n)` int64, the pixel below in y and x, and `(2, n)` float32, the fraction beyond it; in scan order.
+        Integer parts `(2, n)` int64 in y and x, and fractions `(2, n)` float32.
     """
     sides = zip(box.start[-2:], box.stop[-2:], strict=True)
     y, x = (torch.arange(lo, hi, dtype=torch.float64, device=device) for lo, hi in sides)
@@ -193,14 +196,14 @@ def positions(matrix: Matrix, box: Box, device: torch.device) -> tuple[Tensor, T
 
 
 def interpolated(values: Tensor, pixel: Tensor, fraction: Tensor, weights: Callable[[Tensor], list[Tensor]]) -> Tensor:
-    """Values between pixels, `sum_i sum_j w_i(y) w_j(x) values[..., y + i, x + j]`, added in this order.
+    """Interpolate between pixels: `sum_i sum_j w_i(y) w_j(x) values[..., y + i, x + j]`, added in this order.
 
     Parameters
     ----------
     values : Tensor
         `(..., y, x)`.
     pixel, fraction : Tensor
-        `(2, n)` as from `positions`.
+        `(2, n)` from `positions`.
     weights : callable
         `linear` or `cubic`.
 
@@ -210,7 +213,7 @@ def interpolated(values: Tensor, pixel: Tensor, fraction: Tensor, weights: Calla
         `(..., n)`.
     """
     *leading, height, width = values.shape
-    flat = values.reshape(-1, height * width)  # selecting from two axes is 20 times as fast as from three
+    flat = values.reshape(-1, height * width)  # selecting from two axes is 20 times faster than from three
     along_y, along_x = weights(fraction[0]), weights(fraction[1])
     before = len(along_x) // 2 - 1
     first = (pixel[0] - before) * width + pixel[1] - before
@@ -223,19 +226,19 @@ def interpolated(values: Tensor, pixel: Tensor, fraction: Tensor, weights: Calla
 
 
 def linear(t: Tensor) -> list[Tensor]:
-    """Weights of the pixels at 0 and 1 for a position 0 <= t <= 1 between them."""
+    """Return the weights of the pixels at 0 and 1 for a position 0 <= t <= 1."""
     return [1 - t, t]
 
 
 def cubic(t: Tensor) -> list[Tensor]:
-    """Weights of the pixels at -1, 0, 1, 2 for a position 0 <= t <= 1: Keys' kernel with a = -3/4.
+    """Return the weights of the pixels at -1, 0, 1, 2 for a position 0 <= t <= 1: Keys' kernel with a = -3/4.
 
     ```
     w_-1 = a t (1 - t)^2,   w_0 = 1 - t^2 (a + 3 - (a + 2) t),   w_1(t) = w_0(1 - t),   w_2(t) = w_-1(1 - t)
     ```
 
-    PyTorch's, by which `unet.training.augmentation` turns the patches that a network learns from. a = -1/2 keeps
-    less detail, linear interpolation much less.
+    PyTorch has the same kernel, by which `unet.training.augmentation` rotates training patches. The kernel with
+    a = -1/2 keeps less detail, linear interpolation much less.
 
     >>> [float(w) for w in cubic(torch.tensor(0.5))]
     [-0.09375, 0.59375, 0.59375, -0.09375]
@@ -247,12 +250,12 @@ def cubic(t: Tensor) -> list[Tensor]:
 
 
 def _corner(box: Box, like: Tensor) -> Tensor:
-    """First pixel `(y, x)` of a box as a column `(2, 1)`."""
+    """Return the first pixel `(y, x)` of a box as a column `(2, 1)`."""
     return torch.tensor(box.start[-2:], device=like.device)[:, None]
 
 
 def _sum(terms: Iterator[Tensor]) -> Tensor:
-    """Sum from left to right, in the first term's memory."""
+    """Sum terms from left to right, in the memory of the first term."""
     total = next(terms)
     for term in terms:
         total += term

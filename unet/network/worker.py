@@ -1,10 +1,10 @@
-"""A volume's prediction as any process can do it, on this machine or on a dask worker elsewhere.
+"""Predict the blocks of a volume in any process: on this machine, or on a dask worker elsewhere.
 
-1. `Prediction` says in plain values what is predicted and how, so it can be sent.
-2. `PreparedPrediction` is made of it where the work is done: stores opened, model loaded, on a device. It takes a block
-   through read, infer and write; blocks without tissue are neither read nor inferred.
-3. `predict_on_worker` does that on a worker of a scheduler, prepared there once. A run has a lease: what a killed run
-   has left going on a worker can no longer write once another run has made its own.
+1. `PredictionSpec` holds plain values that say what to predict and how. It can be sent to another process.
+2. `BlockPredictor` is built from the specification where the work is done. It opens stores, loads the model onto a
+   device, and takes a block through read, infer and write. Blocks without tissue are neither read nor inferred.
+3. `predict_on_worker` keeps a `BlockPredictor` on each worker of a scheduler, and predicts blocks with it. The workers
+   of a run hold a `Lease`. When another run takes the lease, workers left over from a killed run can no longer write.
 """
 
 import threading
@@ -26,10 +26,10 @@ from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Overlapped, Stop, Stopped
-from unet.network.load_predictor import Window, load_predictor, stored_classes
+from unet.network.load_predictor import BlockVoxels, load_predictor, stored_classes
 from unet.network.model_header import read_header
-from unet.network.predictor import planes_of, window_of
-from unet.network.tile_selection import INFERRED_AT_ONCE
+from unet.network.predictor import read_box, tile_lattices
+from unet.network.tile_selection import MAX_BLOCKS_INFERRED
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_atomically
 from unet.storage.locks import blocks_locked
@@ -41,17 +41,17 @@ from unet.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What is predicted and how.
+class PredictionSpec:
+    """What to predict and how, as plain values.
 
     Parameters
     ----------
     survey, intensity_statistics, model, folder : Path
-        Receipts, model file and stores of the volume; every process sees them under the same path.
+        Receipts, model file and stores of the volume. Every process must see them under the same path.
     predict : PredictConfig
-        Section `predict` of the configuration; `tile` and `precision` may still be `auto`.
+        Section `predict` of the configuration; `tile`, `batch`, `precision` and `compile` may still be `auto`.
     model_digest : str
-        Of the model file: a worker may outlive it.
+        Digest of the model file. A worker may run longer than the file keeps its content.
     """
 
     survey: Path
@@ -63,49 +63,51 @@ class Prediction:
 
     @property
     def key(self) -> str:
-        """Tells two predictions apart."""
+        """Return a fingerprint that differs between predictions."""
         paths = [str(path) for path in (self.survey, self.intensity_statistics, self.model, self.folder)]
         volume = read_json(self.survey)
         return fingerprint(
             paths=paths, volume=volume, model=self.model_digest, predict=self.predict.model_dump(mode="json")
         )
 
-    def made_from(self, choice: "Choice", code: str) -> str:
-        """Fingerprint of everything that all probabilities depend on; the voxels are told by `inputs_of`."""
-        how = self._chosen(choice) | self.predict.model_dump(mode="json", include={"test_time_augmentation", "dtype"})
+    def input_fingerprint(self, settings: "ResolvedSettings", code: str) -> str:
+        """Return the fingerprint of all inputs that every block depends on; `block_inputs` adds the voxels of each."""
+        how = self._fields_of(settings) | self.predict.model_dump(
+            mode="json", include={"test_time_augmentation", "dtype"}
+        )
         return fingerprint(grey=asdict(self.normalisation), model=self.model_digest, code=code, **how)
 
-    def inputs_of(self, choice: "Choice") -> Callable[[Box], list[Any]]:
-        """Return what tells the voxels from which a block is predicted: those of its tiles, and of its tissue."""
+    def block_inputs(self, settings: "ResolvedSettings") -> Callable[[Box], list[Any]]:
+        """Return a function that identifies the inputs of a block: the voxels that its tiles read, and its tissue."""
         source = Volume.open(self.folder, self.survey)
         model = ModelConfig(**read_header(self.model)["model"])
-        planes = planes_of(self.predict.test_time_augmentation, tile_geometry(model, choice.tile))
+        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile))
         grey, inputs = source.raw_without_blanks(self.normalisation), BlockInputs(source)
 
         def of_block(box: Box) -> list[Any]:
-            read = inputs.digests("raw", grey.read_box(window_of(box, planes)))
+            read = inputs.digests("raw", grey.read_box(read_box(box, lattices)))
             return [read, inputs.tissue_mask_digests(box, self.normalisation, model.dimensions == 3)]
 
         return of_block
 
     @property
     def normalisation(self) -> Normalisation:
-        """Of the volume."""
+        """Return the normalisation of the volume."""
         return Normalisation.of(read_json(self.intensity_statistics)["statistics"])
 
-    def with_choice(self, choice: "Choice") -> "Prediction":
-        """With nothing left to choose."""
-        return replace(self, predict=self.predict.model_copy(update=self._chosen(choice)))
+    def resolved(self, settings: "ResolvedSettings") -> "PredictionSpec":
+        """Return the specification with `settings` in place of every `auto`."""
+        return replace(self, predict=self.predict.model_copy(update=self._fields_of(settings)))
 
     @staticmethod
-    def _chosen(choice: "Choice") -> dict[str, Any]:
-        compiled = "always" if choice.compiled else "never"
-        return {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision, "compile": compiled}
+    def _fields_of(settings: "ResolvedSettings") -> dict[str, Any]:
+        compiled = "always" if settings.compiled else "never"
+        return {"tile": settings.tile, "batch": settings.batch, "precision": settings.precision, "compile": compiled}
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What a device chose where the configuration says `auto`, its name, and the classes that the model gives."""
+class ResolvedSettings:
+    """Values that replace `auto` on a device, the name of the device, and the classes that are stored."""
 
     tile: Index
     batch: int
@@ -117,33 +119,33 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lease:
-    """A file that holds the name of a run for as long as that run's workers may write a block range."""
+    """A file that holds the name of the run whose workers may write a block range."""
 
     path: Path
     run: str
 
     @classmethod
-    def make(cls, receipt: Path, run: str) -> "Lease":
-        """Make the mark of a run that holds the locks of the block range's blocks; all earlier runs' end.
+    def acquire(cls, receipt: Path, run: str) -> "Lease":
+        """Write the lease of a run, which ends the leases of earlier runs. The run must hold the locks of its blocks.
 
-        Those of jobs that shared the volume out otherwise are removed: their blocks are ours as well.
+        Leases of jobs with other block ranges are removed, because their blocks belong to this run as well.
         """
         _, _, jobs = receipt.stem.partition("-of-")
         for other in receipt.parent.glob("*.run"):
             if not other.stem.endswith(f"-of-{jobs}"):
                 other.unlink(missing_ok=True)
-        mark = cls(receipt.with_suffix(".run").absolute(), run)
-        write_atomically(mark.path, run.encode())
-        return mark
+        lease = cls(receipt.with_suffix(".run").absolute(), run)
+        write_atomically(lease.path, run.encode())
+        return lease
 
     @contextmanager
-    def held(self, box: Box) -> Iterator[None]:
-        """Write a block while nobody else does, if the run may still write.
+    def writing(self, box: Box) -> Iterator[None]:
+        """Hold the write lock of a block within this context, if the run still has the lease.
 
         Raises
         ------
         Stopped
-            If another run has begun.
+            If another run has taken the lease.
         """
         with blocks_locked(self.path.parent / ".writing.lock", [box]):
             if not self.path.exists() or self.path.read_text() != self.run:
@@ -151,10 +153,10 @@ class Lease:
             yield
 
 
-class PreparedPrediction:
-    """A prediction on a device, ready to take blocks."""
+class BlockPredictor:
+    """A loaded model with open stores that predicts blocks on a device."""
 
-    def __init__(self, prediction: Prediction, device: torch.device, threads: int) -> None:
+    def __init__(self, prediction: PredictionSpec, device: torch.device, threads: int) -> None:
         self.prediction = prediction
         self.source = Volume.open(prediction.folder, prediction.survey)
         self._normalisation = prediction.normalisation
@@ -163,75 +165,75 @@ class PreparedPrediction:
         )
         self._bridged = header["model"]["dimensions"] == 3
         channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
-        self.choice = Choice(
+        self.settings = ResolvedSettings(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
         )
-        self._at_once = threading.Semaphore(INFERRED_AT_ONCE)
+        self._at_once = threading.Semaphore(MAX_BLOCKS_INFERRED)
 
-    def work(self, mark: Lease | None = None) -> Overlapped:
-        """Read, infer and write of a block."""
-        return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
+    def work(self, lease: Lease | None = None) -> Overlapped:
+        """Return the steps of a block: read, infer and write."""
+        return Overlapped(self.read, self.infer, partial(self.write, lease), self._at_once)
 
     @cached_property
     def raw(self) -> RawWithoutBlanks:
-        """What is read."""
+        """Return the intensities of the volume."""
         return self.source.raw_without_blanks(self._normalisation)
 
     @cached_property
     def image(self) -> Image:
-        """The store that blocks are written to; it has to be there when the first one is."""
+        """Return the store of probabilities, which must exist before the first block is written."""
         return self.source.image("probability")
 
-    def read(self, box: Box) -> tuple[np.ndarray | None, Window | None]:
-        """Where there is tissue, None for everywhere, and what is needed to predict the block, None for nothing."""
+    def read(self, box: Box) -> tuple[np.ndarray | None, BlockVoxels | None]:
+        """Return the tissue mask of a block (None: tissue everywhere) and the voxels of its tiles (None: no tissue)."""
         tissue = self.source.tissue_mask(box, self._normalisation, self._bridged)
         if tissue is not None and not tissue.any():
             return tissue, None
         return tissue, self.predictor.read(self.raw, box)
 
-    def infer(self, given: tuple[np.ndarray | None, Window | None], box: Box, stop: Stop) -> np.ndarray:
-        """The block's probabilities as they are stored, 0 outside the tissue."""
-        tissue, window = given
-        if window is None:
-            return np.zeros((len(self.choice.channels), *box.shape), self.image.dtype)
-        stored = self.predictor.infer(window, self.raw, box, tissue, _checking(stop, box))
+    def infer(self, given: tuple[np.ndarray | None, BlockVoxels | None], box: Box, stop: Stop) -> np.ndarray:
+        """Return the block's probabilities in the stored dtype, 0 outside the tissue."""
+        tissue, voxels = given
+        if voxels is None:
+            return np.zeros((len(self.settings.channels), *box.shape), self.image.dtype)
+        stored = self.predictor.infer(voxels, self.raw, box, tissue, _checking(stop, box))
         return stored if tissue is None else stored * tissue
 
-    def write(self, mark: Lease | None, probabilities: np.ndarray, box: Box) -> str:
-        """Write the block, and return its digest; the job itself needs no mark, since it holds the blocks' locks."""
-        with nullcontext() if mark is None else mark.held(box):
+    def write(self, lease: Lease | None, probabilities: np.ndarray, box: Box) -> str:
+        """Write the block and return its digest. The job itself needs no lease, because it holds the blocks' locks."""
+        with nullcontext() if lease is None else lease.writing(box):
             return self.image.write_block(box, probabilities)
 
 
-MOST_PREPARED = 4
-"""Models in the memory of a worker at once."""
-_prepared: dict[str, PreparedPrediction] = {}
+MAX_LOADED_MODELS = 4
+"""Models that a worker keeps in memory."""
+_prepared: dict[str, BlockPredictor] = {}
 _preparing = threading.Lock()
 _device: list[torch.device] = []
-_for_life = ExitStack()
-"""A worker process keeps the device that it has got."""
+_process_exit = ExitStack()
+"""Keeps the device of a worker process until the process ends."""
 
 
-def choose_on_worker(prediction: Prediction) -> Choice:
-    """What this worker's device chooses."""
-    return _on_this_worker(prediction).choice
+def resolve_on_worker(prediction: PredictionSpec) -> ResolvedSettings:
+    """Return the values that replace `auto` on this worker's device."""
+    return _on_this_worker(prediction).settings
 
 
-def predict_on_worker(prediction: Prediction, mark: Lease, box: Box, stop: Stop) -> str:
-    """Predict a block on a worker; see `unet.jobs.pipeline.Work`."""
-    digest: str = _on_this_worker(prediction).work(mark)(box, stop)
+def predict_on_worker(prediction: PredictionSpec, lease: Lease, box: Box, stop: Stop) -> str:
+    """Predict a block on this worker and return its digest; see `unet.jobs.pipeline.Work`."""
+    digest: str = _on_this_worker(prediction).work(lease)(box, stop)
     return digest
 
 
-def _on_this_worker(prediction: Prediction) -> PreparedPrediction:
+def _on_this_worker(prediction: PredictionSpec) -> BlockPredictor:
     with _preparing:
         if not _device:
-            _device.append(_for_life.enter_context(torch_device(LOCKS)))
+            _device.append(_process_exit.enter_context(torch_device(LOCKS)))
         if prediction.key not in _prepared:
-            if len(_prepared) == MOST_PREPARED:
+            if len(_prepared) == MAX_LOADED_MODELS:
                 _prepared.pop(next(iter(_prepared)))
             threads = get_worker().state.nthreads
-            _prepared[prediction.key] = PreparedPrediction(prediction, _device[0], threads)
+            _prepared[prediction.key] = BlockPredictor(prediction, _device[0], threads)
         return _prepared[prediction.key]
 
 

@@ -1,26 +1,26 @@
-"""Random changes of a training patch: flips, rotation, elastic deformation, grey values (paper, section 3.1), defects.
+"""Augment a training patch: flips, rotation, elastic deformation, grey values (paper, section 3.1), section defects.
 
-1. `draw` fixes a `Transform`: a handful of random numbers.
-2. `Transform.warp` tells for each pixel p of the patch where it comes from in the volume,
+1. `draw_transform` fixes a `Transform`: a few random numbers.
+2. `Transform.warp` computes the position q in the volume of each pixel p of the patch,
 
    ```
-   q = centre + R F p + d(p) + s(k)     F flips, R rotates, d the elastic displacement, p counted from the centre,
-   ```                                  s the displacement of section k, whole pixels
+   q = centre + R F p + d(p) + s(k)     F flips, R rotates, d is the elastic displacement, p counts from the centre,
+   ```                                  s is the displacement of section k in whole pixels
 
-3. The caller reads `Warp.box`, all real voxels that the map reaches, and `Warp.image` and `Warp.labels` resample
-   them. A patch thus has no empty corners, and grey values, targets and weights share one map.
+3. The caller reads `Warp.box`, which contains all voxels that the map needs. `Warp.image` and `Warp.labels` resample
+   them. A patch therefore has no empty corners, and grey values, targets and weights share one map.
 
-The map acts within sections, and but for s it is the same for every section of a 3-D patch: sections are what a
-microscope sees at once, and its voxels are often several times as deep as wide.
+The map acts within sections. Except for s, it is the same for every section of a 3-D patch: a microscope images one
+section at a time, and voxels are often several times as deep as wide.
 
-What goes wrong with single sections is drawn for each section of the patch:
+Defects of single sections are drawn for each section of the patch:
 
 ```
 section    contrast shift    missing        misalignment: from a section on,
    0       ||||||||||||      ||||||||||||   ||||||||||||     until the next jump
    1       ::::::::::::      ............     ||||||||||||
    2       ||||||||||||      ||||||||||||     ||||||||||||
-targets    as ever           as ever        move along
+targets    unchanged         unchanged      move along
 ```
 """
 
@@ -34,25 +34,26 @@ from scipy.interpolate import CubicSpline
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
 
-CUBIC_REACH = (1, 3)
+CUBIC_SUPPORT = (1, 3)
 """Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""
 
 BLANK_STD = 4.0
-"""A missing section is as grey as up to so many std from the mean: stitching software fills in black, white or a mean
-grey, and 0 and 255 are 2.3 to 4.0 std from the mean in ISBI 2012, VNC and FIB-25. A network that knows one of them
-only would take another for tissue."""
+"""Largest distance of a missing section's grey value from the mean, in std.
+
+Stitching software fills in black, white or a mean grey. 0 and 255 are 2.3 to 4.0 std from the mean in ISBI 2012, VNC
+and FIB-25. A network that knows one fill value only would take another one for tissue."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """One draw of the augmentation; the default changes nothing.
+    """One random augmentation; the default changes nothing.
 
-    `flips` are of y and x; `angle` is in degrees, counted from y to x; `vectors` `(2, g, g)` are displacements in px on
-    a grid stretched over the patch; grey values v become `gain * v + offset` plus normal noise of std `noise`, all in
-    std of the volume.
+    `flips` apply to y and x; `angle` is in degrees from y to x; `vectors` `(2, g, g)` are displacements in px on a grid
+    stretched over the patch. A grey value v becomes `gain * v + offset` plus normal noise of std `noise`, all in std of
+    the volume.
 
-    The rest is for each section of the patch's input: `shifts` `(z, 2)` in whole px, `gains` and `offsets` `(z,)` in
-    addition to those of the volume, and `blanks` `(z,)`, the grey value of a section that is missing and NaN elsewhere.
+    Other fields hold one value per section of the patch's input: `shifts` `(z, 2)` in whole px; `gains` and `offsets`
+    `(z,)`, applied after `gain` and `offset`; `blanks` `(z,)`, the grey value of a missing section, else NaN.
     """
 
     flips: tuple[bool, bool] = (False, False)
@@ -69,25 +70,25 @@ class Transform:
 
     @property
     def exact(self) -> bool:
-        """Whether pixels fall onto pixels, so that nothing need be interpolated."""
+        """Whether pixels fall onto voxels, so that nothing has to be interpolated."""
         return self.vectors is None and self.angle % 90 == 0
 
     def matrix(self) -> np.ndarray:
-        """R F, exact for quarter turns."""
+        """Return the matrix R F, exact for quarter turns."""
         turn = np.deg2rad(self.angle)
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         matrix = rotation @ np.diag([-1.0 if flip else 1.0 for flip in self.flips])
         return np.rint(matrix) if self.angle % 90 == 0 else matrix
 
     def warp(self, shape: tuple[int, int], centre: tuple[float, float]) -> "Warp":
-        """Where the pixels of a patch come from.
+        """Return the positions in the volume of the pixels of a patch.
 
         Parameters
         ----------
         shape : tuple of int
-            `(y, x)` of the patch.
+            Size `(y, x)` of the patch.
         centre : tuple of float
-            Position `(y, x)` in the volume of the patch's centre; a half-integer where the patch is even.
+            Position `(y, x)` of the patch's centre in the volume; half-integer along axes of even size.
         """
         y, x = (np.arange(n) - (n - 1) / 2 for n in shape)
         matrix = self.matrix()
@@ -97,98 +98,97 @@ class Transform:
         return Warp(positions, self.exact, self.shifts)
 
     def changed_intensities(self, values: np.ndarray) -> np.ndarray:
-        """Brightness, contrast, noise and blanks on normalised grey values (mean 0, std 1).
+        """Apply brightness, contrast, noise and blanks to normalised grey values (mean 0, std 1).
 
         Parameters
         ----------
         values : numpy.ndarray
-            float32 `(z, y, x)`; of any shape where nothing is drawn for single sections.
+            float32 `(z, y, x)`; any shape if no field is per section.
         """
         values = values * np.float32(self.gain) + np.float32(self.offset)
         if self.gains is not None and self.offsets is not None:
-            values = values * _of_sections(self.gains) + _of_sections(self.offsets)
+            values = values * _per_section(self.gains) + _per_section(self.offsets)
         if self.noise > 0:
             normal = np.random.default_rng(self.noise_seed).standard_normal(values.shape, dtype=np.float32)
             values += np.float32(self.noise) * normal
         if self.blanks is not None:
-            blanks = _of_sections(self.blanks)
+            blanks = _per_section(self.blanks)
             values = np.where(np.isnan(blanks), values, blanks)
         return values
 
 
-def _of_sections(numbers: np.ndarray) -> np.ndarray:
+def _per_section(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.float32)[:, None, None]
 
 
 @dataclass(frozen=True)
 class Warp:
-    """Positions in the volume, `(2, y, x)` float64, of the pixels of a patch; sections `shifts` `(z, 2)` px beside."""
+    """Positions `(2, y, x)` float64 of a patch's pixels in the volume; section z is displaced by `shifts[z]` px."""
 
     positions: np.ndarray
     exact: bool
     shifts: np.ndarray | None = None
 
     def inner(self, shape: Index) -> "Warp":
-        """The middle `(z, y, x)` of the patch: what the network's output covers."""
+        """Return the warp of the middle `(z, y, x)` of the patch, which the network's output covers."""
         rows, columns = (_middle(n, m) for n, m in zip(self.positions.shape[1:], shape[1:], strict=True))
         shifts = None if self.shifts is None else self.shifts[_middle(len(self.shifts), shape[0])]
         return Warp(self.positions[:, rows, columns], self.exact, shifts)
 
     def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Start and stop `(y, x)` of the voxels that the patch needs in all of its sections; may exceed the volume."""
-        low, high = self._box_of_a_section()
+        """Return start and stop `(y, x)` of the voxels that all sections of the patch need; may exceed the volume."""
+        low, high = self._section_box()
         if self.shifts is not None:
             low, high = low + self.shifts.min(axis=0), high + self.shifts.max(axis=0)
         return (int(low[0]), int(low[1])), (int(high[0]), int(high[1]))
 
-    def _box_of_a_section(self) -> tuple[np.ndarray, np.ndarray]:
+    def _section_box(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = (np.floor(f(self.positions, axis=(1, 2))).astype(int) for f in (np.min, np.max))
-        below, above = CUBIC_REACH
+        below, above = CUBIC_SUPPORT
         return low - below, high + above
 
-    def _aligned(self, window: np.ndarray) -> np.ndarray:
-        """Of the voxels of `box` those that each section needs, so that one map serves all sections."""
+    def _aligned(self, voxels: np.ndarray) -> np.ndarray:
+        """Crop the voxels of `box` to those that each section needs, so that one map serves all sections."""
         if self.shifts is None:
-            return window
-        low, high = self._box_of_a_section()
+            return voxels
+        low, high = self._section_box()
         height, width = high - low
         corners = self.shifts - self.shifts.min(axis=0)
-        return np.stack([s[y : y + height, x : x + width] for s, (y, x) in zip(window, corners, strict=True)])
+        return np.stack([s[y : y + height, x : x + width] for s, (y, x) in zip(voxels, corners, strict=True)])
 
-    def labels(self, window: np.ndarray) -> np.ndarray:
-        """Nearest voxel, for targets and weights.
+    def labels(self, voxels: np.ndarray) -> np.ndarray:
+        """Resample targets or weights by the nearest voxel.
 
-        A class index cannot be averaged. A weight could, but belongs to the class and the annotation of its own
-        voxel: the mean of two would give a membrane pixel the weight of its neighbour in the cell, and weight to a
-        voxel that nobody annotated.
+        A class index cannot be averaged. A weight belongs to the class and the annotation of its own voxel. An average
+        would give a membrane pixel the weight of its neighbour in the cell, and weight to an unlabelled voxel.
 
         Parameters
         ----------
-        window : numpy.ndarray
+        voxels : numpy.ndarray
             `(z, y, x)`, the voxels of `box`.
 
         Returns
         -------
         numpy.ndarray
-            `(z, y, x)` of the patch, the window's dtype.
+            `(z, y, x)` of the patch, in the dtype of `voxels`.
         """
-        start, _ = self._box_of_a_section()
+        start, _ = self._section_box()
         y, x = (np.floor(q + 0.5).astype(np.intp) - lo for q, lo in zip(self.positions, start, strict=True))
-        return self._aligned(window)[:, y, x]
+        return self._aligned(voxels)[:, y, x]
 
-    def image(self, window: np.ndarray) -> np.ndarray:
-        """Cubic interpolation, for grey values: a linear one would blur and the network would learn blurred images.
+    def image(self, voxels: np.ndarray) -> np.ndarray:
+        """Resample grey values by cubic interpolation; linear interpolation would teach the network blurred images.
 
-        Where pixels fall onto pixels (`exact`) they are only moved. Arguments as for `labels`; returns float32.
+        Pixels that fall onto voxels (`exact`) are only moved. See `labels` for arguments; returns float32.
         """
         if self.exact:
-            return self.labels(window).astype(np.float32)
-        window, (start, _) = self._aligned(window), self._box_of_a_section()
-        size = window.shape[1:]
+            return self.labels(voxels).astype(np.float32)
+        voxels, (start, _) = self._aligned(voxels), self._section_box()
+        size = voxels.shape[1:]
         grid = np.stack(
             [2 * (self.positions[a] - start[a]) / (size[a] - 1) - 1 for a in (1, 0)], axis=-1, dtype=np.float32
         )
-        source = torch.from_numpy(window.astype(np.float32))[None]  # sections are its channels
+        source = torch.from_numpy(voxels.astype(np.float32))[None]  # sections are its channels
         patch = torch.nn.functional.grid_sample(
             source, torch.from_numpy(grid)[None], mode="bicubic", padding_mode="border", align_corners=True
         )
@@ -200,20 +200,20 @@ def _middle(outer: int, inner: int) -> slice:
     return slice(margin, margin + inner)
 
 
-def draw(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> Transform:
-    """A random transform.
+def draw_transform(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> Transform:
+    """Draw a random transform.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Every random number comes from it; the noise from a seed that it draws.
+        Source of every random number; for the noise it draws a seed.
     config : AugmentConfig
         Section `train.augment` of the configuration.
     sections : int
-        Of the patch's input.
+        Number of sections of the patch's input.
 
-    Source: Ronneberger, Fischer, Brox 2015, section 3.1; the standard deviations of brightness, contrast and noise
-    are not given there.
+    Source: Ronneberger, Fischer, Brox 2015, section 3.1, which does not give standard deviations of brightness,
+    contrast and noise.
     """
     flips = tuple(bool(flip) for flip in rng.integers(2, size=2)) if config.flips else (False, False)
     angle = {"none": 0.0, "right": 90.0 * rng.integers(4), "any": rng.uniform(0, 360)}[config.rotation]
@@ -227,12 +227,12 @@ def draw(rng: np.random.Generator, config: AugmentConfig, sections: int = 1) -> 
         offset=float(rng.normal(0, config.brightness)),
         noise=float(rng.uniform(0, config.noise)),
         noise_seed=int(rng.integers(2**63)),
-        **_draw_defects(rng, config, sections),  # last, so that the numbers above do not depend on them
+        **_draw_defects(rng, config, sections),  # last, so that defects do not change the numbers above
     )
 
 
 def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int) -> dict[str, np.ndarray]:
-    """What goes wrong with single sections; a defect that is switched off takes no random number."""
+    """Draw defects of single sections; a defect that is switched off takes no random number."""
     drawn: dict[str, np.ndarray] = {}
     if config.contrast_shift > 0:
         hit = rng.random(sections) < config.contrast_shift
@@ -245,14 +245,14 @@ def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int
         hit = rng.random(sections) < config.misalignment
         jumps = np.where(hit[:, None], rng.normal(0, config.misalignment_px, (sections, 2)), 0)
         displaced = np.rint(np.cumsum(jumps, axis=0)).astype(int)
-        drawn["shifts"] = displaced - displaced[sections // 2]  # the place drawn for its labels stays in the patch
+        drawn["shifts"] = displaced - displaced[sections // 2]  # the location drawn for its labels stays in the patch
     return drawn
 
 
 def displacements(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Displacement of every pixel, by bicubic interpolation of vectors on a coarse grid.
+    """Return the displacement of every pixel by bicubic interpolation of vectors on a coarse grid.
 
-    The grid's outer points lie on the outer pixels. Cubic interpolation is separable, so it is one matrix a side:
+    The grid's outer points lie on the outer pixels. Cubic interpolation is separable, so it takes one matrix per axis:
     `d = S_y vectors S_x^T`.
 
     Parameters
@@ -260,7 +260,7 @@ def displacements(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     vectors : numpy.ndarray
         `(2, g, g)` in px, components y and x.
     shape : tuple of int
-        `(y, x)` of the patch.
+        Size `(y, x)` of the patch.
 
     Returns
     -------
@@ -274,7 +274,7 @@ def displacements(vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def spline_matrix(pixels: int, points: int) -> np.ndarray:
-    """Natural cubic spline through `points` even nodes as a matrix `(pixels, points)`.
+    """Return the natural cubic spline through `points` evenly spaced nodes as a matrix `(pixels, points)`.
 
     >>> spline_matrix(5, 3).round(4)[:3]
     array([[ 1.    ,  0.    ,  0.    ],

@@ -1,4 +1,4 @@
-"""Several processes that train one model, one a GPU, by torch's own distributed data parallel.
+"""Train one model with several processes, one per GPU, by torch's distributed data parallel.
 
 ```
 parent  rank 0   its patches -> gradient --+-- mean over ranks -> the same step everywhere; writes state and curve
@@ -6,8 +6,8 @@ child   rank 1   its patches -> gradient --+
 ...
 ```
 
-The parent is rank 0, so its log, its signals and its errors are those of the job. A child lives no longer than its
-parent, however that ends; the end of a child ends the job.
+The parent is rank 0, so its log, signals and errors are those of the job. A child ends when its parent ends, for
+whatever reason. When a child dies, the job ends.
 """
 
 import ctypes
@@ -30,42 +30,42 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a rank waits for another: longer than a look at the validation volumes takes."""
+"""Time that a rank waits for another rank; it exceeds the time of a validation."""
 GRACE_S = 20.0
-"""Between the death of a child and the end of a parent that has not noticed."""
+"""Seconds between the death of a child and the forced end of a parent that has not noticed it."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One of `count` processes; the first one speaks for all."""
+    """Rank `index` of `count` processes."""
 
     index: int = 0
     count: int = 1
 
     @property
-    def speaks(self) -> bool:
-        """Whether this process writes files and logs."""
+    def is_main(self) -> bool:
+        """Whether this process is the main one, which writes files and logs."""
         return self.index == 0
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum of the ranks' values, the same everywhere; `values` itself where there is one rank."""
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Return the sum of values over all ranks, in place and equal on every rank."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model, with gradients averaged over the ranks after each backward pass.
+        """Wrap the model so that gradients are averaged over the ranks after each backward pass.
 
-        On GPUs batch normalisation takes its statistics over all ranks; PyTorch has that for no other device.
+        On GPUs, batch normalisation takes its statistics over all ranks. PyTorch supports this on GPUs only.
         """
         if self.count == 1:
             return model
         on_gpu = next(model.parameters()).is_cuda
         if on_gpu:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        # a buffer is a running mean and variance: rank 0's are kept, as they are what is saved
+        # buffers are running means and variances: all ranks use rank 0's, which are the ones saved
         return nn.parallel.DistributedDataParallel(model, device_ids=[torch.cuda.current_device()] if on_gpu else None)
 
 
@@ -73,19 +73,19 @@ SINGLE_PROCESS = Rank()
 
 
 def run_ranks(devices: Sequence[torch.device], work: Callable[[Rank, torch.device], Any]) -> Any:
-    """Call `work` in one process a device, this one being the first, and return what it returned here.
+    """Call `work` in one process per device and return the result of this process, which is rank 0.
 
     Parameters
     ----------
     devices : sequence of torch.device
-        One a rank.
+        One device per rank.
     work : callable
-        Can be pickled; gets its rank and its device.
+        Function of a rank and its device; it must be picklable.
 
     Raises
     ------
     RuntimeError
-        From `torch.distributed`, if another rank died.
+        From `torch.distributed`, if another rank has died.
     """
     if len(devices) == 1:
         return work(SINGLE_PROCESS, devices[0])
@@ -99,11 +99,11 @@ def run_ranks(devices: Sequence[torch.device], work: Callable[[Rank, torch.devic
             for r, device in enumerate(devices)
             if r > 0
         ]
-        with _alive(children):
-            return _joined(meeting, Rank(0, len(devices)), devices[0], work)
+        with _watched_children(children):
+            return _in_process_group(meeting, Rank(0, len(devices)), devices[0], work)
 
 
-def _joined(meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any]) -> Any:
+def _in_process_group(meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any]) -> Any:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -118,15 +118,17 @@ def _child(
     meeting: str, rank: Rank, device: torch.device, work: Callable[[Rank, torch.device], Any], parent: int
 ) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: an orphan would train on beside the next run
+        ctypes.CDLL(None).prctl(
+            1, signal.SIGKILL
+        )  # PR_SET_PDEATHSIG: an orphan would continue to train during the next run
     if os.getppid() != parent:
         os._exit(1)
-    _joined(meeting, rank, device, work)
+    _in_process_group(meeting, rank, device, work)
 
 
 @contextmanager
-def _alive(children: list[SpawnProcess]) -> Iterator[None]:
-    """Children that run, watched: where one dies while its parent waits for it in vain, the parent ends as well."""
+def _watched_children(children: list[SpawnProcess]) -> Iterator[None]:
+    """Run and watch children within this context: if one dies while the parent waits for it, the parent ends too."""
     ended = threading.Event()
     for child in children:
         child.start()

@@ -1,62 +1,64 @@
-"""When a training is lost: its losses have jumped, most of them and not just a few.
+"""Detect a diverged training: most of its losses have jumped, not just a few.
 
 ```
-loss  |                         .  .    RECENT steps: their mean above factor, and their median above
-      |      .                 . .. .   the root of factor, times what was usual
+loss  |                         .  .    RECENT_STEPS: their mean exceeds factor times the mean of the baseline,
+      |      .                 . .. .   and their median exceeds sqrt(factor) times the median of the baseline
       |            .          .
-      | .. .. ..... ... ... ..          BEFORE steps: USUAL of them are below the usual loss
+      | .. .. ..... ... ... ..          BASELINE_STEPS: the lowest BASELINE_SHARE of their losses are the baseline
       +------------------------------> step
 ```
 
-Patches differ: where the foreground is rare, most losses are near 0 and a few are a thousand times higher. One such
-loss lifts the mean of the recent ones, so the mean alone says nothing. The median alone says nothing where nearly half
-of the patches hold foreground. Together they do: a mean of `factor` times the usual one leaves such losses a share of
-less than one in ten before. That they are half of 40 then has a probability of P(B(40, 1/10) >= 20) < 1e-9. The usual
-losses leave out the highest ones, so that an earlier outlier does not hide a jump.
+Losses of patches differ. Where the foreground is rare, most losses are near 0 and a few are a thousand times higher.
+One high loss lifts the mean of the recent losses, so the mean alone proves nothing. The median alone proves nothing
+either, where nearly half of the patches hold foreground. Both together do: the mean is `factor` times the baseline only
+if high losses had a share of less than one in ten before. That 20 of 40 recent losses are high then has a probability
+of P(B(40, 1/10) >= 20) < 1e-9. The baseline leaves out the highest losses, so that an earlier outlier hides no jump.
 
-A state is kept only while all is as usual: no recent loss is near `factor` times any of the usual ones.
+A state is saved only while the training is stable: no recent loss is near `factor` times any loss of the baseline.
 """
 
 from collections.abc import Sequence
 from math import fsum, sqrt
 from statistics import median
 
-RECENT, BEFORE = 40, 200
-MEMORY = RECENT + BEFORE
-"""Losses that have to be remembered."""
-USUAL = 0.95
+RECENT_STEPS, BASELINE_STEPS = 40, 200
+LOSSES_KEPT = RECENT_STEPS + BASELINE_STEPS
+"""Number of losses that a training has to keep."""
+BASELINE_SHARE = 0.95
 
 
-def usual_losses(losses: Sequence[float]) -> list[float]:
-    """The `BEFORE` losses before the last `RECENT` without the highest ones, in order; none while there are too few.
+def baseline_losses(losses: Sequence[float]) -> list[float]:
+    """Return the baseline: the `BASELINE_STEPS` losses before the recent ones, sorted, without the highest.
 
-    >>> usual_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, usual_losses([0.5] * 79)
+    The baseline is empty while fewer than `RECENT_STEPS` losses precede the recent ones.
+
+    >>> baseline_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, baseline_losses([0.5] * 79)
     (True, [])
     """
-    before = losses[-MEMORY:-RECENT]
-    return sorted(before)[: int(USUAL * len(before))] if len(before) >= RECENT else []
+    before = losses[-LOSSES_KEPT:-RECENT_STEPS]
+    return sorted(before)[: int(BASELINE_SHARE * len(before))] if len(before) >= RECENT_STEPS else []
 
 
-def jump(losses: Sequence[float]) -> float:
-    """How many times the usual losses the recent ones are, as mean and, squared, as median, whichever is less.
+def loss_ratio(losses: Sequence[float]) -> float:
+    """Return the ratio of recent to baseline losses: of the means, or squared of the medians, whichever is smaller.
 
-    >>> jump([0.5] * 60 + [20.0] * 40), jump([0.5] * 60 + [1e9] + [0.5] * 39), jump([0.5] * 60)
+    >>> loss_ratio([0.5] * 60 + [20.0] * 40), loss_ratio([0.5] * 60 + [1e9] + [0.5] * 39), loss_ratio([0.5] * 60)
     (40.0, 1.0, 1.0)
     """
-    usual, recent = usual_losses(losses), losses[-RECENT:]
-    if not usual:
+    baseline, recent = baseline_losses(losses), losses[-RECENT_STEPS:]
+    if not baseline:
         return 1.0
-    by_mean = fsum(recent) / RECENT / max(fsum(usual) / len(usual), 1e-12)
-    by_median = median(recent) / max(median(usual), 1e-12)
+    by_mean = fsum(recent) / RECENT_STEPS / max(fsum(baseline) / len(baseline), 1e-12)
+    by_median = median(recent) / max(median(baseline), 1e-12)
     return min(by_mean, by_median**2)
 
 
-def is_lost(losses: Sequence[float], factor: float | None) -> bool:
-    """Whether the losses have jumped by more than `factor`; never if that is None."""
-    return factor is not None and jump(losses) > factor
+def has_diverged(losses: Sequence[float], factor: float | None) -> bool:
+    """Return whether the losses have jumped by more than `factor`; a factor of None never diverges."""
+    return factor is not None and loss_ratio(losses) > factor
 
 
-def is_good(losses: Sequence[float], factor: float | None) -> bool:
-    """Whether the state after these losses may replace the last one on disk."""
-    usual = usual_losses(losses)
-    return factor is None or not usual or max(losses[-RECENT:]) <= sqrt(factor) * usual[-1]
+def is_stable(losses: Sequence[float], factor: float | None) -> bool:
+    """Return whether the state after these losses may replace the state on disk."""
+    baseline = baseline_losses(losses)
+    return factor is None or not baseline or max(losses[-RECENT_STEPS:]) <= sqrt(factor) * baseline[-1]

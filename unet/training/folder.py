@@ -1,17 +1,17 @@
-"""Where a training is kept: a folder named by the fingerprint of all that the training depends on.
+"""Keep each training in a folder named by the fingerprint of everything that the training depends on.
 
 ```
-results/model/{fingerprint}/settings.json     what the fingerprint is of; written first
-                            state.pt          to continue after a kill
-                            training.jsonl    the learning curve, and tensorboard/ where it is asked for
+results/model/{fingerprint}/settings.json     what the fingerprint is computed from; written first
+                            state.pt          state to continue from after a kill
+                            training.jsonl    learning curve, and tensorboard/ if configured
                             stopped.json      why the last attempt ended without a model
                             model.pt          the trained model
-                            receipt.json      what became of it; written last
-results/model/model.pt, training.jsonl        copies of those of the present configuration
+                            receipt.json      figures of the finished training; written last
+results/model/model.pt, training.jsonl        copies of the files of the present configuration
 ```
 
-Snakemake deletes the outputs of a job that it starts, or that fails. So what it knows of are copies, and the folder is
-what survives: another configuration trains in another folder, and the first one finds its model again.
+Snakemake deletes the outputs of a job that it starts, or that fails. Its outputs are therefore copies, and the folder
+survives. Another configuration trains in another folder; going back to the first one finds its model again.
 """
 
 from collections.abc import Mapping
@@ -25,98 +25,100 @@ from unet.storage.files import read_json, write_atomically, write_json
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """The files of one training, in `path`."""
+    """The files of one training in the folder `path`."""
 
     path: Path
 
     @property
     def model(self) -> Path:
-        """The trained model."""
+        """Return the path of the trained model."""
         return self.path / "model.pt"
 
     @property
     def state(self) -> Path:
-        """Weights, optimiser and step, to continue from."""
+        """Return the path of the state: weights, optimiser and step."""
         return self.path / "state.pt"
 
     @property
     def curve(self) -> Path:
-        """The learning curve."""
+        """Return the path of the learning curve."""
         return self.path / "training.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        """Folder of event files."""
+        """Return the folder of TensorBoard event files."""
         return self.path / "tensorboard"
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Note what the training depends on."""
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings that the training depends on."""
         write_json(self.path / "settings.json", settings)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the training depends on; empty where it was never begun."""
+        """Return the settings that the training depends on; empty if the training has not begun."""
         return _read(self.path / "settings.json") or {}
 
-    def receipt(self) -> dict[str, Any] | None:
-        """What `finish` wrote, if the model file is still the one that was written then."""
+    def valid_receipt(self) -> dict[str, Any] | None:
+        """Return the receipt of a finished training; None if there is none or the model file has changed since."""
         receipt = _read(self.path / "receipt.json")
         whole = receipt is not None and self.model.exists() and self.curve.exists()
         return receipt if whole and bytes_digest(self.model.read_bytes()) == receipt["digest"] else None  # type: ignore[index]
 
-    def finish(self, receipt: Mapping[str, Any]) -> None:
-        """Note that the training has ended well; the last file that it writes."""
+    def write_receipt(self, receipt: Mapping[str, Any]) -> None:
+        """Write the receipt of a finished training, as its last file."""
         (self.path / "stopped.json").unlink(missing_ok=True)
         write_json(self.path / "receipt.json", receipt)
 
-    def stopped(self) -> str | None:
-        """Why the last attempt ended without a model, where that follows from the training itself."""
+    def stop_reason(self) -> str | None:
+        """Return why the last attempt ended without a model; None if the training itself is not the cause."""
         return (_read(self.path / "stopped.json") or {}).get("reason")
 
-    def stop(self, reason: str) -> None:
-        """Note why the attempt ends without a model."""
+    def write_stop_reason(self, reason: str) -> None:
+        """Write why an attempt ends without a model."""
         write_json(self.path / "stopped.json", {"reason": reason})
 
     def publish(self, model: Path, curve: Path) -> None:
-        """Copy model and learning curve to where other rules read them.
+        """Copy model and learning curve to the paths that other rules read.
 
-        Copies, not links: what is written into such a file later must not reach the one that is kept.
+        Copies, not links: writing into a published file must not change the file in this folder.
         """
         write_atomically(curve, self.curve.read_bytes())
         write_atomically(model, self.model.read_bytes())
 
-    def others(self) -> list["TrainingFolder"]:
-        """The other trainings that are kept beside this one, by name."""
+    def siblings(self) -> list["TrainingFolder"]:
+        """Return the folders of the other trainings beside this one, in order of their names."""
         found = sorted(path.parent for path in self.path.parent.glob("*/settings.json"))
         return [TrainingFolder(path) for path in found if path != self.path]
 
-    def size(self) -> int:
-        """Bytes of all files."""
+    def size_bytes(self) -> int:
+        """Return the size of all files in bytes."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
-def lost_copies(model: Path, curve: Path, receipt: Path) -> str | None:
-    """Return which of the copies is missing, though a training has ended well; None where none is, or none has ended.
+def missing_copies(model: Path, curve: Path, receipt: Path) -> str | None:
+    """Return a message if a copy is missing although a training has finished; None otherwise.
 
-    Snakemake deletes them when it starts a training. If that is killed, and its settings are set back, nothing that is
-    finished asks for the copies any more, and Snakemake alone would not miss them.
+    Snakemake deletes the copies when it starts a training. If that training is killed and its settings are set back,
+    no finished job depends on the copies. Snakemake alone would then not notice that they are missing.
     """
     missing = [path for path in (model, curve, receipt) if not path.exists()]
     ended = next(model.parent.glob("*/receipt.json"), None)
     return f"{missing[0]} is missing, but {ended} says that a training has ended" if missing and ended else None
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Which settings are not the same, with the value of `theirs`.
+def setting_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """List the settings that differ, with the value of `theirs`.
 
-    >>> differences({"train": {"steps": 20, "seed": 0}, "code": "a"}, {"train": {"steps": 30, "seed": 0}, "code": "b"})
+    >>> ours = {"train": {"steps": 20, "seed": 0}, "code": "a"}
+    >>> theirs = {"train": {"steps": 30, "seed": 0}, "code": "b"}
+    >>> setting_differences(ours, theirs)
     ['train.steps: 30', 'code: b']
     """
     found = []
     for key in dict.fromkeys([*ours, *theirs]):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            found += [f"{key}.{line}" for line in differences(mine, other)]
+            found += [f"{key}.{line}" for line in setting_differences(mine, other)]
         elif mine != other:
             found.append(f"{key}: {other}")
     return found

@@ -1,4 +1,4 @@
-"""One training as every process that takes part in it is told: which stores, which network, which files."""
+"""Arguments of one training. Every rank receives the same picklable object: volumes, settings, output files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,26 +21,26 @@ from unet.volumes.volume import Volume
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Plain values, so that it can be sent to another process.
+    """A training that can be sent to another process.
 
     Parameters
     ----------
     volumes : dict
-        By name, of all that are learnt from or watched.
+        Training and validation volumes by name.
     normalisations : dict
-        By the statistics of each volume's grey values, by name.
+        Normalisation by the intensity statistics of each volume, by name.
     model, train : ModelConfig, TrainConfig
         Sections of the configuration.
     classes : int
-        K of the network's output.
+        Number K of classes in the network's output.
     state, curve : Path
-        Files that outlive a killed run.
+        Files of state and learning curve, which survive a killed run.
     tensorboard : Path or None
-        Folder of event files.
+        Folder of TensorBoard event files; None writes none.
     fingerprint : str
-        Of all that the result depends on.
+        Fingerprint of everything that the result depends on.
     threads : int
-        Of this machine for all processes together.
+        CPU threads of all ranks together.
     """
 
     volumes: dict[str, Volume]
@@ -59,7 +59,7 @@ class TrainingJob:
         rank: Rank = SINGLE_PROCESS,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> tuple[nn.Module, TrainingResult]:
-        """The trained network, on this rank's device."""
+        """Train and return the network, on this rank's device, and the result."""
         torch.set_num_threads(max(1, self.threads // rank.count))
         torch.backends.cudnn.benchmark = True  # all tiles have one size
         torch.manual_seed(self.train.seed)

@@ -1,17 +1,18 @@
-"""Whether an annotation can be what its configuration says; told before anything is learnt from it.
+"""Check that an annotation can be what its configuration says, before anything is learnt from it.
 
 1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id.
-2. `LabelCounts` of disjoint blocks add up: all are sums of integers, so the cut cannot enter.
-3. `doubts` judges the sum: what could not be right stops the run, what is merely unusual is a warning.
+2. `LabelCounts` of disjoint blocks add up. All counts are sums of integers, so the division into blocks has no effect.
+3. `label_problems` judges the sum. What cannot be right is an error; what is merely unusual is a warning.
 
-The pieces of an id are counted by its Euler characteristic, pieces minus holes, section by section. It is a sum over
-pixels that looks at three neighbours, so no component has to be found across blocks:
+The pieces of an id are counted by its Euler characteristic, pieces minus holes, section by section. The characteristic
+is a sum over pixels and three of their neighbours, so no component has to be followed across blocks:
 
 ```
 pixels with the id - pairs side by side - pairs one below the other + squares of four
 ```
 
-Cells of a mask are many pieces of one id. Membranes are few pieces with many holes, and part the rest into many pieces.
+Cells of a mask are many pieces of one id. Membranes are few pieces with many holes, and divide the rest into many
+pieces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,28 +25,28 @@ from numpy.typing import NDArray
 from unet.config.label_kinds import UNLABELLED
 from unet.evaluation.contingency import Contingency, contingency
 
-SEVERAL = 4
-"""Pieces of an id in a section on average from which it is no single object; of the background, a mesh's."""
-LITTLE = 1e-3
-"""Share of the annotated voxels below which a class is called rare."""
+MIN_PIECES = 4
+"""Mean pieces per section from which an id is no single object, and the background is a mesh."""
+RARE_CLASS = 1e-3
+"""Share of the annotated voxels below which a class is rare."""
 
 LabelKind = Literal["instances", "interior", "classes"]
 
 
 class LabelError(ValueError):
-    """Labels that cannot be learnt from or scored against; names the volume, the counts and what to do."""
+    """Labels cannot be used for training or scoring; names the volume, the counts and what to do."""
 
 
-class Doubt(NamedTuple):
-    """What is odd about an annotation, in one sentence, and whether the run stops."""
+class LabelProblem(NamedTuple):
+    """A suspicious property of an annotation in one sentence, and whether it is an error that stops the run."""
 
     text: str
-    stops: bool
+    is_error: bool
 
 
 @dataclass(frozen=True, eq=False)
 class LabelCounts:
-    """What a part of a volume holds; the sum of two parts is that of both together.
+    """Label counts of a part of a volume. The sum of two counts is the count of both parts together.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class LabelCounts:
     sections : int64 array (z,)
         Annotated voxels of every section of the volume.
     ids : Contingency
-        Voxels by id and by what a voxel adds to the Euler characteristic, plus 2, so 1 to 3.
+        Voxels by id and by the voxel's term of the Euler characteristic plus 2, which is 1 to 3.
     background : int
         Euler characteristic of the annotated voxels without an id.
     """
@@ -66,7 +67,7 @@ class LabelCounts:
 
     @classmethod
     def empty(cls, classes: int, sections: int) -> "LabelCounts":
-        """The counts of no voxels, to start a sum from."""
+        """Return the counts of no voxels, from which a sum starts."""
         return cls(np.zeros(classes, np.int64), np.zeros(sections, np.int64), Contingency.empty())
 
     def __add__(self, other: "LabelCounts") -> "LabelCounts":
@@ -89,22 +90,22 @@ class LabelCounts:
 
     @property
     def foreground(self) -> float:
-        """Share of the annotated voxels that are not of the first class; 0 where none is annotated."""
+        """Share of the annotated voxels outside the first class; 0 if no voxel is annotated."""
         return float(1 - self.classes[0] / self.annotated) if self.annotated else 0.0
 
     @property
     def instances(self) -> int:
-        """Ids that occur, 0 not counted."""
+        """Number of ids that occur, without 0."""
         return len(self.ids.truth_sizes)
 
     @property
     def euler(self) -> int:
-        """Pieces minus holes of all ids, over all sections."""
+        """Pieces minus holes of all ids, summed over all sections."""
         return _euler(self.ids)
 
     @property
     def largest(self) -> tuple[int, int, int]:
-        """Id, voxels and Euler characteristic of the largest instance, the lowest id of equals; zeros without any."""
+        """Id, voxels and Euler characteristic of the largest instance (lowest id of equals); zeros if there is none."""
         if not self.instances:
             return 0, 0, 0
         ids, sizes = np.unique(self.ids.truth), self.ids.truth_sizes
@@ -117,18 +118,18 @@ class LabelCounts:
 def count_labels(
     targets: NDArray[np.uint8], ids: NDArray[Any], first_section: int, classes: int, sections: int
 ) -> LabelCounts:
-    """The counts of a block, which is given with one more pixel behind it along y and x.
+    """Count the labels of a block, given with one more pixel behind it along y and x.
 
     Parameters
     ----------
     targets : uint8 array (z, y + 1, x + 1)
-        Class of each voxel, 255 = not annotated, or beyond the volume.
+        Class of each voxel; 255 = not annotated, or beyond the volume.
     ids : unsigned array (z, y + 1, x + 1)
         Instance ids, 0 = none.
     first_section : int
-        Where the block begins along z.
+        First section of the block.
     classes, sections : int
-        Of the model, and of the volume.
+        Number of classes, and of sections in the volume.
 
     >>> ids = np.array([[[7, 7, 0, 7, 0], [7, 7, 0, 0, 0], [0, 0, 0, 0, 0]]])  # two pieces of id 7
     >>> targets = np.full(ids.shape, 255, np.uint8)
@@ -157,11 +158,11 @@ def _euler(table: Contingency) -> int:
     return int((table.count * (table.segmentation.astype(np.int64) - 2)).sum())
 
 
-def in_one_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxels: int) -> str:
-    """The counts for people.
+def summary_line(counts: LabelCounts, kind: LabelKind, names: Sequence[str], voxels: int) -> str:
+    """Return the counts as one readable line.
 
     >>> counts = LabelCounts(np.array([14, 86]), np.array([50, 50, 0]), Contingency.empty())
-    >>> in_one_line(counts, "instances", ["membrane", "interior"], voxels=150)
+    >>> summary_line(counts, "instances", ["membrane", "interior"], voxels=150)
     '14 % membrane, 86 % interior, 0 instances, 2 of 3 sections, 33 % of the voxels not annotated'
     """
     if not counts.annotated:
@@ -180,84 +181,87 @@ def _percent(part: int, whole: int) -> str:
     return f"{share:.0f} %" if share >= 1 or not share else f"{share:.2g} %"
 
 
-def doubts(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> list[Doubt]:
-    """What is odd about the labels of a volume, the worst first; empty where they look as their kind says.
+def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> list[LabelProblem]:
+    """List the problems of a volume's labels, the worst first; empty if the labels match their kind.
 
     Parameters
     ----------
     volume : str
-        Its name, for the messages.
+        Name of the volume for the messages.
     counts : LabelCounts
-        Of the whole volume.
+        Counts of the whole volume.
     kind : str
         `label_kind` of the configuration.
     names : sequence of str
-        Of the classes; the first is background.
+        Names of the classes; the first is background.
     """
     labels = f"volumes.{volume}.labels"
     if not counts.annotated:
-        return [Doubt(f"{labels}: no voxel of {len(counts.sections)} sections is annotated; {_ELSEWHERE}", True)]
+        return [LabelProblem(f"{labels}: no voxel of {len(counts.sections)} sections is annotated; {_ELSEWHERE}", True)]
     if not counts.instances and kind == "classes":
         said = ", ".join(f"{n:,} {name}" for name, n in zip(names, counts.classes, strict=True))
-        return [Doubt(f"{labels}: no voxel is of a class behind the first ({said}); {_ELSEWHERE}", True)]
+        return [LabelProblem(f"{labels}: no voxel is of a class behind the first ({said}); {_ELSEWHERE}", True)]
     if not counts.instances:
         return [
-            Doubt(f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True)
+            LabelProblem(
+                f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True
+            )
         ]
-    found = [doubt for doubt in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if doubt]
+    found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
     if not found and kind == "instances" and counts.instances == 1:
-        found.append(Doubt(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
+        found.append(LabelProblem(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
     return found + [
-        Doubt(f"{labels}: class {name!r} has {n:,} of {counts.annotated:,} annotated voxels", False)
+        LabelProblem(f"{labels}: class {name!r} has {n:,} of {counts.annotated:,} annotated voxels", False)
         for name, n in zip(names, counts.classes, strict=True)
-        if 0 < n < LITTLE * counts.annotated
+        if 0 < n < RARE_CLASS * counts.annotated
     ]
 
 
 _ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
 
 
-def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
-    """White membranes on black: what is not 0 is the smaller part, and a mesh that parts the rest."""
+def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
+    """Detect white membranes on black: the ids are the smaller part, a mesh that divides the rest into cells."""
     mesh, cells = (euler / counts.annotated_sections for euler in (counts.euler, counts.background))
-    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < SEVERAL:
+    if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < MIN_PIECES:
         return None
-    return Doubt(
-        f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces less "
-        f"holes a section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells are not: "
-        "invert the file, or set `label_kind: classes` with `class_values: {membrane: <its value>, interior: 0}`",
+    return LabelProblem(
+        f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces "
+        f"less holes per section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells "
+        "are not: invert the file, or set `label_kind: classes` with "
+        "`class_values: {membrane: <its value>, interior: 0}`",
         True,
     )
 
 
-def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> Doubt | None:
-    """A mask of cells as instances: one id is most of what is labelled, in many pieces."""
+def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
+    """Detect a mask given as instances: one id has most of the labelled voxels, in many pieces."""
     largest, size, euler = counts.largest
     pieces, share = euler / counts.annotated_sections, size / int(counts.ids.count.sum())
-    if kind != "instances" or pieces < SEVERAL or share < 0.5:
+    if kind != "instances" or pieces < MIN_PIECES or share < 0.5:
         return None
-    return Doubt(
+    return LabelProblem(
         f"{labels}: with label_kind: instances every id is one cell, but id {largest} holds {share:.0%} of all that is "
-        f"not 0, in {pieces:.0f} pieces a section ({counts.instances:,} in all). If 0 is membrane and each "
+        f"not 0, in {pieces:.0f} pieces per section ({counts.instances:,} in all). If 0 is membrane and each "
         "piece a cell, set `label_kind: interior`; if ids are classes, `label_kind: classes`",
         counts.foreground >= 0.5,
     )
 
 
 def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence[str]) -> None:
-    """Refuse training volumes that hold no voxel of a class: the network would never learn it.
+    """Refuse training volumes without any voxel of a class, which the network could never learn.
 
     Parameters
     ----------
     of_volumes : mapping
         Voxels of each class in the targets, by volume.
     names : sequence of str
-        Of the classes.
+        Names of the classes.
 
     Raises
     ------
     LabelError
-        Naming the class, the counts of all classes, and what to do.
+        If a class is missing; names the class, the counts of all classes, and what to do.
 
     >>> require_every_class({"a": [10, 0], "b": [0, 3]}, ["membrane", "interior"])
     """
@@ -274,14 +278,19 @@ def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence
     )
 
 
-def constant_channels(volume: str, deviations: Sequence[float]) -> list[Doubt]:
-    """Grey values that say nothing: a channel is the same everywhere.
+def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[LabelProblem]:
+    """List the channels whose grey values are the same everywhere.
 
-    >>> [doubt.stops for doubt in constant_channels("a", [0.0, 3.5])], constant_channels("a", [2.0])
-    ([False], [])
+    >>> [problem.is_error for problem in constant_channel_problems("a", [0.0, 3.5])]
+    [False]
+    >>> constant_channel_problems("a", [2.0])
+    []
     """
     constant = [number for number, std in enumerate(deviations) if std == 0]
     if len(constant) == len(deviations):
         text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
-        return [Doubt(f"{text}, or `sections` and `mask` of the volume", True)]
-    return [Doubt(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False) for number in constant]
+        return [LabelProblem(f"{text}, or `sections` and `mask` of the volume", True)]
+    return [
+        LabelProblem(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False)
+        for number in constant
+    ]

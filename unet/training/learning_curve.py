@@ -1,4 +1,4 @@
-"""The learning curve: JSON lines while the training goes on, and TensorBoard event files for those who want them."""
+"""Write the learning curve: JSON lines during the training, and optionally TensorBoard event files."""
 
 import json
 import os
@@ -10,19 +10,19 @@ from unet.storage.files import write_atomically
 
 
 class LearningCurve:
-    """Writes one line a look; after a resume the lines of steps that will be computed again are dropped.
+    """A learning curve on disk. After a resume, lines of steps that will be computed again are dropped.
 
     Parameters
     ----------
     path
-        Of the JSON lines, `training.jsonl`.
+        File of the JSON lines, `training.jsonl`.
     tensorboard
-        Folder of the event files; None for none.
+        Folder of the event files; None writes none.
 
     Raises
     ------
     ValueError
-        If `tensorboard` is asked for and not installed.
+        If `tensorboard` is given and TensorBoard is not installed.
     """
 
     def __init__(self, path: Path, tensorboard: Path | None = None) -> None:
@@ -31,8 +31,8 @@ class LearningCurve:
         if tensorboard is not None:
             _require_tensorboard()
 
-    def continue_from(self, step: int) -> None:
-        """Drop the lines after `step`, and a line cut by a kill; viewers drop the events after it."""
+    def truncate_after(self, step: int) -> None:
+        """Drop the lines after `step`, and a line cut by a kill; TensorBoard drops the later events."""
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         write_atomically(self._path, "".join(kept).encode())
@@ -41,8 +41,8 @@ class LearningCurve:
 
             self._events = SummaryWriter(str(self._folder), purge_step=step + 1)
 
-    def add(self, line: dict[str, Any]) -> None:
-        """Write a line with its `step`, on disk before this returns; every other value is a curve in TensorBoard."""
+    def append(self, line: dict[str, Any]) -> None:
+        """Append a line and sync it to disk; in TensorBoard every value but `step` is a curve."""
         with self._path.open("a") as log:
             log.write(json.dumps(line) + "\n")
             log.flush()

@@ -7,27 +7,27 @@ from unet.config.label_kinds import UNLABELLED
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, labelled: Tensor | None = None) -> Tensor:
-    """Pixel-wise cross-entropy under a weight map, equation 1 of the paper with the minus sign it leaves out.
+    """Return the weighted pixel-wise cross-entropy: equation 1 of the paper, with the minus sign it leaves out.
 
     ```
     E = - 1/n sum_x w(x) log p_l(x)(x),    p = softmax(logits),    n = labelled pixels
     ```
 
     The paper's sum is divided by the number of labelled pixels (`target` not 255 and `weight` > 0), so that one
-    learning rate serves every tile size, batch and share of annotated pixels. It is not divided by the sum of the
-    weights: that would take from a tile with many touching cells the emphasis that its weights give it. The
+    learning rate serves every tile size, batch and share of annotated pixels. The sum is not divided by the sum of
+    the weights, which would cancel the emphasis that the weights give to a tile with many touching cells. The
     logarithm of the softmax is computed as one function and does not overflow.
 
     Parameters
     ----------
     logits : Tensor
-        `(n, K, *size)`, of any floating type; computed in float32.
+        `(n, K, *size)` of any floating type; the loss is computed in float32.
     target : Tensor
         Class indices `(n, *size)`, int64 or uint8; 255 is unlabelled.
     weight : Tensor
         w(x) of equation 2, `(n, *size)`, float32, not negative; 0 is unlabelled.
     labelled : Tensor, optional
-        n, where it is not that of these tiles alone: a share of a batch is divided by the pixels of the whole.
+        The number n of labelled pixels; by default of these tiles. A part of a batch needs the n of the whole batch.
 
     Returns
     -------
@@ -43,5 +43,5 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, label
 
 
 def labelled_pixels(target: Tensor, weight: Tensor) -> Tensor:
-    """n of `weighted_cross_entropy`, a scalar int64."""
+    """Return the number n of labelled pixels in `weighted_cross_entropy`, a scalar int64."""
     return ((target != UNLABELLED) & (weight > 0)).sum()

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate, a function of the step alone."""
+"""Build the optimiser, and compute its learning rate from the step alone."""
 
 from math import cos, pi
 
@@ -9,7 +9,7 @@ from unet.config.train import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum (paper, section 3), or AdamW."""
+    """Build stochastic gradient descent with momentum (paper, section 3), or AdamW."""
     if config.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(
@@ -21,7 +21,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of a step, counted from 0: a linear rise over `warmup_steps`, then constant or a half cosine to 0.
+    """Return the learning rate of a step, counted from 0: linear warm-up, then constant or a half cosine to 0.
 
     >>> config = TrainConfig(learning_rate=1.0, steps=12, warmup_steps=2)
     >>> [round(learning_rate(step, config), 2) for step in (0, 1, 2, 7, 11)]

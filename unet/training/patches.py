@@ -1,7 +1,7 @@
-"""Training patches, drawn at random places of volumes that are never loaded whole.
+"""Sample training patches at random positions of volumes that are never loaded whole.
 
 ```
-window read, larger            patch, input size          output window
+voxels read, larger            patch, input size          patch, output size
 +---------------+            +-----------+
 |      / \\      |   Warp     |  +-----+  |   margin = (input - output) / 2
 |    /     \\    |  ------>   |  |     | <----- targets and weights
@@ -10,7 +10,8 @@ window read, larger            patch, input size          output window
 +---------------+             raw, float32
 ```
 
-A patch is a function of (seed, step, index) alone: the same for any number of threads or processes, and resumed.
+A patch is a function of (seed, step, index) alone. It is the same for any number of threads or processes, and after a
+resume.
 """
 
 from collections import deque
@@ -28,48 +29,48 @@ from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.storage.zarr_store import mirrored
-from unet.training.augmentation import Transform, Warp, draw
+from unet.training.augmentation import Transform, Warp, draw_transform
 from unet.volumes.intensity import Normalisation
 
-CELL = (1, 64, 64)
-"""`(z, y, x)` in voxels of the cells in which labelled voxels are counted, so that few labels are found at once."""
+COUNT_CELL = (1, 64, 64)
+"""Size `(z, y, x)` in voxels of the cells in which labelled voxels are counted, to find sparse labels quickly."""
 
 CACHE_MB = 1536
-"""Of recently read chunks of a training, all volumes and processes together."""
+"""Memory for recently read chunks in MiB, for all volumes and processes of a training together."""
 
-ATTEMPTS = 50
-"""Places tried for a patch with a labelled pixel before one without is accepted."""
+MAX_ATTEMPTS = 50
+"""Locations tried before a patch without a labelled pixel is accepted."""
 
 
 class Readable(Protocol):
-    """What the sampler needs of a volume; `unet.storage.zarr_store.Image` has it."""
+    """A volume that the sampler can read, such as `unet.storage.zarr_store.Image`."""
 
     @property
     def shape(self) -> Index:
-        """`(z, y, x)` in voxels."""
+        """Shape `(z, y, x)` in voxels."""
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the voxels."""
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        """The voxels of a box, mirrored where it exceeds the volume: `(z, y, x)`, after an axis of channels if any."""
+        """Return the voxels of a box, mirrored beyond the volume: `(z, y, x)` or `(c, z, y, x)`."""
 
 
 class CachedVolume:
-    """A volume whose recently read cubes stay in memory, up to a limit in bytes.
+    """A volume that caches recently read cubes in memory, up to a limit.
 
-    Annotated volumes are small and patches overlap: most reads find all they need, and a volume larger than the limit
-    is still never loaded whole.
+    Annotated volumes are small and patches overlap, so most reads are served from the cache. A volume larger than the
+    limit is never loaded whole.
 
     Parameters
     ----------
     volume : unet.storage.zarr_store.Image
-        With `shape`, `dtype` and `read(box)`.
+        Volume with `shape`, `dtype` and `read(box)`.
     cube : tuple of int
-        `(z, y, x)` of what is read at once; best the chunk on disk.
+        Size `(z, y, x)` of a cube in voxels, best the chunk on disk.
     megabytes : float
-        Limit of the memory; at least one cube is kept.
+        Limit of the cache in MiB; it holds at least one cube.
     """
 
     def __init__(self, volume: Any, cube: Index = (8, 128, 128), megabytes: float = 512) -> None:
@@ -79,7 +80,7 @@ class CachedVolume:
         self._cube = lru_cache(maxsize=max(1, cubes))(self._read_cube)
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        """The voxels of a box, mirrored beyond the volume's faces without repeating the edge voxel."""
+        """Return the voxels of a box, mirrored beyond the volume's faces without repeating the edge voxel."""
         indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         start = tuple(int(i.min()) for i in indices)
         inside = self._read(Box(start, tuple(int(i.max()) + 1 for i in indices)))
@@ -111,10 +112,10 @@ class CachedVolume:
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """A volume to learn from.
+    """A training volume.
 
-    `raw`, `targets` (class index, 255 = unlabelled) and `weights` (equation 2, 0 = unlabelled) have one shape; grey
-    values are normalised with the statistics frozen at ingest.
+    `raw`, `targets` (class index, 255 = unlabelled) and `weights` (equation 2, 0 = unlabelled) have the same shape.
+    `normalisation` uses the intensity statistics of the volume.
     """
 
     raw: Readable
@@ -129,7 +130,7 @@ class LabelledVolume:
 
 
 class Batch(NamedTuple):
-    """`raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
+    """Arrays `raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
 
     raw: np.ndarray
     target: np.ndarray
@@ -137,25 +138,25 @@ class Batch(NamedTuple):
 
 
 def count_labelled(weights: Readable) -> np.ndarray:
-    """Labelled voxels (weight > 0) in each cell of `CELL` voxels, read a row of cells at a time.
+    """Count the labelled voxels (weight > 0) in each cell of `COUNT_CELL` voxels, one row of cells at a time.
 
     Returns
     -------
     numpy.ndarray
-        `(z, y, x)` in cells, int64.
+        Counts `(z, y, x)` per cell, int64.
     """
-    grid, width = Grid(tuple(weights.shape), CELL), weights.shape[2]
+    grid, width = Grid(tuple(weights.shape), COUNT_CELL), weights.shape[2]
     counts = np.zeros(grid.counts, np.int64)
     for z, y in np.ndindex(grid.counts[:2]):
         row = grid.box((z, y, 0))
         labelled = weights.read_mirrored(Box((*row.start[:2], 0), (*row.stop[:2], width))) > 0
-        counts[z, y] = np.add.reduceat(labelled.sum(axis=(0, 1)), np.arange(0, width, CELL[2]))
+        counts[z, y] = np.add.reduceat(labelled.sum(axis=(0, 1)), np.arange(0, width, COUNT_CELL[2]))
     return counts
 
 
 @dataclass(frozen=True)
-class Backend:
-    """Where a patch lies in a volume: the in-section map and the sections, of the input and of the output."""
+class PatchLocation:
+    """Location of a patch in a volume: in-section map and range of sections, for input and output."""
 
     outer: Warp
     inner: Warp
@@ -163,8 +164,8 @@ class Backend:
     inner_sections: tuple[int, int]
 
     @classmethod
-    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "Backend":
-        """The place whose middle voxel is `centre`, with the sizes `(z, y, x)` of a network's input and output."""
+    def around(cls, centre: Index, transform: Transform, input_size: Index, output_size: Index) -> "PatchLocation":
+        """Return the location with middle voxel `centre`, for a network's input and output sizes `(z, y, x)`."""
         start = tuple(c - n // 2 for c, n in zip(centre, output_size, strict=True))
         y, x = (lo + (n - 1) / 2 for lo, n in zip(start[1:], output_size[1:], strict=True))
         margin = (input_size[0] - output_size[0]) // 2
@@ -177,18 +178,18 @@ class Backend:
         )
 
     def image(self, volume: Readable) -> np.ndarray:
-        """Grey values `(c, z, y, x)` of the input window, float32."""
-        window = volume.read_mirrored(_box(self.outer_sections, self.outer))
-        return np.stack([self.outer.image(channel) for channel in window.reshape(-1, *window.shape[-3:])])
+        """Return the grey values `(c, z, y, x)` of the patch's input, float32."""
+        voxels = volume.read_mirrored(_box(self.outer_sections, self.outer))
+        return np.stack([self.outer.image(channel) for channel in voxels.reshape(-1, *voxels.shape[-3:])])
 
     def labels(self, volume: Readable) -> np.ndarray:
-        """Targets or weights `(z, y, x)` of the output window."""
+        """Return the targets or weights `(z, y, x)` of the patch's output."""
         return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
 
 
-def network_input(volume: LabelledVolume, place: Backend, transform: Transform) -> np.ndarray:
-    """Raw `(c, z, y, x)` of the input window as the network sees it: normalised, then changed; float32."""
-    return transform.changed_intensities(volume.normalisation(place.image(volume.raw)))
+def network_input(volume: LabelledVolume, location: PatchLocation, transform: Transform) -> np.ndarray:
+    """Return the patch's input `(c, z, y, x)` as the network sees it: normalised, then augmented; float32."""
+    return transform.changed_intensities(volume.normalisation(location.image(volume.raw)))
 
 
 def _box(sections: tuple[int, int], warp: Warp) -> Box:
@@ -198,9 +199,11 @@ def _box(sections: tuple[int, int], warp: Warp) -> Box:
 
 def _weighted(counts: list[np.ndarray], weights: Sequence[float]) -> list[np.ndarray]:
     if len(weights) != len(counts) or min(weights) <= 0:
-        raise ValueError(f"volume_weights {list(weights)} for {len(counts)} volume(s): needed is one each, above 0")
+        raise ValueError(
+            f"volume_weights {list(weights)} for {len(counts)} volume(s): each volume needs one weight above 0"
+        )
     if len(set(weights)) == 1:
-        return counts  # equal weights are none, to the last bit of the random stream
+        return counts  # equal weights equal no weights, to the last bit of the random stream
     return [count * float(weight) for count, weight in zip(counts, weights, strict=True)]
 
 
@@ -210,19 +213,19 @@ class PatchSampler:
     Parameters
     ----------
     volumes : sequence of LabelledVolume
-        Every labelled voxel has the same chance, so each volume is drawn as often as it has any, times its weight.
+        Training volumes. Every labelled voxel has the same probability, multiplied by the weight of its volume.
     input_size, output_size : tuple of int
-        `(z, y, x)` of the network's input and output; z is 1 for a 2-D network.
+        Sizes `(z, y, x)` of the network's input and output; z is 1 for a 2-D network.
     augment : AugmentConfig or None
-        None for no change at all, as in validation.
+        Settings of the augmentation; None for no augmentation.
     dimensions : int
-        2 leaves the z axis out of the patches: sections drawn uniformly.
+        Dimensions of the network; 2 leaves the z axis out of the patches.
     batch : int
-        Patches a step.
+        Patches per step.
     seed : int
-        Of all that is random here.
+        Seed of all random numbers.
     volume_weights : sequence of float, optional
-        One a volume: a labelled voxel of it is drawn that much more often.
+        One weight per volume, by which the probability of its labelled voxels is multiplied.
     """
 
     def __init__(
@@ -248,38 +251,38 @@ class PatchSampler:
         self.augment, self.dimensions, self.batch_size, self.seed = augment, dimensions, batch, seed
 
     def sample(self, step: int, index: int = 0) -> Batch:
-        """Patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
+        """Return patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
-        transform = Transform() if self.augment is None else draw(rng, self.augment, self.input_size[0])
-        for _ in range(ATTEMPTS):
-            volume, centre = self._labelled_place(rng)
-            place = Backend.around(centre, transform, self.input_size, self.output_size)
-            weight = place.labels(volume.weights)
+        transform = Transform() if self.augment is None else draw_transform(rng, self.augment, self.input_size[0])
+        for _ in range(MAX_ATTEMPTS):
+            volume, centre = self._draw_location(rng)
+            location = PatchLocation.around(centre, transform, self.input_size, self.output_size)
+            weight = location.labels(volume.weights)
             if weight.any():
                 break
-        raw, target = network_input(volume, place, transform), place.labels(volume.targets)
+        raw, target = network_input(volume, location, transform), location.labels(volume.targets)
         return Batch(raw, target, weight) if self.dimensions == 3 else Batch(raw[:, 0], target[0], weight[0])
 
-    def _labelled_place(self, rng: np.random.Generator) -> tuple[LabelledVolume, Index]:
-        """A volume and a voxel in it, uniform within a cell that is drawn as often as it has labelled voxels.
+    def _draw_location(self, rng: np.random.Generator) -> tuple[LabelledVolume, Index]:
+        """Draw a cell with probability proportional to its labelled voxels, then a voxel uniformly within the cell.
 
-        Of a volume labelled throughout, all voxels are thus equally likely, those at its faces too, where the patch
-        is mirrored: counted with its mirror images every voxel is then seen equally often.
+        In a volume that is labelled throughout, all voxels are equally likely, including those at its faces, where the
+        patch is mirrored. Counting its mirror images, every voxel is then seen equally often.
         """
         total = self._labelled_up_to[-1]
         drawn = rng.integers(total) if np.issubdtype(total.dtype, np.integer) else rng.uniform(0, total)
         cell = np.searchsorted(self._labelled_up_to, drawn, side="right")
         number = int(np.searchsorted(self._first_cell, cell, side="right")) - 1
         volume = self.volumes[number]
-        grid = Grid(tuple(volume.raw.shape), CELL)
+        grid = Grid(tuple(volume.raw.shape), COUNT_CELL)
         box = grid.box(tuple(map(int, np.unravel_index(cell - self._first_cell[number], grid.counts))))
         return volume, tuple(int(rng.integers(lo, hi)) for lo, hi in zip(box.start, box.stop, strict=True))
 
     def batch(self, step: int, first: int = 0, count: int | None = None) -> Batch:
-        """Patches `first .. first + count - 1` of a step, by default all.
+        """Return patches `first .. first + count - 1` of a step, by default all.
 
-        Of n processes that share a step, process r takes `first=r * b, count=b`: together they have the batch that
-        one process has with n b patches a step.
+        When n processes share a step, process r takes `first=r * b, count=b`. Together they have the batch of one
+        process with n b patches per step.
         """
         count = self.batch_size if count is None else count
         patches = [self.sample(step, index) for index in range(first, first + count)]
@@ -288,7 +291,7 @@ class PatchSampler:
     def batches(
         self, start: int, stop: int, threads: int = 2, ahead: int = 4, first: int = 0, count: int | None = None
     ) -> Generator[Batch, None, None]:
-        """The batches of steps `start .. stop - 1` in order; threads prepare at most `ahead` of them meanwhile."""
+        """Yield the batches of steps `start .. stop - 1` in order; threads prepare up to `ahead` batches in advance."""
         steps = iter(range(start, stop))
         pool = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         try:

@@ -1,4 +1,4 @@
-"""The state of a training on disk: all that one that was killed needs to go on as if nothing had happened."""
+"""Save and load the state of a training, from which a killed training continues as if nothing had happened."""
 
 import logging
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ log = logging.getLogger(__name__)
 
 
 class TrainingStateError(RuntimeError):
-    """A state file cannot be continued from; the message says why, and what to do."""
+    """A training cannot continue from a state file; the message says why, and what to do."""
 
 
 @dataclass
 class TrainingState:
-    """Everything a resumed training needs beside weights and optimiser."""
+    """Everything that a resumed training needs beside weights and optimiser."""
 
     step: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """The last ones, `divergence.MEMORY` of them at most."""
+    """Losses of the last steps, at most `divergence.LOSSES_KEPT`."""
     line_losses: list[float] = field(default_factory=list)
     loss: float | None = None
     best: dict[str, float] | None = None
     best_step: int = 0
-    looks_since_best: int = 0
+    validations_since_best: int = 0
 
 
 class StateFile:
@@ -39,25 +39,27 @@ class StateFile:
     Parameters
     ----------
     path : Path
-        Usually `state.pt`.
+        State file, usually `state.pt`.
     fingerprint : str
-        Of all that the training depends on.
+        Fingerprint of everything that the training depends on.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path, self.fingerprint = path, fingerprint
         self.step: int | None = None
-        """Of the state on disk; None while there is none."""
+        """Step of the state on disk; None while there is no state."""
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
     ) -> tuple[TrainingState, dict[str, Tensor]]:
-        """Put the state into model and optimiser; returns what is done and the best weights, of nothing without a file.
+        """Load model and optimiser from the file, and return the training state and the best weights.
+
+        Without a file, the state is that of step 0 and there are no best weights.
 
         Raises
         ------
         TrainingStateError
-            If the file cannot be read, or belongs to another training; it is left as it is.
+            If the file cannot be read, or belongs to another training. The file is not changed.
         """
         if not self.path.exists():
             return TrainingState(), {}
@@ -82,13 +84,17 @@ class StateFile:
         return TrainingState(**state["done"]), state["best_weights"]
 
     def save(
-        self, done: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best_weights: dict[str, Tensor]
+        self,
+        training: TrainingState,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        best_weights: dict[str, Tensor],
     ) -> None:
-        """Write the state; a reader sees the old or the new one, never a part."""
+        """Write the state; a reader sees the old or the new state, never a part of one."""
         state = {
             "fingerprint": self.fingerprint,
             "threads": torch.get_num_threads(),
-            "done": vars(done),
+            "done": vars(training),
             "model": model.state_dict(),
             "best_weights": best_weights,
             "optimizer": optimizer.state_dict(),
@@ -98,7 +104,7 @@ class StateFile:
     def _read(self, device: torch.device) -> dict[str, Any]:
         try:
             state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
-        except Exception as error:  # torch raises whatever its unpickler met
+        except Exception as error:  # torch raises any error of its unpickler
             raise TrainingStateError(
                 f"{self.path} cannot be read: it is damaged, or no such state. Remove it to train from the start"
             ) from error

@@ -1,8 +1,8 @@
-"""How good a model is while it is trained: its loss and its score on fixed windows of the validation volumes.
+"""Validate a model during training: its loss and its score on fixed crops of the validation volumes.
 
-1. Of every volume, windows of `SIDE` x `SIDE` px with labels, the best labelled ones, spread over the volumes.
-2. The model predicts them with overlap tiles, exactly as it will predict a volume.
-3. Two classes are scored by V_rand of the second one at the best threshold, more by the mean IoU of the classes.
+1. `choose_crops` takes crops of `CROP_SIDE` x `CROP_SIDE` px with the most labels, spread over the volumes.
+2. The model predicts the crops with overlap tiles, exactly as it will predict a volume.
+3. Two classes are scored by V_rand of the second class at the best threshold; more classes by their mean IoU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,37 +24,37 @@ from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
 from unet.training.patches import LabelledVolume
 
-SIDE = 512
-"""Of a window in px: large enough for cells to be whole."""
+CROP_SIDE = 512
+"""Side of a crop in px, large enough to contain whole cells."""
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What one look found: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, its threshold."""
+    """Result of one validation: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, the threshold."""
 
     loss: float
     score: float
     threshold: float | None = None
 
-    def line(self) -> dict[str, float]:
-        """As it stands in the learning curve."""
+    def curve_values(self) -> dict[str, float]:
+        """Return the values as the learning curve names them."""
         values = {"validation_loss": self.loss, "validation_score": self.score, "validation_threshold": self.threshold}
         return {key: value for key, value in values.items() if value is not None}
 
 
 class Validation:
-    """Fixed windows of labelled volumes.
+    """Fixed crops of labelled volumes.
 
     Parameters
     ----------
     volumes : sequence of LabelledVolume
-        Read for each look; never whole.
+        Validation volumes. Each validation reads their crops, never a whole volume.
     geometry : TileGeometry
-        Of the training's tiles.
-    windows : int
-        How many.
+        Sizes of the training's tiles.
+    crops : int
+        Number of crops.
     device : torch.device
-        Where the model is.
+        Device of the model.
 
     Raises
     ------
@@ -63,19 +63,19 @@ class Validation:
     """
 
     def __init__(
-        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, windows: int, device: torch.device
+        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, crops: int, device: torch.device
     ) -> None:
         self.geometry, self.device = geometry, device
-        self.windows = choose_windows(volumes, (geometry.output[0], SIDE, SIDE), windows)
-        if not self.windows:
+        self.crops = choose_crops(volumes, (geometry.output[0], CROP_SIDE, CROP_SIDE), crops)
+        if not self.crops:
             raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
-    def look(self, model: nn.Module) -> ValidationResult:
-        """Loss and score of a model, which is left as it was."""
-        with _as_it_was(model):
-            scored = [self._probabilities(model, volume, box) for volume, box in self.windows]
-        targets = [volume.targets.read_mirrored(box) for volume, box in self.windows]
-        weights = [volume.weights.read_mirrored(box) for volume, box in self.windows]
+    def validate(self, model: nn.Module) -> ValidationResult:
+        """Return loss and score of a model, whose mode is restored."""
+        with _mode_restored(model):
+            scored = [self._probabilities(model, volume, box) for volume, box in self.crops]
+        targets = [volume.targets.read_mirrored(box) for volume, box in self.crops]
+        weights = [volume.weights.read_mirrored(box) for volume, box in self.crops]
         loss = mean_loss(scored, targets, weights)
         if len(scored[0]) > 2:
             return ValidationResult(loss, mean_iou(scored, targets))
@@ -89,12 +89,13 @@ class Validation:
         return predictor.predict_box(volume.raw, box)
 
 
-def choose_windows(
+def choose_crops(
     volumes: Sequence[LabelledVolume], size: tuple[int, int, int], number: int
 ) -> list[tuple[LabelledVolume, Box]]:
-    """The windows with most labelled voxels, of `number` stretches of all that have any.
+    """Return up to `number` crops with many labelled voxels.
 
-    Stretches of the scan order spread the windows over the volumes and their sections.
+    All crops with labels, in scan order, are divided into `number` ranges, and the best of each range is taken. The
+    ranges spread the crops over the volumes and their sections.
     """
     labelled = [
         (count, volume, box)
@@ -110,7 +111,7 @@ def choose_windows(
 def mean_loss(
     scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]], weights: Sequence[NDArray[Any]]
 ) -> float:
-    """Equation 1 over all windows, from probabilities `(K, z, y, x)`; divided by the labelled voxels.
+    """Return equation 1 over all crops, from probabilities `(K, z, y, x)`, divided by the labelled voxels.
 
     >>> halves = np.full((2, 1, 1, 2), 0.5, np.float32)
     >>> round(mean_loss([halves], [np.array([[[1, 255]]])], [np.array([[[2.0, 3.0]]])]), 4)
@@ -126,7 +127,7 @@ def mean_loss(
 
 
 def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> float:
-    """Mean over the classes that occur of intersection over union of the most probable class with the target."""
+    """Return the intersection over union of predicted and target class, averaged over the classes that occur."""
     classes = len(scored[0])
     table = np.zeros((classes, classes), np.int64)
     for probabilities, target in zip(scored, targets, strict=True):
@@ -137,7 +138,7 @@ def mean_iou(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[An
 
 
 def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[Any]]) -> list[dict[str, float]]:
-    """V_rand at each threshold, mean over the sections of all windows that have a cell."""
+    """Return V_rand at each threshold, averaged over the sections of all crops with cells."""
     rows = []
     for probabilities, target in zip(scored, targets, strict=True):
         cells = np.stack([ground_truth_cells(section == 1) for section in target])
@@ -152,8 +153,8 @@ def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArra
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """A predictor takes a model for evaluation and, on a CPU, one thread a tile."""
+def _mode_restored(model: nn.Module) -> Iterator[None]:
+    """Restore mode and threads: a predictor sets evaluation mode and, on a CPU, one thread per tile."""
     training, threads = model.training, torch.get_num_threads()
     try:
         yield

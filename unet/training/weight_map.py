@@ -1,13 +1,13 @@
-"""Equation 2 of the U-Net paper: how much each pixel counts in the loss.
+"""Compute the weight map, equation 2 of the U-Net paper: the weight of each pixel in the loss.
 
 ``w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2))``: `w_c` balances the classes; `d1` and `d2` are a background pixel's
-distances to the nearest and to the second-nearest cell. One distance transform a cell would cost cells x pixels; here
-the cost is about the same for any number of cells, and the answer is exact:
+distances to the nearest and to the second-nearest cell. One distance transform per cell would cost cells x pixels.
+Here the cost is about the same for any number of cells, and the result is exact:
 
 1. In each row, every pixel finds the nearest labelled pixel and the nearest one of another cell (running maxima).
-2. Row after row, up and down from the pixel, those two compete for the two nearest distinct cells.
-3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are after a few rows. While
-   many are not, whole rows compete, without a branch or an index; the few that remain go on alone.
+2. Row after row, up and down from the pixel, these candidates compete for the two nearest distinct cells.
+3. A pixel is done as soon as no further row can hold a nearer cell; in EM sections most are done after a few rows.
+   While many are not done, whole rows compete, without a branch or an index. The few that remain continue alone.
 
 ```
 row y-1   . . . A A . . .      candidates of (y, x) from row y-1:  A at dx = 1,  B at dx = 3
@@ -15,11 +15,11 @@ row y     . . . . x . . .
 row y+1   . B . . . . C C      from row y+1:                       C at dx = 2,  B at dx = 3
 ```
 
-Two candidates a row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the other
-two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
+Two candidates per row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the
+other two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
 
-The term is below ``1e-6 w0`` where ``d1 + d2`` exceeds `reach`, and is 0 there. A window with a halo of
-``ceil(reach(sigma))`` pixels therefore gives the very numbers of the whole section, bit for bit.
+Where ``d1 + d2`` exceeds `cutoff_distance`, the term would be below ``1e-6 w0`` and is set to 0. A block with a halo
+of ``ceil(cutoff_distance(sigma))`` pixels therefore gives the same weights as the whole section, bit for bit.
 """
 
 from math import ceil, log, sqrt
@@ -34,20 +34,20 @@ Keys = NDArray[np.signedinteger]
 """Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""
 
 FEW = 1 / 4
-"""Share of the pixels below which it is faster to pick them out than to go on with all of them."""
+"""Share of unfinished pixels below which it is faster to select them than to continue with all pixels."""
 
 
-def reach(sigma: float) -> float:
-    """Distance ``d1 + d2`` in px at which the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
+def cutoff_distance(sigma: float) -> float:
+    """Return the distance ``d1 + d2`` in px where the border term has fallen to ``1e-6 w0``: ``sigma sqrt(2 ln 1e6)``.
 
-    >>> round(reach(5), 2)
+    >>> round(cutoff_distance(5), 2)
     26.28
     """
     return sigma * sqrt(2 * log(1e6))
 
 
 def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
-    """Pixels that become background so that no two cells touch.
+    """Return the pixels that become background so that no two cells touch.
 
     A contact pixel belongs to a cell and has a 4-neighbour in its section that belongs to another cell. The border is
     the set of contact pixels, dilated ``width - 1`` times by the 4-neighbourhood, each time only within the same cell:
@@ -61,7 +61,7 @@ def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
     labels : int array (y, x) or (z, y, x)
         Cell ids, 0 = background; each section by itself.
     width : int
-        Pixels removed on each side of a contact, 0 = none. The result depends on ``width`` pixels around, no more.
+        Pixels removed on each side of a contact; 0 removes none. The result depends on ``width`` pixels around.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
 
 
 def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Index pairs of the pixels side by side along y and along x (the last two axes)."""
+    """Return index pairs of neighbouring pixels along y and along x (the last two axes)."""
     every, before, after = slice(None), slice(None, -1), slice(1, None)
     sections = (every,) * (ndim - 2)
     return [
@@ -106,14 +106,14 @@ def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     ]
 
 
-def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None = None) -> NDArray[np.float32]:
-    """The border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, on background pixels; 0 inside cells.
+def border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
+    """Return the border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, of background; 0 inside cells.
 
     The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the
     cell's nearest pixel: 1 for a background pixel side by side with the cell. `d1` and `d2` belong to two cells of
     different ids, never to two pixels of one cell. Only background gets the term: its purpose is that the network
     learns the gaps between cells, so it is largest in the narrowest gaps and 0 wherever there are fewer than two cells
-    within `cutoff`.
+    within `cutoff_distance(sigma)`.
 
     Parameters
     ----------
@@ -123,8 +123,6 @@ def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None
         Height of the term (paper: 10).
     sigma : float
         Its width in px (paper: 5).
-    cutoff : float, optional
-        The term is 0 where ``d1 + d2`` exceeds this distance in px; by default ``reach(sigma)``.
 
     Returns
     -------
@@ -141,20 +139,20 @@ def border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float | None
     >>> border_weight(np.array([[1, 1, 0, 0, 2, 2]]), w0=10, sigma=5).round(2).tolist()
     [[0.0, 0.0, 8.350000381469727, 8.350000381469727, 0.0, 0.0]]
     """
-    cutoff = reach(sigma) if cutoff is None else cutoff
     if labels.ndim == 2:
-        return _section_border_weight(labels, w0, sigma, cutoff)
+        return _section_border_weight(labels, w0, sigma)
     term = np.empty(labels.shape, np.float32)
     for z, section in enumerate(labels):
-        term[z] = _section_border_weight(section, w0, sigma, cutoff)
+        term[z] = _section_border_weight(section, w0, sigma)
     return term
 
 
-def _section_border_weight(labels: NDArray, w0: float, sigma: float, cutoff: float) -> NDArray[np.float32]:
-    """`border_weight` of one section: an exponential of the two squared distances."""
+def _section_border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
+    """Return `border_weight` of one section."""
     cells, _ = fastremap.renumber(np.ascontiguousarray(labels))
     if cells.max(initial=0) < 2:
         return np.zeros(cells.shape, np.float32)
+    cutoff = cutoff_distance(sigma)
     square1, square2 = _two_nearest_cells(cells, cutoff)
     distance = np.sqrt(square1) + np.sqrt(square2)
     value = w0 * np.exp(-(distance**2) / (2 * sigma**2))
@@ -162,10 +160,10 @@ def _section_border_weight(labels: NDArray, w0: float, sigma: float, cutoff: flo
 
 
 def _two_nearest_cells(cells: NDArray, cutoff: float) -> tuple[Keys, Keys]:
-    """Squared distances (px^2) from every background pixel to the nearest and the second-nearest cell.
+    """Return squared distances (px^2) from every background pixel to the nearest and the second-nearest cell.
 
-    Exact wherever the two distances add up to `cutoff` at most; elsewhere the answer, too, adds up to more. Inside
-    cells it means nothing.
+    The result is exact wherever the two distances add up to `cutoff` at most; elsewhere its sum exceeds `cutoff` too.
+    Inside cells it has no meaning.
     """
     (height, width), radius, bits = cells.shape, int(cutoff), int(cells.max()).bit_length()
     small = max((radius + 1) ** 2 + 1, radius + 1 + width) << bits <= _far(np.int32)
@@ -190,12 +188,12 @@ def _two_nearest_cells(cells: NDArray, cutoff: float) -> tuple[Keys, Keys]:
 
 
 def _far(dtype: DTypeLike) -> int:
-    """A key beyond all others, to which the square of any `dy` can still be added."""
+    """Return a key beyond all others, to which the square of any `dy` can still be added."""
     return int(np.iinfo(dtype).max) >> 1
 
 
 def _can_improve(nearest: Keys, second: Keys, dy: int, cutoff: float, bits: int) -> NDArray[np.bool_]:
-    """Background pixels for which rows `dy` away can hold a nearer second cell, with a sum still within the cutoff."""
+    """Return the background pixels for which rows `dy` away can hold a nearer second cell within the cutoff."""
     live = (nearest >= 1 << bits) & (second >= (dy**2 + 1) << bits)
     if dy > cutoff - dy:
         live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits
@@ -203,7 +201,7 @@ def _can_improve(nearest: Keys, second: Keys, dy: int, cutoff: float, bits: int)
 
 
 def _two_nearest_in_row(cells: Keys, radius: int, bits: int) -> tuple[Keys, Keys]:
-    """Keys of the nearest two distinct cells in each pixel's own row; exact up to `radius`, beyond it elsewhere."""
+    """Return keys of the nearest two distinct cells in each pixel's row; exact up to `radius`, beyond it elsewhere."""
     nearest, second = _last_two_cells(cells, radius, bits)
     for mirrored in _last_two_cells(cells[:, ::-1], radius, bits):
         _compete(nearest, second, mirrored[:, ::-1], bits)
@@ -211,11 +209,11 @@ def _two_nearest_in_row(cells: Keys, radius: int, bits: int) -> tuple[Keys, Keys
 
 
 def _last_two_cells(cells: Keys, radius: int, bits: int) -> tuple[Keys, Keys]:
-    """Keys of the last labelled pixel at or before each pixel of its row, and of the last one of another cell.
+    """Return keys of the last labelled pixel at or before each pixel of a row, and of the last one of another cell.
 
     With positions packed as ``(x << bits) | cell``, the running maximum along x is the last labelled pixel. The last
     one of another cell is the last labelled pixel whose successor belongs to another cell than itself. As x counts
-    from ``radius + 1``, position 0 stands for none: it is out of reach of every pixel.
+    from ``radius + 1``, position 0 stands for none: it is farther than `radius` from every pixel.
     """
     x = np.arange(radius + 1, radius + 1 + cells.shape[1], dtype=cells.dtype)
     cell = (1 << bits) - 1
@@ -240,7 +238,7 @@ def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int) -> None:
 
 
 def class_weights(counts: ArrayLike, balance: bool = True) -> NDArray[np.float64]:
-    """The class term `w_c` of equation 2: inverse frequency over the training volumes, of mean 1 over their pixels.
+    """Return the class term `w_c` of equation 2: inverse class frequency, with mean 1 over the training pixels.
 
     ``w_c = N / (K n_c)`` with `n_c` the pixels of class c, `N` their sum and `K` the number of classes that occur, so
     that every class contributes equally to the loss, and the mean over the labelled pixels, ``sum n_c w_c / N``, is 1.
@@ -255,7 +253,7 @@ def class_weights(counts: ArrayLike, balance: bool = True) -> NDArray[np.float64
     Returns
     -------
     float64 array (classes,)
-        0 for a class that never occurs: there is no pixel to weigh.
+        0 for a class that never occurs.
 
     Raises
     ------
@@ -283,7 +281,7 @@ def class_weights(counts: ArrayLike, balance: bool = True) -> NDArray[np.float64
 def weight_map(
     targets: NDArray[np.uint8], cells: NDArray, class_weight: ArrayLike, w0: float, sigma: float
 ) -> NDArray[np.float32]:
-    """Equation 2: the class weight of each pixel's target plus the border term, 0 where unlabelled.
+    """Return equation 2: the class weight of each pixel's target plus the border term; 0 where unlabelled.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ from unet.run.summary import (
 from unet.run.provenance import configuration_text, write_run_record
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.volumes.readers.zarr import is_zarr
-from unet.training.folder import lost_copies
+from unet.training.folder import missing_copies
 from unet.volumes.volume import VolumeLayout, Volume
 from unet.config.unused_keys import unused_keys
 
@@ -533,7 +533,7 @@ def check_given_model():
     if CONFIG.model.checkpoint is None:
         return
     # Imported when they are needed: every job reads this file.
-    from unet.network.compatibility import MisfitError, require_classes
+    from unet.network.compatibility import IncompatibleModelError, require_classes
     from unet.network.model_header import ModelFileError, read_header
 
     scored = {
@@ -543,7 +543,7 @@ def check_given_model():
         header = read_header(Path(CONFIG.model.checkpoint))
         foreground = [name for name in CONFIG.segment.classes if name]
         require_classes(header, CONFIG.model.checkpoint, scored, foreground)
-    except (MisfitError, ModelFileError) as error:
+    except (IncompatibleModelError, ModelFileError) as error:
         raise WorkflowError(str(error)) from None
 
 
@@ -609,7 +609,7 @@ def lost_model():
         return
     made = Path(receipt("train", "model"))
     model = Path(RESULTS) / "model"
-    problem = lost_copies(model / "model.pt", model / "training.jsonl", made)
+    problem = missing_copies(model / "model.pt", model / "training.jsonl", made)
     if problem:
         yield made, problem
 

@@ -5,32 +5,34 @@ import pytest
 from unet.config.model import ModelConfig
 from unet.geometry.tiling import tile_geometry
 from unet.network.compatibility import (
-    MisfitError,
+    IncompatibleModelError,
+    normalisation_of_model,
     require_classes,
-    require_fit,
+    require_compatible_model,
     require_same_channels,
-    require_same_voxels,
+    require_same_voxel_size,
     require_tile_fits,
-    rule_of_model,
 )
 
 HEADER = {"model": {"depth": 4, "dimensions": 2}, "channels": 1, "classes": ["membrane", "interior"]}
 
 
 def test_voxels_within_the_tolerance_fit():
-    require_same_voxels((50, 4, 4), "m", {"a": (50, 4.39, 3.61)}, 2, 0.1)
-    require_same_voxels(None, "m", {"a": (1, 1, 1)}, 3, 0.0)
+    require_same_voxel_size((50, 4, 4), "m", {"a": (50, 4.39, 3.61)}, 2, 0.1)
+    require_same_voxel_size(None, "m", {"a": (1, 1, 1)}, 3, 0.0)
 
 
 def test_a_2d_network_does_not_mind_the_thickness_of_sections():
-    require_same_voxels((50, 4, 4), "m", {"a": (30, 4, 4)}, 2, 0.1)
-    with pytest.raises(MisfitError, match=r"'a' has voxels of \[30, 4, 4\].*m was trained on \[50, 4, 4\].*10%"):
-        require_same_voxels((50, 4, 4), "m", {"a": (30, 4, 4)}, 3, 0.1)
+    require_same_voxel_size((50, 4, 4), "m", {"a": (30, 4, 4)}, 2, 0.1)
+    with pytest.raises(
+        IncompatibleModelError, match=r"'a' has voxels of \[30, 4, 4\].*m was trained on \[50, 4, 4\].*10%"
+    ):
+        require_same_voxel_size((50, 4, 4), "m", {"a": (30, 4, 4)}, 3, 0.1)
 
 
 def test_the_volume_that_differs_is_named():
-    with pytest.raises(MisfitError, match=r"'b' has voxels of \[50, 4, 8\] nm"):
-        require_same_voxels((50, 4, 4), "m", {"a": (50, 4, 4), "b": (50, 4, 8)}, 2, 0.1)
+    with pytest.raises(IncompatibleModelError, match=r"'b' has voxels of \[50, 4, 8\] nm"):
+        require_same_voxel_size((50, 4, 4), "m", {"a": (50, 4, 4), "b": (50, 4, 8)}, 2, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_the_volume_that_differs_is_named():
     ],
 )
 def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, channels, message):
-    with pytest.raises(MisfitError, match=message):
-        require_fit(HEADER, "model.pt", asked, channels)
+    with pytest.raises(IncompatibleModelError, match=message):
+        require_compatible_model(HEADER, "model.pt", asked, channels)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, chan
     ],
 )
 def test_classes_that_the_model_does_not_know_are_refused_with_both(classes, foreground, message):
-    with pytest.raises(MisfitError, match=message):
+    with pytest.raises(IncompatibleModelError, match=message):
         require_classes(HEADER, "m.pt", classes, foreground)
 
 
@@ -68,13 +70,15 @@ PAPER = ModelConfig()
 
 def test_a_tile_that_predicts_more_than_the_volume_is_refused_with_the_largest_that_fits():
     with pytest.raises(
-        MisfitError, match=r"572, 572\] predicts \[1, 388, 388\].*'v' has only \[9, 96, 400\]: .* "
+        IncompatibleModelError, match=r"572, 572\] predicts \[1, 388, 388\].*'v' has only \[9, 96, 400\]: .* "
     ) as refused:
         require_tile_fits("v", (9, 96, 400), PAPER, 572)
     assert "set train.tile to [1, 268, 572] at most" in str(refused.value)
     assert tile_geometry(PAPER, (1, 268, 572)).output == (1, 84, 388)  # the next is 284, with an output of 100
     deep = ModelConfig(dimensions=3, depth=2)
-    with pytest.raises(MisfitError, match=r"predicts \[4, 12, 12\] .* set train.tile to \[18, 28, 28\] at most"):
+    with pytest.raises(
+        IncompatibleModelError, match=r"predicts \[4, 12, 12\] .* set train.tile to \[18, 28, 28\] at most"
+    ):
         require_tile_fits("v", (3, 90, 90), deep, (20, 28, 28))
 
 
@@ -87,13 +91,13 @@ def test_a_tile_that_sees_mostly_mirror_images_is_a_warning_and_the_papers_on_it
 
 def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
     require_same_channels({"a": 2, "b": 2}, "b")
-    with pytest.raises(MisfitError, match=r"'a' has 3 input channel\(s\), but volume 'b', .* has 2"):
+    with pytest.raises(IncompatibleModelError, match=r"'a' has 3 input channel\(s\), but volume 'b', .* has 2"):
         require_same_channels({"a": 3, "b": 2}, "b")
 
 
 def test_what_agrees_or_is_not_said_fits():
-    require_fit(HEADER, "model.pt", {"depth": 4}, {"v": 1})
-    require_fit(HEADER, "model.pt", {}, {})
+    require_compatible_model(HEADER, "model.pt", {"depth": 4}, {"v": 1})
+    require_compatible_model(HEADER, "model.pt", {}, {})
     require_classes(HEADER, "model.pt", {"v": ["membrane", "interior"]}, ["interior"])
     require_classes(HEADER, "model.pt", {})
 
@@ -101,6 +105,6 @@ def test_what_agrees_or_is_not_said_fits():
 def test_a_model_brings_the_rule_of_its_normalisation() -> None:
     header = {"normalisation": {"rule": {"percentiles": [1, 99]}}}
     expected = {"ignore_value": "auto", "percentiles": [1.0, 99.0], "mean": None, "std": None}
-    assert rule_of_model(header, "m.pt", {"percentiles": [1.0, 99.0]}) == expected
-    with pytest.raises(MisfitError, match=r"m.pt: .*ignore_value 'auto', but this run has 0.0; leave"):
-        rule_of_model(header, "m.pt", {"ignore_value": 0.0})
+    assert normalisation_of_model(header, "m.pt", {"percentiles": [1.0, 99.0]}) == expected
+    with pytest.raises(IncompatibleModelError, match=r"m.pt: .*ignore_value 'auto', but this run has 0.0; leave"):
+        normalisation_of_model(header, "m.pt", {"ignore_value": 0.0})

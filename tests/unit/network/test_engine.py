@@ -95,7 +95,9 @@ def predictor(device: str, **how: object) -> Predictor:
 @pytest.mark.parametrize("average", ["none", "symmetries", "rotations"])
 def test_a_gpu_says_what_a_cpu_says(average: str) -> None:
     box = Box((0, 0, 0), (3, 150, 170))
-    on_cpu, on_gpu = (predictor(d, average=average, batch=2).predict_box(Noise(), box) for d in ("cpu", "cuda"))
+    on_cpu, on_gpu = (
+        predictor(d, test_time_augmentation=average, batch=2).predict_box(Noise(), box) for d in ("cpu", "cuda")
+    )
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 

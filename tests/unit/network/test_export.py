@@ -17,11 +17,11 @@ from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
     ExportError,
-    FramedNetwork,
+    PaddedNetwork,
     check_onnx,
     check_torchscript,
-    facts,
-    frame_of,
+    export_metadata,
+    padding_of,
     require_packages,
     to_onnx,
     to_torchscript,
@@ -45,7 +45,7 @@ VARIANTS: list[dict[str, Any]] = [
 every_variant = pytest.mark.parametrize("keys", VARIANTS, ids=str)
 
 
-def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[FramedNetwork, ModelConfig]:
+def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[PaddedNetwork, ModelConfig]:
     """A small network whose batch statistics are not the identity."""
     torch.manual_seed(0)
     config = ModelConfig(**{"depth": 3, "base_channels": 2, **keys})
@@ -54,7 +54,7 @@ def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[FramedNetwork, 
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
-    return FramedNetwork(model, frame_of(config)), config
+    return PaddedNetwork(model, padding_of(config)), config
 
 
 def channel(centre: float, scale: float) -> dict[str, Any]:
@@ -75,11 +75,11 @@ def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
     }
 
 
-def tiles(network: FramedNetwork, batch: int = 2) -> list[np.ndarray]:
+def tiles(network: PaddedNetwork, batch: int = 2) -> list[np.ndarray]:
     """Noise of two sizes: the smallest, and one that differs from axis to axis."""
     rng = np.random.default_rng(0)
-    uneven = [axis.minimum + (i + 1) * axis.step for i, axis in enumerate(network.frame)]
-    smallest = [axis.minimum for axis in network.frame]
+    uneven = [axis.minimum + (i + 1) * axis.step for i, axis in enumerate(network.padding)]
+    smallest = [axis.minimum for axis in network.padding]
     return [rng.standard_normal((n, 1, *shape), dtype=np.float32) for n, shape in ((1, smallest), (batch, uneven))]
 
 
@@ -95,7 +95,7 @@ class Array:
         return self.values[np.ix_(*(mirrored(lo, hi, n) for lo, hi, n in axes))]
 
 
-def own_prediction(network: FramedNetwork, config: ModelConfig, grey: np.ndarray, box: Box) -> np.ndarray:
+def own_prediction(network: PaddedNetwork, config: ModelConfig, grey: np.ndarray, box: Box) -> np.ndarray:
     """The workflow's probabilities `(K, z, y, x)` of a box of the volume `grey`."""
     least = (valid_input_sizes(config, 200, axis)[-1] if axis >= 3 - config.dimensions else 1 for axis in range(3))
     geometry = tile_geometry(config, tuple(least) if config.dimensions == 2 else (24, 40, 40))
@@ -105,12 +105,12 @@ def own_prediction(network: FramedNetwork, config: ModelConfig, grey: np.ndarray
 @pytest.mark.parametrize("keys", [{"depth": 5}, {"depth": 5, "convolution": "same"}, *VARIANTS], ids=str)
 def test_the_network_takes_every_size_of_its_frame(keys):
     _, config = network_of({"base_channels": 1, **keys})
-    frame = frame_of(config)
+    padding = padding_of(config)
     for k in range(6):
-        sizes = [axis.minimum + k * axis.step for axis in frame]
-        inner = [n + axis.before + axis.after for n, axis in zip(sizes, frame, strict=True)]
-        output = output_size(config, (1,) * (3 - config.dimensions) + tuple(inner))[-len(frame) :]
-        for n, out, axis in zip(sizes, output, frame, strict=True):
+        sizes = [axis.minimum + k * axis.step for axis in padding]
+        inner = [n + axis.before + axis.after for n, axis in zip(sizes, padding, strict=True)]
+        output = output_size(config, (1,) * (3 - config.dimensions) + tuple(inner))[-len(padding) :]
+        for n, out, axis in zip(sizes, output, padding, strict=True):
             margin = (n + axis.before + axis.after - out) // 2
             assert margin <= axis.halo < margin + axis.step
             lost = margin if config.convolution == "valid" else 0
@@ -120,19 +120,19 @@ def test_the_network_takes_every_size_of_its_frame(keys):
 @every_variant
 def test_within_the_halo_it_gives_the_workflows_own_probabilities(keys):
     network, config = network_of(keys)
-    frame, rng = network.frame, np.random.default_rng(1)
-    starts = [3 * axis.step for axis in frame]
-    sizes = [axis.minimum + 2 * axis.step for axis in frame]
-    whole = (1,) * (3 - len(frame)) + tuple(lo + n + 5 for lo, n in zip(starts, sizes, strict=True))
+    padding, rng = network.padding, np.random.default_rng(1)
+    starts = [3 * axis.step for axis in padding]
+    sizes = [axis.minimum + 2 * axis.step for axis in padding]
+    whole = (1,) * (3 - len(padding)) + tuple(lo + n + 5 for lo, n in zip(starts, sizes, strict=True))
     grey = rng.integers(0, 255, whole).astype(np.uint8)
     tile = tuple(slice(lo, lo + n) for lo, n in zip(starts, sizes, strict=True))
-    within = tuple(slice(axis.halo, -axis.halo) for axis in frame)
-    values = grey[tile] if len(frame) == 3 else grey[0][tile]
+    within = tuple(slice(axis.halo, -axis.halo) for axis in padding)
+    values = grey[tile] if len(padding) == 3 else grey[0][tile]
     found = network.predict(((values - np.float32(MEAN)) / np.float32(STD))[None, None])[0]
     assert found.shape[1:] == tuple(sizes)
-    lo = [start + axis.halo for start, axis in zip(starts, frame, strict=True)]
-    hi = [start + n - axis.halo for start, n, axis in zip(starts, sizes, frame, strict=True)]
-    box = Box((0,) * (3 - len(frame)) + tuple(lo), (1,) * (3 - len(frame)) + tuple(hi))
+    lo = [start + axis.halo for start, axis in zip(starts, padding, strict=True)]
+    hi = [start + n - axis.halo for start, n, axis in zip(starts, sizes, padding, strict=True)]
+    box = Box((0,) * (3 - len(padding)) + tuple(lo), (1,) * (3 - len(padding)) + tuple(hi))
     expected = own_prediction(network, config, grey, box).reshape(2, *(h - a for h, a in zip(hi, lo, strict=True)))
     assert expected.std() > 1e-3
     np.testing.assert_allclose(found[(slice(None), *within)], expected, rtol=0, atol=1e-4)
@@ -152,7 +152,7 @@ def test_another_model_is_told_with_both_values(tmp_path):
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
     with torch.no_grad():
         network.model.classifier.bias[0] += 0.1
-    with pytest.raises(ExportError, match=r"it makes 0\.\d+ at \(0, .*the network 0\.\d+; at most 0\.0001"):
+    with pytest.raises(ExportError, match=r"it gives 0\.\d+ at \(0, .*the network 0\.\d+; .* 0\.0001 at most"):
         check_onnx(tmp_path / "model.onnx", network, tiles(network))
 
 
@@ -161,9 +161,9 @@ def test_an_onnx_file_tells_what_is_needed_to_use_it(tmp_path):
     network, config = network_of({})
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx")
-    facts = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
-    assert (facts["mean"], facts["std"], facts["voxel_size_nm"]) == ([MEAN], [STD], [50.0, 4.0, 4.0])
-    assert facts["halo"] == [axis.halo for axis in network.frame]
+    metadata = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+    assert (metadata["mean"], metadata["std"], metadata["voxel_size_nm"]) == ([MEAN], [STD], [50.0, 4.0, 4.0])
+    assert metadata["halo"] == [axis.halo for axis in network.padding]
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
 
 
@@ -171,7 +171,7 @@ def test_statistics_are_those_of_the_first_volume_and_a_constant_one_divides_by_
     network, config = network_of({})
     assert training_normalisation(header_of(config)) == Normalisation((MEAN,), (STD,), ((),))
     flat = {"trained_on": {"flat": [channel(7.0, 0.0)]}}
-    assert facts(network, header_of(config, normalisation=flat))["std"] == [1.0]
+    assert export_metadata(network, header_of(config, normalisation=flat))["std"] == [1.0]
     with pytest.raises(ExportError, match="does not tell the grey values"):
         training_normalisation(header_of(config, normalisation={}))
 
@@ -182,13 +182,13 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
         require_packages()
 
 
-def package(folder: Path, keys: dict[str, Any], **claims: Any) -> tuple[Path, FramedNetwork, ModelConfig]:
+def package(folder: Path, keys: dict[str, Any], **claims: Any) -> tuple[Path, PaddedNetwork, ModelConfig]:
     """A package whose test input is noise."""
     network, config = network_of(keys)
     weights = {"onnx": folder / "model.onnx", "torchscript": folder / "torchscript.pt"}
     to_onnx(network, header_of(config), weights["onnx"])
     to_torchscript(network, weights["torchscript"])
-    shape = [axis.size(8) for axis in network.frame]
+    shape = [axis.size(8) for axis in network.padding]
     grey = np.random.default_rng(0).integers(0, 255, (1, 1, *shape)).astype(np.float32)
     bioimageio_package(folder / "package.zip", network, header_of(config), weights, grey, **claims)
     return folder / "package.zip", network, config
@@ -204,7 +204,7 @@ def test_a_package_passes_and_others_who_cut_into_tiles_find_the_workflows_own_p
     core = pytest.importorskip("bioimageio.core")
     path, network, config = package(tmp_path, {"depth": 4})
     check_package(path)
-    y, x = (2 * axis.step * 10 for axis in network.frame)
+    y, x = (2 * axis.step * 10 for axis in network.padding)
     grey = np.random.default_rng(2).integers(0, 255, (1, y, x)).astype(np.uint8)
     description = core.load_model_description(path)
     sample = core.digest_spec.create_sample_for_model(description, inputs={"input": grey[None].astype(np.float32)})
@@ -212,7 +212,7 @@ def test_a_package_passes_and_others_who_cut_into_tiles_find_the_workflows_own_p
         whole = pipeline.predict_sample_with_blocking(sample, ns=3)
     found = next(iter(whole.members.values())).data.to_numpy()[0]
     expected = own_prediction(network, config, grey, Box((0, 0, 0), grey.shape))[:, 0]
-    halo = network.frame[0].halo  # nearer to the volume's faces the tiles are mirrored in another way
+    halo = network.padding[0].halo  # nearer to the volume's faces the tiles are mirrored in another way
     inner = (slice(None), slice(halo, -halo), slice(halo, -halo))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found[inner], expected[inner], rtol=0, atol=1e-4)
@@ -233,7 +233,7 @@ def test_a_package_of_several_input_channels_normalises_each(tmp_path):
     weights = {"onnx": tmp_path / "model.onnx", "torchscript": tmp_path / "torchscript.pt"}
     to_onnx(network, header, weights["onnx"])
     to_torchscript(network, weights["torchscript"])
-    shape = [axis.size(8) for axis in network.frame]
+    shape = [axis.size(8) for axis in network.padding]
     grey = np.random.default_rng(0).integers(0, 255, (1, 2, *shape)).astype(np.float32)
     bioimageio_package(tmp_path / "package.zip", network, header, weights, grey)
     check_package(tmp_path / "package.zip")

@@ -19,8 +19,8 @@ from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
 from unet.jobs.pipeline import Overlapped, in_this_process, run_pipeline
 from unet.network.model import build_model
-from unet.network.predictor import SYMMETRIES, Average, Predictor, _applied, _undone, quantised
-from unet.network.rotation import RotatedPlane
+from unet.network.predictor import SYMMETRIES, Predictor, TestTimeAugmentation, _applied, _undone, quantised
+from unet.network.rotation import RotatedLattice
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
@@ -88,8 +88,12 @@ def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
 
 
-def predictor(name: str, tile: int | tuple[int, ...], average: Average = "none", batch: int = 1) -> Predictor:
-    return Predictor(network(name), tile_geometry(NETWORKS[name], tile), GREY, average=average, batch=batch)
+def predictor(
+    name: str, tile: int | tuple[int, ...], average: TestTimeAugmentation = "none", batch: int = 1
+) -> Predictor:
+    return Predictor(
+        network(name), tile_geometry(NETWORKS[name], tile), GREY, test_time_augmentation=average, batch=batch
+    )
 
 
 def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[np.float32]:
@@ -101,7 +105,7 @@ def predicted(p: Predictor, image: NDArray, block: tuple[int, ...]) -> NDArray[n
 
 
 @pytest.mark.parametrize("average", ["none", "symmetries", "rotations"])
-def test_a_channel_of_no_weight_changes_nothing_and_one_of_weight_does(average: Average) -> None:
+def test_a_channel_of_no_weight_changes_nothing_and_one_of_weight_does(average: TestTimeAugmentation) -> None:
     torch.manual_seed(7)
     config, image = NETWORKS["paper"], volume((2, 50, 61))
     alone, both = build_model(config, 1, 2), build_model(config, 2, 2)
@@ -132,7 +136,7 @@ def smallest_tiles(name: str, axis: int) -> list[int]:
     return [n for n in sizes if n - sizes[0] >= least][:4]
 
 
-def on_the_whole_volume(name: str, image: NDArray, average: Average = "none") -> NDArray[np.float32]:
+def on_the_whole_volume(name: str, image: NDArray, average: TestTimeAugmentation = "none") -> NDArray[np.float32]:
     """The network applied once to the whole mirrored volume (2-D: to each section), written without tiles."""
     config, model = NETWORKS[name], network(name)
     smallest = tile_geometry(config, tuple(smallest_tiles(name, axis)[0] for axis in range(3)))
@@ -188,7 +192,7 @@ def test_tiny_and_odd_volumes(name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["paper", "padded", "3-D anisotropic"])
 @pytest.mark.parametrize("average", ["flips", "symmetries"])
-def test_averaging_is_invariant_too(name: str, average: Average) -> None:
+def test_averaging_is_invariant_too(name: str, average: TestTimeAugmentation) -> None:
     image = volume((2, 20, 29))
     z = smallest_tiles(name, 0)[0]
     results = [
@@ -248,8 +252,8 @@ def test_rotations_give_the_same_bits_for_any_boxes_and_the_same_values_for_any_
 
 def of_one_angle(p: Predictor, degrees: float) -> Predictor:
     """The same without the mean over other angles."""
-    one = Predictor(p.model, p.geometry, p.normalisation, p.average)
-    object.__setattr__(one, "planes", [RotatedPlane(p.geometry, degrees)])
+    one = Predictor(p.model, p.geometry, p.normalisation, p.test_time_augmentation)
+    object.__setattr__(one, "lattices", [RotatedLattice(p.geometry, degrees)])
     return one
 
 
@@ -313,7 +317,8 @@ def test_rotations_change_nothing_where_the_network_is_round() -> None:
     image = (120 + 50 * np.sin(y / 8) * np.cos(x / 11 + y / 30)).astype(np.float32)[None]
     geometry = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1))
     plain, turned = (
-        predicted(Predictor(Blob(), geometry, GREY, average=a), image, (1, 31, 70)) for a in ("none", "rotations")
+        predicted(Predictor(Blob(), geometry, GREY, test_time_augmentation=a), image, (1, 31, 70))
+        for a in ("none", "rotations")
     )
     inside = np.s_[:, :, 8:-8, 8:-8]  # the mirror makes a crease
     assert np.ptp(plain[inside]) > 0.5
@@ -352,10 +357,10 @@ def test_a_margin_smaller_than_the_reach_changes_the_result() -> None:
 
 
 @pytest.mark.parametrize(("workers", "average"), [(1, "none"), (3, "none"), (3, "rotations")])
-def test_any_number_of_workers_gives_the_same_bits(workers: int, average: Average) -> None:
+def test_any_number_of_workers_gives_the_same_bits(workers: int, average: TestTimeAugmentation) -> None:
     image = volume((3, 50, 41))
     p = predictor("paper", 60, average, batch=2)
-    p = Predictor(p.model, p.geometry, p.normalisation, p.average, batch=2, threads=workers)
+    p = Predictor(p.model, p.geometry, p.normalisation, p.test_time_augmentation, batch=2, threads=workers)
     result = np.full((2, *image.shape), np.nan, np.float32)
 
     def write(probabilities: NDArray, box: Box) -> None:
@@ -369,14 +374,14 @@ def test_any_number_of_workers_gives_the_same_bits(workers: int, average: Averag
 
 
 @pytest.mark.parametrize("average", ["none", "rotations"])
-def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average: Average) -> None:
+def test_tiles_without_tissue_are_left_out_and_change_nothing_elsewhere(average: TestTimeAugmentation) -> None:
     image, p = volume((2, 70, 80)), predictor("paper", 60, average)
     tissue = np.zeros(image.shape, bool)
     tissue[:, 20:33, 41:60] = tissue[1, 60:, :9] = True
     whole, box, seen = predicted(p, image, image.shape), Box.of_shape(image.shape), []
     found = p.infer(p.read(ArrayImage(image), box), box, tissue, lambda: seen.append(1))
     np.testing.assert_array_equal(found * tissue, whole * tissue)
-    assert 0 < len(seen) < sum(len(plane.cells(box)) for plane in p.planes) / 2
+    assert 0 < len(seen) < sum(len(lattice.cells(box)) for lattice in p.lattices) / 2
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -388,7 +393,7 @@ def test_where_nothing_was_imaged_one_tile_is_computed_and_the_bits_are_the_same
     handle = p.model.register_forward_pre_hook(lambda *_: calls.append(1))
     found = predicted(p, image, (1, 40, 90))
     computed = len(calls)
-    object.__setattr__(p, "_of_constant", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
+    object.__setattr__(p, "_constant_results", {"full": None} | dict.fromkeys(range(8)))  # keeps nothing more
     plain = predicted(p, image, (1, 40, 90))
     handle.remove()
     np.testing.assert_array_equal(found, plain)
@@ -413,7 +418,11 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
     block = data.draw(st.tuples(st.integers(1, 2), st.integers(40, 300), st.integers(40, 300)), label="block")
     grid = Grid(shape, block)
     jobs = block_range_names(grid, data.draw(st.integers(1, 2 * image.size), label="block_range"))
-    how = {"average": average, "batch": data.draw(st.integers(1, 3)), "threads": data.draw(st.integers(1, 3))}
+    how = {
+        "test_time_augmentation": average,
+        "batch": data.draw(st.integers(1, 3)),
+        "threads": data.draw(st.integers(1, 3)),
+    }
     p = Predictor(model, tile_geometry(config, tile), GREY, **how)
     whole = p.predict_box(ArrayImage(image), Box.of_shape(shape))
     result = np.full((2, *shape), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Turned planes, against positions and means worked out by hand."""
+"""Rotated lattices, against positions and means worked out by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
-from unet.network.rotation import ANGLES, RotatedPlane, cubic, hull, interpolated, linear, positions, rotated_planes
+from unet.network.rotation import ANGLES, RotatedLattice, cubic, hull, interpolated, linear, positions, rotated_lattices
 
 GEOMETRY = TileGeometry((1, 20, 24), (1, 9, 12), (0, 5, 6), (1, 4, 4))
 """Of cells of 8 x 8: the output of 12 leaves one row of 4 out, so that a column is left to interpolate with."""
@@ -20,7 +20,7 @@ boxes = st.builds(
     corners,
     st.tuples(st.integers(1, 30), st.integers(1, 30)),
 )
-planes = st.builds(RotatedPlane, st.just(GEOMETRY), st.sampled_from(ANGLES) | st.floats(-400, 400))
+lattices = st.builds(RotatedLattice, st.just(GEOMETRY), st.sampled_from(ANGLES) | st.floats(-400, 400))
 
 
 def ramp(box: Box, along: tuple[float, float] = (1.0, 100.0)) -> torch.Tensor:
@@ -31,7 +31,7 @@ def ramp(box: Box, along: tuple[float, float] = (1.0, 100.0)) -> torch.Tensor:
 
 
 def test_seven_angles_share_out_the_full_turn() -> None:
-    degrees = [plane.degrees for plane in rotated_planes(GEOMETRY)]
+    degrees = [lattice.degrees for lattice in rotated_lattices(GEOMETRY)]
     assert len(degrees) == 7
     assert degrees[0] == 0
     np.testing.assert_allclose(np.diff([*degrees, 360]), 360 / 7)
@@ -56,10 +56,10 @@ def test_cubic_interpolation_is_the_one_of_training_patches() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(plane=planes, box=boxes)
-def test_a_hull_holds_every_turned_pixel(plane: RotatedPlane, box: Box) -> None:
-    pixel, fraction = positions(plane.to_plane, box, CPU)
-    around = hull(plane.to_plane, box)
+@given(lattice=lattices, box=boxes)
+def test_a_hull_holds_every_turned_pixel(lattice: RotatedLattice, box: Box) -> None:
+    pixel, fraction = positions(lattice.to_lattice, box, CPU)
+    around = hull(lattice.to_lattice, box)
     assert (around.start[0], around.stop[0]) == (2, 3)
     assert (pixel >= torch.tensor(around.start[1:])[:, None]).all()
     assert (pixel + (fraction > 0) < torch.tensor(around.stop[1:])[:, None]).all()
@@ -68,49 +68,49 @@ def test_a_hull_holds_every_turned_pixel(plane: RotatedPlane, box: Box) -> None:
 
 def test_positions_have_the_same_bits_in_every_box() -> None:
     """Far from the origin, where counting from the box's corner would round otherwise."""
-    matrix, box = RotatedPlane(GEOMETRY, 360 / 7).to_plane, Box((0, 10**6, 10**6), (1, 10**6 + 200, 10**6 + 200))
+    matrix, box = RotatedLattice(GEOMETRY, 360 / 7).to_lattice, Box((0, 10**6, 10**6), (1, 10**6 + 200, 10**6 + 200))
     whole = [values.reshape(2, 200, 200)[:, 37:, 61:] for values in positions(matrix, box, CPU)]
     part = positions(matrix, Box((0, 10**6 + 37, 10**6 + 61), box.stop), CPU)
     assert all(torch.equal(a, b.reshape(a.shape)) for a, b in zip(whole, part, strict=True))
 
 
 @settings(max_examples=60, deadline=None)
-@given(plane=planes, box=boxes)
-def test_every_voxel_reads_its_turned_position_from_one_tile(plane: RotatedPlane, box: Box) -> None:
+@given(lattice=lattices, box=boxes)
+def test_every_voxel_reads_its_turned_position_from_one_tile(lattice: RotatedLattice, box: Box) -> None:
     """Tiles that hold ones, so that twice would be 2, and a ramp, which linear interpolation leaves as it is."""
     total = torch.zeros(2, *box.shape)
-    for cell in plane.cells(box):
+    for cell in lattice.cells(box):
         output = Box(cell.start, tuple(lo + n for lo, n in zip(cell.start, GEOMETRY.output, strict=True)))
         origin = box.start[1] + box.start[2]
-        plane.add(total, torch.stack([torch.ones(output.shape), ramp(output, (1.0, 0.5)) - origin]), cell, box)
+        lattice.accumulate(total, torch.stack([torch.ones(output.shape), ramp(output, (1.0, 0.5)) - origin]), cell, box)
     assert (total[0] == 1).all()
-    (a, b), (c, d) = plane.to_plane
+    (a, b), (c, d) = lattice.to_lattice
     torch.testing.assert_close(total[1], ramp(box, (a + c / 2, b + d / 2)) - origin, rtol=0, atol=0.05)
 
 
 @settings(max_examples=30, deadline=None)
-@given(plane=planes, box=boxes)
-def test_tiles_are_sampled_at_their_pixels_turned_positions(plane: RotatedPlane, box: Box) -> None:
+@given(lattice=lattices, box=boxes)
+def test_tiles_are_sampled_at_their_pixels_turned_positions(lattice: RotatedLattice, box: Box) -> None:
     """On a ramp, from which this kernel departs by less than 0.05 a pixel of slope.
 
     The rest of the tolerance is for float32, which has steps of 0.008 at 100,000; a wrong pixel would be 0.5 off.
     """
-    (a, b), (c, d) = plane.to_volume
-    for cell in plane.cells(box):
-        source = plane.source(cell)
-        assert plane.window(box).contains(source)
-        expected = ramp(plane.lattice.input_box(cell), (a + c / 2, b + d / 2))
-        torch.testing.assert_close(plane.sampled(ramp(source, (1.0, 0.5)), cell), expected, rtol=0, atol=0.15)
+    (a, b), (c, d) = lattice.to_volume
+    for cell in lattice.cells(box):
+        source = lattice.source_box(cell)
+        assert lattice.read_box(box).contains(source)
+        expected = ramp(lattice.cell_geometry.input_box(cell), (a + c / 2, b + d / 2))
+        torch.testing.assert_close(lattice.tile_input(ramp(source, (1.0, 0.5)), cell), expected, rtol=0, atol=0.15)
 
 
 def test_cells_that_the_turned_box_does_not_touch_are_left_out() -> None:
-    plane, box = RotatedPlane(GEOMETRY, 45.0), Box((0, 0, 0), (1, 200, 200))
-    pixel, _ = positions(plane.to_plane, box, CPU)
+    lattice, box = RotatedLattice(GEOMETRY, 45.0), Box((0, 0, 0), (1, 200, 200))
+    pixel, _ = positions(lattice.to_lattice, box, CPU)
     needed = {tuple(cell) for cell in (pixel // 8).T.unique(dim=0).tolist()}
-    found = {(cell.start[1] // 8, cell.start[2] // 8) for cell in plane.cells(box)}
+    found = {(cell.start[1] // 8, cell.start[2] // 8) for cell in lattice.cells(box)}
     assert needed <= found
     assert len(found) < 1.05 * len(needed)
-    assert len(found) < 0.6 * len(tiles_for(hull(plane.to_plane, box), plane.lattice))
+    assert len(found) < 0.6 * len(tiles_for(hull(lattice.to_lattice, box), lattice.cell_geometry))
 
 
 @pytest.mark.parametrize("degrees", ANGLES)
@@ -119,14 +119,14 @@ def test_a_smooth_section_survives_a_turn_and_its_return(degrees: float) -> None
         y, x = (torch.arange(lo, hi)[None] for lo, hi in zip(box.start[1:], box.stop[1:], strict=True))
         return (torch.sin(y / 9).T + torch.cos(x / 7 + 1))[None]
 
-    plane, box = RotatedPlane(GEOMETRY, degrees), Box((0, -30, 1000), (1, 10, 1050))
+    lattice, box = RotatedLattice(GEOMETRY, degrees), Box((0, -30, 1000), (1, 10, 1050))
     total = torch.zeros(1, *box.shape)
-    for cell in plane.cells(box):
-        tile = plane.sampled(section(plane.source(cell)), cell)[:, 5 : 5 + 9, 6 : 6 + 12]
-        plane.add(total, tile[None], cell, box)
+    for cell in lattice.cells(box):
+        tile = lattice.tile_input(section(lattice.source_box(cell)), cell)[:, 5 : 5 + 9, 6 : 6 + 12]
+        lattice.accumulate(total, tile[None], cell, box)
     assert (total[0] - section(box)).abs().max() < (0.02 if degrees else 1e-9)
 
 
 def test_a_tile_with_no_pixel_to_interpolate_with_is_refused() -> None:
     with pytest.raises(TileSizeError, match=r"larger .* \(1, 4, 4\) .* \(1, 4, 8\); choose a larger predict.tile"):
-        RotatedPlane(TileGeometry((1, 14, 18), (1, 4, 8), (0, 5, 5), (1, 4, 4)), 0.0)
+        RotatedLattice(TileGeometry((1, 14, 18), (1, 4, 8), (0, 5, 5), (1, 4, 4)), 0.0)

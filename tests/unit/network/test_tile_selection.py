@@ -10,14 +10,14 @@ from unet.config.predict import PredictConfig
 from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.network.complexity import forward_cost
 from unet.network.tile_selection import (
-    ALLOCATED,
-    Task,
+    ALLOCATOR_OVERHEAD,
+    PredictionTask,
     cached_selection,
+    concurrent_tiles,
     job_memory,
-    kept,
     memory_limit,
-    needed,
-    passes_at_once,
+    read_selection,
+    required_bytes,
     select_tile,
 )
 from unet.volumes.volume import VolumeLayout
@@ -27,18 +27,18 @@ LAYOUT = VolumeLayout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16)
 MODEL = ModelConfig(depth=3, base_channels=4, dropout=0)
 
 
-def task(layout: VolumeLayout = LAYOUT, **predict: object) -> Task:
-    return Task(MODEL, 2, 1, layout, PredictConfig(**predict))
+def task(layout: VolumeLayout = LAYOUT, **predict: object) -> PredictionTask:
+    return PredictionTask(MODEL, 2, 1, layout, PredictConfig(**predict))
 
 
-def arithmetic(of: Task, tile: tuple[int, ...]) -> int:
+def arithmetic(of: PredictionTask, tile: tuple[int, ...]) -> int:
     return tile_count(of.layout.grid, tile_geometry(MODEL, tile)) * forward_cost(MODEL, 2, tile).flops
 
 
 def test_the_tile_is_the_one_with_the_least_arithmetic_of_those_that_fit() -> None:
     all_tiles = tile_candidates(MODEL, LAYOUT.grid)
-    for limit in sorted({needed(task(), tile, 1, "cpu", 2) for tile in all_tiles}):
-        fitting = [tile for tile in all_tiles if needed(task(), tile, 1, "cpu", 2) <= limit]
+    for limit in sorted({required_bytes(task(), tile, 1, "cpu", 2) for tile in all_tiles}):
+        fitting = [tile for tile in all_tiles if required_bytes(task(), tile, 1, "cpu", 2) <= limit]
         chosen = select_tile(task(), CPU, threads=2, limit=limit)
         assert arithmetic(task(), chosen.tile) == min(arithmetic(task(), tile) for tile in fitting)
         assert chosen.batch == 1
@@ -56,32 +56,32 @@ def test_too_little_memory_is_refused_and_a_configured_tile_is_taken_as_it_is() 
 def test_a_batch_fills_a_gpu_as_far_as_its_memory_goes() -> None:
     assert select_tile(task(tile=172), CPU, threads=4, limit=1e12).batch == 1
     assert select_tile(task(tile=172), GPU, threads=4, limit=1e12).batch == 36  # x 172 x 172 voxels are 2^20
-    one, two = (needed(task(), (1, 172, 172), n, "cuda", 1) for n in (1, 2))
+    one, two = (required_bytes(task(), (1, 172, 172), n, "cuda", 1) for n in (1, 2))
     assert select_tile(task(tile=172), GPU, threads=4, limit=(one + 9 * two) / 10).batch == 1
     assert select_tile(task(tile=172), GPU, threads=4, limit=two).batch == 2
 
 
 def test_what_was_chosen_first_is_kept_whatever_is_free_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kept(tmp_path, task()) is None
-    free = needed(task(), (1, 60, 60), 1, "cpu", 2)
+    assert read_selection(tmp_path, task()) is None
+    free = required_bytes(task(), (1, 60, 60), 1, "cpu", 2)
     monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, threads: free)
     small = cached_selection(tmp_path, task(), CPU, threads=2)
     free = 1e12
-    assert cached_selection(tmp_path, task(), CPU, threads=2) == small == kept(tmp_path, task())
+    assert cached_selection(tmp_path, task(), CPU, threads=2) == small == read_selection(tmp_path, task())
     assert cached_selection(tmp_path, task(test_time_augmentation="flips"), CPU, threads=2).tile != small.tile
     other = VolumeLayout(**{**vars(LAYOUT), "block": (2, 16, 16)})
-    assert kept(tmp_path, task(other)) is None
+    assert read_selection(tmp_path, task(other)) is None
 
 
 def test_fewer_threads_compute_where_not_all_of_their_tiles_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = select_tile(task(tile=172), CPU, threads=4, limit=1e12)
     for threads in (1, 2, 3, 4):
-        free = needed(task(), chosen.tile, 1, "cpu", threads)
+        free = required_bytes(task(), chosen.tile, 1, "cpu", threads)
         monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, n, free=free: free)
-        assert passes_at_once(task(), chosen, CPU, 4) == threads
+        assert concurrent_tiles(task(), chosen, CPU, 4) == threads
     monkeypatch.setattr("unet.network.tile_selection.memory_limit", lambda device, n: 0)
-    assert passes_at_once(task(), chosen, CPU, 4) == 1
-    assert passes_at_once(task(), chosen, GPU, 4) == 1
+    assert concurrent_tiles(task(), chosen, CPU, 4) == 1
+    assert concurrent_tiles(task(), chosen, GPU, 4) == 1
 
 
 def test_a_job_of_some_threads_may_take_its_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
     with_cpu, with_gpu = (job_memory(task(), tile, 1, kind, 1) for kind in ("cpu", "cuda"))
     assert with_cpu.gpu == 0 < with_gpu.gpu
     assert job_memory(task(), tile, 1, "cpu", 2).process - with_cpu.process == pytest.approx(
-        ALLOCATED["cpu"] * forward_cost(MODEL, 2, tile).bytes
+        ALLOCATOR_OVERHEAD["cpu"] * forward_cost(MODEL, 2, tile).bytes
     )
     assert job_memory(task(max_blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
 

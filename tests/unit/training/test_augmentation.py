@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from unet.config.train import AugmentConfig
-from unet.training.augmentation import Transform, displacements, draw, spline_matrix
+from unet.training.augmentation import Transform, displacements, draw_transform, spline_matrix
 
 SHAPE, CENTRE = (20, 20), (40.5, 40.5)  # voxels 31 .. 50
 VECTORS = np.random.default_rng(5).normal(0, 3, (2, 3, 3))
@@ -72,7 +72,7 @@ def test_a_spot_lands_on_the_same_pixel_in_raw_and_labels():
         raw, labels = np.zeros((2, 90, 90), np.float32)
         y, x = rng.integers(36, 45, 2)
         raw[y - 2 : y + 3, x - 2 : x + 3], labels[y - 2 : y + 3, x - 2 : x + 3] = 1, 7
-        warp = draw(rng, AugmentConfig(elastic_px=2)).warp(SHAPE, CENTRE)
+        warp = draw_transform(rng, AugmentConfig(elastic_px=2)).warp(SHAPE, CENTRE)
         grey, label = warp.image(read(raw, warp))[0], warp.labels(read(labels, warp))[0]
         assert (label == 7).any()
         assert (grey[label == 7] > 0.3).all()
@@ -118,7 +118,7 @@ def test_a_constant_displacement_stays_constant_and_a_linear_one_linear():
 
 
 def test_the_same_generator_draws_the_same_and_another_does_not():
-    first, again, other = (draw(np.random.default_rng(seed), AugmentConfig()) for seed in (3, 3, 4))
+    first, again, other = (draw_transform(np.random.default_rng(seed), AugmentConfig()) for seed in (3, 3, 4))
     values = smooth_image(30)
     np.testing.assert_array_equal(first.changed_intensities(values), again.changed_intensities(values))
     np.testing.assert_array_equal(first.vectors, again.vectors)
@@ -128,7 +128,7 @@ def test_the_same_generator_draws_the_same_and_another_does_not():
 
 def test_everything_can_be_switched_off():
     off = AugmentConfig(flips=False, rotation="none", elastic_px=0, brightness=0, contrast=0, noise=0)
-    transform = draw(np.random.default_rng(0), off)
+    transform = draw_transform(np.random.default_rng(0), off)
     assert (transform.exact, transform.flips, transform.angle) == (True, (False, False), 0)
     values = smooth_image(30)
     np.testing.assert_array_equal(transform.changed_intensities(values), values)
@@ -136,9 +136,11 @@ def test_everything_can_be_switched_off():
 
 def test_random_vectors_have_the_configured_deviation():
     config = AugmentConfig(elastic_px=10)
-    vectors = [draw(np.random.default_rng(seed), config).vectors for seed in range(300)]
+    vectors = [draw_transform(np.random.default_rng(seed), config).vectors for seed in range(300)]
     assert np.std(vectors) == pytest.approx(10, rel=0.05)
-    some = [draw(np.random.default_rng(s), AugmentConfig(elastic_probability=0.3)).vectors for s in range(300)]
+    some = [
+        draw_transform(np.random.default_rng(s), AugmentConfig(elastic_probability=0.3)).vectors for s in range(300)
+    ]
     assert np.mean([v is not None for v in some]) == pytest.approx(0.3, abs=0.1)
 
 
@@ -175,7 +177,7 @@ def test_defects_switched_off_take_no_random_number_and_switched_on_change_no_ot
     for config in (AugmentConfig(), DEFECTS):
         by_hand, drawing = np.random.default_rng(8), np.random.default_rng(8)
         gain, offset = hand_drawn(by_hand)
-        transform = draw(drawing, config, sections=9)
+        transform = draw_transform(drawing, config, sections=9)
         assert (transform.gain, transform.offset) == (gain, offset)
         defects = (transform.shifts, transform.gains, transform.offsets, transform.blanks)
         off = config is not DEFECTS
@@ -184,7 +186,7 @@ def test_defects_switched_off_take_no_random_number_and_switched_on_change_no_ot
 
 
 def test_defects_come_as_often_and_as_large_as_configured():
-    drawn = [draw(np.random.default_rng(seed), DEFECTS, sections=41) for seed in range(200)]
+    drawn = [draw_transform(np.random.default_rng(seed), DEFECTS, sections=41) for seed in range(200)]
     gains, offsets, blanks = (
         np.concatenate([getattr(t, name) for t in drawn]) for name in ("gains", "offsets", "blanks")
     )

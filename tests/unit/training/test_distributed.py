@@ -88,7 +88,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
 def fails_on_the_second_rank(rank: Rank, device: torch.device) -> float:
     if rank.index == 1:
         os._exit(7)
-    return rank.total(torch.ones(1)).item()
+    return rank.sum_over_ranks(torch.ones(1)).item()
 
 
 def test_the_death_of_one_process_ends_the_job():

@@ -3,34 +3,34 @@
 import pytest
 
 from unet.storage.digests import bytes_digest
-from unet.training.folder import TrainingFolder, differences, lost_copies
+from unet.training.folder import TrainingFolder, missing_copies, setting_differences
 
 
 @pytest.fixture
 def kept(tmp_path) -> TrainingFolder:
     """A finished training."""
     folder = TrainingFolder(tmp_path / "model" / "a1")
-    folder.begin({"train": {"steps": 10}, "code": "x"})
+    folder.write_settings({"train": {"steps": 10}, "code": "x"})
     folder.model.write_bytes(b"weights")
     folder.curve.write_text('{"step": 10}\n')
-    folder.finish({"digest": bytes_digest(b"weights"), "steps": 10})
+    folder.write_receipt({"digest": bytes_digest(b"weights"), "steps": 10})
     return folder
 
 
 def test_what_was_finished_is_found(kept):
-    assert TrainingFolder(kept.path).receipt() == {"digest": bytes_digest(b"weights"), "steps": 10}
+    assert TrainingFolder(kept.path).valid_receipt() == {"digest": bytes_digest(b"weights"), "steps": 10}
     assert kept.settings == {"train": {"steps": 10}, "code": "x"}
 
 
 @pytest.mark.parametrize("gone", ["model.pt", "training.jsonl", "receipt.json"])
 def test_a_training_with_a_file_missing_is_not_finished(kept, gone):
     (kept.path / gone).unlink()
-    assert kept.receipt() is None
+    assert kept.valid_receipt() is None
 
 
 def test_another_model_in_its_place_is_not_taken_for_it(kept):
     kept.model.write_bytes(b"weight!")
-    assert kept.receipt() is None
+    assert kept.valid_receipt() is None
 
 
 def test_writing_into_what_was_published_leaves_the_kept_one(kept, tmp_path):
@@ -40,26 +40,26 @@ def test_writing_into_what_was_published_leaves_the_kept_one(kept, tmp_path):
     for path in (model, curve):
         with path.open("r+b") as file:
             file.write(b"other")
-    assert kept.receipt() is not None
+    assert kept.valid_receipt() is not None
 
 
 def test_why_an_attempt_ended_is_known_until_one_succeeds(kept):
-    assert kept.stopped() is None
-    kept.stop("diverged")
-    assert TrainingFolder(kept.path).stopped() == "diverged"
-    kept.finish({"digest": bytes_digest(b"weights")})
-    assert kept.stopped() is None
+    assert kept.stop_reason() is None
+    kept.write_stop_reason("diverged")
+    assert TrainingFolder(kept.path).stop_reason() == "diverged"
+    kept.write_receipt({"digest": bytes_digest(b"weights")})
+    assert kept.stop_reason() is None
 
 
 def test_the_other_trainings_are_listed_with_what_they_differ_in(kept):
-    assert kept.others() == []
+    assert kept.siblings() == []
     other = TrainingFolder(kept.path.with_name("b2"))
-    other.begin({"train": {"steps": 20}, "code": "x"})
+    other.write_settings({"train": {"steps": 20}, "code": "x"})
     (kept.path.parent / "model.onnx").touch()
-    assert kept.others() == [other]
-    assert other.size() == len((other.path / "settings.json").read_bytes())
-    assert differences(kept.settings, other.settings) == ["train.steps: 20"]
-    assert differences({"a": {"b": 1, "c": None}}, {"a": {"b": 1}, "d": 2}) == ["d: 2"]
+    assert kept.siblings() == [other]
+    assert other.size_bytes() == len((other.path / "settings.json").read_bytes())
+    assert setting_differences(kept.settings, other.settings) == ["train.steps: 20"]
+    assert setting_differences({"a": {"b": 1, "c": None}}, {"a": {"b": 1}, "d": 2}) == ["d: 2"]
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
@@ -67,9 +67,9 @@ def test_a_lost_copy_is_noticed_where_a_training_has_ended(kept, tmp_path, lost)
     copies = [kept.path.parent / "model.pt", kept.path.parent / "training.jsonl", tmp_path / "model.json"]
     for path in copies:
         path.touch()
-    kept.finish({"digest": bytes_digest(b"weights")})
-    assert lost_copies(*copies) is None
+    kept.write_receipt({"digest": bytes_digest(b"weights")})
+    assert missing_copies(*copies) is None
     copies[lost].unlink()
-    assert lost_copies(*copies).startswith(f"{copies[lost]} is missing")
+    assert missing_copies(*copies).startswith(f"{copies[lost]} is missing")
     (kept.path / "receipt.json").unlink()
-    assert lost_copies(*copies) is None
+    assert missing_copies(*copies) is None

@@ -18,15 +18,15 @@ from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.training.label_check import (
-    Doubt,
     LabelCounts,
     LabelError,
     LabelKind,
-    constant_channels,
+    LabelProblem,
+    constant_channel_problems,
     count_labels,
-    doubts,
-    in_one_line,
+    label_problems,
     require_every_class,
+    summary_line,
 )
 from unet.training.synthetic import synthesise
 
@@ -51,8 +51,8 @@ def counts_of(ids: Any, targets: Any = None, block: Sequence[int] = (99, 999, 99
 
 
 def told(counts: LabelCounts, kind: LabelKind = "instances", names: Sequence[str] = NAMES) -> list[tuple[str, bool]]:
-    """The doubts about volume `v`."""
-    return [tuple(doubt) for doubt in doubts("v", counts, kind, names)]
+    """The problems about volume `v`."""
+    return [tuple(problem) for problem in label_problems("v", counts, kind, names)]
 
 
 def pieces_minus_holes(ids: np.ndarray) -> int:
@@ -72,7 +72,7 @@ def test_four_pixels_by_hand() -> None:
     assert counts.sections.tolist() == [4, 3]
     assert (counts.annotated, counts.annotated_sections, counts.instances) == (7, 2, 2)
     assert (counts.euler, counts.largest) == (2, (3, 3, 1))
-    line = in_one_line(counts, "instances", NAMES, voxels=8)
+    line = summary_line(counts, "instances", NAMES, voxels=8)
     assert line == "43 % membrane, 57 % interior, 2 instances, 2 of 2 sections, 12 % of the voxels not annotated"
 
 
@@ -99,7 +99,7 @@ NOT_RIGHT: list[tuple[Any, Any, LabelKind, str]] = [
     (np.zeros((2, 4, 4)), None, "classes", r"no voxel is of a class behind the first \(32 membrane, 0 interior\)"),
     (np.ones((2, 4, 4)), np.full((2, 4, 4), UNLABELLED), "instances", r"no voxel of 2 sections is annotated"),
     # 16 cells of one id, 9 of 16 px each
-    ([np.tile(255 * CELL, (4, 4))], None, "instances", r"id 255 holds 100% .* in 16 pieces a section .*: interior"),
+    ([np.tile(255 * CELL, (4, 4))], None, "instances", r"id 255 holds 100% .* in 16 pieces per section .*: interior"),
     # the same upside down: membranes of 7 of 16 px, one mesh that encloses 9 of 16 cells
     (
         [np.tile(255 * (1 - CELL), (4, 4))],
@@ -125,7 +125,7 @@ def test_what_is_unusual_is_a_warning() -> None:
     few = np.zeros((1, 100, 100), int)
     few[0, ::20, ::20] = 1  # mitochondria, each a piece of the one id, for whom 0 is everything else
     [(text, stops)] = told(counts_of(few))
-    assert ("25 pieces a section" in text, stops) == (True, False)
+    assert ("25 pieces per section" in text, stops) == (True, False)
     ids = np.arange(1, 5001).reshape(1, 50, 100)
     ids[0, 0, :3] = 0
     assert told(counts_of(ids)) == [("volumes.v.labels: class 'membrane' has 3 of 5,000 annotated voxels", False)]
@@ -155,10 +155,12 @@ def test_a_class_that_no_training_volume_shows_is_named_with_all_counts() -> Non
 
 
 def test_constant_grey_values_stop_the_run_unless_another_channel_shows_something() -> None:
-    [all_equal] = constant_channels("v", [0.0])
-    assert all_equal.stops
+    [all_equal] = constant_channel_problems("v", [0.0])
+    assert all_equal.is_error
     assert "volumes.v.raw: all grey values are equal" in all_equal.text
-    assert constant_channels("v", [3.0, 0.0]) == [Doubt("volumes.v.raw: all grey values of channel 1 are equal", False)]
+    assert constant_channel_problems("v", [3.0, 0.0]) == [
+        LabelProblem("volumes.v.raw: all grey values of channel 1 are equal", False)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_constant_grey_values_stop_the_run_unless_another_channel_shows_somethin
 )
 def test_small_shares_are_not_rounded_to_nothing(classes: list[int], words: str) -> None:
     counts = LabelCounts(np.array(classes), np.array([1]), LabelCounts.empty(2, 1).ids)
-    assert in_one_line(counts, "instances", NAMES, sum(classes)).startswith(words)
+    assert summary_line(counts, "instances", NAMES, sum(classes)).startswith(words)
 
 
 def test_the_sample_is_in_no_doubt() -> None:

@@ -19,7 +19,7 @@ from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
 from unet.training.patches import LabelledVolume, PatchSampler
 from unet.training.state import TrainingStateError
-from unet.training.trainer import TrainingError, TrainingStoppedError, stream, train
+from unet.training.trainer import TrainingError, TrainingStoppedError, seed_of_step, train
 from unet.training.validation import Validation, ValidationResult
 from unet.volumes.intensity import Normalisation
 
@@ -255,7 +255,7 @@ class Scores:
     def __init__(self, *scores: float) -> None:
         self.scores = list(scores)
 
-    def look(self, model: torch.nn.Module) -> ValidationResult:
+    def validate(self, model: torch.nn.Module) -> ValidationResult:
         return ValidationResult(loss=1.0, score=self.scores.pop(0), threshold=0.5)
 
 
@@ -295,9 +295,9 @@ class Rising:
     def __init__(self, validation: Validation) -> None:
         self.validation, self.score = validation, 0.0
 
-    def look(self, model: torch.nn.Module) -> ValidationResult:
+    def validate(self, model: torch.nn.Module) -> ValidationResult:
         self.score += 1
-        return ValidationResult(self.validation.look(model).loss, self.score)
+        return ValidationResult(self.validation.validate(model).loss, self.score)
 
 
 def test_the_weights_with_the_best_score_are_kept(tmp_path):
@@ -445,4 +445,7 @@ def test_the_warm_up_rises_and_the_cosine_falls_to_nothing():
 
 
 def test_steps_and_seeds_have_streams_of_their_own():
-    assert len({stream(seed, step, rank) for seed in range(-2, 8) for step in range(50) for rank in range(2)}) == 1000
+    assert (
+        len({seed_of_step(seed, step, rank) for seed in range(-2, 8) for step in range(50) for rank in range(2)})
+        == 1000
+    )

@@ -10,7 +10,7 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
 from unet.storage.zarr_store import mirrored
 from unet.training.patches import LabelledVolume
-from unet.training.validation import Validation, ValidationResult, choose_windows, mean_iou, mean_loss
+from unet.training.validation import Validation, ValidationResult, choose_crops, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
@@ -55,7 +55,7 @@ class IntensityStatistics(torch.nn.Module):
 
 def test_a_perfect_network_scores_one_and_a_blind_one_less():
     validation = Validation([volume()], GEOMETRY, 2, torch.device("cpu"))
-    perfect, blind = validation.look(IntensityStatistics()), validation.look(build_model(MODEL))
+    perfect, blind = validation.validate(IntensityStatistics()), validation.validate(build_model(MODEL))
     assert perfect.score == pytest.approx(1, abs=1e-9)
     assert perfect.loss < 0.01
     assert blind.score < 0.9
@@ -64,23 +64,23 @@ def test_a_perfect_network_scores_one_and_a_blind_one_less():
 
 def test_the_model_and_the_threads_are_left_as_they_were():
     model, threads = build_model(MODEL).train(), torch.get_num_threads()
-    Validation([volume()], GEOMETRY, 1, torch.device("cpu")).look(model)
+    Validation([volume()], GEOMETRY, 1, torch.device("cpu")).validate(model)
     assert model.training
     assert torch.get_num_threads() == threads
 
 
 def test_the_windows_are_spread_over_what_is_labelled():
     half = volume(6, labelled=slice(2, 5))
-    assert [box.start[0] for _, box in choose_windows([half], (1, 96, 96), 3)] == [2, 3, 4]
-    assert len(choose_windows([half], (1, 96, 96), 8)) == 3
-    found = choose_windows([volume(2), half], (1, 96, 96), 2)
+    assert [box.start[0] for _, box in choose_crops([half], (1, 96, 96), 3)] == [2, 3, 4]
+    assert len(choose_crops([half], (1, 96, 96), 8)) == 3
+    found = choose_crops([volume(2), half], (1, 96, 96), 2)
     assert [number.weights.shape[0] for number, _ in found] == [2, 6]
 
 
 def test_of_each_stretch_the_best_labelled_window_is_taken():
     corner = volume(1)
     corner.weights.values[:, :48, :60] = 0
-    (chosen,) = choose_windows([corner], (1, 48, 48), 1)
+    (chosen,) = choose_crops([corner], (1, 48, 48), 1)
     assert chosen[1] == Box((0, 48, 0), (1, 96, 48))
 
 
@@ -110,5 +110,5 @@ def test_the_loss_is_that_of_the_training():
 
 
 def test_only_what_was_found_stands_in_the_learning_curve():
-    assert ValidationResult(1.0, 0.5).line() == {"validation_loss": 1.0, "validation_score": 0.5}
-    assert ValidationResult(1.0, 0.5, 0.9).line()["validation_threshold"] == 0.9
+    assert ValidationResult(1.0, 0.5).curve_values() == {"validation_loss": 1.0, "validation_score": 0.5}
+    assert ValidationResult(1.0, 0.5, 0.9).curve_values()["validation_threshold"] == 0.9

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
 from unet.geometry.grid import Grid
-from unet.training.weight_map import border_weight, class_weights, reach, separation_border, weight_map
+from unet.training.weight_map import border_weight, class_weights, cutoff_distance, separation_border, weight_map
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -189,13 +189,14 @@ def test_two_pieces_of_one_cell_are_one_cell():
 
 def test_term_is_zero_beyond_the_cutoff_only():
     labels = np.zeros((1, 40), int)
-    labels[0, 0], labels[0, 26] = 1, 2  # d1 + d2 = 26 < 26.28 throughout the gap
-    assert border_weight(labels, 10, 5)[0, 1:26].min() > 0
-    assert not border_weight(labels, 10, 5, cutoff=25.9).any()
+    labels[0, 0], labels[0, 26] = 1, 2  # d1 + d2 = 26 throughout the gap
+    assert cutoff_distance(4.94) < 26 < cutoff_distance(4.95)
+    assert border_weight(labels, 10, 4.95)[0, 1:26].min() > 0
+    assert not border_weight(labels, 10, 4.94).any()
 
 
-def test_reach_is_where_the_term_falls_to_a_millionth():
-    assert exp(-(reach(3.7) ** 2) / (2 * 3.7**2)) == pytest.approx(1e-6)
+def test_cutoff_distance_is_where_the_term_falls_to_a_millionth():
+    assert exp(-(cutoff_distance(3.7) ** 2) / (2 * 3.7**2)) == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize("section", [isbi_section, fib25_section, nuclei])
@@ -232,7 +233,7 @@ def test_border_term_equals_the_plain_definition_for_any_section(labels, sigma):
 @settings(deadline=None, max_examples=60)
 def test_a_window_with_its_halo_gives_the_numbers_of_the_whole_section_bit_for_bit(sigma, data):
     labels = voronoi_cells((70, 80), 25, 6)
-    core, window, inside = cut(labels.shape, ceil(reach(sigma)), data)
+    core, window, inside = cut(labels.shape, ceil(cutoff_distance(sigma)), data)
     whole = border_weight(labels, 10, sigma)
     np.testing.assert_array_equal(border_weight(labels[window], 10, sigma)[inside], whole[core])
 
@@ -307,7 +308,7 @@ def test_a_volume_in_blocks_with_a_halo_is_the_whole_volume_bit_for_bit():
         return weight_map(classes[box.slices], separated(labels[box.slices], width), [3, 0.5], 10, sigma)
 
     volume = Grid(shape, shape).boxes()[0]
-    halo = ceil(reach(sigma)) + width
+    halo = ceil(cutoff_distance(sigma)) + width
     in_blocks = np.empty(shape, np.float32)
     for block in Grid(shape, (2, 16, 25)).boxes():
         window = block.grown((0, halo, halo)).clipped(shape)

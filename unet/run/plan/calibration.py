@@ -21,10 +21,10 @@ import torch
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
-from unet.network.complexity import keep_freed_memory
+from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
-from unet.network.predictor import Predictor, window_of
-from unet.network.tile_selection import Task, TileSelection, passes_at_once
+from unet.network.predictor import Predictor, read_box
+from unet.network.tile_selection import PredictionTask, TileSelection, concurrent_tiles
 from unet.run.plan.plan import Seconds
 from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.learning_curve import LearningCurve
@@ -42,17 +42,17 @@ REFERENCE_SECONDS = 0.0225
 """Least processor seconds of that block where `unet.run.plan.resources.COSTS` was measured (2026-11-25)."""
 
 
-def tile_seconds(task: Task, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
+def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
     """Of a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
-    at_once = passes_at_once(task, choice, device, threads) if device.type == "cpu" else 1
+    at_once = concurrent_tiles(task, choice, device, threads) if device.type == "cpu" else 1
     noise = np.random.default_rng(0)
     predictor = Predictor(
         build_model(task.model, channels, task.classes),
         geometry,
         _normalisation(channels),
-        average=task.predict.test_time_augmentation,
+        test_time_augmentation=task.predict.test_time_augmentation,
         device=device,
         batch=choice.batch,
         precision=task.precision,
@@ -63,12 +63,14 @@ def tile_seconds(task: Task, choice: TileSelection, device: torch.device, thread
     tiles = at_once * choice.batch
     z, y, x = geometry.stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
-    window = noise.integers(0, 256, (channels, *window_of(box, predictor.planes).shape), dtype=np.uint8)
+    window = noise.integers(0, 256, (channels, *read_box(box, predictor.lattices).shape), dtype=np.uint8)
     found = measured(lambda: predictor.infer(window, box))
     return Seconds(found.clock / tiles, found.processor / tiles)
 
 
-def training_seconds(task: Task, config: TrainConfig, device: torch.device, threads: int) -> tuple[Seconds, Seconds]:
+def training_seconds(
+    task: PredictionTask, config: TrainConfig, device: torch.device, threads: int
+) -> tuple[Seconds, Seconds]:
     """Of a step of the training on one device, its patches included; and of a look at the validation windows."""
     torch.set_num_threads(threads)
     geometry, volume = tile_geometry(task.model, config.tile), _cells(task.layout.channels)
@@ -85,7 +87,7 @@ def training_seconds(task: Task, config: TrainConfig, device: torch.device, thre
     look = Seconds(0, 0)
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
-        look = measured(lambda: validation.look(network)) * config.validation_crops
+        look = measured(lambda: validation.validate(network)) * config.validation_crops
     beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     step = batches.seconds()
     return Seconds(step.clock + beside, step.processor + patches.processor), look

@@ -18,8 +18,8 @@ from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
 from unet.network.complexity import forward_cost
-from unet.network.predictor import SYMMETRIES, Average, planes_of
-from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, job_memory
+from unet.network.predictor import SYMMETRIES, TestTimeAugmentation, tile_lattices
+from unet.network.tile_selection import DeviceKind, JobMemory, PredictionTask, TileSelection, job_memory
 from unet.run.plan.disk import StorePlan
 from unet.run.plan.job_counts import BLOCKWISE, Jobs
 from unet.run.plan.resources import COSTS, Workload, core_seconds, cost_of, fragments, held_bytes, network_bytes
@@ -68,7 +68,7 @@ class Machine:
 
     cores: int
     gpus: int
-    kind: Kind
+    kind: DeviceKind
     predict_threads: int
 
     def threads(self, rule: str) -> int:
@@ -154,7 +154,13 @@ class RunPlan:
 
 
 def plan_volume(
-    name: str, task: Task, choice: TileSelection, block_ranges: int, *, kind: Kind = "cpu", threads: int = 1
+    name: str,
+    task: PredictionTask,
+    choice: TileSelection,
+    block_ranges: int,
+    *,
+    kind: DeviceKind = "cpu",
+    threads: int = 1,
 ) -> VolumePlan:
     """The prediction of one volume.
 
@@ -184,7 +190,7 @@ def plan_volume(
     )
 
 
-def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
+def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentation) -> float:
     """Passes through the network for each tile of the volume's own lattice.
 
     Turned blocks touch other cells than straight ones, so of rotations it is not quite 7, and is counted; the number
@@ -192,8 +198,8 @@ def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
     """
     blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:]))
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
-    touched = sum(len(plane.cells(box)) for plane in planes_of(average, geometry) for box in some)
-    return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
+    touched = sum(len(lattice.cells(box)) for lattice in tile_lattices(augmentation, geometry) for box in some)
+    return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
 def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flops: float) -> Rates:
@@ -271,7 +277,7 @@ def _job(
 
 
 def _memory(
-    config: Config, one: Jobs, share: Workload, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
+    config: Config, one: Jobs, share: Workload, threads: int, kind: DeviceKind, predicted: Mapping[str, VolumePlan]
 ) -> tuple[float, float]:
     """MB of a job's process, and of its GPU."""
     if one.rule == "predict":

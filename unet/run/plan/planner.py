@@ -10,11 +10,12 @@ import torch
 
 from unet.config.root import Config
 from unet.geometry.tiling import tile_geometry
-from unet.network.complexity import training_flops, usable_cores
+from unet.jobs.device_capacity import usable_cores
+from unet.network.complexity import training_flops
 from unet.network.load_predictor import stored_classes
 from unet.network.model_header import architecture
 from unet.network.precision import choose_precision
-from unet.network.tile_selection import Kind, Task, kept, select_tile
+from unet.network.tile_selection import DeviceKind, PredictionTask, read_selection, select_tile
 from unet.run.plan.calibration import machine_speed, tile_seconds, training_seconds
 from unet.run.plan.disk import store_plans
 from unet.run.plan.job_counts import jobs_of_run
@@ -81,13 +82,13 @@ def _machine(config: Config, threads: int) -> Machine:
     """As the configuration says, else what is here."""
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
-    kind: Kind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
+    kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
     return Machine(config.plan.cores or usable_cores(), gpus, kind, threads)
 
 
 def _predicted(
     config: Config, machine: Machine, layouts: dict[str, VolumeLayout], classes: Sequence[str]
-) -> tuple[list[Task], list[VolumePlan]]:
+) -> tuple[list[PredictionTask], list[VolumePlan]]:
     """What is predicted, and the plan of each."""
     device, limit = _device(machine, config), None
     if machine.kind == "cuda" and not torch.cuda.is_available():
@@ -97,7 +98,7 @@ def _predicted(
         precision = config.predict.precision
         if limit is None:
             precision = choose_precision(precision, device)
-        task = Task(
+        task = PredictionTask(
             config.model,
             len(classes),
             len(stored_classes(classes)),
@@ -106,7 +107,9 @@ def _predicted(
             "bfloat16" if precision == "auto" else precision,
         )
         threads = machine.threads("predict")
-        choice = kept(Path(config.results) / "volumes" / name, task) or select_tile(task, device, threads, limit)
+        choice = read_selection(Path(config.results) / "volumes" / name, task) or select_tile(
+            task, device, threads, limit
+        )
         plans.append(plan_volume(name, task, choice, block_ranges[name], kind=machine.kind, threads=threads))
         tasks.append(task)
     return tasks, plans
@@ -119,7 +122,7 @@ def _device(machine: Machine, config: Config) -> torch.device:
 def _measured(
     config: Config,
     machine: Machine,
-    tasks: Sequence[Task],
+    tasks: Sequence[PredictionTask],
     volumes: Sequence[VolumePlan],
     layouts: dict[str, VolumeLayout],
     classes: int,
@@ -133,7 +136,7 @@ def _measured(
     step = look = Seconds(0, 0)
     if config.learning_volumes:
         layout = layouts[config.train.volumes[0]]
-        task = Task(config.model, classes, classes, layout, config.predict)
+        task = PredictionTask(config.model, classes, classes, layout, config.predict)
         step, look = training_seconds(task, config.train, device, machine.threads("train"))
     tile = {
         volume.name: of_tile[volume.choice.tile, volume.choice.batch, task.layout.channels]

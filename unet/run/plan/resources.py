@@ -294,13 +294,16 @@ def network_bytes(rule: str, config: Config, share: Workload, threads: int) -> f
         blocks = ceil(share.job / share.block)
         return max(_predicting_bytes(config, volume, threads, blocks) for volume in share.volumes)
     if rule == "train":
-        from unet.network.complexity import step_bytes
-        from unet.network.tile_selection import ALLOCATED
+        from unet.network.complexity import training_step_bytes
+        from unet.network.tile_selection import ALLOCATOR_OVERHEAD
         from unet.training.patches import CACHE_MB
 
         tile, classes = _training_tile(config), len(config.class_names)
-        kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
-        processes = config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        kept = training_step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
+        processes = (
+            config.train.gpus * ALLOCATOR_OVERHEAD["cpu"] * kept
+            + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        )
         return processes + min(1e6 * CACHE_MB, share.voxels * (share.raw_bytes + 1 + 4))  # and targets and weights
     return 0
 
@@ -312,27 +315,38 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     from unet.geometry.tiling import TileSizeError
     from unet.network.load_predictor import stored_classes
     from unet.network.model_header import architecture
-    from unet.network.tile_selection import USABLE, Kind, Task, job_memory, kept, select_tile
+    from unet.network.tile_selection import (
+        USABLE_SHARE,
+        DeviceKind,
+        PredictionTask,
+        job_memory,
+        read_selection,
+        select_tile,
+    )
 
     model, classes = architecture(config)
-    task = Task(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
+    task = PredictionTask(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
     try:
-        choice = kept(volume.folder, task) or select_tile(task, torch.device("cpu"), threads, AUTO_BYTES * threads)
+        choice = read_selection(volume.folder, task) or select_tile(
+            task, torch.device("cpu"), threads, AUTO_BYTES * threads
+        )
     except TileSizeError:  # the job says what to do
-        return AUTO_BYTES * threads / USABLE
-    on_cpu, on_gpu = (job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(Kind))
-    return max(on_cpu.process, on_gpu.process) / USABLE
+        return AUTO_BYTES * threads / USABLE_SHARE
+    on_cpu, on_gpu = (
+        job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(DeviceKind)
+    )
+    return max(on_cpu.process, on_gpu.process) / USABLE_SHARE
 
 
 def network_seconds(rule: str, config: Config, share: Workload) -> float:
     """Of the arithmetic, on a GPU."""
     if rule == "predict":
-        from unet.network.complexity import useful_flops
+        from unet.network.complexity import useful_flops_per_voxel
         from unet.network.model_header import architecture
 
         model, classes = architecture(config)
         passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
-        return share.job * passes * useful_flops(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
+        return share.job * passes * useful_flops_per_voxel(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
         from unet.network.complexity import training_flops
 

@@ -28,8 +28,8 @@ from unet.run.report.augmentation_pictures import (
     stack_stripes,
 )
 from unet.run.report.pictures import Picture, png_uri
-from unet.training.augmentation import Transform, draw
-from unet.training.patches import CELL, Backend, LabelledVolume, count_labelled, network_input
+from unet.training.augmentation import Transform, draw_transform
+from unet.training.patches import COUNT_CELL, LabelledVolume, PatchLocation, count_labelled, network_input
 
 DRAWS = 3
 """Draws shown in a row."""
@@ -141,7 +141,7 @@ class View:
 
     def picture(self, transform: Transform, grid: bool = False) -> np.ndarray:
         """Draw raw with the borders of the targets, of the middle section or of a cut along x: RGB in [0, 1]."""
-        place = Backend.around(self.centre, transform, self.input_size, self.output_size)
+        place = PatchLocation.around(self.centre, transform, self.input_size, self.output_size)
         raw = network_input(self.volume, place, transform)[0]  # the first of several channels
         targets = place.labels(self.volume.targets)
         if not self.stack:
@@ -222,12 +222,16 @@ def most_labelled_voxel(counts: np.ndarray, patch: Index) -> Index:
     patch : tuple of int
         Size of the neighbourhood in voxels.
     """
-    cells = tuple(max(1, round(n / side)) for n, side in zip(patch, CELL, strict=True))
+    cells = tuple(max(1, round(n / side)) for n, side in zip(patch, COUNT_CELL, strict=True))
     around = uniform_filter(counts.astype(float), cells, mode="constant").round(6)
     middle = (np.array(counts.shape) - 1) / 2
     best = np.argwhere(around == around.max())
     z, y, x = best[np.argmin(((best - middle) ** 2).sum(axis=1))]
-    return int(z * CELL[0] + CELL[0] // 2), int(y * CELL[1] + CELL[1] // 2), int(x * CELL[2] + CELL[2] // 2)
+    return (
+        int(z * COUNT_CELL[0] + COUNT_CELL[0] // 2),
+        int(y * COUNT_CELL[1] + COUNT_CELL[1] // 2),
+        int(x * COUNT_CELL[2] + COUNT_CELL[2] // 2),
+    )
 
 
 def _views(volume: LabelledVolume, geometry: TileGeometry) -> tuple[View, View]:
@@ -246,7 +250,7 @@ def _pictures(row: Row, config: AugmentConfig, view: View, seed: int) -> list[Pi
     pictures = [show(view.picture(Transform(), row.grid))]
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed % 2**64, attempt])
-        drawn = show(view.picture(draw(rng, config, view.input_size[0]), row.grid))
+        drawn = show(view.picture(draw_transform(rng, config, view.input_size[0]), row.grid))
         if not row.keys or not any(np.array_equal(drawn, earlier) for earlier in pictures):
             pictures.append(drawn)
         if len(pictures) == 1 + DRAWS:

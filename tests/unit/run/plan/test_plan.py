@@ -11,8 +11,8 @@ from unet.geometry.grid import Grid
 from unet.geometry.pyramid import pyramid_factors
 from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
-from unet.network.rotation import rotated_planes
-from unet.network.tile_selection import Task, TileSelection
+from unet.network.rotation import rotated_lattices
+from unet.network.tile_selection import PredictionTask, TileSelection
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.job_counts import jobs_of_run
 from unet.run.plan.limits import Free, limits_of, read_around, refused
@@ -39,9 +39,9 @@ CHOSEN = TileSelection((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of outpu
 A_TILE = forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
 
 
-def task(layout: VolumeLayout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> Task:
+def task(layout: VolumeLayout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> PredictionTask:
     """The tiny network on a volume."""
-    return Task(ModelConfig(**TINY), classes, stored, layout, PredictConfig(**predict))
+    return PredictionTask(ModelConfig(**TINY), classes, stored, layout, PredictConfig(**predict))
 
 
 def configuration(**predict: object) -> Config:
@@ -62,8 +62,8 @@ def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int)
 
 def test_rotations_are_counted_on_the_turned_blocks() -> None:
     plan, one = (plan_volume("v", t, CHOSEN, 1) for t in (task(test_time_augmentation="rotations"), task()))
-    planes = rotated_planes(tile_geometry(ModelConfig(**TINY), 28))
-    turned = sum(len(plane.cells(box)) for plane in planes for box in LAYOUT.grid.boxes())
+    lattices = rotated_lattices(tile_geometry(ModelConfig(**TINY), 28))
+    turned = sum(len(lattice.cells(box)) for lattice in lattices for box in LAYOUT.grid.boxes())
     assert plan.tiles == one.tiles
     assert plan.flops == pytest.approx(turned * A_TILE)
     assert plan.job_memory.process > one.job_memory.process

@@ -12,8 +12,8 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
-from unet.network.complexity import step_bytes
-from unet.network.tile_selection import ALLOCATED, USABLE, Task, job_memory, select_tile
+from unet.network.complexity import training_step_bytes
+from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
 from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
 from unet.volumes.volume import Volume, VolumeLayout
 
@@ -137,10 +137,10 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
     """Such that with the share of free memory that a job takes, it takes this tile again."""
     for tile in (316, "auto"):
         small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), volume((32, 2048, 2048))
-        task = Task(small.model, 2, 1, one.layout, small.predict)
+        task = PredictionTask(small.model, 2, 1, one.layout, small.predict)
         asked = memory_mb("predict", small, Workload.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
-        choice = select_tile(task, torch.device("cpu"), 2, USABLE * asked)
-        assert USABLE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
+        choice = select_tile(task, torch.device("cpu"), 2, USABLE_SHARE * asked)
+        assert USABLE_SHARE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)
 
 
@@ -163,8 +163,8 @@ print(1024 * (peak() - before))
 
 def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
     done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
-    counted = step_bytes(ModelConfig(depth=4, base_channels=16), 2, (1, 476, 476), batch=2)
-    assert counted / 1.3 < int(done.stdout) < ALLOCATED["cpu"] * counted
+    counted = training_step_bytes(ModelConfig(depth=4, base_channels=16), 2, (1, 476, 476), batch=2)
+    assert counted / 1.3 < int(done.stdout) < ALLOCATOR_OVERHEAD["cpu"] * counted
 
 
 def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
