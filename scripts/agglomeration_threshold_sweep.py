@@ -13,7 +13,7 @@ from unet.evaluation.contingency import Contingency, adapted_rand_error, conting
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import objects_of
 from unet.segmentation.region_graph import EdgeParts, gather_edges, load_edges
@@ -98,4 +98,4 @@ def _scores(table: Contingency) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -16,7 +16,7 @@ from unet.config.volumes import VolumeConfig
 from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
 from unet.training.label_check import (
@@ -119,4 +119,4 @@ def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

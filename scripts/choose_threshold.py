@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from unet.evaluation.scores import best, mean_scores
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_json
 
@@ -23,4 +23,4 @@ def main(sweeps: list[Path], receipt: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

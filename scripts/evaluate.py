@@ -22,7 +22,7 @@ from unet.evaluation.scores import Comparison, best, predicted_classes, section_
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
 from unet.volumes.input_states import evaluation_made_from
@@ -152,4 +152,4 @@ def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -15,7 +15,7 @@ from unet.config.export import ExportConfig
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.jobs.log_line import in_words
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
     Frame,
@@ -102,4 +102,4 @@ def _uneven(frame: Frame) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unet.geometry.box import Box
 from unet.jobs.journal import sizes_of
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
 from unet.volumes.constant_regions import HALO, constant_regions
@@ -59,4 +59,4 @@ def _counts(values: np.ndarray, inner: Box, tissue: NDArray[np.bool_] | None) ->
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import check_interior_levels
 from unet.config.normalisation import NormalisationConfig
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
@@ -75,4 +75,4 @@ def _tell(channel: str, found: IntensityStatistics, rule: NormalisationConfig) -
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

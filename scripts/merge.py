@@ -11,7 +11,7 @@ import numpy as np
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.jobs.journal import sizes_of
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
@@ -105,4 +105,4 @@ def _table(source: Volume, store: str, box: Box) -> BlockTable:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

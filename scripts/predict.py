@@ -18,7 +18,7 @@ from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.jobs.slurm_workers import at_slurm
 from unet.network.complexity import keep_freed_memory
 from unet.network.worker import Choice, Lease, Prediction, PreparedPrediction, choose_on_worker, predict_on_worker
@@ -100,4 +100,4 @@ def _elsewhere(place: AbstractContextManager[Client], prediction: Prediction, re
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -14,7 +14,7 @@ from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import error_map
 from unet.geometry.box import Box
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.run.plan.estimates import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
 from unet.run.report.headline import first_scores, headline, too_few
@@ -186,4 +186,4 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -13,7 +13,7 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.jobs.log_line import by
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
@@ -91,4 +91,4 @@ def tell_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> No
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

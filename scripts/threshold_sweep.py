@@ -12,7 +12,7 @@ from unet.evaluation.isbi import FINE, sweep
 from unet.evaluation.scores import mean_scores, section_cells
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.digests import content_digest, fingerprint
 from unet.storage.files import read_json, write_json
@@ -83,4 +83,4 @@ def _section_scores(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -7,7 +7,7 @@ from typing import Any
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.jobs.devices import LOCKS, place_of_job, torch_devices
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.network.model_file import save_model
 from unet.storage.digests import bytes_digest, content_digest, fingerprint
 from unet.storage.files import read_json, write_json
@@ -130,4 +130,4 @@ def trained(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -28,7 +28,7 @@ from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.journal import Journal
 from unet.jobs.log_line import in_words
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
 from unet.run.verification import seams, windows_to_check
@@ -148,4 +148,4 @@ def _check_digests(source: Volume, receipts: Path) -> int:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -1,6 +1,6 @@
 """The bridge between a rule and its script: typed arguments, a log file, and errors that people can read.
 
-A script is `def main(...)` with typed arguments and, at its end, `run(main, globals().get("snakemake"))`. Under
+A script is `def main(...)` with typed arguments and, at its end, `run_script(main, globals().get("snakemake"))`. Under
 Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
 
     python scripts/choose_threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
@@ -48,7 +48,7 @@ class Terminated(BaseException):
     """SIGTERM arrived: finish what is in flight, leave a state that a rerun continues."""
 
 
-def run(main: Callable[..., None], snakemake: Any = None) -> None:
+def run_script(main: Callable[..., None], snakemake: Any = None) -> None:
     """Call `main` with checked arguments, logging to the rule's log file and to stderr.
 
     Bad input (errors that this package raises, or the system about files) ends with one readable line and exit

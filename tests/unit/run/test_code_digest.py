@@ -305,7 +305,7 @@ NOTHING = {
     "copied": lambda root: None,
     "locks": replaced("unet/storage/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
     "progress": edited("unet.jobs.progress", "advance"),
-    "job": edited("unet.jobs.script", "run"),
+    "job": edited("unet.jobs.script", "run_script"),
     "journal": edited("unet.jobs.journal", "finished"),
     "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
     "a plan": edited("unet.run.plan.plan", "plan_rules"),
