@@ -22,7 +22,7 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.verify import VerifyConfig
 from unet.geometry.box import Box
-from unet.geometry.tiling import another_tile, tile_geometry
+from unet.geometry.tiling import alternative_tile, tile_geometry
 from unet.jobs.blockwise import digest_of_block
 from unet.jobs.devices import LOCKS, torch_device
 from unet.jobs.journal import Journal
@@ -94,7 +94,7 @@ def _differences(
 ) -> tuple[float, float]:
     """Largest difference from what is stored, with the same tiles and with others, if both are within the tolerance."""
     first = predictor.first
-    other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
+    other = replace(first, geometry=tile_geometry(model, alternative_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
     raw = source.grey(first.normalisation)
     progress = Progress(f"verify {source.name}", len(windows), "windows")

@@ -19,7 +19,7 @@ from unet.geometry.grid import Grid
 
 JOB_VOXELS = 2**28
 """Of a job where nothing else is said: seconds to minutes of work, against the seconds that a job takes to start."""
-AUTO_RANGES = 1000
+MAX_AUTO_RANGES = 1000
 """At most of a volume where nothing else is said, so that Snakemake plans a volume of any size within half a minute."""
 
 
@@ -29,7 +29,7 @@ def voxels_per_job(shape: Index, asked: int | Literal["auto"]) -> int:
     >>> voxels_per_job((100, 1000, 1000), "auto") == 2**28, voxels_per_job((10_000, 10_000, 10_000), "auto")
     (True, 1000000000)
     """
-    return max(JOB_VOXELS, ceil(prod(shape) / AUTO_RANGES)) if asked == "auto" else asked
+    return max(JOB_VOXELS, ceil(prod(shape) / MAX_AUTO_RANGES)) if asked == "auto" else asked
 
 
 def block_range_names(grid: Grid, job_voxels: int) -> list[str]:
@@ -55,7 +55,7 @@ def boxes_of_range(grid: Grid, name: str) -> list[Box]:
     ValueError
         If the name is not of the form ``{k}-of-{n}`` with ``0 <= k < n``.
     """
-    k, n = _parsed(name)
+    k, n = _parse_name(name)
     return [grid.box(grid.index_of(number)) for number in range(k * len(grid) // n, (k + 1) * len(grid) // n)]
 
 
@@ -74,7 +74,7 @@ def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
     >>> ranges_around(Grid((1, 8, 8), (1, 2, 4)), "1-of-4", (0, 1, 1))
     ['0-of-4', '1-of-4', '2-of-4']
     """
-    k, n = _parsed(name)
+    k, n = _parse_name(name)
     blocks, (_, along_y, along_x) = len(grid), grid.counts
     z, y, x = (ceil(m / b) for m, b in zip(margin, grid.block, strict=True))
     first, last, found = k * blocks // n, (k + 1) * blocks // n - 1, set()
@@ -86,7 +86,7 @@ def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
     return [f"{number}-of-{n}" for number in sorted(found)]
 
 
-def _parsed(name: str) -> tuple[int, int]:
+def _parse_name(name: str) -> tuple[int, int]:
     part, _, total = name.partition("-of-")
     if not (part.isdigit() and total.isdigit() and int(part) < int(total)):
         raise ValueError(f"block range name {name!r} is not of the form 0-of-4, 1-of-4, ...")

@@ -19,14 +19,14 @@ def run_starts(*lines: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(change)
 
 
-def runs(plane: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def run_length_encode(plane: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """A plane of labels as label and length of every run of equal labels in C order: a small fraction of its bytes.
 
     Returns
     -------
     (runs, 2) uint32
 
-    >>> runs(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
+    >>> run_length_encode(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
     [[7, 3], [2, 1]]
     """
     flat = plane.reshape(-1)

@@ -88,7 +88,7 @@ class TileGeometry:
         start = tuple(lo - m for lo, m in zip(cell.start, self.margin, strict=True))
         return Box(start, tuple(lo + n for lo, n in zip(start, self.input, strict=True)))
 
-    def window(self, box: Box) -> Box:
+    def read_box(self, box: Box) -> Box:
         """The voxels that all tiles of `box` read, as one box; may exceed the volume."""
         cells = tiles_for(box, self)
         return Box(self.input_box(cells[0]).start, self.input_box(cells[-1]).stop)
@@ -176,7 +176,7 @@ def stride_unit(config: NetworkShape) -> Index:
     return tuple(prod(_factors(config, axis)) for axis in range(3))
 
 
-def reach(config: NetworkShape, axis: int = 2) -> int:
+def receptive_field_overhang(config: NetworkShape, axis: int = 2) -> int:
     """Furthest voxel along `axis` outside a period of the pooling grid that the zero-padded network reads for it.
 
     94 for the paper's depth. Walked backwards, an interval [a, b] of voxels depends on
@@ -225,11 +225,11 @@ def tile_count(grid: Grid, geometry: TileGeometry) -> int:
     return prod(_tiles_along(axis, grid, stride) for axis, stride in enumerate(geometry.stride))
 
 
-def another_tile(config: NetworkShape, tile: Index) -> Index:
+def alternative_tile(config: NetworkShape, tile: Index) -> Index:
     """A small input size `(z, y, x)` that is not `tile`, to compare two tilings of a volume.
 
     >>> from unet.config.root import ModelConfig
-    >>> another_tile(ModelConfig(), (1, 572, 572)), another_tile(ModelConfig(), (1, 220, 220))
+    >>> alternative_tile(ModelConfig(), (1, 572, 572)), alternative_tile(ModelConfig(), (1, 220, 220))
     ((1, 220, 220), (1, 236, 236))
     """
     unit = stride_unit(config)
@@ -290,7 +290,7 @@ def _output(config: NetworkShape, axis: int, size: int) -> int:
     if not _is_convolved(config, axis):
         return int(size == 1)
     unit = stride_unit(config)[axis]
-    margin = ceil(reach(config, axis) / unit) * unit if config.convolution == "same" else 0
+    margin = ceil(receptive_field_overhang(config, axis) / unit) * unit if config.convolution == "same" else 0
     return max(0, _network_output(config, axis, size) - 2 * margin)
 
 
@@ -321,7 +321,7 @@ def _network_output(config: NetworkShape, axis: int, size: int) -> int:
 
 
 def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
-    """First and last input voxel that an output voxel of a zero-padded network depends on; see `reach`."""
+    """Return the first and last input voxel that an output voxel of a zero-padded network depends on."""
     a = b = voxel
     skips: dict[int, Interval] = {}
     for f, level in reversed(_expanding_path(config, axis)):

@@ -94,7 +94,7 @@ class StraightPlane:
         return tiles_for(box, self.geometry)
 
     def window(self, box: Box) -> Box:
-        return self.geometry.window(box)
+        return self.geometry.read_box(box)
 
     def source(self, cell: Box) -> Box:
         return self.geometry.input_box(cell)

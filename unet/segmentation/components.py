@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box, Index
-from unet.geometry.run_length_encoding import runs
+from unet.geometry.run_length_encoding import run_length_encode
 from unet.segmentation.fragments import BlockTable
 
 Connectivity = Literal["section", "volume"]
@@ -143,8 +143,8 @@ def in_volume(index: NDArray[np.int64], box: Box, volume_shape: Index) -> NDArra
 
 
 def face(labels: NDArray[np.uint32], axis: int, position: int) -> NDArray[np.uint32]:
-    """A plane of a block as `runs`."""
-    return runs(np.moveaxis(labels, axis, 0)[position])
+    """A plane of a block run-length encoded."""
+    return run_length_encode(np.moveaxis(labels, axis, 0)[position])
 
 
 def at_rim(

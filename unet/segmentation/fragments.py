@@ -54,7 +54,7 @@ class BlockTable:
     size : (n,) int64, voxels
     value : (n,) uint8, class value
     rim : (n,) bool, whether the fragment lies at a face of the volume, along an axis along which voxels can join
-    faces : axis -> (lower, upper) plane of local labels as `runs`; only the axes along which voxels can join
+    faces : axis -> (lower, upper) plane of local labels run-length encoded; only the axes along which voxels can join
     """
 
     box: Box
@@ -75,7 +75,7 @@ def face_pairs(
 
     Parameters
     ----------
-    high : `runs` of labels on the upper face of the block before
+    high : run-length encoded labels on the upper face of the block before
     low : the same on the lower face of the block behind
     value_high, value_low : (n,) class value of each block's fragments
 
@@ -84,8 +84,8 @@ def face_pairs(
     (m, 2) int64, unique pairs of local ids (before, behind), in increasing order
 
     >>> high, low = np.array([1, 1, 0, 2], np.uint32), np.array([3, 3, 3, 1], np.uint32)
-    >>> from unet.geometry.run_length_encoding import runs
-    >>> face_pairs(runs(high), runs(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
+    >>> from unet.geometry.run_length_encoding import run_length_encode
+    >>> face_pairs(run_length_encode(high), run_length_encode(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
     [[1, 3]]
     """
     end_high, end_low = (np.cumsum(face[:, 1], dtype=np.int64) for face in (high, low))

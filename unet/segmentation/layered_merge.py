@@ -32,7 +32,7 @@ from unet.segmentation.fragments import BlockTable, Fragments, face_pairs, join_
 from unet.segmentation.merge_table import ObjectTable, id_dtype
 
 Runs = NDArray[np.uint32]
-"""See `unet.geometry.run_length_encoding.runs`."""
+"""See `unet.geometry.run_length_encoding.run_length_encode`."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.geometry.block_ranges import (
-    AUTO_RANGES,
+    MAX_AUTO_RANGES,
     block_range_count,
     block_range_names,
     boxes_of_range,
@@ -118,4 +118,4 @@ def test_few_block_ranges_are_around_one_of_many() -> None:
 def test_a_petavoxel_has_no_more_block_ranges_than_snakemake_plans() -> None:
     shape = (33_333, 125_000, 125_000)
     grid = Grid(shape, (64, 1024, 1024))
-    assert AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * AUTO_RANGES
+    assert MAX_AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * MAX_AUTO_RANGES
