@@ -17,7 +17,7 @@ from unet.jobs.script import run_script
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import objects_of
 from unet.segmentation.region_graph import EdgeParts, gather_edges, load_edges
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -70,7 +70,7 @@ def main(
         {
             "rule": "agglomeration_threshold_sweep",
             "digest": fingerprint(
-                made=content_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
+                made=receipts_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
             ),
             "voxels": table.voxels,
             "scores": rows,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet.config.label_kinds import check_interior_levels
 from unet.config.normalisation import NormalisationConfig
 from unet.jobs.script import run_script
-from unet.storage.digests import bytes_digest, content_digest, fingerprint
+from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
 from unet.volumes.volume import Layout
@@ -46,7 +46,7 @@ def main(
     for channel, one in enumerate(statistics):
         _tell(f"{name}.raw, channel {channel}", one, rule)
     # What the files were does not enter, only what they held: a source that was merely touched changes nothing.
-    digest = fingerprint(layout=asdict(layout), block_ranges=content_digest(block_ranges))
+    digest = fingerprint(layout=asdict(layout), block_ranges=receipts_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
     write_json(receipt, {"rule": "intensity_statistics", **values})
 

@@ -17,7 +17,7 @@ from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
 from unet.segmentation.merging import objects_of, without_holes
 from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE, edges_in_parts, load_edges
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
 
@@ -52,7 +52,7 @@ def main(
     source.create(store, dtype, kind="label")
     fragments = int(merged.offsets[-1])
     log.info("%d fragments became %d objects", fragments, merged.objects)
-    made = content_digest([*segmented, *(edges or [])])
+    made = receipts_digest([*segmented, *(edges or [])])
     write_json(
         receipt,
         {

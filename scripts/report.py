@@ -22,7 +22,7 @@ from unet.run.report.page import SCORES, Picture, ReportData, error_row, render,
 from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import channel_of
-from unet.storage.digests import content_digest
+from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume
 
@@ -92,7 +92,7 @@ def _with_checks(page: str, results: Path, template: Path) -> str:
     verified = read_json(receipt) if receipt.exists() else {"checks": {}}
     folders = [results / "receipts" / "predict" / name for name in verified["checks"]]
     predicted = [path for folder in folders for path in folder.glob("*-of-*.json")]
-    if not predicted or content_digest(predicted) != verified["digest"]:
+    if not predicted or receipts_digest(predicted) != verified["digest"]:
         return page
     checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
     return with_section(page, checks_section(template.read_text(), checks, verified["when"]))

@@ -14,7 +14,7 @@ from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -52,7 +52,7 @@ def main(
     scored = [scores for scores in rows if scores]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
     made_from = fingerprint(
-        made=content_digest([*predicted, *labelled]),
+        made=receipts_digest([*predicted, *labelled]),
         blank=[normalisation.fill, dimensions] if any(normalisation.fill) else None,
         foreground=foreground,
         code=code,

@@ -9,7 +9,7 @@ from unet.config.train import TrainConfig
 from unet.jobs.devices import LOCKS, place_of_job, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
-from unet.storage.digests import bytes_digest, content_digest, fingerprint
+from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
@@ -45,7 +45,7 @@ def main(
     grey = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in grey.items()}
     depends_on = {
-        "data": content_digest([*intensity_statistics, *targets, *weighted]),
+        "data": receipts_digest([*intensity_statistics, *targets, *weighted]),
         "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=WITHOUT_EFFECT),

@@ -32,7 +32,7 @@ from unet.jobs.script import run_script
 from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
 from unet.run.verification import seams, windows_to_check
-from unet.storage.digests import content_digest
+from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.intensity import Normalisation
@@ -78,7 +78,7 @@ def main(
             log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
-    write_json(receipt, {"rule": "verify", "digest": content_digest(predicted), "when": when, "checks": checks})
+    write_json(receipt, {"rule": "verify", "digest": receipts_digest(predicted), "when": when, "checks": checks})
     page = results / "report.html"
     if page.exists():
         section = checks_section(template.read_text(), found, when)
@@ -106,8 +106,8 @@ def _differences(
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
                 raise StoreError(
-                    f"{image.place}: in window {window} ({kind}) the stored probability differs from the model's, with "
-                    f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.place} and run again"
+                    f"{image.backend}: in window {window} ({kind}) the stored probability differs from the model's, "
+                    f"with {how}, by {difference:g}, more than the {bound:g} allowed; remove {image.backend} and run again"
                 )
             worst[how] = max(worst[how], difference)
         progress.advance(1)
@@ -122,7 +122,7 @@ def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | Non
 def _check_model(image: Image, header: dict[str, Any]) -> None:
     wanted = tuple(stored_classes(header["classes"]))
     if image.spec.channels != wanted:
-        raise StoreError(f"{image.place}: holds classes {image.spec.channels}, but the model gives {wanted}")
+        raise StoreError(f"{image.backend}: holds classes {image.spec.channels}, but the model gives {wanted}")
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
@@ -139,8 +139,8 @@ def _check_digests(source: Volume, receipts: Path) -> int:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
             if digest_of_block(images, box) != recorded[box].digest:
                 raise StoreError(
-                    f"{' and '.join(str(image.place) for image in images)}: block {box} is not what was written (or is "
-                    f"missing); remove {receipt} and run again"
+                    f"{' and '.join(str(image.backend) for image in images)}: block {box} is not what was written (or "
+                    f"is missing); remove {receipt} and run again"
                 )
             blocks += 1
             progress.advance(1)

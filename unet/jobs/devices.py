@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet.storage.locks import try_locked
+from unet.storage.locks import try_lock
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: f
     while True:
         held: dict[str, Callable[[], None]] = {}
         for device in visible:
-            release = try_locked(_file_of(folder, device)) if len(held) < asked_for else None
+            release = try_lock(_file_of(folder, device)) if len(held) < asked_for else None
             if release is not None:
                 held[device] = release
         if len(held) == asked_for:

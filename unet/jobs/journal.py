@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.geometry.box import Box
-from unet.storage.digests import _sum_of_digests, fingerprint
+from unet.storage.digests import fingerprint, sum_of_digests
 from unet.storage.files import sync_folder
 
 LINE_BEGINS = b'{"box":"'
@@ -248,7 +248,7 @@ def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:
         **figures,
         "blocks": len(ordered),
         "voxels": sum(record.box.size for record in ordered),
-        "digest": _sum_of_digests(fingerprint(box=str(record.box), files=record.digest) for record in ordered),
+        "digest": sum_of_digests(fingerprint(box=str(record.box), files=record.digest) for record in ordered),
     }
 
 

@@ -23,7 +23,7 @@ from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, til
 from unet.network.complexity import forward_cost, free_bytes, usable_cores, useful_flops
 from unet.network.predictor import planes_of, window_of
 from unet.storage.digests import fingerprint
-from unet.storage.files import read_json, write_first
+from unet.storage.files import read_json, write_json_if_absent
 from unet.volumes.volume import Layout
 
 PROCESS_BYTES = 450e6
@@ -219,7 +219,7 @@ def cached_selection(folder: Path, task: Task, device: torch.device, threads: in
     """What was chosen first for a volume in `folder`; for the first time, what fits now, which is written there."""
     found = kept(folder, task)
     if found is None:
-        write_first(_path(folder, task), asdict(select_tile(task, device, threads)))
+        write_json_if_absent(_path(folder, task), asdict(select_tile(task, device, threads)))
         found = kept(folder, task)
     assert found is not None
     return found

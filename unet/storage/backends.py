@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from unet.storage.files import write_first, write_with
+from unet.storage.files import write_json_if_absent, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -35,7 +35,7 @@ REQUEST_TIMEOUT = "5 minutes"
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 METADATA = "zarr.json"
 OWNER = ".owner"
-State = tuple[int | str, ...]
+FileState = tuple[int | str, ...]
 """What tells two versions of a file apart: bytes, time of the last change (ns) and, of a link, where it points; of an
 object bytes and entity tag."""
 
@@ -44,7 +44,7 @@ class CannotList(AddressError):
     """A server gives objects by their names, but does not list them."""
 
 
-def file_state(path: Path | str) -> State:
+def file_state(path: Path | str) -> FileState:
     """Return the state of a file.
 
     Raises
@@ -53,7 +53,7 @@ def file_state(path: Path | str) -> State:
         If there is none, or a link points nowhere.
     """
     found = os.lstat(path)
-    target: State = ()
+    target: FileState = ()
     if stat.S_ISLNK(found.st_mode):
         found, target = os.stat(path), (os.readlink(path),)
     return found.st_size, found.st_mtime_ns, *target
@@ -64,7 +64,7 @@ def links_of(path: Path) -> list[list[str]]:
     return [[part.name, os.readlink(part)] for part in (path, *path.parents) if part.is_symlink()]
 
 
-class Folder:
+class LocalFolder:
     """Files in a folder."""
 
     def __init__(self, path: Path) -> None:
@@ -85,13 +85,13 @@ class Folder:
             return (self.path / key).stat().st_size
         return None
 
-    def state(self, key: str) -> State | None:
-        """State of a file; None where it is not there."""
+    def state(self, key: str) -> FileState | None:
+        """FileState of a file; None where it is not there."""
         with suppress(FileNotFoundError, NotADirectoryError):
             return file_state(f"{self.path}/{key}")
         return None
 
-    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
         """Key and state of every file below a folder inside this one, in any order."""
         folders = [within]
         while folders:
@@ -109,10 +109,10 @@ class Folder:
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
-    def open(self, key: str) -> Iterator["FileParts"]:
+    def open(self, key: str) -> Iterator["FileRangeReader"]:
         """A file, to read parts of it."""
         with (self.path / key).open("rb") as file:
-            yield FileParts(file)
+            yield FileRangeReader(file)
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file aside and rename it.
@@ -128,23 +128,23 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """The system's own errors name their file."""
         yield
 
 
-class FileParts:
+class FileRangeReader:
     """Parts of an open file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def last(self, count: int) -> bytes:
+    def read_tail(self, count: int) -> bytes:
         """So many bytes at its end, or all where there are fewer."""
         self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - count))
         return self._file.read()
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """What stands at each (offset, length)."""
         return [self._at(*span) for span in spans]
 
@@ -153,19 +153,19 @@ class FileParts:
         return self._file.read(length)
 
 
-class ObjectParts:
+class ObjectRangeReader:
     """Parts of an object, which are fetched at once and together where they adjoin."""
 
     def __init__(self, store: "ObjectStore", key: str) -> None:
         self._store, self._key = store, key
 
-    def last(self, count: int) -> bytes:
+    def read_tail(self, count: int) -> bytes:
         """So many bytes at its end, or all where there are fewer."""
         import obstore
 
         return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """What stands at each (offset, length)."""
         import obstore
 
@@ -173,12 +173,12 @@ class ObjectParts:
         return [bytes(part) for part in obstore.get_ranges(self._store, self._key, starts=starts, lengths=lengths)]
 
 
-class Objects:
-    """Objects behind an address; the answers are those of `Folder`."""
+class ObjectStorage:
+    """Objects behind an address; the answers are those of `LocalFolder`."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.store = connected(address)
+        self.store = obstore_client(address)
 
     def __str__(self) -> str:
         return self.address
@@ -187,7 +187,7 @@ class Objects:
         """Content of an object; None where it is not there."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             return bytes(obstore.get(self.store, key).bytes())
         return None
 
@@ -196,15 +196,15 @@ class Objects:
         state = self.state(key)
         return None if state is None else int(state[0])
 
-    def state(self, key: str) -> State | None:
-        """State of an object; None where it is not there."""
+    def state(self, key: str) -> FileState | None:
+        """FileState of an object; None where it is not there."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             return _object_state(obstore.head(self.store, key))
         return None
 
-    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
         """Key and state of every object below a prefix, in any order, 1,000 a request.
 
         Raises
@@ -217,13 +217,13 @@ class Objects:
 
         if type(self.store).__name__ == "HTTPStore":
             raise CannotList(f"{self}: the server does not list its files")
-        with self.told():
+        with self.translate_errors():
             try:
                 for batch in obstore.list(self.store, prefix=within or None):
                     yield from ((one["path"], _object_state(one)) for one in batch)
             except BaseError as error:
                 if re.search(r"status code: (401|403|405|501)", str(error)):
-                    error.args = (reason(str(error)),)
+                    error.args = (explain_request_error(str(error)),)
                     raise CannotList(f"{self}: {error}") from None
                 raise
 
@@ -232,26 +232,26 @@ class Objects:
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
-    def open(self, key: str) -> Iterator[ObjectParts]:
+    def open(self, key: str) -> Iterator[ObjectRangeReader]:
         """An object, to read parts of it."""
-        with self.told():
-            yield ObjectParts(self.store, key)
+        with self.translate_errors():
+            yield ObjectRangeReader(self.store, key)
 
     def write(self, key: str, content: bytes) -> None:
         """Write an object, anew where it is there."""
         import obstore
 
-        with self.told():
+        with self.translate_errors():
             obstore.put(self.store, key, content)
 
     def clear(self) -> None:
         """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             obstore.delete(self.store, METADATA)
         keys = sorted(self.sizes())
-        with self.told():
+        with self.translate_errors():
             obstore.delete(self.store, keys)
 
     def create(self, key: str, content: bytes) -> bool:
@@ -259,7 +259,7 @@ class Objects:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self.told():
+        with self.translate_errors():
             try:
                 obstore.put(self.store, key, content, mode="create")
             except AlreadyExistsError:
@@ -269,7 +269,7 @@ class Objects:
         return True
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Name the address in whatever goes wrong, and what to do; that a single object is missing goes through.
 
         Raises
@@ -282,27 +282,29 @@ class Objects:
         try:
             yield
         except BaseError as error:
-            why = reason(str(error))
+            why = explain_request_error(str(error))
             error.args = (why,)
             raise AddressError(f"{self}: {why}") from None
 
 
-Backend = Folder | Objects
+Backend = LocalFolder | ObjectStorage
 """Where the files of a store lie."""
 
 
-def _object_state(meta: Any) -> State:
+def _object_state(meta: Any) -> FileState:
     """Of what obstore says of an object; where a server gives no entity tag, the time counts."""
     return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
 def backend_of(where: Path | str) -> Backend:
-    """The place of a path or an address."""
-    return Objects(where.rstrip("/")) if isinstance(where, str) and is_address(where) else Folder(Path(where))
+    """Return the backend of a path or an address."""
+    return (
+        ObjectStorage(where.rstrip("/")) if isinstance(where, str) and is_address(where) else LocalFolder(Path(where))
+    )
 
 
 @cache
-def connected(address: str) -> "ObjectStore":
+def obstore_client(address: str) -> "ObjectStore":
     """One client an address and process, set up by the environment."""
     try:
         from obstore.exceptions import BaseError
@@ -323,12 +325,12 @@ def connected(address: str) -> "ObjectStore":
     )
 
 
-def reason(error: str) -> str:
+def explain_request_error(error: str) -> str:
     """What went wrong with a request and what to do, from obstore's message, of which only harmless words are kept.
 
-    >>> reason("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><AWSAccessKeyId>AKIA</...")
+    >>> explain_request_error("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</...")
     'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
-    >>> reason("... status code: 507 Insufficient Storage: ...")
+    >>> explain_request_error("... status code: 507 Insufficient Storage: ...")
     'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
     """
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
@@ -354,7 +356,7 @@ def reason(error: str) -> str:
     return f"{answer}; check the address"
 
 
-def claim(address: str, folder: Path) -> None:
+def take_ownership(address: str, folder: Path) -> None:
     """Let nobody else write below an address: the locks that keep writers apart lie in one folder of results.
 
     Raises
@@ -362,11 +364,11 @@ def claim(address: str, folder: Path) -> None:
     AddressError
         If another folder has claimed it.
     """
-    place, ours = Objects(address), folder / OWNER
+    backend, ours = ObjectStorage(address), folder / OWNER
     if not ours.exists():
-        write_first(ours, {"owner": uuid4().hex})
+        write_json_if_absent(ours, {"owner": uuid4().hex})
     content = ours.read_bytes()
-    if place.read(OWNER) == content or place.create(OWNER, content) or place.read(OWNER) == content:
+    if backend.read(OWNER) == content or backend.create(OWNER, content) or backend.read(OWNER) == content:
         return
     raise AddressError(
         f"{address}: the stores of another results folder lie there (its {OWNER} is not that of {folder}); set another "

@@ -17,7 +17,7 @@ from math import prod
 from threading import Lock
 
 from unet.geometry.box import Index
-from unet.storage.backends import Backend, Folder, State
+from unet.storage.backends import Backend, FileState, LocalFolder
 
 Selection = Sequence[slice]
 """One slice of voxels per axis, with start and stop, not empty."""
@@ -28,7 +28,7 @@ class ChunkFiles:
 
     Parameters
     ----------
-    place : Place
+    backend : Backend
         Where the store lies.
     path : str
         Of the array in the store, empty where it is the store's root.
@@ -38,18 +38,18 @@ class ChunkFiles:
         The key of a file below `path`, by its index.
     """
 
-    def __init__(self, place: Backend, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
-        self.place, self.path, self.shape, self.chunk, self._encode = place, path.strip("/"), shape, chunk, encode
+    def __init__(self, backend: Backend, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
+        self.backend, self.path, self.shape, self.chunk, self._encode = backend, path.strip("/"), shape, chunk, encode
         self._origin = encode((0,) * len(shape))
         self._is_nested = self._origin.count("/") >= len(shape) - 1 > 0
         self._lock = Lock()
-        self._listed = cache(lambda folder: dict(place.listing(folder)))
+        self._listed = cache(lambda folder: dict(backend.listing(folder)))
 
     def count(self, selection: Selection) -> int:
         """Return how many files a selection touches, whether they are there or not."""
         return prod(len(indices) for indices in self._touched(selection))
 
-    def states(self, selection: Selection) -> dict[str, State]:
+    def states(self, selection: Selection) -> dict[str, FileState]:
         """Return the state of each file that a selection touches and that is there, by its key.
 
         In a folder each file is looked at by itself. Objects are listed, once for all selections of their prefix.
@@ -60,14 +60,14 @@ class ChunkFiles:
             As `Backend.listing`.
         """
         keys = [self._key(index) for index in product(*self._touched(selection))]
-        if isinstance(self.place, Folder):
-            found = {key: self.place.state(key) for key in keys}
+        if isinstance(self.backend, LocalFolder):
+            found = {key: self.backend.state(key) for key in keys}
         else:
             with self._lock:  # several threads ask at once
                 found = {key: self._listed(self._listed_with(key)).get(key) for key in keys}
         return {key: state for key, state in found.items() if state is not None}
 
-    def listed(self, selection: Selection) -> Iterator[tuple[str, State]]:
+    def listed(self, selection: Selection) -> Iterator[tuple[str, FileState]]:
         """Yield key and state of each file that a selection touches and that is there, from one listing, in any order.
 
         Raises
@@ -77,7 +77,7 @@ class ChunkFiles:
         """
         touched = self._touched(selection)
         for folder in self._folders(touched[0]):
-            for key, state in self.place.listing(folder):
+            for key, state in self.backend.listing(folder):
                 found = self._pattern.fullmatch(key)
                 if found and all(int(i) in indices for i, indices in zip(found.groups(), touched, strict=True)):
                     yield key, state

@@ -25,7 +25,7 @@ def bytes_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def content_digest(receipts: Iterable[Path]) -> str:
+def receipts_digest(receipts: Iterable[Path]) -> str:
     """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter.
 
     Nor does the number of shards: those of one volume, which share a folder, count as their sum.
@@ -34,9 +34,9 @@ def content_digest(receipts: Iterable[Path]) -> str:
     for path in receipts:
         whole = path.parent if re.fullmatch(r"\d+-of-\d+", path.stem) else path
         parts.setdefault(whole, []).append(read_json(path)["digest"])
-    return fingerprint(receipts=[_sum_of_digests(digests) for digests in parts.values()])
+    return fingerprint(receipts=[sum_of_digests(digests) for digests in parts.values()])
 
 
-def _sum_of_digests(digests: Iterable[str]) -> str:
+def sum_of_digests(digests: Iterable[str]) -> str:
     """One digest of a set of blocks, however they are shared out: a sum depends neither on order nor on grouping."""
     return f"{sum(int(digest, 16) for digest in digests) % 2**128:032x}"

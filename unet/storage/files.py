@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def write_first(path: Path, values: Any) -> None:
+def write_json_if_absent(path: Path, values: Any) -> None:
     """Write JSON as `write_json` does, unless the file is there already: of several writers the first stands."""
     with _aside(path, lambda file: file.write(_as_json(values))) as partial:
         try:
@@ -84,7 +84,7 @@ def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
     An earlier folder of the name is moved aside before it is removed, so that none is ever seen in part.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = partial_of(folder), partial_of(folder)
+    new, old = partial_path(folder), partial_path(folder)
     new.mkdir()
     try:
         remove_leftovers(folder.parent, new.stat().st_mtime, folder.name)
@@ -126,7 +126,7 @@ def load_arrays(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def partial_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """A name beside a file for what is being written: another one each time, on whatever machine.
 
     A process id would not do: in containers that share a file system it is the same small number on every node.
@@ -186,7 +186,7 @@ def _aside(
 ) -> Iterator[Path]:
     """The content in a partial file beside its place, to be renamed; what is not is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(path)
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file:
             tidied(path, os.fstat(file.fileno()).st_mtime)
@@ -200,7 +200,7 @@ def _aside(
 
 
 def _rename_first(partial: Path, path: Path) -> None:
-    """`write_first` without hard links: whoever creates the claim may rename, if the file is still not there."""
+    """Do as `write_json_if_absent` where there are no hard links: whoever creates the claim file may rename."""
     claim = path.with_name(f"{path.name}.claim{PARTIAL}")
     deadline = time.monotonic() + CLAIM_PATIENCE_S
     while not path.exists():

@@ -1,8 +1,8 @@
 """Locks between processes, on one machine or on several that share a file system, and between threads.
 
 Between processes they are POSIX record locks: byte by byte, known to NFS, and gone with the process that holds them.
-Threads of one process share those, so what one holder at a time may do (`locked`, `blocks_locked`, `try_locked`) is
-locked within the process as well. `share` and `lock_exclusive` are of the process as a whole.
+Threads of one process share those, so what one holder at a time may do (`locked`, `blocks_locked`, `try_lock`) is
+locked within the process as well. `lock_shared` and `lock_exclusive` are of the process as a whole.
 """
 
 import errno
@@ -55,19 +55,19 @@ def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
         yield
 
 
-def try_locked(path: Path) -> Callable[[], None] | None:
+def try_lock(path: Path) -> Callable[[], None] | None:
     """Take the lock of a file, alone among all processes and threads: what releases it; None where it is taken."""
     return _try_alone(path, 0)
 
 
-def share(path: Path) -> None:
+def lock_shared(path: Path) -> None:
     """Hold a lock with other processes until this one ends, or `lock_exclusive`s it."""
-    _wait_for(lambda: _try_lock(path, fcntl.LOCK_SH, 0), path.name)
+    _wait_for(lambda: _try_lock_byte(path, fcntl.LOCK_SH, 0), path.name)
 
 
 def lock_exclusive(path: Path) -> None:
     """Wait until no other process shares a lock any more, and hold it alone."""
-    _wait_for(lambda: _try_lock(path, fcntl.LOCK_EX, 0), path.name)
+    _wait_for(lambda: _try_lock_byte(path, fcntl.LOCK_EX, 0), path.name)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _try_alone(path: Path, byte: int) -> Callable[[], None] | None:
         return None
     release = None
     try:
-        release = _try_lock(path, fcntl.LOCK_EX, byte)
+        release = _try_lock_byte(path, fcntl.LOCK_EX, byte)
     finally:
         if release is None:
             of_threads.release()
@@ -118,7 +118,7 @@ def _wait_for(attempt: Callable[[], Callable[[], None] | None], what: str) -> Ca
     return release
 
 
-def _try_lock(path: Path, mode: int, byte: int) -> Callable[[], None] | None:
+def _try_lock_byte(path: Path, mode: int, byte: int) -> Callable[[], None] | None:
     """Lock a byte of a file for this process: what releases it; None where another process holds it."""
     file = _opened(path)
     try:

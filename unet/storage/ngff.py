@@ -22,23 +22,23 @@ NM_PER_UNIT = {
     "meter": 1e9,
 }
 
-LEAST_NM, MOST_NM = 0.5, 10_000.0
+MIN_VOXEL_NM, MAX_VOXEL_NM = 0.5, 10_000.0
 """Edges of a voxel, from the finest electron micrographs to coarse light microscopy; others are in another unit."""
 
 
-def implausible_voxels(voxel_size_nm: Sequence[float]) -> str | None:
+def implausible_voxel_size(voxel_size_nm: Sequence[float]) -> str | None:
     """What is wrong with a voxel size in nm that no microscope has, and the unit it may be in; None where it is fine.
 
-    >>> implausible_voxels((0.05, 0.004, 0.004))
+    >>> implausible_voxel_size((0.05, 0.004, 0.004))
     '[0.05, 0.004, 0.004] nm is no voxel size (0.5 to 10,000 nm along each axis); if these are µm, it is [50, 4, 4] nm'
-    >>> implausible_voxels((50, 4, 4))
+    >>> implausible_voxel_size((50, 4, 4))
     """
-    if all(LEAST_NM <= edge <= MOST_NM for edge in voxel_size_nm):
+    if all(MIN_VOXEL_NM <= edge <= MAX_VOXEL_NM for edge in voxel_size_nm):
         return None
     said = f"{_edges(voxel_size_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
     for unit, nm in (("µm", 1e3), ("mm", 1e6), ("m", 1e9)):
         meant = [edge * nm for edge in voxel_size_nm]
-        if all(LEAST_NM <= edge <= MOST_NM for edge in meant):
+        if all(MIN_VOXEL_NM <= edge <= MAX_VOXEL_NM for edge in meant):
             return f"{said}; if these are {unit}, it is {_edges(meant)} nm"
     return f"{said}; give it as [z, y, x] in nm"
 

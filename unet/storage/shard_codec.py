@@ -39,13 +39,13 @@ class Codec(Protocol):
         """Inverse of `encode`, into a contiguous array where there is one; an error where the content is damaged."""
 
 
-class Parts(Protocol):
+class RangeReader(Protocol):
     """A file of which parts can be had; `unet.storage.backends` opens them."""
 
-    def last(self, count: int) -> bytes:
+    def read_tail(self, count: int) -> bytes:
         """So many bytes at its end, or all where there are fewer."""
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """What stands at each (offset, length)."""
 
 
@@ -86,7 +86,7 @@ class BlockFormat:
             end += len(parts[-1])
         return b"".join([*parts, _checked(index.tobytes())])
 
-    def decode(self, file: Parts, window: Box, into: np.ndarray) -> None:
+    def decode(self, file: RangeReader, window: Box, into: np.ndarray) -> None:
         """Read a window, counted in voxels of the block, into an array; only the chunks that it touches are read.
 
         Raises
@@ -99,15 +99,15 @@ class BlockFormat:
         spans = [(offset, length) for offset, length in (index[at].tolist() for at in wanted)]
         if (ABSENT, ABSENT) in spans:
             raise ValueError(f"chunk {wanted[spans.index((ABSENT, ABSENT))]} is not there")
-        for at, content in zip(wanted, file.ranges(spans), strict=True):
+        for at, content in zip(wanted, file.read_ranges(spans), strict=True):
             self.codec.decode(_content(content, f"chunk {at}"), chunk)
             of_window, of_chunk = _common(window, at, self.chunk)
             into[of_window] = chunk[of_chunk]
 
-    def _index(self, file: Parts) -> np.ndarray:
+    def _index(self, file: RangeReader) -> np.ndarray:
         """(chunks..., 2) offset and bytes of every chunk."""
         size = len(self.chunks) * 2 * INDEX_TYPE.itemsize + CHECKSUM_BYTES
-        last = file.last(size)
+        last = file.read_tail(size)
         if len(last) < size:
             raise ValueError("the file is cut short")
         return np.frombuffer(_content(last, "the index of chunks"), INDEX_TYPE).reshape(*self.chunks.counts, 2)

@@ -31,9 +31,9 @@ from zarr.storage import LocalStore, ObjectStore
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Backend, Folder, backend_of
+from unet.storage.backends import Backend, LocalFolder, backend_of
 from unet.storage.chunk_files import ChunkFiles
-from unet.storage.locks import lock_exclusive, locked, share
+from unet.storage.locks import lock_exclusive, lock_shared, locked
 from unet.storage.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.storage.shard_codec import BlockFormat
 
@@ -62,16 +62,16 @@ def create_image(where: Path | str, spec: ImageSpec, beside: Path | None = None)
     beside
         Path beside which the locks lie; by default the folder itself.
     """
-    place = backend_of(where)
+    backend = backend_of(where)
     beside = beside or Path(where)
     writers = beside.with_name(f".{beside.name}.writers")
     with _lock(beside):
         if not _has_spec(where, spec):
             lock_exclusive(writers)
-            place.clear()
-            with place.told():
-                _write_metadata(_zarr_store(place), spec)
-        share(writers)
+            backend.clear()
+            with backend.translate_errors():
+                _write_metadata(_zarr_store(backend), spec)
+        lock_shared(writers)
     return open_image(where, beside)
 
 
@@ -83,17 +83,19 @@ def open_image(where: Path | str, beside: Path | None = None) -> "Image":
     StoreError
         If there is none.
     """
-    place = backend_of(where)
+    backend = backend_of(where)
     try:
-        with place.told():
-            group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
+        with backend.translate_errors():
+            group = zarr.open_group(_zarr_store(backend, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
         fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
-            raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
-        return Image(beside or Path(where), place, ImageSpec(**fields), group)
+            raise StoreError(f"{backend}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
+        return Image(beside or Path(where), backend, ImageSpec(**fields), group)
     except (FileNotFoundError, KeyError, ValueError, TypeError) as error:  # also what zarr meets in broken metadata
-        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from error
+        raise StoreError(
+            f"{backend}: no image store of this workflow ({error}); rerun the rule that makes it"
+        ) from error
 
 
 class Image:
@@ -103,12 +105,12 @@ class Image:
     ----------
     path : Path
         Beside which its locks lie; its files do so too unless they are objects.
-    place : Place
+    backend : Backend
         Where its files lie.
     """
 
-    def __init__(self, path: Path, place: Backend, spec: ImageSpec, group: zarr.Group) -> None:
-        self.path, self.place, self.spec = path, place, spec
+    def __init__(self, path: Path, backend: Backend, spec: ImageSpec, group: zarr.Group) -> None:
+        self.path, self.backend, self.spec = path, backend, spec
         arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
         blocks: list[Index] = [array.shards or array.chunks for array in arrays]
         self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
@@ -145,7 +147,7 @@ class Image:
         """
         grid = self._grids[level]
         if box.clipped(grid.shape[-3:]) != box:
-            raise StoreError(f"{self.place}: box {box} exceeds the volume {grid.shape[-3:]}")
+            raise StoreError(f"{self.backend}: box {box} exceeds the volume {grid.shape[-3:]}")
         wanted = self._of_array(box)
         values = np.empty(wanted.shape, self.dtype)
         for index in grid.touched_indices(wanted) if box.size else ():
@@ -168,21 +170,21 @@ class Image:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
                 values = downsample(values, step, self.spec.kind)
             files.append(self._formats[level].encode(values))
-            self.place.write(key, files[-1])
+            self.backend.write(key, files[-1])
         return _digest(files)
 
     def digest(self, box: Box) -> str | None:
         """Fingerprint of a block's files on all levels; None where one of them is not there."""
-        files = [self.place.read(key) for key in self._keys(box)]
+        files = [self.backend.read(key) for key in self._keys(box)]
         return None if None in files else _digest(content for content in files if content is not None)
 
     def size(self, box: Box) -> int | None:
         """Bytes of a block's files on all levels; None where one of them is not there."""
-        return _sum(self.place.size(key) for key in self._keys(box))
+        return _sum(self.backend.size(key) for key in self._keys(box))
 
     def sizes(self) -> dict[Box, int | None]:
         """`size` of every block, from one listing."""
-        listed = self.place.sizes()
+        listed = self.backend.sizes()
         return {box: _sum(listed.get(key) for key in self._keys(box)) for box in self.grid.boxes()}
 
     def _of_array(self, box: Box) -> Box:
@@ -201,22 +203,22 @@ class Image:
         """A part of a block's file; a missing one is lost: written blocks have their files, also where all is 0."""
         box, again = self.grid.box(index[-3:]), "remove the receipts of the rule that writes this store, and run again"
         try:
-            with self.place.open(self._key(index[-3:], level)) as file:
+            with self.backend.open(self._key(index[-3:], level)) as file:
                 self._formats[level].decode(file, window, into)
         except FileNotFoundError:
-            raise StoreError(f"{self.place}: block {box} is missing on level {level}; {again}") from None
+            raise StoreError(f"{self.backend}: block {box} is missing on level {level}; {again}") from None
         except (RuntimeError, ValueError) as error:  # the checksums
             raise StoreError(
-                f"{self.place}: the file of block {box} on level {level} is damaged ({error}); {again}"
+                f"{self.backend}: the file of block {box} on level {level} is damaged ({error}); {again}"
             ) from error
 
     def _require_whole_block(self, box: Box, values: np.ndarray) -> None:
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
         if self.grid.box(index) != box:
-            raise StoreError(f"{self.place}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
+            raise StoreError(f"{self.backend}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
         if values.shape[-3:] != box.shape or values.dtype != self.dtype:
             raise StoreError(
-                f"{self.place}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
+                f"{self.backend}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
 
 
@@ -233,7 +235,7 @@ class _Readable(Protocol):
 
 def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
     """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-    indices, window = _mirrored_indices(box, volume.shape), mirrored_window(box, volume.shape)
+    indices, window = _indices_of_axes(box, volume.shape), mirrored_read_box(box, volume.shape)
     values = volume.read(window)
     for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
         if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
@@ -241,25 +243,25 @@ def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
     return values
 
 
-def mirrored_window(box: Box, shape: Index) -> Box:
+def mirrored_read_box(box: Box, shape: Index) -> Box:
     """The voxels of a volume that a box which may exceed it shows.
 
-    >>> print(mirrored_window(Box((0, -2, 3), (1, 1, 9)), (1, 9, 6)))
+    >>> print(mirrored_read_box(Box((0, -2, 3), (1, 1, 9)), (1, 9, 6)))
     0:1,0:3,2:6
     """
-    indices = _mirrored_indices(box, shape)
+    indices = _indices_of_axes(box, shape)
     return Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
 
 
-def _mirrored_indices(box: Box, shape: Index) -> list[np.ndarray]:
+def _indices_of_axes(box: Box, shape: Index) -> list[np.ndarray]:
     """Of each axis."""
-    return [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, shape, strict=True)]
+    return [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, shape, strict=True)]
 
 
-def mirrored(start: int, stop: int, size: int) -> np.ndarray:
+def mirrored_indices(start: int, stop: int, size: int) -> np.ndarray:
     """Indices of `start .. stop - 1` reflected into `0 .. size - 1`, the edge not repeated (numpy's 'reflect').
 
-    >>> mirrored(-2, 6, 4).tolist(), mirrored(-1, 2, 1).tolist()
+    >>> mirrored_indices(-2, 6, 4).tolist(), mirrored_indices(-1, 2, 1).tolist()
     ([2, 1, 0, 1, 2, 3, 2, 1], [0, 0, 0])
     """
     if size == 1:
@@ -289,10 +291,10 @@ def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
         return False
 
 
-def _zarr_store(place: Backend, read_only: bool = False) -> Store:
-    if isinstance(place, Folder):
-        return LocalStore(place.path, read_only=read_only)
-    return ObjectStore(place.store, read_only=read_only)
+def _zarr_store(backend: Backend, read_only: bool = False) -> Store:
+    if isinstance(backend, LocalFolder):
+        return LocalStore(backend.path, read_only=read_only)
+    return ObjectStore(backend.store, read_only=read_only)
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:
@@ -335,7 +337,7 @@ class ForeignArray:
     """A Zarr array that somebody else wrote, with what its metadata say of axes, scale and translation in nm."""
 
     array: zarr.Array
-    place: Backend
+    backend: Backend
     axes: list[str] | None = None
     scale_nm: tuple[float, ...] | None = None
     translation_nm: tuple[float, ...] | None = None
@@ -369,11 +371,11 @@ class ForeignArray:
     def chunk_files(self) -> ChunkFiles:
         """Return the files, or objects, that its voxels lie in: of a sharded array its shards."""
         encode = self.array.metadata.encode_chunk_key
-        return ChunkFiles(self.place, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
+        return ChunkFiles(self.backend, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Voxels of a selection."""
-        with self.place.told():
+        with self.backend.translate_errors():
             return np.asarray(self.array[slices])
 
 
@@ -385,32 +387,32 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
     StoreError
         If there is no such array or image; lists the arrays that are there.
     """
-    place = backend_of(where)
+    backend = backend_of(where)
     try:
-        with place.told():
-            node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
+        with backend.translate_errors():
+            node = zarr.open(_zarr_store(backend, read_only=True), mode="r", path=(inner or "").strip("/"))
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
     if isinstance(node, zarr.Array):
-        return ForeignArray(node, place)
+        return ForeignArray(node, backend)
     multiscales = multiscales_of(dict(node.attrs))
     if not multiscales:
         found = list_foreign(where)
         raise StoreError(f"{where}: {inner or 'its root'} is a group without OME-Zarr metadata; arrays: {found}")
     axes = [axis if isinstance(axis, str) else axis["name"] for axis in multiscales.get("axes", [])]
     finest = multiscales["datasets"][0]
-    with place.told():
+    with backend.translate_errors():
         array = _array(node, finest["path"])
     scale, translation = coordinates_nm(multiscales, finest, len(array.shape))
-    return ForeignArray(array, place, axes or None, scale, translation)
+    return ForeignArray(array, backend, axes or None, scale, translation)
 
 
 def list_foreign(where: str) -> list[str]:
     """Paths of the arrays in a Zarr store, with their shapes, for error messages."""
-    place = backend_of(where)
+    backend = backend_of(where)
     try:
-        with place.told():
-            node = zarr.open(_zarr_store(place, read_only=True), mode="r")
+        with backend.translate_errors():
+            node = zarr.open(_zarr_store(backend, read_only=True), mode="r")
             if isinstance(node, zarr.Array):
                 return [f"/ {tuple(node.shape)}"]
             members = node.members(max_depth=None)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from unet.geometry.box import Box, Index
-from unet.storage.zarr_store import mirrored_window, read_mirrored
+from unet.storage.zarr_store import mirrored_read_box, read_mirrored
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
@@ -75,7 +75,7 @@ class NetworkInput:
 
     def window(self, box: Box) -> Box:
         """The voxels of the store on which `read_mirrored` depends."""
-        return self._around(mirrored_window(box, self.shape))
+        return self._around(mirrored_read_box(box, self.shape))
 
     def _around(self, box: Box) -> Box:
         """The voxels of the store on which those of a box depend."""

@@ -29,7 +29,7 @@ from unet.network.export import (
 )
 from unet.network.model import build_model
 from unet.network.predictor import Predictor
-from unet.storage.zarr_store import mirrored
+from unet.storage.zarr_store import mirrored_indices
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
@@ -92,7 +92,7 @@ class Array:
     def read_mirrored(self, window: Box) -> np.ndarray:
         """As a store reads."""
         axes = zip(window.start, window.stop, self.values.shape, strict=True)
-        return self.values[np.ix_(*(mirrored(lo, hi, n) for lo, hi, n in axes))]
+        return self.values[np.ix_(*(mirrored_indices(lo, hi, n) for lo, hi, n in axes))]
 
 
 def own_prediction(network: FramedNetwork, config: ModelConfig, grey: np.ndarray, box: Box) -> np.ndarray:

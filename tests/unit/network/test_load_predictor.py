@@ -15,7 +15,7 @@ from unet.network.load_predictor import DeviceMemoryError, ShrinkingPredictor, l
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
-from unet.storage.zarr_store import mirrored
+from unet.storage.zarr_store import mirrored_indices
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Layout, Volume
 
@@ -31,7 +31,9 @@ class Sections:
     values = np.random.default_rng(0).integers(0, 256, LAYOUT.shape, dtype=np.uint8)
 
     def read_mirrored(self, window: Box) -> np.ndarray:
-        indices = (mirrored(lo, hi, n) for lo, hi, n in zip(window.start, window.stop, LAYOUT.shape, strict=True))
+        indices = (
+            mirrored_indices(lo, hi, n) for lo, hi, n in zip(window.start, window.stop, LAYOUT.shape, strict=True)
+        )
         return self.values[np.ix_(*indices)]
 
 

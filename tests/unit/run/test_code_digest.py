@@ -93,7 +93,7 @@ def test_what_computes_changes_the_digest(tmp_path: Path, before: str, after: st
         ("x: int", "x: float"),
         (") -> int:", "):"),
         ("import unet.geometry.box\n", ""),
-        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.storage.locks import share\n"),
+        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.storage.locks import lock_shared\n"),
     ],
 )
 def test_what_code_says_does_not(tmp_path: Path, before: str, after: str) -> None:

@@ -19,9 +19,9 @@ from unet.storage.files import (
     read_json,
     save_arrays,
     write_atomically,
-    write_first,
     write_folder_with,
     write_json,
+    write_json_if_absent,
     write_with,
 )
 
@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "bytes": lambda path: write_atomically(path, b"new"),
     "json": lambda path: write_json(path, {"new": 1}),
     "arrays": lambda path: save_arrays(path, {"new": np.zeros(3)}),
-    "first": lambda path: write_first(path, {"new": 1}),
+    "first": lambda path: write_json_if_absent(path, {"new": 1}),
     "folder": lambda path: write_folder_with(path, lambda new: (new / "a.npy").write_bytes(b"new")),
 }
 writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
@@ -159,7 +159,7 @@ def test_writers_of_one_process_id_do_not_meet(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "getpid", lambda: 7)
     path = tmp_path / "choice.json"
     contents = [{"who": who, "x": list(range(2000))} for who in range(2)]
-    for write in (write_first, write_json):
+    for write in (write_json_if_absent, write_json):
         for _ in range(20):
             path.unlink(missing_ok=True)
             assert at_once(*(partial(write, path, content) for content in contents)) == []
@@ -173,7 +173,7 @@ def test_the_first_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links
         without_links(monkeypatch)
     path = tmp_path / "choice.json"
     for who in range(3):
-        write_first(path, {"who": who})
+        write_json_if_absent(path, {"who": who})
         assert read_json(path) == {"who": 0}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -186,7 +186,7 @@ def test_of_many_at_once_one_stands_whole(tmp_path: Path, monkeypatch: pytest.Mo
     path, seen = tmp_path / "choice.json", []
 
     def write(who: int) -> None:
-        write_first(path, {"who": who, "x": list(range(2000))})
+        write_json_if_absent(path, {"who": who, "x": list(range(2000))})
         seen.append(read_json(path))
 
     for _ in range(20):
@@ -201,7 +201,7 @@ def test_a_claim_of_a_killed_writer_is_not_waited_for_for_ever(tmp_path: Path, m
     without_links(monkeypatch)
     monkeypatch.setattr(files, "CLAIM_PATIENCE_S", 0.0)
     (tmp_path / "choice.json.claim.partial").touch()
-    write_first(tmp_path / "choice.json", {"who": 1})
+    write_json_if_absent(tmp_path / "choice.json", {"who": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["choice.json"]
 
 

@@ -17,7 +17,7 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.devices import acquire_device
 from unet.storage import locks
-from unet.storage.locks import blocks_locked, lock_exclusive, locked, share, try_locked
+from unet.storage.locks import blocks_locked, lock_exclusive, lock_shared, locked, try_lock
 from unet.storage.ngff import ImageSpec
 from unet.storage.zarr_store import create_image, open_image
 
@@ -125,17 +125,17 @@ def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
 
 def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     path = tmp_path / "writers"
-    share(path)
+    lock_shared(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("free", "taken")
     lock_exclusive(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("taken", "taken")
-    share(path)
+    lock_shared(path)
     assert asked(path, "LOCK_SH") == "free"
 
 
 def test_who_takes_over_waits_until_the_last_other_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "writers"
-    share(path)
+    lock_shared(path)
     other = Elsewhere(HOLD, "share", str(path))
     with waiting(lambda: lock_exclusive(path)):
         other.end()
@@ -171,14 +171,14 @@ def test_locks_are_released_with_their_context(tmp_path: Path, fails: bool) -> N
 
 def test_what_is_tried_is_taken_or_not_at_once(tmp_path: Path) -> None:
     path = tmp_path / "device.lock"
-    release = try_locked(path)
+    release = try_lock(path)
     assert release is not None
     assert asked(path) == "taken"
-    assert try_locked(path) is None
+    assert try_lock(path) is None
     release()
     assert asked(path) == "free"
-    other = Elsewhere(HOLD, "try_locked", str(path))
-    assert try_locked(path) is None
+    other = Elsewhere(HOLD, "try_lock", str(path))
+    assert try_lock(path) is None
     other.end()
 
 
@@ -203,12 +203,12 @@ def test_a_block_range_whose_start_fails_releases_its_blocks(tmp_path: Path) -> 
 @pytest.mark.parametrize("anew", [False, True], ids=["removed", "removed, and made anew by another process"])
 def test_results_that_were_removed_have_locks_again(tmp_path: Path, anew: bool) -> None:
     path = tmp_path / "results" / ".writers"
-    share(path)
+    lock_shared(path)
     path.unlink()
     if anew:
         (tmp_path / "results" / "other").touch()  # takes the number of the removed file, where numbers are used again
         path.touch()
-    share(path)
+    lock_shared(path)
     assert asked(path) == "taken"
     with blocks_locked(path, [BOX]):
         assert asked_of_block(path, BOX) == "taken"
@@ -243,7 +243,7 @@ def test_threads_that_open_a_file_at_once_keep_its_locks(tmp_path: Path, monkeyp
     try:
         for number in range(50):
             path, begin = tmp_path / f"{number}.lock", threading.Barrier(8)
-            threads = [threading.Thread(target=lambda p=path, b=begin: (b.wait(), share(p))) for _ in range(8)]
+            threads = [threading.Thread(target=lambda p=path, b=begin: (b.wait(), lock_shared(p))) for _ in range(8)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -284,9 +284,9 @@ def test_a_file_system_without_locks_is_told_once_and_worked_on(
     path = tmp_path / ".lock"
     for _ in range(2):
         with locked(path), blocks_locked(path, [BOX, OTHER]):
-            share(path)
+            lock_shared(path)
             lock_exclusive(path)
-            assert try_locked(path) is None, "threads are kept apart all the same"
+            assert try_lock(path) is None, "threads are kept apart all the same"
     assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
     create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))
     assert create_image(tmp_path / "a.zarr", ImageSpec(**SPEC)).spec == ImageSpec(**SPEC)

@@ -21,14 +21,14 @@ from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
 from unet.geometry.box import Box
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Folder
+from unet.storage.backends import LocalFolder
 from unet.storage.zarr_store import (
     Image,
     ImageSpec,
     StoreError,
     create_image,
     list_foreign,
-    mirrored,
+    mirrored_indices,
     open_foreign,
     open_image,
 )
@@ -240,7 +240,7 @@ def test_leftovers_of_a_killed_write_go_an_hour_later_and_those_of_other_blocks_
 
 
 def test_two_writers_of_one_block_do_not_meet(tmp_path: Path) -> None:
-    folder, content, errors = Folder(tmp_path), bytes(1_000_000), []
+    folder, content, errors = LocalFolder(tmp_path), bytes(1_000_000), []
 
     def write() -> None:
         try:
@@ -280,7 +280,7 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
     filled(tmp_path / "a.zarr", ODD, noise(ODD))
     monkeypatch.setattr("unet.storage.backends.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        Folder(tmp_path / "a.zarr").clear()
+        LocalFolder(tmp_path / "a.zarr").clear()
     assert (tmp_path / "a.zarr/0/zarr.json").exists()
     with pytest.raises(StoreError, match="no image store"):
         open_image(tmp_path / "a.zarr")
@@ -294,7 +294,7 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
 def test_mirrored_indices_are_those_of_numpy_reflect(size: int, start: int, length: int) -> None:
     before, after = max(0, -start), max(0, start + length - size)
     padded = np.pad(np.arange(size), (before, after), mode="reflect" if size > 1 else "edge")
-    np.testing.assert_array_equal(mirrored(start, start + length, size), padded[start + before :][:length])
+    np.testing.assert_array_equal(mirrored_indices(start, start + length, size), padded[start + before :][:length])
 
 
 @pytest.fixture(scope="module")
