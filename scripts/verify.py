@@ -107,7 +107,8 @@ def _differences(
             if difference > bound:
                 raise StoreError(
                     f"{image.backend}: in window {window} ({kind}) the stored probability differs from the model's, "
-                    f"with {how}, by {difference:g}, more than the {bound:g} allowed; remove {image.backend} and run again"
+                    f"with {how}, by {difference:g}, more than the {bound:g} allowed; remove {image.backend} and "
+                    "run again"
                 )
             worst[how] = max(worst[how], difference)
         progress.advance(1)
