@@ -11,7 +11,7 @@ import numpy as np
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.fragments import join_blocks, load_block_table
@@ -64,7 +64,7 @@ def main(
         objects = objects_of(united, graph, settings, source.section_voxels(segment.connectivity))
         rows.append({"threshold": threshold, **_scores(table.renamed(np.concatenate([[0], objects + 1])))})
     best = min(rows, key=lambda row: row.get("voi", float("inf")))
-    log.info("best of %d thresholds: %s", len(rows), in_words(best))
+    log.info("best of %d thresholds: %s", len(rows), format_values(best))
     write_json(
         receipt,
         {

@@ -20,7 +20,7 @@ from unet.evaluation.expected_run_length import RunLength
 from unet.evaluation.isbi import STEPS, section_errors, v_rand_v_info
 from unet.evaluation.scores import Comparison, best, predicted_classes, section_cells
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
@@ -86,7 +86,7 @@ def main(
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
     for who, told in ({"ours": scores} | found["compare"]).items():
-        log.info("%s, %s: %s", source.name, who, in_words({key: told[key] for key in TOLD if key in told}))
+        log.info("%s, %s: %s", source.name, who, format_values({key: told[key] for key in TOLD if key in told}))
     save_arrays(table, vars(comparison.objects.table))
     write_json(evaluation, found)
 

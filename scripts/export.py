@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unet.config.export import ExportConfig
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.script import run_script
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
@@ -68,7 +68,7 @@ def main(
             "onnx": check_onnx(onnx, framed, inputs),
             "torchscript": check_torchscript(torchscript, framed, inputs),
         }
-        log.info("largest differences of a probability: %s", in_words(differences))
+        log.info("largest differences of a probability: %s", format_values(differences))
         weights = {"onnx": onnx, "torchscript": torchscript}
         bioimageio_package(package, framed, header, weights, grey, authors=export.authors, license=export.license)
     check_package(package)

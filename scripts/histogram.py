@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.box import Box
-from unet.jobs.journal import sizes_of
+from unet.jobs.journal import file_sizes
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest
@@ -44,7 +44,7 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
     receipt.parent.mkdir(parents=True, exist_ok=True)
     table = receipt.with_suffix(".npz")
     save_arrays(table, {"counts": total})
-    found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": sizes_of([table], receipt)}
+    found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": file_sizes([table], receipt)}
     write_json(receipt, {"rule": "histogram", **found})
 
 

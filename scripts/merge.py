@@ -10,7 +10,7 @@ import numpy as np
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
-from unet.jobs.journal import sizes_of
+from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
@@ -62,7 +62,7 @@ def main(
             "unions": merged.unions,
             "objects": merged.objects,
             "dtype": dtype,
-            "files": sizes_of(sorted(table.iterdir()), receipt),
+            "files": file_sizes(sorted(table.iterdir()), receipt),
         },
     )
 

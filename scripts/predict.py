@@ -16,10 +16,10 @@ from distributed import Client
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
-from unet.jobs.devices import LOCKS, torch_device
-from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
+from unet.jobs.devices import LOCK_FOLDER, torch_device
+from unet.jobs.pipeline import Work, local_client, run_pipeline, scheduler_client
 from unet.jobs.script import run_script
-from unet.jobs.slurm_workers import at_slurm
+from unet.jobs.slurm_workers import slurm_client
 from unet.network.complexity import keep_freed_memory
 from unet.network.worker import Choice, Lease, Prediction, PreparedPrediction, choose_on_worker, predict_on_worker
 from unet.storage.digests import bytes_digest
@@ -50,9 +50,9 @@ def main(
     )
     prediction = Prediction(survey, intensity_statistics, model, folder, predict, digest)
     if predict.scheduler is not None:
-        place = _elsewhere(at_scheduler(predict.scheduler), prediction, receipt)
+        place = _elsewhere(scheduler_client(predict.scheduler), prediction, receipt)
     elif predict.workers == "slurm":
-        workers = at_slurm(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
+        workers = slurm_client(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
         place = _elsewhere(workers, prediction, receipt)
     else:
         place = _here(prediction, threads)
@@ -64,17 +64,17 @@ def main(
             receipt=receipt,
             fingerprint=prediction.made_from(choice, code),
             inputs_of=prediction.inputs_of(choice),
-            whole=prod(source.layout.shape),
+            total_voxels=prod(source.layout.shape),
         )
         with job:
             begun = time.perf_counter()
             run_pipeline(
-                job.waiting,
+                job.unfinished,
                 begin(),
                 client,
-                done=lambda box, digest: job.keep(box, (digest, {})),
-                window=predict.max_blocks_in_flight,
-                patience=60 * predict.block_timeout_minutes,
+                done=lambda box, digest: job.record(box, (digest, {})),
+                max_in_flight=predict.max_blocks_in_flight,
+                block_timeout=60 * predict.block_timeout_minutes,
             )
             seconds = round(time.perf_counter() - begun, 2)
             chosen = {"tile": choice.tile, "batch": choice.batch, "precision": choice.precision}
@@ -85,7 +85,7 @@ def main(
 def _here(prediction: Prediction, threads: int) -> Iterator[Backend]:
     """On a device of this machine, by this process."""
     predict = prediction.predict
-    with torch_device(LOCKS) as device, in_this_process(predict.max_blocks_in_flight, predict.dashboard) as client:
+    with torch_device(LOCK_FOLDER) as device, local_client(predict.max_blocks_in_flight, predict.dashboard) as client:
         prepared = PreparedPrediction(prediction, device, threads)
         yield client, prepared.choice, prepared.work
 

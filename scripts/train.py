@@ -6,7 +6,7 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.jobs.devices import LOCKS, place_of_job, torch_devices
+from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
@@ -98,7 +98,7 @@ def trained(
     if before is not None:
         log.warning("an earlier attempt at this training ended, and this one may end the same: %s", before)
     try:
-        with torch_devices(LOCKS, job.train.gpus) as devices:
+        with torch_devices(LOCK_FOLDER, job.train.gpus) as devices:
             network, result = run_ranks(devices, job.run)
     except TrainingError as error:
         kept.stop(str(error))
@@ -123,7 +123,7 @@ def trained(
         "digest": bytes_digest(kept.model.read_bytes()),
         **{"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss},
         **(result.validation.line() if result.validation else {}),
-        "run": {**facts, "devices": [str(device) for device in devices], **place_of_job()},
+        "run": {**facts, "devices": [str(device) for device in devices], **scheduler_assignment()},
     }
     kept.finish(receipt)
     return receipt

@@ -24,9 +24,9 @@ from unet.config.verify import VerifyConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import alternative_tile, tile_geometry
 from unet.jobs.blockwise import digest_of_block
-from unet.jobs.devices import LOCKS, torch_device
+from unet.jobs.devices import LOCK_FOLDER, torch_device
 from unet.jobs.journal import Journal
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
@@ -61,7 +61,7 @@ def main(
 ) -> None:
     """Write what was found of every volume to `receipt` and into the report, or fail."""
     found = {}
-    with torch_device(LOCKS) as device:
+    with torch_device(LOCK_FOLDER) as device:
         for survey, values in zip(surveys, intensity_statistics, strict=True):
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image, blocks = source.image("probability"), _check_digests(source, results / "receipts")
@@ -75,7 +75,7 @@ def main(
             seam = seams(image, verify.seed).score
             kinds = dict(Counter(kind for kind, _ in windows))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
-            log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
+            log.info("%s: %s", source.name, format_values(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
     write_json(receipt, {"rule": "verify", "digest": receipts_digest(predicted), "when": when, "checks": checks})
@@ -134,7 +134,7 @@ def _check_digests(source: Volume, receipts: Path) -> int:
     for receipt in found:
         images = [source.image(name.removesuffix(".zarr")) for name in read_json(receipt)["stores"]]
         boxes = source.blocks(receipt.stem)
-        recorded = Journal.beside(receipt).latest(boxes)
+        recorded = Journal.of_receipt(receipt).latest(boxes)
         for box in boxes:
             if box not in recorded:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")

@@ -2,7 +2,7 @@
 
 1. `BlockRangeJob` locks its blocks: an orphan of an earlier run that still writes one of them is waited for.
 2. The journals tell which blocks are finished: made from the same, and still on disk as they were written.
-3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `BlockRangeJob.keep` records each.
+3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `BlockRangeJob.record` records each.
 4. `BlockRangeJob.finish` writes the receipt.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from unet.geometry.box import Box
-from unet.jobs.devices import place_of_job
+from unet.jobs.devices import scheduler_assignment
 from unet.jobs.journal import BlockRecord, Journal, summarise
 from unet.jobs.progress import Progress
 from unet.storage.digests import fingerprint as fingerprint_of
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 BlockOutput = tuple[str, dict[str, Any]]
 """Digest of the files of a block, and the figures to keep of it."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-READERS = 4
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+INPUT_STATE_THREADS = 4
 """Blocks whose inputs are looked at together, before the work begins: most of that is waiting for files."""
 
 
@@ -79,7 +79,7 @@ class BlockRangeJob:
     inputs_of
         What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads, or
         the digests of the blocks that it reads (`unet.volumes.block_inputs`).
-    whole
+    total_voxels
         Voxels of all jobs of the rule on the volume: then progress tells how far they are together.
     """
 
@@ -92,24 +92,30 @@ class BlockRangeJob:
         receipt: Path,
         fingerprint: str,
         inputs_of: Callable[[Box], Any] | None = None,
-        whole: int | None = None,
+        total_voxels: int | None = None,
     ) -> None:
         self.rule, self.boxes, self.stores, self.receipt, self.fingerprint = rule, boxes, stores, receipt, fingerprint
-        self._inputs_of, self._whole = inputs_of, whole
+        self._inputs_of, self._total_voxels = inputs_of, total_voxels
         self._made = 0
 
     def __enter__(self) -> "BlockRangeJob":
         with ExitStack() as held:  # which lets go of them where one of the next lines fails
             held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
-            self._journal = Journal.beside(self.receipt)
-            with ThreadPoolExecutor(READERS) as pool:
-                self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
-            self._records = self._journal.finished(self._made_from, lambda box: digest_of_block(self.stores, box))
+            self._journal = Journal.of_receipt(self.receipt)
+            with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
+                self._input_fingerprints = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
+            self._records = self._journal.finished(
+                self._input_fingerprints, lambda box: digest_of_block(self.stores, box)
+            )
             if self._records:
                 log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
             done = sum(box.size for box in self._records)
-            together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
-            self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
+            all_jobs = (
+                (self._total_voxels, lambda: self._journal.count_voxels(self.fingerprint))
+                if self._total_voxels
+                else None
+            )
+            self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, all_jobs)
             self._held = held.pop_all()
         return self
 
@@ -118,24 +124,24 @@ class BlockRangeJob:
         if error is not None:
             with suppress(OSError):  # of a full disk; the error itself tells more
                 why = {"ended": str(error) or kind.__name__, "fingerprint": self.fingerprint}
-                self._journal.add_end(why | self._run)
-        full = _cause(error, FULL)
+                self._journal.add_interruption(why | self._run)
+        full = _cause(error, DISK_FULL)
         if full is not None:
             raise DiskFullError(self._no_room(full)) from error
 
     @property
-    def waiting(self) -> list[Box]:
+    def unfinished(self) -> list[Box]:
         """The blocks that are not finished, in scan order."""
         return [box for box in self.boxes if box not in self._records]
 
-    def finished(self, box: Box) -> bool:
+    def is_finished(self, box: Box) -> bool:
         """Whether a block is finished."""
         return box in self._records
 
-    def keep(self, box: Box, written: BlockOutput) -> None:
+    def record(self, box: Box, written: BlockOutput) -> None:
         """Record a block that is on disk, before anything else happens to this process."""
         digest, figures = written
-        record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
+        record = BlockRecord(box, self._input_fingerprints[box], digest, {**figures, "bytes": self._bytes(box)})
         self._records[box] = self._journal.add(record)
         self._made += 1
         self._progress.advance(box.size)
@@ -145,7 +151,7 @@ class BlockRangeJob:
 
         The receipt's `run` also says where it ran, and how earlier runs of the job ended that did not finish.
         """
-        earlier = self._journal.ends(self.fingerprint)
+        earlier = self._journal.interruptions(self.fingerprint)
         run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}
         whole = summarise(self._records[box] for box in self.boxes)
         stores = [store.name for store in self.stores]
@@ -154,10 +160,10 @@ class BlockRangeJob:
 
     @property
     def _run(self) -> dict[str, Any]:
-        return {"blocks_made": self._made, **place_of_job()}
+        return {"blocks_made": self._made, **scheduler_assignment()}
 
     def _of_block(self, box: Box) -> str:
-        """The fingerprint of a block begins with that of the job, so that `Journal.voxels` counts it."""
+        """The fingerprint of a block begins with that of the job, so that `Journal.count_voxels` counts it."""
         own = "" if self._inputs_of is None else fingerprint_of(inputs=self._inputs_of(box))
         return self.fingerprint + own
 
@@ -166,7 +172,7 @@ class BlockRangeJob:
 
     def _no_room(self, error: OSError) -> str:
         """How much is free and needed: by what the blocks so far have taken, before the first by their voxels."""
-        folder, left = self.stores[0].path.parent, len(self.waiting)
+        folder, left = self.stores[0].path.parent, len(self.unfinished)
         taken = [record.figures["bytes"] for record in self._records.values()]
         of_voxels = max(box.size for box in self.boxes) * sum(store.dtype.itemsize for store in self.stores)
         needed = left * (sum(taken) / len(taken) if taken else of_voxels)
@@ -209,15 +215,15 @@ def run_blocks(
         BlockRangeJob(rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, inputs_of=inputs_of) as job,
         ThreadPoolExecutor(threads) as pool,
     ):
-        running = {pool.submit(work, box): box for box in job.waiting}
+        running = {pool.submit(work, box): box for box in job.unfinished}
         try:
             for future in as_completed(running):
-                job.keep(running[future], future.result())
+                job.record(running[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)  # waits for the blocks in flight; they are finished work too
             for future, box in running.items():
-                if not job.finished(box) and not future.cancelled() and future.exception() is None:
-                    job.keep(box, future.result())
+                if not job.is_finished(box) and not future.cancelled() and future.exception() is None:
+                    job.record(box, future.result())
             raise
         job.finish()
 

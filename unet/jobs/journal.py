@@ -87,7 +87,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._revisions: dict[Box, int] = {}
-        self._counts: dict[str, _Count] = {}
+        self._counts: dict[str, _VoxelCounter] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if _is_torn(path):
             # A kill tore the last line; the next one must not be glued to it.
@@ -95,7 +95,7 @@ class Journal:
                 handle.write(b"\n")
 
     @classmethod
-    def beside(cls, receipt: Path) -> "Journal":
+    def of_receipt(cls, receipt: Path) -> "Journal":
         """The journal of the job that will write `receipt`."""
         return cls(receipt.with_suffix(".jsonl"))
 
@@ -117,12 +117,12 @@ class Journal:
         latest = self.recorded(expected)
         return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
 
-    def voxels(self, fingerprint: str) -> int:
+    def count_voxels(self, fingerprint: str) -> int:
         """How many voxels all jobs of the rule on the volume have recorded under a fingerprint that begins so.
 
         Only what was added since the last call is read. A block whose inputs have changed since counts as well.
         """
-        count = self._counts.setdefault(fingerprint, _Count(fingerprint))
+        count = self._counts.setdefault(fingerprint, _VoxelCounter(fingerprint))
         for path in self._journals():
             count.read(path)
         return count.voxels
@@ -138,12 +138,12 @@ class Journal:
         self._append(record.to_line())
         return record
 
-    def add_end(self, end: Mapping[str, Any]) -> None:
+    def add_interruption(self, end: Mapping[str, Any]) -> None:
         """Note that a run of the job ended before its work was done: why, made from what, and what it had done."""
         self._append(_as_line(end))
 
-    def ends(self, fingerprint: str) -> list[dict[str, Any]]:
-        """What was noted of earlier runs of this job, by `add_end`, under a fingerprint."""
+    def interruptions(self, fingerprint: str) -> list[dict[str, Any]]:
+        """What was noted of earlier runs of this job, by `add_interruption`, under a fingerprint."""
         found = []
         for line in _lines(self.path) if self.path.exists() else ():
             if b'"ended"' in line:
@@ -175,7 +175,7 @@ class Journal:
             sync_folder(self.path.parent)
 
 
-class _Count:
+class _VoxelCounter:
     """Counts the voxels of the blocks that are recorded under a fingerprint, as the journals grow."""
 
     def __init__(self, fingerprint: str) -> None:
@@ -271,6 +271,6 @@ def add_figures(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     return total
 
 
-def sizes_of(files: Iterable[Path], receipt: Path) -> dict[str, int]:
+def file_sizes(files: Iterable[Path], receipt: Path) -> dict[str, int]:
     """Bytes of the files that a receipt stands for and no store holds, by their paths from its folder."""
     return {os.path.relpath(path, receipt.parent): path.stat().st_size for path in files}

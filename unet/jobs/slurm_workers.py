@@ -10,9 +10,9 @@ prediction job (scheduler, journal, receipt)
 
 1. dask-jobqueue submits a SLURM job a worker; each takes blocks as soon as it has started. Scheduler and workers speak
    TLS with a certificate of their own: its key is in a file that the user alone may read, beside what the workers say.
-2. `_Keeper` looks every few seconds which of these jobs have ended, and has others submitted for them.
+2. `_WorkerPool` looks every few seconds which of these jobs have ended, and has others submitted for them.
 3. In the end all are cancelled. Where this process has no time for that, its workers end when they miss its scheduler,
-   and one that starts later does not find it within `FIND_SCHEDULER` seconds.
+   and one that starts later does not find it within `CONNECT_TIMEOUT_S` seconds.
 """
 
 import logging
@@ -35,13 +35,13 @@ from distributed.security import Security
 from unet.config.slurm import SlurmConfig
 from unet.jobs.pipeline import SETTINGS
 
-FIND_SCHEDULER = 60
+CONNECT_TIMEOUT_S = 60
 """Seconds in which a worker that starts has to find its scheduler."""
-LOOK_EVERY = 5.0
+CHECK_INTERVAL_S = 5.0
 """Seconds between two looks at the jobs."""
-LOST_AT_FIRST = 3
+MAX_LOST_AT_START = 3
 """Jobs that may end before the first worker has come: more are no accident."""
-POLL = 0.2
+POLL_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class NoWorkersError(RuntimeError):
 
 
 @contextmanager
-def at_slurm(slurm: SlurmConfig, blocks: int, logs: Path, dashboard: bool = False) -> Iterator[Client]:
+def slurm_client(slurm: SlurmConfig, blocks: int, logs: Path, dashboard: bool = False) -> Iterator[Client]:
     """A scheduler in this process, once the first of its workers has come; afterwards none of them is left.
 
     Parameters
@@ -72,9 +72,9 @@ def at_slurm(slurm: SlurmConfig, blocks: int, logs: Path, dashboard: bool = Fals
     with dask.config.set(SETTINGS):
         cluster = _cluster(slurm, name, logs.absolute(), dashboard)
         try:
-            keeper = _Keeper(cluster, name, min(slurm.workers, blocks))
-            with cluster, Client(cluster, set_as_default=False) as client, keeper:
-                keeper.wait_for_first(client, logs)
+            pool = _WorkerPool(cluster, name, min(slurm.workers, blocks))
+            with cluster, Client(cluster, set_as_default=False) as client, pool:
+                pool.wait_for_first(client, logs)
                 if dashboard:
                     port = urlsplit(cluster.dashboard_link).port
                     log.info("dask dashboard: http://127.0.0.1:%d/status on %s", port, node())
@@ -101,9 +101,9 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         cores=slurm.cores,
         processes=1,
         memory=f"{slurm.memory_mb} MB",
-        walltime=_clock(60 * slurm.time_limit_minutes),
+        walltime=_walltime(60 * slurm.time_limit_minutes),
         interface=slurm.interface,
-        death_timeout=FIND_SCHEDULER,
+        death_timeout=CONNECT_TIMEOUT_S,
         worker_extra_args=[
             *("--lifetime", f"{60 * stays:.0f}s", "--lifetime-stagger", f"{60 * slurm.lifetime_stagger_minutes:.0f}s"),
             *(
@@ -138,40 +138,40 @@ def _certificate() -> Security:
         raise NoWorkersError("predict.workers: slurm needs cryptography: pip install 'unet-em[slurm]'") from None
 
 
-class _Keeper:
+class _WorkerPool:
     """Keeps up the number of worker jobs while it is entered."""
 
     def __init__(self, cluster: Any, name: str, count: int) -> None:
         self.cluster, self.name, self.count = cluster, name, count
         self.lost = 0
-        self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._replace_ended, daemon=True)
 
     def __enter__(self) -> None:
         self.cluster.scale(self.count)
         self._thread.start()
 
     def __exit__(self, *error: object) -> None:
-        self._leave.set()
+        self._stop.set()
         self._thread.join()
 
     def wait_for_first(self, client: Client, logs: Path) -> None:
         """Wait until a worker has come, as long as SLURM may take to start one."""
         log.info("waiting for the first of %d workers, SLURM jobs %s", self.count, self.name)
         while not client.nthreads():
-            if self.lost > LOST_AT_FIRST:
+            if self.lost > MAX_LOST_AT_START:
                 raise NoWorkersError(f"{self.lost} workers have ended before they could work; {logs} says why")
-            time.sleep(POLL)
+            time.sleep(POLL_S)
 
-    def _keep_up(self) -> None:
-        while not self._leave.wait(LOOK_EVERY):
+    def _replace_ended(self) -> None:
+        while not self._stop.wait(CHECK_INTERVAL_S):
             submitted = {job.job_id: worker for worker, job in dict(self.cluster.workers).items() if job.job_id}
-            alive = self._alive()
+            alive = self._queued_jobs()
             ended = [worker for number, worker in submitted.items() if alive is not None and number not in alive]
             self.lost += len(ended)
             self.cluster.loop.add_callback(self._replace, ended)
 
-    def _alive(self) -> set[str] | None:
+    def _queued_jobs(self) -> set[str] | None:
         """Numbers of the jobs that wait or run; None where SLURM does not answer."""
         found = subprocess.run(
             ["squeue", "--noheader", "--format=%i", f"--name={self.name}"], capture_output=True, text=True
@@ -190,9 +190,9 @@ class _Keeper:
             self.cluster.scale(self.count)
 
 
-def _clock(seconds: float) -> str:
+def _walltime(seconds: float) -> str:
     """
-    >>> _clock(90 * 60)
+    >>> _walltime(90 * 60)
     '01:30:00'
     """
     minutes, seconds = divmod(round(seconds), 60)

@@ -24,8 +24,8 @@ from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
-from unet.jobs.devices import LOCKS, torch_device
-from unet.jobs.pipeline import Overlapped, Stop, Stopped
+from unet.jobs.devices import LOCK_FOLDER, torch_device
+from unet.jobs.pipeline import ReadInferWrite, Stop, Stopped
 from unet.network.load_predictor import Window, load_predictor, stored_classes
 from unet.network.model_header import read_header
 from unet.network.predictor import planes_of, window_of
@@ -168,9 +168,9 @@ class PreparedPrediction:
         )
         self._at_once = threading.Semaphore(INFERRED_AT_ONCE)
 
-    def work(self, mark: Lease | None = None) -> Overlapped:
+    def work(self, mark: Lease | None = None) -> ReadInferWrite:
         """Read, infer and write of a block."""
-        return Overlapped(self.read, self.infer, partial(self.write, mark), self._at_once)
+        return ReadInferWrite(self.read, self.infer, partial(self.write, mark), self._at_once)
 
     @cached_property
     def raw(self) -> NetworkInput:
@@ -226,7 +226,7 @@ def predict_on_worker(prediction: Prediction, mark: Lease, box: Box, stop: Stop)
 def _on_this_worker(prediction: Prediction) -> PreparedPrediction:
     with _preparing:
         if not _device:
-            _device.append(_for_life.enter_context(torch_device(LOCKS)))
+            _device.append(_for_life.enter_context(torch_device(LOCK_FOLDER)))
         if prediction.key not in _prepared:
             if len(_prepared) == MOST_PREPARED:
                 _prepared.pop(next(iter(_prepared)))

@@ -91,7 +91,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
 
 
 def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
-    """What is wrong with the files that a receipt names (`unet.jobs.journal.sizes_of`)."""
+    """What is wrong with the files that a receipt names (`unet.jobs.journal.file_sizes`)."""
     for name, size in recorded.items():
         path = Path(os.path.normpath(receipt.parent / name))
         if not path.is_file():

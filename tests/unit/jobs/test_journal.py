@@ -62,8 +62,8 @@ def test_lines_that_are_no_record_do_not_count(tmp_path: Path, line: str) -> Non
 def test_journals_of_another_division_are_found(tmp_path: Path) -> None:
     journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0]), record(BOXES[1]))
     journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[2]))
-    assert set(Journal.beside(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
-    assert not Journal.beside(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
+    assert set(Journal.of_receipt(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
+    assert not Journal.of_receipt(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
 
 
 SHARDS = ("0-of-1", "0-of-2", "1-of-2", "0-of-3")
@@ -113,21 +113,21 @@ def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed
         for name in ("f1", "f2"):
             ours = {box: one for (made_from, box), one in from_each.items() if made_from == name}
             assert watching.recorded(dict.fromkeys(BOXES, name)) == ours
-            assert watching.voxels(name) == sum(box.size for box in ours)
+            assert watching.count_voxels(name) == sum(box.size for box in ours)
 
 
 def test_voxels_are_those_of_one_fingerprint_as_the_journals_grow(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0], "before"), record(BOXES[1]), record(BOXES[1]))
-    journal.add_end({"ended": "SIGTERM received", "fingerprint": "now"})
-    assert (journal.voxels("now"), journal.voxels("before"), journal.voxels("never")) == (16, 16, 0)
+    journal.add_interruption({"ended": "SIGTERM received", "fingerprint": "now"})
+    assert (journal.count_voxels("now"), journal.count_voxels("before"), journal.count_voxels("never")) == (16, 16, 0)
     other = journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[1]), record(BOXES[2]))
-    assert (journal.voxels("now"), journal.voxels("before")) == (32, 16)
+    assert (journal.count_voxels("now"), journal.count_voxels("before")) == (32, 16)
     line = record(BOXES[0]).to_line().encode() + b"\n"
     for half in (line[:50], line[50:]):
-        assert journal.voxels("now") == 32
+        assert journal.count_voxels("now") == 32
         with other.path.open("ab") as file:
             file.write(half)
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
 
 
 def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +143,9 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     journal.add(record(BOXES[1]))
     assert len(parsed) == 2
     monkeypatch.setattr(receipts, "_box_of", lambda line: looked_at.append(line) or box_of(line))
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
     assert (len(looked_at), len(parsed)) == (7, 2)
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
     assert (len(looked_at), len(parsed)) == (7, 2)
 
 

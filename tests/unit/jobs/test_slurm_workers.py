@@ -15,18 +15,21 @@ from distributed import Client
 from unet.config.root import load_config
 from unet.config.slurm import SlurmConfig
 from unet.jobs import slurm_workers
-from unet.jobs.slurm_workers import NoWorkersError, at_slurm
+from unet.jobs.slurm_workers import NoWorkersError, slurm_client
 
 
 def test_without_dask_jobqueue_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(NoWorkersError, match=r"pip install 'unet-em\[slurm\]'"), at_slurm(SlurmConfig(), 1, tmp_path):
+    with (
+        pytest.raises(NoWorkersError, match=r"pip install 'unet-em\[slurm\]'"),
+        slurm_client(SlurmConfig(), 1, tmp_path),
+    ):
         pass
 
 
 def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NoWorkersError, match="no sbatch on this machine"), at_slurm(SlurmConfig(), 1, tmp_path):
+    with pytest.raises(NoWorkersError, match="no sbatch on this machine"), slurm_client(SlurmConfig(), 1, tmp_path):
         pass
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockRangeJob
-from unet.jobs.devices import acquire_device
+from unet.jobs.devices import acquire_devices
 from unet.storage import locks
 from unet.storage.locks import blocks_locked, lock_exclusive, lock_shared, locked, try_lock
 from unet.storage.ngff import ImageSpec
@@ -136,7 +136,7 @@ def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
 def test_who_takes_over_waits_until_the_last_other_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "writers"
     lock_shared(path)
-    other = Elsewhere(HOLD, "share", str(path))
+    other = Elsewhere(HOLD, "lock_shared", str(path))
     with waiting(lambda: lock_exclusive(path)):
         other.end()
     assert asked(path, "LOCK_SH") == "taken"
@@ -290,7 +290,7 @@ def test_a_file_system_without_locks_is_told_once_and_worked_on(
     assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
     create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))
     assert create_image(tmp_path / "a.zarr", ImageSpec(**SPEC)).spec == ImageSpec(**SPEC)
-    with acquire_device(tmp_path, ["0", "1"], timeout=0) as first, acquire_device(tmp_path, ["0", "1"]) as second:
+    with acquire_devices(tmp_path, ["0", "1"], timeout=0) as first, acquire_devices(tmp_path, ["0", "1"]) as second:
         assert (first, second) == (["0"], ["1"])
 
 
