@@ -105,7 +105,7 @@ class BlockRangeJob:
             self._journal = Journal.of_receipt(self.receipt)
             with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
                 self._input_fingerprints = dict(
-                    zip(self.boxes, pool.map(self._input_fingerprint, self.boxes), strict=True)
+                    zip(self.boxes, pool.map(self._fingerprint_of, self.boxes), strict=True)
                 )
             self._records = self._journal.finished(
                 self._input_fingerprints, lambda box: digest_of_block(self.stores, box)
@@ -169,7 +169,7 @@ class BlockRangeJob:
     def _run(self) -> dict[str, Any]:
         return {"blocks_made": self._made, **scheduler_assignment()}
 
-    def _input_fingerprint(self, box: Box) -> str:
+    def _fingerprint_of(self, box: Box) -> str:
         """Return a block's fingerprint: the job's, by which `Journal.count_voxels` finds the block, and its inputs'."""
         own = "" if self._inputs_of is None else fingerprint_of(inputs=self._inputs_of(box))
         return self.fingerprint + own
