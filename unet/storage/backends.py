@@ -1,16 +1,16 @@
-"""Where the files of a store lie: in a folder, or as objects behind an address such as `s3://bucket/run`.
+"""Storage backends: a local folder, or objects behind an address such as `s3://bucket/run`.
 
-Both answer the same questions about a file by its key, `0/c/1/2/3` for one:
+Both have the same methods, which take the key of a file in a store, e.g. `0/c/1/2/3`:
 
 ```
-            there is it wholly or not at all because     compared with receipts
-folder      it is written aside and renamed              one walk through the folder
-address     a PUT, or the end of a multipart upload,     one listing, of 1,000 objects a request
-            puts the whole object there
+            why a file is never incomplete               listed to be compared with receipts
+folder      written to another name, then renamed        by one walk through the folder
+address     a PUT, or the end of a multipart upload,     by one listing, 1,000 objects per request
+            creates the whole object
 ```
 
-Requests that fail are repeated for three minutes by obstore. Credentials come from the environment alone; what a server
-answers is never repeated word by word, since it may hold an access key.
+obstore repeats failed requests for three minutes. Credentials come from the environment only. The answer of a server is
+never quoted, because it may contain an access key.
 """
 
 import os
@@ -25,23 +25,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
+from unet.storage.address import AddressError, is_address
 from unet.storage.files import write_json_if_absent, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-from unet.storage.address import AddressError, is_address
 
 REQUEST_TIMEOUT = "5 minutes"
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 METADATA = "zarr.json"
+"""Key of the metadata of a Zarr v3 store."""
 OWNER = ".owner"
+"""Name of the file that says which results folder owns an address."""
 FileState = tuple[int | str, ...]
-"""What tells two versions of a file apart: bytes, time of the last change (ns) and, of a link, where it points; of an
-object bytes and entity tag."""
+"""Values that differ between two versions of a file: bytes, time of the last change (ns) and, for a link, its target.
+For an object they are bytes and entity tag."""
 
 
 class CannotList(AddressError):
-    """A server gives objects by their names, but does not list them."""
+    """A server returns objects by name, but does not list them."""
 
 
 def file_state(path: Path | str) -> FileState:
@@ -50,7 +52,7 @@ def file_state(path: Path | str) -> FileState:
     Raises
     ------
     FileNotFoundError
-        If there is none, or a link points nowhere.
+        If the file, or the target of a link, does not exist.
     """
     found = os.lstat(path)
     target: FileState = ()
@@ -60,12 +62,15 @@ def file_state(path: Path | str) -> FileState:
 
 
 def links_of(path: Path) -> list[list[str]]:
-    """Return name and goal of each part of a path that is a link: sizes and times may be the same elsewhere."""
+    """Return name and target of each part of a path that is a link.
+
+    Sizes and times alone do not show that a link points elsewhere, since other files may have the same.
+    """
     return [[part.name, os.readlink(part)] for part in (path, *path.parents) if part.is_symlink()]
 
 
 class LocalFolder:
-    """Files in a folder."""
+    """Files in a local folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,25 +79,25 @@ class LocalFolder:
         return str(self.path)
 
     def read(self, key: str) -> bytes | None:
-        """Content of a file; None where it is not there."""
+        """Return the content of a file; None if the file does not exist."""
         with suppress(FileNotFoundError):
             return (self.path / key).read_bytes()
         return None
 
     def size(self, key: str) -> int | None:
-        """Bytes of a file; None where it is not there."""
+        """Return the bytes of a file; None if the file does not exist."""
         with suppress(FileNotFoundError):
             return (self.path / key).stat().st_size
         return None
 
     def state(self, key: str) -> FileState | None:
-        """FileState of a file; None where it is not there."""
+        """Return the state of a file; None if the file does not exist."""
         with suppress(FileNotFoundError, NotADirectoryError):
             return file_state(f"{self.path}/{key}")
         return None
 
     def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
-        """Key and state of every file below a folder inside this one, in any order."""
+        """Yield key and state of every file below the folder `within`, in any order."""
         folders = [within]
         while folders:
             folder = folders.pop()
@@ -105,47 +110,47 @@ class LocalFolder:
                         yield key, state
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file by its key."""
+        """Return the bytes of every file by its key."""
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
     def open(self, key: str) -> Iterator["FileRangeReader"]:
-        """A file, to read parts of it."""
+        """Open a file to read parts of it."""
         with (self.path / key).open("rb") as file:
             yield FileRangeReader(file)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a file aside and rename it.
+        """Write a file under another name, then rename it.
 
-        Without waiting for the disk, which would take longer than many a block: what a power cut takes is missed by its
-        size (`unet.volumes.integrity`), or by its checksum when it is read.
+        Does not wait for the disk, which would take longer than many a block. A file that a power cut destroys is found
+        by its size (`unet.volumes.integrity`), or by its checksum when it is read.
         """
         write_with(self.path / key, lambda file: file.write(content), durable=False)
 
     def clear(self) -> None:
-        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
         (self.path / METADATA).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """The system's own errors name their file."""
+        """Do nothing: errors of the system already name their file."""
         yield
 
 
 class FileRangeReader:
-    """Parts of an open file."""
+    """Read parts of an open file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
     def read_tail(self, count: int) -> bytes:
-        """So many bytes at its end, or all where there are fewer."""
+        """Return the last `count` bytes, or all if there are fewer."""
         self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - count))
         return self._file.read()
 
     def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """What stands at each (offset, length)."""
+        """Return the bytes at each (offset, length)."""
         return [self._at(*span) for span in spans]
 
     def _at(self, offset: int, length: int) -> bytes:
@@ -154,19 +159,19 @@ class FileRangeReader:
 
 
 class ObjectRangeReader:
-    """Parts of an object, which are fetched at once and together where they adjoin."""
+    """Read parts of an object. Parts are fetched in parallel, and adjacent parts in one request."""
 
     def __init__(self, store: "ObjectStore", key: str) -> None:
         self._store, self._key = store, key
 
     def read_tail(self, count: int) -> bytes:
-        """So many bytes at its end, or all where there are fewer."""
+        """Return the last `count` bytes, or all if there are fewer."""
         import obstore
 
         return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
 
     def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """What stands at each (offset, length)."""
+        """Return the bytes at each (offset, length)."""
         import obstore
 
         starts, lengths = zip(*spans, strict=True)
@@ -174,7 +179,7 @@ class ObjectRangeReader:
 
 
 class ObjectStorage:
-    """Objects behind an address; the answers are those of `LocalFolder`."""
+    """Objects behind an address; the methods are those of `LocalFolder`."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -184,7 +189,7 @@ class ObjectStorage:
         return self.address
 
     def read(self, key: str) -> bytes | None:
-        """Content of an object; None where it is not there."""
+        """Return the content of an object; None if the object does not exist."""
         import obstore
 
         with self.translate_errors(), suppress(FileNotFoundError):
@@ -192,12 +197,12 @@ class ObjectStorage:
         return None
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object; None where it is not there."""
+        """Return the bytes of an object; None if the object does not exist."""
         state = self.state(key)
         return None if state is None else int(state[0])
 
     def state(self, key: str) -> FileState | None:
-        """FileState of an object; None where it is not there."""
+        """Return the state of an object; None if the object does not exist."""
         import obstore
 
         with self.translate_errors(), suppress(FileNotFoundError):
@@ -205,12 +210,12 @@ class ObjectStorage:
         return None
 
     def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
-        """Key and state of every object below a prefix, in any order, 1,000 a request.
+        """Yield key and state of every object below the prefix `within`, in any order, 1,000 per request.
 
         Raises
         ------
         CannotList
-            If the server does not list objects, as those of `http://`, or does not allow it.
+            If the server cannot list objects (`http://`), or does not allow it.
         """
         import obstore
         from obstore.exceptions import BaseError
@@ -228,24 +233,24 @@ class ObjectStorage:
                 raise
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every object by its key, from one listing."""
+        """Return the bytes of every object by its key, from one listing."""
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
     def open(self, key: str) -> Iterator[ObjectRangeReader]:
-        """An object, to read parts of it."""
+        """Open an object to read parts of it."""
         with self.translate_errors():
             yield ObjectRangeReader(self.store, key)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write an object, anew where it is there."""
+        """Write an object, or replace the existing one."""
         import obstore
 
         with self.translate_errors():
             obstore.put(self.store, key, content)
 
     def clear(self) -> None:
-        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
         import obstore
 
         with self.translate_errors(), suppress(FileNotFoundError):
@@ -255,7 +260,10 @@ class ObjectStorage:
             obstore.delete(self.store, keys)
 
     def create(self, key: str, content: bytes) -> bool:
-        """Write an object unless it is there, in one request: of two that try at once one succeeds."""
+        """Write an object unless it exists, and return whether it was written.
+
+        This is one request: if two writers try at the same time, one of them succeeds.
+        """
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -270,12 +278,12 @@ class ObjectStorage:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Name the address in whatever goes wrong, and what to do; that a single object is missing goes through.
+        """Raise an error of obstore as `AddressError`, with the address and what to do; not so for a missing object.
 
         Raises
         ------
         AddressError
-            Without what the server said, which is removed from the error that this one comes from, too.
+            Without the server's answer, which is also removed from the error that obstore raised.
         """
         from obstore.exceptions import BaseError
 
@@ -288,11 +296,11 @@ class ObjectStorage:
 
 
 Backend = LocalFolder | ObjectStorage
-"""Where the files of a store lie."""
+"""A place for the files of a store."""
 
 
 def _object_state(meta: Any) -> FileState:
-    """Of what obstore says of an object; where a server gives no entity tag, the time counts."""
+    """Return an object's state from obstore's metadata; the time of the last change stands in for a missing tag."""
     return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
@@ -305,7 +313,7 @@ def backend_of(where: Path | str) -> Backend:
 
 @cache
 def obstore_client(address: str) -> "ObjectStore":
-    """One client an address and process, set up by the environment."""
+    """Return the obstore client for an address, configured by the environment; one per address and process."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -326,7 +334,9 @@ def obstore_client(address: str) -> "ObjectStore":
 
 
 def explain_request_error(error: str) -> str:
-    """What went wrong with a request and what to do, from obstore's message, of which only harmless words are kept.
+    """Return what went wrong with a request and what to do.
+
+    Only words without credentials are taken from obstore's message.
 
     >>> explain_request_error("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</...")
     'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
@@ -335,7 +345,7 @@ def explain_request_error(error: str) -> str:
     """
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
     code = re.search(r"<Code>(\w{1,60})</Code>", error)
-    if "169.254.169.254" in error:  # where a machine in the cloud would ask for its role
+    if "169.254.169.254" in error:  # metadata server, which a machine in the cloud asks for its role
         return (
             "no credentials in the environment; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_SKIP_SIGNATURE=true for what is public"
@@ -357,12 +367,14 @@ def explain_request_error(error: str) -> str:
 
 
 def take_ownership(address: str, folder: Path) -> None:
-    """Let nobody else write below an address: the locks that keep writers apart lie in one folder of results.
+    """Make a results folder the only one that may write below an address.
+
+    The locks between writers are in the results folder, so two folders could overwrite each other's objects.
 
     Raises
     ------
     AddressError
-        If another folder has claimed it.
+        If another results folder owns the address.
     """
     backend, ours = ObjectStorage(address), folder / OWNER
     if not ours.exists():
