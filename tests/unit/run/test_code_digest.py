@@ -303,7 +303,7 @@ def test_the_edits_are_of_every_rule() -> None:
 
 NOTHING = {
     "copied": lambda root: None,
-    "locks": replaced("unet/storage/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
+    "locks": replaced("unet/storage/locks.py", "POLL_S = 0.5", "POLL_S = 0.4"),
     "progress": edited("unet.jobs.progress", "advance"),
     "job": edited("unet.jobs.script", "run_script"),
     "journal": edited("unet.jobs.journal", "finished"),

@@ -182,7 +182,7 @@ def test_the_first_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links
 def test_of_many_at_once_one_stands_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:
         without_links(monkeypatch)
-        monkeypatch.setattr(files, "CLAIM_LOOK_S", 0.001)
+        monkeypatch.setattr(files, "CLAIM_POLL_S", 0.001)
     path, seen = tmp_path / "choice.json", []
 
     def write(who: int) -> None:
@@ -199,7 +199,7 @@ def test_of_many_at_once_one_stands_whole(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_claim_of_a_killed_writer_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_links(monkeypatch)
-    monkeypatch.setattr(files, "CLAIM_PATIENCE_S", 0.0)
+    monkeypatch.setattr(files, "CLAIM_TIMEOUT_S", 0.0)
     (tmp_path / "choice.json.claim.partial").touch()
     write_json_if_absent(tmp_path / "choice.json", {"who": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["choice.json"]

@@ -64,7 +64,7 @@ SPEC = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_S", 0.01)
 
 
 def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
