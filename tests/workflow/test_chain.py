@@ -18,8 +18,8 @@ from scipy import ndimage
 from unet.config.predict import PredictConfig
 from unet.config.root import Config
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.network.load_predictor import load_predictor
-from unet.storage.zarr_store import mirrored_indices
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

@@ -27,7 +27,7 @@ import numpy as np
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.storage.zarr_store import mirrored_indices
+from unet.geometry.mirroring import mirrored_indices
 from unet.training.augmentation import Transform, Warp, draw
 from unet.volumes.intensity import Normalisation
 

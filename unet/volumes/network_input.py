@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from unet.geometry.box import Box, Index
-from unet.storage.zarr_store import mirrored_read_box, read_mirrored
+from unet.geometry.mirroring import mirrored_read_box, read_mirrored
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation

@@ -13,6 +13,7 @@ import yaml
 
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
@@ -29,7 +30,6 @@ from unet.network.export import (
 )
 from unet.network.model import build_model
 from unet.network.predictor import Predictor
-from unet.storage.zarr_store import mirrored_indices
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0

@@ -11,11 +11,11 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.network.load_predictor import DeviceMemoryError, ShrinkingPredictor, load_predictor, stored_classes
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
-from unet.storage.zarr_store import mirrored_indices
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Layout, Volume
 

@@ -28,7 +28,6 @@ from unet.storage.zarr_store import (
     StoreError,
     create_image,
     list_foreign,
-    mirrored_indices,
     open_foreign,
     open_image,
 )
@@ -287,14 +286,6 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
 
 
 # Mirroring
-
-
-@settings(deadline=None)
-@given(size=st.integers(1, 9), start=st.integers(-30, 30), length=st.integers(1, 40))
-def test_mirrored_indices_are_those_of_numpy_reflect(size: int, start: int, length: int) -> None:
-    before, after = max(0, -start), max(0, start + length - size)
-    padded = np.pad(np.arange(size), (before, after), mode="reflect" if size > 1 else "edge")
-    np.testing.assert_array_equal(mirrored_indices(start, start + length, size), padded[start + before :][:length])
 
 
 @pytest.fixture(scope="module")

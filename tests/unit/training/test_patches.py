@@ -7,7 +7,7 @@ import pytest
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
-from unet.storage.zarr_store import mirrored_indices
+from unet.geometry.mirroring import mirrored_indices
 from unet.training.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.volumes.intensity import Normalisation
 

@@ -11,9 +11,9 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import TileGeometry
 from unet.network.model import build_model
-from unet.storage.zarr_store import mirrored_indices
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate

@@ -6,9 +6,9 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.storage.zarr_store import mirrored_indices
 from unet.training.patches import LabelledVolume
 from unet.training.validation import Validation, ValidationResult, choose_windows, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
