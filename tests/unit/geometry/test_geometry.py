@@ -109,7 +109,7 @@ def test_block_ranges_around_hold_every_block_within_the_margin(
 
 
 def test_few_block_ranges_are_around_one_of_many() -> None:
-    """8 x 8 blocks a section, 4 a block range: 9 or so, not all; without a margin the block range itself."""
+    """8 x 8 blocks per section, 4 per block range: 9 or so, not all; without a margin the block range itself."""
     grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))
     assert len(ranges_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
     assert ranges_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]

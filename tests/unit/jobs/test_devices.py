@@ -1,4 +1,4 @@
-"""Distinct devices for processes that run at once, and none lost with a process that is killed."""
+"""Processes that run at the same time get distinct devices, and a killed process keeps none."""
 
 import os
 import signal

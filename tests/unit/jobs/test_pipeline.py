@@ -1,4 +1,4 @@
-"""Blocks run_all dask: every one once, memory bounded, failures and signals told after the rest is finished."""
+"""Blocks scheduled by dask: each once, memory bounded, failures and signals raised after the others are finished."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def nothing(array: Any, box: Box, stop: Stop | None = None) -> None:
 
 
 def run(boxes: Iterable[Box], read: Any, infer: Any, write: Any, max_in_flight: int = 3, **how: Any) -> int:
-    """The three steps on every block, in this process."""
+    """Run the three steps on every block, in this process."""
     work = ReadInferWrite(read, lambda array, box, stop: infer(array, box), write)
     with local_client(max_in_flight) as client:
         return run_pipeline(boxes, work, client, max_in_flight=max_in_flight, **how)
@@ -113,7 +113,7 @@ def test_arrays_are_passed_without_a_copy_and_dropped_once_written() -> None:
 
     run(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, max_in_flight=3)
     assert len(alive) == 80
-    assert peak <= 2 * 3 + 2  # max_in_flight and result of each block in flight, and what is being dropped
+    assert peak <= 2 * 3 + 2  # window and result of each block in flight, and what is being dropped
     assert not any(reference() is not None for reference in alive)
 
 

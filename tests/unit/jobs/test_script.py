@@ -1,4 +1,4 @@
-"""The bridge from rule to script: typed arguments in, a readable line and an exit status out."""
+"""Scripts of rules: typed arguments in, a readable error and an exit status out."""
 
 import errno
 import inspect
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def snakemake(tmp_path: Path, **params: Any) -> SimpleNamespace:
-    """What a rule hands to its script."""
+    """Return the object that a rule passes to its script."""
     return SimpleNamespace(
         input={"survey": "survey.json", "block_ranges": ["0-of-2.json", "1-of-2.json"]},
         output={"receipt": str(tmp_path / "receipt.json")},
@@ -174,7 +174,7 @@ def test_by_hand_a_script_says_what_it_takes(tmp_path: Path, given: list[str], p
 
 
 def start(tmp_path: Path, **arguments: Any) -> subprocess.Popen[str]:
-    """The script from a shell."""
+    """Run the script from a shell."""
     (tmp_path / "script.py").write_text(SCRIPT)
     values = json.dumps({"receipt": str(tmp_path / "r.json"), "blocks": [1, 2], **arguments})
     command = [sys.executable, str(tmp_path / "script.py"), values]

@@ -1,4 +1,4 @@
-"""Workers that are SLURM jobs, without a SLURM: what is missing is told. `tests/cluster` has the rest."""
+"""SLURM workers on a machine without SLURM: the error says what is missing. `tests/cluster` tests the rest."""
 
 import os
 import stat
@@ -35,7 +35,7 @@ def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """A scheduler for workers that a SLURM would start; this one takes every job and starts none."""
+    """Start the scheduler of SLURM workers with a fake SLURM that accepts every job and starts none."""
     for name in ("sbatch", "squeue", "scancel"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
         (tmp_path / name).chmod(0o755)

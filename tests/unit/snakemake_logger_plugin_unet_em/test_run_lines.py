@@ -1,4 +1,4 @@
-"""What the terminal says of Snakemake's events; nothing that is wrong is left out."""
+"""Lines on the terminal for Snakemake's events; no warning and no error is left out."""
 
 import logging
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def said(lines: RunLines, event: LogEvent | None = None, text: str = "", at: float = 0.0, **values: Any) -> list[str]:
-    """Lines of one event, without the time of day."""
+    """Return the lines of one event, without the time of day."""
     level = logging.ERROR if event in (LogEvent.ERROR, LogEvent.JOB_ERROR) else values.pop("level", logging.INFO)
     record = logging.makeLogRecord({"levelno": level, "msg": text, "created": at, "event": event, **values})
     return [line[9:] if line[2:3] == ":" == line[5:6] else line for line in lines.lines_of(record)]

@@ -1,4 +1,4 @@
-"""Places: a folder and a bucket give the same answers and hold the same bytes; what goes wrong is told without keys."""
+"""Backends: a folder and a bucket behave alike and store the same bytes; errors contain no access keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECRETS = ("AKIATESTOFUNETEM0000", "kept-secret-by-everybody")
 
 
 def filled(where: Path | str, beside: Path, values: np.ndarray = VOXELS) -> Image:
-    """A store holding `values`."""
+    """Write a store with `values`."""
     image = create_image(where, SPEC, beside)
     for box in image.grid.boxes():
         image.write_block(box, values[(slice(None), *box.slices)])
@@ -43,7 +43,7 @@ def filled(where: Path | str, beside: Path, values: np.ndarray = VOXELS) -> Imag
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Every file of a folder with its content."""
+    """Return the content of every file of a folder."""
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
@@ -52,14 +52,14 @@ def files(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture(params=["folder", "s3", "file"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """An empty backend of each kind."""
+    """Yield an empty backend of each kind."""
     if request.param == "s3":
         return backend_of(f"s3://{request.getfixturevalue('bucket')}/a/b.zarr/")
     return backend_of(tmp_path / "b.zarr" if request.param == "folder" else f"file://{tmp_path}/b.zarr")
 
 
 def put(backend: Backend, key: str, content: bytes) -> None:
-    """Write a file as somebody else would."""
+    """Write a file as another program would."""
     if isinstance(backend, ObjectStorage):
         import obstore
 
@@ -238,7 +238,7 @@ ANSWER = b"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code><AWSA
 
 
 class Forbidding(BaseHTTPRequestHandler):
-    """A server that answers as S3 does where the key is wrong: the key is in what it says."""
+    """Server that answers as S3 does to a wrong key: its answer contains the key."""
 
     def do_GET(self) -> None:
         self.send_response(403)
@@ -254,7 +254,7 @@ class Forbidding(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address on such a server."""
+    """Yield an address on this server."""
     server = HTTPServer(("127.0.0.1", 0), Forbidding)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), SECRETS, strict=True):

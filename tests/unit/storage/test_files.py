@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: under kills, full disks, power cuts, and many writers at once."""
+"""Files are complete or absent: after kills, full disks and power cuts, and with many writers at the same time."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 
 def at_once(*works: Callable[[], object]) -> list[BaseException]:
-    """Run some functions, all begun together; their errors."""
+    """Run functions at the same time, and return their errors."""
     begin, errors = threading.Barrier(len(works)), []
 
     def run(work: Callable[[], object]) -> None:
@@ -55,7 +55,7 @@ def at_once(*works: Callable[[], object]) -> list[BaseException]:
 
 
 def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on exFAT."""
+    """Refuse hard links, as exFAT does."""
 
     def link(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -253,7 +253,7 @@ def test_what_a_kill_leaves_is_removed_an_hour_later_and_not_before(tmp_path: Pa
 
 
 def test_leftovers_of_other_files_stay_but_for_those_of_tables(tmp_path: Path) -> None:
-    """A job writes hundreds of tables into one folder: it is looked through once, for all of them."""
+    """A job writes hundreds of tables into one folder: the folder is searched once for all of them."""
     others = [tmp_path / "a.json.1.partial", tmp_path / "b.json.1.partial"]
     for one in others:
         one.touch()

@@ -1,4 +1,4 @@
-"""Locks: between processes and between threads, gone with their holder, and where a file system has none."""
+"""Locks between processes and between threads end with their holder; file systems without locks are tolerated."""
 
 import errno
 import fcntl
@@ -68,18 +68,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
-    """What another process finds: `free` or `taken`."""
+    """Return what another process finds: `free` or `taken`."""
     command = [sys.executable, "-c", ASK, str(path), mode, str(byte)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def asked_of_block(path: Path, box: Box) -> str:
-    """The same of a block."""
+    """Return what another process finds for a block."""
     return asked(path, byte=locks._byte_of(box))
 
 
 class Elsewhere:
-    """Another process that has run this code, and waits for its end."""
+    """Another process that runs this code, and then waits until the test ends it."""
 
     def __init__(self, code: str, *arguments: str) -> None:
         command = [sys.executable, "-c", code, *arguments]
@@ -88,14 +88,14 @@ class Elsewhere:
         assert self._process.stdout.readline() == "held\n"
 
     def end(self) -> None:
-        """Let it end."""
+        """End the process."""
         self._process.communicate()
         assert self._process.returncode == 0
 
 
 @contextmanager
 def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
-    """Within the context a thread waits in `work` for a lock; the event tells that it has ended."""
+    """Let a thread wait in `work` for a lock within the context; yield the event that is set at its end."""
     told, done = threading.Event(), threading.Event()
 
     class Told(logging.Handler):

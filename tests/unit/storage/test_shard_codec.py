@@ -1,4 +1,4 @@
-"""The file of a block is Zarr's own: zarr-python reads what is written here, and the other way round."""
+"""The file of a block is Zarr's own format: zarr-python reads what the codec writes, and the other way round."""
 
 from io import BytesIO
 from pathlib import Path

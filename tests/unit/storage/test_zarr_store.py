@@ -1,4 +1,4 @@
-"""Stores: whole blocks in, any box out; every byte reproducible; NGFF 0.5 as three independent readers see it."""
+"""Stores: whole blocks in, any box out, bytes reproducible, and NGFF 0.5 checked by three independent readers."""
 
 import dataclasses
 import os
@@ -40,19 +40,19 @@ FLAT = dataclasses.replace(ODD, pyramid=False)
 
 
 def noise(spec: ImageSpec, seed: int = 0) -> np.ndarray:
-    """Random values over the whole range of the store's dtype."""
+    """Return random values over the whole range of the store's dtype."""
     shape = (len(spec.channels), *spec.shape) if spec.channels else spec.shape
     top = np.iinfo(spec.dtype).max
     return np.random.default_rng(seed).integers(0, top, shape, dtype=spec.dtype, endpoint=True)
 
 
 def part(values: np.ndarray, box: Box) -> np.ndarray:
-    """The voxels of a box, in all channels."""
+    """Return the voxels of a box, in all channels."""
     return values[(..., *box.slices)]
 
 
 def filled(path: Path, spec: ImageSpec, values: np.ndarray) -> Image:
-    """A store holding `values`."""
+    """Write a store with `values`."""
     image = create_image(path, spec)
     for box in image.grid.boxes():
         image.write_block(box, part(values, box))
@@ -60,7 +60,7 @@ def filled(path: Path, spec: ImageSpec, values: np.ndarray) -> Image:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Every file of a store with its content."""
+    """Return the content of every file of a store."""
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
