@@ -75,7 +75,7 @@ def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
 
 def asked_of_block(path: Path, box: Box) -> str:
     """Return what another process finds for a block."""
-    return asked(path, byte=locks._byte_of(box))
+    return asked(path, byte=locks._byte_of_block(box))
 
 
 class Elsewhere:
