@@ -99,6 +99,7 @@ class RunLines:
             yield f"{_time(record)} {_count(sum(jobs.values()))}: {listed}"
 
     def _on_job_info(self, record: Any) -> Iterator[str]:
+        """Remember the started job, and yield its name; in a dry run also the reason why it would run."""
         name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
         self._jobs[record.jobid] = StartedJob(
             record.jobid, record.rule_name, name, record.created, record.is_checkpoint
@@ -118,6 +119,7 @@ class RunLines:
         yield from ()
 
     def _on_progress(self, record: Any) -> Iterator[str]:
+        """Yield a line for each job that has finished since the last progress event."""
         yield from self._change_of_total(record)
         total = record.total - self._without_work
         done = min(record.done, total)
@@ -160,6 +162,7 @@ class RunLines:
             yield _user_message(text, record.exception, self.rules)
 
     def _on_message(self, record: LogRecord) -> Iterator[str]:
+        """Yield any other message, unless it says nothing about results."""
         text = record.getMessage()
         restarted = re.match(r"Trying to restart job (\d+)\.", text)
         submitted = re.match(r"Job (\d+) has been submitted with SLURM jobid (\S+)", text)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,20 +105,15 @@ class BlockRangeJob:
             held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
             self._journal = Journal.of_receipt(self.receipt)
             with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
-                self._input_fingerprints = dict(
-                    zip(self.boxes, pool.map(self._fingerprint_of, self.boxes), strict=True)
-                )
-            self._records = self._journal.finished(
-                self._input_fingerprints, lambda box: digest_of_block(self.stores, box)
-            )
+                fingerprints = pool.map(self._fingerprint_of, self.boxes)
+                self._input_fingerprints = dict(zip(self.boxes, fingerprints, strict=True))
+            digest_of = partial(digest_of_block, self.stores)
+            self._records = self._journal.finished(self._input_fingerprints, digest_of)
             if self._records:
                 log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
             done = sum(box.size for box in self._records)
-            all_jobs = (
-                (self._total_voxels, lambda: self._journal.count_voxels(self.fingerprint))
-                if self._total_voxels
-                else None
-            )
+            counted = partial(self._journal.count_voxels, self.fingerprint)
+            all_jobs = (self._total_voxels, counted) if self._total_voxels else None
             self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, all_jobs)
             self._held = held.pop_all()
         return self
@@ -155,8 +151,8 @@ class BlockRangeJob:
         Parameters
         ----------
         more
-            Further entries. Those of `run` describe this run; to them are added where the job ran, and how earlier runs
-            of the job that did not finish have ended.
+            Further entries. The entry `run` describes this run. Where the job ran, and how earlier runs of the job
+            ended that did not finish, is added to it.
         """
         earlier = self._journal.interruptions(self.fingerprint)
         run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}

@@ -99,7 +99,7 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         raise NoWorkersError("predict.workers: slurm needs SLURM, but there is no sbatch on this machine")
     logs.mkdir(parents=True, exist_ok=True)
     gpus = [f"--gpus={slurm.gpu_model}:{slurm.gpus}" if slurm.gpu_model else f"--gpus={slurm.gpus}"]
-    stays = slurm.time_limit_minutes - slurm.lifetime_margin_minutes - slurm.lifetime_stagger_minutes
+    lifetime = slurm.time_limit_minutes - slurm.lifetime_margin_minutes - slurm.lifetime_stagger_minutes
     cluster = SLURMCluster(
         job_name=name,
         queue=slurm.partition,
@@ -111,14 +111,14 @@ def _cluster(slurm: SlurmConfig, name: str, logs: Path, dashboard: bool) -> Any:
         interface=slurm.interface,
         death_timeout=CONNECT_TIMEOUT_S,
         worker_extra_args=[
-            *("--lifetime", f"{60 * stays:.0f}s", "--lifetime-stagger", f"{60 * slurm.lifetime_stagger_minutes:.0f}s"),
             *(
-                "--memory-limit",
-                "0",
-                "--no-dashboard",
-                "--dashboard-address",
-                "127.0.0.1:0",
-            ),  # SLURM bounds memory; dask would pause workers, and wait
+                "--lifetime",
+                f"{60 * lifetime:.0f}s",
+                "--lifetime-stagger",
+                f"{60 * slurm.lifetime_stagger_minutes:.0f}s",
+            ),
+            *("--memory-limit", "0"),  # SLURM bounds memory; dask would pause workers, and wait
+            *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         ],
         job_extra_directives=[*(gpus if slurm.gpus else []), *slurm.options],
         job_script_prologue=[f"export DASK_INTERNAL_INHERIT_CONFIG={dask.config.serialize(dask.config.global_config)}"],
