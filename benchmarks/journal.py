@@ -83,12 +83,12 @@ def job(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
     boxes, receipt = boxes_of_range(grid, name), folder / f"{name}.json"
     block_range = BlockRangeJob("ingest", boxes, [Store()], receipt=receipt, fingerprint="f" * 32)
     timed(seconds, "start", block_range.__enter__)
-    assert block_range.waiting == boxes[-1:]
-    journal = Journal.beside(receipt)
+    assert block_range.unfinished == boxes[-1:]
+    journal = Journal.of_receipt(receipt)
     for what in ("first look", "next look"):
-        done = timed(seconds, what, lambda: journal.voxels("f" * 32))
+        done = timed(seconds, what, lambda: journal.count_voxels("f" * 32))
         assert done == sum(box.size for box in grid.boxes()) - boxes[-1].size
-    timed(seconds, "record", lambda: block_range.keep(boxes[-1], ("d" * 32, {})))
+    timed(seconds, "record", lambda: block_range.record(boxes[-1], ("d" * 32, {})))
     timed(seconds, "receipt", block_range.finish)
     block_range.__exit__(None, None, None)
     return seconds

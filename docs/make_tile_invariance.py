@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from unet.config.model import ModelConfig
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.storage.zarr_store import mirrored
 from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +49,9 @@ def logits_of(model: torch.nn.Module, section: NDArray, start: tuple[int, int], 
     side
         Input side of the tile in px.
     """
-    rows, columns = (mirrored(o - MARGIN, o - MARGIN + side, n) for o, n in zip(start, section.shape, strict=True))
+    rows, columns = (
+        mirrored_indices(o - MARGIN, o - MARGIN + side, n) for o, n in zip(start, section.shape, strict=True)
+    )
     tile = torch.from_numpy(section[np.ix_(rows, columns)])[None, None]
     with torch.inference_mode():
         logits = model(tile)[0]

@@ -17,13 +17,13 @@ import numpy as np
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -72,13 +72,13 @@ def main(
         objects = solve_objects(components, graph, settings, source.section_voxels(segment.connectivity))
         rows.append({"threshold": threshold, **_scores(table.relabelled(np.concatenate([[0], objects + 1])))})
     best = min(rows, key=lambda row: row.get("voi", float("inf")))
-    log.info("best of %d thresholds: %s", len(rows), in_words(best))
+    log.info("best of %d thresholds: %s", len(rows), format_values(best))
     write_json(
         receipt,
         {
             "rule": "agglomeration_threshold_sweep",
             "digest": fingerprint(
-                made=content_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
+                made=receipts_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
             ),
             "voxels": table.voxels,
             "scores": rows,
@@ -107,4 +107,4 @@ def _scores(table: Contingency) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -16,7 +16,7 @@ from unet.config.root import ConfigError
 from unet.config.section import Triple
 from unet.config.train import AugmentConfig
 from unet.geometry.tiling import tile_geometry
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.run.report.augmentation_page import augmentation_page, style_of
 from unet.storage.files import read_json, write_atomically
 from unet.training.patches import CachedVolume, LabelledVolume
@@ -53,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

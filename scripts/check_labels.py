@@ -23,8 +23,8 @@ from unet.config.volumes import VolumeConfig
 from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
-from unet.storage.digests import content_digest, fingerprint
+from unet.jobs.script import run_script
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.training.label_check import (
     LabelCounts,
@@ -75,7 +75,7 @@ def main(
         receipt,
         {
             "rule": "check_labels",
-            "digest": fingerprint(made=content_digest([intensity_statistics, *(targets or [])])),
+            "digest": fingerprint(made=receipts_digest([intensity_statistics, *(targets or [])])),
             "used": True,
             "voxels": voxels,
             "class_voxels": dict(zip(names, counts.classes.tolist(), strict=True)),
@@ -130,4 +130,4 @@ def _class_voxels(receipts: list[Path]) -> dict[str, list[int]]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config.model import ModelConfig
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.network.compatibility import (
     normalisation_of_model,
     require_compatible_model,
@@ -77,4 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -12,8 +12,8 @@ import logging
 from pathlib import Path
 
 from unet.evaluation.scores import best_threshold_by_v_rand, mean_scores
-from unet.jobs.script import run
-from unet.storage.digests import content_digest
+from unet.jobs.script import run_script
+from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ def main(sweeps: list[Path], receipt: Path) -> None:
     chosen = best_threshold_by_v_rand(scores)
     log.info("threshold %.2f, V_rand %.4f", chosen["threshold"], chosen["v_rand"])
     write_json(
-        receipt, {"rule": "choose_threshold", "digest": content_digest(sweeps), "best": chosen, "scores": scores}
+        receipt, {"rule": "choose_threshold", "digest": receipts_digest(sweeps), "best": chosen, "scores": scores}
     )
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

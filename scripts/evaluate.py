@@ -28,9 +28,9 @@ from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, section_errors, v_rand_v_info
 from unet.evaluation.scores import VolumeScores, best_threshold_by_v_rand, predicted_classes, section_cells
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_json
 from unet.volumes.input_states import evaluation_input_states
@@ -105,7 +105,9 @@ def main(
         "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
     }
     for who, scored in ({"ours": scores} | found["compare"]).items():
-        log.info("%s, %s: %s", source.name, who, in_words({key: scored[key] for key in LOGGED_SCORES if key in scored}))
+        log.info(
+            "%s, %s: %s", source.name, who, format_values({key: scored[key] for key in LOGGED_SCORES if key in scored})
+        )
     save_arrays(table, vars(comparison.objects.overlap))
     write_json(evaluation, found)
 
@@ -174,4 +176,4 @@ def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from unet.config.export import ExportConfig
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
-from unet.jobs.log_line import in_words
-from unet.jobs.script import run
+from unet.jobs.log_line import format_values
+from unet.jobs.script import run_script
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
     PaddedNetwork,
@@ -74,7 +74,7 @@ def main(
             "onnx": check_onnx(onnx, padded, inputs),
             "torchscript": check_torchscript(torchscript, padded, inputs),
         }
-        log.info("largest differences of a probability: %s", in_words(differences))
+        log.info("largest differences of a probability: %s", format_values(differences))
         weights = {"onnx": onnx, "torchscript": torchscript}
         bioimageio_package(
             package, padded, header, weights, intensities, authors=export.authors, license=export.license
@@ -110,4 +110,4 @@ def _uneven(padding: Padding) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.box import Box
-from unet.jobs.journal import sizes_of
+from unet.jobs.journal import file_sizes
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest
 from unet.storage.files import save_arrays, write_json
 from unet.volumes.constant_regions import HALO, constant_regions
@@ -49,7 +49,7 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
     receipt.parent.mkdir(parents=True, exist_ok=True)
     table = receipt.with_suffix(".npz")
     save_arrays(table, {"counts": total})
-    found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": sizes_of([table], receipt)}
+    found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": file_sizes([table], receipt)}
     write_json(receipt, {"rule": "histogram", **found})
 
 
@@ -64,4 +64,4 @@ def _counts(values: np.ndarray, inner: Box, tissue: NDArray[np.bool_] | None) ->
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -23,7 +23,7 @@ from unet.config.label_kinds import as_instances, class_map, grey_levels, interi
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
@@ -103,4 +103,4 @@ def _levels(volume: VolumeConfig, labels: np.ndarray) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import check_interior_levels
 from unet.config.normalisation import NormalisationConfig
-from unet.jobs.script import run
-from unet.storage.digests import bytes_digest, content_digest, fingerprint
+from unet.jobs.script import run_script
+from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
 from unet.volumes.volume import VolumeLayout
@@ -53,7 +53,7 @@ def main(
     for channel, one in enumerate(statistics):
         _log_statistics(f"{name}.raw, channel {channel}", one, rule)
     # The digest depends on the content of the image files and not on their state: a touched file changes nothing.
-    digest = fingerprint(layout=asdict(layout), block_ranges=content_digest(block_ranges))
+    digest = fingerprint(layout=asdict(layout), block_ranges=receipts_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
     write_json(receipt, {"rule": "intensity_statistics", **values})
 
@@ -82,4 +82,4 @@ def _log_statistics(channel: str, found: IntensityStatistics, rule: Normalisatio
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

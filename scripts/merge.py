@@ -19,14 +19,14 @@ import numpy as np
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
-from unet.jobs.journal import sizes_of
-from unet.jobs.script import run
+from unet.jobs.journal import file_sizes
+from unet.jobs.script import run_script
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
 from unet.segmentation.merging import fill_holes, solve_objects
 from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB, edges_in_slabs, load_edges
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
 
@@ -61,7 +61,7 @@ def main(
     source.create(store, dtype, kind="label")
     fragments = int(merged.offsets[-1])
     log.info("%d fragments became %d objects", fragments, merged.objects)
-    made = content_digest([*segmented, *(edges or [])])
+    made = receipts_digest([*segmented, *(edges or [])])
     write_json(
         receipt,
         {
@@ -71,7 +71,7 @@ def main(
             "components": merged.components,
             "objects": merged.objects,
             "dtype": dtype,
-            "files": sizes_of(sorted(table.iterdir()), receipt),
+            "files": file_sizes(sorted(table.iterdir()), receipt),
         },
     )
 
@@ -115,4 +115,4 @@ def _table(source: Volume, store: str, box: Box) -> BlockTable:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

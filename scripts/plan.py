@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from unet.config.root import Config
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.run.plan.estimates import planned_for
 from unet.run.plan.planner import plan_run
 from unet.run.plan.table import as_text
@@ -31,4 +31,4 @@ def main(plan: Path, config: Config, threads: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -24,10 +24,10 @@ from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.device_capacity import keep_freed_memory
-from unet.jobs.devices import LOCKS, torch_device
-from unet.jobs.pipeline import Work, at_scheduler, in_this_process, run_pipeline
-from unet.jobs.script import run
-from unet.jobs.slurm_workers import at_slurm
+from unet.jobs.devices import LOCK_FOLDER, torch_device
+from unet.jobs.pipeline import Work, local_client, run_pipeline, scheduler_client
+from unet.jobs.script import run_script
+from unet.jobs.slurm_workers import slurm_client
 from unet.network.worker import (
     BlockPredictor,
     Lease,
@@ -64,9 +64,9 @@ def main(
     )
     prediction = PredictionSpec(survey, intensity_statistics, model, folder, predict, digest)
     if predict.scheduler is not None:
-        backend = _on_workers(at_scheduler(predict.scheduler), prediction, receipt)
+        backend = _on_workers(scheduler_client(predict.scheduler), prediction, receipt)
     elif predict.workers == "slurm":
-        workers = at_slurm(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
+        workers = slurm_client(slurm, len(source.blocks(block_range)), worker_logs, predict.dashboard)
         backend = _on_workers(workers, prediction, receipt)
     else:
         backend = _on_this_machine(prediction, threads)
@@ -78,17 +78,17 @@ def main(
             receipt=receipt,
             fingerprint=prediction.input_fingerprint(settings, code),
             inputs_of=prediction.block_inputs(settings),
-            whole=prod(source.layout.shape),
+            total_voxels=prod(source.layout.shape),
         )
         with job:
             begun = time.perf_counter()
             run_pipeline(
-                job.waiting,
+                job.unfinished,
                 begin(),
                 client,
-                done=lambda box, digest: job.keep(box, (digest, {})),
-                window=predict.max_blocks_in_flight,
-                patience=60 * predict.block_timeout_minutes,
+                done=lambda box, digest: job.record(box, (digest, {})),
+                max_in_flight=predict.max_blocks_in_flight,
+                block_timeout=60 * predict.block_timeout_minutes,
             )
             seconds = round(time.perf_counter() - begun, 2)
             chosen = {"tile": settings.tile, "batch": settings.batch, "precision": settings.precision}
@@ -99,7 +99,7 @@ def main(
 def _on_this_machine(prediction: PredictionSpec, threads: int) -> Iterator[Backend]:
     """Predict on a device of this machine, in this process."""
     predict = prediction.predict
-    with torch_device(LOCKS) as device, in_this_process(predict.max_blocks_in_flight, predict.dashboard) as client:
+    with torch_device(LOCK_FOLDER) as device, local_client(predict.max_blocks_in_flight, predict.dashboard) as client:
         prepared = BlockPredictor(prediction, device, threads)
         yield client, prepared.settings, prepared.work
 
@@ -116,4 +116,4 @@ def _on_workers(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

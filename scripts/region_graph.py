@@ -14,7 +14,7 @@ from pathlib import Path
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.jobs.blockwise import BlockOutput, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
 from unet.storage.digests import fingerprint
@@ -77,4 +77,4 @@ def _steps(segment: SegmentConfig) -> list[Index]:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table, relabel
 from unet.storage.digests import bytes_digest, fingerprint
 from unet.volumes.volume import Volume
@@ -46,4 +46,4 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, store: str
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

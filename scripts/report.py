@@ -24,7 +24,7 @@ from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import error_map
 from unet.geometry.box import Box
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.run.plan.estimates import foreseen_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
 from unet.run.report.headline import few_objects_warnings, headline, headline_scores
@@ -33,7 +33,7 @@ from unet.run.report.pictures import Picture, error_row, section_row
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import channel_of
-from unet.storage.digests import content_digest
+from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume
 
@@ -105,7 +105,7 @@ def _with_checks(page: str, results: Path, template: Path) -> str:
     verified = read_json(receipt) if receipt.exists() else {"checks": {}}
     folders = [results / "receipts" / "predict" / name for name in verified["checks"]]
     predicted = [path for folder in folders for path in folder.glob("*-of-*.json")]
-    if not predicted or content_digest(predicted) != verified["digest"]:
+    if not predicted or receipts_digest(predicted) != verified["digest"]:
         return page
     checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
     return insert_verify_section(page, render_verify_section(template.read_text(), checks, verified["when"]))
@@ -199,4 +199,4 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

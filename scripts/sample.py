@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 
 from unet.config.sample import SampleConfig
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.files import write_atomically
 from unet.training.synthetic import synthesise
 
@@ -44,4 +44,4 @@ def _write(path: Path, values: np.ndarray, **options: Any) -> None:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

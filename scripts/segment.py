@@ -17,7 +17,7 @@ from typing import Any, Literal
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
 from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
 from unet.segmentation.fragments import save_block_table
@@ -111,4 +111,4 @@ def _watershed(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -21,8 +21,8 @@ from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.jobs.log_line import by
-from unet.jobs.script import run
+from unet.jobs.log_line import format_sizes
+from unet.jobs.script import run_script
 from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
@@ -62,7 +62,14 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     for source in others.values():
         check_annotation(raw, source, volume.sections, layout.voxel_size_nm)
     channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
-    log.info("%s: %s voxels of %s nm, %s%s", name, by(layout.shape), by(layout.voxel_size_nm), channels, layout.dtype)
+    log.info(
+        "%s: %s voxels of %s nm, %s%s",
+        name,
+        format_sizes(layout.shape),
+        format_sizes(layout.voxel_size_nm),
+        channels,
+        layout.dtype,
+    )
     first, stop = check_sections(raw, volume.sections)
     box = Box((first, 0, 0), (stop, *raw.shape[1:]))
     missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
@@ -102,4 +109,4 @@ def warn_or_refuse_missing(missing: Sequence[MissingChunks], name: str, answer: 
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -21,7 +21,7 @@ from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import separation_border
@@ -94,4 +94,4 @@ def _interior(ids: NDArray[np.unsignedinteger], ignore_id: int | None, width: in
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -21,9 +21,9 @@ from unet.evaluation.isbi import FINE_THRESHOLDS, sweep_thresholds
 from unet.evaluation.scores import mean_scores, section_cells
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -61,7 +61,7 @@ def main(
     scored = [scores for scores in rows if scores]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
     digest = fingerprint(
-        made=content_digest([*predicted, *labelled]),
+        made=receipts_digest([*predicted, *labelled]),
         blank=[normalisation.fill_values, dimensions] if any(normalisation.fill_values) else None,
         foreground=foreground,
         code=code,
@@ -92,4 +92,4 @@ def _section_scores(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

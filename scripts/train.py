@@ -16,10 +16,10 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.jobs.devices import LOCKS, place_of_job, torch_devices
-from unet.jobs.script import run
+from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
+from unet.jobs.script import run_script
 from unet.network.model_file import save_model
-from unet.storage.digests import bytes_digest, content_digest, fingerprint
+from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
@@ -55,7 +55,7 @@ def main(
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in receipts.items()}
     depends_on = {
-        "data": content_digest([*intensity_statistics, *targets, *weighted]),
+        "data": receipts_digest([*intensity_statistics, *targets, *weighted]),
         "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
@@ -108,7 +108,7 @@ def trained(
     if before is not None:
         log.warning("an earlier attempt at this training ended, and this one may end the same: %s", before)
     try:
-        with torch_devices(LOCKS, job.train.gpus) as devices:
+        with torch_devices(LOCK_FOLDER, job.train.gpus) as devices:
             network, result = run_ranks(devices, job.run)
     except TrainingError as error:
         kept.write_stop_reason(str(error))
@@ -133,11 +133,11 @@ def trained(
         "digest": bytes_digest(kept.model.read_bytes()),
         **{"steps": result.steps, "kept_step": result.kept_step, "loss": result.loss},
         **(result.validation.curve_values() if result.validation else {}),
-        "run": {**facts, "devices": [str(device) for device in devices], **place_of_job()},
+        "run": {**facts, "devices": [str(device) for device in devices], **scheduler_assignment()},
     }
     kept.write_receipt(receipt)
     return receipt
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

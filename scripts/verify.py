@@ -24,17 +24,17 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.verify import VerifyConfig
 from unet.geometry.box import Box
-from unet.geometry.tiling import another_tile, tile_geometry
+from unet.geometry.tiling import alternative_tile, tile_geometry
 from unet.jobs.blockwise import digest_of_block
-from unet.jobs.devices import LOCKS, torch_device
+from unet.jobs.devices import LOCK_FOLDER, torch_device
 from unet.jobs.journal import Journal
-from unet.jobs.log_line import in_words
+from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.verification import seams, windows_to_check
-from unet.storage.digests import content_digest
+from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.intensity import Normalisation
@@ -64,7 +64,7 @@ def main(
 ) -> None:
     """Write the results of all checks to `receipt` and into the report, or raise an error."""
     found = {}
-    with torch_device(LOCKS) as device:
+    with torch_device(LOCK_FOLDER) as device:
         for survey, values in zip(surveys, intensity_statistics, strict=True):
             source = Volume.open(results / "volumes" / survey.stem, survey)
             image, blocks = source.image("probability"), _check_digests(source, results / "receipts")
@@ -78,10 +78,10 @@ def main(
             seam = seams(image, verify.seed).score
             kinds = dict(Counter(kind for kind, _ in crops))
             found[source.name] = VolumeChecks(blocks, kinds, same, other, seam, UNIT[predict.dtype])
-            log.info("%s: %s", source.name, in_words(asdict(found[source.name])))
+            log.info("%s: %s", source.name, format_values(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
-    write_json(receipt, {"rule": "verify", "digest": content_digest(predicted), "when": when, "checks": checks})
+    write_json(receipt, {"rule": "verify", "digest": receipts_digest(predicted), "when": when, "checks": checks})
     page = results / "report.html"
     if page.exists():
         section = render_verify_section(template.read_text(), found, when)
@@ -97,7 +97,7 @@ def _differences(
 ) -> tuple[float, float]:
     """Return the largest differences from the stored probability, with the same tiles and with other tiles."""
     first = predictor.first
-    other = replace(first, geometry=tile_geometry(model, another_tile(model, first.geometry.input)))
+    other = replace(first, geometry=tile_geometry(model, alternative_tile(model, first.geometry.input)))
     worst = {"the same tiles": 0.0, "tiles of another size": 0.0}
     raw = source.raw_without_blanks(first.normalisation)
     progress = Progress(f"verify {source.name}", len(crops), "crops")
@@ -109,8 +109,8 @@ def _differences(
             bound = TOLERANCE[image.spec.dtype] if how == "the same tiles" or first.precision == "float32" else np.inf
             if difference > bound:
                 raise StoreError(
-                    f"{image.place}: in crop {crop} ({kind}) the stored probability differs from the model's, with "
-                    f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.place} and run again"
+                    f"{image.backend}: in crop {crop} ({kind}) the stored probability differs from the model's, with "
+                    f"{how}, by {difference:g}, more than the {bound:g} allowed; remove {image.backend} and run again"
                 )
             worst[how] = max(worst[how], difference)
         progress.advance(1)
@@ -127,7 +127,7 @@ def _check_model(image: Image, header: dict[str, Any]) -> None:
     """Raise an error if the store holds other classes than the model predicts."""
     wanted = tuple(stored_classes(header["classes"]))
     if image.spec.channels != wanted:
-        raise StoreError(f"{image.place}: holds classes {image.spec.channels}, but the model gives {wanted}")
+        raise StoreError(f"{image.backend}: holds classes {image.spec.channels}, but the model gives {wanted}")
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
@@ -138,14 +138,14 @@ def _check_digests(source: Volume, receipts: Path) -> int:
     for receipt in found:
         images = [source.image(name.removesuffix(".zarr")) for name in read_json(receipt)["stores"]]
         boxes = source.blocks(receipt.stem)
-        recorded = Journal.beside(receipt).latest(boxes)
+        recorded = Journal.of_receipt(receipt).latest(boxes)
         for box in boxes:
             if box not in recorded:
                 raise StoreError(f"{receipt}: block {box} is not recorded in a journal; remove {receipt} and run again")
             if digest_of_block(images, box) != recorded[box].digest:
                 raise StoreError(
-                    f"{' and '.join(str(image.place) for image in images)}: block {box} is not what was written (or is "
-                    f"missing); remove {receipt} and run again"
+                    f"{' and '.join(str(image.backend) for image in images)}: block {box} is not what was written (or "
+                    f"is missing); remove {receipt} and run again"
                 )
             blocks += 1
             progress.advance(1)
@@ -153,4 +153,4 @@ def _check_digests(source: Volume, receipts: Path) -> int:
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

@@ -20,7 +20,7 @@ from unet.config.label_kinds import UNLABELLED
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, run_blocks
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import class_weights, cutoff_distance, weight_map
@@ -73,4 +73,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))

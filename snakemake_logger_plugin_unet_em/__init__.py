@@ -1,7 +1,7 @@
-"""What the terminal shows of a run: a line when a job starts, one when it has ended, and what is wrong.
+"""Logger plugin for Snakemake: one line when a job starts, one when a job ends, and readable errors.
 
-Snakemake finds this package by its name, and uses it where a profile says `logger: unet-em`. `--verbose` brings
-Snakemake's own words back, and so does a profile without that line. Snakemake's log file holds them in any case.
+Snakemake finds this package by its name, and uses it if a profile says `logger: unet-em`. With `--verbose`, or without
+that line in the profile, the terminal shows Snakemake's own messages. Snakemake's log file has them in any case.
 """
 
 import sys
@@ -11,14 +11,14 @@ from typing import TextIO
 from snakemake.exceptions import CliException
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from snakemake_logger_plugin_unet_em.command_line import problem_of
+from snakemake_logger_plugin_unet_em.command_line import command_line_problem
 from snakemake_logger_plugin_unet_em.run_lines import RunLines
 
-RED, PLAIN, FROM_THE_LEFT = "\033[31m", "\033[0m", "\r\033[K"
+RED, RESET, ERASE_LINE = "\033[31m", "\033[0m", "\r\033[K"
 
 
 class LogHandler(LogHandlerBase):
-    """Writes the lines of `RunLines`."""
+    """Write the lines of `RunLines` to the terminal."""
 
     writes_to_stream = True
     writes_to_file = False
@@ -27,19 +27,19 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        problem = problem_of(sys.argv[1:])
+        problem = command_line_problem(sys.argv[1:])
         if problem is not None:
             raise CliException(problem)
         self.run_lines = RunLines(is_dry_run=self.common_settings.dryrun)
 
     @property
-    def _is_asked_for_all(self) -> bool:
+    def _is_verbose(self) -> bool:
         return self.common_settings.verbose or self.common_settings.debug_dag
 
     def emit(self, record: LogRecord) -> None:
-        """Write what there is to say of an event."""
+        """Write the lines of an event."""
         try:
-            lines = [self.format(record)] if self._is_asked_for_all else self.run_lines.of(record)
+            lines = [self.format(record)] if self._is_verbose else self.run_lines.lines_of(record)
             stream = sys.stdout if self.common_settings.stdout else sys.stderr
             for line in lines:
                 stream.write(f"{self._decorated(line, record, stream)}\n")
@@ -48,8 +48,8 @@ class LogHandler(LogHandlerBase):
             self.handleError(record)
 
     def _decorated(self, line: str, record: LogRecord, stream: TextIO) -> str:
-        """On a terminal: red if it is an error, and over the bar that a job may have drawn."""
+        """Return a line for a terminal: it overwrites the progress bar of a job, and is red if it is an error."""
         if self.common_settings.nocolor or not stream.isatty():
             return line
         is_error = record.levelname in ("ERROR", "CRITICAL")
-        return f"{FROM_THE_LEFT}{RED}{line}{PLAIN}" if is_error else f"{FROM_THE_LEFT}{line}"
+        return f"{ERASE_LINE}{RED}{line}{RESET}" if is_error else f"{ERASE_LINE}{line}"

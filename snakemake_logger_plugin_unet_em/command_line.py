@@ -1,8 +1,8 @@
-"""What is wrong with the command line before Snakemake reads the files that it names.
+"""Check the options `--configfile` and `--config` before Snakemake reads them.
 
-Snakemake reads configuration files and `--config` before the Snakefile. It answers a missing file and a wrong entry
-with a traceback, and a file that is no YAML without a line. This runs when the logger is made: no other code of a
-workflow is asked before that.
+Snakemake reads configuration files and `--config` before the Snakefile. It answers a missing file or a wrong entry
+with a traceback, and invalid YAML without a line number. This check runs when Snakemake creates the logger: no other
+code of a workflow runs earlier.
 """
 
 import re
@@ -13,23 +13,23 @@ from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file
 
 TARGETS = ("all", "plan", "verify", "augmentation", "export", "sample")
-"""What a user asks for by name, beside files."""
+"""Targets that a user can ask for by name; all others are files."""
 
 
-def problem_of(arguments: Sequence[str]) -> str | None:
-    """What makes the configuration of a command line unusable, in words; None if nothing does.
+def command_line_problem(arguments: Sequence[str]) -> str | None:
+    """Return the first problem of the configuration that a command line gives; None if there is none.
 
     Parameters
     ----------
     arguments
         Words of the command line after `snakemake`.
     """
-    problems = [_problem_of_file(word) for word in words_of("--configfiles?", arguments)]
-    problems += [_problem_of_entry(word) for word in words_of("--config|-C", arguments)]
+    problems = [_configfile_problem(word) for word in option_values("--configfiles?", arguments)]
+    problems += [_config_entry_problem(word) for word in option_values("--config|-C", arguments)]
     return next(filter(None, problems), None)
 
 
-def _problem_of_file(word: str) -> str | None:
+def _configfile_problem(word: str) -> str | None:
     path = Path(word)
     if not path.exists() and (word in TARGETS or not path.suffix):
         return (
@@ -43,10 +43,10 @@ def _problem_of_file(word: str) -> str | None:
     return None
 
 
-def _problem_of_entry(word: str) -> str | None:
-    """What is wrong with a word after `--config`.
+def _config_entry_problem(word: str) -> str | None:
+    """Return the problem of a word after `--config`; None if there is none.
 
-    >>> _problem_of_entry("train.steps=5")
+    >>> _config_entry_problem("train.steps=5")
     "--config train.steps=5: a key inside a section is written --config 'train={steps: 5}'"
     """
     key, equals, value = word.partition("=")
@@ -62,10 +62,17 @@ def _problem_of_entry(word: str) -> str | None:
     )
 
 
-def words_of(option: str, arguments: Sequence[str]) -> list[str]:
-    """The words that Snakemake takes for an option of any number of words.
+def option_values(option: str, arguments: Sequence[str]) -> list[str]:
+    """Return the words that Snakemake takes as values of an option, which takes any number of words.
 
-    >>> words_of("--configfiles?", ["-n", "--configfile", "a.yaml", "plan", "--cores", "2", "--configfiles=b.yaml"])
+    Parameters
+    ----------
+    option
+        Regular expression that matches the option's names.
+    arguments
+        Words of the command line after `snakemake`.
+
+    >>> option_values("--configfiles?", ["-n", "--configfile", "a.yaml", "plan", "--cores", "2", "--configfile=b.yaml"])
     ['a.yaml', 'plan', 'b.yaml']
     """
     found: list[str] = []

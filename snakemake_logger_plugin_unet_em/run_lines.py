@@ -1,4 +1,4 @@
-"""The events of a run in words; no text of Snakemake is lost that is a warning or an error.
+"""Turn Snakemake's log records into lines for people; every warning and error of Snakemake is kept.
 
 ```
 13:15:41 7 jobs: 2 survey, evaluate, 2 merge, report
@@ -25,35 +25,38 @@ from snakemake_logger_plugin_unet_em.command_line import TARGETS
 from snakemake_logger_plugin_unet_em.time_left import StartedJob, TimeLeft, duration
 
 DEFAULT_TARGET = "all"
-"""The rule that has no job of its own to do."""
+"""The rule that only collects the results of others; its job does nothing and is not counted."""
 LONGEST_REASON = 200
-CHATTER = re.compile(
+"""Characters of the reason for a job; the rest is cut."""
+UNINFORMATIVE = re.compile(
     r"Assuming unrestricted shared file|Building DAG of jobs|Using shell|Conda environments: ignored|"
     r"Select jobs to execute|Execute \d+ jobs|DAG of jobs will be updated|Updating checkpoint dependencies|"
     r"Complete log\(s\):|Elapsed time:|Shutting down, this might|"
     r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|The run involves checkpoint|"
     r"SLURM run ID|Cleaning up SLURM log files"
 )
-"""How Snakemake's own news begin that say nothing of what is made."""
+"""Beginnings of Snakemake's messages that say nothing about results; they are not shown."""
 
-EXITING, NOT_COMPLETE = "Exiting because a job execution failed", "At least one job did not complete successfully."
-"""What Snakemake says where a failed job has been told of."""
+JOB_FAILED, RUN_FAILED = "Exiting because a job execution failed", "At least one job did not complete successfully."
+"""Snakemake's messages after a failed job; the job's own line has said it already."""
 NO_TARGET = "Target rules may not contain wildcards"
-SILENT = (LogEvent.JOB_STARTED, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD)
+IGNORED_EVENTS = (LogEvent.JOB_STARTED, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD)
 
 
 class RunLines:
-    """Turns Snakemake's records into lines, in the order in which they come.
+    """Turn Snakemake's records into lines, in the order of the records.
 
     Parameters
     ----------
     is_dry_run
-        Whether jobs are only listed, each with why it would run.
+        List the jobs only, each with the reason why it would run.
 
     Attributes
     ----------
     rules
         Names of the workflow's rules, once they are known.
+    time_left
+        Estimate of the time that is left.
     """
 
     def __init__(self, is_dry_run: bool = False) -> None:
@@ -68,22 +71,22 @@ class RunLines:
         self._has_failed = False
         self._statuses: dict[str, list[str]] = defaultdict(list)
         self._events: dict[LogEvent | None, Callable[[Any], Iterator[str]]] = {
-            LogEvent.JOB_INFO: self._starts,
-            LogEvent.JOB_FINISHED: self._ends,
-            LogEvent.PROGRESS: self._progresses,
-            LogEvent.JOB_ERROR: self._fails,
-            LogEvent.RUN_INFO: self._is_planned,
-            LogEvent.ERROR: self._is_wrong,
-            **dict.fromkeys(SILENT, lambda record: iter(())),
+            LogEvent.JOB_INFO: self._on_job_info,
+            LogEvent.JOB_FINISHED: self._on_job_finished,
+            LogEvent.PROGRESS: self._on_progress,
+            LogEvent.JOB_ERROR: self._on_job_error,
+            LogEvent.RUN_INFO: self._on_run_info,
+            LogEvent.ERROR: self._on_error,
+            **dict.fromkeys(IGNORED_EVENTS, lambda record: iter(())),
         }
 
-    def of(self, record: LogRecord) -> list[str]:
-        """The lines that say what a record does; none where there is nothing to say."""
-        say = self._events.get(getattr(record, "event", None), self._passes_on)
-        return list(say(record))
+    def lines_of(self, record: LogRecord) -> list[str]:
+        """Return the lines for a record; none if the record says nothing new."""
+        handler = self._events.get(getattr(record, "event", None), self._on_message)
+        return list(handler(record))
 
-    def _is_planned(self, record: Any) -> Iterator[str]:
-        """How many jobs of which rule; Snakemake repeats the table at the end of a dry run."""
+    def _on_run_info(self, record: Any) -> Iterator[str]:
+        """Yield the number of jobs per rule; pass on the table that Snakemake prints at the end of a dry run."""
         is_first, self._total = self._total is None, record.stats["total"]
         if self.is_dry_run and not is_first:
             yield record.getMessage()
@@ -95,7 +98,8 @@ class RunLines:
             listed = ", ".join(rule if n == 1 else f"{n} {rule}" for rule, n in jobs.items())
             yield f"{_time(record)} {_count(sum(jobs.values()))}: {listed}"
 
-    def _starts(self, record: Any) -> Iterator[str]:
+    def _on_job_info(self, record: Any) -> Iterator[str]:
+        """Remember the started job, and yield its name; in a dry run also the reason why it would run."""
         name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
         self._jobs[record.jobid] = StartedJob(
             record.jobid, record.rule_name, name, record.created, record.is_checkpoint
@@ -103,39 +107,40 @@ class RunLines:
         if record.rule_name == DEFAULT_TARGET:
             return
         if self.is_dry_run:
-            yield f"{name}: {_shortened(record.reason)}"
+            yield f"{name}: {_shorten_reason(record.reason)}"
         else:
             yield f"{_time(record)} {name} ..."
 
-    def _ends(self, record: Any) -> Iterator[str]:
-        """Remember the job; its line follows with the next progress, which knows how many there are."""
+    def _on_job_finished(self, record: Any) -> Iterator[str]:
+        """Remember the finished job; its line follows with the next progress event, which knows the total."""
         job = self._jobs.pop(record.job_id, None)
         if job is not None:
             self._ended.append(job)
         yield from ()
 
-    def _progresses(self, record: Any) -> Iterator[str]:
-        yield from self._changes_total(record)
+    def _on_progress(self, record: Any) -> Iterator[str]:
+        """Yield a line for each job that has finished since the last progress event."""
+        yield from self._change_of_total(record)
         total = record.total - self._without_work
         done = min(record.done, total)
         for job in self._ended:
             if job.rule != DEFAULT_TARGET:
                 took = record.created - job.start
-                left = self.time_left.after(job, took, record.created, self._jobs.values())
+                left = self.time_left.message_after(job, took, record.created, self._jobs.values())
                 yield f"{_time(record)} [{done:>{len(str(total))}}/{total}] {job.name}: {duration(took)}{left}"
             self._headers_are_read |= job.reads_headers
         self._ended.clear()
 
-    def _changes_total(self, record: Any) -> Iterator[str]:
-        """Why there are more jobs than before, or fewer."""
+    def _change_of_total(self, record: Any) -> Iterator[str]:
+        """Yield the reason why the number of jobs has changed."""
         if self._total not in (None, record.total):
             why = "headers are read" if self._headers_are_read else "the plan has changed"
             now, before = record.total - self._without_work, self._total - self._without_work
             yield f"{_time(record)} {why}: {_count(now)}, were {before}"
         self._total = record.total
 
-    def _fails(self, record: Any) -> Iterator[str]:
-        """Which job, how it ended, and where its log is; the job itself has said why."""
+    def _on_job_error(self, record: Any) -> Iterator[str]:
+        """Yield the name of the failed job, how it ended, and its log file; the job itself has said why."""
         self._has_failed = True
         job = self._jobs.pop(record.jobid, None)
         name = job.name if job is not None else record.rule_name
@@ -144,19 +149,20 @@ class RunLines:
         after = [f"after {duration(record.created - job.start)}"] if job is not None else []
         logs = [f"log: {path}" for path in record.log]
         yield f"{_time(record)} {name} failed {', '.join([*after, *how, *logs])}"
-        if record.aux:  # it ran elsewhere, where nobody sees what it says
+        if record.aux:  # it ran on another machine, so the terminal has not shown its error
             yield from _last_error(Path(record.log[0])) if record.log else ()
 
-    def _is_wrong(self, record: Any) -> Iterator[str]:
-        """What an exception says, without where in the Snakefile; the whole of it where it is a defect."""
+    def _on_error(self, record: Any) -> Iterator[str]:
+        """Yield the message of an exception without its line in the Snakefile; of a defect all of the text."""
         text = record.getMessage()
         ended = re.match(r"RuleException:\nCalledProcessError.*\n.*\.(\w+)\.py' (.*)", text)
         if ended is not None:
-            self._statuses[ended[1]].extend(_signal_of(ended[2]))
-        elif not (self._has_failed and NOT_COMPLETE in text):
-            yield _for_people(text, record.exception, self.rules)
+            self._statuses[ended[1]].extend(_ending_signal(ended[2]))
+        elif not (self._has_failed and RUN_FAILED in text):
+            yield _user_message(text, record.exception, self.rules)
 
-    def _passes_on(self, record: LogRecord) -> Iterator[str]:
+    def _on_message(self, record: LogRecord) -> Iterator[str]:
+        """Yield any other message, unless it says nothing about results."""
         text = record.getMessage()
         restarted = re.match(r"Trying to restart job (\d+)\.", text)
         submitted = re.match(r"Job (\d+) has been submitted with SLURM jobid (\S+)", text)
@@ -164,25 +170,25 @@ class RunLines:
             yield f"{_time(record)} {self._jobs[int(submitted[1])].name}: SLURM job {submitted[2]}"
         elif restarted is not None:
             yield f"{_time(record)} it is tried again"
-        elif text not in ("", "None") and not (record.levelno < WARNING and CHATTER.match(text)):
-            yield from () if self._has_failed and EXITING in text else [text.strip("\n")]
+        elif text not in ("", "None") and not (record.levelno < WARNING and UNINFORMATIVE.match(text)):
+            yield from () if self._has_failed and JOB_FAILED in text else [text.strip("\n")]
 
 
-def _for_people(text: str, exception: str, rules: Sequence[str] = ()) -> str:
-    """An exception as Snakemake prints it, cut to what a user can act on.
+def _user_message(text: str, exception: str, rules: Sequence[str] = ()) -> str:
+    """Return an exception as Snakemake prints it, cut to what a user can act on.
 
-    >>> _for_people('WorkflowError in file "a", line 3:\\nkey: wrong\\n  File "a", line 3, in f', "WorkflowError")
+    >>> _user_message('WorkflowError in file "a", line 3:\\nkey: wrong\\n  File "a", line 3, in f', "WorkflowError")
     'key: wrong'
     """
     kind = getattr(builtins, exception, None)
     if exception == "MissingRuleException":
         return _unknown_target(text, rules)
     if exception == "ProtectedOutputException":
-        return _protected(text)
+        return _protected_outputs(text)
     if NO_TARGET in text:
         return f"A rule that makes a file of each volume is no target: {_targets()}; to stop at a rule add --until RULE"
     if isinstance(kind, type) and issubclass(kind, OSError):
-        return _about_files(text, exception)
+        return _file_error(text, exception)
     lines = [line for line in text.splitlines() if not re.match(r'  File ".*", line \d+, in ', line)]
     if exception.endswith("WorkflowError") or exception == "InputFunctionException":
         lines = lines[1:] if re.match(rf"{exception}( in .*)?:$", lines[0]) else lines
@@ -192,7 +198,7 @@ def _for_people(text: str, exception: str, rules: Sequence[str] = ()) -> str:
 
 
 def _unknown_target(text: str, rules: Sequence[str]) -> str:
-    """A target, or a rule of an option, that is not there; what it may have meant.
+    """Return the message for an unknown target, or an unknown rule in an option, with the closest known name.
 
     >>> _unknown_target("No rule to produce trian (if you use ...", ["train"])[:46]
     'trian: nothing makes this; did you mean train?'
@@ -211,10 +217,10 @@ def _targets() -> str:
     )
 
 
-def _protected(text: str) -> str:
-    """Results of an earlier run that must not be written.
+def _protected_outputs(text: str) -> str:
+    """Return the message for results of an earlier run that are write-protected.
 
-    >>> _protected("affected files:\\n  r/a.json\\n  r/b.json")
+    >>> _protected_outputs("affected files:\\n  r/a.json\\n  r/b.json")
     'r/a.json and 1 more must not be written; chmod -R u+w the folder of the results, or name another folder'
     """
     first, *others = text.partition("affected files:")[2].split() or ["results of an earlier run"]
@@ -222,8 +228,8 @@ def _protected(text: str) -> str:
     return f"{first}{more} must not be written; chmod -R u+w the folder of the results, or name another folder"
 
 
-def _about_files(text: str, exception: str) -> str:
-    """What the system says of a file; Snakemake's own folder for copies of sources may be the one."""
+def _file_error(text: str, exception: str) -> str:
+    """Return the system's message about a file, with advice if it is in Snakemake's cache of sources."""
     said = [line for line in text.splitlines() if line.startswith((f"{exception}: ", "[Errno"))]
     if not said:
         return text
@@ -236,15 +242,15 @@ def _about_files(text: str, exception: str) -> str:
 
 
 def _last_error(log: Path) -> list[str]:
-    """What a job has said last of what was wrong."""
+    """Return the last error line of a job's log, as a list of one line or none."""
     said = re.findall(r"^[\d:]{8} ERROR .+$", log.read_text(errors="replace"), re.MULTILINE) if log.exists() else []
     return said[-1:]
 
 
-def _signal_of(ended: str) -> list[str]:
-    """What ended a job from outside, by its status or the signal that Python names.
+def _ending_signal(ended: str) -> list[str]:
+    """Return the signal that ended a job, from its exit status or from the name that Python gives; else nothing.
 
-    >>> _signal_of("returned non-zero exit status 1."), _signal_of("returned non-zero exit status 137.")
+    >>> _ending_signal("returned non-zero exit status 1."), _ending_signal("returned non-zero exit status 137.")
     ([], ['ended by SIGKILL, as where memory runs out'])
     """
     status = re.search(r"exit status (\d+)", ended)
@@ -256,10 +262,10 @@ def _signal_of(ended: str) -> list[str]:
     return [f"ended by {name}{', as where memory runs out' if name == 'SIGKILL' else ''}"]
 
 
-def _shortened(reason: str) -> str:
-    """Why a job would run: of each list of files the first.
+def _shorten_reason(reason: str) -> str:
+    """Return the reason why a job would run, with only the first file of each list.
 
-    >>> _shortened("Missing output files: a.json, b.json, c.json; Code has changed since last execution")
+    >>> _shorten_reason("Missing output files: a.json, b.json, c.json; Code has changed since last execution")
     'Missing output files: a.json and 2 more; Code has changed since last execution'
     """
     parts = []

@@ -1,4 +1,4 @@
-"""How long the rest of a run takes, by what its jobs have taken so far."""
+"""Estimate the time that is left of a run from the times of its finished jobs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from unet.jobs.progress import clock_time
 
-SAID_EVERY_S = 10.0
-"""Counting the jobs takes time that grows with their number."""
+REPORT_INTERVAL_S = 10.0
+"""Seconds between two estimates. Each one counts all jobs, which takes longer the more jobs there are."""
 
 
 @dataclass(frozen=True)
 class StartedJob:
-    """A job that Snakemake has started, at a time in seconds."""
+    """A job that Snakemake has started; `start` is a time in seconds."""
 
     number: int
     rule: str
@@ -22,40 +22,41 @@ class StartedJob:
 
 
 class TimeLeft:
-    """The mean time of each rule's finished jobs, times the jobs of it that are left, shared by as many as run at once.
+    """Estimate the time that is left: sum over rules of (mean time per job) x (jobs left), over the jobs at once.
 
-    Block ranges of a volume are of one size, so their mean foretells well. A rule of which no job has finished is not
-    counted: the time is then a lower bound, and nothing is said where more than half of the jobs are of such rules.
+    The jobs of a rule are block ranges of equal size, so their mean is a good estimate. A rule without a finished job
+    does not count, and the estimate is then a lower bound. There is no estimate if more than half of the jobs that are
+    left belong to such rules.
     """
 
     def __init__(self) -> None:
         self.jobs_left: Callable[[], Mapping[int, str] | None] = lambda: None
-        """The rule of each job that has not finished, by its number; None where that is not known."""
+        """Return the rule of each unfinished job by its number; None if that is unknown."""
         self._finished: set[int] = set()
         self._took: dict[str, list[float]] = defaultdict(list)
         self._first_start: float | None = None
-        self._said = float("-inf")
+        self._last_report = float("-inf")
 
-    def after(self, job: StartedJob, took: float, now: float, running: Iterable[StartedJob]) -> str:
-        """What there is to say when a job has finished that took some seconds; not at every job.
+    def message_after(self, job: StartedJob, took: float, now: float, running: Iterable[StartedJob]) -> str:
+        """Count a finished job that took `took` seconds, and return the end of its line; empty without an estimate.
 
         >>> rest = TimeLeft()
         >>> rest.jobs_left = lambda: {2: "predict", 3: "predict", 4: "predict", 5: "report"}
-        >>> rest.after(StartedJob(1, "predict", "predict all", 0.0), 20.0, 20.0, [])
+        >>> rest.message_after(StartedJob(1, "predict", "predict all", 0.0), 20.0, 20.0, [])
         '; more than 1:00 left'
         """
         self._took[job.rule].append(took)
         self._finished.add(job.number)
         self._first_start = job.start if self._first_start is None else min(self._first_start, job.start)
-        if now - self._said < SAID_EVERY_S:
+        if now - self._last_report < REPORT_INTERVAL_S:
             return ""
         jobs = self.jobs_left() or {}
-        # Snakemake takes a job off its list a moment after it has said that it is finished.
+        # Snakemake removes a job from its list a moment after it has reported the job as finished.
         left = Counter(rule for number, rule in jobs.items() if number not in self._finished)
         known = sum(number for rule, number in left.items() if rule in self._took)
         if 2 * known < left.total() or not left:
             return ""
-        self._said = now
+        self._last_report = now
         seconds = self._seconds(left, now, running)
         return f"; {'about' if known == left.total() else 'more than'} {duration(seconds)} left"
 
@@ -69,7 +70,8 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """
+    """Return a duration as text: seconds below a minute, else as `clock_time`.
+
     >>> duration(3.21), duration(74)
     ('3.2 s', '1:14')
     """

@@ -131,7 +131,7 @@ def test_packages_do_without_a_library(library: str) -> None:
 
 
 def test_what_a_module_loads_is_seen() -> None:
-    assert {"torch", "zarr"} <= loaded_with("unet.training.trainer")
+    assert {"torch", "zarr"} <= loaded_with("unet.network.worker")
 
 
 def test_no_module_loads_an_optional_package() -> None:

@@ -15,7 +15,7 @@ import pytest
 from unet.config.root import Config, load_config
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
 
@@ -64,7 +64,7 @@ class Project:
         values = json.loads(json.dumps(arguments, default=str))
         snakemake = SimpleNamespace(input={}, output={"receipt": receipt}, params=values, log=[str(log)], threads=1)
         try:
-            run(main_of(rule), snakemake)
+            run_script(main_of(rule), snakemake)
         except SystemExit as ended:
             lines = [text.partition(" ERROR ")[2] for text in log.read_text().splitlines() if " ERROR " in text]
             raise Refused(*lines, f"exit status {ended.code}") from None

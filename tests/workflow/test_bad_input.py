@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from snakemake_logger_plugin_unet_em.command_line import TARGETS, problem_of
+from snakemake_logger_plugin_unet_em.command_line import TARGETS, command_line_problem
 from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file, with_line_numbers
 from unet.run.preconditions import problem_of_cores, problem_of_folder, problem_of_input, problem_of_rules
@@ -96,9 +96,9 @@ def test_words_after_configfile_and_config(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("volumes: {}\n")
-    assert wanted in str(problem_of(arguments))
-    assert problem_of(["--config", "results=a b", "train={steps: 5}", "--cores", "2"]) is None
-    assert problem_of(["plan", "-n", "--configfile", "mine.yaml", "--cores", "2"]) is None
+    assert wanted in str(command_line_problem(arguments))
+    assert command_line_problem(["--config", "results=a b", "train={steps: 5}", "--cores", "2"]) is None
+    assert command_line_problem(["plan", "-n", "--configfile", "mine.yaml", "--cores", "2"]) is None
 
 
 def test_targets_that_are_offered_are_rules() -> None:

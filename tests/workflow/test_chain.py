@@ -18,8 +18,8 @@ from scipy import ndimage
 from unet.config.predict import PredictConfig
 from unet.config.root import Config
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.network.load_predictor import load_predictor
-from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -47,7 +47,7 @@ class InMemory:
 
     def read_mirrored(self, window: Box) -> np.ndarray:
         sides = zip(window.start, window.stop, self.values.shape, strict=True)
-        return self.values[np.ix_(*(mirrored(lo, hi, n) for lo, hi, n in sides))]
+        return self.values[np.ix_(*(mirrored_indices(lo, hi, n) for lo, hi, n in sides))]
 
 
 def in_one_box(project: Project) -> np.ndarray:

@@ -57,7 +57,7 @@ def test_the_first_voxel_that_differs_is_found(copy_of_finished: Project, tmp_pa
     array = zarr.open_array(now / "volumes/train/probability.zarr/0", mode="r+")
     value = int(array[voxel])
     array[voxel] = value ^ 1
-    journal = Journal.beside(now / "receipts/predict/train/0-of-2.json")
+    journal = Journal.of_receipt(now / "receipts/predict/train/0-of-2.json")
     journal.add(replace(journal.latest()[box], digest="another"))
     found = compare(was, now).difference
     assert found == f"probability.zarr of volume train, block {box}, voxel {voxel}: {value} was, {value ^ 1} is"
@@ -68,7 +68,7 @@ def test_the_first_voxel_that_differs_is_found(copy_of_finished: Project, tmp_pa
 def test_files_that_differ_in_compression_alone_do_not_count(copy_of_finished: Project, tmp_path: Path) -> None:
     was, now = copy_of_finished.results, tmp_path / "now"
     shutil.copytree(was, now)
-    journal = Journal.beside(now / "receipts/predict/train/0-of-2.json")
+    journal = Journal.of_receipt(now / "receipts/predict/train/0-of-2.json")
     journal.add(replace(journal.latest()[Box((2, 64, 0), (4, 128, 64))], digest="another"))
     assert compare(was, now).difference is None
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from unet.config.label_kinds import IGNORE, check_class_values, class_names
 from unet.config.section import PositiveFloat, PositiveInt, Section
 from unet.storage.address import checked_address, is_address
-from unet.storage.ngff import implausible_voxels
+from unet.storage.ngff import implausible_voxel_size
 
 _IGNORE_IN_INTERIOR = "set label_kind: classes, with class_values: {membrane: 0, interior: 255, ignore: <that value>}"
 
@@ -132,7 +132,7 @@ class VolumeConfig(Section):
     @field_validator("voxel_size_nm")
     @classmethod
     def _plausible(cls, voxel_size_nm: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if voxel_size_nm is not None and (problem := implausible_voxels(voxel_size_nm)):
+        if voxel_size_nm is not None and (problem := implausible_voxel_size(voxel_size_nm)):
             raise ValueError(problem)
         return voxel_size_nm
 

@@ -23,7 +23,7 @@ class Box:
 
     @classmethod
     def of_shape(cls, shape: Index) -> Self:
-        """The box from the origin to ``shape``."""
+        """Return the box from the origin to ``shape``."""
         return cls((0,) * len(shape), tuple(int(n) for n in shape))
 
     @property
@@ -38,44 +38,44 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """To index an array of the whole volume."""
+        """Slices that select the box in an array of the whole volume."""
         return tuple(slice(lo, hi) for lo, hi in zip(self.start, self.stop, strict=True))
 
     @property
     def trailing(self) -> tuple[Any, ...]:
-        """To index the last axes of an array of the whole volume, whatever axes stand before them."""
+        """Slices that select the box in the last axes of an array of the whole volume."""
         return (..., *self.slices)
 
     def grown(self, margin: Index) -> "Box":
-        """Larger by ``margin`` on both sides of each axis; may exceed the volume."""
+        """Return the box enlarged by ``margin`` voxels on both sides of each axis; it may exceed the volume."""
         return Box(
             tuple(lo - m for lo, m in zip(self.start, margin, strict=True)),
             tuple(hi + m for hi, m in zip(self.stop, margin, strict=True)),
         )
 
     def intersected(self, other: "Box") -> "Box":
-        """The common voxels; empty (size 0) where there are none."""
+        """Return the box of the common voxels; it is empty (size 0) if there are none."""
         start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
         stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
         return Box(start, tuple(max(lo, hi) for lo, hi in zip(start, stop, strict=True)))
 
     def clipped(self, shape: Index) -> "Box":
-        """The part inside a volume of ``shape``."""
+        """Return the part of the box inside a volume of ``shape``."""
         return self.intersected(Box.of_shape(shape))
 
     def shifted(self, offset: Index) -> "Box":
-        """Moved by ``offset`` voxels."""
+        """Return the box moved by ``offset`` voxels."""
         return Box(
             tuple(lo + d for lo, d in zip(self.start, offset, strict=True)),
             tuple(hi + d for hi, d in zip(self.stop, offset, strict=True)),
         )
 
     def relative_to(self, origin: Index) -> "Box":
-        """The same voxels, counted from ``origin``."""
+        """Return the box in coordinates relative to ``origin``."""
         return self.shifted(tuple(-d for d in origin))
 
     def contains(self, other: "Box") -> bool:
-        """Whether every voxel of ``other`` is in this box."""
+        """Tell whether every voxel of ``other`` is in this box."""
         return self.intersected(other).shape == other.shape
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Inverse of ``str(box)``.
+        """Return the box of a text; the inverse of ``str(box)``.
 
         >>> Box.parse("0:1,2:6")
         Box(start=(0, 2), stop=(1, 6))

@@ -1,4 +1,4 @@
-"""Distances up to a limit, which a block with a halo of that limit knows as well as the whole volume."""
+"""Euclidean distance transform up to a limit: a block with a halo of that limit gets the result of the volume."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,23 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 CACHE_BYTES = 2**19
-"""Of what is worked on at a time."""
+"""Bytes that are processed at a time; they fit into a core's cache."""
 
 
 def capped_distance(
     target: NDArray[np.bool_], cap: float, steps: Mapping[int, int], parts: int = 1
 ) -> NDArray[np.float32]:
-    """Euclidean distance to the nearest voxel of a set, or `cap` where that is less.
+    """Return the Euclidean distance to the nearest voxel of a set, at most `cap`.
 
-    Along one axis after the other, ``d^2(x) = min_k d^2(x + k) + (step k)^2``, for shifts up to the cap alone. Squares
-    are integers, so a number does not depend on where the array was cut, `cap` and more from its faces.
+    Along one axis after the other, ``d^2(x) = min_k d^2(x + k) + (step k)^2``, only for shifts up to the cap. Squares
+    are integers. A voxel at least `cap` from the faces therefore gets the same number wherever the array was cut.
 
     Parameters
     ----------
     target : array of any shape
-    cap : the longest distance, in the unit of the result
-    steps : axis -> edge of a voxel along it, in parts of the unit; along other axes nothing is near
-    parts : of the unit
+        True at the voxels of the set.
+    cap : float
+        Largest distance, in the unit of the result.
+    steps : mapping
+        Axis to the edge of a voxel along it, in units of ``1 / parts``. Other axes are not searched.
+    parts : int
+        Number by which the unit of the result is divided, so that the steps are integers.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def capped_distance(
     """
     longest = int(cap * parts)
     far = (longest + 1) ** 2
-    integer = np.int16 if 2 * far < 2**15 else np.int32  # short distances: half the memory to go through
+    integer = np.int16 if 2 * far < 2**15 else np.int32  # int16 halves the memory traffic
     squared = np.where(target, integer(0), integer(far))
     for axis, step in steps.items():
         for part in _in_cache(squared, axis):
@@ -46,7 +50,7 @@ def capped_distance(
 
 
 def _along(squared: NDArray[Any], axis: int, step: int, longest: int) -> NDArray[Any]:
-    """The squared distances when steps along one more axis are allowed."""
+    """Return the squared distances when steps along one more axis are allowed."""
     line, found = np.moveaxis(squared, axis, 0), squared.copy()
     nearest, farther = np.moveaxis(found, axis, 0), np.empty_like(line)
     for k in range(1, min(longest // step, len(line) - 1) + 1):
@@ -57,7 +61,7 @@ def _along(squared: NDArray[Any], axis: int, step: int, longest: int) -> NDArray
 
 
 def _in_cache(values: NDArray[Any], axis: int) -> Iterator[NDArray[Any]]:
-    """Parts with whole lines along an axis that are small enough to stay in the processor's caches."""
+    """Yield views with whole lines along an axis, small enough to stay in the processor's caches."""
     cut = 1 if axis == 0 else 0
     if values.ndim <= cut:
         yield values

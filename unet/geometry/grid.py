@@ -10,7 +10,7 @@ from unet.geometry.box import Box, Index
 
 @dataclass(frozen=True)
 class Grid:
-    """The blocks that cover a volume, in scan order (the last axis runs fastest).
+    """The blocks that cover a volume, in scan order (the index of the last axis changes fastest).
 
     >>> grid = Grid(shape=(3, 10, 10), block=(2, 4, 10))
     >>> grid.counts, len(grid)
@@ -24,19 +24,19 @@ class Grid:
 
     @property
     def counts(self) -> Index:
-        """Blocks along each axis."""
+        """Number of blocks along each axis."""
         return tuple(ceil(n / b) for n, b in zip(self.shape, self.block, strict=True))
 
     def __len__(self) -> int:
         return prod(self.counts)
 
     def box(self, index: Index) -> Box:
-        """The voxels of one block, cut at the volume's faces."""
+        """Return the voxels of one block, clipped at the volume's faces."""
         start = tuple(i * b for i, b in zip(index, self.block, strict=True))
         return Box(start, tuple(a + b for a, b in zip(start, self.block, strict=True))).clipped(self.shape)
 
     def index_of(self, number: int) -> Index:
-        """The index of a block by its number in scan order.
+        """Return the index of a block from its number in scan order.
 
         >>> Grid(shape=(3, 10, 10), block=(2, 4, 10)).index_of(5)
         (1, 2, 0)
@@ -48,7 +48,7 @@ class Grid:
         return tuple(index)
 
     def touched(self, box: Box) -> "list[Box]":
-        """The blocks that share voxels with a box, in scan order.
+        """Return the blocks that share voxels with a box, in scan order.
 
         >>> [str(block) for block in Grid((1, 10, 10), (1, 4, 10)).touched(Box((0, 3, 0), (1, 5, 1)))]
         ['0:1,0:4,0:10', '0:1,4:8,0:10']
@@ -56,16 +56,16 @@ class Grid:
         return [self.box(index) for index in self.touched_indices(box)]
 
     def touched_indices(self, box: Box) -> Iterator[Index]:
-        """Their indices."""
+        """Yield the indices of the blocks that share voxels with a box, in scan order."""
         spans = (range(lo // b, -(-hi // b)) for lo, hi, b in zip(box.start, box.stop, self.block, strict=True))
         return product(*spans)
 
     def indices(self) -> Iterator[Index]:
-        """Every block's index in scan order."""
+        """Yield the index of every block in scan order."""
         return product(*(range(n) for n in self.counts))
 
     def layer(self, z: int) -> Iterator[Index]:
-        """Those of one layer of blocks, all with this index along z.
+        """Yield the indices of one layer of blocks: all blocks with the index `z` along the first axis.
 
         >>> list(Grid(shape=(3, 10, 10), block=(2, 4, 10)).layer(1))
         [(1, 0, 0), (1, 1, 0), (1, 2, 0)]
@@ -73,5 +73,5 @@ class Grid:
         return product((z,), *(range(n) for n in self.counts[1:]))
 
     def boxes(self) -> list[Box]:
-        """Every block's voxels in scan order."""
+        """Return the voxels of every block in scan order."""
         return [self.box(index) for index in self.indices()]

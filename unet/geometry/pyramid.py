@@ -1,4 +1,4 @@
-"""Coarser levels of a volume: which axes are halved when, and how voxels are put together."""
+"""Multi-resolution pyramid of a volume: the down-sampling factors of each level, and down-sampling itself."""
 
 from itertools import product
 from typing import Literal
@@ -8,20 +8,22 @@ import numpy as np
 from unet.geometry.box import Index
 
 COARSEST_PX = 128
-"""Levels are added until a section is no larger than this."""
+"""No coarser level is added once both sides of a section are at most this long (px)."""
 SMALLEST_BLOCK_PX = 16
-"""No block is halved to less than this: files would be many and tiny."""
+"""Smallest side of a block (px) in y and x on any level; smaller blocks would make many tiny files."""
 SUMS = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
-"""The smallest type that holds the sum of 8 voxels, by the bytes of one."""
+"""The smallest type that holds the sum of 8 voxels, by the bytes per voxel."""
 
 
 def pyramid_factors(shape: Index, block: Index, voxel_size_nm: tuple[float, ...]) -> list[Index]:
-    """Down-sampling of every level against level 0, the finest axes first until voxels are nearly cubes.
+    """Return the down-sampling factors of every level relative to level 0.
+
+    The axes with the smallest voxel size are halved first, until voxels are nearly cubes.
 
     Parameters
     ----------
     shape, block
-        `(z, y, x)` in voxels; a block must stay whole, so an axis is halved only while the block's side is even.
+        `(z, y, x)` in voxels. An axis is halved only while the side of the block is even, so that blocks stay whole.
     voxel_size_nm
         `(z, y, x)` in nm.
 
@@ -34,7 +36,7 @@ def pyramid_factors(shape: Index, block: Index, voxel_size_nm: tuple[float, ...]
     while True:
         current = factors[-1]
         sizes = [v * f for v, f in zip(voxel_size_nm, current, strict=True)]
-        # An axis that is coarser by more than sqrt(2) waits for the others to catch up.
+        # An axis whose voxel size exceeds the smallest by more than sqrt(2) is not halved on this level.
         step = [2 if size <= min(sizes) * 1.4143 else 1 for size in sizes]
         level = tuple(f * s for f, s in zip(current, step, strict=True))
         section = max(-(-n // f) for n, f in zip(shape[1:], current[1:], strict=True))
@@ -46,14 +48,14 @@ def pyramid_factors(shape: Index, block: Index, voxel_size_nm: tuple[float, ...]
 
 
 def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"]) -> np.ndarray:
-    """Put `step` voxels together: their mean for an image, their most frequent id for labels (no id is invented).
+    """Down-sample by `step`: the mean of an image, the most frequent id of labels, so that no new id appears.
 
     Parameters
     ----------
     values
-        `(..., z, y, x)` of any dtype; an odd last voxel counts with its own copy.
+        `(..., z, y, x)` of any dtype. An odd last voxel is repeated.
     step
-        1 or 2 along `(z, y, x)`.
+        Factor 1 or 2 along `(z, y, x)`.
 
     >>> downsample(np.array([[[1, 1, 7], [2, 9, 7]]]), (1, 2, 2), "label").tolist()
     [[[1, 7]]]
@@ -62,13 +64,13 @@ def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"])
     """
     padding = [(0, 0)] * (values.ndim - 3) + [(0, -n % s) for n, s in zip(values.shape[-3:], step, strict=True)]
     padded = np.pad(values, padding, mode="edge") if any(after for _, after in padding) else values
-    together = _mode if kind == "label" else _mean
+    combine = _mode if kind == "label" else _mean
     sides = (n // s for n, s in zip(padded.shape[-3:], step, strict=True))
     coarse = np.empty((*padded.shape[:-3], *sides), values.dtype)
     for z in range(coarse.shape[-3]):  # a section at a time stays in the processor's caches
         piece = padded[..., z * step[0] : (z + 1) * step[0], :, :]
         parts = product(*(range(s) for s in step))
-        coarse[..., z : z + 1, :, :] = together(
+        coarse[..., z : z + 1, :, :] = combine(
             [piece[..., a :: step[0], b :: step[1], c :: step[2]] for a, b, c in parts]
         )
     return coarse
@@ -88,8 +90,13 @@ def _mean(voxels: list[np.ndarray]) -> np.ndarray:
 
 
 def _mode(voxels: list[np.ndarray]) -> np.ndarray:
-    """Where half of the voxels are like the first one, no other id is more frequent; only elsewhere all are counted."""
-    lines = [np.ascontiguousarray(values).reshape(-1) for values in voxels]  # strided, every comparison costs double
+    """Return the most frequent value; of equally frequent ones the first.
+
+    If half of the voxels equal the first one, no other value is more frequent. Only elsewhere all values are counted.
+    """
+    lines = [
+        np.ascontiguousarray(values).reshape(-1) for values in voxels
+    ]  # comparing strided arrays takes twice as long
     best, alike = lines[0].copy(), np.ones(lines[0].shape, dtype=np.uint8)
     for other in lines[1:]:
         alike += other == best

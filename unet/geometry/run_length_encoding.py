@@ -1,4 +1,4 @@
-"""Runs of equal values along a line: where they start, and a plane of labels written as them."""
+"""Run-length encoding: the starts of runs of equal values, and a plane of labels as labels and lengths."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def run_starts(*lines: NDArray[Any]) -> NDArray[np.intp]:
-    """Where one of several lines of one length changes, with their beginning.
+    """Return the indices at which any of several lines of equal length changes, and 0 for the first run.
 
     >>> run_starts(np.array([7, 7, 2, 2]), np.array([1, 1, 1, 3])).tolist(), run_starts(np.array([])).tolist()
     ([0, 2, 3], [])
@@ -19,14 +19,14 @@ def run_starts(*lines: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(change)
 
 
-def runs(plane: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A plane of labels as label and length of every run of equal labels in C order: a small fraction of its bytes.
+def run_length_encode(plane: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return label and length of every run of equal labels in C order, which takes a small fraction of the bytes.
 
     Returns
     -------
-    (runs, 2) uint32
+    (runs, 2) uint32, label and length
 
-    >>> runs(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
+    >>> run_length_encode(np.array([[7, 7], [7, 2]], np.uint32)).tolist()
     [[7, 3], [2, 1]]
     """
     flat = plane.reshape(-1)

@@ -1,4 +1,4 @@
-"""Overlap tiles: which sizes fit a network, how much context a tile needs, where the tiles of a volume lie.
+"""Overlap-tile strategy: the sizes that fit a network, the context that a tile needs, the positions of the tiles.
 
 ```
             input = 572
@@ -13,10 +13,11 @@
 +-----------------------------------+
 ```
 
-A network with poolings is not invariant to every shift: moved by one pixel, an image falls differently into the
-windows of the max-pools. It is invariant to shifts by the product of its pooling factors, 2^(depth - 1) or 16 for the
-paper's. So all tiles start at multiples of a stride that is itself such a multiple, counted from the volume's first
-voxel: 384 for an output of 388. Then a voxel's result depends on no tile, block or job that it is computed in.
+A network with poolings is not invariant to every shift. Moved by one pixel, an image falls differently into the
+windows of the max-pools. The network is invariant to shifts by the product of its pooling factors: 2^(depth - 1), 16
+for the paper's network. All tiles therefore start at multiples of a stride that is a multiple of this product, counted
+from the volume's first voxel: 384 for an output of 388. A voxel's result then does not depend on the tile, the block
+or the job that computes it.
 
 All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z.
 """
@@ -34,7 +35,7 @@ Interval = tuple[int, int]
 
 
 class NetworkShape(Protocol):
-    """What the sizes of tiles depend on: keys of the section `model` of the configuration."""
+    """The settings of a network that determine its tile sizes: keys of the section `model` of the configuration."""
 
     @property
     def dimensions(self) -> int: ...
@@ -51,7 +52,7 @@ class NetworkShape(Protocol):
 
 
 class TileSizeError(ValueError):
-    """A tile that the network cannot take; the message names the nearest sizes that it can."""
+    """The network cannot take a tile of this size. The message names the nearest sizes that it can take."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ class TileGeometry:
 
     Parameters
     ----------
-    input, output : Index
-        What goes into the network, and the part of what comes out that is a function of the input alone.
+    input : Index
+        Size of the network's input.
+    output : Index
+        Size of the part of the network's result that depends on the input alone, not on padding.
     margin : Index
         Context on each side: `input = margin + output + margin`.
     stride_unit : Index
-        Product of the pooling factors: what the origins of all tiles are congruent to.
+        Product of the pooling factors. The origin of every tile is a multiple of it.
 
     Examples
     --------
@@ -80,24 +83,24 @@ class TileGeometry:
 
     @property
     def stride(self) -> Index:
-        """Distance between neighbouring tiles: the largest multiple of `stride_unit` in `output`."""
+        """Distance between neighbouring tiles: the largest multiple of `stride_unit` that is at most `output`."""
         return tuple(out // unit * unit for out, unit in zip(self.output, self.stride_unit, strict=True))
 
     def input_box(self, cell: Box) -> Box:
-        """The voxels a tile reads to predict its `cell`; may exceed the volume."""
+        """Return the voxels that a tile reads to predict its `cell`; the box may exceed the volume."""
         start = tuple(lo - m for lo, m in zip(cell.start, self.margin, strict=True))
         return Box(start, tuple(lo + n for lo, n in zip(start, self.input, strict=True)))
 
-    def window(self, box: Box) -> Box:
-        """The voxels that all tiles of `box` read, as one box; may exceed the volume."""
+    def read_box(self, box: Box) -> Box:
+        """Return the box that contains the voxels that all tiles of `box` read; it may exceed the volume."""
         cells = tiles_for(box, self)
         return Box(self.input_box(cells[0]).start, self.input_box(cells[-1]).stop)
 
 
 def tiles_for(box: Box, geometry: TileGeometry) -> list[Box]:
-    """The cells of the volume's lattice that `box` touches, in scan order, each the share of one tile.
+    """Return the cells of the volume's lattice that `box` touches, in scan order. Each cell is predicted by one tile.
 
-    The lattice starts at the volume's first voxel whatever the box.
+    The lattice starts at the volume's first voxel, whatever the box.
 
     >>> paper = TileGeometry((1, 572, 572), (1, 388, 388), (0, 92, 92), (1, 16, 16))
     >>> [str(cell) for cell in tiles_for(Box((4, 0, 380), (5, 10, 400)), paper)]
@@ -110,7 +113,7 @@ def tiles_for(box: Box, geometry: TileGeometry) -> list[Box]:
 
 
 def tile_geometry(config: NetworkShape, tile: int | Index) -> TileGeometry:
-    """Sizes of a tile whose input side is `tile`.
+    """Return the sizes of a tile from the size of its input.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ def tile_geometry(config: NetworkShape, tile: int | Index) -> TileGeometry:
     Raises
     ------
     TileSizeError
-        If the network cannot take the size, or leaves less than one `stride_unit` of output.
+        If the network cannot take the size, or its output is smaller than one `stride_unit`.
     """
     size, unit, axes = full_size(config, tile), stride_unit(config), range(3)
     output = output_size(config, size)
@@ -138,10 +141,10 @@ def tile_geometry(config: NetworkShape, tile: int | Index) -> TileGeometry:
 
 
 def output_size(config: NetworkShape, tile: int | Index) -> Index:
-    """Voxels that a tile predicts from its input alone, `(z, y, x)`; see `tile_geometry`.
+    """Return the size `(z, y, x)` of the result that depends on a tile's input alone; see `tile_geometry`.
 
-    For the paper's network `input = 16 b + 60` gives `output = 16 b - 124`, b >= 8: 572 gives 388.
-    Of a zero-padded network the rim is left out that its reach connects with the padding.
+    For the paper's network `input = 16 b + 60` gives `output = 16 b - 124`, b >= 8: 572 gives 388. For a zero-padded
+    network the border whose receptive field touches the padding is left out.
 
     Raises
     ------
@@ -153,12 +156,12 @@ def output_size(config: NetworkShape, tile: int | Index) -> Index:
 
 
 def valid_input_sizes(config: NetworkShape, up_to: int, axis: int = 2) -> list[int]:
-    """Every input size along `axis` (0 = z, 1 = y, 2 = x) that leaves an output, up to and including `up_to`."""
+    """Return every input size along `axis` (0 = z, 1 = y, 2 = x) that has an output, up to and including `up_to`."""
     return list(_sizes(config, axis, range(1, up_to + 1)))
 
 
 def full_size(config: NetworkShape, tile: int | Index) -> Index:
-    """A tile's input size as `(z, y, x)`: one number is the side along every axis of the network.
+    """Return a tile's input size as `(z, y, x)`; one number is the side along every axis of the network.
 
     Raises
     ------
@@ -172,14 +175,15 @@ def full_size(config: NetworkShape, tile: int | Index) -> Index:
 
 
 def stride_unit(config: NetworkShape) -> Index:
-    """Product of the pooling factors along `(z, y, x)`: shifts by it leave the network's result unchanged."""
+    """Return the product of the pooling factors along `(z, y, x)`: the network is invariant to shifts by it."""
     return tuple(prod(_factors(config, axis)) for axis in range(3))
 
 
-def reach(config: NetworkShape, axis: int = 2) -> int:
-    """Furthest voxel along `axis` outside a period of the pooling grid that the zero-padded network reads for it.
+def receptive_field_overhang(config: NetworkShape, axis: int = 2) -> int:
+    """Return how far (voxels) the receptive field of a period of the pooling grid exceeds that period along `axis`.
 
-    94 for the paper's depth. Walked backwards, an interval [a, b] of voxels depends on
+    It is 94 for a zero-padded network of the paper's depth. Traced back from the output, an interval [a, b] of voxels
+    depends on
 
     ```
     two 3x3 convolutions          [a - 2, b + 2]
@@ -188,9 +192,9 @@ def reach(config: NetworkShape, axis: int = 2) -> int:
     interpolation by f > 1        [(a + f/2) // f - 1, (b + f/2) // f]
     ```
 
-    and a level on its skip's interval as well as on what lies below. Tiles start and end with a period of
-    `stride_unit` voxels, so its first and its last voxel tell; one in its middle may reach further (107), but not
-    beyond what those read.
+    A level depends on the interval of its skip connection and on that of the level below. Tiles start and end with a
+    period of `stride_unit` voxels, so the intervals of its first and last voxel determine the result. A voxel in the
+    middle may depend on voxels further from itself (107), but not on voxels beyond these two intervals.
     """
     if not _is_convolved(config, axis):
         return 0
@@ -199,18 +203,18 @@ def reach(config: NetworkShape, axis: int = 2) -> int:
 
 
 def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[Index]:
-    """Input sizes `(z, y, x)` that may suit the blocks of a volume, those that read fewest voxels first.
+    """Return candidate input sizes `(z, y, x)` for the blocks of a volume, those that read the fewest voxels first.
 
-    A tile that two blocks touch is computed for each of them, so strides that divide the block do well, and among them
-    large ones, whose context weighs less. Of all sizes that take equally many tiles only the smallest is a candidate.
-    They are square in y and x.
+    A tile that two blocks touch is computed for each of them. Strides that divide the block are therefore efficient,
+    and among them large ones, because their context is a smaller share of the input. Of all sizes that need equally
+    many tiles only the smallest is a candidate. Candidates are square in y and x.
 
     Parameters
     ----------
     grid
         The blocks of the volume.
     spare
-        Voxels of a tile's output along y and x that its cell does not take: 1 for the mean over rotations.
+        Voxels of a tile's output along y and x that its cell does not use: 1 for the mean over rotations.
     """
     found: dict[int, Index] = {}
     z_sizes, sides = _tiles_by_size(config, (0,), grid, 0), _tiles_by_size(config, (1, 2), grid, spare)
@@ -221,15 +225,15 @@ def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[In
 
 
 def tile_count(grid: Grid, geometry: TileGeometry) -> int:
-    """Tiles of all blocks of a volume; one that several blocks touch counts for each of them."""
+    """Return the number of tiles of all blocks of a volume; a tile counts once per block that touches it."""
     return prod(_tiles_along(axis, grid, stride) for axis, stride in enumerate(geometry.stride))
 
 
-def another_tile(config: NetworkShape, tile: Index) -> Index:
-    """A small input size `(z, y, x)` that is not `tile`, to compare two tilings of a volume.
+def alternative_tile(config: NetworkShape, tile: Index) -> Index:
+    """Return a small input size `(z, y, x)` other than `tile`, to compare two tilings of a volume.
 
     >>> from unet.config.root import ModelConfig
-    >>> another_tile(ModelConfig(), (1, 572, 572)), another_tile(ModelConfig(), (1, 220, 220))
+    >>> alternative_tile(ModelConfig(), (1, 572, 572)), alternative_tile(ModelConfig(), (1, 220, 220))
     ((1, 220, 220), (1, 236, 236))
     """
     unit = stride_unit(config)
@@ -240,7 +244,10 @@ def another_tile(config: NetworkShape, tile: Index) -> Index:
 
 
 def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
-    """Tiles of all blocks along some axes by their side, up to the first side of which each block needs one."""
+    """Return the number of tiles of all blocks along some axes by their side.
+
+    It ends with the first side at which one tile covers a block.
+    """
     if not _is_convolved(config, axes[0]):
         return {1: grid.shape[axes[0]]}
     units, tiles = stride_unit(config), {}
@@ -256,18 +263,18 @@ def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spar
 
 
 def _tiles_along(axis: int, grid: Grid, stride: int) -> int:
-    """Tiles that all blocks take along an axis."""
+    """Return the number of tiles that all blocks need along an axis."""
     faces = [*range(0, grid.shape[axis], grid.block[axis]), grid.shape[axis]]
     return sum(ceil(hi / stride) - lo // stride for lo, hi in pairwise(faces))
 
 
 def _sizes(config: NetworkShape, axis: int, candidates: Iterable[int], least: int = 1) -> Iterator[int]:
-    """Those input sizes that leave an output of at least `least`."""
+    """Yield the candidates that are input sizes with an output of at least `least` voxels."""
     return (n for n in candidates if _output(config, axis, n) >= least)
 
 
 def _fitting_output(config: NetworkShape, axis: int, size: int) -> int:
-    """The output of an input size along one axis, or an error that names sizes that have one."""
+    """Return the output of an input size along one axis; raise an error with the nearest valid sizes if none."""
     output = _output(config, axis, size)
     if output > 0:
         return output
@@ -282,20 +289,20 @@ def _fitting_output(config: NetworkShape, axis: int, size: int) -> int:
 
 
 def _output(config: NetworkShape, axis: int, size: int) -> int:
-    """The output of an input size along one axis; 0 where it does not fit.
+    """Return the output of an input size along one axis; 0 if the size does not fit.
 
-    A zero-padded network returns all of its input; what its reach connects with the padding is cut, in whole periods
-    of the pooling grid so that the origins of tiles stay congruent.
+    The result of a zero-padded network is as large as its input. The border whose receptive field touches the padding
+    is cut, in whole periods of the pooling grid, so that the origins of tiles stay multiples of `stride_unit`.
     """
     if not _is_convolved(config, axis):
         return int(size == 1)
     unit = stride_unit(config)[axis]
-    margin = ceil(reach(config, axis) / unit) * unit if config.convolution == "same" else 0
+    margin = ceil(receptive_field_overhang(config, axis) / unit) * unit if config.convolution == "same" else 0
     return max(0, _network_output(config, axis, size) - 2 * margin)
 
 
 def _network_output(config: NetworkShape, axis: int, size: int) -> int:
-    """Length of what the network returns along one axis; 0 where a pool or a skip's crop does not come out even.
+    """Return the length of the network's result along one axis; 0 if a pool or the crop of a skip has a remainder.
 
     ```
     two 3x3 convolutions    s' = s - 4                 (zero-padded: s)
@@ -321,7 +328,7 @@ def _network_output(config: NetworkShape, axis: int, size: int) -> int:
 
 
 def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
-    """First and last input voxel that an output voxel of a zero-padded network depends on; see `reach`."""
+    """Return the first and last input voxel that an output voxel of a zero-padded network depends on."""
     a = b = voxel
     skips: dict[int, Interval] = {}
     for f, level in reversed(_expanding_path(config, axis)):
@@ -338,31 +345,31 @@ def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
 
 
 def _interpolated(voxel: int, f: int) -> Interval:
-    """First and last voxel that linear interpolation by `f`, 1 or even, weighs for an output voxel."""
+    """Return the first and last voxel from which linear interpolation by `f` (1 or even) computes an output voxel."""
     last = (voxel + f // 2) // f
     return last - (f > 1), last
 
 
 def _expanding_path(config: NetworkShape, axis: int) -> list[tuple[int, int | None]]:
-    """Up-sampling factors from the deepest level on, each with the level whose features then join."""
+    """Return the up-sampling factors from the deepest level on, each with the level of the skip that joins after it."""
     factors = _factors(config, axis)
     if config.architecture == "unet":
         return [(factors[level], level) for level in reversed(range(len(factors)))]
-    last = len(factors) - 1  # FCN-8s joins two levels, then goes to full resolution in one step
+    last = len(factors) - 1  # FCN-8s joins two skips, then up-samples to full resolution in one step
     return [(factors[last], last), (factors[last - 1], last - 1), (prod(factors[: last - 1]), None)]
 
 
 def _factors(config: NetworkShape, axis: int) -> list[int]:
-    """Pooling factors along one axis, level by level."""
+    """Return the pooling factors along one axis, level by level."""
     default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
     return [factor[axis] for factor in config.pooling or [default] * (config.depth - 1)]
 
 
 def _interpolates(config: NetworkShape) -> bool:
-    """Whether up-sampling blends neighbours; FCN-8s always does."""
+    """Tell whether up-sampling interpolates between voxels; FCN-8s always does."""
     return config.architecture == "fcn8s" or config.upsampling == "bilinear"
 
 
 def _is_convolved(config: NetworkShape, axis: int) -> bool:
-    """Whether the network works along the axis at all; a 2-D network does not along z."""
+    """Tell whether the network convolves along the axis; a 2-D network does not convolve along z."""
     return axis >= 3 - config.dimensions

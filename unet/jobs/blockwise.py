@@ -1,8 +1,9 @@
-"""The blocks of one job: only what is missing is made, recorded block by block, and by one process at a time.
+"""Process the blocks of one job: only unfinished blocks, each recorded in a journal, each by one process at a time.
 
-1. `BlockRangeJob` locks its blocks: an orphan of an earlier run that still writes one of them is waited for.
-2. The journals tell which blocks are finished: made from the same, and still on disk as they were written.
-3. The others are made, in any order, by threads (`run_blocks`) or by a scheduler; `BlockRangeJob.keep` records each.
+1. `BlockRangeJob` locks its blocks. It waits for a process that an earlier run left behind and that still writes one.
+2. The journals list the finished blocks. A block stays finished if its inputs are the same and its files are unchanged.
+3. The other blocks are processed in any order, by threads (`run_blocks`) or by a scheduler. `BlockRangeJob.record`
+   records each of them.
 4. `BlockRangeJob.finish` writes the receipt.
 """
 
@@ -12,13 +13,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from unet.geometry.box import Box
-from unet.jobs.devices import place_of_job
+from unet.jobs.devices import scheduler_assignment
 from unet.jobs.journal import BlockRecord, Journal, summarise
 from unet.jobs.progress import Progress
 from unet.storage.digests import fingerprint as fingerprint_of
@@ -28,59 +30,59 @@ from unet.storage.locks import blocks_locked
 log = logging.getLogger(__name__)
 
 BlockOutput = tuple[str, dict[str, Any]]
-"""Digest of the files of a block, and the figures to keep of it."""
+"""Digest of the files of a block, and the counts to record with it."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-READERS = 4
-"""Blocks whose inputs are looked at together, before the work begins: most of that is waiting for files."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+INPUT_STATE_THREADS = 4
+"""Threads that read the state of the blocks' inputs before the work begins; they mostly wait for files."""
 
 
 class DiskFullError(OSError):
-    """A store has no room left; the message says how much is free and how much is needed."""
+    """The disk of a store is full. The message says how much is free and how much is needed."""
 
 
 class Store(Protocol):
-    """What a job needs of a store that it writes; `unet.storage.zarr_store.Image` has it."""
+    """A store that a job writes, e.g. `unet.storage.zarr_store.Image`."""
 
     @property
     def name(self) -> str:
-        """In the folder of the volume; `unet.volumes.volume.Volume.named` finds it by that."""
+        """Name in the folder of the volume, by which `unet.volumes.volume.Volume.named` finds the store."""
 
     @property
     def path(self) -> Path:
-        """The store's folder."""
+        """Folder of the store."""
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the voxels."""
 
     def digest(self, box: Box) -> str | None:
-        """Fingerprint of a block's files; None where one is not there."""
+        """Return the digest of a block's files; None if a file is missing."""
 
     def size(self, box: Box) -> int | None:
-        """Bytes of a block's files; None where one is not there."""
+        """Return the bytes of a block's files; None if a file is missing."""
 
 
 class BlockRangeJob:
-    """The blocks of one job; use it as a context, within which no other process writes them.
+    """The blocks of one job. Used as a context manager, it keeps other processes from writing these blocks.
 
     Parameters
     ----------
     rule
-        Name for progress and the receipt.
+        Name of the rule, for progress and the receipt.
     boxes
-        The blocks of this job's block range.
+        The blocks of the job's block range.
     stores
-        What the job writes; a block has its files in each of them.
+        Stores that the job writes. A block has files in each of them.
     receipt
-        The job's declared output, written last.
+        Declared output of the job, written last.
     fingerprint
-        Of model, parameters and code, of all that every block depends on: one made from another is made again.
+        Hash of everything that all blocks depend on: model, parameters and code. A block with another one is redone.
     inputs_of
-        What a block alone depends on beside the fingerprint, as JSON values, e.g. the state of the files it reads, or
-        the digests of the blocks that it reads (`unet.volumes.block_inputs`).
-    whole
-        Voxels of all jobs of the rule on the volume: then progress tells how far they are together.
+        Function that returns, as JSON values, what one block depends on in addition: the state of the files, or the
+        digests of the blocks, that it reads (`unet.volumes.block_inputs`).
+    total_voxels
+        Voxels of all jobs of the rule on the volume. If given, the log shows the progress of all jobs together.
     """
 
     def __init__(
@@ -92,60 +94,67 @@ class BlockRangeJob:
         receipt: Path,
         fingerprint: str,
         inputs_of: Callable[[Box], Any] | None = None,
-        whole: int | None = None,
+        total_voxels: int | None = None,
     ) -> None:
         self.rule, self.boxes, self.stores, self.receipt, self.fingerprint = rule, boxes, stores, receipt, fingerprint
-        self._inputs_of, self._whole = inputs_of, whole
+        self._inputs_of, self._total_voxels = inputs_of, total_voxels
         self._made = 0
 
     def __enter__(self) -> "BlockRangeJob":
-        with ExitStack() as held:  # which lets go of them where one of the next lines fails
+        with ExitStack() as held:  # releases the locks if one of the next lines fails
             held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
-            self._journal = Journal.beside(self.receipt)
-            with ThreadPoolExecutor(READERS) as pool:
-                self._made_from = dict(zip(self.boxes, pool.map(self._of_block, self.boxes), strict=True))
-            self._records = self._journal.finished(self._made_from, lambda box: digest_of_block(self.stores, box))
+            self._journal = Journal.of_receipt(self.receipt)
+            with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
+                fingerprints = pool.map(self._fingerprint_of, self.boxes)
+                self._input_fingerprints = dict(zip(self.boxes, fingerprints, strict=True))
+            digest_of = partial(digest_of_block, self.stores)
+            self._records = self._journal.finished(self._input_fingerprints, digest_of)
             if self._records:
                 log.info("%d of %d blocks are finished already", len(self._records), len(self.boxes))
             done = sum(box.size for box in self._records)
-            together = (self._whole, lambda: self._journal.voxels(self.fingerprint)) if self._whole else None
-            self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, together)
+            counted = partial(self._journal.count_voxels, self.fingerprint)
+            all_jobs = (self._total_voxels, counted) if self._total_voxels else None
+            self._progress = Progress(self.rule, sum(box.size for box in self.boxes), "voxels", done, all_jobs)
             self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._held.close()
         if error is not None:
-            with suppress(OSError):  # of a full disk; the error itself tells more
+            with suppress(OSError):  # the disk may be full; the error that is raised says more
                 why = {"ended": str(error) or kind.__name__, "fingerprint": self.fingerprint}
-                self._journal.add_end(why | self._run)
-        full = _cause(error, FULL)
+                self._journal.add_interruption(why | self._run)
+        full = _cause(error, DISK_FULL)
         if full is not None:
-            raise DiskFullError(self._no_room(full)) from error
+            raise DiskFullError(self._disk_full_message(full)) from error
 
     @property
-    def waiting(self) -> list[Box]:
-        """The blocks that are not finished, in scan order."""
+    def unfinished(self) -> list[Box]:
+        """Blocks that are not finished, in scan order."""
         return [box for box in self.boxes if box not in self._records]
 
-    def finished(self, box: Box) -> bool:
-        """Whether a block is finished."""
+    def is_finished(self, box: Box) -> bool:
+        """Tell whether a block is finished."""
         return box in self._records
 
-    def keep(self, box: Box, written: BlockOutput) -> None:
-        """Record a block that is on disk, before anything else happens to this process."""
+    def record(self, box: Box, written: BlockOutput) -> None:
+        """Record a block whose files are on disk. The record itself is on disk when this returns."""
         digest, figures = written
-        record = BlockRecord(box, self._made_from[box], digest, {**figures, "bytes": self._bytes(box)})
+        record = BlockRecord(box, self._input_fingerprints[box], digest, {**figures, "bytes": self._bytes(box)})
         self._records[box] = self._journal.add(record)
         self._made += 1
         self._progress.advance(box.size)
 
     def finish(self, **more: Any) -> None:
-        """Write the receipt: every block is on disk. `run` among `more` says what this run was like.
+        """Write the receipt, once every block is on disk.
 
-        The receipt's `run` also says where it ran, and how earlier runs of the job ended that did not finish.
+        Parameters
+        ----------
+        more
+            Further entries. The entry `run` describes this run. Where the job ran, and how earlier runs of the job
+            ended that did not finish, is added to it.
         """
-        earlier = self._journal.ends(self.fingerprint)
+        earlier = self._journal.interruptions(self.fingerprint)
         run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}
         whole = summarise(self._records[box] for box in self.boxes)
         stores = [store.name for store in self.stores]
@@ -154,19 +163,22 @@ class BlockRangeJob:
 
     @property
     def _run(self) -> dict[str, Any]:
-        return {"blocks_made": self._made, **place_of_job()}
+        return {"blocks_made": self._made, **scheduler_assignment()}
 
-    def _of_block(self, box: Box) -> str:
-        """The fingerprint of a block begins with that of the job, so that `Journal.voxels` counts it."""
+    def _fingerprint_of(self, box: Box) -> str:
+        """Return a block's fingerprint: the job's, by which `Journal.count_voxels` finds the block, and its inputs'."""
         own = "" if self._inputs_of is None else fingerprint_of(inputs=self._inputs_of(box))
         return self.fingerprint + own
 
     def _bytes(self, box: Box) -> int:
         return sum(store.size(box) or 0 for store in self.stores)
 
-    def _no_room(self, error: OSError) -> str:
-        """How much is free and needed: by what the blocks so far have taken, before the first by their voxels."""
-        folder, left = self.stores[0].path.parent, len(self.waiting)
+    def _disk_full_message(self, error: OSError) -> str:
+        """Return the message of a full disk.
+
+        The space that is needed is estimated from the blocks so far; before the first block, from its raw voxels.
+        """
+        folder, left = self.stores[0].path.parent, len(self.unfinished)
         taken = [record.figures["bytes"] for record in self._records.values()]
         of_voxels = max(box.size for box in self.boxes) * sum(store.dtype.itemsize for store in self.stores)
         needed = left * (sum(taken) / len(taken) if taken else of_voxels)
@@ -178,7 +190,7 @@ class BlockRangeJob:
 
 
 def digest_of_block(stores: Sequence[Store], box: Box) -> str | None:
-    """Fingerprint of a block's files in some stores; None where a single store lacks one of them."""
+    """Return the digest of a block's files in several stores; None if the only store lacks a file."""
     digests = [store.digest(box) for store in stores]
     return digests[0] if len(digests) == 1 else fingerprint_of(stores=digests)
 
@@ -194,36 +206,36 @@ def run_blocks(
     inputs_of: Callable[[Box], Any] | None = None,
     threads: int = 1,
 ) -> None:
-    """Do `work` on every block that is not finished, then write the receipt.
+    """Process every unfinished block with `work`, then write the receipt.
 
     Parameters
     ----------
     work
-        Reads, computes and writes one block; returns its digest and figures.
+        Function that reads, computes and writes one block, and returns its digest and counts.
     threads
-        Blocks at once; the answer does not depend on it.
+        Number of blocks that are processed at the same time; the result does not depend on it.
 
-    The others are those of `BlockRangeJob`.
+    The other parameters are those of `BlockRangeJob`.
     """
     with (
         BlockRangeJob(rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, inputs_of=inputs_of) as job,
         ThreadPoolExecutor(threads) as pool,
     ):
-        running = {pool.submit(work, box): box for box in job.waiting}
+        running = {pool.submit(work, box): box for box in job.unfinished}
         try:
             for future in as_completed(running):
-                job.keep(running[future], future.result())
+                job.record(running[future], future.result())
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # waits for the blocks in flight; they are finished work too
+            pool.shutdown(cancel_futures=True)  # waits for the blocks in flight, which are recorded below
             for future, box in running.items():
-                if not job.finished(box) and not future.cancelled() and future.exception() is None:
-                    job.keep(box, future.result())
+                if not job.is_finished(box) and not future.cancelled() and future.exception() is None:
+                    job.record(box, future.result())
             raise
         job.finish()
 
 
 def _cause(error: BaseException | None, numbers: Sequence[int]) -> OSError | None:
-    """The system's error with one of some numbers among an exception and its causes."""
+    """Return the first system error with one of the given numbers among an exception and its causes; else None."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in numbers and not isinstance(error, DiskFullError):
             return error

@@ -1,8 +1,8 @@
-"""One GPU a process: a pool of locked files, one a visible device.
+"""GPUs shared between processes: one lock file per visible device.
 
-Snakemake's `--resources gpu=2` counts jobs but shows every one of them all devices. Each job therefore takes the lock
-of a device before CUDA starts, and sees that device alone from then on. The kernel drops a lock when its holder ends,
-however it ends, so a killed job leaves nothing behind.
+Snakemake's `--resources gpu=2` limits how many jobs run at once, but every job sees all devices. Each job therefore
+locks a device before CUDA starts, and makes that device the only visible one. The kernel releases a lock when its
+holder ends, however the holder ends. A killed job leaves no lock behind.
 """
 
 import os
@@ -14,29 +14,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet.storage.locks import try_locked
+from unet.storage.locks import try_lock
 
 if TYPE_CHECKING:
     import torch
 
 
-LOCKS = Path(tempfile.gettempdir()) / f"unet-em-devices-{os.getuid()}"
-"""The pool of this user on this machine, shared by all of their runs."""
+LOCK_FOLDER = Path(tempfile.gettempdir()) / f"unet-em-devices-{os.getuid()}"
+"""Folder of the lock files of this user on this machine; all runs of the user share it."""
+POLL_S = 0.2
+"""Seconds between two attempts to lock a device."""
 
 
 class NoFreeDevice(RuntimeError):
-    """Every visible device stayed locked by other processes."""
+    """Too few devices are visible, or other processes kept the visible devices locked."""
 
 
 def visible_devices(environ: Mapping[str, str], cuda_count: int) -> list[str]:
-    """Names of the devices this process may use, as `CUDA_VISIBLE_DEVICES` takes them.
+    """Return the names of the devices that this process may use, in the form of `CUDA_VISIBLE_DEVICES`.
 
     Parameters
     ----------
     environ : Mapping
-        The process's environment.
+        Environment variables of the process.
     cuda_count : int
-        Devices that CUDA finds under that environment; 0 on a machine without.
+        Number of devices that CUDA finds with this environment; 0 on a machine without a GPU.
 
     Examples
     --------
@@ -49,31 +51,33 @@ def visible_devices(environ: Mapping[str, str], cuda_count: int) -> list[str]:
 
 
 @contextmanager
-def acquire_device(
-    lock_folder: Path, visible: list[str], *, asked_for: int = 1, timeout: float = 600
+def acquire_devices(
+    lock_folder: Path, visible: list[str], *, count: int = 1, timeout: float = 600
 ) -> Iterator[list[str]]:
-    """Hold `asked_for` of the visible devices that no other process of this machine holds.
+    """Lock `count` visible devices that no other process of this machine holds, and yield their names.
 
-    Where no more are visible than asked for, a scheduler has assigned them already: they are yielded without a lock.
+    If no more than `count` devices are visible, a scheduler has already assigned them. They are yielded without a lock.
 
     Parameters
     ----------
     lock_folder : Path
-        Where the locked files lie; made if missing. Shared by all jobs of a run, on any number of machines.
+        Folder of the lock files, created if it is missing. All jobs of a run share it, on any number of machines.
     visible : list of str
-        See `visible_devices`.
+        Result of `visible_devices`.
+    count : int
+        Number of devices to lock.
     timeout : float
-        Seconds to wait for a device.
+        Seconds to wait for the devices.
 
     Raises
     ------
     NoFreeDevice
-        After `timeout`.
+        If `count` devices are not free within `timeout` seconds.
     """
-    if len(visible) <= asked_for:
+    if len(visible) <= count:
         yield visible
         return
-    held = _wait_for_locks(lock_folder, visible, asked_for, timeout)
+    held = _wait_for_locks(lock_folder, visible, count, timeout)
     try:
         yield list(held)
     finally:
@@ -83,27 +87,27 @@ def acquire_device(
 
 @contextmanager
 def torch_device(lock_folder: Path, timeout: float = 600) -> Iterator["torch.device"]:
-    """A GPU of this process's own if the machine has one, else the CPU; see `torch_devices`."""
+    """Yield a GPU that this process alone uses, or the CPU of a machine without a GPU; see `torch_devices`."""
     with torch_devices(lock_folder, 1, timeout) as devices:
         yield devices[0]
 
 
 @contextmanager
 def torch_devices(lock_folder: Path, count: int, timeout: float = 600) -> Iterator[list["torch.device"]]:
-    """So many GPUs of this process's own, or the CPU so many times where the machine has none.
+    """Yield `count` GPUs that this process alone uses, or `count` times the CPU of a machine without a GPU.
 
     Raises
     ------
     RuntimeError
-        If CUDA has started already: then it is too late to choose what it sees.
+        If CUDA has already started. The visible devices cannot be changed after that.
     NoFreeDevice
-        If fewer are visible than asked for; see `acquire_device`.
+        If fewer than `count` devices are visible, or as in `acquire_devices`.
     """
     import torch
 
     if torch.cuda.is_initialized():
         raise RuntimeError("CUDA has started before a device was chosen; call torch_device before any work on a GPU")
-    # device_count asks the driver's management library; is_available would start CUDA and freeze what it sees
+    # device_count asks the driver's management library; is_available would start CUDA and fix the visible devices.
     visible = visible_devices(os.environ, torch.cuda.device_count())
     if not visible:
         yield [torch.device("cpu")] * count
@@ -113,44 +117,47 @@ def torch_devices(lock_folder: Path, count: int, timeout: float = 600) -> Iterat
             f"{count} GPUs are asked for, but this job sees {len(visible)} ({', '.join(visible)}): "
             "lower train.gpus, or give the job more"
         )
-    with acquire_device(lock_folder, visible, asked_for=count, timeout=timeout) as devices:
+    with acquire_devices(lock_folder, visible, count=count, timeout=timeout) as devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         yield [torch.device("cuda", index) for index in range(count)]
 
 
 def machine_has_gpu() -> bool:
-    """Whether there is a GPU, used or not, as far as the device files tell; PyTorch would take seconds to say so."""
+    """Tell from the device files whether there is a GPU, used or not; importing PyTorch would take seconds."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def place_of_job() -> dict[str, str]:
-    """Where this job runs, as far as a scheduler has said: the number of its SLURM job, the GPUs that it was given."""
-    said = {"slurm_job": "SLURM_JOB_ID", "cuda_visible_devices": "CUDA_VISIBLE_DEVICES"}
-    return {key: os.environ[name] for key, name in said.items() if os.environ.get(name)}
+def scheduler_assignment() -> dict[str, str]:
+    """Return the SLURM job number and the assigned GPUs of this job, where a scheduler has set them."""
+    variables = {"slurm_job": "SLURM_JOB_ID", "cuda_visible_devices": "CUDA_VISIBLE_DEVICES"}
+    return {key: os.environ[name] for key, name in variables.items() if os.environ.get(name)}
 
 
-def _wait_for_locks(folder: Path, visible: list[str], asked_for: int, timeout: float) -> dict[str, Callable[[], None]]:
-    """What releases each device that was locked. All or none, so that two processes never wait for each other's."""
+def _wait_for_locks(folder: Path, visible: list[str], count: int, timeout: float) -> dict[str, Callable[[], None]]:
+    """Lock `count` devices, and return the function that releases each device.
+
+    An attempt locks all of them or none. Two processes with one device each would otherwise wait for each other.
+    """
     deadline = time.monotonic() + timeout
     while True:
         held: dict[str, Callable[[], None]] = {}
         for device in visible:
-            release = try_locked(_file_of(folder, device)) if len(held) < asked_for else None
+            release = try_lock(_lock_file(folder, device)) if len(held) < count else None
             if release is not None:
                 held[device] = release
-        if len(held) == asked_for:
+        if len(held) == count:
             return held
         for release in held.values():
             release()
         if time.monotonic() > deadline:
             raise NoFreeDevice(
-                f"{asked_for} of the devices {', '.join(visible)} asked for, but other processes held them for "
+                f"{count} of the devices {', '.join(visible)} asked for, but other processes held them for "
                 f"{timeout:.0f} s (locks in {folder}); run as many jobs at once as there are devices: "
                 f"--resources gpu={len(visible)}"
             )
-        time.sleep(0.2)
+        time.sleep(POLL_S)
 
 
-def _file_of(folder: Path, device: str) -> Path:
-    """What is locked for a device; device 0 of two machines that share the folder are two devices."""
+def _lock_file(folder: Path, device: str) -> Path:
+    """Return the lock file of a device; the host name tells apart device 0 of two machines that share the folder."""
     return folder / f"{socket.gethostname()}-{device.replace('/', '-')}.lock"

@@ -2,19 +2,19 @@
 
 ```
 block 0   read | infer        | write
-block 1          read |   infer        | write        so many at once infer on a process's device as it has places;
-block 2                 read |           infer ...     at most `window` blocks a process are in flight
+block 1          read |   infer        | write        one block per device slot is inferred at a time;
+block 2                 read |           infer ...     `max_in_flight` blocks per worker are submitted at most
 ```
 
-A block is one task of one process, so no array travels: of this process (`in_this_process`), or of the workers of a
-scheduler that somebody else has started (`at_scheduler`).
+A block is one task of one process, so no array is sent between processes. The process is this one (`local_client`), or
+a worker of a scheduler that somebody else has started (`scheduler_client`).
 
-1. The first `window` blocks a worker are submitted. Each finished one is reported in the calling thread, and the next
-   follows; a worker that comes later gets its own.
-2. A block that fails, or is not finished after `patience`, is submitted once more, to another worker where there is
-   one. A worker that dies is noticed by dask, which gives its blocks to others. What fails again ends the run.
-3. When the run ends early, by a failure, SIGINT or SIGTERM, nothing new starts. The blocks in flight have `GRACE`
-   seconds to finish and are reported; then they are told to stop. Only then an exception tells.
+1. Submit the first `max_in_flight` blocks per worker. Report each finished block in the calling thread, and submit the
+   next one. A worker that starts later gets its own `max_in_flight` blocks.
+2. Submit a block once more if it fails or takes longer than `block_timeout`, to another worker where there is one. dask
+   notices a worker that dies, and gives its blocks to other workers. A second failure of a block ends the run.
+3. If the run ends early, by a failure, SIGINT or SIGTERM, submit nothing more. The blocks in flight have
+   `DRAIN_TIMEOUT_S` seconds to finish, and are reported. Then they are cancelled. Only then the exception is raised.
 """
 
 import logging
@@ -44,25 +44,26 @@ SETTINGS = {
     "distributed.admin.tick.interval": "1s",  # fifty a second keep the interpreter from the tiles
     "distributed.admin.system-monitor.interval": "10s",
 }
-GRACE = 20.0
-"""Seconds that blocks in flight have to finish when the run ends early; then they stop at their next tile."""
-LAST_WORDS = 8.0
-"""Seconds in which a block that was told to stop answers."""
-POLL = 0.2
+DRAIN_TIMEOUT_S = 20.0
+"""Seconds in which the blocks in flight may finish when the run ends early; then they stop at their next tile."""
+STOP_TIMEOUT_S = 8.0
+"""Seconds to wait for blocks that were told to stop."""
+POLL_S = 0.2
+"""Seconds to wait for a finished block before signals and timeouts are checked."""
 
 Stop = Callable[[], bool]
 Work = Callable[[Box, Stop], Any]
-"""What is done with a block. It asks `stop()` now and then, and raises `Stopped` when that is true."""
+"""Function that processes a block. It calls `stop()` now and then, and raises `Stopped` if the result is true."""
 
 log = logging.getLogger(__name__)
 
 
 class BlockError(RuntimeError):
-    """A block failed twice; the message names its box, the cause is the second failure."""
+    """A block failed twice. The message names its box; the cause is the second failure."""
 
 
 class Interrupted(RuntimeError):
-    """A signal ended the run; what was finished is reported."""
+    """A signal ended the run. All finished blocks have been reported."""
 
 
 class Stopped(RuntimeError):
@@ -70,13 +71,16 @@ class Stopped(RuntimeError):
 
 
 @dataclass
-class Overlapped:
-    """The three steps of a block as one `Work`; `infer` of as many blocks at once as `device` has places, here one.
+class ReadInferWrite:
+    """The three steps of a block as one `Work`.
 
     Parameters
     ----------
     read, infer, write : callables
-        `read(box)`, `infer(array, box, stop)` and `write(array, box)`, which is safe to repeat; its result is small.
+        `read(box)`, `infer(array, box, stop)` and `write(array, box)`. `write` must be safe to repeat, and return
+        something small.
+    device : Semaphore
+        Number of blocks that are inferred at the same time; one by default.
     """
 
     read: Callable[[Box], Any]
@@ -94,13 +98,17 @@ class Overlapped:
 
 
 _RUNNING: dict[str, Work] = {}
-"""The work of each run of this process. A task that held it would be pickled with all it refers to: the model."""
+"""The work of each call of `run_pipeline` in this process, by id. A task that held it would carry the pickled model."""
 _STOPPED: set[str] = set()
+"""Ids of the calls whose blocks have to stop."""
 
 
 @contextmanager
-def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
-    """A scheduler and one worker in this process, which share its memory; the dashboard is for this machine alone."""
+def local_client(threads: int, dashboard: bool = False) -> Iterator[Client]:
+    """Start a scheduler and one worker in this process, and yield a client; only this machine sees the dashboard.
+
+    Scheduler and worker share the memory of this process.
+    """
     dashboard = dashboard and dashboard_can_run()
     with (
         dask.config.set(SETTINGS),
@@ -108,7 +116,7 @@ def in_this_process(threads: int, dashboard: bool = False) -> Iterator[Client]:
             processes=False,
             n_workers=1,
             threads_per_worker=threads,
-            memory_limit=0,  # the window bounds memory; dask would spill arrays to disk
+            memory_limit=0,  # max_in_flight bounds memory; dask would spill arrays to disk
             dashboard_address="127.0.0.1:0" if dashboard else None,
             silence_logs=logging.CRITICAL,
         ) as cluster,
@@ -131,15 +139,16 @@ def dashboard_can_run() -> bool:
 
 
 @contextmanager
-def at_scheduler(address: str, timeout: float = 60.0) -> Iterator[Client]:
-    """The scheduler at an address, once it has a worker; with ``tls://`` by the certificates of dask's configuration.
+def scheduler_client(address: str, timeout: float = 60.0) -> Iterator[Client]:
+    """Connect to the scheduler at an address, wait until it has a worker, and yield a client.
 
-    It says itself where its dashboard is; whether it has one, and for whom, cannot be asked from here.
+    A ``tls://`` address needs the certificates of dask's configuration. The scheduler itself logs the address of its
+    dashboard; a client cannot ask for it.
 
     Raises
     ------
     ConnectionError
-        If there is no scheduler, or none of its workers has come, within `timeout` seconds.
+        If no scheduler answers, or it has no worker, within `timeout` seconds.
     """
     with dask.config.set(SETTINGS):
         try:
@@ -163,78 +172,78 @@ def run_pipeline(
     client: Client,
     *,
     done: Callable[[Box, Any], None] = lambda box, result: None,
-    window: int = 3,
-    patience: float = float("inf"),
+    max_in_flight: int = 3,
+    block_timeout: float = float("inf"),
 ) -> int:
-    """Do `work` on every block.
+    """Process every block with `work`.
 
     Parameters
     ----------
     boxes : iterable of Box
         The blocks, consumed as they are submitted.
     work : Work
-        Where workers are other processes, a function that can be pickled.
+        Function that processes a block. It must be possible to pickle it if workers are other processes.
     client : Client
-        From `in_this_process` or `at_scheduler`.
+        Client of `local_client` or `scheduler_client`.
     done : callable
-        `done(box, result)` with what `work` returned, in the calling thread, in the order of completion.
-    window : int
-        Largest number of blocks in flight a worker, which bounds memory.
-    patience : float
-        Seconds after which a block in flight counts as failed.
+        Called as `done(box, result)` with the result of `work`, in the calling thread, in the order of completion.
+    max_in_flight : int
+        Largest number of submitted blocks per worker; bounds the memory.
+    block_timeout : float
+        Seconds after which a block that a worker processes counts as failed.
 
     Returns
     -------
     int
-        Number of blocks finished.
+        Number of finished blocks.
 
     Raises
     ------
     BlockError
-        When a block has failed twice.
+        If a block has failed twice.
     Interrupted
-        After SIGINT or SIGTERM. A SIGINT that follows acts as if this function were not there.
+        After SIGINT or SIGTERM. A second SIGINT has its usual effect.
     """
-    run = _Run(client, work, done, window, patience)
+    pipeline = _Pipeline(client, work, done, max_in_flight, block_timeout)
     try:
-        with _signals_noted() as signals:
-            return run.through(iter(boxes), signals)
+        with _record_signals() as signals:
+            return pipeline.process(iter(boxes), signals)
     finally:
-        run.forget()
+        pipeline.clean_up()
 
 
 @dataclass
 class _InFlight:
-    """A block that was submitted, how often, and since when it is waited for."""
+    """A submitted block, the number of its attempt, and the time (s) from which its timeout counts."""
 
     box: Box
     attempt: int
     since: float
 
 
-class _Run:
-    """The blocks in flight of one call of `run_pipeline`."""
+class _Pipeline:
+    """State of one call of `run_pipeline`: its submitted blocks and what they have answered."""
 
     def __init__(
-        self, client: Client, work: Work, done: Callable[[Box, Any], None], window: int, patience: float
+        self, client: Client, work: Work, done: Callable[[Box, Any], None], max_in_flight: int, block_timeout: float
     ) -> None:
-        self.client, self.done, self.patience = client, done, patience
+        self.client, self.done, self.block_timeout = client, done, block_timeout
         self.name = uuid4().hex
-        self.work = None if client.scheduler.address.startswith("inproc") else work  # what is sent along
+        self.work = None if client.scheduler.address.startswith("inproc") else work  # sent with each task
         _RUNNING[self.name] = work
-        self.window = window
-        self.flight: dict[Future, _InFlight] = {}
+        self.max_in_flight = max_in_flight
+        self.in_flight: dict[Future, _InFlight] = {}
         self.answers: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.finished = 0
         self.failure: tuple[Box, BaseException] | None = None
 
-    def through(self, boxes: Iterator[Box], signals: list[str]) -> int:
-        """Keep the window full until nothing is left, or the run ends early."""
-        self.top_up(boxes)
-        while self.flight and not (signals or self.failure):
-            self.settle_one()
-            self.top_up(boxes)
-        self.wind_down()
+    def process(self, boxes: Iterator[Box], signals: list[str]) -> int:
+        """Keep `max_in_flight` blocks per worker submitted until none is left, or the run ends early."""
+        self.submit_next(boxes)
+        while self.in_flight and not (signals or self.failure):
+            self.collect_finished()
+            self.submit_next(boxes)
+        self.drain()
         if signals:
             raise Interrupted(
                 f"{signals[0]} received; {self.finished} blocks are finished, a rerun continues with the others"
@@ -246,30 +255,31 @@ class _Run:
             ) from error
         return self.finished
 
-    def top_up(self, boxes: Iterator[Box]) -> None:
-        """Submit as many blocks as there is room for, with the workers that there are now."""
+    def submit_next(self, boxes: Iterator[Box]) -> None:
+        """Submit the next blocks, up to `max_in_flight` per worker that is there now."""
         if self.failure is None:
-            for box in islice(boxes, max(0, self.window * max(1, len(_workers(self.client))) - len(self.flight))):
+            most = self.max_in_flight * max(1, len(_workers(self.client)))
+            for box in islice(boxes, max(0, most - len(self.in_flight))):
                 self.submit(box)
 
     def submit(self, box: Box, attempt: int = 1, not_on: str | None = None) -> None:
-        """Submit a block, on the second attempt to another worker if there is one."""
+        """Submit a block; on the second attempt to another worker than `not_on`, if there is one."""
         others = [address for address in _workers(self.client) if address != not_on] if not_on is not None else []
         where = {"workers": others} if others else {}
-        future = self.client.submit(_do, self.name, self.work, box, pure=False, **where)
-        self.flight[future] = _InFlight(box, attempt, time.monotonic())
+        future = self.client.submit(_run_task, self.name, self.work, box, pure=False, **where)
+        self.in_flight[future] = _InFlight(box, attempt, time.monotonic())
         future.add_done_callback(self.answers.put)
 
-    def settle_one(self) -> None:
-        """Take the next answer, if one comes soon."""
+    def collect_finished(self) -> None:
+        """Report or retry the next block that has ended, if one ends within `POLL_S` seconds."""
         try:
-            future = self.answers.get(timeout=POLL)
+            future = self.answers.get(timeout=POLL_S)
         except queue.Empty:
-            self.look_for_hanging()
+            self.fail_overdue()
             return
-        if future not in self.flight:
-            return  # answered after it had been given up
-        block = self.flight.pop(future)
+        if future not in self.in_flight:
+            return  # ended after its timeout
+        block = self.in_flight.pop(future)
         error = _error_of(future)
         if error is None:
             self.done(block.box, future.result())
@@ -278,71 +288,75 @@ class _Run:
             self.failed(block, error, getattr(error, "worker", None))
 
     def failed(self, block: _InFlight, error: BaseException, worker: str | None) -> None:
-        """Try a block once more, or end the run."""
+        """Submit a failed block once more, or end the run."""
         if block.attempt == 1 and self.failure is None:
             log.warning("block %s failed with %r; it is tried once more", block.box, error)
             self.submit(block.box, attempt=2, not_on=worker)
         else:
             self.failure = self.failure or (block.box, error)
 
-    def look_for_hanging(self) -> None:
-        """Give up the blocks that a worker has had for too long; those that wait for a worker have time."""
-        now = time.monotonic()
-        late = [future for future, block in self.flight.items() if now - block.since > self.patience]
-        if late:
-            at_work = {key: address for address, keys in self.client.processing().items() for key in keys}
-        for future in late:
-            if future.key in at_work:
-                block = self.flight.pop(future)
-                future.cancel()
-                self.failed(block, TimeoutError(f"not finished after {self.patience:.0f} s"), at_work[future.key])
-            else:
-                self.flight[future].since = now
+    def fail_overdue(self) -> None:
+        """Fail the blocks that a worker has had for longer than `block_timeout`.
 
-    def wind_down(self) -> None:
-        """Let the blocks in flight finish, then tell them to stop."""
-        for seconds, then in ((GRACE, self.stop), (LAST_WORDS, lambda: None)):
+        The timeout of a block that still waits for a worker starts anew.
+        """
+        now = time.monotonic()
+        overdue = [future for future, block in self.in_flight.items() if now - block.since > self.block_timeout]
+        if overdue:
+            worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
+        for future in overdue:
+            if future.key in worker_of:
+                block = self.in_flight.pop(future)
+                future.cancel()
+                error = TimeoutError(f"not finished after {self.block_timeout:.0f} s")
+                self.failed(block, error, worker_of[future.key])
+            else:
+                self.in_flight[future].since = now
+
+    def drain(self) -> None:
+        """Let the blocks in flight finish within `DRAIN_TIMEOUT_S`, then tell the others to stop."""
+        for seconds, then in ((DRAIN_TIMEOUT_S, self.stop), (STOP_TIMEOUT_S, lambda: None)):
             deadline = time.monotonic() + seconds
-            while self.flight and time.monotonic() < deadline:
-                self.settle_last_ones()
-            if self.flight:
+            while self.in_flight and time.monotonic() < deadline:
+                self.collect_while_stopping()
+            if self.in_flight:
                 then()
 
-    def settle_last_ones(self) -> None:
-        """As `settle_one`, when failures do not matter any more."""
+    def collect_while_stopping(self) -> None:
+        """Report the next block that has finished, as `collect_finished` does, but ignore failures."""
         try:
-            future = self.answers.get(timeout=POLL)
+            future = self.answers.get(timeout=POLL_S)
         except queue.Empty:
             return
-        block = self.flight.pop(future, None)
+        block = self.in_flight.pop(future, None)
         if block is not None and _error_of(future) is None:
             self.done(block.box, future.result())
             self.finished += 1
 
     def stop(self) -> None:
         """Tell the blocks in flight to stop at their next tile."""
-        log.info("%d block(s) in flight are told to stop; a rerun makes them", len(self.flight))
+        log.info("%d block(s) in flight are told to stop; a rerun makes them", len(self.in_flight))
         _STOPPED.add(self.name)
         if self.work is not None:
-            self.client.run(_stop, self.name, wait=False)
+            self.client.run(_stop_tasks, self.name, wait=False)
 
-    def forget(self) -> None:
-        """Drop what this run has left in this process."""
+    def clean_up(self) -> None:
+        """Remove the entries of this call from the tables of the process."""
         del _RUNNING[self.name]
         _STOPPED.discard(self.name)
 
 
-def _do(run: str, work: Work | None, box: Box) -> Any:
-    """Do a run's work on a block, on a worker; an error tells whose."""
+def _run_task(name: str, work: Work | None, box: Box) -> Any:
+    """Process a block on a worker; an error carries the worker's address."""
     try:
-        return (work or _RUNNING[run])(box, partial(_STOPPED.__contains__, run))
+        return (work or _RUNNING[name])(box, partial(_STOPPED.__contains__, name))
     except Exception as error:
         error.worker = get_worker().address  # type: ignore[attr-defined]
         raise
 
 
-def _stop(run: str) -> None:
-    _STOPPED.add(run)
+def _stop_tasks(name: str) -> None:
+    _STOPPED.add(name)
 
 
 def _workers(client: Client) -> list[str]:
@@ -350,7 +364,7 @@ def _workers(client: Client) -> list[str]:
 
 
 def _error_of(future: Future) -> BaseException | None:
-    """What a block failed with; a cancelled one was dropped by the scheduler."""
+    """Return the error of a block, None if it has none; the scheduler itself cancels a block that it has dropped."""
     if future.cancelled():
         return ConnectionError("the dask scheduler dropped the block")
     error: BaseException | None = future.exception()
@@ -358,11 +372,11 @@ def _error_of(future: Future) -> BaseException | None:
 
 
 @contextmanager
-def _signals_noted() -> Iterator[list[str]]:
-    """Names of the signals received, instead of their usual effect; only the main thread can ask for that.
+def _record_signals() -> Iterator[list[str]]:
+    """Yield a list that collects the names of received signals, whose usual effect is suspended meanwhile.
 
-    After the first one a Ctrl-C ends the process at once, but a further SIGTERM does nothing: SLURM sends two to every
-    job that it ends, itself and by way of srun.
+    After the first signal a Ctrl-C ends the process at once, but another SIGTERM does nothing: SLURM sends two to every
+    job that it ends, itself and through srun. Outside the main thread nothing is collected, since Python forbids it.
     """
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
-"""What is kept out of records and logs: secrets, and who ran something where.
+"""Remove secrets and personal data from records and logs: passwords, accounts, and folders of this machine.
 
-Secrets come from the command line, the environment and addresses. They are known by their names: `--s3-secret-key`,
-`API_TOKEN`, `password=`. Rather too much is taken out than too little.
+Secrets come from the command line, the environment and addresses. They are recognised by their names:
+`--s3-secret-key`, `API_TOKEN`, `password=`. In doubt a value is removed.
 """
 
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 SECRET = re.compile(r"key|secret|token|passw|credential|signature|account|mail", re.IGNORECASE)
-"""In the name of an option or a parameter."""
+"""Pattern in the name of an option or a parameter that holds a secret."""
 SECRET_VARIABLE = re.compile(r"key(_|$)|secret|token|passw|credential", re.IGNORECASE)
-"""In the name of a variable of the environment."""
-LEAST_CHARACTERS = 8
-"""Of a variable's value: shorter ones are words."""
-OF_ACCOUNT = re.compile(r"(#SBATCH\s+)?(-A|--account|--mail-user)\b")
-"""An option of SLURM that says who pays for a job, or who is written to."""
+"""Pattern in the name of an environment variable that holds a secret."""
+MIN_SECRET_LENGTH = 8
+"""Characters of an environment variable's value; a shorter value is an ordinary word."""
+ACCOUNT_OPTION = re.compile(r"(#SBATCH\s+)?(-A|--account|--mail-user)\b")
+"""Options of SLURM with the account that pays for a job, or the address that gets its mail."""
 HIDDEN = "***"
-IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@")
+ADDRESS_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 NAMED_VALUE = re.compile(r"(?P<name>[\w.:-]+)=(?P<value>[^\s&,;'\"]+)")
 YAML_VALUE = re.compile(r"(?P<name>[\w.-]+)['\"]?: *(?P<value>[^\s,}]+)")
 
@@ -31,20 +31,20 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("s3://me:secret@host/raw.zarr?token=abc, api_key=abc")
     's3://host/raw.zarr?token=***, api_key=***'
     """
-    for value in _of_environment():
+    for value in _secrets_of_environment():
         text = text.replace(value, HIDDEN)
-    return NAMED_VALUE.sub(_hidden, IN_ADDRESS.sub("", text))
+    return NAMED_VALUE.sub(_hide_value, ADDRESS_CREDENTIALS.sub("", text))
 
 
-def _hidden(match: re.Match[str]) -> str:
-    """The match, its value hidden where its name is that of a secret."""
+def _hide_value(match: re.Match[str]) -> str:
+    """Return the text of a match; its value is hidden if its name is that of a secret."""
     text: str = match[0]
     return text.removesuffix(match["value"]) + HIDDEN if SECRET.search(match["name"]) else text
 
 
-def _of_environment() -> Iterator[str]:
+def _secrets_of_environment() -> Iterator[str]:
     for name, value in os.environ.items():
-        if SECRET_VARIABLE.search(name) and len(value) >= LEAST_CHARACTERS and not value.startswith("/"):
+        if SECRET_VARIABLE.search(name) and len(value) >= MIN_SECRET_LENGTH and not value.startswith("/"):
             yield value
 
 
@@ -62,28 +62,32 @@ def command_without_secrets(command: Sequence[str]) -> list[str]:
 
 
 def _word_without_secrets(word: str) -> str:
-    """The value of a name may hold anything, also blanks: it is hidden up to its end. Another may be YAML."""
+    """Return a word without secrets.
+
+    The value after a secret's name may contain anything, also blanks, and is hidden up to its end. Any other value may
+    be YAML, and is searched.
+    """
     name, is_given, _ = word.partition("=")
     if is_given and SECRET.search(name):
         return f"{name}={HIDDEN}"
-    return YAML_VALUE.sub(_hidden, without_secrets(word))
+    return YAML_VALUE.sub(_hide_value, without_secrets(word))
 
 
 def without_account(slurm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return section `slurm` of the configuration without who pays for the jobs, and who is written to.
+    """Return section `slurm` of the configuration without the account that pays, and without mail addresses.
 
     >>> without_account({"workers": 2, "account": "lab", "options": ["--account=lab", "-A lab", "--qos=long"]})
     {'workers': 2, 'options': ['--qos=long']}
     """
     kept = {key: value for key, value in slurm.items() if key != "account"}
-    return {**kept, "options": [option for option in slurm["options"] if not OF_ACCOUNT.match(option)]}
+    return {**kept, "options": [option for option in slurm["options"] if not ACCOUNT_OPTION.match(option)]}
 
 
 def without_private(values: Any, root: Path) -> Any:
-    """Return the same values with secrets taken out, and paths shortened, in all of their texts.
+    """Return the same values without secrets, and with short paths, in all texts.
 
-    Left out is who pays for the jobs of a cluster. Paths below the working directory, the repository `root`, Python and
-    the home are told from there.
+    The account that pays for the jobs of a cluster is left out. A path below the working directory, the repository
+    `root`, Python's folder or the home folder is written relative to that folder.
 
     >>> without_private({"raw": ["s3://me:secret@host/raw.zarr", "/lab/unet-em/config/a.yaml"]}, Path("/lab/unet-em"))
     {'raw': ['s3://host/raw.zarr', '{repository}/config/a.yaml']}
@@ -96,7 +100,7 @@ def without_private(values: Any, root: Path) -> Any:
 
 
 def _is_account(key: str, value: Any) -> bool:
-    """Whether it is `slurm.account`, and no volume of that name."""
+    """Tell whether an entry is `slurm.account`; a volume of that name is a mapping."""
     return key == "account" and not isinstance(value, Mapping)
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log, with rate and time left."""
+"""Progress of long work, with rate and time left: a bar on a terminal, plain lines in a log."""
 
 import logging
 import sys
@@ -13,18 +13,20 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts `unit`s up to `total` and says how fast and how long still.
+    """Count `unit`s up to `total`, and show the rate and the time left.
 
     Parameters
     ----------
     title
-        What is being done.
+        Name of the work.
     total, unit
-        How much there is of what, e.g. voxels.
+        Amount of work and its unit, e.g. voxels.
     done
-        How much an earlier, killed run has left; it does not count towards the rate.
-    together
-        Where this is one of several jobs: how much all of them have to do, and a function that tells how much is done.
+        Amount that an earlier, killed run has finished; it does not count towards the rate.
+    all_jobs
+        For one of several jobs: the total of all jobs, and a function that returns the amount that all have finished.
+    clock
+        Function that returns the time in seconds.
     """
 
     def __init__(
@@ -33,19 +35,19 @@ class Progress:
         total: float,
         unit: str,
         done: float = 0.0,
-        together: tuple[float, Callable[[], float]] | None = None,
+        all_jobs: tuple[float, Callable[[], float]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self._clock, self._start, self._first = clock, clock(), done
         self._done, self._next_line = done, FIRST_LINE_S
-        self._together = together
-        self._first_together = together[1]() if together else 0.0
+        self._all_jobs = all_jobs
+        self._first_all_jobs = all_jobs[1]() if all_jobs else 0.0
         if done:
             log.info("%s: %s of %s %s were done before", title, _short(done), _short(total), unit)
 
     def advance(self, amount: float) -> None:
-        """Count `amount` more."""
+        """Add `amount` to what is done; log a line if one is due, and draw the bar on a terminal."""
         self._done += amount
         elapsed = self._clock() - self._start
         if elapsed >= self._next_line or self._done >= self.total:
@@ -55,17 +57,17 @@ class Progress:
             self._draw_bar()
 
     def line(self) -> str:
-        """The state in words, e.g. `predict: 3.1M of 12M voxels (26 %), 410k voxels/s, 0:22 left`."""
+        """Return the state as text, e.g. `predict: 3.1M of 12M voxels (26 %), 410k voxels/s, 0:22 left`."""
         return f"{self.title}: {self._amount(self._done, self.total, self._first)}"
 
     def _line_of_all_jobs(self) -> str:
-        if self._together is None or self._together[0] == self.total:
+        if self._all_jobs is None or self._all_jobs[0] == self.total:
             return ""
-        whole, done = self._together
-        return f"; all jobs: {self._amount(done(), whole, self._first_together)}"
+        total, done = self._all_jobs
+        return f"; all jobs: {self._amount(done(), total, self._first_all_jobs)}"
 
     def _amount(self, done: float, total: float, first: float) -> str:
-        """How much of what, the rate since `first`, and the time left."""
+        """Return as text how much is done, the rate since `first`, and the time left."""
         elapsed = max(self._clock() - self._start, 1e-9)
         rate = (done - first) / elapsed
         left = (total - done) / rate if rate > 0 else float("inf")
@@ -81,7 +83,8 @@ class Progress:
 
 
 def _short(value: float) -> str:
-    """
+    """Return a number with three digits at most and the letter of its power of 1,000.
+
     >>> [_short(v) for v in (0.5, 12, 4096, 16_777_216, 2.5e9)]
     ['0.5', '12', '4.1k', '16.8M', '2.5G']
     """
@@ -92,7 +95,8 @@ def _short(value: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """
+    """Return a duration as minutes and seconds, or as hours, minutes and seconds.
+
     >>> clock_time(62), clock_time(3700), clock_time(float("inf"))
     ('1:02', '1:01:40', '?')
     """

@@ -1,16 +1,17 @@
-"""The bridge between a rule and its script: typed arguments, a log file, and errors that people can read.
+"""Run the script of a rule: typed arguments, a log file, and readable errors.
 
-A script is `def main(...)` with typed arguments and, at its end, `run(main, globals().get("snakemake"))`. Under
-Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`; from a shell one JSON object:
+A script defines `main(...)` with typed arguments, and ends with `run_script(main, globals().get("snakemake"))`. Under
+Snakemake the arguments are the rule's named inputs, outputs and params, and `threads`. From a shell they are one JSON
+object:
 
     python scripts/choose_threshold.py '{"sweeps": ["a.json"], "receipt": "b.json"}'
 
-Beside its log a job leaves this object, so that it can be run again by itself:
+A job writes this object beside its log, so that the job can be run again by itself:
 
     python scripts/choose_threshold.py "$(cat results/logs/choose_threshold/all.json)"
 
-and at its end what it used, in `all.usage`: Snakemake looks at a job every half a minute only. A job that did not end
-well leaves `all.error`, which says why; the run repeats it at its end.
+At its end a job writes its processor time and peak memory to `all.usage`, because Snakemake measures only every half
+minute. A job that fails writes the reason to `all.error`; the run repeats it at its end.
 """
 
 import errno
@@ -39,62 +40,62 @@ from unet.storage.files import write_atomically, write_json
 KILLED = "ended without a message: it was killed or interrupted, for instance because memory was short"
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the system's errors that say enough without a file's name."""
-AGAIN_SECONDS = 0.1
-"""After which a SIGTERM that was dropped is sent again."""
+"""System error numbers of a full disk or quota; these errors are clear without a file's name."""
+SIGTERM_RESEND_S = 0.1
+"""Seconds after which a SIGTERM that was dropped is sent again."""
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: finish what is in flight, leave a state that a rerun continues."""
+    """SIGTERM has arrived. Finish what is in flight, and leave a state that the next run can continue."""
 
 
-def run(main: Callable[..., None], snakemake: Any = None) -> None:
-    """Call `main` with checked arguments, logging to the rule's log file and to stderr.
+def run_script(main: Callable[..., None], snakemake: Any = None) -> None:
+    """Call `main` with validated arguments, and log to the rule's log file and to stderr.
 
-    Bad input (errors that this package raises, or the system about files) ends with one readable line and exit
-    status 1; a defect of the program ends with a traceback. The log file has the traceback of every error.
+    Bad input ends with one readable line and exit status 1: an error that this package raises, or a system error about
+    a file. A defect of the program ends with a traceback. The log file has the traceback of every error.
     """
     arguments = _from_snakemake(main, snakemake) if snakemake is not None else _from_shell(main)
     path = Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None
     if path is not None:
         write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
     _start_log(path)
-    _note_failure(path, KILLED)
-    _answer_sigterm()
+    _write_failure(path, KILLED)
+    _handle_sigterm()
     log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
     try:
         validate_call(config=ConfigDict(arbitrary_types_allowed=True))(main)(**arguments)
     except Terminated:
         log.error(stopped := "stopped by SIGTERM; what is finished is recorded, run again to continue")
-        _note_failure(path, stopped)
+        _write_failure(path, stopped)
         sys.exit(143)
     except Exception as error:
-        log.debug("where it was raised:", exc_info=True)  # in the log file alone
-        _note_failure(path, _in_words(error) if _is_for_people(error) else _defect(error))
-        if not _is_for_people(error):
+        log.debug("where it was raised:", exc_info=True)  # shown in the log file only
+        _write_failure(path, _user_message(error) if _is_user_error(error) else _defect_message(error))
+        if not _is_user_error(error):
             log.error("failed, by a defect of the program: %r", error)
             raise
-        log.error("%s", _in_words(error))
+        log.error("%s", _user_message(error))
         sys.exit(1)
     if path is not None:
         path.with_suffix(".error").unlink(missing_ok=True)
-        write_atomically(path.with_suffix(".usage"), json.dumps(_used()).encode())
+        write_atomically(path.with_suffix(".usage"), json.dumps(_resource_usage()).encode())
 
 
-def _note_failure(log: Path | None, message: str) -> None:
-    """Say beside the log why the job did not end well; as long as it runs, that it was killed."""
+def _write_failure(log: Path | None, message: str) -> None:
+    """Write beside the log why the job has failed. While the job runs, the file says that it was killed."""
     if log is not None:
-        with suppress(OSError):  # where nothing can be written the message itself says so
+        with suppress(OSError):  # if nothing can be written, the job's own message says so
             write_json(log.with_suffix(".error"), {"message": without_secrets(message)})
 
 
-def _defect(error: Exception) -> str:
-    """What is said of an error that is no message for people."""
+def _defect_message(error: Exception) -> str:
+    """Return the message for a defect of the program."""
     return f"a defect of the program, {type(error).__name__}: {error}"
 
 
-def _in_words(error: Exception) -> str:
-    """What is wrong, where, and what to do, also where it is the system that speaks."""
+def _user_message(error: Exception) -> str:
+    """Return the message of an error; to a system error add the file's name and what to do."""
     if type(error).__module__.startswith("unet.") or not isinstance(error, OSError) or error.errno is None:
         return str(error)
     place = f"{error.filename}: " if error.filename is not None else ""
@@ -106,15 +107,15 @@ def _in_words(error: Exception) -> str:
     return f"{place}{error.strerror}; {cause_of(error).advice}"
 
 
-def _used() -> dict[str, float]:
-    """Processor seconds of the job with its children that ended, and the most memory that it held itself, in MB."""
+def _resource_usage() -> dict[str, float]:
+    """Return the processor time (s) of this process and its ended children, and this process's peak memory (MB)."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     return {"processor_seconds": round(seconds, 2), "peak_mb": round(_peak_bytes(own.ru_maxrss) / 2**20, 1)}
 
 
 def _peak_bytes(maxrss: int) -> int:
-    """The most memory that this process held; on Linux `maxrss` begins with what its parent held."""
+    """Return the peak memory of this process in bytes; on Linux `maxrss` starts with the memory of the parent."""
     status = Path("/proc/self/status")
     peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
     if peak:
@@ -122,11 +123,12 @@ def _peak_bytes(maxrss: int) -> int:
     return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
-def _is_for_people(error: Exception) -> bool:
-    """Whether the package raised it, with a message of its own, or the system, about files and space.
+def _is_user_error(error: Exception) -> bool:
+    """Tell whether the user can act on an error, as opposed to a defect of the program.
 
-    What a library raises, or Python itself, is a defect of the program, even below a frame of the package. So is an
-    error of the system that a library raises without a file's name: nobody could tell what it is about.
+    The user can act on an error that this package raises with a message of its own, and on a system error about files
+    or space. Any other error of a library or of Python is a defect, even if this package has called the library. So is
+    a library's system error without a file's name, because nobody could tell what it is about.
     """
     if type(error).__module__.startswith("unet."):
         return True
@@ -141,7 +143,7 @@ def _is_for_people(error: Exception) -> bool:
 
 
 def _from_shell(main: Callable[..., None]) -> dict[str, Any]:
-    """The arguments of a script that a person starts; where they are wrong, its usage is told."""
+    """Return the arguments of a script that was started in a shell; if they are wrong, print the usage and exit."""
     try:
         if len(sys.argv) != 2:
             raise ValueError(f"{len(sys.argv) - 1} arguments given, one is needed, in quotes")
@@ -155,7 +157,7 @@ def _from_shell(main: Callable[..., None]) -> dict[str, Any]:
 
 
 def _usage(main: Callable[..., None]) -> str:
-    """How a script is started from a shell."""
+    """Return a text that says how to start the script in a shell."""
     path = Path(inspect.getfile(main))
     parameters = inspect.signature(main).parameters.values()
     about = (inspect.getdoc(inspect.getmodule(main)) or "").partition("\n")[0]
@@ -176,19 +178,19 @@ def _usage(main: Callable[..., None]) -> str:
 def _from_snakemake(main: Callable[..., None], snakemake: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for named in (snakemake.input, snakemake.output, snakemake.params):
-        arguments.update({name: _plain(value) for name, value in named.items()})
+        arguments.update({name: _as_plain_list(value) for name, value in named.items()})
     arguments["threads"] = snakemake.threads
     wanted = inspect.signature(main).parameters
     return {name: value for name, value in arguments.items() if name in wanted}
 
 
-def _plain(value: Any) -> Any:
-    """Snakemake's lists of named items as plain lists."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def _as_plain_list(value: Any) -> Any:
+    """Return Snakemake's lists of named items as plain lists."""
+    return [_as_plain_list(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _start_log(path: Path | None) -> None:
-    """Log to stderr, and all that the package says, also for those who look for a fault, to a file."""
+    """Log to stderr from level INFO on, and to a file all messages of the package, also those for debugging."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setLevel(logging.INFO)
     if path is not None:
@@ -196,25 +198,25 @@ def _start_log(path: Path | None) -> None:
         handlers.append(logging.FileHandler(path, mode="w"))
     logging.getLogger("unet").setLevel(logging.DEBUG)  # libraries stay at INFO
     for handler in handlers:
-        handler.setFormatter(_Discreet("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_SecretFreeFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
-class _Discreet(logging.Formatter):
-    """Lines and tracebacks without secrets: libraries put into their errors what they were given."""
+class _SecretFreeFormatter(logging.Formatter):
+    """Remove secrets from lines and tracebacks, since libraries quote their arguments in their errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 
 
-def _answer_sigterm() -> None:
-    """Let SIGTERM raise `Terminated`, also where it arrives inside a finaliser, in which Python drops exceptions."""
+def _handle_sigterm() -> None:
+    """Let SIGTERM raise `Terminated`, also during a finaliser, in which Python drops exceptions."""
     before = sys.unraisablehook
 
     def hook(dropped: Any) -> None:
         if isinstance(dropped.exc_value, Terminated):
-            _answer_sigterm()
-            Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()  # once the finaliser has ended
+            _handle_sigterm()
+            Timer(SIGTERM_RESEND_S, os.kill, (os.getpid(), signal.SIGTERM)).start()  # once the finaliser has ended
         else:
             before(dropped)
 
@@ -223,5 +225,5 @@ def _answer_sigterm() -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it twice, itself and by way of srun
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it twice, itself and through srun
     raise Terminated("SIGTERM received")

@@ -94,7 +94,7 @@ class AlignedLattice:
         return tiles_for(box, self.geometry)
 
     def read_box(self, box: Box) -> Box:
-        return self.geometry.window(box)
+        return self.geometry.read_box(box)
 
     def source_box(self, cell: Box) -> Box:
         return self.geometry.input_box(cell)

@@ -24,7 +24,7 @@ from unet.jobs.device_capacity import free_bytes, usable_cores
 from unet.network.complexity import forward_cost, useful_flops_per_voxel
 from unet.network.predictor import read_box, tile_lattices
 from unet.storage.digests import fingerprint
-from unet.storage.files import read_json, write_first
+from unet.storage.files import read_json, write_json_if_absent
 from unet.volumes.volume import VolumeLayout
 
 PROCESS_BYTES = 450e6
@@ -226,7 +226,7 @@ def cached_selection(folder: Path, task: PredictionTask, device: torch.device, t
     """Return the selection that `folder` holds for a volume. If there is none, select what fits now and write it."""
     found = read_selection(folder, task)
     if found is None:
-        write_first(_path(folder, task), asdict(select_tile(task, device, threads)))
+        write_json_if_absent(_path(folder, task), asdict(select_tile(task, device, threads)))
         found = read_selection(folder, task)
     assert found is not None
     return found

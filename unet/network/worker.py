@@ -24,8 +24,8 @@ from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
-from unet.jobs.devices import LOCKS, torch_device
-from unet.jobs.pipeline import Overlapped, Stop, Stopped
+from unet.jobs.devices import LOCK_FOLDER, torch_device
+from unet.jobs.pipeline import ReadInferWrite, Stop, Stopped
 from unet.network.load_predictor import BlockVoxels, load_predictor, stored_classes
 from unet.network.model_header import read_header
 from unet.network.predictor import read_box, tile_lattices
@@ -170,9 +170,9 @@ class BlockPredictor:
         )
         self._at_once = threading.Semaphore(MAX_BLOCKS_INFERRED)
 
-    def work(self, lease: Lease | None = None) -> Overlapped:
+    def work(self, lease: Lease | None = None) -> ReadInferWrite:
         """Return the steps of a block: read, infer and write."""
-        return Overlapped(self.read, self.infer, partial(self.write, lease), self._at_once)
+        return ReadInferWrite(self.read, self.infer, partial(self.write, lease), self._at_once)
 
     @cached_property
     def raw(self) -> RawWithoutBlanks:
@@ -228,7 +228,7 @@ def predict_on_worker(prediction: PredictionSpec, lease: Lease, box: Box, stop: 
 def _on_this_worker(prediction: PredictionSpec) -> BlockPredictor:
     with _preparing:
         if not _device:
-            _device.append(_process_exit.enter_context(torch_device(LOCKS)))
+            _device.append(_process_exit.enter_context(torch_device(LOCK_FOLDER)))
         if prediction.key not in _prepared:
             if len(_prepared) == MAX_LOADED_MODELS:
                 _prepared.pop(next(iter(_prepared)))

@@ -68,7 +68,7 @@ def compare(was: Path, now: Path) -> Comparison:
             digests = [read_json(folder / "model.json")["digest"] for folder in receipts]
             found = None if digests[0] == digests[1] else "model/model.pt"
         else:
-            done = [Journal.beside(folder / "0-of-1.json").latest() for folder in receipts]
+            done = [Journal.of_receipt(folder / "0-of-1.json").latest() for folder in receipts]
             stores = sorted({name for path in receipts[0].glob("*-of-*.json") for name in read_json(path)["stores"]})
             boxes = sorted(done[0].keys() | done[1].keys())
             other = (b for b in boxes if b not in done[0] or b not in done[1] or done[0][b].digest != done[1][b].digest)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box, Index
-from unet.geometry.run_length_encoding import runs
+from unet.geometry.run_length_encoding import run_length_encode
 from unet.segmentation.fragments import BlockTable
 
 Connectivity = Literal["section", "volume"]
@@ -147,7 +147,7 @@ def volume_index(index: NDArray[np.int64], box: Box, volume_shape: Index) -> NDA
 
 def face_runs(labels: NDArray[np.uint32], axis: int, position: int) -> NDArray[np.uint32]:
     """Return the plane of a block at a position along an axis, as `runs`."""
-    return runs(np.moveaxis(labels, axis, 0)[position])
+    return run_length_encode(np.moveaxis(labels, axis, 0)[position])
 
 
 def labels_at_border(

@@ -84,8 +84,8 @@ def face_pairs(
     (m, 2) int64, unique pairs of local ids (before, behind), in increasing order
 
     >>> high, low = np.array([1, 1, 0, 2], np.uint32), np.array([3, 3, 3, 1], np.uint32)
-    >>> from unet.geometry.run_length_encoding import runs
-    >>> face_pairs(runs(high), runs(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
+    >>> from unet.geometry.run_length_encoding import run_length_encode
+    >>> face_pairs(run_length_encode(high), run_length_encode(low), np.array([7, 7]), np.array([9, 9, 7])).tolist()
     [[1, 3]]
     """
     end_high, end_low = (np.cumsum(face[:, 1], dtype=np.int64) for face in (high, low))

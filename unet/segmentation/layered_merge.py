@@ -34,7 +34,7 @@ from unet.segmentation.fragments import BlockTable, Fragments, connected_compone
 from unet.segmentation.merge_table import ObjectTable, id_dtype
 
 Runs = NDArray[np.uint32]
-"""A plane of labels, see `unet.geometry.run_length_encoding.runs`."""
+"""A plane of labels, see `unet.geometry.run_length_encoding.run_length_encode`."""
 
 
 @dataclass(frozen=True)

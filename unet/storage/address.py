@@ -1,25 +1,20 @@
-"""Addresses of stores and of their files, such as `s3://bucket/run`: strings alone, nothing is opened."""
+"""Parse and check addresses of stores, such as `s3://bucket/run`. Nothing is opened here."""
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
-"""What obstore reads and writes."""
+"""Schemes that obstore reads and writes."""
 NAMED_CONTAINER = ("abfs", "abfss")
-"""Schemes of Azure, where the container stands before an @."""
+"""Schemes of Azure that write the container before an @."""
 
 
 class AddressError(OSError):
-    """What lies behind an address cannot be reached, or must not be used; the message is free of credentials."""
+    """An address cannot be reached or must not be used. The message has no credentials."""
 
 
 def is_address(text: str) -> bool:
-    """Whether something is an address and no path.
+    """Tell whether a text is an address, as opposed to a path.
 
     >>> is_address("s3://bucket/raw.zarr"), is_address("raw.zarr"), is_address("a.h5:/raw")
     (True, False, False)
@@ -28,7 +23,7 @@ def is_address(text: str) -> bool:
 
 
 def checked_address(address: str) -> str:
-    """An address of a kind that is known, without credentials.
+    """Return an address unchanged, after a check that its scheme is known and that it has no credentials.
 
     >>> checked_address("s3://bucket/raw.zarr:/volumes/raw")
     's3://bucket/raw.zarr:/volumes/raw'
@@ -36,7 +31,8 @@ def checked_address(address: str) -> str:
     Raises
     ------
     ValueError
-        If it holds any: it would be written into receipts, logs and the report. The message does not.
+        If the scheme is unknown, or the address has credentials, which would get into receipts, logs and the report.
+        The message has no credentials.
     """
     scheme, _, rest = address.partition("://")
     if is_address(address) and scheme.lower() not in SCHEMES:
@@ -55,7 +51,7 @@ def checked_address(address: str) -> str:
 
 
 def split_url(address: str) -> tuple[str, str | None]:
-    """The address of a store, and the path inside it where one is given.
+    """Return the address of a store, and the path inside the store if one is given.
 
     >>> split_url("s3://bucket/a.zarr:/volumes/raw"), split_url("http://host:9000/a.zarr")
     (('s3://bucket/a.zarr', '/volumes/raw'), ('http://host:9000/a.zarr', None))

@@ -1,16 +1,16 @@
-"""Where the files of a store lie: in a folder, or as objects behind an address such as `s3://bucket/run`.
+"""Storage backends: a local folder, or objects behind an address such as `s3://bucket/run`.
 
-Both answer the same questions about a file by its key, `0/c/1/2/3` for one:
+Both have the same methods, which take the key of a file in a store, e.g. `0/c/1/2/3`:
 
 ```
-            there is it wholly or not at all because     compared with receipts
-folder      it is written aside and renamed              one walk through the folder
-address     a PUT, or the end of a multipart upload,     one listing, of 1,000 objects a request
-            puts the whole object there
+            why a file is never incomplete               listed to be compared with receipts
+folder      written to another name, then renamed        by one walk through the folder
+address     a PUT, or the end of a multipart upload,     by one listing, 1,000 objects per request
+            creates the whole object
 ```
 
-Requests that fail are repeated for three minutes by obstore. Credentials come from the environment alone; what a server
-answers is never repeated word by word, since it may hold an access key.
+obstore repeats failed requests for three minutes. Credentials come from the environment only. The answer of a server is
+never quoted, because it may contain an access key.
 """
 
 import os
@@ -26,47 +26,52 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
 from unet.extras import needs
-from unet.storage.files import write_first, write_with
+from unet.storage.address import AddressError, is_address
+from unet.storage.files import write_json_if_absent, write_with
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-from unet.storage.address import AddressError, is_address
 
 REQUEST_TIMEOUT = "5 minutes"
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
 METADATA = "zarr.json"
+"""Key of the metadata of a Zarr v3 store."""
 OWNER = ".owner"
-State = tuple[int | str, ...]
-"""What tells two versions of a file apart: bytes, time of the last change (ns) and, of a link, where it points; of an
-object bytes and entity tag."""
+"""Name of the file that says which results folder owns an address."""
+FileState = tuple[int | str, ...]
+"""Values that differ between two versions of a file: bytes, time of the last change (ns) and, for a link, its target.
+For an object they are bytes and entity tag."""
 
 
 class CannotList(AddressError):
-    """A server gives objects by their names, but does not list them."""
+    """A server returns objects by name, but does not list them."""
 
 
-def file_state(path: Path | str) -> State:
+def file_state(path: Path | str) -> FileState:
     """Return the state of a file.
 
     Raises
     ------
     FileNotFoundError
-        If there is none, or a link points nowhere.
+        If the file, or the target of a link, does not exist.
     """
     found = os.lstat(path)
-    target: State = ()
+    target: FileState = ()
     if stat.S_ISLNK(found.st_mode):
         found, target = os.stat(path), (os.readlink(path),)
     return found.st_size, found.st_mtime_ns, *target
 
 
 def links_of(path: Path) -> list[list[str]]:
-    """Return name and goal of each part of a path that is a link: sizes and times may be the same elsewhere."""
+    """Return name and target of each part of a path that is a link.
+
+    Sizes and times alone do not show that a link points elsewhere, since other files may have the same.
+    """
     return [[part.name, os.readlink(part)] for part in (path, *path.parents) if part.is_symlink()]
 
 
-class Folder:
-    """Files in a folder."""
+class LocalFolder:
+    """Files in a local folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,25 +80,25 @@ class Folder:
         return str(self.path)
 
     def read(self, key: str) -> bytes | None:
-        """Content of a file; None where it is not there."""
+        """Return the content of a file; None if the file does not exist."""
         with suppress(FileNotFoundError):
             return (self.path / key).read_bytes()
         return None
 
     def size(self, key: str) -> int | None:
-        """Bytes of a file; None where it is not there."""
+        """Return the bytes of a file; None if the file does not exist."""
         with suppress(FileNotFoundError):
             return (self.path / key).stat().st_size
         return None
 
-    def state(self, key: str) -> State | None:
-        """State of a file; None where it is not there."""
+    def state(self, key: str) -> FileState | None:
+        """Return the state of a file; None if the file does not exist."""
         with suppress(FileNotFoundError, NotADirectoryError):
             return file_state(f"{self.path}/{key}")
         return None
 
-    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
-        """Key and state of every file below a folder inside this one, in any order."""
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
+        """Yield key and state of every file below the folder `within`, in any order."""
         folders = [within]
         while folders:
             folder = folders.pop()
@@ -106,47 +111,47 @@ class Folder:
                         yield key, state
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file by its key."""
+        """Return the bytes of every file by its key."""
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
-    def open(self, key: str) -> Iterator["FileParts"]:
-        """A file, to read parts of it."""
+    def open(self, key: str) -> Iterator["FileRangeReader"]:
+        """Open a file to read parts of it."""
         with (self.path / key).open("rb") as file:
-            yield FileParts(file)
+            yield FileRangeReader(file)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write a file aside and rename it.
+        """Write a file under another name, then rename it.
 
-        Without waiting for the disk, which would take longer than many a block: what a power cut takes is missed by its
-        size (`unet.volumes.integrity`), or by its checksum when it is read.
+        Does not wait for the disk, which would take longer than many a block. A file that a power cut destroys is found
+        by its size (`unet.volumes.integrity`), or by its checksum when it is read.
         """
         write_with(self.path / key, lambda file: file.write(content), durable=False)
 
     def clear(self) -> None:
-        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
         (self.path / METADATA).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """The system's own errors name their file."""
+    def translate_errors(self) -> Iterator[None]:
+        """Do nothing: errors of the system already name their file."""
         yield
 
 
-class FileParts:
-    """Parts of an open file."""
+class FileRangeReader:
+    """Read parts of an open file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def last(self, count: int) -> bytes:
-        """So many bytes at its end, or all where there are fewer."""
+    def read_tail(self, count: int) -> bytes:
+        """Return the last `count` bytes, or all if there are fewer."""
         self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - count))
         return self._file.read()
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """What stands at each (offset, length)."""
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at each (offset, length)."""
         return [self._at(*span) for span in spans]
 
     def _at(self, offset: int, length: int) -> bytes:
@@ -154,113 +159,116 @@ class FileParts:
         return self._file.read(length)
 
 
-class ObjectParts:
-    """Parts of an object, which are fetched at once and together where they adjoin."""
+class ObjectRangeReader:
+    """Read parts of an object. Parts are fetched in parallel, and adjacent parts in one request."""
 
     def __init__(self, store: "ObjectStore", key: str) -> None:
         self._store, self._key = store, key
 
-    def last(self, count: int) -> bytes:
-        """So many bytes at its end, or all where there are fewer."""
+    def read_tail(self, count: int) -> bytes:
+        """Return the last `count` bytes, or all if there are fewer."""
         import obstore
 
         return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """What stands at each (offset, length)."""
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at each (offset, length)."""
         import obstore
 
         starts, lengths = zip(*spans, strict=True)
         return [bytes(part) for part in obstore.get_ranges(self._store, self._key, starts=starts, lengths=lengths)]
 
 
-class Objects:
-    """Objects behind an address; the answers are those of `Folder`."""
+class ObjectStorage:
+    """Objects behind an address; the methods are those of `LocalFolder`."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.store = connected(address)
+        self.store = obstore_client(address)
 
     def __str__(self) -> str:
         return self.address
 
     def read(self, key: str) -> bytes | None:
-        """Content of an object; None where it is not there."""
+        """Return the content of an object; None if the object does not exist."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             return bytes(obstore.get(self.store, key).bytes())
         return None
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object; None where it is not there."""
+        """Return the bytes of an object; None if the object does not exist."""
         state = self.state(key)
         return None if state is None else int(state[0])
 
-    def state(self, key: str) -> State | None:
-        """State of an object; None where it is not there."""
+    def state(self, key: str) -> FileState | None:
+        """Return the state of an object; None if the object does not exist."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             return _object_state(obstore.head(self.store, key))
         return None
 
-    def listing(self, within: str = "") -> Iterator[tuple[str, State]]:
-        """Key and state of every object below a prefix, in any order, 1,000 a request.
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
+        """Yield key and state of every object below the prefix `within`, in any order, 1,000 per request.
 
         Raises
         ------
         CannotList
-            If the server does not list objects, as those of `http://`, or does not allow it.
+            If the server cannot list objects (`http://`), or does not allow it.
         """
         import obstore
         from obstore.exceptions import BaseError
 
         if type(self.store).__name__ == "HTTPStore":
             raise CannotList(f"{self}: the server does not list its files")
-        with self.told():
+        with self.translate_errors():
             try:
                 for batch in obstore.list(self.store, prefix=within or None):
                     yield from ((one["path"], _object_state(one)) for one in batch)
             except BaseError as error:
                 if re.search(r"status code: (401|403|405|501)", str(error)):
-                    error.args = (reason(str(error)),)
+                    error.args = (explain_request_error(str(error)),)
                     raise CannotList(f"{self}: {error}") from None
                 raise
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every object by its key, from one listing."""
+        """Return the bytes of every object by its key, from one listing."""
         return {key: int(state[0]) for key, state in self.listing()}
 
     @contextmanager
-    def open(self, key: str) -> Iterator[ObjectParts]:
-        """An object, to read parts of it."""
-        with self.told():
-            yield ObjectParts(self.store, key)
+    def open(self, key: str) -> Iterator[ObjectRangeReader]:
+        """Open an object to read parts of it."""
+        with self.translate_errors():
+            yield ObjectRangeReader(self.store, key)
 
     def write(self, key: str, content: bytes) -> None:
-        """Write an object, anew where it is there."""
+        """Write an object, or replace the existing one."""
         import obstore
 
-        with self.told():
+        with self.translate_errors():
             obstore.put(self.store, key, content)
 
     def clear(self) -> None:
-        """Remove everything; the metadata first, so that a kill leaves no store that looks whole."""
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
         import obstore
 
-        with self.told(), suppress(FileNotFoundError):
+        with self.translate_errors(), suppress(FileNotFoundError):
             obstore.delete(self.store, METADATA)
         keys = sorted(self.sizes())
-        with self.told():
+        with self.translate_errors():
             obstore.delete(self.store, keys)
 
     def create(self, key: str, content: bytes) -> bool:
-        """Write an object unless it is there, in one request: of two that try at once one succeeds."""
+        """Write an object unless it exists, and return whether it was written.
+
+        This is one request: if two writers try at the same time, one of them succeeds.
+        """
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self.told():
+        with self.translate_errors():
             try:
                 obstore.put(self.store, key, content, mode="create")
             except AlreadyExistsError:
@@ -270,41 +278,43 @@ class Objects:
         return True
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Name the address in whatever goes wrong, and what to do; that a single object is missing goes through.
+    def translate_errors(self) -> Iterator[None]:
+        """Raise an error of obstore as `AddressError`, with the address and what to do; not so for a missing object.
 
         Raises
         ------
         AddressError
-            Without what the server said, which is removed from the error that this one comes from, too.
+            Without the server's answer, which is also removed from the error that obstore raised.
         """
         from obstore.exceptions import BaseError
 
         try:
             yield
         except BaseError as error:
-            why = reason(str(error))
+            why = explain_request_error(str(error))
             error.args = (why,)
             raise AddressError(f"{self}: {why}") from None
 
 
-Backend = Folder | Objects
-"""Where the files of a store lie."""
+Backend = LocalFolder | ObjectStorage
+"""A place for the files of a store."""
 
 
-def _object_state(meta: Any) -> State:
-    """Of what obstore says of an object; where a server gives no entity tag, the time counts."""
+def _object_state(meta: Any) -> FileState:
+    """Return an object's state from obstore's metadata; the time of the last change stands in for a missing tag."""
     return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
 def backend_of(where: Path | str) -> Backend:
-    """The place of a path or an address."""
-    return Objects(where.rstrip("/")) if isinstance(where, str) and is_address(where) else Folder(Path(where))
+    """Return the backend of a path or an address."""
+    return (
+        ObjectStorage(where.rstrip("/")) if isinstance(where, str) and is_address(where) else LocalFolder(Path(where))
+    )
 
 
 @cache
-def connected(address: str) -> "ObjectStore":
-    """One client an address and process, set up by the environment."""
+def obstore_client(address: str) -> "ObjectStore":
+    """Return the obstore client for an address, configured by the environment; one per address and process."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -324,17 +334,19 @@ def connected(address: str) -> "ObjectStore":
     )
 
 
-def reason(error: str) -> str:
-    """What went wrong with a request and what to do, from obstore's message, of which only harmless words are kept.
+def explain_request_error(error: str) -> str:
+    """Return what went wrong with a request and what to do.
 
-    >>> reason("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><AWSAccessKeyId>AKIA</...")
+    Only words without credentials are taken from obstore's message.
+
+    >>> explain_request_error("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</...")
     'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
-    >>> reason("... status code: 507 Insufficient Storage: ...")
+    >>> explain_request_error("... status code: 507 Insufficient Storage: ...")
     'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
     """
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
     code = re.search(r"<Code>(\w{1,60})</Code>", error)
-    if "169.254.169.254" in error:  # where a machine in the cloud would ask for its role
+    if "169.254.169.254" in error:  # metadata server, which a machine in the cloud asks for its role
         return (
             "no credentials in the environment; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_SKIP_SIGNATURE=true for what is public"
@@ -355,19 +367,21 @@ def reason(error: str) -> str:
     return f"{answer}; check the address"
 
 
-def claim(address: str, folder: Path) -> None:
-    """Let nobody else write below an address: the locks that keep writers apart lie in one folder of results.
+def take_ownership(address: str, folder: Path) -> None:
+    """Make a results folder the only one that may write below an address.
+
+    The locks between writers are in the results folder, so two folders could overwrite each other's objects.
 
     Raises
     ------
     AddressError
-        If another folder has claimed it.
+        If another results folder owns the address.
     """
-    place, ours = Objects(address), folder / OWNER
+    backend, ours = ObjectStorage(address), folder / OWNER
     if not ours.exists():
-        write_first(ours, {"owner": uuid4().hex})
+        write_json_if_absent(ours, {"owner": uuid4().hex})
     content = ours.read_bytes()
-    if place.read(OWNER) == content or place.create(OWNER, content) or place.read(OWNER) == content:
+    if backend.read(OWNER) == content or backend.create(OWNER, content) or backend.read(OWNER) == content:
         return
     raise AddressError(
         f"{address}: the stores of another results folder lie there (its {OWNER} is not that of {folder}); set another "

@@ -1,4 +1,4 @@
-"""Digests: hashes of settings, of bytes, and of what is stored in blocks."""
+"""Hashes of settings, of bytes, and of the contents of stores."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from unet.storage.files import read_json
 
 
 def fingerprint(**parts: Any) -> str:
-    """Hash of everything that a result depends on; parts are JSON values.
+    """Return the hash of everything that a result depends on, given as JSON values.
 
     >>> fingerprint(a=1, b=[2]) == fingerprint(b=[2], a=1) != fingerprint(a=1, b=[3])
     True
@@ -21,22 +21,23 @@ def fingerprint(**parts: Any) -> str:
 
 
 def bytes_digest(content: bytes) -> str:
-    """Hash of a file's content, or of an array's."""
+    """Return the hash of bytes, e.g. of a file or an array."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def content_digest(receipts: Iterable[Path]) -> str:
-    """Fingerprint of what earlier jobs made, from their receipts' digests: names and times do not enter.
+def receipts_digest(receipts: Iterable[Path]) -> str:
+    """Return the hash of the results of earlier jobs, from the digests in their receipts.
 
-    Nor does the number of shards: those of one volume, which share a folder, count as their sum.
+    It depends neither on names and times nor on the number of block ranges. The block ranges of one volume, whose
+    receipts are in one folder, count by the sum of their digests.
     """
     parts: dict[Path, list[str]] = {}
     for path in receipts:
-        whole = path.parent if re.fullmatch(r"\d+-of-\d+", path.stem) else path
-        parts.setdefault(whole, []).append(read_json(path)["digest"])
-    return fingerprint(receipts=[_sum_of_digests(digests) for digests in parts.values()])
+        volume = path.parent if re.fullmatch(r"\d+-of-\d+", path.stem) else path
+        parts.setdefault(volume, []).append(read_json(path)["digest"])
+    return fingerprint(receipts=[sum_of_digests(digests) for digests in parts.values()])
 
 
-def _sum_of_digests(digests: Iterable[str]) -> str:
-    """One digest of a set of blocks, however they are shared out: a sum depends neither on order nor on grouping."""
+def sum_of_digests(digests: Iterable[str]) -> str:
+    """Return one digest of a set of blocks: a sum, because it depends neither on their order nor on their grouping."""
     return f"{sum(int(digest, 16) for digest in digests) % 2**128:032x}"

@@ -1,6 +1,6 @@
-"""What an error of the system or of a library about a file means, and what to do about it.
+"""Find the cause of an error about a file, and what to do about it.
 
-Libraries raise a dozen kinds of errors, and most do not name the file. `CAUSES` says by what each cause is known.
+Libraries raise a dozen kinds of errors, and most do not name the file. `CAUSES` says how each cause is recognised.
 """
 
 import errno
@@ -13,18 +13,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a file cannot be read.
+    """A reason why a file cannot be read, and how its errors are recognised.
 
     Attributes
     ----------
     what, advice : str
-        For people: the cause, and what to do about it.
+        Cause, and what to do about it, as parts of a message.
     kinds : tuple of type
-        An error of one of these types has this cause.
+        Types of the errors with this cause.
     numbers : tuple of int
-        So has one with one of these error numbers of the system.
+        System error numbers with this cause.
     words : str
-        So has one whose text matches this regular expression.
+        Regular expression that is found in the text of errors with this cause.
     """
 
     what: str
@@ -34,12 +34,13 @@ class Cause:
     words: str = r"(?!)"
 
     def explains(self, error: BaseException) -> bool:
-        """Whether an error has this cause."""
+        """Tell whether an error has this cause: by its type, its number or its text."""
         number = getattr(error, "errno", None)
         return isinstance(error, self.kinds) or number in self.numbers or re.search(self.words, str(error)) is not None
 
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""System error numbers of a file system without locks."""
 CAUSES = (
     Cause(
         "another program has it open for writing",
@@ -103,7 +104,7 @@ CAUSES = (
 )
 EMPTY = Cause("it is empty", "copy or export it again")
 DAMAGED = Cause("it is damaged, or written in an unusual way", "copy or export it again")
-"""The cause of what no other explains."""
+"""Cause of an error that none of `CAUSES` explains."""
 
 
 def cause_of(error: BaseException, path: Path | str = "") -> Cause:

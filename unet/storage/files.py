@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, whatever happens to the process or the power.
+"""Write files atomically: a file is complete or absent, whatever happens to the process or the power.
 
-1. The content is written to a file beside its place, under a name that no other writer has, and synchronised.
-2. That file is renamed, and the folder synchronised: only then is the name on disk as well.
-3. What a killed writer has left beside the place is removed by a later one, an hour after its last change.
+1. Write the content to a partial file in the same folder, under a name that no other writer has, and synchronise it.
+2. Rename the partial file, and synchronise the folder. Only then the name is on disk as well.
+3. Remove the partial files of killed writers, an hour after their last change.
 """
 
 import errno
@@ -21,70 +21,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 PARTIAL = ".partial"
-"""Suffix of what is being written."""
-LEFT_AFTER_S = 3600
-"""A partial file that has not changed for so long has no living writer."""
-CLAIM_PATIENCE_S = 10.0
-"""How long a writer waits for another one that has claimed a file and does not write it: then it was killed."""
-CLAIM_LOOK_S = 0.05
+"""Suffix of a partial file."""
+LEFTOVER_AGE_S = 3600
+"""Seconds without a change after which the writer of a partial file counts as killed."""
+CLAIM_TIMEOUT_S = 10.0
+"""Seconds to wait for a writer that has claimed a file and does not write it; then it counts as killed."""
+CLAIM_POLL_S = 0.05
+"""Seconds between two checks whether a claimed file exists."""
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
-"""Answers of file systems that cannot synchronise a folder, or do not let us open it."""
-_TIDIED: set[Path] = set()
+"""System error numbers of file systems that cannot synchronise a folder, or do not allow it to be opened."""
+_CLEANED: set[Path] = set()
+"""Folders from which this process has removed the files of killed writers."""
 
 
 def write_with(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
-    """Write a file with a function that fills it; it is there whole or not at all.
+    """Write a file atomically with a function that fills it.
 
     Parameters
     ----------
     path
-        Of the file; its folder is made.
+        Path of the file; its folder is created.
     write
-        Is given the open file, e.g. ``partial(torch.save, state)``.
+        Function that is called with the open file, e.g. ``partial(torch.save, state)``.
     durable
-        Whether the file outlives a power cut once this returns. Not needed where a missing or short file is noticed
-        and made again.
+        Let the file survive a power cut once this returns. That is unnecessary where a missing or short file is noticed
+        and written again.
     """
-    with _aside(path, write, durable) as partial:
+    with _partial_file(path, write, durable) as partial:
         os.replace(partial, path)
     if durable:
         sync_folder(path.parent)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a kill or a power cut."""
+    """Write a file that is complete or absent, also after a kill or a power cut."""
     write_with(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON for people and programs, atomically."""
+    """Write indented JSON, atomically."""
     write_atomically(path, _as_json(values))
 
 
 def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote."""
+    """Read a JSON file."""
     return json.loads(path.read_text())
 
 
-def write_first(path: Path, values: Any) -> None:
-    """Write JSON as `write_json` does, unless the file is there already: of several writers the first stands."""
-    with _aside(path, lambda file: file.write(_as_json(values))) as partial:
+def write_json_if_absent(path: Path, values: Any) -> None:
+    """Write JSON as `write_json` does, unless the file exists; of several writers the first one succeeds."""
+    with _partial_file(path, lambda file: file.write(_as_json(values))) as partial:
         try:
             os.link(partial, path)  # fails where the name is taken, unlike a rename
         except FileExistsError:
             pass
-        except OSError:  # no hard links here: exFAT, SMB, some FUSE file systems
-            _rename_first(partial, path)
+        except OSError:  # no hard links on this file system: exFAT, SMB, some FUSE file systems
+            _rename_if_absent(partial, path)
     sync_folder(path.parent)
 
 
 def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder of files with a function that fills it; it is there whole or not at all, also after a power cut.
+    """Write a folder of files with a function that fills it. It is complete or absent, also after a power cut.
 
-    An earlier folder of the name is moved aside before it is removed, so that none is ever seen in part.
+    An existing folder is renamed before it is removed, so that nobody ever sees a part of it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = partial_of(folder), partial_of(folder)
+    new, old = partial_path(folder), partial_path(folder)
     new.mkdir()
     try:
         remove_leftovers(folder.parent, new.stat().st_mtime, folder.name)
@@ -102,7 +104,7 @@ def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
 
 
 def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write arrays as one compressed ``npz``, as numpy reads it; it is there whole or not at all."""
+    """Write arrays atomically as one compressed ``npz`` file that numpy can read."""
 
     def write(file: IO[bytes]) -> None:
         # numpy's own `savez_compressed` takes three times as long, to save little on faces full of long runs.
@@ -112,13 +114,13 @@ def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
     path = Path(path)
-    with _aside(path, write, tidied=_tidy_once) as partial:
+    with _partial_file(path, write, clean_up=_remove_leftovers_once) as partial:
         os.replace(partial, path)
     sync_folder(path.parent)
 
 
 def load_arrays(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
-    """Read what `save_arrays` wrote; an error where one of the names is missing."""
+    """Read the arrays that `save_arrays` wrote; raise an error if one of the names is missing."""
     with np.load(path) as file:
         arrays = dict(file)
     if missing := set(names) - set(arrays):
@@ -126,31 +128,34 @@ def load_arrays(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def partial_of(path: Path) -> Path:
-    """A name beside a file for what is being written: another one each time, on whatever machine.
+def partial_path(path: Path) -> Path:
+    """Return a path for a partial file in the folder of `path`, different at each call on any machine.
 
-    A process id would not do: in containers that share a file system it is the same small number on every node.
+    A process id would not be unique: in containers that share a file system it is the same small number on every node.
     """
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def remove_leftovers(folder: Path, now: float, name: str = "") -> None:
-    """Remove what killed writers have left in a folder; what a living one writes has changed within the last hour.
+    """Remove the partial files and folders of killed writers: those that have not changed for an hour.
 
     Parameters
     ----------
+    folder
+        Folder to clean.
     now
-        In seconds, by the clock of the file system, which need not be that of this machine: the time of a new file.
+        Current time in seconds by the clock of the file system, which is the time of a new file. The clock of this
+        machine may differ.
     name
-        Only what was to become this file; by default every partial file.
+        Remove only partial files of the file with this name; by default all partial files.
     """
     with os.scandir(folder) as entries:
         found = [e for e in entries if e.name.endswith(PARTIAL) and e.name.startswith(f"{name}." if name else "")]
     for entry in found:
-        with suppress(OSError):  # another writer may have removed it, or may own it
+        with suppress(OSError):  # another writer may have removed it, or another user may own it
             path = Path(entry.path)
             inside = list(path.iterdir()) if entry.is_dir(follow_symlinks=False) else []
-            if now - max(one.lstat().st_mtime for one in (path, *inside)) > LEFT_AFTER_S:
+            if now - max(one.lstat().st_mtime for one in (path, *inside)) > LEFTOVER_AGE_S:
                 if inside or path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -158,7 +163,7 @@ def remove_leftovers(folder: Path, now: float, name: str = "") -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on disk, where its file system can: a rename is not before that."""
+    """Write the names in a folder to disk, if the file system can. A rename is not on disk before that."""
     try:
         _sync(folder)
     except OSError as error:
@@ -166,30 +171,30 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def _tidy(path: Path, now: float) -> None:
+def _remove_leftovers_of(path: Path, now: float) -> None:
     remove_leftovers(path.parent, now, path.name)
 
 
-def _tidy_once(path: Path, now: float) -> None:
-    """The folder of a block's table holds 100,000 others: it is looked through once a process, not for every table."""
-    if path.parent not in _TIDIED:
-        _TIDIED.add(path.parent)
+def _remove_leftovers_once(path: Path, now: float) -> None:
+    """Remove partial files of a folder once per process: searching a folder of 100,000 block tables takes long."""
+    if path.parent not in _CLEANED:
+        _CLEANED.add(path.parent)
         remove_leftovers(path.parent, now)
 
 
 @contextmanager
-def _aside(
+def _partial_file(
     path: Path,
     write: Callable[[IO[bytes]], object],
     durable: bool = True,
-    tidied: Callable[[Path, float], object] = _tidy,
+    clean_up: Callable[[Path, float], object] = _remove_leftovers_of,
 ) -> Iterator[Path]:
-    """The content in a partial file beside its place, to be renamed; what is not is removed."""
+    """Write a partial file, and yield its path for the caller to rename; remove it if it was not renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(path)
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file:
-            tidied(path, os.fstat(file.fileno()).st_mtime)
+            clean_up(path, os.fstat(file.fileno()).st_mtime)
             write(file)
             file.flush()
             if durable:
@@ -199,17 +204,17 @@ def _aside(
         partial.unlink(missing_ok=True)
 
 
-def _rename_first(partial: Path, path: Path) -> None:
-    """`write_first` without hard links: whoever creates the claim may rename, if the file is still not there."""
+def _rename_if_absent(partial: Path, path: Path) -> None:
+    """Rename a partial file unless `path` exists, without hard links; only the writer with the claim file renames."""
     claim = path.with_name(f"{path.name}.claim{PARTIAL}")
-    deadline = time.monotonic() + CLAIM_PATIENCE_S
+    deadline = time.monotonic() + CLAIM_TIMEOUT_S
     while not path.exists():
         try:
             claim.open("xb").close()
         except FileExistsError:
             if time.monotonic() > deadline:
                 claim.unlink(missing_ok=True)
-            time.sleep(CLAIM_LOOK_S)
+            time.sleep(CLAIM_POLL_S)
             continue
         try:
             if not path.exists():

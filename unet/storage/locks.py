@@ -1,8 +1,8 @@
-"""Locks between processes, on one machine or on several that share a file system, and between threads.
+"""Locks between threads, and between processes on one machine or on several that share a file system.
 
-Between processes they are POSIX record locks: byte by byte, known to NFS, and gone with the process that holds them.
-Threads of one process share those, so what one holder at a time may do (`locked`, `blocks_locked`, `try_locked`) is
-locked within the process as well. `share` and `lock_exclusive` are of the process as a whole.
+Between processes they are POSIX record locks. They lock single bytes of a file, work on NFS, and end with the process
+that holds them. All threads of a process share a record lock, so `locked`, `blocks_locked` and `try_lock` also take a
+lock between threads. `lock_shared` and `lock_exclusive` lock for the process as a whole.
 """
 
 import errno
@@ -19,78 +19,79 @@ from typing import IO
 from weakref import WeakValueDictionary
 
 from unet.geometry.box import Box
+from unet.storage.error_causes import NO_LOCKS
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 0.5
-"""Between two looks whether a lock has become free."""
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Answers of file systems that have no locks."""
+POLL_S = 0.5
+"""Seconds between two attempts to take a lock."""
 _GUARD = threading.Lock()
-"""Of the three tables below."""
-_OPEN: dict[Path, IO[bytes]] = {}
-"""One handle a file and process: closing any handle of a file would drop all of the process's locks on it."""
-_OF_THREADS: WeakValueDictionary[tuple[Path, int], threading.Lock] = WeakValueDictionary()
-"""What keeps the threads of this process apart, as long as one of them holds it or waits for it."""
+"""Guards the three tables below."""
+_OPEN_FILES: dict[Path, IO[bytes]] = {}
+"""One handle per lock file, kept open: closing any handle of a file drops all locks of the process on that file."""
+_THREAD_LOCKS: WeakValueDictionary[tuple[Path, int], threading.Lock] = WeakValueDictionary()
+"""Locks between the threads of this process by file and byte, kept while a thread holds the lock or waits for it."""
 _WARNED: set[Path] = set()
+"""Lock files for which a warning was logged that their file system has no locks."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, alone among all processes and threads; waits for it."""
-    with _alone(path, 0, path.name):
+    """Wait for the lock of a file, and hold it against all other processes and threads."""
+    with _lock_byte(path, 0, path.name):
         yield
 
 
 @contextmanager
 def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
-    """Hold the locks of some blocks, each a byte of one file; waits for those that somebody else holds.
+    """Wait for the locks of blocks, each of which is a byte of one file, and hold them.
 
-    A block has the same byte however the volume is shared out between jobs, so that those of another sharding are
-    noticed as well. All lock in scan order and thus never wait in a circle.
+    A block's byte does not depend on the block ranges, so jobs with other block ranges are kept out as well. All jobs
+    lock in scan order, which excludes deadlocks.
     """
     with ExitStack() as held:
         for box in sorted(boxes):
-            held.enter_context(_alone(path, _byte_of(box), f"block {box}"))
+            held.enter_context(_lock_byte(path, _byte_of_block(box), f"block {box}"))
         yield
 
 
-def try_locked(path: Path) -> Callable[[], None] | None:
-    """Take the lock of a file, alone among all processes and threads: what releases it; None where it is taken."""
-    return _try_alone(path, 0)
+def try_lock(path: Path) -> Callable[[], None] | None:
+    """Take the lock of a file without waiting, and return the function that releases it; None if the lock is taken."""
+    return _try_lock_byte(path, 0)
 
 
-def share(path: Path) -> None:
-    """Hold a lock with other processes until this one ends, or `lock_exclusive`s it."""
-    _wait_for(lambda: _try_lock(path, fcntl.LOCK_SH, 0), path.name)
+def lock_shared(path: Path) -> None:
+    """Hold a lock together with other processes, until this process ends or calls `lock_exclusive`."""
+    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_SH, 0), path.name)
 
 
 def lock_exclusive(path: Path) -> None:
-    """Wait until no other process shares a lock any more, and hold it alone."""
-    _wait_for(lambda: _try_lock(path, fcntl.LOCK_EX, 0), path.name)
+    """Wait until no other process holds a shared lock, and hold the lock alone. `lock_shared` shares it again."""
+    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_EX, 0), path.name)
 
 
 @contextmanager
-def _alone(path: Path, byte: int, what: str) -> Iterator[None]:
-    release = _wait_for(lambda: _try_alone(path, byte), what)
+def _lock_byte(path: Path, byte: int, what: str) -> Iterator[None]:
+    release = _wait_for(lambda: _try_lock_byte(path, byte), what)
     try:
         yield
     finally:
         release()
 
 
-def _try_alone(path: Path, byte: int) -> Callable[[], None] | None:
+def _try_lock_byte(path: Path, byte: int) -> Callable[[], None] | None:
+    """Lock a byte of a file against all threads and processes, and return the function that releases it."""
     with _GUARD:
-        of_threads = _OF_THREADS.setdefault((path.absolute(), byte), threading.Lock())
-    if not of_threads.acquire(blocking=False):
+        thread_lock = _THREAD_LOCKS.setdefault((path.absolute(), byte), threading.Lock())
+    if not thread_lock.acquire(blocking=False):
         return None
     release = None
     try:
-        release = _try_lock(path, fcntl.LOCK_EX, byte)
+        release = _try_record_lock(path, fcntl.LOCK_EX, byte)
     finally:
         if release is None:
-            of_threads.release()
-    return release and _both(release, of_threads.release)
+            thread_lock.release()
+    return release and _both(release, thread_lock.release)
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
@@ -104,27 +105,27 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
 
 
 def _wait_for(attempt: Callable[[], Callable[[], None] | None], what: str) -> Callable[[], None]:
-    """Try until it succeeds; what releases the lock."""
-    told = False
+    """Repeat an attempt until it succeeds, and return the function that releases the lock."""
+    is_logged = False
     while (release := attempt()) is None:
-        if not told:
+        if not is_logged:
             log.warning(
                 "%s is being written by another process: another run on these results, or a job that an earlier run "
                 "left behind (on a cluster, scancel it); waiting until it ends",
                 what,
             )
-        told = True
-        time.sleep(WAIT_SECONDS)
+        is_logged = True
+        time.sleep(POLL_S)
     return release
 
 
-def _try_lock(path: Path, mode: int, byte: int) -> Callable[[], None] | None:
-    """Lock a byte of a file for this process: what releases it; None where another process holds it."""
-    file = _opened(path)
+def _try_record_lock(path: Path, mode: int, byte: int) -> Callable[[], None] | None:
+    """Lock a byte of a file for this process, and return the function that releases it; None if it is taken."""
+    file = _open_lock_file(path)
     try:
         fcntl.lockf(file, mode | fcntl.LOCK_NB, 1, byte)
     except OSError as error:
-        if error.errno in WITHOUT_LOCKS:
+        if error.errno in NO_LOCKS:
             _warn_without_locks(path)
         elif error.errno in (errno.EAGAIN, errno.EACCES):
             return None
@@ -137,22 +138,22 @@ def _unlock(file: IO[bytes], byte: int) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_lock_file(path: Path) -> IO[bytes]:
     path = path.absolute()
     with _GUARD:
-        known = _OPEN.get(path)
-        if known is None or not _is_still(known, path):  # results may have been removed and made anew
+        file = _OPEN_FILES.get(path)
+        if file is None or not _is_file_of(file, path):  # the results folder may have been removed and created anew
             path.parent.mkdir(parents=True, exist_ok=True)
-            known = _OPEN[path] = path.open("a+b")
-        return known
+            file = _OPEN_FILES[path] = path.open("a+b")
+        return file
 
 
-def _is_still(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is the one of that name, and not one that was removed."""
+def _is_file_of(file: IO[bytes], path: Path) -> bool:
+    """Tell whether an open file still has this path, as opposed to a file that was removed."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -167,5 +168,5 @@ def _warn_without_locks(path: Path) -> None:
         log.warning("%s: this file system has no locks; let no second run work on these results", path)
 
 
-def _byte_of(box: Box) -> int:
+def _byte_of_block(box: Box) -> int:
     return 1 + int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little")

@@ -1,4 +1,4 @@
-"""What an image is beside its voxels, and how OME-NGFF says it: https://ngff.openmicroscopy.org/0.5/."""
+"""Specification of an image, and its OME-NGFF metadata: https://ngff.openmicroscopy.org/0.5/."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,25 +22,26 @@ NM_PER_UNIT = {
     "meter": 1e9,
 }
 
-LEAST_NM, MOST_NM = 0.5, 10_000.0
-"""Edges of a voxel, from the finest electron micrographs to coarse light microscopy; others are in another unit."""
+MIN_VOXEL_NM, MAX_VOXEL_NM = 0.5, 10_000.0
+"""Edges of a voxel (nm), from the finest electron micrographs to coarse light microscopy. A number outside this range
+is in another unit."""
 
 
-def implausible_voxels(voxel_size_nm: Sequence[float]) -> str | None:
-    """What is wrong with a voxel size in nm that no microscope has, and the unit it may be in; None where it is fine.
+def implausible_voxel_size(voxel_size_nm: Sequence[float]) -> str | None:
+    """Return a message if no microscope has this voxel size (nm), with the unit that may be meant; else None.
 
-    >>> implausible_voxels((0.05, 0.004, 0.004))
+    >>> implausible_voxel_size((0.05, 0.004, 0.004))
     '[0.05, 0.004, 0.004] nm is no voxel size (0.5 to 10,000 nm along each axis); if these are µm, it is [50, 4, 4] nm'
-    >>> implausible_voxels((50, 4, 4))
+    >>> implausible_voxel_size((50, 4, 4))
     """
-    if all(LEAST_NM <= edge <= MOST_NM for edge in voxel_size_nm):
+    if all(MIN_VOXEL_NM <= edge <= MAX_VOXEL_NM for edge in voxel_size_nm):
         return None
-    said = f"{_edges(voxel_size_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
+    problem = f"{_edges(voxel_size_nm)} nm is no voxel size (0.5 to 10,000 nm along each axis)"
     for unit, nm in (("µm", 1e3), ("mm", 1e6), ("m", 1e9)):
         meant = [edge * nm for edge in voxel_size_nm]
-        if all(LEAST_NM <= edge <= MOST_NM for edge in meant):
-            return f"{said}; if these are {unit}, it is {_edges(meant)} nm"
-    return f"{said}; give it as [z, y, x] in nm"
+        if all(MIN_VOXEL_NM <= edge <= MAX_VOXEL_NM for edge in meant):
+            return f"{problem}; if these are {unit}, it is {_edges(meant)} nm"
+    return f"{problem}; give it as [z, y, x] in nm"
 
 
 def _edges(voxel_size_nm: Sequence[float]) -> str:
@@ -49,10 +50,10 @@ def _edges(voxel_size_nm: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What an image is, beside its voxels.
+    """Everything that describes an image, except its voxels.
 
     `shape`, `chunk` and `block` are `(z, y, x)` in voxels; `voxel_size_nm` and `offset_nm` are `(z, y, x)` in nm. With
-    `channels` the arrays are `(c, z, y, x)`, all channels of a block in one file.
+    `channels` the arrays are `(c, z, y, x)`, and all channels of a block are in one file.
     """
 
     name: str
@@ -73,7 +74,7 @@ class ImageSpec:
 
     @property
     def factors(self) -> list[Index]:
-        """Down-sampling of every level against level 0; the first is (1, 1, 1)."""
+        """Down-sampling factors of every level relative to level 0; the first are (1, 1, 1)."""
         if not self.pyramid:
             return [(1, 1, 1)]
         return pyramid_factors(self.shape, self.block, self.voxel_size_nm)
@@ -85,12 +86,12 @@ class ImageSpec:
 
 
 def ngff_metadata(spec: ImageSpec) -> dict[str, Any]:
-    """As NGFF 0.5 has it: multiscales, omero, image-label."""
+    """Return the metadata of NGFF 0.5: multiscales, omero, image-label."""
     leading = [1.0] * (len(spec.axes) - 3)
     datasets = []
     for level, factor in enumerate(spec.factors):
         scale = [v * f for v, f in zip(spec.voxel_size_nm, factor, strict=True)]
-        # A coarse voxel's centre lies between those that it averages, half a step from the first one's.
+        # The centre of a coarse voxel is the mean of the centres that it averages: (f - 1) / 2 voxels from the first.
         centre = [o + v * (f - 1) / 2 for o, v, f in zip(spec.offset_nm, spec.voxel_size_nm, factor, strict=True)]
         transforms = [
             {"type": "scale", "scale": leading + scale},
@@ -126,7 +127,7 @@ def _channel(name: str, dtype: str) -> dict[str, Any]:
 
 
 def multiscales_of(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The first multiscale image that a group's attributes describe, NGFF 0.5 or older; empty where there is none."""
+    """Return the first multiscale image in a group's attributes, NGFF 0.5 or older; empty if there is none."""
     found = attributes.get("ome", attributes).get("multiscales", [])
     return found[0] if found else {}
 
@@ -134,20 +135,23 @@ def multiscales_of(attributes: dict[str, Any]) -> dict[str, Any]:
 def coordinates_nm(
     multiscales: dict[str, Any], dataset: dict[str, Any], ndim: int
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Scale and translation of a dataset in nm, those of the whole multiscale image applied after its own."""
-    scale, translation, known = np.ones(ndim), np.zeros(ndim), False
+    """Return scale and translation of a dataset in nm; None, None if there is no scale or a unit is unknown.
+
+    The transformations of the multiscale image are applied after those of the dataset.
+    """
+    scale, translation, has_scale = np.ones(ndim), np.zeros(ndim), False
     for transform in (
         *dataset.get("coordinateTransformations", []),
         *multiscales.get("coordinateTransformations", []),
     ):
         if transform["type"] == "scale":
             factor = np.asarray(transform["scale"], dtype=float)
-            scale, translation, known = scale * factor, translation * factor, True
+            scale, translation, has_scale = scale * factor, translation * factor, True
         elif transform["type"] == "translation":
             translation = translation + np.asarray(transform["translation"], dtype=float)
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in multiscales.get("axes", [])]
     spatial = [a for a in multiscales.get("axes", []) if isinstance(a, dict) and a.get("type") == "space"]
-    if not known or not spatial or any(a.get("unit") not in NM_PER_UNIT for a in spatial):
+    if not has_scale or not spatial or any(a.get("unit") not in NM_PER_UNIT for a in spatial):
         return None, None
     to_nm = np.asarray([NM_PER_UNIT.get(unit or "", 1.0) for unit in units])
     return _floats(scale * to_nm), _floats(translation * to_nm)

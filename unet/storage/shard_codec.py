@@ -1,4 +1,4 @@
-"""The file of a block: a shard of Zarr v3, encoded and decoded whole by the thread that asks.
+"""Encode and decode the file of a block, a Zarr v3 shard, in the calling thread.
 
 ```
 +---------+----------+---------+----------+-----+---------------------------------------------+----------+
@@ -6,10 +6,12 @@
 +---------+----------+---------+----------+-----+---------------------------------------------+----------+
 ```
 
-https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html, with the index at the end, as
-little-endian numbers; checksums are the codec crc32c, over the compressed bytes: those of labels are a twentieth of the
-voxels', over which zstd's own would be taken. zarr-python reads and writes the same, but takes every chunk through one
-event loop to another thread and back: for labels that costs more than their compression (docs/results.md).
+Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html, with the index at the end, in
+little-endian numbers. Checksums are the codec crc32c over the compressed bytes. zstd's own checksum would cover the
+uncompressed bytes, which are twenty times as many for labels.
+
+zarr-python reads and writes the same format. It passes every chunk through one event loop to another thread and back,
+which takes longer than the compression of labels (docs/results.md).
 """
 
 from collections.abc import Sequence
@@ -24,41 +26,41 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 
 ABSENT = 2**64 - 1
-"""Offset and size of a chunk that the file does not hold."""
+"""Offset and size in the index of a chunk that the file does not contain."""
 INDEX_TYPE = np.dtype("<u8")
 CHECKSUM_BYTES = 4
 
 
 class Codec(Protocol):
-    """What compresses a chunk; `numcodecs` has them."""
+    """Compressor of a chunk, e.g. of `numcodecs`."""
 
     def encode(self, values: Any) -> Any:
-        """Bytes of a contiguous array, or of bytes."""
+        """Return the compressed bytes of a contiguous array or of bytes."""
 
     def decode(self, content: Any, out: Any = None) -> Any:
-        """Inverse of `encode`, into a contiguous array where there is one; an error where the content is damaged."""
+        """Return the decompressed bytes, written to the contiguous array `out` if given; fail if they are damaged."""
 
 
-class Parts(Protocol):
-    """A file of which parts can be had; `unet.storage.backends` opens them."""
+class RangeReader(Protocol):
+    """An open file of which parts can be read; `unet.storage.backends` opens them."""
 
-    def last(self, count: int) -> bytes:
-        """So many bytes at its end, or all where there are fewer."""
+    def read_tail(self, count: int) -> bytes:
+        """Return the last `count` bytes, or all if there are fewer."""
 
-    def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-        """What stands at each (offset, length)."""
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at each (offset, length)."""
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """How the blocks of an array are written.
+    """Format of the blocks of an array.
 
     Attributes
     ----------
-    block : voxels of a whole block along every axis of the array; those at the volume's far faces hold fewer
-    chunk : the same of a chunk; blocks are whole multiples of it
-    dtype : of the voxels
-    codec : compresses a chunk
+    block : shape of a block, in voxels along every axis of the array; blocks at the volume's far faces have fewer
+    chunk : shape of a chunk in voxels, which divides the shape of a block
+    dtype : type of the voxels
+    codec : compressor of a chunk
     """
 
     block: Index
@@ -72,7 +74,7 @@ class BlockFormat:
         return Grid(self.block, self.chunk)
 
     def encode(self, values: np.ndarray) -> bytes:
-        """The file of a block: every chunk in which it has voxels, those beyond the volume's face 0."""
+        """Return the file of a block: every chunk that has voxels of it; voxels beyond the volume's face are 0."""
         parts: list[bytes] = []
         index, end = np.full((*self.chunks.counts, 2), ABSENT, INDEX_TYPE), 0
         chunk = np.zeros(self.chunk, self.dtype)
@@ -81,62 +83,72 @@ class BlockFormat:
             if part.size < chunk.size:
                 chunk.fill(0)
             chunk[tuple(map(slice, part.shape))] = part
-            parts.append(_checked(self.codec.encode(chunk)))
+            parts.append(_with_checksum(self.codec.encode(chunk)))
             index[at] = end, len(parts[-1])
             end += len(parts[-1])
-        return b"".join([*parts, _checked(index.tobytes())])
+        return b"".join([*parts, _with_checksum(index.tobytes())])
 
-    def decode(self, file: Parts, window: Box, into: np.ndarray) -> None:
-        """Read a window, counted in voxels of the block, into an array; only the chunks that it touches are read.
+    def decode(self, file: RangeReader, box: Box, into: np.ndarray) -> None:
+        """Read a box of the block into an array. Only the chunks that the box touches are read.
+
+        Parameters
+        ----------
+        file
+            Open file of the block.
+        box
+            Voxels to read, relative to the block.
+        into
+            Array of the shape of `box`.
 
         Raises
         ------
         ValueError, RuntimeError
-            If a checksum is wrong, a chunk is not there, or the file is cut short.
+            If a checksum is wrong, a chunk is missing, or the file is cut short.
         """
         index, chunk = self._index(file), np.empty(self.chunk, self.dtype)
-        wanted = list(self.chunks.touched_indices(window))
+        wanted = list(self.chunks.touched_indices(box))
         spans = [(offset, length) for offset, length in (index[at].tolist() for at in wanted)]
         if (ABSENT, ABSENT) in spans:
             raise ValueError(f"chunk {wanted[spans.index((ABSENT, ABSENT))]} is not there")
-        for at, content in zip(wanted, file.ranges(spans), strict=True):
-            self.codec.decode(_content(content, f"chunk {at}"), chunk)
-            of_window, of_chunk = _common(window, at, self.chunk)
-            into[of_window] = chunk[of_chunk]
+        for at, content in zip(wanted, file.read_ranges(spans), strict=True):
+            self.codec.decode(_without_checksum(content, f"chunk {at}"), chunk)
+            in_box, in_chunk = _common_voxels(box, at, self.chunk)
+            into[in_box] = chunk[in_chunk]
 
-    def _index(self, file: Parts) -> np.ndarray:
-        """(chunks..., 2) offset and bytes of every chunk."""
+    def _index(self, file: RangeReader) -> np.ndarray:
+        """Read the index, (chunks..., 2): offset and bytes of every chunk."""
         size = len(self.chunks) * 2 * INDEX_TYPE.itemsize + CHECKSUM_BYTES
-        last = file.last(size)
+        last = file.read_tail(size)
         if len(last) < size:
             raise ValueError("the file is cut short")
-        return np.frombuffer(_content(last, "the index of chunks"), INDEX_TYPE).reshape(*self.chunks.counts, 2)
+        content = _without_checksum(last, "the index of chunks")
+        return np.frombuffer(content, INDEX_TYPE).reshape(*self.chunks.counts, 2)
 
 
-def _checked(content: bytes) -> bytes:
-    """Bytes with their checksum behind them."""
+def _with_checksum(content: bytes) -> bytes:
+    """Return bytes followed by their checksum."""
     return content + crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _content(checked: bytes, what: str) -> bytes:
-    """Bytes without the checksum behind them, which must be theirs."""
-    content, checksum = checked[:-CHECKSUM_BYTES], checked[-CHECKSUM_BYTES:]
+def _without_checksum(part: bytes, what: str) -> bytes:
+    """Return bytes without the checksum that follows them; raise an error if the checksum is wrong."""
+    content, checksum = part[:-CHECKSUM_BYTES], part[-CHECKSUM_BYTES:]
     if crc32c(content) != int.from_bytes(checksum, "little"):
         raise ValueError(f"the checksum of {what} is wrong")
     return content
 
 
-def _common(window: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where the voxels lie in a window that it has in common with a chunk, and where in the chunk.
+def _common_voxels(box: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the slices of the voxels that a box and a chunk have in common: in the box, and in the chunk.
 
-    A block has hundreds of chunks, and threads wait for each other's Python, so this is plain arithmetic.
+    A block has hundreds of chunks, and Python code of threads does not run in parallel, so this is plain arithmetic.
 
-    >>> _common(Box((3,), (9,)), (1,), (4,))
+    >>> _common_voxels(Box((3,), (9,)), (1,), (4,))
     ((slice(1, 5, None),), (slice(0, 4, None),))
     """
-    of_window, of_chunk = [], []
-    for i, n, lo, hi in zip(at, chunk, window.start, window.stop, strict=True):
+    in_box, in_chunk = [], []
+    for i, n, lo, hi in zip(at, chunk, box.start, box.stop, strict=True):
         first, last = max(i * n, lo), min((i + 1) * n, hi)
-        of_window.append(slice(first - lo, last - lo))
-        of_chunk.append(slice(first - i * n, last - i * n))
-    return tuple(of_window), tuple(of_chunk)
+        in_box.append(slice(first - lo, last - lo))
+        in_chunk.append(slice(first - i * n, last - i * n))
+    return tuple(in_box), tuple(in_chunk)

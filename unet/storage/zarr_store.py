@@ -1,14 +1,14 @@
-"""Volumes on disk: OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. The only module that knows Zarr.
+"""OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. This is the only module that imports zarr.
 
-One block is one shard file on every level of the pyramid, so whoever owns a block writes whole files (objects, where a
-store lies behind an address: `unet.storage.backends`):
+One block is one shard file on every level of the pyramid, so the job that owns a block writes whole files. They are
+objects if the store is behind an address (`unet.storage.backends`):
 
 ```
 level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)      level 2: (16, 256, 256)
 +-------+-------+                    +---+---+                                      +-+-+
-| file  | file  |  2x2 mean (grey    |   |   |                                      | | |
-|  0/0  |  0/1  |  values) or mode   +---+---+                                      +-+-+
-+-------+-------+  (labels)
+| file  | file  |  mean (image) or   |   |   |                                      | | |
+|  0/0  |  0/1  |  mode (labels)     +---+---+                                      +-+-+
++-------+-------+  of 2 x 2
 ```
 """
 
@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import gcd
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import zarr
@@ -30,85 +30,92 @@ from zarr.storage import LocalStore, ObjectStore
 
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.geometry.mirroring import read_mirrored
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Backend, Folder, backend_of
+from unet.storage.backends import Backend, LocalFolder, backend_of
 from unet.storage.chunk_files import ChunkFiles
-from unet.storage.locks import lock_exclusive, locked, share
+from unet.storage.locks import lock_exclusive, lock_shared, locked
 from unet.storage.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
 from unet.storage.shard_codec import BlockFormat
 
 ZSTD_LEVEL = 1
-"""Higher levels make label volumes no smaller, and they take longer for images."""
+"""Compression level; higher levels do not make label volumes smaller, and take longer for images."""
 SPEC_KEY = "unet-em"
+"""Attribute of a store with its specification."""
 ENCODING = f"zstd {ZSTD_LEVEL}, crc32c"
-"""Of a chunk, told beside the specification: a store with another one, or without, is of another version."""
+"""Encoding of a chunk, stored with the specification. A store with another one, or none, is of another version."""
 
 
 class StoreError(RuntimeError):
-    """A store is not there, not whole, or not what it should be."""
+    """A store is missing, incomplete or damaged, or has another specification than expected."""
 
 
-def create_image(where: Path | str, spec: ImageSpec, beside: Path | None = None) -> "Image":
-    """Create an empty image, or open the one that is there with exactly this specification.
+def create_image(where: Path | str, spec: ImageSpec, local_path: Path | None = None) -> "Image":
+    """Create an empty image, or open the existing one if it has exactly this specification.
 
-    A store of another specification (shape, type, chunks ...) is stale and replaced, once no other process writes it.
-    Jobs of one run that arrive at once agree on the specification and are serialised by a lock, so the first creates
-    and the others open. The specification is written last: what a kill leaves is no image.
+    A store with another specification (shape, type, chunks ...) is stale, and is replaced once no other process writes
+    it. The jobs of a run have the same specification. A lock serialises them: the first job creates the store, the
+    others open it. The specification is written last, so a kill leaves no store that looks complete.
 
     Parameters
     ----------
     where
-        Folder, or address.
-    beside
-        Path beside which the locks lie; by default the folder itself.
+        Folder or address of the store.
+    spec
+        Specification of the image.
+    local_path
+        Path of the store in the results folder, also if its files are behind an address. The lock files are in the
+        same folder. By default it is `where`.
     """
-    place = backend_of(where)
-    beside = beside or Path(where)
-    writers = beside.with_name(f".{beside.name}.writers")
-    with _lock(beside):
+    backend = backend_of(where)
+    local_path = local_path or Path(where)
+    writers = local_path.with_name(f".{local_path.name}.writers")
+    with _lock(local_path):
         if not _has_spec(where, spec):
             lock_exclusive(writers)
-            place.clear()
-            with place.told():
-                _write_metadata(_zarr_store(place), spec)
-        share(writers)
-    return open_image(where, beside)
+            backend.clear()
+            with backend.translate_errors():
+                _write_metadata(_zarr_store(backend), spec)
+        lock_shared(writers)
+    return open_image(where, local_path)
 
 
-def open_image(where: Path | str, beside: Path | None = None) -> "Image":
-    """Open an image made by `create_image`, with the same arguments.
+def open_image(where: Path | str, local_path: Path | None = None) -> "Image":
+    """Open an image that `create_image` has created, with the same arguments.
 
     Raises
     ------
     StoreError
-        If there is none.
+        If there is no such image, or it is of another version.
     """
-    place = backend_of(where)
+    backend = backend_of(where)
     try:
-        with place.told():
-            group = zarr.open_group(_zarr_store(place, read_only=True), mode="r", zarr_format=3)
+        with backend.translate_errors():
+            group = zarr.open_group(_zarr_store(backend, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
         fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
-            raise StoreError(f"{place}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
-        return Image(beside or Path(where), place, ImageSpec(**fields), group)
-    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:  # also what zarr meets in broken metadata
-        raise StoreError(f"{place}: no image store of this workflow ({error}); rerun the rule that makes it") from error
+            raise StoreError(f"{backend}: chunks are encoded {encoding}, not {ENCODING}; rerun the rule that makes it")
+        return Image(local_path or Path(where), backend, ImageSpec(**fields), group)
+    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:  # zarr raises the last three on bad metadata
+        raise StoreError(
+            f"{backend}: no image store of this workflow ({error}); rerun the rule that makes it"
+        ) from error
 
 
 class Image:
-    """An open image store: reads any box, writes whole blocks.
+    """An open image store. It reads any box and writes whole blocks.
 
     Attributes
     ----------
     path : Path
-        Beside which its locks lie; its files do so too unless they are objects.
-    place : Place
-        Where its files lie.
+        Path of the store in the results folder, also if its files are behind an address.
+    backend : Backend
+        Backend of its files.
     """
 
-    def __init__(self, path: Path, place: Backend, spec: ImageSpec, group: zarr.Group) -> None:
-        self.path, self.place, self.spec = path, place, spec
+    def __init__(self, path: Path, backend: Backend, spec: ImageSpec, group: zarr.Group) -> None:
+        self.path, self.backend, self.spec = path, backend, spec
         arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
         blocks: list[Index] = [array.shards or array.chunks for array in arrays]
         self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
@@ -117,7 +124,7 @@ class Image:
 
     @property
     def name(self) -> str:
-        """In the folder of the volume, e.g. `raw.zarr`."""
+        """Name in the folder of the volume, e.g. `raw.zarr`."""
         return self.path.name
 
     @property
@@ -136,17 +143,17 @@ class Image:
         return self.spec.grid
 
     def read(self, box: Box, level: int = 0) -> np.ndarray:
-        """Voxels of a box inside the volume: `(z, y, x)`, or `(c, z, y, x)` where there are channels.
+        """Read the voxels of a box inside the volume: `(z, y, x)`, or `(c, z, y, x)` of an image with channels.
 
         Raises
         ------
         StoreError
-            If the box exceeds the volume, or a block in it was never written or is lost.
+            If the box exceeds the volume, or a block in it was never written, is lost or is damaged.
         """
         grid = self._grids[level]
         if box.clipped(grid.shape[-3:]) != box:
-            raise StoreError(f"{self.place}: box {box} exceeds the volume {grid.shape[-3:]}")
-        wanted = self._of_array(box)
+            raise StoreError(f"{self.backend}: box {box} exceeds the volume {grid.shape[-3:]}")
+        wanted = self._array_box(box)
         values = np.empty(wanted.shape, self.dtype)
         for index in grid.touched_indices(wanted) if box.size else ():
             block = grid.box(index)
@@ -156,11 +163,11 @@ class Image:
         return values
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
+        """Read the voxels of a box that may exceed the volume; see `read_mirrored`."""
         return read_mirrored(self, box)
 
     def write_block(self, box: Box, values: np.ndarray) -> str:
-        """Write one whole block on every level, and return its digest."""
+        """Write one whole block on every level of the pyramid, and return the block's digest."""
         self._require_whole_block(box, values)
         files = []
         for level, (factor, key) in enumerate(zip(self.spec.factors, self._keys(box), strict=True)):
@@ -168,105 +175,56 @@ class Image:
                 step = tuple(a // b for a, b in zip(factor, self.spec.factors[level - 1], strict=True))
                 values = downsample(values, step, self.spec.kind)
             files.append(self._formats[level].encode(values))
-            self.place.write(key, files[-1])
+            self.backend.write(key, files[-1])
         return _digest(files)
 
     def digest(self, box: Box) -> str | None:
-        """Fingerprint of a block's files on all levels; None where one of them is not there."""
-        files = [self.place.read(key) for key in self._keys(box)]
+        """Return the digest of a block's files on all levels; None if a file is missing."""
+        files = [self.backend.read(key) for key in self._keys(box)]
         return None if None in files else _digest(content for content in files if content is not None)
 
     def size(self, box: Box) -> int | None:
-        """Bytes of a block's files on all levels; None where one of them is not there."""
-        return _sum(self.place.size(key) for key in self._keys(box))
+        """Return the bytes of a block's files on all levels; None if a file is missing."""
+        return _sum(self.backend.size(key) for key in self._keys(box))
 
     def sizes(self) -> dict[Box, int | None]:
-        """`size` of every block, from one listing."""
-        listed = self.place.sizes()
+        """Return the `size` of every block, from one listing."""
+        listed = self.backend.sizes()
         return {box: _sum(listed.get(key) for key in self._keys(box)) for box in self.grid.boxes()}
 
-    def _of_array(self, box: Box) -> Box:
-        """A box in the axes of the arrays: with all channels, where there are any."""
+    def _array_box(self, box: Box) -> Box:
+        """Return a box in the axes of the arrays; all channels are added if there are any."""
         return Box((0, *box.start), (len(self.spec.channels), *box.stop)) if self.spec.channels else box
 
     def _keys(self, box: Box) -> list[str]:
-        """The block's file on each level."""
+        """Return the key of the block's file on each level."""
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
         return [self._key(index, level) for level in range(len(self._grids))]
 
     def _key(self, index: Index, level: int) -> str:
         return "/".join([str(level), "c", *(["0"] if self.spec.channels else []), *map(str, index)])
 
-    def _read_file(self, index: Index, level: int, window: Box, into: np.ndarray) -> None:
-        """A part of a block's file; a missing one is lost: written blocks have their files, also where all is 0."""
+    def _read_file(self, index: Index, level: int, part: Box, into: np.ndarray) -> None:
+        """Read a part of a block's file; a missing file is an error, since a block of zeros has a file as well."""
         box, again = self.grid.box(index[-3:]), "remove the receipts of the rule that writes this store, and run again"
         try:
-            with self.place.open(self._key(index[-3:], level)) as file:
-                self._formats[level].decode(file, window, into)
+            with self.backend.open(self._key(index[-3:], level)) as file:
+                self._formats[level].decode(file, part, into)
         except FileNotFoundError:
-            raise StoreError(f"{self.place}: block {box} is missing on level {level}; {again}") from None
-        except (RuntimeError, ValueError) as error:  # the checksums
+            raise StoreError(f"{self.backend}: block {box} is missing on level {level}; {again}") from None
+        except (RuntimeError, ValueError) as error:  # a wrong checksum, or bytes that zstd cannot decompress
             raise StoreError(
-                f"{self.place}: the file of block {box} on level {level} is damaged ({error}); {again}"
+                f"{self.backend}: the file of block {box} on level {level} is damaged ({error}); {again}"
             ) from error
 
     def _require_whole_block(self, box: Box, values: np.ndarray) -> None:
         index = tuple(lo // b for lo, b in zip(box.start, self.spec.block, strict=True))
         if self.grid.box(index) != box:
-            raise StoreError(f"{self.place}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
+            raise StoreError(f"{self.backend}: box {box} is not a whole block; the nearest is {self.grid.box(index)}")
         if values.shape[-3:] != box.shape or values.dtype != self.dtype:
             raise StoreError(
-                f"{self.place}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
+                f"{self.backend}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
-
-
-class _Readable(Protocol):
-    """A volume of which boxes can be read."""
-
-    @property
-    def shape(self) -> Index:
-        """`(z, y, x)` in voxels."""
-
-    def read(self, box: Box) -> np.ndarray:
-        """The voxels of a box inside the volume; z, y and x are the last axes."""
-
-
-def read_mirrored(volume: _Readable, box: Box) -> np.ndarray:
-    """Voxels of a box that may exceed the volume, which is mirrored there without repeating the edge voxel."""
-    indices, window = _mirrored_indices(box, volume.shape), mirrored_window(box, volume.shape)
-    values = volume.read(window)
-    for axis, (index, lo) in enumerate(zip(indices, window.start, strict=True)):
-        if index.size != values.shape[axis - 3] or index[0] != lo or index[-1] != lo + index.size - 1:
-            values = np.take(values, index - lo, axis=axis - 3)
-    return values
-
-
-def mirrored_window(box: Box, shape: Index) -> Box:
-    """The voxels of a volume that a box which may exceed it shows.
-
-    >>> print(mirrored_window(Box((0, -2, 3), (1, 1, 9)), (1, 9, 6)))
-    0:1,0:3,2:6
-    """
-    indices = _mirrored_indices(box, shape)
-    return Box(tuple(int(i.min()) for i in indices), tuple(int(i.max()) + 1 for i in indices))
-
-
-def _mirrored_indices(box: Box, shape: Index) -> list[np.ndarray]:
-    """Of each axis."""
-    return [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, shape, strict=True)]
-
-
-def mirrored(start: int, stop: int, size: int) -> np.ndarray:
-    """Indices of `start .. stop - 1` reflected into `0 .. size - 1`, the edge not repeated (numpy's 'reflect').
-
-    >>> mirrored(-2, 6, 4).tolist(), mirrored(-1, 2, 1).tolist()
-    ([2, 1, 0, 1, 2, 3, 2, 1], [0, 0, 0])
-    """
-    if size == 1:
-        return np.zeros(stop - start, dtype=np.intp)
-    period = 2 * (size - 1)
-    phase = np.arange(start, stop) % period
-    return np.minimum(phase, period - phase)
 
 
 def _digest(files: Iterable[bytes]) -> str:
@@ -278,7 +236,7 @@ def _digest(files: Iterable[bytes]) -> str:
 
 
 def _lock(path: Path) -> AbstractContextManager[None]:
-    """One job at a time looks whether a store is there, and creates it."""
+    """Return the lock under which one job at a time checks for a store and creates it."""
     return locked(path.with_name(f".{path.name}.lock"))
 
 
@@ -289,14 +247,14 @@ def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
         return False
 
 
-def _zarr_store(place: Backend, read_only: bool = False) -> Store:
-    if isinstance(place, Folder):
-        return LocalStore(place.path, read_only=read_only)
-    return ObjectStore(place.store, read_only=read_only)
+def _zarr_store(backend: Backend, read_only: bool = False) -> Store:
+    if isinstance(backend, LocalFolder):
+        return LocalStore(backend.path, read_only=read_only)
+    return ObjectStore(backend.store, read_only=read_only)
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:
-    """None where one is None."""
+    """Return the sum of sizes; None if a size is None."""
     total = 0
     for size in sizes:
         if size is None:
@@ -332,85 +290,92 @@ def _write_metadata(store: Store, spec: ImageSpec) -> None:
 
 @dataclass(frozen=True)
 class ForeignArray:
-    """A Zarr array that somebody else wrote, with what its metadata say of axes, scale and translation in nm."""
+    """A Zarr array of another program, with axes, scale and translation (nm) from its metadata."""
 
     array: zarr.Array
-    place: Backend
+    backend: Backend
     axes: list[str] | None = None
     scale_nm: tuple[float, ...] | None = None
     translation_nm: tuple[float, ...] | None = None
 
     @property
     def shape(self) -> Index:
-        """As stored."""
+        """Shape of the array, in the order of its own axes."""
         return tuple(self.array.shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """As stored."""
+        """Type of the voxels."""
         return np.dtype(self.array.dtype)
 
     @property
     def path(self) -> str:
-        """Return where it lies in the store, empty for the store's root."""
+        """Path of the array in the store; empty for the store's root."""
         return str(self.array.path)
 
     @property
     def fill_value(self) -> float:
-        """Return what a chunk reads as that is not stored."""
+        """Value of the voxels of a chunk that is not stored."""
         return np.asarray(self.array.fill_value or 0).item()
 
     @property
     def is_sharded(self) -> bool:
-        """Return whether its chunks lie in shards."""
+        """Whether the array is sharded."""
         return self.array.shards is not None
 
     @cached_property
     def chunk_files(self) -> ChunkFiles:
-        """Return the files, or objects, that its voxels lie in: of a sharded array its shards."""
+        """Files, or objects, of the array's chunks; of a sharded array its shards."""
         encode = self.array.metadata.encode_chunk_key
-        return ChunkFiles(self.place, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
+        return ChunkFiles(self.backend, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
-        """Voxels of a selection."""
-        with self.place.told():
+        """Read the voxels of a selection."""
+        with self.backend.translate_errors():
             return np.asarray(self.array[slices])
 
 
 def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
     """Open a Zarr v2 or v3 array, or the finest level of an OME-Zarr 0.4 or 0.5 image, in a folder or at an address.
 
+    Parameters
+    ----------
+    where
+        Folder or address of the store.
+    inner
+        Path of the array or image in the store; by default its root.
+
     Raises
     ------
     StoreError
-        If there is no such array or image; lists the arrays that are there.
+        If there is no such array or image. The message lists the arrays of the store.
     """
-    place = backend_of(where)
+    backend = backend_of(where)
     try:
-        with place.told():
-            node = zarr.open(_zarr_store(place, read_only=True), mode="r", path=(inner or "").strip("/"))
+        with backend.translate_errors():
+            node = zarr.open(_zarr_store(backend, read_only=True), mode="r", path=(inner or "").strip("/"))
     except (FileNotFoundError, KeyError) as error:
         raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
     if isinstance(node, zarr.Array):
-        return ForeignArray(node, place)
+        return ForeignArray(node, backend)
     multiscales = multiscales_of(dict(node.attrs))
     if not multiscales:
         found = list_foreign(where)
         raise StoreError(f"{where}: {inner or 'its root'} is a group without OME-Zarr metadata; arrays: {found}")
     axes = [axis if isinstance(axis, str) else axis["name"] for axis in multiscales.get("axes", [])]
     finest = multiscales["datasets"][0]
-    with place.told():
+    with backend.translate_errors():
         array = _array(node, finest["path"])
     scale, translation = coordinates_nm(multiscales, finest, len(array.shape))
-    return ForeignArray(array, place, axes or None, scale, translation)
+    return ForeignArray(array, backend, axes or None, scale, translation)
 
 
 def list_foreign(where: str) -> list[str]:
-    """Paths of the arrays in a Zarr store, with their shapes, for error messages."""
-    place = backend_of(where)
+    """Return paths and shapes of the arrays in a Zarr store, for error messages."""
+    backend = backend_of(where)
     try:
-        with place.told():
-            node = zarr.open(_zarr_store(place, read_only=True), mode="r")
+        with backend.translate_errors():
+            node = zarr.open(_zarr_store(backend, read_only=True), mode="r")
             if isinstance(node, zarr.Array):
                 return [f"/ {tuple(node.shape)}"]
             members = node.members(max_depth=None)

@@ -28,7 +28,7 @@ import numpy as np
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.storage.zarr_store import mirrored
+from unet.geometry.mirroring import mirrored_indices
 from unet.training.augmentation import Transform, Warp, draw_transform
 from unet.volumes.intensity import Normalisation
 
@@ -81,7 +81,7 @@ class CachedVolume:
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         """Return the voxels of a box, mirrored beyond the volume's faces without repeating the edge voxel."""
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         start = tuple(int(i.min()) for i in indices)
         inside = self._read(Box(start, tuple(int(i.max()) + 1 for i in indices)))
         if box.clipped(self.shape) == box:

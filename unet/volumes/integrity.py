@@ -97,7 +97,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
 
 
 def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
-    """Return the problem of the files that a receipt names (`unet.jobs.journal.sizes_of`); None if there is none."""
+    """Return the problem of the files that a receipt names (`unet.jobs.journal.file_sizes`); None if there is none."""
     for name, size in recorded.items():
         path = Path(os.path.normpath(receipt.parent / name))
         if not path.is_file():

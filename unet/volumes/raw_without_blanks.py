@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from unet.geometry.box import Box, Index
-from unet.storage.zarr_store import mirrored_window, read_mirrored
+from unet.geometry.mirroring import mirrored_read_box, read_mirrored
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
@@ -80,7 +80,7 @@ class RawWithoutBlanks:
 
     def read_box(self, box: Box) -> Box:
         """Return the box of the store on which `read_mirrored` of a box depends."""
-        return self._around(mirrored_window(box, self.shape))
+        return self._around(mirrored_read_box(box, self.shape))
 
     def _around(self, box: Box) -> Box:
         """Return the box of the store on which `read` of a box depends."""

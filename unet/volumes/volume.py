@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.storage.backends import claim
+from unet.storage.backends import take_ownership
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
 from unet.volumes.block_tables import BlockTables
@@ -81,12 +81,12 @@ class Volume:
 
     def image(self, store: str) -> Image:
         """Open a store by its name, such as `raw`."""
-        return open_image(self._place(store), self._path(store))
+        return open_image(self._location(store), self._path(store))
 
     def _path(self, store: str) -> Path:
         return self.folder / f"{store}{ZARR}"
 
-    def _place(self, store: str) -> Path | str:
+    def _location(self, store: str) -> Path | str:
         return f"{self.address}/{store}{ZARR}" if self.address else self._path(store)
 
     def create(
@@ -111,8 +111,8 @@ class Volume:
             pyramid=pyramid,
         )
         if self.address:
-            claim(self.address, self.folder)
-        return create_image(self._place(store), spec, self._path(store))
+            take_ownership(self.address, self.folder)
+        return create_image(self._location(store), spec, self._path(store))
 
     def fragment_tables(self, store: str) -> BlockTables:
         """Return the tables that list the fragments of each block."""

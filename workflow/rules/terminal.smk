@@ -5,7 +5,7 @@
 
 import sys
 
-from snakemake_logger_plugin_unet_em.command_line import words_of
+from snakemake_logger_plugin_unet_em.command_line import option_values
 
 
 def follow_jobs():
@@ -35,6 +35,6 @@ def named_rules():
     return {
         "--set-threads": given.overwrite_threads,
         "--set-resources": given.overwrite_resources,
-        "--omit-from": words_of("--omit-from|-O", sys.argv),
-        "--allowed-rules": words_of("--allowed-rules", sys.argv),
+        "--omit-from": option_values("--omit-from|-O", sys.argv),
+        "--allowed-rules": option_values("--allowed-rules", sys.argv),
     }

@@ -10,7 +10,7 @@ from distributed.security import Security
 
 from unet.config.root import load_config
 from unet.config.scheduler_address import PLAIN, checked_scheduler
-from unet.jobs.pipeline import at_scheduler
+from unet.jobs.pipeline import scheduler_client
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"])
@@ -62,7 +62,7 @@ def test_a_scheduler_of_the_user_is_talked_to_by_the_certificates_of_dasks_confi
     with LocalCluster(protocol="tls://", host="127.0.0.1", security=certificates, **settings) as cluster:
         address = checked_scheduler(cluster.scheduler_address)
         assert address.startswith("tls://127.0.0.1:")
-        with at_scheduler(address, timeout=30) as client:
+        with scheduler_client(address, timeout=30) as client:
             assert client.submit(sum, [1, 2]).result() == 3
         assert "dashboard" not in " ".join(one.getMessage() for one in caplog.records if one.name.startswith("unet"))
         with pytest.raises(OSError, match=r"Timed out|certificate"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.geometry.block_ranges import (
-    AUTO_RANGES,
+    MAX_AUTO_RANGES,
     block_range_count,
     block_range_names,
     boxes_of_range,
@@ -109,7 +109,7 @@ def test_block_ranges_around_hold_every_block_within_the_margin(
 
 
 def test_few_block_ranges_are_around_one_of_many() -> None:
-    """8 x 8 blocks a section, 4 a block range: 9 or so, not all; without a margin the block range itself."""
+    """8 x 8 blocks per section, 4 per block range: 9 or so, not all; without a margin the block range itself."""
     grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))
     assert len(ranges_around(grid, "70000-of-160000", (1, 1, 1))) <= 3 * 3 * 2
     assert ranges_around(grid, "70000-of-160000", (0, 0, 0)) == ["70000-of-160000"]
@@ -118,4 +118,4 @@ def test_few_block_ranges_are_around_one_of_many() -> None:
 def test_a_petavoxel_has_no_more_block_ranges_than_snakemake_plans() -> None:
     shape = (33_333, 125_000, 125_000)
     grid = Grid(shape, (64, 1024, 1024))
-    assert AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * AUTO_RANGES
+    assert MAX_AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * MAX_AUTO_RANGES

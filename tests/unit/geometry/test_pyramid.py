@@ -1,4 +1,4 @@
-"""Coarser levels: which axes are halved, and what becomes of the voxels."""
+"""Levels of the pyramid: the axes that are halved, and the values of coarse voxels."""
 
 import numpy as np
 import pytest

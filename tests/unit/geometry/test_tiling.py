@@ -15,7 +15,7 @@ from unet.geometry.tiling import (
     TileGeometry,
     TileSizeError,
     output_size,
-    reach,
+    receptive_field_overhang,
     stride_unit,
     tile_candidates,
     tile_count,
@@ -72,7 +72,7 @@ def test_a_tile_of_a_2d_network_is_one_section() -> None:
 
 def test_padded_network_of_the_papers_depth_reaches_94_and_is_cut_by_96() -> None:
     config = ModelConfig(convolution="same")
-    assert reach(config) == 94
+    assert receptive_field_overhang(config) == 94
     assert tile_geometry(config, 576) == TileGeometry((1, 576, 576), (1, 384, 384), (0, 96, 96), (1, 16, 16))
 
 
@@ -120,7 +120,7 @@ def test_reach_is_the_furthest_voxel_that_changes_a_period_of_the_networks_outpu
                 first = changed[:, axis - 1] // unit * unit  # of the period that changed
                 outside = torch.maximum(first - voxel, voxel - (first + unit - 1))
                 furthest[axis] = max(furthest[axis], int(outside.max()))
-    assert furthest == {axis: reach(config, axis) for axis in (1, 2)}
+    assert furthest == {axis: receptive_field_overhang(config, axis) for axis in (1, 2)}
 
 
 def test_cells_lie_on_one_lattice_whatever_the_box() -> None:
@@ -139,8 +139,8 @@ def test_window_is_what_all_tiles_of_a_box_read() -> None:
     geometry = tile_geometry(ModelConfig(depth=2), 28)
     box = Box((2, 5, 13), (4, 12, 25))
     boxes = [geometry.input_box(cell) for cell in tiles_for(box, geometry)]
-    assert geometry.window(box) == Box(min(b.start for b in boxes), max(b.stop for b in boxes))
-    assert geometry.window(box).contains(box)
+    assert geometry.read_box(box) == Box(min(b.start for b in boxes), max(b.stop for b in boxes))
+    assert geometry.read_box(box).contains(box)
 
 
 def test_the_best_candidate_has_a_stride_that_divides_the_block() -> None:

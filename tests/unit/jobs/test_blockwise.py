@@ -1,4 +1,4 @@
-"""Blocks of a block range: only what is missing is made, whatever stopped the run before."""
+"""Blocks of a block range: only unfinished blocks are processed, however the run before ended."""
 
 import errno
 import subprocess
@@ -22,7 +22,7 @@ NOW = dict.fromkeys(BOXES, "now")
 
 
 class Disk:
-    """Stands in for a store: what is on it, and which blocks were made since."""
+    """Fake store: its files, and the blocks that were made."""
 
     dtype = np.dtype("uint8")
 
@@ -33,19 +33,19 @@ class Disk:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Return the digest of the block's file."""
         return self.path.name
 
     def digest(self, box: Box) -> str | None:
-        """What is on disk of a block."""
+        """Return the content of a block's file."""
         return self.files.get(box)
 
     def size(self, box: Box) -> int | None:
-        """Its bytes."""
+        """Return the bytes of a block's file."""
         return len(self.files[box]) if box in self.files else None
 
     def work(self, box: Box) -> BlockOutput:
-        """Make a block."""
+        """Write a block."""
         self.made.append(box)
         self.files[box] = f"content of {box}"
         return self.files[box], {"voxels_seen": box.size}
@@ -179,7 +179,7 @@ with blocks_locked(Path(sys.argv[1]), [Box.parse(sys.argv[2])]):
 
 
 def holding(folder: Path, box: Box, seconds: float) -> subprocess.Popen[str]:
-    """Another process that holds the lock of a block."""
+    """Start another process that holds the lock of a block."""
     command = [sys.executable, "-c", HOLD, str(folder / ".blocks.lock"), str(box), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Distinct devices for processes that run at once, and none lost with a process that is killed."""
+"""Processes that run at the same time get distinct devices, and a killed process keeps none."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from unet.jobs.devices import NoFreeDevice, acquire_device, torch_device, visible_devices
+from unet.jobs.devices import NoFreeDevice, acquire_devices, torch_device, visible_devices
 
 HOLD = """
 import sys
 from pathlib import Path
-from unet.jobs.devices import acquire_device
-with acquire_device(Path(sys.argv[1]), sys.argv[2].split(","), timeout=20) as devices:
+from unet.jobs.devices import acquire_devices
+with acquire_devices(Path(sys.argv[1]), sys.argv[2].split(","), timeout=20) as devices:
     print(",".join(devices), flush=True)
     sys.stdin.readline()
 """
@@ -52,34 +52,34 @@ def test_a_killed_process_frees_its_device(hold, tmp_path: Path) -> None:
     hold("0,1")
     with (
         pytest.raises(NoFreeDevice, match=r"devices 0, 1 .* --resources gpu=2"),
-        acquire_device(tmp_path, ["0", "1"], timeout=0),
+        acquire_devices(tmp_path, ["0", "1"], timeout=0),
     ):
         pass
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    with acquire_device(tmp_path, ["0", "1"], timeout=0) as devices:
+    with acquire_devices(tmp_path, ["0", "1"], timeout=0) as devices:
         assert devices == [device]
 
 
 def test_a_device_is_free_again_after_the_context(tmp_path: Path) -> None:
     for _ in range(2):
-        with acquire_device(tmp_path, ["0", "1"], timeout=0) as devices:
+        with acquire_devices(tmp_path, ["0", "1"], timeout=0) as devices:
             assert devices == ["0"]
 
 
 def test_several_devices_are_taken_all_or_none(tmp_path: Path) -> None:
     visible = ["0", "1", "2"]
-    with acquire_device(tmp_path, visible, asked_for=2, timeout=0) as first:
+    with acquire_devices(tmp_path, visible, count=2, timeout=0) as first:
         assert first == ["0", "1"]
-        with pytest.raises(NoFreeDevice), acquire_device(tmp_path, visible, asked_for=2, timeout=0):
+        with pytest.raises(NoFreeDevice), acquire_devices(tmp_path, visible, count=2, timeout=0):
             pass
-        with acquire_device(tmp_path, visible, timeout=0) as third:
+        with acquire_devices(tmp_path, visible, timeout=0) as third:
             assert third == ["2"]
 
 
 def test_devices_that_a_scheduler_assigned_need_no_lock(tmp_path: Path) -> None:
     for _ in range(2):
-        with acquire_device(tmp_path / "locks", ["3"]) as outer, acquire_device(tmp_path / "locks", ["3"]) as inner:
+        with acquire_devices(tmp_path / "locks", ["3"]) as outer, acquire_devices(tmp_path / "locks", ["3"]) as inner:
             assert outer == inner == ["3"]
     assert not (tmp_path / "locks").exists()
 
@@ -108,7 +108,7 @@ def test_a_machine_without_gpu_gives_the_cpu(tmp_path: Path, monkeypatch: pytest
 def test_cuda_sees_the_taken_device_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    with acquire_device(tmp_path, ["4", "7"]), torch_device(tmp_path, timeout=0) as device:
+    with acquire_devices(tmp_path, ["4", "7"]), torch_device(tmp_path, timeout=0) as device:
         assert device == torch.device("cuda", 0)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 

@@ -1,4 +1,4 @@
-"""Receipts and journals: what is recorded survives a kill, what is stale or torn does not count."""
+"""Receipts and journals: what is recorded survives a kill; stale records and lines cut short do not count."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from unet.geometry.box import Box
 from unet.jobs import journal as receipts
 from unet.jobs.journal import BlockRecord, Journal, add_figures, summarise
-from unet.storage.digests import content_digest, fingerprint
+from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import write_json
 
 BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]
@@ -17,12 +17,12 @@ NOW = dict.fromkeys(BOXES, "now")
 
 
 def record(box: Box, made_from: str = "now", digest: str | None = None) -> BlockRecord:
-    """A record whose digest is the box itself, unless told."""
+    """Return a record whose digest is by default its box."""
     return BlockRecord(box, made_from, digest or str(box), {"voxels_of_class": [1, 2]})
 
 
 def journal_of(path: Path, *records: BlockRecord) -> Journal:
-    """A journal with these lines."""
+    """Return a journal with these lines."""
     journal = Journal(path)
     for one in records:
         journal.add(one)
@@ -62,11 +62,11 @@ def test_lines_that_are_no_record_do_not_count(tmp_path: Path, line: str) -> Non
 def test_journals_of_another_division_are_found(tmp_path: Path) -> None:
     journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0]), record(BOXES[1]))
     journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[2]))
-    assert set(Journal.beside(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
-    assert not Journal.beside(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
+    assert set(Journal.of_receipt(tmp_path / "0-of-1.json").finished(NOW, str)) == set(BOXES)
+    assert not Journal.of_receipt(tmp_path / "other" / "0-of-1.json").finished(NOW, str)
 
 
-SHARDS = ("0-of-1", "0-of-2", "1-of-2", "0-of-3")
+BLOCK_RANGES = ("0-of-1", "0-of-2", "1-of-2", "0-of-3")
 
 
 @pytest.mark.parametrize("times", ["as written", "none", "turned round"])
@@ -99,7 +99,7 @@ def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed
     from_each: dict[tuple[str, Box], BlockRecord] = {}
     watching = Journal(tmp_path / "watching.jsonl")
     for job in range(12):
-        journal, made_from = Journal(tmp_path / f"{random.choice(SHARDS)}.jsonl"), random.choice(["f1", "f2"])
+        journal, made_from = Journal(tmp_path / f"{random.choice(BLOCK_RANGES)}.jsonl"), random.choice(["f1", "f2"])
         journal.recorded(dict.fromkeys(BOXES, made_from))
         for number in range(random.randrange(4)):
             one = record(random.choice(BOXES), made_from, f"{job}-{number}")
@@ -113,26 +113,26 @@ def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed
         for name in ("f1", "f2"):
             ours = {box: one for (made_from, box), one in from_each.items() if made_from == name}
             assert watching.recorded(dict.fromkeys(BOXES, name)) == ours
-            assert watching.voxels(name) == sum(box.size for box in ours)
+            assert watching.count_voxels(name) == sum(box.size for box in ours)
 
 
 def test_voxels_are_those_of_one_fingerprint_as_the_journals_grow(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "0-of-2.jsonl", record(BOXES[0], "before"), record(BOXES[1]), record(BOXES[1]))
-    journal.add_end({"ended": "SIGTERM received", "fingerprint": "now"})
-    assert (journal.voxels("now"), journal.voxels("before"), journal.voxels("never")) == (16, 16, 0)
+    journal.add_interruption({"ended": "SIGTERM received", "fingerprint": "now"})
+    assert (journal.count_voxels("now"), journal.count_voxels("before"), journal.count_voxels("never")) == (16, 16, 0)
     other = journal_of(tmp_path / "1-of-2.jsonl", record(BOXES[1]), record(BOXES[2]))
-    assert (journal.voxels("now"), journal.voxels("before")) == (32, 16)
+    assert (journal.count_voxels("now"), journal.count_voxels("before")) == (32, 16)
     line = record(BOXES[0]).to_line().encode() + b"\n"
     for half in (line[:50], line[50:]):
-        assert journal.voxels("now") == 32
+        assert journal.count_voxels("now") == 32
         with other.path.open("ab") as file:
             file.write(half)
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
 
 
 def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job parses the lines of its own blocks alone, and its progress reads what was added since the last look."""
-    for name, box in zip(SHARDS, BOXES, strict=False):
+    """A job parses the lines of its own blocks only, and its progress reads only lines added since the last call."""
+    for name, box in zip(BLOCK_RANGES, BOXES, strict=False):
         journal_of(tmp_path / f"{name}.jsonl", record(box), record(box, "before"))
     parsed, looked_at = [], []
     of_line, box_of = BlockRecord.from_line, receipts._box_of
@@ -143,14 +143,14 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     journal.add(record(BOXES[1]))
     assert len(parsed) == 2
     monkeypatch.setattr(receipts, "_box_of", lambda line: looked_at.append(line) or box_of(line))
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
     assert (len(looked_at), len(parsed)) == (7, 2)
-    assert journal.voxels("now") == 48
+    assert journal.count_voxels("now") == 48
     assert (len(looked_at), len(parsed)) == (7, 2)
 
 
 def test_figures_that_would_swell_the_journal_are_refused(tmp_path: Path) -> None:
-    """A histogram of 16-bit grey values took 0.5 MB a block, which every job of the rule read."""
+    """A histogram of 16-bit grey values took 0.5 MB per block, which every job of the rule read."""
     journal = Journal(tmp_path / "0-of-1.jsonl")
     journal.add(BlockRecord(BOXES[0], "f" * 32, "d" * 32, {"class_voxels": [2**24] * 255}))
     swollen = BlockRecord(BOXES[1], "f" * 32, "d" * 32, {"histogram": {str(grey): 7 for grey in range(1000)}})
@@ -191,14 +191,14 @@ def test_the_content_digest_follows_what_was_made_and_not_where_or_when(tmp_path
     for name, digest in (("a", "1"), ("b", "2"), ("a-again", "1")):
         write_json(tmp_path / f"{name}.json", {"digest": digest, "run": name})
     a, b, again = (tmp_path / f"{name}.json" for name in ("a", "b", "a-again"))
-    assert content_digest([a, b]) == content_digest([again, b])
-    assert len({content_digest([a, b]), content_digest([b, a]), content_digest([a]), content_digest([])}) == 4
+    assert receipts_digest([a, b]) == receipts_digest([again, b])
+    assert len({receipts_digest([a, b]), receipts_digest([b, a]), receipts_digest([a]), receipts_digest([])}) == 4
 
 
-def test_the_content_digest_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+def test_the_digest_of_receipts_does_not_depend_on_the_block_ranges(tmp_path: Path) -> None:
     records = [record(box, digest=fingerprint(box=str(box))) for box in BOXES]
     for name, share in (("a/0-of-1", records), ("b/0-of-2", records[:1]), ("b/1-of-2", records[1:])):
         write_json(tmp_path / f"{name}.json", summarise(share))
     whole, parts = ([*sorted((tmp_path / folder).glob("*.json"))] for folder in "ab")
-    assert content_digest(whole) == content_digest(parts) == content_digest(reversed(parts))
-    assert content_digest(whole) != content_digest(parts[:1])
+    assert receipts_digest(whole) == receipts_digest(parts) == receipts_digest(reversed(parts))
+    assert receipts_digest(whole) != receipts_digest(parts[:1])

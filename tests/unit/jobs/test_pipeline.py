@@ -1,4 +1,4 @@
-"""Blocks through dask: every one once, memory bounded, failures and signals told after the rest is finished."""
+"""Blocks scheduled by dask: each once, memory bounded, failures and signals raised after the others are finished."""
 
 import errno
 import os
@@ -18,12 +18,12 @@ from unet.jobs import pipeline
 from unet.jobs.pipeline import (
     BlockError,
     Interrupted,
-    Overlapped,
+    ReadInferWrite,
     Stop,
     Stopped,
-    at_scheduler,
-    in_this_process,
+    local_client,
     run_pipeline,
+    scheduler_client,
 )
 
 BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
@@ -33,15 +33,15 @@ def nothing(array: Any, box: Box, stop: Stop | None = None) -> None:
     return None
 
 
-def run(boxes: Iterable[Box], read: Any, infer: Any, write: Any, window: int = 3, **how: Any) -> int:
-    """The three steps on every block, in this process."""
-    work = Overlapped(read, lambda array, box, stop: infer(array, box), write)
-    with in_this_process(window) as client:
-        return run_pipeline(boxes, work, client, window=window, **how)
+def run(boxes: Iterable[Box], read: Any, infer: Any, write: Any, max_in_flight: int = 3, **how: Any) -> int:
+    """Run the three steps on every block, in this process."""
+    work = ReadInferWrite(read, lambda array, box, stop: infer(array, box), write)
+    with local_client(max_in_flight) as client:
+        return run_pipeline(boxes, work, client, max_in_flight=max_in_flight, **how)
 
 
-@pytest.mark.parametrize("window", [1, 3, 20])
-def test_every_block_goes_through_the_three_steps_once(window: int) -> None:
+@pytest.mark.parametrize("max_in_flight", [1, 3, 20])
+def test_every_block_goes_through_the_three_steps_once(max_in_flight: int) -> None:
     results: dict[Box, int] = {}
     threads = set()
 
@@ -56,7 +56,7 @@ def test_every_block_goes_through_the_three_steps_once(window: int) -> None:
         lambda z, box: 10 * z + box.stop[0],
         lambda value, box: value + 1000,
         done=done,
-        window=window,
+        max_in_flight=max_in_flight,
     )
     assert finished == len(BOXES)
     assert results == {box: 10 * box.start[0] + box.stop[0] + 1000 for box in BOXES}
@@ -88,7 +88,7 @@ def test_one_block_holds_the_device_and_the_window_bounds_what_is_in_flight() ->
         infer,
         nothing,
         done=lambda box, result: change("flight", -1),
-        window=3,
+        max_in_flight=3,
     )
     assert peaks == {"device": 1, "flight": 3}
 
@@ -111,7 +111,7 @@ def test_arrays_are_passed_without_a_copy_and_dropped_once_written() -> None:
         assert any(reference() is array for reference in alive)
         peak = max(peak, sum(reference() is not None for reference in alive))
 
-    run(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, window=3)
+    run(Grid((40, 1, 1), (1, 1, 1)).boxes(), read, infer, write, max_in_flight=3)
     assert len(alive) == 80
     assert peak <= 2 * 3 + 2  # window and result of each block in flight, and what is being dropped
     assert not any(reference() is not None for reference in alive)
@@ -168,24 +168,26 @@ def test_a_full_disk_keeps_its_cause() -> None:
 
 
 def test_a_block_that_hangs_is_named_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE", 0.5)
-    monkeypatch.setattr(pipeline, "LAST_WORDS", 0.5)
+    monkeypatch.setattr(pipeline, "DRAIN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pipeline, "STOP_TIMEOUT_S", 0.5)
     released, finished = threading.Event(), []
 
     def read(box: Box) -> None:
         if box == BOXES[2]:
             released.wait(60)
 
-    with in_this_process(3) as client:
-        work = Overlapped(read, nothing, nothing)
+    with local_client(3) as client:
+        work = ReadInferWrite(read, nothing, nothing)
         with pytest.raises(BlockError, match=r"block 2:3,0:4,0:4 failed twice, .*not finished after 1 s"):
-            run_pipeline(BOXES, work, client, window=3, patience=1, done=lambda box, _: finished.append(box))
+            run_pipeline(
+                BOXES, work, client, max_in_flight=3, block_timeout=1, done=lambda box, _: finished.append(box)
+            )
         released.set()
     assert sorted(finished) == [box for box in BOXES if box != BOXES[2]]
 
 
 def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "GRACE", 0.5)
+    monkeypatch.setattr(pipeline, "DRAIN_TIMEOUT_S", 0.5)
     finished = []
 
     def infer(array: Any, box: Box, stop: Stop) -> None:
@@ -200,8 +202,8 @@ def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monke
             os.kill(os.getpid(), signal.SIGTERM)
 
     begin = time.monotonic()
-    with in_this_process(2) as client, pytest.raises(Interrupted, match="SIGTERM received; 2 blocks are finished"):
-        run_pipeline(BOXES, Overlapped(lambda box: 0, infer, nothing), client, done=done, window=2)
+    with local_client(2) as client, pytest.raises(Interrupted, match="SIGTERM received; 2 blocks are finished"):
+        run_pipeline(BOXES, ReadInferWrite(lambda box: 0, infer, nothing), client, done=done, max_in_flight=2)
     assert finished == BOXES[:2]
     assert time.monotonic() - begin < 10
 
@@ -221,7 +223,7 @@ def test_a_second_sigterm_does_not_cut_the_blocks_in_flight_short(first: signal.
             os.kill(os.getpid(), first if len(finished) == 2 else signal.SIGTERM)
 
     with pytest.raises(Interrupted, match=f"{first.name} received"):
-        run(BOXES, read, nothing, nothing, done=done, window=3)
+        run(BOXES, read, nothing, nothing, done=done, max_in_flight=3)
     assert sorted(started) == sorted(finished)
     assert 3 <= len(finished) < len(BOXES)
 
@@ -240,7 +242,7 @@ def test_a_signal_finishes_the_blocks_in_flight(number: signal.Signals) -> None:
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match=number.name):
-        run(BOXES, read, nothing, nothing, done=done, window=2)
+        run(BOXES, read, nothing, nothing, done=done, max_in_flight=2)
     assert sorted(started) == sorted(finished)
     assert 3 <= len(finished) < len(BOXES)
     assert signal.getsignal(number) is usual
@@ -278,7 +280,7 @@ def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
     caplog.set_level("INFO", "unet.jobs.pipeline")
-    with in_this_process(1, dashboard=asked):
+    with local_client(1, dashboard=asked):
         pass
     told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.pipeline"]
     assert told == ["dask dashboard: http://127.0.0.1"] * asked
@@ -287,6 +289,6 @@ def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
 def test_no_scheduler_at_the_address_is_told_with_the_key_and_the_address() -> None:
     with (
         pytest.raises(ConnectionError, match=r"predict\.scheduler: no dask scheduler answers at tcp://127\.0\.0\.1:9 "),
-        at_scheduler("tcp://127.0.0.1:9", timeout=1),
+        scheduler_client("tcp://127.0.0.1:9", timeout=1),
     ):
         pass

@@ -10,7 +10,7 @@ import yaml
 
 from unet.config.root import load_config
 from unet.jobs.privacy import command_without_secrets, without_private, without_secrets
-from unet.jobs.script import run
+from unet.jobs.script import run_script
 from unet.run.provenance import configuration_text
 
 ROOT = Path("/lab/unet-em")
@@ -85,7 +85,7 @@ def test_a_log_has_no_secret_not_in_a_traceback_either(monkeypatch: pytest.Monke
 
     log = tmp_path / "job.log"
     with pytest.raises(KeyError):
-        run(main, SimpleNamespace(input={}, output={}, params={}, log=[str(log)], threads=1))
+        run_script(main, SimpleNamespace(input={}, output={}, params={}, log=[str(log)], threads=1))
     assert "Traceback" in log.read_text()
     assert "asked https://host/a?token=***" in log.read_text()
     assert "AKIA0123456" not in log.read_text()

@@ -1,4 +1,4 @@
-"""Progress by a clock that is turned by hand."""
+"""Progress with a clock that the test sets."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from unet.jobs.progress import Progress
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Clock that the test moves."""
 
     now = 100.0
 
@@ -23,7 +23,7 @@ def clock() -> Clock:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Lines logged so far."""
+    """Return the lines logged so far."""
     return [record.getMessage() for record in caplog.records]
 
 

@@ -1,4 +1,4 @@
-"""The bridge from rule to script: typed arguments in, a readable line and an exit status out."""
+"""Scripts of rules: typed arguments in, a readable error and an exit status out."""
 
 import errno
 import inspect
@@ -22,7 +22,7 @@ import pytest
 from pydantic import ValidationError
 
 from unet.config.segment import SegmentConfig
-from unet.jobs.script import KILLED, run
+from unet.jobs.script import KILLED, run_script
 from unet.storage.files import write_json
 from unet.volumes.readers.open import SourceError
 
@@ -30,7 +30,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from unet.storage.files import write_json
-from unet.jobs.script import KILLED, run
+from unet.jobs.script import KILLED, run_script
 
 def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1) -> None:
     if wait:
@@ -39,12 +39,12 @@ def main(receipt: Path, blocks: list[int], wait: bool = False, threads: int = 1)
     write_json(receipt, {"blocks": blocks, "threads": threads})
 
 if __name__ == "__main__":
-    run(main, globals().get("snakemake"))
+    run_script(main, globals().get("snakemake"))
 """
 
 
 def snakemake(tmp_path: Path, **params: Any) -> SimpleNamespace:
-    """What a rule hands to its script."""
+    """Return the object that a rule passes to its script."""
     return SimpleNamespace(
         input={"survey": "survey.json", "block_ranges": ["0-of-2.json", "1-of-2.json"]},
         output={"receipt": str(tmp_path / "receipt.json")},
@@ -60,7 +60,7 @@ def test_named_inputs_outputs_and_params_become_typed_arguments(tmp_path: Path) 
     def main(survey: Path, block_ranges: list[Path], receipt: Path, segment: SegmentConfig, threads: int) -> None:
         seen.update(locals())
 
-    run(main, snakemake(tmp_path, segment={"threshold": 0.25, "min_size": 7}))
+    run_script(main, snakemake(tmp_path, segment={"threshold": 0.25, "min_size": 7}))
     assert seen["survey"] == Path("survey.json")
     assert seen["block_ranges"] == [Path("0-of-2.json"), Path("1-of-2.json")]
     assert isinstance(seen["segment"], SegmentConfig)
@@ -74,7 +74,7 @@ def test_a_wrong_argument_is_a_defect_and_names_itself(tmp_path: Path) -> None:
 
     for params in ({}, {"block_range": "many"}):
         with pytest.raises(ValidationError, match="block_range"):
-            run(main, snakemake(tmp_path, **params))
+            run_script(main, snakemake(tmp_path, **params))
 
 
 def of_package() -> None:
@@ -110,7 +110,7 @@ def test_bad_input_ends_with_one_line_on_the_terminal_and_its_traceback_in_the_l
         fail()
 
     with pytest.raises(SystemExit) as stopped:
-        run(main, snakemake(tmp_path))
+        run_script(main, snakemake(tmp_path))
     assert stopped.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(f"ERROR {sentence}")
@@ -139,7 +139,7 @@ def test_a_defect_shows_its_traceback_on_the_terminal_and_in_the_log(tmp_path: P
         fail(*[tmp_path / "a.h5"][: len(inspect.signature(fail).parameters)])
 
     with pytest.raises((ZeroDivisionError, ValueError, OSError)) as failed:
-        run(main, snakemake(tmp_path))
+        run_script(main, snakemake(tmp_path))
     log = (tmp_path / "logs" / "job.log").read_text()
     assert f"in {fail.__name__}\n" in log
     assert str(failed.value) in log.splitlines()[-1]
@@ -150,7 +150,7 @@ def test_libraries_do_not_fill_the_log(tmp_path: Path) -> None:
         for name in ("unet.network.engine", "asyncio"):
             logging.getLogger(name).debug("%s says much", name)
 
-    run(main, snakemake(tmp_path))
+    run_script(main, snakemake(tmp_path))
     assert (tmp_path / "logs" / "job.log").read_text().split(maxsplit=2)[2] == "unet.network.engine says much\n"
 
 
@@ -174,7 +174,7 @@ def test_by_hand_a_script_says_what_it_takes(tmp_path: Path, given: list[str], p
 
 
 def start(tmp_path: Path, **arguments: Any) -> subprocess.Popen[str]:
-    """The script from a shell."""
+    """Run the script from a shell."""
     (tmp_path / "script.py").write_text(SCRIPT)
     values = json.dumps({"receipt": str(tmp_path / "r.json"), "blocks": [1, 2], **arguments})
     command = [sys.executable, str(tmp_path / "script.py"), values]
@@ -210,7 +210,7 @@ def test_a_sigterm_that_arrives_in_a_finaliser_is_not_lost(tmp_path: Path) -> No
         write_json(receipt, {})
 
     with pytest.raises(SystemExit) as ended:
-        run(main, snakemake(tmp_path))
+        run_script(main, snakemake(tmp_path))
     assert ended.value.code == 143
     assert not (tmp_path / "r.json").exists()
 
@@ -221,7 +221,7 @@ def test_the_log_begins_anew_with_every_run(tmp_path: Path) -> None:
         write_json(receipt, {})
 
     for _ in range(2):
-        run(main, snakemake(tmp_path))
+        run_script(main, snakemake(tmp_path))
     assert (tmp_path / "logs" / "job.log").read_text().count("one block") == 1
 
 
@@ -232,7 +232,7 @@ def test_a_job_leaves_what_it_used_beside_its_log(tmp_path: Path) -> None:
         held = b"x" * (300 * 2**20)
         assert len(held) == 300 * 2**20
 
-    run(main, snakemake(tmp_path))
+    run_script(main, snakemake(tmp_path))
     used = json.loads((tmp_path / "logs" / "job.usage").read_text())
     assert used["peak_mb"] > before + 290
     assert 0 < used["processor_seconds"] <= sum(os.times()[:4]) + 0.1
@@ -249,8 +249,8 @@ def test_why_a_job_failed_is_beside_its_log_until_it_ends_well(tmp_path: Path) -
     seen: list[str] = []
     for wanted in ("a.tif: cut short", "a defect of the program, KeyError: 'shape'"):
         with pytest.raises((SystemExit, KeyError)):
-            run(main, snakemake(tmp_path))
+            run_script(main, snakemake(tmp_path))
         assert json.loads(note.read_text()) == {"message": wanted}
-    run(main, snakemake(tmp_path))
+    run_script(main, snakemake(tmp_path))
     assert not note.exists()
     assert seen == [KILLED] * 3, "as long as it runs: a job that is killed cannot say so itself"

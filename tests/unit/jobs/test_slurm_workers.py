@@ -1,4 +1,4 @@
-"""Workers that are SLURM jobs, without a SLURM: what is missing is told. `tests/cluster` has the rest."""
+"""SLURM workers on a machine without SLURM: the error says what is missing. `tests/cluster` tests the rest."""
 
 import os
 import stat
@@ -15,27 +15,27 @@ from distributed import Client
 from unet.config.root import load_config
 from unet.config.slurm import SlurmConfig
 from unet.jobs import slurm_workers
-from unet.jobs.slurm_workers import NoWorkersError, at_slurm
+from unet.jobs.slurm_workers import NoWorkersError, slurm_client
 
 
 def test_without_dask_jobqueue_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with (
         pytest.raises(NoWorkersError, match=r"needs dask-jobqueue, of the extra slurm: pip install"),
-        at_slurm(SlurmConfig(), 1, tmp_path),
+        slurm_client(SlurmConfig(), 1, tmp_path),
     ):
         pass
 
 
 def test_without_slurm_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NoWorkersError, match="no sbatch on this machine"), at_slurm(SlurmConfig(), 1, tmp_path):
+    with pytest.raises(NoWorkersError, match="no sbatch on this machine"), slurm_client(SlurmConfig(), 1, tmp_path):
         pass
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """A scheduler for workers that a SLURM would start; this one takes every job and starts none."""
+    """Start the scheduler of SLURM workers with a fake SLURM that accepts every job and starts none."""
     for name in ("sbatch", "squeue", "scancel"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
         (tmp_path / name).chmod(0o755)

@@ -13,6 +13,7 @@ import yaml
 
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import output_size, tile_geometry, valid_input_sizes
 from unet.network.bioimage_io import bioimageio_package, check_package
 from unet.network.export import (
@@ -29,7 +30,6 @@ from unet.network.export import (
 )
 from unet.network.model import build_model
 from unet.network.predictor import Predictor
-from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
@@ -92,7 +92,7 @@ class Array:
     def read_mirrored(self, window: Box) -> np.ndarray:
         """As a store reads."""
         axes = zip(window.start, window.stop, self.values.shape, strict=True)
-        return self.values[np.ix_(*(mirrored(lo, hi, n) for lo, hi, n in axes))]
+        return self.values[np.ix_(*(mirrored_indices(lo, hi, n) for lo, hi, n in axes))]
 
 
 def own_prediction(network: PaddedNetwork, config: ModelConfig, grey: np.ndarray, box: Box) -> np.ndarray:

@@ -11,11 +11,11 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor, stored_classes
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
-from unet.storage.zarr_store import mirrored
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume, VolumeLayout
 
@@ -31,7 +31,9 @@ class Sections:
     values = np.random.default_rng(0).integers(0, 256, LAYOUT.shape, dtype=np.uint8)
 
     def read_mirrored(self, window: Box) -> np.ndarray:
-        indices = (mirrored(lo, hi, n) for lo, hi, n in zip(window.start, window.stop, LAYOUT.shape, strict=True))
+        indices = (
+            mirrored_indices(lo, hi, n) for lo, hi, n in zip(window.start, window.stop, LAYOUT.shape, strict=True)
+        )
         return self.values[np.ix_(*indices)]
 
 

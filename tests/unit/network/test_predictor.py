@@ -17,7 +17,7 @@ from unet.geometry.block_ranges import block_range_names, boxes_of_range
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
-from unet.jobs.pipeline import Overlapped, in_this_process, run_pipeline
+from unet.jobs.pipeline import ReadInferWrite, local_client, run_pipeline
 from unet.network.model import build_model
 from unet.network.predictor import SYMMETRIES, Predictor, TestTimeAugmentation, _applied, _undone, quantised
 from unet.network.rotation import RotatedLattice
@@ -367,9 +367,9 @@ def test_any_number_of_workers_gives_the_same_bits(workers: int, average: TestTi
         result[:, *box.slices] = probabilities
 
     boxes = Grid(image.shape, (1, 25, 41)).boxes()
-    work = Overlapped(lambda box: p.read(ArrayImage(image), box), lambda w, box, stop: p.infer(w, box), write)
-    with in_this_process(4) as client:
-        run_pipeline(boxes, work, client, window=4)
+    work = ReadInferWrite(lambda box: p.read(ArrayImage(image), box), lambda w, box, stop: p.infer(w, box), write)
+    with local_client(4) as client:
+        run_pipeline(boxes, work, client, max_in_flight=4)
     np.testing.assert_array_equal(result, predicted(predictor("paper", 60, average, batch=2), image, image.shape))
 
 
@@ -426,15 +426,15 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
     p = Predictor(model, tile_geometry(config, tile), GREY, **how)
     whole = p.predict_box(ArrayImage(image), Box.of_shape(shape))
     result = np.full((2, *shape), np.nan, np.float32)
-    with in_this_process(3) as client:
+    with local_client(3) as client:
         for job in data.draw(st.permutations(jobs), label="order"):
-            work = Overlapped(
+            work = ReadInferWrite(
                 lambda box: p.read(ArrayImage(image), box),
                 lambda window, box, stop: p.infer(window, box),
                 lambda probabilities, box: result.__setitem__((slice(None), *box.slices), probabilities),
             )
             run_pipeline(
-                boxes_of_range(grid, job), work, client, window=data.draw(st.integers(1, 4), label="in flight")
+                boxes_of_range(grid, job), work, client, max_in_flight=data.draw(st.integers(1, 4), label="in flight")
             )
     np.testing.assert_array_equal(result, whole)
     others = Predictor(model, tile_geometry(config, other), GREY, average).predict_box(

@@ -93,7 +93,7 @@ def test_what_computes_changes_the_digest(tmp_path: Path, before: str, after: st
         ("x: int", "x: float"),
         (") -> int:", "):"),
         ("import unet.geometry.box\n", ""),
-        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.storage.locks import share\n"),
+        ("import unet.geometry.box\n", "import unet.geometry.box\nfrom unet.storage.locks import lock_shared\n"),
     ],
 )
 def test_what_code_says_does_not(tmp_path: Path, before: str, after: str) -> None:
@@ -303,9 +303,9 @@ def test_the_edits_are_of_every_rule() -> None:
 
 NOTHING = {
     "copied": lambda root: None,
-    "locks": replaced("unet/storage/locks.py", "WAIT_SECONDS = 0.5", "WAIT_SECONDS = 0.4"),
+    "locks": replaced("unet/storage/locks.py", "POLL_S = 0.5", "POLL_S = 0.4"),
     "progress": edited("unet.jobs.progress", "advance"),
-    "job": edited("unet.jobs.script", "run"),
+    "job": edited("unet.jobs.script", "run_script"),
     "journal": edited("unet.jobs.journal", "finished"),
     "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
     "a plan": edited("unet.run.plan.plan", "plan_rules"),

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.geometry.run_length_encoding import runs
+from unet.geometry.run_length_encoding import run_length_encode
 from unet.segmentation.components import BlockComponents, Connectivity, label_block
 from unet.segmentation.fragments import (
     Fragments,
@@ -319,7 +319,12 @@ def test_a_block_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="'plane' is not one of section, volume"):
         label_block(np.ones((1, 2, 2), bool), box, shape, "plane")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="differ: 4 and 6 voxels"):
-        face_pairs(runs(np.ones((2, 2), np.uint32)), runs(np.ones((2, 3), np.uint32)), np.ones(1), np.ones(1))
+        face_pairs(
+            run_length_encode(np.ones((2, 2), np.uint32)),
+            run_length_encode(np.ones((2, 3), np.uint32)),
+            np.ones(1),
+            np.ones(1),
+        )
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)

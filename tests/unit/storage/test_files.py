@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: under kills, full disks, power cuts, and many writers at once."""
+"""Files are complete or absent: after kills, full disks and power cuts, and with many writers at the same time."""
 
 import errno
 import os
@@ -19,9 +19,9 @@ from unet.storage.files import (
     read_json,
     save_arrays,
     write_atomically,
-    write_first,
     write_folder_with,
     write_json,
+    write_json_if_absent,
     write_with,
 )
 
@@ -29,14 +29,14 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "bytes": lambda path: write_atomically(path, b"new"),
     "json": lambda path: write_json(path, {"new": 1}),
     "arrays": lambda path: save_arrays(path, {"new": np.zeros(3)}),
-    "first": lambda path: write_first(path, {"new": 1}),
+    "first": lambda path: write_json_if_absent(path, {"new": 1}),
     "folder": lambda path: write_folder_with(path, lambda new: (new / "a.npy").write_bytes(b"new")),
 }
 writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 
 def at_once(*works: Callable[[], object]) -> list[BaseException]:
-    """Run some functions, all begun together; their errors."""
+    """Run functions at the same time, and return their errors."""
     begin, errors = threading.Barrier(len(works)), []
 
     def run(work: Callable[[], object]) -> None:
@@ -55,7 +55,7 @@ def at_once(*works: Callable[[], object]) -> list[BaseException]:
 
 
 def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on exFAT."""
+    """Refuse hard links, as exFAT does."""
 
     def link(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -159,7 +159,7 @@ def test_writers_of_one_process_id_do_not_meet(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "getpid", lambda: 7)
     path = tmp_path / "choice.json"
     contents = [{"who": who, "x": list(range(2000))} for who in range(2)]
-    for write in (write_first, write_json):
+    for write in (write_json_if_absent, write_json):
         for _ in range(20):
             path.unlink(missing_ok=True)
             assert at_once(*(partial(write, path, content) for content in contents)) == []
@@ -173,7 +173,7 @@ def test_the_first_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links
         without_links(monkeypatch)
     path = tmp_path / "choice.json"
     for who in range(3):
-        write_first(path, {"who": who})
+        write_json_if_absent(path, {"who": who})
         assert read_json(path) == {"who": 0}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -182,11 +182,11 @@ def test_the_first_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links
 def test_of_many_at_once_one_stands_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:
         without_links(monkeypatch)
-        monkeypatch.setattr(files, "CLAIM_LOOK_S", 0.001)
+        monkeypatch.setattr(files, "CLAIM_POLL_S", 0.001)
     path, seen = tmp_path / "choice.json", []
 
     def write(who: int) -> None:
-        write_first(path, {"who": who, "x": list(range(2000))})
+        write_json_if_absent(path, {"who": who, "x": list(range(2000))})
         seen.append(read_json(path))
 
     for _ in range(20):
@@ -199,9 +199,9 @@ def test_of_many_at_once_one_stands_whole(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_claim_of_a_killed_writer_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_links(monkeypatch)
-    monkeypatch.setattr(files, "CLAIM_PATIENCE_S", 0.0)
+    monkeypatch.setattr(files, "CLAIM_TIMEOUT_S", 0.0)
     (tmp_path / "choice.json.claim.partial").touch()
-    write_first(tmp_path / "choice.json", {"who": 1})
+    write_json_if_absent(tmp_path / "choice.json", {"who": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["choice.json"]
 
 
@@ -253,7 +253,7 @@ def test_what_a_kill_leaves_is_removed_an_hour_later_and_not_before(tmp_path: Pa
 
 
 def test_leftovers_of_other_files_stay_but_for_those_of_tables(tmp_path: Path) -> None:
-    """A job writes hundreds of tables into one folder: it is looked through once, for all of them."""
+    """A job writes hundreds of tables into one folder: the folder is searched once for all of them."""
     others = [tmp_path / "a.json.1.partial", tmp_path / "b.json.1.partial"]
     for one in others:
         one.touch()

@@ -1,4 +1,4 @@
-"""Locks: between processes and between threads, gone with their holder, and where a file system has none."""
+"""Locks between processes and between threads end with their holder; file systems without locks are tolerated."""
 
 import errno
 import fcntl
@@ -15,9 +15,9 @@ import pytest
 
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockRangeJob
-from unet.jobs.devices import acquire_device
+from unet.jobs.devices import acquire_devices
 from unet.storage import locks
-from unet.storage.locks import blocks_locked, lock_exclusive, locked, share, try_locked
+from unet.storage.locks import blocks_locked, lock_exclusive, lock_shared, locked, try_lock
 from unet.storage.ngff import ImageSpec
 from unet.storage.zarr_store import create_image, open_image
 
@@ -64,22 +64,22 @@ SPEC = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_S", 0.01)
 
 
 def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
-    """What another process finds: `free` or `taken`."""
+    """Return what another process finds: `free` or `taken`."""
     command = [sys.executable, "-c", ASK, str(path), mode, str(byte)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def asked_of_block(path: Path, box: Box) -> str:
-    """The same of a block."""
-    return asked(path, byte=locks._byte_of(box))
+    """Return what another process finds for a block."""
+    return asked(path, byte=locks._byte_of_block(box))
 
 
 class Elsewhere:
-    """Another process that has run this code, and waits for its end."""
+    """Another process that runs this code, and then waits until the test ends it."""
 
     def __init__(self, code: str, *arguments: str) -> None:
         command = [sys.executable, "-c", code, *arguments]
@@ -88,14 +88,14 @@ class Elsewhere:
         assert self._process.stdout.readline() == "held\n"
 
     def end(self) -> None:
-        """Let it end."""
+        """End the process."""
         self._process.communicate()
         assert self._process.returncode == 0
 
 
 @contextmanager
 def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
-    """Within the context a thread waits in `work` for a lock; the event tells that it has ended."""
+    """Let a thread wait in `work` for a lock within the context; yield the event that is set at its end."""
     told, done = threading.Event(), threading.Event()
 
     class Told(logging.Handler):
@@ -125,18 +125,18 @@ def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
 
 def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     path = tmp_path / "writers"
-    share(path)
+    lock_shared(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("free", "taken")
     lock_exclusive(path)
     assert (asked(path, "LOCK_SH"), asked(path, "LOCK_EX")) == ("taken", "taken")
-    share(path)
+    lock_shared(path)
     assert asked(path, "LOCK_SH") == "free"
 
 
 def test_who_takes_over_waits_until_the_last_other_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "writers"
-    share(path)
-    other = Elsewhere(HOLD, "share", str(path))
+    lock_shared(path)
+    other = Elsewhere(HOLD, "lock_shared", str(path))
     with waiting(lambda: lock_exclusive(path)):
         other.end()
     assert asked(path, "LOCK_SH") == "taken"
@@ -171,14 +171,14 @@ def test_locks_are_released_with_their_context(tmp_path: Path, fails: bool) -> N
 
 def test_what_is_tried_is_taken_or_not_at_once(tmp_path: Path) -> None:
     path = tmp_path / "device.lock"
-    release = try_locked(path)
+    release = try_lock(path)
     assert release is not None
     assert asked(path) == "taken"
-    assert try_locked(path) is None
+    assert try_lock(path) is None
     release()
     assert asked(path) == "free"
-    other = Elsewhere(HOLD, "try_locked", str(path))
-    assert try_locked(path) is None
+    other = Elsewhere(HOLD, "try_lock", str(path))
+    assert try_lock(path) is None
     other.end()
 
 
@@ -203,12 +203,12 @@ def test_a_block_range_whose_start_fails_releases_its_blocks(tmp_path: Path) -> 
 @pytest.mark.parametrize("anew", [False, True], ids=["removed", "removed, and made anew by another process"])
 def test_results_that_were_removed_have_locks_again(tmp_path: Path, anew: bool) -> None:
     path = tmp_path / "results" / ".writers"
-    share(path)
+    lock_shared(path)
     path.unlink()
     if anew:
         (tmp_path / "results" / "other").touch()  # takes the number of the removed file, where numbers are used again
         path.touch()
-    share(path)
+    lock_shared(path)
     assert asked(path) == "taken"
     with blocks_locked(path, [BOX]):
         assert asked_of_block(path, BOX) == "taken"
@@ -243,7 +243,7 @@ def test_threads_that_open_a_file_at_once_keep_its_locks(tmp_path: Path, monkeyp
     try:
         for number in range(50):
             path, begin = tmp_path / f"{number}.lock", threading.Barrier(8)
-            threads = [threading.Thread(target=lambda p=path, b=begin: (b.wait(), share(p))) for _ in range(8)]
+            threads = [threading.Thread(target=lambda p=path, b=begin: (b.wait(), lock_shared(p))) for _ in range(8)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -284,13 +284,13 @@ def test_a_file_system_without_locks_is_told_once_and_worked_on(
     path = tmp_path / ".lock"
     for _ in range(2):
         with locked(path), blocks_locked(path, [BOX, OTHER]):
-            share(path)
+            lock_shared(path)
             lock_exclusive(path)
-            assert try_locked(path) is None, "threads are kept apart all the same"
+            assert try_lock(path) is None, "threads are kept apart all the same"
     assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
     create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))
     assert create_image(tmp_path / "a.zarr", ImageSpec(**SPEC)).spec == ImageSpec(**SPEC)
-    with acquire_device(tmp_path, ["0", "1"], timeout=0) as first, acquire_device(tmp_path, ["0", "1"]) as second:
+    with acquire_devices(tmp_path, ["0", "1"], timeout=0) as first, acquire_devices(tmp_path, ["0", "1"]) as second:
         assert (first, second) == (["0"], ["1"])
 
 

@@ -1,4 +1,4 @@
-"""The file of a block is Zarr's own: zarr-python reads what is written here, and the other way round."""
+"""The file of a block is Zarr's own format: zarr-python reads what the codec writes, and the other way round."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.storage.backends import FileParts
+from unet.storage.backends import FileRangeReader
 from unet.storage.shard_codec import BlockFormat
 
 SHAPE, BLOCK, CHUNK = (3, 11, 7), (2, 8, 4), (1, 4, 2)
@@ -29,8 +29,8 @@ def array(path: Path) -> zarr.Array:
     )
 
 
-def parts(content: bytes) -> FileParts:
-    return FileParts(BytesIO(content))
+def parts(content: bytes) -> FileRangeReader:
+    return FileRangeReader(BytesIO(content))
 
 
 def file_of(path: Path, index: tuple[int, ...]) -> Path:

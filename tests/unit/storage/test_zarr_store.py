@@ -1,4 +1,4 @@
-"""Stores: whole blocks in, any box out; every byte reproducible; NGFF 0.5 as three independent readers see it."""
+"""Stores: whole blocks in, any box out, bytes reproducible, and NGFF 0.5 checked by three independent readers."""
 
 import dataclasses
 import os
@@ -21,14 +21,13 @@ from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
 from unet.geometry.box import Box
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Folder
+from unet.storage.backends import LocalFolder
 from unet.storage.zarr_store import (
     Image,
     ImageSpec,
     StoreError,
     create_image,
     list_foreign,
-    mirrored,
     open_foreign,
     open_image,
 )
@@ -41,19 +40,19 @@ FLAT = dataclasses.replace(ODD, pyramid=False)
 
 
 def noise(spec: ImageSpec, seed: int = 0) -> np.ndarray:
-    """Random values over the whole range of the store's dtype."""
+    """Return random values over the whole range of the store's dtype."""
     shape = (len(spec.channels), *spec.shape) if spec.channels else spec.shape
     top = np.iinfo(spec.dtype).max
     return np.random.default_rng(seed).integers(0, top, shape, dtype=spec.dtype, endpoint=True)
 
 
 def part(values: np.ndarray, box: Box) -> np.ndarray:
-    """The voxels of a box, in all channels."""
+    """Return the voxels of a box, in all channels."""
     return values[(..., *box.slices)]
 
 
 def filled(path: Path, spec: ImageSpec, values: np.ndarray) -> Image:
-    """A store holding `values`."""
+    """Write a store with `values`."""
     image = create_image(path, spec)
     for box in image.grid.boxes():
         image.write_block(box, part(values, box))
@@ -61,7 +60,7 @@ def filled(path: Path, spec: ImageSpec, values: np.ndarray) -> Image:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Every file of a store with its content."""
+    """Return the content of every file of a store."""
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
@@ -240,7 +239,7 @@ def test_leftovers_of_a_killed_write_go_an_hour_later_and_those_of_other_blocks_
 
 
 def test_two_writers_of_one_block_do_not_meet(tmp_path: Path) -> None:
-    folder, content, errors = Folder(tmp_path), bytes(1_000_000), []
+    folder, content, errors = LocalFolder(tmp_path), bytes(1_000_000), []
 
     def write() -> None:
         try:
@@ -280,21 +279,13 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
     filled(tmp_path / "a.zarr", ODD, noise(ODD))
     monkeypatch.setattr("unet.storage.backends.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        Folder(tmp_path / "a.zarr").clear()
+        LocalFolder(tmp_path / "a.zarr").clear()
     assert (tmp_path / "a.zarr/0/zarr.json").exists()
     with pytest.raises(StoreError, match="no image store"):
         open_image(tmp_path / "a.zarr")
 
 
 # Mirroring
-
-
-@settings(deadline=None)
-@given(size=st.integers(1, 9), start=st.integers(-30, 30), length=st.integers(1, 40))
-def test_mirrored_indices_are_those_of_numpy_reflect(size: int, start: int, length: int) -> None:
-    before, after = max(0, -start), max(0, start + length - size)
-    padded = np.pad(np.arange(size), (before, after), mode="reflect" if size > 1 else "edge")
-    np.testing.assert_array_equal(mirrored(start, start + length, size), padded[start + before :][:length])
 
 
 @pytest.fixture(scope="module")

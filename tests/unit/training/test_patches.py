@@ -7,7 +7,7 @@ import pytest
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
-from unet.storage.zarr_store import mirrored
+from unet.geometry.mirroring import mirrored_indices
 from unet.training.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
 from unet.volumes.intensity import Normalisation
 
@@ -39,7 +39,7 @@ class ArrayVolume:
 
     def read_mirrored(self, box: Box) -> np.ndarray:
         self.mirrored_boxes.append(box)
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
 
 

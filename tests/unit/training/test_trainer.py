@@ -11,9 +11,9 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import TileGeometry
 from unet.network.model import build_model
-from unet.storage.zarr_store import mirrored
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
@@ -31,7 +31,7 @@ class ArrayVolume:
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
 
 

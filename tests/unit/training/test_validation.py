@@ -6,9 +6,9 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.storage.zarr_store import mirrored
 from unet.training.patches import LabelledVolume
 from unet.training.validation import Validation, ValidationResult, choose_crops, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
@@ -22,7 +22,7 @@ class ArrayVolume:
         self.values, self.shape, self.dtype = values, values.shape, values.dtype
 
     def read_mirrored(self, box: Box) -> np.ndarray:
-        indices = [mirrored(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
+        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tests.unit.volumes.test_volume import LAYOUT
-from unet.jobs.journal import sizes_of
+from unet.jobs.journal import file_sizes
 from unet.storage.files import write_json
 from unet.volumes.integrity import StaleMarkers, invalid_receipts
 from unet.volumes.volume import Volume
@@ -45,7 +45,7 @@ def test_a_file_that_a_receipt_names_is_missed_or_found_cut_short(tmp_path: Path
     table = tmp_path / "volumes/train/segmentation-tables/merge/lut.npy"
     table.parent.mkdir(parents=True)
     table.write_bytes(b"12345")
-    write_json(receipt, {"files": sizes_of([table], receipt)})
+    write_json(receipt, {"files": file_sizes([table], receipt)})
     assert list(invalid_receipts(tmp_path)) == []
     table.write_bytes(b"123")
     assert list(invalid_receipts(tmp_path)) == [(receipt, f"{table} holds 3 bytes, but 5 were written")]

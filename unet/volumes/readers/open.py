@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet.storage.address import is_address, split_url
-from unet.storage.ngff import implausible_voxels
+from unet.storage.ngff import implausible_voxel_size
 from unet.volumes.readers.channels import ChannelStack
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.hdf5 import Hdf5Source
@@ -212,7 +212,7 @@ def resolve_voxel_size(
             f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
             "`voxel_size_nm`, or the file"
         )
-    if problem := implausible_voxels(known):
+    if problem := implausible_voxel_size(known):
         raise SourceError(f"{where}: the file's voxel size of {problem}: correct the unit in the file")
     z, y, x = (float(n) for n in known)
     return z, y, x

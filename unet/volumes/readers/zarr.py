@@ -103,8 +103,8 @@ def is_zarr(where: Path | str, inner: str | None = None) -> bool:
 
 def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
     """Return key and state of each metadata file of a store, of paths inside it, and of all groups above the paths."""
-    place = backend_of(where)
-    states = ((key, place.state(key)) for key in _metadata_keys(*paths))
+    backend = backend_of(where)
+    states = ((key, backend.state(key)) for key in _metadata_keys(*paths))
     return [[key, *state] for key, state in states if state is not None]
 
 

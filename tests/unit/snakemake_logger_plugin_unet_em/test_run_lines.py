@@ -1,4 +1,4 @@
-"""What the terminal says of Snakemake's events; nothing that is wrong is left out."""
+"""Lines on the terminal for Snakemake's events; no warning and no error is left out."""
 
 import logging
 import subprocess
@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def said(lines: RunLines, event: LogEvent | None = None, text: str = "", at: float = 0.0, **values: Any) -> list[str]:
-    """Lines of one event, without the time of day."""
+    """Return the lines of one event, without the time of day."""
     level = logging.ERROR if event in (LogEvent.ERROR, LogEvent.JOB_ERROR) else values.pop("level", logging.INFO)
     record = logging.makeLogRecord({"levelno": level, "msg": text, "created": at, "event": event, **values})
-    return [line[9:] if line[2:3] == ":" == line[5:6] else line for line in lines.of(record)]
+    return [line[9:] if line[2:3] == ":" == line[5:6] else line for line in lines.lines_of(record)]
 
 
 def starts(lines: RunLines, number: int, rule: str, at: float = 0.0, checkpoint: bool = False, **wildcards: str) -> Any:
@@ -123,13 +123,16 @@ def test_time_left_is_the_mean_of_each_rule_over_what_runs_at_once() -> None:
     rest = TimeLeft()
     left = dict.fromkeys(range(2, 7), "predict")
     rest.jobs_left = lambda: left
-    assert rest.after(StartedJob(1, "predict", "predict a", 0.0), 10.0, 10.0, []) == "; about 50.0 s left"
-    assert rest.after(StartedJob(2, "predict", "predict b", 0.0), 10.0, 10.0, []) == ""  # just said
+    assert rest.message_after(StartedJob(1, "predict", "predict a", 0.0), 10.0, 10.0, []) == "; about 50.0 s left"
+    assert rest.message_after(StartedJob(2, "predict", "predict b", 0.0), 10.0, 10.0, []) == ""  # just said
     left |= {7: "report"}
     running = [StartedJob(3, "predict", "predict c", 15.0)]
-    assert rest.after(StartedJob(8, "predict", "predict d", 10.0), 10.0, 20.0, running) == "; more than 23.3 s left"
+    assert (
+        rest.message_after(StartedJob(8, "predict", "predict d", 10.0), 10.0, 20.0, running)
+        == "; more than 23.3 s left"
+    )
     left |= dict.fromkeys(range(20, 30), "report")
-    assert rest.after(StartedJob(4, "predict", "predict e", 30.0), 10.0, 40.0, running) == ""
+    assert rest.message_after(StartedJob(4, "predict", "predict e", 30.0), 10.0, 40.0, running) == ""
 
 
 def test_snakemake_finds_the_plugin_where_the_package_is_found() -> None:

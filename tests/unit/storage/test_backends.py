@@ -1,4 +1,4 @@
-"""Places: a folder and a bucket give the same answers and hold the same bytes; what goes wrong is told without keys."""
+"""Backends: a folder and a bucket behave alike and store the same bytes; errors contain no access keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import zarr
 from unet.config.inputs import source_addresses, source_files
 from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
-from unet.storage import backends as places
+from unet.storage import backends
 from unet.storage.address import AddressError, checked_address
-from unet.storage.backends import Backend, Objects, backend_of, claim
+from unet.storage.backends import Backend, ObjectStorage, backend_of, take_ownership
 from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
 from unet.volumes.readers.open import SourceError, open_source
 
@@ -35,7 +35,7 @@ SECRETS = ("AKIATESTOFUNETEM0000", "kept-secret-by-everybody")
 
 
 def filled(where: Path | str, beside: Path, values: np.ndarray = VOXELS) -> Image:
-    """A store holding `values`."""
+    """Write a store with `values`."""
     image = create_image(where, SPEC, beside)
     for box in image.grid.boxes():
         image.write_block(box, values[(slice(None), *box.slices)])
@@ -43,7 +43,7 @@ def filled(where: Path | str, beside: Path, values: np.ndarray = VOXELS) -> Imag
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Every file of a folder with its content."""
+    """Return the content of every file of a folder."""
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
@@ -51,50 +51,50 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["folder", "s3", "file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """An empty place of each kind."""
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Yield an empty backend of each kind."""
     if request.param == "s3":
         return backend_of(f"s3://{request.getfixturevalue('bucket')}/a/b.zarr/")
     return backend_of(tmp_path / "b.zarr" if request.param == "folder" else f"file://{tmp_path}/b.zarr")
 
 
-def put(place: Backend, key: str, content: bytes) -> None:
-    """Write a file as somebody else would."""
-    if isinstance(place, Objects):
+def put(backend: Backend, key: str, content: bytes) -> None:
+    """Write a file as another program would."""
+    if isinstance(backend, ObjectStorage):
         import obstore
 
-        obstore.put(place.store, key, content)
+        obstore.put(backend.store, key, content)
     else:
-        (place.path / key).parent.mkdir(parents=True, exist_ok=True)
-        (place.path / key).write_bytes(content)
+        (backend.path / key).parent.mkdir(parents=True, exist_ok=True)
+        (backend.path / key).write_bytes(content)
 
 
-def test_a_place_knows_its_files(place: Backend) -> None:
-    assert place.read("0/c/1") is None
-    assert place.size("0/c/1") is None
-    assert place.state("0/c/1") is None
-    assert place.sizes() == {}
-    with pytest.raises(FileNotFoundError), place.open("0/c/1") as file:
-        file.last(1)
-    place.clear()
+def test_a_place_knows_its_files(backend: Backend) -> None:
+    assert backend.read("0/c/1") is None
+    assert backend.size("0/c/1") is None
+    assert backend.state("0/c/1") is None
+    assert backend.sizes() == {}
+    with pytest.raises(FileNotFoundError), backend.open("0/c/1") as file:
+        file.read_tail(1)
+    backend.clear()
 
     for key, content in (("zarr.json", b"{}"), ("0/c/1", b"four"), ("0/c/10", b"")):
-        put(place, key, content)
-    assert place.sizes() == {"zarr.json": 2, "0/c/1": 4, "0/c/10": 0}
-    assert (place.read("0/c/1"), place.size("0/c/1"), place.read("0/c/10")) == (b"four", 4, b"")
-    before = place.state("0/c/1")
+        put(backend, key, content)
+    assert backend.sizes() == {"zarr.json": 2, "0/c/1": 4, "0/c/10": 0}
+    assert (backend.read("0/c/1"), backend.size("0/c/1"), backend.read("0/c/10")) == (b"four", 4, b"")
+    before = backend.state("0/c/1")
     assert before is not None
-    assert place.state("0/c/1") == before
-    put(place, "0/c/1", b"five")
-    assert place.state("0/c/1") != before
+    assert backend.state("0/c/1") == before
+    put(backend, "0/c/1", b"five")
+    assert backend.state("0/c/1") != before
 
-    place.write("0/c/1", b"0123456789")
-    assert place.sizes() == {"zarr.json": 2, "0/c/1": 10, "0/c/10": 0}
-    with place.open("0/c/1") as file:
-        assert (file.last(3), file.last(99)) == (b"789", b"0123456789")
-        assert file.ranges([(4, 2), (0, 1), (5, 5)]) == [b"45", b"0", b"56789"]
-    place.clear()
-    assert place.sizes() == {}
+    backend.write("0/c/1", b"0123456789")
+    assert backend.sizes() == {"zarr.json": 2, "0/c/1": 10, "0/c/10": 0}
+    with backend.open("0/c/1") as file:
+        assert (file.read_tail(3), file.read_tail(99)) == (b"789", b"0123456789")
+        assert file.read_ranges([(4, 2), (0, 1), (5, 5)]) == [b"45", b"0", b"56789"]
+    backend.clear()
+    assert backend.sizes() == {}
 
 
 def test_a_store_behind_an_address_has_the_bytes_of_one_in_a_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
@@ -193,16 +193,16 @@ def test_processes_that_create_and_write_at_once_lose_nothing(s3: S3Server, buck
 
 def test_an_address_belongs_to_one_results_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     address, ours, theirs = f"s3://{bucket}/run/train", tmp_path / "ours", tmp_path / "theirs"
-    claim(address, ours)
-    claim(address, ours)
+    take_ownership(address, ours)
+    take_ownership(address, ours)
     with pytest.raises(
         AddressError, match=rf"{address}: the stores of another results folder .*remove {address}/.owner"
     ):
-        claim(address, theirs)
+        take_ownership(address, theirs)
     s3.delete(bucket, "run/train/.owner")
-    claim(address, theirs)
+    take_ownership(address, theirs)
     with pytest.raises(AddressError, match="another results folder"):
-        claim(address, ours)
+        take_ownership(address, ours)
 
 
 # Sources
@@ -238,7 +238,7 @@ ANSWER = b"""<?xml version="1.0"?><Error><Code>SignatureDoesNotMatch</Code><AWSA
 
 
 class Forbidding(BaseHTTPRequestHandler):
-    """A server that answers as S3 does where the key is wrong: the key is in what it says."""
+    """Server that answers as S3 does to a wrong key: its answer contains the key."""
 
     def do_GET(self) -> None:
         self.send_response(403)
@@ -254,7 +254,7 @@ class Forbidding(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address on such a server."""
+    """Yield an address on this server."""
     server = HTTPServer(("127.0.0.1", 0), Forbidding)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), SECRETS, strict=True):
@@ -263,7 +263,7 @@ def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "s3://forbidden/run/a.zarr"
     server.shutdown()
     server.server_close()
-    places.connected.cache_clear()
+    backends.obstore_client.cache_clear()
 
 
 def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: 
         lambda: create_image(forbidding, SPEC, tmp_path / "a.zarr"),
         lambda: open_image(forbidding),
         lambda: open_source(forbidding),
-        lambda: claim(forbidding, tmp_path),
+        lambda: take_ownership(forbidding, tmp_path),
         lambda: backend_of(forbidding).sizes(),
         lambda: backend_of(forbidding).read("zarr.json"),
     ):
@@ -293,9 +293,9 @@ def test_a_server_that_is_away_is_told_and_nothing_is_made_anew(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{free.getsockname()[1]}"
-    monkeypatch.setattr(places, "RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(backends, "RETRIES", {"max_retries": 1})
     monkeypatch.setenv("AWS_ENDPOINT_URL", away)
-    places.connected.cache_clear()
+    backends.obstore_client.cache_clear()
     other = ImageSpec("other", (2, 32, 32), "uint8", (1, 16, 16), (2, 32, 32), (50.0, 4.0, 4.0))
     for attempt in (
         lambda: create_image(address, other, tmp_path / "a.zarr"),
@@ -306,14 +306,14 @@ def test_a_server_that_is_away_is_told_and_nothing_is_made_anew(
             AddressError, match=rf"{address}: cannot be reached \(connection refused\); check the network"
         ):
             attempt()
-    places.connected.cache_clear()
+    backends.obstore_client.cache_clear()
     assert s3.objects(bucket) == before
     np.testing.assert_array_equal(image.read(Box.of_shape(SPEC.shape)), VOXELS)
 
 
 def test_a_bucket_that_is_not_there_and_an_unknown_scheme_are_told(s3: S3Server, tmp_path: Path) -> None:
     with pytest.raises(AddressError, match="s3://no-such-bucket/run: there is no such bucket; make it"):
-        claim("s3://no-such-bucket/run", tmp_path)
+        take_ownership("s3://no-such-bucket/run", tmp_path)
     with pytest.raises(AddressError, match=r"carrier-pigeon://a/b: not an address that obstore knows; write s3://"):
         backend_of("carrier-pigeon://a/b")
     with pytest.raises(SourceError, match="no Zarr array or group"):
@@ -329,7 +329,9 @@ def test_without_obstore_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_credentials_in_the_environment_is_told() -> None:
-    told = places.reason("Error performing PUT http://169.254.169.254/latest/api/token in 6s, after 3 retries")
+    told = backends.explain_request_error(
+        "Error performing PUT http://169.254.169.254/latest/api/token in 6s, after 3 retries"
+    )
     assert told.startswith("no credentials in the environment; set AWS_ACCESS_KEY_ID")
 
 
