@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from unet.config.model import ModelConfig
+from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
 from unet.training.synthetic import synthesise
