@@ -94,7 +94,7 @@ def test_whole_runs_of_the_workflow(smoke: Smoke, tmp_path: Path, programs: dict
     if not data.is_dir():
         pytest.skip(f"{data} is not there")
     if smoke.program == "run_length":
-        pytest.importorskip("kimimaro", reason="kimimaro is not installed (docs/segmentation.md)")
+        pytest.importorskip("kimimaro", reason="kimimaro is not installed (docs/explanation/segmentation.md)")
     run(smoke, tmp_path)
 
 
