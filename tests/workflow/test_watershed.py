@@ -14,7 +14,7 @@ import tifffile
 from unet.config.root import load_config
 from unet.run.plan.disk import store_plans
 from unet.run.plan.estimates import store_sizes
-from unet.run.plan.job_counts import jobs_of_run
+from unet.run.rules import job_counts
 from unet.volumes.volume import Layout
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
     sizes = store_sizes(plan, watershed.results / "volumes")
     assert [one for one in sizes if one.foreseen_files != one.found_files] == []
     found = {rule: {path.stem for path in (watershed.results / "receipts" / rule).rglob("*.json")} for rule in RECEIPTS}
-    planned = {one.rule: one.jobs for one in jobs_of_run(config, {"train": 2})}
+    planned = {one.rule: one.jobs for one in job_counts(config, {"train": 2})}
     assert {rule: len(names) for rule, names in found.items()} == {rule: planned[rule] for rule in RECEIPTS}
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from unet.run.report.headline import headline
 from unet.storage.files import read_json
 
 
@@ -54,6 +55,18 @@ def written(results: Path) -> dict[Path, int]:
 def notes_of_failures(results: Path) -> dict[Path, int]:
     """The notes of jobs that did not end well (`unet.jobs.script`), and when they were written (ns)."""
     return {path: path.stat().st_mtime_ns for path in (results / "logs").rglob("*.error")}
+
+
+def is_reported(results: Path, made: Iterable[Path]) -> bool:
+    """Return whether a run has made the report, which a record of the run belongs to."""
+    return results / "run_config.yaml" in set(made)
+
+
+def lines_of_run(results: Path, made: Iterable[Path]) -> list[str]:
+    """Return what a run has made, with the scores of what is delivered where it has made the report."""
+    made = list(made)
+    lines = [f"{name:14}{place}" for name, place in products(results, made)]
+    return lines + (headline(read_json(results / "scores.json")) if is_reported(results, made) else [])
 
 
 def new(before: Mapping[Path, int], after: Mapping[Path, int]) -> list[Path]:

@@ -3,7 +3,7 @@
 1. `tile_seconds`      The real predictor with the tile, batch, precision and threads of a job, on grey values of noise.
 2. `training_seconds`  The real training loop with the tile and batch of the training, on drawn cells.
 3. `machine_speed`     A block written to a real store with its pyramid and read again, against the machine on which
-                       `resources.COSTS` was measured: so much faster or slower are the rules that need no network.
+                       `RULES` was measured: so much faster or slower are the rules that need no network.
 
 Processor seconds are all threads' together and hold on a busy machine too; on a GPU only the clock tells.
 """
@@ -39,7 +39,7 @@ LEAST_SECONDS = 1.0
 BLOCK = (16, 512, 512)
 REPEATS = 7
 REFERENCE_SECONDS = 0.0225
-"""Least processor seconds of that block where `unet.run.plan.resources.COSTS` was measured (2026-11-25)."""
+"""Least processor seconds of that block where `unet.run.rules.RULES` was measured (2026-11-25)."""
 
 
 def tile_seconds(task: Task, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
@@ -92,7 +92,7 @@ def training_seconds(task: Task, config: TrainConfig, device: torch.device, thre
 
 
 def machine_speed() -> float:
-    """How much faster this machine is than that of `resources.COSTS` in what rules do without a network."""
+    """How much faster this machine is than that of `RULES` in what rules do without a network."""
     with TemporaryDirectory() as folder:
         spec = ImageSpec("calibration", BLOCK, "uint8", (8, 128, 128), BLOCK, (50, 4, 4))
         image, box = create_image(Path(folder) / "raw.zarr", spec), Box.of_shape(BLOCK)

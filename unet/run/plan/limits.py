@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.plan.job_counts import BLOCKWISE
+from unet.run.rules import OPEN, RULES
 
 if TYPE_CHECKING:
     from unet.run.plan.plan import RunPlan
@@ -49,7 +49,7 @@ at least 100000000, or to auto
 
 def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
     """What cannot work at all; `volumes` are shapes and numbers of block ranges."""
-    from unet.run.plan.resources import OPEN, voxels_a_fragment
+    from unet.run.plan.resources import voxels_a_fragment
 
     joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
     found = [too_many_ranges(name, block_ranges, shape) for name, (shape, block_ranges) in volumes.items()]
@@ -90,7 +90,7 @@ def limits_of(plan: "RunPlan", free: Free) -> list[str]:
                 f"{free.memory / 1e9:.3g} GB; {what}"
             )
         if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            what = "make predict.job_voxels smaller" if one.rule in BLOCKWISE else "it cannot be shared out"
+            what = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
             found.append(
                 f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
             )

@@ -1,7 +1,7 @@
 """What a run will cost, from the shapes alone: jobs, arithmetic, time, memory, disk and files. No voxel is read.
 
 1. `plan_volume`       blocks, block ranges, tiles and arithmetic of each predicted volume.
-2. `job_counts`        says which jobs there are; `resources.COSTS` what they take beside the network.
+2. `job_counts`        says which jobs there are; `RULES` what they take beside the network.
 3. `Rates`             how fast the device is in the network: measured now (`calibration`), or as given.
 4. `plan_rules`        time and memory of each rule; `disk` what is stored; `limits` what will not work.
 5. `wall_seconds`      rule after rule, as many of its jobs at once as there are cores or GPUs.
@@ -21,8 +21,8 @@ from unet.network.complexity import forward_cost
 from unet.network.predictor import SYMMETRIES, Average, planes_of
 from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, job_memory
 from unet.run.plan.disk import StorePlan
-from unet.run.plan.job_counts import BLOCKWISE, Jobs
-from unet.run.plan.resources import COSTS, Workload, core_seconds, cost_of, fragments, held_bytes, network_bytes
+from unet.run.plan.resources import Workload, core_seconds, fragments, held_bytes, network_bytes
+from unet.run.rules import RULES, JobCount, cost_of
 from unet.volumes.volume import Layout, Volume
 
 TURNED_BLOCKS = 25
@@ -73,7 +73,7 @@ class Machine:
 
     def threads(self, rule: str) -> int:
         """Of a job."""
-        return min(self.cores, self.predict_threads if rule == "predict" else COSTS[rule].threads)
+        return min(self.cores, self.predict_threads if rule == "predict" else RULES[rule].cost.threads)
 
     def at_once(self, rule: str) -> int:
         """Jobs of a rule side by side."""
@@ -91,7 +91,7 @@ class Rates:
     step, look : Seconds
         Of a training step, and of a look at the validation windows.
     speed : float
-        Of what needs no network, against `unet.run.plan.resources.COSTS`.
+        Of what needs no network, against `unet.run.rules.RULES`.
     source : str
         Where they are from, for people.
     """
@@ -211,7 +211,7 @@ def range_counts(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int
 
 def plan_rules(
     config: Config,
-    jobs: Sequence[Jobs],
+    jobs: Sequence[JobCount],
     layouts: Mapping[str, Layout],
     volumes: Sequence[VolumePlan],
     rates: Rates,
@@ -239,13 +239,13 @@ def plan_rules(
     return list(found.values())
 
 
-def _share(config: Config, one: Jobs, layouts: Mapping[str, Layout]) -> Workload:
+def _share(config: Config, one: JobCount, layouts: Mapping[str, Layout]) -> Workload:
     """What a job is about; of a blockwise rule an even share, in voxels that need not be whole blocks."""
     of_training = one.rule in ("sample", "train")
     names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
     volumes = tuple(Volume(_nowhere(name), layouts[name]) for name in names)
     voxels = sum(prod(volume.layout.shape) for volume in volumes)
-    return Workload(volumes, ceil(voxels / one.jobs) if one.rule in BLOCKWISE else voxels)
+    return Workload(volumes, ceil(voxels / one.jobs) if RULES[one.rule].blockwise else voxels)
 
 
 def _nowhere(name: str) -> Path:
@@ -254,7 +254,7 @@ def _nowhere(name: str) -> Path:
 
 
 def _job(
-    config: Config, one: Jobs, share: Workload, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
+    config: Config, one: JobCount, share: Workload, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
 ) -> Seconds:
     """Of one job."""
     start = cost_of(one.rule, config).start
@@ -271,7 +271,7 @@ def _job(
 
 
 def _memory(
-    config: Config, one: Jobs, share: Workload, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
+    config: Config, one: JobCount, share: Workload, threads: int, kind: Kind, predicted: Mapping[str, VolumePlan]
 ) -> tuple[float, float]:
     """MB of a job's process, and of its GPU."""
     if one.rule == "predict":

@@ -17,7 +17,6 @@ from unet.network.precision import choose_precision
 from unet.network.tile_selection import Kind, Task, kept, select_tile
 from unet.run.plan.calibration import machine_speed, tile_seconds, training_seconds
 from unet.run.plan.disk import store_plans
-from unet.run.plan.job_counts import jobs_of_run
 from unet.run.plan.limits import Free, limits_of, read_around, refused
 from unet.run.plan.plan import (
     Machine,
@@ -32,7 +31,8 @@ from unet.run.plan.plan import (
     priced,
     range_counts,
 )
-from unet.volumes.headers import is_sample, layout_of
+from unet.run.rules import job_counts
+from unet.volumes.headers import layout_of
 from unet.volumes.volume import Layout
 
 
@@ -54,7 +54,7 @@ def plan_run(config: Config, threads: int) -> RunPlan:
         rates = _measured(config, machine, tasks, volumes, layouts, len(classes))
     stored = len(stored_classes(classes))
     block_ranges = range_counts(config, layouts)
-    jobs = jobs_of_run(config, block_ranges, any(is_sample(config, config.volumes[name]) for name in layouts))
+    jobs = job_counts(config, block_ranges)
     plan = RunPlan(
         volumes,
         plan_rules(config, jobs, layouts, volumes, rates, machine),

@@ -11,7 +11,7 @@
 What counts the network is imported when it is needed: PyTorch takes seconds, and every job reads the Snakefile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -21,7 +21,9 @@ from typing import get_args
 import numpy as np
 
 from unet.config.root import Config
+from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
+from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.volume import Layout, Volume
 
 SAFETY = 4.0
@@ -39,85 +41,6 @@ CONTEXT = 1.5
 """Arithmetic of tiles over that of their output: the context is computed several times."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a rule takes, the network left out.
-
-    Parameters
-    ----------
-    process_mb : int
-        Of the process before it reads a voxel.
-    start : float
-        Processor seconds before it reads a voxel: modules, mostly.
-    rate : float
-        Voxels a second of one processor; infinite where none are read.
-    threads : int
-        As the rule says; that many blocks or sections at once.
-    block_bytes, raw_copies, label_copies : float
-        Held for each voxel of a block at work, and of its grey values and its labels so many times their type.
-    blocks_at_once : int, optional
-        Where it is not one a thread.
-    section_bytes : float
-        Held for each pixel of a section at work.
-    fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
-        Held for each fragment of the volume, of the largest layer of its blocks, and of those that are solved together.
-    blockwise : bool
-        Whether several jobs share a volume.
-    """
-
-    process_mb: int = 60
-    start: float = 0.5
-    rate: float = float("inf")
-    threads: int = 1
-    block_bytes: float = 0
-    raw_copies: float = 0
-    label_copies: float = 0
-    blocks_at_once: int | None = None
-    section_bytes: float = 0
-    fragment_bytes: float = 0
-    layer_fragment_bytes: float = 0
-    solved_fragment_bytes: float = 0
-    blockwise: bool = False
-
-
-OPEN = 0.2
-"""Of the fragments of components, those at a face between two layers of blocks (of 16 sections of generated cells)."""
-COSTS = {
-    "sample": Cost(220, start=1, rate=0.3e6),
-    "survey": Cost(80, start=0.6),
-    "check_model": Cost(275, start=2),
-    "ingest": Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, blockwise=True),
-    "histogram": Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6, blockwise=True),
-    "intensity_statistics": Cost(75, start=0.6),
-    "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, blockwise=True),
-    "check_labels": Cost(85, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5),
-    "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, blockwise=True),
-    "train": Cost(420, start=3.5, threads=8),
-    "augmentation_preview": Cost(400, start=3),
-    "predict": Cost(0, start=4.5, rate=50e6, threads=4, blockwise=True),
-    "threshold_sweep": Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82),
-    "choose_threshold": Cost(60, start=0.3),
-    "segment": Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5, blockwise=True),
-    "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, blockwise=True),
-    "agglomeration_threshold_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
-    "choose_agglomeration_threshold": Cost(60, start=0.3),
-    "merge": Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
-    "relabel": Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6, blockwise=True),
-    "evaluate": Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1),
-    "report": Cost(220, start=3),
-    "export": Cost(3000, start=5, threads=4),
-    "plan": Cost(600, start=5),
-    "verify": Cost(600, start=3, rate=10e6, threads=4, block_bytes=12),
-}
-"""Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
-(2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
-compares again."""
-WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34, blockwise=True)
-"""Of `segment` where fragments are basins: halos and distances; fib25, and benchmarks/segmentation.py. The rate is of
-voxels that are read, halos with them."""
-SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
-"""Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
-fragment itself: benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
 VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
 """Of the foreground's components (vnc: 2,800), and of whole basins by their connectivity (ISBI 2012: 450, fib25)."""
 VOXELS_OF_A_FACE = 60
@@ -185,6 +108,13 @@ class Workload:
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
 
 
+def workload_of(config: Config, layouts: Mapping[str, Layout]) -> Workload:
+    """How much a job about some volumes has to do, before any store of them need be there."""
+    volumes = [Volume(Path(config.results) / "volumes" / name, layout) for name, layout in layouts.items()]
+    shapes = [layout.shape for layout in layouts.values()] or [(0, 0, 0)]
+    return Workload.of(config, volumes, max(voxels_per_job(shape, config.predict.job_voxels) for shape in shapes))
+
+
 def _largest(layout: Layout, at_once: int, halo: Index) -> int:
     """Voxels of the largest blocks of a volume with their halo; those at its far faces are smaller."""
     kinds = [
@@ -206,20 +136,13 @@ def _assumed(config: Config, voxels: int) -> Volume:
     return Volume(Path(), Layout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
 
 
-def cost_of(rule: str, config: Config) -> Cost:
-    """What a rule takes with this configuration."""
-    if rule == "segment" and config.segment.method == "watershed":
-        return WATERSHED
-    return SOLVED if rule == "merge" and config.segment.has_graph else COSTS[rule]
-
-
 def memory_mb(rule: str, config: Config, share: Workload, threads: int) -> int:
     """Memory that a job asks for at its first attempt.
 
     Parameters
     ----------
     rule : str
-        Key of `COSTS`.
+        Key of `RULES`.
     threads : int
         That the job gets.
     """
@@ -278,7 +201,7 @@ def halo_of(rule: str, config: Config, share: Workload) -> Index:
 def core_seconds(rule: str, config: Config, share: Workload) -> float:
     """Processor seconds of a job, the network left out."""
     cost = cost_of(rule, config)
-    own = share.job if cost.blockwise else share.voxels
+    own = share.job if RULES[rule].blockwise else share.voxels
     return cost.start + own * share.blocks(1, halo_of(rule, config, share)) / share.block / cost.rate
 
 
@@ -300,7 +223,9 @@ def network_bytes(rule: str, config: Config, share: Workload, threads: int) -> f
 
         tile, classes = _training_tile(config), len(config.class_names)
         kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
-        processes = config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        processes = (
+            config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * RULES[rule].cost.process_mb * 1e6
+        )
         return processes + min(1e6 * CACHE_MB, share.voxels * (share.raw_bytes + 1 + 4))  # and targets and weights
     return 0
 

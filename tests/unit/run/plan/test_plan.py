@@ -14,7 +14,6 @@ from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_planes
 from unet.network.tile_selection import Task, TileSelection
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
-from unet.run.plan.job_counts import jobs_of_run
 from unet.run.plan.limits import Free, limits_of, read_around, refused
 from unet.run.plan.plan import (
     Machine,
@@ -27,8 +26,9 @@ from unet.run.plan.plan import (
     priced,
     range_counts,
 )
-from unet.run.plan.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
+from unet.run.plan.resources import VOXELS_A_FRAGMENT
 from unet.run.plan.table import as_text
+from unet.run.rules import OPEN, RULES, job_counts
 from unet.volumes.volume import Layout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
@@ -113,15 +113,17 @@ def planned(layout: Layout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges["train"], kind="cuda")]
     machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
     rates = given_rates(volumes, training, config.train.steps, 1e9)
-    rules = plan_rules(config, jobs_of_run(config, block_ranges), layouts, volumes, rates, machine)
+    rules = plan_rules(config, job_counts(config, block_ranges), layouts, volumes, rates, machine)
     return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, rates, 0.0)
 
 
 def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> None:
     _, plan = planned()
     rules = {one.rule: one for one in plan.rules}
-    assert rules["predict"].seconds == pytest.approx(plan.volumes[0].flops / 1e9 + COSTS["predict"].start, rel=0.01)
-    assert rules["train"].seconds == pytest.approx(plan.training_flops / 1e9 + COSTS["train"].start, rel=0.01)
+    assert rules["predict"].seconds == pytest.approx(
+        plan.volumes[0].flops / 1e9 + RULES["predict"].cost.start, rel=0.01
+    )
+    assert rules["train"].seconds == pytest.approx(plan.training_flops / 1e9 + RULES["train"].cost.start, rel=0.01)
     assert (rules["predict"].at_once, rules["ingest"].at_once, rules["merge"].at_once) == (2, 4, 8)
     assert plan.gpu_hours == pytest.approx((rules["predict"].seconds + rules["train"].seconds) / 3600)
     assert plan.wall_seconds > sum(one.seconds / one.at_once for one in plan.rules)

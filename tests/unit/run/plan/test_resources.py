@@ -14,7 +14,8 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import step_bytes
 from unet.network.tile_selection import ALLOCATED, USABLE, Task, job_memory, select_tile
-from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
+from unet.run.plan.resources import SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
+from unet.run.rules import RULES
 from unet.volumes.volume import Layout, Volume
 
 ROOT = Path(__file__).parents[4]
@@ -49,7 +50,7 @@ def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
     assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
 
 
-@pytest.mark.parametrize("rule", COSTS)
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
     share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
     assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
@@ -122,14 +123,14 @@ def test_blocks_at_the_far_faces_are_smaller() -> None:
     assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
 
 
-@pytest.mark.parametrize("rule", sorted(COSTS))
+@pytest.mark.parametrize("rule", sorted(RULES))
 def test_a_rule_has_the_threads_that_the_table_says(rule: str) -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         found = re.search(
             rf"^(?:rule|checkpoint) {rule}:\n.*?^    threads: (\w+)$", path.read_text(), re.DOTALL | re.MULTILINE
         )
         if found and found[1].isdigit():
-            assert COSTS[rule].threads == int(found[1])
+            assert RULES[rule].cost.threads == int(found[1])
 
 
 def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
