@@ -38,8 +38,8 @@ def note_damage():
 
 def print_plan():
     """Print the plan in a dry run of `plan`, as the job itself would, but write nothing."""
-    from unet.run.plan.table import as_text
-    from unet.run.plan.planner import plan_run
+    from unet.run.plan.plan import plan_run
+    from unet.run.plan.text import as_text
 
     print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
 

@@ -1,4 +1,4 @@
-"""What the machine at hand takes, measured within seconds: a tile, a training step, the files of a block.
+"""Measure the machine at hand within seconds: a tile, a training step, the files of a block.
 
 1. `tile_seconds`      The real predictor with the tile, batch, precision and threads of a job, on grey values of noise.
 2. `training_seconds`  The real training loop with the tile and batch of the training, on drawn cells.
@@ -25,7 +25,6 @@ from unet.network.complexity import keep_freed_memory
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, window_of
 from unet.network.tile_selection import Task, TileSelection, passes_at_once
-from unet.run.plan.plan import Seconds
 from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
@@ -34,8 +33,10 @@ from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
 
+Seconds = tuple[float, float]
+"""On the clock, and of all processors together."""
 LEAST_SECONDS = 1.0
-"""A measurement goes on for so long, once it has been done."""
+"""Seconds that a measurement goes on for, once the work has been done for the first time."""
 BLOCK = (16, 512, 512)
 REPEATS = 7
 REFERENCE_SECONDS = 0.0225
@@ -43,7 +44,7 @@ REFERENCE_SECONDS = 0.0225
 
 
 def tile_seconds(task: Task, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
-    """Of a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
+    """Measure a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
     at_once = passes_at_once(task, choice, device, threads) if device.type == "cpu" else 1
@@ -64,35 +65,36 @@ def tile_seconds(task: Task, choice: TileSelection, device: torch.device, thread
     z, y, x = geometry.stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
     window = noise.integers(0, 256, (channels, *window_of(box, predictor.planes).shape), dtype=np.uint8)
-    found = measured(lambda: predictor.infer(window, box))
-    return Seconds(found.clock / tiles, found.processor / tiles)
+    clock, processor = measured(lambda: predictor.infer(window, box))
+    return clock / tiles, processor / tiles
 
 
 def training_seconds(task: Task, config: TrainConfig, device: torch.device, threads: int) -> tuple[Seconds, Seconds]:
-    """Of a step of the training on one device, its patches included; and of a look at the validation windows."""
+    """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
     geometry, volume = tile_geometry(task.model, config.tile), _cells(task.layout.channels)
     sampler = PatchSampler(
         [volume], geometry.input, geometry.output, config.augment, task.model.dimensions, config.batch
     )
     network = build_model(task.model, task.layout.channels, task.classes)
-    patches = measured(lambda: sampler.batch(0))
+    _, patches = measured(lambda: sampler.batch(0))
     batches = _Repeated(sampler.batch(0), device)
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
         curve, state = LearningCurve(Path(folder) / "curve.jsonl"), Path(folder) / "state.pt"
         train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
-    look = Seconds(0, 0)
+    per_validation = 0.0, 0.0
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
-        look = measured(lambda: validation.look(network)) * config.validation_crops
-    beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
-    step = batches.seconds()
-    return Seconds(step.clock + beside, step.processor + patches.processor), look
+        clock, processor = measured(lambda: validation.look(network))
+        per_validation = clock * config.validation_crops, processor * config.validation_crops
+    beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
+    clock, processor = batches.seconds()
+    return (clock + beside, processor + patches), per_validation
 
 
 def machine_speed() -> float:
-    """How much faster this machine is than that of `RULES` in what rules do without a network."""
+    """Measure how much faster this machine is without a network than the machine on which `RULES` was measured."""
     with TemporaryDirectory() as folder:
         spec = ImageSpec("calibration", BLOCK, "uint8", (8, 128, 128), BLOCK, (50, 4, 4))
         image, box = create_image(Path(folder) / "raw.zarr", spec), Box.of_shape(BLOCK)
@@ -102,11 +104,11 @@ def machine_speed() -> float:
             image.write_block(box, values)
             image.read(box)
 
-        return REFERENCE_SECONDS / min(measured(once, 0).processor for _ in range(REPEATS))
+        return REFERENCE_SECONDS / min(measured(once, 0)[1] for _ in range(REPEATS))
 
 
 def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds:
-    """Of doing `work` for so long, once it has been done before; where that takes long, of the first time."""
+    """Measure `work` for so long, once it has been done before; where that takes long, the first time."""
     for at_least in (0.0, seconds):
         count, clock, processor = 0, time.perf_counter(), time.process_time()
         while count == 0 or time.perf_counter() - clock < at_least:
@@ -115,7 +117,7 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
         taken = time.perf_counter() - clock, time.process_time() - processor
         if taken[0] > LEAST_SECONDS:
             break
-    return Seconds(taken[0] / count, taken[1] / count)
+    return taken[0] / count, taken[1] / count
 
 
 class _Repeated:
@@ -126,17 +128,17 @@ class _Repeated:
         self._ticks: list[tuple[float, float]] = []
 
     def batches(self, start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
-        """As of a `PatchSampler`."""
+        """Yield the batch, as a `PatchSampler` does."""
         for _step in range(start, stop):
             self._tick()
             yield self._batch
         self._tick()
 
     def seconds(self) -> Seconds:
-        """Of a step; the first one is left out, which allocates."""
+        """Return the seconds per step; the first step is left out, since it allocates."""
         (clock, processor), (clock_at_end, processor_at_end) = self._ticks[1], self._ticks[-1]
         steps = len(self._ticks) - 2
-        return Seconds((clock_at_end - clock) / steps, (processor_at_end - processor) / steps)
+        return (clock_at_end - clock) / steps, (processor_at_end - processor) / steps
 
     def _tick(self) -> None:
         if self._device.type == "cuda":

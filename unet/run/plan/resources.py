@@ -1,11 +1,9 @@
-"""What a job asks a scheduler for: memory and time, from the configuration and the shapes of its volumes.
+"""Memory and time that a job asks a scheduler for, from the configuration and the shapes of its volumes.
 
-1. `Workload` tells how much there is: the voxels of a block, of a section, of the whole.
-2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
-   (`unet.run.plan.plan`) reads the same table.
-3. The network adds what `tile_selection` and `complexity` in `unet.network` count (`network_bytes`), and its arithmetic
-   on a GPU (`network_seconds`).
-4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
+1. `Workload` tells how much there is to do: voxels of a block, of a section, of all volumes.
+2. `RULES` (`unet.run.rules`) holds what a rule takes for that. The plan (`unet.run.plan.plan`) reads the same table.
+3. `held` lists what a job holds at its peak, copy by copy; the network adds `network_bytes` and `network_seconds`.
+4. Snakemake multiplies both by the attempt: a job that was cut off gets more, and continues where it was. So the
    estimates need not hold for the worst case.
 
 What counts the network is imported when it is needed: PyTorch takes seconds, and every job reads the Snakefile.
@@ -27,36 +25,35 @@ from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.volume import Layout, Volume
 
 SAFETY = 4.0
-"""Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""
+"""Time that is asked for over the time expected: nodes differ, and a volume may be twice as hard as another."""
 SNAKEMAKE_MB = 400
-"""On a cluster a job is two Snakemakes around the script; each took up to 190 MB (2026-11-25)."""
+"""Memory of the two Snakemakes around the script of a job on a cluster, in MB; each took up to 190 (2026-11-25)."""
 START_MINUTES = 10
-"""Of a job, for modules that a shared file system hands out slowly."""
+"""Minutes that a job may take to load modules, which a shared file system hands out slowly."""
 GPU_FLOPS = 2e12
-"""Operations a second that a slow GPU reaches in convolutions."""
+"""Operations per second that a slow GPU reaches in convolutions."""
 AUTO_BYTES = 2e9
-"""For each thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
+"""Bytes per thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
 PASSES = {"none": 1, "flips": 4, "symmetries": 8, "rotations": 7}
+"""Passes through the network per tile, by `predict.test_time_augmentation`."""
 CONTEXT = 1.5
-"""Arithmetic of tiles over that of their output: the context is computed several times."""
-
-
-VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
-"""Of the foreground's components (vnc: 2,800), and of whole basins by their connectivity (ISBI 2012: 450, fib25)."""
-VOXELS_OF_A_FACE = 60
-"""In the faces of the blocks, for every basin in 3-D that they cut or make (fib25, blocks of 16, 32, 64 sections)."""
+"""Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
+VOXELS_PER_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
+"""Voxels per component of the foreground (vnc: 2,800), and per whole basin by connectivity (ISBI 2012: 450; fib25)."""
+FACE_VOXELS_PER_FRAGMENT = 60
+"""Voxels of the faces of blocks per 3-D basin that these cut or make (fib25, blocks of 16, 32, 64 sections)."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much there is to do.
+    """How much a job has to do.
 
     Parameters
     ----------
     volumes : tuple of Volume
-        That the job is about.
+        Volumes that the job is about.
     job : int
-        Voxels of one job, where several share a volume; no less than a block, no more than there are.
+        Voxels of one job where several share a volume.
     """
 
     volumes: tuple[Volume, ...]
@@ -64,17 +61,20 @@ class Workload:
 
     @classmethod
     def of(cls, config: Config, volumes: Sequence[Volume], job: int) -> "Workload":
-        """Of surveyed volumes; before the survey, of one that fills a job, with 16 bits a voxel."""
-        share = cls(tuple(volumes) or (_assumed(config, job),), job)
-        return cls(share.volumes, max(share.block, min(job, share.voxels)))
+        """Return the workload of surveyed volumes: at least a block, at most all voxels.
+
+        Before the survey one volume is assumed that fills a job, with 16 bits per voxel.
+        """
+        work = cls(tuple(volumes) or (_assumed(config, job),), job)
+        return cls(work.volumes, max(work.block, min(job, work.voxels)))
 
     @property
     def layouts(self) -> list[Layout]:
-        """Of its volumes."""
+        """Layouts of the volumes."""
         return [volume.layout for volume in self.volumes]
 
     def blocks(self, at_once: int, halo: Index = (0, 0, 0)) -> int:
-        """Voxels of the largest blocks together, so many of one volume, each with what is read around it."""
+        """Return the voxels of the largest ``at_once`` blocks of a volume, each with its halo."""
         return max(_largest(layout, at_once, halo) for layout in self.layouts)
 
     @property
@@ -94,29 +94,29 @@ class Workload:
 
     @property
     def voxels(self) -> int:
-        """Of all volumes together."""
+        """Voxels of all volumes together."""
         return sum(prod(layout.shape) for layout in self.layouts)
 
     @property
     def label_bytes(self) -> int:
-        """Of a voxel's instance id; 0 where nothing is annotated."""
+        """Bytes per instance id; 0 where nothing is annotated."""
         return max(np.dtype(layout.labels_dtype).itemsize if layout.labels_dtype else 0 for layout in self.layouts)
 
     @property
     def raw_bytes(self) -> int:
-        """Of a voxel's grey values, all channels together."""
+        """Bytes of the grey values per voxel, all channels together."""
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
 
 
 def workload_of(config: Config, layouts: Mapping[str, Layout]) -> Workload:
-    """How much a job about some volumes has to do, before any store of them need be there."""
+    """Return the workload of a job about some volumes, of which no store need be there yet."""
     volumes = [Volume(Path(config.results) / "volumes" / name, layout) for name, layout in layouts.items()]
     shapes = [layout.shape for layout in layouts.values()] or [(0, 0, 0)]
     return Workload.of(config, volumes, max(voxels_per_job(shape, config.predict.job_voxels) for shape in shapes))
 
 
 def _largest(layout: Layout, at_once: int, halo: Index) -> int:
-    """Voxels of the largest blocks of a volume with their halo; those at its far faces are smaller."""
+    """Return the voxels of the largest blocks of a volume with their halo; blocks at the far faces are smaller."""
     kinds = [
         [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
         for n, b, h in zip(layout.shape, layout.block, halo, strict=True)
@@ -130,108 +130,91 @@ def _largest(layout: Layout, at_once: int, halo: Index) -> int:
 
 
 def _assumed(config: Config, voxels: int) -> Volume:
-    """A volume of which nothing is known yet but how many voxels a job of it has."""
     _, height, width = block = config.storage.block
     shape = (max(block[0], ceil(voxels / (height * width))), height, width)
     return Volume(Path(), Layout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
 
 
-def memory_mb(rule: str, config: Config, share: Workload, threads: int) -> int:
-    """Memory that a job asks for at its first attempt.
-
-    Parameters
-    ----------
-    rule : str
-        Key of `RULES`.
-    threads : int
-        That the job gets.
-    """
-    return SNAKEMAKE_MB + ceil(
-        (held_bytes(rule, config, share, threads) + network_bytes(rule, config, share, threads)) / 1e6
-    )
+def memory_mb(rule: str, config: Config, work: Workload, threads: int) -> int:
+    """Return the memory in MB that a job with so many threads asks for at its first attempt."""
+    own = sum(held(rule, config, work, threads).values())
+    return SNAKEMAKE_MB + ceil((own + network_bytes(rule, config, work, threads)) / 1e6)
 
 
-def held_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
-    """What the process of a job holds at its peak, the network left out; parameters as of `memory_mb`."""
+def held(rule: str, config: Config, work: Workload, threads: int) -> dict[str, float]:
+    """Return the bytes that the process of a job holds at its peak, by what they are for, without the network."""
     cost = cost_of(rule, config)
-    a_voxel = cost.block_bytes + cost.raw_copies * share.raw_bytes + cost.label_copies * share.label_bytes
-    halo = halo_of(rule, config, share)
-    of_blocks = share.blocks(cost.blocks_at_once or threads, halo) * a_voxel if a_voxel else 0
-    of_sections = threads * share.section * cost.section_bytes
-    of_fragments = fragments(config, share.voxels) * cost.fragment_bytes
-    of_fragments += fragments(config, share.layer) * cost.layer_fragment_bytes
-    of_fragments += solved_at_once(config, share) * cost.solved_fragment_bytes
-    return 1e6 * cost.process_mb + of_blocks + of_sections + of_fragments
+    per_voxel = cost.block_bytes + cost.raw_copies * work.raw_bytes + cost.label_copies * work.label_bytes
+    halo = halo_of(rule, config, work)
+    return {
+        "process": 1e6 * cost.process_mb,
+        "blocks": work.blocks(cost.blocks_at_once or threads, halo) * per_voxel if per_voxel else 0.0,
+        "sections": threads * work.section * cost.section_bytes,
+        "fragments": work.voxels / voxels_per_fragment(config) * cost.fragment_bytes,
+        "layer of fragments": work.layer / voxels_per_fragment(config) * cost.layer_fragment_bytes,
+        "solved fragments": fragments_at_once(config, work) * cost.solved_fragment_bytes,
+    }
 
 
-def fragments(config: Config, voxels: int) -> float:
-    """Of so many voxels, by what has been seen."""
-    return voxels / voxels_a_fragment(config)
-
-
-def solved_at_once(config: Config, share: Workload) -> float:
-    """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
+def fragments_at_once(config: Config, work: Workload) -> float:
+    """Return the fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
     from unet.segmentation.region_graph import FRAGMENTS_AT_ONCE
 
-    every = fragments(config, share.voxels)
-    if config.segment.agglomerate.method == "multicut":
-        return every
-    return min(every, max(FRAGMENTS_AT_ONCE, fragments(config, share.layer)))
+    total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
+    return total if config.segment.agglomerate.method == "multicut" else min(total, max(FRAGMENTS_AT_ONCE, layer))
 
 
-def voxels_a_fragment(config: Config) -> int:
-    """As has been seen of the configuration's method."""
+def voxels_per_fragment(config: Config) -> int:
+    """Return the voxels per fragment, as has been seen with the configured method."""
     segment = config.segment
     kind = "components" if segment.method == "components" else segment.connectivity
-    whole = VOXELS_A_FRAGMENT[kind]
+    whole = VOXELS_PER_FRAGMENT[kind]
     if kind != "volume":
         return whole
-    return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
+    return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / FACE_VOXELS_PER_FRAGMENT))
 
 
-def halo_of(rule: str, config: Config, share: Workload) -> Index:
-    """What is read around a block and worked through with it."""
+def halo_of(rule: str, config: Config, work: Workload) -> Index:
+    """Return the voxels around a block that a job reads and works through with it."""
     if cost_of(rule, config) is not WATERSHED:
         return (0, 0, 0)
     from unet.segmentation.watershed import WatershedParameters
 
-    return WatershedParameters.of(config.segment, share.layouts[0].voxel_size_nm).halo
+    return WatershedParameters.of(config.segment, work.layouts[0].voxel_size_nm).halo
 
 
-def core_seconds(rule: str, config: Config, share: Workload) -> float:
-    """Processor seconds of a job, the network left out."""
-    cost = cost_of(rule, config)
-    own = share.job if RULES[rule].blockwise else share.voxels
-    return cost.start + own * share.blocks(1, halo_of(rule, config, share)) / share.block / cost.rate
+def core_seconds(rule: str, config: Config, work: Workload) -> float:
+    """Return the processor seconds of a job without the network."""
+    cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
+    return cost.start + own * work.blocks(1, halo_of(rule, config, work)) / work.block / cost.rate
 
 
-def minutes(rule: str, config: Config, share: Workload) -> int:
-    """Time of a job at its first attempt, after which a scheduler ends it; parameters as of `memory_mb`."""
-    seconds = core_seconds(rule, config, share) + network_seconds(rule, config, share)
+def minutes(rule: str, config: Config, work: Workload) -> int:
+    """Return the minutes of a job at its first attempt, after which a scheduler ends it."""
+    seconds = core_seconds(rule, config, work) + network_seconds(rule, config, work)
     return ceil(START_MINUTES + SAFETY * seconds / 60)
 
 
-def network_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
-    """Of a job that predicts, all it holds, on a CPU or beside a GPU; of a training what a step keeps."""
+def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
+    """Return the bytes of the network: of a prediction all of the job, on a CPU or beside a GPU; of a training a step."""
     if rule in ("predict", "verify", "export"):
-        blocks = ceil(share.job / share.block)
-        return max(_predicting_bytes(config, volume, threads, blocks) for volume in share.volumes)
+        blocks = ceil(work.job / work.block)
+        return max(_prediction_bytes(config, volume, threads, blocks) for volume in work.volumes)
     if rule == "train":
         from unet.network.complexity import step_bytes
         from unet.network.tile_selection import ALLOCATED
         from unet.training.patches import CACHE_MB
 
-        tile, classes = _training_tile(config), len(config.class_names)
-        kept = step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
-        processes = (
-            config.train.gpus * ALLOCATED["cpu"] * kept + (config.train.gpus - 1) * RULES[rule].cost.process_mb * 1e6
-        )
-        return processes + min(1e6 * CACHE_MB, share.voxels * (share.raw_bytes + 1 + 4))  # and targets and weights
+        tile, classes = training_tile(config), len(config.class_names)
+        step = ALLOCATED["cpu"] * step_bytes(config.model, classes, tile, work.layouts[0].channels, config.train.batch)
+        more_processes = (config.train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
+        cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + 1 + 4))  # grey values, targets and weights
+        return config.train.gpus * step + more_processes + cache
     return 0
 
 
-def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
-    """What `tile_selection` says of a job, such that it finds the share free that it takes of free memory."""
+def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
+    """Return what `tile_selection` counts for a job, so that USABLE of it suffices for the same choice again."""
     import torch
 
     from unet.geometry.tiling import TileSizeError
@@ -249,24 +232,25 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     return max(on_cpu.process, on_gpu.process) / USABLE
 
 
-def network_seconds(rule: str, config: Config, share: Workload) -> float:
-    """Of the arithmetic, on a GPU."""
+def network_seconds(rule: str, config: Config, work: Workload) -> float:
+    """Return the seconds of the network's arithmetic on a slow GPU."""
     if rule == "predict":
         from unet.network.complexity import useful_flops
         from unet.network.model_header import architecture
 
         model, classes = architecture(config)
         passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
-        return share.job * passes * useful_flops(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
+        return work.job * passes * useful_flops(model, len(classes), work.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
         from unet.network.complexity import training_flops
 
-        tile, channels = _training_tile(config), share.layouts[0].channels
+        tile, channels = training_tile(config), work.layouts[0].channels
         return training_flops(config, len(config.class_names), tile, channels) / GPU_FLOPS
     return 0
 
 
-def _training_tile(config: Config) -> Index:
+def training_tile(config: Config) -> Index:
+    """Return the input size of a training tile."""
     from unet.geometry.tiling import tile_geometry
 
     return tile_geometry(config.model, config.train.tile).input

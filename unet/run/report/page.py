@@ -25,7 +25,7 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from unet.run.plan.estimates import RuleForeseen, StoreSize
+from unet.run.plan.estimates import RuleEstimate, StoreSize
 
 
 class Score(NamedTuple):
@@ -118,7 +118,7 @@ class ReportData:
     compare : volume -> {whose segmentation, over which voxels: {score key: number}}, beside ours
     errors : volume -> {what is wrong, and where: pictures of `error_row`}, the worst first
     benchmarks : what each job took, see `rule_costs` and `unet.run.plan.estimates.measured_jobs`
-    foreseen : rule -> what the plan said of it, if one was made
+    estimated : rule -> what the plan said of it, if one was made
     stores : what each store takes, beside what the plan said
     configuration : the merged configuration, YAML
     versions : package -> version
@@ -134,7 +134,7 @@ class ReportData:
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
-    foreseen: Mapping[str, RuleForeseen] = field(default_factory=dict)
+    estimated: Mapping[str, RuleEstimate] = field(default_factory=dict)
     stores: Sequence[StoreSize] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
