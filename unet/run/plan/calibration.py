@@ -9,7 +9,7 @@ Processor seconds are all threads' together and hold on a busy machine too; on a
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from unet.config.model import ModelConfig
+from unet.config.root import Config
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
@@ -41,6 +43,70 @@ BLOCK = (16, 512, 512)
 REPEATS = 7
 REFERENCE_SECONDS = 0.0225
 """Least processor seconds of that block where `unet.run.rules.RULES` was measured (2026-11-25)."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast the network is, and this machine in everything else.
+
+    Parameters
+    ----------
+    tile : dict
+        Seconds per tile of each predicted volume, all its passes included.
+    step, validation : Seconds
+        Seconds per training step, and per validation.
+    machine : float
+        Speed of what needs no network, over the speed of the machine on which the costs in `RULES` were measured.
+    source : str
+        Where these are from, for people.
+    """
+
+    tile: Mapping[str, Seconds]
+    step: Seconds
+    validation: Seconds
+    machine: float
+    source: str
+
+
+def given_speeds(tile_flops: Mapping[str, float], step_flops: float, flops: float) -> Speeds:
+    """Return the speeds of GPUs that reach ``flops`` operations per second, from the operations per tile and step."""
+    tile = {name: (own / flops, own / flops) for name, own in tile_flops.items()}
+    step = step_flops / flops
+    return Speeds(tile, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
+
+
+def measured_speeds(
+    config: Config,
+    predicted: Mapping[str, tuple[Task, TileSelection]],
+    classes: int,
+    learning_channels: int | None,
+    device: torch.device,
+    threads_of: Callable[[str], int],
+) -> Speeds:
+    """Measure the device at hand; volumes that are predicted with the same tile are measured once.
+
+    Parameters
+    ----------
+    predicted : mapping
+        Task and tile of each predicted volume.
+    learning_channels : int, optional
+        Channels of the training volumes; None where nothing is trained.
+    threads_of : callable
+        Return the threads of a rule's jobs.
+    """
+    found: dict[object, Seconds] = {}
+    tile = {}
+    for name, (task, choice) in predicted.items():
+        key = choice.tile, choice.batch, task.layout.channels
+        if key not in found:
+            found[key] = tile_seconds(task, choice, device, threads_of("predict"))
+        tile[name] = found[key]
+    step = validation = (0.0, 0.0)
+    if learning_channels is not None:
+        threads = threads_of("train")
+        step, validation = training_seconds(config.model, config.train, classes, learning_channels, device, threads)
+    source = f"measured on this {device.type.upper()}, now: the network's own tiles, training steps and stores"
+    return Speeds(tile, step, validation, machine_speed(), source)
 
 
 def tile_seconds(task: Task, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
@@ -69,14 +135,14 @@ def tile_seconds(task: Task, choice: TileSelection, device: torch.device, thread
     return clock / tiles, processor / tiles
 
 
-def training_seconds(task: Task, config: TrainConfig, device: torch.device, threads: int) -> tuple[Seconds, Seconds]:
+def training_seconds(
+    model: ModelConfig, config: TrainConfig, classes: int, channels: int, device: torch.device, threads: int
+) -> tuple[Seconds, Seconds]:
     """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
-    geometry, volume = tile_geometry(task.model, config.tile), _cells(task.layout.channels)
-    sampler = PatchSampler(
-        [volume], geometry.input, geometry.output, config.augment, task.model.dimensions, config.batch
-    )
-    network = build_model(task.model, task.layout.channels, task.classes)
+    geometry, volume = tile_geometry(model, config.tile), _cells(channels)
+    sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
+    network = build_model(model, channels, classes)
     _, patches = measured(lambda: sampler.batch(0))
     batches = _Repeated(sampler.batch(0), device)
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})

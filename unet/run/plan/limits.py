@@ -107,7 +107,7 @@ def _checks_of_rule(one: "RulePlan", free: Free) -> list[tuple[bool, str]]:
 
 
 def advice_on_blocks(config: Config, layouts: Sequence[Layout]) -> list[str]:
-    """Return where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
+    """Return whether a watershed in 3-D reads much more than its blocks hold, and which blocks would spare that."""
     from unet.segmentation.watershed import WatershedParameters
 
     if config.segment.method != "watershed" or not layouts:

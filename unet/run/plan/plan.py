@@ -27,7 +27,7 @@ from unet.network.model_header import architecture
 from unet.network.precision import choose_precision
 from unet.network.predictor import SYMMETRIES, Average, planes_of
 from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, job_memory, kept, select_tile
-from unet.run.plan.calibration import Seconds, machine_speed, tile_seconds, training_seconds
+from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_speeds
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.resources import Workload, core_seconds, held, network_bytes, training_tile, voxels_per_fragment
@@ -76,29 +76,6 @@ class Machine:
     def at_once(self, rule: str) -> int:
         """Return how many jobs of a rule run side by side."""
         return max(1, self.gpus if self.kind == "cuda" and rule in ON_GPU else self.cores // self.threads(rule))
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """How fast the network is, and this machine in everything else.
-
-    Parameters
-    ----------
-    tile : dict
-        Seconds per tile of each predicted volume, all its passes included.
-    step, validation : Seconds
-        Seconds per training step, and per validation.
-    machine : float
-        Speed of what needs no network, over the speed of the machine on which the costs in `RULES` were measured.
-    source : str
-        Where these are from, for people.
-    """
-
-    tile: Mapping[str, Seconds]
-    step: Seconds
-    validation: Seconds
-    machine: float
-    source: str
 
 
 @dataclass(frozen=True)
@@ -165,10 +142,13 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     if config.learning_volumes:
         channels = layouts[config.train.volumes[0]].channels
         training = training_flops(config, len(classes), training_tile(config), channels)
+    choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
     if config.plan.gpu_flops is not None:
-        speeds = given_speeds(volumes, training, config.train.steps, config.plan.gpu_flops)
+        tile_flops = {one.name: one.flops / one.tiles for one in volumes}
+        speeds = given_speeds(tile_flops, training / config.train.steps, config.plan.gpu_flops)
     else:
-        speeds = _measured_speeds(config, machine, tasks, volumes, layouts, len(classes))
+        learning = layouts[config.train.volumes[0]].channels if config.learning_volumes else None
+        speeds = measured_speeds(config, choices, len(classes), learning, _device(machine), machine.threads)
     stored = len(stored_classes(classes))
     plan = RunPlan(
         volumes,
@@ -250,37 +230,6 @@ def passes(grid: Grid, geometry: TileGeometry, average: Average) -> float:
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
     touched = sum(len(plane.cells(box)) for plane in planes_of(average, geometry) for box in some)
     return len(SYMMETRIES[average]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
-
-
-def given_speeds(volumes: Sequence[VolumePlan], training: float, steps: int, flops: float) -> Speeds:
-    """Return the speeds of GPUs that reach so many operations per second."""
-    tile = {one.name: (one.flops / one.tiles / flops,) * 2 for one in volumes}
-    step = training / steps / flops
-    return Speeds(tile, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
-
-
-def _measured_speeds(
-    config: Config,
-    machine: Machine,
-    tasks: Mapping[str, Task],
-    volumes: Sequence[VolumePlan],
-    layouts: Mapping[str, Layout],
-    classes: int,
-) -> Speeds:
-    """Measure the device at hand; volumes that are predicted with the same tile are measured once."""
-    device, measured, tile = _device(machine), {}, {}
-    for one in volumes:
-        task = tasks[one.name]
-        key = (one.choice.tile, one.choice.batch, task.layout.channels)
-        if key not in measured:
-            measured[key] = tile_seconds(task, one.choice, device, machine.threads("predict"))
-        tile[one.name] = measured[key]
-    step = validation = (0.0, 0.0)
-    if config.learning_volumes:
-        task = Task(config.model, classes, classes, layouts[config.train.volumes[0]], config.predict)
-        step, validation = training_seconds(task, config.train, device, machine.threads("train"))
-    source = f"measured on this {device.type.upper()}, now: the network's own tiles, training steps and stores"
-    return Speeds(tile, step, validation, machine_speed(), source)
 
 
 def range_counts(config: Config, layouts: Mapping[str, Layout]) -> dict[str, int]:

@@ -196,7 +196,7 @@ def minutes(rule: str, config: Config, work: Workload) -> int:
 
 
 def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
-    """Return the bytes of the network: of a prediction all of the job, on a CPU or beside a GPU; of a training a step."""
+    """Return the bytes of the network: all bytes of a job that predicts, on a CPU or beside a GPU; those of a step."""
     if rule in ("predict", "verify", "export"):
         blocks = ceil(work.job / work.block)
         return max(_prediction_bytes(config, volume, threads, blocks) for volume in work.volumes)

@@ -13,12 +13,12 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_planes
 from unet.network.tile_selection import Task, TileSelection
+from unet.run.plan.calibration import given_speeds
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.plan import (
     Machine,
     RunPlan,
-    given_speeds,
     passes,
     plan_rules,
     plan_volume,
@@ -111,7 +111,7 @@ def planned(layout: Layout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     block_ranges = range_counts(config, layouts)
     volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges["train"], kind="cuda")]
     machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
-    speeds = given_speeds(volumes, training, config.train.steps, 1e9)
+    speeds = given_speeds({one.name: one.flops / one.tiles for one in volumes}, training / config.train.steps, 1e9)
     rules = plan_rules(config, job_counts(config, block_ranges), layouts, volumes, speeds, machine)
     return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, speeds, 0.0)
 
