@@ -21,7 +21,7 @@ from unet.volumes.volume import Layout
 
 @dataclass(frozen=True)
 class InputChanges:
-    """What of the user's files has changed since a rule read them. Each rule and volume is looked at once.
+    """Changes of the user's files since a rule read them. Each rule and volume is looked at once.
 
     Parameters
     ----------

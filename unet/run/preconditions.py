@@ -101,7 +101,7 @@ def problem_of_peers(config: Config) -> str | None:
 
 
 def problem_of_cores(cores: int | None, jobs: int | None) -> str | None:
-    """What is wrong with `--cores` and `--jobs`; with none of them Snakemake would wait for ever.
+    """Return what is wrong with `--cores` and `--jobs`. With 0 of them Snakemake would wait for ever.
 
     >>> problem_of_cores(0, None)
     '--cores is 0, but a job needs at least 1: say --cores 4, or --cores all'
@@ -114,9 +114,9 @@ def problem_of_cores(cores: int | None, jobs: int | None) -> str | None:
 
 
 def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -> str | None:
-    """Which option names a rule that there is not; Snakemake would ignore the option without a word.
+    """Return the first option that names an unknown rule. Snakemake would ignore the option without a word.
 
-    A name with a slash or a point is a file, which some options take as well.
+    A name with a slash or a dot is a file, which some options take as well.
 
     >>> problem_of_rules({"--set-threads": ["trian"]}, ["survey", "train"])
     '--set-threads: no rule is called trian; did you mean train? The rules are survey, train'
@@ -131,10 +131,7 @@ def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -
 
 
 def problem_of_input(key: str, path: Path) -> str | None:
-    """Why a file or folder of the user cannot be read, and what may have been meant; None if it can.
-
-    Its content is not looked at.
-    """
+    """Return why a file or folder of the user cannot be read, and what may have been meant. Its content is not read."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -150,7 +147,7 @@ def problem_of_input(key: str, path: Path) -> str | None:
 
 
 def _meant(path: Path) -> str:
-    """A similar name beside a file that is not there, else the nearest folder that is."""
+    """Return a similar name beside a missing file, else the nearest existing folder."""
     if path.is_symlink():
         return f"it is a link to {path.readlink()}, which is not there"
     if set("*?") & set(path.name):
@@ -164,7 +161,7 @@ def _meant(path: Path) -> str:
 
 
 def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
-    """Why nothing can be written in a folder, which need not be there yet; None if something can.
+    """Return why nothing can be written in a folder, which need not be there yet.
 
     Parameters
     ----------

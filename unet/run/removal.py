@@ -81,7 +81,7 @@ def check(results: Path) -> None:
 
 
 def _addresses(results: Path) -> Iterator[str]:
-    """Where stores lie that are not in the folder of results."""
+    """Return the addresses of stores that lie outside the folder of results."""
     for survey in (results / "receipts" / "survey").glob("*.json"):
         address = read_json(survey).get("address")
         if address:
@@ -89,7 +89,7 @@ def _addresses(results: Path) -> Iterator[str]:
 
 
 def _remove(path: Path) -> None:
-    """A file, a folder with all that is in it, or a link, but not what it points to."""
+    """Remove a file, a folder with its content, or a link without its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

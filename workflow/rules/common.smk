@@ -33,7 +33,7 @@ from unet.run.preconditions import (
     problems_of_addresses,
     problems_of_files,
 )
-from unet.run.provenance import configuration_text, write_run_record
+from unet.run.provenance import configuration_text, write_provenance
 from unet.run.summary import (
     failure_lines,
     failures,

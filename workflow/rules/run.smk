@@ -59,7 +59,7 @@ def end_run():
 
 
 def end_failed_run():
-    """The same, and last of all why jobs have failed."""
+    """Do the same, and say last of all why jobs have failed."""
     end_run()
     failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
     logger.error("\n".join(["", *failure_lines(failures(failed))]))
@@ -73,7 +73,7 @@ def write_record():
     asked = [
         Path(path) for job in workflow.dag.jobs for path in (*job.output, *job.log)
     ]
-    record = write_run_record(Path(RESULTS), CONFIG, ROOT, sys.argv, STARTED, asked)
+    record = write_provenance(Path(RESULTS), CONFIG, ROOT, sys.argv, STARTED, asked)
     write_run_crate(Path(RESULTS), record, ROOT)
 
 

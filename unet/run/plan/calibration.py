@@ -187,7 +187,7 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
 
 
 class _Repeated:
-    """Stands for a `PatchSampler`: the same batch every step; notes when each was asked for."""
+    """A `PatchSampler` that gives the same batch every step, and notes when it was asked for."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
         self._batch, self._device = batch, device
@@ -231,7 +231,7 @@ class _Array:
 
 
 def _cells(channels: int) -> LabelledVolume:
-    """Square cells of 30 px with membranes of 2 px, in noise."""
+    """Return square cells of 30 px with membranes of 2 px, in noise."""
     z, y, x = 4, 600, 600
     line = np.arange(x) % 32 < 2
     interior = np.broadcast_to(~(line[:, None] | line), (z, y, x))
