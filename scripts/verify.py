@@ -31,6 +31,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run
 from unet.network.load_predictor import ShrinkingPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, checks_section, with_section
+from unet.run.rules import result_rules
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import content_digest
 from unet.storage.files import read_json, write_atomically, write_json
@@ -38,8 +39,6 @@ from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-RULES = ("ingest", "targets", "weight_map", "predict", "relabel")
-"""Of the stores that are results; fragments are checked when they are read."""
 TOLERANCE = {"uint8": 1.0, "float32": 1e-5}
 """Of a stored probability: grey levels, or probability."""
 UNIT = {"uint8": "of 255", "float32": ""}
@@ -126,8 +125,11 @@ def _check_model(image: Image, header: dict[str, Any]) -> None:
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
-    """Compare the files of every block with the journal of the job that wrote them; the number of blocks."""
-    found = [path for rule in RULES for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
+    """Compare the files of every block of a result with the journal of the job that wrote them; return the number.
+
+    Fragments are checked when they are read.
+    """
+    found = [path for rule in result_rules() for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
     blocks = 0
     progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")
     for receipt in found:

@@ -14,7 +14,6 @@ from unet.geometry.block_ranges import block_range_count, block_range_names, ran
 from unet.geometry.box import Index
 from unet.run.plan.limits import too_many_ranges
 from unet.run.rules import RULES
-from unet.volumes.constant_regions import HALO
 from unet.volumes.integrity import Notes
 from unet.volumes.volume import Layout
 
@@ -106,6 +105,10 @@ class RunInputs:
         names = ranges_around(self.layout_of(volume).grid, block_range, margin)
         return [self.receipt(rule, volume, *store, name) for name in names]
 
+    def halo(self, rule: str, volume: str) -> Index:
+        """Return the voxels along z, y, x that the jobs of a rule read around their blocks."""
+        return RULES[rule].halo(self.config, self.layout_of(volume))
+
     # Notes
 
     def damage(self, rule: str, *path: str) -> list[Path]:
@@ -190,19 +193,18 @@ class RunInputs:
         """Return the grey values of a block range and of the pixels around it that decide what is constant."""
         return {
             "survey": self.receipt("survey", volume),
-            "ingested": self.receipts_around("ingest", volume, block_range, HALO),
+            "ingested": self.receipts_around("ingest", volume, block_range, self.halo("histogram", volume)),
             "damage": self.damage("histogram", volume, block_range),
         }
 
     def segment(self, volume: str, store: str, block_range: str) -> Inputs:
         """Return the probabilities or classes of a block range; for a watershed also those around it."""
         segmentation = store == "segmentation"
-        watershed = segmentation and self.config.segment.method == "watershed"
-        margin = watershed_halo(self.config, self.layout_of(volume)) if watershed else (0, 0, 0)
         source = "predict" if segmentation else "ingest"
+        halo = self.halo("segment", volume) if segmentation else (0, 0, 0)  # classes are labelled by components
         inputs: Inputs = {
             "survey": self.receipt("survey", volume),
-            "made": self.receipts_around(source, volume, block_range, margin),
+            "made": self.receipts_around(source, volume, block_range, halo),
             "damage": self.damage("segment", volume, store, block_range),
         }
         if segmentation and self.config.segment.threshold == "auto":
@@ -211,10 +213,10 @@ class RunInputs:
 
     def region_graph(self, volume: str, block_range: str) -> Inputs:
         """Return the fragments of a block range and of the voxels beside it, over skipped sections too."""
-        margin = (1 + (self.config.segment.max_section_gap or 0), 1, 1)
+        halo = self.halo("region_graph", volume)
         return {
             "survey": self.receipt("survey", volume),
-            "segmented": self.receipts_around("segment", volume, block_range, margin, "segmentation"),
+            "segmented": self.receipts_around("segment", volume, block_range, halo, "segmentation"),
             "damage": self.damage("region_graph", volume, block_range),
         }
 
@@ -243,11 +245,3 @@ class RunInputs:
         if self.config.evaluate.threshold_volumes:
             inputs["threshold"] = self.receipt("choose_threshold", "all")
         return inputs
-
-
-def watershed_halo(config: Config, layout: Layout) -> Index:
-    """Return how many voxels around a block a watershed reads."""
-    # imported here, since every job reads the Snakefile
-    from unet.segmentation.watershed import WatershedParameters
-
-    return WatershedParameters.of(config.segment, layout.voxel_size_nm).halo

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from unet.run.rules import RULES, names_of_stores
 from unet.storage.files import read_json
 
 WRITTEN = (
@@ -21,8 +22,7 @@ WRITTEN = (
     *(f"model/**/{name}" for name in ("model*.pt", "state*.pt", "training*.jsonl", "tensorboard")),
     *(f"model/*/{name}.json" for name in ("settings", "stopped", "receipt")),
     *("volumes/*/evaluation.json", "volumes/*/overlap.npz", "volumes/*/*-tables", "volumes/*/probability-tiles"),
-    *(f"volumes/*/{name}.zarr" for name in ("raw", "mask", "classes", "labels", "targets", "weights", "probability")),
-    *(f"volumes/*/{name}.zarr" for name in ("segmentation", "segmentation-fragments", "labels-fragments")),
+    *(f"volumes/*/{name}.zarr" for rule in RULES for name in names_of_stores(rule)),
     *("volumes/*/.*.zarr.*", "**/.*.partial"),
 )
 """Patterns of all that a run writes; `config.yaml` is that of a reproduced run."""

@@ -1,7 +1,8 @@
-"""The rules of the workflow as one table: volumes, whether block ranges share a volume, stores written, and cost.
+"""The rules of the workflow as one table: volumes, whether block ranges share a volume, halo, stores written, and cost.
 
-The Snakefile's inputs (`unet.run.inputs`), the plan (`unet.run.plan`) and the tests read `RULES`. A test compares the
-table with `workflow/rules/*.smk`; others compare the job counts and the stores with a real run.
+The Snakefile's inputs (`unet.run.inputs`), the plan (`unet.run.plan`), `verify`, the removal of results and the tests
+read `RULES`. A test compares the table with `workflow/rules/*.smk`; others compare the job counts and the stores with a
+real run.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from unet.config.root import Config
+from unet.geometry.box import Index
+from unet.volumes.constant_regions import HALO
 from unet.volumes.headers import is_sample
+from unet.volumes.volume import Layout
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,28 @@ class Cost:
     solved_fragment_bytes: float = 0
 
 
+def _no_halo(config: Config, layout: Layout) -> Index:
+    return (0, 0, 0)
+
+
+def _histogram_halo(config: Config, layout: Layout) -> Index:
+    return HALO
+
+
+def _segment_halo(config: Config, layout: Layout) -> Index:
+    if config.segment.method != "watershed":
+        return (0, 0, 0)
+    # imported here, since every job reads the Snakefile
+    from unet.segmentation.watershed import WatershedParameters
+
+    return WatershedParameters.of(config.segment, layout.voxel_size_nm).halo
+
+
+def _region_graph_halo(config: Config, layout: Layout) -> Index:
+    """Return the next voxel along each axis; along z also behind the sections that are skipped."""
+    return (1 + (config.segment.max_section_gap or 0), 1, 1)
+
+
 @dataclass(frozen=True)
 class Rule:
     """One rule of the workflow.
@@ -67,6 +93,8 @@ class Rule:
         Whether the block ranges of a volume are one job each.
     stores : tuple of str
         Stores that the jobs write, without the suffix; ``{store}`` stands for ``segmentation`` or ``labels``.
+    halo : callable
+        Return the voxels (z, y, x) that a job reads around its blocks, so that it needs the block ranges there.
     label_volumes : callable, optional
         Return the volumes whose instance labels the rule makes out of annotated classes (store ``labels``). Rules that
         have it make the store ``segmentation`` for `volumes`.
@@ -77,6 +105,7 @@ class Rule:
     per_volume: bool = True
     blockwise: bool = False
     stores: tuple[str, ...] = ()
+    halo: Callable[[Config, Layout], Index] = _no_halo
     label_volumes: Callable[[Config], list[str]] | None = None
 
     def targets(self, config: Config) -> list[tuple[str | None, str | None]]:
@@ -111,6 +140,26 @@ def job_counts(config: Config, block_ranges: Mapping[str, int]) -> list[JobCount
         JobCount(name, volume, block_ranges[volume] if rule.blockwise and volume else 1, store)
         for name, rule in RULES.items()
         for volume, store in rule.targets(config)
+    ]
+
+
+def names_of_stores(rule: str) -> list[str]:
+    """Return the names of all stores that a rule can write.
+
+    >>> names_of_stores("segment")
+    ['labels-fragments', 'segmentation-fragments', 'labels-tables', 'segmentation-tables']
+    """
+    kinds = ("labels", "segmentation")
+    return list(dict.fromkeys(name.format(store=kind) for name in RULES[rule].stores for kind in kinds))
+
+
+def result_rules() -> list[str]:
+    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them."""
+    between = ("-fragments", "-tables")
+    return [
+        name
+        for name, rule in RULES.items()
+        if rule.blockwise and any(not store.endswith(between) for store in rule.stores)
     ]
 
 
@@ -188,7 +237,10 @@ RULES = {
         stores=("raw", "mask", "labels", "classes"),
     ),
     "histogram": Rule(
-        Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6), _used, blockwise=True
+        Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6),
+        _used,
+        blockwise=True,
+        halo=_histogram_halo,
     ),
     "intensity_statistics": Rule(Cost(75, start=0.6), _used),
     "targets": Rule(
@@ -214,6 +266,7 @@ RULES = {
         _predicted,
         blockwise=True,
         stores=("{store}-fragments", "{store}-tables"),
+        halo=_segment_halo,
         label_volumes=_with_annotated_classes,
     ),
     "region_graph": Rule(
@@ -221,6 +274,7 @@ RULES = {
         _with_graph,
         blockwise=True,
         stores=("segmentation-tables",),
+        halo=_region_graph_halo,
     ),
     "agglomeration_threshold_sweep": Rule(
         Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360), _choosing_agglomeration

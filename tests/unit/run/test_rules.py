@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from unet.config.root import Config, load_config
-from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts
+from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts, result_rules
+from unet.volumes.volume import Layout
 
 SMK = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
 
@@ -96,3 +97,17 @@ def test_a_watershed_and_a_region_graph_have_costs_of_their_own() -> None:
     assert cost_of("merge", watershed) is SOLVED
     assert cost_of("segment", plain) is RULES["segment"].cost
     assert cost_of("ingest", watershed) is RULES["ingest"].cost
+
+
+def test_verify_reads_the_stores_that_are_results() -> None:
+    assert result_rules() == ["ingest", "targets", "weight_map", "predict", "relabel"]
+
+
+def test_a_region_graph_reads_as_far_as_its_longest_step() -> None:
+    """Two sections are skipped, so that a contact is up to three sections long."""
+    layout = Layout((9, 9, 9), "uint8", (50, 4, 4), (0, 0, 0), (1, 3, 3), (3, 3, 3), None, False)
+    segment = {"method": "watershed", "connectivity": "section", "max_section_gap": 2}
+    asked = configuration(segment=segment)
+    assert RULES["region_graph"].halo(asked, layout) == (3, 1, 1)
+    assert RULES["segment"].halo(asked, layout)[0] == 0
+    assert RULES["ingest"].halo(asked, layout) == (0, 0, 0)

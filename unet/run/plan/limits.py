@@ -108,12 +108,10 @@ def _checks_of_rule(one: "RulePlan", free: Free) -> list[tuple[bool, str]]:
 
 def advice_on_blocks(config: Config, layouts: Sequence[Layout]) -> list[str]:
     """Return whether a watershed in 3-D reads much more than its blocks hold, and which blocks would spare that."""
-    from unet.segmentation.watershed import WatershedParameters
-
     if config.segment.method != "watershed" or not layouts:
         return []
     deepest = max(layouts, key=lambda layout: layout.shape[0])
-    halo = WatershedParameters.of(config.segment, deepest.voxel_size_nm).halo
+    halo = RULES["segment"].halo(config, deepest)
     times = {block: read_over_own(block, halo, deepest.shape) for block in _as_large(deepest)}
     # the shallowest that will do: a 2-D network takes longer the narrower they are
     better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))

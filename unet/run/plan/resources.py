@@ -145,10 +145,11 @@ def held(rule: str, config: Config, work: Workload, threads: int) -> dict[str, f
     """Return the bytes that the process of a job holds at its peak, by what they are for, without the network."""
     cost = cost_of(rule, config)
     per_voxel = cost.block_bytes + cost.raw_copies * work.raw_bytes + cost.label_copies * work.label_bytes
-    halo = halo_of(rule, config, work)
     return {
         "process": 1e6 * cost.process_mb,
-        "blocks": work.blocks(cost.blocks_at_once or threads, halo) * per_voxel if per_voxel else 0.0,
+        "blocks": work.blocks(cost.blocks_at_once or threads, counted_halo(rule, config, work)) * per_voxel
+        if per_voxel
+        else 0.0,
         "sections": threads * work.section * cost.section_bytes,
         "fragments": work.voxels / voxels_per_fragment(config) * cost.fragment_bytes,
         "layer of fragments": work.layer / voxels_per_fragment(config) * cost.layer_fragment_bytes,
@@ -174,19 +175,15 @@ def voxels_per_fragment(config: Config) -> int:
     return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / FACE_VOXELS_PER_FRAGMENT))
 
 
-def halo_of(rule: str, config: Config, work: Workload) -> Index:
-    """Return the voxels around a block that a job reads and works through with it."""
-    if cost_of(rule, config) is not WATERSHED:
-        return (0, 0, 0)
-    from unet.segmentation.watershed import WatershedParameters
-
-    return WatershedParameters.of(config.segment, work.layouts[0].voxel_size_nm).halo
+def counted_halo(rule: str, config: Config, work: Workload) -> Index:
+    """Return the voxels around a block that a job works through; other costs hold their halo already."""
+    return RULES[rule].halo(config, work.layouts[0]) if cost_of(rule, config) is WATERSHED else (0, 0, 0)
 
 
 def core_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the processor seconds of a job without the network."""
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
-    return cost.start + own * work.blocks(1, halo_of(rule, config, work)) / work.block / cost.rate
+    return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.block / cost.rate
 
 
 def minutes(rule: str, config: Config, work: Workload) -> int:
