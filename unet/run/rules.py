@@ -7,6 +7,7 @@ real run.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from unet.config.root import Config
@@ -170,8 +171,12 @@ def cost_of(rule: str, config: Config) -> Cost:
     return SOLVED if rule == "merge" and config.segment.has_graph else RULES[rule].cost
 
 
-def _used(config: Config) -> list[str]:
-    return config.used_volumes
+_used = attrgetter("used_volumes")
+_labelled = attrgetter("labelled_volumes")
+_annotated = attrgetter("annotated_volumes")
+_learning = attrgetter("learning_volumes")
+_predicted = attrgetter("predict.volumes")
+_scored = attrgetter("evaluate.volumes")
 
 
 def _sampled(config: Config) -> list[str]:
@@ -180,32 +185,12 @@ def _sampled(config: Config) -> list[str]:
     return (config.learning_volumes or sampled) if sampled else []
 
 
-def _labelled(config: Config) -> list[str]:
-    return config.labelled_volumes
-
-
 def _with_annotated_classes(config: Config) -> list[str]:
     return [name for name in config.labelled_volumes if config.volumes[name].label_kind != "instances"]
 
 
-def _annotated(config: Config) -> list[str]:
-    return config.annotated_volumes
-
-
-def _learning(config: Config) -> list[str]:
-    return config.learning_volumes
-
-
-def _predicted(config: Config) -> list[str]:
-    return config.predict.volumes
-
-
 def _with_graph(config: Config) -> list[str]:
     return config.predict.volumes if config.segment.has_graph else []
-
-
-def _scored(config: Config) -> list[str]:
-    return config.evaluate.volumes
 
 
 def _choosing_threshold(config: Config) -> list[str]:
