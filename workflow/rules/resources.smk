@@ -33,6 +33,7 @@ def is_asked_for():
 ASKED_FOR = is_asked_for()
 
 
+@per_job
 def workload(wildcards):
     """How much a job has to do: of its volume, else of all used volumes whose headers can be read."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
