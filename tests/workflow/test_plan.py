@@ -54,7 +54,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(copy_of_finished: Project)
     assert not (copy_of_finished.results / "plan.json").exists()
 
 
-def test_with_a_given_model_no_training_is_estimated(copy_of_finished: Project) -> None:
+def test_with_a_given_model_no_training_is_planned(copy_of_finished: Project) -> None:
     model = copy_of_finished.results / "model/model.pt"
     copy_of_finished.configure({"model": {"checkpoint": str(model)}, "results": "of-a-given-model"})
     copy_of_finished.run("plan")
