@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import TYPE_CHECKING
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.plan.resources import voxels_per_fragment
+from unet.run.plan.disk import StorePlan
+from unet.run.plan.resources import RulePlan, voxels_per_fragment
 from unet.run.rules import OPEN, RULES
 from unet.volumes.volume import Layout
-
-if TYPE_CHECKING:
-    from unet.run.plan.plan import RulePlan, RunPlan
 
 MAX_RANGES = 10_000
 """Block ranges per volume. More take over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
@@ -66,16 +63,16 @@ def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
     )
 
 
-def errors_of(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
+def errors_of(config: Config, volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
     """Return what cannot work at all; `volumes` are the shapes and the numbers of block ranges."""
     found = [too_many_ranges(name, block_ranges, shape) for name, (shape, block_ranges) in volumes.items()]
-    found += [too_many_fragments(config, one.name, one.shape) for one in plan.volumes]
+    found += [too_many_fragments(config, name, volumes[name][0]) for name in config.predict.volumes]
     return [problem for problem in found if problem is not None]
 
 
-def warnings_of(plan: "RunPlan", free: Free) -> list[str]:
+def warnings_of(rules: Sequence[RulePlan], stores: Sequence[StorePlan], free: Free) -> list[str]:
     """Return what may not work here, and what to set."""
-    disk, files = sum(one.bytes for one in plan.stores), sum(one.files for one in plan.stores)
+    disk, files = sum(one.bytes for one in stores), sum(one.files for one in stores)
     checks = [
         (
             disk > free.disk,
@@ -86,12 +83,12 @@ def warnings_of(plan: "RunPlan", free: Free) -> list[str]:
             f"files: {files} are needed and {free.files or 0:.0f} may be made where results lie; make storage.block "
             "larger: a store has one file per block and level",
         ),
-        *(check for rule in plan.rules for check in _checks_of_rule(rule, free)),
+        *(check for rule in rules for check in _checks_of_rule(rule, free)),
     ]
     return [message for is_met, message in checks if is_met]
 
 
-def _checks_of_rule(one: "RulePlan", free: Free) -> list[tuple[bool, str]]:
+def _checks_of_rule(one: RulePlan, free: Free) -> list[tuple[bool, str]]:
     shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
     return [
         (

@@ -30,7 +30,15 @@ from unet.network.tile_selection import JobMemory, Kind, Task, TileSelection, jo
 from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_speeds
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
-from unet.run.plan.resources import Workload, core_seconds, held, network_bytes, training_tile, voxels_per_fragment
+from unet.run.plan.resources import (
+    RulePlan,
+    Workload,
+    core_seconds,
+    held,
+    network_bytes,
+    training_tile,
+    voxels_per_fragment,
+)
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.headers import layout_of
 from unet.volumes.volume import Layout, Volume
@@ -76,20 +84,6 @@ class Machine:
     def at_once(self, rule: str) -> int:
         """Return how many jobs of a rule run side by side."""
         return max(1, self.gpus if self.kind == "cuda" and rule in ON_GPU else self.cores // self.threads(rule))
-
-
-@dataclass(frozen=True)
-class RulePlan:
-    """All jobs of a rule: seconds one after the other, seconds of the longest job, and its memory."""
-
-    rule: str
-    jobs: int
-    seconds: float
-    core_seconds: float
-    job_seconds: float
-    memory_mb: float
-    gpu_mb: float
-    at_once: int
 
 
 @dataclass(frozen=True)
@@ -164,8 +158,8 @@ def plan_run(config: Config, threads: int) -> RunPlan:
         plan,
         price=price_of(plan, config),
         currency=config.plan.currency,
-        warnings=[*warnings_of(plan, _free(config)), *advice_on_blocks(config, predicted)],
-        errors=errors_of(config, plan, {name: (layout.shape, ranges[name]) for name, layout in layouts.items()}),
+        warnings=[*warnings_of(plan.rules, plan.stores, _free(config)), *advice_on_blocks(config, predicted)],
+        errors=errors_of(config, {name: (layout.shape, ranges[name]) for name, layout in layouts.items()}),
     )
 
 

@@ -108,6 +108,20 @@ class Workload:
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
 
 
+@dataclass(frozen=True)
+class RulePlan:
+    """All jobs of a rule: seconds one after the other, seconds of the longest job, and its memory."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    core_seconds: float
+    job_seconds: float
+    memory_mb: float
+    gpu_mb: float
+    at_once: int
+
+
 def workload_of(config: Config, layouts: Mapping[str, Layout]) -> Workload:
     """Return the workload of a job about some volumes, of which no store need be there yet."""
     volumes = [Volume(Path(config.results) / "volumes" / name, layout) for name, layout in layouts.items()]

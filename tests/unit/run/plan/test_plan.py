@@ -142,8 +142,8 @@ def test_the_table_is_for_people() -> None:
 
 def test_limits_are_named_with_what_to_set() -> None:
     _, plan = planned()
-    assert warnings_of(plan, Free(disk=1e12, files=None, memory=1e12)) == []
-    disk, files, *memory = warnings_of(plan, Free(disk=1e3, files=10, memory=1e8))
+    assert warnings_of(plan.rules, plan.stores, Free(disk=1e12, files=None, memory=1e12)) == []
+    disk, files, *memory = warnings_of(plan.rules, plan.stores, Free(disk=1e3, files=10, memory=1e8))
     assert "0.000001 GB" in disk or "are free where results lie" in disk
     assert "make storage.block larger" in files
     assert any("job of predict" in one for one in memory)
@@ -173,7 +173,7 @@ def test_a_petavoxel_in_one_solve_is_refused() -> None:
     shape = (33_333, 125_000, 125_000)
     huge = Layout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
     config, plan = planned(huge)
-    [problem] = errors_of(config, plan, {"train": (shape, plan.volumes[0].block_ranges)})
+    [problem] = errors_of(config, {"train": (shape, plan.volumes[0].block_ranges)})
     open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
     assert f"{open_ones:.2g} fragments to be joined" in problem
     assert "volumes.<name>.sections" in problem
