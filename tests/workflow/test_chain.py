@@ -123,7 +123,7 @@ def test_probability_is_that_of_the_whole_volume_in_one_box(finished: Project) -
 
 
 def test_segmentation_is_that_of_the_whole_volume(finished: Project) -> None:
-    threshold = finished.receipt("choose_threshold", "all")["best"]["choose_threshold"]
+    threshold = finished.receipt("choose_threshold", "all")["best"]["threshold"]
     above = finished.array("probability")[0] > np.floor(255 * threshold)
     merge = finished.receipt("merge", "train", "segmentation")
     assert 0 < merge["objects"] < merge["fragments"], "no object crosses a block border: the test would show nothing"
