@@ -1,4 +1,4 @@
-"""What the plan foresees against what a run then takes: time, memory, disk and files, as ratios foreseen / measured.
+"""What the plan estimates against what a run then takes: time, memory, disk and files, as ratios estimated / measured.
 
     python benchmarks/plan.py                        # the sample, ISBI 2012 and 1 Gvoxel; on a quiet machine
     python benchmarks/plan.py --only sample
@@ -25,7 +25,7 @@ from starter import ROOT
 from synthetic import make_volume
 
 from unet.config.root import load_config
-from unet.run.plan.estimates import StoreSize, foreseen_rules, measured_jobs, read_plan, store_sizes
+from unet.run.plan.estimates import StoreSize, estimated_rules, measured_jobs, read_plan, store_sizes
 
 RUNS = ("sample", "isbi2012", "gigavoxel")
 TINY: dict[str, Any] = {
@@ -68,16 +68,16 @@ def measured_rules(results: Path) -> dict[str, dict[str, float]]:
 
 
 def compared(folder: Path, clock: float) -> dict[str, Any]:
-    """Print the tables of a run; its ratios foreseen / measured."""
+    """Print the tables of a run; its ratios estimated / measured."""
     config = load_config(yaml.safe_load((folder / "config.yaml").read_text()))
     plan = read_plan(folder / "results" / "plan.json", config)
     assert plan is not None
-    foreseen, found = foreseen_rules(plan), measured_rules(folder / "results")
+    estimated, found = estimated_rules(plan), measured_rules(folder / "results")
     print(f"{'rule':<24}{'jobs':>6}{'seconds':>18}{'ratio':>7}{'core seconds':>18}{'ratio':>7}{'MB':>16}{'ratio':>7}")
     sums, memory = dict.fromkeys(("seconds", "core_seconds"), 0.0), {}
     for rule, one in found.items():
-        said = foreseen[rule]
-        assert said.jobs == one["jobs"], f"{rule}: {said.jobs} jobs foreseen, {one['jobs']:.0f} found"
+        said = estimated[rule]
+        assert said.jobs == one["jobs"], f"{rule}: {said.jobs} jobs estimated, {one['jobs']:.0f} found"
         memory[rule] = ratio(said.memory_mb, one["memory"])
         print(
             f"{rule:<24}{said.jobs:>6}{pair(said.seconds, one['seconds']):>25}"
@@ -86,29 +86,29 @@ def compared(folder: Path, clock: float) -> dict[str, Any]:
         sums["seconds"] += one["seconds"]
         sums["core_seconds"] += one["cores"]
     ratios: dict[str, Any] = {
-        key: ratio(sum(getattr(foreseen[rule], key) for rule in found), total) for key, total in sums.items()
+        key: ratio(sum(getattr(estimated[rule], key) for rule in found), total) for key, total in sums.items()
     }
     ratios |= {"wall": ratio(plan["wall_seconds"], clock), "memory": memory}
     return ratios | disk(store_sizes(plan, folder / "results" / "volumes"))
 
 
 def disk(stores: list[StoreSize]) -> dict[str, Any]:
-    """Print the table of the stores; the ratio of all bytes, and whether all files are as foreseen."""
+    """Print the table of the stores; the ratio of all bytes, and whether all files are as estimated."""
     for one in stores:
-        size = pair(one.foreseen_bytes / 1e6, one.found_bytes / 1e6)
-        print(f"{one.volume:<14}{one.store:<26}{size:>25} MB {one.foreseen_files:>9}{one.found_files:>9} files")
-    bytes_ratio = ratio(sum(one.foreseen_bytes for one in stores), sum(one.found_bytes for one in stores))
-    return {"disk": bytes_ratio, "files": all(one.foreseen_files == one.found_files for one in stores)}
+        size = pair(one.estimated_bytes / 1e6, one.measured_bytes / 1e6)
+        print(f"{one.volume:<14}{one.store:<26}{size:>25} MB {one.estimated_files:>9}{one.measured_files:>9} files")
+    bytes_ratio = ratio(sum(one.estimated_bytes for one in stores), sum(one.measured_bytes for one in stores))
+    return {"disk": bytes_ratio, "files": all(one.estimated_files == one.measured_files for one in stores)}
 
 
-def pair(foreseen: float, found: float) -> str:
+def pair(estimated: float, found: float) -> str:
     """Both, and their ratio."""
-    return f"{foreseen:8.1f} /{found:8.1f}{ratio(foreseen, found):7.2f}"
+    return f"{estimated:8.1f} /{found:8.1f}{ratio(estimated, found):7.2f}"
 
 
-def ratio(foreseen: float, found: float) -> float:
-    """Foreseen over measured."""
-    return round(foreseen / found, 3) if found else float("nan")
+def ratio(estimated: float, found: float) -> float:
+    """Estimated over measured."""
+    return round(estimated / found, 3) if found else float("nan")
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def main() -> None:
         if name == "gigavoxel":
             make_volume(folder, arguments.voxels)
         starter.run(folder, "plan")
-        print(f"\n{name}: foreseen / measured", flush=True)
+        print(f"\n{name}: estimated / measured", flush=True)
         results[name] = compared(folder, starter.run(folder).seconds)
         if not arguments.keep:
             shutil.rmtree(folder)

@@ -8,7 +8,7 @@ which has to be flat, and the processor seconds for a voxel, which have to be eq
 seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
 
 Two rules are apart: training learns from the same corner in both runs, and `merge` holds a layer of blocks and what is
-open to the next, which grow with the section, here fourfold; its memory may not exceed what the plan foresees.
+open to the next, which grow with the section, here fourfold; its memory may not exceed what the plan estimates.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from starter import ROOT
 from synthetic import make_volume, shape_of
 
 from unet.config.root import load_config
-from unet.run.plan.estimates import foreseen_rules, read_plan, store_sizes
+from unet.run.plan.estimates import estimated_rules, read_plan, store_sizes
 
 FLAT, LINEAR = 1.15, 0.15
 LEAST_SECONDS = 5
@@ -32,7 +32,7 @@ JOBS = 4
 
 
 def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, dict[str, float]], bool, float]:
-    """Run the chain; time and memory of every rule, whether all files are as planned, and MB foreseen for `merge`."""
+    """Run the chain; time and memory of every rule, whether all files are as planned, and MB estimated for `merge`."""
     values = TINY | {
         "predict": TINY["predict"] | {"job_voxels": job},
         "segment": TINY["segment"] | {"method": method},
@@ -43,11 +43,11 @@ def soaked(folder: Path, voxels: int, job: int, method: str) -> tuple[dict[str, 
     plan = read_plan(folder / "results" / "plan.json", load_config(values))
     assert plan is not None
     stores = store_sizes(plan, folder / "results" / "volumes")
-    exact = all(one.foreseen_files == one.found_files for one in stores)
-    files, size = sum(one.found_files for one in stores), sum(one.found_bytes for one in stores)
+    exact = all(one.estimated_files == one.measured_files for one in stores)
+    files, size = sum(one.measured_files for one in stores), sum(one.measured_bytes for one in stores)
     shape = " x ".join(map(str, shape_of(voxels)))
     print(f"{shape}: {clock:.0f} s, {files} files (as planned: {exact}), {size / 1e9:.2f} GB", flush=True)
-    return measured_rules(folder / "results"), exact, foreseen_rules(plan)["merge"].memory_mb
+    return measured_rules(folder / "results"), exact, estimated_rules(plan)["merge"].memory_mb
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, job = arguments.folder.absolute(), arguments.voxels[0] // JOBS
     runs = [soaked(folder / str(voxels), voxels, job, arguments.method) for voxels in arguments.voxels]
-    (small, _, _), (large, _, foreseen) = runs
+    (small, _, _), (large, _, estimated) = runs
     times = arguments.voxels[1] / arguments.voxels[0]
     table: dict[str, Any] = {}
     print(f"{'rule':<16}{'jobs':>12}{'MB of a job':>20}{'flat':>7}{'core seconds':>22}{'linear':>8}")
@@ -74,7 +74,7 @@ def main() -> None:
             f"{memory:>7.2f}{before['cores']:>10.1f} -> {one['cores']:<8.1f}{linear if counts else float('nan'):>8.2f}"
         )
     flat = all(one["memory"] <= FLAT for rule, one in table.items() if rule != "merge")
-    flat = flat and large["merge"]["memory"] <= foreseen
+    flat = flat and large["merge"]["memory"] <= estimated
     steady = all(one["time"] is None or abs(one["time"] - 1) <= LINEAR for one in table.values())
     files = all(exact for _, exact, _ in runs)
     print(json.dumps({"flat": flat, "linear": steady, "files": files, "rules": table}))

@@ -16,8 +16,8 @@ from pathlib import Path
 from unet.config.root import Config
 from unet.jobs.script import run_script
 from unet.run.plan.estimates import planned_for
-from unet.run.plan.planner import plan_run
-from unet.run.plan.table import as_text
+from unet.run.plan.plan import plan_run
+from unet.run.plan.text import as_text
 from unet.storage.files import write_json
 
 
@@ -26,7 +26,7 @@ def main(plan: Path, config: Config, threads: int = 1) -> None:
     estimate = plan_run(config, threads)
     sys.stdout.write(as_text(estimate) + "\n")
     write_json(plan, asdict(estimate) | {"wall_seconds": estimate.wall_seconds, "config": planned_for(config)})
-    if estimate.refused:
+    if estimate.errors:
         raise SystemExit("this configuration does not work; see above")
 
 

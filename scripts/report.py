@@ -25,7 +25,7 @@ from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import error_map
 from unet.geometry.box import Box
 from unet.jobs.script import run_script
-from unet.run.plan.estimates import foreseen_rules, measured_jobs, read_plan, store_sizes
+from unet.run.plan.estimates import estimated_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
 from unet.run.report.headline import few_objects_warnings, headline, headline_scores
 from unet.run.report.page import SCORES, ReportData, render
@@ -86,7 +86,7 @@ def main(
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
         benchmarks=measured_jobs(results),
-        foreseen=foreseen_rules(planned) if planned else {},
+        estimated=estimated_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
         configuration=merged,
         versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},

@@ -33,6 +33,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor, stored_classes
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
+from unet.run.rules import result_rules
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_atomically, write_json
@@ -40,8 +41,6 @@ from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-RULES = ("ingest", "targets", "weight_map", "predict", "relabel")
-"""Rules whose stores are checked here. Fragments are checked when they are read."""
 TOLERANCE = {"uint8": 1.0, "float32": 1e-5}
 """Largest allowed difference of a stored probability, by its dtype: in steps of 1/255, or as a probability."""
 UNIT = {"uint8": "of 255", "float32": ""}
@@ -131,8 +130,11 @@ def _check_model(image: Image, header: dict[str, Any]) -> None:
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:
-    """Compare the files of every block with the journal of the job that wrote them; return the number of blocks."""
-    found = [path for rule in RULES for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
+    """Compare the files of every block of a result with the journal of the job that wrote them; return the number.
+
+    Fragments are checked when they are read.
+    """
+    found = [path for rule in result_rules() for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
     blocks = 0
     progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")
     for receipt in found:

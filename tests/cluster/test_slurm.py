@@ -102,7 +102,7 @@ def scenarios(
 
 def chosen_threshold(finished: Project) -> float:
     """Given to the runs on SLURM, which therefore need no sweep."""
-    return finished.receipt("choose_threshold", "all")["best"]["choose_threshold"]
+    return finished.receipt("choose_threshold", "all")["best"]["threshold"]
 
 
 @pytest.mark.parametrize("scenario", ["troubled", "orphaned"])

@@ -112,7 +112,7 @@ def test_the_record_is_of_what_is_configured(copy_of_finished: Project) -> None:
     project.run()
     record = json.loads((project.results / "provenance.json").read_text())
     assert [name for name in record["made"] if "predict" in name] == ["predict/train/0-of-2", "predict/train/1-of-2"]
-    assert {"ingest/train/0-of-2", "train/model", "threshold/all"} <= set(record["made"])
+    assert {"ingest/train/0-of-2", "train/model", "choose_threshold/all"} <= set(record["made"])
     assert "earlier" not in json.dumps(record) + (project.results / "ro-crate-metadata.json").read_text()
 
 

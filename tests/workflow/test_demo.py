@@ -34,8 +34,10 @@ def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None
     assert re.search(told, printed, re.MULTILINE), printed
     plan = json.loads((tmp_path / "results" / "plan.json").read_text())
     sizes = store_sizes(plan, tmp_path / "results" / "volumes")
-    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
-    assert sum(one.foreseen_bytes for one in sizes) == pytest.approx(sum(one.found_bytes for one in sizes), rel=0.25)
+    assert [one for one in sizes if one.estimated_files != one.measured_files] == []
+    assert sum(one.estimated_bytes for one in sizes) == pytest.approx(
+        sum(one.measured_bytes for one in sizes), rel=0.25
+    )
     assert "<h2>Disk</h2>" in (tmp_path / "results" / "report.html").read_text()
     snakemake(tmp_path, "--report", "snakemake-report.html")
     assert "report.html" in (tmp_path / "snakemake-report.html").read_text()

@@ -26,7 +26,7 @@ def most_memory(project: Project) -> dict[str, float]:
     return most
 
 
-def test_jobs_files_and_memory_are_as_foreseen(finished: Project, copy_of_finished: Project) -> None:
+def test_jobs_files_and_memory_are_as_estimated(finished: Project, copy_of_finished: Project) -> None:
     record = copy_of_finished.results / "provenance.json"
     copy_of_finished.configure({"segment": {"min_size": 5}})
     printed = copy_of_finished.run("plan").output
@@ -38,9 +38,9 @@ def test_jobs_files_and_memory_are_as_foreseen(finished: Project, copy_of_finish
     assert {one["rule"]: one["jobs"] for one in plan["rules"]} == jobs(finished)
     sizes = store_sizes(plan, finished.results / "volumes")
     assert {one.store for one in sizes} >= {"raw", "mask", "labels", "weights", "segmentation-tables"}
-    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
-    foreseen = {one["rule"]: one["memory_mb"] for one in plan["rules"]}
-    assert {rule: size for rule, size in most_memory(finished).items() if size > foreseen[rule]} == {}
+    assert [one for one in sizes if one.estimated_files != one.measured_files] == []
+    estimated = {one["rule"]: one["memory_mb"] for one in plan["rules"]}
+    assert {rule: size for rule, size in most_memory(finished).items() if size > estimated[rule]} == {}
     assert all(one["seconds"] > 0 for one in plan["rules"])
     for words in ("train: tiles of 48 x 48", "measured on this CPU", "core-hours", "segmentation-fragments"):
         assert words in printed
@@ -54,7 +54,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(copy_of_finished: Project)
     assert not (copy_of_finished.results / "plan.json").exists()
 
 
-def test_with_a_given_model_no_training_is_foreseen(copy_of_finished: Project) -> None:
+def test_with_a_given_model_no_training_is_planned(copy_of_finished: Project) -> None:
     model = copy_of_finished.results / "model/model.pt"
     copy_of_finished.configure({"model": {"checkpoint": str(model)}, "results": "of-a-given-model"})
     copy_of_finished.run("plan")

@@ -14,7 +14,7 @@ import tifffile
 from unet.config.root import load_config
 from unet.run.plan.disk import store_plans
 from unet.run.plan.estimates import store_sizes
-from unet.run.plan.job_counts import jobs_of_run
+from unet.run.rules import job_counts
 from unet.volumes.volume import VolumeLayout
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ def test_fragments_are_joined_within_sections_and_across_them(watershed: Project
     assert not segmentation[watershed.array("mask") == 0].any()
 
 
-def test_jobs_and_files_are_as_foreseen(watershed: Project) -> None:
+def test_jobs_and_files_are_as_estimated(watershed: Project) -> None:
     config = load_config(watershed.config)
     layout = VolumeLayout.read(watershed.results / "receipts/survey/train.json")
     plan = {"stores": [asdict(one) for one in store_plans(config, "train", layout, stored=1)]}
     sizes = store_sizes(plan, watershed.results / "volumes")
-    assert [one for one in sizes if one.foreseen_files != one.found_files] == []
+    assert [one for one in sizes if one.estimated_files != one.measured_files] == []
     found = {rule: {path.stem for path in (watershed.results / "receipts" / rule).rglob("*.json")} for rule in RECEIPTS}
-    planned = {one.rule: one.jobs for one in jobs_of_run(config, {"train": 2})}
+    planned = {one.rule: one.jobs for one in job_counts(config, {"train": 2})}
     assert {rule: len(names) for rule, names in found.items()} == {rule: planned[rule] for rule in RECEIPTS}
 
 

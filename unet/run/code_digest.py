@@ -1,4 +1,4 @@
-"""Which code computes the result of a rule, as one hash: Snakemake does not see edits of a package that scripts import.
+"""One digest of the code that computes the result of a rule. Snakemake does not see edits of a package.
 
 1. A script counts whole. Of the package count the definitions that it uses, directly or not: functions, classes and
    constants, found by their names through all imports.
@@ -110,7 +110,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a module calls by one name."""
+    """The statements of a module that define one name."""
 
     module: Module
     name: str
@@ -131,9 +131,9 @@ def definitions_of(script: Path, package: Path = PACKAGE) -> list[Definition]:
 
 @cache
 def _meaning(definition: Definition) -> tuple[str, list[tuple[str, list[Definition]]]]:
-    """The normal form of a definition, and the definitions behind each name that it uses.
+    """Return the normal form of a definition, and the definitions behind each name that it uses.
 
-    Of an annotation the sections of the configuration alone count: they are what pydantic makes of an argument.
+    Only configuration sections count among annotations, since pydantic makes the argument from them.
     """
     module = definition.module
     form = _form(module.source, definition.name)
@@ -153,7 +153,7 @@ def _is_section(definition: Definition) -> bool:
 
 
 def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
-    """The definitions behind a dotted name in a module: its own, or one that it imports."""
+    """Return the definitions behind a dotted name in a module: its own, or an imported one."""
     if parts[0] in module.source.statements:
         return _counted(module, parts[0])
     imported = module.imports.get(parts[0], ())
@@ -161,7 +161,7 @@ def _behind(parts: Sequence[str], module: Module) -> list[Definition]:
 
 
 def _found(full: Sequence[str], package: Path) -> list[Definition]:
-    """The definitions behind a full name such as ``unet.model.UNet``; of a module alone all that it has."""
+    """Return the definitions behind a full name such as ``unet.network.model.UNet``; for a module all of its own."""
     if full[0] != package.name:
         return []
     place, rest = package, list(full[1:])
@@ -172,12 +172,12 @@ def _found(full: Sequence[str], package: Path) -> list[Definition]:
     is_known = bool(rest) and (rest[0] in module.source.statements or rest[0] in module.imports)
     if rest and not is_known and place.is_dir():
         raise ValueError(f"{'.'.join(full)} is imported, but {place} has no {rest[0]}")
-    return _behind(rest, module) if is_known else _all_of(module)  # of what is not found rather too much
+    return _behind(rest, module) if is_known else _all_of(module)  # rather too much than too little
 
 
 @cache
 def _inside(folder: Path, name: str) -> Path | None:
-    """The module or sub-package of a name in a package; a sub-package may be without `__init__.py`."""
+    """Return the module or sub-package of a name in a package; a sub-package may be without `__init__.py`."""
     candidates = (folder / f"{name}.py", folder / name)
     return next((path for path in candidates if path.is_file() or path.is_dir()), None)
 
@@ -187,7 +187,7 @@ def _all_of(module: Module) -> list[Definition]:
 
 
 def _counted(module: Module, name: str) -> list[Definition]:
-    """A definition, and what its module does beside defining; none where it computes no result."""
+    """Return a definition, and what its module does beside defining; nothing where it computes no result."""
     if module.full_name in DOES_NOT_COMPUTE or f"{module.full_name}.{name}" in DOES_NOT_COMPUTE:
         return []
     if name == "__main__" and module.full_name:
@@ -220,7 +220,7 @@ def _source(text: str) -> Source:
 
 
 def _names_defined(statement: ast.stmt) -> list[str]:
-    """The names that a statement at the top of a module defines, see `Source`."""
+    """Return the names that a statement at the top of a module defines, see `Source`."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -233,7 +233,7 @@ def _names_defined(statement: ast.stmt) -> list[str]:
 
 
 def _imports_among(statements: Sequence[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports among some statements and inside them, but those for types."""
+    """Yield the imports among some statements and inside them, except imports for types."""
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement
@@ -245,7 +245,7 @@ def _imports_among(statements: Sequence[ast.AST]) -> Iterator[ast.Import | ast.I
 def _bound(
     node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path, package: Path
 ) -> tuple[str, tuple[str, ...]]:
-    """The name that an import binds, and the full name of what it stands for."""
+    """Return the name that an import binds, and the full name behind it."""
     if isinstance(node, ast.Import):
         full = tuple(alias.name.split("."))
         return (alias.asname, full) if alias.asname else (full[0], full[:1])

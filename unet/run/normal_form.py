@@ -47,17 +47,17 @@ def normal_form(statements: Iterable[ast.stmt]) -> Form:
 
 
 def is_section(statement: ast.stmt) -> bool:
-    """Whether a statement is the class of a configuration section."""
+    """Return whether a statement is the class of a configuration section."""
     return isinstance(statement, ast.ClassDef) and any(_last(base) in SECTION_BASES for base in statement.bases)
 
 
 def is_for_types(statement: ast.stmt) -> bool:
-    """Whether a statement is `if TYPE_CHECKING:`, which no run executes."""
+    """Return whether a statement is `if TYPE_CHECKING:`, which no run executes."""
     return isinstance(statement, ast.If) and _last(statement.test) == "TYPE_CHECKING"
 
 
 def computes_nothing(statement: ast.stmt) -> bool:
-    """Whether a statement computes nothing: an import, a docstring, a line of a log."""
+    """Return whether a statement computes nothing: an import, a docstring, a line of a log."""
     if isinstance(statement, ast.Import | ast.ImportFrom) or is_for_types(statement):
         return True
     if not isinstance(statement, ast.Expr):
@@ -70,18 +70,18 @@ def computes_nothing(statement: ast.stmt) -> bool:
 
 
 class _Writer:
-    """Writes nodes as text, and notes the names that it meets."""
+    """Write nodes as text, and note the names in them."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.annotated: set[str] = set()
 
     def body(self, statements: Iterable[ast.stmt], of_class: bool) -> str:
-        """The statements that compute something."""
+        """Write the statements that compute something."""
         return f"[{','.join(self.statement(one, of_class) for one in statements if not computes_nothing(one))}]"
 
     def statement(self, node: ast.stmt, of_class: bool) -> str:
-        """One statement; in a class an annotation makes a field, elsewhere nothing."""
+        """Write one statement; in a class an annotation makes a field, elsewhere nothing."""
         if isinstance(node, ast.ClassDef) and is_section(node):
             return self.section(node)
         if isinstance(node, ast.AnnAssign):
@@ -93,7 +93,7 @@ class _Writer:
         return self.node(node)
 
     def section(self, node: ast.ClassDef) -> str:
-        """The properties and methods of a configuration section."""
+        """Write the properties and methods of a configuration section."""
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign):
                 self.note(statement.annotation)
@@ -101,7 +101,7 @@ class _Writer:
         return f"Section(name={node.name!r},body={self.body(methods, of_class=True)})"
 
     def any(self, value: object) -> str:
-        """A node, a list of nodes, or a plain value."""
+        """Write a node, a list of nodes, or a plain value."""
         if isinstance(value, ast.Constant):
             return f"Constant({value.value!r})"
         if isinstance(value, ast.Call):
@@ -117,7 +117,7 @@ class _Writer:
         return repr(value)
 
     def node(self, node: ast.AST) -> str:
-        """A node by its kind and its fields."""
+        """Write a node by its kind and its fields."""
         if isinstance(node, ast.Name | ast.Attribute) and (name := _dotted(node)) is not None:
             self.names.add(name)
             return name
@@ -135,11 +135,11 @@ class _Writer:
                 yield self.field(name, value)
 
     def field(self, name: str, value: object) -> str:
-        """A field; what is empty is left out, since versions of Python differ in it."""
+        """Write a field; empty fields are left out, since versions of Python differ in them."""
         return "" if value is None or value == [] else f",{name}={self.any(value)}"
 
     def call(self, node: ast.Call, raised: bool = False) -> str:
-        """A call without texts for people."""
+        """Write a call without texts for people."""
         args = [value for value in node.args if not (raised and _is_text(value))]
         keywords = [
             keyword
@@ -149,7 +149,7 @@ class _Writer:
         return f"Call({self.any(node.func)}{self.field('args', args)}{self.field('keywords', keywords)})"
 
     def formatted(self, node: ast.JoinedStr) -> str:
-        """A formatted string, its constant pieces joined."""
+        """Write a formatted string, its constant pieces joined."""
         parts: list[str] = []
         constant = ""
         for value in node.values:
@@ -168,7 +168,7 @@ class _Writer:
 
 
 def _is_text(node: ast.expr) -> bool:
-    """Whether an expression is a text, however it is put together."""
+    """Return whether an expression is a text, however it is put together."""
     if isinstance(node, ast.BinOp):
         return _is_text(node.left) or _is_text(node.right)
     if isinstance(node, ast.IfExp):
@@ -184,7 +184,7 @@ def _validates(function: Function) -> bool:
 
 
 def _dotted(node: ast.expr) -> str | None:
-    """`a.b.c` of a name and its attributes; None of anything else."""
+    """Return `a.b.c` for a name and its attributes; None for anything else."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and (name := _dotted(node.value)) is not None:
@@ -193,5 +193,5 @@ def _dotted(node: ast.expr) -> str | None:
 
 
 def _last(node: ast.expr) -> str:
-    """The last part of a dotted name; empty of anything else."""
+    """Return the last part of a dotted name; an empty text for anything else."""
     return (_dotted(node) or "").rpartition(".")[2]

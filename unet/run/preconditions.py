@@ -1,15 +1,107 @@
-"""What a run needs of the machine before its first job: cores, its input files, and a folder that can be written."""
+"""Check before the first job: cores, input files, the given model, and a folder that can be written.
+
+Each function returns what is wrong as a message that says what to do, and None (or nothing) where all is well.
+"""
 
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
 
+from unet.config.inputs import source_addresses, source_files
+from unet.config.root import Config
+from unet.evaluation.skeletons import SkeletonError, read_skeletons
+from unet.storage.address import split_url
+from unet.volumes.layout_from_headers import is_sample
+from unet.volumes.readers.zarr import is_zarr
+
+
+def is_dry_run(arguments: Sequence[str]) -> bool:
+    """Return whether a command line asks for a dry run. While a Snakefile is read, nothing else tells.
+
+    >>> is_dry_run(["snakemake", "-np"]), is_dry_run(["snakemake", "--dry-run"]), is_dry_run(["snakemake", "plan"])
+    (True, True, False)
+    """
+    return any(re.fullmatch(r"-[a-z]*n[a-z]*|--dry-?run", word) for word in arguments)
+
+
+def problems_of_files(config: Config, made_here: Collection[str]) -> list[str]:
+    """Return the input files that cannot be read.
+
+    Parameters
+    ----------
+    made_here
+        Files that a rule makes, which need not be there yet.
+    """
+    made = {Path(path) for path in made_here}
+    problems = [problem_of_input(key, path) for key, path in source_files(config).items() if path not in made]
+    return [problem for problem in problems if problem is not None]
+
+
+def problems_of_addresses(config: Config) -> list[str]:
+    """Return the addresses of the input that hold no Zarr store.
+
+    Raises
+    ------
+    AddressError
+        If a server cannot be reached.
+    """
+    addresses = source_addresses(config).items()
+    return [f"{key}: there is no Zarr store at {url}" for key, url in addresses if not is_zarr(*split_url(url))]
+
+
+def problem_of_model(config: Config) -> str | None:
+    """Return why a given model cannot be scored: it tells other classes apart. No job depends on what is scored."""
+    if config.model.checkpoint is None:
+        return None
+    # imported when they are needed, since every job reads the Snakefile
+    from unet.network.compatibility import IncompatibleModelError, require_classes
+    from unet.network.model_header import ModelFileError, read_header
+
+    scored = {name: config.volumes[name].class_names for name in config.evaluate.volumes}
+    try:
+        header = read_header(Path(config.model.checkpoint))
+        foreground = [name for name in config.segment.classes if name]
+        require_classes(header, config.model.checkpoint, scored, foreground)
+    except (IncompatibleModelError, ModelFileError) as error:
+        return str(error)
+    return None
+
+
+def problem_of_skeletons(config: Config) -> str | None:
+    """Return the first skeletons that cannot be read, and why."""
+    for name in config.evaluate.volumes:
+        given = config.volumes[name].skeletons
+        try:
+            if given:
+                read_skeletons(Path(given.files), given.unit_nm)
+        except SkeletonError as error:
+            return f"volumes.{name}.skeletons.files: {error}"
+    return None
+
+
+def problem_of_peers(config: Config) -> str | None:
+    """Return the first segmentation of others that cannot be compared, and why."""
+    for name in config.evaluate.volumes:
+        volume = config.volumes[name]
+        if volume.compare and not is_sample(config, volume):
+            # imported when it is needed, since every job reads the Snakefile
+            from unet.evaluation.comparison import open_reference_segmentation
+            from unet.volumes.readers.errors import SourceError
+
+            try:
+                for address in volume.compare.values():
+                    open_reference_segmentation(address, volume)
+            except SourceError as error:
+                return f"volumes.{name}.compare: {error}"
+    return None
+
 
 def problem_of_cores(cores: int | None, jobs: int | None) -> str | None:
-    """What is wrong with `--cores` and `--jobs`; with none of them Snakemake would wait for ever.
+    """Return what is wrong with `--cores` and `--jobs`. With 0 of them Snakemake would wait for ever.
 
     >>> problem_of_cores(0, None)
     '--cores is 0, but a job needs at least 1: say --cores 4, or --cores all'
@@ -22,9 +114,9 @@ def problem_of_cores(cores: int | None, jobs: int | None) -> str | None:
 
 
 def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -> str | None:
-    """Which option names a rule that there is not; Snakemake would ignore the option without a word.
+    """Return the first option that names an unknown rule. Snakemake would ignore the option without a word.
 
-    A name with a slash or a point is a file, which some options take as well.
+    A name with a slash or a dot is a file, which some options take as well.
 
     >>> problem_of_rules({"--set-threads": ["trian"]}, ["survey", "train"])
     '--set-threads: no rule is called trian; did you mean train? The rules are survey, train'
@@ -39,10 +131,7 @@ def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -
 
 
 def problem_of_input(key: str, path: Path) -> str | None:
-    """Why a file or folder of the user cannot be read, and what may have been meant; None if it can.
-
-    Its content is not looked at.
-    """
+    """Return why a file or folder of the user cannot be read, and what may have been meant. Its content is not read."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -58,7 +147,7 @@ def problem_of_input(key: str, path: Path) -> str | None:
 
 
 def _meant(path: Path) -> str:
-    """A similar name beside a file that is not there, else the nearest folder that is."""
+    """Return a similar name beside a missing file, else the nearest existing folder."""
     if path.is_symlink():
         return f"it is a link to {path.readlink()}, which is not there"
     if set("*?") & set(path.name):
@@ -72,7 +161,7 @@ def _meant(path: Path) -> str:
 
 
 def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
-    """Why nothing can be written in a folder, which need not be there yet; None if something can.
+    """Return why nothing can be written in a folder, which need not be there yet.
 
     Parameters
     ----------

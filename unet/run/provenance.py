@@ -1,8 +1,9 @@
-"""What a run was made of: enough for somebody else to repeat it and compare (`{results}/provenance.json`).
+"""The record of a run, `{results}/provenance.json`: enough for somebody else to repeat the run and compare.
 
-Recorded are versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
-arguments of every job, and what each of them made. Nothing of it says who ran it, on which machine or in which folder:
-paths below the repository, the working directory and the home are shortened, secrets taken out (`unet.jobs.privacy`).
+The record holds versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
+arguments of every job, and a digest of what each job made. It does not say who ran it, on which machine or in which
+folder: paths below the repository, the working directory and the home are shortened, and secrets are taken out
+(`unet.jobs.privacy`).
 """
 
 import platform
@@ -27,14 +28,14 @@ from unet.storage.files import read_json, write_json
 FORMAT = "unet-em provenance 1"
 NAME = "provenance.json"
 HASHED_BYTES = 2**30
-"""Larger inputs are told apart by the digests of what was ingested alone."""
+"""Inputs of more bytes have no digest; the digests of the ingested blocks tell them apart."""
 
 
 def configuration_text(config: Config) -> str:
-    """The merged configuration, defaults included, as YAML: `run_config.yaml` beside a report.
+    """Return the merged configuration, defaults included, as YAML: `run_config.yaml` beside a report.
 
-    Of the section `model` only what was set, where a model file is given: defaults of an untrained network say nothing
-    about it. Who pays for the jobs of a cluster is left out, as of every record: elsewhere it is somebody else.
+    Where a model file is given, section `model` holds only what was set: defaults say nothing about that file. The
+    account that pays for the jobs of a cluster is left out, as in every record: elsewhere it is somebody else's.
     """
     merged = config.model_dump(mode="json")
     merged["slurm"] = without_account(merged["slurm"])
@@ -43,7 +44,7 @@ def configuration_text(config: Config) -> str:
     return yaml.safe_dump(merged, sort_keys=False)
 
 
-def write_run_record(
+def write_provenance(
     results: Path, config: Config, root: Path, command: Sequence[str], started: datetime, asked: Collection[Path]
 ) -> dict[str, Any]:
     """Write `provenance.json`, and return what it holds.
@@ -53,24 +54,24 @@ def write_run_record(
     results : Path
         Folder of everything that was written.
     root : Path
-        Of the repository.
+        Root of the repository.
     command : sequence of str
-        As Snakemake was started.
+        Command line with which Snakemake was started.
     started : datetime
-        When.
+        Time of the start.
     asked : collection of Path
         Outputs and logs of all jobs that the configuration asks for, those included that were finished before. A folder
         of results may hold others, of volumes or settings that are no longer configured.
     """
-    record: dict[str, Any] = without_private(run_record(results, config, root, command, started, asked), root)
+    record: dict[str, Any] = without_private(provenance_of(results, config, root, command, started, asked), root)
     write_json(results / NAME, record)
     return record
 
 
-def run_record(
+def provenance_of(
     results: Path, config: Config, root: Path, command: Sequence[str], started: datetime, asked: Collection[Path]
 ) -> dict[str, Any]:
-    """The content of `provenance.json`, with paths as they are."""
+    """Return the content of `provenance.json`, with paths as they are."""
     settings, receipts = config.model_dump(mode="json"), _receipts(results, set(asked))
     predicted = {name: values for name, values in receipts.items() if values.get("rule") == "predict"}
     return {
@@ -94,7 +95,7 @@ def run_record(
 
 
 def software(root: Path) -> dict[str, Any]:
-    """Versions of this package, of Python and of what it needs, and the repository's state."""
+    """Return the versions of this package, of Python and of its dependencies, and the repository's state."""
     constraints = (root / "constraints.txt").read_text() if (root / "constraints.txt").exists() else ""
     wanted = dict(re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.MULTILINE))
     installed = {name: found for name in wanted if (found := _installed(name)) is not None}
@@ -109,7 +110,7 @@ def software(root: Path) -> dict[str, Any]:
 
 
 def repository_state(root: Path) -> dict[str, Any] | None:
-    """Commit, whether something differs from it, and a digest of what; None without a repository."""
+    """Return the commit, whether something differs from it, and a digest of that; None without a repository."""
     commit, changes = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain")
     if commit is None or changes is None:
         return None
@@ -120,7 +121,7 @@ def repository_state(root: Path) -> dict[str, Any] | None:
 
 
 def input_fingerprint(path: Path) -> dict[str, Any]:
-    """Number and bytes of an input's files, and one digest of names and content where that is soon had."""
+    """Return the number and bytes of an input's files, and one digest of names and content up to `HASHED_BYTES`."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     summary = blake2b(digest_size=16)
@@ -130,7 +131,7 @@ def input_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _chosen(results: Path, volumes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The tiles that were chosen, by volume and the key of the task (`cached_selection`)."""
+    """Return the tiles that were chosen, by volume and by the key of the task (`cached_selection`)."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((results / "volumes").glob("*/probability-tiles/*.json")):
         if path.parts[-3] in volumes:
@@ -147,7 +148,7 @@ def _jobs(results: Path, asked: set[Path]) -> list[dict[str, Any]]:
 
 
 def _receipts(results: Path, asked: set[Path]) -> dict[str, Any]:
-    """What every job made, by rule and job, e.g. `predict/train/0-of-2`."""
+    """Return the receipt of every job, by rule and job, e.g. `predict/train/0-of-2`."""
     folder = results / "receipts"
     paths = [path for path in sorted(folder.rglob("*.json")) if path in asked]
     return {str(path.relative_to(folder).with_suffix("")): read_json(path) for path in paths}
@@ -177,7 +178,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """Its name as the system tells."""
+    """Return the processor's name as the system tells it."""
     info = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
     return match[1] if match else platform.processor()

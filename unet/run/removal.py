@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from unet.run.rules import RULES, names_of_stores
 from unet.storage.files import read_json
 
 WRITTEN = (
@@ -21,8 +22,7 @@ WRITTEN = (
     *(f"model/**/{name}" for name in ("model*.pt", "state*.pt", "training*.jsonl", "tensorboard")),
     *(f"model/*/{name}.json" for name in ("settings", "stopped", "receipt")),
     *("volumes/*/evaluation.json", "volumes/*/overlap.npz", "volumes/*/*-tables", "volumes/*/probability-tiles"),
-    *(f"volumes/*/{name}.zarr" for name in ("raw", "mask", "classes", "labels", "targets", "weights", "probability")),
-    *(f"volumes/*/{name}.zarr" for name in ("segmentation", "segmentation-fragments", "labels-fragments")),
+    *(f"volumes/*/{name}.zarr" for rule in RULES for name in names_of_stores(rule)),
     *("volumes/*/.*.zarr.*", "**/.*.partial"),
 )
 """Patterns of all that a run writes; `config.yaml` is that of a reproduced run."""
@@ -81,7 +81,7 @@ def check(results: Path) -> None:
 
 
 def _addresses(results: Path) -> Iterator[str]:
-    """Where stores lie that are not in the folder of results."""
+    """Return the addresses of stores that lie outside the folder of results."""
     for survey in (results / "receipts" / "survey").glob("*.json"):
         address = read_json(survey).get("address")
         if address:
@@ -89,7 +89,7 @@ def _addresses(results: Path) -> Iterator[str]:
 
 
 def _remove(path: Path) -> None:
-    """A file, a folder with all that is in it, or a link, but not what it points to."""
+    """Remove a file, a folder with its content, or a link without its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,12 +1,12 @@
-"""Repeat a run from its `provenance.json`, and say whether every voxel is the same, or where the first one differs.
+"""Repeat a run from its `provenance.json`, and tell whether every voxel is the same, or where the first one differs.
 
     python -m unet.run.reproduce results           (make reproduce RUN=results)
 
-1. What is different here is told: versions, code. Input that is not the same ends it.
+1. Differences in versions and code are told. Input that is not the same ends the reproduction.
 2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
 3. The journals are compared in the order in which the stores follow from each other, block by block (`compare`).
-4. Of the first block with another digest the first voxel with another value is looked up, where both stores are there;
-   tables are compared as arrays.
+4. In the first block with another digest the first voxel with another value is looked up, where both stores are
+   there. Tables are compared as arrays.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class ReproductionError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, and the first difference in words, None where there is none."""
+    """The numbers of compared jobs and blocks, and the first difference in words; None where there is none."""
 
     jobs: int
     blocks: int
@@ -80,9 +80,9 @@ def compare(was: Path, now: Path) -> Comparison:
 
 
 def _kinds(results: Path) -> list[tuple[str, str]]:
-    """What was made: rule, with the store where it serves two, and volume, in the order of `ORDER`.
+    """Return what was made, in the order of `ORDER`: rule, with the store where it writes two, and volume.
 
-    Where there is a record, of what it names alone: the folder may hold volumes that were no longer configured.
+    Where there is a record, only what it names counts: the folder may hold volumes that are no longer configured.
     """
     receipts, record = results / "receipts", results / NAME
     made = [Path(name) for name in read_json(record)["made"]] if record.exists() else None
@@ -102,7 +102,7 @@ def _folder(kind: str, volume: str) -> Path:
 
 
 def _in_block(was: Path, now: Path, volume: str, stores: list[str], box: Box) -> str | None:
-    """Where two runs differ in a block; None if its voxels are the same and only its files differ."""
+    """Return where two runs differ in a block; None if its voxels are the same and only its files differ."""
     for name in stores:
         place = f"{name} of volume {volume}, block {box}"
         if not name.endswith(ZARR):
@@ -173,7 +173,7 @@ def reproduce(run: Path) -> Comparison:
 
 
 def configuration(record: Mapping[str, Any], results: Path) -> Config:
-    """The recorded configuration, writing to another folder."""
+    """Return the recorded configuration with another folder of results."""
     values = _expanded(record["configuration"])
     made_here = f"{values['results']}/sample/"
     for volume in values["volumes"].values():
@@ -184,7 +184,7 @@ def configuration(record: Mapping[str, Any], results: Path) -> Config:
 
 
 def _expanded(values: Any) -> Any:
-    """With the paths that `unet.jobs.privacy.without_private` has shortened."""
+    """Return values with the paths restored that `unet.jobs.privacy.without_private` has shortened."""
     if isinstance(values, dict):
         return {key: _expanded(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -210,7 +210,7 @@ def check_inputs(recorded: Mapping[str, Any], config: Config, results: Path) -> 
 
 
 def other_software(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each thing that is not as it was."""
+    """Yield a line per difference in software."""
     for key in ("unet-em", "python", "git"):
         if was[key] != now[key]:
             yield f"{key}: {was[key]} was, {now[key]} is"

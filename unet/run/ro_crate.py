@@ -1,7 +1,7 @@
-"""The results as an RO-Crate of the Workflow Run profile: what other programs, and archives, read of a run.
+"""The results as an RO-Crate of the Workflow Run profile, which other programs and archives read.
 
 The folder of results is the crate. It gets `ro-crate-metadata.json`, and a copy of the workflow, which is the crate's
-main entity; `provenance.json` in it says everything, see `unet.run.provenance`.
+main entity. `provenance.json` in it holds the whole record (`unet.run.provenance`).
 
 Source: Workflow Run RO-Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5 (doi:10.1371/journal.pone.0309210).
 """
@@ -100,7 +100,7 @@ def _add(crate: "ROCrate", identifier: str, properties: dict[str, str]) -> Any:
 
 
 def _workflow(crate: "ROCrate", software: Mapping[str, Any], root: Path) -> Any:
-    """The main entity, with its version and what it needs."""
+    """Add the workflow, which is the main entity, with its version and its dependencies."""
     workflow = crate.add_workflow(
         root / "workflow" / "Snakefile",
         "workflow/Snakefile",
@@ -123,7 +123,7 @@ def _package(crate: "ROCrate", name: str, version: str) -> Any:
 
 
 def _input(crate: "ROCrate", key: str, found: Mapping[str, Any]) -> Any:
-    """An input by its configuration key: it stays where it is, so the crate holds its fingerprint alone."""
+    """Add an input by its configuration key. The input stays where it is, so the crate holds only its fingerprint."""
     properties = {"@type": "PropertyValue", "name": key, "value": found["digest"] or f"{found['bytes']} bytes"}
     return _add(crate, f"#{key}", properties)
 

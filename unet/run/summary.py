@@ -1,10 +1,11 @@
-"""What is said at the end of a run: what it made, and of the jobs that failed why, each with its log."""
+"""The lines at the end of a run: what the run has made, and why jobs have failed, each with its log."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from unet.run.report.headline import headline
 from unet.storage.files import read_json
 
 
@@ -12,7 +13,7 @@ class Product(NamedTuple):
     """Something that a run can make.
 
     `sign` is a pattern of the file that is written when it is made, `place` where it lies in the folder of results.
-    It is not told of beside another product that holds or follows from it, `unless`.
+    The product is not named beside another one that follows from it, `unless`.
     """
 
     name: str
@@ -45,19 +46,31 @@ class Failure:
 
 
 def written(results: Path) -> dict[Path, int]:
-    """What says that something was made, and when that was written (ns): receipts, evaluations, pages."""
+    """Return the files that say that something was made, and their times (ns): receipts, evaluations, pages."""
     found = [*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]
     found += [results / product.sign for product in PRODUCTS if "/" not in product.sign]
     return {path: path.stat().st_mtime_ns for path in found if path.exists()}
 
 
 def notes_of_failures(results: Path) -> dict[Path, int]:
-    """The notes of jobs that did not end well (`unet.jobs.script`), and when they were written (ns)."""
+    """Return the notes of failed jobs (`unet.jobs.script`), and when each was written (ns)."""
     return {path: path.stat().st_mtime_ns for path in (results / "logs").rglob("*.error")}
 
 
+def is_reported(results: Path, made: Iterable[Path]) -> bool:
+    """Return whether a run has made the report, which a record of the run belongs to."""
+    return results / "run_config.yaml" in set(made)
+
+
+def lines_of_run(results: Path, made: Iterable[Path]) -> list[str]:
+    """Return what a run has made, with the scores of what is delivered where it has made the report."""
+    made = list(made)
+    lines = [f"{name:14}{place}" for name, place in products(results, made)]
+    return lines + (headline(read_json(results / "scores.json")) if is_reported(results, made) else [])
+
+
 def new(before: Mapping[Path, int], after: Mapping[Path, int]) -> list[Path]:
-    """Files that were written in between.
+    """Return the files that were written in between.
 
     >>> [str(path) for path in new({Path("a"): 1, Path("b"): 1}, {Path("a"): 1, Path("b"): 2, Path("c"): 3})]
     ['b', 'c']
@@ -66,7 +79,7 @@ def new(before: Mapping[Path, int], after: Mapping[Path, int]) -> list[Path]:
 
 
 def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
-    """What jobs have made: a name, and where it lies. Of a run that made none of `PRODUCTS`, its receipts.
+    """Return the products of a run: a name, and where it lies. A run without `PRODUCTS` has made its receipts.
 
     Parameters
     ----------
@@ -92,7 +105,7 @@ def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
 
 
 def _place(results: Path, place: str, sign: Path) -> str:
-    """Where a product lies: a store perhaps at the address that the survey of its volume names."""
+    """Return where a product lies: a store perhaps at the address that the survey of its volume names."""
     if "{volume}" not in place:
         return str(results / place)
     volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else sign.parts[2]
@@ -102,7 +115,7 @@ def _place(results: Path, place: str, sign: Path) -> str:
 
 
 def failures(notes: Iterable[Path]) -> list[Failure]:
-    """The failed jobs by what they said, in the order of their notes; those that said the same together.
+    """Return the failed jobs by their message, in the order of their notes; jobs with the same message together.
 
     Parameters
     ----------
@@ -115,7 +128,7 @@ def failures(notes: Iterable[Path]) -> list[Failure]:
 
 
 def failure_lines(found: Iterable[Failure]) -> list[str]:
-    """For the terminal: each message once, with its logs; the first of many.
+    """Return lines for the terminal: each message once, with its logs; only the first of many.
 
     >>> print(*failure_lines([Failure("a.tif: cut short", (Path("logs/ingest/a.log"),))]), sep="\\n")
     1 job failed:

@@ -1,4 +1,4 @@
-"""Where a finished volume would show that it was cut, and how much it does.
+"""The places where a finished volume would show its blocks, and how much it shows them.
 
 A result that does not depend on the cut is the same whether a voxel lies in the middle of a block or at its border. So
 windows are inferred again where borders are, and the jumps across block faces are compared with those inside blocks:
@@ -43,7 +43,7 @@ class Readable(Protocol):
 
 
 def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
-    """Places where a cut would show first, in turn: each with what is there, and a window of a section.
+    """Return the places where a cut would show first, in turn: the kind of place, and a window of one section.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int
     block_ranges
         Names of the jobs that wrote it.
     side
-        Of a window in px; smaller at the volume's faces.
+        Side of a window in px; smaller at the volume's faces.
     number, seed
-        How many, and of which random places.
+        Number of windows, and seed of the random places.
     """
     rng = np.random.default_rng(seed)
     kinds: dict[str, Callable[[], Index]] = {
@@ -67,7 +67,7 @@ def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int
 
 
 def _block_corner(rng: np.random.Generator, grid: Grid) -> Index:
-    """A corner between blocks; along an axis with one block, anywhere."""
+    """Return a corner between blocks; along an axis with one block, any place."""
     return tuple(
         int(rng.integers(1, count)) * block if count > 1 else int(rng.integers(n))
         for n, count, block in zip(grid.shape, grid.counts, grid.block, strict=True)
@@ -75,7 +75,7 @@ def _block_corner(rng: np.random.Generator, grid: Grid) -> Index:
 
 
 def _range_corner(rng: np.random.Generator, grid: Grid, block_ranges: list[str]) -> Index:
-    """First voxel of the first block of a block range: what lies before it was written by another job."""
+    """Return the first voxel of a block range: the block before it was written by another job."""
     firsts = [boxes[0].start for name in block_ranges[1:] if (boxes := boxes_of_range(grid, name))]
     return firsts[int(rng.integers(len(firsts)))] if firsts else _block_corner(rng, grid)
 
@@ -92,7 +92,7 @@ def _around(centre: Index, side: int, shape: Index) -> Box:
 
 @dataclass(frozen=True)
 class SeamJumps:
-    """Mean jump across block borders, mean of the jumps beside them, and how many voxels were looked at."""
+    """Mean jump across block borders, mean of the jumps beside them, and number of voxels compared."""
 
     across: float
     beside: float
@@ -107,7 +107,7 @@ class SeamJumps:
 
 
 def seams(image: Readable, seed: int = 0) -> SeamJumps:
-    """Jumps of the stored values across random stretches of block borders, and beside them.
+    """Measure the jumps of the stored values across random stretches of block borders, and beside them.
 
     Of the four voxels a, b | c, d around a border these are |c - b|, and the mean of |b - a| and |d - c|. Sections are
     looked at one by one, so borders along z do not count: two sections of a 2-D network differ as they are.
@@ -117,7 +117,7 @@ def seams(image: Readable, seed: int = 0) -> SeamJumps:
     image
         Probabilities; read stretch by stretch.
     seed
-        Of which stretches, where there are more than `PLANES` along an axis.
+        Seed of the choice, where there are more than `PLANES` stretches along an axis.
     """
     rng, across, beside, voxels = np.random.default_rng(seed), 0.0, 0.0, 0
     for axis in (1, 2):
@@ -133,7 +133,7 @@ def seams(image: Readable, seed: int = 0) -> SeamJumps:
 
 
 def _stretches(grid: Grid, axis: int) -> list[Box]:
-    """Four voxels across each block border along an axis, in pieces of one section and one block's width at most."""
+    """Return boxes of four voxels across each block border along an axis, at most one section and one block wide."""
     other = 3 - axis
     faces = range(grid.block[axis], grid.shape[axis], grid.block[axis])
     borders = [b for b in faces if 2 <= b <= grid.shape[axis] - 2]

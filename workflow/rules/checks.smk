@@ -1,7 +1,7 @@
 # Before a run and after it.
 #
 # Inputs:  the configuration; the finished stores
-# Outputs: the foreseen cost, on the terminal; {results}/receipts/verify/all.json, and a section of the report
+# Outputs: the estimated cost, on the terminal; {results}/receipts/verify/all.json, and a section of the report
 # Steps:   plan; verify
 
 
@@ -21,23 +21,17 @@ rule plan:
         plan=f"{RESULTS}/plan.json",
         config=settings(CONFIG),
     message:
-        "Foreseeing the cost"
+        "Estimating the cost"
     script:
         "../../scripts/plan.py"
 
 
 rule verify:
     input:
-        **trained_model(),
-        surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
-        intensity_statistics=[
-            receipt("intensity_statistics", name) for name in CONFIG.predict.volumes
-        ],
-        predicted=lambda wildcards: [
-            r
-            for name in CONFIG.predict.volumes
-            for r in range_receipts("predict", name)
-        ],
+        **INPUTS.model,
+        surveys=receipts_of("survey", CONFIG.predict.volumes),
+        intensity_statistics=receipts_of("intensity_statistics", CONFIG.predict.volumes),
+        predicted=per_job(lambda _: receipts_of("predict", CONFIG.predict.volumes)),
     log:
         f"{RESULTS}/logs/verify/verify.log",
     conda:
@@ -48,7 +42,7 @@ rule verify:
         mem_mb=memory("verify"),
         runtime=time_limit("verify"),
     params:
-        **given_model(),
+        **given_model(CONFIG),
         receipt=receipt("verify", "all"),
         results=results_folder,
         template=str(Path(workflow.basedir) / "report" / "checks.html.j2"),

@@ -2,17 +2,14 @@
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
 # Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
-# Steps:   threshold, agglomeration_sweep and agglomeration_threshold (from the training volumes) -> evaluate -> report
+# Steps:   choose_threshold, agglomeration_threshold_sweep and choose_agglomeration_threshold -> evaluate -> report
 
-EVALUATIONS = [evaluation(name) for name in CONFIG.evaluate.volumes]
+EVALUATIONS = [INPUTS.evaluation(name) for name in CONFIG.evaluate.volumes]
 
 
 rule choose_threshold:
     input:
-        sweeps=[
-            receipt("threshold_sweep", name)
-            for name in CONFIG.evaluate.threshold_volumes
-        ],
+        sweeps=receipts_of("threshold_sweep", CONFIG.evaluate.threshold_volumes),
     output:
         receipt=receipt("choose_threshold", "all"),
     log:
@@ -38,12 +35,10 @@ rule agglomeration_threshold_sweep:
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
-        segmented=lambda wildcards: range_receipts(
-            "segment", wildcards.volume, "segmentation"
-        ),
-        edges=lambda wildcards: range_receipts("region_graph", wildcards.volume),
-        labelled=lambda wildcards: labels_receipts(wildcards.volume),
-        checked=lambda wildcards: checked([wildcards.volume]),
+        segmented=all_receipts("segment", "segmentation"),
+        edges=all_receipts("region_graph"),
+        labelled=per_job(lambda wildcards: INPUTS.labels(wildcards.volume)),
+        checked=lambda wildcards: INPUTS.checked([wildcards.volume]),
     output:
         receipt=receipt("agglomeration_threshold_sweep", "{volume}"),
     log:
@@ -69,10 +64,9 @@ rule agglomeration_threshold_sweep:
 
 rule choose_agglomeration_threshold:
     input:
-        sweeps=[
-            receipt("agglomeration_threshold_sweep", name)
-            for name in CONFIG.evaluate.threshold_volumes
-        ],
+        sweeps=receipts_of(
+            "agglomeration_threshold_sweep", CONFIG.evaluate.threshold_volumes
+        ),
     output:
         receipt=receipt("choose_agglomeration_threshold", "all"),
     log:
@@ -95,9 +89,10 @@ rule choose_agglomeration_threshold:
 
 rule evaluate:
     input:
-        unpack(evaluation_inputs),
+        unpack(inputs_of("evaluate")),
+        stale=stale("evaluate"),
     output:
-        evaluation=evaluation("{volume}"),
+        evaluation=INPUTS.evaluation("{volume}"),
         table=f"{RESULTS}/volumes/{{volume}}/overlap.npz",
     log:
         f"{RESULTS}/logs/evaluate/{{volume}}.log",
@@ -128,11 +123,9 @@ rule evaluate:
 
 rule report:
     input:
-        surveys=[receipt("survey", name) for name in CONFIG.predict.volumes],
-        segmented=[
-            receipt("merge", name, "segmentation") for name in CONFIG.predict.volumes
-        ],
-        relabelled=segmentation_receipts,
+        surveys=receipts_of("survey", CONFIG.predict.volumes),
+        segmented=receipts_of("merge", CONFIG.predict.volumes, "segmentation"),
+        relabelled=per_job(lambda _: INPUTS.segmentations()),
         evaluations=EVALUATIONS,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes

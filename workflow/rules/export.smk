@@ -9,12 +9,10 @@ EXPORT_VOLUMES = CONFIG.predict.volumes[:1]
 
 rule export:
     input:
-        **trained_model(),
-        surveys=[receipt("survey", name) for name in EXPORT_VOLUMES],
-        check_model=[receipt("check_model", name) for name in EXPORT_VOLUMES],  # say which model file is given
-        intensity_statistics=[
-            receipt("intensity_statistics", name) for name in EXPORT_VOLUMES
-        ],
+        **INPUTS.model,
+        surveys=receipts_of("survey", EXPORT_VOLUMES),
+        check_model=receipts_of("check_model", EXPORT_VOLUMES),  # say which model file is given
+        intensity_statistics=receipts_of("intensity_statistics", EXPORT_VOLUMES),
     output:
         onnx=f"{RESULTS}/model/model.onnx",
         package=f"{RESULTS}/model/bioimageio.zip",
@@ -30,8 +28,8 @@ rule export:
         mem_mb=memory("export"),
         runtime=time_limit("export"),
     params:
-        **given_model(),
-        folders=[f"{RESULTS}/volumes/{name}" for name in EXPORT_VOLUMES],
+        **given_model(CONFIG),
+        folders=INPUTS.folders(EXPORT_VOLUMES),
         export=settings(CONFIG.export),
         code=code("export"),
     message:

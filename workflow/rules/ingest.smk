@@ -8,8 +8,8 @@
 
 rule sample:
     output:
-        raw=SAMPLED[0],
-        labels=SAMPLED[1],
+        raw=INPUTS.sample_files[0],
+        labels=INPUTS.sample_files[1],
     log:
         f"{RESULTS}/logs/sample/sample.log",
     benchmark:
@@ -31,8 +31,8 @@ rule sample:
 
 rule survey:
     input:
-        sampled=sampled,
-        stale=lambda wildcards: stale("survey", wildcards.volume),
+        sampled=lambda wildcards: INPUTS.sampled(wildcards.volume),
+        stale=stale("survey"),
     output:
         receipt=receipt("survey", "{volume}"),
     log:
@@ -47,7 +47,7 @@ rule survey:
         runtime=time_limit("survey"),
     params:
         name=lambda wildcards: wildcards.volume,
-        volume=survey_settings,
+        volume=lambda wildcards: settings(CONFIG.volumes[wildcards.volume], SCORED_WITH),
         storage=settings(CONFIG.storage),
         code=code("survey"),
     message:
@@ -58,10 +58,10 @@ rule survey:
 
 rule check_model:
     input:
-        surveys=lambda wildcards: [
-            receipt("survey", name) for name in compared(wildcards.volume)
-        ],
-        stale=lambda wildcards: stale("check_model", wildcards.volume),
+        surveys=lambda wildcards: receipts_of(
+            "survey", INPUTS.compared_volumes(wildcards.volume)
+        ),
+        stale=stale("check_model"),
     output:
         receipt=receipt("check_model", "{volume}"),
     log:
@@ -75,12 +75,12 @@ rule check_model:
         mem_mb=memory("check_model"),
         runtime=time_limit("check_model"),
     params:
-        **given_model("checkpoint"),
-        volumes=lambda wildcards: compared(wildcards.volume),
+        **given_model(CONFIG, "checkpoint"),
+        volumes=lambda wildcards: INPUTS.compared_volumes(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
         model_config=settings(CONFIG.model, ["checkpoint"]),
-        asked=asked_of_model(),
-        normalisation=asked_of_normalisation(),
+        asked=asked_of_model(CONFIG),
+        normalisation=asked_of_normalisation(CONFIG),
         tile=lambda wildcards: (
             CONFIG.train.tile if wildcards.volume in TRAINING_VOLUMES else None
         ),
@@ -95,9 +95,7 @@ rule ingest:
     input:
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),
-        damage=lambda wildcards: damage_of(
-            "ingest", wildcards.volume, wildcards.block_range
-        ),
+        damage=damage("ingest"),
     output:
         receipt=receipt("ingest", "{volume}", "{block_range}"),
     log:
@@ -113,7 +111,7 @@ rule ingest:
     params:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
-        volume=volume_settings,
+        volume=lambda wildcards: volume_settings(CONFIG, wildcards.volume),
         code=code("ingest"),
     message:
         "Ingesting {wildcards.volume}, block range {wildcards.block_range}"
@@ -123,11 +121,7 @@ rule ingest:
 
 rule histogram:
     input:
-        survey=receipt("survey", "{volume}"),
-        ingested=lambda wildcards: receipts_around("ingest", wildcards, HALO),
-        damage=lambda wildcards: damage_of(
-            "histogram", wildcards.volume, wildcards.block_range
-        ),
+        unpack(inputs_of("histogram")),
     output:
         receipt=receipt("histogram", "{volume}", "{block_range}"),
     log:
@@ -154,8 +148,8 @@ rule intensity_statistics:
     input:
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),
-        counted=lambda wildcards: range_receipts("histogram", wildcards.volume),
-        block_ranges=lambda wildcards: range_receipts("ingest", wildcards.volume),
+        counted=all_receipts("histogram"),
+        block_ranges=all_receipts("ingest"),
     output:
         receipt=receipt("intensity_statistics", "{volume}"),
     log:

@@ -2,18 +2,16 @@
 #
 # Inputs:  raw.zarr, its frozen statistics, and the trained model
 # Outputs: probability.zarr; the ISBI scores of every threshold where there are labels
-# Steps:   predict (a block range per job, one GPU each) -> sweep
+# Steps:   predict (a block range per job, one GPU each) -> threshold_sweep
 
 
 rule predict:
     input:
-        **trained_model(),
+        **INPUTS.model,
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),  # says which model file is given
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
-        damage=lambda wildcards: damage_of(
-            "predict", wildcards.volume, wildcards.block_range
-        ),
+        damage=damage("predict"),
     output:
         receipt=receipt("predict", "{volume}", "{block_range}"),
     log:
@@ -28,7 +26,7 @@ rule predict:
         mem_mb=memory("predict"),
         runtime=time_limit("predict"),
     params:
-        **given_model(),
+        **given_model(CONFIG),
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         predict=settings(CONFIG.predict, leave_out=["volumes", "job_voxels"]),
@@ -46,9 +44,9 @@ rule threshold_sweep:
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
-        predicted=lambda wildcards: range_receipts("predict", wildcards.volume),
-        labelled=lambda wildcards: labels_receipts(wildcards.volume),
-        checked=lambda wildcards: checked([wildcards.volume]),
+        predicted=all_receipts("predict"),
+        labelled=per_job(lambda wildcards: INPUTS.labels(wildcards.volume)),
+        checked=lambda wildcards: INPUTS.checked([wildcards.volume]),
     output:
         receipt=receipt("threshold_sweep", "{volume}"),
     log:

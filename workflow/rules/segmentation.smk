@@ -11,7 +11,7 @@ MERGING = ["threshold", "watershed", "max_section_gap", "foreground"]
 
 rule segment:
     input:
-        unpack(segment_inputs),
+        unpack(inputs_of("segment")),
     output:
         receipt=receipt("segment", "{volume}", "{store}", "{block_range}"),
     log:
@@ -28,7 +28,7 @@ rule segment:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         store=lambda wildcards: wildcards.store,
-        segment=lambda wildcards: segment_settings(wildcards.store, LABELLING),
+        segment=lambda wildcards: segment_settings(CONFIG, wildcards.store, LABELLING),
         background=lambda wildcards: (
             wildcards.store == "segmentation"
             and CONFIG.segment.method == "components"
@@ -43,16 +43,7 @@ rule segment:
 
 rule region_graph:
     input:
-        survey=receipt("survey", "{volume}"),
-        segmented=lambda wildcards: receipts_around(
-            "segment",
-            wildcards,
-            (1 + (CONFIG.segment.max_section_gap or 0), 1, 1),
-            "segmentation",
-        ),
-        damage=lambda wildcards: damage_of(
-            "region_graph", wildcards.volume, wildcards.block_range
-        ),
+        unpack(inputs_of("region_graph")),
     output:
         receipt=receipt("region_graph", "{volume}", "{block_range}"),
     log:
@@ -80,7 +71,7 @@ rule region_graph:
 
 rule merge:
     input:
-        unpack(merge_inputs),
+        unpack(inputs_of("merge")),
     output:
         receipt=receipt("merge", "{volume}", "{store}"),
     log:
@@ -96,7 +87,7 @@ rule merge:
     params:
         folder=folder_of,
         store=lambda wildcards: wildcards.store,
-        segment=lambda wildcards: segment_settings(wildcards.store, MERGING),
+        segment=lambda wildcards: segment_settings(CONFIG, wildcards.store, MERGING),
         code=code("merge"),
     message:
         "Merging the fragments of {wildcards.volume}"
@@ -108,9 +99,7 @@ rule relabel:
     input:
         survey=receipt("survey", "{volume}"),
         merged=receipt("merge", "{volume}", "{store}"),
-        damage=lambda wildcards: damage_of(
-            "relabel", wildcards.volume, wildcards.store, wildcards.block_range
-        ),
+        damage=damage("relabel"),
     output:
         receipt=receipt("relabel", "{volume}", "{store}", "{block_range}"),
     log:

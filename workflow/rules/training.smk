@@ -4,7 +4,7 @@
 # Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl, copies of what is kept by fingerprint
 #          in {results}/model/{fingerprint}/, which outlives other configurations
 # Steps:   targets (classes with the separation border) -> check_labels (what they hold, of scored volumes, too)
-#          -> weight_map (equation 2) -> train; on demand augmentation
+#          -> weight_map (equation 2) -> train; on demand augmentation_preview
 
 
 rule targets:
@@ -12,10 +12,8 @@ rule targets:
         survey=receipt("survey", "{volume}"),
         check_model=receipt("check_model", "{volume}"),  # says the dimensions of the network
         intensity_statistics=receipt("intensity_statistics", "{volume}"),
-        labelled=lambda wildcards: labels_receipts(wildcards.volume),
-        damage=lambda wildcards: damage_of(
-            "targets", wildcards.volume, wildcards.block_range
-        ),
+        labelled=per_job(lambda wildcards: INPUTS.labels(wildcards.volume)),
+        damage=damage("targets"),
     output:
         receipt=receipt("targets", "{volume}", "{block_range}"),
     log:
@@ -31,7 +29,7 @@ rule targets:
     params:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
-        volume=volume_settings,
+        volume=lambda wildcards: volume_settings(CONFIG, wildcards.volume),
         weights=settings(CONFIG.weights),
         code=code("targets"),
     message:
@@ -42,7 +40,7 @@ rule targets:
 
 rule check_labels:
     input:
-        unpack(label_inputs),
+        unpack(inputs_of("check_labels")),
     output:
         receipt=receipt("check_labels", "{volume}"),
     log:
@@ -57,7 +55,7 @@ rule check_labels:
         runtime=time_limit("check_labels"),
     params:
         folder=folder_of,
-        volume=volume_settings,
+        volume=lambda wildcards: volume_settings(CONFIG, wildcards.volume),
         label_check=lambda wildcards: CONFIG.volumes[wildcards.volume].label_check,
         used=lambda wildcards: wildcards.volume in CONFIG.labelled_volumes,
         code=code("check_labels"),
@@ -70,13 +68,9 @@ rule check_labels:
 rule weight_map:
     input:
         survey=receipt("survey", "{volume}"),
-        own_targets=lambda wildcards: range_receipts("targets", wildcards.volume),
-        training_targets=lambda wildcards: [
-            r for name in TRAINING_VOLUMES for r in range_receipts("targets", name)
-        ],
-        damage=lambda wildcards: damage_of(
-            "weight_map", wildcards.volume, wildcards.block_range
-        ),
+        own_targets=all_receipts("targets"),
+        training_targets=per_job(lambda _: receipts_of("targets", TRAINING_VOLUMES)),
+        damage=damage("weight_map"),
     output:
         receipt=receipt("weight_map", "{volume}", "{block_range}"),
     log:
@@ -102,18 +96,7 @@ rule weight_map:
 
 rule train:
     input:
-        surveys=[receipt("survey", name) for name in LEARNING_VOLUMES],
-        intensity_statistics=[
-            receipt("intensity_statistics", name) for name in LEARNING_VOLUMES
-        ],
-        targets=lambda wildcards: [
-            r for name in LEARNING_VOLUMES for r in range_receipts("targets", name)
-        ],
-        weighted=lambda wildcards: [
-            r for name in LEARNING_VOLUMES for r in range_receipts("weight_map", name)
-        ],
-        checked=checked(LEARNING_VOLUMES),
-        lost=lambda wildcards: damage_of("train", "model"),
+        unpack(inputs_of("train")),
     output:
         model=f"{RESULTS}/model/model.pt",
         curve=f"{RESULTS}/model/training.jsonl",
@@ -130,7 +113,7 @@ rule train:
         mem_mb=memory("train"),
         runtime=time_limit("train"),
     params:
-        folders=[f"{RESULTS}/volumes/{name}" for name in LEARNING_VOLUMES],
+        folders=INPUTS.folders(LEARNING_VOLUMES),
         model_config=settings(CONFIG.model, ["checkpoint", "voxel_size_tolerance"]),
         train=settings(CONFIG.train),
         classes=CONFIG.class_names if LEARNING_VOLUMES else [],
@@ -143,18 +126,10 @@ rule train:
 
 rule augmentation_preview:
     input:
-        surveys=[receipt("survey", name) for name in TRAINING_VOLUMES[:1]],
-        intensity_statistics=[
-            receipt("intensity_statistics", name) for name in TRAINING_VOLUMES[:1]
-        ],
-        targets=lambda wildcards: [
-            r for name in TRAINING_VOLUMES[:1] for r in range_receipts("targets", name)
-        ],
-        weighted=lambda wildcards: [
-            r
-            for name in TRAINING_VOLUMES[:1]
-            for r in range_receipts("weight_map", name)
-        ],
+        surveys=receipts_of("survey", TRAINING_VOLUMES[:1]),
+        intensity_statistics=receipts_of("intensity_statistics", TRAINING_VOLUMES[:1]),
+        targets=per_job(lambda _: receipts_of("targets", TRAINING_VOLUMES[:1])),
+        weighted=per_job(lambda _: receipts_of("weight_map", TRAINING_VOLUMES[:1])),
         template=Path(workflow.basedir) / "report" / "augmentation.html.j2",
         report_template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:
@@ -170,7 +145,7 @@ rule augmentation_preview:
         mem_mb=memory("augmentation_preview"),
         runtime=time_limit("augmentation_preview"),
     params:
-        folders=[f"{RESULTS}/volumes/{name}" for name in TRAINING_VOLUMES[:1]],
+        folders=INPUTS.folders(TRAINING_VOLUMES[:1]),
         model_config=settings(CONFIG.model),
         tile=settings(CONFIG.train)["tile"],
         augment=settings(CONFIG.train.augment),

@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from unet.run.report.headline import headline
-from unet.run.summary import failure_lines, failures, new, notes_of_failures, products, written
+from unet.run.summary import (
+    failure_lines,
+    failures,
+    is_reported,
+    lines_of_run,
+    new,
+    notes_of_failures,
+    products,
+    written,
+)
 from unet.storage.files import write_json
 
 
@@ -29,6 +38,19 @@ def test_a_whole_run_tells_of_its_report_and_of_each_segmentation_once(tmp_path:
         ("segmentation", f"{tmp_path}/volumes/a/segmentation.zarr"),
         ("segmentation", "s3://bucket/run/b/segmentation.zarr"),
     ]
+
+
+def test_scores_are_told_of_a_run_that_has_made_the_report_alone(tmp_path: Path) -> None:
+    make(tmp_path, "volumes/a/evaluation.json")
+    write_json(tmp_path / "scores.json", {"a": {"stored_objects": 7, "segmentation_v_rand": 0.9}})
+    made = written(tmp_path)
+    assert not is_reported(tmp_path, made)
+    assert lines_of_run(tmp_path, made) == [f"scores        {tmp_path}/volumes/a/evaluation.json"]
+    make(tmp_path, "run_config.yaml")
+    made = written(tmp_path)
+    assert is_reported(tmp_path, made)
+    assert lines_of_run(tmp_path, made)[0] == f"report        {tmp_path}/report.html"
+    assert any("a: 7 objects" in line for line in lines_of_run(tmp_path, made))
 
 
 def test_jobs_that_failed_of_one_reason_are_told_together(tmp_path: Path) -> None:

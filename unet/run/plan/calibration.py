@@ -1,15 +1,15 @@
-"""What the machine at hand takes, measured within seconds: a tile, a training step, the files of a block.
+"""Measure the machine at hand within seconds: a tile, a training step, the files of a block.
 
 1. `tile_seconds`      The real predictor with the tile, batch, precision and threads of a job, on grey values of noise.
 2. `training_seconds`  The real training loop with the tile and batch of the training, on drawn cells.
 3. `machine_speed`     A block written to a real store with its pyramid and read again, against the machine on which
-                       `resources.COSTS` was measured: so much faster or slower are the rules that need no network.
+                       `RULES` was measured: so much faster or slower are the rules that need no network.
 
 Processor seconds are all threads' together and hold on a busy machine too; on a GPU only the clock tells.
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from unet.config.model import ModelConfig
+from unet.config.root import Config
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
@@ -25,7 +27,6 @@ from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, read_box
 from unet.network.tile_selection import PredictionTask, TileSelection, concurrent_tiles
-from unet.run.plan.plan import Seconds
 from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
@@ -34,16 +35,82 @@ from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
 
+Seconds = tuple[float, float]
+"""On the clock, and of all processors together."""
 LEAST_SECONDS = 1.0
-"""A measurement goes on for so long, once it has been done."""
+"""Seconds that a measurement goes on for, once the work has been done for the first time."""
 BLOCK = (16, 512, 512)
 REPEATS = 7
 REFERENCE_SECONDS = 0.0225
-"""Least processor seconds of that block where `unet.run.plan.resources.COSTS` was measured (2026-11-25)."""
+"""Least processor seconds of that block where `unet.run.rules.RULES` was measured (2026-11-25)."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast the network is, and this machine in everything else.
+
+    Parameters
+    ----------
+    tile : dict
+        Seconds per tile of each predicted volume, all its passes included.
+    step, validation : Seconds
+        Seconds per training step, and per validation.
+    machine : float
+        Speed of what needs no network, over the speed of the machine on which the costs in `RULES` were measured.
+    source : str
+        Where these are from, for people.
+    """
+
+    tile: Mapping[str, Seconds]
+    step: Seconds
+    validation: Seconds
+    machine: float
+    source: str
+
+
+def given_speeds(tile_flops: Mapping[str, float], step_flops: float, flops: float) -> Speeds:
+    """Return the speeds of GPUs that reach ``flops`` operations per second, from the operations per tile and step."""
+    tile = {name: (own / flops, own / flops) for name, own in tile_flops.items()}
+    step = step_flops / flops
+    return Speeds(tile, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
+
+
+def measured_speeds(
+    config: Config,
+    predicted: Mapping[str, tuple[PredictionTask, TileSelection]],
+    classes: int,
+    learning_channels: int | None,
+    device: torch.device,
+    threads_of: Callable[[str], int],
+) -> Speeds:
+    """Measure the device at hand; volumes that are predicted with the same tile are measured once.
+
+    Parameters
+    ----------
+    predicted : mapping
+        PredictionTask and tile of each predicted volume.
+    learning_channels : int, optional
+        Channels of the training volumes; None where nothing is trained.
+    threads_of : callable
+        Return the threads of a rule's jobs.
+    """
+    found: dict[object, Seconds] = {}
+    tile = {}
+    for name, (task, choice) in predicted.items():
+        key = choice.tile, choice.batch, task.layout.channels
+        if key not in found:
+            found[key] = tile_seconds(task, choice, device, threads_of("predict"))
+        tile[name] = found[key]
+    step = validation = (0.0, 0.0)
+    if learning_channels is not None:
+        threads = threads_of("train")
+        step, validation = training_seconds(config.model, config.train, classes, learning_channels, device, threads)
+    source = f"measured on this {device.type.upper()}, now: the network's own tiles, training steps and stores"
+    return Speeds(tile, step, validation, machine_speed(), source)
 
 
 def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
-    """Of a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
+    """Measure a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
     at_once = concurrent_tiles(task, choice, device, threads) if device.type == "cpu" else 1
@@ -64,37 +131,36 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
     z, y, x = geometry.stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
     window = noise.integers(0, 256, (channels, *read_box(box, predictor.lattices).shape), dtype=np.uint8)
-    found = measured(lambda: predictor.infer(window, box))
-    return Seconds(found.clock / tiles, found.processor / tiles)
+    clock, processor = measured(lambda: predictor.infer(window, box))
+    return clock / tiles, processor / tiles
 
 
 def training_seconds(
-    task: PredictionTask, config: TrainConfig, device: torch.device, threads: int
+    model: ModelConfig, config: TrainConfig, classes: int, channels: int, device: torch.device, threads: int
 ) -> tuple[Seconds, Seconds]:
-    """Of a step of the training on one device, its patches included; and of a look at the validation windows."""
+    """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
-    geometry, volume = tile_geometry(task.model, config.tile), _cells(task.layout.channels)
-    sampler = PatchSampler(
-        [volume], geometry.input, geometry.output, config.augment, task.model.dimensions, config.batch
-    )
-    network = build_model(task.model, task.layout.channels, task.classes)
-    patches = measured(lambda: sampler.batch(0))
+    geometry, volume = tile_geometry(model, config.tile), _cells(channels)
+    sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
+    network = build_model(model, channels, classes)
+    _, patches = measured(lambda: sampler.batch(0))
     batches = _Repeated(sampler.batch(0), device)
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
         curve, state = LearningCurve(Path(folder) / "curve.jsonl"), Path(folder) / "state.pt"
         train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
-    look = Seconds(0, 0)
+    per_validation = 0.0, 0.0
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
-        look = measured(lambda: validation.validate(network)) * config.validation_crops
-    beside = patches.processor / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
-    step = batches.seconds()
-    return Seconds(step.clock + beside, step.processor + patches.processor), look
+        clock, processor = measured(lambda: validation.validate(network))
+        per_validation = clock * config.validation_crops, processor * config.validation_crops
+    beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
+    clock, processor = batches.seconds()
+    return (clock + beside, processor + patches), per_validation
 
 
 def machine_speed() -> float:
-    """How much faster this machine is than that of `resources.COSTS` in what rules do without a network."""
+    """Measure how much faster this machine is without a network than the machine on which `RULES` was measured."""
     with TemporaryDirectory() as folder:
         spec = ImageSpec("calibration", BLOCK, "uint8", (8, 128, 128), BLOCK, (50, 4, 4))
         image, box = create_image(Path(folder) / "raw.zarr", spec), Box.of_shape(BLOCK)
@@ -104,11 +170,11 @@ def machine_speed() -> float:
             image.write_block(box, values)
             image.read(box)
 
-        return REFERENCE_SECONDS / min(measured(once, 0).processor for _ in range(REPEATS))
+        return REFERENCE_SECONDS / min(measured(once, 0)[1] for _ in range(REPEATS))
 
 
 def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds:
-    """Of doing `work` for so long, once it has been done before; where that takes long, of the first time."""
+    """Measure `work` for so long, once it has been done before; where that takes long, the first time."""
     for at_least in (0.0, seconds):
         count, clock, processor = 0, time.perf_counter(), time.process_time()
         while count == 0 or time.perf_counter() - clock < at_least:
@@ -117,28 +183,28 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
         taken = time.perf_counter() - clock, time.process_time() - processor
         if taken[0] > LEAST_SECONDS:
             break
-    return Seconds(taken[0] / count, taken[1] / count)
+    return taken[0] / count, taken[1] / count
 
 
 class _Repeated:
-    """Stands for a `PatchSampler`: the same batch every step; notes when each was asked for."""
+    """A `PatchSampler` that gives the same batch every step, and notes when it was asked for."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
         self._batch, self._device = batch, device
         self._ticks: list[tuple[float, float]] = []
 
     def batches(self, start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
-        """As of a `PatchSampler`."""
+        """Yield the batch, as a `PatchSampler` does."""
         for _step in range(start, stop):
             self._tick()
             yield self._batch
         self._tick()
 
     def seconds(self) -> Seconds:
-        """Of a step; the first one is left out, which allocates."""
+        """Return the seconds per step; the first step is left out, since it allocates."""
         (clock, processor), (clock_at_end, processor_at_end) = self._ticks[1], self._ticks[-1]
         steps = len(self._ticks) - 2
-        return Seconds((clock_at_end - clock) / steps, (processor_at_end - processor) / steps)
+        return (clock_at_end - clock) / steps, (processor_at_end - processor) / steps
 
     def _tick(self) -> None:
         if self._device.type == "cuda":
@@ -165,7 +231,7 @@ class _Array:
 
 
 def _cells(channels: int) -> LabelledVolume:
-    """Square cells of 30 px with membranes of 2 px, in noise."""
+    """Return square cells of 30 px with membranes of 2 px, in noise."""
     z, y, x = 4, 600, 600
     line = np.arange(x) % 32 < 2
     interior = np.broadcast_to(~(line[:, None] | line), (z, y, x))

@@ -1,9 +1,9 @@
-"""What was foreseen beside what was then measured: for the report, and for `benchmarks/plan.py`."""
+"""What a plan estimated beside what was then measured: for the report, and for `benchmarks/plan.py`."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from os import scandir
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from unet.storage.files import read_json
 
 
 @dataclass(frozen=True)
-class RuleForeseen:
-    """Of all jobs of a rule: how many, seconds one after the other, processor seconds, and most memory of one in MB."""
+class RuleEstimate:
+    """All jobs of a rule: number, seconds one after the other, processor seconds, and most memory of one in MB."""
 
     jobs: int
     seconds: float
@@ -24,35 +24,36 @@ class RuleForeseen:
 
 @dataclass(frozen=True)
 class StoreSize:
-    """A store of a volume: bytes and files, foreseen and found."""
+    """A store of a volume: bytes and files, estimated and measured."""
 
     volume: str
     store: str
-    foreseen_bytes: float
-    found_bytes: float
-    foreseen_files: int
-    found_files: int
+    estimated_bytes: float
+    measured_bytes: float
+    estimated_files: int
+    measured_files: int
 
 
 def planned_for(config: Config) -> str:
-    """Tells configurations apart whose plans differ; what there is to compute with does not count."""
+    """Return a digest of all that a plan depends on; what there is to compute with does not count."""
     return fingerprint(config=config.model_dump(mode="json", exclude={"plan"}))
 
 
 def read_plan(path: Path, config: Config) -> dict[str, Any] | None:
-    """The plan that was made of this configuration, if one was."""
+    """Return the plan that was made of this configuration, if one was."""
     values = read_json(path) if path.exists() else {}
     return values if values.get("config") == planned_for(config) else None
 
 
-def foreseen_rules(plan: Mapping[str, Any]) -> dict[str, RuleForeseen]:
-    """By rule."""
-    keys = RuleForeseen.__dataclass_fields__
-    return {one["rule"]: RuleForeseen(**{key: one[key] for key in keys}) for one in plan["rules"]}
+def estimated_rules(plan: Mapping[str, Any]) -> dict[str, RuleEstimate]:
+    """Return what a plan estimates of each rule."""
+    keys = RuleEstimate.__dataclass_fields__
+    return {one["rule"]: RuleEstimate(**{key: one[key] for key in keys}) for one in plan["rules"]}
 
 
 def measured_jobs(results: Path) -> list[dict[str, Any]]:
-    """What each job of a run took: the columns of Snakemake's benchmark file, and the `rule`, in the order they ended.
+    """Return what each job of a run took: the columns of Snakemake's benchmark file, and the `rule`, in the order they
+    ended.
 
     Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are Snakemake's samples of all the job's processes,
     or what the job itself counted (`unet.jobs.script`), whichever is more: neither sees everything.
@@ -73,27 +74,15 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
 
 
 def store_sizes(plan: Mapping[str, Any], volumes: Path) -> list[StoreSize]:
-    """What each store takes in the folder of all volumes, beside what was foreseen."""
+    """Return what each store takes in the folder of all volumes, beside what was estimated."""
     sizes = []
     for one in plan["stores"]:
-        folder = volumes / one["volume"] / one["store"]
-        folder = folder if one["store"].endswith("-tables") else folder.with_name(f"{one['store']}.zarr")
-        found = files_in(folder)
-        sizes.append(
-            StoreSize(one["volume"], one["store"], one["bytes"], sum(found), one["files"], len(found)),
-        )
+        name = one["store"] if one["store"].endswith("-tables") else f"{one['store']}.zarr"
+        found = _sizes_of_files(volumes / one["volume"] / name)
+        sizes.append(StoreSize(one["volume"], one["store"], one["bytes"], sum(found), one["files"], len(found)))
     return sizes
 
 
-def files_in(folder: Path) -> Sequence[int]:
-    """Bytes of every file in a folder and those below it; of none where it is not there."""
-    sizes: list[int] = []
-    waiting = [folder] if folder.exists() else []
-    while waiting:
-        with scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    waiting.append(Path(entry.path))
-                else:
-                    sizes.append(entry.stat().st_size)
-    return sizes
+def _sizes_of_files(folder: Path) -> list[int]:
+    """Return the bytes of every file in a folder and below; nothing where there is no folder."""
+    return [os.stat(os.path.join(above, name)).st_size for above, _, names in os.walk(folder) for name in names]

@@ -1,26 +1,29 @@
-"""Where a run meets a limit: what does not work is refused before the first job, with what to set instead."""
+"""The limits that a run meets: what cannot work is refused before the first job, with what to set instead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import TYPE_CHECKING
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.plan.job_counts import BLOCKWISE
-
-if TYPE_CHECKING:
-    from unet.run.plan.plan import RunPlan
-    from unet.volumes.volume import VolumeLayout
+from unet.run.plan.disk import StorePlan
+from unet.run.plan.resources import RulePlan, voxels_per_fragment
+from unet.run.rules import OPEN, RULES
+from unet.volumes.volume import VolumeLayout
 
 MAX_RANGES = 10_000
-"""Of a volume: over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
+"""Block ranges per volume. More take over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
 MOST_FRAGMENTS = 2**31 - 1
-"""Of a volume: `merge` numbers unions of fragments with 32 bits."""
+"""Fragments per volume: `merge` numbers unions of fragments with 32 bits."""
 LONG_JOB_HOURS = 24
-"""Clusters end most jobs by then; a job continues where it was, but it has to be submitted again."""
+"""Clusters end most jobs by then. A job continues where it was, but it has to be submitted again."""
 WORTH_RECUTTING = 1.5
 """Times as many voxels as in blocks of the best shape: when more are read, that is said."""
+LESS_MEMORY = {
+    "merge": "it holds a table of all fragments: give it a larger node (docs/scale.md)",
+    "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
+    "train": "make train.tile or train.batch smaller",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Free:
 
 
 def too_many_ranges(volume: str, block_ranges: int, shape: Index) -> str | None:
-    """Why a volume cannot have so many block ranges, and what to set; None if it can.
+    """Return why a volume cannot have so many block ranges, and what to set; None if it can.
 
     >>> print(too_many_ranges("all", 20_000, (10_000, 10_000, 10_000)))
     predict.job_voxels: volume 'all' would have 20000 block ranges, and a run is planned with 10000 at most; set it to \
@@ -47,64 +50,65 @@ at least 100000000, or to auto
     )
 
 
-def refused(config: Config, plan: "RunPlan", volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
-    """What cannot work at all; `volumes` are shapes and numbers of block ranges."""
-    from unet.run.plan.resources import OPEN, voxels_a_fragment
-
+def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
+    """Return why the fragments of a volume cannot be joined in one solve; None if they can."""
     joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
+    fragments = joined * prod(shape) / voxels_per_fragment(config)
+    if fragments <= MOST_FRAGMENTS:
+        return None
+    return (
+        f"volume {volume!r} has about {fragments:.2g} fragments to be joined, and one solve numbers {MOST_FRAGMENTS} "
+        "at most: predict and segment it in parts (volumes.<name>.sections) of about "
+        f"{MOST_FRAGMENTS / joined * voxels_per_fragment(config):.2g} voxels; docs/scale.md says what would replace it"
+    )
+
+
+def errors_of(config: Config, volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
+    """Return what cannot work at all; `volumes` are the shapes and the numbers of block ranges."""
     found = [too_many_ranges(name, block_ranges, shape) for name, (shape, block_ranges) in volumes.items()]
-    for one in plan.volumes:
-        fragments = joined * prod(one.shape) / voxels_a_fragment(config)
-        if fragments > MOST_FRAGMENTS:
-            most = MOST_FRAGMENTS / joined * voxels_a_fragment(config)
-            found.append(
-                f"volume {one.name!r} has about {fragments:.2g} fragments to be joined, and one solve numbers "
-                f"{MOST_FRAGMENTS} at most: predict and segment it in parts (volumes.<name>.sections) of about "
-                f"{most:.2g} voxels; docs/explanation/scale.md says what would replace it"
-            )
+    found += [too_many_fragments(config, name, volumes[name][0]) for name in config.predict.volumes]
     return [problem for problem in found if problem is not None]
 
 
-def limits_of(plan: "RunPlan", free: Free) -> list[str]:
-    """What may not work here, and what to set."""
-    found = []
-    disk, files = sum(one.bytes for one in plan.stores), sum(one.files for one in plan.stores)
-    if disk > free.disk:
-        found.append(
-            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie"
-        )
-    if free.files is not None and files > free.files:
-        found.append(
-            f"files: {files} are needed and {free.files:.0f} may be made where results lie; make storage.block larger: "
-            "a store has one file a block and level"
-        )
-    for one in plan.rules:
-        if 1e6 * one.memory_mb > free.memory:
-            what = {
-                "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
-                "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
-                "train": "make train.tile or train.batch smaller",
-            }.get(one.rule, "make storage.block smaller")
-            found.append(
-                f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
-                f"{free.memory / 1e9:.3g} GB; {what}"
-            )
-        if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            what = "make predict.job_voxels smaller" if one.rule in BLOCKWISE else "it cannot be shared out"
-            found.append(
-                f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {what}"
-            )
-    return found
+def warnings_of(rules: Sequence[RulePlan], stores: Sequence[StorePlan], free: Free) -> list[str]:
+    """Return what may not work here, and what to set."""
+    disk, files = sum(one.bytes for one in stores), sum(one.files for one in stores)
+    checks = [
+        (
+            disk > free.disk,
+            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie",
+        ),
+        (
+            free.files is not None and files > free.files,
+            f"files: {files} are needed and {free.files or 0:.0f} may be made where results lie; make storage.block "
+            "larger: a store has one file per block and level",
+        ),
+        *(check for rule in rules for check in _checks_of_rule(rule, free)),
+    ]
+    return [message for is_met, message in checks if is_met]
 
 
-def read_around(config: Config, layouts: Sequence["VolumeLayout"]) -> list[str]:
-    """Where a watershed in 3-D reads much more than its blocks hold, and which blocks as large would spare it."""
-    from unet.segmentation.watershed import WatershedParameters
+def _checks_of_rule(one: RulePlan, free: Free) -> list[tuple[bool, str]]:
+    shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
+    return [
+        (
+            1e6 * one.memory_mb > free.memory,
+            f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
+            f"{free.memory / 1e9:.3g} GB; {LESS_MEMORY.get(one.rule, 'make storage.block smaller')}",
+        ),
+        (
+            one.job_seconds > 3600 * LONG_JOB_HOURS,
+            f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {shorter}",
+        ),
+    ]
 
+
+def advice_on_blocks(config: Config, layouts: Sequence[VolumeLayout]) -> list[str]:
+    """Return whether a watershed in 3-D reads much more than its blocks hold, and which blocks would spare that."""
     if config.segment.method != "watershed" or not layouts:
         return []
     deepest = max(layouts, key=lambda layout: layout.shape[0])
-    halo = WatershedParameters.of(config.segment, deepest.voxel_size_nm).halo
+    halo = RULES["segment"].halo(config, deepest)
     times = {block: read_over_own(block, halo, deepest.shape) for block in _as_large(deepest)}
     # the shallowest that will do: a 2-D network takes longer the narrower they are
     better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))
@@ -118,7 +122,7 @@ def read_around(config: Config, layouts: Sequence["VolumeLayout"]) -> list[str]:
 
 
 def read_over_own(block: Index, halo: Index, shape: Index) -> float:
-    """Voxels that are read for each voxel of a block in the midst of a volume.
+    """Return the voxels that are read per voxel of a block in the midst of a volume.
 
     >>> read_over_own((16, 1024, 1024), (16, 0, 0), (500, 4096, 4096))
     3.0
@@ -126,8 +130,8 @@ def read_over_own(block: Index, halo: Index, shape: Index) -> float:
     return prod(min(b + 2 * h, n) / min(b, n) for b, h, n in zip(block, halo, shape, strict=True))
 
 
-def _as_large(layout: "VolumeLayout") -> list[Index]:
-    """The blocks of a volume, and deeper ones of as many voxels that are whole chunks, too."""
+def _as_large(layout: VolumeLayout) -> list[Index]:
+    """Return the blocks of a volume, and deeper ones of as many voxels that are whole chunks, too."""
     found, (z, y, x) = [layout.block], layout.block
     while y % (2 * layout.chunk[1]) == 0 and x % (2 * layout.chunk[2]) == 0 and 4 * z <= layout.shape[0]:
         z, y, x = 4 * z, y // 2, x // 2

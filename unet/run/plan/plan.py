@@ -1,56 +1,71 @@
-"""What a run will cost, from the shapes alone: jobs, arithmetic, time, memory, disk and files. No voxel is read.
+"""The estimated cost of a run, from the headers of its volumes: jobs, arithmetic, time, memory, disk and files.
 
-1. `plan_volume`       blocks, block ranges, tiles and arithmetic of each predicted volume.
-2. `job_counts`        says which jobs there are; `resources.COSTS` what they take beside the network.
-3. `Rates`             how fast the device is in the network: measured now (`calibration`), or as given.
-4. `plan_rules`        time and memory of each rule; `disk` what is stored; `limits` what will not work.
-5. `wall_seconds`      rule after rule, as many of its jobs at once as there are cores or GPUs.
+1. `plan_volume`     counts blocks, block ranges, tiles and arithmetic of each predicted volume.
+2. `job_counts`      (`unet.run.rules`) counts the jobs; `RULES` holds what they take beside the network.
+3. `Speeds`          are how fast the device is in the network: measured now (`calibration`), or given.
+4. `plan_rules`      adds up time and memory of each rule; `disk` what is stored; `limits` what will not work.
+5. `wall_seconds`    takes rule after rule, as many of its jobs at once as there are cores or GPUs.
 """
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil, inf, prod
+from dataclasses import dataclass, field, replace
+from math import ceil, prod
 from pathlib import Path
+
+import torch
 
 from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
-from unet.network.complexity import forward_cost
+from unet.jobs.device_capacity import usable_cores
+from unet.network.complexity import forward_cost, training_flops
+from unet.network.load_predictor import stored_classes
+from unet.network.model_header import architecture
+from unet.network.precision import choose_precision
 from unet.network.predictor import SYMMETRIES, TestTimeAugmentation, tile_lattices
-from unet.network.tile_selection import DeviceKind, JobMemory, PredictionTask, TileSelection, job_memory
-from unet.run.plan.disk import StorePlan
-from unet.run.plan.job_counts import BLOCKWISE, Jobs
-from unet.run.plan.resources import COSTS, Workload, core_seconds, cost_of, fragments, held_bytes, network_bytes
+from unet.network.tile_selection import (
+    DeviceKind,
+    JobMemory,
+    PredictionTask,
+    TileSelection,
+    job_memory,
+    read_selection,
+    select_tile,
+)
+from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_speeds
+from unet.run.plan.disk import StorePlan, store_plans
+from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
+from unet.run.plan.resources import (
+    RulePlan,
+    Workload,
+    core_seconds,
+    held,
+    network_bytes,
+    training_tile,
+    voxels_per_fragment,
+)
+from unet.run.rules import RULES, JobCount, cost_of, job_counts
+from unet.volumes.layout_from_headers import expected_layout
 from unet.volumes.volume import Volume, VolumeLayout
 
 TURNED_BLOCKS = 25
-"""On how many blocks of a section the tiles of rotations are counted, spread evenly; on all where there are fewer."""
+"""Blocks of a section on which the tiles of rotations are counted, spread evenly; all where there are fewer."""
 JOB_SECONDS = 0.5
-"""Of Snakemake between the jobs of a rule that follow each other, on the machine itself (benchmarks/plan.py)."""
+"""Seconds of Snakemake between jobs of a rule that follow each other, on the machine itself (benchmarks/plan.py)."""
 SCHEDULING_SECONDS = 0.02
-"""Of Snakemake's main process for each job (benchmarks/scheduling.py)."""
+"""Seconds of Snakemake's main process per job (benchmarks/scheduling.py)."""
 ON_GPU = ("train", "predict")
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Of one tile, step or job: on the clock, and of all processors together."""
-
-    clock: float
-    processor: float
-
-    def __mul__(self, times: float) -> "Seconds":
-        return Seconds(self.clock * times, self.processor * times)
-
-    def __add__(self, other: "Seconds") -> "Seconds":
-        return Seconds(self.clock + other.clock, self.processor + other.processor)
+EDGES_PER_FRAGMENT = 6
+"""fib25: 5.2; the benchmark of the global solve has 6."""
 
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """What predicting one volume takes."""
+    """The estimated prediction of one volume."""
 
     name: str
     shape: Index
@@ -72,70 +87,33 @@ class Machine:
     predict_threads: int
 
     def threads(self, rule: str) -> int:
-        """Of a job."""
-        return min(self.cores, self.predict_threads if rule == "predict" else COSTS[rule].threads)
+        """Return the threads of a job."""
+        return min(self.cores, self.predict_threads if rule == "predict" else RULES[rule].cost.threads)
 
     def at_once(self, rule: str) -> int:
-        """Jobs of a rule side by side."""
+        """Return how many jobs of a rule run side by side."""
         return max(1, self.gpus if self.kind == "cuda" and rule in ON_GPU else self.cores // self.threads(rule))
 
 
 @dataclass(frozen=True)
-class Rates:
-    """How fast the network is, and this machine in everything else.
-
-    Parameters
-    ----------
-    tile : dict
-        Of a tile of each predicted volume, all its passes.
-    step, look : Seconds
-        Of a training step, and of a look at the validation windows.
-    speed : float
-        Of what needs no network, against `unet.run.plan.resources.COSTS`.
-    source : str
-        Where they are from, for people.
-    """
-
-    tile: Mapping[str, Seconds]
-    step: Seconds
-    look: Seconds
-    speed: float
-    source: str
-
-
-@dataclass(frozen=True)
-class RulePlan:
-    """All jobs of a rule: seconds on the clock one after the other, those of the longest job, and its memory."""
-
-    rule: str
-    jobs: int
-    seconds: float
-    core_seconds: float
-    job_seconds: float
-    memory_mb: float
-    gpu_mb: float
-    at_once: int
-
-
-@dataclass(frozen=True)
 class RunPlan:
-    """Everything foreseen."""
+    """The estimated cost of a run; `errors` are what cannot work, `warnings` what may not work here."""
 
     volumes: Sequence[VolumePlan]
     rules: Sequence[RulePlan]
     stores: Sequence[StorePlan]
     training_flops: float
     machine: Machine
-    rates: Rates
+    speeds: Speeds
     edges: float
     price: float | None = None
     currency: str = ""
-    limits: Sequence[str] = field(default_factory=tuple)
-    refused: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = field(default_factory=tuple)
+    errors: Sequence[str] = field(default_factory=tuple)
 
     @property
     def wall_seconds(self) -> float:
-        """From the first job to the last."""
+        """Seconds from the first job to the last."""
         return sum(
             ceil(one.jobs / one.at_once) * (one.seconds / one.jobs + JOB_SECONDS) + one.jobs * SCHEDULING_SECONDS
             for one in self.rules
@@ -143,14 +121,96 @@ class RunPlan:
 
     @property
     def gpu_hours(self) -> float:
-        """Of the jobs that hold a GPU; 0 without one."""
+        """Hours of the jobs that hold a GPU; 0 without one."""
         return sum(one.seconds for one in self.rules if one.rule in ON_GPU) / 3600 if self.machine.kind == "cuda" else 0
 
     @property
     def core_hours(self) -> float:
-        """Of processors that are busy, beside GPUs or without."""
+        """Hours of processors that are busy, beside GPUs or without."""
         alone = [one for one in self.rules if self.machine.kind == "cpu" or one.rule not in ON_GPU]
         return sum(one.core_seconds for one in alone) / 3600
+
+
+def plan_run(config: Config, threads: int) -> RunPlan:
+    """Estimate what a run of this configuration will cost, with `threads` for a prediction. No voxel is read."""
+    machine, layouts = _machine(config, threads), {name: expected_layout(config, name) for name in config.used_volumes}
+    model, classes = architecture(config)
+    # the given file stays in the configuration, so that nothing is trained
+    model = model.model_copy(update={"checkpoint": config.model.checkpoint})
+    config = config.model_copy(update={"model": model})
+    tasks = _tasks(config, machine, layouts, classes)
+    ranges = range_counts(config, layouts)
+    volumes = [_planned_volume(config, machine, name, task, ranges[name]) for name, task in tasks.items()]
+    training = 0.0
+    if config.learning_volumes:
+        channels = layouts[config.train.volumes[0]].channels
+        training = training_flops(config, len(classes), training_tile(config), channels)
+    choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
+    if config.plan.gpu_flops is not None:
+        tile_flops = {one.name: one.flops / one.tiles for one in volumes}
+        speeds = given_speeds(tile_flops, training / config.train.steps, config.plan.gpu_flops)
+    else:
+        learning = layouts[config.train.volumes[0]].channels if config.learning_volumes else None
+        speeds = measured_speeds(config, choices, len(classes), learning, _device(machine), machine.threads)
+    stored = len(stored_classes(classes))
+    plan = RunPlan(
+        volumes,
+        plan_rules(config, job_counts(config, ranges), layouts, volumes, speeds, machine),
+        [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)],
+        training,
+        machine,
+        speeds,
+        edges_of(config, layouts),
+    )
+    predicted = [layouts[name] for name in config.predict.volumes]
+    return replace(
+        plan,
+        price=price_of(plan, config),
+        currency=config.plan.currency,
+        warnings=[*warnings_of(plan.rules, plan.stores, _free(config)), *advice_on_blocks(config, predicted)],
+        errors=errors_of(config, {name: (layout.shape, ranges[name]) for name, layout in layouts.items()}),
+    )
+
+
+def _machine(config: Config, threads: int) -> Machine:
+    """Return the machine that the configuration names, else this one."""
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
+    kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
+    return Machine(config.plan.cores or usable_cores(), gpus, kind, threads)
+
+
+def _device(machine: Machine) -> torch.device:
+    return torch.device("cuda", 0) if machine.kind == "cuda" else torch.device("cpu")
+
+
+def _is_elsewhere(machine: Machine) -> bool:
+    """Return whether there will be a GPU that is not at hand."""
+    return machine.kind == "cuda" and not torch.cuda.is_available()
+
+
+def _tasks(
+    config: Config, machine: Machine, layouts: Mapping[str, VolumeLayout], classes: Sequence[str]
+) -> dict[str, PredictionTask]:
+    """Return what is predicted of each volume."""
+    precision = config.predict.precision
+    if not _is_elsewhere(machine):
+        precision = choose_precision(precision, _device(machine))
+    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_classes(classes))
+    return {
+        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision)
+        for name in config.predict.volumes
+    }
+
+
+def _planned_volume(config: Config, machine: Machine, name: str, task: PredictionTask, block_ranges: int) -> VolumePlan:
+    """Plan a volume with the tile that an earlier run has chosen, else with the tile that fits now."""
+    threads, limit = machine.threads("predict"), None
+    if _is_elsewhere(machine):
+        limit = 1e9 * config.plan.gpu_memory_gb
+    folder = Path(config.results) / "volumes" / name
+    choice = read_selection(folder, task) or select_tile(task, _device(machine), threads, limit)
+    return plan_volume(name, task, choice, block_ranges, kind=machine.kind, threads=threads)
 
 
 def plan_volume(
@@ -162,39 +222,20 @@ def plan_volume(
     kind: DeviceKind = "cpu",
     threads: int = 1,
 ) -> VolumePlan:
-    """The prediction of one volume.
-
-    Parameters
-    ----------
-    task
-        What is predicted, with what network.
-    choice
-        Of its tiles.
-    block_ranges
-        Jobs of a rule.
-    kind, threads
-        Where the network runs, and tiles at once on a CPU.
-    """
+    """Count the tiles and the arithmetic of predicting a volume, on a device with so many tiles at once on a CPU."""
     layout, geometry = task.layout, tile_geometry(task.model, choice.tile)
-    tiles = tile_count(layout.grid, geometry)
-    a_tile = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
-    return VolumePlan(
-        name=name,
-        shape=layout.shape,
-        blocks=len(layout.grid),
-        block_ranges=block_ranges,
-        choice=choice,
-        tiles=tiles,
-        flops=tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * a_tile,
-        job_memory=job_memory(task, choice.tile, choice.batch, kind, threads, ceil(len(layout.grid) / block_ranges)),
-    )
+    blocks, tiles = len(layout.grid), tile_count(layout.grid, geometry)
+    per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
+    flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass
+    memory = job_memory(task, choice.tile, choice.batch, kind, threads, ceil(blocks / block_ranges))
+    return VolumePlan(name, layout.shape, blocks, block_ranges, choice, tiles, flops, memory)
 
 
 def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentation) -> float:
-    """Passes through the network for each tile of the volume's own lattice.
+    """Return the passes through the network per tile of the volume's own lattice.
 
-    Turned blocks touch other cells than straight ones, so of rotations it is not quite 7, and is counted; the number
-    of tiles along z is the same for both, so one section tells.
+    Turned blocks touch other cells than straight ones, so rotations take not quite 7, and are counted. The number of
+    tiles along z is the same for both, so one section tells.
     """
     blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:]))
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
@@ -202,42 +243,34 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
-def given_rates(volumes: Sequence[VolumePlan], training: float, steps: int, flops: float) -> Rates:
-    """Of GPUs that reach so many operations a second."""
-    tile = {one.name: Seconds(one.flops / one.tiles / flops, one.flops / one.tiles / flops) for one in volumes}
-    step = training / steps / flops
-    return Rates(tile, Seconds(step, step), Seconds(0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
-
-
 def range_counts(config: Config, layouts: Mapping[str, VolumeLayout]) -> dict[str, int]:
-    """How many block ranges each volume has."""
+    """Return the number of block ranges of each volume."""
     asked = config.predict.job_voxels
     return {name: block_range_count(one.grid, voxels_per_job(one.shape, asked)) for name, one in layouts.items()}
 
 
 def plan_rules(
     config: Config,
-    jobs: Sequence[Jobs],
+    jobs: Sequence[JobCount],
     layouts: Mapping[str, VolumeLayout],
     volumes: Sequence[VolumePlan],
-    rates: Rates,
+    speeds: Speeds,
     machine: Machine,
 ) -> list[RulePlan]:
-    """Time and memory of every rule, in the order of the chain."""
-    predicted = {one.name: one for one in volumes}
-    found: dict[str, RulePlan] = {}
+    """Add up time and memory of every rule, in the order of the chain."""
+    predicted, found = {one.name: one for one in volumes}, dict[str, RulePlan]()
     for one in jobs:
-        rule, threads = one.rule, machine.threads(one.rule)
-        share = _share(config, one, layouts)
-        seconds = _job(config, one, share, rates, threads, predicted)
-        memory, on_gpu = _memory(config, one, share, threads, machine.kind, predicted)
-        before = found.get(rule, RulePlan(rule, 0, 0, 0, 0, 0, 0, machine.at_once(rule)))
-        found[rule] = RulePlan(
-            rule,
+        threads, work = machine.threads(one.rule), _workload(config, one, layouts)
+        volume = predicted[str(one.volume)] if one.rule == "predict" else None
+        clock, processor = _job_seconds(config, one, work, speeds, threads, volume)
+        memory, on_gpu = _job_mb(config, one.rule, work, threads, machine.kind, volume)
+        before = found.get(one.rule, RulePlan(one.rule, 0, 0, 0, 0, 0, 0, machine.at_once(one.rule)))
+        found[one.rule] = RulePlan(
+            one.rule,
             before.jobs + one.jobs,
-            before.seconds + one.jobs * seconds.clock,
-            before.core_seconds + one.jobs * seconds.processor,
-            max(before.job_seconds, seconds.clock),
+            before.seconds + one.jobs * clock,
+            before.core_seconds + one.jobs * processor,
+            max(before.job_seconds, clock),
             max(before.memory_mb, memory),
             max(before.gpu_mb, on_gpu),
             before.at_once,
@@ -245,84 +278,67 @@ def plan_rules(
     return list(found.values())
 
 
-def _share(config: Config, one: Jobs, layouts: Mapping[str, VolumeLayout]) -> Workload:
-    """What a job is about; of a blockwise rule an even share, in voxels that need not be whole blocks."""
-    of_training = one.rule in ("sample", "train")
-    names = [one.volume] if one.volume else config.learning_volumes if of_training else list(layouts)
-    volumes = tuple(Volume(_nowhere(name), layouts[name]) for name in names)
+def _workload(config: Config, one: JobCount, layouts: Mapping[str, VolumeLayout]) -> Workload:
+    """Return the workload of a job; of a blockwise rule an even share, in voxels that need not be whole blocks."""
+    counted = RULES[one.rule].volumes
+    names = [one.volume] if one.volume else counted(config) if counted else []
+    volumes = tuple(Volume(Path(name), layouts[name]) for name in names)  # no store of them is looked at
     voxels = sum(prod(volume.layout.shape) for volume in volumes)
-    return Workload(volumes, ceil(voxels / one.jobs) if one.rule in BLOCKWISE else voxels)
+    return Workload(volumes, ceil(voxels / one.jobs) if RULES[one.rule].blockwise else voxels)
 
 
-def _nowhere(name: str) -> Path:
-    """No store of it is looked at."""
-    return Path(name)
-
-
-def _job(
-    config: Config, one: Jobs, share: Workload, rates: Rates, threads: int, predicted: Mapping[str, VolumePlan]
+def _job_seconds(
+    config: Config, one: JobCount, work: Workload, speeds: Speeds, threads: int, volume: VolumePlan | None
 ) -> Seconds:
-    """Of one job."""
+    """Return the seconds of one job, on the clock and of all processors; `volume` is given for a prediction."""
     start = cost_of(one.rule, config).start
-    work = core_seconds(one.rule, config, share) - start
-    side_by_side = min(threads, max(1, share.job // share.block))
-    plain = Seconds((start + work / side_by_side) / rates.speed, (start + work) / rates.speed)
-    if one.rule == "predict":
-        volume = predicted[str(one.volume)]
-        return plain + rates.tile[volume.name] * (volume.tiles / one.jobs)
+    voxels = core_seconds(one.rule, config, work) - start
+    side_by_side = min(threads, max(1, work.job // work.block))
+    clock, processor = (start + voxels / side_by_side) / speeds.machine, (start + voxels) / speeds.machine
+    network: list[tuple[Seconds, float]] = []
+    if volume is not None:
+        network = [(speeds.tile[volume.name], volume.tiles / one.jobs)]
     if one.rule == "train":
-        looks = ceil(config.train.steps / config.train.validation_steps) if config.train.validation else 0
-        return plain + rates.step * config.train.steps + rates.look * looks
-    return plain
+        train = config.train
+        validations = ceil(train.steps / train.validation_steps) if train.validation else 0
+        network = [(speeds.step, train.steps), (speeds.validation, validations)]
+    return (
+        clock + sum(seconds[0] * times for seconds, times in network),
+        processor + sum(seconds[1] * times for seconds, times in network),
+    )
 
 
-def _memory(
-    config: Config, one: Jobs, share: Workload, threads: int, kind: DeviceKind, predicted: Mapping[str, VolumePlan]
+def _job_mb(
+    config: Config, rule: str, work: Workload, threads: int, kind: DeviceKind, volume: VolumePlan | None
 ) -> tuple[float, float]:
-    """MB of a job's process, and of its GPU."""
-    if one.rule == "predict":
-        memory = predicted[str(one.volume)].job_memory
-        return memory.process / 1e6, memory.gpu / 1e6
-    held = held_bytes(one.rule, config, share, threads)
-    network = network_bytes(one.rule, config, share, threads) if one.rule == "train" else 0
-    return (held + network) / 1e6, network / 1e6 if kind == "cuda" else 0
+    """Return the memory in MB of a job's process, and of its GPU; `volume` is given for a prediction."""
+    if volume is not None:
+        return volume.job_memory.process / 1e6, volume.job_memory.gpu / 1e6
+    own = sum(held(rule, config, work, threads).values())
+    network = network_bytes(rule, config, work, threads) if rule == "train" else 0
+    return (own + network) / 1e6, network / 1e6 if kind == "cuda" else 0
 
 
 def edges_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> float:
-    """Edges of the largest region graph; 0 where none is needed."""
+    """Return the edges of the largest region graph; 0 where none is needed."""
     graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
-    shares = [Workload((Volume(_nowhere(""), layout),), 0) for layout in graphs]
-    return max((EDGES_A_FRAGMENT * fragments(config, share.voxels) for share in shares), default=0.0)
+    most = max((prod(layout.shape) for layout in graphs), default=0)
+    return EDGES_PER_FRAGMENT * (most / voxels_per_fragment(config))
 
 
-EDGES_A_FRAGMENT = 6
-"""fib25: 5.2; the benchmark of the global solve has 6."""
-
-
-def priced(plan: RunPlan, config: Config) -> float | None:
-    """What the hours cost; None without a price."""
+def price_of(plan: RunPlan, config: Config) -> float | None:
+    """Return what the hours cost; None without a price."""
     gpu, core = config.plan.price_per_gpu_hour, config.plan.price_per_core_hour
     if gpu is None and core is None:
         return None
     return plan.gpu_hours * (gpu or 0) + plan.core_hours * (core or 0)
 
 
-def hours(seconds: float) -> str:
-    """
-    >>> hours(3600), hours(60), hours(1e9), hours(0.2)
-    ('1.0 h', '1 min', '277,778 h', '1 s')
-    """
-    if seconds < 60:
-        return f"{ceil(seconds)} s"
-    return f"{seconds / 3600:,.{int(seconds < 36000)}f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"
-
-
-def size(amount: float) -> str:
-    """
-    >>> size(2.5e6), size(3.2e9), size(1.5e15)
-    ('2.5 MB', '3.2 GB', '1.5 PB')
-    """
-    for unit, step in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if amount >= step:
-            return f"{amount / step:.3g} {unit}"
-    return f"{amount / 1e3:.3g} kB" if amount < inf else "?"
+def _free(config: Config) -> Free:
+    """Return what the file system of the results and this machine have."""
+    folder = Path(config.results).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    files = os.statvfs(folder).f_favail or None  # some file systems do not count
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Free(shutil.disk_usage(folder).free, config.plan.max_files or files, memory)

@@ -1,17 +1,15 @@
-"""What a job asks a scheduler for: memory and time, from the configuration and the shapes of its volumes.
+"""Memory and time that a job asks a scheduler for, from the configuration and the shapes of its volumes.
 
-1. `Workload` tells how much there is: the voxels of a block, of a section, of the whole.
-2. `COSTS` says what a rule takes for that: bytes a voxel that it holds, voxels a second that it gets through. The plan
-   (`unet.run.plan.plan`) reads the same table.
-3. The network adds what `tile_selection` and `complexity` in `unet.network` count (`network_bytes`), and its arithmetic
-   on a GPU (`network_seconds`).
-4. All is multiplied by the attempt: a job that was cut off is given more of both, and continues where it was. So the
+1. `Workload` tells how much there is to do: voxels of a block, of a section, of all volumes.
+2. `RULES` (`unet.run.rules`) holds what a rule takes for that. The plan (`unet.run.plan.plan`) reads the same table.
+3. `held` lists what a job holds at its peak, copy by copy; the network adds `network_bytes` and `network_seconds`.
+4. Snakemake multiplies both by the attempt: a job that was cut off gets more, and continues where it was. So the
    estimates need not hold for the worst case.
 
 What counts the network is imported when it is needed: PyTorch takes seconds, and every job reads the Snakefile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
@@ -21,119 +19,41 @@ from typing import get_args
 import numpy as np
 
 from unet.config.root import Config
+from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
+from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.volume import Volume, VolumeLayout
 
 SAFETY = 4.0
-"""Time that is asked for, over that expected: nodes differ, and a volume may be twice as hard as another."""
+"""Time that is asked for over the time expected: nodes differ, and a volume may be twice as hard as another."""
 SNAKEMAKE_MB = 400
-"""On a cluster a job is two Snakemakes around the script; each took up to 190 MB (2026-11-25)."""
+"""Memory of the two Snakemakes around the script of a job on a cluster, in MB; each took up to 190 (2026-11-25)."""
 START_MINUTES = 10
-"""Of a job, for modules that a shared file system hands out slowly."""
+"""Minutes that a job may take to load modules, which a shared file system hands out slowly."""
 GPU_FLOPS = 2e12
-"""Operations a second that a slow GPU reaches in convolutions."""
+"""Operations per second that a slow GPU reaches in convolutions."""
 AUTO_BYTES = 2e9
-"""For each thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
+"""Bytes per thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
 PASSES = {"none": 1, "flips": 4, "symmetries": 8, "rotations": 7}
+"""Passes through the network per tile, by `predict.test_time_augmentation`."""
 CONTEXT = 1.5
-"""Arithmetic of tiles over that of their output: the context is computed several times."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a rule takes, the network left out.
-
-    Parameters
-    ----------
-    process_mb : int
-        Of the process before it reads a voxel.
-    start : float
-        Processor seconds before it reads a voxel: modules, mostly.
-    rate : float
-        Voxels a second of one processor; infinite where none are read.
-    threads : int
-        As the rule says; that many blocks or sections at once.
-    block_bytes, raw_copies, label_copies : float
-        Held for each voxel of a block at work, and of its grey values and its labels so many times their type.
-    blocks_at_once : int, optional
-        Where it is not one a thread.
-    section_bytes : float
-        Held for each pixel of a section at work.
-    fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
-        Held for each fragment of the volume, of the largest layer of its blocks, and of those that are solved together.
-    blockwise : bool
-        Whether several jobs share a volume.
-    """
-
-    process_mb: int = 60
-    start: float = 0.5
-    rate: float = float("inf")
-    threads: int = 1
-    block_bytes: float = 0
-    raw_copies: float = 0
-    label_copies: float = 0
-    blocks_at_once: int | None = None
-    section_bytes: float = 0
-    fragment_bytes: float = 0
-    layer_fragment_bytes: float = 0
-    solved_fragment_bytes: float = 0
-    blockwise: bool = False
-
-
-OPEN = 0.2
-"""Of the fragments of components, those at a face between two layers of blocks (of 16 sections of generated cells)."""
-COSTS = {
-    "sample": Cost(220, start=1, rate=0.3e6),
-    "survey": Cost(80, start=0.6),
-    "check_model": Cost(275, start=2),
-    "ingest": Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4, blockwise=True),
-    "histogram": Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6, blockwise=True),
-    "intensity_statistics": Cost(75, start=0.6),
-    "targets": Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3, blockwise=True),
-    "check_labels": Cost(85, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5),
-    "weight_map": Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2, blockwise=True),
-    "train": Cost(420, start=3.5, threads=8),
-    "augmentation_preview": Cost(400, start=3),
-    "predict": Cost(0, start=4.5, rate=50e6, threads=4, blockwise=True),
-    "threshold_sweep": Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82),
-    "choose_threshold": Cost(60, start=0.3),
-    "segment": Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5, blockwise=True),
-    "region_graph": Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44, blockwise=True),
-    "agglomeration_threshold_sweep": Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360),
-    "choose_agglomeration_threshold": Cost(60, start=0.3),
-    "merge": Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
-    "relabel": Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6, blockwise=True),
-    "evaluate": Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1),
-    "report": Cost(220, start=3),
-    "export": Cost(3000, start=5, threads=4),
-    "plan": Cost(600, start=5),
-    "verify": Cost(600, start=3, rate=10e6, threads=4, block_bytes=12),
-}
-"""Of generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, of ISBI 2012 and of the sample
-(2026-11-25, what the jobs counted themselves); bytes are a little more than the most of them. `benchmarks/plan.py`
-compares again."""
-WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34, blockwise=True)
-"""Of `segment` where fragments are basins: halos and distances; fib25, and benchmarks/segmentation.py. The rate is of
-voxels that are read, halos with them."""
-SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
-"""Of `merge` where there is a region graph, which is solved in parts (60 bytes an edge, 6 edges a fragment, with the
-fragment itself: benchmarks/agglomeration.py); fib25. For holes of components it is more than is needed."""
-VOXELS_A_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
-"""Of the foreground's components (vnc: 2,800), and of whole basins by their connectivity (ISBI 2012: 450, fib25)."""
-VOXELS_OF_A_FACE = 60
-"""In the faces of the blocks, for every basin in 3-D that they cut or make (fib25, blocks of 16, 32, 64 sections)."""
+"""Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
+VOXELS_PER_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
+"""Voxels per component of the foreground (vnc: 2,800), and per whole basin by connectivity (ISBI 2012: 450; fib25)."""
+FACE_VOXELS_PER_FRAGMENT = 60
+"""Voxels of the faces of blocks per 3-D basin that these cut or make (fib25, blocks of 16, 32, 64 sections)."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much there is to do.
+    """How much a job has to do.
 
     Parameters
     ----------
     volumes : tuple of Volume
-        That the job is about.
+        Volumes that the job is about.
     job : int
-        Voxels of one job, where several share a volume; no less than a block, no more than there are.
+        Voxels of one job where several share a volume.
     """
 
     volumes: tuple[Volume, ...]
@@ -141,17 +61,20 @@ class Workload:
 
     @classmethod
     def of(cls, config: Config, volumes: Sequence[Volume], job: int) -> "Workload":
-        """Of surveyed volumes; before the survey, of one that fills a job, with 16 bits a voxel."""
-        share = cls(tuple(volumes) or (_assumed(config, job),), job)
-        return cls(share.volumes, max(share.block, min(job, share.voxels)))
+        """Return the workload of surveyed volumes: at least a block, at most all voxels.
+
+        Before the survey one volume is assumed that fills a job, with 16 bits per voxel.
+        """
+        work = cls(tuple(volumes) or (_assumed(config, job),), job)
+        return cls(work.volumes, max(work.block, min(job, work.voxels)))
 
     @property
     def layouts(self) -> list[VolumeLayout]:
-        """Of its volumes."""
+        """Layouts of the volumes."""
         return [volume.layout for volume in self.volumes]
 
     def blocks(self, at_once: int, halo: Index = (0, 0, 0)) -> int:
-        """Voxels of the largest blocks together, so many of one volume, each with what is read around it."""
+        """Return the voxels of the largest ``at_once`` blocks of a volume, each with its halo."""
         return max(_largest(layout, at_once, halo) for layout in self.layouts)
 
     @property
@@ -171,22 +94,43 @@ class Workload:
 
     @property
     def voxels(self) -> int:
-        """Of all volumes together."""
+        """Voxels of all volumes together."""
         return sum(prod(layout.shape) for layout in self.layouts)
 
     @property
     def label_bytes(self) -> int:
-        """Of a voxel's instance id; 0 where nothing is annotated."""
+        """Bytes per instance id; 0 where nothing is annotated."""
         return max(np.dtype(layout.labels_dtype).itemsize if layout.labels_dtype else 0 for layout in self.layouts)
 
     @property
     def raw_bytes(self) -> int:
-        """Of a voxel's grey values, all channels together."""
+        """Bytes of the grey values per voxel, all channels together."""
         return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
 
 
+@dataclass(frozen=True)
+class RulePlan:
+    """All jobs of a rule: seconds one after the other, seconds of the longest job, and its memory."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    core_seconds: float
+    job_seconds: float
+    memory_mb: float
+    gpu_mb: float
+    at_once: int
+
+
+def workload_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> Workload:
+    """Return the workload of a job about some volumes, of which no store need be there yet."""
+    volumes = [Volume(Path(config.results) / "volumes" / name, layout) for name, layout in layouts.items()]
+    shapes = [layout.shape for layout in layouts.values()] or [(0, 0, 0)]
+    return Workload.of(config, volumes, max(voxels_per_job(shape, config.predict.job_voxels) for shape in shapes))
+
+
 def _largest(layout: VolumeLayout, at_once: int, halo: Index) -> int:
-    """Voxels of the largest blocks of a volume with their halo; those at its far faces are smaller."""
+    """Return the voxels of the largest blocks of a volume with their halo; blocks at the far faces are smaller."""
     kinds = [
         [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
         for n, b, h in zip(layout.shape, layout.block, halo, strict=True)
@@ -200,116 +144,90 @@ def _largest(layout: VolumeLayout, at_once: int, halo: Index) -> int:
 
 
 def _assumed(config: Config, voxels: int) -> Volume:
-    """A volume of which nothing is known yet but how many voxels a job of it has."""
     _, height, width = block = config.storage.block
     shape = (max(block[0], ceil(voxels / (height * width))), height, width)
     return Volume(Path(), VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
 
 
-def cost_of(rule: str, config: Config) -> Cost:
-    """What a rule takes with this configuration."""
-    if rule == "segment" and config.segment.method == "watershed":
-        return WATERSHED
-    return SOLVED if rule == "merge" and config.segment.has_graph else COSTS[rule]
+def memory_mb(rule: str, config: Config, work: Workload, threads: int) -> int:
+    """Return the memory in MB that a job with so many threads asks for at its first attempt."""
+    own = sum(held(rule, config, work, threads).values())
+    return SNAKEMAKE_MB + ceil((own + network_bytes(rule, config, work, threads)) / 1e6)
 
 
-def memory_mb(rule: str, config: Config, share: Workload, threads: int) -> int:
-    """Memory that a job asks for at its first attempt.
-
-    Parameters
-    ----------
-    rule : str
-        Key of `COSTS`.
-    threads : int
-        That the job gets.
-    """
-    return SNAKEMAKE_MB + ceil(
-        (held_bytes(rule, config, share, threads) + network_bytes(rule, config, share, threads)) / 1e6
-    )
-
-
-def held_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
-    """What the process of a job holds at its peak, the network left out; parameters as of `memory_mb`."""
+def held(rule: str, config: Config, work: Workload, threads: int) -> dict[str, float]:
+    """Return the bytes that the process of a job holds at its peak, by what they are for, without the network."""
     cost = cost_of(rule, config)
-    a_voxel = cost.block_bytes + cost.raw_copies * share.raw_bytes + cost.label_copies * share.label_bytes
-    halo = halo_of(rule, config, share)
-    of_blocks = share.blocks(cost.blocks_at_once or threads, halo) * a_voxel if a_voxel else 0
-    of_sections = threads * share.section * cost.section_bytes
-    of_fragments = fragments(config, share.voxels) * cost.fragment_bytes
-    of_fragments += fragments(config, share.layer) * cost.layer_fragment_bytes
-    of_fragments += solved_at_once(config, share) * cost.solved_fragment_bytes
-    return 1e6 * cost.process_mb + of_blocks + of_sections + of_fragments
+    per_voxel = cost.block_bytes + cost.raw_copies * work.raw_bytes + cost.label_copies * work.label_bytes
+    return {
+        "process": 1e6 * cost.process_mb,
+        "blocks": work.blocks(cost.blocks_at_once or threads, counted_halo(rule, config, work)) * per_voxel
+        if per_voxel
+        else 0.0,
+        "sections": threads * work.section * cost.section_bytes,
+        "fragments": work.voxels / voxels_per_fragment(config) * cost.fragment_bytes,
+        "layer of fragments": work.layer / voxels_per_fragment(config) * cost.layer_fragment_bytes,
+        "solved fragments": fragments_at_once(config, work) * cost.solved_fragment_bytes,
+    }
 
 
-def fragments(config: Config, voxels: int) -> float:
-    """Of so many voxels, by what has been seen."""
-    return voxels / voxels_a_fragment(config)
-
-
-def solved_at_once(config: Config, share: Workload) -> float:
-    """Fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
+def fragments_at_once(config: Config, work: Workload) -> float:
+    """Return the fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
-    every = fragments(config, share.voxels)
-    if config.segment.agglomerate.method == "multicut":
-        return every
-    return min(every, max(FRAGMENTS_PER_SLAB, fragments(config, share.layer)))
+    total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
+    return total if config.segment.agglomerate.method == "multicut" else min(total, max(FRAGMENTS_PER_SLAB, layer))
 
 
-def voxels_a_fragment(config: Config) -> int:
-    """As has been seen of the configuration's method."""
+def voxels_per_fragment(config: Config) -> int:
+    """Return the voxels per fragment, as has been seen with the configured method."""
     segment = config.segment
     kind = "components" if segment.method == "components" else segment.connectivity
-    whole = VOXELS_A_FRAGMENT[kind]
+    whole = VOXELS_PER_FRAGMENT[kind]
     if kind != "volume":
         return whole
-    return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / VOXELS_OF_A_FACE))
+    return round(1 / (1 / whole + sum(1 / edge for edge in config.storage.block) / FACE_VOXELS_PER_FRAGMENT))
 
 
-def halo_of(rule: str, config: Config, share: Workload) -> Index:
-    """What is read around a block and worked through with it."""
-    if cost_of(rule, config) is not WATERSHED:
-        return (0, 0, 0)
-    from unet.segmentation.watershed import WatershedParameters
-
-    return WatershedParameters.of(config.segment, share.layouts[0].voxel_size_nm).halo
+def counted_halo(rule: str, config: Config, work: Workload) -> Index:
+    """Return the voxels around a block that a job works through; other costs hold their halo already."""
+    return RULES[rule].halo(config, work.layouts[0]) if cost_of(rule, config) is WATERSHED else (0, 0, 0)
 
 
-def core_seconds(rule: str, config: Config, share: Workload) -> float:
-    """Processor seconds of a job, the network left out."""
-    cost = cost_of(rule, config)
-    own = share.job if cost.blockwise else share.voxels
-    return cost.start + own * share.blocks(1, halo_of(rule, config, share)) / share.block / cost.rate
+def core_seconds(rule: str, config: Config, work: Workload) -> float:
+    """Return the processor seconds of a job without the network."""
+    cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
+    return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.block / cost.rate
 
 
-def minutes(rule: str, config: Config, share: Workload) -> int:
-    """Time of a job at its first attempt, after which a scheduler ends it; parameters as of `memory_mb`."""
-    seconds = core_seconds(rule, config, share) + network_seconds(rule, config, share)
+def minutes(rule: str, config: Config, work: Workload) -> int:
+    """Return the minutes of a job at its first attempt, after which a scheduler ends it."""
+    seconds = core_seconds(rule, config, work) + network_seconds(rule, config, work)
     return ceil(START_MINUTES + SAFETY * seconds / 60)
 
 
-def network_bytes(rule: str, config: Config, share: Workload, threads: int) -> float:
-    """Of a job that predicts, all it holds, on a CPU or beside a GPU; of a training what a step keeps."""
+def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
+    """Return the bytes of the network: all bytes of a job that predicts, on a CPU or beside a GPU; those of a step."""
     if rule in ("predict", "verify", "export"):
-        blocks = ceil(share.job / share.block)
-        return max(_predicting_bytes(config, volume, threads, blocks) for volume in share.volumes)
+        blocks = ceil(work.job / work.block)
+        return max(_prediction_bytes(config, volume, threads, blocks) for volume in work.volumes)
     if rule == "train":
         from unet.network.complexity import training_step_bytes
         from unet.network.tile_selection import ALLOCATOR_OVERHEAD
         from unet.training.patches import CACHE_MB
 
-        tile, classes = _training_tile(config), len(config.class_names)
-        kept = training_step_bytes(config.model, classes, tile, share.layouts[0].channels, config.train.batch)
-        processes = (
-            config.train.gpus * ALLOCATOR_OVERHEAD["cpu"] * kept
-            + (config.train.gpus - 1) * COSTS[rule].process_mb * 1e6
+        tile, classes = training_tile(config), len(config.class_names)
+        step = ALLOCATOR_OVERHEAD["cpu"] * training_step_bytes(
+            config.model, classes, tile, work.layouts[0].channels, config.train.batch
         )
-        return processes + min(1e6 * CACHE_MB, share.voxels * (share.raw_bytes + 1 + 4))  # and targets and weights
+        more_processes = (config.train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
+        cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + 1 + 4))  # grey values, targets and weights
+        return config.train.gpus * step + more_processes + cache
     return 0
 
 
-def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
-    """What `tile_selection` says of a job, such that it finds the share free that it takes of free memory."""
+def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
+    """Return what `tile_selection` counts for a job, so that USABLE_SHARE of it suffices for the same choice again."""
     import torch
 
     from unet.geometry.tiling import TileSizeError
@@ -338,24 +256,25 @@ def _predicting_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     return max(on_cpu.process, on_gpu.process) / USABLE_SHARE
 
 
-def network_seconds(rule: str, config: Config, share: Workload) -> float:
-    """Of the arithmetic, on a GPU."""
+def network_seconds(rule: str, config: Config, work: Workload) -> float:
+    """Return the seconds of the network's arithmetic on a slow GPU."""
     if rule == "predict":
         from unet.network.complexity import useful_flops_per_voxel
         from unet.network.model_header import architecture
 
         model, classes = architecture(config)
         passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
-        return share.job * passes * useful_flops_per_voxel(model, len(classes), share.layouts[0].channels) / GPU_FLOPS
+        return work.job * passes * useful_flops_per_voxel(model, len(classes), work.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
         from unet.network.complexity import training_flops
 
-        tile, channels = _training_tile(config), share.layouts[0].channels
+        tile, channels = training_tile(config), work.layouts[0].channels
         return training_flops(config, len(config.class_names), tile, channels) / GPU_FLOPS
     return 0
 
 
-def _training_tile(config: Config) -> Index:
+def training_tile(config: Config) -> Index:
+    """Return the input size of a training tile."""
     from unet.geometry.tiling import tile_geometry
 
     return tile_geometry(config.model, config.train.tile).input

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from unet.run.plan.estimates import RuleForeseen, StoreSize
+from unet.run.plan.estimates import RuleEstimate, StoreSize
 from unet.run.report.costs import rule_costs
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.pictures import Picture
@@ -88,7 +88,7 @@ class ReportData:
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
     errors : volume -> {kind and position of the error: pictures of `error_row`}, the worst first
     benchmarks : time and memory of each job, see `unet.run.report.costs.rule_costs`
-    foreseen : rule -> estimate of the plan, if a plan was made
+    estimated : rule -> estimate of the plan, if a plan was made
     stores : size of each store, found and estimated
     configuration : the merged configuration as YAML
     versions : package -> version
@@ -104,7 +104,7 @@ class ReportData:
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
-    foreseen: Mapping[str, RuleForeseen] = field(default_factory=dict)
+    estimated: Mapping[str, RuleEstimate] = field(default_factory=dict)
     stores: Sequence[StoreSize] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is foreseen, against counts made by hand."""
+"""What the plan estimates, against counts made by hand."""
 
 import numpy as np
 import pytest
@@ -13,22 +13,21 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_lattices
 from unet.network.tile_selection import PredictionTask, TileSelection
+from unet.run.plan.calibration import given_speeds
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
-from unet.run.plan.job_counts import jobs_of_run
-from unet.run.plan.limits import Free, limits_of, read_around, refused
+from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.plan import (
     Machine,
     RunPlan,
-    given_rates,
-    hours,
     passes,
     plan_rules,
     plan_volume,
-    priced,
+    price_of,
     range_counts,
 )
-from unet.run.plan.resources import COSTS, OPEN, VOXELS_A_FRAGMENT
-from unet.run.plan.table import as_text
+from unet.run.plan.resources import VOXELS_PER_FRAGMENT
+from unet.run.plan.text import as_text, hours
+from unet.run.rules import OPEN, RULES, job_counts
 from unet.volumes.volume import VolumeLayout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
@@ -112,16 +111,18 @@ def planned(layout: VolumeLayout = LAYOUT, **plan: object) -> tuple[Config, RunP
     block_ranges = range_counts(config, layouts)
     volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges["train"], kind="cuda")]
     machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
-    rates = given_rates(volumes, training, config.train.steps, 1e9)
-    rules = plan_rules(config, jobs_of_run(config, block_ranges), layouts, volumes, rates, machine)
-    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, rates, 0.0)
+    speeds = given_speeds({one.name: one.flops / one.tiles for one in volumes}, training / config.train.steps, 1e9)
+    rules = plan_rules(config, job_counts(config, block_ranges), layouts, volumes, speeds, machine)
+    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, speeds, 0.0)
 
 
 def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> None:
     _, plan = planned()
-    rules = {one.rule: one for one in plan.rules}
-    assert rules["predict"].seconds == pytest.approx(plan.volumes[0].flops / 1e9 + COSTS["predict"].start, rel=0.01)
-    assert rules["train"].seconds == pytest.approx(plan.training_flops / 1e9 + COSTS["train"].start, rel=0.01)
+    rules, start = {one.rule: one for one in plan.rules}, {name: rule.cost.start for name, rule in RULES.items()}
+    assert rules["predict"].seconds == pytest.approx(
+        plan.volumes[0].flops / 1e9 + RULES["predict"].cost.start, rel=0.01
+    )
+    assert rules["train"].seconds == pytest.approx(plan.training_flops / 1e9 + start["train"], rel=0.01)
     assert (rules["predict"].at_once, rules["ingest"].at_once, rules["merge"].at_once) == (2, 4, 8)
     assert plan.gpu_hours == pytest.approx((rules["predict"].seconds + rules["train"].seconds) / 3600)
     assert plan.wall_seconds > sum(one.seconds / one.at_once for one in plan.rules)
@@ -129,8 +130,8 @@ def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> 
 
 def test_the_price_is_of_hours_on_gpus_and_of_cores_without() -> None:
     config, plan = planned(price_per_gpu_hour=2, price_per_core_hour=0.1)
-    assert priced(plan, config) == pytest.approx(2 * plan.gpu_hours + 0.1 * plan.core_hours)
-    assert priced(plan, configuration()) is None
+    assert price_of(plan, config) == pytest.approx(2 * plan.gpu_hours + 0.1 * plan.core_hours)
+    assert price_of(plan, configuration()) is None
 
 
 def test_the_table_is_for_people() -> None:
@@ -141,8 +142,8 @@ def test_the_table_is_for_people() -> None:
 
 def test_limits_are_named_with_what_to_set() -> None:
     _, plan = planned()
-    assert limits_of(plan, Free(disk=1e12, files=None, memory=1e12)) == []
-    disk, files, *memory = limits_of(plan, Free(disk=1e3, files=10, memory=1e8))
+    assert warnings_of(plan.rules, plan.stores, Free(disk=1e12, files=None, memory=1e12)) == []
+    disk, files, *memory = warnings_of(plan.rules, plan.stores, Free(disk=1e3, files=10, memory=1e8))
     assert "0.000001 GB" in disk or "are free where results lie" in disk
     assert "make storage.block larger" in files
     assert any("job of predict" in one for one in memory)
@@ -154,7 +155,7 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
 
     def said(connectivity: str, block: tuple[int, ...]) -> list[str]:
         segment = {"method": "watershed", "connectivity": connectivity}
-        return read_around(
+        return advice_on_blocks(
             load_config({**values, "segment": segment}), [VolumeLayout(**{**vars(deep), "block": block})]
         )
 
@@ -164,8 +165,8 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
     assert "3.3 times the volume; storage.block: [64, 512, 512] makes that 1.7" in advice
     assert said("volume", (64, 512, 512)) == said("section", (16, 1024, 1024)) == []
     assert (
-        read_around(configuration(), [deep])
-        == read_around(load_config({**values, "segment": {"method": "watershed"}}), [])
+        advice_on_blocks(configuration(), [deep])
+        == advice_on_blocks(load_config({**values, "segment": {"method": "watershed"}}), [])
         == []
     )
 
@@ -174,8 +175,8 @@ def test_a_petavoxel_in_one_solve_is_refused() -> None:
     shape = (33_333, 125_000, 125_000)
     huge = VolumeLayout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
     config, plan = planned(huge)
-    [problem] = refused(config, plan, {"train": (shape, plan.volumes[0].block_ranges)})
-    open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_A_FRAGMENT["components"]
+    [problem] = errors_of(config, {"train": (shape, plan.volumes[0].block_ranges)})
+    open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
     assert f"{open_ones:.2g} fragments to be joined" in problem
     assert "volumes.<name>.sections" in problem
 

@@ -1,6 +1,5 @@
 """What jobs ask a scheduler for: it grows with the volume, the network and the attempt, and holds what was measured."""
 
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,10 +13,10 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
-from unet.run.plan.resources import COSTS, SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
+from unet.run.plan.resources import SNAKEMAKE_MB, Workload, held, memory_mb, minutes
+from unet.run.rules import RULES
 from unet.volumes.volume import Volume, VolumeLayout
 
-ROOT = Path(__file__).parents[4]
 BLOCK = (16, 1024, 1024)
 
 
@@ -32,6 +31,11 @@ def volume(shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1,
         Path("nowhere"),
         VolumeLayout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels),
     )
+
+
+def held_in_all(rule: str, config: Config, work: Workload, threads: int) -> float:
+    """Bytes of the process of a job, without the network."""
+    return sum(held(rule, config, work, threads).values())
 
 
 def test_the_share_of_a_job() -> None:
@@ -50,7 +54,7 @@ def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
     assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
 
 
-@pytest.mark.parametrize("rule", COSTS)
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
     share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
     assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
@@ -67,10 +71,10 @@ def test_a_watershed_is_given_more(rule: str) -> None:
 def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
     """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
     thin, thick = (Workload.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
-    grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
+    grown = held_in_all("merge", config(), thick, 1) - held_in_all("merge", config(), thin, 1)
     assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
     wide = Workload.of(config(), [volume((64, 8192, 8192))], 2**28)
-    in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
+    in_layer = held_in_all("merge", config(), wide, 1) - held_in_all("merge", config(), thin, 1) - grown
     assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
 
 
@@ -80,7 +84,7 @@ def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_togeth
     for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
         asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
         few, many = (
-            held_bytes("merge", asked, Workload.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6
+            held_in_all("merge", asked, Workload.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6
             for z in (64, 1024)
         )
         assert few == pytest.approx(360 * 64 * 4096**2 / 645)
@@ -112,7 +116,7 @@ def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
     asked = memory_mb(rule, tiny, share, threads=2) - SNAKEMAKE_MB
     assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
-        assert MEASURED[rule] <= held_bytes(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
+        assert MEASURED[rule] <= held_in_all(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
 
 
 def test_blocks_at_the_far_faces_are_smaller() -> None:
@@ -121,16 +125,6 @@ def test_blocks_at_the_far_faces_are_smaller() -> None:
     assert share.blocks(1) == 2**24
     assert share.blocks(3) == 2 * 2**24 + 3 * 2**20
     assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
-
-
-@pytest.mark.parametrize("rule", sorted(COSTS))
-def test_a_rule_has_the_threads_that_the_table_says(rule: str) -> None:
-    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        found = re.search(
-            rf"^(?:rule|checkpoint) {rule}:\n.*?^    threads: (\w+)$", path.read_text(), re.DOTALL | re.MULTILINE
-        )
-        if found and found[1].isdigit():
-            assert COSTS[rule].threads == int(found[1])
 
 
 def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:

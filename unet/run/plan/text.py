@@ -1,38 +1,36 @@
-"""The plan as a table for people."""
+"""The plan as text for people."""
 
 from collections.abc import Sequence
+from math import ceil, inf
 
 from unet.run.plan.disk import StorePlan
-from unet.run.plan.plan import RunPlan, VolumePlan, hours, size
+from unet.run.plan.plan import RunPlan, VolumePlan
 
 
 def as_text(plan: RunPlan) -> str:
-    """The whole plan."""
-    parts = [_volumes(plan.volumes), _rules(plan), _stores(plan.stores), _totals(plan), *plan.limits]
-    return "\n\n".join([*parts, *(f"this will not work: {problem}" for problem in plan.refused)])
+    """Return the whole plan."""
+    parts = [_volumes(plan.volumes), _rules(plan), _stores(plan.stores), _totals(plan), *plan.warnings]
+    return "\n\n".join([*parts, *(f"this will not work: {problem}" for problem in plan.errors)])
 
 
 def _volumes(volumes: Sequence[VolumePlan]) -> str:
-    lines = [
-        f"{'volume':<14}{'shape z, y, x':<26}{'blocks':>9}{'block_ranges':>8}{'tile':>7}{'tiles':>12}{'TFLOP':>12}"
+    lines = [f"{'volume':<14}{'shape z, y, x':<26}{'blocks':>9}{'ranges':>8}{'tile':>7}{'tiles':>12}{'TFLOP':>12}"]
+    lines += [
+        f"{one.name:<14}{' x '.join(map(str, one.shape)):<26}{one.blocks:>9}{one.block_ranges:>8}"
+        f"{one.choice.tile[-1]:>7}{one.tiles:>12}{one.flops / 1e12:>12.3g}"
+        for one in volumes
     ]
-    for one in volumes:
-        shape = " x ".join(map(str, one.shape))
-        lines.append(
-            f"{one.name:<14}{shape:<26}{one.blocks:>9}{one.block_ranges:>8}{one.choice.tile[-1]:>7}{one.tiles:>12}"
-            f"{one.flops / 1e12:>12.3g}"
-        )
     return "\n".join([*lines, *(f"{one.name}: tiles of {one.choice}" for one in volumes)])
 
 
 def _rules(plan: RunPlan) -> str:
     lines = [
-        f"{'rule':<24}{'jobs':>7}{'at once':>9}{'a job':>9}{'all jobs':>11}{'core time':>11}{'memory':>10}{'GPU':>9}"
+        f"{'rule':<32}{'jobs':>7}{'at once':>9}{'per job':>9}{'all jobs':>11}{'core time':>11}{'memory':>10}{'GPU':>9}"
     ]
     for one in plan.rules:
         gpu = size(1e6 * one.gpu_mb) if one.gpu_mb else ""
         lines.append(
-            f"{one.rule:<24}{one.jobs:>7}{one.at_once:>9}{hours(one.job_seconds):>9}{hours(one.seconds):>11}"
+            f"{one.rule:<32}{one.jobs:>7}{one.at_once:>9}{hours(one.job_seconds):>9}{hours(one.seconds):>11}"
             f"{hours(one.core_seconds):>11}{size(1e6 * one.memory_mb):>10}{gpu:>9}"
         )
     return "\n".join(lines)
@@ -51,7 +49,7 @@ def _totals(plan: RunPlan) -> str:
     prediction = sum(one.flops for one in plan.volumes)
     lines = [
         f"arithmetic  training {plan.training_flops / 1e12:.3g} TFLOP, prediction {prediction / 1e12:.3g} TFLOP",
-        f"rates       {plan.rates.source}",
+        f"speeds      {plan.speeds.source}",
         f"time        {hours(plan.wall_seconds)} with {gpus}{machine.cores} cores; "
         f"{sum(one.jobs for one in rules)} jobs; {plan.gpu_hours:.3g} GPU-hours, {plan.core_hours:.3g} core-hours",
         f"memory      {size(1e6 * max(one.memory_mb for one in rules))} at most, of a job",
@@ -62,3 +60,26 @@ def _totals(plan: RunPlan) -> str:
         at_once = size(60 * plan.edges)
         lines.append(f"graph       {plan.edges:.3g} edges, solved in parts; a multicut takes {at_once} for all at once")
     return "\n".join(lines)
+
+
+def hours(seconds: float) -> str:
+    """Return a time for people.
+
+    >>> hours(3600), hours(60), hours(1e9), hours(0.2)
+    ('1.0 h', '1 min', '277,778 h', '1 s')
+    """
+    if seconds < 60:
+        return f"{ceil(seconds)} s"
+    return f"{seconds / 3600:,.{int(seconds < 36000)}f} h" if seconds >= 3600 else f"{ceil(seconds / 60)} min"
+
+
+def size(amount: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> size(2.5e6), size(3.2e9), size(1.5e15)
+    ('2.5 MB', '3.2 GB', '1.5 PB')
+    """
+    for unit, step in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= step:
+            return f"{amount / step:.3g} {unit}"
+    return f"{amount / 1e3:.3g} kB" if amount < inf else "?"

@@ -1,0 +1,86 @@
+"""Which finished jobs run again because the user's files are others now."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unet.config.root import load_config
+from unet.run.changes import InputChanges, KnownLayouts
+from unet.run.inputs import RunInputs
+from unet.run.provenance import configuration_text
+from unet.volumes.input_states import survey_input_states
+from unet.volumes.integrity import Notes
+from unet.volumes.volume import VolumeLayout
+
+LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), None, False)
+
+
+class Run:
+    """A run whose volume was surveyed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw = folder / "raw.tif"
+        self.raw.write_bytes(b"grey values")
+        volumes = {"train": {"raw": str(self.raw), "labels": str(folder / "labels.tif")}}
+        self.config = load_config({"volumes": volumes, "results": str(folder)})
+        self.told: list[str] = []
+        self.inputs = RunInputs(self.config, str(folder), lambda volume: LAYOUT, Notes())
+        self.survey = Path(self.inputs.receipt("survey", "train"))
+        self.survey.parent.mkdir(parents=True)
+        made_from = survey_input_states(self.config.volumes["train"], self.config.storage, "code")
+        self.survey.write_text(json.dumps({"made_from": made_from, "layout": vars(LAYOUT)}))
+
+    def changes(self, has_record: bool = True, looks: bool = True, code: str = "code") -> InputChanges:
+        """As a process sees them."""
+        return InputChanges(self.inputs, lambda rule: code, lambda path: has_record, self.told.append, looks)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose input has not changed."""
+    return Run(tmp_path)
+
+
+def test_nothing_runs_again_where_all_is_the_same(run: Run) -> None:
+    assert run.changes().notes("survey", "train") == run.told == []
+
+
+def test_another_file_is_noted_once_and_told(run: Run) -> None:
+    run.raw.write_bytes(b"other grey values")
+    changes = run.changes()
+    [note] = changes.notes("survey", "train")
+    written = note.read_bytes()
+    assert changes.notes("survey", "train") == [note]
+    assert note.read_bytes() == written
+    assert [f"raw: {run.raw}" in sentence for sentence in run.told] == [True]
+
+
+def test_other_code_is_a_change(run: Run) -> None:
+    assert run.changes(code="other").is_stale("survey", "train")
+
+
+def test_a_job_trusts_the_process_that_has_started_it(run: Run) -> None:
+    run.raw.write_bytes(b"other grey values")
+    assert not run.changes(looks=False).is_stale("survey", "train")
+
+
+def test_without_a_record_the_last_report_tells_the_settings(run: Run) -> None:
+    assert run.changes(has_record=False).is_stale("survey", "train"), "there is no report"
+    report = Path(run.inputs.results) / "run_config.yaml"
+    report.write_text(configuration_text(run.config))
+    assert not run.changes(has_record=False).is_stale("survey", "train")
+    report.write_text(configuration_text(run.config).replace("min_size: 0", "min_size: 1") + "other: 1\n")
+    assert run.changes(has_record=False).is_stale("survey", "train")
+
+
+def test_a_layout_is_that_of_the_survey_while_it_holds(run: Run) -> None:
+    assert KnownLayouts(run.changes(), warns=False).get("train") == LAYOUT
+
+
+def test_without_a_survey_headers_tell_and_where_these_cannot_be_read_nothing(run: Run) -> None:
+    run.survey.unlink()
+    assert KnownLayouts(run.changes(), warns=False).get("train") is None
+    assert run.told == []
+    assert KnownLayouts(run.changes(), warns=True).get("train") is None
+    assert "Jobs of train are missing below" in run.told[0]

@@ -1,0 +1,166 @@
+"""The inputs of jobs, against lists made by hand: 2 x 3 blocks in 3 block ranges of a row of blocks each."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet.config.root import load_config
+from unet.run.inputs import RunInputs, TooManyRangesError
+from unet.run.parameters import given_model, segment_settings, settings, volume_settings
+from unet.volumes.integrity import Notes
+from unet.volumes.volume import VolumeLayout
+
+LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), "uint32", False)
+"""1 x 3 x 2 blocks of 200 voxels."""
+RANGES = ("0-of-3", "1-of-3", "2-of-3")
+AUTO = {"threshold": "auto", "agglomerate": {"threshold": "auto"}}
+
+
+def inputs(results: Path | str = "r", layout: VolumeLayout = LAYOUT, **sections: Any) -> RunInputs:
+    """Inputs of a run with an annotated and a plain volume."""
+    volumes = {
+        "train": {"raw": "raw.tif", "labels": "labels.tif", **sections.pop("train_volume", {})},
+        "plain": {"raw": "plain.tif"},
+    }
+    values = {"volumes": volumes, "train": {"volumes": ["train"]}, "predict": {"volumes": ["train", "plain"]}}
+    merged = {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}
+    merged["predict"]["job_voxels"] = sections.get("job_voxels", 400)
+    merged.pop("job_voxels", None)
+    return RunInputs(load_config(merged), str(results), lambda volume: layout, Notes(dry_run=True))
+
+
+def receipts(rule: str, *path: str, ranges: tuple[str, ...] = RANGES) -> list[str]:
+    """Receipts of block ranges."""
+    return ["/".join(["r", "receipts", rule, *path, f"{name}.json"]) for name in ranges]
+
+
+def test_a_blockwise_rule_has_a_receipt_per_block_range_and_others_one() -> None:
+    run = inputs()
+    assert run.receipts("ingest", "train") == receipts("ingest", "train")
+    assert run.receipts("relabel", "train", "labels") == receipts("relabel", "train", "labels")
+    assert run.receipts("merge", "train", "segmentation") == ["r/receipts/merge/train/segmentation.json"]
+    assert run.receipts_of("survey", ["train", "plain"]) == [
+        "r/receipts/survey/train.json",
+        "r/receipts/survey/plain.json",
+    ]
+    assert run.receipts_of("predict", ["train", "plain"]) == receipts("predict", "train") + receipts("predict", "plain")
+
+
+def test_receipts_around_a_block_range_are_those_within_the_margin() -> None:
+    run = inputs()
+    for margin, found in (((0, 0, 0), RANGES[:1]), ((0, 10, 0), RANGES[:2]), ((0, 11, 0), RANGES)):
+        assert run.receipts_around("ingest", "train", "0-of-3", margin) == receipts("ingest", "train", ranges=found)
+
+
+def test_block_ranges_are_named_anew_when_a_survey_has_run_again() -> None:
+    layouts = [LAYOUT, LAYOUT, VolumeLayout(**{**vars(LAYOUT), "shape": (2, 30, 40)})]
+    run = RunInputs(inputs().config, "r", lambda volume: layouts.pop(0), Notes(dry_run=True))
+    assert [len(run.block_ranges("train")) for _ in range(3)] == [3, 3, 6]
+
+
+def test_too_many_block_ranges_are_refused() -> None:
+    huge = VolumeLayout(**{**vars(LAYOUT), "shape": (2, 1000, 2020)})
+    with pytest.raises(TooManyRangesError, match="'train' would have 10100 block ranges"):
+        inputs(layout=huge).block_ranges("train")
+
+
+def test_labels_are_ingested_instances_or_made_of_annotated_classes() -> None:
+    assert inputs().labels("train") == ["r/receipts/intensity_statistics/train.json"]
+    assert inputs(train_volume={"label_kind": "interior"}).labels("train") == receipts("relabel", "train", "labels")
+
+
+def test_labels_of_a_training_volume_are_checked_with_those_of_all_training_volumes() -> None:
+    assert inputs().check_labels("train") == {
+        "survey": "r/receipts/survey/train.json",
+        "intensity_statistics": "r/receipts/intensity_statistics/train.json",
+        "targets": receipts("targets", "train"),
+        "training_targets": receipts("targets", "train"),
+    }
+    assert inputs().check_labels("plain") == {"survey": "r/receipts/survey/plain.json"}
+    assert inputs().checked(["train", "plain"]) == ["r/receipts/check_labels/train.json"]
+
+
+@pytest.mark.parametrize(
+    ("segment", "store", "source", "ranges"),
+    [
+        ({}, "segmentation", "predict", RANGES[:1]),
+        ({}, "labels", "ingest", RANGES[:1]),
+        ({"method": "watershed"}, "segmentation", "predict", RANGES),  # reads 17 px around a block of 10
+        ({"method": "watershed"}, "labels", "ingest", RANGES[:1]),
+    ],
+)
+def test_a_block_range_is_segmented_from_its_own_voxels_and_for_a_watershed_from_those_around(
+    segment: dict[str, Any], store: str, source: str, ranges: tuple[str, ...]
+) -> None:
+    found = inputs(segment={"threshold": 0.5, **segment}).segment("train", store, "0-of-3")
+    assert found == {
+        "survey": "r/receipts/survey/train.json",
+        "made": receipts(source, "train", ranges=ranges),
+        "damage": [],
+    }
+
+
+def test_a_threshold_that_is_chosen_is_an_input_of_the_segmentation_alone() -> None:
+    run = inputs(segment={"threshold": "auto"}, evaluate={"threshold_volumes": ["train"]})
+    assert run.segment("train", "segmentation", "0-of-3")["threshold"] == "r/receipts/choose_threshold/all.json"
+    assert "threshold" not in run.segment("train", "labels", "0-of-3")
+    assert run.evaluate("train")["threshold"] == "r/receipts/choose_threshold/all.json"
+    assert "threshold" not in inputs().evaluate("train")
+
+
+def test_a_merge_reads_the_region_graph_where_there_is_one() -> None:
+    plain = {
+        "survey": "r/receipts/survey/train.json",
+        "segmented": receipts("segment", "train", "segmentation"),
+        "damage": [],
+    }
+    assert inputs(segment={"fill_holes": 0}).merge("train", "segmentation") == plain
+    graph = inputs(segment={"method": "watershed"}).merge("train", "segmentation")
+    assert graph == {**plain, "edges": receipts("region_graph", "train")}
+    auto = inputs(segment={"method": "watershed", **AUTO}, evaluate={"threshold_volumes": ["train"]})
+    assert auto.merge("train", "segmentation")["threshold"] == "r/receipts/choose_agglomeration_threshold/all.json"
+    assert auto.merge("train", "labels") == {**plain, "segmented": receipts("segment", "train", "labels")}
+
+
+def test_a_region_graph_reads_over_the_sections_that_are_skipped() -> None:
+    deep = VolumeLayout(
+        **{**vars(LAYOUT), "shape": (12, 10, 20), "block": (2, 10, 10)}
+    )  # a block range per layer of blocks
+    for gap, ranges in ((None, 3), (2, 4)):
+        run = inputs(layout=deep, segment={"method": "watershed", "connectivity": "section", "max_section_gap": gap})
+        assert len(run.region_graph("train", "2-of-6")["segmented"]) >= ranges
+
+
+def test_a_given_model_is_a_parameter_and_nothing_is_trained() -> None:
+    run = inputs(model={"checkpoint": "given.pt"})
+    assert (run.model, run.training_volumes, given_model(run.config)) == ({}, [], {"model": "given.pt"})
+    assert inputs().model == {"model": "r/model/model.pt"}
+    assert (inputs().training_volumes, given_model(inputs().config)) == (["train"], {})
+
+
+def test_only_the_files_of_the_sample_are_made_here() -> None:
+    run = inputs(train_volume={"raw": "r/sample/raw.tif"})
+    assert (run.sampled("train"), run.sampled("plain")) == (["r/sample/raw.tif"], [])
+
+
+def test_a_note_on_damage_is_an_input(tmp_path: Path) -> None:
+    run = inputs(tmp_path)
+    assert run.damage("ingest", "train", "0-of-3") == []
+    run.notes.write(Path(run.receipt("ingest", "train", "0-of-3")), "block is missing")
+    assert len(run.damage("ingest", "train", "0-of-3")) == 1
+    assert run.damage("ingest", "train", "1-of-3") == []
+
+
+def test_a_volume_has_no_parameters_that_only_its_scores_or_its_survey_need() -> None:
+    found = volume_settings(inputs().config, "train")
+    assert not {"compare", "skeletons", "label_check", "missing_chunks"} & found.keys()
+    assert found["raw"] == "raw.tif"
+
+
+def test_annotated_classes_are_labelled_by_defaults() -> None:
+    config = inputs(segment={"threshold": 0.7, "min_size": 9}).config
+    assert segment_settings(config, "segmentation", ["min_size"])["threshold"] == 0.7
+    assert segment_settings(config, "labels", ["min_size"])["threshold"] != 0.7
+    assert "min_size" not in segment_settings(config, "labels", ["min_size"])
+    assert settings(config.segment, unset=False) == {"threshold": 0.7, "min_size": 9}

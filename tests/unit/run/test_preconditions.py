@@ -1,0 +1,81 @@
+"""What stops a run before its first job, and what is said then."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet.config.root import Config, load_config
+from unet.run.preconditions import (
+    is_dry_run,
+    problem_of_folder,
+    problem_of_input,
+    problem_of_model,
+    problem_of_peers,
+    problem_of_skeletons,
+    problems_of_addresses,
+    problems_of_files,
+)
+
+
+def configuration(folder: Path, **volume: Any) -> Config:
+    """One volume whose grey values are there."""
+    (folder / "raw.tif").write_bytes(b"")
+    own = {"raw": str(folder / "raw.tif"), "labels": str(folder / "labels.tif"), **volume}
+    evaluate = {"volumes": ["train"]}
+    return load_config({"volumes": {"train": own}, "evaluate": evaluate, "results": str(folder / "results")})
+
+
+def test_missing_files_are_named_by_their_keys(tmp_path: Path) -> None:
+    [problem] = problems_of_files(configuration(tmp_path), [])
+    assert problem.startswith(f"volumes.train.labels: {tmp_path / 'labels.tif'} is not there")
+
+
+def test_files_that_a_rule_makes_need_not_be_there(tmp_path: Path) -> None:
+    assert problems_of_files(configuration(tmp_path), [str(tmp_path / "labels.tif")]) == []
+
+
+def test_files_are_no_addresses(tmp_path: Path) -> None:
+    assert problems_of_addresses(configuration(tmp_path)) == []
+
+
+def test_skeletons_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "one.swc").write_text("no numbers")
+    config = configuration(tmp_path, skeletons={"files": str(tmp_path), "unit_nm": 1})
+    assert "volumes.train.skeletons.files: " in str(problem_of_skeletons(config))
+    assert problem_of_skeletons(configuration(tmp_path)) is None
+
+
+def test_a_segmentation_of_others_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    config = configuration(tmp_path, compare={"other": str(tmp_path / "other.tif")})
+    assert str(problem_of_peers(config)).startswith("volumes.train.compare: ")
+    assert problem_of_peers(configuration(tmp_path)) is None
+
+
+def test_a_given_model_that_is_none_is_told(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    assert problem_of_model(config) is None
+    given = config.model.model_copy(update={"checkpoint": str(tmp_path / "raw.tif")})
+    assert str(tmp_path / "raw.tif") in str(problem_of_model(config.model_copy(update={"model": given})))
+
+
+def test_similar_names_and_folders_are_suggested(tmp_path: Path) -> None:
+    (tmp_path / "raw.tif").touch()
+    assert f"did you mean {tmp_path / 'raw.tif'}?" in str(problem_of_input("raw", tmp_path / "row.tif"))
+    assert "patterns are not read" in str(problem_of_input("raw", tmp_path / "*.tif"))
+    assert problem_of_input("raw", tmp_path / "raw.tif") is None
+
+
+def test_a_file_is_no_folder_of_results(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    assert "cannot be a folder" in str(problem_of_folder("results", tmp_path / "results", may_try=False))
+    assert problem_of_folder("results", tmp_path / "new", may_try=True) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+@pytest.mark.parametrize(
+    ("words", "dry"),
+    [(["-n"], True), (["-np"], True), (["--dry-run"], True), (["--dryrun"], True), (["-p"], False), (["plan"], False)],
+)
+def test_a_dry_run_is_told_by_its_option(words: list[str], dry: bool) -> None:
+    assert is_dry_run(["snakemake", *words]) is dry

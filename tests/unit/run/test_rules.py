@@ -1,0 +1,113 @@
+"""The table of rules, against the rules themselves, and against jobs that were counted by hand."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unet.config.root import Config, load_config
+from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts, result_rules
+from unet.volumes.volume import VolumeLayout
+
+SMK = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
+
+
+def written_rules() -> dict[str, str]:
+    """The text of every rule in the .smk files."""
+    found: dict[str, str] = {}
+    for path in SMK:
+        parts = re.split(r"^(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)
+        found.update(zip(parts[1::2], parts[2::2], strict=True))
+    return found
+
+
+def configuration(kind: str = "instances", **sections: Any) -> Config:
+    """Two volumes: `a` is learnt from and scored, `b` has no labels."""
+    volumes = {"a": {"raw": "a.tif", "labels": "l.tif", "label_kind": kind}, "b": {"raw": "b.tif"}}
+    return load_config(
+        {"volumes": volumes, "train": {"volumes": ["a"]}, "predict": {"volumes": ["a", "b"]}, **sections}
+    )
+
+
+def counted(config: Config) -> Counter[str]:
+    """Jobs of each rule; `a` has 3 block ranges and `b` 2."""
+    counts: Counter[str] = Counter()
+    for one in job_counts(config, {"a": 3, "b": 2}):
+        counts[one.rule] += one.jobs
+    return counts
+
+
+def test_the_table_names_the_rules_of_the_workflow() -> None:
+    assert RULES.keys() == written_rules().keys()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_table_agrees_with_the_rule(rule: str) -> None:
+    """The wildcards of its output say whether it is of a volume, of block ranges, and of a store."""
+    text, own = written_rules()[rule], RULES[rule]
+    wildcards = set(re.findall(r"\{(volume|block_range|store)\}", text))
+    assert own.blockwise == ("block_range" in wildcards)
+    assert (own.label_volumes is not None) == ("store" in wildcards)
+    if own.volumes is not None:
+        assert own.per_volume == ("volume" in wildcards)
+    threads = re.search(r"^    threads: (\d+)$", text, re.MULTILINE)
+    assert threads is None or own.cost.threads == int(threads[1])
+
+
+def test_jobs_from_nothing_to_the_report() -> None:
+    learned = counted(configuration(segment={"threshold": 0.5}))
+    assert learned == {
+        **{"survey": 2, "check_model": 2, "ingest": 5, "histogram": 5, "intensity_statistics": 2},
+        **{"targets": 3, "check_labels": 1, "weight_map": 3, "train": 1, "predict": 5},
+        **{"segment": 5, "merge": 2, "relabel": 5, "report": 1},
+    }
+
+
+def test_scores_and_a_chosen_threshold_are_more_jobs() -> None:
+    segment = {"method": "watershed", "threshold": "auto", "agglomerate": {"threshold": "auto"}}
+    evaluate = {"volumes": ["a"], "threshold_volumes": ["a"]}
+    more = counted(configuration(segment=segment, evaluate=evaluate)) - counted(configuration())
+    assert more == {
+        **{"threshold_sweep": 1, "choose_threshold": 1, "region_graph": 5, "evaluate": 1},
+        **{"agglomeration_threshold_sweep": 1, "choose_agglomeration_threshold": 1},
+    }
+
+
+def test_annotated_classes_are_labelled_as_well() -> None:
+    assert counted(configuration("interior")) - counted(configuration()) == {"segment": 3, "merge": 1, "relabel": 3}
+
+
+def test_with_a_given_model_nothing_is_learnt() -> None:
+    jobs = counted(configuration(model={"checkpoint": "model.pt"}))
+    assert not {"train", "weight_map", "targets"} & jobs.keys()
+
+
+def test_the_sample_is_made_where_a_volume_is_a_part_of_it() -> None:
+    volumes = {"a": {"raw": "results/sample/raw.tif", "labels": "l.tif"}, "b": {"raw": "b.tif"}}
+    sampled = configuration(volumes=volumes)
+    assert counted(sampled)["sample"] == 1
+    assert "sample" not in counted(configuration())
+
+
+def test_a_watershed_and_a_region_graph_have_costs_of_their_own() -> None:
+    plain, watershed = configuration(), configuration(segment={"method": "watershed"})
+    assert cost_of("segment", watershed) is WATERSHED
+    assert cost_of("merge", watershed) is SOLVED
+    assert cost_of("segment", plain) is RULES["segment"].cost
+    assert cost_of("ingest", watershed) is RULES["ingest"].cost
+
+
+def test_verify_reads_the_stores_that_are_results() -> None:
+    assert result_rules() == ["ingest", "targets", "weight_map", "predict", "relabel"]
+
+
+def test_a_region_graph_reads_as_far_as_its_longest_step() -> None:
+    """Two sections are skipped, so that a contact is up to three sections long."""
+    layout = VolumeLayout((9, 9, 9), "uint8", (50, 4, 4), (0, 0, 0), (1, 3, 3), (3, 3, 3), None, False)
+    segment = {"method": "watershed", "connectivity": "section", "max_section_gap": 2}
+    asked = configuration(segment=segment)
+    assert RULES["region_graph"].halo(asked, layout) == (3, 1, 1)
+    assert RULES["segment"].halo(asked, layout)[0] == 0
+    assert RULES["ingest"].halo(asked, layout) == (0, 0, 0)

@@ -1,0 +1,162 @@
+"""Finished jobs that have to run again: the user's files have changed since, or files of the results are gone.
+
+A marker beside the receipt is an input of the job (`unet.volumes.integrity.StaleMarkers`), so Snakemake runs it again.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from unet.run.inputs import RunInputs
+from unet.run.provenance import configuration_text
+from unet.storage.files import read_json
+from unet.training.folder import missing_copies
+from unet.volumes.input_states import (
+    InputStates,
+    changed_inputs,
+    evaluation_input_states,
+    model_input_states,
+    survey_input_states,
+)
+from unet.volumes.integrity import invalid_receipts
+from unet.volumes.layout_from_headers import expected_layout
+from unet.volumes.volume import VolumeLayout
+
+
+@dataclass(frozen=True)
+class InputChanges:
+    """Changes of the user's files since a rule read them. Each rule and volume is looked at once.
+
+    Parameters
+    ----------
+    inputs : RunInputs
+        Where receipts and notes lie.
+    code : callable
+        Return the digest of a rule's code.
+    has_record : callable
+        Return whether Snakemake knows with which parameters a file was made.
+    warn : callable
+        Tell the user a sentence.
+    looks : bool
+        Whether this process looks at the files. Jobs do not: they trust the process that has started them.
+    """
+
+    inputs: RunInputs
+    code: Callable[[str], str]
+    has_record: Callable[[Path], bool]
+    warn: Callable[[str], None]
+    looks: bool
+    _stale: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, repr=False)
+
+    def notes(self, rule: str, volume: str) -> list[Path]:
+        """Return the note that a rule has read other files than there are now, as an input of its job."""
+        self.is_stale(rule, volume)
+        return self.inputs.notes.of(self.inputs.made_by(rule, volume))
+
+    def is_stale(self, rule: str, volume: str) -> bool:
+        """Return whether a rule has read other files than there are now; if so, write the note.
+
+        Raises
+        ------
+        AddressError
+            If a server cannot be reached.
+        """
+        if (rule, volume) not in self._stale:
+            self._stale[rule, volume] = self.looks and self._noted(rule, volume)
+        return self._stale[rule, volume]
+
+    def _noted(self, rule: str, volume: str) -> bool:
+        made = self.inputs.made_by(rule, volume)
+        if not made.exists():
+            return False
+        others = changed_inputs(read_json(made).get("input_states"), self._input_states(rule, volume))
+        problem = f"not made from what is there now ({'; '.join(others)})" if others else None
+        problem = problem or (self._without_record(made) if rule == "survey" else None)
+        if problem:
+            self.warn(f"{made}: {problem}; the job runs again")
+            self.inputs.notes.write(made, problem)
+        return bool(problem)
+
+    def _input_states(self, rule: str, volume: str) -> InputStates:
+        """Return the states of the files that a rule would read now. Ingest follows its survey."""
+        config = self.inputs.config
+        if rule == "survey":
+            return survey_input_states(config.volumes[volume], config.storage, self.code("survey"))
+        if rule == "check_model":
+            return model_input_states(config.model.checkpoint)
+        return evaluation_input_states(config.volumes[volume])
+
+    def _without_record(self, survey: Path) -> str | None:
+        """Return why a survey may be of other settings although its files are the same; None where that is known.
+
+        Snakemake may have lost its record (.snakemake/metadata), and the last report may be of another configuration.
+        Then all jobs of the volume run again. Each looks, and finds what is finished.
+        """
+        if self.has_record(survey):
+            return None
+        reported = Path(self.inputs.results) / "run_config.yaml"
+        was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
+        now = yaml.safe_load(configuration_text(self.inputs.config))
+        if {**was, "results": None} == {**now, "results": None}:
+            return None
+        return "Snakemake has no record of it, and the last report is of other settings"
+
+
+@dataclass(frozen=True)
+class KnownLayouts:
+    """The layouts of volumes that are known before any job runs.
+
+    So all jobs are known when a run begins. A volume whose headers cannot be read has no other job than `survey`, which
+    reads the same headers and says what is wrong with them. `unreadable` names these volumes.
+    """
+
+    changes: InputChanges
+    warns: bool
+    unreadable: list[str] = field(default_factory=list, init=False)
+    _read: dict[tuple[Path, int], VolumeLayout] = field(default_factory=dict, init=False, repr=False)
+    _by_headers: dict[str, VolumeLayout | None] = field(default_factory=dict, init=False, repr=False)
+
+    def get(self, volume: str) -> VolumeLayout | None:
+        """Return the layout as an earlier run has surveyed it, else as the headers say now; None without both."""
+        survey = Path(self.changes.inputs.receipt("survey", volume))
+        if survey.exists() and not self.changes.is_stale("survey", volume):
+            return self.of_survey(survey)
+        if self.changes.looks and volume not in self._by_headers:
+            self._by_headers[volume] = self._of_headers(volume)
+        return self._by_headers.get(volume)
+
+    def of_survey(self, survey: Path) -> VolumeLayout:
+        """Return the layout of a survey's receipt, read again when the file has changed: ten thousand jobs may ask."""
+        key = survey, survey.stat().st_mtime_ns
+        if key not in self._read:
+            self._read[key] = VolumeLayout.read(survey)
+        return self._read[key]
+
+    def _of_headers(self, volume: str) -> VolumeLayout | None:
+        try:
+            return expected_layout(self.changes.inputs.config, volume)
+        # whatever it is, `survey` reads the same headers, and says what is wrong with them
+        except Exception as error:
+            self.unreadable.append(volume)
+            if self.warns:
+                self.changes.warn(f"Jobs of {volume} are missing below: {error}")
+            return None
+
+
+def damaged_receipts(inputs: RunInputs) -> Iterator[tuple[Path, str]]:
+    """Yield each receipt whose files are not all there, and what is wrong with them.
+
+    Raises
+    ------
+    AddressError
+        If a server cannot be reached.
+    """
+    results = Path(inputs.results)
+    yield from invalid_receipts(results)
+    if not inputs.config.model.checkpoint:
+        made, model = Path(inputs.receipt("train", "model")), results / "model"
+        problem = missing_copies(model / "model.pt", model / "training.jsonl", made)
+        if problem:
+            yield made, problem

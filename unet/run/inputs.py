@@ -1,0 +1,251 @@
+"""The inputs of every job: receipts of the jobs before it, by rule, volume, block range and store.
+
+Pure functions of the configuration, of the layouts of the volumes, and of the notes beside receipts that do not hold.
+The rules in `workflow/rules/*.smk` ask `RunInputs`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unet.config.inputs import source_files
+from unet.config.root import Config
+from unet.geometry.block_ranges import block_range_count, block_range_names, ranges_around, voxels_per_job
+from unet.geometry.box import Index
+from unet.run.plan.limits import too_many_ranges
+from unet.run.rules import RULES
+from unet.volumes.integrity import StaleMarkers
+from unet.volumes.volume import VolumeLayout
+
+Inputs = dict[str, str | list[str] | list[Path]]
+"""Files that a job reads, by the names under which its script gets them."""
+
+
+class TooManyRangesError(ValueError):
+    """A volume has more block ranges than a run can be planned with; the message says what to set."""
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """The inputs of the jobs of a run.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    results : str
+        Folder of everything that is written.
+    layout_of : callable
+        Return the layout of a volume by its name; None where its headers cannot be read. Such a volume has no block
+        ranges, and no other job than `survey`.
+    notes : StaleMarkers
+        Notes on receipts that do not hold.
+    """
+
+    config: Config
+    results: str
+    layout_of: Callable[[str], VolumeLayout | None]
+    notes: StaleMarkers
+    _names: dict[str, tuple[VolumeLayout, list[str]]] = field(default_factory=dict, init=False, repr=False)
+
+    # Paths
+
+    def receipt(self, rule: str, *path: str) -> str:
+        """Return the path of a job's receipt."""
+        return f"{self.results}/receipts/{rule}/{'/'.join(path)}.json"
+
+    def evaluation(self, volume: str) -> str:
+        """Return the path of a volume's scores."""
+        return f"{self.results}/volumes/{volume}/evaluation.json"
+
+    def folders(self, volumes: Iterable[str]) -> list[str]:
+        """Return the folders of the stores of volumes."""
+        return [f"{self.results}/volumes/{name}" for name in volumes]
+
+    # Receipts of all jobs of a rule
+
+    def block_ranges(self, volume: str) -> list[str]:
+        """Return the names of a volume's block ranges.
+
+        Raises
+        ------
+        TooManyRangesError
+            If there are more than a run can be planned with.
+        """
+        layout = self.layout_of(volume)
+        if layout is None:
+            return []
+        known = self._names.get(volume)
+        if known is None or known[0] != layout:  # a survey may run again; there may be ten thousand names
+            voxels = voxels_per_job(layout.shape, self.config.predict.job_voxels)
+            problem = too_many_ranges(volume, block_range_count(layout.grid, voxels), layout.shape)
+            if problem is not None:
+                raise TooManyRangesError(problem)
+            known = self._names[volume] = layout, block_range_names(layout.grid, voxels)
+        return known[1]
+
+    def receipts(self, rule: str, volume: str, *store: str) -> list[str]:
+        """Return the receipts of all jobs of a rule on a volume: of every block range where the rule is blockwise."""
+        if not RULES[rule].blockwise:
+            return [self.receipt(rule, volume, *store)]
+        return [self.receipt(rule, volume, *store, name) for name in self.block_ranges(volume)]
+
+    def receipts_of(self, rule: str, volumes: Iterable[str], *store: str) -> list[str]:
+        """Return the receipts of all jobs of a rule on some volumes."""
+        return [path for name in volumes for path in self.receipts(rule, name, *store)]
+
+    def receipts_around(self, rule: str, volume: str, block_range: str, margin: Index, *store: str) -> list[str]:
+        """Return the receipts of the block ranges that a job reads.
+
+        Parameters
+        ----------
+        block_range : str
+            Block range of the job.
+        margin : Index
+            Voxels along z, y, x that the job reads around its blocks.
+        """
+        layout = self.layout_of(volume)
+        names = [] if layout is None else ranges_around(layout.grid, block_range, margin)
+        return [self.receipt(rule, volume, *store, name) for name in names]
+
+    def halo(self, rule: str, volume: str) -> Index:
+        """Return the voxels along z, y, x that the jobs of a rule read around their blocks."""
+        layout = self.layout_of(volume)
+        return (0, 0, 0) if layout is None else RULES[rule].halo(self.config, layout)
+
+    # Notes
+
+    def damage(self, rule: str, *path: str) -> list[Path]:
+        """Return the note that files of a finished job were deleted or cut short, as an input that reruns the job."""
+        return self.notes.of(Path(self.receipt(rule, *path)))
+
+    def made_by(self, rule: str, volume: str) -> Path:
+        """Return the file that says that a rule which reads the user's files is done."""
+        return Path(self.evaluation(volume) if rule == "evaluate" else self.receipt(rule, volume))
+
+    # Volumes
+
+    @property
+    def training_volumes(self) -> list[str]:
+        """Volumes that the network learns from; none where a model file is given."""
+        return [] if self.config.model.checkpoint else self.config.train.volumes
+
+    @property
+    def sample_files(self) -> list[str]:
+        """Image files that the rule `sample` makes."""
+        return [f"{self.results}/sample/raw.tif", f"{self.results}/sample/labels.tif"]
+
+    def sampled(self, volume: str) -> list[str]:
+        """Return the image files of a volume that the rule `sample` makes."""
+        given = [path for key, path in source_files(self.config).items() if key.startswith(f"volumes.{volume}.")]
+        return [file for file in self.sample_files if Path(file) in given]
+
+    def compared_volumes(self, volume: str) -> list[str]:
+        """Return a volume, and the first one that the network learns from."""
+        return list(dict.fromkeys([volume, *self.training_volumes[:1]]))
+
+    # Parts of inputs
+
+    @property
+    def model(self) -> Inputs:
+        """The trained model where this workflow trains it.
+
+        A given model file is a parameter instead, since the user's files are compared by their content.
+        """
+        return {} if self.config.model.checkpoint else {"model": f"{self.results}/model/model.pt"}
+
+    def labels(self, volume: str) -> list[str]:
+        """Return the receipts of a volume's store `labels`: ingested instances, or instances made from classes."""
+        if self.config.volumes[volume].label_kind == "instances":
+            return self.receipts("intensity_statistics", volume)
+        return self.receipts("relabel", volume, "labels")
+
+    def checked(self, volumes: Iterable[str]) -> list[str]:
+        """Return the receipts of the label checks of those volumes that have labels."""
+        return self.receipts_of("check_labels", [name for name in volumes if name in self.config.annotated_volumes])
+
+    def segmentations(self) -> list[str]:
+        """Return the receipts of the segmentations of all predicted volumes."""
+        return self.receipts_of("relabel", self.config.predict.volumes, "segmentation")
+
+    # Inputs of a rule
+
+    def check_labels(self, volume: str) -> Inputs:
+        """Return the labels of a volume where they are used. A training volume needs the labels of all of them, since
+        each has to show all classes."""
+        inputs: Inputs = {"survey": self.receipt("survey", volume)}
+        if volume in self.config.labelled_volumes:
+            inputs["intensity_statistics"] = self.receipt("intensity_statistics", volume)
+            inputs["targets"] = self.receipts("targets", volume)
+        if volume in self.training_volumes:
+            inputs["training_targets"] = self.receipts_of("targets", self.training_volumes)
+        return inputs
+
+    def train(self) -> Inputs:
+        """Return the grey values, targets and weights of all volumes that a training reads."""
+        learning = self.config.learning_volumes
+        return {
+            "surveys": self.receipts_of("survey", learning),
+            "intensity_statistics": self.receipts_of("intensity_statistics", learning),
+            "targets": self.receipts_of("targets", learning),
+            "weighted": self.receipts_of("weight_map", learning),
+            "checked": self.checked(learning),
+            "lost": self.damage("train", "model"),
+        }
+
+    def histogram(self, volume: str, block_range: str) -> Inputs:
+        """Return the grey values of a block range and of the pixels around it that decide what is constant."""
+        return {
+            "survey": self.receipt("survey", volume),
+            "ingested": self.receipts_around("ingest", volume, block_range, self.halo("histogram", volume)),
+            "damage": self.damage("histogram", volume, block_range),
+        }
+
+    def segment(self, volume: str, store: str, block_range: str) -> Inputs:
+        """Return the probabilities or classes of a block range; for a watershed also those around it."""
+        segmentation = store == "segmentation"
+        source = "predict" if segmentation else "ingest"
+        halo = self.halo("segment", volume) if segmentation else (0, 0, 0)  # classes are labelled by components
+        inputs: Inputs = {
+            "survey": self.receipt("survey", volume),
+            "made": self.receipts_around(source, volume, block_range, halo),
+            "damage": self.damage("segment", volume, store, block_range),
+        }
+        if segmentation and self.config.segment.threshold == "auto":
+            inputs["threshold"] = self.receipt("choose_threshold", "all")
+        return inputs
+
+    def region_graph(self, volume: str, block_range: str) -> Inputs:
+        """Return the fragments of a block range and of the voxels beside it, over skipped sections too."""
+        halo = self.halo("region_graph", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts_around("segment", volume, block_range, halo, "segmentation"),
+            "damage": self.damage("region_graph", volume, block_range),
+        }
+
+    def merge(self, volume: str, store: str) -> Inputs:
+        """Return the fragments of a volume, and its region graph with the threshold where there is one."""
+        inputs: Inputs = {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts("segment", volume, store),
+            "damage": self.damage("merge", volume, store),
+        }
+        if store == "segmentation" and self.config.segment.has_graph:
+            inputs["edges"] = self.receipts("region_graph", volume)
+            if self.config.segment.agglomerate.threshold == "auto":
+                inputs["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
+        return inputs
+
+    def evaluate(self, volume: str) -> Inputs:
+        """Return the segmentation and the labels of a scored volume, without the note on changed files."""
+        inputs: Inputs = {
+            "survey": self.receipt("survey", volume),
+            "sweep": self.receipt("threshold_sweep", volume),
+            "segmented": self.receipts("relabel", volume, "segmentation"),
+            "targets": self.receipts("targets", volume),
+            "checked": self.checked([volume]),
+        }
+        if self.config.evaluate.threshold_volumes:
+            inputs["threshold"] = self.receipt("choose_threshold", "all")
+        return inputs

@@ -1,0 +1,47 @@
+"""The parameters of jobs out of the configuration: a change of a parameter reruns the job."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from unet.config.root import Config
+from unet.config.section import Section
+from unet.config.segment import SegmentConfig
+from unet.volumes.input_states import SCORED_WITH, SURVEYED_WITH
+
+
+def settings(section: Section, leave_out: Iterable[str] = (), unset: bool = True) -> dict[str, Any]:
+    """Return a section of the configuration as a plain mapping.
+
+    Parameters
+    ----------
+    leave_out : iterable of str
+        Keys that the result of the rule does not depend on.
+    unset : bool
+        Whether defaults count as well.
+    """
+    return section.model_dump(mode="json", exclude=set(leave_out), exclude_unset=not unset)
+
+
+def volume_settings(config: Config, volume: str) -> dict[str, Any]:
+    """Return what is known of a volume's files, without what only its scores or its survey need."""
+    return settings(config.volumes[volume], [*SCORED_WITH, *SURVEYED_WITH])
+
+
+def segment_settings(config: Config, store: str, leave_out: Iterable[str]) -> dict[str, Any]:
+    """Return section `segment` for a store; annotated classes (store `labels`) are labelled by defaults."""
+    return settings(config.segment if store == "segmentation" else SegmentConfig(), leave_out)
+
+
+def given_model(config: Config, name: str = "model") -> dict[str, str]:
+    """Return the given model file as a parameter; the user's files are compared by `unet.run.changes`."""
+    return {name: config.model.checkpoint} if config.model.checkpoint else {}
+
+
+def asked_of_model(config: Config) -> dict[str, Any]:
+    """Return what the configuration itself says of the network; a given model file has to agree."""
+    return settings(config.model, ["checkpoint", "voxel_size_tolerance"], unset=False)
+
+
+def asked_of_normalisation(config: Config) -> dict[str, Any]:
+    """Return what the configuration itself says of the normalisation, where a given model has its own."""
+    return settings(config.normalisation, unset=False) if config.model.checkpoint else {}

@@ -1,0 +1,298 @@
+"""The rules of the workflow as one table: volumes, whether block ranges share a volume, halo, stores written, and cost.
+
+The Snakefile's inputs (`unet.run.inputs`), the plan (`unet.run.plan`), `verify`, the removal of results and the tests
+read `RULES`. A test compares the table with `workflow/rules/*.smk`; others compare the job counts and the stores with a
+real run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
+
+from unet.config.root import Config
+from unet.geometry.box import Index
+from unet.volumes.constant_regions import HALO
+from unet.volumes.layout_from_headers import is_sample
+from unet.volumes.volume import VolumeLayout
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a job without its network.
+
+    Parameters
+    ----------
+    process_mb : int
+        Memory of the process before it reads a voxel, in MB.
+    start : float
+        Processor seconds before the job reads a voxel: mostly the import of modules.
+    rate : float
+        Voxels per second and processor; infinite where the job reads none.
+    threads : int
+        Threads of a job, as its rule says; as many blocks or sections are worked on at once.
+    block_bytes, raw_copies, label_copies : float
+        Bytes held per voxel of a block at work; copies of its grey values and of its labels, each in their own type.
+    blocks_at_once : int, optional
+        Blocks at work where it is not one per thread.
+    section_bytes : float
+        Bytes held per pixel of a section at work.
+    fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
+        Bytes held per fragment of the volume, of its largest layer of blocks, and of those that are solved together.
+    """
+
+    process_mb: int = 60
+    start: float = 0.5
+    rate: float = float("inf")
+    threads: int = 1
+    block_bytes: float = 0
+    raw_copies: float = 0
+    label_copies: float = 0
+    blocks_at_once: int | None = None
+    section_bytes: float = 0
+    fragment_bytes: float = 0
+    layer_fragment_bytes: float = 0
+    solved_fragment_bytes: float = 0
+
+
+def _no_halo(config: Config, layout: VolumeLayout) -> Index:
+    return (0, 0, 0)
+
+
+def _histogram_halo(config: Config, layout: VolumeLayout) -> Index:
+    return HALO
+
+
+def _segment_halo(config: Config, layout: VolumeLayout) -> Index:
+    if config.segment.method != "watershed":
+        return (0, 0, 0)
+    # imported here, since every job reads the Snakefile
+    from unet.segmentation.watershed import WatershedParameters
+
+    return WatershedParameters.of(config.segment, layout.voxel_size_nm).halo
+
+
+def _region_graph_halo(config: Config, layout: VolumeLayout) -> Index:
+    """Return the next voxel along each axis; along z also behind the sections that are skipped."""
+    return (1 + (config.segment.max_section_gap or 0), 1, 1)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the workflow.
+
+    Parameters
+    ----------
+    cost : Cost
+        Cost of one job.
+    volumes : callable
+        Return the volumes that the rule works on, in a run from nothing to the report. None where the rule runs only
+        on demand.
+    per_volume : bool
+        Whether each volume has jobs of its own. Otherwise one job is about all of `volumes`, and there is none without.
+    blockwise : bool
+        Whether the block ranges of a volume are one job each.
+    stores : tuple of str
+        Stores that the jobs write, without the suffix; ``{store}`` stands for ``segmentation`` or ``labels``.
+    halo : callable
+        Return the voxels (z, y, x) that a job reads around its blocks, so that it needs the block ranges there.
+    label_volumes : callable, optional
+        Return the volumes whose instance labels the rule makes out of annotated classes (store ``labels``). Rules that
+        have it make the store ``segmentation`` for `volumes`.
+    """
+
+    cost: Cost
+    volumes: Callable[[Config], list[str]] | None = None
+    per_volume: bool = True
+    blockwise: bool = False
+    stores: tuple[str, ...] = ()
+    halo: Callable[[Config, VolumeLayout], Index] = _no_halo
+    label_volumes: Callable[[Config], list[str]] | None = None
+
+    def targets(self, config: Config) -> list[tuple[str | None, str | None]]:
+        """Return (volume, store) of each target; None where a job is about several volumes, or a rule has one store."""
+        volumes = self.volumes(config) if self.volumes else []
+        if not self.per_volume:
+            return [(None, None)] if volumes else []
+        if self.label_volumes is None:
+            return [(name, None) for name in volumes]
+        labels = [(name, "labels") for name in self.label_volumes(config)]
+        return [*labels, *((name, "segmentation") for name in volumes)]
+
+
+class JobCount(NamedTuple):
+    """How many jobs a rule has on a volume; `volume` is None where a job is about several."""
+
+    rule: str
+    volume: str | None
+    jobs: int
+    store: str | None = None
+
+
+def job_counts(config: Config, block_ranges: Mapping[str, int]) -> list[JobCount]:
+    """Count the jobs of a run from nothing to the report, in the order of the chain.
+
+    Parameters
+    ----------
+    block_ranges : mapping
+        Number of block ranges per volume.
+    """
+    return [
+        JobCount(name, volume, block_ranges[volume] if rule.blockwise and volume else 1, store)
+        for name, rule in RULES.items()
+        for volume, store in rule.targets(config)
+    ]
+
+
+def names_of_stores(rule: str) -> list[str]:
+    """Return the names of all stores that a rule can write.
+
+    >>> names_of_stores("segment")
+    ['labels-fragments', 'segmentation-fragments', 'labels-tables', 'segmentation-tables']
+    """
+    kinds = ("labels", "segmentation")
+    return list(dict.fromkeys(name.format(store=kind) for name in RULES[rule].stores for kind in kinds))
+
+
+def result_rules() -> list[str]:
+    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them."""
+    between = ("-fragments", "-tables")
+    return [
+        name
+        for name, rule in RULES.items()
+        if rule.blockwise and any(not store.endswith(between) for store in rule.stores)
+    ]
+
+
+def cost_of(rule: str, config: Config) -> Cost:
+    """Return the cost of a rule with this configuration."""
+    if rule == "segment" and config.segment.method == "watershed":
+        return WATERSHED
+    return SOLVED if rule == "merge" and config.segment.has_graph else RULES[rule].cost
+
+
+_used = attrgetter("used_volumes")
+_labelled = attrgetter("labelled_volumes")
+_annotated = attrgetter("annotated_volumes")
+_learning = attrgetter("learning_volumes")
+_predicted = attrgetter("predict.volumes")
+_scored = attrgetter("evaluate.volumes")
+
+
+def _sampled(config: Config) -> list[str]:
+    """Volumes that the cost of the sample is counted by; none where no volume is a part of the sample."""
+    sampled = [name for name in config.used_volumes if is_sample(config, config.volumes[name])]
+    return (config.learning_volumes or sampled) if sampled else []
+
+
+def _with_annotated_classes(config: Config) -> list[str]:
+    return [name for name in config.labelled_volumes if config.volumes[name].label_kind != "instances"]
+
+
+def _with_graph(config: Config) -> list[str]:
+    return config.predict.volumes if config.segment.has_graph else []
+
+
+def _choosing_threshold(config: Config) -> list[str]:
+    """Volumes that choose the threshold, which the segmentation needs (`auto`) or the evaluation compares."""
+    needed = config.segment.threshold == "auto" or config.evaluate.volumes
+    return config.evaluate.threshold_volumes if needed else []
+
+
+def _threshold_swept(config: Config) -> list[str]:
+    return list(dict.fromkeys([*config.evaluate.volumes, *_choosing_threshold(config)]))
+
+
+def _choosing_agglomeration(config: Config) -> list[str]:
+    auto = config.segment.has_graph and config.segment.agglomerate.threshold == "auto"
+    return config.evaluate.threshold_volumes if auto else []
+
+
+OPEN = 0.2
+"""Share of the fragments of components that lie at a face between two layers of blocks (16 sections of generated
+cells)."""
+RULES = {
+    "sample": Rule(Cost(220, start=1, rate=0.3e6), _sampled, per_volume=False),
+    "survey": Rule(Cost(80, start=0.6), _used),
+    "check_model": Rule(Cost(275, start=2), _used),
+    "ingest": Rule(
+        Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4),
+        _used,
+        blockwise=True,
+        stores=("raw", "mask", "labels", "classes"),
+    ),
+    "histogram": Rule(
+        Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6),
+        _used,
+        blockwise=True,
+        halo=_histogram_halo,
+    ),
+    "intensity_statistics": Rule(Cost(75, start=0.6), _used),
+    "targets": Rule(
+        Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3),
+        _labelled,
+        blockwise=True,
+        stores=("targets",),
+    ),
+    "check_labels": Rule(Cost(85, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5), _annotated),
+    "weight_map": Rule(
+        Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2),
+        _learning,
+        blockwise=True,
+        stores=("weights",),
+    ),
+    "train": Rule(Cost(420, start=3.5, threads=8), _learning, per_volume=False),
+    "augmentation_preview": Rule(Cost(400, start=3)),
+    "predict": Rule(Cost(0, start=4.5, rate=50e6, threads=4), _predicted, blockwise=True, stores=("probability",)),
+    "threshold_sweep": Rule(Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82), _threshold_swept),
+    "choose_threshold": Rule(Cost(60, start=0.3), _choosing_threshold, per_volume=False),
+    "segment": Rule(
+        Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5),
+        _predicted,
+        blockwise=True,
+        stores=("{store}-fragments", "{store}-tables"),
+        halo=_segment_halo,
+        label_volumes=_with_annotated_classes,
+    ),
+    "region_graph": Rule(
+        Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44),
+        _with_graph,
+        blockwise=True,
+        stores=("segmentation-tables",),
+        halo=_region_graph_halo,
+    ),
+    "agglomeration_threshold_sweep": Rule(
+        Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360), _choosing_agglomeration
+    ),
+    "choose_agglomeration_threshold": Rule(Cost(60, start=0.3), _choosing_agglomeration, per_volume=False),
+    "merge": Rule(
+        Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
+        _predicted,
+        stores=("{store}-tables",),
+        label_volumes=_with_annotated_classes,
+    ),
+    "relabel": Rule(
+        Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6),
+        _predicted,
+        blockwise=True,
+        stores=("{store}",),
+        label_volumes=_with_annotated_classes,
+    ),
+    "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
+    "report": Rule(Cost(220, start=3), _used, per_volume=False),
+    "export": Rule(Cost(3000, start=5, threads=4)),
+    "plan": Rule(Cost(600, start=5)),
+    "verify": Rule(Cost(600, start=3, rate=10e6, threads=4, block_bytes=12)),
+}
+"""By name, in the order of the chain.
+
+Costs were measured on generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, on ISBI 2012
+and on the sample (2026-11-25, as the jobs counted themselves). Bytes are a little more than the largest of these.
+`benchmarks/plan.py` compares them with new runs.
+"""
+WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34)
+"""Cost of `segment` where fragments are basins: halos and distances (fib25, and benchmarks/segmentation.py). The rate
+counts all voxels that are read, those of halos included."""
+SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
+"""Cost of `merge` where a region graph is solved in parts: 60 bytes per edge, 6 edges per fragment, and the fragment
+itself (benchmarks/agglomeration.py; fib25). For holes of components it is more than is needed."""

@@ -1,0 +1,69 @@
+# What jobs ask for: threads, GPUs, memory in MB, and time in minutes.
+#
+# Inputs:  none
+# Outputs: none
+
+# With predict.workers: slurm it is the workers that use GPUs.
+PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
+TRAIN_THREADS = 8 * CONFIG.train.gpus
+# Memory and time where nothing looks at them, see `is_asked_for`.
+NOT_COUNTED = 1
+
+
+def predict_threads():
+    """Threads of a prediction: 4 beside a GPU; else the cores, divided by the jobs that `--resources gpu=N` lets run."""
+    given = workflow.resource_settings
+    cores, jobs = given.cores, given.resources.get("gpu")
+    jobs = getattr(jobs, "value", jobs)
+    return max(1, cores // jobs) if cores and jobs and not machine_has_gpu() else 4
+
+
+PREDICT_THREADS = predict_threads()
+
+
+def is_asked_for():
+    """Whether anything looks at the memory and time of jobs: a scheduler, which has `--jobs`, or limits on the command
+    line. To count them takes seconds, mostly of loading PyTorch. A job reads this file too, and has what it was given.
+    """
+    given = workflow.resource_settings
+    limited = {"mem", "mem_mb", "runtime"} & set(given.resources)
+    return IS_MAIN and (given.nodes is not None or bool(limited))
+
+
+ASKED_FOR = is_asked_for()
+
+
+@per_job
+def workload(wildcards):
+    """How much a job has to do: of its volume, else of all used volumes whose headers can be read."""
+    names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
+    known = {name: LAYOUTS.get(name) for name in names}
+    return workload_of(CONFIG, {name: one for name, one in known.items() if one})
+
+
+def memory(name):
+    """Memory of a rule's jobs in MB, where it is asked for; more when one is tried again."""
+    if not ASKED_FOR:
+        return NOT_COUNTED
+    return lambda wildcards, threads, attempt: attempt * estimated_memory(
+        name, workload(wildcards), threads
+    )
+
+
+def time_limit(name):
+    """Time of a rule's jobs in minutes, where it is asked for; more when one is tried again."""
+    if not ASKED_FOR:
+        return NOT_COUNTED
+    return lambda wildcards, attempt: attempt * estimated_minutes(
+        name, workload(wildcards)
+    )
+
+
+@cache
+def estimated_memory(name, workload, threads):
+    return memory_mb(name, CONFIG, workload, threads)
+
+
+@cache
+def estimated_minutes(name, workload):
+    return minutes(name, CONFIG, workload)

@@ -1,0 +1,97 @@
+# What happens around the jobs: checks before the first one, and what is said and recorded after the last.
+#
+# Inputs:  none
+# Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
+
+
+def check_before_run():
+    """Stop before the first job where it is certain that one will fail, and warn of keys that nothing reads."""
+    try:
+        problems = problems_of_files(CONFIG, INPUTS.sample_files)
+        problems += problems_of_addresses(CONFIG) if IS_MAIN else []
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
+    if problems:
+        here = f"Paths count from the working directory {Path.cwd()}."
+        told = with_config_files("\n".join(problems))
+        raise WorkflowError(f"Input files cannot be read:\n{told}\n{here}")
+    if IS_MAIN:
+        for check in (problem_of_skeletons, problem_of_peers, problem_of_model):
+            problem = check(CONFIG)
+            if problem is not None:
+                raise WorkflowError(problem)
+        for sentence in unused_keys(CONFIG):
+            logger.warning(f"Configuration: {sentence}")
+
+
+def note_damage():
+    """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
+    if not IS_MAIN or {"verify", "plan"} & set(sys.argv):
+        return
+    try:
+        for path, problem in list(damaged_receipts(INPUTS)):
+            logger.warning(f"{path}: {problem}; the job runs again")
+            INPUTS.notes.write(path, problem)
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def print_plan():
+    """Print the plan in a dry run of `plan`, as the job itself would, but write nothing."""
+    from unet.run.plan.plan import plan_run
+    from unet.run.plan.text import as_text
+
+    print(as_text(plan_run(CONFIG, PREDICT_THREADS)))
+
+
+def begin_run():
+    """Note what is there before the first job, so that the end can tell what this run has made."""
+    EARLIER["made"] = written(Path(RESULTS))
+    EARLIER["failed"] = notes_of_failures(Path(RESULTS))
+    if CONFIG.predict.dashboard and not is_installed("bokeh"):
+        logger.info(
+            f"predict.dashboard: true {needs('bokeh')}; predictions run without it"
+        )
+
+
+def end_run():
+    """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
+    made = new(EARLIER["made"], written(Path(RESULTS)))
+    late = [
+        name for name in LAYOUTS.unreadable if Path(receipt("survey", name)) in made
+    ]
+    if late:
+        raise WorkflowError(
+            f"The headers of {', '.join(late)} could not be read when this run was planned, but "
+            "could be read later: run the same command again, which makes what is missing"
+        )
+    lines = lines_of_run(Path(RESULTS), made)
+    if is_reported(Path(RESULTS), made):
+        lines += write_record()
+    logger.info("\n".join(["", *lines]))
+
+
+def end_failed_run():
+    """Do the same, and say last of all why jobs have failed."""
+    end_run()
+    failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
+    logger.error("\n".join(["", *failure_lines(failures(failed))]))
+
+
+def write_record():
+    """Write what the report's run was made of, and the same as an RO-Crate; return what could not be written."""
+    # imported when it is needed, since every job reads this file
+    from unet.run.ro_crate import write_run_crate
+
+    asked = [
+        Path(path) for job in workflow.dag.jobs for path in (*job.output, *job.log)
+    ]
+    record = write_provenance(Path(RESULTS), CONFIG, ROOT, sys.argv, STARTED, asked)
+    problem = write_run_crate(Path(RESULTS), record, ROOT)
+    return [problem] if problem else []
+
+
+check_before_run()
+note_damage()
+if IS_MAIN and "plan" in sys.argv and DRY_RUN:
+    print_plan()
