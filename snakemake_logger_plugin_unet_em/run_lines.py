@@ -67,7 +67,6 @@ class RunLines:
         self._ended: list[StartedJob] = []
         self._total: int | None = None
         self._without_work = 0
-        self._headers_are_read = False
         self._has_failed = False
         self._statuses: dict[str, list[str]] = defaultdict(list)
         self._events: dict[LogEvent | None, Callable[[Any], Iterator[str]]] = {
@@ -95,15 +94,16 @@ class RunLines:
         elif is_first:
             self._without_work = record.stats.get(DEFAULT_TARGET, 0)
             jobs = {rule: n for rule, n in record.stats.items() if rule not in ("total", DEFAULT_TARGET)}
+            if not jobs:
+                yield "Nothing to be done (all requested files are present and up to date)."
+                return
             listed = ", ".join(rule if n == 1 else f"{n} {rule}" for rule, n in jobs.items())
             yield f"{_time(record)} {_count(sum(jobs.values()))}: {listed}"
 
     def _on_job_info(self, record: Any) -> Iterator[str]:
         """Remember the started job, and yield its name; in a dry run also the reason why it would run."""
         name = " ".join([record.rule_name, *map(str, (record.wildcards or {}).values())])
-        self._jobs[record.jobid] = StartedJob(
-            record.jobid, record.rule_name, name, record.created, record.is_checkpoint
-        )
+        self._jobs[record.jobid] = StartedJob(record.jobid, record.rule_name, name, record.created)
         if record.rule_name == DEFAULT_TARGET:
             return
         if self.is_dry_run:
@@ -120,24 +120,15 @@ class RunLines:
 
     def _on_progress(self, record: Any) -> Iterator[str]:
         """Yield a line for each job that has finished since the last progress event."""
-        yield from self._change_of_total(record)
-        total = record.total - self._without_work
+        # with --until the record counts all jobs behind the target, too, of which some do not run
+        total = min(record.total, self._total or record.total) - self._without_work
         done = min(record.done, total)
         for job in self._ended:
             if job.rule != DEFAULT_TARGET:
                 took = record.created - job.start
                 left = self.time_left.message_after(job, took, record.created, self._jobs.values())
                 yield f"{_time(record)} [{done:>{len(str(total))}}/{total}] {job.name}: {duration(took)}{left}"
-            self._headers_are_read |= job.reads_headers
         self._ended.clear()
-
-    def _change_of_total(self, record: Any) -> Iterator[str]:
-        """Yield the reason why the number of jobs has changed."""
-        if self._total not in (None, record.total):
-            why = "headers are read" if self._headers_are_read else "the plan has changed"
-            now, before = record.total - self._without_work, self._total - self._without_work
-            yield f"{_time(record)} {why}: {_count(now)}, were {before}"
-        self._total = record.total
 
     def _on_job_error(self, record: Any) -> Iterator[str]:
         """Yield the name of the failed job, how it ended, and its log file; the job itself has said why."""

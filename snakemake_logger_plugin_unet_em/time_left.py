@@ -18,7 +18,6 @@ class StartedJob:
     rule: str
     name: str
     start: float
-    reads_headers: bool = False
 
 
 class TimeLeft:

@@ -10,7 +10,7 @@ from unet.run.changes import InputChanges, KnownLayouts
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
 from unet.volumes.input_states import survey_input_states
-from unet.volumes.integrity import Notes
+from unet.volumes.integrity import StaleMarkers
 from unet.volumes.volume import VolumeLayout
 
 LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), None, False)
@@ -25,11 +25,11 @@ class Run:
         volumes = {"train": {"raw": str(self.raw), "labels": str(folder / "labels.tif")}}
         self.config = load_config({"volumes": volumes, "results": str(folder)})
         self.told: list[str] = []
-        self.inputs = RunInputs(self.config, str(folder), lambda volume: LAYOUT, Notes())
+        self.inputs = RunInputs(self.config, str(folder), lambda volume: LAYOUT, StaleMarkers())
         self.survey = Path(self.inputs.receipt("survey", "train"))
         self.survey.parent.mkdir(parents=True)
-        made_from = survey_input_states(self.config.volumes["train"], self.config.storage, "code")
-        self.survey.write_text(json.dumps({"made_from": made_from, "layout": vars(LAYOUT)}))
+        input_states = survey_input_states(self.config.volumes["train"], self.config.storage, "code")
+        self.survey.write_text(json.dumps({"input_states": input_states, "layout": vars(LAYOUT)}))
 
     def changes(self, has_record: bool = True, looks: bool = True, code: str = "code") -> InputChanges:
         """As a process sees them."""
@@ -84,3 +84,11 @@ def test_without_a_survey_headers_tell_and_where_these_cannot_be_read_nothing(ru
     assert run.told == []
     assert KnownLayouts(run.changes(), warns=True).get("train") is None
     assert "Jobs of train are missing below" in run.told[0]
+
+
+def test_a_volume_whose_headers_cannot_be_read_has_no_layout_and_is_named(run: Run) -> None:
+    run.survey.unlink()
+    layouts = KnownLayouts(run.changes(), warns=True)
+    assert layouts.get("train") is None
+    assert layouts.unreadable == ["train"]
+    assert ["Jobs of train are missing below" in sentence for sentence in run.told] == [True]

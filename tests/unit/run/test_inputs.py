@@ -8,7 +8,7 @@ import pytest
 from unet.config.root import load_config
 from unet.run.inputs import RunInputs, TooManyRangesError
 from unet.run.parameters import given_model, segment_settings, settings, volume_settings
-from unet.volumes.integrity import Notes
+from unet.volumes.integrity import StaleMarkers
 from unet.volumes.volume import VolumeLayout
 
 LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), "uint32", False)
@@ -27,7 +27,7 @@ def inputs(results: Path | str = "r", layout: VolumeLayout = LAYOUT, **sections:
     merged = {key: {**values.get(key, {}), **sections.get(key, {})} for key in values.keys() | sections.keys()}
     merged["predict"]["job_voxels"] = sections.get("job_voxels", 400)
     merged.pop("job_voxels", None)
-    return RunInputs(load_config(merged), str(results), lambda volume: layout, Notes(dry_run=True))
+    return RunInputs(load_config(merged), str(results), lambda volume: layout, StaleMarkers(dry_run=True))
 
 
 def receipts(rule: str, *path: str, ranges: tuple[str, ...] = RANGES) -> list[str]:
@@ -55,7 +55,7 @@ def test_receipts_around_a_block_range_are_those_within_the_margin() -> None:
 
 def test_block_ranges_are_named_anew_when_a_survey_has_run_again() -> None:
     layouts = [LAYOUT, LAYOUT, VolumeLayout(**{**vars(LAYOUT), "shape": (2, 30, 40)})]
-    run = RunInputs(inputs().config, "r", lambda volume: layouts.pop(0), Notes(dry_run=True))
+    run = RunInputs(inputs().config, "r", lambda volume: layouts.pop(0), StaleMarkers(dry_run=True))
     assert [len(run.block_ranges("train")) for _ in range(3)] == [3, 3, 6]
 
 
@@ -164,3 +164,9 @@ def test_annotated_classes_are_labelled_by_defaults() -> None:
     assert segment_settings(config, "labels", ["min_size"])["threshold"] != 0.7
     assert "min_size" not in segment_settings(config, "labels", ["min_size"])
     assert settings(config.segment, unset=False) == {"threshold": 0.7, "min_size": 9}
+
+
+def test_a_volume_without_a_layout_has_no_block_ranges() -> None:
+    run = RunInputs(inputs().config, "r", lambda volume: None, StaleMarkers(dry_run=True))
+    assert run.receipts("ingest", "train") == run.receipts_around("ingest", "train", "0-of-3", (0, 0, 0)) == []
+    assert run.receipts("survey", "train") == ["r/receipts/survey/train.json"]

@@ -23,8 +23,8 @@ def said(lines: RunLines, event: LogEvent | None = None, text: str = "", at: flo
     return [line[9:] if line[2:3] == ":" == line[5:6] else line for line in lines.lines_of(record)]
 
 
-def starts(lines: RunLines, number: int, rule: str, at: float = 0.0, checkpoint: bool = False, **wildcards: str) -> Any:
-    values = {"jobid": number, "rule_name": rule, "wildcards": wildcards, "is_checkpoint": checkpoint}
+def starts(lines: RunLines, number: int, rule: str, at: float = 0.0, **wildcards: str) -> Any:
+    values = {"jobid": number, "rule_name": rule, "wildcards": wildcards}
     return said(lines, LogEvent.JOB_INFO, at=at, reason="Missing output files: a, b", **values)
 
 
@@ -38,26 +38,38 @@ def fails(lines: RunLines, number: int, rule: str, at: float, log: str, **aux: A
     return said(lines, LogEvent.JOB_ERROR, at=at, **values)
 
 
-def test_a_job_has_two_lines_and_a_changed_number_of_jobs_says_why() -> None:
+def test_a_job_has_two_lines() -> None:
     lines = RunLines()
     stats = {"survey": 1, "merge": 2, "all": 1, "total": 4}
     assert said(lines, LogEvent.RUN_INFO, "Job stats: ...", stats=stats) == ["3 jobs: survey, 2 merge"]
-    assert starts(lines, 1, "survey", volume="em", checkpoint=True) == ["survey em ..."]
+    assert starts(lines, 1, "survey", volume="em") == ["survey em ..."]
     assert ends(lines, 1, done=1, total=4, at=3.2) == ["[1/3] survey em: 3.2 s"]
     assert starts(lines, 2, "predict", at=4.0, volume="em", block_range="0-of-2") == ["predict em 0-of-2 ..."]
-    assert ends(lines, 2, done=2, total=14, at=78.0) == [
-        "headers are read: 13 jobs, were 3",
-        "[ 2/13] predict em 0-of-2: 1:14",
-    ]
+    assert ends(lines, 2, done=2, total=4, at=78.0) == ["[2/3] predict em 0-of-2: 1:14"]
     assert starts(lines, 3, "all", at=80.0) == []
-    assert ends(lines, 3, done=3, total=14, at=81.0) == []
+    assert ends(lines, 3, done=3, total=4, at=81.0) == []
+
+
+def test_jobs_behind_the_last_one_that_is_asked_for_do_not_count() -> None:
+    """With `--until` Snakemake's progress counts them."""
+    lines = RunLines()
+    assert said(lines, LogEvent.RUN_INFO, "", stats={"survey": 1, "ingest": 1, "total": 2}) == [
+        "2 jobs: survey, ingest"
+    ]
+    starts(lines, 1, "survey", volume="em")
+    assert ends(lines, 1, done=1, total=9, at=1.0) == ["[1/2] survey em: 1.0 s"]
+
+
+def test_a_run_without_a_job_says_so() -> None:
+    said_first = said(RunLines(), LogEvent.RUN_INFO, "", stats={"total": 0})
+    assert said_first == ["Nothing to be done (all requested files are present and up to date)."]
 
 
 def test_a_dry_run_says_which_jobs_and_why_and_keeps_the_table() -> None:
     lines = RunLines(is_dry_run=True)
     stats = {"survey": 1, "total": 1}
     assert said(lines, LogEvent.RUN_INFO, "the table", stats=stats) == []
-    assert starts(lines, 1, "survey", checkpoint=True, volume="em") == ["survey em: Missing output files: a and 1 more"]
+    assert starts(lines, 1, "survey", volume="em") == ["survey em: Missing output files: a and 1 more"]
     table = said(lines, LogEvent.RUN_INFO, "the table", stats=stats)
     assert table == ["the table"]
 

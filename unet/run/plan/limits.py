@@ -20,7 +20,7 @@ LONG_JOB_HOURS = 24
 WORTH_RECUTTING = 1.5
 """Times as many voxels as in blocks of the best shape: when more are read, that is said."""
 LESS_MEMORY = {
-    "merge": "it holds a table of all fragments: give it a larger node (docs/scale.md)",
+    "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
     "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
     "train": "make train.tile or train.batch smaller",
 }
@@ -59,7 +59,8 @@ def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
     return (
         f"volume {volume!r} has about {fragments:.2g} fragments to be joined, and one solve numbers {MOST_FRAGMENTS} "
         "at most: predict and segment it in parts (volumes.<name>.sections) of about "
-        f"{MOST_FRAGMENTS / joined * voxels_per_fragment(config):.2g} voxels; docs/scale.md says what would replace it"
+        f"{MOST_FRAGMENTS / joined * voxels_per_fragment(config):.2g} voxels; "
+        "docs/explanation/scale.md says what would replace it"
     )
 
 
