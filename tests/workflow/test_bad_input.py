@@ -36,7 +36,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "TOML": (b"[volumes]\nraw = 1\n", "a configuration is YAML, `key: value`"),
     "bytes": (b"a: 1\n\x00\x01", "no text that YAML allows (unacceptable character"),
     "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
-    "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' stands here a second"),
+    "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' is repeated"),
     "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
     "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' is repeated"),
 }
@@ -157,7 +157,7 @@ def test_results_are_a_folder_that_can_be_written(tmp_path: Path) -> None:
 
 COMMANDS: dict[str, tuple[list[str], str]] = {
     "a file that is not there": (["-n", "--configfile", "nope.yaml"], "nope.yaml: there is no such configuration file"),
-    "a key twice": (["-n", "--configfile", "twice.yaml"], "twice.yaml, line 2, column 1: the key 'volumes' stands"),
+    "a key twice": (["-n", "--configfile", "twice.yaml"], "twice.yaml, line 2, column 1: the key 'volumes' is repeated"),
     "an unknown target": (
         ["-n", "plann", "--configfile", "config.yaml"],
         "nothing makes this; did you mean plan?",
