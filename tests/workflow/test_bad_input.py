@@ -157,7 +157,10 @@ def test_results_are_a_folder_that_can_be_written(tmp_path: Path) -> None:
 
 COMMANDS: dict[str, tuple[list[str], str]] = {
     "a file that is not there": (["-n", "--configfile", "nope.yaml"], "nope.yaml: there is no such configuration file"),
-    "a key twice": (["-n", "--configfile", "twice.yaml"], "twice.yaml, line 2, column 1: the key 'volumes' is repeated"),
+    "a key twice": (
+        ["-n", "--configfile", "twice.yaml"],
+        "twice.yaml, line 2, column 1: the key 'volumes' is repeated",
+    ),
     "an unknown target": (
         ["-n", "plann", "--configfile", "config.yaml"],
         "nothing makes this; did you mean plan?",
