@@ -30,7 +30,7 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"predict": {"overlapp": 8}},
         ["predict.overlapp", "unknown key", "tile, batch, test_time_augmentation"],
     ),
-    "wrong type": ({"train": {"steps": "many"}}, ["train.steps", "'many'", "integer"]),
+    "wrong type": ({"train": {"steps": "many"}}, ["train.steps", "'many'", "a whole number"]),
     "out of range": ({"segment": {"threshold": 1.5}}, ["segment.threshold", "1.5", "less than 1"]),
     "tile that does not fit": ({"train": {"tile": 49}}, ["train.tile", "49", "48", "50"]),
     "missing file": (
@@ -72,7 +72,7 @@ def test_impossible_configuration_stops_before_the_first_job(new_project: Projec
             r"'train' has voxels of \[50\.0, 8\.0, 8\.0\].*\[50\.0, 4\.0, 4\.0\]",
         ),
         (
-            {"volumes": {"train": {"raw": ["input/raw.tif", "input/mask.tif"]}}},
+            {"volumes": {"train": {"raw": ["input/raw.tif", "input/second.tif"]}}},
             r"input channels \(volume 'train'\) of the model file is 1, but this run has 2",
         ),
         (
@@ -87,6 +87,7 @@ def test_a_model_that_does_not_fit_stops_before_anything_is_ingested(
     finished: Project, new_project: Project, changes: dict[str, Any], message: str
 ) -> None:
     shutil.copy(finished.results / "model/model.pt", new_project.folder / "input/model.pt")
+    shutil.copy(new_project.folder / "input/raw.tif", new_project.folder / "input/second.tif")
     new_project.configure({"model": {"checkpoint": "input/model.pt"}})
     new_project.configure(changes)
     ran = new_project.run(fails=True)

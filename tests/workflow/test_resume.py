@@ -12,6 +12,8 @@ import pytest
 import tifffile
 import torch
 
+from unet.storage.digests import fingerprint
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,8 +38,9 @@ def traces(project: Project, rule: str, store: str) -> dict[str, Any]:
 
 
 def latest_fingerprints(project: Project, rule: str) -> dict[str, str]:
-    """The fingerprint that each block was last recorded under."""
-    return {record["box"]: record["fingerprint"] for record in project.records(rule)}
+    """The fingerprint of the job under which each block was last recorded; that of the block's own inputs follows it."""
+    length = len(fingerprint())
+    return {record["box"]: record["fingerprint"][:length] for record in project.records(rule)}
 
 
 def model_weights(project: Project) -> dict[str, torch.Tensor]:
