@@ -38,7 +38,7 @@ def traces(project: Project, rule: str, store: str) -> dict[str, Any]:
 
 
 def latest_fingerprints(project: Project, rule: str) -> dict[str, str]:
-    """The fingerprint of the job under which each block was last recorded; that of the block's own inputs follows it."""
+    """The job fingerprint under which each block was last recorded; the fingerprint of its inputs follows it."""
     length = len(fingerprint())
     return {record["box"]: record["fingerprint"][:length] for record in project.records(rule)}
 
