@@ -36,7 +36,7 @@ ROW = 10
 class Store:
     """Holds what the journals say."""
 
-    path, dtype = Path("raw.zarr"), np.dtype("uint16")
+    name, path, dtype = "raw", Path("raw.zarr"), np.dtype("uint16")
 
     def digest(self, box: Box) -> str:
         """Of every block the same."""
