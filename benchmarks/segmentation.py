@@ -122,7 +122,7 @@ def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int)
         edges = [receipts["region_graph"]]
     made = {"segmented": [receipts["segment"]], "edges": edges}
     script("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
-    script("relabel")(merged=receipts["merge"], receipt=receipts["relabel"], **store, **own)
+    script("relabel")(receipt=receipts["relabel"], **store, **own)
 
 
 def whole_volume(volume: Volume, store: str) -> np.ndarray:
