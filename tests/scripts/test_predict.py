@@ -280,7 +280,7 @@ def test_a_worker_that_hangs_is_not_waited_for(run: Run, cluster: Cluster, whole
     process = run.start(scheduler=cluster.address, block_timeout_minutes=0.1)
     run.wait_for(6, process)
     os.killpg(cluster.workers[0].pid, signal.SIGSTOP)
-    said, _ = process.communicate(timeout=180)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "not finished after 6 s" in said
     assert run.content() == whole
