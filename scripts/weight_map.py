@@ -54,11 +54,14 @@ def main(
         return image.write_block(box, np.ascontiguousarray(block)), {}
 
     def inputs_of(box: Box) -> list[Any]:
-        """Return digests, and the weights of the classes that occur; voxels without annotation weigh 0 anyway."""
+        """Return digests, and of balanced classes the weights of those that occur; what nobody annotated weighs 0."""
         window, _ = padded_in_section(box, margin, labels.shape)
+        read = [inputs.digests("targets", window), inputs.digests("labels", window)]
+        if not weights.class_balance:  # every class weighs 1
+            return read
         occur = np.unique(targets.read(box)).tolist()
         balanced = {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
-        return [inputs.digests("targets", window), inputs.digests("labels", window), balanced]
+        return [*read, balanced]
 
     run_blocks(
         "weight_map",

@@ -32,7 +32,7 @@ class InputChanges:
     Parameters
     ----------
     inputs : RunInputs
-        Where receipts and notes lie.
+        Where receipts and markers lie.
     code : callable
         Return the digest of a rule's code.
     has_record : callable
@@ -50,13 +50,13 @@ class InputChanges:
     looks: bool
     _stale: dict[tuple[str, str], bool] = field(default_factory=dict, init=False, repr=False)
 
-    def notes(self, rule: str, volume: str) -> list[Path]:
-        """Return the note that a rule has read other files than there are now, as an input of its job."""
+    def markers(self, rule: str, volume: str) -> list[Path]:
+        """Return the marker that a rule has read other files than there are now, as an input of its job."""
         self.is_stale(rule, volume)
-        return self.inputs.notes.of(self.inputs.made_by(rule, volume))
+        return self.inputs.markers.of(self.inputs.made_by(rule, volume))
 
     def is_stale(self, rule: str, volume: str) -> bool:
-        """Return whether a rule has read other files than there are now; if so, write the note.
+        """Return whether a rule has read other files than there are now; if so, write the marker.
 
         Raises
         ------
@@ -64,10 +64,10 @@ class InputChanges:
             If a server cannot be reached.
         """
         if (rule, volume) not in self._stale:
-            self._stale[rule, volume] = self.looks and self._noted(rule, volume)
+            self._stale[rule, volume] = self.looks and self._marked(rule, volume)
         return self._stale[rule, volume]
 
-    def _noted(self, rule: str, volume: str) -> bool:
+    def _marked(self, rule: str, volume: str) -> bool:
         made = self.inputs.made_by(rule, volume)
         if not made.exists():
             return False
@@ -76,7 +76,7 @@ class InputChanges:
         problem = problem or (self._without_record(made) if rule == "survey" else None)
         if problem:
             self.warn(f"{made}: {problem}; the job runs again")
-            self.inputs.notes.write(made, problem)
+            self.inputs.markers.write(made, problem)
         return bool(problem)
 
     def _input_states(self, rule: str, volume: str) -> InputStates:
@@ -122,12 +122,12 @@ class KnownLayouts:
         """Return the layout as an earlier run has surveyed it, else as the headers say now; None without both."""
         survey = Path(self.changes.inputs.receipt("survey", volume))
         if survey.exists() and not self.changes.is_stale("survey", volume):
-            return self.of_survey(survey)
+            return self._of_survey(survey)
         if self.changes.looks and volume not in self._by_headers:
             self._by_headers[volume] = self._of_headers(volume)
         return self._by_headers.get(volume)
 
-    def of_survey(self, survey: Path) -> VolumeLayout:
+    def _of_survey(self, survey: Path) -> VolumeLayout:
         """Return the layout of a survey's receipt, read again when the file has changed: ten thousand jobs may ask."""
         key = survey, survey.stat().st_mtime_ns
         if key not in self._read:

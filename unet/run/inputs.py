@@ -1,6 +1,6 @@
 """The inputs of every job: receipts of the jobs before it, by rule, volume, block range and store.
 
-Pure functions of the configuration, of the layouts of the volumes, and of the notes beside receipts that do not hold.
+Pure functions of the configuration, of the layouts of the volumes, and of the markers beside stale receipts.
 The rules in `workflow/rules/*.smk` ask `RunInputs`.
 """
 
@@ -38,14 +38,14 @@ class RunInputs:
     layout_of : callable
         Return the layout of a volume by its name; None where its headers cannot be read. Such a volume has no block
         ranges, and no other job than `survey`.
-    notes : StaleMarkers
-        Notes on receipts that do not hold.
+    markers : StaleMarkers
+        Markers of stale receipts.
     """
 
     config: Config
     results: str
     layout_of: Callable[[str], VolumeLayout | None]
-    notes: StaleMarkers
+    markers: StaleMarkers
     _names: dict[str, tuple[VolumeLayout, list[str]]] = field(default_factory=dict, init=False, repr=False)
 
     # Paths
@@ -113,11 +113,11 @@ class RunInputs:
         layout = self.layout_of(volume)
         return (0, 0, 0) if layout is None else RULES[rule].halo(self.config, layout)
 
-    # Notes
+    # Markers
 
     def damage(self, rule: str, *path: str) -> list[Path]:
-        """Return the note that files of a finished job were deleted or cut short, as an input that reruns the job."""
-        return self.notes.of(Path(self.receipt(rule, *path)))
+        """Return the marker that files of a finished job were deleted or cut short, as an input that reruns the job."""
+        return self.markers.of(Path(self.receipt(rule, *path)))
 
     def made_by(self, rule: str, volume: str) -> Path:
         """Return the file that says that a rule which reads the user's files is done."""

@@ -83,7 +83,7 @@ def problem_of_skeletons(config: Config) -> str | None:
     return None
 
 
-def problem_of_peers(config: Config) -> str | None:
+def problem_of_reference_segmentations(config: Config) -> str | None:
     """Return the first segmentation of others that cannot be compared, and why."""
     for name in config.evaluate.volumes:
         volume = config.volumes[name]

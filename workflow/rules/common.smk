@@ -29,7 +29,7 @@ from unet.run.plan.resources import memory_mb, minutes, workload_of
 from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,
-    problem_of_peers,
+    problem_of_reference_segmentations,
     problem_of_skeletons,
     problems_of_addresses,
     problems_of_files,
@@ -102,13 +102,13 @@ def all_receipts(rule, *store):
 
 
 def damage(rule):
-    """The note that files of a job were deleted or cut short, as an input of the job."""
+    """The marker that files of a job were deleted or cut short, as an input of the job."""
     return lambda wildcards: INPUTS.damage(rule, *wildcards)
 
 
 def stale(rule):
-    """The note that a rule has read other files of the user than there are now, as an input of its job."""
-    return per_job(lambda wildcards: CHANGES.notes(rule, wildcards.volume))
+    """The marker that a rule has read other files of the user than there are now, as an input of its job."""
+    return per_job(lambda wildcards: CHANGES.markers(rule, wildcards.volume))
 
 
 def folder_of(wildcards):

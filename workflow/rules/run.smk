@@ -16,7 +16,11 @@ def check_before_run():
         told = with_config_files("\n".join(problems))
         raise WorkflowError(f"Input files cannot be read:\n{told}\n{here}")
     if IS_MAIN:
-        for check in (problem_of_skeletons, problem_of_peers, problem_of_model):
+        for check in (
+            problem_of_skeletons,
+            problem_of_reference_segmentations,
+            problem_of_model,
+        ):
             problem = check(CONFIG)
             if problem is not None:
                 raise WorkflowError(problem)
@@ -31,7 +35,7 @@ def note_damage():
     try:
         for path, problem in list(damaged_receipts(INPUTS)):
             logger.warning(f"{path}: {problem}; the job runs again")
-            INPUTS.notes.write(path, problem)
+            INPUTS.markers.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None
 

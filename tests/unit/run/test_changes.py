@@ -43,16 +43,16 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_nothing_runs_again_where_all_is_the_same(run: Run) -> None:
-    assert run.changes().notes("survey", "train") == run.told == []
+    assert run.changes().markers("survey", "train") == run.told == []
 
 
 def test_another_file_is_noted_once_and_told(run: Run) -> None:
     run.raw.write_bytes(b"other grey values")
     changes = run.changes()
-    [note] = changes.notes("survey", "train")
-    written = note.read_bytes()
-    assert changes.notes("survey", "train") == [note]
-    assert note.read_bytes() == written
+    [marker] = changes.markers("survey", "train")
+    written = marker.read_bytes()
+    assert changes.markers("survey", "train") == [marker]
+    assert marker.read_bytes() == written
     assert [f"raw: {run.raw}" in sentence for sentence in run.told] == [True]
 
 

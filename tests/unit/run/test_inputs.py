@@ -147,7 +147,7 @@ def test_only_the_files_of_the_sample_are_made_here() -> None:
 def test_a_note_on_damage_is_an_input(tmp_path: Path) -> None:
     run = inputs(tmp_path)
     assert run.damage("ingest", "train", "0-of-3") == []
-    run.notes.write(Path(run.receipt("ingest", "train", "0-of-3")), "block is missing")
+    run.markers.write(Path(run.receipt("ingest", "train", "0-of-3")), "block is missing")
     assert len(run.damage("ingest", "train", "0-of-3")) == 1
     assert run.damage("ingest", "train", "1-of-3") == []
 

@@ -11,7 +11,7 @@ from unet.run.preconditions import (
     problem_of_folder,
     problem_of_input,
     problem_of_model,
-    problem_of_peers,
+    problem_of_reference_segmentations,
     problem_of_skeletons,
     problems_of_addresses,
     problems_of_files,
@@ -48,8 +48,8 @@ def test_skeletons_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_a_segmentation_of_others_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     config = configuration(tmp_path, compare={"other": str(tmp_path / "other.tif")})
-    assert str(problem_of_peers(config)).startswith("volumes.train.compare: ")
-    assert problem_of_peers(configuration(tmp_path)) is None
+    assert str(problem_of_reference_segmentations(config)).startswith("volumes.train.compare: ")
+    assert problem_of_reference_segmentations(configuration(tmp_path)) is None
 
 
 def test_a_given_model_that_is_none_is_told(tmp_path: Path) -> None:

@@ -2,25 +2,14 @@
 
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.test_house import rules
 from unet.config.root import Config, load_config
 from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts, result_rules
 from unet.volumes.volume import VolumeLayout
-
-SMK = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
-
-
-def written_rules() -> dict[str, str]:
-    """The text of every rule in the .smk files."""
-    found: dict[str, str] = {}
-    for path in SMK:
-        parts = re.split(r"^(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)
-        found.update(zip(parts[1::2], parts[2::2], strict=True))
-    return found
 
 
 def configuration(kind: str = "instances", **sections: Any) -> Config:
@@ -40,13 +29,13 @@ def counted(config: Config) -> Counter[str]:
 
 
 def test_the_table_names_the_rules_of_the_workflow() -> None:
-    assert RULES.keys() == written_rules().keys()
+    assert RULES.keys() == rules().keys()
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_table_agrees_with_the_rule(rule: str) -> None:
     """The wildcards of its output say whether it is of a volume, of block ranges, and of a store."""
-    text, own = written_rules()[rule], RULES[rule]
+    text, own = rules()[rule], RULES[rule]
     wildcards = set(re.findall(r"\{(volume|block_range|store)\}", text))
     assert own.blockwise == ("block_range" in wildcards)
     assert (own.label_volumes is not None) == ("store" in wildcards)
