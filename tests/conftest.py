@@ -36,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test draws the same random weights whatever tests ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """A job sets up the whole process: its log and its answer to SIGTERM."""
     handler, root = signal.getsignal(signal.SIGTERM), logging.getLogger()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -156,9 +157,10 @@ print(1024 * (peak() - before))
 
 
 def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
-    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+    """The median of three processes: the gaps that an allocator leaves differ by a quarter from run to run."""
+    runs = [subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True) for _ in range(3)]
     counted = training_step_bytes(ModelConfig(depth=4, base_channels=16), 2, (1, 476, 476), batch=2)
-    assert counted / 1.3 < int(done.stdout) < ALLOCATOR_OVERHEAD["cpu"] * counted
+    assert counted / 1.3 < median(int(run.stdout) for run in runs) < ALLOCATOR_OVERHEAD["cpu"] * counted
 
 
 def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
