@@ -27,7 +27,8 @@ from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
-from unet.volumes.readers.open import Source, open_raw, open_source
+from unet.volumes.readers.source import Source
+from unet.volumes.sources import open_volume
 from unet.volumes.volume import Volume
 
 
@@ -39,11 +40,10 @@ def main(
     parts = _parts(target, volume)
     images = [part.image for part in parts]
     reading = threading.Lock()  # one thread reads image files at a time; checking and writing run beside it
-    first = (volume.sections[0] if volume.sections else 0, 0, 0)
 
     def ingest(box: Box) -> BlockOutput:
         with reading:
-            values = [part.source.read(box.shifted(first)) for part in parts]
+            values = [part.source.read(box) for part in parts]
         blocks = [part.convert(v, f"{part.source.address}, {box}") for part, v in zip(parts, values, strict=True)]
         for part, block in zip(parts, blocks, strict=True):
             part.image.write_block(box, block.astype(part.image.dtype, copy=False))
@@ -56,7 +56,7 @@ def main(
         images,
         receipt=receipt,
         fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
-        inputs_of=lambda box: [state for part in parts for state in part.source.state(box.shifted(first))],
+        inputs_of=lambda box: [state for part in parts for state in part.source.state(box)],
         threads=threads,
     )
 
@@ -72,16 +72,17 @@ class Part(NamedTuple):
 def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
     """Return the stores to write: intensities, mask and labels. The labels come last."""
     channels = [f"channel {number}" for number in range(target.layout.channels)] if target.layout.channels > 1 else []
+    sources = open_volume(volume)
     image = target.create("raw", target.layout.dtype, channels=channels)
-    parts = [Part(image, open_raw(volume.raw), lambda values, where: values)]
-    if volume.mask is not None:
+    parts = [Part(image, sources.raw, lambda values, where: values)]
+    if sources.mask is not None:
         image = target.create("mask", "uint8", kind="label")
-        parts.append(Part(image, open_source(volume.mask), lambda values, where: (values != 0).astype(np.uint8)))
-    if volume.labels is not None:
+        parts.append(Part(image, sources.mask, lambda values, where: (values != 0).astype(np.uint8)))
+    if sources.labels is not None:
         store = "labels" if volume.label_kind == "instances" else "classes"
         dtype = target.layout.labels_dtype if store == "labels" else "uint8"
         image = target.create(store, str(dtype), kind="label")
-        parts.append(Part(image, open_source(volume.labels), _label_converter(volume)))
+        parts.append(Part(image, sources.labels, _label_converter(volume)))
     return parts
 
 
@@ -99,7 +100,7 @@ def _levels(volume: VolumeConfig, labels: np.ndarray) -> dict[str, int]:
     """
     if volume.labels is None or volume.label_kind != "interior":
         return {}
-    return {str(level): int(np.count_nonzero(labels == level)) for level in grey_levels(labels, volume.labels)}
+    return {str(level): int(np.count_nonzero(labels == level)) for level in grey_levels(labels, volume.labels[0].path)}
 
 
 if __name__ == "__main__":

@@ -28,16 +28,9 @@ from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.layout_from_headers import layout_from_sources
-from unet.volumes.readers.open import (
-    Source,
-    SourceError,
-    check_annotation,
-    check_raw,
-    check_sections,
-    open_raw,
-    open_source,
-)
-from unet.volumes.readers.source import MissingChunks
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.source import MissingChunks, Source
+from unet.volumes.sources import open_volume
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +46,13 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     input_states = survey_input_states(
         volume, storage, code
     )  # taken before anything is read, so that a later change is noticed
-    raw = open_raw(volume.raw)
-    check_raw(raw)
-    others = {key: open_source(address) for key in ("labels", "mask") if (address := getattr(volume, key))}
-    for source in (raw, *others.values()):
-        source.check()
-    layout = layout_from_sources(volume, storage, raw, others.get("labels"))
-    for source in others.values():
-        check_annotation(raw, source, volume.sections, layout.voxel_size_nm)
-    channels = f"{raw.channels} channels of " if raw.channels > 1 else ""
+    sources = open_volume(volume)
+    for source in sources.given:
+        source.check(sources.box)
+    layout = layout_from_sources(volume, storage, sources)
+    for remark in sources.told():
+        log.warning("%s", remark)
+    channels = f"{layout.channels} channels of " if layout.channels > 1 else ""
     log.info(
         "%s: %s voxels of %s nm, %s%s",
         name,
@@ -70,9 +61,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
         channels,
         layout.dtype,
     )
-    first, stop = check_sections(raw, volume.sections)
-    box = Box((first, 0, 0), (stop, *raw.shape[1:]))
-    missing = [found for source in (raw, *others.values()) for found in missing_chunks(source, box)]
+    missing = [found for source in sources.given for found in missing_chunks(source, sources.box)]
     warn_or_refuse_missing(missing, name, volume.missing_chunks)
     write_json(
         receipt,
@@ -82,6 +71,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
             "input_states": input_states,
             "layout": asdict(layout),
             "missing_chunks": [asdict(one) for one in missing],
+            "remarks": sources.told(),
             "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),
         },

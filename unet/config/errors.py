@@ -57,6 +57,8 @@ def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, s
     path = [str(part) for part in problem["loc"] if not _is_branch(str(part), branches)]
     if path[2:] and path[-1] == "str":  # a shorter path may end with a volume called `str`
         path.pop()
+    if path[-2:] == ["0", "path"]:  # of a source that is given by its path alone
+        path = path[:-2]
     key, kind, value = ".".join(path) or "configuration", problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return f"{key}: unknown key; ", _meant(path, root)

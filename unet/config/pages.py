@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from unet.config.examples import EXAMPLES
 from unet.config.root import Config, load_config
+from unet.config.source import SourceConfig
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 116
@@ -95,6 +96,7 @@ first job. The folder `examples/` holds configurations of published data sets.
 ## Start with these eight keys
 """
 
+HEAD = ("", "| key | default | allowed | meaning |", "|---|---|---|---|")
 TYPES = {
     "null": "`null`",
     "boolean": "`true`, `false`",
@@ -146,8 +148,10 @@ def _section(name: str, info: FieldInfo) -> list[str]:
         text = f"{info.description} Default: {_default(info)}. Allowed: {allowed}."
         return ["", f"## {title}", "", text, *example]
     model = section_of(info.annotation)
-    head = ["", "| key | default | allowed | meaning |", "|---|---|---|---|"]
-    return ["", f"## {title}", "", inspect.getdoc(model) or "", *example, *head, *_rows(model, "")]
+    lines = ["", f"## {title}", "", inspect.getdoc(model) or "", *example, *HEAD, *_rows(model, "")]
+    if name == "volumes":
+        lines += ["", "### A source", "", inspect.getdoc(SourceConfig) or "", *HEAD, *_rows(SourceConfig, "")]
+    return lines
 
 
 def _rows(model: type[BaseModel], prefix: str) -> list[str]:
@@ -165,7 +169,8 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
 
 def has_keys(annotation: Any) -> bool:
     """Return whether a field is a section, or a mapping of sections."""
-    return hasattr(section_of(annotation), "model_fields")
+    section = section_of(annotation)
+    return hasattr(section, "model_fields") and section is not SourceConfig
 
 
 def section_of(annotation: Any) -> Any:
@@ -182,6 +187,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     >>> _allowed({"type": "array", "prefixItems": [{"type": "number", "minimum": 0, "maximum": 1}] * 3})
     'list of 3: number >= 0, <= 1'
     """
+    if "$ref" in schema:
+        return "the keys of [a source](#a-source)"
     if "anyOf" in schema:
         choices = list(dict.fromkeys(_allowed(one) for one in schema["anyOf"]))
         return " or ".join([", ".join(choices[:-1]), choices[-1]]) if choices[1:] else choices[0]

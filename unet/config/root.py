@@ -250,22 +250,16 @@ class Config(Section):
     @property
     def inputs(self) -> dict[str, str]:
         """Return the address of every input of the user by its configuration key, such as `volumes.train.raw`."""
-        addresses = {
-            f"volumes.{name}.{key}": getattr(self.volumes[name], key)
-            for name in self.used_volumes
-            for key in ("raw", "labels", "mask")
-        }
+        inputs: dict[str, str] = {}
+        for name in self.used_volumes:
+            inputs |= {f"volumes.{name}.{key}": given.path for key, given in self.volumes[name].sources.items()}
         for name in self.evaluate.volumes:
             scored = self.volumes[name]
-            addresses |= {f"volumes.{name}.compare.{peer}": address for peer, address in scored.compare.items()}
-            addresses[f"volumes.{name}.skeletons.files"] = scored.skeletons and scored.skeletons.files
-        addresses["model.checkpoint"] = self.model.checkpoint
-        inputs: dict[str, str] = {}
-        for key, value in addresses.items():
-            if isinstance(value, list):
-                inputs |= {f"{key}.{number}": address for number, address in enumerate(value)}
-            elif value is not None:
-                inputs[key] = value
+            inputs |= {f"volumes.{name}.compare.{peer}": given.path for peer, given in scored.compare.items()}
+            if scored.skeletons is not None:
+                inputs[f"volumes.{name}.skeletons.files"] = scored.skeletons.files
+        if self.model.checkpoint is not None:
+            inputs["model.checkpoint"] = self.model.checkpoint
         return inputs
 
 

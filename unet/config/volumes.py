@@ -1,14 +1,16 @@
 """Section `volumes`: the user's images and annotations."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from unet.config.label_kinds import IGNORE, check_class_values, class_names
-from unet.config.section import PositiveFloat, PositiveInt, Section
-from unet.storage.address import checked_address, is_address
+from unet.config.section import PositiveFloat, PositiveInt, Section, Triple
+from unet.config.source import OneSource, SourceConfig, Sources
+from unet.storage.address import is_address
 from unet.storage.ngff import implausible_voxel_size
 
+Range = tuple[Annotated[int, Field(ge=0)], PositiveInt]
 _IGNORE_IN_INTERIOR = "set label_kind: classes, with class_values: {membrane: 0, interior: 255, ignore: <that value>}"
 
 
@@ -34,13 +36,14 @@ class SkeletonsConfig(Section):
 class VolumeConfig(Section):
     """One volume: its image files, and what the files do not say. `<name>` is a name of your choice."""
 
-    raw: str | Annotated[list[str], Field(min_length=1)] = Field(
-        description="Path of the intensities: a directory of TIFF or PNG sections, a multi-page TIFF, HDF5 as "
-        "`file.h5:/dataset`, MRC, Zarr v2 or v3, or OME-Zarr. Several input channels are a list of paths, or an axis "
-        "c. Zarr may also lie at an address, `s3://bucket/volume.zarr:/path`."
+    raw: Sources = Field(
+        description="The intensities: a path, or a mapping of `path` and what the file does not say. Several sources "
+        "in a list are channels."
     )
-    labels: str | None = Field(
-        None, description="Path of the annotation, of the same shape and in the same formats. With null there is none."
+    labels: Sources | None = Field(
+        None,
+        description="The annotation, in the same formats. It may cover a part of the volume (`offset`). Several "
+        "sources in a list annotate different parts. With null there is none.",
     )
     label_kind: Literal["instances", "interior", "classes"] = Field(
         "instances",
@@ -60,28 +63,42 @@ class VolumeConfig(Section):
     )
     voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None,
-        description="Voxel size (z, y, x) in nm. With null it is read from the file. A voxel size in the file that "
-        "differs by over 1 % stops the run.",
+        description="Voxel size (z, y, x) of the raw file in nm. With null it is read from the file. A voxel size in "
+        "the file that differs by over 1 % stops the run.",
     )
-    sections: tuple[Annotated[int, Field(ge=0)], PositiveInt] | None = Field(
+    voxel_size_from: Literal["agreement", "configuration"] = Field(
+        "agreement",
+        description="Which voxel size counts. `agreement`: the file and `voxel_size_nm` have to agree, if both are "
+        "given. `configuration`: `voxel_size_nm`, whatever the files say.",
+    )
+    sections: Range | None = Field(
         None,
         description="Half-open range [first, stop] of the sections to use, counted from 0. With null all sections are "
         "used.",
     )
-    mask: str | None = Field(
+    crop: tuple[Range, Range, Range] | None = Field(
         None,
-        description="Path of a mask of the same shape, which is not 0 where there is tissue. Where it is 0, nothing is "
-        "learnt and nothing is segmented.",
+        description="Box of the raw file to use, as half-open ranges `[[z, z], [y, y], [x, x]]` in its voxels. "
+        "With null the whole file is used.",
+    )
+    downsample: Triple = Field(
+        (1, 1, 1),
+        description="Voxels (z, y, x) that become one: of intensities the mean, of labels and mask the most frequent.",
+    )
+    mask: OneSource | None = Field(
+        None,
+        description="A mask, which is not 0 where there is tissue. Where it is 0, nothing is learnt and nothing is "
+        "segmented.",
     )
     missing_chunks: Literal["fill", "error"] = Field(
         "fill",
         description="What happens if chunks of raw, labels or mask are missing in a Zarr store or HDF5 dataset. "
         "`fill`: they are read as the store's fill value, with a warning. `error`: the run stops.",
     )
-    compare: dict[str, str] = Field(
+    compare: dict[str, OneSource] = Field(
         default_factory=dict,
-        description="Paths of other segmentations of the same voxels by a name for each. They are scored beside this "
-        "one; 0 means that a segmentation says nothing about a voxel.",
+        description="Other segmentations of the same voxels by a name for each. They are scored beside this one; 0 "
+        "means that a segmentation says nothing about a voxel.",
     )
     skeletons: SkeletonsConfig | None = Field(
         None, description="Skeletons of the true neurons. If they are given, the expected run length is scored as well."
@@ -92,23 +109,22 @@ class VolumeConfig(Section):
         "are equal. `error`: the run stops. `warn`: the run continues with a warning.",
     )
 
-    @field_validator("raw", "labels", "mask", "compare")
-    @classmethod
-    def _no_credentials(cls, value: Any) -> Any:
-        for address in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
-            checked_address(address or "")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
-        raws = [self.raw] if isinstance(self.raw, str) else self.raw
-        for key, path in (("labels", self.labels), ("mask", self.mask)):
-            if path in raws:
-                raise ValueError(
-                    f"raw and {key} are both {path}; name the file of the intensities, and the file of the {key}"
-                )
-        if self.sections is not None and self.sections[0] >= self.sections[1]:
-            raise ValueError(f"sections {list(self.sections)} is empty; it is a half-open range, e.g. [0, 21]")
+        for key, others in (("labels", self.labels or ()), ("mask", (self.mask,) if self.mask else ())):
+            for other in others:
+                if other in self.raw:
+                    raise ValueError(
+                        f"raw and {key} are both {other.path}; name the file of the intensities, and the file of the "
+                        f"{key}"
+                    )
+        for key, ends in (("sections", self.sections), *(("crop", ends) for ends in self.crop or ())):
+            if ends is not None and ends[0] >= ends[1]:
+                raise ValueError(f"{key} {list(ends)} is empty; it is a half-open range, e.g. [0, 21]")
+        if self.sections is not None and self.crop is not None:
+            raise ValueError("sections and crop both choose sections; write the sections as the first range of crop")
+        if self.voxel_size_from == "configuration" and self.voxel_size_nm is None:
+            raise ValueError("voxel_size_from: configuration needs voxel_size_nm: [z, y, x]")
         if self.label_kind == "classes" and self.labels and len(self.class_names) < 2:
             raise ValueError(
                 f"label_kind: classes needs at least two names in class_values, got {self.class_names}; say which grey "
@@ -135,6 +151,16 @@ class VolumeConfig(Section):
         if voxel_size_nm is not None and (problem := implausible_voxel_size(voxel_size_nm)):
             raise ValueError(problem)
         return voxel_size_nm
+
+    @property
+    def sources(self) -> dict[str, SourceConfig]:
+        """Return raw, labels and mask by their keys; several sources of one key have numbers, as in `raw.1`."""
+        found: dict[str, SourceConfig] = {}
+        given_by_key = {"raw": self.raw, "labels": self.labels or (), "mask": (self.mask,) if self.mask else ()}
+        for key, given in given_by_key.items():
+            numbered = len(given) > 1
+            found |= {f"{key}.{number}" if numbered else key: one for number, one in enumerate(given)}
+        return found
 
     @property
     def class_names(self) -> list[str]:

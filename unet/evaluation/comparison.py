@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
+from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border_mask
 from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
-from unet.volumes.readers.open import Source, SourceError, check_annotation, open_raw, open_source
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.source import Source
+from unet.volumes.sources import open_in_volume
 from unet.volumes.volume import Volume, VolumeLayout, padded_in_section
 
 
@@ -62,7 +65,7 @@ class ComparedBlock:
         return cls(box, target, scored, source.image("segmentation").read(box), near_border)
 
 
-def open_reference_segmentation(address: str, config: VolumeConfig) -> Source:
+def open_reference_segmentation(given: SourceConfig, config: VolumeConfig) -> Source:
     """Open the segmentation of a volume that somebody else made.
 
     Raises
@@ -70,11 +73,10 @@ def open_reference_segmentation(address: str, config: VolumeConfig) -> Source:
     SourceError
         If it does not lie on the same voxels, or does not contain ids.
     """
-    found = open_source(address)
-    check_annotation(open_raw(config.raw), found, config.sections, config.voxel_size_nm)
+    found = open_in_volume(config, given)
     if found.dtype.kind == "f":
         raise SourceError(
-            f"{address}: dtype {found.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
+            f"{given.path}: dtype {found.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
             "instead of probabilities, or convert them"
         )
     return found
@@ -87,7 +89,6 @@ class ReferenceSegmentation:
     Attributes
     ----------
     source : the segmentation
-    first : (z, y, x) of our volume's first voxel in the segmentation
     whole : scores of the segmentation over all voxels
     labelled : scores of the segmentation over the voxels that it labels
     ours : scores of our segmentation over the same voxels
@@ -95,23 +96,23 @@ class ReferenceSegmentation:
     """
 
     source: Source
-    first: tuple[int, int, int]
     whole: ObjectScores
     labelled: ObjectScores
     ours: ObjectScores
     run_length: ExpectedRunLength | None
 
     @classmethod
-    def open(cls, address: str, config: VolumeConfig, skeletons: PlacedSkeletons | None) -> "ReferenceSegmentation":
+    def open(
+        cls, given: SourceConfig, config: VolumeConfig, skeletons: PlacedSkeletons | None
+    ) -> "ReferenceSegmentation":
         """Open the segmentation by `open_reference_segmentation`, with no block counted yet."""
-        found = open_reference_segmentation(address, config)
-        first = (config.sections[0] if config.sections else 0, 0, 0)
+        found = open_reference_segmentation(given, config)
         run_length = ExpectedRunLength(skeletons) if skeletons else None
-        return cls(found, first, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
+        return cls(found, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
 
     def add(self, block: ComparedBlock) -> None:
         """Add the counts of a block."""
-        ids = self.source.read(block.box.shifted(self.first))
+        ids = self.source.read(block.box)
         annotated = block.target != UNLABELLED
         is_labelled = ids != 0
         truth = np.where(is_labelled, block.labels, 0)

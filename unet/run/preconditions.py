@@ -93,8 +93,8 @@ def problem_of_reference_segmentations(config: Config) -> str | None:
             from unet.volumes.readers.errors import SourceError
 
             try:
-                for address in volume.compare.values():
-                    open_reference_segmentation(address, volume)
+                for given in volume.compare.values():
+                    open_reference_segmentation(given, volume)
             except SourceError as error:
                 return f"volumes.{name}.compare: {error}"
     return None

@@ -1,6 +1,7 @@
-"""Parse and check addresses of stores, such as `s3://bucket/run`. Nothing is opened here."""
+"""Parse and check paths and addresses of sources and stores, such as `s3://bucket/run`. Nothing is opened here."""
 
 import re
+from pathlib import Path
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
@@ -59,3 +60,16 @@ def split_url(address: str) -> tuple[str, str | None]:
     scheme, _, rest = address.partition("://")
     store, colon, inner = rest.partition(":/")
     return f"{scheme}://{store}".rstrip("/"), "/" + inner.strip("/") if colon else None
+
+
+def split_path(address: str) -> tuple[Path, str | None]:
+    """Return the file of a path, and the place inside the file, or None. A file whose name has a colon is a whole path.
+
+    >>> split_path("a.h5:/volumes/raw"), split_path("a.h5:raw"), split_path("a.ome.tif:1"), split_path("sections")
+    ((PosixPath('a.h5'), '/volumes/raw'), (PosixPath('a.h5'), 'raw'), (PosixPath('a.ome.tif'), '1'), \
+(PosixPath('sections'), None))
+    """
+    path, colon, inner = address.rpartition(":")
+    if not colon or not inner or Path(address).exists():
+        return Path(address), None
+    return Path(path), inner

@@ -15,21 +15,21 @@ now                                               {"settings": "1f..", "raw: raw
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from unet.config.source import SourceConfig
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.storage.address import AddressError, is_address
+from unet.storage.address import AddressError, is_address, split_path
 from unet.storage.backends import file_state, links_of
 from unet.storage.digests import fingerprint
+from unet.volumes.readers import section_files, tiff
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.hdf5 import Hdf5Source
-from unet.volumes.readers.open import HDF5_SUFFIXES, open_source, split_address
-from unet.volumes.readers.zarr import ZarrSource, is_zarr
+from unet.volumes.readers.open import format_of, open_source
 
 SCORED_WITH = ("compare", "skeletons", "label_check")
 """Keys of a volume that only its scores depend on."""
@@ -42,25 +42,33 @@ InputStates = dict[str, str]
 
 def survey_input_states(volume: VolumeConfig, storage: StorageConfig, code: str) -> InputStates:
     """Return the states that rule `survey` depends on: settings, code, intensities, labels and mask."""
-    given = {key: value for key in ("raw", "labels", "mask") if (value := getattr(volume, key)) is not None}
     settings = volume.model_dump(mode="json", exclude=set(SCORED_WITH))
     return {
         "settings": fingerprint(volume=settings, storage=storage.model_dump(mode="json"), code=code),
-        **{f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)},
+        **{
+            f"{key}: {given.path}": input_state(given, _sections(volume, given))
+            for key, given in volume.sources.items()
+        },
     }
 
 
 def evaluation_input_states(volume: VolumeConfig) -> InputStates:
     """Return the states of the inputs that only rule `evaluate` reads: other segmentations, and skeletons."""
-    given: dict[str, Any] = {f"compare.{name}": address for name, address in volume.compare.items()}
+    given = {f"compare.{name}": other for name, other in volume.compare.items()}
+    states = {f"{key}: {other.path}": input_state(other, _sections(volume, other)) for key, other in given.items()}
     if volume.skeletons is not None:
-        given["skeletons.files"] = volume.skeletons.files
-    return {f"{key}: {address}": input_state(address, volume.sections) for key, address in _each(given)}
+        files = volume.skeletons.files
+        states[f"skeletons.files: {files}"] = input_state(SourceConfig(path=files))
+    return states
 
 
 def model_input_states(checkpoint: Path | str | None) -> InputStates:
     """Return the state of a given model file; empty without one."""
-    return {} if checkpoint is None else {f"model.checkpoint: {checkpoint}": input_state(str(checkpoint))}
+    return (
+        {}
+        if checkpoint is None
+        else {f"model.checkpoint: {checkpoint}": input_state(SourceConfig(path=str(checkpoint)))}
+    )
 
 
 def changed_inputs(then: Any, now: InputStates) -> list[str]:
@@ -73,8 +81,8 @@ def changed_inputs(then: Any, now: InputStates) -> list[str]:
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
 
 
-def input_state(address: str, sections: tuple[int, int] | None = None) -> str:
-    """Return one digest of the state of all files that an address of the configuration names.
+def input_state(given: SourceConfig | str, sections: tuple[int, int] | None = None) -> str:
+    """Return one digest of the state of all files that a source of the configuration names.
 
     No voxel is read. Of the files' content only the metadata of Zarr and HDF5 are read, which name further files. Of a
     Zarr array only the chunks in `sections` count. An input that cannot be read has a state as well.
@@ -84,22 +92,30 @@ def input_state(address: str, sections: tuple[int, int] | None = None) -> str:
     AddressError
         If a server cannot be reached.
     """
+    given = SourceConfig(path=given) if isinstance(given, str) else given
     try:
-        return _sum_of(_states(address, sections))
+        return _sum_of(_states(given, sections))
     except (OSError, SourceError) as error:
         if isinstance(error, AddressError):
             raise
         return f"not readable: {type(error).__name__}"
 
 
-def _states(address: str, sections: tuple[int, int] | None) -> Iterable[list[Any]]:
-    path, inner = (None, None) if is_address(address) else split_address(address)
-    if path is None or inner or path.suffix.lower() in (".zarr", *HDF5_SUFFIXES) or (path.is_dir() and is_zarr(path)):
-        source = open_source(address)
-        if isinstance(source, ZarrSource | Hdf5Source):
-            first, stop = sections or (0, source.shape[0])
-            return source.listed(Box((first, 0, 0), (min(stop, source.shape[0]), *source.shape[1:])))
-    assert path is not None
+def _sections(volume: VolumeConfig, given: SourceConfig) -> tuple[int, int] | None:
+    """Return the sections of a source that a volume takes; None for all of them."""
+    if given.offset is not None or given.first_number is not None:
+        return None
+    return volume.sections or (volume.crop and volume.crop[0])
+
+
+def _states(given: SourceConfig, sections: tuple[int, int] | None) -> Iterable[list[Any]]:
+    path = None if is_address(given.path) else split_path(given.path)[0]
+    if path is None or format_of(path) not in (None, tiff.FORMAT, section_files.FORMAT):
+        source = open_source(given)
+        first, stop = sections or (0, source.shape[0])
+        return source.listed(Box((first, 0, 0), (min(stop, source.shape[0]), *source.shape[1:])))
+    if section_files.is_pattern(path):
+        path = path.parent
     if not path.is_dir():
         return [*links_of(path), [path.name, *file_state(path)]]
     with os.scandir(path) as entries:
@@ -110,15 +126,3 @@ def _states(address: str, sections: tuple[int, int] | None) -> Iterable[list[Any
 def _sum_of(states: Iterable[list[Any]]) -> str:
     """Return one digest of a set of states. The digest does not depend on their order."""
     return f"{sum(int(blake2b(repr(tuple(state)).encode(), digest_size=16).hexdigest(), 16) for state in states):x}"
-
-
-def _each(given: Mapping[str, str | list[str]]) -> list[tuple[str, str]]:
-    """Return key and address of each input. A list of addresses has one key per address.
-
-    >>> _each({"raw": ["a.tif", "b.tif"], "mask": "c.tif"})
-    [('raw.0', 'a.tif'), ('raw.1', 'b.tif'), ('mask', 'c.tif')]
-    """
-    found = []
-    for key, value in given.items():
-        found += [(key, value)] if isinstance(value, str) else [(f"{key}.{i}", one) for i, one in enumerate(value)]
-    return found

@@ -9,7 +9,8 @@ from unet.config.root import Config
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
-from unet.volumes.readers.open import Source, check_sections, open_raw, open_source, resolve_voxel_size
+from unet.volumes.readers.source import Source
+from unet.volumes.sources import VolumeSources, open_volume
 from unet.volumes.volume import VolumeLayout
 
 
@@ -17,8 +18,7 @@ def expected_layout(config: Config, name: str) -> VolumeLayout:
     """Return the layout that rule `survey` will find; for the sample from its settings, since it may not exist yet."""
     volume, storage = config.volumes[name], config.storage
     if not is_sample(config, volume):
-        labels = open_source(volume.labels) if volume.labels is not None else None
-        return layout_from_sources(volume, storage, open_raw(volume.raw), labels)
+        return layout_from_sources(volume, storage, open_volume(volume))
     first, stop = volume.sections or (0, config.sample.sections)
     shape: Index = (stop - first, config.sample.size, config.sample.size)
     voxel_size_nm = volume.voxel_size_nm or (50.0, 4.0, 4.0)
@@ -28,29 +28,24 @@ def expected_layout(config: Config, name: str) -> VolumeLayout:
     )
 
 
-def layout_from_sources(
-    volume: VolumeConfig, storage: StorageConfig, raw: Source, labels: Source | None
-) -> VolumeLayout:
+def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: VolumeSources) -> VolumeLayout:
     """Return the layout of a volume from its open image files.
 
     Raises
     ------
-    SourceError, AnnotationError
-        If the sections, the voxel size or the dtype of the labels cannot be used.
+    AnnotationError
+        If the dtype of the labels cannot be used.
     """
-    first, stop = check_sections(raw, volume.sections)
-    voxel_size_nm = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address)
-    offset_nm = raw.offset_nm or (0.0, 0.0, 0.0)
     return VolumeLayout(
-        shape=(stop - first, *raw.shape[1:]),
-        dtype=raw.dtype.name,
-        voxel_size_nm=voxel_size_nm,
-        offset_nm=(offset_nm[0] + first * voxel_size_nm[0], offset_nm[1], offset_nm[2]),
+        shape=sources.raw.shape,
+        dtype=sources.raw.dtype.name,
+        voxel_size_nm=sources.voxel_size_nm,
+        offset_nm=sources.offset_nm,
         chunk=storage.chunk,
         block=storage.block,
-        labels_dtype=_labels_dtype(labels, volume),
-        masked=volume.mask is not None,
-        channels=raw.channels,
+        labels_dtype=_labels_dtype(sources.labels, volume),
+        masked=sources.mask is not None,
+        channels=sources.raw.channels,
     )
 
 
@@ -67,5 +62,4 @@ def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
 
 def is_sample(config: Config, volume: VolumeConfig) -> bool:
     """Return whether the volume is the sample that this workflow makes."""
-    raw = Path(volume.raw) if isinstance(volume.raw, str) else None
-    return raw is not None and raw.parent == Path(config.results) / "sample"
+    return len(volume.raw) == 1 and Path(volume.raw[0].path).parent == Path(config.results) / "sample"

@@ -267,7 +267,7 @@ def replaced(name: str, before: str, after: str) -> Callable[[Path], None]:
 
 OF_EDITS = {
     ("unet.training.synthetic", "synthesise"): {"sample"},
-    ("unet.volumes.readers.open", "check_raw"): {"survey"},
+    ("unet.volumes.sources", "check_raw"): {"survey", "ingest"},
     ("unet.config.label_kinds", "class_map"): {"ingest"},
     ("unet.volumes.intensity", "intensity_statistics"): {"intensity_statistics"},
     ("unet.volumes.histogram", "rows_of"): {"histogram"},

@@ -155,7 +155,7 @@ def test_a_note_on_damage_is_an_input(tmp_path: Path) -> None:
 def test_a_volume_has_no_parameters_that_only_its_scores_or_its_survey_need() -> None:
     found = volume_settings(inputs().config, "train")
     assert not {"compare", "skeletons", "label_check", "missing_chunks"} & found.keys()
-    assert found["raw"] == "raw.tif"
+    assert found["raw"][0]["path"] == "raw.tif"
 
 
 def test_annotated_classes_are_labelled_by_defaults() -> None:

@@ -17,13 +17,14 @@ import pytest
 import tifffile
 import zarr
 
+from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.storage.backends import CannotList
 from unet.volumes.input_states import changed_inputs, evaluation_input_states, input_state, model_input_states
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.open import open_raw, open_source
+from unet.volumes.readers.open import open_channels, open_source
 from unet.volumes.readers.source import MissingChunks
 
 if TYPE_CHECKING:
@@ -303,12 +304,13 @@ def test_chunks_of_hdf5_that_were_never_written_are_counted(tmp_path: Path) -> N
         chunked = file.create_dataset("chunked", shape=(2, *SHAPE), chunks=(1, *FILE), dtype="uint8", fillvalue=9)
         chunked[0, :2] = VOXELS[:2]
         file["contiguous"] = VOXELS
-    source = open_source(f"{tmp_path}/a.h5:/chunked")
+    source = open_source(SourceConfig(path=f"{tmp_path}/a.h5:/chunked", axes="czyx"))
     found = [source.missing_chunks(Box((z, 0, 0), SHAPE)) for z in (0, 2)]
     address = f"{tmp_path}/a.h5:/chunked"
     assert found == [[MissingChunks(address, 60, 72, 9)], [MissingChunks(address, 48, 48, 9)]]
     assert open_source(f"{tmp_path}/a.h5:/contiguous").missing_chunks(BLOCKS[0]) == []
-    [told] = open_raw([address, f"{tmp_path}/a.h5:/contiguous"]).missing_chunks(BLOCKS[0])
+    both = [SourceConfig(path=address, axes="czyx"), SourceConfig(path=f"{tmp_path}/a.h5:/contiguous")]
+    [told] = open_channels(both).missing_chunks(BLOCKS[0])
     assert told.count == 2 * (2 * 2 * 2)
 
 

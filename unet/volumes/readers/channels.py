@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unet.geometry.box import Box
+from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import MissingChunks, Source
 
 
@@ -22,6 +23,8 @@ class ChannelStack(Source):
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = list(sources)
         first = self._sources[0]
+        for other in self._sources[1:]:
+            _refuse_other_voxels(first, other)
         super().__init__(
             address=", ".join(source.address for source in sources),
             files=[file for source in sources for file in source.files],
@@ -30,7 +33,11 @@ class ChannelStack(Source):
             voxel_size_nm=next((source.voxel_size_nm for source in sources if source.voxel_size_nm), None),
             offset_nm=next((source.offset_nm for source in sources if source.offset_nm), None),
             channels=sum(source.channels for source in sources),
+            axes_from=first.axes_from,
+            voxel_size_from=first.voxel_size_from,
+            remarks=[remark for source in sources for remark in source.remarks],
         )
+        self.whole_sections = any(source.whole_sections for source in sources)
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files of every source that the voxels of a box come from."""
@@ -44,10 +51,26 @@ class ChannelStack(Source):
         """Return the missing chunks of every source."""
         return [found for source in self._sources for found in source.missing_chunks(box)]
 
-    def check(self) -> None:
-        """Check every source."""
+    def check(self, box: Box) -> None:
+        """Check the headers of the sections of a box in every source."""
         for source in self._sources:
-            source.check()
+            source.check(box)
+            self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
 
     def _read(self, box: Box) -> np.ndarray:
         return np.concatenate([source.read(box).reshape(-1, *box.shape) for source in self._sources])
+
+
+def _refuse_other_voxels(first: Source, other: Source) -> None:
+    """Raise an error if a source cannot be a channel beside another one."""
+    for name, one, theirs in (
+        ("shape", first.shape, other.shape),
+        ("dtype", first.dtype.name, other.dtype.name),
+        ("a voxel size in nm", first.voxel_size_nm, other.voxel_size_nm),
+        ("an offset in nm", first.offset_nm, other.offset_nm),
+    ):
+        if one != theirs and None not in (one, theirs):
+            raise SourceError(
+                f"{other.address}: {name} of {theirs}, but {first.address} has {one}; all channels of a volume have "
+                "the same voxels and dtype: crop, pad or convert one of them"
+            )

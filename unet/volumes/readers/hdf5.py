@@ -10,9 +10,12 @@ import h5py
 import numpy as np
 from h5py.h5z import filter_avail
 
+from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.source import MissingChunks, Nm, Source, volume_shape
+from unet.volumes.readers.formats import Format
+from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
 
 
 def _three(values: Any) -> Nm | None:
@@ -21,11 +24,13 @@ def _three(values: Any) -> Nm | None:
     return found if len(found) == 3 else None
 
 
-class Hdf5Source(Source):
+class Hdf5Source(ArraySource):
     """A dataset of an HDF5 file with the attributes of CREMI: `resolution` and `offset` in nm, (z, y, x)."""
 
-    def __init__(self, address: str, path: Path, inner: str | None) -> None:
-        self._path = path
+    format_name = "HDF5"
+
+    def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
+        self._path, address = path, given.path
         with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
             self._inner = _dataset_name(file, inner, address)
             dataset = file[self._inner]
@@ -33,9 +38,18 @@ class Hdf5Source(Source):
             voxel_size_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
             if voxel_size_nm is not None and min(voxel_size_nm) <= 0:
                 raise SourceError(f"{address}: attribute resolution is {voxel_size_nm} nm; it has to be positive")
-            channels, shape = volume_shape(dataset.shape, address)
+            order = axis_order(dataset.shape, None, address, configured=given.axes)
             files = [path, *_files_beside(dataset, path)]
-            super().__init__(address, files, shape, dataset.dtype, voxel_size_nm, offset_nm, channels)
+            super().__init__(
+                address,
+                files,
+                order,
+                dataset.dtype,
+                voxel_size_nm=voxel_size_nm,
+                offset_nm=offset_nm,
+                voxel_size_from="the attribute resolution",
+                where=path,
+            )
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the chunks of a box that were never written; a dataset without chunks misses none."""
@@ -43,7 +57,7 @@ class Hdf5Source(Source):
             dataset = file[self._inner]
             if dataset.chunks is None:
                 return []
-            axes = zip(self._selection(dataset, box), dataset.shape, dataset.chunks, strict=True)
+            axes = zip(self.order.selection(box), dataset.shape, dataset.chunks, strict=True)
             touched = [range(s.start // c, -(-s.stop // c)) for s, n, c in axes]
             stored = 0
 
@@ -56,16 +70,9 @@ class Hdf5Source(Source):
             whole = prod(map(len, touched))
             return [MissingChunks(self.address, whole - stored, whole, dataset.fillvalue.item())]
 
-    def _read(self, box: Box) -> np.ndarray:
-        with read_errors(self._path, "HDF5", box), h5py.File(self._path, "r") as file:
-            dataset = file[self._inner]
-            values = dataset[self._selection(dataset, box)]
-            return values.reshape(self.channels, *box.shape) if self.channels > 1 else values.reshape(box.shape)
-
-    def _selection(self, dataset: h5py.Dataset, box: Box) -> tuple[slice, ...]:
-        """Return a box as slices of the dataset: all channels, and the only element of each axis before them."""
-        leading = (slice(0, 1),) * (dataset.ndim - 4) + (slice(0, self.channels),) * (dataset.ndim > 3)
-        return (*leading, *box.slices[-dataset.ndim :])
+    def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
+        with h5py.File(self._path, "r") as file:
+            return file[self._inner][selection]
 
 
 def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:
@@ -107,3 +114,13 @@ def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
         f"write file.h5:/path, the file holds: {', '.join(found)}" if found else "the file holds none that is whole"
     )
     raise SourceError(f"{address}: {missing}; {advice}")
+
+
+FORMAT = Format(
+    name="HDF5",
+    suffixes=(".h5", ".hdf5", ".hdf"),
+    open=lambda given, path, inner: Hdf5Source(given, Path(path), inner),
+    has_inner=True,
+    voxel_size="attribute resolution (z, y, x) in nm",
+    writers="h5py",
+)

@@ -9,8 +9,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
+from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import Source
 from unet.volumes.readers.tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
 
@@ -74,9 +76,9 @@ class SectionFiles(Source):
         """Return the files of the sections of a box."""
         return self._sections[box.start[0] : box.stop[0]]
 
-    def check(self) -> None:
-        """Check that every file has the size and dtype of the first."""
-        for z in range(len(self._sections)):
+    def check(self, box: Box) -> None:
+        """Check that the files of a box have the size and dtype of the first."""
+        for z in range(box.start[0], box.stop[0]):
             self._checked(z)
 
     def _checked(self, z: int) -> Path:
@@ -146,3 +148,26 @@ def _refuse_missing(numbers: set[int], ordered: Sequence[Path], directory: Path)
             f"{directory}: {len(ordered)} sections from {ordered[0].name} to {ordered[-1].name}, of which numbers "
             f"{named} are missing; add them (a lost section: a copy of its neighbour), or number the files anew"
         )
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern of file names, such as `sections/*_c0.tif`."""
+    return bool(set("*?[") & set(path.name))
+
+
+def _open(given: SourceConfig, path: Path | str, inner: str | None) -> Source:
+    path = Path(path)
+    if path.is_dir():
+        return SectionFiles.in_directory(given.path, path)
+    return SectionFiles(given.path, [path], [path])
+
+
+FORMAT = Format(
+    name="Folder of sections, PNG",
+    suffixes=PNG_SUFFIXES,
+    open=_open,
+    recognises=lambda path: path.is_dir(),
+    axes="the numbers in the file names",
+    voxel_size="TIFF sections: as TIFF",
+    writers="tifffile, imagecodecs",
+)

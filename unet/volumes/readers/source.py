@@ -1,13 +1,13 @@
-"""Define `Source`, the interface of all readers, and read MRC.
+"""Define `Source`, the interface of all readers.
 
 A source takes its shape, dtype and voxel size from headers, and reads only the voxels that a box needs:
 
 ```
 open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
         |
-      check()                      headers of every section; still no voxels
+      check(box)                   headers of the sections of a box; still no voxels
         |
-      read(box)                    the voxels of one box, in the machine's byte order, all finite
+      read(box)                    the voxels of a box, in the machine's byte order, all finite
 ```
 """
 
@@ -17,19 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
-from mrcfile.utils import data_dtype_from_header
 from numpy.typing import DTypeLike
 
 from unet.geometry.box import Box, Index
 from unet.storage.backends import file_state, links_of
+from unet.volumes.readers.axes import AxisOrder
 from unet.volumes.readers.errors import SourceError, read_errors
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
-IMOD_STAMP = 1146047817
-"""The letters IMOD in the header. Bit 1 of the flags after them tells whether bytes are signed."""
 
 Nm = tuple[float, ...]
 
@@ -74,9 +71,19 @@ class Source(ABC):
         One of `DTYPES`, in the machine's byte order; a bool is read as uint8.
     voxel_size_nm, offset_nm : tuple of float, or None
         ``(z, y, x)`` in nm, if the file gives them.
+    channels : int
+        Number of intensities per voxel.
     files : list of Path
         Files whose changes matter.
+    axes_from, voxel_size_from : str
+        Where the order of the axes, and the voxel size, are from.
+    remarks : list of str
+        What the user has to know about how the files are read. `check` may add to it; `survey` tells them as warnings.
+    whole_sections : bool
+        Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
     """
+
+    whole_sections = False
 
     def __init__(
         self,
@@ -87,6 +94,9 @@ class Source(ABC):
         voxel_size_nm: Nm | None = None,
         offset_nm: Nm | None = None,
         channels: int = 1,
+        axes_from: str = "the format",
+        voxel_size_from: str = "the file",
+        remarks: Iterable[str] = (),
     ) -> None:
         self.address = address
         self.files = list(files)
@@ -95,6 +105,8 @@ class Source(ABC):
         self.voxel_size_nm = voxel_size_nm
         self.offset_nm = offset_nm
         self.channels = channels
+        self.axes_from, self.voxel_size_from = axes_from, voxel_size_from
+        self.remarks = list(remarks)
         if 0 in self.shape:
             raise SourceError(f"{address}: holds no voxels, its shape is {self.shape}")
 
@@ -150,8 +162,12 @@ class Source(ABC):
         """
         return []
 
-    def check(self) -> None:  # noqa: B027 - formats with one header have nothing left to check
-        """Check the header of every section without reading voxels.
+    def covers(self, box: Box) -> np.ndarray | None:
+        """Return which voxels `(z, y, x)` of a box the files hold, as bool; None if they hold all of them."""
+        return None
+
+    def check(self, box: Box) -> None:  # noqa: B027 - formats with one header have nothing left to check
+        """Check the headers of the sections of a box without reading voxels.
 
         Raises
         ------
@@ -189,56 +205,40 @@ def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
     return found.newbyteorder("=")
 
 
-def volume_shape(shape: Sequence[int], where: str) -> tuple[int, Index]:
-    """Return channels and ``(z, y, x)`` of an array ``(c, z, y, x)`` or of fewer axes, after leading axes of length 1.
+class ArraySource(Source):
+    """A source that is one stored array of any number of axes, whose order `AxisOrder` knows.
 
-    >>> volume_shape((6, 5), "a.h5"), volume_shape((1, 2, 4, 6, 5), "a.h5")
-    ((1, (1, 6, 5)), (2, (4, 6, 5)))
+    A reader of such a format reads the header, calls this constructor, and defines `_read_stored`.
+
+    Attributes
+    ----------
+    format_name : str
+        Name of the format, for messages.
+    where : Path or str
+        File or folder that is read, for messages.
     """
-    if len(shape) < 2 or any(n != 1 for n in shape[:-4]):
-        raise SourceError(f"{where}: shape {tuple(shape)} is not (c, z, y, x), (z, y, x) or (y, x); extract one")
-    c, z, y, x = (int(n) for n in (1, 1, *shape)[-4:])
-    return c, (z, y, x)
 
+    format_name: str
 
-class MrcSource(Source):
-    """An MRC file. The voxel size follows from the cell in Angstrom (0 = unknown); voxels are mapped from the disk."""
-
-    def __init__(self, address: str, path: Path) -> None:
-        with read_errors(path, "MRC"), mrcfile.open(path, mode="r", header_only=True) as file:
-            header = file.header
-            stored = (int(header.nz), int(header.ny), int(header.nx))
-            dtype = _imod_dtype(data_dtype_from_header(header), path)
-            self._begin = header.nbytes + int(header.nsymbt)
-            # axis 1 = x, 2 = y, 3 = z for sections, rows and columns; 0 in old files means the usual order
-            axes = [int(header.maps) or 3, int(header.mapr) or 2, int(header.mapc) or 1]
-            sampling = [(header.cella[a], header[m]) for a, m in (("z", "mz"), ("y", "my"), ("x", "mx"))]
-        voxel_size_nm = tuple(float(cell) / int(m) / 10 if m > 0 else 0.0 for cell, m in sampling)
-        if sorted(axes) != [1, 2, 3]:
-            raise SourceError(
-                f"{path}: axes (maps, mapr, mapc) are {tuple(axes)}; they have to be 1, 2 and 3 in any order"
-            )
-        self._path, self._stored, self._disk_dtype = path, stored, dtype
-        self._order = [axes.index(axis) for axis in (3, 2, 1)]
-        expected, size = self._begin + int(np.prod(stored)) * dtype.itemsize, path.stat().st_size
-        if size < expected:
-            raise SourceError(
-                f"{path}: cut short, {size} bytes, but the header of {stored} {dtype.name} needs {expected}; "
-                "copy or export it again"
-            )
-        shape = tuple(stored[i] for i in self._order)
-        super().__init__(address, [path], shape, dtype, voxel_size_nm if min(voxel_size_nm) > 0 else None)
+    def __init__(self, address: str, files: Sequence[Path], order: AxisOrder, dtype: DTypeLike, **known: Any) -> None:
+        self.order = order
+        self.where: Path | str = known.pop("where", address)
+        remarks = [*known.pop("remarks", ()), *([order.remark] if order.remark else [])]
+        super().__init__(
+            address,
+            files,
+            order.shape,
+            dtype,
+            channels=order.channels,
+            axes_from=order.origin,
+            remarks=remarks,
+            **known,
+        )
 
     def _read(self, box: Box) -> np.ndarray:
-        voxels = np.memmap(self._path, self._disk_dtype, "r", self._begin, self._stored)
-        return voxels.transpose(self._order)[box.slices]
+        with read_errors(self.where, self.format_name, box):
+            return self.order.arranged(self._read_stored(self.order.selection(box)))
 
-
-def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
-    """Return the dtype of the voxels. IMOD wrote unsigned bytes into mode 0, which the standard calls signed."""
-    with path.open("rb") as file:
-        file.seek(152)
-        stamp, flags = np.frombuffer(file.read(8), np.dtype("i4").newbyteorder(dtype.byteorder))
-        if dtype == np.int8 and stamp.byteswap() == IMOD_STAMP:
-            stamp, flags = stamp.byteswap(), flags.byteswap()
-    return np.dtype("u1") if dtype == np.int8 and stamp == IMOD_STAMP and not flags & 1 else dtype
+    @abstractmethod
+    def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
+        """Return a selection of the stored array, with the axes as they are stored."""

@@ -19,6 +19,7 @@ import tifffile
 
 from unet.geometry.box import Box, Index
 from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import Nm, Source, supported_dtype
 
 NM_PER_UNIT = {
@@ -157,10 +158,10 @@ class TiffStack(Source):
         """Return the file and the page of a section."""
         return f"{self._path}, page {z} (the first is 0)"
 
-    def check(self) -> None:
-        """Check that every page has the size and dtype of the first, and that its pixels lie inside the file."""
+    def check(self, box: Box) -> None:
+        """Check that the pages of a box have the size and dtype of the first, and that their pixels lie in the file."""
         with opened_tiff(self._path) as tiff:
-            for z in range(len(tiff.pages)):
+            for z in range(box.start[0], min(box.stop[0], len(tiff.pages))):
                 self._checked(tiff, z)
 
     def _read(self, box: Box) -> np.ndarray:
@@ -225,3 +226,13 @@ def _imagej_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
         return None
     y, x = (denominator / numerator for numerator, denominator in rationals)
     return float(metadata["spacing"]) * unit, y * unit, x * unit
+
+
+FORMAT = Format(
+    name="TIFF",
+    suffixes=(".tif", ".tiff"),
+    open=lambda given, path, inner: TiffStack(given.path, Path(path)),
+    axes="ImageJ, OME-XML",
+    voxel_size="OME-XML; ImageJ spacing and unit",
+    writers="tifffile",
+)

@@ -8,36 +8,40 @@ from typing import Any
 
 import numpy as np
 
+from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.storage import zarr_store as store
 from unet.storage.backends import CannotList, backend_of, links_of
+from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.source import MissingChunks, Nm, Source
+from unet.volumes.readers.formats import Format
+from unet.volumes.readers.source import ArraySource, MissingChunks
 
 
-class ZarrSource(Source):
+class ZarrSource(ArraySource):
     """A Zarr array, or the finest level of an OME-Zarr image of one time point, in a folder or at an address."""
 
-    def __init__(self, address: str, where: Path | str, inner: str | None) -> None:
+    format_name = "Zarr"
+
+    def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:
+        address = given.path
         before = _metadata_states(where, inner or "")
         self._array = _open_zarr(address, where, inner)
         of_array = _metadata_states(where, self._array.path)
         links = links_of(where) if isinstance(where, Path) else []
         self._metadata = [*links, *before, *(state for state in of_array if state[0] not in {one[0] for one in before})]
-        stored = self._array.shape
-        names = self._array.axes or ["?"] * (len(stored) - 3) + list("zyx")[-len(stored) :]
-        lengths = dict(zip(names, stored, strict=True))
-        others = [n for name, n in zip(names, stored, strict=True) if name not in "czyx"]
-        if not {"y", "x"} <= lengths.keys() or any(n != 1 for n in others):
-            raise SourceError(
-                f"{address}: axes {names} of lengths {stored}; an image has y and x, perhaps z and c, and one time "
-                "point: extract it"
-            )
-        self._names = names
-        shape = tuple(lengths.get(axis, 1) for axis in "zyx")
-        scale, translation = (self._by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
+        order = axis_order(self._array.shape, self._array.axes, address, "the multiscales of OME-Zarr", given.axes)
+        scale, translation = (order.by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
         files = [where / key for key, *_ in before] if isinstance(where, Path) else []
-        super().__init__(address, files, shape, self._array.dtype, scale, translation, lengths.get("c", 1))
+        super().__init__(
+            address,
+            files,
+            order,
+            self._array.dtype,
+            voxel_size_nm=scale,
+            offset_nm=translation,
+            voxel_size_from="the scale of OME-Zarr",
+        )
 
     def state(self, box: Box) -> list[list[Any]]:
         """Return the states of the metadata, and of the chunks (of a sharded array: the shards) that a box touches.
@@ -45,7 +49,7 @@ class ZarrSource(Source):
         If a server does not list its content, the states of the metadata only.
         """
         with suppress(CannotList):
-            states = self._array.chunk_files.states(self._selection(box))
+            states = self._array.chunk_files.states(self.order.selection(box))
             return [*self._metadata, *([key, *state] for key, state in states.items())]
         return self._metadata
 
@@ -53,32 +57,17 @@ class ZarrSource(Source):
         """Yield the content of `state` in any order, from one listing of the store."""
         yield from self._metadata
         with suppress(CannotList):
-            yield from ([key, *state] for key, state in self._array.chunk_files.listed(self._selection(box)))
+            yield from ([key, *state] for key, state in self._array.chunk_files.listed(self.order.selection(box)))
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the chunks that a box touches and that are not stored."""
-        selection, files = self._selection(box), self._array.chunk_files
+        selection, files = self.order.selection(box), self._array.chunk_files
         count, stored = files.count(selection), sum(1 for _ in files.listed(selection))
         kind = "shards" if self._array.is_sharded else "chunks"
         return [MissingChunks(self.address, count - stored, count, self._array.fill_value, kind)]
 
-    def _by_axis(self, values: Nm | None) -> Nm | None:
-        """Return (z, y, x) of one value per axis; None if the array has no axis z."""
-        if values is None or "z" not in self._names:
-            return None
-        return tuple(float(values[self._names.index(axis)]) for axis in "zyx")
-
-    def _read(self, box: Box) -> np.ndarray:
-        with read_errors(self.address, "Zarr", box):
-            values = self._array.read(self._selection(box))
-        # axes may have another order, such as (x, y, z): move axes of length 1 to the front, and c, z, y, x to the back
-        order = sorted(range(values.ndim), key=lambda i: "czyx".find(self._names[i]))
-        return values.transpose(order).reshape((self.channels, *box.shape) if self.channels > 1 else box.shape)
-
-    def _selection(self, box: Box) -> tuple[slice, ...]:
-        """Return a box as slices of the array: all channels, and the only time point."""
-        wanted = dict(zip("czyx", (slice(0, self.channels), *box.slices), strict=True))
-        return tuple(wanted.get(name, slice(0, 1)) for name in self._names)
+    def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
+        return self._array.read(selection)
 
 
 def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.ForeignArray:
@@ -112,3 +101,15 @@ def _metadata_keys(*paths: str) -> list[str]:
     names = [[f"{name}/" for name in path.split("/") if name] for path in paths]
     folders = dict.fromkeys(folder for below in names for folder in ("", *accumulate(below)))
     return [f"{folder}{name}" for folder in folders for name in METADATA]
+
+
+FORMAT = Format(
+    name="Zarr and OME-Zarr",
+    suffixes=(".zarr",),
+    open=ZarrSource,
+    recognises=lambda path: path.is_dir() and is_zarr(path),
+    has_inner=True,
+    axes="multiscales",
+    voxel_size="scale of OME-Zarr",
+    writers="zarr, ome-zarr, ngff-zarr",
+)

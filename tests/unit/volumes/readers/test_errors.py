@@ -31,7 +31,7 @@ def message_of(address: Path | str) -> str:
 
     def read() -> None:
         source = open_source(str(address))
-        source.check()
+        source.check(Box.of_shape(source.shape))
         source.read(Box.of_shape(source.shape))
 
     with pytest.raises(SourceError) as refused:

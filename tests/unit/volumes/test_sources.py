@@ -1,0 +1,156 @@
+"""The sources of a volume lie on common voxels: placed, cropped, flipped, coarser; or they are refused."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from unet.config.volumes import VolumeConfig
+from unet.geometry.box import Box
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.sources import VolumeSources, open_volume
+
+SHAPE = (6, 8, 10)
+VALUES = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+IDS = np.random.default_rng(1).integers(0, 5, SHAPE, dtype=np.uint16)
+
+
+def hdf5(path: Path, values: np.ndarray, **attributes: tuple[float, ...]) -> str:
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("a", data=values)
+        dataset.attrs.update(attributes)
+    return f"{path}:/a"
+
+
+def opened(
+    tmp_path: Path, raw: np.ndarray = VALUES, labels: np.ndarray | None = None, **settings: Any
+) -> VolumeSources:
+    """Open a volume whose files hold these voxels; `at` and `raw_at` are offsets in nm, `label` settings of labels."""
+    size = settings.pop("resolution", (50.0, 4.0, 4.0))
+    place, at, label = settings.pop("raw_at", None), settings.pop("at", None), settings.pop("label", {})
+    given: dict[str, Any] = {
+        "raw": hdf5(tmp_path / "raw.h5", raw, resolution=size, **({"offset": place} if place else {}))
+    }
+    if labels is not None:
+        own = settings.pop("labels_resolution", size)
+        attributes = {"resolution": own, **({"offset": at} if at else {})}
+        given["labels"] = {"path": hdf5(tmp_path / "labels.h5", labels, **attributes), **label}
+    return open_volume(VolumeConfig.model_validate({**given, **settings}))
+
+
+def everything(source: Any) -> np.ndarray:
+    """Read a source box by box, and compare with one read of the whole."""
+    whole = source.read(Box.of_shape(source.shape))
+    for corner in product((0, 1), repeat=3):
+        halves = [(n // 2, n) if far else (0, n // 2) for far, n in zip(corner, source.shape, strict=True)]
+        box = Box(tuple(lo for lo, _ in halves), tuple(hi for _, hi in halves))
+        if box.size:
+            np.testing.assert_array_equal(source.read(box), whole[(..., *box.slices)])
+    return whole
+
+
+@pytest.mark.parametrize("axes", [["z"], ["y"], ["x"], ["z", "x"], ["z", "y", "x"]])
+def test_flipped_axes_run_the_other_way(tmp_path: Path, axes: list[str]) -> None:
+    sources = opened(tmp_path, labels=IDS, label={"flip": axes})
+    assert sources.labels is not None
+    np.testing.assert_array_equal(everything(sources.labels), np.flip(IDS, ["zyx".index(axis) for axis in axes]))
+    np.testing.assert_array_equal(everything(sources.raw), VALUES)
+
+
+def test_a_flipped_section_is_told_by_its_place_in_the_file(tmp_path: Path) -> None:
+    labels = opened(tmp_path, labels=IDS, label={"flip": ["z"]}).labels
+    assert labels is not None
+    assert "section 5" in labels.section_name(0)
+
+
+def test_a_crop_has_its_voxels_and_its_place(tmp_path: Path) -> None:
+    sources = opened(
+        tmp_path, labels=IDS, crop=[[1, 5], [2, 8], [3, 7]], raw_at=(100.0, 0.0, 40.0), at=(100.0, 0.0, 40.0)
+    )
+    assert sources.labels is not None
+    np.testing.assert_array_equal(everything(sources.raw), VALUES[1:5, 2:8, 3:7])
+    np.testing.assert_array_equal(everything(sources.labels), IDS[1:5, 2:8, 3:7])
+    assert sources.offset_nm == (150.0, 8.0, 52.0)
+
+
+def test_labels_of_a_part_are_placed_by_the_offsets_of_the_files(tmp_path: Path) -> None:
+    sources = opened(tmp_path, labels=IDS[:3, :4, :5], raw_at=(50.0, 0.0, 0.0), at=(150.0, 8.0, 4.0))
+    labels, expected = sources.labels, np.zeros_like(IDS)
+    assert labels is not None
+    expected[2:5, 2:6, 1:6] = IDS[:3, :4, :5]
+    np.testing.assert_array_equal(everything(labels), expected)
+    known = labels.covers(sources.box)
+    assert known is not None
+    assert known.sum() == 3 * 4 * 5
+    assert known[2:5, 2:6, 1:6].all()
+    assert labels.covers(Box((2, 2, 1), (5, 6, 6))) is None
+
+
+def test_labels_of_a_part_are_placed_by_the_user(tmp_path: Path) -> None:
+    labels = opened(tmp_path, labels=IDS[:1, :4, :5], label={"offset": [5, 4, 5]}).labels
+    assert labels is not None
+    np.testing.assert_array_equal(everything(labels)[5, 4:, 5:], IDS[0, :4, :5])
+    assert everything(labels).sum() == IDS[0, :4, :5].sum()
+
+
+@pytest.mark.parametrize("factors", [[1, 2, 2], [2, 3, 1], [1, 1, 1]])
+def test_coarser_voxels_are_means_of_intensities_and_most_frequent_labels(tmp_path: Path, factors: list[int]) -> None:
+    sources = opened(tmp_path, labels=IDS, downsample=factors, resolution=(50.0, 4.0, 4.0))
+    assert sources.labels is not None
+    raw, labels = everything(sources.raw), everything(sources.labels)
+    for z, y, x in np.ndindex(*raw.shape):
+        group = tuple(slice(i * f, (i + 1) * f) for i, f in zip((z, y, x), factors, strict=True))
+        assert raw[z, y, x] == np.rint(VALUES[group].mean())
+        ids, counts = np.unique(IDS[group], return_counts=True)
+        assert labels[z, y, x] == ids[counts.argmax()]
+    assert sources.voxel_size_nm == tuple(edge * f for edge, f in zip((50.0, 4.0, 4.0), factors, strict=True))
+    assert sources.offset_nm == tuple(edge * (f - 1) / 2 for edge, f in zip((50.0, 4.0, 4.0), factors, strict=True))
+
+
+def test_a_coarse_voxel_that_is_not_wholly_annotated_is_not_annotated(tmp_path: Path) -> None:
+    sources = opened(tmp_path, labels=IDS[:, :, :5], label={"offset": [0, 0, 0]}, downsample=[1, 1, 2])
+    assert sources.labels is not None
+    known = sources.labels.covers(Box((0, 0, 0), (6, 8, 5)))
+    assert known is not None
+    assert known[..., :2].all()
+    assert not known[..., 2:].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": IDS[:4]}, r"labels\.h5.*shape \(4, 8, 10\).*raw\.h5.*shape \(6, 8, 10\)"),
+        ({"labels": IDS, "labels_resolution": (50.0, 8.0, 8.0)}, r"\(50, 8, 8\) nm, but .*raw\.h5.* \(50, 4, 4\) nm"),
+        (
+            {"labels": IDS, "raw_at": (0.0, 4.0, 0.0), "at": (0.0, 8.0, 0.0)},
+            r"\(0\.0, 8\.0, 0\.0\) nm, but .*\(0",
+        ),
+        ({"labels": IDS[:4], "at": (25.0, 0.0, 0.0)}, r"\[0\.5, 0\.0, 0\.0\] voxels are not whole"),
+        ({"labels": IDS[:4], "label": {"offset": [3, 0, 0]}}, r"reaches beyond the volume of shape \(6, 8, 10\)"),
+        ({"labels": np.stack([IDS, IDS]), "label": {"axes": "czyx"}}, r"2 channels, but labels and masks have one"),
+        ({"raw": VALUES.astype(np.uint32)}, r"dtype uint32.*uint8, int8, uint16, int16, float32"),
+        ({"sections": [0, 7]}, r"sections \[0, 7\] are not inside its 6 sections"),
+        ({"crop": [[0, 6], [0, 8], [4, 11]]}, r"crop \[4, 11\] are not inside its 10 voxels along x"),
+        ({"downsample": [7, 1, 1]}, r"shape \(6, 8, 10\) has no whole voxel left with `downsample: \[7, 1, 1\]`"),
+    ],
+)
+def test_sources_that_do_not_fit_are_refused_with_both_values(tmp_path: Path, settings: Any, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        opened(tmp_path, **settings)
+
+
+def test_a_voxel_size_of_labels_is_compared_with_the_one_that_counts(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", VALUES, photometric="minisblack")
+    labels = hdf5(tmp_path / "b.h5", IDS, resolution=(50, 8, 8))
+    raw = str(tmp_path / "a.tif")
+    open_volume(VolumeConfig(raw=raw, labels=labels, voxel_size_nm=(50, 8, 8)))
+    with pytest.raises(SourceError, match=r"b\.h5.*\(50, 8, 8\) nm, but .*a\.tif says \(50, 4, 4\) nm"):
+        open_volume(VolumeConfig(raw=raw, labels=labels, voxel_size_nm=(50, 4, 4)))
+    sources = open_volume(
+        VolumeConfig(raw=raw, labels=labels, voxel_size_nm=(50, 4, 4), voxel_size_from="configuration")
+    )
+    assert sources.voxel_size_nm == (50, 4, 4)

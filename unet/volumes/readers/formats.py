@@ -1,0 +1,49 @@
+"""Define `Format`, which says how the files of a format are recognised and opened.
+
+Every reader has one, named `FORMAT`. `open.FORMATS` lists them, and the table of formats in the documentation is made
+from them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet.config.source import SourceConfig
+from unet.volumes.readers.source import Source
+
+OpenFormat = Callable[[SourceConfig, Path | str, str | None], Source]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of image files.
+
+    Attributes
+    ----------
+    name : str
+        Name of the format.
+    suffixes : tuple of str
+        Endings of its files or folders, in lower case.
+    open : callable
+        Returns the source of (the user's settings, the file or an address, the place inside or None).
+    recognises : callable
+        Returns whether a path without one of the endings is of this format, by its content.
+    has_inner : bool
+        Whether an address may name something inside the file, after a colon.
+    package : str or None
+        Optional package that reads it; see `unet.extras`.
+    axes, dtypes, voxel_size, writers : str
+        For the documentation: where the order of the axes is from, which types are read, where the voxel size is from,
+        and with the files of which writers the reader is tested.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    open: OpenFormat
+    recognises: Callable[[Path], bool] = lambda path: False
+    has_inner: bool = False
+    package: str | None = None
+    axes: str = ""
+    dtypes: str = "bool, integers of 8 to 64 bits, float16, float32"
+    voxel_size: str = ""
+    writers: str = ""

@@ -1,0 +1,87 @@
+"""Judge and reconcile the voxel sizes that files and the configuration give, all (z, y, x) in nm."""
+
+from collections.abc import Sequence
+
+from unet.storage.ngff import implausible_voxel_size
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.source import Nm
+
+TOLERANCE = 0.01
+"""Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
+PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
+"""Edges that writers store when nobody told them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
+
+
+def stated_voxel_size(edges_nm: Sequence[float] | None, where: str) -> Nm | None:
+    """Return the voxel size that a file states; None if it states none: an edge is 0, or not a number.
+
+    Raises
+    ------
+    SourceError
+        If an edge is negative.
+    """
+    if edges_nm is None or not all(edge == edge and abs(edge) != float("inf") for edge in edges_nm):
+        return None
+    if any(edge < 0 for edge in edges_nm):
+        raise SourceError(
+            f"{where}: the file states a voxel size of {_nm(edges_nm)} nm (z, y, x), and an edge cannot be negative; "
+            "correct the file. If the axis runs in the opposite direction, store the size without its sign, and write "
+            "`flip` at this source"
+        )
+    return tuple(float(edge) for edge in edges_nm) if all(edges_nm) else None
+
+
+def is_placeholder(edges_nm: Sequence[float]) -> bool:
+    """Return whether a voxel size looks like one that nobody has set: equal edges of one unit.
+
+    >>> is_placeholder((0.1, 0.1, 0.1)), is_placeholder((8.0, 8.0, 8.0))
+    (True, False)
+    """
+    first = edges_nm[0]
+    return any(abs(first - unit) < 1e-6 * unit for unit in PLACEHOLDERS_NM) and all(e == first for e in edges_nm)
+
+
+def resolve_voxel_size(
+    config_nm: Nm | None,
+    file_nm: Nm | None,
+    where: str,
+    other: str = "the configuration",
+    overrule: bool = False,
+) -> tuple[tuple[float, float, float], str | None]:
+    """Return the voxel size ``(z, y, x)`` in nm, and a remark for the user or None.
+
+    >>> resolve_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
+    ((50.0, 4.0, 4.0), None)
+
+    The size of the configuration counts if the file has none or a placeholder, or with `overrule`.
+
+    Raises
+    ------
+    SourceError
+        If neither gives a size, or if the two differ by more than 1 % and the file's is not a placeholder.
+    """
+    known = config_nm or file_nm
+    if known is None:
+        raise SourceError(f"{where}: does not say how large a voxel is; set `voxel_size_nm: [z, y, x]` of this volume")
+    remark = None
+    if config_nm and file_nm and differ(config_nm, file_nm):
+        if not overrule and not is_placeholder(file_nm):
+            raise SourceError(
+                f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
+                "`voxel_size_nm` or the file, or, if the file is wrong, set `voxel_size_from: configuration`"
+            )
+        why = "as `voxel_size_from` says" if overrule else "the file's is a placeholder that nobody has set"
+        remark = f"{where}: voxels of {_nm(file_nm)} nm in the file, {_nm(config_nm)} nm (z, y, x) by {other}: {why}"
+    elif not config_nm and file_nm and (problem := implausible_voxel_size(file_nm)):
+        remark = f"{where}: the file's voxel size of {problem}; set `voxel_size_nm` of this volume if it is wrong"
+    z, y, x = (float(n) for n in known)
+    return (z, y, x), remark
+
+
+def differ(one: Nm, other: Nm) -> bool:
+    """Return whether two voxel sizes differ by more than `TOLERANCE`."""
+    return any(abs(a - b) > TOLERANCE * b for a, b in zip(one, other, strict=True))
+
+
+def _nm(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"
