@@ -43,7 +43,7 @@ WITHOUT = {
 MAKES_NO_RESULT = {"plan", "verify"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-IMPORTED_AS = {"bioimageio.spec": "bioimageio", "bioimageio.core": "bioimageio"}
+IMPORTED_AS = {"bioimageio.spec": "bioimageio", "bioimageio.core": "bioimageio", "pynrrd": "nrrd"}
 """Top-level names of optional packages, where they are not the package's own."""
 
 

@@ -19,6 +19,12 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "bioimage-cpp": "multicut",
     "obstore": "s3",
+    "tensorstore": "formats",
+    "nibabel": "formats",
+    "pynrrd": "formats",
+    "ncempy": "formats",
+    "wkw": "formats",
+    "hdf5plugin": "formats",
 }
 """The extra that brings each optional package, by the package's name on PyPI."""
 
