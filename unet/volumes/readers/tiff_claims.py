@@ -34,8 +34,8 @@ def companion_xml(tiff: tifffile.TiffFile, path: Path) -> str | None:
     if _is_beside(name) and companion.is_file():
         return companion.read_text(encoding="utf-8")
     raise SourceError(
-        f"{path}: one file of a set, which {name or 'another file'} describes, and that is not in its folder; bring all "
-        "files of the set into one folder, under their old names"
+        f"{path}: one file of a set, which {name or 'another file'} describes, and that is not in its folder; bring "
+        "all files of the set into one folder, under their old names"
     )
 
 

@@ -65,8 +65,8 @@ def refuse_difference(section: Section, where: str, first: Section, first_where:
     if section.zero_is_white != first.zero_is_white:
         raise SourceError(
             f"{where}: {_white(section)}, but {first_where}: {_white(first)}; some sections are negatives of the "
-            "others: save all with the same PhotometricInterpretation (Fiji: Edit > Invert, then Image > Lookup Tables > "
-            "Invert LUT)"
+            "others: save all with the same PhotometricInterpretation (Fiji: Edit > Invert, and Image > Lookup "
+            "Tables > Invert LUT)"
         )
 
 
@@ -157,12 +157,20 @@ def _check_segments(page: tifffile.TiffPage, where: str) -> None:
         raise SourceError(f"{where}: cut short, pixels reach byte {end} of a file of {size}; {COPY_AGAIN}")
     if stored and (min(at for at, _ in stored) < 8 or min(n for _, n in stored) < 0):
         raise SourceError(f"{where}: damaged, pixels begin in the header of the file; {COPY_AGAIN}")
+    decoded, least = _decoded_bytes(page), min((n for _, n in stored), default=0)
+    if stored and decoded > max(SMALL_BYTES, MAX_RATIO * least):
+        raise SourceError(f"{where}: damaged, {least} stored bytes cannot hold {decoded} bytes of pixels; {COPY_AGAIN}")
     if page.compression == 1 and not page.is_tiled and len(stored) == wanted:
         bits = page.imagewidth * page.shaped[-1] * _bits(page)
         needed = page.shaped[0] * page.shaped[1] * page.imagelength * -(-bits // 8)
         held = sum(n for _, n in stored)
         if held < needed < 2**32:  # 32 bits do not hold the number of bytes of a larger strip
             raise SourceError(f"{where}: cut short, {held} bytes of pixels of {needed}; {COPY_AGAIN}")
+
+
+def _decoded_bytes(page: tifffile.TiffPage) -> int:
+    """Return the bytes of a decoded strip or tile."""
+    return prod(_chunk(page)) * page.shaped[-1] * np.dtype(page.dtype).itemsize
 
 
 def _bits(page: tifffile.TiffPage) -> int:
@@ -280,11 +288,6 @@ def _segments(page: tifffile.TiffPage, box: Box) -> Iterator[tuple[int, Box]]:
 def _read_segment(page: tifffile.TiffPage, number: int) -> np.ndarray:
     """Return one decoded strip or tile, (depth, rows, columns, samples)."""
     count, file = page.databytecounts[number], page.parent.filehandle
-    decoded = prod(_chunk(page)) * page.shaped[-1] * np.dtype(page.dtype).itemsize
-    if decoded > max(SMALL_BYTES, MAX_RATIO * count):
-        raise SourceError(
-            f"{file.path}: damaged, {count} stored bytes cannot hold {decoded} bytes of pixels; {COPY_AGAIN}"
-        )
     file.seek(page.dataoffsets[number])
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in JPEG else {}
     values: Any = page.decode(file.read(count), number, **tables)[0]

@@ -181,7 +181,7 @@ def _stored(
     in_page = [page.shape[i] for i in long_axes(page)]
     begin = None if series.is_multifile else series.dataoffset
     planes = prod(shape) // max(1, prod(page.shape))
-    if begin is None and len(offsets) == 1 and planes > 1 and is_mapped(page):
+    if begin is None and series.kind == "imagej" and len(offsets) == 1 and planes > 1 and is_mapped(page):
         begin = page.dataoffsets[0]
     if begin is not None and is_mapped(page):
         _check_end(path, tiff, begin, shape, series.dtype)
