@@ -6,6 +6,7 @@ table of colours, few bits), a remark says so. Uncompressed voxels are mapped fr
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from unet.volumes.readers.tiff_pages import (
 from unet.volumes.readers.tiff_series import NAMES, StoredSeries, find_series
 
 TO_GREY = "convert it to one grey channel; for labels, one grey value per class (`class_values`) or per instance"
+MANY_FILES = 4096
+"""Headers of section files that are kept."""
 COLOURS = {2: "RGB", 4: "transparency mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
 """Meaning of PhotometricInterpretation, other than grey and a table of colours."""
 
@@ -64,6 +67,14 @@ def tiff_crop(path: Path, box: Box) -> np.ndarray:
 
 
 def _one_section(path: Path) -> "TiffStack":
+    with read_errors(path, "TIFF"):
+        state = path.stat()
+    return _section_of_state(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(MANY_FILES)
+def _section_of_state(path: Path, size: int, time_ns: int) -> "TiffStack":
+    """Return the source of a file of one section. It is kept, since every block of a layer asks for it again."""
     stack = TiffStack(SourceConfig(path=str(path)), path)
     if stack.shape[0] != 1 or stack.channels != 1:
         held = f"{stack.shape[0]} pages" if stack.channels == 1 else f"{stack.channels} channels"
@@ -89,6 +100,7 @@ class TiffStack(ArraySource):
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None = None) -> None:
         self._path = path
+        self._complete: set[int] = set()  # planes that `check` found to have all strips or tiles
         with opened_tiff(path) as tiff:
             self.series = series = find_series(tiff, path, _series_number(inner, given.path), given.axes)
             with ExitStack() as stack:
@@ -132,13 +144,16 @@ class TiffStack(ArraySource):
         if self.series.begin is None and not self.series.by_tifffile:
             with read_errors(self._path, "TIFF"), self._files() as files:
                 for plane, _ in self._planes(self.order.selection(box)):
-                    self._checked(files, plane)
+                    if all(self._checked(files, plane).databytecounts):
+                        self._complete.add(plane)
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the strips or tiles of a box that were never written, as in sparse files of GDAL."""
         if self.series.begin is not None or self.series.by_tifffile:
             return []
         selection = self.order.selection(box)
+        if all(plane in self._complete for plane, _ in self._planes(selection)):
+            return []
         with read_errors(self._path, "TIFF"), self._files() as files:
             pages = (self._page(files, plane) for plane, _ in self._planes(selection))
             counted = [absent_segments(page, self._in_page(selection)) for page in pages]

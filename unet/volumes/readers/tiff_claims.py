@@ -1,5 +1,6 @@
 """Check what the description of a TIFF claims, before tifffile makes lists as long as it says."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,6 +46,14 @@ def check_claims(tiff: tifffile.TiffFile, path: Path) -> str | None:
         if problem := claims(tiff, path):
             return problem
     return None
+
+
+def shaped_metadata(page: tifffile.TiffPage) -> list[int]:
+    """Return the shape that tifffile described in a page; [0] if there is none."""
+    with suppress(ValueError, TypeError, KeyError, IndexError):
+        texts = [text for text in (page.description, page.description1) if text.startswith('{"shape"')]
+        return [int(n) for n in json.loads(texts[0])["shape"]]
+    return [0]
 
 
 def missing_planes(tiff: tifffile.TiffFile, path: Path) -> str:

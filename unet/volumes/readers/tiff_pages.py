@@ -140,7 +140,7 @@ def page_section(page: tifffile.TiffPage, where: str, of_lists: bool = True) -> 
         raise SourceError(f"{where}: an image of {page.imagewidth} x {page.imagelength} pixels; {COPY_AGAIN}")
     if of_lists:
         _check_segments(page, where)
-    return Section(page.shape, dtype, zero_is_white=page.photometric == 0, remarks=tuple(_remarks(page)))
+    return Section(page.shape, dtype, zero_is_white=_is_zero_white(page), remarks=tuple(_remarks(page)))
 
 
 def _check_segments(page: tifffile.TiffPage, where: str) -> None:
@@ -179,7 +179,7 @@ def _bits(page: tifffile.TiffPage) -> int:
 
 def _remarks(page: tifffile.TiffPage) -> Iterator[str]:
     """Yield what a user has to know who sees the page in a viewer."""
-    if page.photometric == 0:
+    if _is_zero_white(page):
         yield (
             "0 is white (PhotometricInterpretation 0): the stored values are read, of which viewers show the negative. "
             "Where 255 should be bright, invert the values and the lookup table"
@@ -188,6 +188,11 @@ def _remarks(page: tifffile.TiffPage) -> Iterator[str]:
         yield "has a table of colours: the stored numbers are read, not the colours or greys that viewers show"
     if page.dtype != np.bool_ and _bits(page) < 8:
         yield f"samples of {_bits(page)} bits: the values 0 to {2 ** _bits(page) - 1} are read as they are stored"
+
+
+def _is_zero_white(page: tifffile.TiffPage) -> bool:
+    """Return whether the page says that 0 is white. tifffile takes a page that says nothing for one that does."""
+    return page.photometric == 0 and 262 in page.tags
 
 
 def _is_grey_ramp(table: np.ndarray | None) -> bool:
@@ -289,8 +294,9 @@ def _read_segment(page: tifffile.TiffPage, number: int) -> np.ndarray:
     """Return one decoded strip or tile, (depth, rows, columns, samples)."""
     count, file = page.databytecounts[number], page.parent.filehandle
     file.seek(page.dataoffsets[number])
+    encoded = file.read(count)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in JPEG else {}
-    values: Any = page.decode(file.read(count), number, **tables)[0]
+    values: Any = page.decode(encoded, number, **tables)[0]
     return values
 
 

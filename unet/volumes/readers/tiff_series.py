@@ -21,7 +21,7 @@ import tifffile
 
 from unet.geometry.box import Index
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.tiff_claims import check_claims, missing_planes
+from unet.volumes.readers.tiff_claims import check_claims, missing_planes, shaped_metadata
 from unet.volumes.readers.tiff_pages import COPY_AGAIN, is_mapped, long_axes, page_at, page_offsets
 
 NAMES = {
@@ -110,14 +110,14 @@ def find_series(tiff: tifffile.TiffFile, path: Path, number: int | None, axes: s
     """
     offsets = page_offsets(tiff, str(path))
     kind = next((kind for kind in DESCRIBED if getattr(tiff, f"is_{kind}", False)), None)
-    if kind is None:
+    if kind is None or (kind == "shaped" and _written_one_by_one(tiff, offsets)):
         return _of_pages(tiff, path, offsets, number)
     try:
         return _described(tiff, path, offsets, number, kind)
     except Unfit as unfit:
         if axes is None:
             raise SourceError(
-                f"{path}: {NAMES.get(kind, kind)} and the pages of the file do not fit: {unfit}; export it again, or, "
+                f"{path}: {NAMES.get(kind, kind)} and the pages of the file do not fit: {unfit}; copy or export it again, or, "
                 "to read the pages in their order as sections, write `axes: zyx` at this source"
             ) from unfit
         told = f"its description does not fit its pages ({unfit}): the pages are read in their order, as `axes` says"
@@ -136,10 +136,8 @@ def _described(
         raise Unfit(problem)
     with _complaints(tiff) as complaints:
         found = list(tiff.series)
-    if all(series.kind == "shaped" and prod(series.shape) == prod(series.keyframe.shape) for series in found):
-        singles = {(series.keyframe.shape, series.dtype) for series in found}
-        if len(found) > 1 and len(singles) == 1 and len(found) == len(offsets):
-            return _of_pages(tiff, path, offsets, number)  # written one by one, each with a description of its own
+    if kind == "imagej" and len(offsets) == 1:
+        _check_imagej_end(tiff)
     if complaints and not _absent(found):
         raise Unfit(complaints[0])
     if not found or (kind in NAMES and found[0].kind in ("uniform", "generic") and len(offsets) > 1):
@@ -153,6 +151,18 @@ def _described(
     if number is None and found[0].kind == "ome" and not found[0].is_multifile:
         _refuse_unnamed_pages(found, offsets)
     return replace(_stored(tiff, path, found[chosen], offsets), number=chosen, count=len(found))
+
+
+def _written_one_by_one(tiff: tifffile.TiffFile, offsets: Sequence[int]) -> bool:
+    """Return whether each page has a description of its own by tifffile, as in a loop over sections."""
+    pages = [page_at(tiff, offsets[i], i) for i in _some(len(offsets))]
+    told = [shaped_metadata(page) for page in pages]
+    return len(pages) > 1 and all(prod(shape) == prod(page.shape) for shape, page in zip(told, pages, strict=True))
+
+
+def _some(count: int) -> list[int]:
+    """Return the numbers of the pages that are looked at before one is asked for."""
+    return sorted({0, 1, count // 2, count - 2, count - 1} & set(range(count)))
 
 
 def _absent(found: Sequence[tifffile.TiffPageSeries]) -> int:
@@ -183,6 +193,8 @@ def _stored(
     planes = prod(shape) // max(1, prod(page.shape))
     if begin is None and series.kind == "imagej" and len(offsets) == 1 and planes > 1 and is_mapped(page):
         begin = page.dataoffsets[0]
+    if begin is not None and series.kind == "shaped" and 1 < len(offsets) < planes and len(series._pages) == 1:
+        raise Unfit(f"it says {shape}, but there are {len(offsets)} pages of {page.shape}")
     if begin is not None and is_mapped(page):
         _check_end(path, tiff, begin, shape, series.dtype)
         found: list[Any] = [page]
@@ -190,7 +202,7 @@ def _stored(
         begin, found = None, list(series._pages)
         if shape[len(shape) - len(in_page) :] != tuple(in_page) or planes != len(found):
             raise Unfit(f"it says {shape}, but there are {len(found)} planes of {page.shape}")
-    if series.transform is not None:
+    if getattr(series, "transform", None) is not None:
         raise SourceError(f"{path}: a {series.kind} file whose values have to be transformed; export it as plain TIFF")
     where = {page.parent.filehandle.path: None for page in found}
     files = [str(path), *(name for name in where if Path(name).resolve() != path.resolve())]
@@ -216,6 +228,15 @@ def _check_end(path: Path, tiff: tifffile.TiffFile, begin: int, shape: Index, dt
         )
 
 
+def _check_imagej_end(tiff: tifffile.TiffFile) -> None:
+    """Raise if the images that ImageJ counts, all behind the only page, reach beyond the end of the file."""
+    images, page = int((tiff.imagej_metadata or {}).get("images", 1)), tiff.pages.first
+    if images > 1 and is_mapped(page):
+        end, size = page.dataoffsets[0] + images * page.nbytes, tiff.filehandle.size
+        if end > size:
+            raise Unfit(f"cut short, {images} images of {page.shape} reach byte {end} of a file of {size}")
+
+
 def _imagej_shape(
     tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, full: Index, letters: str, pages: int
 ) -> tuple[Index, str]:
@@ -238,8 +259,7 @@ def _imagej_shape(
 def _of_pages(tiff: tifffile.TiffFile, path: Path, offsets: Sequence[int], number: int | None) -> StoredSeries:
     """Return the pages of a file as one image. Only some are looked at here; `check` looks at those of a box."""
     count = len(offsets)
-    some = sorted({0, 1, count // 2, count - 2, count - 1} & set(range(count)))
-    groups = _groups(tiff, offsets, some)
+    groups = _groups(tiff, offsets, _some(count))
     if len(groups) > 1:
         groups = _groups(tiff, offsets, range(count))
         whole = {key: pages for key, pages in groups.items() if not key[-1]}  # without the smaller copies of an image
