@@ -240,6 +240,8 @@ def _values(tokens: Sequence[_Token], signs: Sequence[int], after: str) -> list[
     marks = {mark for text in digits for mark in text if mark in ".,"}
     if len(marks) <= 1 and all(re.fullmatch(r"0(?:[.,]0)?(?:[eE][-+]0)?", shape) for shape in shapes):
         decimal = [tuple(sign * Decimal(text.replace(",", ".")) for sign, text in zip(signs, digits, strict=True))]
+    if decimal and (LENGTH.match(after) or -1 in signs):
+        return [decimal]
     widths = {len(text) - 1 - max(text.rfind("."), text.rfind(",")) for text in digits}
-    numbered = len(widths) == 1 and min(widths) >= 3 and LENGTH.match(after) is None
+    numbered = len(widths) == 1 and min(widths) >= 3  # as in stack1.0001
     return [way for way in ([apart, decimal] if numbered else [decimal, apart]) if way]
