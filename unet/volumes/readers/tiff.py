@@ -1,238 +1,304 @@
-"""Read TIFF: stacks of one page per section, ImageJ stacks of one page, and single sections.
+"""Read TIFF: one image of a stack or of a set of files, and single sections.
 
-Values are read as they are stored. Colour tables (which ImageJ saves with labels) and the flag that 0 is white are
-ignored. Images of 1 bit are read as 0 and 255.
+Values are read as they are stored, and images of 1 bit as 0 and 255. Where viewers show other values (0 is white, a
+table of colours, few bits), a remark says so. Uncompressed voxels are mapped from the disk.
 """
 
-import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import product
-from math import prod
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
-from unet.geometry.box import Box, Index
+from unet.config.source import SourceConfig
+from unet.geometry.box import Box
+from unet.volumes.readers.axes import UNKNOWN, AxisOrder, axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import Nm, Source, supported_dtype
+from unet.volumes.readers.source import ArraySource, MissingChunks
+from unet.volumes.readers.tiff_claims import companion_xml
+from unet.volumes.readers.tiff_metadata import stated_size
+from unet.volumes.readers.tiff_pages import (
+    Section,
+    absent_segments,
+    is_one_segment,
+    mapped,
+    page_at,
+    page_section,
+    read_page,
+    refuse_difference,
+    segment_kind,
+)
+from unet.volumes.readers.tiff_series import NAMES, StoredSeries, find_series
 
-NM_PER_UNIT = {
-    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometre"), 1e3),
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
-    **dict.fromkeys(("å", "a", "angstrom", "ångström"), 0.1),
-}
-PLAUSIBLE_NM = (0.01, 1e6)
 TO_GREY = "convert it to one grey channel; for labels, one grey value per class (`class_values`) or per instance"
-
-
-@dataclass(frozen=True)
-class Section:
-    """Header of one section: shape ``(y, x)`` in pixels, dtype, and the volume's voxel size if the file gives it."""
-
-    shape: Index
-    dtype: np.dtype
-    voxel_size_nm: Nm | None = None
-
-    def __str__(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype.name}"
-
-
-def refuse_difference(section: Section, where: str, first: Section, first_where: str) -> None:
-    """Raise where a section differs from the first in size or dtype."""
-    if (section.shape, section.dtype) != (first.shape, first.dtype):
-        raise SourceError(
-            f"{where}: {section} (y, x), but {first_where}: {first}; every section of a volume has the same size and "
-            "dtype: crop, pad or convert"
-        )
+COLOURS = {2: "RGB", 4: "transparency mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
+"""Meaning of PhotometricInterpretation, other than grey and a table of colours."""
 
 
 @contextmanager
 def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF, after checking that it has a page and that its list of pages is complete."""
-    with read_errors(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        pages = len(tiff.pages)
-        if pages == 0 or _next_page_offset(tiff) != 0:
-            raise SourceError(f"{path}: cut short, its list of pages breaks off after {pages}; copy or export it again")
+    """Open a TIFF, with the OME-XML of its companion file if it names one."""
+    with read_errors(path, "TIFF"), ExitStack() as stack:
+        tiff = stack.enter_context(tifffile.TiffFile(path))
+        try:
+            first = tiff.pages.first
+        except IndexError:
+            raise SourceError(f"{path}: cut short, it has no page; copy or export it again") from None
+        if xml := first.is_ome and companion_xml(tiff, path):
+            tiff = stack.enter_context(tifffile.TiffFile(path, omexml=xml))
         yield tiff
 
 
-def _page(tiff: tifffile.TiffFile, z: int) -> tifffile.TiffPage:
-    """Return a page with all its tags."""
-    page = tiff.pages[z]
-    assert isinstance(page, tifffile.TiffPage)  # frames, which share tags, come on demand only
-    return page
-
-
-def _next_page_offset(tiff: tifffile.TiffFile) -> int:
-    """Return the offset of the page after the last: 0 in a complete file. tifffile drops truncated pages silently."""
-    kind, file = tiff.tiff, tiff.filehandle
-    offset = tiff.pages[-1].offset
-    file.seek(offset)
-    (tags,) = struct.unpack(kind.tagnoformat, file.read(kind.tagnosize))
-    file.seek(offset + kind.tagnosize + tags * kind.tagsize)
-    return struct.unpack(kind.offsetformat, file.read(kind.offsetsize))[0]
-
-
-def _page_section(page: tifffile.TiffPage, where: str) -> Section:
-    """Return the header of one page, after checking that all its strips or tiles lie inside the file."""
-    if page.samplesperpixel != 1 or page.photometric not in (0, 1, 3) or len(page.shape) != 2:
-        kind = getattr(page.photometric, "name", page.photometric)
-        raise SourceError(f"{where}: {kind} image of shape {page.shape} and not grey; {TO_GREY}")
-    if page.dtype is None:
-        raise SourceError(f"{where}: samples of {page.bitspersample} bits are not supported; convert to 8 or 16 bits")
-    size = page.parent.filehandle.size
-    end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-    if end > size:
-        raise SourceError(f"{where}: cut short, pixels reach byte {end} of a file of {size}; copy or export it again")
-    return Section(tuple(page.shape), supported_dtype(page.dtype, where))
-
-
-def _read_page(page: tifffile.TiffPage, box: Box) -> np.ndarray:
-    """Return the pixels ``(y, x)`` of a box. Only the strips or tiles that the box touches are read."""
-    if page.is_final:
-        return _mapped(page, page.dataoffsets[0], page.shape)[box.slices]
-    out = np.zeros(box.shape, page.dtype)
-    touched = (range(lo // c, -(-hi // c)) for lo, hi, c in zip(box.start, box.stop, page.chunks, strict=True))
-    for row, column in product(*touched):
-        tile = _read_segment(page, row * page.chunked[1] + column)
-        start = (row * page.chunks[0], column * page.chunks[1])
-        common = Box.of_shape(tile.shape).shifted(start).intersected(box)
-        out[common.relative_to(box.start).slices] = tile[common.relative_to(start).slices]
-    return out if page.dtype != np.bool_ else out * np.uint8(255)
-
-
-def _read_segment(page: tifffile.TiffPage, index: int) -> np.ndarray:
-    """Return one decoded strip or tile, ``(y, x)``."""
-    file = page.parent.filehandle
-    file.seek(page.dataoffsets[index])
-    encoded = file.read(page.databytecounts[index])
-    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in (6, 7) else {}
-    data, _, (_, rows, columns, _) = page.decode(encoded or None, index, **tables)
-    return np.full((rows, columns), page.nodata) if data is None else data.reshape(data.shape[1:3])
-
-
-def _mapped(page: tifffile.TiffPage, offset: int, shape: Sequence[int]) -> np.ndarray:
-    """Return uncompressed pixels, mapped from the disk."""
-    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-    return np.memmap(page.parent.filehandle.path, dtype, "r", offset, tuple(shape))
-
-
 def tiff_section(path: Path) -> Section:
-    """Return the header of a TIFF of one page."""
-    with opened_tiff(path) as tiff:
-        count, _ = _sections(tiff, path)
-        if count != 1:
-            raise SourceError(
-                f"{path}: {count} pages, but a file of a directory of sections has 1 page; give the stack itself as "
-                "the address, or split it"
-            )
-        section = _page_section(_page(tiff, 0), str(path))
-        return Section(section.shape, section.dtype, tiff_voxel_size_nm(tiff))
+    """Return the header of a TIFF of one section."""
+    stack = _one_section(path)
+    first = stack.first
+    return Section(stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks)
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:
-    """Return the pixels of a box ``(y, x)`` of a TIFF of one page."""
-    with opened_tiff(path) as tiff:
-        return _read_page(_page(tiff, 0), box)
+    """Return the pixels of a box ``(y, x)`` of a TIFF of one section."""
+    return _one_section(path)._read(Box((0, *box.start), (1, *box.stop)))[0]
 
 
-class TiffStack(Source):
-    """A TIFF or BigTIFF of one page per section, or an ImageJ stack of one page that holds all sections."""
+def _one_section(path: Path) -> "TiffStack":
+    stack = TiffStack(SourceConfig(path=str(path)), path)
+    if stack.shape[0] != 1 or stack.channels != 1:
+        held = f"{stack.shape[0]} pages" if stack.channels == 1 else f"{stack.channels} channels"
+        raise SourceError(
+            f"{path}: {held}, but a file of a directory of sections has 1 page; give the stack itself as the address, "
+            "or split it"
+        )
+    return stack
 
-    def __init__(self, address: str, path: Path) -> None:
+
+class TiffStack(ArraySource):
+    """One image of a TIFF or BigTIFF, or of a set of OME-TIFF or Micro-Manager files.
+
+    Attributes
+    ----------
+    series : StoredSeries
+        Where its planes lie.
+    first : Section
+        Header of its first plane, of which `shape` has the axes of a page.
+    """
+
+    format_name = "TIFF"
+
+    def __init__(self, given: SourceConfig, path: Path, inner: str | None = None) -> None:
         self._path = path
         with opened_tiff(path) as tiff:
-            self._first = _page_section(_page(tiff, 0), f"{path}, page 0")
-            count, self._begin = _sections(tiff, path)
-            shape = (count, *self._first.shape)
-            super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_size_nm(tiff))
+            self.series = series = find_series(tiff, path, _series_number(inner, given.path), given.axes)
+            with ExitStack() as stack:
+                files = _OpenFiles(series.files, stack, tiff)
+                page = self._page(files, 0) if not series.by_tifffile else tiff.series[series.number].keyframe
+                self.first = page_section(page, self.plane_name(0), of_lists=not series.by_tifffile)
+            if given.axes is None:
+                _refuse_colours(page, series, given.path)
+            order = _order(series, given)
+            size = stated_size(tiff, series.number, series.count)
+            self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
+        known = size.voxel_size(str(path)) if size else None
+        remarks = [
+            f"{path}: {remark}" for remark in (*series.remarks, *self.first.remarks, *_channels_told(series, order))
+        ]
+        if size and known is None and (told := size.remark(str(path))):
+            remarks.append(told)
+        super().__init__(
+            given.path,
+            series.files,
+            order,
+            self.first.dtype,
+            voxel_size_nm=known,
+            voxel_size_from=size.origin if size and known else "the file",
+            remarks=remarks,
+            where=path,
+        )
+
+    def plane_name(self, plane: int) -> str:
+        """Return the file and the page of a plane, for messages."""
+        file, _, page = self.series.planes[plane if self.series.begin is None else 0]
+        return f"{self.series.files[file]}, page {page if self.series.begin is None else plane} (the first is 0)"
 
     def section_name(self, z: int) -> str:
         """Return the file and the page of a section."""
-        return f"{self._path}, page {z} (the first is 0)"
+        box = Box((z, 0, 0), (z + 1, 1, 1))
+        return self.plane_name(next(self._planes(self.order.selection(box)), (0, ()))[0])
 
     def check(self, box: Box) -> None:
-        """Check that the pages of a box have the size and dtype of the first, and that their pixels lie in the file."""
-        with opened_tiff(self._path) as tiff:
-            for z in range(box.start[0], min(box.stop[0], len(tiff.pages))):
-                self._checked(tiff, z)
+        """Check that the pages of a box are like the first, and that their strips or tiles lie in the file."""
+        if self.series.begin is None and not self.series.by_tifffile:
+            with read_errors(self._path, "TIFF"), self._files() as files:
+                for plane, _ in self._planes(self.order.selection(box)):
+                    self._checked(files, plane)
 
-    def _read(self, box: Box) -> np.ndarray:
-        in_section = Box(box.start[1:], box.stop[1:])
-        with opened_tiff(self._path) as tiff:
-            if self._begin is not None:
-                return _mapped(_page(tiff, 0), self._begin, self.shape)[box.slices]
-            out = np.empty(box.shape, self.dtype)
-            for i, z in enumerate(range(box.start[0], box.stop[0])):
-                page = self._checked(tiff, z)
-                with read_errors(self.section_name(z), "TIFF"):
-                    out[i] = _read_page(page, in_section)
+    def missing_chunks(self, box: Box) -> list[MissingChunks]:
+        """Count the strips or tiles of a box that were never written, as in sparse files of GDAL."""
+        if self.series.begin is not None or self.series.by_tifffile:
+            return []
+        selection = self.order.selection(box)
+        with read_errors(self._path, "TIFF"), self._files() as files:
+            pages = (self._page(files, plane) for plane, _ in self._planes(selection))
+            counted = [absent_segments(page, self._in_page(selection)) for page in pages]
+            page = self._page(files, 0)
+            missing, count = (sum(numbers) for numbers in zip(*counted, strict=True))
+            return [MissingChunks(self.address, missing, count, float(page.nodata), segment_kind(page))]
+
+    def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
+        series = self.series
+        with self._files() as files:
+            if series.begin is not None:
+                return mapped(self._page(files, 0), series.begin, series.shape)[selection]
+            if series.by_tifffile:
+                return self._read_by_tifffile(selection)
+            out = np.empty([s.stop - s.start for s in selection], self.dtype)
+            for plane, at in self._planes(selection):
+                with read_errors(self.plane_name(plane), "TIFF"):
+                    out[at] = read_page(self._checked(files, plane), self._in_page(selection))
             return out
 
-    def _checked(self, tiff: tifffile.TiffFile, z: int) -> tifffile.TiffPage:
-        page, where = _page(tiff, z), self.section_name(z)
-        refuse_difference(_page_section(page, where), where, self._first, "page 0")
+    def _read_by_tifffile(self, selection: tuple[slice, ...]) -> np.ndarray:
+        """Return a selection of a format whose planes tifffile alone knows to find. It decodes whole planes."""
+        out = np.empty([s.stop - s.start for s in selection], self.dtype)
+        with opened_tiff(self._path) as tiff:
+            found = tiff.series[self.series.number]
+            for plane, at in self._planes(selection):
+                page = found[plane]
+                if page is None:
+                    raise SourceError(f"{self.plane_name(plane)}: is missing in the file; copy or export it again")
+                handle = page.parent.filehandle
+                closed = handle.closed
+                if closed:
+                    handle.open()
+                shape = self.series.shape[len(self.series.outer) :]
+                out[at] = page.asarray().reshape(shape)[self._in_page(selection)]
+                if closed:
+                    handle.close()
+        return out
+
+    def _planes(self, selection: Sequence[slice]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield the planes of a selection, each with its place in what is read."""
+        outer = self.series.outer
+        ranges = [range(s.start, s.stop) for s in selection[: len(outer)]]
+        for at in np.ndindex(*map(len, ranges)):
+            index = [r[i] for r, i in zip(ranges, at, strict=True)]
+            yield int(np.ravel_multi_index(index, outer)) if outer else 0, at
+
+    def _in_page(self, selection: Sequence[slice]) -> tuple[slice, ...]:
+        return tuple(selection[len(self.series.outer) :])
+
+    @contextmanager
+    def _files(self) -> Iterator["_OpenFiles"]:
+        """Keep the files open that are read from."""
+        with ExitStack() as stack:
+            yield _OpenFiles(self.series.files, stack)
+
+    def _page(self, files: "_OpenFiles", plane: int) -> tifffile.TiffPage:
+        file, offset, number = map(int, self.series.planes[plane])
+        return page_at(files.opened(file), offset, number)
+
+    def _checked(self, files: "_OpenFiles", plane: int) -> tifffile.TiffPage:
+        page, where = self._page(files, plane), self.plane_name(plane)
+        refuse_difference(page_section(page, where), where, self.first, f"page {self.series.planes[0][2]}")
         return page
 
 
-def _sections(tiff: tifffile.TiffFile, path: Path) -> tuple[int, int | None]:
-    """Return the number of sections, and the byte where they begin if all lie uncompressed in one piece, else None."""
-    series, page = tiff.series[0], _page(tiff, 0)
-    long = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YX" and n > 1}
-    if len(long) > 1 or "C" in long:
-        raise SourceError(f"{path}: axes {series.axes} of lengths {series.shape}; export one channel and time point")
-    if len(tiff.series) > 1 or series.dataoffset is None or not page.is_final:
-        return len(tiff.pages), None
-    end = series.dataoffset + series.nbytes
-    if end > tiff.filehandle.size:
+class _OpenFiles:
+    """The files of a series, each opened when it is first asked for, and closed with a stack."""
+
+    def __init__(self, paths: Sequence[Path], stack: ExitStack, first: tifffile.TiffFile | None = None) -> None:
+        self._paths, self._stack = paths, stack
+        self._open = {0: first} if first is not None else {}
+
+    def opened(self, number: int) -> tifffile.TiffFile:
+        if number not in self._open:
+            self._open[number] = self._stack.enter_context(tifffile.TiffFile(self._paths[number]))
+        return self._open[number]
+
+
+def _series_number(inner: str | None, address: str) -> int | None:
+    """Return the number of an image in an address such as `file.ome.tif:1`; None if there is none."""
+    if inner is not None and not inner.isdecimal():
         raise SourceError(
-            f"{path}: cut short, {series.shape} pixels of {series.dtype} reach byte {end} of a file of "
-            f"{tiff.filehandle.size}; copy or export it again"
+            f"{address}: in a TIFF only the number of an image can be named, as in `file.ome.tif:1` (the first is 0): "
+            f"there is no {inner} inside; leave out :{inner}"
         )
-    return prod(long.values()), series.dataoffset
+    return None if inner is None else int(inner)
 
 
-def tiff_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
-    """Return ``(z, y, x)`` in nm from OME-XML or ImageJ metadata; None if one of the three is absent or implausible."""
-    found = _ome_voxel_size_nm(tiff.ome_metadata) if tiff.is_ome else _imagej_voxel_size_nm(tiff)
-    low, high = PLAUSIBLE_NM
-    return found if found and all(low <= n <= high for n in found) else None
+def _order(series: StoredSeries, given: SourceConfig) -> AxisOrder:
+    """Return the order of the axes: by the user, by the description, or for a list of pages z, y, x."""
+    configured = given.axes
+    if configured is not None and len(configured) == len(series.full) != len(series.shape):
+        configured = "".join(configured[i] for i in series.kept)  # without the axes of length 1
+    origin = NAMES.get(series.kind, "the pages of the file")
+    if configured is None:
+        _refuse_sections_by_another_name(series, given.path)
+    return axis_order(series.shape, _names(series.letters), given.path, origin, configured)
 
 
-def _ome_voxel_size_nm(xml: str | None) -> Nm | None:
-    """Return the PhysicalSize of the first image in nm. The default unit is micrometre (OME-XML 2016-06)."""
-    pixels = next((e for e in ElementTree.fromstring(xml or "<none/>").iter() if e.tag.endswith("}Pixels")), None)
-    if pixels is None:
+def _names(letters: str) -> list[str] | None:
+    """Return names for the letters of tifffile; None if nobody names them. I and Q are axes without a meaning."""
+    unknown = [letter for letter in letters if letter in "IQ"]
+    if len(unknown) > 1 or (unknown and "Z" in letters):
         return None
-    sizes = [float(pixels.get(f"PhysicalSize{axis}", 0)) for axis in "ZYX"]
-    units = [NM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower(), 0.0) for axis in "ZYX"]
-    return tuple(size * unit for size, unit in zip(sizes, units, strict=True))
+    meaning = {"S": "c", "I": "z", "Q": "z"}
+    return [meaning.get(letter, letter.lower() if letter.isalpha() else UNKNOWN) for letter in letters]
 
 
-def _imagej_voxel_size_nm(tiff: tifffile.TiffFile) -> Nm | None:
-    """Return the voxel size from `spacing` between sections and from the resolution tags, in pixels per `unit`."""
-    metadata: dict[str, Any] = tiff.imagej_metadata or {}
-    unit = NM_PER_UNIT.get(str(metadata.get("unit", "")).lower())
-    tags = _page(tiff, 0).tags
-    rationals = [tags[name].value for name in ("YResolution", "XResolution") if name in tags]
-    if unit is None or "spacing" not in metadata or len(rationals) != 2 or 0 in np.ravel(rationals):
-        return None
-    y, x = (denominator / numerator for numerator, denominator in rationals)
-    return float(metadata["spacing"]) * unit, y * unit, x * unit
+def _suggested(series: StoredSeries, meaning: dict[str, str]) -> str:
+    """Return `axes` for a message: each letter of tifffile by a meaning, else as it is."""
+    return "".join(meaning.get(letter, letter.lower()) for letter in series.letters)
+
+
+def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None:
+    """Raise for a stack that ImageJ says to be frames or channels, as most writers do that were not told the axes."""
+    outer = series.letters[:-2]
+    if series.kind == "imagej" and series.letters[-2:] == "YX" and outer in ("T", "C"):
+        n, kind = series.shape[0], {"T": "frames", "C": "channels"}[outer]
+        raise SourceError(
+            f"{address}: ImageJ's description says {n} {kind} and one section, as many writers do for a plain stack; "
+            f"write `axes: zyx` at this source if they are {n} sections"
+            + (", `axes: cyx` if they are channels" if outer == "C" else ", or extract one time point")
+        )
+
+
+def _channels_told(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
+    """Yield a remark on an image of channels and one section, since writers confuse channels with sections."""
+    if order.channels > 1 and order.shape[0] == 1 and not order.origin.startswith("`axes`"):
+        yield (
+            f"{order.channels} channels and one section by {order.origin}; if they are sections, write "
+            f"`axes: {_suggested(series, {'C': 'z', 'S': 'z'})}` at this source"
+        )
+
+
+def _refuse_colours(page: tifffile.TiffPage, series: StoredSeries, address: str) -> None:
+    """Raise if the samples of a pixel are colours, or grey with transparency."""
+    grey = page.photometric in (0, 1, 3)
+    if grey and (page.samplesperpixel == 1 or not set(page.extrasamples) & {1, 2}):
+        return
+    kind = "grey with alpha" if grey else COLOURS.get(page.photometric, getattr(page.photometric, "name", "unknown"))
+    found = f"{address}: {kind} image of shape {page.shape}"
+    colours = _suggested(series, {"S": "c", "I": "z", "Q": "z", "T": "z"})
+    if page.axes[0] == "S" and page.samplesperpixel in (3, 4) and not grey:
+        sections = _suggested(series, {"S": "z"})
+        raise SourceError(
+            f"{found} in planes, which is also how tifffile.imwrite saves a stack of 3 or 4 sections; write "
+            f"`axes: {sections}` at this source if they are sections, `axes: {colours}` if they are colours"
+        )
+    raise SourceError(
+        f"{found} and not grey; {TO_GREY}; or take one colour with `axes: {colours}` and `channels: [0]` at this source"
+    )
 
 
 FORMAT = Format(
     name="TIFF",
     suffixes=(".tif", ".tiff"),
-    open=lambda given, path, inner: TiffStack(given.path, Path(path)),
-    axes="ImageJ, OME-XML",
-    voxel_size="OME-XML; ImageJ spacing and unit",
+    open=lambda given, path, inner: TiffStack(given, Path(path), inner),
+    has_inner=True,
+    axes="OME-XML, ImageJ, Micro-Manager, tifffile; else the pages are sections",
+    voxel_size="OME-XML; ImageJ spacing and unit; Micro-Manager; Zeiss LSM",
     writers="tifffile",
 )

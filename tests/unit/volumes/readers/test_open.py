@@ -15,7 +15,6 @@ import zarr
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
-from unet.volumes.readers import tiff as source_tiff
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_channels, open_source
 
@@ -95,150 +94,6 @@ def truncate(path: Path, fraction: float) -> int:
     kept = int(len(content) * fraction)
     path.write_bytes(content[:kept])
     return kept
-
-
-# -- TIFF stacks -------------------------------------------------------------------------------------------------------
-
-TIFF_LAYOUTS = {
-    "contiguous": {},
-    "one page for all sections": {"truncate": True},
-    "big-endian": {"byteorder": ">"},
-    "bigtiff": {"bigtiff": True},
-    "compressed": {"compression": "zlib"},
-    "strips": {"compression": "lzw", "rowsperstrip": 5},
-    "uncompressed strips": {"rowsperstrip": 5},
-    "tiles": {"tile": (16, 32)},
-    "compressed tiles with predictor": {"compression": "zlib", "tile": (16, 16), "predictor": True},
-    "pages apart": {"metadata": None, "contiguous": False},
-}
-
-
-@pytest.mark.parametrize("layout", TIFF_LAYOUTS)
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
-def test_tiff_of_every_layout_reads_as_written(tmp_path: Path, layout: str, dtype: str) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(dtype), photometric="minisblack", **TIFF_LAYOUTS[layout])
-    assert_reads(tmp_path / "a.tif", volume(dtype))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "uint32", "int32", "uint64", "int64"])
-def test_tiff_of_wide_dtypes_reads_as_written(tmp_path: Path, dtype: str) -> None:
-    tifffile.imwrite(tmp_path / "a.tiff", volume(dtype), photometric="minisblack", compression="zlib")
-    assert_reads(tmp_path / "a.tiff", volume(dtype))
-
-
-def test_tiff_of_one_page_is_one_section(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume()[0])
-    assert_reads(tmp_path / "a.tif", volume()[:1])
-
-
-def test_tiff_of_one_bit_reads_as_0_and_255(tmp_path: Path) -> None:
-    bits = volume()[0] > 100
-    tifffile.imwrite(tmp_path / "a.tif", bits)
-    assert_reads(tmp_path / "a.tif", (bits * np.uint8(255))[None])
-
-
-def test_tiff_with_a_colour_table_reads_its_stored_values(tmp_path: Path) -> None:
-    table = np.zeros((3, 256), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", volume()[0], photometric="palette", colormap=table)
-    assert_reads(tmp_path / "a.tif", volume()[:1])
-
-
-def test_only_the_touched_tiles_of_a_tiff_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(2, 64, 64)), tile=(16, 16), compression="zlib")
-    indices: list[int] = []
-    read = source_tiff._read_segment
-    monkeypatch.setattr(source_tiff, "_read_segment", lambda page, i: indices.append(i) or read(page, i))
-    open_source(str(tmp_path / "a.tif")).read(Box((1, 20, 30), (2, 33, 34)))
-    assert indices == [5, 6, 9, 10]  # rows 1 and 2, columns 1 and 2 of the 4 x 4 tiles; of one page only
-
-
-def test_imagej_voxel_size_becomes_nm(tmp_path: Path) -> None:
-    for unit, nm in {"nm": 1.0, "micron": 1e3, r"\u00B5m": 1e3, "um": 1e3}.items():
-        metadata = {"spacing": 50 / nm, "unit": unit, "axes": "ZYX"}
-        tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(nm / 4, nm / 8), metadata=metadata)
-        assert open_source(str(tmp_path / "a.tif")).voxel_size_nm == pytest.approx((50, 8, 4))
-        assert_reads(tmp_path / "a.tif", volume())
-
-
-@pytest.mark.parametrize(
-    "metadata", [{"unit": "nm"}, {"spacing": 50}, {"spacing": 50, "unit": "pixel"}, {"spacing": 0, "unit": "nm"}]
-)
-def test_imagej_voxel_size_is_unknown_where_a_part_is_missing(tmp_path: Path, metadata: dict) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(1, 1), metadata=metadata | {"axes": "ZYX"})
-    assert open_source(str(tmp_path / "a.tif")).voxel_size_nm is None
-
-
-def test_ome_voxel_size_becomes_nm(tmp_path: Path) -> None:
-    sizes = {"PhysicalSizeX": 4, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.008, "PhysicalSizeZ": 0.05}
-    tifffile.imwrite(tmp_path / "a.ome.tif", volume(), ome=True, metadata=sizes | {"axes": "ZYX"})
-    assert open_source(str(tmp_path / "a.ome.tif")).voxel_size_nm == pytest.approx((50, 8, 4))
-    assert_reads(tmp_path / "a.ome.tif", volume())
-
-
-def test_tiff_without_metadata_has_no_voxel_size(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(), resolution=(72, 72))
-    assert open_source(str(tmp_path / "a.tif")).voxel_size_nm is None
-
-
-def test_tiff_with_channels_is_refused_with_its_axes(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(2, 3, 9, 9)), imagej=True, metadata={"axes": "ZCYX"})
-    assert re.search(r"a\.tif: axes ZCYX of lengths \(2, 3, 9, 9\).*one channel", refusal(tmp_path / "a.tif"))
-
-
-def test_rgb_tiff_is_refused_with_advice(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume(shape=(9, 9, 3)), photometric="rgb")
-    message = refusal(tmp_path / "a.tif")
-    assert "RGB image of shape (9, 9, 3)" in message
-    assert "convert it to one grey channel" in message
-    assert "class_values" in message
-
-
-@pytest.mark.parametrize("dtype", ["float64", "complex64", "float16"])
-def test_unsupported_dtype_is_refused_with_those_supported(tmp_path: Path, dtype: str) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 9, 9), dtype), photometric="minisblack")
-    message = refusal(tmp_path / "a.tif")
-    assert f"dtype {dtype} is not supported" in message
-    assert "uint8, int8, uint16, int16, float32" in message
-
-
-def test_page_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
-        for shape in ((9, 9), (9, 9), (9, 8)):
-            tiff.write(np.zeros(shape, np.uint8), contiguous=False, metadata=None)
-    message = refusal(tmp_path / "a.tif", whole=True)
-    assert "a.tif, page 2" in message
-    assert "9 x 8 pixels of uint8" in message
-    assert "page 0: 9 x 9 pixels of uint8" in message
-
-
-def test_page_of_another_size_is_refused_at_reading_too(tmp_path: Path) -> None:
-    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
-        for shape in ((9, 9), (9, 10)):
-            tiff.write(np.zeros(shape, np.uint8), contiguous=False, metadata=None)
-    with pytest.raises(SourceError, match=r"page 1.*9 x 10 pixels.*9 x 9 pixels"):
-        open_source(str(tmp_path / "a.tif")).read(Box((1, 0, 0), (2, 3, 3)))
-
-
-@pytest.mark.parametrize("layout", [name for name in TIFF_LAYOUTS if name != "big-endian"])
-@pytest.mark.parametrize("fraction", [0.95, 0.5, 0.01])
-def test_tiff_cut_short_is_refused_without_reading_voxels(tmp_path: Path, layout: str, fraction: float) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, volume(), photometric="minisblack", **TIFF_LAYOUTS[layout])
-    truncate(path, fraction)
-    with pytest.raises(SourceError, match=r"a\.tif.*copy or export it again"):
-        read_headers(path)
-
-
-def test_tiff_cut_short_names_both_lengths(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume()[0], compression=None)
-    whole = (tmp_path / "a.tif").stat().st_size
-    kept = truncate(tmp_path / "a.tif", 0.9)
-    assert re.search(rf"cut short, pixels reach byte {whole} of a file of {kept}", refusal(tmp_path / "a.tif"))
-
-
-def test_file_that_is_no_tiff_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"not an image at all")
-    assert "a.tif: cannot be read as TIFF" in refusal(tmp_path / "a.tif")
 
 
 # -- directories of sections -------------------------------------------------------------------------------------------
@@ -613,8 +468,8 @@ def test_unknown_ending_is_refused_with_those_known(tmp_path: Path) -> None:
 
 
 def test_path_inside_a_file_that_has_none_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", volume())
-    assert "is TIFF, in which nothing can be named: there is no /raw inside" in refusal(f"{tmp_path / 'a.tif'}:/raw")
+    write_png(tmp_path / "a.png", volume()[0])
+    assert "in which nothing can be named: there is no /raw inside" in refusal(f"{tmp_path / 'a.png'}:/raw")
 
 
 def test_colons_in_file_names_are_part_of_them(tmp_path: Path) -> None:
@@ -642,18 +497,6 @@ def test_grey_values_that_are_not_finite_are_refused_with_section_and_position(t
 
 
 # -- real files --------------------------------------------------------------------------------------------------------
-
-
-@needs_real_data
-def test_real_tiff_stack_reads_as_tifffile_does() -> None:
-    path = SHARED / "isbi2012" / "train-volume.tif"
-    source = open_source(str(path))
-    source.check(Box.of_shape(source.shape))
-    whole = tifffile.imread(path)
-    assert (source.shape, source.dtype, source.voxel_size_nm) == ((24, 512, 512), np.uint8, None)
-    for box in boxes(source.shape, 4)[1:]:
-        np.testing.assert_array_equal(source.read(box), whole[box.slices])
-    assert open_source(str(SHARED / "isbi2012" / "train-labels.tif")).shape == source.shape
 
 
 @needs_real_data
