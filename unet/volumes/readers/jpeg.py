@@ -8,7 +8,8 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.tiff import TO_GREY, Section
+from unet.volumes.readers.tiff import TO_GREY
+from unet.volumes.readers.tiff_pages import Section
 
 START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 READ_FRAMES = (0xC0, 0xC1, 0xC2)

@@ -9,7 +9,8 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.tiff import TO_GREY, Section
+from unet.volumes.readers.tiff import TO_GREY
+from unet.volumes.readers.tiff_pages import Section
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
@@ -28,18 +29,11 @@ def png_section(path: Path) -> Section:
             raise SourceError(f"{path}: cut short, a PNG of {path.stat().st_size} bytes without its end; copy it again")
     if not is_grey:
         raise SourceError(f"{path}: {COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}")
-    return Section((rows, columns), np.dtype("uint16" if bits == 16 else "uint8"))
-
-
-def png_remark(path: Path) -> str | None:
-    """Return what the user has to know about the grey values of a PNG; None if they are read as they are stored."""
-    with read_errors(path, "PNG"), path.open("rb") as file:
-        _, _, bits, colour = _header(file, path)
+    dtype = np.dtype("uint16" if bits == 16 else "uint8")
     if colour == PALETTE:
-        return f"{path}: PNG with a palette of grey values, which are read instead of the stored indices"
-    if bits < 8:
-        return f"{path}: PNG of {bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255"
-    return None
+        return Section((rows, columns), dtype, remarks=("grey values of its palette, instead of the stored indices",))
+    told = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",) if bits < 8 else ()
+    return Section((rows, columns), dtype, remarks=told)
 
 
 def png_crop(path: Path, box: Box) -> np.ndarray:

@@ -3,12 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
@@ -16,10 +15,11 @@ from unet.storage.file_patterns import is_pattern, matching_files
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.jpeg import jpeg_crop, jpeg_section
-from unet.volumes.readers.png import png_crop, png_remark, png_section
+from unet.volumes.readers.png import png_crop, png_section
 from unet.volumes.readers.section_order import SectionOrder, section_order
 from unet.volumes.readers.source import Source
-from unet.volumes.readers.tiff import Section, refuse_difference, tiff_crop, tiff_section
+from unet.volumes.readers.tiff import TiffStack, tiff_crop, tiff_section
+from unet.volumes.readers.tiff_pages import Section, refuse_difference
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)
@@ -30,8 +30,6 @@ OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_IMAGES.split())
 """Endings of images that are no sections. A folder with as many of them as of sections is refused."""
 UNSEEN = ("thumbs.db", "desktop.ini")
 """Files of Windows that its users do not see."""
-SAME_ANYWAY = ("shape", "dtype", "voxel_size_nm")
-"""Fields of a section's header that `refuse_difference` compares, or that may differ."""
 PIXEL_TOLERANCE = 0.01
 """Share by which pixel sizes of sections may differ."""
 
@@ -39,11 +37,6 @@ PIXEL_TOLERANCE = 0.01
 def always_whole(path: Path) -> bool:
     """Return that a file is compressed as a whole."""
     return True
-
-
-def no_remark(path: Path) -> str | None:
-    """Return that grey values are read as they are stored."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -58,26 +51,21 @@ class SectionFormat:
         Return the header of a file, and the pixels of a box ``(y, x)``.
     is_whole : callable
         Returns whether a box of any size decodes the whole file.
-    remark : callable
-        Returns what the user has to know about the grey values, or None.
     """
 
     name: str
     header: Callable[[Path], Section]
     crop: Callable[[Path, Box], np.ndarray]
     is_whole: Callable[[Path], bool] = always_whole
-    remark: Callable[[Path], str | None] = no_remark
 
 
 def tiff_is_whole(path: Path) -> bool:
     """Return whether a TIFF is compressed as one strip."""
-    with read_errors(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        return len(page.dataoffsets) == 1 and not page.is_final
+    return TiffStack(SourceConfig(path=str(path)), path).whole_sections
 
 
 TIFF = SectionFormat("TIFF", tiff_section, tiff_crop, tiff_is_whole)
-PNG = SectionFormat("PNG", png_section, png_crop, remark=png_remark)
+PNG = SectionFormat("PNG", png_section, png_crop)
 JPEG = SectionFormat("JPEG", jpeg_section, jpeg_crop)
 READERS: dict[str, SectionFormat] = {
     **dict.fromkeys(TIFF_SUFFIXES, TIFF),
@@ -101,9 +89,8 @@ class SectionFiles(Source):
         self._sections = [folder / name for name in order.names]
         self._format = READERS[self._sections[0].suffix.lower()]
         self._first = self._format.header(self._sections[0])
-        remark = self._format.remark(self._sections[0])
         shape = (len(self._sections), *self._first.shape)
-        remarks = [*order.remarks, *([remark] if remark else [])]
+        remarks = [*order.remarks, *(f"{self._sections[0]}: {remark}" for remark in self._first.remarks)]
         super().__init__(
             address, watched, shape, self._first.dtype, self._first.voxel_size_nm, axes_from="one file per section",
             remarks=remarks,
@@ -111,7 +98,7 @@ class SectionFiles(Source):
         self.numbers = order.numbers
         self.gaps = order.gaps
         self.whole_sections = self._format.is_whole(self._sections[0])
-        self._folder, self._tells_pixels = folder, True
+        self._folder, self._told = folder, {*self._first.remarks}
 
     def refuse_gaps(self) -> None:
         """Raise an error if numbers are missing between those of the sections."""
@@ -133,31 +120,25 @@ class SectionFiles(Source):
     def check(self, box: Box) -> None:
         """Check that the files of a box have the size, dtype and meaning of grey values of the first."""
         for z in range(box.start[0], box.stop[0]):
-            self._tell_other_pixels(self._checked(z), z)
+            self._tell(self._checked(z), z)
 
     def _checked(self, z: int) -> Section:
-        path, first = self._sections[z], self._sections[0]
-        section = self._format.header(path)
-        refuse_difference(section, str(path), self._first, str(first))
-        for field in (field.name for field in fields(section) if field.name not in SAME_ANYWAY):
-            ours, theirs = getattr(section, field), getattr(self._first, field)
-            if ours != theirs:
-                raise SourceError(
-                    f"{path}: {field.replace('_', ' ')} is {ours}, but {first} has {theirs}; all sections of a volume "
-                    "need the same: convert these files, or leave them out with `sections`"
-                )
+        section = self._format.header(self._sections[z])
+        refuse_difference(section, str(self._sections[z]), self._first, str(self._sections[0]))
         return section
 
-    def _tell_other_pixels(self, section: Section, z: int) -> None:
+    def _tell(self, section: Section, z: int) -> None:
+        """Add a remark on a section to `remarks`, unless another section has the same."""
+        told = list(section.remarks)
         ours, theirs = section.voxel_size_nm, self._first.voxel_size_nm
-        if ours is None or theirs is None:
-            return
-        if self._tells_pixels and any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in zip(ours, theirs, strict=True)):
-            self._tells_pixels = False
-            self.remarks.append(
-                f"{self._sections[z]}: voxel size {ours} nm, but {self._sections[0]} has {theirs} nm (z, y, x), which "
-                "is used; are the sections of one magnification?"
+        sizes = zip(ours, theirs, strict=True) if ours and theirs else []
+        if any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in sizes):
+            told.append(
+                f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm (z, y, x), is used; are the "
+                "sections of one magnification?"
             )
+        self.remarks += [f"{self._sections[z]}: {remark}" for remark in told if remark not in self._told]
+        self._told.update(told)
 
     def _read(self, box: Box) -> np.ndarray:
         in_section = Box(box.start[1:], box.stop[1:])

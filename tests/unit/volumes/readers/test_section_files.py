@@ -119,7 +119,7 @@ def test_a_png_palette_is_read_if_it_is_grey_and_told(tmp_path: Path) -> None:
     grey = np.repeat(np.arange(255, -1, -1)[:, None], 3, axis=1)
     palette_png(tmp_path / "grey.png", VOXELS[0], grey)
     np.testing.assert_array_equal(read(tmp_path / "grey.png")[0], 255 - VOXELS[0])
-    assert "palette of grey values" in open_source(str(tmp_path / "grey.png")).remarks[0]
+    assert "grey values of its palette" in open_source(str(tmp_path / "grey.png")).remarks[0]
     grey[7] = 7, 7, 8
     palette_png(tmp_path / "coloured.png", VOXELS[0], grey)
     assert "palette PNG and not grey; convert it" in refusal(tmp_path / "coloured.png")
@@ -130,7 +130,24 @@ def test_a_png_palette_is_read_if_it_is_grey_and_told(tmp_path: Path) -> None:
 def test_values_of_a_png_that_are_stretched_are_told(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "a.png", VOXELS[0] > 100)
     np.testing.assert_array_equal(read(tmp_path / "a.png")[0], (VOXELS[0] > 100) * np.uint8(255))
-    assert "PNG of 1 bits, whose values 0 to 1 are read as 0 to 255" in open_source(str(tmp_path / "a.png")).remarks[0]
+    assert "1 bits, whose values 0 to 1 are read as 0 to 255" in open_source(str(tmp_path / "a.png")).remarks[0]
+
+
+def test_sections_of_which_some_are_negatives_are_refused(tmp_path: Path) -> None:
+    for z in range(4):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", VOXELS[z], photometric="miniswhite" if z == 2 else "minisblack")
+    assert re.search(r"s2\.tif: .*0 is white, but .*s0\.tif: .*0 is black", refusal(tmp_path))
+    open_source(str(tmp_path)).check(Box((0, 0, 0), (2, 37, 50)))
+
+
+def test_sections_of_another_magnification_are_told_once(tmp_path: Path) -> None:
+    for z, nm in enumerate((4, 4, 8, 8)):
+        metadata = {"spacing": 50.0, "unit": "nm"}
+        tifffile.imwrite(tmp_path / f"s{z}.tif", VOXELS[z], imagej=True, resolution=(1 / nm, 1 / nm), metadata=metadata)
+    source = open_source(str(tmp_path))
+    source.check(Box.of_shape(source.shape))
+    [told] = source.remarks
+    assert f"{tmp_path}/s2.tif: voxel size (50.0, 8.0, 8.0) nm, but that of {tmp_path}/s0.tif, (50.0, 4.0, 4.0)" in told
 
 
 def test_sections_that_are_decoded_whole_are_known(tmp_path: Path) -> None:
