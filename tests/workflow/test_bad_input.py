@@ -130,9 +130,7 @@ def test_an_input_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pyte
     assert said == f"volumes.em.labels: {tmp_path}/lables.tif is not there; did you mean {file}?"
     assert f"there is no data in the folder {tmp_path}" in str(problem_of_input("k", tmp_path / "data/raw.tif"))
     assert f"it is a link to {tmp_path}/gone.tif, which is not there" in str(problem_of_input("k", link))
-    assert "*.tif is not there; patterns are not read: name the folder" in str(
-        problem_of_input("k", tmp_path / "*.tif")
-    )
+    assert "*.tif is not there; patterns are read only for images" in str(problem_of_input("k", tmp_path / "*.tif"))
     assert "k: /dev/null is neither a file nor a folder" in str(problem_of_input("k", Path("/dev/null")))
     assert "labels.tif/inner is not there" in str(problem_of_input("k", file / "inner"))
     monkeypatch.setattr("os.access", lambda path, mode: False)

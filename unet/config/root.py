@@ -5,7 +5,7 @@ One file per section holds the section's keys, defaults and own checks. The JSON
 
 What one section cannot know is checked here, in this order:
 
-1. Paths: what has to be a file is no address, and no path is empty or a pattern.
+1. Paths: what has to be a file is no address, no path is empty, and Snakemake can take the folder of results.
 2. Volumes: every named volume exists, has labels where they are needed, and is predicted where it is scored.
 3. Model: something gives the model, and the classes of all volumes agree with its classes.
 4. Thresholds: `auto` has volumes that choose the threshold.
@@ -86,14 +86,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _paths_are_no_patterns(self) -> "Config":
+    def _paths_are_paths(self) -> "Config":
         for key, path in {"results": self.results, **self.inputs}.items():
             if not path:
                 raise ValueError(f"{key}: got '', which is no path; name a file or folder, or remove the line")
-            if set("{}") & set(path):
+            if not path.isprintable():
                 raise ValueError(
-                    f"{key}: got {path!r}; Snakemake takes {{ and }} for wildcards: rename it without them"
+                    f"{key}: got {path!r}, with a line break or another control character; correct or rename it"
                 )
+        if set("{}") & set(self.results):  # input files are parameters, which Snakemake takes as they are
+            raise ValueError(
+                f"results: got {self.results!r}; Snakemake takes {{ and }} for wildcards: name a folder without them"
+            )
         return self
 
     # 2. Volumes

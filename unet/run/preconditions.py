@@ -15,6 +15,7 @@ from unet.config.inputs import source_addresses, source_files
 from unet.config.root import Config
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.storage.address import split_url
+from unet.storage.file_patterns import is_pattern, matching_files
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
@@ -134,6 +135,8 @@ def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -
 
 def problem_of_input(key: str, path: Path) -> str | None:
     """Return why a file or folder of the user cannot be read, and what may have been meant. Its content is not read."""
+    if is_pattern(path) and key.startswith("volumes.") and not key.endswith(".skeletons.files"):
+        return _problem_of_pattern(key, path)
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -148,12 +151,23 @@ def problem_of_input(key: str, path: Path) -> str | None:
     return None
 
 
+def _problem_of_pattern(key: str, path: Path) -> str | None:
+    """Return why no file fits a pattern of file names."""
+    if not path.parent.is_dir():
+        return problem_of_input(key, path.parent)
+    try:
+        fits = bool(matching_files(path))
+    except PermissionError:
+        return f"{key}: you may not read {path.parent}; ask its owner, or change its rights with chmod"
+    return None if fits else f"{key}: no file fits {path.name} in {path.parent}; correct the pattern"
+
+
 def _meant(path: Path) -> str:
     """Return a similar name beside a missing file, else the nearest existing folder."""
     if path.is_symlink():
         return f"it is a link to {path.readlink()}, which is not there"
     if set("*?") & set(path.name):
-        return "patterns are not read: name the folder of the sections"
+        return "patterns are read only for images: name the file or the folder"
     above = next((folder for folder in path.parents if folder.is_dir()), Path())
     missing = path.relative_to(above).parts[0]
     similar = get_close_matches(missing, os.listdir(above) if os.access(above, os.R_OK) else [], n=1)

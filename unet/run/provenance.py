@@ -23,6 +23,7 @@ from unet.config.inputs import source_files
 from unet.config.root import Config
 from unet.jobs.privacy import command_without_secrets, without_account, without_private
 from unet.storage.digests import bytes_digest
+from unet.storage.file_patterns import is_pattern, matching_files
 from unet.storage.files import read_json, write_json
 
 FORMAT = "unet-em provenance 1"
@@ -122,11 +123,15 @@ def repository_state(root: Path) -> dict[str, Any] | None:
 
 def input_fingerprint(path: Path) -> dict[str, Any]:
     """Return the number and bytes of an input's files, and one digest of names and content up to `HASHED_BYTES`."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    above = path
+    if is_pattern(path):
+        files, above = matching_files(path), path.parent
+    else:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     summary = blake2b(digest_size=16)
     for file in files if size <= HASHED_BYTES else []:
-        summary.update(str(file.relative_to(path)).encode() + file.read_bytes())
+        summary.update(str(file.relative_to(above)).encode() + file.read_bytes())
     return {"files": len(files), "bytes": size, "digest": summary.hexdigest() if size <= HASHED_BYTES else None}
 
 

@@ -27,6 +27,7 @@ from unet.config.root import Config, load_config
 from unet.geometry.box import Box
 from unet.jobs.journal import Journal
 from unet.run.provenance import FORMAT, NAME, input_fingerprint, software
+from unet.storage.file_patterns import is_pattern
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.block_tables import BlockTables
 from unet.volumes.volume import ZARR, Volume
@@ -200,7 +201,7 @@ def check_inputs(recorded: Mapping[str, Any], config: Config, results: Path) -> 
     problems = []
     for key, path in source_files(config).items():
         if not path.is_relative_to(results):
-            found = input_fingerprint(path) if path.exists() else None
+            found = input_fingerprint(path) if path.exists() or (is_pattern(path) and path.parent.is_dir()) else None
             if found != recorded[key]:
                 problems.append(
                     f"{key}: {path} " + ("is not there" if found is None else f"is {found}, not {recorded[key]}")

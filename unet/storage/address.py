@@ -63,13 +63,16 @@ def split_url(address: str) -> tuple[str, str | None]:
 
 
 def split_path(address: str) -> tuple[Path, str | None]:
-    """Return the file of a path, and the place inside the file, or None. A file whose name has a colon is a whole path.
+    """Return the file of a path, and the place inside the file, or None.
+
+    Colons in the names of a file that is there, or of a folder that is there, separate nothing.
 
     >>> split_path("a.h5:/volumes/raw"), split_path("a.h5:raw"), split_path("a.ome.tif:1"), split_path("sections")
     ((PosixPath('a.h5'), '/volumes/raw'), (PosixPath('a.h5'), 'raw'), (PosixPath('a.ome.tif'), '1'), \
 (PosixPath('sections'), None))
     """
     path, colon, inner = address.rpartition(":")
-    if not colon or not inner or Path(address).exists():
-        return Path(address), None
+    whole = Path(address)
+    if not colon or not inner or whole.exists() or (":" not in whole.name and whole.parent.is_dir()):
+        return whole, None
     return Path(path), inner

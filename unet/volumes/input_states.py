@@ -27,6 +27,7 @@ from unet.geometry.box import Box
 from unet.storage.address import AddressError, is_address, split_path
 from unet.storage.backends import file_state, links_of
 from unet.storage.digests import fingerprint
+from unet.storage.file_patterns import is_pattern, matching_files
 from unet.volumes.readers.errors import SourceError
 
 SCORED_WITH = ("compare", "skeletons", "label_check")
@@ -116,8 +117,8 @@ def _states(given: SourceConfig, sections: tuple[int, int] | None) -> Iterable[l
         source = open_source(given)
         first, stop = sections or (0, source.shape[0])
         return source.listed(Box((first, 0, 0), (min(stop, source.shape[0]), *source.shape[1:])))
-    if section_files.is_pattern(path):
-        path = path.parent
+    if is_pattern(path):
+        return [*links_of(path.parent), *([file.name, *file_state(file)] for file in matching_files(path))]
     if not path.is_dir():
         return [*links_of(path), [path.name, *file_state(path)]]
     with os.scandir(path) as entries:

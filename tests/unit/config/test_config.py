@@ -244,11 +244,11 @@ def test_results_are_the_name_of_a_folder(name: str) -> None:
         load_config(changed(results=name))
 
 
-def test_no_input_is_a_pattern() -> None:
-    with pytest.raises(ConfigError, match=r"volumes\.train\.raw\.1: got 'b{z}\.tif'; Snakemake takes { and } for wild"):
-        load_config(
-            changed(volumes__train={"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_size_nm": [50, 4, 4]})
-        )
+def test_paths_of_images_may_have_braces_but_no_line_breaks() -> None:
+    volume = {"raw": ["a.tif", "b{z}.tif"], "labels": "l.tif", "voxel_size_nm": [50, 4, 4]}
+    assert load_config(changed(volumes__train=volume)).inputs["volumes.train.raw.1"] == "b{z}.tif"
+    with pytest.raises(ConfigError, match=r"volumes\.train\.labels: got 'l\\n\.tif', with a line break"):
+        load_config(changed(volumes__train=volume | {"labels": "l\n.tif"}))
 
 
 def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:

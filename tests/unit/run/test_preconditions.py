@@ -62,8 +62,20 @@ def test_a_given_model_that_is_none_is_told(tmp_path: Path) -> None:
 def test_similar_names_and_folders_are_suggested(tmp_path: Path) -> None:
     (tmp_path / "raw.tif").touch()
     assert f"did you mean {tmp_path / 'raw.tif'}?" in str(problem_of_input("raw", tmp_path / "row.tif"))
-    assert "patterns are not read" in str(problem_of_input("raw", tmp_path / "*.tif"))
+    assert "patterns are read only for images" in str(problem_of_input("model.checkpoint", tmp_path / "*.pt"))
     assert problem_of_input("raw", tmp_path / "raw.tif") is None
+
+
+def test_a_pattern_of_images_has_to_fit_a_file(tmp_path: Path) -> None:
+    key = "volumes.em.raw"
+    assert (
+        str(problem_of_input(key, tmp_path / "s*.tif"))
+        == f"{key}: no file fits s*.tif in {tmp_path}; correct the pattern"
+    )
+    assert f"{tmp_path}/none is not there" in str(problem_of_input(key, tmp_path / "none" / "s*.tif"))
+    (tmp_path / "s1.tif").touch()
+    assert problem_of_input(key, tmp_path / "s*.tif") is None
+    assert "patterns are read only" in str(problem_of_input("volumes.em.skeletons.files", tmp_path / "s*.tif"))
 
 
 def test_a_file_is_no_folder_of_results(tmp_path: Path) -> None:

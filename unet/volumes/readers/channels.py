@@ -35,8 +35,9 @@ class ChannelStack(Source):
             channels=sum(source.channels for source in sources),
             axes_from=first.axes_from,
             voxel_size_from=first.voxel_size_from,
-            remarks=[remark for source in sources for remark in source.remarks],
+            remarks=[remark for source in sources for remark in (*source.remarks, *_other_numbers(first, source))],
         )
+        self.numbers = first.numbers
         self.whole_sections = any(source.whole_sections for source in sources)
 
     def files_of(self, box: Box) -> list[Path]:
@@ -57,8 +58,30 @@ class ChannelStack(Source):
             source.check(box)
             self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
 
+    def refuse_gaps(self) -> None:
+        """Raise where numbers are missing between those of the sections of a source."""
+        for source in self._sources:
+            source.refuse_gaps()
+
     def _read(self, box: Box) -> np.ndarray:
         return np.concatenate([source.read(box).reshape(-1, *box.shape) for source in self._sources])
+
+
+def _other_numbers(first: Source, other: Source) -> list[str]:
+    """Return what to tell where the sections of two channels have different numbers in their names.
+
+    Raises
+    ------
+    SourceError
+        If both lie in one folder, where the same number means the same section.
+    """
+    if first.numbers is None or other.numbers is None or first.numbers == other.numbers or first.shape[0] == 1:
+        return []
+    theirs, ours = (f"numbers {one.numbers[0]} to {one.numbers[-1]}" for one in (other, first) if one.numbers)
+    told = f"{other.address}: sections of {theirs}, but {first.address} has {ours}"
+    if first.files[0] == other.files[0]:
+        raise SourceError(f"{told}; channels have the same sections: choose them by a pattern, or add what is missing")
+    return [f"{told}; they are taken as channels of the same sections, in their order"]
 
 
 def _refuse_other_voxels(first: Source, other: Source) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unet.config.source import SourceConfig
 from unet.storage.address import is_address, split_path, split_url
+from unet.storage.file_patterns import is_pattern
 from unet.volumes.readers import hdf5, mrc, section_files, tiff, zarr
 from unet.volumes.readers.channels import ChannelStack
 from unet.volumes.readers.errors import SourceError
@@ -43,9 +44,12 @@ def open_channels(given: Sequence[SourceConfig]) -> Source:
     Raises
     ------
     SourceError
-        As `open_source`; also if the sources differ in shape or dtype, or do not lie at the same place.
+        As `open_source`; also if numbers of sections are missing, if the sources differ in shape or dtype, or if they
+        do not lie at the same place.
     """
     sources = [open_source(one) for one in given]
+    for source in sources:
+        source.refuse_gaps()
     return ChannelStack(sources) if len(sources) > 1 else sources[0]
 
 
@@ -53,7 +57,7 @@ def _open_file(given: SourceConfig) -> Source:
     """Return the source of the files, before channels are selected and axes flipped."""
     where: Path | str
     where, inner = split_url(given.path) if is_address(given.path) else split_path(given.path)
-    if isinstance(where, Path) and not where.exists() and not section_files.is_pattern(where):
+    if isinstance(where, Path) and not where.exists() and not is_pattern(where):
         raise SourceError(f"{given.path}: there is no {where}{_nearest(where)}; correct the path in the configuration")
     found = format_of(where)
     if found is None:
@@ -68,8 +72,12 @@ def _open_file(given: SourceConfig) -> Source:
 
 def format_of(where: Path | str) -> Format | None:
     """Return the format of a file, a folder or an address by its ending, else by its content; None if none fits."""
+    if isinstance(where, Path) and is_pattern(where):
+        return section_files.FORMAT
     suffix = Path(str(where).rstrip("/")).suffix.lower()
     by_ending = [one for one in FORMATS if suffix in one.suffixes]
+    if isinstance(where, Path) and where.is_dir() and suffix in section_files.READERS:
+        by_ending = []  # a folder of sections whose name ends like a file
     by_content = [one for one in FORMATS if isinstance(where, str) or one.recognises(where)]
     return next(iter([*by_ending, *by_content]), None)
 

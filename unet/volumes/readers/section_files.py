@@ -1,72 +1,113 @@
-"""Read volumes of one file per section, TIFF or PNG. PNG of 1, 2 and 4 bits is stretched to 0..255."""
+"""Read volumes of one file per section: TIFF, PNG or JPEG, in a folder or chosen by a pattern of file names."""
 
-import re
-import struct
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.storage.file_patterns import is_pattern, matching_files
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
+from unet.volumes.readers.jpeg import jpeg_crop, jpeg_section
+from unet.volumes.readers.png import png_crop, png_section
+from unet.volumes.readers.section_order import SectionOrder, section_order
 from unet.volumes.readers.source import Source
-from unet.volumes.readers.tiff import TO_GREY, Section, refuse_difference, tiff_crop, tiff_section
+from unet.volumes.readers.tiff import TiffStack, tiff_crop, tiff_section
+from unet.volumes.readers.tiff_pages import Section, refuse_difference
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)
-PNG_COLOURS = {2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+_OTHER_IMAGES = """avi bmp czi dcm dm3 dm4 emd exr gif h5 hdf hdf5 ims img jp2 j2k jpx lif lsm mrc nd2 nii npy nrrd raw
+    rec ser st svs vsi webp"""
+OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_IMAGES.split())
+"""Endings of images that are no sections. A folder with as many of them as of sections is refused."""
+UNSEEN = ("thumbs.db", "desktop.ini")
+"""Files of Windows that its users do not see."""
+PIXEL_TOLERANCE = 0.01
+"""Share by which pixel sizes of sections may differ."""
 
 
-def png_section(path: Path) -> Section:
-    """Return the header of a PNG, after checking that it is grey and not truncated."""
-    with read_errors(path, "PNG"), path.open("rb") as file:
-        head = file.read(26)
-        if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
-            raise SourceError(f"{path}: begins with {head[:8]!r} and not as a PNG; copy or export it again")
-        columns, rows, bits, colour = struct.unpack(">IIBB", head[16:26])
-        file.seek(max(0, path.stat().st_size - 4096))
-        if b"IEND" not in file.read():
-            raise SourceError(f"{path}: cut short, a PNG of {path.stat().st_size} bytes without its end; copy it again")
-    if colour != 0:
-        raise SourceError(f"{path}: {PNG_COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}")
-    return Section((rows, columns), np.dtype("uint16" if bits == 16 else "uint8"))
+def always_whole(path: Path) -> bool:
+    """Return that a file is compressed as a whole."""
+    return True
 
 
-def png_crop(path: Path, box: Box) -> np.ndarray:
-    """Return the pixels of a box ``(y, x)`` of a grey PNG. A PNG is compressed as a whole, so all of it is decoded."""
-    with read_errors(path, "PNG"):
-        image = imagecodecs.png_decode(path.read_bytes())
-    if image.ndim != 2:
-        raise SourceError(f"{path}: decodes to shape {image.shape}, not to one grey channel; {TO_GREY}")
-    return image[box.slices]
+@dataclass(frozen=True)
+class SectionFormat:
+    """A format of section files.
+
+    Attributes
+    ----------
+    name : str
+        Name of the format.
+    header, crop : callable
+        Return the header of a file, and the pixels of a box ``(y, x)``.
+    is_whole : callable
+        Returns whether a box of any size decodes the whole file.
+    """
+
+    name: str
+    header: Callable[[Path], Section]
+    crop: Callable[[Path, Box], np.ndarray]
+    is_whole: Callable[[Path], bool] = always_whole
 
 
-Reader = tuple[Callable[[Path], Section], Callable[[Path, Box], np.ndarray]]
-READERS: dict[str, Reader] = {
-    **dict.fromkeys(TIFF_SUFFIXES, (tiff_section, tiff_crop)),
-    **dict.fromkeys(PNG_SUFFIXES, (png_section, png_crop)),
+def tiff_is_whole(path: Path) -> bool:
+    """Return whether a TIFF is compressed as one strip."""
+    return TiffStack(SourceConfig(path=str(path)), path).whole_sections
+
+
+TIFF = SectionFormat("TIFF", tiff_section, tiff_crop, tiff_is_whole)
+PNG = SectionFormat("PNG", png_section, png_crop)
+JPEG = SectionFormat("JPEG", jpeg_section, jpeg_crop)
+READERS: dict[str, SectionFormat] = {
+    **dict.fromkeys(TIFF_SUFFIXES, TIFF),
+    **dict.fromkeys(PNG_SUFFIXES, PNG),
+    **dict.fromkeys(JPEG_SUFFIXES, JPEG),
 }
 
 
 class SectionFiles(Source):
-    """A volume of one TIFF or PNG file per section, in the order of the numbers in the file names."""
+    """A volume of one file per section, in the order of the numbers in the file names.
 
-    def __init__(self, address: str, sections: Sequence[Path], watched: Sequence[Path]) -> None:
-        self._sections = list(sections)
-        self._header, self._crop = READERS[self._sections[0].suffix.lower()]
-        self._first = self._header(self._sections[0])
+    Attributes
+    ----------
+    numbers : tuple of int or Decimal
+        Number in the file name, by section.
+    gaps : str or None
+        Numbers that are missing between them.
+    """
+
+    def __init__(self, address: str, folder: Path, order: SectionOrder, watched: Sequence[Path]) -> None:
+        self._sections = [folder / name for name in order.names]
+        self._format = READERS[self._sections[0].suffix.lower()]
+        self._first = self._format.header(self._sections[0])
         shape = (len(self._sections), *self._first.shape)
-        super().__init__(address, watched, shape, self._first.dtype, self._first.voxel_size_nm)
+        remarks = [*order.remarks, *(f"{self._sections[0]}: {remark}" for remark in self._first.remarks)]
+        super().__init__(
+            address, watched, shape, self._first.dtype, self._first.voxel_size_nm, axes_from="one file per section",
+            remarks=remarks,
+        )  # fmt: skip
+        self.numbers = order.numbers
+        self.gaps = order.gaps
+        self.whole_sections = self._format.is_whole(self._sections[0])
+        self._folder, self._told = folder, {*self._first.remarks}
 
-    @classmethod
-    def in_directory(cls, address: str, directory: Path) -> "SectionFiles":
-        """Return the source of all section files in a directory."""
-        sections = section_paths(directory)
-        return cls(address, sections, [directory, *sections])
+    def refuse_gaps(self) -> None:
+        """Raise an error if numbers are missing between those of the sections."""
+        if self.gaps is not None:
+            first, last = self._sections[0].name, self._sections[-1].name
+            raise SourceError(
+                f"{self._folder}: {len(self._sections)} sections from {first} to {last}, of which numbers {self.gaps} "
+                "are missing; add them (a lost section: a copy of its neighbour), or number the files anew"
+            )
 
     def section_name(self, z: int) -> str:
         """Return the file and the number of a section."""
@@ -77,97 +118,157 @@ class SectionFiles(Source):
         return self._sections[box.start[0] : box.stop[0]]
 
     def check(self, box: Box) -> None:
-        """Check that the files of a box have the size and dtype of the first."""
+        """Check that the files of a box have the size, dtype and meaning of grey values of the first."""
         for z in range(box.start[0], box.stop[0]):
-            self._checked(z)
+            self._tell(self._checked(z), z)
 
-    def _checked(self, z: int) -> Path:
-        path = self._sections[z]
-        refuse_difference(self._header(path), str(path), self._first, str(self._sections[0]))
-        return path
+    def _checked(self, z: int) -> Section:
+        section = self._format.header(self._sections[z])
+        refuse_difference(section, str(self._sections[z]), self._first, str(self._sections[0]))
+        return section
+
+    def _tell(self, section: Section, z: int) -> None:
+        """Add a remark on a section to `remarks`, unless another section has the same."""
+        told = list(section.remarks)
+        ours, theirs = section.voxel_size_nm, self._first.voxel_size_nm
+        sizes = zip(ours, theirs, strict=True) if ours and theirs else []
+        if any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in sizes):
+            told.append(
+                f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm (z, y, x), is used; are the "
+                "sections of one magnification?"
+            )
+        self.remarks += [f"{self._sections[z]}: {remark}" for remark in told if remark not in self._told]
+        self._told.update(told)
 
     def _read(self, box: Box) -> np.ndarray:
         in_section = Box(box.start[1:], box.stop[1:])
         out = np.empty(box.shape, self.dtype)
         for i, z in enumerate(range(box.start[0], box.stop[0])):
-            out[i] = self._crop(self._checked(z), in_section)
+            self._checked(z)
+            out[i] = self._format.crop(self._sections[z], in_section)
         return out
 
 
-def section_paths(directory: Path) -> list[Path]:
-    """Return the section files of a directory in the order of their numbers (2 before 10), without hidden files.
+def open_folder(address: str, folder: Path) -> SectionFiles:
+    """Return the source of all sections of a folder.
 
     Raises
     ------
     SourceError
-        If there is no section file, if TIFF and PNG are mixed, if names differ in more than numbers, or if numbers are
-        missing.
+        If there is no section file, if formats are mixed, or if the names are not those of one series.
     """
-    visible = [p for p in directory.iterdir() if p.suffix.lower() in READERS and not p.name.startswith(".")]
-    if not visible:
-        others = sorted(p.name for p in directory.iterdir())
-        held = f"{others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}" if others else "nothing"
+    with read_errors(folder, "folder of sections"):
+        entries = _visible(folder)
+    sections = [entry for entry in entries if entry.suffix in READERS]
+    rest = [entry for entry in entries if entry.suffix not in READERS]
+    if not sections:
         raise SourceError(
-            f"{directory}: holds no section, a file ending in {', '.join(READERS)}, but {held}; convert the images, or "
-            "name the folder with the sections"
+            f"{folder}: holds no section, a file ending in {', '.join(READERS)}, but {_held(entries)}; convert the "
+            "images, or name the folder with the sections"
         )
-    kinds = {READERS[p.suffix.lower()]: p.name for p in sorted(visible, reverse=True)}
-    if len(kinds) > 1:
-        raise SourceError(f"{directory}: mixes TIFF and PNG, {' and '.join(sorted(kinds.values()))}; keep one of them")
-    ordered = sorted(visible, key=lambda p: (_numbers(p), p.name))
-    _refuse_gaps(ordered, directory)
-    return ordered
+    _refuse_several_formats(sections, rest, folder)
+    order = section_order([entry.name for entry in sections], str(folder))
+    if rest:
+        left = f"{folder}: {len(sections)} sections are read; not read: {_counted(rest)}"
+        order = SectionOrder(order.names, order.numbers, order.gaps, (*order.remarks, left))
+    return SectionFiles(address, folder, order, [folder, *(folder / name for name in order.names)])
 
 
-def _numbers(path: Path) -> list[int]:
-    return [int(n) for n in re.findall(r"\d+", path.stem)]
+def open_pattern(address: str, pattern: Path) -> SectionFiles:
+    """Return the source of the sections that fit a pattern of file names.
 
-
-def _refuse_gaps(ordered: Sequence[Path], directory: Path) -> None:
-    """Raise an error if the files are no series. Gaps are looked for only if the names differ in one number."""
-    for path in ordered:
-        if re.sub(r"\d+", "0", path.stem) != re.sub(r"\d+", "0", ordered[0].stem):
-            raise SourceError(
-                f"{directory}: {path.name} and {ordered[0].name} are not of one series; the names of sections differ "
-                "in numbers only: move or rename one"
-            )
-    for one, other in pairwise(ordered):
-        if _numbers(one) == _numbers(other):
-            raise SourceError(f"{directory}: {one.name} and {other.name} have the same number; keep one of them")
-    varying = [set(column) for column in zip(*map(_numbers, ordered), strict=True)]
-    varying = [numbers for numbers in varying if len(numbers) > 1]
-    if len(varying) == 1:
-        _refuse_missing(varying[0], ordered, directory)
-
-
-def _refuse_missing(numbers: set[int], ordered: Sequence[Path], directory: Path) -> None:
-    gaps = [range(a + 1, b) for a, b in pairwise(sorted(numbers)) if b - a > 1]
-    if gaps:
-        named = ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in gaps)
+    Raises
+    ------
+    SourceError
+        As `open_folder`; also if no file fits.
+    """
+    folder = pattern.parent
+    with read_errors(folder, "folder of sections"):
+        entries = _visible(folder)
+    fitting = {path.name for path in matching_files(pattern)}
+    sections = [entry for entry in entries if entry.name in fitting and not entry.is_folder]
+    if not sections:
         raise SourceError(
-            f"{directory}: {len(ordered)} sections from {ordered[0].name} to {ordered[-1].name}, of which numbers "
-            f"{named} are missing; add them (a lost section: a copy of its neighbour), or number the files anew"
+            f"{address}: no file fits {pattern.name}; {folder} holds {_held(entries)}; correct the pattern"
         )
+    unread = [entry for entry in sections if entry.suffix not in READERS]
+    if unread:
+        raise SourceError(
+            f"{address}: {unread[0].name} fits, but sections end in {', '.join(READERS)}; convert the images, or "
+            "choose another pattern"
+        )
+    _refuse_several_formats(sections, [], folder)
+    order = section_order([entry.name for entry in sections], str(folder))
+    return SectionFiles(address, folder, order, [folder, *(folder / name for name in order.names)])
 
 
-def is_pattern(path: Path) -> bool:
-    """Return whether a path is a pattern of file names, such as `sections/*_c0.tif`."""
-    return bool(set("*?[") & set(path.name))
+def open_file(address: str, path: Path) -> SectionFiles:
+    """Return the source of one image, a volume of one section."""
+    order = section_order([path.name], str(path.parent))
+    return SectionFiles(address, path.parent, order, [path])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file or folder in a folder of sections."""
+
+    name: str
+    is_folder: bool
+
+    @property
+    def suffix(self) -> str:
+        """Return the ending of the name, in lower case."""
+        return Path(self.name).suffix.lower()
+
+
+def _visible(folder: Path) -> list[_Entry]:
+    """Return what a folder holds, without hidden files, by name."""
+    with os.scandir(folder) as entries:
+        seen = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in UNSEEN]
+        return sorted((_Entry(entry.name, entry.is_dir()) for entry in seen), key=attrgetter("name"))
+
+
+def _refuse_several_formats(sections: Sequence[_Entry], rest: Sequence[_Entry], folder: Path) -> None:
+    """Raise if section files are of several formats, or if as many images of other formats are in the folder."""
+    kinds = {READERS[entry.suffix].name for entry in sections}
+    others = [entry for entry in rest if entry.suffix in OTHER_IMAGES]
+    if len(kinds) == 1 and len(others) < len(sections):
+        return
+    pattern = f"*{Counter(Path(entry.name).suffix for entry in sections).most_common(1)[0][0]}"
+    unread = f"; not read are {_counted(others)}" if others else ""
+    raise SourceError(
+        f"{folder}: mixes images of several formats, {_counted(sections)}{unread}; choose files by a pattern as the "
+        f"path, such as {folder / pattern}, or move the others away"
+    )
+
+
+def _held(entries: Sequence[_Entry]) -> str:
+    if not entries:
+        return "nothing"
+    more = f" and {len(entries) - 1} more ({_counted(entries)})" if entries[1:] else ""
+    return f"{entries[0].name}{more}"
+
+
+def _counted(entries: Iterable[_Entry]) -> str:
+    """Return how many files there are of each ending."""
+    endings = Counter("in folders" if one.is_folder else one.suffix or "without an ending" for one in entries)
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
 
 
 def _open(given: SourceConfig, path: Path | str, inner: str | None) -> Source:
     path = Path(path)
-    if path.is_dir():
-        return SectionFiles.in_directory(given.path, path)
-    return SectionFiles(given.path, [path], [path])
+    if is_pattern(path):
+        return open_pattern(given.path, path)
+    return open_folder(given.path, path) if path.is_dir() else open_file(given.path, path)
 
 
 FORMAT = Format(
-    name="Folder of sections, PNG",
-    suffixes=PNG_SUFFIXES,
+    name="Folder of sections, PNG, JPEG",
+    suffixes=(*PNG_SUFFIXES, *JPEG_SUFFIXES),
     open=_open,
     recognises=lambda path: path.is_dir(),
     axes="the numbers in the file names",
+    dtypes="TIFF as TIFF; PNG of 1 to 16 bits; JPEG of 8 bits",
     voxel_size="TIFF sections: as TIFF",
-    writers="tifffile, imagecodecs",
+    writers="tifffile, imagecodecs, imageio",
 )

@@ -24,6 +24,7 @@ from unet.geometry.box import Box, Index
 from unet.storage.backends import file_state, links_of
 from unet.volumes.readers.axes import AxisOrder
 from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.section_names import Number
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
@@ -79,10 +80,13 @@ class Source(ABC):
         Where the order of the axes, and the voxel size, are from.
     remarks : list of str
         What the user has to know about how the files are read. `check` may add to it; `survey` tells them as warnings.
+    numbers : tuple of int or Decimal, or None
+        Number of each section in its file name; None where sections have no names.
     whole_sections : bool
         Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
     """
 
+    numbers: tuple[Number, ...] | None = None
     whole_sections = False
 
     def __init__(
@@ -173,6 +177,15 @@ class Source(ABC):
         ------
         SourceError
             If a section is truncated, or differs from the first in size or dtype.
+        """
+
+    def refuse_gaps(self) -> None:  # noqa: B027 - only sections with numbers may have gaps
+        """Raise where numbers are missing between those of the sections. Labels may have gaps, intensities may not.
+
+        Raises
+        ------
+        SourceError
+            If a number is missing.
         """
 
     def section_name(self, z: int) -> str:

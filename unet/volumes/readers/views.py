@@ -47,6 +47,7 @@ class View(Source):
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
         self.whole_sections = below.whole_sections
+        self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     @abstractmethod
     def box_below(self, box: Box) -> Box:
@@ -75,6 +76,10 @@ class View(Source):
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the files hold; None if they hold all of them."""
         return self.below.covers(self.box_below(box))
+
+    def refuse_gaps(self) -> None:
+        """Raise where numbers are missing between those of the sections."""
+        self.below.refuse_gaps()
 
     def section_name(self, z: int) -> str:
         """Return the place of section ``z``, for messages."""
@@ -113,6 +118,8 @@ class Flipped(View):
     def __init__(self, below: Source, axes: Sequence[str]) -> None:
         self._flipped = tuple(axis in axes for axis in AXES)
         super().__init__(below)
+        if self.numbers is not None and "z" in axes:
+            self.numbers = self.numbers[::-1]
 
     def box_below(self, box: Box) -> Box:
         """Return the box counted from the other end of each flipped axis."""
@@ -148,6 +155,8 @@ class Window(View):
             begin = zip(offset or (0.0, 0.0, 0.0), window.start, below.voxel_size_nm, strict=True)
             offset = tuple(nm + start * edge for nm, start, edge in begin)
         super().__init__(below, window.shape, offset_nm=offset)
+        if below.numbers is not None:
+            self.numbers = below.numbers[window.start[0] : window.stop[0]]
 
     def box_below(self, box: Box) -> Box:
         """Return the box shifted by the beginning of the window."""

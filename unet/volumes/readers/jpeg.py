@@ -1,0 +1,82 @@
+"""Read sections stored as JPEG: grey of 8 bits, baseline or progressive."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+
+from unet.geometry.box import Box
+from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.tiff import TO_GREY
+from unet.volumes.readers.tiff_pages import Section
+
+START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+READ_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Baseline, extended and progressive frames. Lossless and arithmetic ones are not read."""
+FRAMES = tuple(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC})
+TAIL = 4096
+"""Bytes at the end of a file in which the end of the image is looked for."""
+
+
+def jpeg_section(path: Path) -> Section:
+    """Return the header of a JPEG, after checking that it is grey and not truncated."""
+    with read_errors(path, "JPEG"), path.open("rb") as file:
+        frame, rows, columns, bits, samples = _frame(file, path)
+        scan = _start_of_scan(file, path)
+        size = path.stat().st_size
+        file.seek(max(scan, size - TAIL))
+        if END_OF_IMAGE not in file.read():
+            raise SourceError(f"{path}: cut short, a JPEG of {size} bytes without its end; copy it again")
+    if samples != 1:
+        raise SourceError(f"{path}: JPEG of {samples} colours and not grey; {TO_GREY}")
+    if bits != 8 or frame not in READ_FRAMES:
+        kind = f"{bits} bits" if bits != 8 else "a lossless or arithmetic coding"
+        raise SourceError(f"{path}: JPEG of {kind} is not read; convert it to TIFF or PNG")
+    return Section((rows, columns), np.dtype("uint8"))
+
+
+def jpeg_crop(path: Path, box: Box) -> np.ndarray:
+    """Return the pixels of a box ``(y, x)`` of a grey JPEG. All of a JPEG is decoded for any box."""
+    expected = jpeg_section(path).shape
+    with read_errors(path, "JPEG"):
+        image = imagecodecs.jpeg_decode(path.read_bytes())
+    if image.shape != expected:  # the decoder returns an empty image where it finds no pixels
+        raise SourceError(f"{path}: decodes to shape {image.shape}, not to {expected}; copy or export it again")
+    return image[box.slices]
+
+
+def _frame(file: BinaryIO, path: Path) -> tuple[int, int, int, int, int]:
+    """Return kind of frame, rows, columns, bits per sample and samples per pixel."""
+    begin = file.read(2)
+    if begin != START_OF_IMAGE:
+        raise SourceError(f"{path}: begins with {begin!r} and not as a JPEG; copy or export it again")
+    while True:
+        marker, length = _segment(file, path)
+        if marker in FRAMES:
+            head = file.read(6)
+            file.seek(length - 6, 1)
+            return marker, int.from_bytes(head[1:3]), int.from_bytes(head[3:5]), head[0], head[5]
+        file.seek(length, 1)
+
+
+def _start_of_scan(file: BinaryIO, path: Path) -> int:
+    """Return the byte after the header of the first scan."""
+    while True:
+        marker, length = _segment(file, path)
+        file.seek(length, 1)
+        if marker == START_OF_SCAN:
+            return file.tell()
+
+
+def _segment(file: BinaryIO, path: Path) -> tuple[int, int]:
+    """Return the marker and the bytes of the next segment."""
+    byte = file.read(1)
+    while byte == b"\xff":  # markers may be padded
+        byte = file.read(1)
+        if byte not in (b"\xff", b""):
+            length = int.from_bytes(file.read(2)) - 2
+            if length >= 0:
+                return byte[0], length
+            break
+    raise SourceError(f"{path}: cut short or damaged, a JPEG without a whole header; copy or export it again")
