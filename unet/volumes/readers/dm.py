@@ -63,7 +63,7 @@ class DmSource(ArraySource):
 
 def _images(path: Path) -> list[Tags]:
     """Return the tags below ImageData of each image that is no preview."""
-    from ncempy.io.dm import fileDM
+    from ncempy.io.dm import fileDM  # type: ignore[import-untyped]
 
     if path.stat().st_size < 16:
         raise EOFError("cut short, the header alone has 16 bytes")

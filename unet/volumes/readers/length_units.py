@@ -4,9 +4,7 @@ NM_PER_UNIT = {
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
     **dict.fromkeys(("a", "å", "angstrom", "angstroms", "ångström"), 0.1),
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre"), 1.0),
-    **dict.fromkeys(
-        ("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometers", "micrometre"), 1e3
-    ),
+    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns", "micrometer", "micrometers"), 1e3),
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre"), 1e6),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
     **dict.fromkeys(("m", "meter", "meters", "metre"), 1e9),

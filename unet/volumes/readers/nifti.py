@@ -96,9 +96,7 @@ def _header(path: Path, packed: bool) -> Any:
     orders = {"little", "big"} if len(block) >= 4 else ()
     size = next((n for order in orders if (n := int.from_bytes(block[:4], order)) in SIZES), None)  # type: ignore[arg-type]
     if size is None:
-        raise SourceError(
-            f"{path}: does not begin with 348 or 540, so it is no NIfTI; give it the ending of its format"
-        )
+        raise SourceError(f"{path}: does not begin with 348 or 540, so it is no NIfTI; give it the right ending")
     if len(block) < size:
         raise EOFError(f"cut short, {len(block)} bytes of a header of {size}")
     header = (Nifti1Header if size == SIZES[0] else Nifti2Header)(block[:size])

@@ -78,7 +78,7 @@ class NrrdSource(ArraySource):
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the fields of the header, and its bytes. pynrrd drops the µ of µm, so that the text is decoded here."""
-    import nrrd
+    import nrrd  # type: ignore[import-untyped]
 
     with path.open("rb") as file:
         content = file.read(LONGEST_HEADER)
@@ -182,7 +182,7 @@ def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
     if vectors is None:
         return _from_spacings(header, kinds, spatial)
     origin = header.get("space origin")
-    found = orientation([vectors[i] for i in spatial], origin)
+    found = orientation([vector for vector in vectors if vector is not None], origin)
     units = [nm_per_unit(unit) for unit in header.get("space units", [])]
     by_axis = dict(zip("xyz", units, strict=False))
     nm = [by_axis.get(name) for name in found.names]

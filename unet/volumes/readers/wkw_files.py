@@ -143,7 +143,7 @@ class WkwSource(ArraySource):
         return self._folder / f"z{z}" / f"y{y}" / f"x{x}.wkw"
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        import wkw
+        import wkw  # type: ignore[import-untyped]
 
         for path in map(self._path, self._touched(selection)):
             if path.is_file():
