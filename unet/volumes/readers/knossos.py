@@ -17,27 +17,29 @@ from pathlib import Path
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Index
 from unet.volumes.readers.axes import axis_order
+from unet.volumes.readers.cube_files import CubeFiles
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
+from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 EDGE = 128
 """Edge of a cube in voxels."""
+DTYPE = "uint8"
 CONF = "knossos.conf"
 CUBE = re.compile(r"(.*)_x(\d{4,})_y(\d{4,})_z(\d{4,})\.raw")
 FOLDER = re.compile(r"([xyz])(\d{4,})")
-SETTING = re.compile(r'^\s*(experiment name|boundary|scale|magnification)\s+(?:([xyz])\s+)?"?([^";]+)"?;?\s*$')
-DTYPES = {EDGE**3: "u1", 2 * EDGE**3: "<u2"}
-"""Type of the voxels by the bytes of a cube. KNOSSOS has 8 bits; 16 bits are written by some converters."""
+SETTING = re.compile(r'^\s*(experiment name|boundary|scale|magnification)\s+(?:([xyz])\s+)?"?([^";]+)"?;\s*$')
+Settings = dict[tuple[str, str], str]
 
 
-class KnossosSource(ArraySource):
+class KnossosSource(CubeFiles):
     """The cubes of one magnification of a KNOSSOS dataset. A cube that is not there is counted, and reads as 0."""
 
     format_name = "KNOSSOS"
+    edge, counted = EDGE, "cubes"
 
     def __init__(self, given: SourceConfig, folder: Path, inner: str | None) -> None:
         with read_errors(folder, "KNOSSOS"):
@@ -49,7 +51,7 @@ class KnossosSource(ArraySource):
                     f"{given.path}: holds no cube *_x0000_y0000_z0000.raw of KNOSSOS in {self._cubes}; KNOSSOS's "
                     "compressed cubes (png, jpg, seg.sz.zip) are not read: export raw cubes"
                 )
-            self._prefix, dtype = first[0], _dtype(first[2])
+            self._prefix = first[0]
             stored = _extent(conf, self._cubes, first[1], indices)
         order = axis_order(stored, ("x", "y", "z"), given.path, "the order of KNOSSOS", given.axes)
         scale = [float(conf.get(("scale", axis), "nan")) for axis in "xyz"]
@@ -57,57 +59,40 @@ class KnossosSource(ArraySource):
             given.path,
             [folder, *(path for path in _conf_files(folder) if path.is_file())],
             order,
-            dtype,
+            DTYPE,
             voxel_size_nm=stated_voxel_size(_by_mag(order.by_axis(scale), self._cubes), given.path),
             voxel_size_from=f"scale of {CONF}",
             where=folder,
         )
-        self._disk_dtype = dtype
 
-    def files_of(self, box: Box) -> list[Path]:
-        """Return knossos.conf and the cubes that a box touches."""
-        cubes = (self._path(index) for index in self._touched(self.order.selection(box)))
-        return [*super().files_of(box), *(path for path in cubes if path.is_file())]
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the cubes that a box touches and that are not there."""
-        touched = list(self._touched(self.order.selection(box)))
-        missing = sum(1 for index in touched if not self._path(index).is_file())
-        return [MissingChunks(self.address, missing, len(touched), 0, "cubes")]
-
-    def check(self, box: Box) -> None:
-        """Check the bytes of the cubes that a box touches."""
-        for index in self._touched(self.order.selection(box)):
-            with suppress(FileNotFoundError):
-                self._checked(self._path(index))
-
-    def _checked(self, path: Path) -> Path:
-        size, expected = path.stat().st_size, self._disk_dtype.itemsize * EDGE**3
-        if size != expected:
-            raise SourceError(
-                f"{path}: {size} bytes, but a cube of {EDGE} x {EDGE} x {EDGE} {self._disk_dtype.name} has {expected}; "
-                "copy or export it again"
-            )
-        return path
-
-    def _path(self, index: Index) -> Path:
+    def cube_path(self, index: Index) -> Path:
+        """Return the file of a cube."""
         x, y, z = (f"{axis}{i:04d}" for axis, i in zip("xyz", index, strict=True))
         return self._cubes / x / y / z / f"{self._prefix}_{x}_{y}_{z}.raw"
 
-    def _touched(self, selection: tuple[slice, ...]) -> Iterator[Index]:
-        x, y, z = (range(s.start // EDGE, -(-s.stop // EDGE)) for s in selection)
-        return product(x, y, z)
+    def indices(self) -> Iterator[Index]:
+        """Yield the index of each cube."""
+        return (index for _, index in _cube_indices(self._cubes))
+
+    def refuse_torn(self, path: Path) -> None:
+        """Raise an error if a cube has not 128 x 128 x 128 bytes."""
+        if (size := path.stat().st_size) != EDGE**3:
+            raise SourceError(
+                f"{path}: {size} bytes, but a cube of {EDGE} x {EDGE} x {EDGE} {DTYPE} has {EDGE**3}; copy or export it "
+                "again"
+            )
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        out = np.zeros(tuple(s.stop - s.start for s in selection), self._disk_dtype, order="F")
-        for index in self._touched(selection):
+        out = np.zeros(tuple(s.stop - s.start for s in selection), DTYPE, order="F")
+        for index in product(*(range(s.start // EDGE, -(-s.stop // EDGE)) for s in selection)):
             low = [max(s.start, i * EDGE) for s, i in zip(selection, index, strict=True)]
             high = [min(s.stop, (i + 1) * EDGE) for s, i in zip(selection, index, strict=True)]
             inside = tuple(slice(a - i * EDGE, b - i * EDGE) for a, b, i in zip(low, high, index, strict=True))
             into = tuple(slice(a - s.start, b - s.start) for a, b, s in zip(low, high, selection, strict=True))
-            with suppress(FileNotFoundError):
-                path = self._checked(self._path(index))
-                out[into] = np.memmap(path, self._disk_dtype, "r", 0, (EDGE,) * 3, "F")[inside]
+            path = self.cube_path(index)
+            if path.is_file():
+                self.refuse_torn(path)
+                out[into] = np.memmap(path, DTYPE, "r", 0, (EDGE,) * 3, "F")[inside]
         return out
 
 
@@ -129,14 +114,14 @@ def _cubes_folder(folder: Path, inner: str | None) -> Path:
     return mags[0][1] if mags else folder
 
 
-def _cube_indices(cubes: Path) -> Iterator[tuple[str, Index, Path]]:
-    """Yield the name before the numbers, the numbers (x, y, z), and the path of each cube."""
+def _cube_indices(cubes: Path) -> Iterator[tuple[str, Index]]:
+    """Yield the name before the numbers, and the numbers (x, y, z), of each cube."""
     for x in _numbered(cubes, "x"):
         for y in _numbered(x, "y"):
             for z in _numbered(y, "z"):
                 for path in sorted(z.glob("*.raw")):
                     if (match := CUBE.fullmatch(path.name)) is not None:
-                        yield match[1], (int(match[2]), int(match[3]), int(match[4])), path
+                        yield match[1], (int(match[2]), int(match[3]), int(match[4]))
 
 
 def _numbered(folder: Path, axis: str) -> list[Path]:
@@ -146,19 +131,13 @@ def _numbered(folder: Path, axis: str) -> list[Path]:
     return []
 
 
-def _extent(
-    conf: dict[tuple[str, str], str], cubes: Path, first: Index, rest: Iterator[tuple[str, Index, Path]]
-) -> Index:
+def _extent(conf: Settings, cubes: Path, first: Index, rest: Iterator[tuple[str, Index]]) -> Index:
     """Return the lengths (x, y, z) in voxels: boundary of knossos.conf, else up to the last cube."""
-    boundary = [conf.get(("boundary", axis)) for axis in "xyz"]
-    if all(boundary):
+    if conf:
         mag = _magnification(cubes)
-        lengths = tuple(-(-int(float(text)) // mag) for text in boundary if text)
-        if min(lengths) < 1:
-            raise SourceError(f"{cubes}: {CONF} says boundary {lengths}, which has to be positive; correct it")
-        return lengths
+        return tuple(-(-_boundary(conf[("boundary", axis)], cubes) // mag) for axis in "xyz")
     last = list(first)
-    for _, index, _ in rest:
+    for _, index in rest:
         last = [max(one, other) for one, other in zip(last, index, strict=True)]
     return tuple((i + 1) * EDGE for i in last)
 
@@ -172,26 +151,32 @@ def _by_mag(scale: Nm | None, cubes: Path) -> Nm | None:
     return None if scale is None else tuple(edge * _magnification(cubes) for edge in scale)
 
 
-def _dtype(path: Path) -> np.dtype:
-    size = path.stat().st_size
-    if size not in DTYPES:
-        raise SourceError(
-            f"{path}: {size} bytes, but a cube of {EDGE} x {EDGE} x {EDGE} voxels has {EDGE**3} (uint8) or "
-            f"{2 * EDGE**3} (uint16); copy or export it again"
-        )
-    return np.dtype(DTYPES[size])
-
-
 def _conf_files(folder: Path) -> list[Path]:
     return [folder / CONF, folder / "mag1" / CONF, folder.parent / CONF]
 
 
-def _conf(folder: Path) -> dict[tuple[str, str], str]:
-    """Return the settings of knossos.conf by name and axis."""
+def _boundary(text: str, cubes: Path) -> int:
+    length = float(text)
+    if not 1 <= length < 1 << 40:
+        raise SourceError(f"{cubes}: {CONF} says a boundary of {text} voxels; correct it")
+    return int(length)
+
+
+def _conf(folder: Path) -> Settings:
+    """Return the settings of knossos.conf by name and axis; nothing if there is no such file."""
     path = next((path for path in _conf_files(folder) if path.is_file()), None)
-    lines = path.read_text(errors="replace").splitlines() if path else []
-    matches = (SETTING.match(line) for line in lines)
-    return {(match[1], match[2] or ""): match[3] for match in matches if match is not None}
+    if path is None:
+        return {}
+    matches = (SETTING.match(line) for line in path.read_text(errors="replace").splitlines())
+    found = {(match[1], match[2] or ""): match[3] for match in matches if match is not None}
+    for name in ("boundary", "scale"):
+        lacking = [axis for axis in "xyz" if (name, axis) not in found]
+        if lacking and (name == "boundary" or len(lacking) < 3):
+            raise SourceError(
+                f"{path}: has no line `{name} {lacking[0]} NUMBER;`, so it may be cut short; complete it, or remove "
+                "the file: the volume then reaches to its last cube"
+            )
+    return found
 
 
 FORMAT = Format(
@@ -201,7 +186,7 @@ FORMAT = Format(
     recognises=is_knossos,
     has_inner=True,
     axes="the format: x is the fastest",
-    dtypes="uint8, uint16",
+    dtypes="uint8",
     voxel_size=f"scale of {CONF}",
     writers="cubes as the format's page says",
 )

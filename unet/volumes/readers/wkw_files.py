@@ -22,18 +22,20 @@ from typing import Any
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Index
 from unet.volumes.readers.axes import axis_order
+from unet.volumes.readers.cube_files import CubeFiles
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.length_units import nm_per_unit
-from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
+from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 HEADER, PROPERTIES = "header.wkw", "datasource-properties.json"
 DTYPES = ("u1", "u2", "u4", "u8", "f4", "f8", "i1", "i2", "i4", "i8")
 """Type of the voxels by its number in the header, counted from 1: https://github.com/scalableminds/webknossos-wrap"""
 RAW = 1
+CUBE = re.compile(r"z(\d+)/y(\d+)/x(\d+)\.wkw")
 MAG = re.compile(r"\d+(-\d+-\d+)?")
 
 
@@ -88,7 +90,7 @@ def _end_of_blocks(path: Path, count: int) -> int:
     return int(ends[-1])
 
 
-class WkwSource(ArraySource):
+class WkwSource(CubeFiles):
     """A magnification of a wkw layer. A cube file that is not there is counted, and reads as 0."""
 
     format_name = "wkw"
@@ -97,13 +99,14 @@ class WkwSource(ArraySource):
         with read_errors(folder, "wkw"):
             self._folder = _magnification_folder(folder, inner, given.path)
             self._header = Header.of(self._folder / HEADER)
+            self.edge = self._header.cube
             properties = next((p for p in (self._folder.parent.parent / PROPERTIES,) if p.is_file()), None)
             layer = Layer.of(properties, self._folder)
-            self._begin, lengths = layer.box or _cubes_box(self._folder, self._header.cube)
+            self.begin, lengths = layer.box or _cubes_box(self._folder, self._header.cube)
         stored = (self._header.channels, *lengths)
         order = axis_order(stored, ("c", "x", "y", "z"), given.path, "the order of wkw", given.axes)
         size = stated_voxel_size(order.by_axis((0.0, *layer.edges_nm)) if layer.edges_nm else None, given.path)
-        offset = [begin * edge for begin, edge in zip(self._begin, layer.edges_nm or (), strict=False)]
+        offset = [begin * edge for begin, edge in zip(self.begin, layer.edges_nm or (), strict=False)]
         super().__init__(
             given.path,
             [self._folder, self._folder / HEADER, *([properties] if properties else [])],
@@ -115,41 +118,29 @@ class WkwSource(ArraySource):
             where=self._folder,
         )
 
-    def files_of(self, box: Box) -> list[Path]:
-        """Return headers, and the cube files that a box touches."""
-        cubes = map(self._path, self._touched(self.order.selection(box)))
-        return [*super().files_of(box), *(path for path in cubes if path.is_file())]
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the cube files that a box touches and that are not there."""
-        touched = [self._path(index) for index in self._touched(self.order.selection(box))]
-        missing = sum(1 for path in touched if not path.is_file())
-        return [MissingChunks(self.address, missing, len(touched), 0, "files")]
-
-    def check(self, box: Box) -> None:
-        """Check that the cube files that a box touches are whole."""
-        for path in map(self._path, self._touched(self.order.selection(box))):
-            if path.is_file():
-                with read_errors(path, "wkw"):
-                    self._header.refuse_torn(path)
-
-    def _touched(self, selection: tuple[slice, ...]) -> Iterator[Index]:
-        cube, spatial = self._header.cube, zip(selection[1:], self._begin, strict=True)
-        x, y, z = (range((s.start + lo) // cube, -(-(s.stop + lo) // cube)) for s, lo in spatial)
-        return product(x, y, z)
-
-    def _path(self, index: Index) -> Path:
+    def cube_path(self, index: Index) -> Path:
+        """Return the file of a cube."""
         x, y, z = index
         return self._folder / f"z{z}" / f"y{y}" / f"x{x}.wkw"
+
+    def indices(self) -> Iterator[Index]:
+        """Yield the index of each cube file."""
+        return _cube_indices(self._folder)
+
+    def refuse_torn(self, path: Path) -> None:
+        """Raise an error if a cube file has another header than the layer, or ends before its last block."""
+        self._header.refuse_torn(path)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         import wkw  # type: ignore[import-untyped]
 
-        for path in map(self._path, self._touched(selection)):
-            if path.is_file():
-                self._header.refuse_torn(path)
-        low = [s.start + begin for s, begin in zip(selection[1:], self._begin, strict=True)]
+        low = [s.start + begin for s, begin in zip(selection[1:], self.begin, strict=True)]
         shape = [s.stop - s.start for s in selection[1:]]
+        for index in product(
+            *(range(a // self.edge, -(-(a + n) // self.edge)) for a, n in zip(low, shape, strict=True))
+        ):
+            if (path := self.cube_path(index)).is_file():
+                self.refuse_torn(path)
         if max(a + n for a, n in zip(low, shape, strict=True)) >= 1 << 32:
             raise SourceError(f"{self._folder}: wkw addresses at most {1 << 32} voxels along an axis; crop the layer")
         with wkw.Dataset.open(str(self._folder)) as dataset:
@@ -193,10 +184,16 @@ def _mag(name: str) -> Index:
     return numbers if len(numbers) == 3 else numbers * 3
 
 
+def _cube_indices(folder: Path) -> Iterator[Index]:
+    """Yield the index (x, y, z) of each cube file."""
+    for path in folder.glob("z*/y*/x*.wkw"):
+        if (match := CUBE.fullmatch("/".join(path.parts[-3:]))) is not None:
+            yield int(match[3]), int(match[2]), int(match[1])
+
+
 def _cubes_box(folder: Path, cube: int) -> tuple[Index, Index]:
     """Return the box from 0 to the last cube file."""
-    found = [re.findall(r"\d+", str(path.relative_to(folder))) for path in folder.glob("z*/y*/x*.wkw")]
-    indices = [tuple(map(int, one[::-1])) for one in found if len(one) == 3]
+    indices = list(_cube_indices(folder))
     if not indices:
         raise SourceError(f"{folder}: holds {HEADER}, but no z0/y0/x0.wkw; copy it again")
     return (0, 0, 0), tuple((max(column) + 1) * cube for column in zip(*indices, strict=True))
