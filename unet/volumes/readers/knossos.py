@@ -78,8 +78,8 @@ class KnossosSource(CubeFiles):
         """Raise an error if a cube has not 128 x 128 x 128 bytes."""
         if (size := path.stat().st_size) != EDGE**3:
             raise SourceError(
-                f"{path}: {size} bytes, but a cube of {EDGE} x {EDGE} x {EDGE} {DTYPE} has {EDGE**3}; copy or export it "
-                "again"
+                f"{path}: {size} bytes, but a cube of {EDGE} x {EDGE} x {EDGE} {DTYPE} has {EDGE**3}; copy or "
+                "export it again"
             )
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:

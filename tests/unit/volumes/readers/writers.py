@@ -20,6 +20,7 @@ from tests.unit.volumes.readers.dm_files import dm_file
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 ALL = (*INTEGERS, "float32")
+IMAGEJ = ("uint8", "uint16", "float32")
 OME = (*INTEGERS[:6], "float32")
 PERMUTATIONS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
 
@@ -255,9 +256,7 @@ WRITERS: dict[str, Writer] = {
     "tifffile, compressed tiles": Writer(
         "TIFF", tiff_compressed, big_endian=True, voxel_size=False, names_axes=False, unread=AXES_UNREAD
     ),
-    "tifffile, ImageJ": Writer(
-        "TIFF", tiff_imagej, ("uint8", "uint16", "float32"), names_axes=False, unread=AXES_UNREAD
-    ),
+    "tifffile, ImageJ": Writer("TIFF", tiff_imagej, IMAGEJ, names_axes=False, unread=AXES_UNREAD),
     "tifffile, OME": Writer("TIFF", tiff_ome, OME, names_axes=False, unread=AXES_UNREAD),
     "folder of TIFF": Writer("Folder of sections, PNG", tiff_folder, voxel_size=False, overrules=None),
     "folder of PNG": Writer(
