@@ -64,10 +64,11 @@ class CubeFiles(ArraySource):
     def cubes_of(self, box: Box) -> Iterator[Path]:
         """Yield the files of the cubes that a box touches."""
         ranges = self._ranges(box)
-        indices: Iterable[Index] = product(*ranges)
-        if prod(map(len, ranges)) > FEW:
-            listed = self.indices()
-            indices = (one for one in listed if all(i in part for i, part in zip(one, ranges, strict=True)))
+        indices: Iterable[Index]
+        if prod(map(len, ranges)) <= FEW:
+            indices = product(*ranges)
+        else:
+            indices = (one for one in self.indices() if all(i in part for i, part in zip(one, ranges, strict=True)))
         return (path for path in map(self.cube_path, indices) if path.is_file())
 
     def _ranges(self, box: Box) -> list[range]:

@@ -8,7 +8,7 @@ from unet.extras import is_installed, needs
 from unet.storage.address import is_address, split_path, split_url
 from unet.volumes.readers import dm, hdf5, knossos, mrc, nifti, nrrd_files, section_files, tiff, wkw_files, zarr
 from unet.volumes.readers.channels import ChannelStack
-from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.signatures import is_another, remedy, signature_of
 from unet.volumes.readers.source import Source
@@ -80,7 +80,8 @@ def _open_file(given: SourceConfig) -> Source:
         _refuse_lying_ending(where, found)
     if found.package is not None and not is_installed(found.package):
         raise SourceError(f"{given.path}: {found.name} {needs(found.package)}")
-    return found.open(given, where, inner)
+    with read_errors(where, found.name):
+        return found.open(given, where, inner)
 
 
 def format_of(where: Path | str) -> Format | None:
