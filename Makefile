@@ -3,7 +3,7 @@
 # make test      the whole test suite
 # make reproduce RUN=results      the run of these results once more, compared voxel by voxel
 # make clean-results RESULTS=results      all that runs wrote into a folder of results is removed, and nothing else
-# make config    the pages generated from unet/config, and the page of rules
+# make config    the pages generated from unet/config, the page of rules, and the table of formats
 # make docs      the documentation with search, in site/; no network is needed
 # make check     formatters, linters and types alone
 
@@ -40,6 +40,7 @@ clean-results: install
 config: install
 	$(BIN)/python -m unet.config.pages
 	$(BIN)/python docs/rules_page.py
+	$(BIN)/python docs/formats_table.py
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -164,6 +164,12 @@ def test_page_of_rules_is_in_step() -> None:
     }
 
 
+def test_table_of_formats_is_in_step() -> None:
+    formats_table = loaded("formats_table")
+    text = formats_table.PAGE.read_text()
+    assert formats_table.page(text) == text, "run `make config`"
+
+
 def defined_in(module: Path) -> set[str]:
     """Names that a module defines, with those of its classes behind a dot."""
     found = set()

@@ -27,6 +27,8 @@ EXTRAS = {
     "hdf5plugin": "formats",
 }
 """The extra that brings each optional package, by the package's name on PyPI."""
+IMPORTED_AS = {"pynrrd": "nrrd"}
+"""Names under which packages are imported, where they are not the package's own."""
 
 
 def is_installed(package: str) -> bool:
@@ -35,7 +37,7 @@ def is_installed(package: str) -> bool:
     >>> is_installed("a-package-that-nobody-has")
     False
     """
-    return find_spec(package.replace("-", "_")) is not None
+    return find_spec(IMPORTED_AS.get(package, package.replace("-", "_"))) is not None
 
 
 def needs(package: str) -> str:

@@ -41,6 +41,11 @@ class Cause:
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """System error numbers of a file system without locks."""
+ANOTHER_FORMAT = Cause(
+    "it is of another format",
+    "see what it is with `file`, and give it the ending of its format",
+    words=r"signature not found|not a \w+ file|not an? \w+ (file|image|data stream)|Map ID string not found",
+)
 CAUSES = (
     Cause(
         "another program has it open for writing",
@@ -96,11 +101,7 @@ CAUSES = (
             r"end of file|addr overflow|Expected .* bytes|bytes long"
         ),
     ),
-    Cause(
-        "it is of another format",
-        "see what it is with `file`, and give it the ending of its format",
-        words=r"signature not found|not a \w+ file|not an? \w+ (file|image|data stream)|Map ID string not found",
-    ),
+    ANOTHER_FORMAT,
 )
 EMPTY = Cause("it is empty", "copy or export it again")
 DAMAGED = Cause("it is damaged, or written in an unusual way", "copy or export it again")

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unet.geometry.box import Box
-from unet.storage.error_causes import cause_of
+from unet.storage.error_causes import ANOTHER_FORMAT, cause_of
+from unet.volumes.readers.signatures import signature_of
 
 
 class SourceError(ValueError):
@@ -30,6 +31,8 @@ def read_errors(where: Path | str, format_name: str, box: Box | None = None) -> 
             raise
         cause = cause_of(error, where)
         place = f"{where}, box {box} (z, y, x)" if box is not None else where
+        found = signature_of(Path(where)) if cause is ANOTHER_FORMAT else None
+        real = f": by its first bytes it is {found.name}" if found is not None else ""
         raise SourceError(
-            f"{place}: cannot be read as {format_name}, {cause.what} ({type(error).__name__}: {error}); {cause.advice}"
+            f"{place}: cannot be read as {format_name}, {cause.what}{real} ({type(error).__name__}: {error}); {cause.advice}"
         ) from error

@@ -4,16 +4,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet.config.source import SourceConfig
+from unet.extras import is_installed, needs
 from unet.storage.address import is_address, split_path, split_url
 from unet.storage.file_patterns import is_pattern
-from unet.volumes.readers import hdf5, mrc, section_files, tiff, zarr
+from unet.volumes.readers import dm, hdf5, knossos, mrc, nifti, nrrd_files, section_files, tiff, wkw_files, zarr
 from unet.volumes.readers.channels import ChannelStack
-from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
+from unet.volumes.readers.signatures import is_another, remedy, signature_of
 from unet.volumes.readers.source import Source
 from unet.volumes.readers.views import Flipped, SelectedChannels
 
-FORMATS: tuple[Format, ...] = (hdf5.FORMAT, zarr.FORMAT, mrc.FORMAT, tiff.FORMAT, section_files.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    hdf5.FORMAT,
+    zarr.FORMAT,
+    mrc.FORMAT,
+    tiff.FORMAT,
+    nrrd_files.FORMAT,
+    nifti.FORMAT,
+    dm.FORMAT,
+    wkw_files.FORMAT,
+    knossos.FORMAT,
+    section_files.FORMAT,
+)
 """All formats that are read. The first that fits a path opens it; any folder may be a folder of sections."""
 
 
@@ -67,25 +80,47 @@ def _open_file(given: SourceConfig) -> Source:
             f"{given.path}: {where} is {found.name}, in which nothing can be named: there is no {inner} inside it; "
             f"leave out :{inner}"
         )
-    return found.open(given, where, inner)
+    if isinstance(where, Path):
+        _refuse_lying_ending(where, found)
+    if found.package is not None and not is_installed(found.package):
+        raise SourceError(f"{given.path}: {found.name} {needs(found.package)}")
+    with read_errors(where, found.name):
+        return found.open(given, where, inner)
 
 
 def format_of(where: Path | str) -> Format | None:
     """Return the format of a file, a folder or an address by its ending, else by its content; None if none fits."""
     if isinstance(where, Path) and is_pattern(where):
         return section_files.FORMAT
-    suffix = Path(str(where).rstrip("/")).suffix.lower()
-    by_ending = [one for one in FORMATS if suffix in one.suffixes]
-    if isinstance(where, Path) and where.is_dir() and suffix in section_files.READERS:
+    name = str(where).rstrip("/").lower()
+    by_ending = [one for one in FORMATS if one.suffixes and name.endswith(one.suffixes)]
+    if isinstance(where, Path) and where.is_dir() and where.suffix.lower() in section_files.READERS:
         by_ending = []  # a folder of sections whose name ends like a file
     by_content = [one for one in FORMATS if isinstance(where, str) or one.recognises(where)]
     return next(iter([*by_ending, *by_content]), None)
 
 
+def _refuse_lying_ending(path: Path, found: Format) -> None:
+    """Raise an error if the first bytes of a file are of another format than its ending."""
+    signature = signature_of(path)
+    if signature is not None and is_another(signature, found.suffixes):
+        raise SourceError(
+            f"{path}: cannot be read as {found.name}, it is of another format: by its first bytes it is "
+            f"{signature.name}; {remedy(signature, _endings())}"
+        )
+
+
+def _endings() -> list[str]:
+    return [ending for one in FORMATS for ending in one.suffixes]
+
+
 def _unknown(address: str, where: Path | str) -> str:
+    signature = signature_of(where) if isinstance(where, Path) else None
+    if signature is not None:
+        return f"{address}: by its first bytes this is {signature.name}; {remedy(signature, _endings())}"
     suffix = Path(str(where)).suffix.lower()
     ending = f"files ending in {suffix!r}" if suffix else "files without an ending"
-    known = ", ".join(ending for one in FORMATS for ending in one.suffixes)
+    known = ", ".join(_endings())
     return (
         f"{address}: {ending} are not known; supported are {known}: rename the file if it is one of these, "
         "else convert it, to TIFF for one"

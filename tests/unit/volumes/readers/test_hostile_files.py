@@ -1,0 +1,367 @@
+"""Damaged and hostile files end in an error that names them, or are read: no crash, no hang, no memory beyond them.
+
+Every example runs in a process of limited memory, see `hostile_worker`. `make test` tries some hundred files. For more:
+UNET_EM_FUZZ_SECONDS=3600 pytest -m slow -k damaged tests/unit/volumes/readers/test_hostile_files.py
+"""
+
+import bz2
+import gzip
+import os
+import re
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.unit.volumes.readers.hostile_worker import Reader
+from tests.unit.volumes.readers.mutations import MUTATIONS, Mutation
+from tests.unit.volumes.readers.test_every_format import files_below, small, volume
+from tests.unit.volumes.readers.writers import WRITERS, Stored
+
+SHAPE = (3, 9, 11)
+EXAMPLES = 25
+"""Damaged files of each writer in `make test`."""
+STORED = Stored(voxel_size_nm=(40.0, 5.0, 4.0))
+
+
+def written(folder: Path, name: str) -> str:
+    """The address of a small valid volume."""
+    folder.mkdir(parents=True)
+    values = volume(small(WRITERS[name]), SHAPE)
+    return WRITERS[name].write(folder, values, STORED)
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Folder and address of a valid volume by the name of its writer."""
+    folder = tmp_path_factory.mktemp("valid")
+    return {name: (folder / str(i), written(folder / str(i), name)) for i, name in enumerate(WRITERS)}
+
+
+@pytest.fixture(scope="module")
+def reader(valid: dict[str, tuple[Path, str]]) -> Iterator[Reader]:
+    """The process that reads."""
+    process = Reader([address for _, address in valid.values()])
+    yield process
+    process.close()
+
+
+def bad(outcome: str) -> bool:
+    """Whether reading has ended as it never should."""
+    return not outcome.startswith(("read", "refused: "))
+
+
+def damaged(reader: Reader, folder: Path, address: str, which: float, mutations: list[Mutation]) -> str:
+    """How a volume is read after changes of one of its files, which is restored."""
+    paths = files_below(folder)
+    path = paths[int(which * len(paths))]
+    content = changed = path.read_bytes()
+    for mutation in mutations:
+        changed = mutation(changed)
+    path.write_bytes(changed)
+    try:
+        return reader.outcome(address)
+    finally:
+        path.write_bytes(content)
+
+
+KNOWN = {
+    "Zarr and OME-Zarr": r"OverflowError|ZeroDivisionError",
+    "MRC": "memory",
+    "Folder of sections, PNG": "memory",
+}
+"""Bad outcomes of the readers that do not refuse yet, see `UNREAD`."""
+
+
+def search(reader: Reader, name: str, folder: Path, address: str, examples: int, start: int | None = None) -> None:
+    """Look for a file that is neither read nor refused."""
+    known = KNOWN.get(WRITERS[name].format)
+
+    # An example that hangs takes its time again whenever it is made smaller.
+    phases = [Phase.explicit, Phase.generate]
+    options: dict[str, Any] = {"database": None, "suppress_health_check": list(HealthCheck), "phases": phases}
+
+    @settings(max_examples=examples, **options)
+    @given(which=st.floats(0, 1, exclude_max=True), mutations=MUTATIONS)
+    def refused_or_read(which: float, mutations: list[Mutation]) -> None:
+        found = damaged(reader, folder, address, which, mutations)
+        if known is None or not re.match(known, found):
+            assert not bad(found), f"{name}: {found}"
+
+    (seed(start)(refused_or_read) if start is not None else refused_or_read)()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_damaged_file_is_refused_or_read(reader: Reader, valid: dict[str, tuple[Path, str]], name: str) -> None:
+    search(reader, name, *valid[name], EXAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_many_damaged_files_are_refused_or_read(reader: Reader, valid: dict[str, tuple[Path, str]]) -> None:
+    end, start = time.monotonic() + float(os.environ.get("UNET_EM_FUZZ_SECONDS", "60")), time.time_ns() % 2**32
+    while time.monotonic() < end:
+        for name, (folder, address) in valid.items():
+            start += 1
+            search(reader, name, folder, address, 100, start)
+
+
+# -- Hostile by hand ---------------------------------------------------------------------------------------------------
+
+
+def overwritten(address: str, at: int, content: bytes) -> str:
+    """The address, after bytes of its file are replaced."""
+    path = Path(address.partition(":/")[0])
+    held = path.read_bytes()
+    path.write_bytes(held[:at] + content + held[at + len(content) :])
+    return address
+
+
+def replaced(address: str, path: Path, old: str, new: str) -> str:
+    """The address, after words of a file are replaced."""
+    held = path.read_bytes()
+    assert re.search(old.encode(), held), held[:300]
+    path.write_bytes(re.sub(old.encode(), new.encode(), held, count=1))
+    return address
+
+
+def nrrd_text(folder: Path, header: str, data: bytes = b"", name: str = "a.nrrd") -> str:
+    (folder / name).write_bytes(f"NRRD0004\ntype: uint8\ndimension: 3\n{header}\n\n".encode() + data)
+    return str(folder / name)
+
+
+def hdf5_text(folder: Path, fill: Callable[[h5py.File], Any]) -> str:
+    with h5py.File(folder / "a.h5", "w") as file:
+        fill(file)
+    return f"{folder}/a.h5:/raw"
+
+
+def tiff_cycle(folder: Path) -> str:
+    """The offset of the page after the last is that of the first."""
+    path = folder / "a.tif"
+    tifffile.imwrite(path, volume("uint8", SHAPE), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        first, last = (int(file.pages[i].offset) for i in (0, -1))
+    count = int.from_bytes(path.read_bytes()[last : last + 2], "little")
+    return overwritten(str(path), last + 2 + 12 * count, first.to_bytes(4, "little"))
+
+
+def tiff_huge(folder: Path, tag: str, number: int) -> str:
+    path = folder / "a.tif"
+    tifffile.imwrite(path, volume("uint8", SHAPE), photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        at = page.tags[tag].valueoffset
+    return overwritten(str(path), at, number.to_bytes(4, "little"))
+
+
+def zeros_packed(count: int) -> bytes:
+    """That many zeros as zlib packs them: the same 16 MB again and again, and the checksum (RFC 1950) of zeros."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    piece = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\xda" + piece * (count >> 24) + b"\3\0" + struct.pack(">HH", count % 65521, 1)
+
+
+def tiff_bomb(folder: Path) -> str:
+    """A page of 8 x 8 pixels whose strip inflates to 2 GB."""
+    packed = zeros_packed(1 << 31)
+    tifffile.imwrite(folder / "a.tif", np.zeros((8, 8), "u1"), compression="zlib", metadata=None)
+    with tifffile.TiffFile(folder / "a.tif") as file:
+        tags: Any = file.pages[0].tags  # type: ignore[union-attr]
+        at, count = tags["StripOffsets"].valueoffset, tags["StripByteCounts"].valueoffset
+    path = folder / "a.tif"
+    held = bytearray(path.read_bytes())
+    held[at : at + 4], held[count : count + 4] = len(held).to_bytes(4, "little"), len(packed).to_bytes(4, "little")
+    path.write_bytes(bytes(held) + packed)
+    return str(path)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_bomb(folder: Path) -> str:
+    """A header of 60,000 x 60,000 pixels, with hardly any."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(100_000)))
+    (folder / "s0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + png_chunk(b"IEND", b""))
+    return str(folder)
+
+
+def nifti_bomb(folder: Path) -> str:
+    """A small volume in a stream that goes on with 1 GB of zeros."""
+    address = written(folder / "a", "nibabel")
+    more = gzip.compress(bytes(1 << 24)) * 64
+    (folder / "a.nii.gz").write_bytes(gzip.compress(Path(address).read_bytes()) + more)
+    return str(folder / "a.nii.gz")
+
+
+def nifti_dim(folder: Path, name: str, *dim: int) -> str:
+    address = written(folder / "a", name)
+    if name != "nibabel, gzip":
+        return overwritten(address, 40, struct.pack("<8h", *dim, *[1] * (8 - len(dim))))
+    held = bytearray(gzip.decompress(Path(address).read_bytes()))
+    held[40 : 40 + 2 * len(dim)] = struct.pack(f"<{len(dim)}h", *dim)
+    Path(address).write_bytes(gzip.compress(bytes(held)))
+    return address
+
+
+def json_changed(folder: Path, name: str, file: str, old: str, new: str) -> str:
+    address = written(folder / "a", name)
+    return replaced(address, folder / "a" / file, old, new)
+
+
+def zarr_changed(folder: Path, key: str, first: int) -> str:
+    """The first of three numbers in the metadata is another one."""
+    return json_changed(folder, "zarr, one chunk", "a.zarr/.zarray", rf'"{key}": \[\s*3', f'"{key}": [{first}')
+
+
+def hdf5_chunk_bomb(file: h5py.File) -> None:
+    """One chunk of 1 GB of zeros, deflated to 1 MB."""
+    edges = (1, 1 << 15, 1 << 15)
+    dataset = file.create_dataset("raw", shape=edges, dtype="u1", chunks=edges, compression="gzip")
+    dataset.id.write_direct_chunk((0, 0, 0), zeros_packed(1 << 30))
+
+
+def folder_cycle(folder: Path) -> str:
+    written(folder / "a", "folder of TIFF")
+    (folder / "a" / "again").symlink_to(folder / "a")
+    return str(folder / "a")
+
+
+def wkw_cycle(folder: Path) -> str:
+    written(folder / "a", "wkw")
+    (folder / "a" / "again").symlink_to(folder / "a")
+    return str(folder / "a")
+
+
+def wkw_outside(folder: Path) -> str:
+    written(folder / "b", "wkw")
+    return written(folder / "a", "wkw").replace(":/", ":/../b/")
+
+
+def wkw_huge_blocks(folder: Path) -> str:
+    """Blocks of 32,768 voxels, 32,768 along each edge of a file."""
+    address = written(folder / "a", "wkw")
+    overwritten(str(folder / "a" / "color" / "1" / "header.wkw"), 4, b"\xff")
+    return address
+
+
+def link_to_itself(folder: Path) -> str:
+    (folder / "a.tif").symlink_to(folder / "a.tif")
+    return str(folder / "a.tif")
+
+
+def hdf5_soft_cycle(file: h5py.File) -> None:
+    file["raw"] = h5py.SoftLink("/other")
+    file["other"] = h5py.SoftLink("/raw")
+
+
+def hdf5_group_cycle(file: h5py.File) -> None:
+    file.create_group("inside")["again"] = file["/"]
+    file["raw"] = file["/inside"]
+
+
+def escaping_nhdr(folder: Path, name: str) -> str:
+    return nrrd_text(folder, f"sizes: 2 2 2\nencoding: raw\ndata file: {name}", name="a.nhdr")
+
+
+HUGE = 10**12
+REFUSED: dict[str, Callable[[Path], str]] = {
+    "NRRD, huge sizes": lambda d: nrrd_text(d, "sizes: 1000000000 1000000000 1000000000\nencoding: raw", bytes(64)),
+    "NRRD, huge sizes, gzip": lambda d: nrrd_text(d, f"sizes: {HUGE} 9 9\nencoding: gzip", gzip.compress(bytes(999))),
+    "NRRD, huge sizes, bzip2": lambda d: nrrd_text(d, f"sizes: {HUGE} 9 9\nencoding: bz2", bz2.compress(bytes(999))),
+    "NRRD, negative size": lambda d: nrrd_text(d, "sizes: -2 -2 2\nencoding: raw", bytes(64)),
+    "NRRD, size 0": lambda d: nrrd_text(d, "sizes: 0 2 2\nencoding: raw", bytes(64)),
+    "NRRD, negative skip": lambda d: nrrd_text(d, "sizes: 2 2 2\nencoding: raw\nbyte skip: -99", bytes(64)),
+    "NRRD, huge skip": lambda d: nrrd_text(d, f"sizes: 2 2 2\nencoding: raw\nbyte skip: {HUGE}", bytes(64)),
+    "NRRD, no end of the header": lambda d: nrrd_text(d, "sizes: 2 2 2\nencoding: raw\n#" + "x" * (2 << 20)),
+    "NRRD, another folder": lambda d: escaping_nhdr(d, "../../etc/passwd"),
+    "NRRD, absolute path": lambda d: escaping_nhdr(d, "/etc/passwd"),
+    "NRRD, a device": lambda d: escaping_nhdr(d, "/dev/zero"),
+    "NRRD, a list of files": lambda d: escaping_nhdr(d, "LIST"),
+    "NIfTI, huge": lambda d: nifti_dim(d, "nibabel", 3, 32767, 32767, 32767),
+    "NIfTI, huge, gzip": lambda d: nifti_dim(d, "nibabel, gzip", 3, 32767, 32767, 32767),
+    "NIfTI, negative": lambda d: nifti_dim(d, "nibabel", 3, -9, -9, 3),
+    "NIfTI, 99 axes": lambda d: nifti_dim(d, "nibabel", 99, 9, 9, 3),
+    "NIfTI, 0 voxels": lambda d: nifti_dim(d, "nibabel", 3, 0, 9, 3),
+    "KNOSSOS, negative": lambda d: json_changed(d, "KNOSSOS", "knossos.conf", "boundary x 11", "boundary x -11"),
+    "KNOSSOS, infinite": lambda d: json_changed(d, "KNOSSOS", "knossos.conf", "boundary x 11", "boundary x inf"),
+    "KNOSSOS, outside": lambda d: f"{written(d / 'a', 'KNOSSOS')}:/../a/mag1/..",
+    "wkw, negative": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": -11'),
+    "wkw, text": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": "x"'),
+    "wkw, outside": wkw_outside,
+    "wkw, huge blocks": wkw_huge_blocks,
+    "DM3, huge": lambda d: replaced(w := written(d / "a", "DM3"), Path(w), r"\x0b\0\0\0", "\xff\xff\xff\x7f"),
+    "MRC, huge": lambda d: overwritten(written(d / "a", "mrcfile"), 0, struct.pack("<3i", *[2**31 - 1] * 3)),
+    "MRC, negative": lambda d: overwritten(written(d / "a", "mrcfile"), 0, struct.pack("<3i", -11, -9, 3)),
+    "MRC, huge extended header": lambda d: overwritten(written(d / "a", "mrcfile"), 92, struct.pack("<i", 2**31 - 1)),
+    "MRC, negative extended header": lambda d: overwritten(written(d / "a", "mrcfile"), 92, struct.pack("<i", -500)),
+    "TIFF, huge width": lambda d: tiff_huge(d, "ImageWidth", 2**31 - 1),
+    "TIFF, huge length": lambda d: tiff_huge(d, "ImageLength", 2**32 - 1),
+    "TIFF, a cycle of pages": tiff_cycle,
+    "TIFF, link to itself": link_to_itself,
+    "PNG, huge": png_bomb,
+    "HDF5, soft links in a circle": lambda d: hdf5_text(d, hdf5_soft_cycle),
+    "HDF5, groups in a circle": lambda d: hdf5_text(d, hdf5_group_cycle),
+    "HDF5, 30 axes of length 0": lambda d: hdf5_text(d, lambda f: f.create_dataset("raw", shape=(0,) * 30, dtype="u1")),
+    "Zarr, negative": lambda d: zarr_changed(d, "shape", -3),
+    "Zarr, chunks of nothing": lambda d: zarr_changed(d, "chunks", 0),
+    "Zarr, huge chunks": lambda d: zarr_changed(d, "chunks", HUGE),
+    "Zarr, chunks of 2**64": lambda d: zarr_changed(d, "chunks", 2**64 - 1),
+}
+"""Files that are refused."""
+READ: dict[str, Callable[[Path], str]] = {
+    "NIfTI, a stream that goes on": nifti_bomb,
+    "KNOSSOS, huge": lambda d: json_changed(d, "KNOSSOS", "knossos.conf", "boundary x 11", f"boundary x {10**11}"),
+    "wkw, huge": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', f'"width": {2**31}'),
+    "folder with a link to itself": folder_cycle,
+    "wkw with a link to itself": wkw_cycle,
+    "HDF5, huge, of which nothing is written": lambda d: hdf5_text(
+        d, lambda f: f.create_dataset("raw", shape=(HUGE, HUGE // 1000, 64), dtype="u1", chunks=(1, 64, 64))
+    ),
+    "Zarr, 2**64": lambda d: zarr_changed(d, "shape", 2**64 - 1),
+    "Zarr, huge": lambda d: zarr_changed(d, "shape", HUGE),
+}
+"""Files that are read: what they say is allowed, and costs nothing."""
+EITHER: dict[str, Callable[[Path], str]] = {
+    "TIFF, a strip that inflates to 2 GB": tiff_bomb,
+    "HDF5, a chunk that inflates to 1 GB": lambda d: hdf5_text(d, hdf5_chunk_bomb),
+}
+"""Files of which a part alone exceeds the memory: refused or read, but not decoded blindly."""
+UNREAD: dict[str, str] = {
+    "MRC, huge extended header": "mrcfile reads as many bytes as the header says the extended header has",
+    "PNG, huge": "the whole image is allocated, however few bytes are packed; deflate packs 1032 to 1 at most",
+    "Zarr, chunks of nothing": "ZeroDivisionError where chunks are counted",
+}
+"""Examples that a reader does not pass yet, and why."""
+
+
+def hand_made(examples: dict[str, Callable[[Path], str]]) -> list[Any]:
+    """The examples as parameters of a test."""
+    marks = {name: [pytest.mark.xfail(reason=UNREAD[name], strict=True)] for name in examples if name in UNREAD}
+    return [pytest.param(make, id=name, marks=marks.get(name, [])) for name, make in examples.items()]
+
+
+@pytest.mark.parametrize("make", hand_made(REFUSED))
+def test_a_hostile_file_is_refused(reader: Reader, tmp_path: Path, make: Callable[[Path], str]) -> None:
+    assert reader.outcome(make(tmp_path)).startswith("refused: ")
+
+
+@pytest.mark.parametrize("make", hand_made(READ))
+def test_a_strange_file_is_read(reader: Reader, tmp_path: Path, make: Callable[[Path], str]) -> None:
+    assert reader.outcome(make(tmp_path)) == "read"
+
+
+@pytest.mark.parametrize("make", hand_made(EITHER))
+def test_a_bomb_does_not_go_off(reader: Reader, tmp_path: Path, make: Callable[[Path], str]) -> None:
+    assert not bad(reader.outcome(make(tmp_path)))

@@ -1,0 +1,288 @@
+"""A table of writers: what each writes with a given volume, for the tests that every reader passes.
+
+A new format needs one function `write(folder, values, Stored)`, and one row of `WRITERS`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import imagecodecs
+import mrcfile
+import numpy as np
+import tifffile
+import zarr
+
+from tests.unit.volumes.readers.dm_files import dm_file
+
+INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+ALL = (*INTEGERS, "float32")
+IMAGEJ = ("uint8", "uint16", "float32")
+OME = (*INTEGERS[:6], "float32")
+PERMUTATIONS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a volume is stored, beside its values."""
+
+    voxel_size_nm: tuple[float, float, float] | None = None
+    offset_nm: tuple[float, float, float] | None = None
+    axes: str = "zyx"
+    byteorder: str = "<"
+
+    def arranged(self, values: np.ndarray, c_contiguous: bool = True) -> np.ndarray:
+        """The values `(z, y, x)` with their axes and bytes in the order in which they are stored."""
+        moved = values.transpose(["zyx".index(axis) for axis in self.axes]).astype(
+            values.dtype.newbyteorder(self.byteorder)
+        )
+        return np.ascontiguousarray(moved) if c_contiguous else moved
+
+    def by_axis(self, values: tuple[float, ...] | None) -> list[float]:
+        """Numbers `(z, y, x)` in the order of the stored axes."""
+        assert values is not None
+        return [values["zyx".index(axis)] for axis in self.axes]
+
+
+Write = Callable[[Path, np.ndarray, Stored], str]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One writer of a format, and what it can store.
+
+    Attributes
+    ----------
+    format : str
+        Name of the reader's `Format`.
+    write : callable
+        Writes a volume into an empty folder, and returns the address of the source.
+    axes : tuple of str
+        Orders of axes that the file names. The first is the usual one.
+    names_axes : bool
+        Whether the file says which axis is which, so that one of length 1 is not taken for another.
+    overrules : str or None
+        `axes` of the user that turn the usual order around; None where the format has no array with axes.
+    unread : dict
+        By the name of a test, why today's reader does not pass it.
+    """
+
+    format: str
+    write: Write
+    dtypes: tuple[str, ...] = ALL
+    axes: tuple[str, ...] = ("zyx",)
+    big_endian: bool = False
+    voxel_size: bool = True
+    offset: bool = False
+    overrules: str | None = "xyz"
+    names_axes: bool = True
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def tiff(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    tifffile.imwrite(folder / "a.tif", values, photometric="minisblack", byteorder=stored.byteorder)  # type: ignore[arg-type]
+    return str(folder / "a.tif")
+
+
+def tiff_compressed(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    options: Any = {"compression": "zlib", "tile": (16, 16), "byteorder": stored.byteorder, "photometric": "minisblack"}
+    tifffile.imwrite(folder / "a.tif", values, **options)
+    return str(folder / "a.tif")
+
+
+def tiff_imagej(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    z, y, x = stored.voxel_size_nm or (1.0, 1.0, 1.0)
+    metadata = {"axes": "ZYX", "spacing": z, "unit": "nm"} if stored.voxel_size_nm else {"axes": "ZYX"}
+    tifffile.imwrite(folder / "a.tif", values, imagej=True, metadata=metadata, resolution=(1 / x, 1 / y))
+    return str(folder / "a.tif")
+
+
+def tiff_ome(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    sizes = dict(zip("ZYX", stored.voxel_size_nm or (), strict=False))
+    units = {f"PhysicalSize{axis}Unit": "nm" for axis in sizes}
+    metadata = {"axes": "ZYX", **{f"PhysicalSize{axis}": nm for axis, nm in sizes.items()}, **units}
+    tifffile.imwrite(folder / "a.ome.tif", values, metadata=metadata, photometric="minisblack")
+    return str(folder / "a.ome.tif")
+
+
+def tiff_folder(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    for z, section in enumerate(values):
+        tifffile.imwrite(folder / f"s{z:03d}.tif", section, photometric="minisblack")
+    return str(folder)
+
+
+def png_folder(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    for z, section in enumerate(values):
+        (folder / f"s{z:03d}.png").write_bytes(imagecodecs.png_encode(np.ascontiguousarray(section)))
+    return str(folder)
+
+
+def hdf5(folder: Path, values: np.ndarray, stored: Stored, **options: Any) -> str:
+    with h5py.File(folder / "a.h5", "w") as file:
+        dataset = file.create_dataset("volumes/raw", data=stored.arranged(values), **options)
+        if stored.voxel_size_nm is not None:
+            dataset.attrs["resolution"] = stored.voxel_size_nm
+        if stored.offset_nm is not None:
+            dataset.attrs["offset"] = stored.offset_nm
+    return f"{folder}/a.h5:/volumes/raw"
+
+
+def hdf5_chunks(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    chunks = tuple(min(n, edge) for n, edge in zip(values.shape, (2, 16, 16), strict=True))
+    return hdf5(folder, values, stored, chunks=chunks, compression="gzip", fletcher32=True)
+
+
+def mrc(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    with mrcfile.new(folder / "a.mrc") as file:
+        file.set_data(stored.arranged(values))
+        maps, mapr, mapc = ("_xyz".index(axis) for axis in stored.axes)
+        file.header.mapc, file.header.mapr, file.header.maps = mapc, mapr, maps
+        z, y, x = values.shape
+        file.header.mz, file.header.my, file.header.mx = z, y, x
+        if stored.voxel_size_nm is not None:
+            file.header.cella = tuple(nm * 10 * n for nm, n in zip(stored.voxel_size_nm[::-1], (x, y, z), strict=True))
+    return str(folder / "a.mrc")
+
+
+def ome_zarr(folder: Path, values: np.ndarray, stored: Stored, version: int) -> str:
+    chunks = tuple(min(n, edge) for n, edge in zip(values.shape, (2, 16, 16), strict=True))
+    group = zarr.open_group(str(folder / "a.zarr"), mode="w", zarr_format=version)  # type: ignore[arg-type]
+    options: Any = {"dimension_names": list(stored.axes)} if version == 3 else {}
+    given = stored.arranged(values)
+    array = group.create_array("0", shape=given.shape, dtype=given.dtype, chunks=chunks, **options)
+    array[...] = given
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in stored.axes]
+    steps: list[Any] = [{"type": "scale", "scale": list(stored.voxel_size_nm or (1.0, 1.0, 1.0))}]
+    if stored.offset_nm is not None:
+        steps.append({"type": "translation", "translation": list(stored.offset_nm)})
+    multiscales = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}]
+    attributes: Any = {"multiscales": multiscales}
+    group.attrs.update(attributes if version == 2 else {"ome": {"version": "0.5", **attributes}})
+    return str(folder / "a.zarr")
+
+
+def zarr_array(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    zarr.create_array(str(folder / "a.zarr"), data=stored.arranged(values), chunks=values.shape, zarr_format=2)
+    return str(folder / "a.zarr")
+
+
+def nrrd(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nrrd", **options: Any) -> str:
+    """The directions say of each axis, the fastest first, along which axis of space it runs."""
+    import nrrd
+
+    steps = np.diag([1.0, 1.0, 1.0]) if stored.voxel_size_nm is None else np.diag(stored.voxel_size_nm[::-1])
+    header = {"space dimension": 3, "space directions": np.array([steps["xyz".index(a)] for a in stored.axes[::-1]])}
+    if stored.voxel_size_nm is not None:
+        header["space units"] = ["nm", "nm", "nm"]
+    if stored.offset_nm is not None:
+        header["space origin"] = np.array(stored.offset_nm[::-1])
+    given = stored.arranged(values).T  # pynrrd takes the fastest axis first
+    nrrd.write(str(folder / name), given, header | {"encoding": "raw"} | options, index_order="F")
+    return str(folder / name)
+
+
+def nifti(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nii", kind: str = "Nifti1") -> str:
+    import nibabel
+
+    header = getattr(nibabel, f"{kind}Header")(endianness=stored.byteorder)
+    header.set_data_dtype(values.dtype)
+    affine = np.diag([*(nm / 1e3 for nm in (stored.voxel_size_nm or (1e3, 1e3, 1e3))[::-1]), 1.0])
+    affine = affine[:, [*("xyz".index(axis) for axis in stored.axes[::-1]), 3]]
+    if stored.offset_nm is not None:
+        affine[:3, 3] = [nm / 1e3 for nm in stored.offset_nm[::-1]]
+    given = stored.arranged(values).T  # the fastest axis first
+    image = getattr(nibabel, f"{kind}Image")(given, affine, header)
+    image.header.set_xyzt_units("micron" if stored.voxel_size_nm else "unknown")
+    nibabel.save(image, str(folder / name))
+    return str(folder / name)
+
+
+def dm(folder: Path, values: np.ndarray, stored: Stored, version: int) -> str:
+    path = folder / f"a.dm{version}"
+    path.write_bytes(dm_file(values, stored.voxel_size_nm, version))
+    return str(path)
+
+
+def wkw(folder: Path, values: np.ndarray, stored: Stored, block_type: int) -> str:
+    import wkw
+
+    low = [n // 4 for n in (stored.offset_nm or (0, 0, 0))[::-1]] if stored.offset_nm else [0, 0, 0]
+    if stored.offset_nm is not None:
+        assert stored.voxel_size_nm is not None
+        places = zip(stored.offset_nm[::-1], stored.voxel_size_nm[::-1], strict=True)
+        low = [round(nm / edge) for nm, edge in places]
+    header = wkw.Header(values.dtype.type, block_len=8, file_len=4, block_type=block_type)
+    padded = np.zeros([-(-(a + n) // 32) * 32 for a, n in zip(low, values.shape[::-1], strict=True)], values.dtype)
+    padded[tuple(slice(a, a + n) for a, n in zip(low, values.shape[::-1], strict=True))] = values.T
+    folder.joinpath("color").mkdir(parents=True)
+    with wkw.Dataset.create(str(folder / "color" / "1"), header) as dataset:
+        dataset.write((0, 0, 0), np.asfortranarray(padded))
+    box = {"topLeft": [int(a) for a in low], **dict(zip(("depth", "height", "width"), values.shape, strict=True))}
+    properties: dict[str, Any] = {"dataLayers": [{"name": "color", "boundingBox": box}]}
+    if stored.voxel_size_nm is not None:
+        properties["scale"] = {"factor": list(stored.voxel_size_nm[::-1]), "unit": "nanometer"}
+    (folder / "datasource-properties.json").write_text(json.dumps(properties))
+    return f"{folder}:/color/1"
+
+
+def knossos(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    padded = np.zeros([-(-n // 128) * 128 for n in values.shape], values.dtype)
+    padded[tuple(slice(n) for n in values.shape)] = values
+    for z, y, x in np.ndindex(*(n // 128 for n in padded.shape)):
+        cube = folder / "mag1" / f"x{x:04d}" / f"y{y:04d}" / f"z{z:04d}"
+        cube.mkdir(parents=True)
+        box = tuple(slice(128 * i, 128 * i + 128) for i in (z, y, x))
+        padded[box].astype(values.dtype.newbyteorder("<")).tofile(cube / f"test_mag1_x{x:04d}_y{y:04d}_z{z:04d}.raw")
+    lines = ['experiment name "test";', *(f"boundary {a} {n};" for a, n in zip("xyz", values.shape[::-1], strict=True))]
+    lines += [f"scale {a} {nm};" for a, nm in zip("xyz", (stored.voxel_size_nm or ())[::-1], strict=False)]
+    (folder / "knossos.conf").write_text("\n".join([*lines, "magnification 1;", ""]))
+    return str(folder)
+
+
+def keyed(write: Callable[..., str], **options: Any) -> Write:
+    """A writer with some options."""
+    return lambda folder, values, stored: write(folder, values, stored, **options)
+
+
+AXES_UNREAD = {"test_axes_of_the_user_overrule_the_file": "the reader does not look at `axes`"}
+BLOSC = {"test_a_file_cut_short_never_gives_other_voxels": "a Blosc frame that is cut short decodes to other voxels"}
+DM_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")
+NIFTI: dict[str, Any] = {"axes": PERMUTATIONS, "big_endian": True, "offset": True, "overrules": "zyx"}
+WRITERS: dict[str, Writer] = {
+    "tifffile": Writer("TIFF", tiff, big_endian=True, voxel_size=False, names_axes=False, unread=AXES_UNREAD),
+    "tifffile, compressed tiles": Writer(
+        "TIFF", tiff_compressed, big_endian=True, voxel_size=False, names_axes=False, unread=AXES_UNREAD
+    ),
+    "tifffile, ImageJ": Writer("TIFF", tiff_imagej, IMAGEJ, names_axes=False, unread=AXES_UNREAD),
+    "tifffile, OME": Writer("TIFF", tiff_ome, OME, names_axes=False, unread=AXES_UNREAD),
+    "folder of TIFF": Writer("Folder of sections, PNG", tiff_folder, voxel_size=False, overrules=None),
+    "folder of PNG": Writer(
+        "Folder of sections, PNG", png_folder, ("uint8", "uint16"), voxel_size=False, overrules=None
+    ),
+    "h5py": Writer("HDF5", hdf5, big_endian=True, names_axes=False, offset=True),
+    "h5py, chunks": Writer("HDF5", hdf5_chunks, big_endian=True, names_axes=False, offset=True),
+    "mrcfile": Writer("MRC", mrc, ("int8", "int16", "uint16", "float32"), PERMUTATIONS),
+    "zarr, OME-Zarr 0.4": Writer(
+        "Zarr and OME-Zarr", keyed(ome_zarr, version=2), big_endian=True, offset=True, unread=BLOSC
+    ),
+    "zarr, OME-Zarr 0.5": Writer("Zarr and OME-Zarr", keyed(ome_zarr, version=3), offset=True),
+    "zarr, one chunk": Writer("Zarr and OME-Zarr", zarr_array, big_endian=True, names_axes=False, voxel_size=False),
+    "pynrrd": Writer("NRRD", nrrd, axes=PERMUTATIONS, big_endian=True, offset=True, overrules="zyx"),
+    "pynrrd, gzip": Writer(
+        "NRRD", keyed(nrrd, encoding="gzip"), axes=PERMUTATIONS, big_endian=True, offset=True, overrules="zyx"
+    ),
+    "pynrrd, bzip2": Writer("NRRD", keyed(nrrd, encoding="bzip2"), offset=True, overrules="zyx"),
+    "pynrrd, detached": Writer("NRRD", keyed(nrrd, name="a.nhdr"), big_endian=True, offset=True, overrules="zyx"),
+    "nibabel": Writer("NIfTI", nifti, **NIFTI),
+    "nibabel, NIfTI-2": Writer("NIfTI", keyed(nifti, kind="Nifti2"), **NIFTI),
+    "nibabel, gzip": Writer("NIfTI", keyed(nifti, name="a.nii.gz"), **NIFTI),
+    "DM3": Writer("DM3 and DM4", keyed(dm, version=3), DM_DTYPES),
+    "DM4": Writer("DM3 and DM4", keyed(dm, version=4), DM_DTYPES),
+    "wkw": Writer("WEBKNOSSOS wkw", keyed(wkw, block_type=1), offset=True, overrules="zyx"),
+    "wkw, LZ4": Writer("WEBKNOSSOS wkw", keyed(wkw, block_type=2), offset=True, overrules="zyx"),
+    "KNOSSOS": Writer("KNOSSOS", knossos, ("uint8",), overrules="zyx"),
+}
+"""All writers by their names."""
