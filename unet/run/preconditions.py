@@ -16,6 +16,8 @@ from unet.config.root import Config
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.storage.address import split_url
 from unet.volumes.layout_from_headers import is_sample
+from unet.volumes.readers.n5 import is_n5
+from unet.volumes.readers.precomputed import is_precomputed
 from unet.volumes.readers.zarr import is_zarr
 
 
@@ -42,7 +44,7 @@ def problems_of_files(config: Config, made_here: Collection[str]) -> list[str]:
 
 
 def problems_of_addresses(config: Config) -> list[str]:
-    """Return the addresses of the input that hold no Zarr store.
+    """Return the addresses of the input that hold no volume in a format that is read at addresses.
 
     Raises
     ------
@@ -50,7 +52,11 @@ def problems_of_addresses(config: Config) -> list[str]:
         If a server cannot be reached.
     """
     addresses = source_addresses(config).items()
-    return [f"{key}: there is no Zarr store at {url}" for key, url in addresses if not is_zarr(*split_url(url))]
+    return [
+        f"{key}: there is no Zarr store, N5 or precomputed volume at {url}"
+        for key, url in addresses
+        if not any(holds(*split_url(url)) for holds in (is_zarr, is_n5, is_precomputed))
+    ]
 
 
 def problem_of_model(config: Config) -> str | None:

@@ -102,8 +102,8 @@ class ChunkFiles:
         touched = self._touched(selection)
         for folder in self._folders(touched[0]):
             for key, state in self.backend.listing(folder):
-                found = self._pattern.fullmatch(key)
-                if found and all(int(i) in indices for i, indices in zip(found.groups(), touched, strict=True)):
+                index = self._index_of(key)
+                if index and all(i in indices for i, indices in zip(index, touched, strict=True)):
                     yield key, state
 
     def _touched(self, selection: Selection) -> list[range]:
@@ -112,6 +112,11 @@ class ChunkFiles:
 
     def _key(self, index: Index) -> str:
         return "/".join(filter(None, (self.path, self._encode(index))))
+
+    def _index_of(self, key: str) -> Index | None:
+        """Return the index of a file from its key; None if the file is no chunk."""
+        found = self._pattern.fullmatch(key)
+        return tuple(map(int, found.groups())) if found else None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

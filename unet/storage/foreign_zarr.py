@@ -121,14 +121,14 @@ class ForeignArray:
 
         Raises
         ------
-        StoreError
+        ValueError
             If the file of a shard is empty, which zarr reads as the fill value.
         """
         if self.is_sharded and isinstance(self.backend, LocalFolder):
             bounded = tuple(slice(*s.indices(n)[:2]) for s, n in zip(slices, self.shape, strict=True))
             for key, _ in self.chunk_files.selections(bounded):
                 if self.backend.size(key) == 0:
-                    raise StoreError(f"{self.backend}/{key}: the file of a shard is empty; copy it again")
+                    raise ValueError(f"{key}: the file of a shard is empty, it is cut short")
         with self.backend.translate_errors():
             return np.asarray(self.array[slices])
 
@@ -136,7 +136,7 @@ class ForeignArray:
         """Return the first file of a selection whose voxels cannot be read, with its bytes; None if all can."""
         for key, part in self.chunk_files.selections(slices):
             try:
-                self.array[part]
+                self.read(part)
             except Exception:
                 return f"{self.backend}/{key} ({self.backend.size(key)} bytes)"
         return None
@@ -320,20 +320,29 @@ def _told(found: ForeignArray, remark: str) -> ForeignArray:
 
 def _finest_level(where: str, group: zarr.Group, backend: ForeignBackend, image: Mapping[str, Any]) -> ForeignArray:
     """Return the level of an image with the most voxels, which by the specification is the first."""
-    levels = [(dataset, group.get(str(dataset.get("path")))) for dataset in image["datasets"]]
-    gone = [str(dataset.get("path")) for dataset, array in levels if not isinstance(array, zarr.Array)]
+    levels = [(dataset, _level_array(where, group, str(dataset.get("path")))) for dataset in image["datasets"]]
+    gone = [str(dataset.get("path")) for dataset, array in levels if array is None]
     if gone and gone[0] == str(levels[0][0].get("path")):
         raise StoreError(
             f"{where}: its metadata name the levels {', '.join(str(one.get('path')) for one, _ in levels)}, of which "
             f"{', '.join(gone)} are missing; copy it again, or name a level that is there"
         )
-    dataset, array = max(
-        ((one, array) for one, array in levels if isinstance(array, zarr.Array)), key=lambda pair: prod(pair[1].shape)
-    )
+    there = [(dataset, array) for dataset, array in levels if array is not None]
+    dataset, array = max(there, key=lambda pair: prod(pair[1].shape))
     found = _level(array, backend, image, dataset)
     if dataset is not image["datasets"][0]:
         return _told(found, f"{where}: the first level is not the largest; {dataset['path']} is read")
     return found
+
+
+def _level_array(where: str, group: zarr.Group, path: str) -> zarr.Array | None:
+    try:
+        found = group.get(path)
+    except ValueError as error:
+        raise StoreError(
+            f"{where}: the metadata of {group.path}/{path} are damaged or cut short ({error}); copy them again"
+        ) from error
+    return found if isinstance(found, zarr.Array) else None
 
 
 def _images_inside(group: zarr.Group) -> list[tuple[str, zarr.Group]]:

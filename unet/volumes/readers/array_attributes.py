@@ -37,8 +37,6 @@ def placement(attributes: Mapping[str, Any], names: Sequence[str], where: str) -
             offset = _numbers(attributes.get("offset"), names)
             units = _units(attributes.get("units"), names)
             spatial = [i for i, name in enumerate(names) if name in SPATIAL]
-            # These writers mean nm, and say no unit.
-            units = units if any(units) else ["nm" if i in spatial else None for i in range(len(names))]
             return in_nm(values, offset, units, spatial), f"the attribute {key}"
     return Coordinates(), "the file"
 

@@ -5,14 +5,22 @@ from pathlib import Path
 
 from unet.config.source import SourceConfig
 from unet.storage.address import is_address, split_path, split_url
-from unet.volumes.readers import hdf5, mrc, section_files, tiff, zarr
+from unet.volumes.readers import hdf5, mrc, n5, precomputed, section_files, tiff, zarr
 from unet.volumes.readers.channels import ChannelStack
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import Source
 from unet.volumes.readers.views import Flipped, SelectedChannels
 
-FORMATS: tuple[Format, ...] = (hdf5.FORMAT, zarr.FORMAT, mrc.FORMAT, tiff.FORMAT, section_files.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    hdf5.FORMAT,
+    zarr.FORMAT,
+    n5.FORMAT,
+    precomputed.FORMAT,
+    mrc.FORMAT,
+    tiff.FORMAT,
+    section_files.FORMAT,
+)
 """All formats that are read. The first that fits a path opens it; any folder may be a folder of sections."""
 
 
@@ -69,12 +77,21 @@ def _open_file(given: SourceConfig) -> Source:
 def format_of(where: Path | str) -> Format | None:
     """Return the format of a file, a folder or an address by its ending, else by its content; None if none fits."""
     suffix = Path(str(where).rstrip("/")).suffix.lower()
-    by_ending = [one for one in FORMATS if suffix in one.suffixes]
-    by_content = [one for one in FORMATS if isinstance(where, str) or one.recognises(where)]
-    return next(iter([*by_ending, *by_content]), None)
+    formats = [one for one in FORMATS if isinstance(where, Path) or one.recognises_address]
+    by_ending = [one for one in formats if suffix in one.suffixes]
+    return by_ending[0] if by_ending else next((one for one in formats if _recognises(one, where)), None)
+
+
+def _recognises(one: Format, where: Path | str) -> bool:
+    if isinstance(where, Path):
+        return one.recognises(where)
+    return one.recognises_address is not None and one.recognises_address(where)
 
 
 def _unknown(address: str, where: Path | str) -> str:
+    if isinstance(where, str):
+        known = ", ".join(one.name for one in FORMATS if one.recognises_address)
+        return f"{address}: there is nothing at this address that can be read there, which is {known}; correct it"
     suffix = Path(str(where)).suffix.lower()
     ending = f"files ending in {suffix!r}" if suffix else "files without an ending"
     known = ", ".join(ending for one in FORMATS for ending in one.suffixes)

@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -14,17 +13,19 @@ from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.storage import foreign_zarr as store
 from unet.storage.address import AddressError
-from unet.storage.backends import CannotList, links_of
+from unet.storage.backends import links_of
+from unet.storage.chunk_files import ChunkFiles
 from unet.storage.zarr_store import StoreError
 from unet.volumes.readers.array_attributes import placement
 from unet.volumes.readers.axes import AxisOrder, axis_order
+from unet.volumes.readers.chunked import ChunkedSource
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
+from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 
-class ZarrSource(ArraySource):
+class ZarrSource(ChunkedSource):
     """A Zarr array, or a level of an OME-Zarr image of one time point, in a folder, a zip archive or at an address."""
 
     format_name = "Zarr"
@@ -36,7 +37,13 @@ class ZarrSource(ArraySource):
         self._array = _open_zarr(root, path)
         of_array = _metadata_states(root, self._array.path)
         links = links_of(where) if isinstance(where, Path) else []
-        self._metadata = [*links, *before, *(state for state in of_array if state[0] not in {one[0] for one in before})]
+        self.metadata_states = [
+            *links,
+            *before,
+            *(state for state in of_array if state[0] not in {one[0] for one in before}),
+        ]
+        self.fill_value, self.backend = self._array.fill_value, self._array.backend
+        self.stored_in = "shards" if self._array.is_sharded else "chunks"
         if self._array.contradiction and given.axes is None:
             raise SourceError(
                 f"{address}: {self._array.contradiction}; correct the metadata, or write `axes` at this source"
@@ -54,38 +61,10 @@ class ZarrSource(ArraySource):
             remarks=[*self._array.remarks, *remarks],
         )
 
-    def state(self, box: Box) -> list[list[Any]]:
-        """Return the states of the metadata, and of the chunks (of a sharded array: the shards) that a box touches.
-
-        If a server does not list its content, the states of the metadata only.
-        """
-        with suppress(CannotList):
-            states = self._array.chunk_files.states(self.order.selection(box))
-            return [*self._metadata, *([key, *state] for key, state in states.items())]
-        return self._metadata
-
-    def listed(self, box: Box) -> Iterator[list[Any]]:
-        """Yield the content of `state` in any order, from one listing of the store."""
-        yield from self._metadata
-        with suppress(CannotList):
-            yield from ([key, *state] for key, state in self._array.chunk_files.listed(self.order.selection(box)))
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks that a box touches and that are not stored.
-
-        Raises
-        ------
-        SourceError
-            If the file of a chunk is empty: something broke off there, and nobody left it out.
-        """
-        selection, files = self.order.selection(box), self._array.chunk_files
-        count, stored = files.count(selection), 0
-        for key, (size, *_) in files.listed(selection):
-            if size == 0:
-                raise SourceError(f"{self._array.backend}/{key}: the file of a chunk is empty; copy it again")
-            stored += 1
-        kind = "shards" if self._array.is_sharded else "chunks"
-        return [MissingChunks(self.address, count - stored, count, self._array.fill_value, kind)]
+    @property
+    def chunk_files(self) -> ChunkFiles:
+        """Return the files of the chunks, or of the shards."""
+        return self._array.chunk_files
 
     def _read(self, box: Box) -> np.ndarray:
         try:
@@ -196,6 +175,7 @@ FORMAT = Format(
     suffixes=(".zarr", ".ozx", ".zarr.zip"),
     open=ZarrSource,
     recognises=lambda path: (path.is_dir() or zipfile.is_zipfile(path)) and is_zarr(path),
+    recognises_address=is_zarr,
     has_inner=True,
     axes="multiscales, dimension_names, _ARRAY_DIMENSIONS",
     voxel_size="scale of OME-Zarr; attributes resolution, voxel_size, transform",
