@@ -1,4 +1,4 @@
-"""Share what all arrays in chunks have: states of the files that a box touches, and a count of the chunks not stored."""
+"""Tell the states of the files of an array in chunks, and count the chunks that are not stored."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -48,7 +48,7 @@ class ChunkedSource(ArraySource):
     metadata_states: list[list[Any]]
     fill_value: float = 0.0
     stored_in = "chunks"
-    backend: object
+    backend: Any
 
     @property
     def chunk_files(self) -> FilesOfChunks:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,14 +37,13 @@ def key_value_store(where: Path | str, path: str) -> dict[str, Any]:
     if scheme in S3_SCHEMES:
         endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes", "on")
         return {
             "driver": "s3",
             "bucket": bucket,
             "path": key,
             **({"endpoint": endpoint} if endpoint else {}),
             **({"aws_region": region} if region else {}),
-            **({"aws_credentials": {"type": "anonymous"}} if unsigned else {}),
+            **_credentials(),
         }
     if scheme == "gs":
         return {"driver": "gcs", "bucket": bucket, "path": key}
@@ -50,9 +52,16 @@ def key_value_store(where: Path | str, path: str) -> dict[str, Any]:
     if scheme == "file":
         return {"driver": "file", "path": f"/{bucket}/{key}".replace("//", "/")}
     raise SourceError(
-        f"{where}: N5 and neuroglancer precomputed are read at s3://, gs://, http:// and https://; copy it to a folder, "
-        "or convert it to Zarr"
+        f"{where}: N5 and neuroglancer precomputed are read at s3://, gs://, http:// and https:// only; copy it to a "
+        "folder, or convert it to Zarr"
     )
+
+
+def _credentials() -> dict[str, Any]:
+    """Return where tensorstore finds credentials for S3: in the environment, nowhere, or where AWS looks by default."""
+    if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "yes", "on"):
+        return {"aws_credentials": {"type": "anonymous"}}
+    return {"aws_credentials": {"type": "environment"}} if os.environ.get("AWS_ACCESS_KEY_ID") else {}
 
 
 def open_array(spec: dict[str, Any], where: Path | str, format_name: str) -> Any:
@@ -61,13 +70,14 @@ def open_array(spec: dict[str, Any], where: Path | str, format_name: str) -> Any
     Raises
     ------
     SourceError
-        If tensorstore is not installed, or cannot open the array.
+        If tensorstore is not installed.
     """
     try:
         import tensorstore  # noqa: F401
     except ImportError:
         raise SourceError(f"{where}: {format_name} {needs('tensorstore')}") from None
-    return _opened(json.dumps(spec))
+    with _errors_of_servers(where):
+        return _opened(json.dumps(spec))
 
 
 @lru_cache(maxsize=64)
@@ -78,16 +88,18 @@ def _opened(spec: str) -> Any:
 
 
 def read_array(array: Any, where: Path | str, selection: tuple[slice, ...]) -> Any:
-    """Return a selection of an array, counted from its first voxel; errors of a server without its answer."""
-    try:
+    """Return a selection of an array, counted from its first voxel."""
+    with _errors_of_servers(where):
         return array.translate_to[0][selection].read().result()
+
+
+@contextmanager
+def _errors_of_servers(where: Path | str) -> Iterator[None]:
+    """Raise an error of a server as `AddressError`, without its answer, which may contain an access key."""
+    try:
+        yield
     except ValueError as error:
-        if isinstance(where, str) and not where.startswith("file:") and "HTTP response code" in str(error):
-            raise AddressError(f"{where}: {explain_request_error(_as_status(str(error)))}") from None
-        raise
-
-
-def _as_status(error: str) -> str:
-    """Return the status that a server answered with, in the words of obstore; tensorstore quotes the whole answer."""
-    _, _, after = error.partition("HTTP response code:")
-    return f"status code: {after.strip()[:3]}"
+        status = re.search(r"HTTP response code:? (\d{3})", str(error))
+        if status is None:
+            raise
+        raise AddressError(f"{where}: {explain_request_error(f'status code: {status[1]}')}") from None

@@ -287,11 +287,10 @@ def test_images_of_old_versions_have_five_axes(tmp_path: Path, version: str) -> 
 
 def test_images_and_labels_of_ome_zarr_read_as_written(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
-    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
-    scales = [[{"type": "scale", "scale": [50, 4 * 2**n, 4 * 2**n]}] for n in range(2)]
     known: dict[str, Any] = {
-        "axes": axes,
-        "coordinate_transformations": scales,
+        "axes": list("zyx"),
+        "scale": {"z": 50.0, "y": 4.0, "x": 4.0},
+        "axes_units": dict.fromkeys("zyx", "nanometer"),
         "scale_factors": [{"z": 1, "y": 2, "x": 2}],
     }
     write_image(volume(), group, **known)
