@@ -68,7 +68,7 @@ class Source(ABC):
     shape : tuple of int
         ``(z, y, x)`` in voxels; an image of one section is ``(1, y, x)``.
     dtype : numpy.dtype
-        One of `DTYPES`, in the machine's byte order; a bool is read as uint8.
+        One of `DTYPES`, in the machine's byte order; see `supported_dtype`.
     voxel_size_nm, offset_nm : tuple of float, or None
         ``(z, y, x)`` in nm, if the file gives them.
     channels : int
@@ -196,10 +196,16 @@ class Source(ABC):
 
 
 def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:
-    """Return a dtype in the machine's byte order, uint8 for bool. Refuse a dtype that is not in `DTYPES`."""
+    """Return the dtype as which a stored one is read, in the machine's byte order.
+
+    A bool is read as uint8, and a float16 as float32, which holds each of its values. Any other dtype has to be in
+    `DTYPES`.
+    """
     found = np.dtype(dtype)
     if found == np.bool_:
         return np.dtype("uint8")
+    if found == np.float16:
+        return np.dtype("float32")
     if found.name not in DTYPES:
         raise SourceError(f"{where}: dtype {found.name} is not supported; convert to one of {', '.join(DTYPES)}")
     return found.newbyteorder("=")
