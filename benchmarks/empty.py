@@ -25,7 +25,8 @@ from unet.network.model_file import save_model
 from unet.storage.files import write_json
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import intensity_statistics
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 CHUNK, BLOCK = (8, 128, 128), (16, 1024, 1024)
 MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)

@@ -51,7 +51,8 @@ from unet.storage.zarr_store import open_image
 from unet.training.synthetic import synthesise
 from unet.volumes.histogram import BINS, histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 CORES = usable_cores()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -30,7 +30,7 @@ from unet.run.code_digest import code_digest
 from unet.run.provenance import configuration_text
 from unet.storage.files import write_json
 from unet.volumes.input_states import model_input_states, survey_input_states
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 BLOCK = (16, 1024, 1024)
 TERAVOXEL = (4096, 16384, 16384)

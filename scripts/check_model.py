@@ -25,7 +25,7 @@ from unet.network.compatibility import (
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import model_input_states
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 log = logging.getLogger(__name__)
 

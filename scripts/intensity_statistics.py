@@ -24,7 +24,7 @@ from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, read_json, write_json
 from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 log = logging.getLogger(__name__)
 

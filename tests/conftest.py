@@ -30,6 +30,11 @@ settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("unet-em")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests of the workflow wait for SLURM, locks and signals a quarter of their time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of real runs come first, since they take minutes: at the end no process waits for one of them."""
     items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parent.parts))

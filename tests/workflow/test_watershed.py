@@ -15,7 +15,7 @@ from unet.config.root import load_config
 from unet.run.plan.disk import store_plans
 from unet.run.plan.estimates import store_sizes
 from unet.run.rules import job_counts
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ The first check that fails ends the list.
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -240,6 +241,10 @@ class Config(Section):
     def annotated_volumes(self) -> list[str]:
         """Return the volumes that are read and have labels, whether the labels are used or not."""
         return [name for name in self.used_volumes if self.volumes[name].labels is not None]
+
+    def is_sample(self, volume: VolumeConfig) -> bool:
+        """Return whether a volume is the sample that this workflow makes."""
+        return len(volume.raw) == 1 and Path(volume.raw[0].path).parent == Path(self.results) / "sample"
 
     @property
     def used_volumes(self) -> list[str]:

@@ -14,10 +14,11 @@ from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border_mask
 from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
+from unet.volumes.layout import VolumeLayout
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_in_volume
-from unet.volumes.volume import Volume, VolumeLayout, padded_in_section
+from unet.volumes.volume import Volume, padded_in_section
 
 
 def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:

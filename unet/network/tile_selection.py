@@ -25,7 +25,7 @@ from unet.network.complexity import forward_cost, useful_flops_per_voxel
 from unet.network.predictor import read_box, tile_lattices
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_json_if_absent
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 PROCESS_BYTES = 450e6
 """Memory of a process with Python, PyTorch and zarr, before any voxel is read; in bytes."""

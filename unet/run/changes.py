@@ -21,8 +21,7 @@ from unet.volumes.input_states import (
     survey_input_states,
 )
 from unet.volumes.integrity import invalid_receipts
-from unet.volumes.layout_from_headers import expected_layout
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,10 @@ class KnownLayouts:
 
     def _of_headers(self, volume: str) -> VolumeLayout | None:
         try:
+            from unet.volumes.layout_from_headers import (
+                expected_layout,  # opens image files, which a rerun seldom needs
+            )
+
             return expected_layout(self.changes.inputs.config, volume)
         # whatever it is, `survey` reads the same headers, and says what is wrong with them
         except Exception as error:

@@ -15,7 +15,7 @@ from unet.geometry.box import Index
 from unet.run.plan.limits import too_many_ranges
 from unet.run.rules import RULES
 from unet.volumes.integrity import StaleMarkers
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 Inputs = dict[str, str | list[str] | list[Path]]
 """Files that a job reads, by the names under which its script gets them."""

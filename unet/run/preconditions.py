@@ -15,10 +15,6 @@ from unet.config.inputs import source_addresses, source_files
 from unet.config.root import Config
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.storage.address import split_url
-from unet.volumes.layout_from_headers import is_sample
-from unet.volumes.readers.n5 import is_n5
-from unet.volumes.readers.precomputed import is_precomputed
-from unet.volumes.readers.zarr import is_zarr
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
@@ -52,6 +48,13 @@ def problems_of_addresses(config: Config) -> list[str]:
         If a server cannot be reached.
     """
     addresses = source_addresses(config).items()
+    if not addresses:
+        return []
+    # imported when they are needed, since every start reads this module
+    from unet.volumes.readers.n5 import is_n5
+    from unet.volumes.readers.precomputed import is_precomputed
+    from unet.volumes.readers.zarr import is_zarr
+
     return [
         f"{key}: there is no Zarr store, N5 or precomputed volume at {url}"
         for key, url in addresses
@@ -93,7 +96,7 @@ def problem_of_reference_segmentations(config: Config) -> str | None:
     """Return the first segmentation of others that cannot be compared, and why."""
     for name in config.evaluate.volumes:
         volume = config.volumes[name]
-        if volume.compare and not is_sample(config, volume):
+        if volume.compare and not config.is_sample(volume):
             # imported when it is needed, since every job reads the Snakefile
             from unet.evaluation.comparison import open_reference_segmentation
             from unet.volumes.readers.errors import SourceError

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from unet.config.root import Config
 from unet.geometry.box import Index
 from unet.volumes.constant_regions import HALO
-from unet.volumes.layout_from_headers import is_sample
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ _scored = attrgetter("evaluate.volumes")
 
 def _sampled(config: Config) -> list[str]:
     """Volumes that the cost of the sample is counted by; none where no volume is a part of the sample."""
-    sampled = [name for name in config.used_volumes if is_sample(config, config.volumes[name])]
+    sampled = [name for name in config.used_volumes if config.is_sample(config.volumes[name])]
     return (config.learning_volumes or sampled) if sampled else []
 
 

@@ -203,9 +203,9 @@ def coordinates_nm(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], n
 
 def _composed(
     multiscales: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return scale and translation of all transformations of a dataset; None if none is a scale."""
-    scale, translation, has_scale = np.ones(ndim), np.zeros(ndim), False
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return scale and translation of all transformations of a dataset; None if none is a scale or a translation."""
+    scale, translation, given = np.ones(ndim), np.zeros(ndim), set()
     for transform in (
         *(dataset.get("coordinateTransformations") or []),
         *(multiscales.get("coordinateTransformations") or []),
@@ -218,11 +218,12 @@ def _composed(
         values = np.asarray(transform[kind], dtype=float)
         if values.shape != (ndim,):
             raise ValueError(f"a {kind} has {values.size} numbers, but the array has {ndim} axes")
+        given.add(kind)
         if kind == "scale":
-            scale, translation, has_scale = scale * values, translation * values, True
+            scale, translation = scale * values, translation * values
         else:
             translation = translation + values
-    return (scale, translation) if has_scale else None
+    return (scale, translation if "translation" in given else None) if "scale" in given else None
 
 
 def in_nm(

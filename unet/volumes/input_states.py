@@ -27,9 +27,7 @@ from unet.geometry.box import Box
 from unet.storage.address import AddressError, is_address, split_path
 from unet.storage.backends import file_state, links_of
 from unet.storage.digests import fingerprint
-from unet.volumes.readers import section_files, tiff
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.open import format_of, open_source
 
 SCORED_WITH = ("compare", "skeletons", "label_check")
 """Keys of a volume that only its scores depend on."""
@@ -109,6 +107,10 @@ def _sections(volume: VolumeConfig, given: SourceConfig) -> tuple[int, int] | No
 
 
 def _states(given: SourceConfig, sections: tuple[int, int] | None) -> Iterable[list[Any]]:
+    # imported when they are needed, since every start of the workflow reads this module
+    from unet.volumes.readers import section_files, tiff
+    from unet.volumes.readers.open import format_of, open_source
+
     path = None if is_address(given.path) else split_path(given.path)[0]
     if path is None or format_of(path) not in (None, tiff.FORMAT, section_files.FORMAT):
         source = open_source(given)

@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 
 from unet.geometry.box import Box
 from unet.storage.files import read_json, write_json
-from unet.storage.zarr_store import StoreError
 from unet.volumes.volume import Volume
 
 Sizes = dict[Box, int | None] | None
@@ -108,6 +107,8 @@ def _of_files(receipt: Path, recorded: dict[str, int]) -> str | None:
 
 
 def _sizes(volume: Volume, name: str) -> Sizes:
+    from unet.storage.zarr_store import StoreError
+
     try:
         return volume.store_named(name).sizes()
     except StoreError:

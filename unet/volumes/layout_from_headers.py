@@ -1,7 +1,5 @@
 """Derive the layout of a volume's stores from the headers of its image files. No voxel is read."""
 
-from pathlib import Path
-
 import numpy as np
 
 from unet.config.label_kinds import as_instances, grey_levels
@@ -9,15 +7,15 @@ from unet.config.root import Config
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
+from unet.volumes.layout import VolumeLayout
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import VolumeSources, open_volume
-from unet.volumes.volume import VolumeLayout
 
 
 def expected_layout(config: Config, name: str) -> VolumeLayout:
     """Return the layout that rule `survey` will find; for the sample from its settings, since it may not exist yet."""
     volume, storage = config.volumes[name], config.storage
-    if not is_sample(config, volume):
+    if not config.is_sample(volume):
         return layout_from_sources(volume, storage, open_volume(volume))
     first, stop = volume.sections or (0, config.sample.sections)
     shape: Index = (stop - first, config.sample.size, config.sample.size)
@@ -58,8 +56,3 @@ def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
         return as_instances(nothing, labels.address).dtype.name
     grey_levels(nothing, labels.address)
     return "uint32"
-
-
-def is_sample(config: Config, volume: VolumeConfig) -> bool:
-    """Return whether the volume is the sample that this workflow makes."""
-    return len(volume.raw) == 1 and Path(volume.raw[0].path).parent == Path(config.results) / "sample"

@@ -4,53 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
-from unet.geometry.grid import Grid
 from unet.storage.backends import take_ownership
 from unet.storage.files import read_json
-from unet.storage.zarr_store import Image, ImageSpec, create_image, open_image
+from unet.storage.ngff import ImageSpec
 from unet.volumes.block_tables import BlockTables
 from unet.volumes.constant_regions import HALO, blank_regions
 from unet.volumes.histogram import has_value
 from unet.volumes.intensity import Normalisation
+from unet.volumes.layout import VolumeLayout
 from unet.volumes.raw_without_blanks import RawWithoutBlanks
 
+if TYPE_CHECKING:
+    from unet.storage.zarr_store import Image
+
 ZARR = ".zarr"
-
-
-@dataclass(frozen=True)
-class VolumeLayout:
-    """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`."""
-
-    shape: Index
-    dtype: str
-    voxel_size_nm: tuple[float, float, float]
-    offset_nm: tuple[float, float, float]
-    chunk: Index
-    block: Index
-    labels_dtype: str | None
-    masked: bool
-    channels: int = 1
-
-    @classmethod
-    def read(cls, receipt: Path) -> "VolumeLayout":
-        """Return the layout in a receipt of rule `survey`."""
-        values = read_json(receipt)["layout"]
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**fields)
-
-    @property
-    def grid(self) -> Grid:
-        """Return the grid of the volume's blocks."""
-        return Grid(self.shape, self.block)
 
 
 @dataclass(frozen=True)
@@ -79,8 +53,10 @@ class Volume:
         """Return the blocks of a block range such as `0-of-8`."""
         return boxes_of_range(self.layout.grid, block_range)
 
-    def image(self, store: str) -> Image:
+    def image(self, store: str) -> "Image":
         """Open a store by its name, such as `raw`."""
+        from unet.storage.zarr_store import open_image  # the Snakefile reads layouts, and opens no store
+
         return open_image(self._location(store), self._path(store))
 
     def _path(self, store: str) -> Path:
@@ -96,8 +72,10 @@ class Volume:
         kind: Literal["image", "label"] = "image",
         channels: Sequence[str] = (),
         pyramid: bool = True,
-    ) -> Image:
+    ) -> "Image":
         """Create a store of this volume, or open the existing store; see `unet.storage.zarr_store.create_image`."""
+        from unet.storage.zarr_store import create_image
+
         spec = ImageSpec(
             name=f"{self.name} {store}",
             shape=self.layout.shape,
@@ -126,7 +104,7 @@ class Volume:
         """Return the folder of the table that maps every fragment to its final id."""
         return self._tables(store) / "merge"
 
-    def store_named(self, name: str) -> Image | BlockTables:
+    def store_named(self, name: str) -> "Image | BlockTables":
         """Return a store or the tables that a job has written, by their name in the job's receipt."""
         if name.endswith(ZARR):
             return self.image(name.removesuffix(ZARR))

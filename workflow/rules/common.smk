@@ -15,7 +15,7 @@ from unet.config.unused_keys import unused_keys
 from unet.extras import is_installed, needs
 from unet.jobs.devices import machine_has_gpu
 from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts
-from unet.run.code_digest import code_digest
+from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs, TooManyRangesError
 from unet.run.parameters import (
     asked_of_model,
@@ -55,7 +55,7 @@ IS_MAIN, DRY_RUN = workflow.is_main_process, is_dry_run(sys.argv)
 
 def code(rule):
     """Digest of a script and of the package's code that it uses: an edit of either reruns the rule."""
-    return code_digest(ROOT / "scripts" / f"{rule}.py")
+    return cached_code_digest(ROOT / "scripts" / f"{rule}.py")
 
 
 def has_record(path):

@@ -17,7 +17,8 @@ from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
 from unet.volumes.intensity import Normalisation
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 CPU = torch.device("cpu")
 LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)

@@ -20,7 +20,7 @@ from unet.network.tile_selection import (
     required_bytes,
     select_tile,
 )
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 LAYOUT = VolumeLayout((3, 150, 180), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 64, 64), None, False)

@@ -11,7 +11,7 @@ from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.integrity import StaleMarkers
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), None, False)
 

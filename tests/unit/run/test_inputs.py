@@ -9,7 +9,7 @@ from unet.config.root import load_config
 from unet.run.inputs import RunInputs, TooManyRangesError
 from unet.run.parameters import given_model, segment_settings, settings, volume_settings
 from unet.volumes.integrity import StaleMarkers
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 LAYOUT = VolumeLayout((2, 30, 20), "uint8", (50, 4, 4), (0, 0, 0), (1, 10, 10), (2, 10, 10), "uint32", False)
 """1 x 3 x 2 blocks of 200 voxels."""

@@ -9,7 +9,7 @@ import pytest
 from tests.test_house import rules
 from unet.config.root import Config, load_config
 from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts, result_rules
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 
 def configuration(kind: str = "instances", **sections: Any) -> Config:

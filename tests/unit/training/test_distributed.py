@@ -17,7 +17,8 @@ from unet.config.train import AugmentConfig, TrainConfig
 from unet.training.distributed import Rank, run_ranks
 from unet.training.job import TrainingJob
 from unet.volumes.intensity import Normalisation
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 SHAPE, BLOCK = (2, 96, 96), (2, 96, 96)
 TRAIN = TrainConfig(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
 from unet.storage.files import write_json
-from unet.volumes.volume import Volume, VolumeLayout, padded_in_section
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume, padded_in_section
 
 LAYOUT = VolumeLayout(
     shape=(3, 40, 50),

@@ -26,8 +26,7 @@ import numpy as np
 from unet.config.root import Config
 from unet.geometry.pyramid import pyramid_factors
 from unet.run.rules import RULES
-from unet.segmentation.merge_table import FILES
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 RAW, PROBABILITY, FLOATS = 0.95, 0.65, 0.9
 """Compressed over uncompressed bytes."""
@@ -78,6 +77,8 @@ def store_plans(config: Config, volume: str, layout: VolumeLayout, stored: int) 
 def _store_plan(config: Config, volume: str, store: str, layout: VolumeLayout, stored: int) -> StorePlan:
     blocks, graph = len(layout.grid), store.startswith("segmentation") and config.segment.has_graph
     if store.endswith("-tables"):
+        from unet.segmentation.merge_table import FILES
+
         files = blocks * (2 if graph else 1) + len(FILES)
         return StorePlan(volume, store, prod(layout.shape) * TABLES[graph], files)
     with_pyramid, ids = not store.endswith("-fragments"), store not in ("raw", "weights", "probability")

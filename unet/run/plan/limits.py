@@ -9,7 +9,7 @@ from unet.geometry.box import Index
 from unet.run.plan.disk import StorePlan
 from unet.run.plan.resources import RulePlan, voxels_per_fragment
 from unet.run.rules import OPEN, RULES
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 MAX_RANGES = 10_000
 """Block ranges per volume. More take over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""

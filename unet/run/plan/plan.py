@@ -49,8 +49,9 @@ from unet.run.plan.resources import (
     voxels_per_fragment,
 )
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
+from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.volume import Volume
 
 TURNED_BLOCKS = 25
 """Blocks of a section on which the tiles of rotations are counted, spread evenly; all where there are fewer."""

@@ -22,7 +22,8 @@ from unet.config.root import Config
 from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
 from unet.run.rules import RULES, WATERSHED, cost_of
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 SAFETY = 4.0
 """Time that is asked for over the time expected: nodes differ, and a volume may be twice as hard as another."""

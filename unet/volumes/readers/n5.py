@@ -41,6 +41,7 @@ class N5Source(ChunkedSource):
     """A dataset of an N5 container, or the finest level of a group s0, s1 ..."""
 
     format_name = "N5"
+    parallel_reads = True
     stored_in = "blocks"
 
     def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:

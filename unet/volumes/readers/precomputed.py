@@ -34,6 +34,7 @@ class PrecomputedSource(ChunkedSource):
     """A scale of a precomputed volume in a folder or at an address; by default the finest."""
 
     format_name = "neuroglancer precomputed"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:
         address, name = given.path, (inner or "").strip("/")

@@ -29,6 +29,7 @@ class ZarrSource(ChunkedSource):
     """A Zarr array, or a level of an OME-Zarr image of one time point, in a folder, a zip archive or at an address."""
 
     format_name = "Zarr"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:
         address = given.path

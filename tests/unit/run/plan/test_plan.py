@@ -28,7 +28,7 @@ from unet.run.plan.plan import (
 from unet.run.plan.resources import VOXELS_PER_FRAGMENT
 from unet.run.plan.text import as_text, hours
 from unet.run.rules import OPEN, RULES, job_counts
-from unet.volumes.volume import VolumeLayout
+from unet.volumes.layout import VolumeLayout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
 LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)

@@ -16,7 +16,8 @@ from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
 from unet.run.plan.resources import SNAKEMAKE_MB, Workload, held, memory_mb, minutes
 from unet.run.rules import RULES
-from unet.volumes.volume import Volume, VolumeLayout
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
 
 BLOCK = (16, 1024, 1024)
 

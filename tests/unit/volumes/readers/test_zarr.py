@@ -17,9 +17,11 @@ from ome_zarr.writer import write_image, write_labels
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from unet.config.source import SourceConfig
+from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
+from unet.volumes.sources import open_volume
 
 SHAPE = (5, 37, 50)
 WHOLE = Box.of_shape(SHAPE)
@@ -273,6 +275,29 @@ def test_several_images_of_a_group_are_refused_with_their_names(tmp_path: Path) 
     group.attrs["ome"] = {"version": "0.5", "multiscales": images}
     assert "holds 2 images; name one: the a: /a, the b: /b" in refusal(tmp_path / "a.zarr")
     assert open_source(str(tmp_path / "a.zarr:/b")).voxel_size_nm == (50, 4, 4)
+
+
+@pytest.mark.parametrize(("translation", "place"), [([100.0, 40.0, 20.0], (100, 40, 20)), (None, None)])
+def test_labels_of_a_part_have_a_place_only_where_the_metadata_say_it(
+    tmp_path: Path, translation: list[float] | None, place: tuple[float, ...] | None
+) -> None:
+    group = zarr.open_group(tmp_path / "labels.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=volume("uint16")[:3, :20, :30])
+    group.attrs["ome"] = ome("zyx", [level("0", [50, 4, 4], translation)])
+    assert open_source(f"{tmp_path}/labels.zarr").offset_nm == place
+    raw = zarr.open_group(tmp_path / "raw.zarr", mode="w", zarr_format=3)
+    write_pyramid(raw, volume())
+    given = VolumeConfig.model_validate(
+        {"raw": f"{tmp_path}/raw.zarr", "labels": f"{tmp_path}/labels.zarr", "label_kind": "instances"}
+    )
+    if place is None:
+        with pytest.raises(SourceError, match=r"say with `offset: \[z, y, x\]`"):
+            open_volume(given)
+        return
+    labels = open_volume(given).labels
+    assert labels is not None
+    assert labels.shape == SHAPE
+    np.testing.assert_array_equal(labels.read(WHOLE)[2:, 10:30, 5:35], volume("uint16")[:3, :20, :30])
 
 
 @pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
