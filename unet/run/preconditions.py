@@ -41,7 +41,7 @@ def problems_of_files(config: Config, made_here: Collection[str]) -> list[str]:
 
 
 def problems_of_addresses(config: Config) -> list[str]:
-    """Return the addresses of the input that hold no Zarr store.
+    """Return the addresses of the input that hold no volume in a format that is read at addresses.
 
     Raises
     ------
@@ -51,9 +51,16 @@ def problems_of_addresses(config: Config) -> list[str]:
     addresses = source_addresses(config).items()
     if not addresses:
         return []
-    from unet.volumes.readers.zarr import is_zarr  # imported when it is needed, since every start reads this module
+    # imported when they are needed, since every start reads this module
+    from unet.volumes.readers.n5 import is_n5
+    from unet.volumes.readers.precomputed import is_precomputed
+    from unet.volumes.readers.zarr import is_zarr
 
-    return [f"{key}: there is no Zarr store at {url}" for key, url in addresses if not is_zarr(*split_url(url))]
+    return [
+        f"{key}: there is no Zarr store, N5 or precomputed volume at {url}"
+        for key, url in addresses
+        if not any(holds(*split_url(url)) for holds in (is_zarr, is_n5, is_precomputed))
+    ]
 
 
 def problem_of_model(config: Config) -> str | None:

@@ -10,6 +10,10 @@ NAMED_CONTAINER = ("abfs", "abfss")
 """Schemes of Azure that write the container before an @."""
 
 
+FORMAT_PREFIXES = ("precomputed://", "n5://", "zarr://", "zarr2://", "zarr3://")
+"""What Neuroglancer writes before an address. The format is known from the content, so a prefix says nothing new."""
+
+
 class AddressError(OSError):
     """An address cannot be reached or must not be used. The message has no credentials."""
 
@@ -21,6 +25,16 @@ def is_address(text: str) -> bool:
     (True, False, False)
     """
     return ADDRESS.match(text) is not None
+
+
+def without_prefix(address: str) -> str:
+    """Return an address without the format before it.
+
+    >>> without_prefix("precomputed://gs://bucket/em")
+    'gs://bucket/em'
+    """
+    prefix = next((one for one in FORMAT_PREFIXES if address.startswith(one)), "")
+    return address.removeprefix(prefix)
 
 
 def checked_address(address: str) -> str:
@@ -35,7 +49,7 @@ def checked_address(address: str) -> str:
         If the scheme is unknown, or the address has credentials, which would get into receipts, logs and the report.
         The message has no credentials.
     """
-    scheme, _, rest = address.partition("://")
+    scheme, _, rest = without_prefix(address).partition("://")
     if is_address(address) and scheme.lower() not in SCHEMES:
         raise ValueError(
             f"{scheme}:// is no address that can be read or written; write s3://bucket/path, gs://bucket/path, "
@@ -56,8 +70,10 @@ def split_url(address: str) -> tuple[str, str | None]:
 
     >>> split_url("s3://bucket/a.zarr:/volumes/raw"), split_url("http://host:9000/a.zarr")
     (('s3://bucket/a.zarr', '/volumes/raw'), ('http://host:9000/a.zarr', None))
+    >>> split_url("precomputed://gs://bucket/em:/1")
+    ('gs://bucket/em', '/1')
     """
-    scheme, _, rest = address.partition("://")
+    scheme, _, rest = without_prefix(address).partition("://")
     store, colon, inner = rest.partition(":/")
     return f"{scheme}://{store}".rstrip("/"), "/" + inner.strip("/") if colon else None
 

@@ -16,12 +16,25 @@ from functools import cache, cached_property
 from itertools import product
 from math import prod
 from threading import Lock
+from typing import Any, Protocol
 
 from unet.geometry.box import Index
-from unet.storage.backends import Backend, FileState, LocalFolder
+from unet.storage.backends import FileState, LocalFolder
 
 Selection = Sequence[slice]
 """One slice of voxels per axis, each with start and stop, none of them empty."""
+
+
+class Listing(Protocol):
+    """A place for files that tells their states: a backend, or a zip archive."""
+
+    def state(self, key: str) -> FileState | None:
+        """Return the state of a file; None if the file does not exist."""
+        ...
+
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
+        """Yield key and state of every file below the folder `within`."""
+        ...
 
 
 class ChunkFiles:
@@ -29,7 +42,7 @@ class ChunkFiles:
 
     Parameters
     ----------
-    backend : Backend
+    backend : Listing
         Backend of the store.
     path : str
         Path of the array in the store; empty if the array is the root.
@@ -39,12 +52,22 @@ class ChunkFiles:
         Function that returns a file's key below `path` from its index.
     """
 
-    def __init__(self, backend: Backend, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
+    def __init__(self, backend: Listing, path: str, shape: Index, chunk: Index, encode: Callable[[Index], str]) -> None:
         self.backend, self.path, self.shape, self.chunk, self._encode = backend, path.strip("/"), shape, chunk, encode
         self._origin = encode((0,) * len(shape))
         self._is_nested = self._origin.count("/") >= len(shape) - 1 > 0
         self._lock = Lock()
         self._listed = cache(lambda folder: dict(backend.listing(folder)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what another process makes the same files from; neither the lock nor what was listed travels."""
+        return ChunkFiles, (self.backend, self.path, self.shape, self.chunk, self._encode)
+
+    def selections(self, selection: Selection) -> Iterator[tuple[str, tuple[slice, ...]]]:
+        """Yield the key of each file that a selection touches, existing or not, and its part of the selection."""
+        for index in product(*self._touched(selection)):
+            parts = zip(index, self.chunk, selection, strict=True)
+            yield self._key(index), tuple(slice(max(s.start, i * c), min(s.stop, (i + 1) * c)) for i, c, s in parts)
 
     def count(self, selection: Selection) -> int:
         """Return how many files a selection touches, existing or not."""
@@ -79,8 +102,8 @@ class ChunkFiles:
         touched = self._touched(selection)
         for folder in self._folders(touched[0]):
             for key, state in self.backend.listing(folder):
-                found = self._pattern.fullmatch(key)
-                if found and all(int(i) in indices for i, indices in zip(found.groups(), touched, strict=True)):
+                index = self._index_of(key)
+                if index and all(i in indices for i, indices in zip(index, touched, strict=True)):
                     yield key, state
 
     def _touched(self, selection: Selection) -> list[range]:
@@ -89,6 +112,11 @@ class ChunkFiles:
 
     def _key(self, index: Index) -> str:
         return "/".join(filter(None, (self.path, self._encode(index))))
+
+    def _index_of(self, key: str) -> Index | None:
+        """Return the index of a file from its key; None if the file is no chunk."""
+        found = self._pattern.fullmatch(key)
+        return tuple(map(int, found.groups())) if found else None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

@@ -1,6 +1,6 @@
 """Specification of an image, and its OME-NGFF metadata: https://ngff.openmicroscopy.org/0.5/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,14 +12,24 @@ from unet.geometry.pyramid import pyramid_factors
 
 NGFF_VERSION = "0.5"
 NM_PER_UNIT = {
+    "picometer": 1e-3,
+    "pm": 1e-3,
     "angstrom": 0.1,
+    "å": 0.1,
     "nanometer": 1.0,
+    "nanometre": 1.0,
     "nm": 1.0,
     "micrometer": 1e3,
+    "micrometre": 1e3,
+    "micron": 1e3,
     "um": 1e3,
+    "µm": 1e3,
     "millimeter": 1e6,
     "mm": 1e6,
+    "centimeter": 1e7,
+    "cm": 1e7,
     "meter": 1e9,
+    "m": 1e9,
 }
 
 MIN_VOXEL_NM, MAX_VOXEL_NM = 0.5, 10_000.0
@@ -27,7 +37,7 @@ MIN_VOXEL_NM, MAX_VOXEL_NM = 0.5, 10_000.0
 is in another unit."""
 
 
-def implausible_voxel_size(voxel_size_nm: Sequence[float]) -> str | None:
+def implausible_voxel_size(voxel_size_nm: Sequence[float] | np.ndarray) -> str | None:
     """Return a message if no microscope has this voxel size (nm), with the unit that may be meant; else None.
 
     >>> implausible_voxel_size((0.05, 0.004, 0.004))
@@ -44,7 +54,7 @@ def implausible_voxel_size(voxel_size_nm: Sequence[float]) -> str | None:
     return f"{problem}; give it as [z, y, x] in nm"
 
 
-def _edges(voxel_size_nm: Sequence[float]) -> str:
+def _edges(voxel_size_nm: Sequence[float] | np.ndarray) -> str:
     return f"[{', '.join(f'{edge:g}' for edge in voxel_size_nm)}]"
 
 
@@ -126,35 +136,146 @@ def _channel(name: str, dtype: str) -> dict[str, Any]:
     return {"label": name, "color": "FFFFFF", "active": True, "window": window}
 
 
-def multiscales_of(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the first multiscale image in a group's attributes, NGFF 0.5 or older; empty if there is none."""
-    found = attributes.get("ome", attributes).get("multiscales", [])
-    return found[0] if found else {}
+def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a group's attributes say of OME-Zarr: since version 0.5 below the key `ome`."""
+    ome = attributes.get("ome")
+    return ome if isinstance(ome, Mapping) else attributes
 
 
-def coordinates_nm(
-    multiscales: dict[str, Any], dataset: dict[str, Any], ndim: int
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Return scale and translation of a dataset in nm; None, None if there is no scale or a unit is unknown.
+def multiscales_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the multiscale images in a group's attributes, of any version of NGFF; empty if there are none."""
+    found = ome_attributes(attributes).get("multiscales")
+    listed = found if isinstance(found, list) else []
+    return [one for one in listed if isinstance(one, dict) and one.get("datasets")]
 
-    The transformations of the multiscale image are applied after those of the dataset.
+
+def axis_names(multiscales: Mapping[str, Any], ndim: int) -> list[str] | None:
+    """Return the names of the axes of a multiscale image; None if it names none.
+
+    Versions 0.1 and 0.2 have no names: five axes are t, c, z, y and x.
     """
-    scale, translation, has_scale = np.ones(ndim), np.zeros(ndim), False
+    axes = multiscales.get("axes")
+    if not axes:
+        return list("tczyx") if ndim == 5 else None
+    return [_axis_name(axis) for axis in axes]
+
+
+def _axis_name(axis: Any) -> str:
+    if not isinstance(axis, Mapping):
+        return str(axis)
+    return {"channel": "c", "time": "t"}.get(str(axis.get("type")), str(axis.get("name", "?")))
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Scale and translation of an array in nm, one number per axis; None if they are not known.
+
+    `remark` says why they are not known, or which unit was assumed.
+    """
+
+    scale_nm: tuple[float, ...] | None = None
+    translation_nm: tuple[float, ...] | None = None
+    remark: str | None = None
+
+
+def coordinates_nm(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int) -> Coordinates:
+    """Return scale and translation of a dataset of a multiscale image.
+
+    The transformations of the multiscale image are applied after those of the dataset. Without a unit, nm or µm is
+    assumed, see `in_nm`.
+    """
+    try:
+        found, finest = (_composed(multiscales, one, ndim) for one in (dataset, multiscales["datasets"][0]))
+    except (KeyError, TypeError, ValueError) as error:
+        return Coordinates(remark=f"coordinateTransformations are not used ({error}): the voxel size is not known")
+    if found is None:
+        return Coordinates()
+    names = axis_names(multiscales, ndim) or ["?"] * ndim
+    axes = multiscales.get("axes") or [{}] * ndim
+    if len(names) != ndim:
+        return Coordinates(remark=f"{len(names)} axes are named, but the array has {ndim}: the voxel size is not known")
+    units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
+    spatial = [i for i, name in enumerate(names) if name.lower() in ("z", "y", "x")]
+    if finest is not None and all(units[i] is None and finest[0][i] == 1 for i in spatial):
+        return Coordinates()  # what writers store when nobody told them a voxel size
+    return in_nm(found[0], found[1], units, spatial)
+
+
+def _composed(
+    multiscales: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Return scale and translation of all transformations of a dataset; None if none is a scale or a translation."""
+    scale, translation, given = np.ones(ndim), np.zeros(ndim), set()
     for transform in (
-        *dataset.get("coordinateTransformations", []),
-        *multiscales.get("coordinateTransformations", []),
+        *(dataset.get("coordinateTransformations") or []),
+        *(multiscales.get("coordinateTransformations") or []),
     ):
-        if transform["type"] == "scale":
-            factor = np.asarray(transform["scale"], dtype=float)
-            scale, translation, has_scale = scale * factor, translation * factor, True
-        elif transform["type"] == "translation":
-            translation = translation + np.asarray(transform["translation"], dtype=float)
-    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in multiscales.get("axes", [])]
-    spatial = [a for a in multiscales.get("axes", []) if isinstance(a, dict) and a.get("type") == "space"]
-    if not has_scale or not spatial or any(a.get("unit") not in NM_PER_UNIT for a in spatial):
-        return None, None
-    to_nm = np.asarray([NM_PER_UNIT.get(unit or "", 1.0) for unit in units])
-    return _floats(scale * to_nm), _floats(translation * to_nm)
+        kind = transform["type"]
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation"):
+            raise ValueError(f"one is of type {kind}")
+        values = np.asarray(transform[kind], dtype=float)
+        if values.shape != (ndim,):
+            raise ValueError(f"a {kind} has {values.size} numbers, but the array has {ndim} axes")
+        given.add(kind)
+        if kind == "scale":
+            scale, translation = scale * values, translation * values
+        else:
+            translation = translation + values
+    return (scale, translation if "translation" in given else None) if "scale" in given else None
+
+
+def in_nm(
+    scale: Sequence[float] | np.ndarray,
+    translation: Sequence[float] | np.ndarray | None,
+    units: Sequence[str | None],
+    spatial: Sequence[int],
+) -> Coordinates:
+    """Return scale and translation in nm, from one number and one unit per axis.
+
+    If no axis has a unit, the scale is taken as nm, or as µm if only that is the size of a voxel.
+
+    Parameters
+    ----------
+    spatial : sequence of int
+        Axes in space; units and scales of other axes do not count.
+    """
+    edges = [float(scale[i]) for i in spatial]
+    given = {i: units[i] for i in spatial}
+    if not edges or all(edge == 0 or edge != edge for edge in edges):
+        return Coordinates()
+    remark = None
+    if not any(given.values()):
+        sizes = [np.abs(edges) * nm for nm in (1.0, 1e3)]
+        assumed = next((i for i, size in enumerate(sizes) if implausible_voxel_size(size) is None), None)
+        if assumed is None:
+            return Coordinates(remark=f"the scale {_edges(edges)} has no unit: the voxel size is not known")
+        unit = ("nanometer", "micrometer")[assumed]
+        given = dict.fromkeys(spatial, unit)
+        remark = f"the scale {_edges(edges)} has no unit; {unit} was assumed. Set `voxel_size_nm` if that is wrong"
+    factors = {i: nm_per_unit(unit) for i, unit in given.items()}
+    if None in factors.values():
+        named = ", ".join(str(unit or "no unit") for unit in given.values())
+        return Coordinates(remark=f"the scale {_edges(edges)} is in {named}: the voxel size is not known in nm")
+    to_nm = np.asarray([factors.get(i) or 1.0 for i in range(len(units))])
+    moved = None if translation is None else np.asarray(translation, dtype=float) * to_nm
+    if moved is not None and not np.isfinite(moved).all():
+        moved, remark = None, f"the translation {_edges(np.asarray(translation))} is not used; it is not finite"
+    return Coordinates(
+        _floats(np.asarray(scale, dtype=float) * to_nm), None if moved is None else _floats(moved), remark
+    )
+
+
+def nm_per_unit(unit: str | None) -> float | None:
+    """Return the nanometres of a unit; None if it is no known unit of length.
+
+    >>> nm_per_unit("µm"), nm_per_unit("Nanometers"), nm_per_unit("pixel")
+    (1000.0, 1.0, None)
+    """
+    name = (unit or "").strip().replace("μ", "µ")
+    lower = name.lower()
+    return next((NM_PER_UNIT[one] for one in (name, lower, lower.removesuffix("s")) if one in NM_PER_UNIT), None)
 
 
 def _floats(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. This is the only module that imports zarr.
+"""OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. This module and `foreign_zarr` alone import zarr.
 
 One block is one shard file on every level of the pyramid, so the job that owns a block writes whole files. They are
 objects if the store is behind an address (`unet.storage.backends`):
@@ -15,8 +15,7 @@ level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)  
 import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,8 @@ from unet.geometry.grid import Grid
 from unet.geometry.mirroring import read_mirrored
 from unet.geometry.pyramid import downsample
 from unet.storage.backends import Backend, LocalFolder, backend_of
-from unet.storage.chunk_files import ChunkFiles
 from unet.storage.locks import lock_exclusive, lock_shared, locked
-from unet.storage.ngff import ImageSpec, coordinates_nm, multiscales_of, ngff_metadata
+from unet.storage.ngff import ImageSpec, ngff_metadata
 from unet.storage.shard_codec import BlockFormat
 
 ZSTD_LEVEL = 1
@@ -75,7 +73,7 @@ def create_image(where: Path | str, spec: ImageSpec, local_path: Path | None = N
             lock_exclusive(writers)
             backend.clear()
             with backend.translate_errors():
-                _write_metadata(_zarr_store(backend), spec)
+                _write_metadata(zarr_store_of(backend), spec)
         lock_shared(writers)
     return open_image(where, local_path)
 
@@ -91,7 +89,7 @@ def open_image(where: Path | str, local_path: Path | None = None) -> "Image":
     backend = backend_of(where)
     try:
         with backend.translate_errors():
-            group = zarr.open_group(_zarr_store(backend, read_only=True), mode="r", zarr_format=3)
+            group = zarr.open_group(zarr_store_of(backend, read_only=True), mode="r", zarr_format=3)
         values: Any = group.attrs[SPEC_KEY]
         fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         if (encoding := fields.pop("encoding", "by another version")) != ENCODING:
@@ -247,7 +245,8 @@ def _has_spec(where: Path | str, spec: ImageSpec) -> bool:
         return False
 
 
-def _zarr_store(backend: Backend, read_only: bool = False) -> Store:
+def zarr_store_of(backend: Backend, read_only: bool = False) -> Store:
+    """Return the files of a backend as zarr reads and writes them."""
     if isinstance(backend, LocalFolder):
         return LocalStore(backend.path, read_only=read_only)
     return ObjectStore(backend.store, read_only=read_only)
@@ -286,99 +285,3 @@ def _write_metadata(store: Store, spec: ImageSpec) -> None:
             dimension_names=spec.axes,
         )
     group.attrs.update({"ome": ngff_metadata(spec), SPEC_KEY: {**asdict(spec), "encoding": ENCODING}})
-
-
-@dataclass(frozen=True)
-class ForeignArray:
-    """A Zarr array of another program, with axes, scale and translation (nm) from its metadata."""
-
-    array: zarr.Array
-    backend: Backend
-    axes: list[str] | None = None
-    scale_nm: tuple[float, ...] | None = None
-    translation_nm: tuple[float, ...] | None = None
-
-    @property
-    def shape(self) -> Index:
-        """Shape of the array, in the order of its own axes."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the voxels."""
-        return np.dtype(self.array.dtype)
-
-    @property
-    def path(self) -> str:
-        """Path of the array in the store; empty for the store's root."""
-        return str(self.array.path)
-
-    @property
-    def fill_value(self) -> float:
-        """Value of the voxels of a chunk that is not stored."""
-        return np.asarray(self.array.fill_value or 0).item()
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether the array is sharded."""
-        return self.array.shards is not None
-
-    @cached_property
-    def chunk_files(self) -> ChunkFiles:
-        """Files, or objects, of the array's chunks; of a sharded array its shards."""
-        encode = self.array.metadata.encode_chunk_key
-        return ChunkFiles(self.backend, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
-
-    def read(self, slices: tuple[slice, ...]) -> np.ndarray:
-        """Read the voxels of a selection."""
-        with self.backend.translate_errors():
-            return np.asarray(self.array[slices])
-
-
-def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
-    """Open a Zarr v2 or v3 array, or the finest level of an OME-Zarr 0.4 or 0.5 image, in a folder or at an address.
-
-    Parameters
-    ----------
-    where
-        Folder or address of the store.
-    inner
-        Path of the array or image in the store; by default its root.
-
-    Raises
-    ------
-    StoreError
-        If there is no such array or image. The message lists the arrays of the store.
-    """
-    backend = backend_of(where)
-    try:
-        with backend.translate_errors():
-            node = zarr.open(_zarr_store(backend, read_only=True), mode="r", path=(inner or "").strip("/"))
-    except (FileNotFoundError, KeyError) as error:
-        raise StoreError(f"{where}: no Zarr array or group {inner or '/'} ({error})") from None
-    if isinstance(node, zarr.Array):
-        return ForeignArray(node, backend)
-    multiscales = multiscales_of(dict(node.attrs))
-    if not multiscales:
-        found = list_foreign(where)
-        raise StoreError(f"{where}: {inner or 'its root'} is a group without OME-Zarr metadata; arrays: {found}")
-    axes = [axis if isinstance(axis, str) else axis["name"] for axis in multiscales.get("axes", [])]
-    finest = multiscales["datasets"][0]
-    with backend.translate_errors():
-        array = _array(node, finest["path"])
-    scale, translation = coordinates_nm(multiscales, finest, len(array.shape))
-    return ForeignArray(array, backend, axes or None, scale, translation)
-
-
-def list_foreign(where: str) -> list[str]:
-    """Return paths and shapes of the arrays in a Zarr store, for error messages."""
-    backend = backend_of(where)
-    try:
-        with backend.translate_errors():
-            node = zarr.open(_zarr_store(backend, read_only=True), mode="r")
-            if isinstance(node, zarr.Array):
-                return [f"/ {tuple(node.shape)}"]
-            members = node.members(max_depth=None)
-    except (FileNotFoundError, KeyError, ValueError):
-        return []
-    return [f"/{name} {tuple(item.shape)}" for name, item in members if isinstance(item, zarr.Array)]

@@ -22,13 +22,12 @@ from ome_zarr_models.v05 import ImageLabel as NgffLabel
 from unet.geometry.box import Box
 from unet.geometry.pyramid import downsample
 from unet.storage.backends import LocalFolder
+from unet.storage.foreign_zarr import open_foreign
 from unet.storage.zarr_store import (
     Image,
     ImageSpec,
     StoreError,
     create_image,
-    list_foreign,
-    open_foreign,
     open_image,
 )
 
@@ -377,51 +376,6 @@ def test_channels_carry_the_names_of_the_classes(tmp_path: Path) -> None:
     assert {channel["window"]["max"] for channel in channels} == {255}
 
 
-# Zarr of others
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_bare_array_of_others_is_read(tmp_path: Path, zarr_format: int) -> None:
-    values = noise(ODD)
-    root = zarr.open_group(tmp_path / "o.zarr", mode="w", zarr_format=zarr_format)
-    root.create_array("volumes/raw", data=values, chunks=(2, 40, 40))
-    found = open_foreign(str(tmp_path / "o.zarr"), "volumes/raw")
-    assert (found.shape, found.dtype, found.axes, found.scale_nm) == (values.shape, values.dtype, None, None)
-    np.testing.assert_array_equal(found.read((slice(1, 3), slice(0, 50), slice(99, 131))), values[1:3, :50, 99:])
-
-
-def ome_group(path: Path, version: str, unit: str | None, transforms: list[Any], whole: list[Any] | None = None) -> str:
-    """An OME-Zarr image of one level with the given transforms."""
-    root = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
-    root.create_array("s0", data=np.arange(24, dtype=np.uint8).reshape(2, 3, 4), chunks=(1, 3, 4))
-    axes = [{"name": name, "type": "space"} | ({"unit": unit} if unit else {}) for name in "zyx"]
-    image: dict[str, Any] = {"axes": axes, "datasets": [{"path": "s0", "coordinateTransformations": transforms}]}
-    if whole is not None:
-        image["coordinateTransformations"] = whole
-    attributes = {"multiscales": [{"version": version, **image}]} if version == "0.4" else {"multiscales": [image]}
-    root.attrs.update(attributes if version == "0.4" else {"ome": {"version": version, **attributes}})
-    return str(path)
-
-
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize(("unit", "nm"), [("nanometer", 1), ("micrometer", 1000), ("angstrom", 0.1)])
-def test_scale_and_translation_of_an_ome_zarr_in_nm(tmp_path: Path, version: str, unit: str, nm: float) -> None:
-    own = [{"type": "scale", "scale": [5, 2, 1]}, {"type": "translation", "translation": [1, 2, 3]}]
-    whole = [{"type": "scale", "scale": [10, 10, 10]}]  # of the whole image: applied after the level's own
-    found = open_foreign(ome_group(tmp_path / "o.zarr", version, unit, own, whole))
-    assert found.axes == ["z", "y", "x"]
-    assert found.scale_nm == pytest.approx((50 * nm, 20 * nm, 10 * nm))
-    assert found.translation_nm == pytest.approx((10 * nm, 20 * nm, 30 * nm))
-    assert found.read((slice(1, 2), slice(0, 1), slice(0, 4))).tolist() == [[[12, 13, 14, 15]]]
-
-
-@pytest.mark.parametrize("unit", [None, "pixel"])
-def test_voxel_sizes_without_a_unit_of_length_are_unknown(tmp_path: Path, unit: str | None) -> None:
-    own = [{"type": "scale", "scale": [5, 2, 1]}]
-    found = open_foreign(ome_group(tmp_path / "o.zarr", "0.4", unit, own))
-    assert (found.scale_nm, found.translation_nm) == (None, None)
-
-
 def test_a_store_of_this_workflow_can_be_a_source_again(tmp_path: Path) -> None:
     values = noise(ODD)
     filled(tmp_path / "a.zarr", ODD, values)
@@ -430,17 +384,7 @@ def test_a_store_of_this_workflow_can_be_a_source_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.read((slice(None),) * 3), values)
 
 
-def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
-    root = zarr.open_group(tmp_path / "o.zarr", mode="w")
-    root.create_array("volumes/raw", shape=(2, 3, 4), chunks=(1, 3, 4), dtype="uint8")
-    assert list_foreign(str(tmp_path / "o.zarr")) == ["/volumes/raw (2, 3, 4)"]
-    with pytest.raises(StoreError, match=r"volumes is a group without OME-Zarr.*/volumes/raw \(2, 3, 4\)"):
-        open_foreign(str(tmp_path / "o.zarr"), "volumes")
-    with pytest.raises(StoreError, match="no Zarr array or group volumes/labels"):
-        open_foreign(str(tmp_path / "o.zarr"), "volumes/labels")
-    with pytest.raises(StoreError, match="no Zarr array or group"):
-        open_foreign(str(tmp_path / "nothing.zarr"))
-    assert list_foreign(str(tmp_path / "nothing.zarr")) == []
+# Damage
 
 
 def test_a_lost_block_is_an_error_and_not_zeros(tmp_path: Path) -> None:

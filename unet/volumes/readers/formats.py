@@ -28,6 +28,8 @@ class Format:
         Returns the source of (the user's settings, the file or an address, the place inside or None).
     recognises : callable
         Returns whether a path without one of the endings is of this format, by its content.
+    recognises_address : callable or None
+        The same for an address such as `s3://bucket/volume`; None if only local files are read.
     has_inner : bool
         Whether an address may name something inside the file, after a colon.
     package : str or None
@@ -41,6 +43,7 @@ class Format:
     suffixes: tuple[str, ...]
     open: OpenFormat
     recognises: Callable[[Path], bool] = lambda path: False
+    recognises_address: Callable[[str], bool] | None = None
     has_inner: bool = False
     package: str | None = None
     axes: str = ""

@@ -7,7 +7,20 @@ from unet.config.source import SourceConfig
 from unet.extras import is_installed, needs
 from unet.storage.address import is_address, split_path, split_url
 from unet.storage.file_patterns import is_pattern
-from unet.volumes.readers import dm, hdf5, knossos, mrc, nifti, nrrd_files, section_files, tiff, wkw_files, zarr
+from unet.volumes.readers import (
+    dm,
+    hdf5,
+    knossos,
+    mrc,
+    n5,
+    nifti,
+    nrrd_files,
+    precomputed,
+    section_files,
+    tiff,
+    wkw_files,
+    zarr,
+)
 from unet.volumes.readers.channels import ChannelStack
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
@@ -18,6 +31,8 @@ from unet.volumes.readers.views import Flipped, SelectedChannels
 FORMATS: tuple[Format, ...] = (
     hdf5.FORMAT,
     zarr.FORMAT,
+    n5.FORMAT,
+    precomputed.FORMAT,
     mrc.FORMAT,
     tiff.FORMAT,
     nrrd_files.FORMAT,
@@ -93,11 +108,17 @@ def format_of(where: Path | str) -> Format | None:
     if isinstance(where, Path) and is_pattern(where):
         return section_files.FORMAT
     name = str(where).rstrip("/").lower()
-    by_ending = [one for one in FORMATS if one.suffixes and name.endswith(one.suffixes)]
+    formats = [one for one in FORMATS if isinstance(where, Path) or one.recognises_address]
+    by_ending = [one for one in formats if one.suffixes and name.endswith(one.suffixes)]
     if isinstance(where, Path) and where.is_dir() and where.suffix.lower() in section_files.READERS:
         by_ending = []  # a folder of sections whose name ends like a file
-    by_content = [one for one in FORMATS if isinstance(where, str) or one.recognises(where)]
-    return next(iter([*by_ending, *by_content]), None)
+    return by_ending[0] if by_ending else next((one for one in formats if _recognises(one, where)), None)
+
+
+def _recognises(one: Format, where: Path | str) -> bool:
+    if isinstance(where, Path):
+        return one.recognises(where)
+    return one.recognises_address is not None and one.recognises_address(where)
 
 
 def _refuse_lying_ending(path: Path, found: Format) -> None:
@@ -118,6 +139,9 @@ def _unknown(address: str, where: Path | str) -> str:
     signature = signature_of(where) if isinstance(where, Path) else None
     if signature is not None:
         return f"{address}: by its first bytes this is {signature.name}; {remedy(signature, _endings())}"
+    if isinstance(where, str):
+        known = ", ".join(one.name for one in FORMATS if one.recognises_address)
+        return f"{address}: there is nothing at this address that can be read there, which is {known}; correct it"
     suffix = Path(str(where)).suffix.lower()
     ending = f"files ending in {suffix!r}" if suffix else "files without an ending"
     known = ", ".join(_endings())

@@ -1,6 +1,7 @@
 """Read Zarr v2, Zarr v3 and OME-Zarr. The state of a source is the state of its metadata and of its chunks' files."""
 
-from collections.abc import Iterator
+import json
+import zipfile
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -10,76 +11,132 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
-from unet.storage import zarr_store as store
-from unet.storage.backends import CannotList, backend_of, links_of
-from unet.volumes.readers.axes import axis_order
+from unet.storage import foreign_zarr as store
+from unet.storage.address import AddressError
+from unet.storage.backends import links_of
+from unet.storage.chunk_files import ChunkFiles
+from unet.storage.zarr_store import StoreError
+from unet.volumes.readers.array_attributes import placement
+from unet.volumes.readers.axes import AxisOrder, axis_order
+from unet.volumes.readers.chunked import ChunkedSource
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import ArraySource, MissingChunks
+from unet.volumes.readers.source import Nm
+from unet.volumes.voxel_size import stated_voxel_size
 
 
-class ZarrSource(ArraySource):
-    """A Zarr array, or the finest level of an OME-Zarr image of one time point, in a folder or at an address."""
+class ZarrSource(ChunkedSource):
+    """A Zarr array, or a level of an OME-Zarr image of one time point, in a folder, a zip archive or at an address."""
 
     format_name = "Zarr"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:
         address = given.path
-        before = _metadata_states(where, inner or "")
-        self._array = _open_zarr(address, where, inner)
-        of_array = _metadata_states(where, self._array.path)
+        root, path = _whole_store(where, (inner or "").strip("/"))
+        before = _metadata_states(root, path)
+        self._array = _open_zarr(root, path)
+        of_array = _metadata_states(root, self._array.path)
         links = links_of(where) if isinstance(where, Path) else []
-        self._metadata = [*links, *before, *(state for state in of_array if state[0] not in {one[0] for one in before})]
-        order = axis_order(self._array.shape, self._array.axes, address, "the multiscales of OME-Zarr", given.axes)
-        scale, translation = (order.by_axis(nm) for nm in (self._array.scale_nm, self._array.translation_nm))
-        files = [where / key for key, *_ in before] if isinstance(where, Path) else []
+        self.metadata_states = [
+            *links,
+            *before,
+            *(state for state in of_array if state[0] not in {one[0] for one in before}),
+        ]
+        self.fill_value, self.backend = self._array.fill_value, self._array.backend
+        self.stored_in = "shards" if self._array.is_sharded else "chunks"
+        if self._array.contradiction and given.axes is None:
+            raise SourceError(
+                f"{address}: {self._array.contradiction}; correct the metadata, or write `axes` at this source"
+            )
+        order = axis_order(self._array.shape, self._array.axes, address, self._array.axes_from, given.axes)
+        size, offset, origin, remarks = _place(self._array, order, address)
         super().__init__(
             address,
-            files,
+            _files(root, before),
             order,
             self._array.dtype,
-            voxel_size_nm=scale,
-            offset_nm=translation,
-            voxel_size_from="the scale of OME-Zarr",
+            voxel_size_nm=size,
+            offset_nm=offset,
+            voxel_size_from=origin,
+            remarks=[*self._array.remarks, *remarks],
         )
 
-    def state(self, box: Box) -> list[list[Any]]:
-        """Return the states of the metadata, and of the chunks (of a sharded array: the shards) that a box touches.
+    @property
+    def chunk_files(self) -> ChunkFiles:
+        """Return the files of the chunks, or of the shards."""
+        return self._array.chunk_files
 
-        If a server does not list its content, the states of the metadata only.
-        """
-        with suppress(CannotList):
-            states = self._array.chunk_files.states(self.order.selection(box))
-            return [*self._metadata, *([key, *state] for key, state in states.items())]
-        return self._metadata
-
-    def listed(self, box: Box) -> Iterator[list[Any]]:
-        """Yield the content of `state` in any order, from one listing of the store."""
-        yield from self._metadata
-        with suppress(CannotList):
-            yield from ([key, *state] for key, state in self._array.chunk_files.listed(self.order.selection(box)))
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks that a box touches and that are not stored."""
-        selection, files = self.order.selection(box), self._array.chunk_files
-        count, stored = files.count(selection), sum(1 for _ in files.listed(selection))
-        kind = "shards" if self._array.is_sharded else "chunks"
-        return [MissingChunks(self.address, count - stored, count, self._array.fill_value, kind)]
+    def _read(self, box: Box) -> np.ndarray:
+        try:
+            return super()._read(box)
+        except SourceError as error:
+            if damaged := self._array.damaged_file(self.order.selection(box)):
+                raise SourceError(f"{error}. The chunk's file is {damaged}") from error
+            raise
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         return self._array.read(selection)
 
 
-def _open_zarr(address: str, where: Path | str, inner: str | None) -> store.ForeignArray:
-    with read_errors(where, "Zarr"):
+def _open_zarr(root: Path | str, path: str) -> store.ForeignArray:
+    with read_errors(root, "Zarr"):
         try:
-            return store.open_foreign(str(where), inner)
-        except store.StoreError as error:
-            listed = ", ".join(store.list_foreign(str(where)))
-            advice = (
-                f"write store.zarr:/path, the store holds: {listed}" if listed else "it holds no array; copy it again"
-            )
-            raise SourceError(f"{error}; {advice}") from error
+            return store.open_foreign(str(root), path)
+        except StoreError as error:
+            raise SourceError(str(error)) from error
+        except ValueError as error:
+            if torn := _torn_metadata(root, path):
+                raise SourceError(f"{torn}: is no JSON, it is damaged or cut short; copy it again") from error
+            raise
+
+
+def _place(
+    array: store.ForeignArray, order: AxisOrder, address: str
+) -> tuple[Nm | None, Nm | None, str, tuple[str, ...]]:
+    """Return voxel size and offset (z, y, x) in nm, where they are from, and remarks."""
+    scale, translation, origin = array.scale_nm, array.translation_nm, "the scale of OME-Zarr"
+    remarks: tuple[str, ...] = ()
+    if scale is None:
+        found, origin = placement(array.attributes, order.names, address)
+        scale, translation = found.scale_nm, found.translation_nm
+        remarks = (f"{address}: {found.remark}",) if found.remark else ()
+    size = stated_voxel_size(order.by_axis(scale), address)
+    return size, order.by_axis(translation) if size else None, origin, remarks
+
+
+def _whole_store(where: Path | str, path: str) -> tuple[Path | str, str]:
+    """Return the store of which a folder is a part, and the path in it: (a.zarr, 0/1) for a.zarr/0/1.
+
+    A level of an image has no axes and no voxel size of its own: the groups above it have.
+    """
+    with suppress(AddressError):  # some servers refuse to say that an object is not there
+        while True:
+            text = str(where).rstrip("/")
+            above, _, name = text.rpartition("/")
+            if (
+                not above
+                or above.endswith(("/", ":"))
+                or not _is_group(Path(above) if isinstance(where, Path) else above)
+            ):
+                break
+            where, path = (Path(above) if isinstance(where, Path) else above), f"{name}/{path}".rstrip("/")
+    return where, path
+
+
+def _is_group(where: Path | str) -> bool:
+    backend = store.foreign_backend(where)
+    if backend.size(".zgroup") is not None:
+        return True
+    with suppress(ValueError):
+        return json.loads(backend.read("zarr.json") or b"{}").get("node_type") == "group"
+    return False
+
+
+def _files(root: Path | str, metadata: list[list[Any]]) -> list[Path]:
+    if not isinstance(root, Path):
+        return []
+    return [root] if root.is_file() else [root / key for key, *_ in metadata]
 
 
 METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
@@ -92,9 +149,20 @@ def is_zarr(where: Path | str, inner: str | None = None) -> bool:
 
 def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
     """Return key and state of each metadata file of a store, of paths inside it, and of all groups above the paths."""
-    backend = backend_of(where)
+    backend = store.foreign_backend(where)
     states = ((key, backend.state(key)) for key in _metadata_keys(*paths))
     return [[key, *state] for key, state in states if state is not None]
+
+
+def _torn_metadata(where: Path | str, path: str) -> str | None:
+    """Return the first metadata file on the way to a path that is no JSON."""
+    backend = store.foreign_backend(where)
+    for key, *_ in _metadata_states(where, path):
+        try:
+            json.loads(backend.read(key) or b"")
+        except ValueError:
+            return f"{backend}/{key}"
+    return None
 
 
 def _metadata_keys(*paths: str) -> list[str]:
@@ -105,11 +173,12 @@ def _metadata_keys(*paths: str) -> list[str]:
 
 FORMAT = Format(
     name="Zarr and OME-Zarr",
-    suffixes=(".zarr",),
+    suffixes=(".zarr", ".ozx", ".zarr.zip"),
     open=ZarrSource,
-    recognises=lambda path: path.is_dir() and is_zarr(path),
+    recognises=lambda path: (path.is_dir() or zipfile.is_zipfile(path)) and is_zarr(path),
+    recognises_address=is_zarr,
     has_inner=True,
-    axes="multiscales",
-    voxel_size="scale of OME-Zarr",
+    axes="multiscales, dimension_names, _ARRAY_DIMENSIONS",
+    voxel_size="scale of OME-Zarr; attributes resolution, voxel_size, transform",
     writers="zarr, ome-zarr, ngff-zarr",
 )

@@ -1,0 +1,53 @@
+"""Refuse chunks of Blosc that are cut short. c-blosc decodes them to whatever lies in memory behind them."""
+
+from typing import Any
+
+import numcodecs
+import zarr
+from numcodecs.compat import ensure_contiguous_ndarray
+from numcodecs.registry import register_codec as register_v2_codec
+from zarr.codecs import BloscCodec
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer
+from zarr.registry import register_codec as register_v3_codec
+
+BLOSC_HEADER = 16
+"""Bytes of the header of a Blosc frame; the last four are the length of the frame."""
+
+
+def refuse_torn_frame(frame: bytes | memoryview) -> None:
+    """Raise an error if a Blosc frame is shorter than its header says; c-blosc then returns whatever lies behind it.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    content = memoryview(frame).cast("B")
+    said = int.from_bytes(content[BLOSC_HEADER - 4 : BLOSC_HEADER], "little") if len(content) >= BLOSC_HEADER else 0
+    if len(content) < max(said, BLOSC_HEADER):
+        raise ValueError(f"the chunk is cut short: {len(content)} bytes of Blosc, whose header says {said}")
+
+
+class WholeBlosc(numcodecs.Blosc):
+    """Blosc of Zarr v2 that refuses a torn frame."""
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Return the decompressed content of a frame."""
+        refuse_torn_frame(memoryview(ensure_contiguous_ndarray(buf, self.max_buffer_size)))
+        return super().decode(buf, out)
+
+
+class WholeBloscCodec(BloscCodec):
+    """Blosc of Zarr v3 that refuses a torn frame."""
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        refuse_torn_frame(chunk_data.to_bytes())
+        return await super()._decode_single(chunk_data, chunk_spec)
+
+
+def register_checked_blosc() -> None:
+    """Let zarr decode Blosc of both versions by the classes above, in this process."""
+    register_v2_codec(WholeBlosc)
+    register_v3_codec("blosc", WholeBloscCodec)
+    zarr.config.set({"codecs.blosc": f"{__name__}.{WholeBloscCodec.__name__}"})
