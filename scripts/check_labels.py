@@ -20,7 +20,6 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
@@ -106,7 +105,7 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
     targets = np.pad(source.image("targets").read(window), beyond, constant_values=UNLABELLED)
-    ids = np.pad(true_ids(source, window, volume.ignore_id), beyond)
+    ids = np.pad(source.true_ids(window), beyond)
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 

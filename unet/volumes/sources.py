@@ -4,23 +4,25 @@ The user's settings decide which voxels of the raw file the volume takes, and wh
 
 ```
 raw.h5    (200, 3000, 3000)   --- sections, crop --->  (50, 1024, 1024)  --- downsample --->  (50, 512, 512)
-labels.h5 (125, 1250, 1250)   --- offset: placed in raw's voxels, then the same
+labels.h5 (125, 1250, 1250)   --- ids; offset: placed in raw's voxels, then the same
 ```
 
 All sources of `VolumeSources` have the voxels of the volume's stores. A rule reads them box by box.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Box
+from unet.volumes.label_conversion import LabelValues, Unlabelled, label_values, one_value_per_voxel
+from unet.volumes.placement import Frame, placed
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_channels, open_source
-from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
-from unet.volumes.readers.views import Downsampled, Placed, Window
-from unet.volumes.voxel_size import TOLERANCE, resolve_voxel_size
+from unet.volumes.readers.source import RAW_DTYPES, Source
+from unet.volumes.readers.views import Downsampled, Window
+from unet.volumes.several_labels import SeveralLabels
+from unet.volumes.voxel_size import resolve_voxel_size
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class VolumeSources:
     Attributes
     ----------
     raw, labels, mask : Source, or None
-        Intensities; labels and mask, if they are given.
+        Intensities; labels as `unet.volumes.label_conversion` describes them, and mask, if they are given.
     voxel_size_nm, offset_nm : tuple of float
         Voxel size, and place of the centre of the first voxel, `(z, y, x)` in nm.
     """
@@ -71,15 +73,15 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
     overrule = volume.voxel_size_from == "configuration"
     size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
     frame = Frame(raw, size, overrule)
-    labels = open_annotation(frame, volume.labels) if volume.labels is not None else None
-    mask = open_annotation(frame, (volume.mask,)) if volume.mask is not None else None
+    labels = open_labels(frame, volume) if volume.labels is not None else None
+    mask = open_mask(frame, volume.mask) if volume.mask is not None else None
     window = used_box(volume, raw)
     steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), size, window.start, volume.downsample, strict=True)
     z, y, x = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
     coarse = [edge * f for edge, f in zip(size, volume.downsample, strict=True)]
     return VolumeSources(
         _used(volume, raw, window, "mean"),
-        labels and _used(volume, labels, window, "mode"),
+        labels and Unlabelled(_used(volume, labels, window, "mode")),
         mask and _used(volume, mask, window, "mode"),
         (coarse[0], coarse[1], coarse[2]),
         (z, y, x),
@@ -93,12 +95,19 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
     Raises
     ------
     SourceError
-        As `open_volume`.
+        As `open_volume`; also if it does not contain ids.
     """
     raw = open_channels(volume.raw)
     overrule = volume.voxel_size_from == "configuration"
     size, _ = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
-    return _used(volume, open_annotation(Frame(raw, size, overrule), (given,)), used_box(volume, raw), "mode")
+    source = one_value_per_voxel(open_source(given))
+    if source.dtype.kind == "f":
+        raise SourceError(
+            f"{given.path}: dtype {source.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
+            "instead of probabilities, or convert them"
+        )
+    ids = LabelValues(source, used_as="segmentation")
+    return _used(volume, placed(Frame(raw, size, overrule), given, ids).source, used_box(volume, raw), "mode")
 
 
 def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Source:
@@ -107,70 +116,27 @@ def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Sou
     return Downsampled(cut, volume.downsample, method) if volume.downsample != (1, 1, 1) else cut
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The voxels of the raw files, in which labels, masks and other segmentations are placed."""
-
-    raw: Source
-    voxel_size_nm: Nm
-    overrule: bool = False
-
-
-def open_annotation(frame: Frame, given: Sequence[SourceConfig]) -> Source:
-    """Open labels, a mask or another segmentation, and place it in the voxels of the raw files.
+def open_labels(frame: Frame, volume: VolumeConfig) -> Source:
+    """Open the labels of a volume, in one form and placed in the voxels of the raw files.
 
     Raises
     ------
     SourceError
-        If it has several channels, other voxels than raw, or no known place in raw.
+        If a file has other voxels than raw, or no known place in raw, or if two files hold the same voxel.
     """
-    if len(given) > 1:
-        raise SourceError(f"{given[1].path}: several files for the labels of one volume are not read yet")
-    return _placed(frame, given[0], open_source(given[0]))
+    found = [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
+    return found[0].source if len(found) == 1 else SeveralLabels(found, distinct=volume.label_kind == "instances")
 
 
-def _placed(frame: Frame, given: SourceConfig, source: Source) -> Source:
-    raw = frame.raw
-    if source.channels != 1:
-        raise SourceError(
-            f"{source.address}: {source.channels} channels, but labels and masks have one value per voxel; choose one "
-            "with `channels: [0]` at this source"
-        )
-    if source.voxel_size_nm:
-        resolve_voxel_size(
-            tuple(frame.voxel_size_nm), source.voxel_size_nm, source.address, other=raw.address, overrule=frame.overrule
-        )
-    if given.offset is not None:
-        return Placed(source, given.offset, raw.shape)
-    at = _whole_voxels(frame, source)
-    if source.shape == raw.shape and at in (None, (0, 0, 0)):
-        return source
-    if source.shape == raw.shape and at is not None:
-        raise SourceError(
-            f"{source.address}: offset {source.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
-            "crop both to the same place"
-        )
-    if at is None:
-        raise SourceError(
-            f"{source.address}: shape {source.shape}, but {raw.address} has shape {raw.shape} (z, y, x); both need the "
-            "same voxels: crop or pad one of them, or say with `offset: [z, y, x]` at which voxel of raw it begins"
-        )
-    return Placed(source, at, raw.shape)
+def open_mask(frame: Frame, given: SourceConfig) -> Source:
+    """Open a mask, and place it in the voxels of the raw files. Outside a mask of a part there is no tissue.
 
-
-def _whole_voxels(frame: Frame, source: Source) -> Index | None:
-    """Return the voxel of raw at which a source begins by the offsets of both; None if its file says no offset."""
-    if source.offset_nm is None or (source.shape == frame.raw.shape and frame.raw.offset_nm is None):
-        return None
-    begin = frame.raw.offset_nm or (0.0, 0.0, 0.0)
-    steps = [(a - b) / edge for a, b, edge in zip(source.offset_nm, begin, frame.voxel_size_nm, strict=True)]
-    if any(abs(step - round(step)) > TOLERANCE for step in steps):
-        raise SourceError(
-            f"{source.address}: offset {source.offset_nm} nm, but {frame.raw.address} has {tuple(begin)} nm (z, y, x): "
-            f"{steps} voxels are not whole; correct the offset, or crop both to the same place"
-        )
-    z, y, x = (round(step) for step in steps)
-    return z, y, x
+    Raises
+    ------
+    SourceError
+        As `open_labels`; also if it has several channels.
+    """
+    return placed(frame, given, one_value_per_voxel(open_source(given))).source
 
 
 def used_box(volume: VolumeConfig, raw: Source) -> Box:

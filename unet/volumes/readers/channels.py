@@ -57,6 +57,11 @@ class ChannelStack(Source):
             source.check(box)
             self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box from every source."""
+        for source in self._sources:
+            source.probe(box)
+
     def _read(self, box: Box) -> np.ndarray:
         return np.concatenate([source.read(box).reshape(-1, *box.shape) for source in self._sources])
 

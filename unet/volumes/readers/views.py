@@ -72,6 +72,10 @@ class View(Source):
         """Check the headers of the sections of a box."""
         self.below.check(self.box_below(box))
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box."""
+        self.below.probe(self.box_below(box))
+
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the files hold; None if they hold all of them."""
         return self.below.covers(self.box_below(box))
@@ -113,6 +117,10 @@ class Flipped(View):
     def __init__(self, below: Source, axes: Sequence[str]) -> None:
         self._flipped = tuple(axis in axes for axis in AXES)
         super().__init__(below)
+
+    def flips(self, axis: str) -> bool:
+        """Return whether an axis runs in the opposite direction."""
+        return self._flipped[AXES.index(axis)]
 
     def box_below(self, box: Box) -> Box:
         """Return the box counted from the other end of each flipped axis."""
