@@ -116,7 +116,7 @@ class LabelValues(View):
             value, place = self._first(wrong, stored, box)
             raise AnnotationError(
                 f"{self.address}: value {value:g} at {place}, but labels are whole numbers ({int(wrong.sum()):,} "
-                f"voxels of box {box} are not): these are rather probabilities, or ids that were interpolated; give the ids"
+                f"voxels of box {box} are not): these are rather probabilities or interpolated ids; give the ids"
             )
         exact = 2 ** (np.finfo(stored.dtype).nmant + 1)
         wrong = np.abs(stored) > exact

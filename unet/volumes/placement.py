@@ -18,7 +18,6 @@ Voxels outside are not annotated (labels), no tissue (mask), or not segmented (`
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -190,8 +189,7 @@ def _placed_by_numbers(frame: Frame, given: SourceConfig, source: Source, number
         f"{source.address}: {len(at)} of {raw.shape[0]} sections, placed by the numbers in their names: {example}; "
         f"{_OUTSIDE}",
     )
-    boxes = [Box((first, 0, 0), (last + 1, *raw.shape[1:])) for first, last in _runs(at)]
-    return Placement(found, boxes)
+    return Placement(found, [Box((z, 0, 0), (z + 1, *raw.shape[1:])) for z in at])
 
 
 def _as_raw(raw: Source, source: Source, numbers: Sequence[int]) -> list[int]:
@@ -233,16 +231,6 @@ def _tell_other_numbers(raw: Source, source: Source, numbers: Sequence[int] | No
             f"{source.address}: its {len(numbers)} sections have numbers {numbers[0]} to {numbers[-1]}, but those of "
             f"{raw.address} have {of_raw[0]} to {of_raw[-1]}; they are taken in their order, the first for the first",
         )
-
-
-def _runs(at: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (first, last) of each run of neighbouring sections.
-
-    >>> _runs([1, 2, 3, 7])
-    [(1, 3), (7, 7)]
-    """
-    breaks = [i for i, (one, other) in enumerate(pairwise(at), 1) if other != one + 1]
-    return [(at[lo], at[hi - 1]) for lo, hi in pairwise([0, *breaks, len(at)])]
 
 
 def _offset_in_voxels(frame: Frame, source: Source) -> Index | None:

@@ -10,15 +10,18 @@ labels.h5 (125, 1250, 1250)   --- ids; offset: placed in raw's voxels, then the 
 All sources of `VolumeSources` have the voxels of the volume's stores. A rule reads them box by box.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
+from unet.storage.address import is_address, split_path
 from unet.volumes.label_conversion import LabelValues, Unlabelled, label_values, one_value_per_voxel
-from unet.volumes.placement import Frame, placed
+from unet.volumes.placement import Frame, Placement, placed
+from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.open import open_channels, open_source
+from unet.volumes.readers.open import format_of, open_channels, open_source
 from unet.volumes.readers.source import RAW_DTYPES, Source
 from unet.volumes.readers.views import Downsampled, Window
 from unet.volumes.several_labels import SeveralLabels
@@ -35,6 +38,10 @@ class VolumeSources:
         Intensities; labels as `unet.volumes.label_conversion` describes them, and mask, if they are given.
     voxel_size_nm, offset_nm : tuple of float
         Voxel size, and place of the centre of the first voxel, `(z, y, x)` in nm.
+    remarks : tuple of str
+        What the user has to know beyond the remarks of the sources.
+    label_boxes : tuple of Box
+        Boxes that the label files hold, in voxels of the stores. They may reach beyond the volume.
     """
 
     raw: Source
@@ -43,6 +50,7 @@ class VolumeSources:
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     remarks: tuple[str, ...] = ()
+    label_boxes: tuple[Box, ...] = ()
 
     @property
     def given(self) -> list[Source]:
@@ -73,7 +81,8 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
     overrule = volume.voxel_size_from == "configuration"
     size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
     frame = Frame(raw, size, overrule)
-    labels = open_labels(frame, volume) if volume.labels is not None else None
+    annotations = open_labels(frame, volume)
+    labels = _one_source(volume, annotations) if annotations else None
     mask = open_mask(frame, volume.mask) if volume.mask is not None else None
     window = used_box(volume, raw)
     steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), size, window.start, volume.downsample, strict=True)
@@ -85,7 +94,8 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
         mask and _used(volume, mask, window, "mode"),
         (coarse[0], coarse[1], coarse[2]),
         (z, y, x),
-        (remark,) if remark else (),
+        (*((remark,) if remark else ()), *opposite_rows(volume)),
+        tuple(_in_stores(box, window, volume.downsample) for one in annotations for box in one.boxes),
     )
 
 
@@ -116,16 +126,50 @@ def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Sou
     return Downsampled(cut, volume.downsample, method) if volume.downsample != (1, 1, 1) else cut
 
 
-def open_labels(frame: Frame, volume: VolumeConfig) -> Source:
-    """Open the labels of a volume, in one form and placed in the voxels of the raw files.
+def _in_stores(box: Box, window: Box, factors: Index) -> Box:
+    """Return a box of the raw file in voxels of the stores; of coarse voxels those that begin in it."""
+    moved = box.relative_to(window.start)
+    return Box(*(tuple(n // f for n, f in zip(end, factors, strict=True)) for end in (moved.start, moved.stop)))
+
+
+def open_labels(frame: Frame, volume: VolumeConfig) -> list[Placement]:
+    """Open the label files of a volume, in one form and placed in the voxels of the raw files.
 
     Raises
     ------
     SourceError
-        If a file has other voxels than raw, or no known place in raw, or if two files hold the same voxel.
+        If a file has other voxels than raw, or no known place in raw.
     """
-    found = [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
-    return found[0].source if len(found) == 1 else SeveralLabels(found, distinct=volume.label_kind == "instances")
+    return [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
+
+
+def _one_source(volume: VolumeConfig, annotations: Sequence[Placement]) -> Source:
+    """Return the labels of all files as one source; refuse files that hold the same voxel."""
+    if len(annotations) == 1:
+        return annotations[0].source
+    return SeveralLabels(annotations, distinct=volume.label_kind == "instances")
+
+
+def opposite_rows(volume: VolumeConfig) -> list[str]:
+    """Return a remark where MRC stands beside another format, since their rows run in opposite directions."""
+    others = {"labels": volume.labels or (), "mask": (volume.mask,) if volume.mask else ()}
+    raw = volume.raw[0]
+    return [
+        f"{other.path} is {_format_name(other)}, but {raw.path} is {_format_name(raw)}. The first row of MRC is the "
+        "bottom of the picture, that of other formats its top, unless the program that converted one has turned it. "
+        f"Look whether they fit; if they are mirrored, write `{key}: {{path: {other.path}, flip: [y]}}`"
+        + (". `check_labels` compares them before the training" if key == "labels" else "")
+        for key, found in others.items()
+        for other in found
+        if (_format_name(raw) == mrc.FORMAT.name) != (_format_name(other) == mrc.FORMAT.name)
+        and not {"y"} & {*raw.flip, *other.flip}
+    ]
+
+
+def _format_name(given: SourceConfig) -> str:
+    where = given.path if is_address(given.path) else split_path(given.path)[0]
+    found = format_of(where)
+    return found.name if found else "another format"
 
 
 def open_mask(frame: Frame, given: SourceConfig) -> Source:
