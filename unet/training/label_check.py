@@ -213,7 +213,7 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
             )
         ]
     found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
-    if suspicious := _not_annotated(labels, counts, kind):
+    if not found and (suspicious := _not_annotated(labels, counts, kind)):
         found.append(suspicious)
     if not found and kind == "instances" and counts.instances == 1:
         found.append(LabelProblem(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
