@@ -51,16 +51,16 @@ class ChannelStack(Source):
         """Return the missing chunks of every source."""
         return [found for source in self._sources for found in source.missing_chunks(box)]
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box from every source."""
+        for source in self._sources:
+            source.probe(box)
+
     def check(self, box: Box) -> None:
         """Check the headers of the sections of a box in every source."""
         for source in self._sources:
             source.check(box)
             self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
-
-    def probe(self, box: Box) -> None:
-        """Read a few voxels at the beginning of a box from every source."""
-        for source in self._sources:
-            source.probe(box)
 
     def _read(self, box: Box) -> np.ndarray:
         return np.concatenate([source.read(box).reshape(-1, *box.shape) for source in self._sources])

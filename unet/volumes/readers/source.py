@@ -167,6 +167,18 @@ class Source(ABC):
         """
         return []
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box, so that what cannot be decoded is found before all is read.
+
+        Raises
+        ------
+        SourceError
+            As `read`.
+        """
+        few = Box(box.start, tuple(min(lo + n, hi) for lo, n, hi in zip(box.start, PROBED, box.stop, strict=True)))
+        if few.size:
+            self.read(few)
+
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels `(z, y, x)` of a box the files hold, as bool; None if they hold all of them."""
         return None
@@ -179,18 +191,6 @@ class Source(ABC):
         SourceError
             If a section is truncated, or differs from the first in size or dtype.
         """
-
-    def probe(self, box: Box) -> None:
-        """Read a few voxels at the beginning of a box, so that what cannot be decoded is found before all is read.
-
-        Raises
-        ------
-        SourceError
-            As `read`.
-        """
-        few = Box(box.start, tuple(min(lo + n, hi) for lo, n, hi in zip(box.start, PROBED, box.stop, strict=True)))
-        if few.size:
-            self.read(few)
 
     def section_name(self, z: int) -> str:
         """Return the place of section ``z``, for messages."""

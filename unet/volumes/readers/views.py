@@ -68,13 +68,13 @@ class View(Source):
         """Count the chunks of a box that are not stored."""
         return self.below.missing_chunks(self.box_below(box))
 
-    def check(self, box: Box) -> None:
-        """Check the headers of the sections of a box."""
-        self.below.check(self.box_below(box))
-
     def probe(self, box: Box) -> None:
         """Read a few voxels at the beginning of a box."""
         self.below.probe(self.box_below(box))
+
+    def check(self, box: Box) -> None:
+        """Check the headers of the sections of a box."""
+        self.below.check(self.box_below(box))
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the files hold; None if they hold all of them."""
