@@ -43,7 +43,6 @@ def main(
     receipt: Path,
     folder: Path,
     segment: SegmentConfig,
-    ignore_id: int | None,
     code: str,
 ) -> None:
     """Write the scores at each threshold to `receipt`."""
@@ -64,7 +63,7 @@ def main(
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         components_here = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
         tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
-        table += contingency(_labels(source, box, tissue, ignore_id), components_here)
+        table += contingency(_labels(source, box, tissue), components_here)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
@@ -77,19 +76,16 @@ def main(
         receipt,
         {
             "rule": "agglomeration_threshold_sweep",
-            "digest": fingerprint(
-                made=receipts_digest([*segmented, *edges, *labelled]), rows=rows, ignore_id=ignore_id, code=code
-            ),
+            "digest": fingerprint(made=receipts_digest([*segmented, *edges, *labelled]), rows=rows, code=code),
             "voxels": table.voxels,
             "scores": rows,
         },
     )
 
 
-def _labels(source: Volume, box: Box, tissue: np.ndarray | None, ignore_id: int | None) -> np.ndarray:
+def _labels(source: Volume, box: Box, tissue: np.ndarray | None) -> np.ndarray:
     """Return the true ids of a box; 0 for voxels that nobody annotated, and outside the tissue."""
-    labels = source.image("labels").read(box)
-    known = np.where(labels == ignore_id, 0, labels) if ignore_id else labels
+    known = source.true_ids(box)
     return known if tissue is None else known * tissue
 
 

@@ -1,13 +1,15 @@
 """Check the labels of a volume before a network is trained on them or scored against them.
 
-Inputs: `targets.zarr`, `labels.zarr`, the receipt of `intensity_statistics`.
+Inputs: `targets.zarr`, `labels.zarr` or `classes.zarr`, `raw.zarr`, the receipts of `survey` and
+`intensity_statistics`.
 
 Outputs: a receipt with the voxels per class, the number of instances and all warnings.
 
 1. Count classes, instances and Euler characteristics block by block. A block and the number of ids bound the memory.
 2. Compare the counts with what labels of their kind can hold, and check that no channel is constant.
-3. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
-4. For training volumes, stop if a class occurs nowhere.
+3. Compare the borders of the labels with the intensities, also mirrored, in some windows.
+4. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
+5. For training volumes, stop if a class occurs nowhere.
 """
 
 import logging
@@ -20,7 +22,6 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import true_ids
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
@@ -35,6 +36,18 @@ from unet.training.label_check import (
     label_problems,
     require_every_class,
     summary_line,
+)
+from unet.training.label_orientation import (
+    FLIPS,
+    WINDOWS,
+    Flip,
+    FlipScore,
+    fit,
+    mirrored,
+    orientation_problem,
+    orientation_windows,
+    score,
+    spectrum,
 )
 from unet.volumes.volume import Volume
 
@@ -60,13 +73,15 @@ def main(
         write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), "used": False, "warnings": []})
         return
     names = volume.class_names
-    counts = _counts(source, volume, threads)
+    counts, annotated = _counts(source, volume, threads)
     voxels = int(np.prod(source.layout.shape))
     log.info("labels of %s: %s", source.name, summary_line(counts, volume.label_kind, names, voxels))
     deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
     found = constant_channel_problems(source.name, deviations) + label_problems(
         source.name, counts, volume.label_kind, names
     )
+    files = [Box.parse(box) for box in read_json(survey).get("label_boxes", [])]
+    found += _orientation(source, volume, orientation_windows(annotated, files, source.layout.shape))
     _refuse_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
@@ -88,16 +103,50 @@ def main(
     )
 
 
-def _counts(source: Volume, volume: VolumeConfig, threads: int) -> LabelCounts:
-    """Return the counts of a volume, summed over its blocks."""
+Annotated = dict[int, list[tuple[int, Box]]]
+"""By section, blocks and their annotated voxels in the section."""
+
+
+def _counts(source: Volume, volume: VolumeConfig, threads: int) -> tuple[LabelCounts, Annotated]:
+    """Return the counts of a volume, summed over its blocks, and the blocks of each section where most is annotated."""
     grid = source.layout.grid
     progress = Progress("check_labels", len(grid), "blocks")
     total = LabelCounts.empty(len(volume.class_names), source.layout.shape[0])
+    annotated: Annotated = {}
     with ThreadPoolExecutor(threads) as pool:
-        for counts in pool.map(partial(_count_block, source, volume), grid.boxes()):
+        for box, counts in zip(
+            grid.boxes(), pool.map(partial(_count_block, source, volume), grid.boxes()), strict=True
+        ):
             total += counts
+            for z in np.flatnonzero(counts.sections).tolist():
+                blocks = [*annotated.get(z, []), (int(counts.sections[z]), box)]
+                annotated[z] = sorted(blocks, key=lambda one: (-one[0], one[1]))[:WINDOWS]
             progress.advance(1)
-    return total
+    return total, annotated
+
+
+def _orientation(source: Volume, volume: VolumeConfig, windows: list[tuple[Box, Box]]) -> list[LabelProblem]:
+    """Return a problem if mirrored labels fit the intensities better than the labels as they are."""
+    whole = Box.of_shape(source.layout.shape)
+    store = source.image("labels" if volume.label_kind == "instances" else "classes")
+    raw = source.image("raw")  # of several channels the first one counts
+    intensities = [spectrum(raw.read(window).reshape(-1, *window.shape)[0, 0]) for window, _ in windows]
+    given = [fit(own, store.read(window)[0]) for own, (window, _) in zip(intensities, windows, strict=True)]
+
+    def flip_score(flip: Flip) -> FlipScore:
+        """Score labels mirrored along some axes in the windows for which the volume holds the mirrored labels."""
+        turn = tuple(slice(None, None, -1 if axis in flip else 1) for axis in "yx")
+        boxes = [mirrored(window, file, flip) for window, file in windows]
+        usable = [i for i, box in enumerate(boxes) if whole.contains(box)]
+        turned = [fit(intensities[i], store.read(boxes[i])[0][turn]) for i in usable]
+        return FlipScore(flip, score(turned), score(given[i] for i in usable))
+
+    scores = [flip_score(flip) for flip in FLIPS]
+    best = max((one for one in scores if one.is_better), key=lambda one: one.mirrored, default=None)
+    if best is None or volume.labels is None:
+        return []
+    first = volume.labels[0]
+    return [orientation_problem(source.name, len(volume.labels), first.path, first.flip, best)]
 
 
 def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
@@ -106,7 +155,7 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
     targets = np.pad(source.image("targets").read(window), beyond, constant_values=UNLABELLED)
-    ids = np.pad(true_ids(source, window, volume.ignore_id), beyond)
+    ids = np.pad(source.true_ids(window), beyond)
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import ComparedBlock, ReferenceSegmentation, true_ids, true_skeletons
+from unet.evaluation.comparison import ComparedBlock, ReferenceSegmentation, true_skeletons
 from unet.evaluation.error_analysis import ErroneousObject, worst_objects
 from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, section_errors, v_rand_v_info
@@ -79,7 +79,7 @@ def main(
     }
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
-        block = ComparedBlock.read(source, box, volume.ignore_id)
+        block = ComparedBlock.read(source, box)
         predicted = predicted_classes(source.image("probability").read(box))
         ours = channel if len(channels) > 1 else 1
         comparison.add(block.target, predicted, block.labels, block.segmentation, block.near_border, box.start[0], ours)
@@ -93,7 +93,7 @@ def main(
     scores = {**comparison.scores(), **isbi, **(runs.scores() if runs else {})}
     scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
     if isbi:
-        at = partial(_section_errors, source, channel, volume.ignore_id, isbi["threshold"])
+        at = partial(_section_errors, source, channel, isbi["threshold"])
         scores |= _mean_over_sections(at, source.layout.shape[0], threads)
     found = {
         "rule": "evaluate",
@@ -102,7 +102,7 @@ def main(
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: reference.scores() for name, reference in references.items()},
-        "worst": [] if sections_alone else _worst(source, comparison, volume.ignore_id),
+        "worst": [] if sections_alone else _worst(source, comparison),
     }
     for who, scored in ({"ours": scores} | found["compare"]).items():
         log.info(
@@ -133,15 +133,13 @@ def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> di
     }
 
 
-def _section_errors(
-    source: Volume, channel: int, ignore_id: int | None, threshold: float, z: int
-) -> dict[str, float] | None:
+def _section_errors(source: Volume, channel: int, threshold: float, z: int) -> dict[str, float] | None:
     """Return the scores of section `z` at a threshold; None if nothing in the section is annotated."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
     target = source.image("targets").read(box)[0]
     probability = as_probability(source.image("probability").read(box)[channel][0])
     known = target != UNLABELLED
-    cells = np.where(known, section_cells(source.image("labels").read(box), ignore_id)[0], 0)
+    cells = np.where(known, section_cells(source.true_ids(box))[0], 0)
     # voxels that nobody annotated count as membrane, both in the truth and in the prediction
     errors = section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
     if errors is None:
@@ -157,11 +155,11 @@ def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
 
 
-def _worst(source: Volume, comparison: VolumeScores, ignore_id: int | None) -> list[dict[str, Any]]:
+def _worst(source: Volume, comparison: VolumeScores) -> list[dict[str, Any]]:
     """Return the objects with most wrong voxels and where they lie, found in a second pass over the blocks."""
     worst = worst_objects(comparison.objects.overlap, WORST)
     for box in source.layout.grid.boxes() if worst else []:
-        labels, segmentation = true_ids(source, box, ignore_id), source.image("segmentation").read(box)
+        labels, segmentation = source.true_ids(box), source.image("segmentation").read(box)
         for one in worst:
             one.locate(labels, segmentation, box)
     return [_as_row(one, source) for one in worst]

@@ -6,7 +6,7 @@ Outputs: blocks of `raw.zarr`, `mask.zarr`, and `labels.zarr` (instances) or `cl
 receipt and a journal per block range.
 
 1. Read a block from all image files. One thread reads at a time; checking and writing run beside it.
-2. Convert labels to ids or class indices, and the mask to 0 and 1.
+2. Convert labels to class indices (instances are ids already), and the mask to 0 and 1.
 3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.
 
 Memory is bounded by a block.
@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unet.config.label_kinds import as_instances, class_map, grey_levels, interior_classes
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
@@ -27,6 +26,7 @@ from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
+from unet.volumes.label_conversion import class_indices, grey_level_counts
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_volume
 from unet.volumes.volume import Volume
@@ -87,20 +87,17 @@ def _parts(target: Volume, volume: VolumeConfig) -> list[Part]:
 
 
 def _label_converter(volume: VolumeConfig) -> Callable[[np.ndarray, str], np.ndarray]:
-    """Return the function that converts labels of a volume's kind."""
-    if volume.label_kind == "classes":
-        return lambda values, where: class_map(values, volume.grey_values_of_class, where)
-    return as_instances if volume.label_kind == "instances" else interior_classes
+    """Return the function that makes class indices out of the values of `interior` and `classes`; ids stay."""
+    if volume.label_kind == "instances":
+        return lambda values, where: values
+    return lambda values, where: class_indices(values, volume, where)
 
 
 def _levels(volume: VolumeConfig, labels: np.ndarray) -> dict[str, int]:
-    """Return the voxels of each grey value of `interior` labels.
-
-    Two blocks may hold one allowed value each, but together one too many. The values of all blocks are compared later.
-    """
+    """Return the voxels of each value of `interior` labels, which are compared with those of other blocks later."""
     if volume.labels is None or volume.label_kind != "interior":
         return {}
-    return {str(level): int(np.count_nonzero(labels == level)) for level in grey_levels(labels, volume.labels[0].path)}
+    return grey_level_counts(labels, volume.labels[0].path)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[s
         ]
         box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
         raw = volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
-        ids, truth = (volume.image(name).read(box)[0] for name in ("segmentation", "labels"))
+        ids, truth = volume.image("segmentation").read(box)[0], volume.true_ids(box)[0]
         nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
         title = (
             f"{one['kind']} of {one['object']}: {one['wrong']:,} of {one['size']:,} voxels, {one['partners']} pieces, "
@@ -183,7 +183,7 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
         y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
         box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
         channel = channel_of(config.segment.main_class, stores["probability"].spec.channels)
-        truth = volume.image("labels").read(box)[0] if has_labels else None
+        truth = volume.true_ids(box)[0] if has_labels else None
         ids = stores["segmentation"].read(box)[0]
         wrong = None
         if truth is not None and overlaps is not None and not config.segment.sections_alone:

@@ -5,11 +5,11 @@ Inputs: the image files of the volume.
 Outputs: a receipt with the layout, from which blocks, block ranges and jobs follow.
 
 1. Open all image files, and check the header of every section.
-2. Check that labels and mask lie on the voxels of the intensities.
+2. Check that labels and mask lie on the voxels of the intensities, and read a few voxels of each file.
 3. Count chunks that are not stored, and warn of them or stop (`missing_chunks`).
 4. Record the layout and the states of the files.
 
-No voxel is read.
+What headers and the first chunk can tell is told here, before anything is written.
 """
 
 import logging
@@ -49,6 +49,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     sources = open_volume(volume)
     for source in sources.given:
         source.check(sources.box)
+        source.probe(sources.box)
     layout = layout_from_sources(volume, storage, sources)
     for remark in sources.told():
         log.warning("%s", remark)
@@ -72,6 +73,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
             "layout": asdict(layout),
             "missing_chunks": [asdict(one) for one in missing],
             "remarks": sources.told(),
+            "label_boxes": [str(box) for box in sources.label_boxes],
             "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),
         },

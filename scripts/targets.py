@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.config.label_kinds import UNLABELLED
+from unet.config.label_kinds import UNLABELLED, not_annotated_id
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
@@ -55,7 +55,7 @@ def main(
     def draw(box: Box) -> BlockOutput:
         window, inner = padded_in_section(box, width, annotation.shape)
         values = annotation.read(window)
-        block = (_interior(values, volume.ignore_id, width) if instances else values)[inner]
+        block = (_interior(values, width) if instances else values)[inner]
         tissue = source.tissue_mask(box, normalisation, bridge_single_sections=in_3d)
         if tissue is not None:
             block = np.where(tissue, block, np.uint8(UNLABELLED))
@@ -76,7 +76,7 @@ def main(
         [target],
         receipt=receipt,
         fingerprint=fingerprint(
-            volume=volume.model_dump(mode="json", include={"label_kind", "class_values", "ignore_id"}),
+            volume=volume.model_dump(mode="json", include={"label_kind", "class_values"}),
             border=width,
             code=code,
         ),
@@ -85,12 +85,12 @@ def main(
     )
 
 
-def _interior(ids: NDArray[np.unsignedinteger], ignore_id: int | None, width: int) -> NDArray[np.uint8]:
+def _interior(ids: NDArray[np.unsignedinteger], width: int) -> NDArray[np.uint8]:
     """Return 1 inside a cell, 0 on the border and outside of all cells, 255 where nobody annotated."""
-    ignored = ids == ignore_id if ignore_id is not None else np.zeros(ids.shape, np.bool_)
-    cells = np.where(ignored, 0, ids)
+    unknown = ids == not_annotated_id(ids.dtype)
+    cells = np.where(unknown, 0, ids)
     inside = (cells > 0) & ~separation_border(cells, width)
-    return np.where(ignored, UNLABELLED, inside).astype(np.uint8)
+    return np.where(unknown, UNLABELLED, inside).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def main(
     receipt: Path,
     folder: Path,
     foreground: str | None,
-    ignore_id: int | None,
     code: str,
     threads: int = 1,
 ) -> None:
@@ -55,7 +54,7 @@ def main(
     progress = Progress("sweep", depth, "sections")
     with ThreadPoolExecutor(threads) as pool:
         rows = []
-        for scores in pool.map(partial(_section_scores, source, tissue_of, foreground, ignore_id), range(depth)):
+        for scores in pool.map(partial(_section_scores, source, tissue_of, foreground), range(depth)):
             rows.append(scores)
             progress.advance(1)
     scored = [scores for scores in rows if scores]
@@ -77,12 +76,10 @@ def main(
     )
 
 
-def _section_scores(
-    source: Volume, tissue_of: TissueOf, foreground: str | None, ignore_id: int | None, z: int
-) -> list[dict[str, float]]:
+def _section_scores(source: Volume, tissue_of: TissueOf, foreground: str | None, z: int) -> list[dict[str, float]]:
     """Return the scores of section `z` at each threshold; an empty list without labels or tissue."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
-    cells, tissue = section_cells(source.image("labels").read(box), ignore_id), tissue_of(box)
+    cells, tissue = section_cells(source.true_ids(box)), tissue_of(box)
     cells = cells if tissue is None else cells * tissue
     if not cells.any():
         return []

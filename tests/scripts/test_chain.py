@@ -93,7 +93,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     prediction = {"intensity_statistics": grey, "model": files["model"], "predict": config.predict.model_dump()}
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_range("predict", name, **prediction)
-    what = {"foreground": config.segment.main_class, "ignore_id": volume.ignore_id}
+    what = {"foreground": config.segment.main_class}
     what |= {"intensity_statistics": grey, "check_model": fit}
     sweep, threshold = project.receipt("threshold_sweep", name), project.receipt("choose_threshold", "all")
     project.job("threshold_sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")

@@ -24,7 +24,8 @@ def stack(path: Path, values: np.ndarray) -> str:
 
 def looked_at(project: Project, labels: np.ndarray, raw: np.ndarray = RAW, used: bool = True, **settings: Any) -> Any:
     """The receipt of a volume with these labels, in blocks of 1 x 32 x 32 unless `storage` says others."""
-    files = {"raw": stack(project.folder / "raw.tif", raw), "labels": stack(project.folder / "labels.tif", labels)}
+    label = {"path": stack(project.folder / "labels.tif", labels), **settings.pop("label", {})}
+    files = {"raw": stack(project.folder / "raw.tif", raw), "labels": label}
     storage = {"storage": settings.pop("storage", {})}
     project.settings = {"volumes": {"train": {**files, "voxel_size_nm": [50, 4, 4], **settings}}, **storage}
     project.intensity_statistics("train")
@@ -60,6 +61,23 @@ def test_one_line_and_the_same_numbers_whatever_the_blocks(project: Project, tmp
     assert (found["instances"], found["sections"], found["warnings"]) == (len(ids), [2, 2], [])
     assert found["largest_instance"]["voxels"] == sizes.max()
     assert re.search(rf"labels of train: \d+ % membrane, \d+ % interior, {len(ids)} instances, 2 of 2", log_of(project))
+
+
+def test_an_id_that_rather_means_not_annotated_is_asked_about(project: Project) -> None:
+    labels = np.where(np.arange(70) < 30, CELLS, 65535).astype(np.uint16)
+    [warning] = looked_at(project, labels)["warnings"]
+    assert re.search(r"id 65535, the largest .* holds \d+% of .* next id is \d+\. .*`ignore_id: 65535`", warning)
+    assert looked_at(project, labels, ignore_id=65535)["warnings"] == []
+
+
+@pytest.mark.parametrize("part", [{}, {"offset": [1, 0, 0]}])
+def test_mirrored_labels_stop_with_what_to_write(project: Project, part: dict[str, Any]) -> None:
+    raw, cells = synthesise(sections=2, size=160, seed=2)
+    storage = {"chunk": [1, 64, 64], "block": [1, 64, 64]}
+    labels = cells[1:, ::-1] if part else cells[:, ::-1]
+    with pytest.raises(Refused, match=r"mirrored along y, .*labels\.tif, flip: \[y\]}`"):
+        looked_at(project, labels, raw, storage=storage, label=part)
+    assert looked_at(project, labels, raw, storage=storage, label={**part, "flip": ["y"]})["warnings"] == []
 
 
 NOT_RIGHT = {

@@ -80,7 +80,7 @@ def test_raw_is_stored_as_it_is(project: Project, write: Callable[..., str], suf
     assert (statistics["minimum"], statistics["maximum"], statistics["count"]) == (0, 199, values.size)
 
 
-def labelled(project: Project, labels: str, raw: str | None = None, **more: Any) -> Project:
+def labelled(project: Project, labels: Any, raw: str | None = None, **more: Any) -> Project:
     """The project with a volume `train` of 3 x 40 x 50 voxels and these labels."""
     address = raw or tiff(project.folder / "raw.tif", grey())
     project.settings = {"volumes": {"train": {"raw": address, "labels": labels, **{**VOXEL, **more}}}}
@@ -103,6 +103,20 @@ def test_ids_beyond_32_bits_are_kept(project: Project) -> None:
     found = project.array("train", "labels")
     assert found.dtype == np.uint64
     np.testing.assert_array_equal(found, ids)
+
+
+def test_what_nobody_annotated_is_one_number_in_the_store(project: Project) -> None:
+    ids = grey("int32") - 1
+    labelled(project, hdf5(project.folder / "l.h5", ids), ignore_id=-1).ingest("train")
+    np.testing.assert_array_equal(project.array("train", "labels"), np.where(ids < 0, 2**32 - 1, ids.astype(np.int64)))
+
+
+def test_labels_of_a_part_are_unlabelled_elsewhere(project: Project) -> None:
+    labels = tiff(project.folder / "l.tif", np.full((1, 30, 20), 255, np.uint8))
+    labelled(project, {"path": labels, "offset": [1, 5, 30]}, label_kind="interior").intensity_statistics("train")
+    expected = np.full(SHAPE, 255, np.uint8)
+    expected[1, 5:35, 30:] = 1
+    np.testing.assert_array_equal(project.array("train", "classes"), expected)
 
 
 def test_interior_labels_become_two_classes(project: Project) -> None:
@@ -183,17 +197,15 @@ def another_shape_of_mask(folder: Path) -> Files:
     return {"raw": tiff(folder / "raw.tif", grey()), "mask": tiff(folder / "m.tif", grey()[:2])}
 
 
-def signed_labels(folder: Path) -> Files:
-    return {"raw": tiff(folder / "raw.tif", grey()), "labels": hdf5(folder / "l.h5", grey("int32"))}
+def negative_labels(folder: Path) -> Files:
+    ids = grey("int32")
+    ids[0, :2, :3] = -1
+    return {"raw": tiff(folder / "raw.tif", grey()), "labels": hdf5(folder / "l.h5", ids)}
 
 
-def float_labels(folder: Path) -> Files:
-    labels = hdf5(folder / "l.h5", grey("float32"))
+def fractions_as_labels(folder: Path) -> Files:
+    labels = hdf5(folder / "l.h5", grey("float32") / np.float32(8))
     return {"raw": tiff(folder / "raw.tif", grey()), "labels": labels, "label_kind": "interior"}
-
-
-def float_ids(folder: Path) -> Files:
-    return {"raw": tiff(folder / "raw.tif", grey()), "labels": hdf5(folder / "l.h5", grey("float32"))}
 
 
 def another_voxel_size(folder: Path) -> Files:
@@ -235,9 +247,8 @@ REFUSED_BY_HEADERS: list[tuple[Callable[[Path], Files], list[str]]] = [
     (a_colour_image, ["raw.tif", "grey"]),
     (another_shape, ["l.tif", "(3, 39, 50)", "raw.tif", "(3, 40, 50)"]),
     (another_shape_of_mask, ["m.tif", "(2, 40, 50)", "raw.tif", "(3, 40, 50)"]),
-    (signed_labels, ["l.h5", "int32", "uint32"]),
-    (float_ids, ["l.h5", "float32", "uint32"]),
-    (float_labels, ["l.h5", "float32", "integers"]),
+    (negative_labels, ["l.h5", "-1 (6 times)", "(0, 0, 0)", "`ignore_id: -1`"]),
+    (fractions_as_labels, ["l.h5", "whole numbers"]),
     (another_voxel_size, ["a.h5", "(40, 4, 4)", "(50, 4, 4)", "voxel_size_nm"]),
     (no_voxel_size, ["raw.tif", "voxel_size_nm"]),
     (no_such_dataset, ["a.h5", "/volumes/grey", "/volumes/raw"]),

@@ -64,7 +64,7 @@ def test_thresholds_are_not_scored_on_blank_sections(tmp_path: Path, bare: np.nd
         image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
     inputs = {"survey": project.receipt("survey", "train"), "check_model": project.receipt("check_model", "train")}
     inputs |= {"intensity_statistics": grey, "predicted": [], "labelled": []}
-    what = {"folder": project.stores("train"), "foreground": None, "ignore_id": None, "code": "one"}
+    what = {"folder": project.stores("train"), "foreground": None, "code": "one"}
     assert (
         project.job("threshold_sweep", project.receipt("threshold_sweep", "train"), **inputs, **what)["sections"] == 2
     )

@@ -7,6 +7,7 @@ whole volume.
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 UNLABELLED = 255
 """Class index of voxels that nobody annotated."""
@@ -14,36 +15,21 @@ UNLABELLED = 255
 IGNORE = "ignore"
 """Reserved class name: its grey values mean that nobody annotated the voxel."""
 MEMBRANE, INTERIOR = 0, 1
-INSTANCE_DTYPES = ("uint8", "uint16", "uint32", "uint64")
+
+
+def not_annotated_id(dtype: DTypeLike) -> int:
+    """Return the one number that stands for "nobody annotated this voxel" in labels of a dtype: its largest.
+
+    Files say it in many ways (-1, 0, 65535, a part of the volume). Inside this workflow there is this one.
+
+    >>> not_annotated_id("uint32")
+    4294967295
+    """
+    return int(np.iinfo(np.dtype(dtype)).max)
 
 
 class AnnotationError(ValueError):
     """An annotation holds values that its `label_kind` does not allow."""
-
-
-def as_instances(values: np.ndarray, where: str) -> np.ndarray:
-    """Return instance ids as uint32, or as uint64 if they are stored in 64 bits; 0 is no instance.
-
-    The dtype follows from the stored dtype and not from the ids found, so every block has the same dtype.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        ``(z, y, x)``, of an unsigned dtype.
-    where : str
-        The file, for messages.
-
-    Raises
-    ------
-    AnnotationError
-        If the dtype is signed, floating or bool. Such an array is rather an interpolated image, or a difference.
-    """
-    if values.dtype.name not in INSTANCE_DTYPES:
-        raise AnnotationError(
-            f"{where}: instance labels of dtype {values.dtype.name}; allowed are {', '.join(INSTANCE_DTYPES)}: convert "
-            "after a look at what the values mean, or set another `label_kind`"
-        )
-    return values.astype(np.uint64 if values.dtype.itemsize == 8 else np.uint32)
 
 
 def interior_classes(values: np.ndarray, where: str) -> np.ndarray:

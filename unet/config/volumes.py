@@ -11,7 +11,7 @@ from unet.storage.address import is_address
 from unet.storage.ngff import implausible_voxel_size
 
 Range = tuple[Annotated[int, Field(ge=0)], PositiveInt]
-_IGNORE_IN_INTERIOR = "set label_kind: classes, with class_values: {membrane: 0, interior: 255, ignore: <that value>}"
+LabelValue = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 
 class SkeletonsConfig(Section):
@@ -56,10 +56,11 @@ class VolumeConfig(Section):
         description="For label_kind `classes`: the grey values in `labels` by class name. The first class is "
         f"background; the name `{IGNORE}` stands for voxels that are not annotated.",
     )
-    ignore_id: int | None = Field(
+    ignore_id: LabelValue | list[LabelValue] | None = Field(
         None,
-        ge=0,
-        description="For label_kind `instances`: the id of voxels that are not annotated. With null there is none.",
+        description="For label_kind `instances` and `interior`: the value in `labels` of voxels that are not "
+        "annotated, such as -1, or a list of such values. With null there is none. Voxels beyond labels of a part are "
+        "never annotated.",
     )
     voxel_size_nm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None,
@@ -137,11 +138,16 @@ class VolumeConfig(Section):
             )
         if self.class_values:
             check_class_values(self.grey_values_of_class)
-        if self.label_kind != "instances" and self.ignore_id is not None:
-            instead = "list it in class_values under ignore" if self.label_kind == "classes" else _IGNORE_IN_INTERIOR
+        if self.label_kind == "classes" and self.ignore_id is not None:
             raise ValueError(
-                f"ignore_id {self.ignore_id} is an id of label_kind: instances, but label_kind is {self.label_kind}: "
-                f"remove ignore_id; for a grey value that means not annotated, {instead}"
+                f"ignore_id {self.ignore_id} is for label_kind: instances or interior, but label_kind is classes: "
+                "remove ignore_id; for a grey value that means not annotated, list it in class_values under ignore"
+            )
+        if self.label_kind == "interior" and 0 in self.not_annotated_values:
+            raise ValueError(
+                "ignore_id 0, but label_kind is interior, for which 0 is membrane: remove ignore_id; if 0 means not "
+                "annotated and membranes have a value of their own, set label_kind: classes, with "
+                "class_values: {membrane: <its value>, interior: <its value>, ignore: 0}"
             )
         return self
 
@@ -168,6 +174,12 @@ class VolumeConfig(Section):
         if self.label_kind != "classes":
             return ["membrane", "interior"]
         return class_names(self.class_values)
+
+    @property
+    def not_annotated_values(self) -> tuple[int, ...]:
+        """Return the values of `ignore_id`."""
+        given = self.ignore_id
+        return () if given is None else (given,) if isinstance(given, int) else tuple(given)
 
     @property
     def grey_values_of_class(self) -> dict[str, list[int]]:

@@ -15,16 +15,9 @@ from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border
 from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
 from unet.volumes.layout import VolumeLayout
-from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_in_volume
 from unet.volumes.volume import Volume, padded_in_section
-
-
-def true_ids(source: Volume, box: Box, ignore_id: int | None) -> np.ndarray:
-    """Return the labels of a box `(z, y, x)`, with 0 where nobody has annotated."""
-    labels = source.image("labels").read(box)
-    return np.where(labels == ignore_id, 0, labels) if ignore_id else labels
 
 
 def true_skeletons(config: VolumeConfig, layout: VolumeLayout) -> PlacedSkeletons | None:
@@ -55,32 +48,15 @@ class ComparedBlock:
     near_border: np.ndarray
 
     @classmethod
-    def read(cls, source: Volume, box: Box, ignore_id: int | None) -> "ComparedBlock":
+    def read(cls, source: Volume, box: Box) -> "ComparedBlock":
         """Read a block from the stores; the voxels around it are read too, to find true borders there."""
         px = CREMI_BORDER_NM / source.layout.voxel_size_nm[2]
         padded, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
-        labels = true_ids(source, padded, ignore_id)
+        labels = source.true_ids(padded)
         near_border = border_mask(labels, px)[inner]
         target = source.image("targets").read(box)
         scored = np.where(target == UNLABELLED, 0, labels[inner])  # outside the tissue there is nothing to find either
         return cls(box, target, scored, source.image("segmentation").read(box), near_border)
-
-
-def open_reference_segmentation(given: SourceConfig, config: VolumeConfig) -> Source:
-    """Open the segmentation of a volume that somebody else made.
-
-    Raises
-    ------
-    SourceError
-        If it does not lie on the same voxels, or does not contain ids.
-    """
-    found = open_in_volume(config, given)
-    if found.dtype.kind == "f":
-        raise SourceError(
-            f"{given.path}: dtype {found.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
-            "instead of probabilities, or convert them"
-        )
-    return found
 
 
 @dataclass
@@ -106,8 +82,8 @@ class ReferenceSegmentation:
     def open(
         cls, given: SourceConfig, config: VolumeConfig, skeletons: PlacedSkeletons | None
     ) -> "ReferenceSegmentation":
-        """Open the segmentation by `open_reference_segmentation`, with no block counted yet."""
-        found = open_reference_segmentation(given, config)
+        """Open the segmentation of a volume that somebody else made, with no block counted yet."""
+        found = open_in_volume(config, given)
         run_length = ExpectedRunLength(skeletons) if skeletons else None
         return cls(found, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
 

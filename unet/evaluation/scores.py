@@ -20,15 +20,13 @@ class EvaluationError(ValueError):
     """Labels and results that cannot be compared."""
 
 
-def section_cells(labels: NDArray[Any], ignore_id: int | None = None) -> NDArray[Any]:
+def section_cells(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the true cells of one section: the 4-connected components of each id, as in the ISBI script.
 
     Parameters
     ----------
     labels : int array (1, y, x)
-        True ids; 0 = membrane or not annotated.
-    ignore_id : int, optional
-        Another id that means not annotated.
+        True ids, see `unet.volumes.volume.Volume.true_ids`; 0 = membrane or not annotated.
 
     Returns
     -------
@@ -38,8 +36,7 @@ def section_cells(labels: NDArray[Any], ignore_id: int | None = None) -> NDArray
     >>> section_cells(np.array([[[7, 0, 7], [7, 3, 3]]])).tolist()
     [[[1, 0, 2], [1, 3, 3]]]
     """
-    known = labels if not ignore_id else np.where(labels == ignore_id, 0, labels)
-    cells: NDArray[Any] = cc3d.connected_components(np.ascontiguousarray(known[0]), connectivity=4)[None]
+    cells: NDArray[Any] = cc3d.connected_components(np.ascontiguousarray(labels[0]), connectivity=4)[None]
     return cells
 
 

@@ -99,12 +99,12 @@ def problem_of_reference_segmentations(config: Config) -> str | None:
         volume = config.volumes[name]
         if volume.compare and not config.is_sample(volume):
             # imported when it is needed, since every job reads the Snakefile
-            from unet.evaluation.comparison import open_reference_segmentation
             from unet.volumes.readers.errors import SourceError
+            from unet.volumes.sources import open_in_volume
 
             try:
                 for given in volume.compare.values():
-                    open_reference_segmentation(given, volume)
+                    open_in_volume(volume, given)
             except SourceError as error:
                 return f"volumes.{name}.compare: {error}"
     return None

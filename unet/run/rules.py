@@ -233,7 +233,7 @@ RULES = {
         blockwise=True,
         stores=("targets",),
     ),
-    "check_labels": Rule(Cost(85, start=0.65, rate=25e6, threads=2, block_bytes=10, label_copies=2.5), _annotated),
+    "check_labels": Rule(Cost(125, start=1.5, rate=25e6, threads=2, block_bytes=10, label_copies=2.5), _annotated),
     "weight_map": Rule(
         Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2),
         _learning,

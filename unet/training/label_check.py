@@ -30,6 +30,11 @@ MIN_PIECES = 4
 RARE_CLASS = 1e-3
 """Share of the annotated voxels below which a class is rare."""
 
+NOT_ANNOTATED_SHARE = 0.05
+"""Share of the labelled voxels from which the largest number of a dtype is no usual id."""
+LARGEST_OF_DTYPES = {2**bits - 1 for bits in (8, 15, 16, 31, 32, 63)}
+"""Numbers that often mean "not annotated"; that of the store's own dtype is refused before, if it is not listed."""
+
 LabelKind = Literal["instances", "interior", "classes"]
 
 
@@ -208,6 +213,8 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
             )
         ]
     found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
+    if not found and (suspicious := _not_annotated(labels, counts, kind)):
+        found.append(suspicious)
     if not found and kind == "instances" and counts.instances == 1:
         found.append(LabelProblem(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
     return found + [
@@ -245,6 +252,21 @@ def _mask(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | N
         f"not 0, in {pieces:.0f} pieces per section ({counts.instances:,} in all). If 0 is membrane and each "
         "piece a cell, set `label_kind: interior`; if ids are classes, `label_kind: classes`",
         counts.foreground >= 0.5,
+    )
+
+
+def _not_annotated(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
+    """Detect an id that rather means "not annotated": the largest of a dtype, alone above all others, and frequent."""
+    ids, sizes = np.unique(counts.ids.truth), counts.ids.truth_sizes
+    if kind != "instances" or len(ids) < 2 or int(ids[-1]) not in LARGEST_OF_DTYPES or int(ids[-2]) == int(ids[-1]) - 1:
+        return None
+    share = int(sizes[-1]) / int(sizes.sum())
+    if share < NOT_ANNOTATED_SHARE:
+        return None
+    return LabelProblem(
+        f"{labels}: id {ids[-1]}, the largest number of its type, holds {share:.0%} of all that is not 0, and the next "
+        f"id is {ids[-2]}. Does it mean that nobody annotated these voxels? Then write `ignore_id: {ids[-1]}`",
+        False,
     )
 
 

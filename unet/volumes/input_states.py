@@ -101,8 +101,8 @@ def input_state(given: SourceConfig | str, sections: tuple[int, int] | None = No
 
 
 def _sections(volume: VolumeConfig, given: SourceConfig) -> tuple[int, int] | None:
-    """Return the sections of a source that a volume takes; None for all of them."""
-    if given.offset is not None or given.first_number is not None:
+    """Return the sections of a source that a volume takes; None for all of them, as of labels of a part."""
+    if given not in volume.raw:
         return None
     return volume.sections or (volume.crop and volume.crop[0])
 

@@ -1,8 +1,5 @@
 """Derive the layout of a volume's stores from the headers of its image files. No voxel is read."""
 
-import numpy as np
-
-from unet.config.label_kinds import as_instances, grey_levels
 from unet.config.root import Config
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
@@ -27,13 +24,7 @@ def expected_layout(config: Config, name: str) -> VolumeLayout:
 
 
 def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: VolumeSources) -> VolumeLayout:
-    """Return the layout of a volume from its open image files.
-
-    Raises
-    ------
-    AnnotationError
-        If the dtype of the labels cannot be used.
-    """
+    """Return the layout of a volume from its open image files."""
     return VolumeLayout(
         shape=sources.raw.shape,
         dtype=sources.raw.dtype.name,
@@ -48,11 +39,7 @@ def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: V
 
 
 def _labels_dtype(labels: Source | None, volume: VolumeConfig) -> str | None:
-    """Return the dtype of the instance ids. Refuse a dtype of the labels that `label_kind` does not allow."""
+    """Return the dtype of the instance ids: of annotated instances that of the file, else that of found objects."""
     if labels is None:
         return None
-    nothing = np.empty(0, labels.dtype)
-    if volume.label_kind == "instances":
-        return as_instances(nothing, labels.address).dtype.name
-    grey_levels(nothing, labels.address)
-    return "uint32"
+    return labels.dtype.name if volume.label_kind == "instances" else "uint32"

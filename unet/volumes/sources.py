@@ -4,7 +4,7 @@ The user's settings decide which voxels of the raw file the volume takes, and wh
 
 ```
 raw.h5    (200, 3000, 3000)   --- sections, crop --->  (50, 1024, 1024)  --- downsample --->  (50, 512, 512)
-labels.h5 (125, 1250, 1250)   --- offset: placed in raw's voxels, then the same
+labels.h5 (125, 1250, 1250)   --- ids; offset: placed in raw's voxels, then the same
 ```
 
 All sources of `VolumeSources` have the voxels of the volume's stores. A rule reads them box by box.
@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box, Index
+from unet.storage.address import is_address, split_path
+from unet.volumes.label_conversion import LabelValues, Unlabelled, label_values, one_value_per_voxel
+from unet.volumes.placement import Frame, Placement, placed
+from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.open import open_channels, open_source
-from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
-from unet.volumes.readers.views import Downsampled, Placed, Window
-from unet.volumes.voxel_size import TOLERANCE, resolve_voxel_size
+from unet.volumes.readers.open import format_of, open_channels, open_source
+from unet.volumes.readers.source import RAW_DTYPES, Source
+from unet.volumes.readers.views import Downsampled, Window
+from unet.volumes.several_labels import SeveralLabels
+from unet.volumes.voxel_size import resolve_voxel_size
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,13 @@ class VolumeSources:
     Attributes
     ----------
     raw, labels, mask : Source, or None
-        Intensities; labels and mask, if they are given.
+        Intensities; labels as `unet.volumes.label_conversion` describes them, and mask, if they are given.
     voxel_size_nm, offset_nm : tuple of float
         Voxel size, and place of the centre of the first voxel, `(z, y, x)` in nm.
+    remarks : tuple of str
+        What the user has to know beyond the remarks of the sources.
+    label_boxes : tuple of Box
+        Boxes that the label files hold, in voxels of the stores. They may reach beyond the volume.
     """
 
     raw: Source
@@ -41,6 +50,7 @@ class VolumeSources:
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     remarks: tuple[str, ...] = ()
+    label_boxes: tuple[Box, ...] = ()
 
     @property
     def given(self) -> list[Source]:
@@ -71,19 +81,21 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
     overrule = volume.voxel_size_from == "configuration"
     size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
     frame = Frame(raw, size, overrule)
-    labels = open_annotation(frame, volume.labels) if volume.labels is not None else None
-    mask = open_annotation(frame, (volume.mask,)) if volume.mask is not None else None
+    annotations = open_labels(frame, volume)
+    labels = _one_source(volume, annotations) if annotations else None
+    mask = open_mask(frame, volume.mask) if volume.mask is not None else None
     window = used_box(volume, raw)
     steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), size, window.start, volume.downsample, strict=True)
     z, y, x = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
     coarse = [edge * f for edge, f in zip(size, volume.downsample, strict=True)]
     return VolumeSources(
         _used(volume, raw, window, "mean"),
-        labels and _used(volume, labels, window, "mode"),
+        labels and Unlabelled(_used(volume, labels, window, "mode")),
         mask and _used(volume, mask, window, "mode"),
         (coarse[0], coarse[1], coarse[2]),
         (z, y, x),
-        (remark,) if remark else (),
+        (*((remark,) if remark else ()), *opposite_rows(volume)),
+        tuple(_in_stores(box, window, volume.downsample) for one in annotations for box in one.boxes),
     )
 
 
@@ -93,12 +105,19 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
     Raises
     ------
     SourceError
-        As `open_volume`.
+        As `open_volume`; also if it does not contain ids.
     """
     raw = open_channels(volume.raw)
     overrule = volume.voxel_size_from == "configuration"
     size, _ = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
-    return _used(volume, open_annotation(Frame(raw, size, overrule), (given,)), used_box(volume, raw), "mode")
+    source = one_value_per_voxel(open_source(given))
+    if source.dtype.kind == "f":
+        raise SourceError(
+            f"{given.path}: dtype {source.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
+            "instead of probabilities, or convert them"
+        )
+    ids = LabelValues(source, used_as="segmentation")
+    return _used(volume, placed(Frame(raw, size, overrule), given, ids).source, used_box(volume, raw), "mode")
 
 
 def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Source:
@@ -107,70 +126,61 @@ def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Sou
     return Downsampled(cut, volume.downsample, method) if volume.downsample != (1, 1, 1) else cut
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The voxels of the raw files, in which labels, masks and other segmentations are placed."""
-
-    raw: Source
-    voxel_size_nm: Nm
-    overrule: bool = False
+def _in_stores(box: Box, window: Box, factors: Index) -> Box:
+    """Return a box of the raw file in voxels of the stores; of coarse voxels those that begin in it."""
+    moved = box.relative_to(window.start)
+    return Box(*(tuple(n // f for n, f in zip(end, factors, strict=True)) for end in (moved.start, moved.stop)))
 
 
-def open_annotation(frame: Frame, given: Sequence[SourceConfig]) -> Source:
-    """Open labels, a mask or another segmentation, and place it in the voxels of the raw files.
+def open_labels(frame: Frame, volume: VolumeConfig) -> list[Placement]:
+    """Open the label files of a volume, in one form and placed in the voxels of the raw files.
 
     Raises
     ------
     SourceError
-        If it has several channels, other voxels than raw, or no known place in raw.
+        If a file has other voxels than raw, or no known place in raw.
     """
-    if len(given) > 1:
-        raise SourceError(f"{given[1].path}: several files for the labels of one volume are not read yet")
-    return _placed(frame, given[0], open_source(given[0]))
+    return [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
 
 
-def _placed(frame: Frame, given: SourceConfig, source: Source) -> Source:
-    raw = frame.raw
-    if source.channels != 1:
-        raise SourceError(
-            f"{source.address}: {source.channels} channels, but labels and masks have one value per voxel; choose one "
-            "with `channels: [0]` at this source"
-        )
-    if source.voxel_size_nm:
-        resolve_voxel_size(
-            tuple(frame.voxel_size_nm), source.voxel_size_nm, source.address, other=raw.address, overrule=frame.overrule
-        )
-    if given.offset is not None:
-        return Placed(source, given.offset, raw.shape)
-    at = _whole_voxels(frame, source)
-    if source.shape == raw.shape and at in (None, (0, 0, 0)):
-        return source
-    if source.shape == raw.shape and at is not None:
-        raise SourceError(
-            f"{source.address}: offset {source.offset_nm} nm, but {raw.address} has {raw.offset_nm} nm (z, y, x); "
-            "crop both to the same place"
-        )
-    if at is None:
-        raise SourceError(
-            f"{source.address}: shape {source.shape}, but {raw.address} has shape {raw.shape} (z, y, x); both need the "
-            "same voxels: crop or pad one of them, or say with `offset: [z, y, x]` at which voxel of raw it begins"
-        )
-    return Placed(source, at, raw.shape)
+def _one_source(volume: VolumeConfig, annotations: Sequence[Placement]) -> Source:
+    """Return the labels of all files as one source; refuse files that hold the same voxel."""
+    if len(annotations) == 1:
+        return annotations[0].source
+    return SeveralLabels(annotations, distinct=volume.label_kind == "instances")
 
 
-def _whole_voxels(frame: Frame, source: Source) -> Index | None:
-    """Return the voxel of raw at which a source begins by the offsets of both; None if its file says no offset."""
-    if source.offset_nm is None or (source.shape == frame.raw.shape and frame.raw.offset_nm is None):
-        return None
-    begin = frame.raw.offset_nm or (0.0, 0.0, 0.0)
-    steps = [(a - b) / edge for a, b, edge in zip(source.offset_nm, begin, frame.voxel_size_nm, strict=True)]
-    if any(abs(step - round(step)) > TOLERANCE for step in steps):
-        raise SourceError(
-            f"{source.address}: offset {source.offset_nm} nm, but {frame.raw.address} has {tuple(begin)} nm (z, y, x): "
-            f"{steps} voxels are not whole; correct the offset, or crop both to the same place"
-        )
-    z, y, x = (round(step) for step in steps)
-    return z, y, x
+def opposite_rows(volume: VolumeConfig) -> list[str]:
+    """Return a remark where MRC stands beside another format, since their rows run in opposite directions."""
+    others = {"labels": volume.labels or (), "mask": (volume.mask,) if volume.mask else ()}
+    raw = volume.raw[0]
+    return [
+        f"{other.path} is {_format_name(other)}, but {raw.path} is {_format_name(raw)}. The first row of MRC is the "
+        "bottom of the picture, that of other formats its top, unless the program that converted one has turned it. "
+        f"Look whether they fit; if they are mirrored, write `{key}: {{path: {other.path}, flip: [y]}}`"
+        + (". `check_labels` compares them before the training" if key == "labels" else "")
+        for key, found in others.items()
+        for other in found
+        if (_format_name(raw) == mrc.FORMAT.name) != (_format_name(other) == mrc.FORMAT.name)
+        and not {"y"} & {*raw.flip, *other.flip}
+    ]
+
+
+def _format_name(given: SourceConfig) -> str:
+    where = given.path if is_address(given.path) else split_path(given.path)[0]
+    found = format_of(where)
+    return found.name if found else "another format"
+
+
+def open_mask(frame: Frame, given: SourceConfig) -> Source:
+    """Open a mask, and place it in the voxels of the raw files. Outside a mask of a part there is no tissue.
+
+    Raises
+    ------
+    SourceError
+        As `open_labels`; also if it has several channels.
+    """
+    return placed(frame, given, one_value_per_voxel(open_source(given))).source
 
 
 def used_box(volume: VolumeConfig, raw: Source) -> Box:

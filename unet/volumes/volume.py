@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.config.label_kinds import not_annotated_id
 from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
 from unet.storage.backends import take_ownership
@@ -58,6 +59,11 @@ class Volume:
         from unet.storage.zarr_store import open_image  # the Snakefile reads layouts, and opens no store
 
         return open_image(self._location(store), self._path(store))
+
+    def true_ids(self, box: Box) -> NDArray[np.unsignedinteger]:
+        """Return the ids of a box `(z, y, x)` in store `labels`, with 0 where nobody annotated."""
+        labels = self.image("labels").read(box)
+        return np.where(labels == not_annotated_id(labels.dtype), labels.dtype.type(0), labels)
 
     def _path(self, store: str) -> Path:
         return self.folder / f"{store}{ZARR}"

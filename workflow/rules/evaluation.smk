@@ -54,7 +54,6 @@ rule agglomeration_threshold_sweep:
     params:
         folder=folder_of,
         segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
-        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         code=code("agglomeration_threshold_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"

@@ -62,7 +62,6 @@ rule threshold_sweep:
     params:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
-        ignore_id=lambda wildcards: CONFIG.volumes[wildcards.volume].ignore_id,
         code=code("threshold_sweep"),
     message:
         "Scoring every threshold on {wildcards.volume}"

@@ -158,7 +158,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"evaluate__volumes": ["train"] * 3}, ["evaluate.volumes", "'train' 3 times"]),
         (
             {"volumes__train__label_kind": "interior", "volumes__train__ignore_id": 0},
-            ["ignore_id 0", "label_kind is interior", "remove ignore_id", "ignore: <that value>"],
+            ["ignore_id 0", "label_kind is interior", "remove ignore_id", "ignore: 0"],
         ),
         (
             {"volumes__train": {"raw": "a.tif", "labels": "b.tif", **CLASSES, "ignore_id": 9}},

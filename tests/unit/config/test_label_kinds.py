@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from unet.config.label_kinds import (
     AnnotationError,
-    as_instances,
     check_interior_levels,
     class_map,
     class_names,
@@ -24,22 +23,6 @@ SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 CLASSES = {"membrane": [0, 32], "ignore": [159], "interior": [191, 255]}
 
 needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")
-
-
-@pytest.mark.parametrize(
-    ("stored", "kept"), [("uint8", "uint32"), ("uint16", "uint32"), ("uint32", "uint32"), ("uint64", "uint64")]
-)
-def test_instances_keep_every_id(stored: str, kept: str) -> None:
-    ids = np.array([0, 1, np.iinfo(stored).max], stored)
-    found = as_instances(ids, "a.h5")
-    assert found.dtype == kept
-    assert found.tolist() == ids.tolist()
-
-
-@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "float32", "bool"])
-def test_instances_of_other_dtypes_are_refused_with_both_dtypes(dtype: str) -> None:
-    with pytest.raises(AnnotationError, match=rf"a\.h5: .* dtype {dtype}; allowed are uint8, uint16, uint32, uint64"):
-        as_instances(np.zeros(4, dtype), "a.h5")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
@@ -127,8 +110,6 @@ def test_any_cut_gives_the_classes_of_the_whole(values: np.ndarray, cut: int, ax
     parts = np.split(values, [min(cut, values.shape[axis])], axis=axis)
     together = np.concatenate([class_map(part, CLASSES, "a") for part in parts], axis=axis)
     np.testing.assert_array_equal(together, class_map(values, CLASSES, "a"))
-    ids = np.concatenate([as_instances(part, "a") for part in parts], axis=axis)
-    assert ids.dtype == as_instances(values, "a").dtype
 
 
 @needs_real_data

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from unet.config.volumes import VolumeConfig
-from unet.evaluation.comparison import open_reference_segmentation
 from unet.volumes.readers.errors import SourceError
+from unet.volumes.sources import open_in_volume
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,6 @@ def test_what_is_no_segmentation_of_the_same_voxels_is_refused(
     tifffile.imwrite(reference, values, photometric="minisblack")
     volume = VolumeConfig(raw=str(raw), voxel_size_nm=(50, 4, 4), compare={"reference": str(reference)})
     with pytest.raises(SourceError, match=message):
-        open_reference_segmentation(str(reference), volume)
+        open_in_volume(volume, volume.compare["reference"])
     tifffile.imwrite(reference, np.ones((2, 8, 9), np.uint32), photometric="minisblack")
-    assert open_reference_segmentation(str(reference), volume).dtype == np.uint32
+    assert open_in_volume(volume, volume.compare["reference"]).dtype == np.uint32

@@ -52,6 +52,11 @@ class ChannelStack(Source):
         """Return the missing chunks of every source."""
         return [found for source in self._sources for found in source.missing_chunks(box)]
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box from every source."""
+        for source in self._sources:
+            source.probe(box)
+
     def check(self, box: Box) -> None:
         """Check the headers of the sections of a box in every source."""
         for source in self._sources:

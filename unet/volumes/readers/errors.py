@@ -34,5 +34,6 @@ def read_errors(where: Path | str, format_name: str, box: Box | None = None) -> 
         found = signature_of(Path(where)) if cause is ANOTHER_FORMAT else None
         real = f": by its first bytes it is {found.name}" if found is not None else ""
         raise SourceError(
-            f"{place}: cannot be read as {format_name}, {cause.what}{real} ({type(error).__name__}: {error}); {cause.advice}"
+            f"{place}: cannot be read as {format_name}, {cause.what}{real} ({type(error).__name__}: {error}); "
+            f"{cause.advice}"
         ) from error

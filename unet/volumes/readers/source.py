@@ -7,6 +7,8 @@ open_source("a.h5:/volumes/raw")   header: shape (z, y, x), dtype, voxel size
         |
       check(box)                   headers of the sections of a box; still no voxels
         |
+      probe(box)                   a few voxels of a box, to see whether they can be decoded
+        |
       read(box)                    the voxels of a box, in the machine's byte order, all finite
 ```
 """
@@ -27,7 +29,10 @@ from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.section_names import Number
 
 RAW_DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
-DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64")
+DTYPES = (*RAW_DTYPES, "uint32", "int32", "uint64", "int64", "float64")
+
+PROBED = (1, 64, 64)
+"""Voxels that `Source.probe` reads."""
 
 Nm = tuple[float, ...]
 
@@ -165,6 +170,18 @@ class Source(ABC):
             If a server does not list its content.
         """
         return []
+
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box, so that what cannot be decoded is found before all is read.
+
+        Raises
+        ------
+        SourceError
+            As `read`.
+        """
+        few = Box(box.start, tuple(min(lo + n, hi) for lo, n, hi in zip(box.start, PROBED, box.stop, strict=True)))
+        if few.size:
+            self.read(few)
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels `(z, y, x)` of a box the files hold, as bool; None if they hold all of them."""

@@ -69,6 +69,10 @@ class View(Source):
         """Count the chunks of a box that are not stored."""
         return self.below.missing_chunks(self.box_below(box))
 
+    def probe(self, box: Box) -> None:
+        """Read a few voxels at the beginning of a box."""
+        self.below.probe(self.box_below(box))
+
     def check(self, box: Box) -> None:
         """Check the headers of the sections of a box."""
         self.below.check(self.box_below(box))
@@ -120,6 +124,10 @@ class Flipped(View):
         super().__init__(below)
         if self.numbers is not None and "z" in axes:
             self.numbers = self.numbers[::-1]
+
+    def flips(self, axis: str) -> bool:
+        """Return whether an axis runs in the opposite direction."""
+        return self._flipped[AXES.index(axis)]
 
     def box_below(self, box: Box) -> Box:
         """Return the box counted from the other end of each flipped axis."""
