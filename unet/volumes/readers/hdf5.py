@@ -48,7 +48,7 @@ class Hdf5Source(ArraySource):
             given.path,
             [path, *self._all_beside],
             self.order,
-            np.float32 if layout.dtype == np.float16 else layout.dtype,
+            np.float32 if layout.dtype.str[1:] == "f2" else layout.dtype,
             voxel_size_nm=stated.voxel_size_nm,
             offset_nm=stated.offset_nm,
             voxel_size_from=stated.origin,

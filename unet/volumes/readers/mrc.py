@@ -36,7 +36,7 @@ class MrcSource(ArraySource):
             given.path,
             [path],
             order,
-            np.float32 if header.dtype == np.float16 else header.dtype,
+            np.float32 if header.dtype.str[1:] == "f2" else header.dtype,
             voxel_size_nm=header.voxel_size_nm,
             voxel_size_from="the cell in the header",
             where=path,

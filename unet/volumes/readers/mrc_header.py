@@ -12,7 +12,7 @@ The standard: https://www.ccpem.ac.uk/mrc_format/mrc2014.php; flags of IMOD: htt
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,7 +31,8 @@ REFUSED = {
     16: "RGB colours, which have to become one grey channel (in IMOD: clip snr)",
 }
 """Modes that hold no grey values."""
-STAMPS = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+STAMPS: dict[bytes, Literal["<", ">"]] = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
 """Byte order by the first bytes of the machine stamp."""
 IMOD_STAMP = 1146047817
 """The letters IMOD in the header. Bit 0 of the flags after them tells whether bytes are signed."""
@@ -87,12 +88,13 @@ def read_header(path: Path) -> MrcHeader:
     if len(content) < SIZE:
         raise EOFError(f"header cut short, {len(content)} of {SIZE} bytes")
     size = path.stat().st_size
-    header, remarks = _in_byte_order(content, size, path)
+    order, remarks = _byte_order(content, size, path)
+    header = _parsed(content)[order]
     _refuse_what_is_no_image(header, path)
     shape = int(header["nz"]), int(header["ny"]), int(header["nx"])
     begin = _begin(header, size, path, remarks)
     names = _names(header, path)
-    dtype = np.dtype(DTYPES[int(header["mode"])]).newbyteorder(header["nx"].dtype.byteorder)
+    dtype = np.dtype(DTYPES[int(header["mode"])]).newbyteorder(order)
     if header["mode"] == 0:
         dtype = _type_of_bytes(header, path, remarks)
     volumes = shape[0] // int(header["mz"]) if int(header["ispg"]) in VOLUME_STACKS and header["mz"] > 0 else 1
@@ -112,22 +114,27 @@ def bytes_of_voxels(shape: tuple[int, ...], mode: int) -> int:
     return prod(shape[:-1]) * row
 
 
-def _in_byte_order(content: bytes, size: int, path: Path) -> tuple[Any, list[str]]:
-    """Return the header in the byte order that the machine stamp names, else in the one that fits the file's size."""
+def _parsed(content: bytes) -> dict[Literal["<", ">"], Any]:
+    """Return the header in both byte orders."""
     from mrcfile.dtypes import HEADER_DTYPE
 
-    orders = {order: np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0] for order in "<>"}
+    return {order: np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0] for order in ORDERS}
+
+
+def _byte_order(content: bytes, size: int, path: Path) -> tuple[Literal["<", ">"], list[str]]:
+    """Return the byte order that the machine stamp names, else the one in which header and file size agree."""
+    orders = _parsed(content)
     named = STAMPS.get(content[212:214])
     has_map = content[208:211] == b"MAP"
     if named and has_map and _is_plausible(orders[named]):
-        return orders[named], []
+        return named, []
     fits = [order for order, header in orders.items() if _is_plausible(header) and _fits(header, size, not has_map)]
     if len(fits) == 1:
         wrong = [] if has_map else ["the word MAP is missing"]
         if named != fits[0]:
             wrong.append(f"the machine stamp is {content[212:216].hex(' ')}")
         byte_order = "little" if fits[0] == "<" else "big"
-        return orders[fits[0]], [
+        return fits[0], [
             f"{path}: {' and '.join(wrong)}; it is read as {byte_order}-endian, in which header and file size agree"
         ]
     if not has_map:
@@ -137,12 +144,13 @@ def _in_byte_order(content: bytes, size: int, path: Path) -> tuple[Any, list[str
     if orders[order]["mode"] in DTYPES and min(sizes) <= 0:
         raise SourceError(f"{path}: sizes (nz, ny, nx) are {sizes}; the header is damaged: export the file again")
     if _is_plausible(orders[order]):
-        return orders[order], []
+        return order, []
     _refuse_what_is_no_image(orders[order], path)
     raise ValueError(f"sizes {sizes} and mode {orders[order]['mode']} in the header of a file of {size} bytes")
 
 
 def _is_plausible(header: Any) -> bool:
+    """Return whether the mode is known and all sizes are positive."""
     return int(header["mode"]) in DTYPES and min(int(header[name]) for name in ("nx", "ny", "nz")) > 0
 
 
