@@ -13,6 +13,8 @@ MIN_EDGE = 8
 """Shortest second longest axis of a dataset that is taken for an image, if nobody names one."""
 MAX_LISTED, MAX_VISITED = 20, 10_000
 """Largest numbers of datasets in a message, and of objects that are looked at."""
+MAX_DEPTH = 3
+"""Largest number of files that links lead through."""
 
 
 def find_dataset(file: h5py.File, inner: str | None, address: str) -> tuple[str, str | None]:
@@ -39,21 +41,27 @@ def find_dataset(file: h5py.File, inner: str | None, address: str) -> tuple[str,
     return name, f"{address}: read is {name}, the only image of the file"
 
 
-def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Return all datasets below a group, also those behind a link to another file."""
+def _datasets(group: h5py.Group, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Return all datasets below a group, also behind links to other files. Links inside the file are other names."""
     names: list[str] = []
+    links: list[str] = []
 
-    def visit(name: str, thing: object = None) -> bool | None:
+    def visit(name: str) -> bool | None:
         names.append(name)
         return True if len(names) >= MAX_VISITED else None
 
-    group.visititems(visit)
-    with suppress(AttributeError, RuntimeError):  # soft links of old HDF5
-        group.visititems_links(visit)
-    for name in dict.fromkeys(names):
+    def visit_link(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            links.append(name)
+
+    group.visit(visit)
+    group.visititems_links(visit_link)
+    for name in [*names, *links[:MAX_VISITED]]:
         found = _get(group, name)
         if isinstance(found, h5py.Dataset):
             yield name, found
+        elif isinstance(found, h5py.Group) and name in links and depth < MAX_DEPTH:
+            yield from ((f"{name}/{below}", dataset) for below, dataset in _datasets(found, depth + 1))
 
 
 def _get(group: h5py.Group, name: str) -> object:
