@@ -29,6 +29,7 @@ class Hdf5Source(ArraySource):
     format_name = "HDF5"
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
+        self._path = path
         with read_errors(path, "HDF5"):
             _refuse_old_matlab(path)
             with h5py.File(path, "r") as file:
@@ -61,8 +62,8 @@ class Hdf5Source(ArraySource):
     def files_of(self, box: Box) -> list[Path]:
         """Return the files that the voxels of a box come from."""
         virtual = self._virtual.files(self.order.selection(box)) if self._virtual else []
-        own = [self.files[0], *self._beside]
-        return [path for path in dict.fromkeys([*own, *virtual]) if path.is_file()]
+        needed = {*self._beside, *virtual}
+        return [self._path, *(path for path in self._all_beside if path in needed and path.is_file())]
 
     def check(self, box: Box) -> None:
         """Check that the sources of a virtual dataset are there and can hold the voxels of a box."""
@@ -84,7 +85,8 @@ class Hdf5Source(ArraySource):
     @property
     def _all_beside(self) -> list[Path]:
         """Return the other files with voxels."""
-        return list(dict.fromkeys([*self._beside, *(self._virtual.files() if self._virtual else [])]))
+        found = dict.fromkeys([*self._beside, *(self._virtual.files() if self._virtual else [])])
+        return [path for path in found if path.absolute() != self._path.absolute()]
 
     def _describe(self, dataset: h5py.Dataset, layout: Layout, given: SourceConfig) -> Stated:
         """Find the order of the axes; return voxel size and offset."""

@@ -128,6 +128,11 @@ def stated_place(dataset: h5py.Dataset, order: AxisOrder, address: str) -> State
     return found
 
 
+def names_its_axes(dataset: h5py.Dataset) -> bool:
+    """Return whether a dataset names its axes by any convention."""
+    return bool(_named_axes(dataset))
+
+
 def _named_axes(dataset: h5py.Dataset) -> list[tuple[str, list[str]]]:
     """Return the names of the axes by each convention that a dataset follows."""
     tags = _axistags(dataset)

@@ -17,7 +17,7 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.hdf5_attributes import attribute
+from unet.volumes.readers.hdf5_attributes import attribute, names_its_axes
 from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import nm_per_unit
 
@@ -67,7 +67,8 @@ def layout_of(dataset: h5py.Dataset, inner: str, path: Path, given: SourceConfig
         return _bigdataviewer(dataset, path, given.path, int(found[1]), int(found[2]))
     if found := IMARIS.fullmatch(inner):
         return _imaris(dataset, dataset.file, found[1], given.path)
-    return Layout(dataset.shape, dataset.dtype, remarks=_matlab(dataset, path, given))
+    _refuse_reversed_axes(dataset, path, given)
+    return Layout(dataset.shape, dataset.dtype)
 
 
 def is_finest_level(name: str) -> bool:
@@ -147,19 +148,21 @@ def _imaris(dataset: h5py.Dataset, file: h5py.File, channel: str, address: str) 
     return Layout(shape, dataset.dtype, size, "the extent in DataSetInfo/Image", "zyx")
 
 
-def _matlab(dataset: h5py.Dataset, path: Path, given: SourceConfig) -> tuple[str, ...]:
-    """Refuse what MATLAB wrote without `axes`. Return a remark where only a user block hints at MATLAB."""
-    if given.axes is not None or sum(n > 1 for n in dataset.shape) < 2:
-        return ()
+def _refuse_reversed_axes(dataset: h5py.Dataset, path: Path, given: SourceConfig) -> None:
+    """Refuse what MATLAB wrote, or rather has written by a user block, unless the user names the axes."""
+    if given.axes is not None:
+        return
     with path.open("rb") as file:
         begin = file.read(6)
     lengths = f"the dataset has axes of lengths {dataset.shape}"
     advice = "if the array was (y, x, z) in MATLAB, write `axes: zxy` at this source; if it was (x, y, z), `axes: zyx`"
     if path.suffix.lower() == ".mat" or begin == b"MATLAB" or attribute(dataset, "MATLAB_class") is not None:
         raise SourceError(f"{given.path}: MATLAB stores the axes of an array in reverse, {lengths}; {advice}")
-    if dataset.file.userblock_size and "axistags" not in dataset.attrs:
-        return (f"{given.path}: the file has a user block, as MATLAB writes, and {lengths}; {advice}",)
-    return ()
+    if dataset.file.userblock_size and not names_its_axes(dataset):
+        raise SourceError(
+            f"{given.path}: the file has a user block, as MATLAB and Julia write, which store the axes of an array in "
+            f"reverse, {lengths}; {advice}"
+        )
 
 
 def _number(value: object) -> float | None:

@@ -30,7 +30,7 @@ Ranges = tuple[slice, ...]
 class OpenDataset:
     """A dataset that is opened when it is first read, once per process, and again only if its files have changed.
 
-    HDF5 keeps decoded chunks while a dataset is open. The cache holds all chunks of one layer, up to `MAX_CACHE`.
+    HDF5 keeps decoded chunks while a dataset is open. The cache grows to `MAX_CACHE`, or to one chunk.
 
     Parameters
     ----------
@@ -74,15 +74,15 @@ class OpenDataset:
 
 
 def opened_dataset(file: h5py.File, inner: str) -> h5py.Dataset:
-    """Return a dataset with a cache for a layer of chunks. External storage is found beside the file."""
+    """Return a dataset with a cache for its chunks. External storage is found beside the file."""
     dataset = file[inner]
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     if dataset.external:
         access.set_efile_prefix(b"${ORIGIN}")
     if dataset.chunks:
         size = prod(dataset.chunks) * dataset.dtype.itemsize
-        layer = prod(-(-n // c) for n, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
-        count = max(1, min(layer, MAX_CACHE // max(1, size)))
+        chunks = prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+        count = max(1, min(chunks, MAX_CACHE // max(1, size)))
         access.set_chunk_cache(100 * count + 1, max(MIN_CACHE, count * size), 1.0)
     if not (dataset.external or dataset.chunks):
         return dataset
