@@ -48,6 +48,11 @@ ANOTHER_FORMAT = Cause(
 )
 CAUSES = (
     Cause(
+        "another program has it open for writing, or ended without closing it",
+        "close it there and run again; if no program has it open, run h5clear --status on a copy of the file",
+        words=r"h5clear",
+    ),
+    Cause(
         "another program has it open for writing",
         "close it there and run again; if nobody writes it, set HDF5_USE_FILE_LOCKING=FALSE in the environment",
         kinds=(BlockingIOError,),

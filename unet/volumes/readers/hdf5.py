@@ -1,126 +1,142 @@
 """Read a dataset of an HDF5 file. External links and virtual datasets may name further files."""
 
-from contextlib import suppress
-from importlib import import_module
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-from h5py.h5z import filter_avail
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
+from unet.volumes.readers.hdf5_attributes import Stated, order_of, stated_place
+from unet.volumes.readers.hdf5_datasets import find_dataset
+from unet.volumes.readers.hdf5_layouts import Layout, layout_of
+from unet.volumes.readers.hdf5_storage import OpenDataset, missing_chunks_of, require_filters, require_stored
+from unet.volumes.readers.hdf5_virtual import VirtualSources, files_beside
+from unet.volumes.readers.source import ArraySource, MissingChunks
+from unet.volumes.voxel_size import stated_voxel_size
 
-
-def _three(values: Any) -> Nm | None:
-    """Return three numbers of an attribute as a tuple; None if there are not three."""
-    found = tuple(float(v) for v in np.ravel(values)) if values is not None else ()
-    return found if len(found) == 3 else None
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+USER_BLOCK = 512
+"""Bytes before the signature in files of MATLAB."""
 
 
 class Hdf5Source(ArraySource):
-    """A dataset of an HDF5 file with the attributes of CREMI: `resolution` and `offset` in nm, (z, y, x)."""
+    """A dataset of an HDF5 file. The file stays open from the first read on, in each process of its own."""
 
     format_name = "HDF5"
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
-        self._path, address = path, given.path
-        with read_errors(path, "HDF5"), h5py.File(path, "r") as file:
-            self._inner = _dataset_name(file, inner, address)
-            dataset = file[self._inner]
-            _require_filters(dataset, address)
-            voxel_size_nm, offset_nm = _three(dataset.attrs.get("resolution")), _three(dataset.attrs.get("offset"))
-            if voxel_size_nm is not None and min(voxel_size_nm) <= 0:
-                raise SourceError(f"{address}: attribute resolution is {voxel_size_nm} nm; it has to be positive")
-            order = axis_order(dataset.shape, None, address, configured=given.axes)
-            files = [path, *_files_beside(dataset, path)]
-            super().__init__(
-                address,
-                files,
-                order,
-                dataset.dtype,
-                voxel_size_nm=voxel_size_nm,
-                offset_nm=offset_nm,
-                voxel_size_from="the attribute resolution",
-                where=path,
-            )
+        self._path = path
+        with read_errors(path, "HDF5"):
+            _refuse_old_matlab(path)
+            with h5py.File(path, "r") as file:
+                self._inner, chosen = find_dataset(file, inner, given.path)
+                dataset = file[self._inner]
+                require_filters(dataset, given.path)
+                require_stored(dataset, given.path)
+                self._virtual = VirtualSources(dataset, given.path) if dataset.is_virtual else None
+                self._beside = files_beside(dataset, path)
+                self._fill_value, chunks = dataset.fillvalue, dataset.chunks
+                layout = layout_of(dataset, self._inner, path, given)
+                stated = self._describe(dataset, layout, given)
+                remarks = [chosen, *layout.remarks, *stated.remarks, *_far_files(given.path, path, self._all_beside)]
+        self._stored_dtype = layout.dtype
+        self._file = OpenDataset(path, self._inner, [path, *self._beside])
+        super().__init__(
+            given.path,
+            [path, *self._all_beside],
+            self.order,
+            np.float32 if layout.dtype.str[1:] == "f2" else layout.dtype,
+            voxel_size_nm=stated.voxel_size_nm,
+            offset_nm=stated.offset_nm,
+            voxel_size_from=stated.origin,
+            where=path,
+            remarks=[remark for remark in remarks if remark],
+        )
+        by_name = dict(zip(self.order.names, zip(self.order.stored, chunks or (), strict=False), strict=False))
+        self.whole_sections = bool(chunks) and all(by_name[axis][0] <= by_name[axis][1] for axis in "yx")
+
+    def files_of(self, box: Box) -> list[Path]:
+        """Return the files that the voxels of a box come from."""
+        virtual = self._virtual.files(self.order.selection(box)) if self._virtual else []
+        needed = {*self._beside, *virtual}
+        return [self._path, *(path for path in self._all_beside if path in needed and path.is_file())]
+
+    def check(self, box: Box) -> None:
+        """Check that the sources of a virtual dataset are there and can hold the voxels of a box."""
+        if self._virtual:
+            self._virtual.require(self.order.selection(box))
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks of a box that were never written; a dataset without chunks misses none."""
-        with read_errors(self._path, "HDF5"), h5py.File(self._path, "r") as file:
-            dataset = file[self._inner]
-            if dataset.chunks is None:
-                return []
-            axes = zip(self.order.selection(box), dataset.shape, dataset.chunks, strict=True)
-            touched = [range(s.start // c, -(-s.stop // c)) for s, n, c in axes]
-            stored = 0
+        """Count the chunks of a box that were never written; of a virtual dataset the voxels without a source."""
+        with read_errors(self.where, "HDF5"), h5py.File(self.where, "r") as file:
+            selection = self.order.selection(box)
+            if self._virtual:
+                self._virtual.require(selection)
+                missing, count = self._virtual.missing(selection)
+            else:
+                missing, count = missing_chunks_of(file[self._inner], selection)
+        kind = "voxels" if self._virtual else "chunks"
+        return [MissingChunks(self.address, missing, count, self._fill_value.item(), kind)] if count else []
 
-            def count(chunk: Any) -> None:
-                nonlocal stored
-                index = (offset // c for offset, c in zip(chunk.chunk_offset, dataset.chunks, strict=True))
-                stored += all(i in indices for i, indices in zip(index, touched, strict=True))
+    @property
+    def _all_beside(self) -> list[Path]:
+        """Return the other files with voxels."""
+        found = dict.fromkeys([*self._beside, *(self._virtual.files() if self._virtual else [])])
+        return [path for path in found if path.absolute() != self._path.absolute()]
 
-            dataset.id.chunk_iter(count)
-            whole = prod(map(len, touched))
-            return [MissingChunks(self.address, whole - stored, whole, dataset.fillvalue.item())]
+    def _describe(self, dataset: h5py.Dataset, layout: Layout, given: SourceConfig) -> Stated:
+        """Find the order of the axes; return voxel size and offset."""
+        if layout.names and given.axes is None:
+            self.order = axis_order(layout.shape, layout.names, given.path, "the layout of the file")
+        else:
+            self.order = order_of(dataset, layout.shape, given.path, given.axes)
+        stated = stated_place(dataset, self.order, given.path)
+        if size := stated_voxel_size(layout.voxel_size_nm, given.path):
+            stated.voxel_size_nm, stated.origin = size, layout.origin
+        return stated
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        with h5py.File(self._path, "r") as file:
-            return file[self._inner][selection]
+        if self._virtual:
+            self._virtual.require(selection)
+        values = self._file.read(selection)
+        return values if values.dtype == self._stored_dtype else values.view(self._stored_dtype)
 
 
-def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:
-    """Return the other files with voxels: behind an external link, of a virtual dataset, or of external storage."""
-    real = Path(dataset.file.filename)
-    sources = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-    sources += [name for name, *_ in dataset.external or ()]
-    others = [real.parent / name for name in dict.fromkeys(sources) if name != "."]
-    if missing := [str(other) for other in others if not other.is_file()]:
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5 by its signature, at its begin or after the user block of MATLAB."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begin = file.read(USER_BLOCK + len(SIGNATURE))
+    return begin.startswith(SIGNATURE) or begin[USER_BLOCK:] == SIGNATURE
+
+
+def _refuse_old_matlab(path: Path) -> None:
+    if path.suffix.lower() == ".mat" and not is_hdf5(path) and path.stat().st_size:
         raise SourceError(
-            f"{path}: its voxels lie in {len(others)} other files, of which {len(missing)} are missing, the first is "
-            f"{missing[0]}; copy them as well"
-        )
-    return [other for other in (real, *others) if other.absolute() != path.absolute()]
-
-
-def _require_filters(dataset: h5py.Dataset, address: str) -> None:
-    """Raise an error if the voxels are compressed by a filter that is not installed. The header names the filter."""
-    created = dataset.id.get_create_plist()
-    filters = {number: name.decode() for number, _, _, name in map(created.get_filter, range(created.get_nfilters()))}
-    if not all(map(filter_avail, filters)):
-        with suppress(ImportError):
-            import_module("hdf5plugin")  # makes its filters known to HDF5
-    missing = [f"{number} ({name or 'without a name'})" for number, name in filters.items() if not filter_avail(number)]
-    if missing:
-        raise SourceError(
-            f"{address}: compressed by HDF5 filter {', '.join(missing)}, which is not installed; pip install "
-            "hdf5plugin, or write the file again with gzip (h5repack -f GZIP=1)"
+            f"{path}: a .mat file that is no HDF5, as MATLAB writes without -v7.3; save it again in MATLAB with "
+            "save(name, 'variable', '-v7.3'), or write TIFF"
         )
 
 
-def _dataset_name(file: h5py.File, inner: str | None, address: str) -> str:
-    if inner and isinstance(file.get(inner), h5py.Dataset):
-        return inner
-    found: list[str] = []
-    file.visititems(lambda n, o: found.append(f"/{n} {o.shape}") if isinstance(o, h5py.Dataset) else None)
-    missing = f"no dataset {inner}" if inner else "which dataset?"
-    advice = (
-        f"write file.h5:/path, the file holds: {', '.join(found)}" if found else "the file holds none that is whole"
-    )
-    raise SourceError(f"{address}: {missing}; {advice}")
+def _far_files(address: str, path: Path, others: list[Path]) -> list[str]:
+    """Return a remark if voxels come from files outside the folder of the file."""
+    folder = path.resolve().parent
+    far = [other for other in others if not other.resolve().is_relative_to(folder)]
+    return [f"{address}: its voxels lie in files of other folders, such as {far[0]}"] if far else []
 
 
 FORMAT = Format(
     name="HDF5",
-    suffixes=(".h5", ".hdf5", ".hdf"),
+    suffixes=(".h5", ".hdf5", ".hdf", ".he5", ".nc", ".ilp", ".ims", ".mat"),
     open=lambda given, path, inner: Hdf5Source(given, Path(path), inner),
+    recognises=is_hdf5,
     has_inner=True,
-    voxel_size="attribute resolution (z, y, x) in nm",
-    writers="h5py",
+    axes="axistags, dimension labels and scales, the attributes _ARRAY_DIMENSIONS and axes, else z, y, x",
+    voxel_size="resolution in nm, element_size_um, axistags, coordinates of the axes, BigDataViewer's XML, Imaris",
+    writers="h5py, hdf5plugin",
 )

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-import mrcfile
 import numpy as np
-from mrcfile.utils import data_dtype_from_header
 
 from unet.config.source import SourceConfig
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
+from unet.volumes.readers.mrc_header import FOUR_BITS, read_header
 from unet.volumes.readers.source import ArraySource
 
-IMOD_STAMP = 1146047817
-"""The letters IMOD in the header. Bit 1 of the flags after them tells whether bytes are signed."""
+SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
+COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
+"""Programs that unpack a file, by its first two bytes."""
 
 
 class MrcSource(ArraySource):
@@ -22,52 +22,67 @@ class MrcSource(ArraySource):
     format_name = "MRC"
 
     def __init__(self, given: SourceConfig, path: Path) -> None:
-        with read_errors(path, "MRC"), mrcfile.open(path, mode="r", header_only=True) as file:
-            header = file.header
-            stored = (int(header.nz), int(header.ny), int(header.nx))
-            dtype = _imod_dtype(data_dtype_from_header(header), path)
-            self._begin = header.nbytes + int(header.nsymbt)
-            # axis 1 = x, 2 = y, 3 = z for sections, rows and columns; 0 in old files means the usual order
-            axes = [int(header.maps) or 3, int(header.mapr) or 2, int(header.mapc) or 1]
-            sampling = [(header.cella[a], header[m]) for a, m in (("z", "mz"), ("y", "my"), ("x", "mx"))]
-        voxel_size_nm = tuple(float(cell) / int(m) / 10 if m > 0 else 0.0 for cell, m in sampling)
-        if sorted(axes) != [1, 2, 3]:
+        with read_errors(path, "MRC"):
+            _refuse_compressed(path)
+            self._header = header = read_header(path)
+        if len(header.stored) == 4 and given.axes is None:
             raise SourceError(
-                f"{path}: axes (maps, mapr, mapc) are {tuple(axes)}; they have to be 1, 2 and 3 in any order"
+                f"{given.path}: holds {header.stored[0]} volumes of {header.stored[1]} sections (space group 401); "
+                f"choose one, counted from 0, as in `raw: {{path: {given.path}, axes: c{''.join(header.names[1:])}, "
+                "channels: [0]}`"
             )
-        self._path, self._stored, self._disk_dtype = path, stored, dtype
-        expected, size = self._begin + int(np.prod(stored)) * dtype.itemsize, path.stat().st_size
-        if size < expected:
-            raise SourceError(
-                f"{path}: cut short, {size} bytes, but the header of {stored} {dtype.name} needs {expected}; "
-                "copy or export it again"
-            )
-        names = ["?xyz"[axis] for axis in axes]
-        order = axis_order(stored, names, given.path, "maps, mapr and mapc of the header", given.axes)
-        known = voxel_size_nm if min(voxel_size_nm) > 0 else None
+        order = axis_order(header.stored, header.names, given.path, "maps, mapr and mapc of the header", given.axes)
         super().__init__(
-            given.path, [path], order, dtype, voxel_size_nm=known, voxel_size_from="the cell in the header"
+            given.path,
+            [path],
+            order,
+            np.float32 if header.dtype.str[1:] == "f2" else header.dtype,
+            voxel_size_nm=header.voxel_size_nm,
+            voxel_size_from="the cell in the header",
+            where=path,
+            remarks=header.remarks,
         )
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        return np.memmap(self._path, self._disk_dtype, "r", self._begin, self._stored)[selection]
+        stored, begin = self._header.stored, self._header.begin
+        if self._header.mode != FOUR_BITS:
+            return np.memmap(self.files[0], self._header.dtype, "r", begin, stored)[selection]
+        packed = np.memmap(self.files[0], "u1", "r", begin, (*stored[:-1], (stored[-1] + 1) // 2))
+        *rest, x = selection
+        pairs = packed[(*rest, slice(x.start // 2, (x.stop + 1) // 2))]
+        voxels = np.stack([pairs & 15, pairs >> 4], -1).reshape(*pairs.shape[:-1], -1)  # the low bits come first
+        return voxels[..., x.start % 2 : x.start % 2 + x.stop - x.start]
 
 
-def _imod_dtype(dtype: np.dtype, path: Path) -> np.dtype:
-    """Return the dtype of the voxels. IMOD wrote unsigned bytes into mode 0, which the standard calls signed."""
+def is_mrc(path: Path) -> bool:
+    """Return whether a file of another ending is MRC by the word in its header, or compressed MRC by its name."""
+    if not path.is_file():
+        return False
+    if path.with_suffix("").suffix.lower() in SUFFIXES:
+        return path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst")
     with path.open("rb") as file:
-        file.seek(152)
-        stamp, flags = np.frombuffer(file.read(8), np.dtype("i4").newbyteorder(dtype.byteorder))
-        if dtype == np.int8 and stamp.byteswap() == IMOD_STAMP:
-            stamp, flags = stamp.byteswap(), flags.byteswap()
-    return np.dtype("u1") if dtype == np.int8 and stamp == IMOD_STAMP and not flags & 1 else dtype
+        return file.read(212)[208:] == b"MAP "
+
+
+def _refuse_compressed(path: Path) -> None:
+    with path.open("rb") as file:
+        program = COMPRESSED.get(file.read(2))
+    if program and (path.suffix.lower() not in SUFFIXES or not _has_word(path)):
+        raise SourceError(f"{path}: a compressed file, from which no box can be read; unpack it: {program} '{path}'")
+
+
+def _has_word(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(211)[208:] == b"MAP"
 
 
 FORMAT = Format(
     name="MRC",
-    suffixes=(".mrc", ".rec", ".map", ".st", ".ali"),
+    suffixes=SUFFIXES,
     open=lambda given, path, inner: MrcSource(given, Path(path)),
+    recognises=is_mrc,
     axes="mapc, mapr, maps",
+    dtypes="modes 0, 1, 2, 6, 12 (float16, read as float32) and 101 (4 bits)",
     voxel_size="cell and sampling, in Angstrom",
     writers="mrcfile",
 )

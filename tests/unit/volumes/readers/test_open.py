@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import struct
 from pathlib import Path
 
 import h5py
@@ -211,7 +210,7 @@ def test_file_that_is_no_png_is_refused(tmp_path: Path) -> None:
     assert re.search(r"a\.png: .* by its first bytes it is GIF", refusal(tmp_path / "a.png"))
 
 
-# -- HDF5 --------------------------------------------------------------------------------------------------------------
+# -- writers -----------------------------------------------------------------------------------------------------------
 
 
 def write_hdf5(path: Path, values: np.ndarray, **attributes: tuple[float, ...]) -> str:
@@ -221,104 +220,12 @@ def write_hdf5(path: Path, values: np.ndarray, **attributes: tuple[float, ...]) 
     return f"{path}:/volumes/raw"
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "uint64"])
-def test_hdf5_reads_as_written(tmp_path: Path, dtype: str) -> None:
-    address = write_hdf5(tmp_path / "a.h5", volume(dtype), resolution=(50, 4, 4), offset=(100, 8, 0))
-    assert_reads(address, volume(dtype))
-    source = open_source(address)
-    assert (source.voxel_size_nm, source.offset_nm) == ((50, 4, 4), (100, 8, 0))
-    assert source.files == [tmp_path / "a.h5"]
-
-
-def test_hdf5_of_other_dimensions_reads_as_z_y_x(tmp_path: Path) -> None:
-    assert_reads(write_hdf5(tmp_path / "a.h5", volume()[0]), volume()[:1])
-    assert_reads(write_hdf5(tmp_path / "b.h5", volume()[None, None]), volume())
-
-
-def test_hdf5_of_other_byte_order_and_of_bool_read_as_native(tmp_path: Path) -> None:
-    assert_reads(write_hdf5(tmp_path / "a.h5", volume("uint16").astype(">u2")), volume("uint16"))
-    assert_reads(write_hdf5(tmp_path / "b.h5", volume() > 9), (volume() > 9).astype(np.uint8))
-
-
-def test_hdf5_with_time_points_is_refused_with_its_shape(tmp_path: Path) -> None:
-    address = write_hdf5(tmp_path / "a.h5", volume(shape=(2, 3, 4, 9, 9)))
-    assert "5 axes of lengths (2, 3, 4, 9, 9)" in refusal(address)
-
-
-def test_four_axes_without_names_are_refused_until_the_user_names_them(tmp_path: Path) -> None:
-    values = volume(shape=(3, 4, 9, 9))
-    address = write_hdf5(tmp_path / "a.h5", values)
-    assert re.search(r"4 axes of lengths \(3, 4, 9, 9\).*axes: czyx", refusal(address))
-    source = open_source(SourceConfig(path=address, axes="czyx"))
-    box = Box((1, 2, 0), (3, 9, 5))
-    assert (source.channels, source.shape) == (3, (4, 9, 9))
-    np.testing.assert_array_equal(source.read(box), values[:, *box.slices])
-
-
-@pytest.mark.parametrize("inner", ["", ":/volumes", ":/volumes/labels"])
-def test_absent_dataset_is_refused_with_those_that_are_there(tmp_path: Path, inner: str) -> None:
-    write_hdf5(tmp_path / "a.h5", volume())
-    message = refusal(f"{tmp_path / 'a.h5'}{inner}")
-    assert "the file holds: /volumes/raw (5, 37, 50)" in message
-    assert inner.lstrip(":") in message
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.01])
-def test_hdf5_cut_short_is_refused(tmp_path: Path, fraction: float) -> None:
-    address = write_hdf5(tmp_path / "a.h5", volume())
-    truncate(tmp_path / "a.h5", fraction)
-    assert "a.h5: cannot be read as HDF5" in refusal(address)
-
-
-def test_hdf5_with_impossible_resolution_is_refused(tmp_path: Path) -> None:
-    assert "resolution is (0.0, 4.0, 4.0) nm" in refusal(write_hdf5(tmp_path / "a.h5", volume(), resolution=(0, 4, 4)))
-
-
-# -- MRC ---------------------------------------------------------------------------------------------------------------
-
-
 def write_mrc(path: Path, values: np.ndarray, voxel_angstrom: tuple[float, float, float] | None = None) -> Path:
     with mrcfile.new(path, values, overwrite=True) as file:
         if voxel_angstrom:
             z, y, x = voxel_angstrom
             file.voxel_size = (x, y, z)
     return path
-
-
-@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float32"])
-def test_mrc_reads_as_written(tmp_path: Path, dtype: str) -> None:
-    path = write_mrc(tmp_path / "a.mrc", volume(dtype), (500, 80, 40))
-    assert_reads(path, volume(dtype))
-    assert open_source(str(path)).voxel_size_nm == pytest.approx((50, 8, 4))
-
-
-def test_mrc_voxel_size_of_0_is_unknown(tmp_path: Path) -> None:
-    assert open_source(str(write_mrc(tmp_path / "a.mrc", volume("int16")))).voxel_size_nm is None
-
-
-def test_mrc_bytes_of_imod_are_unsigned_unless_flagged(tmp_path: Path) -> None:
-    path = write_mrc(tmp_path / "a.mrc", volume("int8"))
-    for flags, expected in ((0, volume("int8").view(np.uint8)), (1, volume("int8"))):
-        with path.open("r+b") as file:
-            file.seek(152)
-            file.write(struct.pack("<ii", 1146047817, flags))
-        assert_reads(path, expected)
-
-
-def test_mrc_axes_in_another_order_read_as_z_y_x(tmp_path: Path) -> None:
-    path = write_mrc(tmp_path / "a.mrc", np.ascontiguousarray(volume("int16").transpose(1, 2, 0)))
-    with mrcfile.open(path, "r+") as file:
-        file.header.maps, file.header.mapr, file.header.mapc = 2, 1, 3  # stored as (y, x, z)
-    assert_reads(path, volume("int16"))
-
-
-def test_mrc_cut_short_names_both_lengths(tmp_path: Path) -> None:
-    path = write_mrc(tmp_path / "a.mrc", volume("int16"))
-    whole = path.stat().st_size
-    kept = truncate(path, 0.9)
-    assert re.search(rf"a\.mrc: cut short, {kept} bytes, but .* needs {whole}", refusal(path))
-    truncate(path, 0.01)
-    assert "a.mrc: cannot be read as MRC" in refusal(path)
 
 
 def test_what_is_read_is_a_copy_that_may_be_changed(tmp_path: Path) -> None:
