@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
+from unicodedata import normalize
 
 from unet.config.inputs import source_addresses, source_files
 from unet.config.root import Config
@@ -177,7 +178,10 @@ def _meant(path: Path) -> str:
         return "patterns are read only for images: name the file or the folder"
     above = next((folder for folder in path.parents if folder.is_dir()), Path())
     missing = path.relative_to(above).parts[0]
-    similar = get_close_matches(missing, os.listdir(above) if os.access(above, os.R_OK) else [], n=1)
+    names = os.listdir(above) if os.access(above, os.R_OK) else []
+    if same := [name for name in names if normalize("NFC", name) == normalize("NFC", missing)]:
+        return f"{above / same[0]} looks the same, but its accents are encoded in another way; copy that name"
+    similar = get_close_matches(missing, names, n=1)
     if similar:
         return f"did you mean {above / similar[0]}?"
     return f"correct the path, or bring it: there is no {missing} in the folder {above.absolute()}"

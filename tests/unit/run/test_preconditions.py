@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 
@@ -64,6 +65,12 @@ def test_similar_names_and_folders_are_suggested(tmp_path: Path) -> None:
     assert f"did you mean {tmp_path / 'raw.tif'}?" in str(problem_of_input("raw", tmp_path / "row.tif"))
     assert "patterns are read only for images" in str(problem_of_input("model.checkpoint", tmp_path / "*.pt"))
     assert problem_of_input("raw", tmp_path / "raw.tif") is None
+
+
+def test_a_name_with_its_accents_in_another_form_is_told(tmp_path: Path) -> None:
+    (tmp_path / normalize("NFD", "Präparat")).mkdir()
+    said = str(problem_of_input("raw", tmp_path / normalize("NFC", "Präparat") / "raw.tif"))
+    assert "looks the same, but its accents are encoded in another way; copy that name" in said
 
 
 def test_a_pattern_of_images_has_to_fit_a_file(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ DEPTH_WORDS = frozenset(WORDS["depths"].split())
 """Text before a number that may be negative."""
 LENGTH = re.compile(r"\s*(nm|um|µm|μm|mm|micron|a\b|å)", re.IGNORECASE)
 DATE = r"(?:19|20)[0-9]{2}([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12][0-9]|3[01])"
-CLOCK = r"(?:[01][0-9]|2[0-3])([-_.h]?)[0-5][0-9]{}[0-5][0-9]s?"
+CLOCK = r"(?:[01][0-9]|2[0-3])([-_.:h]?)[0-5][0-9]{}[0-5][0-9]s?"
 TIME_STAMP = re.compile(
-    rf"(?<![0-9]){DATE}(?:[T_ .-]+{CLOCK.format(r'[-_.m]?')})?(?![0-9])"
-    r"|(?<![0-9])(?:[01][0-9]|2[0-3])([-_.h])[0-5][0-9][-_.m][0-5][0-9](?![0-9])"
+    rf"(?<![0-9]){DATE}(?:[T_ .-]+{CLOCK.format(r'[-_.:m]?')})?(?![0-9])"
+    r"|(?<![0-9])(?:[01][0-9]|2[0-3])([-_.:h])[0-5][0-9][-_.:m][0-5][0-9](?![0-9])"
 )
 MEASURED_FROM = 1000
 """Whole numbers from here on may be measured, such as a stage position in nm or a time."""
@@ -240,7 +240,8 @@ def _values(tokens: Sequence[_Token], signs: Sequence[int], after: str) -> list[
     marks = {mark for text in digits for mark in text if mark in ".,"}
     if len(marks) <= 1 and all(re.fullmatch(r"0(?:[.,]0)?(?:[eE][-+]0)?", shape) for shape in shapes):
         decimal = [tuple(sign * Decimal(text.replace(",", ".")) for sign, text in zip(signs, digits, strict=True))]
-    if decimal and (LENGTH.match(after) or -1 in signs):
+    counts_inside = len(apart) == 2 and len(set(apart[0])) > 1  # 9.95, 10.0: what is before the point counts as well
+    if decimal and (LENGTH.match(after) or -1 in signs or counts_inside):
         return [decimal]
     widths = {len(text) - 1 - max(text.rfind("."), text.rfind(",")) for text in digits}
     numbered = len(widths) == 1 and min(widths) >= 3  # as in stack1.0001

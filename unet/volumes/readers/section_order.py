@@ -258,7 +258,9 @@ def _refuse_one_section_of_several_series(names: Sequence[str], column: Column, 
 def _several_series(names: Sequence[str], varying: Sequence[Column], folder: str) -> SourceError:
     """Return the error of names that differ in several numbers that are independent, or that repeat a number."""
     repeated = [column for column in varying if not column.is_unique]
-    index = [column for column in repeated if not column.is_measured] or repeated
+    index = [column for column in repeated if not column.is_measured or column.counts_sections]
+    if len(index) < 2:
+        index = [column for column in repeated if not column.is_decimal] or repeated
     counting = [column for column in varying if column.is_unique and column.counts_sections]
     section = max(counting + index, key=lambda c: (c.counts_sections, c.label not in SERIES_WORDS, c.distinct, c.place))
     others = [column for column in index if column is not section]

@@ -50,6 +50,8 @@ SCHEMES = {
     "decimals, some whole": [f"z{z}um.tif" for z in ("9.95", "10", "10.05", "10.1", "10.15")],
     "decimals with a comma": [f"z{z}um.tif" for z in ("9,95", "10,00", "10,05", "10,10")],
     "negative decimals": [f"z={z}um.tif" for z in ("-0.10", "-0.05", "0.00", "0.05")],
+    "decimals that end alike": [f"z{9950 + 50 * z:05d}"[:-3] + f".{(9950 + 50 * z) % 1000:03d}.tif" for z in range(20)],
+    "times with colons": [f"s{z:03d} 12:{z // 2:02d}:{z % 2 * 30:02d}.tif" for z in range(12)],
     "numbers after a point": [f"stack.{z}.tif" for z in range(12)],
     "two numbers with a point": [f"a1.{z}.tif" for z in range(1, 12)],
     "two endings": [f"a_{z:03d}.ome.tif" for z in range(12)],
@@ -155,6 +157,8 @@ PRODUCTS = {
     "wavelengths": ([f"z{z}_w{w}.tif" for w in (488, 561) for z in range(5)], "raw/z*_w488.tif"),
     "takes": (["s001_v1.tif", "s001_v2.tif", "s002_v1.tif", "s003_v1.tif"], "raw/s*_v1.tif"),
     "times": ([f"t{t:03d}_z{z:03d}.tif" for t in range(8) for z in range(3)], "raw/t000_z*.tif"),
+    "many sections": ([f"c{c}_z{z}.tif" for c in (0, 1) for z in range(998, 1003)], "raw/c0_z*.tif"),
+    "many sections without words": ([f"{c}_{z}.tif" for c in (0, 1) for z in range(998, 1003)], "raw/0_*.tif"),
     "one channel by one": ([f"s{z}_{c}.tif" for c in (0, 1) for z in range(4)], "raw/s*_0.tif"),
 }
 
