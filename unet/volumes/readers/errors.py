@@ -32,8 +32,7 @@ def read_errors(where: Path | str, format_name: str, box: Box | None = None) -> 
         cause = cause_of(error, where)
         place = f"{where}, box {box} (z, y, x)" if box is not None else where
         found = signature_of(Path(where)) if cause is ANOTHER_FORMAT else None
-        real = f": by its first bytes it is {found.name}" if found is not None else ""
+        what = f"{cause.what}: by its first bytes it is {found.name}" if found is not None else cause.what
         raise SourceError(
-            f"{place}: cannot be read as {format_name}, {cause.what}{real} ({type(error).__name__}: {error}); "
-            f"{cause.advice}"
+            f"{place}: cannot be read as {format_name}, {what} ({type(error).__name__}: {error}); {cause.advice}"
         ) from error
