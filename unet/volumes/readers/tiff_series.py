@@ -117,8 +117,8 @@ def find_series(tiff: tifffile.TiffFile, path: Path, number: int | None, axes: s
     except Unfit as unfit:
         if axes is None:
             raise SourceError(
-                f"{path}: {NAMES.get(kind, kind)} and the pages of the file do not fit: {unfit}; copy or export it again, or, "
-                "to read the pages in their order as sections, write `axes: zyx` at this source"
+                f"{path}: {NAMES.get(kind, kind)} and the pages of the file do not fit: {unfit}; copy or export it "
+                "again, or, to read the pages in their order as sections, write `axes: zyx` at this source"
             ) from unfit
         told = f"its description does not fit its pages ({unfit}): the pages are read in their order, as `axes` says"
         found = _of_pages(tiff, path, offsets, number)

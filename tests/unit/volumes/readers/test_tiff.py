@@ -491,7 +491,7 @@ def test_micromanager_set_without_its_other_files_is_refused(tmp_path: Path) -> 
 
 
 def write_micromanager(path: Path, values: np.ndarray, slices: int | None = None, ndtiff: bool = False) -> list[int]:
-    """A file as Micro-Manager lays it out: index map, summary, and pages whose headers are of one size; their places."""
+    """A file as Micro-Manager lays it out: index map, summary, and pages with headers of one size; their places."""
     summary = json.dumps({
         "MicroManagerVersion": "2.0", "Channels": 1, "Slices": slices or len(values), "Frames": 1, "Positions": 1,
         "SlicesFirst": True, "TimeFirst": False, "PixelSize_um": 0.004, "z-step_um": 0.05, "Prefix": "a",
