@@ -104,10 +104,14 @@ def _few_steps(element: ElementTree.Element, limit: int) -> bool:
 
 def _micromanager_claims(tiff: tifffile.TiffFile, path: Path) -> str | None:
     """Return the sizes of Micro-Manager's summary that are larger than the files of the folder allow."""
-    summary = (tiff.micromanager_metadata or {}).get("Summary") if tiff.is_micromanager else None
+    metadata = (tiff.micromanager_metadata or {}) if tiff.is_micromanager else {}
+    summary, index = metadata.get("Summary"), metadata.get("IndexMap")
     if not isinstance(summary, dict):
         return None
-    sizes = {key: _whole(str(summary.get(key, 1))) for key in ("Channels", "Slices", "Positions", "Frames")}
+    sizes = {key: _whole(str(summary.get(key, 1))) for key in ("Channels", "Slices", "Frames", "Positions")}
+    if index is not None and len(index):  # its columns are channel, slice, frame, position and place in the file
+        found = zip(sizes, index[:, :4].max(axis=0).tolist(), strict=True)
+        sizes = {key: max(sizes[key], last + 1) if sizes[key] >= 0 else -1 for key, last in found}
     limit = _most_planes(tiff, path.parent.glob("*.tif"))
     if min(sizes.values()) < 0 or prod(max(1, n) for n in sizes.values()) > limit:
         return f"it says {', '.join(f'{n} {key}' for key, n in sizes.items())}"

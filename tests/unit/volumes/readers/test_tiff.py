@@ -490,8 +490,17 @@ def test_micromanager_set_without_its_other_files_is_refused(tmp_path: Path) -> 
     assert "Micro-Manager's index and the pages of the file do not fit" in refusal(path)
 
 
+def test_a_micromanager_index_larger_than_its_files_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a_MMStack.tif"
+    write_micromanager(path, volume())
+    with path.open("r+b") as file:  # the section of the first plane in the index map
+        file.seek(-20 * 5 + 4, 2)
+        file.write(struct.pack("<I", 2**25))
+    assert "33554433 Slices" in refusal(path)
+
+
 def write_micromanager(path: Path, values: np.ndarray, slices: int | None = None, ndtiff: bool = False) -> list[int]:
-    """A file as Micro-Manager lays it out: index map, summary, pages with headers of one size; their places."""
+    """A file as Micro-Manager lays it out: index map, summary, and pages with headers of one size; their places."""
     summary = json.dumps({
         "MicroManagerVersion": "2.0", "Channels": 1, "Slices": slices or len(values), "Frames": 1, "Positions": 1,
         "SlicesFirst": True, "TimeFirst": False, "PixelSize_um": 0.004, "z-step_um": 0.05, "Prefix": "a",
