@@ -220,12 +220,26 @@ def _as_raw(raw: Source, source: Source, numbers: Sequence[int]) -> list[int]:
 
 
 def _tell_other_numbers(raw: Source, source: Source, numbers: Sequence[int] | None) -> None:
-    """Tell that sections of other numbers are taken in their order, and refuse sections that are missing."""
+    """Tell that sections of other numbers are taken in their order, and refuse sections that are missing.
+
+    Raises
+    ------
+    SourceError
+        If the numbers have other gaps than those of raw.
+    """
     refuse_gaps = getattr(source, "refuse_gaps", None)
     of_raw = None if numbers is None else _section_numbers(raw, SourceConfig(path=raw.address))
     if numbers is not None and of_raw is None and refuse_gaps is not None:
         refuse_gaps()
-    if numbers is not None and of_raw is not None and list(of_raw) != list(numbers):
+    if numbers is None or of_raw is None:
+        return
+    if len({own - theirs for own, theirs in zip(numbers, of_raw, strict=True)}) > 1:
+        raise SourceError(
+            f"{source.address}: its {len(numbers)} sections have numbers {numbers[0]} to {numbers[-1]}, and those of "
+            f"{raw.address} {of_raw[0]} to {of_raw[-1]}, with other gaps; rename them, or write at this source "
+            "`first_number`, the number that means the first section of raw"
+        )
+    if list(of_raw) != list(numbers):
         tell(
             source,
             f"{source.address}: its {len(numbers)} sections have numbers {numbers[0]} to {numbers[-1]}, but those of "

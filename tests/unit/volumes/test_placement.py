@@ -125,3 +125,9 @@ def test_equal_values_of_classes_keep_their_meaning() -> None:
 def test_files_of_the_same_voxels_are_refused_with_the_box() -> None:
     with pytest.raises(SourceError, match=r"0\.h5 and 1\.h5 both hold labels of the voxels 1:2,0:1,0:2"):
         several((0, [1, 2], "uint8"), (1, [1, 2], "uint8"))
+
+
+def test_as_many_sections_with_other_gaps_are_refused() -> None:
+    labels = InMemory(sections_of([1, 2, 3, 4, 5]), [0, 1, 2, 3, 5], "labels")
+    with pytest.raises(SourceError, match=r"numbers 0 to 5, and those of raw 8 to 12, with other gaps"):
+        lies_at(raw(numbers=[8, 9, 10, 11, 12]), labels)
