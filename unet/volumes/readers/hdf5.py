@@ -1,6 +1,7 @@
 """Read a dataset of an HDF5 file. External links and virtual datasets may name further files."""
 
 from contextlib import suppress
+from functools import cached_property
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 from h5py.h5z import filter_avail
 
 from unet.config.source import SourceConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
+from unet.volumes.readers.hdf5_chunks import can_decode, read_chunks
 from unet.volumes.readers.source import ArraySource, MissingChunks, Nm
 
 
@@ -28,6 +30,7 @@ class Hdf5Source(ArraySource):
     """A dataset of an HDF5 file with the attributes of CREMI: `resolution` and `offset` in nm, (z, y, x)."""
 
     format_name = "HDF5"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
         self._path, address = path, given.path
@@ -50,6 +53,15 @@ class Hdf5Source(ArraySource):
                 voxel_size_from="the attribute resolution",
                 where=path,
             )
+            self._decoded_here = can_decode(dataset)
+            self._set_sections_together(dataset.chunks)
+
+    def _set_sections_together(self, chunks: Index | None) -> None:
+        """Note that chunks larger than some blocks of a section are decoded for each of them."""
+        if chunks is not None:
+            depth, *sides = (dict(zip(self.order.names, chunks, strict=True)).get(axis, 1) for axis in "zyx")
+            self.whole_sections = any(2 * side > n > 1 for side, n in zip(sides, self.shape[1:], strict=True))
+            self.sections_together = depth
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the chunks of a box that were never written; a dataset without chunks misses none."""
@@ -70,9 +82,17 @@ class Hdf5Source(ArraySource):
             whole = prod(map(len, touched))
             return [MissingChunks(self.address, whole - stored, whole, dataset.fillvalue.item())]
 
+    @cached_property
+    def _dataset(self) -> h5py.Dataset:
+        """The dataset of the file, which is opened once by a process that reads voxels."""
+        return h5py.File(self._path, "r")[self._inner]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the open dataset, which another process has to open for itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
+
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        with h5py.File(self._path, "r") as file:
-            return file[self._inner][selection]
+        return read_chunks(self._dataset, selection) if self._decoded_here else self._dataset[selection]
 
 
 def _files_beside(dataset: h5py.Dataset, path: Path) -> list[Path]:

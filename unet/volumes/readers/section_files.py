@@ -33,7 +33,7 @@ def png_section(path: Path) -> Section:
             raise SourceError(f"{path}: cut short, a PNG of {path.stat().st_size} bytes without its end; copy it again")
     if colour != 0:
         raise SourceError(f"{path}: {PNG_COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}")
-    return Section((rows, columns), np.dtype("uint16" if bits == 16 else "uint8"))
+    return Section((rows, columns), np.dtype("uint16" if bits == 16 else "uint8"), decoded_whole=True)
 
 
 def png_crop(path: Path, box: Box) -> np.ndarray:
@@ -55,12 +55,15 @@ READERS: dict[str, Reader] = {
 class SectionFiles(Source):
     """A volume of one TIFF or PNG file per section, in the order of the numbers in the file names."""
 
+    parallel_reads = True
+
     def __init__(self, address: str, sections: Sequence[Path], watched: Sequence[Path]) -> None:
         self._sections = list(sections)
         self._header, self._crop = READERS[self._sections[0].suffix.lower()]
         self._first = self._header(self._sections[0])
         shape = (len(self._sections), *self._first.shape)
         super().__init__(address, watched, shape, self._first.dtype, self._first.voxel_size_nm)
+        self.whole_sections = self._first.decoded_whole
 
     @classmethod
     def in_directory(cls, address: str, directory: Path) -> "SectionFiles":

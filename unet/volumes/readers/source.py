@@ -81,9 +81,16 @@ class Source(ABC):
         What the user has to know about how the files are read. `check` may add to it; `survey` tells them as warnings.
     whole_sections : bool
         Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
+    sections_together : int
+        Number of sections that are decoded together, such as the depth of a chunk as large as a section.
+    parallel_reads : bool
+        Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
+        file anew.
     """
 
     whole_sections = False
+    sections_together = 1
+    parallel_reads = False
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ ignored. Images of 1 bit are read as 0 and 255.
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -34,11 +34,15 @@ TO_GREY = "convert it to one grey channel; for labels, one grey value per class 
 
 @dataclass(frozen=True)
 class Section:
-    """Header of one section: shape ``(y, x)`` in pixels, dtype, and the volume's voxel size if the file gives it."""
+    """Header of one section: shape ``(y, x)`` in pixels, dtype, and the volume's voxel size if the file gives it.
+
+    `decoded_whole` says whether a part of the section cannot be decoded for itself.
+    """
 
     shape: Index
     dtype: np.dtype
     voxel_size_nm: Nm | None = None
+    decoded_whole: bool = False
 
     def __str__(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype.name}"
@@ -91,7 +95,9 @@ def _page_section(page: tifffile.TiffPage, where: str) -> Section:
     end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     if end > size:
         raise SourceError(f"{where}: cut short, pixels reach byte {end} of a file of {size}; copy or export it again")
-    return Section(tuple(page.shape), supported_dtype(page.dtype, where))
+    # compressed strips are as wide as the section
+    decoded_whole = page.compression != 1 and page.chunks[-1] >= page.shape[-1]
+    return Section(tuple(page.shape), supported_dtype(page.dtype, where), decoded_whole=decoded_whole)
 
 
 def _read_page(page: tifffile.TiffPage, box: Box) -> np.ndarray:
@@ -134,7 +140,7 @@ def tiff_section(path: Path) -> Section:
                 "the address, or split it"
             )
         section = _page_section(_page(tiff, 0), str(path))
-        return Section(section.shape, section.dtype, tiff_voxel_size_nm(tiff))
+        return replace(section, voxel_size_nm=tiff_voxel_size_nm(tiff))
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:
@@ -146,6 +152,8 @@ def tiff_crop(path: Path, box: Box) -> np.ndarray:
 class TiffStack(Source):
     """A TIFF or BigTIFF of one page per section, or an ImageJ stack of one page that holds all sections."""
 
+    parallel_reads = True
+
     def __init__(self, address: str, path: Path) -> None:
         self._path = path
         with opened_tiff(path) as tiff:
@@ -153,6 +161,7 @@ class TiffStack(Source):
             count, self._begin = _sections(tiff, path)
             shape = (count, *self._first.shape)
             super().__init__(address, [path], shape, self._first.dtype, tiff_voxel_size_nm(tiff))
+            self.whole_sections = self._first.decoded_whole
 
     def section_name(self, z: int) -> str:
         """Return the file and the page of a section."""

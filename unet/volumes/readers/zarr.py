@@ -22,6 +22,7 @@ class ZarrSource(ArraySource):
     """A Zarr array, or the finest level of an OME-Zarr image of one time point, in a folder or at an address."""
 
     format_name = "Zarr"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, where: Path | str, inner: str | None) -> None:
         address = given.path
