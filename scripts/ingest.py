@@ -57,7 +57,7 @@ def main(
 
     run_blocks(
         "ingest",
-        target.blocks(block_range),
+        target.blocks(block_range, target.layout.ingested_together),
         ingest,
         images,
         receipt=receipt,

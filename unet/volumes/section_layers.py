@@ -215,7 +215,7 @@ class _OnDisk:
         section = prod(sides) * self._dtype.itemsize
         for channel, part in enumerate(values.reshape(-1, depth, *sides)):
             offset = self._begin[box] + (channel * box.shape[0] + z) * section
-            content = memoryview(np.ascontiguousarray(part)).cast("B")
+            content = np.ascontiguousarray(part).data.cast("B")
             while content:
                 written = os.pwrite(self._file.fileno(), content, offset)
                 content, offset = content[written:], offset + written
@@ -223,7 +223,7 @@ class _OnDisk:
     def take(self, box: Box) -> np.ndarray:
         """Read a block."""
         values = np.empty((*self._lead, *box.shape), self._dtype)
-        into, offset = memoryview(values).cast("B"), self._begin[box]
+        into, offset = values.data.cast("B"), self._begin[box]
         while into:
             count = os.preadv(self._file.fileno(), [into], offset)
             if not count:

@@ -26,7 +26,11 @@ ZARR = ".zarr"
 
 @dataclass(frozen=True)
 class VolumeLayout:
-    """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`."""
+    """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`.
+
+    `decoded_sections` is the number of whole sections that the image files decode for a box of any size; 0 where they
+    read a box by itself.
+    """
 
     shape: Index
     dtype: str
@@ -37,6 +41,7 @@ class VolumeLayout:
     labels_dtype: str | None
     masked: bool
     channels: int = 1
+    decoded_sections: int = 0
 
     @classmethod
     def read(cls, receipt: Path) -> "VolumeLayout":
@@ -51,6 +56,11 @@ class VolumeLayout:
     def grid(self) -> Grid:
         """Return the grid of the volume's blocks."""
         return Grid(self.shape, self.block)
+
+    @property
+    def ingested_together(self) -> int:
+        """Return the blocks that a job of `ingest` takes together: a layer where whole sections are decoded, else 1."""
+        return prod(self.grid.counts[1:]) if self.decoded_sections else 1
 
 
 @dataclass(frozen=True)
@@ -75,9 +85,9 @@ class Volume:
         """Return the name of the volume in the configuration."""
         return self.folder.name
 
-    def blocks(self, block_range: str) -> list[Box]:
-        """Return the blocks of a block range such as `0-of-8`."""
-        return boxes_of_range(self.layout.grid, block_range)
+    def blocks(self, block_range: str, together: int = 1) -> list[Box]:
+        """Return the blocks of a block range such as `0-of-8`, of a rule that takes so many blocks together."""
+        return boxes_of_range(self.layout.grid, block_range, together)
 
     def image(self, store: str) -> Image:
         """Open a store by its name, such as `raw`."""
