@@ -7,7 +7,7 @@
 1. A volume of grey values is written in each format: a folder of PNG, TIFF of one zlib strip a page, uncompressed TIFF,
    HDF5 with a gzip chunk a section, and Zarr with the chunks of the result.
 2. Each contestant reads it in a process of its own, with the same threads. All write Zarr v3 with the chunks, shards
-   and compression of `raw.zarr`. dask and ngff-zarr write the finest level only, `unet-em` the pyramid and its journals.
+   and compression of `raw.zarr`. dask and ngff-zarr write the finest level only, `unet-em` a pyramid.
 3. Voxels are compared with those that went in. `copy` copies the files, `decode` decodes each section once.
 4. A volume of twice the sections shows whether the memory of `unet-em` grows.
 

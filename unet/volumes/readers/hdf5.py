@@ -12,7 +12,7 @@ import numpy as np
 from h5py.h5z import filter_avail
 
 from unet.config.source import SourceConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Box
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
@@ -54,12 +54,13 @@ class Hdf5Source(ArraySource):
                 where=path,
             )
             self._decoded_here = can_decode(dataset)
-            self._set_sections_together(dataset.chunks)
+            self._set_sections_together(dataset)
 
-    def _set_sections_together(self, chunks: Index | None) -> None:
-        """Note that chunks larger than some blocks of a section are decoded for each of them."""
-        if chunks is not None:
-            depth, *sides = (dict(zip(self.order.names, chunks, strict=True)).get(axis, 1) for axis in "zyx")
+    def _set_sections_together(self, dataset: h5py.Dataset) -> None:
+        """Note that compressed chunks of about the size of a section are decoded for each block that touches them."""
+        if dataset.id.get_create_plist().get_nfilters():
+            chunk = dict(zip(self.order.names, dataset.chunks, strict=True))
+            depth, *sides = (chunk.get(axis, 1) for axis in "zyx")
             self.whole_sections = any(2 * side > n > 1 for side, n in zip(sides, self.shape[1:], strict=True))
             self.sections_together = depth
 
