@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,9 @@ def main() -> None:
         contestant, path, out = arguments.work
         CONTESTANTS[contestant](Path(path), Path(out), arguments.threads)
         return
+    if find_spec("ngff_zarr") is None and "ngff-zarr" in arguments.contestants:
+        print("ngff-zarr is not installed, and is left out")
+        arguments.contestants.remove("ngff-zarr")
     tables: list[Any] = []
     for depth, who in ((1, arguments.contestants), (2, [one for one in arguments.contestants if one == "unet-em"])):
         shape = (depth * arguments.shape[0], arguments.shape[1], arguments.shape[2])
