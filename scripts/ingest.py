@@ -5,15 +5,15 @@ Inputs: the image files of the volume, and the receipt of `survey`.
 Outputs: blocks of `raw.zarr`, `mask.zarr`, and `labels.zarr` (instances) or `classes.zarr` (other kinds of labels); a
 receipt and a journal per block range.
 
-1. Read a block from all image files. One thread reads at a time; checking and writing run beside it.
+1. Read a block from all image files. Sections that can only be decoded as a whole are decoded once a layer of blocks,
+   several at once.
 2. Convert labels to class indices (instances are ids already), and the mask to 0 and 1.
 3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.
 
-Memory is bounded by a block.
+Memory is bounded by a block and a few sections per thread, and by `unet.volumes.section_layers.KEPT_BYTES`.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +21,14 @@ import numpy as np
 
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
+from unet.jobs.blockwise import BlockOutput, digest_of_stores, run_blocks
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
 from unet.volumes.label_conversion import class_indices, grey_level_counts
 from unet.volumes.readers.source import Source
+from unet.volumes.section_layers import KEPT_BYTES, LayerReader
 from unet.volumes.sources import open_volume
 from unet.volumes.volume import Volume
 
@@ -39,25 +40,31 @@ def main(
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
-    reading = threading.Lock()  # one thread reads image files at a time; checking and writing run beside it
+    readers = [LayerReader(part.source, target.folder, KEPT_BYTES // len(parts)) for part in parts]
+
+    def expect(boxes: Sequence[Box]) -> None:
+        for reader in readers:
+            reader.expect(boxes)
 
     def ingest(box: Box) -> BlockOutput:
-        with reading:
-            values = [part.source.read(box) for part in parts]
+        values = [reader.read(box) for reader in readers]
         blocks = [part.convert(v, f"{part.source.address}, {box}") for part, v in zip(parts, values, strict=True)]
-        for part, block in zip(parts, blocks, strict=True):
+        digests = [
             part.image.write_block(box, block.astype(part.image.dtype, copy=False))
-        return str(digest_of_block(images, box)), {"levels": _levels(volume, values[-1])}
+            for part, block in zip(parts, blocks, strict=True)
+        ]
+        return digest_of_stores(digests), {"levels": _levels(volume, values[-1])}
 
     run_blocks(
         "ingest",
-        target.blocks(block_range),
+        target.blocks(block_range, target.layout.ingested_together),
         ingest,
         images,
         receipt=receipt,
         fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
         inputs_of=lambda box: [state for part in parts for state in part.source.state(box)],
         threads=threads,
+        begin=expect,
     )
 
 

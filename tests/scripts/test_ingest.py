@@ -7,6 +7,7 @@ Refused is before the first voxel, by `survey`, whatever headers tell; by `inges
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ import tifffile
 import zarr
 
 from tests.scripts.conftest import SCRIPTS, Project, Refused
+from unet.geometry.box import Box
 from unet.storage.files import read_json
+from unet.volumes.readers import section_files
 
 SHAPE = (3, 40, 50)
 VOXEL = {"voxel_size_nm": [50, 4, 4]}
@@ -349,6 +352,40 @@ def test_a_mended_section_costs_only_its_own_blocks(project: Project) -> None:
     made = [read_json(receipt)["run"]["blocks_made"] for receipt in project.ingest("train")]
     assert made == [0, 4]
     np.testing.assert_array_equal(project.array("train", "raw"), values)
+
+
+# Sections that are decoded as a whole
+
+
+def test_each_section_is_decoded_once_whatever_its_size(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sections of four blocks, in two block ranges: of one layer and of two."""
+    decoded = Counter[str]()
+    decode = section_files.png_crop
+
+    def counting(path: Path, box: Box) -> np.ndarray:
+        decoded[path.name] += 1
+        return decode(path, box)
+
+    monkeypatch.setitem(section_files.READERS, ".png", (section_files.png_section, counting))
+    labels = sections(project.folder / "l", grey() % 2)
+    labelled(project, labels, sections(project.folder / "raw", grey())).ingest("train")
+    assert set(decoded.values()) == {2}, "once for raw, once for labels"
+    np.testing.assert_array_equal(project.array("train", "raw"), grey())
+    np.testing.assert_array_equal(project.array("train", "labels"), grey() % 2)
+    project.each_range("ingest", "train", volume=project.config.volumes["train"].model_dump())
+    assert set(decoded.values()) == {2}, "what is finished is not decoded again"
+
+
+def test_a_killed_job_decodes_what_is_left(project: Project) -> None:
+    """The journal keeps two of the four blocks of the first layer; the others become the same."""
+    labelled(project, tiff(project.folder / "l.tif", grey()), sections(project.folder / "raw", grey()))
+    receipt, *_ = project.ingest("train")
+    whole, journal = read_json(receipt), receipt.with_suffix(".jsonl")
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:2]))
+    receipt.unlink()
+    project.each_range("ingest", "train", volume=project.config.volumes["train"].model_dump())
+    assert read_json(receipt)["run"]["blocks_made"] == 2
+    assert {**read_json(receipt), "run": None} == {**whole, "run": None}
 
 
 # Refused by all blocks together

@@ -8,6 +8,9 @@ volume, blocks of (1, 4, 4)            scan order        2 block ranges
 |    |    |  |     at the volume's
 +----+----+--+     face
 ```
+
+A rule may take several blocks together, such as whole layers of blocks (`together` below). Its ranges then begin and
+end between layers, and there may be fewer of them than of other rules.
 """
 
 from itertools import product
@@ -32,22 +35,32 @@ def voxels_per_job(shape: Index, asked: int | Literal["auto"]) -> int:
     return max(JOB_VOXELS, ceil(prod(shape) / MAX_AUTO_RANGES)) if asked == "auto" else asked
 
 
-def block_range_names(grid: Grid, job_voxels: int) -> list[str]:
+def block_range_names(grid: Grid, job_voxels: int, together: int = 1) -> list[str]:
     """Return the names ``{k}-of-{n}`` of a grid's block ranges, each of about ``job_voxels`` voxels, at least a block.
+
+    Parameters
+    ----------
+    together : int
+        Blocks that a job takes together, of which the grid has a whole multiple: 1, or those of a layer.
 
     >>> block_range_names(Grid((1, 8, 8), (1, 4, 4)), job_voxels=32)
     ['0-of-2', '1-of-2']
     """
-    count = block_range_count(grid, job_voxels)
+    count = block_range_count(grid, job_voxels, together)
     return [f"{k}-of-{count}" for k in range(count)]
 
 
-def block_range_count(grid: Grid, job_voxels: int) -> int:
-    """Return the number of block ranges of a grid, each of about ``job_voxels`` voxels."""
-    return max(1, ceil(len(grid) / max(1, job_voxels // prod(grid.block))))
+def block_range_count(grid: Grid, job_voxels: int, together: int = 1) -> int:
+    """Return the number of block ranges of a grid, each of about ``job_voxels`` voxels.
+
+    >>> grid = Grid((3, 8, 8), (1, 4, 4))
+    >>> block_range_count(grid, job_voxels=32), block_range_count(grid, job_voxels=32, together=4)
+    (6, 3)
+    """
+    return max(1, ceil(len(grid) // together / max(1, job_voxels // (prod(grid.block) * together))))
 
 
-def boxes_of_range(grid: Grid, name: str) -> list[Box]:
+def boxes_of_range(grid: Grid, name: str, together: int = 1) -> list[Box]:
     """Return the blocks of block range ``name``, in scan order. Every block belongs to exactly one block range.
 
     Raises
@@ -56,11 +69,19 @@ def boxes_of_range(grid: Grid, name: str) -> list[Box]:
         If the name does not have the form ``{k}-of-{n}`` with ``0 <= k < n``.
     """
     k, n = _parse_name(name)
-    return [grid.box(grid.index_of(number)) for number in range(k * len(grid) // n, (k + 1) * len(grid) // n)]
+    units = len(grid) // together
+    first, stop = (i * units // n * together for i in (k, k + 1))
+    return [grid.box(grid.index_of(number)) for number in range(first, stop)]
 
 
-def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
+def ranges_around(grid: Grid, name: str, margin: Index, count: int | None = None, together: int = 1) -> list[str]:
     """Return the names of the block ranges with blocks within ``margin`` voxels of block range ``name``.
+
+    Parameters
+    ----------
+    count, together : int
+        Number of the block ranges that are returned some of, and blocks that each takes together. By default they are
+        divided as `name` is.
 
     The range itself is among them; there may be a few more than necessary. Moving a block by (dz, dy, dx) blocks
     changes its number in scan order by a constant. A range of numbers therefore moves to a range of numbers, clipped at
@@ -74,8 +95,12 @@ def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
 
     >>> ranges_around(Grid((1, 8, 8), (1, 2, 4)), "1-of-4", (0, 1, 1))
     ['0-of-4', '1-of-4', '2-of-4']
+    >>> ranges_around(Grid((2, 8, 8), (1, 2, 4)), "5-of-8", (0, 0, 0), count=2, together=8)
+    ['1-of-2']
     """
     k, n = _parse_name(name)
+    count = n if count is None else count
+    units = len(grid) // together
     blocks, (_, along_y, along_x) = len(grid), grid.counts
     z, y, x = (ceil(m / b) for m, b in zip(margin, grid.block, strict=True))
     first, last, found = k * blocks // n, (k + 1) * blocks // n - 1, set()
@@ -83,8 +108,10 @@ def ranges_around(grid: Grid, name: str, margin: Index) -> list[str]:
         low, high = (number + (dz * along_y + dy) * along_x for number in (first, last))
         low = max(0, low - min(x, low % along_x))  # not beyond the ends of the row
         high = min(blocks - 1, high + min(x, along_x - 1 - high % along_x))
-        found |= set(range(((low + 1) * n - 1) // blocks, ((high + 1) * n - 1) // blocks + 1)) if low <= high else set()
-    return [f"{number}-of-{n}" for number in sorted(found)]
+        if low <= high:
+            owners = [((block // together + 1) * count - 1) // units for block in (low, high)]
+            found |= set(range(owners[0], owners[1] + 1))
+    return [f"{number}-of-{count}" for number in sorted(found)]
 
 
 def _parse_name(name: str) -> tuple[int, int]:

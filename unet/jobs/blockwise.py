@@ -192,7 +192,13 @@ class BlockRangeJob:
 def digest_of_block(stores: Sequence[Store], box: Box) -> str | None:
     """Return the digest of a block's files in several stores; None if the only store lacks a file."""
     digests = [store.digest(box) for store in stores]
-    return digests[0] if len(digests) == 1 else fingerprint_of(stores=digests)
+    return None if digests == [None] else digest_of_stores(digests)
+
+
+def digest_of_stores(digests: Sequence[str | None]) -> str:
+    """Return the digest of a block in several stores from its digest in each of them."""
+    first, *others = digests
+    return fingerprint_of(stores=digests) if others else str(first)
 
 
 def run_blocks(
@@ -205,6 +211,7 @@ def run_blocks(
     fingerprint: str,
     inputs_of: Callable[[Box], Any] | None = None,
     threads: int = 1,
+    begin: Callable[[Sequence[Box]], object] = lambda unfinished: None,
 ) -> None:
     """Process every unfinished block with `work`, then write the receipt.
 
@@ -214,6 +221,8 @@ def run_blocks(
         Function that reads, computes and writes one block, and returns its digest and counts.
     threads
         Number of blocks that are processed at the same time; the result does not depend on it.
+    begin
+        Function that is called with the unfinished blocks, before the first of them. They are started in this order.
 
     The other parameters are those of `BlockRangeJob`.
     """
@@ -221,6 +230,7 @@ def run_blocks(
         BlockRangeJob(rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, inputs_of=inputs_of) as job,
         ThreadPoolExecutor(threads) as pool,
     ):
+        begin(job.unfinished)
         running = {pool.submit(work, box): box for box in job.unfinished}
         try:
             for future in as_completed(running):

@@ -46,7 +46,7 @@ class RunInputs:
     results: str
     layout_of: Callable[[str], VolumeLayout | None]
     markers: StaleMarkers
-    _names: dict[str, tuple[VolumeLayout, list[str]]] = field(default_factory=dict, init=False, repr=False)
+    _names: dict[tuple[str, int], tuple[VolumeLayout, list[str]]] = field(default_factory=dict, init=False, repr=False)
 
     # Paths
 
@@ -64,8 +64,8 @@ class RunInputs:
 
     # Receipts of all jobs of a rule
 
-    def block_ranges(self, volume: str) -> list[str]:
-        """Return the names of a volume's block ranges.
+    def block_ranges(self, volume: str, rule: str = "predict") -> list[str]:
+        """Return the names of a volume's block ranges, as a rule divides it: all blockwise rules but `ingest` alike.
 
         Raises
         ------
@@ -75,20 +75,21 @@ class RunInputs:
         layout = self.layout_of(volume)
         if layout is None:
             return []
-        known = self._names.get(volume)
+        together = RULES[rule].together(layout)
+        known = self._names.get((volume, together))
         if known is None or known[0] != layout:  # a survey may run again; there may be ten thousand names
             voxels = voxels_per_job(layout.shape, self.config.predict.job_voxels)
-            problem = too_many_ranges(volume, block_range_count(layout.grid, voxels), layout.shape)
+            problem = too_many_ranges(volume, block_range_count(layout.grid, voxels, together), layout.shape)
             if problem is not None:
                 raise TooManyRangesError(problem)
-            known = self._names[volume] = layout, block_range_names(layout.grid, voxels)
+            known = self._names[volume, together] = layout, block_range_names(layout.grid, voxels, together)
         return known[1]
 
     def receipts(self, rule: str, volume: str, *store: str) -> list[str]:
         """Return the receipts of all jobs of a rule on a volume: of every block range where the rule is blockwise."""
         if not RULES[rule].blockwise:
             return [self.receipt(rule, volume, *store)]
-        return [self.receipt(rule, volume, *store, name) for name in self.block_ranges(volume)]
+        return [self.receipt(rule, volume, *store, name) for name in self.block_ranges(volume, rule)]
 
     def receipts_of(self, rule: str, volumes: Iterable[str], *store: str) -> list[str]:
         """Return the receipts of all jobs of a rule on some volumes."""
@@ -105,7 +106,10 @@ class RunInputs:
             Voxels along z, y, x that the job reads around its blocks.
         """
         layout = self.layout_of(volume)
-        names = [] if layout is None else ranges_around(layout.grid, block_range, margin)
+        if layout is None:
+            return []
+        count = len(self.block_ranges(volume, rule))
+        names = ranges_around(layout.grid, block_range, margin, count, RULES[rule].together(layout))
         return [self.receipt(rule, volume, *store, name) for name in names]
 
     def halo(self, rule: str, volume: str) -> Index:

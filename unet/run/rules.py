@@ -98,6 +98,8 @@ class Rule:
     label_volumes : callable, optional
         Return the volumes whose instance labels the rule makes out of annotated classes (store ``labels``). Rules that
         have it make the store ``segmentation`` for `volumes`.
+    together : callable
+        Return the blocks of a volume that a job of a blockwise rule takes together.
     """
 
     cost: Cost
@@ -107,6 +109,7 @@ class Rule:
     stores: tuple[str, ...] = ()
     halo: Callable[[Config, VolumeLayout], Index] = _no_halo
     label_volumes: Callable[[Config], list[str]] | None = None
+    together: Callable[[VolumeLayout], int] = lambda layout: 1
 
     def targets(self, config: Config) -> list[tuple[str | None, str | None]]:
         """Return (volume, store) of each target; None where a job is about several volumes, or a rule has one store."""
@@ -128,16 +131,21 @@ class JobCount(NamedTuple):
     store: str | None = None
 
 
-def job_counts(config: Config, block_ranges: Mapping[str, int]) -> list[JobCount]:
+def job_counts(
+    config: Config, block_ranges: Mapping[str, int], of_layers: Mapping[str, int] | None = None
+) -> list[JobCount]:
     """Count the jobs of a run from nothing to the report, in the order of the chain.
 
     Parameters
     ----------
     block_ranges : mapping
         Number of block ranges per volume.
+    of_layers : mapping, optional
+        Number of the block ranges that `ingest` has per volume, where it has others.
     """
+    counts = {"ingest": of_layers or block_ranges}
     return [
-        JobCount(name, volume, block_ranges[volume] if rule.blockwise and volume else 1, store)
+        JobCount(name, volume, counts.get(name, block_ranges)[volume] if rule.blockwise and volume else 1, store)
         for name, rule in RULES.items()
         for volume, store in rule.targets(config)
     ]
@@ -219,6 +227,7 @@ RULES = {
         _used,
         blockwise=True,
         stores=("raw", "mask", "labels", "classes"),
+        together=attrgetter("ingested_together"),
     ),
     "histogram": Rule(
         Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6),

@@ -35,6 +35,7 @@ def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: V
         labels_dtype=_labels_dtype(sources.labels, volume),
         masked=sources.mask is not None,
         channels=sources.raw.channels,
+        decoded_sections=max(one.sections_together if one.whole_sections else 0 for one in sources.given),
     )
 
 

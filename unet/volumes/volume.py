@@ -50,9 +50,9 @@ class Volume:
         """Return the name of the volume in the configuration."""
         return self.folder.name
 
-    def blocks(self, block_range: str) -> list[Box]:
-        """Return the blocks of a block range such as `0-of-8`."""
-        return boxes_of_range(self.layout.grid, block_range)
+    def blocks(self, block_range: str, together: int = 1) -> list[Box]:
+        """Return the blocks of a block range such as `0-of-8`, of a rule that takes so many blocks together."""
+        return boxes_of_range(self.layout.grid, block_range, together)
 
     def image(self, store: str) -> "Image":
         """Open a store by its name, such as `raw`."""

@@ -108,6 +108,26 @@ def test_block_ranges_around_hold_every_block_within_the_margin(
         )
 
 
+@settings(deadline=None)
+@given(shape=SHAPES, block=BLOCKS, each=st.integers(1, 200), margin=st.tuples(*[st.integers(0, 7)] * 3))
+def test_a_rule_that_takes_whole_layers_has_block_ranges_of_its_own(
+    shape: tuple[int, ...], block: tuple[int, ...], each: int, margin: tuple[int, ...]
+) -> None:
+    grid = Grid(shape, block)
+    layer = grid.counts[1] * grid.counts[2]
+    names = block_range_names(grid, each, layer)
+    ranges = [boxes_of_range(grid, name, layer) for name in names]
+    assert [box for boxes in ranges for box in boxes] == grid.boxes()
+    assert all(boxes for boxes in ranges), "a job has something to do"
+    starts = [{box.start[0] for box in boxes} for boxes in ranges]
+    assert sum(map(len, starts)) == grid.counts[0], "no layer is divided"
+    owner = {box: name for name, boxes in zip(names, ranges, strict=True) for box in boxes}
+    for name in block_range_names(grid, each):
+        windows = [box.grown(margin).clipped(shape) for box in boxes_of_range(grid, name)]
+        read = {owner[box] for window in windows for box in grid.touched(window)}
+        assert read <= set(ranges_around(grid, name, margin, len(names), layer))
+
+
 def test_few_block_ranges_are_around_one_of_many() -> None:
     """8 x 8 blocks per section, 4 per block range: 9 or so, not all; without a margin the block range itself."""
     grid = Grid((16 * 10_000, 8, 8), (16, 1, 1))

@@ -53,6 +53,21 @@ def test_receipts_around_a_block_range_are_those_within_the_margin() -> None:
         assert run.receipts_around("ingest", "train", "0-of-3", margin) == receipts("ingest", "train", ranges=found)
 
 
+def test_ingest_takes_whole_layers_where_sections_are_decoded_as_a_whole() -> None:
+    """Two layers of 3 x 2 blocks of 200 voxels: a job of `ingest` takes a layer, the others 400 voxels."""
+    layout = VolumeLayout(**{**vars(LAYOUT), "shape": (4, 30, 20), "decoded_sections": 1})
+    run, six = inputs(layout=layout), tuple(f"{k}-of-6" for k in range(6))
+    assert run.receipts("ingest", "train") == receipts("ingest", "train", ranges=("0-of-2", "1-of-2"))
+    assert run.receipts("histogram", "train") == receipts("histogram", "train", ranges=six)
+    for name, margin, found in (
+        ("2-of-6", 0, ["0-of-2"]),
+        ("3-of-6", 0, ["1-of-2"]),
+        ("3-of-6", 1, ["0-of-2", "1-of-2"]),
+    ):
+        around = run.receipts_around("ingest", "train", name, (margin, 0, 0))
+        assert around == receipts("ingest", "train", ranges=tuple(found))
+
+
 def test_block_ranges_are_named_anew_when_a_survey_has_run_again() -> None:
     layouts = [LAYOUT, LAYOUT, VolumeLayout(**{**vars(LAYOUT), "shape": (2, 30, 40)})]
     run = RunInputs(inputs().config, "r", lambda volume: layouts.pop(0), StaleMarkers(dry_run=True))

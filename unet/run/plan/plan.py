@@ -156,7 +156,14 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     stored = len(stored_classes(classes))
     plan = RunPlan(
         volumes,
-        plan_rules(config, job_counts(config, ranges), layouts, volumes, speeds, machine),
+        plan_rules(
+            config,
+            job_counts(config, ranges, range_counts(config, layouts, "ingest")),
+            layouts,
+            volumes,
+            speeds,
+            machine,
+        ),
         [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)],
         training,
         machine,
@@ -244,10 +251,13 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
-def range_counts(config: Config, layouts: Mapping[str, VolumeLayout]) -> dict[str, int]:
-    """Return the number of block ranges of each volume."""
-    asked = config.predict.job_voxels
-    return {name: block_range_count(one.grid, voxels_per_job(one.shape, asked)) for name, one in layouts.items()}
+def range_counts(config: Config, layouts: Mapping[str, VolumeLayout], rule: str = "predict") -> dict[str, int]:
+    """Return the number of block ranges of each volume, as a rule divides it."""
+    asked, together = config.predict.job_voxels, RULES[rule].together
+    return {
+        name: block_range_count(one.grid, voxels_per_job(one.shape, asked), together(one))
+        for name, one in layouts.items()
+    }
 
 
 def plan_rules(

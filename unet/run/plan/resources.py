@@ -23,6 +23,7 @@ from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
 from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.layout import VolumeLayout
+from unet.volumes.section_layers import KEPT_BYTES
 from unet.volumes.volume import Volume
 
 SAFETY = 4.0
@@ -39,6 +40,8 @@ PASSES = {"none": 1, "flips": 4, "symmetries": 8, "rotations": 7}
 """Passes through the network per tile, by `predict.test_time_augmentation`."""
 CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
+DECODED_COPIES = 3
+"""Copies of a section while it is decoded: compressed, decoded, and brought to the axes of the volume."""
 VOXELS_PER_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
 """Voxels per component of the foreground (vnc: 2,800), and per whole basin by connectivity (ISBI 2012: 450; fib25)."""
 FACE_VOXELS_PER_FRAGMENT = 60
@@ -97,6 +100,11 @@ class Workload:
     def voxels(self) -> int:
         """Voxels of all volumes together."""
         return sum(prod(layout.shape) for layout in self.layouts)
+
+    @property
+    def decoded_sections(self) -> int:
+        """Sections that the image files of a volume decode together; 0 where they read a box by itself."""
+        return max(layout.decoded_sections for layout in self.layouts)
 
     @property
     def label_bytes(self) -> int:
@@ -166,10 +174,18 @@ def held(rule: str, config: Config, work: Workload, threads: int) -> dict[str, f
         if per_voxel
         else 0.0,
         "sections": threads * work.section * cost.section_bytes,
+        "decoded sections": _decoded_bytes(work, threads) if rule == "ingest" else 0.0,
         "fragments": work.voxels / voxels_per_fragment(config) * cost.fragment_bytes,
         "layer of fragments": work.layer / voxels_per_fragment(config) * cost.layer_fragment_bytes,
         "solved fragments": fragments_at_once(config, work) * cost.solved_fragment_bytes,
     }
+
+
+def _decoded_bytes(work: Workload, threads: int) -> float:
+    """Return the bytes of sections that are decoded whole: those at work, each in some copies, and kept layers."""
+    bytes_per_voxel = max(work.raw_bytes, work.label_bytes)
+    at_work = threads * DECODED_COPIES * work.decoded_sections * work.section * bytes_per_voxel
+    return at_work + min(KEPT_BYTES, work.layer * (work.raw_bytes + work.label_bytes)) if at_work else 0.0
 
 
 def fragments_at_once(config: Config, work: Workload) -> float:
@@ -198,6 +214,8 @@ def counted_halo(rule: str, config: Config, work: Workload) -> Index:
 def core_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the processor seconds of a job without the network."""
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
+    if rule == "ingest" and work.decoded_sections:
+        own = max(own, work.layer)
     return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.block / cost.rate
 
 

@@ -39,6 +39,8 @@ class ChannelStack(Source):
         )
         self.numbers = first.numbers
         self.whole_sections = any(source.whole_sections for source in sources)
+        self.sections_together = max(source.sections_together for source in sources)
+        self.parallel_reads = all(source.parallel_reads for source in sources)
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files of every source that the voxels of a box come from."""

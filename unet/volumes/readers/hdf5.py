@@ -27,6 +27,8 @@ class Hdf5Source(ArraySource):
     """A dataset of an HDF5 file. The file stays open from the first read on, in each process of its own."""
 
     format_name = "HDF5"
+    parallel_reads = True
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
         self._path = path
@@ -40,6 +42,7 @@ class Hdf5Source(ArraySource):
                 self._virtual = VirtualSources(dataset, given.path) if dataset.is_virtual else None
                 self._beside = files_beside(dataset, path)
                 self._fill_value, chunks = dataset.fillvalue, dataset.chunks
+                dataset_filters = dataset.id.get_create_plist().get_nfilters()
                 layout = layout_of(dataset, self._inner, path, given)
                 stated = self._describe(dataset, layout, given)
                 remarks = [chosen, *layout.remarks, *stated.remarks, *_far_files(given.path, path, self._all_beside)]
@@ -57,7 +60,10 @@ class Hdf5Source(ArraySource):
             remarks=[remark for remark in remarks if remark],
         )
         by_name = dict(zip(self.order.names, zip(self.order.stored, chunks or (), strict=False), strict=False))
-        self.whole_sections = bool(chunks) and all(by_name[axis][0] <= by_name[axis][1] for axis in "yx")
+        # compressed chunks of about the size of a section are decoded for each block that touches them
+        sides = [by_name[axis] for axis in "yx"] if chunks and dataset_filters else []
+        self.whole_sections = any(2 * side > n > 1 for n, side in sides)
+        self.sections_together = by_name["z"][1] if self.whole_sections and "z" in by_name else 1
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files that the voxels of a box come from."""

@@ -4,6 +4,7 @@ HDF5 gives the fill value, mostly 0, for voxels that it does not find. So what i
 """
 
 import os
+import threading
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -16,6 +17,7 @@ from h5py.h5z import filter_avail
 from unet.extras import is_installed, needs
 from unet.storage.backends import file_state
 from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.hdf5_chunks import can_decode, read_chunks
 
 MAX_CACHE = 256 * 2**20
 """Largest cache of decoded chunks, in bytes."""
@@ -24,6 +26,8 @@ MAX_CHUNK = 2**30
 """Largest decoded chunk, in bytes, in a file that is more than `MAX_RATIO` times smaller."""
 MAX_RATIO = 2000
 
+OPENING = threading.Lock()
+"""Held while a file is opened: several threads may want its first voxels."""
 Ranges = tuple[slice, ...]
 
 
@@ -51,17 +55,19 @@ class OpenDataset:
     def get(self) -> h5py.Dataset:
         """Return the dataset."""
         state = (os.getpid(), [file_state(file) for file in self.files if file.is_file()])
-        if self._opened is None or self._opened[0] != state:
-            self.close()
-            file = h5py.File(self.path, "r")
-            dataset = opened_dataset(file, self.inner)
-            require_filters(dataset, f"{self.path}:{self.inner}")
-            self._opened = state, file, dataset
-        return self._opened[2]
+        with OPENING:
+            if self._opened is None or self._opened[0] != state:
+                self.close()
+                file = h5py.File(self.path, "r")
+                dataset = opened_dataset(file, self.inner)
+                require_filters(dataset, f"{self.path}:{self.inner}")
+                self._opened = state, file, dataset
+            return self._opened[2]
 
     def read(self, selection: Ranges) -> np.ndarray:
         """Return a selection of the dataset."""
-        values: np.ndarray = self.get()[selection]
+        dataset = self.get()
+        values: np.ndarray = read_chunks(dataset, selection) if can_decode(dataset) else dataset[selection]
         if self.get().external:
             self.close()  # HDF5 refuses to open it once more with another place of its external files
         return values

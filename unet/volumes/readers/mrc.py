@@ -20,6 +20,7 @@ class MrcSource(ArraySource):
     """An MRC file. The voxel size follows from the cell in Angstrom (0 = unknown); voxels are mapped from the disk."""
 
     format_name = "MRC"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path) -> None:
         with read_errors(path, "MRC"):

@@ -85,6 +85,8 @@ class SectionFiles(Source):
         Numbers that are missing between them.
     """
 
+    parallel_reads = True
+
     def __init__(self, address: str, folder: Path, order: SectionOrder, watched: Sequence[Path]) -> None:
         self._sections = [folder / name for name in order.names]
         self._format = READERS[self._sections[0].suffix.lower()]

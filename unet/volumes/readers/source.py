@@ -89,10 +89,17 @@ class Source(ABC):
         Number of each section in its file name; None where sections have no names.
     whole_sections : bool
         Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
+    sections_together : int
+        Number of sections that are decoded together, such as the depth of a chunk as large as a section.
+    parallel_reads : bool
+        Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
+        file anew.
     """
 
     numbers: tuple[Number, ...] | None = None
     whole_sections = False
+    sections_together = 1
+    parallel_reads = False
 
     def __init__(
         self,

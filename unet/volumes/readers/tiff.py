@@ -97,6 +97,7 @@ class TiffStack(ArraySource):
     """
 
     format_name = "TIFF"
+    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None = None) -> None:
         self._path = path

@@ -46,7 +46,8 @@ class View(Source):
             voxel_size_from=below.voxel_size_from,
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
-        self.whole_sections = below.whole_sections
+        self.whole_sections, self.parallel_reads = below.whole_sections, below.parallel_reads
+        self.sections_together = below.sections_together
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     @abstractmethod
@@ -228,6 +229,7 @@ class Downsampled(View):
             offset = tuple(nm + (f - 1) / 2 * edge for nm, edge, f in steps)
             voxel_size = tuple(edge * f for _, edge, f in steps)
         super().__init__(below, shape, voxel_size, offset)
+        self.sections_together = max(1, below.sections_together // factors[0])
 
     def box_below(self, box: Box) -> Box:
         """Return the box of the finer voxels."""

@@ -70,6 +70,17 @@ def test_a_watershed_is_given_more(rule: str) -> None:
     assert minutes(rule, watershed, share) > minutes(rule, config(), share)
 
 
+def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
+    """Two threads with 3 copies of a section of uint16 each, and 256 MiB of decoded layers; time for a whole layer."""
+    read = volume((64, 8192, 16384), "uint16")
+    decoded = Volume(read.folder, replace(read.layout, decoded_sections=1))
+    cheap, costly = (Workload.of(config(), [one], 2**28) for one in (read, decoded))
+    more = held_in_all("ingest", config(), costly, 2) - held_in_all("ingest", config(), cheap, 2)
+    assert more == 2 * 3 * 2**27 * 2 + 2**28
+    assert minutes("ingest", config(), costly) > minutes("ingest", config(), cheap)
+    assert memory_mb("histogram", config(), costly, 2) == memory_mb("histogram", config(), cheap, 2)
+
+
 def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
     """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
     thin, thick = (Workload.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
