@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -149,7 +149,7 @@ def multiscales_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [one for one in listed if isinstance(one, dict) and _are_mappings(one.get("datasets"))]
 
 
-def _are_mappings(listed: Any) -> bool:
+def _are_mappings(listed: Any) -> TypeGuard[list[Mapping[str, Any]]]:
     return isinstance(listed, list) and bool(listed) and all(isinstance(one, Mapping) for one in listed)
 
 

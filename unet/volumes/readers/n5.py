@@ -192,8 +192,8 @@ def _array_metadata(attributes: Attributes, address: str) -> Attributes:
             f"{address}: compression {kind} is not read; write the dataset again with one of {', '.join(COMPRESSIONS)}"
         )
     dimensions, block = attributes["dimensions"], attributes.get("blockSize")
-    lists = isinstance(dimensions, list) and isinstance(block, list) and len(block) == len(dimensions)
-    if not lists or not all(isinstance(n, int) and n > 0 for n in [*dimensions, *block]):
+    lengths = [*dimensions, *block] if isinstance(dimensions, list) and isinstance(block, list) else []
+    if not lengths or len(lengths) != 2 * len(dimensions) or not all(isinstance(n, int) and n > 0 for n in lengths):
         raise SourceError(f"{address}: dimensions {dimensions} and blockSize {block} in {ATTRIBUTES} do not fit")
     return {"dimensions": dimensions, "blockSize": block, "dataType": dtype, "compression": dict(compression)}
 
