@@ -143,4 +143,6 @@ def test_a_source_that_is_not_there_stops_the_run(resumed: Resumed, tmp_path: Pa
     project.configure(resumed.project.config)
     project.configure({"volumes": {"train": {"raw": f"s3://{BUCKET}/elsewhere.zarr"}}})
     output = project.run(fails=True).output
-    assert f"volumes.train.raw: there is no Zarr store at s3://{BUCKET}/elsewhere.zarr" in output
+    assert (
+        f"volumes.train.raw: there is no Zarr store, N5 or precomputed volume at s3://{BUCKET}/elsewhere.zarr" in output
+    )

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.errors import BaseZarrError
+from zarr.errors import BaseZarrError, NodeTypeValidationError
 from zarr.storage import ZipStore
 
 from unet.geometry.box import Index
@@ -184,14 +184,11 @@ def _store_of(backend: ForeignBackend) -> Store:
 
 def _node(store: Store, path: str) -> zarr.Array | zarr.Group | None:
     """Return the array or group of a path; None if there is none. Consolidated metadata, which age, are not used."""
-    try:
+    with suppress(FileNotFoundError, NodeTypeValidationError):
         return zarr.open_array(store, mode="r", path=path)
-    except (FileNotFoundError, KeyError, BaseZarrError):
-        pass
-    try:
+    with suppress(FileNotFoundError):
         return zarr.open_group(store, mode="r", path=path, use_consolidated=False)
-    except (FileNotFoundError, KeyError, BaseZarrError):
-        return None
+    return None
 
 
 def _advice(where: str, store: Store) -> str:
@@ -351,7 +348,8 @@ def _images_inside(group: zarr.Group) -> list[tuple[str, zarr.Group]]:
     if said.get("bioformats2raw.layout"):
         names = _series_names(group)
     elif isinstance(said.get("plate"), Mapping):
-        wells = [str(well.get("path")) for well in said["plate"].get("wells", [])]
+        listed = said["plate"].get("wells")
+        wells = [str(one.get("path")) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
         names = [f"{well}/{image}" for well in wells for image in _images_of_well(group.get(well))]
     elif isinstance(said.get("well"), Mapping):
         names = _images_of_well(group)

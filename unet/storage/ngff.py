@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -146,7 +146,17 @@ def multiscales_of(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the multiscale images in a group's attributes, of any version of NGFF; empty if there are none."""
     found = ome_attributes(attributes).get("multiscales")
     listed = found if isinstance(found, list) else []
-    return [one for one in listed if isinstance(one, dict) and one.get("datasets")]
+    return [one for one in listed if isinstance(one, dict) and _are_mappings(one.get("datasets"))]
+
+
+def _are_mappings(listed: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    return isinstance(listed, list) and bool(listed) and all(isinstance(one, Mapping) for one in listed)
+
+
+def _axes_of(multiscales: Mapping[str, Any]) -> Any:
+    """Return the axes of a multiscale image; since version 0.6 they belong to its first coordinate system."""
+    systems = multiscales.get("coordinateSystems")
+    return systems[0].get("axes") if _are_mappings(systems) else multiscales.get("axes")
 
 
 def axis_names(multiscales: Mapping[str, Any], ndim: int) -> list[str] | None:
@@ -154,7 +164,7 @@ def axis_names(multiscales: Mapping[str, Any], ndim: int) -> list[str] | None:
 
     Versions 0.1 and 0.2 have no names: five axes are t, c, z, y and x.
     """
-    axes = multiscales.get("axes")
+    axes = _axes_of(multiscales)
     if not axes:
         return list("tczyx") if ndim == 5 else None
     return [_axis_name(axis) for axis in axes]
@@ -191,7 +201,7 @@ def coordinates_nm(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], n
     if found is None:
         return Coordinates()
     names = axis_names(multiscales, ndim) or ["?"] * ndim
-    axes = multiscales.get("axes") or [{}] * ndim
+    axes = _axes_of(multiscales) or [{}] * ndim
     if len(names) != ndim:
         return Coordinates(remark=f"{len(names)} axes are named, but the array has {ndim}: the voxel size is not known")
     units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]

@@ -52,6 +52,8 @@ def _transform(given: Any) -> ByAxis | None:
     units, moved = given.get("units") or [None] * count, given.get("translate") or [None] * count
     if not count == len(given["scale"]) == len(units) == len(moved):
         return None
+    if not all(isinstance(n, int | float) for n in (*given["scale"], *(move or 0 for move in moved))):
+        return None
     return {
         str(axis).lower(): (float(scale), None if move is None else float(move), unit)
         for axis, scale, move, unit in zip(given["axes"], given["scale"], moved, units, strict=True)
@@ -60,7 +62,7 @@ def _transform(given: Any) -> ByAxis | None:
 
 def _pixel_resolution(given: Any) -> ByAxis | None:
     values, unit = (given.get("dimensions"), given.get("unit")) if isinstance(given, Mapping) else (given, None)
-    if not isinstance(values, list) or len(values) < 3:
+    if not isinstance(values, list) or len(values) < 3 or not all(isinstance(n, int | float) for n in values):
         return None
     return {axis: (float(n), None, unit) for axis, n in zip("xyz", values, strict=False)}
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.storage.backends import Backend, backend_of, links_of
+from unet.storage.backends import Backend, CannotList, backend_of, links_of
 from unet.storage.chunk_files import ChunkFiles
 from unet.storage.ngff import Coordinates
 from unet.volumes.readers.array_attributes import placement
@@ -50,9 +50,8 @@ class N5Source(ChunkedSource):
         self.backend: Backend = backend_of(root)
         with read_errors(root, "N5"):
             path, attributes, remarks = _dataset(self.backend, path, address)
-        self._path, self._dimensions = path, tuple(int(n) for n in attributes["dimensions"])
-        self._block = tuple(int(n) for n in attributes["blockSize"])
-        self._root, self._metadata = root, _array_metadata(attributes, address)
+        self._root, self._path, self._metadata = root, path, _array_metadata(attributes, address)
+        self._dimensions, self._block = (tuple(self._metadata[key]) for key in ("dimensions", "blockSize"))
         links = links_of(where) if isinstance(where, Path) else []
         self.metadata_states = [*links, *_states(self.backend, path)]
         names, origin = _names(attributes, self._dimensions, address, given.axes is not None)
@@ -149,7 +148,7 @@ def _dataset(backend: Backend, path: str, address: str) -> tuple[str, Attributes
     level = _attributes(backend, finest)
     if level is not None and "dimensions" in level:
         return finest, level, [f"{address}: /{path} is a pyramid; its finest level, /{finest}, is read"]
-    listed = ", ".join(_datasets(backend)) or "none"
+    listed = ", ".join(_datasets(backend)) or "none that is known"
     missing = f"no dataset /{path}" if path else "which dataset?"
     raise SourceError(f"{address}: {missing}; write volume.n5:/path, the container holds: {listed}")
 
@@ -166,7 +165,11 @@ def _remark_of_level(backend: Backend, path: str, address: str) -> list[str]:
 
 def _datasets(backend: Backend) -> list[str]:
     found = []
-    for key, _ in islice(backend.listing(), MAX_SEEN):
+    try:
+        keys = [key for key, _ in islice(backend.listing(), MAX_SEEN)]
+    except CannotList:
+        return []
+    for key in keys:
         if key.endswith(ATTRIBUTES):
             path = key.removesuffix(ATTRIBUTES).rstrip("/")
             attributes = _attributes(backend, path) or {}
@@ -189,7 +192,8 @@ def _array_metadata(attributes: Attributes, address: str) -> Attributes:
             f"{address}: compression {kind} is not read; write the dataset again with one of {', '.join(COMPRESSIONS)}"
         )
     dimensions, block = attributes["dimensions"], attributes.get("blockSize")
-    if not isinstance(block, list) or len(block) != len(dimensions) or not all(n > 0 for n in [*dimensions, *block]):
+    lengths = [*dimensions, *block] if isinstance(dimensions, list) and isinstance(block, list) else []
+    if not lengths or len(lengths) != 2 * len(dimensions) or not all(isinstance(n, int) and n > 0 for n in lengths):
         raise SourceError(f"{address}: dimensions {dimensions} and blockSize {block} in {ATTRIBUTES} do not fit")
     return {"dimensions": dimensions, "blockSize": block, "dataType": dtype, "compression": dict(compression)}
 

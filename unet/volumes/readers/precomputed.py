@@ -49,15 +49,15 @@ class PrecomputedSource(ChunkedSource):
             _refuse_unreadable(self._scale, address)
             size = tuple(int(n) for n in self._scale["size"])
             self._dimensions = (*size, int(info.get("num_channels", 1)))
+            resolution = [float(n) for n in self._scale["resolution"]]
+            begin = [n * edge for n, edge in zip(self._scale.get("voxel_offset", (0, 0, 0)), resolution, strict=True)]
         state = self.backend.state("info")
         links = links_of(where) if isinstance(where, Path) else []
         self.metadata_states = [*links, ["info", *(state or ())]]
-        self._suffix = "" if "sharding" in self._scale else suffix_of(where, self._scale, address)
-        self.stored_in = "shards" if "sharding" in self._scale else "chunks"
+        self._suffix = "" if self._scale.get("sharding") else suffix_of(where, self._scale, address)
+        self.stored_in = "shards" if self._scale.get("sharding") else "chunks"
         order = axis_order(self._dimensions, AXES, address, "the format", given.axes)
-        resolution = [float(n) for n in self._scale["resolution"]]
         voxel_size = stated_voxel_size(order.by_axis([*resolution, 1.0]), address)
-        begin = [n * edge for n, edge in zip(self._scale.get("voxel_offset", (0, 0, 0)), resolution, strict=True)]
         super().__init__(
             address,
             [where / "info"] if isinstance(where, Path) else [],
@@ -75,7 +75,7 @@ class PrecomputedSource(ChunkedSource):
     @property
     def chunk_files(self) -> FilesOfChunks:
         """Return the files of the chunks, or of the shards."""
-        if "sharding" in self._scale:
+        if self._scale.get("sharding"):
             return ShardFiles(self.backend, self._scale, self._dimensions)
         return ScaleFiles(self.backend, self._scale, self._dimensions, self._suffix)
 
@@ -170,6 +170,11 @@ def _refuse_unreadable(scale: Info, address: str) -> None:
         raise SourceError(
             f"{address}: encoding {scale.get('encoding')} is not read; write the volume again with one of "
             f"{', '.join(ENCODINGS)}"
+        )
+    if ".." in str(scale["key"]).split("/") or str(scale["key"]).startswith("/"):
+        raise SourceError(
+            f"{address}: the key {scale['key']} of a scale leaves the folder of the volume; name the volume in which "
+            "the scale lies"
         )
 
 

@@ -45,6 +45,8 @@ class ZarrSource(ChunkedSource):
         ]
         self.fill_value, self.backend = self._array.fill_value, self._array.backend
         self.stored_in = "shards" if self._array.is_sharded else "chunks"
+        if 0 in self._array.array.chunks:
+            raise SourceError(f"{address}: its chunks have the shape {self._array.array.chunks}; correct the metadata")
         if self._array.contradiction and given.axes is None:
             raise SourceError(
                 f"{address}: {self._array.contradiction}; correct the metadata, or write `axes` at this source"

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,7 @@ def test_several_datasets_are_refused_with_a_list(tmp_path: Path) -> None:
         ({"blockSize": [16, 16]}, r"dimensions \[50, 37, 5\] and blockSize \[16, 16\] .* do not fit"),
         ({"blockSize": [16, 0, 2]}, "do not fit"),
         ({"dimensions": [50, -37, 5]}, "do not fit"),
+        ({"dimensions": "x"}, "do not fit"),
     ],
 )
 def test_what_cannot_be_read_is_told_at_opening(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
@@ -248,6 +250,13 @@ def test_n5_at_an_address_reads_as_written(tmp_path: Path, s3: S3Server, bucket:
     s3.delete(bucket, "a.n5/em/s0/1/0/0")
     assert open_source(address).missing_chunks(WHOLE)[0].missing == 1
     assert input_state(address) != before
+
+
+@pytest.mark.parametrize("package", ["tensorstore"])
+def test_a_missing_library_is_told_with_its_extra(tmp_path: Path, package: str, monkeypatch: Any) -> None:
+    write_n5(tmp_path / "a.n5", volume())
+    monkeypatch.setitem(sys.modules, package, None)
+    assert re.search(r"needs tensorstore, of the extra formats: pip install .*\[formats\]", refusal(tmp_path / "a.n5"))
 
 
 def test_an_address_that_tensorstore_does_not_read_is_told() -> None:

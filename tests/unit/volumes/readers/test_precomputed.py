@@ -214,15 +214,27 @@ def test_chunks_in_brotli_are_refused(tmp_path: Path) -> None:
         ({"data_type": "complex"}, "complex"),
         ({"encoding": "jxl"}, "encoding jxl is not read; write the volume again with one of raw, jpeg"),
         ({"resolution": [-4, 5, 40]}, "cannot be negative"),
+        ({"key": "../em/4_5_40"}, "leaves the folder of the volume"),
+        ({"voxel_offset": [1]}, "cannot be read as neuroglancer precomputed"),
+        ({"chunk_sizes": [[0, 4, 4]]}, "cannot be read as neuroglancer precomputed"),
     ],
 )
 def test_what_cannot_be_read_is_told_at_opening(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write_precomputed(tmp_path / "em", volume())
     info = json.loads((path / "info").read_text())
-    inside = {"encoding", "resolution"} & change.keys()
+    inside = info["scales"][0].keys() & change.keys()
     (info["scales"][0] if inside else info).update(change)
     (path / "info").write_text(json.dumps(info))
     assert message in refusal(path)
+
+
+def test_a_scale_whose_sharding_is_null_has_no_shards(tmp_path: Path) -> None:
+    path = write_precomputed(tmp_path / "em", volume())
+    info = json.loads((path / "info").read_text())
+    info["scales"][0]["sharding"] = None
+    (path / "info").write_text(json.dumps(info))
+    assert_reads(path, volume()[0])
+    assert open_source(str(path)).missing_chunks(WHOLE)[0].count == 24
 
 
 def test_an_info_that_is_cut_short_is_told(tmp_path: Path) -> None:

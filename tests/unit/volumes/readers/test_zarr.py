@@ -486,6 +486,49 @@ def test_old_consolidated_metadata_do_not_count(tmp_path: Path) -> None:
     assert_reads(tmp_path / "a.zarr:/raw", volume())
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_half_precision_reads_as_float32(tmp_path: Path, zarr_format: int) -> None:
+    values = np.random.default_rng(0).normal(size=SHAPE).astype("float16")
+    zarr.create_array(tmp_path / "a.zarr", data=values, zarr_format=zarr_format)
+    assert_reads(tmp_path / "a.zarr", values.astype("float32"))
+
+
+def test_codecs_and_chunks_that_nobody_knows_are_told_at_opening(tmp_path: Path) -> None:
+    for zarr_format, name, key in ((2, ".zarray", "compressor"), (3, "zarr.json", "codecs")):
+        zarr.create_array(tmp_path / "a.zarr", data=volume(), zarr_format=zarr_format, overwrite=True)
+        file = tmp_path / "a.zarr" / name
+        metadata = json.loads(file.read_text())
+        metadata[key] = {"id": "jpegxl"} if zarr_format == 2 else [*metadata[key], {"name": "jpegxl"}]
+        file.write_text(json.dumps(metadata))
+        assert re.search("a.zarr: cannot be read as Zarr, .*jpegxl", refusal(tmp_path / "a.zarr"))
+        shutil.rmtree(tmp_path / "a.zarr")
+    zarr.create_array(tmp_path / "a.zarr", data=volume(), zarr_format=2)
+    metadata = json.loads((tmp_path / "a.zarr/.zarray").read_text())
+    (tmp_path / "a.zarr/.zarray").write_text(json.dumps({**metadata, "chunks": [0, 9, 9]}))
+    assert "its chunks have the shape (0, 9, 9)" in refusal(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"multiscales": "x"},
+        {"multiscales": [{"datasets": "x"}]},
+        {"multiscales": [{"datasets": [{}], "axes": "zyx"}]},
+        {"multiscales": [{"datasets": [{"path": "../../0"}], "axes": ["z", "y", "x"]}]},
+        {"plate": {"wells": "x"}},
+        {"plate": {"wells": ["x"]}},
+        {"labels": []},
+        {"bioformats2raw.layout": 3},
+    ],
+)
+def test_metadata_that_say_nothing_are_refused_by_name(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("raw", data=volume())
+    group.attrs.update(attributes)
+    assert refusal(tmp_path / "a.zarr").startswith(f"{tmp_path}/a.zarr: ")
+    assert_reads(tmp_path / "a.zarr:/raw", volume())
+
+
 @pytest.mark.parametrize("dtype", ["U5", "datetime64[ns]", "complex64", "S3", [("a", "u1"), ("b", "f4")]])
 @pytest.mark.filterwarnings("ignore")
 def test_types_that_are_no_intensities_are_refused(tmp_path: Path, dtype: Any) -> None:
