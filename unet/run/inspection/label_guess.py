@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unet.volumes.readers.source import RAW_DTYPES
 
 FLAT = 0.6
-"""Share of neighbouring pixels with one value from which labels are flat; pairs of the most frequent value do not count."""
+"""Share of neighbouring pixels with one value from which labels are flat. The most frequent value does not count."""
 FEW_VALUES = 16
 """Largest number of values that are called few."""
 MOST_CLASSES = 64

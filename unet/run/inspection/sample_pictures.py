@@ -66,12 +66,12 @@ def _factor(section: np.ndarray) -> int:
 
 
 def _name(address: str) -> str:
-    """Return the end of an address as a part of a file name.
+    """Return the last part of an address as a part of a file name.
 
-    >>> _name("data/cortex.h5:/volumes/raw")
-    'data-cortex.h5-volumes-raw'
+    >>> _name("data/cortex.h5:/volumes/raw"), _name("sections/")
+    ('raw', 'sections')
     """
-    return re.sub(r"[^\w.]+", "-", address)[-60:].strip("-.")
+    return re.sub(r"[^\w.]+", "-", address.rstrip("/").rpartition("/")[2]).strip("-.")
 
 
 def _write(path: Path, picture: np.ndarray) -> Path:

@@ -135,13 +135,13 @@ def files_text(source: Source) -> str:
         folder = source.files[0] if source.files else Path(source.address)
         return f"in {folder}"
     bytes_ = sum(path.stat().st_size for path in files[:COUNTED_FILES]) * len(files) / len(files[:COUNTED_FILES])
-    return f"{len(files):,} file{'s' * (len(files) != 1)} to be read or watched, {size(bytes_)}"
+    return f"{len(files):,} file{'s' * (len(files) != 1)}, {size(bytes_)}"
 
 
 def grey_lines(values: NDArray, dtype: np.dtype) -> list[tuple[str, str]]:
     """Return range, percentiles and histogram of sampled values as lines of text; for ids their number alone."""
     low, high = values.min(), values.max()
-    seen = f"{len(values)} sections were sampled"
+    seen = f"{len(values)} section{'s' * (len(values) != 1)} sampled"
     if dtype.itemsize > 4 or dtype.name in ("uint32", "int32"):
         return [("values", f"{len(np.unique(values)):,} different ones, {low} to {high}; {seen}")]
     percentiles = ", ".join(f"{value:g}" for value in np.percentile(values, PERCENTILES))

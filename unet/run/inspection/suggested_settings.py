@@ -8,6 +8,7 @@ Keys that keep their default are left out.
 """
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from unet.config.source import SourceConfig
@@ -119,7 +120,7 @@ def suggest(inputs: Inputs, hardware: Hardware, effort: Effort, results: str) ->
     found = Suggestion()
     found.add("results", results, "every file that a run writes; one folder per configuration")
     volume_settings(found, inputs)
-    if inputs.voxel_size.is_isotropic and inputs.shape[0] >= DEEP_BLOCK[0] and max(inputs.shape[1:]) > DEEP_BLOCK[1]:
+    if inputs.voxel_size.is_isotropic and inputs.shape[0] >= DEEP_BLOCK[0]:
         found.add("storage.block", list(DEEP_BLOCK), "deep blocks, since objects are found in 3-D")
     if inputs.model is not None:
         found.add("model.checkpoint", inputs.model, "a trained model is used, and none is trained")
@@ -149,31 +150,36 @@ def volume_settings(found: Suggestion, inputs: Inputs) -> None:
         found.reasons["volumes"] = inputs.split.why if inputs.split else ""
     for number, (name, run) in enumerate(labelled.items()):
         first = number == 0
-        _files_of(found, name, inputs.raw, size, first)
+        _raw_of(found, name, inputs.raw, size, first)
         found.add(f"volumes.{name}.labels", short(inputs.labels))
         if guess is not None:
             _meaning_of_labels(found, name, guess, first)
         if run != (0, inputs.shape[0]):
             found.add(f"volumes.{name}.sections", list(run))
-        if inputs.mask is not None:
-            found.add(f"volumes.{name}.mask", short(inputs.mask))
+        _mask_and_voxel_size(found, name, inputs.mask, size, first)
     if not inputs.whole_is_annotated:
-        _files_of(found, "all", inputs.raw, size, not labelled)
+        _raw_of(found, "all", inputs.raw, size, not labelled)
         found.reasons["volumes.all"] = "all sections, to be segmented"
-        if inputs.mask is not None:
-            found.add("volumes.all.mask", short(inputs.mask))
+        _mask_and_voxel_size(found, "all", inputs.mask, size, not labelled)
     for name, (given, own) in inputs.further.items():
-        _files_of(found, name, given, own, True)
+        _raw_of(found, name, given, own, True)
+        _mask_and_voxel_size(found, name, None, own, True)
 
 
-def _files_of(found: Suggestion, name: str, raw: SourceConfig, size: VoxelSize, explain: bool) -> None:
-    found.add(f"volumes.{name}.raw", short(raw))
+def _raw_of(found: Suggestion, name: str, raw: SourceConfig, size: VoxelSize, explain: bool) -> None:
+    why = f"voxels of {' x '.join(f'{n:g}' for n in size.nm)} nm, {size.why}"
+    found.add(f"volumes.{name}.raw", short(raw), why if explain and not size.write else "")
+
+
+def _mask_and_voxel_size(
+    found: Suggestion, name: str, mask: SourceConfig | None, size: VoxelSize, explain: bool
+) -> None:
+    if mask is not None:
+        found.add(f"volumes.{name}.mask", short(mask))
     if size.write:
         found.add(f"volumes.{name}.voxel_size_nm", [_number(n) for n in size.nm], size.why if explain else "")
         if size.overrule:
             found.add(f"volumes.{name}.voxel_size_from", "configuration", "the file says another one" * explain)
-    elif explain:
-        found.reasons[f"volumes.{name}.raw"] = f"voxels of {' x '.join(f'{n:g}' for n in size.nm)} nm, {size.why}"
 
 
 def _meaning_of_labels(found: Suggestion, name: str, guess: LabelGuess, explain: bool) -> None:
@@ -213,7 +219,7 @@ def training_settings(found: Suggestion, inputs: Inputs, hardware: Hardware, eff
     found.add("train.optimizer", "adamw", "learns in fewer steps than the paper's sgd")
     found.add("train.learning_rate", network.learning_rate)
     if split.validation and effort.steps < 1600:
-        found.add("train.validation_steps", max(10, effort.steps // 8), "eight times in the training")
+        found.add("train.validation_steps", max(10, ceil(effort.steps / 8)), "eight times in the training")
     if hardware.gpu is None:
         augment = {"rotation": "right", "elastic_probability": 0}
         found.add("train.augment", augment, "elastic deformation pays in long trainings")

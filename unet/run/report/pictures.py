@@ -53,6 +53,21 @@ def section_row(
     return pictures
 
 
+def input_picture(raw: NDArray[Any], labels: NDArray[Any] | None, caption: str, longest_side: int = 512) -> Picture:
+    """Return a picture of one section as it was read: the annotation over the intensities.
+
+    Parameters
+    ----------
+    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
+    labels : (y, x) ids or classes, 0 = none; None without an annotation
+    caption : words below the picture
+    longest_side : px; larger sections are reduced by a whole factor
+    """
+    factor = math.ceil(max(raw.shape) / longest_side)
+    grey = block_mean(stretch_contrast(raw), factor)
+    return Picture(caption, png_uri(grey if labels is None else overlay(grey, block_centre(labels, factor))))
+
+
 def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
     """Return pictures of an erroneous object: raw, then the object outlined in white over the other ids inside it.
 
