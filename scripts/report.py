@@ -192,11 +192,10 @@ def _inputs(volume: Volume, survey: Path, config: Config) -> InputsAsRead:
         box = Box((z, y, x), (z + 1, y + WIDEST_PX, x + WIDEST_PX)).clipped(volume.layout.shape)
         grey = raw.read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
         drawn = None if annotation is None else annotation.read(box)[0]
-        drawn = (
-            np.where(drawn == UNLABELLED, 0, drawn) if drawn is not None and own.label_kind != "instances" else drawn
-        )
+        if drawn is not None and own.label_kind != "instances":
+            drawn = np.where(drawn == UNLABELLED, 0, drawn)
         pictures.append(input_picture(grey, drawn, f"section {z}"))
-    return InputsAsRead(input_facts(receipt, own), receipt["remarks"], pictures)
+    return InputsAsRead(input_facts(receipt, own), receipt.get("remarks", ()), pictures)
 
 
 def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:

@@ -35,6 +35,7 @@ from unet.run.inspection.suggested_settings import Inputs
 from unet.run.inspection.voxel_sizes import doubt_of, voxel_size_of
 from unet.run.plan.text import hours
 from unet.volumes.readers.source import Source
+from unet.volumes.readers.views import Placed
 from unet.volumes.sources import VolumeSources
 
 MINUTES, MINUTES_WITH_GPU = 30, 120
@@ -137,6 +138,7 @@ def _understand(found: Inspection, voxel_size_nm: tuple[float, float, float] | N
         mask=roles.mask.given if roles.mask else None,
         guess=guess,
         split=split_sections(found.annotated) if found.annotated and guess and model is None else None,
+        covered=found.volume.labels.inside if isinstance(found.volume.labels, Placed) else None,
         further=further,
         model=model,
     )

@@ -22,6 +22,8 @@ WHOLE_VOXELS = 256 * 2**20
 """Largest number of voxels of labels of which every section is read whole."""
 LOOKED_AT = 64
 """Sections of larger labels whose middle is read."""
+LOOKED_AT_PX = 1024
+"""Side in px of that middle."""
 LEAST_FOR_VALIDATION, LEAST_FOR_TEST = 4, 12
 """Annotated sections from which some are held back."""
 MOST_RUNS = 12
@@ -72,9 +74,25 @@ def find_annotated_sections(labels: Source) -> AnnotatedSections:
         drawn = [_is_drawn(labels, Box((z, 0, 0), (z + 1, *labels.shape[1:]))) for z in looked_at]
         return AnnotatedSections(runs_of([z for z in looked_at if drawn[z]]), depth, depth)
     looked_at = spread(depth, LOOKED_AT)
-    found = [z for z in looked_at if _is_drawn(labels, middle_window(labels, z, 2048))]
-    runs: tuple[Run, ...] = ((found[0], found[-1] + 1),) if found else ()
-    return AnnotatedSections(runs, depth, len(looked_at))
+    drawn = {z: _is_drawn(labels, middle_window(labels, z, LOOKED_AT_PX)) for z in looked_at}
+    found = [z for z in looked_at if drawn[z]]
+    if not found:
+        return AnnotatedSections((), depth, len(looked_at))
+    before = max((z for z in looked_at if z < found[0]), default=-1)
+    behind = min((z for z in looked_at if z > found[-1]), default=depth)
+    run = (_edge(labels, before, found[0]), _edge(labels, behind, found[-1]) + 1)
+    return AnnotatedSections((run,), depth, len(looked_at))
+
+
+def _edge(labels: Source, empty: int, drawn: int) -> int:
+    """Return the drawn section next to the empty ones, between an empty section and a drawn one, by bisection."""
+    while abs(drawn - empty) > 1:
+        middle = (drawn + empty) // 2
+        if _is_drawn(labels, middle_window(labels, middle, LOOKED_AT_PX)):
+            drawn = middle
+        else:
+            empty = middle
+    return drawn
 
 
 def _is_drawn(labels: Source, box: Box) -> bool:

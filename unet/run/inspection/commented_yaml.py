@@ -23,7 +23,7 @@ def commented_yaml(settings: Mapping[str, Any], reasons: Mapping[str, str]) -> s
 
     >>> print(commented_yaml({"train": {"steps": 400}}, {"train.steps": "as many as fit"}), end="")
     train:
-      steps: 400                              # as many as fit
+      steps: 400                                # as many as fit
     """
     return "".join(f"{line}\n" for line in _lines(settings, reasons, ()))
 

@@ -8,11 +8,12 @@ Keys that keep their default are left out.
 """
 
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 from unet.config.source import SourceConfig
-from unet.run.inspection.annotated_sections import Split
+from unet.geometry.box import Box
+from unet.run.inspection.annotated_sections import Run, Split
 from unet.run.inspection.hardware import Hardware, NetworkChoice
 from unet.run.inspection.label_guess import LabelGuess
 
@@ -20,6 +21,8 @@ ISOTROPIC = 2.0
 """Largest ratio of z to x of voxels that are nearly cubes."""
 ANNOTATED_WHOLE = 0.9
 """Share of the sections from which the annotated sections are the whole volume."""
+CONTEXT_PX = 128
+"""Voxels kept around an annotated part along y and x, so that the network sees what lies around it."""
 DEEP_BLOCK = (64, 512, 512)
 """Block of a watershed in 3-D: it reads less around itself than a flat one (`snakemake plan` says how much)."""
 
@@ -56,6 +59,8 @@ class Inputs:
         Annotation and mask.
     shape : tuple of int
         ``(z, y, x)`` of raw.
+    covered : Box or None
+        The part of raw that the labels cover; None if they cover all of it.
     further : dict
         Further volumes to segment: source and voxel size by name.
     guess, split : LabelGuess and Split, or None
@@ -71,6 +76,7 @@ class Inputs:
     mask: SourceConfig | None = None
     guess: LabelGuess | None = None
     split: Split | None = None
+    covered: Box | None = None
     further: dict[str, tuple[SourceConfig, VoxelSize]] = field(default_factory=dict)
     model: str | None = None
 
@@ -80,7 +86,8 @@ class Inputs:
         if self.split is None:
             return False
         annotated = sum(stop - first for first, stop in self.split.volumes.values())
-        return annotated >= ANNOTATED_WHOLE * self.shape[0]
+        share = 1.0 if self.covered is None else prod(self.covered.shape[1:]) / prod(self.shape[1:])
+        return share * annotated >= ANNOTATED_WHOLE * self.shape[0]
 
     @property
     def unlabelled(self) -> list[str]:
@@ -154,8 +161,7 @@ def volume_settings(found: Suggestion, inputs: Inputs) -> None:
         found.add(f"volumes.{name}.labels", short(inputs.labels))
         if guess is not None:
             _meaning_of_labels(found, name, guess, first)
-        if run != (0, inputs.shape[0]):
-            found.add(f"volumes.{name}.sections", list(run))
+        _part_of_raw(found, name, inputs, run)
         _mask_and_voxel_size(found, name, inputs.mask, size, first)
     if not inputs.whole_is_annotated:
         _raw_of(found, "all", inputs.raw, size, not labelled)
@@ -164,6 +170,17 @@ def volume_settings(found: Suggestion, inputs: Inputs) -> None:
     for name, (given, own) in inputs.further.items():
         _raw_of(found, name, given, own, True)
         _mask_and_voxel_size(found, name, None, own, True)
+
+
+def _part_of_raw(found: Suggestion, name: str, inputs: Inputs, run: Run) -> None:
+    """Add the sections of a volume, and a crop where the labels cover less than half of a section."""
+    around = inputs.covered and inputs.covered.grown((0, CONTEXT_PX, CONTEXT_PX)).clipped(inputs.shape)
+    if around and 2 * prod(around.shape[1:]) < prod(inputs.shape[1:]):
+        ranges = [list(pair) for pair in zip(around.start[1:], around.stop[1:], strict=True)]
+        why = f"what the labels cover, and {CONTEXT_PX} px around it"
+        found.add(f"volumes.{name}.crop", [list(run), *ranges], why)
+    elif run != (0, inputs.shape[0]):
+        found.add(f"volumes.{name}.sections", list(run))
 
 
 def _raw_of(found: Suggestion, name: str, raw: SourceConfig, size: VoxelSize, explain: bool) -> None:
