@@ -137,7 +137,7 @@ def guess_labels(values: NDArray) -> LabelGuess:
 
 def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
     low, high = sorted(shares)
-    pieces = pieces_per_section(values)
+    pieces = pieces_per_section(values, connectivity=4)  # a thin membrane parts its neighbours along diagonals, too
     inverted = shares[high] < 0.5 and pieces[low] - pieces[high] >= MIN_PIECES
     if low == 0 and not inverted:
         few = "" if pieces[high] > 1.5 else "; it is one piece in each section, as a mask is"
@@ -188,8 +188,8 @@ def _few(pieces: dict[int, float], shown: int = 4) -> str:
     return ", ".join(listed) + (" ..." if len(pieces) > shown else "")
 
 
-def pieces_per_section(values: NDArray) -> dict[int, float]:
-    """Return the mean number of 8-connected pieces of each value, over the sections that hold the value.
+def pieces_per_section(values: NDArray, connectivity: Literal[4, 8] = 8) -> dict[int, float]:
+    """Return the mean number of connected pieces of each value, over the sections that hold the value.
 
     >>> pieces_per_section(np.array([[[7, 0, 7], [7, 0, 7]]], np.uint8))
     {0: 1.0, 7: 2.0}
@@ -198,7 +198,7 @@ def pieces_per_section(values: NDArray) -> dict[int, float]:
     numbered = dense.reshape(values.shape).astype(np.uint32) + 1
     pieces, present = np.zeros(len(greys), np.int64), np.zeros(len(greys), np.int64)
     for section in numbered:
-        components, count = cc3d.connected_components(section, connectivity=8, return_N=True)
+        components, count = cc3d.connected_components(section, connectivity=connectivity, return_N=True)
         owner = np.zeros(count + 1, np.int64)
         owner[components.ravel()] = section.ravel()
         of_grey = np.bincount(owner[1:] - 1, minlength=len(greys))
