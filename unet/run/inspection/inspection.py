@@ -172,13 +172,14 @@ def _free_name(address: str, number: int) -> str:
     >>> _free_name("data/volume.h5:/raw", 1)
     'volume_1'
     """
-    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', stem(address)).strip('_-') or 'volume'}_{number}"
+    return f"{stem(address)}_{number}"
 
 
 def stem(address: str) -> str:
-    """Return the name of a file or folder without its endings, and without what is inside.
+    """Return the name of a file or folder without its endings and what is inside, as letters, digits, - and _.
 
-    >>> stem("s3://bucket/cortex.zarr:/raw"), stem("sections/")
-    ('cortex', 'sections')
+    >>> stem("s3://bucket/cortex.zarr:/raw"), stem("my sections/")
+    ('cortex', 'my_sections')
     """
-    return Path(address.split("://")[-1].partition(":")[0].rstrip("/")).name.partition(".")[0]
+    name = Path(address.split("://")[-1].partition(":")[0].rstrip("/")).name.partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_-") or "volume"
