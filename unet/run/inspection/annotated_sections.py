@@ -74,8 +74,7 @@ def find_annotated_sections(labels: Source) -> AnnotatedSections:
         drawn = [_is_drawn(labels, Box((z, 0, 0), (z + 1, *labels.shape[1:]))) for z in looked_at]
         return AnnotatedSections(runs_of([z for z in looked_at if drawn[z]]), depth, depth)
     looked_at = spread(depth, LOOKED_AT)
-    drawn = {z: _is_drawn(labels, middle_window(labels, z, LOOKED_AT_PX)) for z in looked_at}
-    found = [z for z in looked_at if drawn[z]]
+    found = [z for z in looked_at if _is_drawn(labels, middle_window(labels, z, LOOKED_AT_PX))]
     if not found:
         return AnnotatedSections((), depth, len(looked_at))
     before = max((z for z in looked_at if z < found[0]), default=-1)
