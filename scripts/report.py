@@ -5,7 +5,8 @@ Inputs: the stores of every predicted volume, `evaluation.json`, `overlap.npz`, 
 Outputs: `report.html`, `scores.json`, `run_config.yaml`.
 
 1. Collect the scores of all volumes, and compare other segmentations with this one.
-2. Draw crops of the first, middle and last section, and of the objects with most wrong voxels.
+2. Draw the first, middle and last section as they were read; crops of them with the results, and of the objects with
+   most wrong voxels.
 3. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
    the present predictions.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from unet import __version__
+from unet.config.label_kinds import UNLABELLED
 from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import error_map
@@ -28,8 +30,9 @@ from unet.jobs.script import run_script
 from unet.run.plan.estimates import estimated_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
 from unet.run.report.headline import few_objects_warnings, headline, headline_scores
+from unet.run.report.inputs_section import InputsAsRead, input_facts
 from unet.run.report.page import SCORES, ReportData, render
-from unet.run.report.pictures import Picture, error_row, section_row
+from unet.run.report.pictures import Picture, error_row, input_picture, section_row
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import channel_of
@@ -44,6 +47,9 @@ ERROR_PX = 256
 """Side in px of the crop around an erroneous object."""
 PICTURE_PX = 512
 """Side in px of the crop that is shown, from the middle of a section. Memory does not grow with the volume."""
+
+WIDEST_PX = 4096
+"""Side in px of the window that is shown of an input, from the middle of a section."""
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +85,7 @@ def main(
         title="unet-em: segmentation report",
         summary=_summary(volumes, delivered),
         warnings=list(few_objects_warnings(delivered)),
+        inputs={path.stem: _inputs(volume, path, config) for volume, path in zip(volumes, surveys, strict=True)},
         scores=scores,
         training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
@@ -170,6 +177,25 @@ def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[s
         )
         rows[title] = error_row(raw, ids, truth, one["kind"], one["object"])
     return rows
+
+
+def _inputs(volume: Volume, survey: Path, config: Config) -> InputsAsRead:
+    """Return what was read of a volume's files, with pictures of the first, middle and last section."""
+    receipt, own = read_json(survey), config.volumes[volume.name]
+    raw, annotation = volume.image("raw"), None
+    if own.labels is not None:
+        annotation = volume.image("labels" if own.label_kind == "instances" else "classes")
+    depth, height, width = volume.layout.shape
+    y, x = max(0, (height - WIDEST_PX) // 2), max(0, (width - WIDEST_PX) // 2)
+    pictures = []
+    for z in sorted({0, depth // 2, depth - 1}):
+        box = Box((z, y, x), (z + 1, y + WIDEST_PX, x + WIDEST_PX)).clipped(volume.layout.shape)
+        grey = raw.read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
+        drawn = None if annotation is None else annotation.read(box)[0]
+        if drawn is not None and own.label_kind != "instances":
+            drawn = np.where(drawn == UNLABELLED, 0, drawn)
+        pictures.append(input_picture(grey, drawn, f"section {z}"))
+    return InputsAsRead(input_facts(receipt, own), receipt.get("remarks", ()), pictures)
 
 
 def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:

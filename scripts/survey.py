@@ -30,7 +30,7 @@ from unet.volumes.input_states import survey_input_states
 from unet.volumes.layout_from_headers import layout_from_sources
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import MissingChunks, Source
-from unet.volumes.sources import open_volume
+from unet.volumes.sources import VolumeSources, open_volume
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,18 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
             "missing_chunks": [asdict(one) for one in missing],
             "remarks": sources.told(),
             "label_boxes": [str(box) for box in sources.label_boxes],
+            "voxel_size_from": "the configuration" if volume.voxel_size_nm else sources.raw.voxel_size_from,
+            "axes_from": _axes_from(sources),
             "address": storage.address,
             "blocks": len(Grid(layout.shape, layout.block)),
         },
     )
+
+
+def _axes_from(sources: VolumeSources) -> dict[str, str]:
+    """Return where the order of the axes of raw, labels and mask is from."""
+    opened = {"raw": sources.raw, "labels": sources.labels, "mask": sources.mask}
+    return {key: source.axes_from for key, source in opened.items() if source is not None}
 
 
 def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:

@@ -39,7 +39,7 @@ def configuration(page: Path) -> str:
 
 README = ROOT / "README.md"
 CONFIGURATION = configuration(HOW_TO / "own-data.md")
-*OWN_DATA, CLEAN = commands(HOW_TO / "own-data.md")
+INSPECT, *OWN_DATA, CLEAN = commands(HOW_TO / "own-data.md")
 OWN_DATA += [*commands(HOW_TO / "export.md"), *commands(HOW_TO / "reproduce.md")]
 ON_SLURM = [
     command.replace("my-profile", "workflow/profiles/slurm")
@@ -118,7 +118,8 @@ def test_the_readme_names_the_same_data() -> None:
 
 
 def test_commands_of_the_pages_are_found() -> None:
-    named = {command.split()[1] for command in [*OWN_DATA, CLEAN]}
+    named = {command.split()[1] for command in [INSPECT, *OWN_DATA, CLEAN]}
+    assert INSPECT == "python -m unet.run.inspect sections/ labels.tif volume.h5:/raw > mine.yaml"
     assert named >= {"plan", "verify", "augmentation_preview", "export", "reproduce", "clean-results"}
     assert len(ON_SLURM) == 1
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from unet.run.plan.estimates import RuleEstimate, StoreSize
 from unet.run.report.costs import rule_costs
 from unet.run.report.figures import learning_curve, threshold_curve
+from unet.run.report.inputs_section import InputsAsRead
 from unet.run.report.pictures import Picture
 
 
@@ -81,6 +82,7 @@ class ReportData:
     title : title of the page
     warnings : sentences that the page shows first
     summary : label -> text or number, shown as tiles
+    inputs : volume -> its inputs as they were read
     scores : volume -> {score key: number}; a key that `SCORES` does not list is shown as it is
     training : records of ``training.jsonl``, see `learning_curve`
     sweeps : volume -> scores at each threshold, see `threshold_curve`; the ``threshold`` of `scores` is marked
@@ -97,6 +99,7 @@ class ReportData:
     title: str = "Segmentation report"
     warnings: Sequence[str] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, InputsAsRead] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
     sweeps: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)

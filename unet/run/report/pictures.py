@@ -40,17 +40,32 @@ def section_row(
     longest_side : px; larger sections are reduced by a whole factor
     """
     factor = math.ceil(max(raw.shape) / longest_side)
-    grey = _block_mean(_stretch_contrast(raw), factor)
+    grey = block_mean(stretch_contrast(raw), factor)
     pictures = [Picture("raw", png_uri(grey))]
     if probability is not None:
         scale = 255 if probability.dtype == np.uint8 else 1
-        pictures.append(Picture("probability", png_uri(_block_mean(probability / scale, factor))))
+        pictures.append(Picture("probability", png_uri(block_mean(probability / scale, factor))))
     for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
         if ids is not None:
-            pictures.append(Picture(caption, png_uri(overlay(grey, _block_centre(ids, factor)))))
+            pictures.append(Picture(caption, png_uri(overlay(grey, block_centre(ids, factor)))))
     if errors is not None:
-        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, _block_centre(errors, factor)))))
+        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, block_centre(errors, factor)))))
     return pictures
+
+
+def input_picture(raw: NDArray[Any], labels: NDArray[Any] | None, caption: str, longest_side: int = 512) -> Picture:
+    """Return a picture of one section as it was read: the annotation over the intensities.
+
+    Parameters
+    ----------
+    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
+    labels : (y, x) ids or classes, 0 = none; None without an annotation
+    caption : words below the picture
+    longest_side : px; larger sections are reduced by a whole factor
+    """
+    factor = math.ceil(max(raw.shape) / longest_side)
+    grey = block_mean(stretch_contrast(raw), factor)
+    return Picture(caption, png_uri(grey if labels is None else overlay(grey, block_centre(labels, factor))))
 
 
 def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
@@ -62,7 +77,7 @@ def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any]
     kind : ``split``: a true object over its pieces; ``merge``: a predicted object over the true ones that it merges
     id_ : id of the object
     """
-    grey = _stretch_contrast(raw)
+    grey = stretch_contrast(raw)
     own, other = (truth, segmentation) if kind == "split" else (segmentation, truth)
     inside = own == id_
     picture = overlay(grey, np.where(inside, other, 0))
@@ -108,25 +123,29 @@ def label_boundary(ids: NDArray[Any]) -> NDArray[np.bool_]:
 
 def png_uri(image: NDArray[np.float64]) -> str:
     """Return an image (y, x) or (y, x, 3) in [0, 1] as PNG in a ``data:`` URI."""
-    encoded = imagecodecs.png_encode(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), level=9)
-    return "data:image/png;base64," + base64.b64encode(encoded).decode()
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
-def _stretch_contrast(raw: NDArray[Any]) -> NDArray[np.float64]:
+def png_bytes(image: NDArray[np.float64]) -> bytes:
+    """Return an image (y, x) or (y, x, 3) in [0, 1] as the content of a PNG file."""
+    return bytes(imagecodecs.png_encode(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), level=9))
+
+
+def stretch_contrast(raw: NDArray[Any]) -> NDArray[np.float64]:
     """Return grey values in [0, 1], from the 0.5th percentile to the 99.5th."""
     low, high = np.percentile(raw, [0.5, 99.5])
     return np.clip((raw - low) / max(high - low, 1e-12), 0, 1)
 
 
-def _block_mean(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
+def block_mean(image: NDArray[Any], factor: int) -> NDArray[np.float64]:
     """Return the mean over squares of ``factor`` pixels; incomplete squares at the far sides are left out."""
     y, x = (n // factor for n in image.shape)
     cut = image[: y * factor, : x * factor].astype(float)
     return np.asarray(cut.reshape(y, factor, x, factor).mean(axis=(1, 3)))
 
 
-def _block_centre(ids: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Return the id at the centre of the squares of `_block_mean`."""
+def block_centre(ids: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return the id at the centre of the squares of `block_mean`."""
     y, x = (n // factor for n in ids.shape)
     middle = factor // 2
     return ids[middle::factor, middle::factor][:y, :x]

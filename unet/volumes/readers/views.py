@@ -185,6 +185,11 @@ class Placed(View):
         self._inside = inside
         super().__init__(below, shape)
 
+    @property
+    def inside(self) -> Box:
+        """Return the box of the larger volume that the source holds."""
+        return self._inside
+
     def box_below(self, box: Box) -> Box:
         """Return the part of a box that the source holds, in its own voxels."""
         return box.intersected(self._inside).relative_to(self._inside.start)

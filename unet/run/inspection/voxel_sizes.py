@@ -1,0 +1,68 @@
+"""Decide the voxel size of a configuration: given by the user, stated by a file, or assumed and said to be so."""
+
+from unet.run.inspection.samples import section_distance_px
+from unet.run.inspection.source_summary import SourceSummary
+from unet.run.inspection.suggested_settings import VoxelSize
+from unet.volumes.voxel_size import differ, is_placeholder
+
+Nm = tuple[float, float, float]
+THICK_PX = 3.0
+"""Distance of neighbouring sections in px from which sections count as thick."""
+ASSUMED_THICK_NM: Nm = (50.0, 4.0, 4.0)
+"""Usual voxel size of serial sections in a transmission electron microscope."""
+ASSUMED_CUBES_NM: Nm = (8.0, 8.0, 8.0)
+"""Usual voxel size of FIB-SEM."""
+
+
+def voxel_size_of(raw: SourceSummary, labels: SourceSummary | None, given: Nm | None) -> VoxelSize:
+    """Return the voxel size of intensities `(z, y, x)` in nm, and where it is from.
+
+    It is the user's, else the file's, else that of the labels. If nobody says it, it is assumed: the ratio of z to x
+    follows from how neighbouring sections correlate.
+    """
+    stated = _stated(raw)
+    if given is not None:
+        overrule = stated is not None and differ(given, stated)
+        return VoxelSize(given, "as --voxel-size says", True, overrule)
+    if stated is not None:
+        return VoxelSize(stated, f"from {raw.source.voxel_size_from}", False)
+    of_labels = _stated(labels) if labels is not None else None
+    if of_labels is not None and labels is not None:
+        return VoxelSize(of_labels, f"{raw.address} does not state it, {labels.address} does", True)
+    return _assumed(raw)
+
+
+def _stated(summary: SourceSummary) -> Nm | None:
+    """Return the voxel size that a file states, without one that nobody has set."""
+    size = summary.source.voxel_size_nm
+    if size is None or is_placeholder(size):
+        return None
+    z, y, x = size
+    return z, y, x
+
+
+def _assumed(raw: SourceSummary) -> VoxelSize:
+    distance = section_distance_px(raw.source)
+    if distance is None:
+        measured = "sections do not correlate" if raw.source.shape[0] > 1 else "there is one section"
+    else:
+        measured = f"neighbouring sections correlate as pixels {distance:.1f} px apart"
+    nm = ASSUMED_CUBES_NM if distance is not None and distance < THICK_PX else ASSUMED_THICK_NM
+    return VoxelSize(nm, f"ASSUMED, no file states it ({measured}): CORRECT IT", True)
+
+
+def doubt_of(raw: SourceSummary, size: VoxelSize) -> str | None:
+    """Return a sentence if sections correlate quite differently from what a stated voxel size lets expect.
+
+    Only voxels that are stated to be cubes are looked at: of thick sections the correlation depends on alignment.
+    """
+    if not size.is_isotropic:
+        return None
+    distance = section_distance_px(raw.source)
+    if distance is None or distance < 2 * THICK_PX:
+        return None
+    z, _, x = size.nm
+    return (
+        f"{raw.address}: voxels of z {z:g} nm and x {x:g} nm, but neighbouring sections correlate as pixels "
+        f"{distance:.0f} px apart; are sections thicker, or is the order of the sections or of the axes another one?"
+    )
