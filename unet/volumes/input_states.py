@@ -35,6 +35,9 @@ SCORED_WITH = ("compare", "skeletons", "label_check")
 SURVEYED_WITH = ("missing_chunks",)
 """Keys of a volume that only rule `survey` reads."""
 
+SETS = (".ome.", "_MMStack", "NDTiffStack")
+"""Marks in the names of files that may be one image together."""
+
 InputStates = dict[str, str]
 """Digest of the state of each input of a result, by the key of the input."""
 
@@ -120,10 +123,19 @@ def _states(given: SourceConfig, sections: tuple[int, int] | None) -> Iterable[l
     if is_pattern(path):
         return [*links_of(path.parent), *([file.name, *file_state(file)] for file in matching_files(path))]
     if not path.is_dir():
-        return [*links_of(path), [path.name, *file_state(path)]]
+        return [*links_of(path), *([file.name, *file_state(file)] for file in _set_of(path))]
     with os.scandir(path) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".") and entry.is_file()]
         return [*links_of(path), *([entry.name, *file_state(entry.path)] for entry in visible)]
+
+
+def _set_of(path: Path) -> list[Path]:
+    """Return the files that an image may consist of: for sets of OME-TIFF and Micro-Manager all such files beside it.
+
+    Which files belong to a set stands in their headers. Reading these at every start would take too long.
+    """
+    mark = next((mark for mark in SETS if mark in path.name), None)
+    return [path] if mark is None else sorted({path, *path.parent.glob(f"*{mark}*")})
 
 
 def _sum_of(states: Iterable[list[Any]]) -> str:

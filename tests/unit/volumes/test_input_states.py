@@ -370,3 +370,13 @@ def test_what_has_changed_is_named_by_key_and_address(tmp_path: Path) -> None:
         f"model.checkpoint: {tmp_path}/model.pt"
     ]
     assert changed_inputs(None, model) == list(model)
+
+
+def test_another_file_of_a_set_is_noticed(tmp_path: Path) -> None:
+    for name in ("a.ome.tif", "b.ome.tif", "other.tif"):
+        (tmp_path / name).write_bytes(b"")
+    before = input_state(str(tmp_path / "a.ome.tif"))
+    (tmp_path / "other.tif").write_bytes(b"1")
+    assert input_state(str(tmp_path / "a.ome.tif")) == before
+    (tmp_path / "b.ome.tif").write_bytes(b"1")
+    assert input_state(str(tmp_path / "a.ome.tif")) != before
