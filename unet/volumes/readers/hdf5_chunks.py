@@ -14,7 +14,7 @@ import numpy as np
 from unet.geometry.box import Box, Index
 
 GZIP, SHUFFLE = 1, 2
-"""Numbers of filters, https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md"""
+"""Numbers of HDF5's own filters, H5Z_FILTER_DEFLATE and H5Z_FILTER_SHUFFLE in its header H5Zpublic.h."""
 DECODED_HERE = ([GZIP], [SHUFFLE, GZIP])
 
 
