@@ -16,13 +16,17 @@ from unet.geometry.box import Box, Index
 GZIP, SHUFFLE = 1, 2
 """Numbers of HDF5's own filters, H5Z_FILTER_DEFLATE and H5Z_FILTER_SHUFFLE in its header H5Zpublic.h."""
 DECODED_HERE = ([GZIP], [SHUFFLE, GZIP])
+MAX_CHUNK = 2**28
+"""Bytes of a decoded chunk up to which it is decoded here: several are at once."""
 
 
 def can_decode(dataset: h5py.Dataset) -> bool:
     """Return whether the chunks of a dataset are compressed in a way that is decoded here."""
     created = dataset.id.get_create_plist()
     filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
-    return dataset.chunks is not None and not dataset.is_virtual and filters in DECODED_HERE
+    if dataset.chunks is None or dataset.is_virtual or filters not in DECODED_HERE:
+        return False
+    return int(np.prod(dataset.chunks)) * dataset.dtype.itemsize <= MAX_CHUNK
 
 
 def read_chunks(dataset: h5py.Dataset, selection: tuple[slice, ...]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Read sections stored as PNG. Grey of 1, 2 and 4 bits is stretched to 0..255; a palette has to be grey."""
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,8 @@ from unet.volumes.readers.tiff_pages import Section
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
 COLOURS = {2: "RGB", PALETTE: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+MAX_RATIO = 1032
+"""Bytes that a packed byte of deflate can become at most."""
 TAIL = 4096
 """Bytes at the end of a file in which the end of the image is looked for."""
 
@@ -53,6 +56,12 @@ def _header(file: BinaryIO, path: Path) -> tuple[int, int, int, int]:
     if head[:8] != SIGNATURE or head[12:16] != b"IHDR":
         raise SourceError(f"{path}: begins with {head[:8]!r} and not as a PNG; copy or export it again")
     columns, rows, bits, colour = struct.unpack(">IIBB", head[16:26])
+    size = os.fstat(file.fileno()).st_size
+    if rows * columns * bits > 8 * MAX_RATIO * size:
+        raise SourceError(
+            f"{path}: {rows} x {columns} pixels cannot be packed into {size} bytes; the header is damaged, copy or "
+            "export it again"
+        )
     return rows, columns, bits, colour
 
 

@@ -186,6 +186,8 @@ def _stored(
     full, letters = tuple(map(int, series.get_shape(False))), series.get_axes(False)
     if series.kind == "imagej":
         full, letters = _imagej_shape(tiff, series, full, letters, len(offsets))
+    # tifffile calls an axis of length 1 X, although there is another X
+    letters = "".join("Q" if letter in letters[i + 1 :] else letter for i, letter in enumerate(letters))
     kept = [i for i, n in enumerate(full) if n != 1 or letters[i] in "YX"]
     shape, letters = tuple(full[i] for i in kept), "".join(letters[i] for i in kept)
     in_page = [page.shape[i] for i in long_axes(page)]

@@ -242,34 +242,61 @@ def knossos(folder: Path, values: np.ndarray, stored: Stored) -> str:
     return str(folder)
 
 
+def n5(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    import tensorstore
+
+    metadata = {"compression": {"type": "gzip"}, "dataType": values.dtype.name, "dimensions": list(values.shape[::-1])}
+    where = {"driver": "file", "path": f"{folder}/a.n5"}
+    spec = {"driver": "n5", "kvstore": where, "metadata": {**metadata, "blockSize": [16, 16, 2]}}
+    tensorstore.open(spec, create=True).result().write(values.transpose()).result()
+    if stored.voxel_size_nm is not None:
+        file = folder / "a.n5" / "attributes.json"
+        size = {"unit": "nm", "dimensions": list(stored.voxel_size_nm[::-1])}
+        file.write_text(json.dumps({**json.loads(file.read_text()), "pixelResolution": size}))
+    return f"{folder}/a.n5"
+
+
+def precomputed(folder: Path, values: np.ndarray, stored: Stored) -> str:
+    import tensorstore
+
+    edges = (stored.voxel_size_nm or (1.0, 1.0, 1.0))[::-1]
+    begin = [round(nm / edge) for nm, edge in zip((stored.offset_nm or (0.0, 0.0, 0.0))[::-1], edges, strict=True)]
+    scale = {"size": list(values.shape[::-1]), "resolution": list(edges), "voxel_offset": begin, "encoding": "raw"}
+    spec = {
+        "driver": "neuroglancer_precomputed",
+        "kvstore": {"driver": "file", "path": f"{folder}/em"},
+        "multiscale_metadata": {"type": "image", "data_type": values.dtype.name, "num_channels": 1},
+        "scale_metadata": {**scale, "chunk_size": [16, 16, 2]},
+    }
+    tensorstore.open(spec, create=True).result().write(values.transpose()[..., None]).result()
+    return f"{folder}/em"
+
+
 def keyed(write: Callable[..., str], **options: Any) -> Write:
     """A writer with some options."""
     return lambda folder, values, stored: write(folder, values, stored, **options)
 
 
-AXES_UNREAD = {"test_axes_of_the_user_overrule_the_file": "the reader does not look at `axes`"}
-BLOSC = {"test_a_file_cut_short_never_gives_other_voxels": "a Blosc frame that is cut short decodes to other voxels"}
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 DM_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")
 NIFTI: dict[str, Any] = {"axes": PERMUTATIONS, "big_endian": True, "offset": True, "overrules": "zyx"}
 WRITERS: dict[str, Writer] = {
-    "tifffile": Writer("TIFF", tiff, big_endian=True, voxel_size=False, names_axes=False, unread=AXES_UNREAD),
-    "tifffile, compressed tiles": Writer(
-        "TIFF", tiff_compressed, big_endian=True, voxel_size=False, names_axes=False, unread=AXES_UNREAD
-    ),
-    "tifffile, ImageJ": Writer("TIFF", tiff_imagej, IMAGEJ, names_axes=False, unread=AXES_UNREAD),
-    "tifffile, OME": Writer("TIFF", tiff_ome, OME, names_axes=False, unread=AXES_UNREAD),
-    "folder of TIFF": Writer("Folder of sections, PNG", tiff_folder, voxel_size=False, overrules=None),
+    "tifffile": Writer("TIFF", tiff, big_endian=True, voxel_size=False, names_axes=False),
+    "tifffile, compressed tiles": Writer("TIFF", tiff_compressed, big_endian=True, voxel_size=False, names_axes=False),
+    "tifffile, ImageJ": Writer("TIFF", tiff_imagej, IMAGEJ, names_axes=False),
+    "tifffile, OME": Writer("TIFF", tiff_ome, OME, names_axes=False),
+    "folder of TIFF": Writer("Folder of sections, PNG, JPEG", tiff_folder, voxel_size=False, overrules=None),
     "folder of PNG": Writer(
-        "Folder of sections, PNG", png_folder, ("uint8", "uint16"), voxel_size=False, overrules=None
+        "Folder of sections, PNG, JPEG", png_folder, ("uint8", "uint16"), voxel_size=False, overrules=None
     ),
     "h5py": Writer("HDF5", hdf5, big_endian=True, names_axes=False, offset=True),
     "h5py, chunks": Writer("HDF5", hdf5_chunks, big_endian=True, names_axes=False, offset=True),
     "mrcfile": Writer("MRC", mrc, ("int8", "int16", "uint16", "float32"), PERMUTATIONS),
-    "zarr, OME-Zarr 0.4": Writer(
-        "Zarr and OME-Zarr", keyed(ome_zarr, version=2), big_endian=True, offset=True, unread=BLOSC
-    ),
+    "zarr, OME-Zarr 0.4": Writer("Zarr and OME-Zarr", keyed(ome_zarr, version=2), big_endian=True, offset=True),
     "zarr, OME-Zarr 0.5": Writer("Zarr and OME-Zarr", keyed(ome_zarr, version=3), offset=True),
     "zarr, one chunk": Writer("Zarr and OME-Zarr", zarr_array, big_endian=True, names_axes=False, voxel_size=False),
+    "tensorstore, N5": Writer("N5", n5, names_axes=False, overrules="zyx"),
+    "tensorstore, precomputed": Writer("neuroglancer precomputed", precomputed, UNSIGNED, offset=True, overrules="zyx"),
     "pynrrd": Writer("NRRD", nrrd, axes=PERMUTATIONS, big_endian=True, offset=True, overrules="zyx"),
     "pynrrd, gzip": Writer(
         "NRRD", keyed(nrrd, encoding="gzip"), axes=PERMUTATIONS, big_endian=True, offset=True, overrules="zyx"
