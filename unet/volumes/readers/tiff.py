@@ -305,7 +305,8 @@ def _refuse_colours(page: tifffile.TiffPage, series: StoredSeries, address: str)
             f"`axes: {sections}` at this source if they are sections, `axes: {colours}` if they are colours"
         )
     raise SourceError(
-        f"{found} and not grey; {TO_GREY}; or take one colour with `axes: {colours}` and `channels: [0]` at this source"
+        f"{found} and not grey; {TO_GREY}; `axes: {colours}` at this source makes one id per colour of labels, and "
+        "`channels: [0]` beside it takes one colour"
     )
 
 
