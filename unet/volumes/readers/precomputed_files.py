@@ -111,7 +111,7 @@ def murmur_hash(numbers: np.ndarray) -> np.ndarray:
     """Return the low 64 bits of MurmurHash3_x86_128 of numbers of 8 bytes, with seed 0.
 
     >>> hex(int(murmur_hash(np.array([0], np.uint64))[0]))
-    '0x28df63b7cc57c3cb'
+    '0x4772b084e028ae41'
     """
     mask = np.uint64(0xFFFFFFFF)
 
