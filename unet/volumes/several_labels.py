@@ -1,8 +1,6 @@
 """Read the labels of one volume from several files, which annotate different parts of it."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,13 +8,14 @@ from unet.config.label_kinds import AnnotationError, not_annotated_id
 from unet.geometry.box import Box
 from unet.volumes.placement import Placement
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.source import MissingChunks, Source
+from unet.volumes.readers.several_sources import SeveralSources
+from unet.volumes.readers.source import Source
 
 BITS, BITS_OF_64 = 32, 60
 """Bits of the ids of one file, where all files have ids of at most 32 bits, and where one has ids of 64 bits."""
 
 
-class SeveralLabels(Source):
+class SeveralLabels(SeveralSources):
     """Labels of several files in one volume. Equal ids of different files are different objects.
 
     The ids of file ``k``, counted from 0, are ``id + k * 2**32``; where a file has ids of 64 bits, ``id + k * 2**60``.
@@ -31,52 +30,16 @@ class SeveralLabels(Source):
     """
 
     def __init__(self, placements: Sequence[Placement], distinct: bool) -> None:
-        self._sources = [placement.source for placement in placements]
-        first = self._sources[0]
+        sources = [placement.source for placement in placements]
         _refuse_overlaps(placements)
-        self._bits = BITS_OF_64 if any(source.dtype.itemsize == 8 for source in self._sources) else BITS
+        self._bits = BITS_OF_64 if any(source.dtype.itemsize == 8 for source in sources) else BITS
         self._distinct = distinct
         if distinct and len(placements) >= 2 ** (64 - self._bits):
             raise SourceError(
-                f"{first.address} and {len(placements) - 1} more files of labels with ids of 64 bits: at most "
+                f"{sources[0].address} and {len(placements) - 1} more files of labels with ids of 64 bits: at most "
                 f"{2 ** (64 - self._bits) - 1} can be told apart; write the ids as uint32"
             )
-        super().__init__(
-            address=", ".join(source.address for source in self._sources),
-            files=[file for source in self._sources for file in source.files],
-            shape=first.shape,
-            dtype=np.dtype("uint64") if distinct else _common_dtype(self._sources),
-            axes_from=first.axes_from,
-            remarks=[remark for source in self._sources for remark in source.remarks],
-        )
-        self.whole_sections = any(source.whole_sections for source in self._sources)
-
-    def files_of(self, box: Box) -> list[Path]:
-        """Return the files of every source that the voxels of a box come from."""
-        return [file for source in self._sources for file in source.files_of(box)]
-
-    def state(self, box: Box) -> list[list[Any]]:
-        """Return the states of all sources."""
-        return [state for source in self._sources for state in source.state(box)]
-
-    def listed(self, box: Box) -> Iterable[list[Any]]:
-        """Return the content of `state` in any order."""
-        return [state for source in self._sources for state in source.listed(box)]
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Return the missing chunks of every source."""
-        return [found for source in self._sources for found in source.missing_chunks(box)]
-
-    def check(self, box: Box) -> None:
-        """Check the headers of the sections of a box in every source."""
-        for source in self._sources:
-            source.check(box)
-            self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
-
-    def probe(self, box: Box) -> None:
-        """Read a few voxels of every source."""
-        for source in self._sources:
-            source.probe(box)
+        super().__init__(sources, np.dtype("uint64") if distinct else _common_dtype(sources))
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box some file holds; None if all are held."""
@@ -87,10 +50,6 @@ class SeveralLabels(Source):
                 return None
             found |= held
         return None if found.all() else found
-
-    def section_name(self, z: int) -> str:
-        """Return the place of section ``z``, for messages."""
-        return f"{self.address}, section {z} (the first is 0)"
 
     def _read(self, box: Box) -> np.ndarray:
         values = np.zeros(box.shape, self.dtype)

@@ -1,17 +1,16 @@
 """Read several sources on the same voxels as the channels of one source."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.source import MissingChunks, Source
+from unet.volumes.readers.several_sources import SeveralSources
+from unet.volumes.readers.source import Source
 
 
-class ChannelStack(Source):
+class ChannelStack(SeveralSources):
     """Source with the channels of several sources, in their order.
 
     Parameters
@@ -21,49 +20,19 @@ class ChannelStack(Source):
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = list(sources)
-        first = self._sources[0]
-        for other in self._sources[1:]:
+        first, *others = sources
+        for other in others:
             _refuse_other_voxels(first, other)
         super().__init__(
-            address=", ".join(source.address for source in sources),
-            files=[file for source in sources for file in source.files],
-            shape=first.shape,
-            dtype=first.dtype,
+            sources,
+            first.dtype,
+            [remark for source in sources for remark in _other_numbers(first, source)],
             voxel_size_nm=next((source.voxel_size_nm for source in sources if source.voxel_size_nm), None),
             offset_nm=next((source.offset_nm for source in sources if source.offset_nm), None),
             channels=sum(source.channels for source in sources),
-            axes_from=first.axes_from,
             voxel_size_from=first.voxel_size_from,
-            remarks=[remark for source in sources for remark in (*source.remarks, *_other_numbers(first, source))],
         )
         self.numbers = first.numbers
-        self.whole_sections = any(source.whole_sections for source in sources)
-        self.sections_together = max(source.sections_together for source in sources)
-        self.parallel_reads = all(source.parallel_reads for source in sources)
-
-    def files_of(self, box: Box) -> list[Path]:
-        """Return the files of every source that the voxels of a box come from."""
-        return [file for source in self._sources for file in source.files_of(box)]
-
-    def state(self, box: Box) -> list[list[Any]]:
-        """Return the state of every source, which may hold more than the states of its files."""
-        return [state for source in self._sources for state in source.state(box)]
-
-    def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Return the missing chunks of every source."""
-        return [found for source in self._sources for found in source.missing_chunks(box)]
-
-    def probe(self, box: Box) -> None:
-        """Read a few voxels at the beginning of a box from every source."""
-        for source in self._sources:
-            source.probe(box)
-
-    def check(self, box: Box) -> None:
-        """Check the headers of the sections of a box in every source."""
-        for source in self._sources:
-            source.check(box)
-            self.remarks += [remark for remark in source.remarks if remark not in self.remarks]
 
     def refuse_gaps(self) -> None:
         """Raise where numbers are missing between those of the sections of a source."""
