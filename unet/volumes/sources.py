@@ -78,16 +78,14 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
     """
     raw = open_channels(volume.raw)
     check_raw(raw)
-    overrule = volume.voxel_size_from == "configuration"
-    size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
-    frame = Frame(raw, size, overrule)
+    frame, remark = _frame(volume, raw)
     annotations = open_labels(frame, volume)
     labels = _one_source(volume, annotations) if annotations else None
     mask = open_mask(frame, volume.mask) if volume.mask is not None else None
     window = used_box(volume, raw)
-    steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), size, window.start, volume.downsample, strict=True)
+    steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), frame.voxel_size_nm, window.start, volume.downsample, strict=True)
     z, y, x = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
-    coarse = [edge * f for edge, f in zip(size, volume.downsample, strict=True)]
+    coarse = [edge * f for edge, f in zip(frame.voxel_size_nm, volume.downsample, strict=True)]
     return VolumeSources(
         _used(volume, raw, window, "mean"),
         labels and Unlabelled(_used(volume, labels, window, "mode")),
@@ -108,8 +106,7 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
         As `open_volume`; also if it does not contain ids.
     """
     raw = open_channels(volume.raw)
-    overrule = volume.voxel_size_from == "configuration"
-    size, _ = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
+    frame, _ = _frame(volume, raw)
     source = one_value_per_voxel(open_source(given))
     if source.dtype.kind == "f":
         raise SourceError(
@@ -117,7 +114,14 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
             "instead of probabilities, or convert them"
         )
     ids = LabelValues(source, used_as="segmentation")
-    return _used(volume, placed(Frame(raw, size, overrule), given, ids).source, used_box(volume, raw), "mode")
+    return _used(volume, placed(frame, given, ids).source, used_box(volume, raw), "mode")
+
+
+def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
+    """Return the voxels of the raw files, in which other files are placed, and a remark on their size or None."""
+    overrule = volume.voxel_size_from == "configuration"
+    size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
+    return Frame(raw, size, overrule), remark
 
 
 def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Source:
