@@ -33,7 +33,7 @@ def jpeg_section(path: Path) -> Section:
     if bits != 8 or frame not in READ_FRAMES:
         kind = f"{bits} bits" if bits != 8 else "a lossless or arithmetic coding"
         raise SourceError(f"{path}: JPEG of {kind} is not read; convert it to TIFF or PNG")
-    return Section((rows, columns), np.dtype("uint8"))
+    return Section((rows, columns), np.dtype("uint8"), decoded_whole=True)
 
 
 def jpeg_crop(path: Path, box: Box) -> np.ndarray:

@@ -33,10 +33,12 @@ def png_section(path: Path) -> Section:
     if not is_grey:
         raise SourceError(f"{path}: {COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}")
     dtype = np.dtype("uint16" if bits == 16 else "uint8")
+    told: tuple[str, ...] = ()
     if colour == PALETTE:
-        return Section((rows, columns), dtype, remarks=("grey values of its palette, instead of the stored indices",))
-    told = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",) if bits < 8 else ()
-    return Section((rows, columns), dtype, remarks=told)
+        told = ("grey values of its palette, instead of the stored indices",)
+    elif bits < 8:
+        told = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",)
+    return Section((rows, columns), dtype, remarks=told, decoded_whole=True)
 
 
 def png_crop(path: Path, box: Box) -> np.ndarray:

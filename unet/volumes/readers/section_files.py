@@ -18,7 +18,7 @@ from unet.volumes.readers.jpeg import jpeg_crop, jpeg_section
 from unet.volumes.readers.png import png_crop, png_section
 from unet.volumes.readers.section_order import SectionOrder, section_order
 from unet.volumes.readers.source import Source
-from unet.volumes.readers.tiff import TiffStack, tiff_crop, tiff_section
+from unet.volumes.readers.tiff import tiff_crop, tiff_section
 from unet.volumes.readers.tiff_pages import Section, refuse_difference
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -34,11 +34,6 @@ PIXEL_TOLERANCE = 0.01
 """Share by which pixel sizes of sections may differ."""
 
 
-def always_whole(path: Path) -> bool:
-    """Return that a file is compressed as a whole."""
-    return True
-
-
 @dataclass(frozen=True)
 class SectionFormat:
     """A format of section files.
@@ -49,22 +44,14 @@ class SectionFormat:
         Name of the format.
     header, crop : callable
         Return the header of a file, and the pixels of a box ``(y, x)``.
-    is_whole : callable
-        Returns whether a box of any size decodes the whole file.
     """
 
     name: str
     header: Callable[[Path], Section]
     crop: Callable[[Path, Box], np.ndarray]
-    is_whole: Callable[[Path], bool] = always_whole
 
 
-def tiff_is_whole(path: Path) -> bool:
-    """Return whether a TIFF is compressed as one strip."""
-    return TiffStack(SourceConfig(path=str(path)), path).whole_sections
-
-
-TIFF = SectionFormat("TIFF", tiff_section, tiff_crop, tiff_is_whole)
+TIFF = SectionFormat("TIFF", tiff_section, tiff_crop)
 PNG = SectionFormat("PNG", png_section, png_crop)
 JPEG = SectionFormat("JPEG", jpeg_section, jpeg_crop)
 READERS: dict[str, SectionFormat] = {
@@ -99,7 +86,7 @@ class SectionFiles(Source):
         )  # fmt: skip
         self.numbers = order.numbers
         self.gaps = order.gaps
-        self.whole_sections = self._format.is_whole(self._sections[0])
+        self.whole_sections = self._first.decoded_whole
         self._folder, self._told = folder, {*self._first.remarks}
 
     def refuse_gaps(self) -> None:

@@ -58,7 +58,9 @@ def tiff_section(path: Path) -> Section:
     """Return the header of a TIFF of one section."""
     stack = _one_section(path)
     first = stack.first
-    return Section(stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks)
+    return Section(
+        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections
+    )
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:

@@ -43,6 +43,8 @@ class Section:
         Whether viewers show the value 0 as white (PhotometricInterpretation 0), so that all they show is a negative.
     remarks : tuple of str
         What the user has to know about how the values are read, without the name of the file.
+    decoded_whole : bool
+        Whether a box of any size decodes the whole section.
     """
 
     shape: Index
@@ -50,6 +52,7 @@ class Section:
     voxel_size_nm: Nm | None = None
     zero_is_white: bool = False
     remarks: tuple[str, ...] = ()
+    decoded_whole: bool = False
 
     def __str__(self) -> str:
         return f"{' x '.join(map(str, self.shape))} pixels of {self.dtype.name}"
