@@ -9,28 +9,9 @@ import numpy as np
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.pyramid import pyramid_factors
+from unet.storage.length_units import nm_per_unit
 
 NGFF_VERSION = "0.5"
-NM_PER_UNIT = {
-    "picometer": 1e-3,
-    "pm": 1e-3,
-    "angstrom": 0.1,
-    "å": 0.1,
-    "nanometer": 1.0,
-    "nanometre": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "micrometre": 1e3,
-    "micron": 1e3,
-    "um": 1e3,
-    "µm": 1e3,
-    "millimeter": 1e6,
-    "mm": 1e6,
-    "centimeter": 1e7,
-    "cm": 1e7,
-    "meter": 1e9,
-    "m": 1e9,
-}
 
 MIN_VOXEL_NM, MAX_VOXEL_NM = 0.5, 10_000.0
 """Edges of a voxel (nm), from the finest electron micrographs to coarse light microscopy. A number outside this range
@@ -275,17 +256,6 @@ def in_nm(
     return Coordinates(
         _floats(np.asarray(scale, dtype=float) * to_nm), None if moved is None else _floats(moved), remark
     )
-
-
-def nm_per_unit(unit: str | None) -> float | None:
-    """Return the nanometres of a unit; None if it is no known unit of length.
-
-    >>> nm_per_unit("µm"), nm_per_unit("Nanometers"), nm_per_unit("pixel")
-    (1000.0, 1.0, None)
-    """
-    name = (unit or "").strip().replace("μ", "µ")
-    lower = name.lower()
-    return next((NM_PER_UNIT[one] for one in (name, lower, lower.removesuffix("s")) if one in NM_PER_UNIT), None)
 
 
 def _floats(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unet.storage.ngff import NM_PER_UNIT, implausible_voxel_size
+from unet.storage.ngff import implausible_voxel_size
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Nm
 
@@ -10,24 +10,6 @@ TOLERANCE = 0.01
 """Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
 PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
 """Edges that writers store when nobody told them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
-
-UNITS = NM_PER_UNIT | {
-    **dict.fromkeys(("a", "å", "angstroms", "ångström"), 0.1),
-    **dict.fromkeys(("nanometers", "nanometre", "nanometres"), 1.0),
-    **dict.fromkeys(("µm", "μm", "micron", "microns", "micrometers", "micrometre", "micrometres"), 1e3),
-    **dict.fromkeys(("millimeters", "millimetre", "millimetres"), 1e6),
-    **dict.fromkeys(("m", "meters", "metre", "metres"), 1e9),
-}
-"""Nanometres per unit of length, by the words that writers use, in lower case."""
-
-
-def nm_per_unit(unit: str) -> float | None:
-    """Return the nanometres of a unit of length; None if it is no unit of length, such as `pixel`.
-
-    >>> nm_per_unit("Micron"), nm_per_unit("nm"), nm_per_unit("pixel")
-    (1000.0, 1.0, None)
-    """
-    return UNITS.get(unit.strip().lower())
 
 
 def stated_voxel_size(edges_nm: Sequence[float] | None, where: str) -> Nm | None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from unet.config.source import SourceConfig
+from unet.storage.length_units import nm_per_unit
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.flat_array import FlatArray
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.length_units import nm_per_unit
 from unet.volumes.readers.signatures import signature_of
 from unet.volumes.readers.source import ArraySource, Nm
 from unet.volumes.voxel_size import stated_voxel_size

@@ -20,10 +20,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from unet.storage.length_units import nm_per_unit
 from unet.volumes.readers.axes import SYNONYMS, AxisOrder, axis_order
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Nm
-from unet.volumes.voxel_size import TOLERANCE, differ, is_placeholder, nm_per_unit, stated_voxel_size
+from unet.volumes.voxel_size import TOLERANCE, differ, is_placeholder, stated_voxel_size
 
 SIZES = {
     "resolution": "nm",

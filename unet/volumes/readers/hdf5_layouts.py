@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 
 from unet.config.source import SourceConfig
+from unet.storage.length_units import nm_per_unit
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.hdf5_attributes import attribute, names_its_axes
 from unet.volumes.readers.source import Nm
-from unet.volumes.voxel_size import nm_per_unit
 
 BIGDATAVIEWER = re.compile(r"/?t\d{5}/s(\d{2,})/(\d+)/cells")
 IMARIS = re.compile(r"/?(DataSet(?:/ResolutionLevel \d+){1}/TimePoint \d+/Channel \d+)/Data")

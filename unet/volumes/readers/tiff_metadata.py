@@ -14,18 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from unet.storage.length_units import nm_per_unit
 from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
-NM_PER_UNIT = {
-    **dict.fromkeys(("m", "meter", "metre", "meters", "metres"), 1e9),
-    **dict.fromkeys(("mm", "millimeter", "millimetre", "millimeters"), 1e6),
-    **dict.fromkeys(("um", "µm", "micron", "microns", "micrometer", "micrometre", "micrometers", "µ", "u"), 1e3),
-    **dict.fromkeys(("nm", "nanometer", "nanometre", "nanometers", "nanometres"), 1.0),
-    **dict.fromkeys(("å", "a", "angstrom", "angstroms", "ångström", "ångstrom"), 0.1),
-    **dict.fromkeys(("pm", "picometer", "picometre"), 1e-3),
-}
-"""Lengths that a voxel can have. Inch and centimetre are left out: they are units of paper (72 dpi)."""
+CENTIMETRE_NM = 1e7
+"""A unit of printed paper (72 dpi), which is no length of a voxel here."""
+SHORT = ("µ", "μ", "u")
+"""Names that microscopes give to the micrometre in TIFF."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +51,15 @@ class StatedSize:
         return f"{where}: pixels of {y:g} x {x:g} nm (y, x) by {self.origin}, which does not say how thick sections are"
 
 
-def nm_per_unit(unit: object) -> float:
-    r"""Return the length of a unit in nm; NaN for a unit that is no length, such as pixel.
+def length_of(unit: object) -> float:
+    """Return the length of a voxel's unit in nm; NaN for a unit that is no length, or a unit of paper.
 
-    >>> [nm_per_unit(unit) for unit in ("nm", r"\u00B5m", "Micron", "pixel")]
-    [1.0, 1000.0, 1000.0, nan]
+    >>> [length_of(unit) for unit in ("nm", "Micron", "pixel", "cm")]
+    [1.0, 1000.0, nan, nan]
     """
-    text = str(unit).strip().strip('"').lower()
-    for written in (
-        r"\u00b5",
-        "\u03bc",
-        "\u00e2\u00b5",
-        "\u00c2\u00b5",
-    ):  # escaped; Greek mu; UTF-8 that was read as Latin-1
-        text = text.replace(written, "\u00b5")
-    return NM_PER_UNIT.get(text, nan)
+    text = str(unit).strip().lower()
+    found = nm_per_unit("um" if text in SHORT else text)
+    return nan if found in (None, CENTIMETRE_NM) else found
 
 
 def stated_size(tiff: tifffile.TiffFile, number: int = 0, count: int = 1) -> StatedSize | None:
@@ -108,7 +98,7 @@ def _ome(tiff: tifffile.TiffFile, number: int, count: int) -> StatedSize | None:
         return None  # tifffile leaves out images that it cannot read, so the numbers do not tell which is meant
     one = pixels[number if len(pixels) == count else 0]
     edges = [
-        _number(one.get(f"PhysicalSize{axis}", nan)) * nm_per_unit(one.get(f"PhysicalSize{axis}Unit", "µm"))
+        _number(one.get(f"PhysicalSize{axis}", nan)) * length_of(one.get(f"PhysicalSize{axis}Unit", "µm"))
         for axis in "ZYX"
     ]
     return StatedSize(tuple(edges), "OME-XML")
@@ -120,7 +110,7 @@ def _imagej(tiff: tifffile.TiffFile, *_: int) -> StatedSize | None:
     if not metadata:
         return None
     unit = metadata.get("unit", "")
-    z, y, x = (nm_per_unit(metadata.get(key, unit)) for key in ("zunit", "yunit", "unit"))
+    z, y, x = (length_of(metadata.get(key, unit)) for key in ("zunit", "yunit", "unit"))
     across, down = _pixel_edges(tiff)
     return StatedSize((abs(_number(metadata.get("spacing", nan))) * z, down * y, across * x), "ImageJ's metadata")
 
@@ -161,7 +151,7 @@ def _zeiss(tiff: tifffile.TiffFile, *_: int) -> StatedSize | None:
         return None
     metadata: Any = tiff.sem_metadata
     _, value, unit = metadata.get("ap_image_pixel_size") or metadata["ap_pixel_size"]
-    pixel = _number(value) * nm_per_unit(unit)
+    pixel = _number(value) * length_of(unit)
     return StatedSize((nan, pixel, pixel), "the tags of Zeiss SmartSEM")
 
 
@@ -203,4 +193,4 @@ def _gatan(tiff: tifffile.TiffFile, *_: int) -> StatedSize | None:
 def _gatan_edges(tags: tifffile.TiffTags) -> Iterator[float]:
     for unit, scale in ((65003, 65009), (65004, 65010), (65005, 65011)):
         known = unit in tags and scale in tags
-        yield _number(tags[scale].value) * nm_per_unit(tags[unit].value) if known else nan
+        yield _number(tags[scale].value) * length_of(tags[unit].value) if known else nan
