@@ -12,15 +12,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from tests.unit.volumes.readers.test_open import (
-    SHAPE,
-    assert_reads,
-    read_headers,
-    refusal,
-    truncate,
-    volume,
-    write_hdf5,
-)
+from tests.unit.volumes.readers.reading import SHAPE, assert_reads, read_headers, refusal, truncate, volume
+from tests.unit.volumes.readers.test_open import write_hdf5
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError

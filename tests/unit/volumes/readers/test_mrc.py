@@ -7,7 +7,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tests.unit.volumes.readers.test_open import SHAPE, assert_reads, read_headers, refusal, truncate, volume, write_mrc
+from tests.unit.volumes.readers.reading import SHAPE, assert_reads, read_headers, refusal, truncate, volume
+from tests.unit.volumes.readers.test_open import write_mrc
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError

@@ -1,7 +1,6 @@
 """N5 as tensorstore writes it, with the attributes of Paintera, n5-viewer and OpenOrganelle."""
 
 import json
-import pickle
 import re
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import tensorstore
 
 from tests.conftest import S3Server
+from tests.unit.volumes.readers.reading import SHAPE, assert_reads, refusal, volume
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.input_states import input_state
@@ -19,16 +19,7 @@ from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
 from unet.volumes.readers.tensorstore_arrays import key_value_store
 
-SHAPE = (5, 37, 50)
 WHOLE = Box.of_shape(SHAPE)
-
-
-def volume(dtype: str = "uint8", shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Noise over the whole range of the dtype."""
-    if dtype.startswith("float"):
-        return np.random.default_rng(0).normal(size=shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.random.default_rng(0).integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
 
 
 def write_n5(path: Path, values: np.ndarray, compression: dict[str, Any] | None = None, **attributes: Any) -> Path:
@@ -55,24 +46,6 @@ def set_attributes(path: Path, **attributes: Any) -> None:
     file = path / "attributes.json"
     before = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**before, **attributes}))
-
-
-def assert_reads(address: Path | str, expected: np.ndarray) -> None:
-    """The source has the shape, dtype and, in several boxes, the voxels of an array; it travels to other processes."""
-    source = open_source(str(address))
-    assert (source.shape, source.dtype) == (expected.shape, expected.dtype)
-    z, y, x = expected.shape
-    for box in (Box.of_shape(expected.shape), Box((0, 3, 5), (z, y - 1, x - 2)), Box((z - 1, 0, 7), (z, 9, 8))):
-        np.testing.assert_array_equal(source.read(box), expected[box.slices])
-    restored = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(restored.read(box), expected[box.slices])
-
-
-def refusal(address: Path | str) -> str:
-    """The message with which an address is refused at opening."""
-    with pytest.raises(SourceError) as refused:
-        open_source(str(address))
-    return str(refused.value)
 
 
 COMPRESSIONS: dict[str, dict[str, Any]] = {

@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.unit.volumes.readers.test_open import (
-    SHARED,
-    assert_reads,
-    boxes,
-    needs_real_data,
-    read_headers,
-    refusal,
-    truncate,
-    volume,
-    write_sections,
-)
+from tests.unit.volumes.readers.reading import assert_reads, boxes, read_headers, refusal, truncate, volume
+from tests.unit.volumes.readers.test_open import SHARED, needs_real_data, write_sections
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers import tiff_pages

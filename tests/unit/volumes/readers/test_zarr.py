@@ -1,7 +1,6 @@
 """Zarr and OME-Zarr as they are written by zarr, ome-zarr, ngff-zarr and bioformats2raw; torn files are refused."""
 
 import json
-import pickle
 import re
 import shutil
 import zipfile
@@ -16,6 +15,7 @@ import zarr
 from ome_zarr.writer import write_image, write_labels
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
+from tests.unit.volumes.readers.reading import SHAPE, assert_reads, refusal, volume
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
@@ -23,33 +23,7 @@ from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
 from unet.volumes.sources import open_volume
 
-SHAPE = (5, 37, 50)
 WHOLE = Box.of_shape(SHAPE)
-
-
-def volume(dtype: str = "uint8", shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Noise over the whole range of the dtype."""
-    limits = np.iinfo(dtype)
-    return np.random.default_rng(0).integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-
-
-def assert_reads(address: Path | str, expected: np.ndarray) -> None:
-    """The source has the shape, dtype and, in several boxes, the voxels of an array; it travels to other processes."""
-    source = open_source(str(address))
-    source.check(Box.of_shape(source.shape))
-    assert (source.shape, source.dtype) == (expected.shape, expected.dtype)
-    z, y, x = expected.shape
-    for box in (Box.of_shape(expected.shape), Box((0, 3, 5), (z, y - 1, x - 2)), Box((z - 1, 0, 7), (z, 9, 8))):
-        np.testing.assert_array_equal(source.read(box), expected[box.slices])
-    restored = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(restored.read(box), expected[box.slices])
-
-
-def refusal(address: Path | str) -> str:
-    """The message with which an address is refused at opening."""
-    with pytest.raises(SourceError) as refused:
-        open_source(str(address))
-    return str(refused.value)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
