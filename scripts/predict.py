@@ -25,7 +25,7 @@ from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.jobs.devices import LOCK_FOLDER, torch_device
-from unet.jobs.pipeline import Work, local_client, run_pipeline, scheduler_client
+from unet.jobs.pipeline import Work, call_on_worker, local_client, run_pipeline, scheduler_client
 from unet.jobs.script import run_script
 from unet.jobs.slurm_workers import slurm_client
 from unet.network.worker import (
@@ -110,7 +110,8 @@ def _on_workers(
 ) -> Iterator[Backend]:
     """Predict on the devices of a scheduler's workers, which see the same files."""
     with cluster as client:
-        settings = client.submit(resolve_on_worker, prediction, pure=False).result()
+        timeout = 60 * prediction.predict.block_timeout_minutes
+        settings = call_on_worker(client, resolve_on_worker, prediction, timeout=timeout)
         chosen = prediction.resolved(settings)
         yield client, settings, lambda: partial(predict_on_worker, chosen, Lease.acquire(receipt, uuid4().hex))
 

@@ -12,7 +12,8 @@ a worker of a scheduler that somebody else has started (`scheduler_client`).
 1. Submit the first `max_in_flight` blocks per worker. Report each finished block in the calling thread, and submit the
    next one. A worker that starts later gets its own `max_in_flight` blocks.
 2. Submit a block once more if it fails or takes longer than `block_timeout`, to another worker where there is one. dask
-   notices a worker that dies, and gives its blocks to other workers. A second failure of a block ends the run.
+   notices a worker that dies, and gives its blocks to other workers. A second failure of a block ends the run. A worker
+   that let a block exceed its timeout gets no further blocks as long as there is another one.
 3. If the run ends early, by a failure, SIGINT or SIGTERM, submit nothing more. The blocks in flight have
    `DRAIN_TIMEOUT_S` seconds to finish, and are reported. Then they are cancelled. Only then the exception is raised.
 """
@@ -23,7 +24,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -50,6 +51,8 @@ STOP_TIMEOUT_S = 8.0
 """Seconds to wait for blocks that were told to stop."""
 POLL_S = 0.2
 """Seconds to wait for a finished block before signals and timeouts are checked."""
+MESSAGE_TIMEOUT_S = 5.0
+"""Seconds to wait for workers that receive a message. A worker that hangs never confirms it."""
 
 Stop = Callable[[], bool]
 Work = Callable[[Box, Stop], Any]
@@ -234,6 +237,7 @@ class _Pipeline:
         self.max_in_flight = max_in_flight
         self.in_flight: dict[Future, _InFlight] = {}
         self.answers: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self.hanging: set[str] = set()
         self.finished = 0
         self.failure: tuple[Box, BaseException] | None = None
 
@@ -264,8 +268,7 @@ class _Pipeline:
 
     def submit(self, box: Box, attempt: int = 1, not_on: str | None = None) -> None:
         """Submit a block; on the second attempt to another worker than `not_on`, if there is one."""
-        others = [address for address in _workers(self.client) if address != not_on] if not_on is not None else []
-        where = {"workers": others} if others else {}
+        where = _workers_to_choose(self.client, self.hanging, not_on)
         future = self.client.submit(_run_task, self.name, self.work, box, pure=False, **where)
         self.in_flight[future] = _InFlight(box, attempt, time.monotonic())
         future.add_done_callback(self.answers.put)
@@ -303,12 +306,13 @@ class _Pipeline:
         now = time.monotonic()
         overdue = [future for future, block in self.in_flight.items() if now - block.since > self.block_timeout]
         if overdue:
-            worker_of = {key: address for address, keys in self.client.processing().items() for key in keys}
+            worker_of = _worker_of(self.client)
         for future in overdue:
             if future.key in worker_of:
                 block = self.in_flight.pop(future)
                 future.cancel()
                 error = TimeoutError(f"not finished after {self.block_timeout:.0f} s")
+                self.hanging.add(worker_of[future.key])
                 self.failed(block, error, worker_of[future.key])
             else:
                 self.in_flight[future].since = now
@@ -338,7 +342,12 @@ class _Pipeline:
         log.info("%d block(s) in flight are told to stop; a rerun makes them", len(self.in_flight))
         _STOPPED.add(self.name)
         if self.work is not None:
-            self.client.run(_stop_tasks, self.name, wait=False)
+            with suppress(TimeoutError):
+                self.client.sync(self.tell_workers_to_stop, callback_timeout=MESSAGE_TIMEOUT_S)
+
+    async def tell_workers_to_stop(self) -> None:
+        """Send the name of this call to all workers at once, which then stop its blocks."""
+        await self.client.run(_stop_tasks, self.name)
 
     def clean_up(self) -> None:
         """Remove the entries of this call from the tables of the process."""
@@ -359,8 +368,48 @@ def _stop_tasks(name: str) -> None:
     _STOPPED.add(name)
 
 
+def call_on_worker(client: Client, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
+    """Return `function(*arguments)` from a worker, or from another worker if it takes longer than `timeout` seconds.
+
+    Time in which the call waits for a worker does not count.
+
+    Raises
+    ------
+    TimeoutError
+        If every worker has taken longer.
+    """
+    hanging: set[str] = set()
+    while not hanging or hanging < set(_workers(client)):
+        future = client.submit(function, *arguments, pure=False, **_workers_to_choose(client, hanging))
+        worker: str | None = None
+        while worker is None:
+            try:
+                return future.result(timeout=timeout)
+            except TimeoutError:
+                if future.done():
+                    raise
+                worker = _worker_of(client).get(future.key)
+        log.warning("worker %s has not answered after %.0f s; another one is asked", worker, timeout)
+        future.cancel()
+        hanging.add(worker)
+    raise TimeoutError(f"none of the {len(hanging)} dask worker(s) has answered after {timeout:.0f} s")
+
+
 def _workers(client: Client) -> list[str]:
     return list(client.nthreads())
+
+
+def _worker_of(client: Client) -> dict[Any, str]:
+    """Return the worker that processes a task, by the key of the task."""
+    return {key: address for address, keys in client.processing().items() for key in keys}
+
+
+def _workers_to_choose(client: Client, hanging: set[str], not_on: str | None = None) -> dict[str, list[str]]:
+    """Return the argument of `Client.submit` that avoids workers that hang, and `not_on` where there is another."""
+    everyone = _workers(client)
+    answering = [address for address in everyone if address not in hanging]
+    chosen = [address for address in answering if address != not_on] or answering
+    return {"workers": chosen} if 0 < len(chosen) < len(everyone) else {}
 
 
 def _error_of(future: Future) -> BaseException | None:
