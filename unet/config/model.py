@@ -15,6 +15,21 @@ class ModelConfig(Section):
         description="Dimensions of the convolutions. 2: each section is predicted alone, as in the paper. 3: the "
         "network sees neighbouring sections.",
     )
+    output: Literal["classes", "affinities"] = Field(
+        "classes",
+        description="`classes`: the probability of each class per voxel, as in the paper. `affinities`: the "
+        "probability that a voxel and another one at an offset belong to one object, one channel per offset; needs "
+        "instance labels.",
+    )
+    offsets: list[tuple[float, float, float]] | Literal["auto"] = Field(
+        "auto",
+        description="For output `affinities`: offsets (z, y, x) between the two voxels of a pair, in `offset_unit`. "
+        "The first number that is not 0 is positive. `auto`: nearest neighbours and longer offsets, chosen by the "
+        "voxel size.",
+    )
+    offset_unit: Literal["voxel", "nm"] = Field(
+        "voxel", description="Unit of `offsets`. Offsets in nm are rounded to whole voxels, at least one."
+    )
     depth: int = Field(
         5, ge=2, le=6, description="Number of resolution levels. The network pools once less: 4 times at depth 5."
     )
