@@ -25,6 +25,7 @@ from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
+from unet.training.held_back import only_sections
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -40,12 +41,16 @@ def main(
     segmented: list[Path],
     edges: list[Path],
     labelled: list[Path],
+    checked: list[Path],
     receipt: Path,
     folder: Path,
     segment: SegmentConfig,
     code: str,
 ) -> None:
-    """Write the scores at each threshold to `receipt`."""
+    """Write the scores at each threshold to `receipt`.
+
+    `checked` is the receipt of `check_labels`. If the training has left out sections, only they count.
+    """
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     boxes = source.layout.grid.boxes()
@@ -57,13 +62,14 @@ def main(
     graph = EdgeSlabs.whole(
         gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.component_count
     )
+    held_back = [z for path in checked for z in read_json(path)["held_back"]]
     table, progress = Contingency.empty(), Progress("agglomeration_sweep", len(boxes), "blocks")
     component_of = np.concatenate([[0], fragments.component_of + 1])
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         components_here = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
         tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
-        table += contingency(_labels(source, box, tissue), components_here)
+        table += contingency(only_sections(_labels(source, box, tissue), box, held_back), components_here)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
@@ -76,7 +82,9 @@ def main(
         receipt,
         {
             "rule": "agglomeration_threshold_sweep",
-            "digest": fingerprint(made=receipts_digest([*segmented, *edges, *labelled]), rows=rows, code=code),
+            "digest": fingerprint(
+                made=receipts_digest([*segmented, *edges, *labelled, *checked]), rows=rows, code=code
+            ),
             "voxels": table.voxels,
             "scores": rows,
         },

@@ -10,6 +10,7 @@ Outputs: a receipt with the voxels per class, the number of instances and all wa
 3. Compare the borders of the labels with the intensities, also mirrored, in some windows.
 4. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
 5. For training volumes, stop if a class occurs nowhere.
+6. Name the annotated sections that the training leaves out, since thresholds are chosen on them.
 """
 
 import logging
@@ -27,6 +28,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
+from unet.training.held_back import LEAST_SECTIONS, held_back_sections
 from unet.training.label_check import (
     LabelCounts,
     LabelError,
@@ -61,16 +63,21 @@ def main(
     volume: VolumeConfig,
     label_check: Literal["error", "warn"],
     used: bool,
+    held_back: float = 0.0,
     intensity_statistics: Path | None = None,
     targets: list[Path] | None = None,
     training_targets: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the counts of the labels to `receipt`; raise an error if the labels can hardly be right."""
+    """Write the counts of the labels to `receipt`; raise an error if the labels can hardly be right.
+
+    `held_back` is the share of the annotated sections that are left out of the training.
+    """
     source = Volume.open(folder, survey)
     if not used or intensity_statistics is None:
         log.info("labels of %s: not used, the volume is neither learnt from nor scored", source.name)
-        write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), "used": False, "warnings": []})
+        nothing = {"used": False, "held_back": [], "warnings": []}
+        write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), **nothing})
         return
     names = volume.class_names
     counts, annotated = _counts(source, volume, threads)
@@ -85,12 +92,23 @@ def main(
     _refuse_or_warn(found, label_check, source.name)
     if training_targets:
         require_every_class(_class_voxels(training_targets), names)
+    left_out = held_back_sections(np.flatnonzero(counts.sections).tolist(), held_back)
+    if left_out:
+        log.info("held back from the training of %s: section(s) %s", source.name, ", ".join(map(str, left_out)))
+    elif held_back:
+        log.warning(
+            "volumes.%s: of %d annotated sections none is held back from the training (%d are needed): thresholds are "
+            "chosen on sections that the network learns from, which looks too good",
+            source.name,
+            counts.annotated_sections,
+            LEAST_SECTIONS,
+        )
     largest, size, euler = counts.largest
     write_json(
         receipt,
         {
             "rule": "check_labels",
-            "digest": fingerprint(made=receipts_digest([intensity_statistics, *(targets or [])])),
+            "digest": fingerprint(made=receipts_digest([intensity_statistics, *(targets or [])]), held_back=left_out),
             "used": True,
             "voxels": voxels,
             "class_voxels": dict(zip(names, counts.classes.tolist(), strict=True)),
@@ -98,6 +116,7 @@ def main(
             "euler": counts.euler,
             "largest_instance": {"id": largest, "voxels": size, "euler": euler},
             "sections": [counts.annotated_sections, len(counts.sections)],
+            "held_back": left_out,
             "warnings": [problem.text for problem in found],
         },
     )

@@ -4,7 +4,8 @@ Inputs: the receipts of `threshold_sweep`.
 
 Outputs: a receipt with the threshold, its scores, and the mean scores at every threshold.
 
-1. Average the scores at each threshold over all labelled sections of the volumes.
+1. Average the scores at each threshold over the labelled sections of the volumes. Of a training volume only the
+   sections count that the training has left out, if there are any.
 2. Take the threshold with the highest V_rand.
 """
 
@@ -22,9 +23,11 @@ log = logging.getLogger(__name__)
 def main(sweeps: list[Path], receipt: Path) -> None:
     """Write the threshold with the best V_rand to `receipt`."""
     rows = [read_json(path) for path in sweeps]
-    scores = mean_scores([row["scores"] for row in rows], weights=[row["sections"] for row in rows])
+    unseen = [row["held_back"] if row["held_back"]["sections"] else row for row in rows]
+    scores = mean_scores([row["scores"] for row in unseen], weights=[row["sections"] for row in unseen])
     chosen = best_threshold_by_v_rand(scores)
-    log.info("threshold %.2f, V_rand %.4f", chosen["threshold"], chosen["v_rand"])
+    sections = sum(row["sections"] for row in unseen)
+    log.info("threshold %.2f, V_rand %.4f on %d section(s)", chosen["threshold"], chosen["v_rand"], sections)
     write_json(
         receipt, {"rule": "choose_threshold", "digest": receipts_digest(sweeps), "best": chosen, "scores": scores}
     )

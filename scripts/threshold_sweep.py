@@ -6,7 +6,7 @@ Outputs: a receipt with V_rand and V_info at every threshold.
 
 1. For each section, take the labels inside the tissue. Sections without labels are left out.
 2. Compute V_rand and V_info of the thresholded probability against the labels, at every threshold.
-3. Average over the sections. Memory is bounded by a few sections.
+3. Average over all sections, and over those that the training has left out. A few sections bound the memory.
 """
 
 import logging
@@ -40,13 +40,17 @@ def main(
     intensity_statistics: Path,
     predicted: list[Path],
     labelled: list[Path],
+    checked: list[Path],
     receipt: Path,
     folder: Path,
     foreground: str | None,
     code: str,
     threads: int = 1,
 ) -> None:
-    """Write the mean scores over the sections at each threshold to `receipt`."""
+    """Write the mean scores over the sections at each threshold to `receipt`.
+
+    `checked` is the receipt of `check_labels`, which names the sections that the training has left out.
+    """
     source, dimensions = Volume.open(folder, survey), read_json(check_model)["dimensions"]
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     tissue_of = partial(source.tissue_mask, normalisation=normalisation, bridge_single_sections=dimensions == 3)
@@ -58,11 +62,14 @@ def main(
             rows.append(scores)
             progress.advance(1)
     scored = [scores for scores in rows if scores]
+    held_back = [z for path in checked for z in read_json(path)["held_back"]]
+    unseen = [rows[z] for z in held_back if rows[z]]
     log.info("%d of %d sections of %d x %d px hold labels", len(scored), depth, height, width)
     digest = fingerprint(
         made=receipts_digest([*predicted, *labelled]),
         blank=[normalisation.fill_values, dimensions] if any(normalisation.fill_values) else None,
         foreground=foreground,
+        held_back=held_back,
         code=code,
     )
     write_json(
@@ -72,6 +79,7 @@ def main(
             "digest": digest,
             "sections": len(scored),
             "scores": mean_scores(scored) if scored else [],
+            "held_back": {"sections": len(unseen), "scores": mean_scores(unseen) if unseen else []},
         },
     )
 

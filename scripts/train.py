@@ -29,7 +29,7 @@ from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
+NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard", "held_back"}
 """Keys of `train` that the model does not depend on. After a change of them a training continues from its state."""
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ def main(
     intensity_statistics: list[Path],
     targets: list[Path],
     weighted: list[Path],
+    checked: list[Path],
     model: Path,
     curve: Path,
     receipt: Path,
@@ -54,11 +55,13 @@ def main(
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in receipts.items()}
+    held_back = {folder.name: read_json(path)["held_back"] for folder, path in zip(folders, checked, strict=True)}
     depends_on = {
         "data": receipts_digest([*intensity_statistics, *targets, *weighted]),
         "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
+        "held_back": held_back,
         "classes": classes,
         "code": code,
     }
@@ -73,6 +76,7 @@ def main(
         job = TrainingJob(
             volumes,
             normalisations,
+            held_back,
             model_config,
             train,
             len(classes),

@@ -83,8 +83,13 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     ours = {"own_targets": targets, "training_targets": targets, "weights": weights}
     weighted = project.each_range("weight_map", name, **ours)
 
+    checked = project.receipt("check_labels", name)
+    checks = {"volume": volume.model_dump(), "label_check": "warn", "used": True, "training_targets": targets}
+    checks |= {"intensity_statistics": grey, "targets": targets, "held_back": config.held_back_share(name)}
+    project.job("check_labels", checked, **checks, **common)
+
     model = folder / "results" / "model"
-    made = {"intensity_statistics": [grey], "targets": targets, "weighted": weighted}
+    made = {"intensity_statistics": [grey], "targets": targets, "weighted": weighted, "checked": [checked]}
     learnt = {"surveys": [survey], "folders": [project.stores(name)], **made}
     files = {"model": model / "model.pt", "curve": model / "training.jsonl"}
     how = {"model_config": config.model.model_dump(), "train": config.train.model_dump(), "classes": config.class_names}
@@ -94,7 +99,7 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
     prediction |= {"slurm": config.slurm.model_dump(), "worker_logs": project.folder / "workers"}
     predicted = project.each_range("predict", name, **prediction)
     what = {"foreground": config.segment.main_class}
-    what |= {"intensity_statistics": grey, "check_model": fit}
+    what |= {"intensity_statistics": grey, "check_model": fit, "checked": [checked]}
     sweep, threshold = project.receipt("threshold_sweep", name), project.receipt("choose_threshold", "all")
     project.job("threshold_sweep", sweep, predicted=predicted, labelled=labelled, **what, **common, code="one")
     project.job("choose_threshold", threshold, sweeps=[sweep], code="one")
@@ -138,8 +143,8 @@ def three_d(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three classes, one of them in patches, a part not annotated, tissue in a part alone; two input channels."""
     folder = tmp_path_factory.mktemp("three-classes")
-    raw, ids = (volume[:, :48, :48] for volume in synthesise(sections=6, size=64, seed=6))
-    classes = np.where(ids == 0, 0, np.where(ids % 3 == 0, 200, 100)).astype(np.uint8)
+    raw, ids = (volume[:, :48, :48] for volume in synthesise(sections=6, size=192, seed=6))
+    classes = np.where(ids == 0, 0, np.where(ids % 2 == 0, 200, 100)).astype(np.uint8)
     classes[5] = 50
     mask = np.ones(SHAPE, np.uint8)
     mask[:, :20, :30] = 0

@@ -16,6 +16,6 @@ class EvaluateConfig(Section):
     threshold_volumes: list[str] = Field(
         [],
         description="Names of the volumes that choose a threshold set to `auto`: `segment.threshold` by the best "
-        "V_rand, `segment.agglomerate.threshold` by the least VOI. Name training volumes, so that scored volumes stay "
-        "unseen.",
+        "V_rand, `segment.agglomerate.threshold` by the least VOI. Of a training volume only the sections count that "
+        "`train.held_back` leaves out. Never name a volume whose score you report.",
     )

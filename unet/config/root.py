@@ -42,6 +42,9 @@ from unet.config.weights import WeightsConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.storage.address import is_address
 
+HELD_BACK = 0.15
+"""Share of the annotated sections that `train.held_back: auto` leaves out where they choose a threshold."""
+
 
 class ConfigError(ValueError):
     """The configuration cannot be used. The message has one line per problem: key, value and what is allowed."""
@@ -213,6 +216,15 @@ class Config(Section):
                 except TileSizeError as error:
                     raise ValueError(f"{key}: {error}") from error
         return self
+
+    def held_back_share(self, volume: str) -> float:
+        """Return the share of a volume's annotated sections that are left out of the training, to choose settings."""
+        if self.model.checkpoint is not None or volume not in self.train.volumes:
+            return 0.0
+        if self.train.held_back != "auto":
+            return self.train.held_back
+        chosen = "auto" in (self.segment.threshold, self.segment.agglomerate.threshold)
+        return HELD_BACK if chosen and volume in self.evaluate.threshold_volumes else 0.0
 
     def _volume_lists(self) -> dict[str, list[str]]:
         """Return the names in each list of volumes that is read. With a given model the training reads none."""

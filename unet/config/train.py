@@ -77,6 +77,12 @@ class TrainConfig(Section):
         description="Names of labelled volumes that choose the best weights in the course of the training. Without "
         "any, the weights of the last step are kept.",
     )
+    held_back: Annotated[float, Field(ge=0, le=0.5)] | Literal["auto"] = Field(
+        "auto",
+        description="Share of the annotated sections of each training volume from which nothing is learnt. A threshold "
+        "set to `auto` is chosen on these sections. They are the last annotated ones; a volume with fewer than 4 holds "
+        "none back. `auto`: 0.15 if a training volume chooses a threshold, else 0.",
+    )
     steps: PositiveInt = Field(20_000, description="Number of optimiser steps.")
     tile: PositiveInt | Triple = Field(
         572,

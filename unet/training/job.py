@@ -11,6 +11,7 @@ from unet.config.train import TrainConfig
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
 from unet.training.distributed import SINGLE_PROCESS, Rank
+from unet.training.held_back import WithoutSections
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
 from unet.training.trainer import TrainingResult, train
@@ -29,6 +30,8 @@ class TrainingJob:
         Training and validation volumes by name.
     normalisations : dict
         Normalisation by the intensity statistics of each volume, by name.
+    held_back : dict
+        Sections of each training volume from which nothing is learnt, by name.
     model, train : ModelConfig, TrainConfig
         Sections of the configuration.
     classes : int
@@ -45,6 +48,7 @@ class TrainingJob:
 
     volumes: dict[str, Volume]
     normalisations: dict[str, Normalisation]
+    held_back: dict[str, list[int]]
     model: ModelConfig
     train: TrainConfig
     classes: int
@@ -100,7 +104,7 @@ class TrainingJob:
         stores = (
             volume.raw_without_blanks(self.normalisations[name]),
             volume.image("targets"),
-            volume.image("weights"),
+            WithoutSections(volume.image("weights"), self.held_back.get(name, [])),
         )
         raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=megabytes) for store in stores)
         return LabelledVolume(raw, targets, weights, self.normalisations[name])

@@ -58,6 +58,7 @@ rule check_labels:
         volume=lambda wildcards: volume_settings(CONFIG, wildcards.volume),
         label_check=lambda wildcards: CONFIG.volumes[wildcards.volume].label_check,
         used=lambda wildcards: wildcards.volume in CONFIG.labelled_volumes,
+        held_back=lambda wildcards: CONFIG.held_back_share(wildcards.volume),
         code=code("check_labels"),
     message:
         "Looking at the labels of {wildcards.volume}"

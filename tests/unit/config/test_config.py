@@ -354,3 +354,24 @@ def test_what_segmentation_implies() -> None:
     assert (watershed.sections_alone, watershed.has_graph) == (False, True)
     assert load_config(changed(segment={"method": "watershed", "max_section_gap": None})).segment.sections_alone
     assert load_config(changed(segment__fill_holes=9)).segment.has_graph
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.0),
+        ({"segment": {"threshold": "auto"}}, 0.15),
+        ({"segment": {"method": "watershed", "agglomerate": {"threshold": "auto"}}}, 0.15),
+        ({"segment": {"threshold": "auto"}, "train": {"held_back": 0}}, 0.0),
+        ({"train": {"held_back": 0.3}}, 0.3),
+        ({"segment": {"threshold": "auto"}, "model": {"checkpoint": "model.pt"}}, 0.0),
+        ({"segment": {"threshold": "auto"}, "evaluate": {"threshold_volumes": ["other"]}}, 0.0),
+    ],
+)
+def test_a_training_leaves_sections_out_where_they_choose_a_threshold(changes: dict[str, Any], share: float) -> None:
+    volume = {"raw": "raw.tif", "labels": "labels.tif", "voxel_size_nm": [50, 4, 4]}
+    chosen_on = {"evaluate": {"threshold_volumes": ["train"]}}
+    both = {"volumes": {"train": volume, "other": volume}, "predict": {"volumes": ["train", "other"]}}
+    config = load_config({**both, **chosen_on, **changes})
+    assert config.held_back_share("train") == share
+    assert config.held_back_share("other") == 0

@@ -44,6 +44,7 @@ def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
     return TrainingJob(
         volumes={"train": volume},
         normalisations={"train": Normalisation((120.0,), (40.0,))},
+        held_back={},
         model=ModelConfig(depth=2, base_channels=4, dropout=0),
         train=TRAIN.model_copy(update={"gpus": gpus, "batch": batch, **changes}),
         classes=2,
