@@ -43,7 +43,7 @@ from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.storage.address import is_address
 
 HELD_BACK = 0.15
-"""Share of the annotated sections that `train.held_back: auto` leaves out where they choose a threshold."""
+"""Share of the annotated sections that `train.held_back: auto` leaves out of volumes that choose thresholds."""
 
 
 class ConfigError(ValueError):
@@ -223,8 +223,8 @@ class Config(Section):
             return 0.0
         if self.train.held_back != "auto":
             return self.train.held_back
-        chosen = "auto" in (self.segment.threshold, self.segment.agglomerate.threshold)
-        return HELD_BACK if chosen and volume in self.evaluate.threshold_volumes else 0.0
+        # whatever the section `segment` says now, so that another threshold does not train again
+        return HELD_BACK if volume in self.evaluate.threshold_volumes else 0.0
 
     def _volume_lists(self) -> dict[str, list[str]]:
         """Return the names in each list of volumes that is read. With a given model the training reads none."""

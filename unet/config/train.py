@@ -81,7 +81,7 @@ class TrainConfig(Section):
         "auto",
         description="Share of the annotated sections of each training volume from which nothing is learnt. A threshold "
         "set to `auto` is chosen on these sections. They are the last annotated ones; a volume with fewer than 4 holds "
-        "none back. `auto`: 0.15 if a training volume chooses a threshold, else 0.",
+        "none back. `auto`: 0.15 for volumes of `evaluate.threshold_volumes`, else 0.",
     )
     steps: PositiveInt = Field(20_000, description="Number of optimiser steps.")
     tile: PositiveInt | Triple = Field(

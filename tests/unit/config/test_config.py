@@ -359,16 +359,16 @@ def test_what_segmentation_implies() -> None:
 @pytest.mark.parametrize(
     ("changes", "share"),
     [
-        ({}, 0.0),
+        ({}, 0.15),
         ({"segment": {"threshold": "auto"}}, 0.15),
-        ({"segment": {"method": "watershed", "agglomerate": {"threshold": "auto"}}}, 0.15),
+        ({"evaluate": {"threshold_volumes": []}}, 0.0),
         ({"segment": {"threshold": "auto"}, "train": {"held_back": 0}}, 0.0),
         ({"train": {"held_back": 0.3}}, 0.3),
         ({"segment": {"threshold": "auto"}, "model": {"checkpoint": "model.pt"}}, 0.0),
         ({"segment": {"threshold": "auto"}, "evaluate": {"threshold_volumes": ["other"]}}, 0.0),
     ],
 )
-def test_a_training_leaves_sections_out_where_they_choose_a_threshold(changes: dict[str, Any], share: float) -> None:
+def test_sections_are_held_back_in_volumes_that_choose_thresholds(changes: dict[str, Any], share: float) -> None:
     volume = {"raw": "raw.tif", "labels": "labels.tif", "voxel_size_nm": [50, 4, 4]}
     chosen_on = {"evaluate": {"threshold_volumes": ["train"]}}
     both = {"volumes": {"train": volume, "other": volume}, "predict": {"volumes": ["train", "other"]}}
