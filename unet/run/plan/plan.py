@@ -37,7 +37,8 @@ from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_sp
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import network_bytes, training_tile
-from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes, voxels_per_fragment
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
+from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
