@@ -8,20 +8,301 @@ folder      written to another name, then renamed        by one walk through the
 address     a PUT, or the end of a multipart upload,     by one listing, 1,000 objects per request
             creates the whole object
 ```
+
+obstore repeats failed requests for three minutes. Credentials come from the environment only. The answer of a server is
+never quoted, because it may contain an access key.
 """
 
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
+from unet.extras import needs
 from unet.storage.address import AddressError, is_address
-from unet.storage.files import write_json_if_absent
-from unet.storage.local_folder import LocalFolder
-from unet.storage.object_storage import ObjectStorage
+from unet.storage.files import write_json_if_absent, write_with
 
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+REQUEST_TIMEOUT = "5 minutes"
+RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+METADATA = "zarr.json"
+"""Key of the metadata of a Zarr v3 store."""
 OWNER = ".owner"
 """Name of the file that says which results folder owns an address."""
+FileState = tuple[int | str, ...]
+"""Values that differ between two versions of a file: bytes, time of the last change (ns) and, for a link, its target.
+For an object they are bytes and entity tag."""
+
+
+class CannotList(AddressError):
+    """A server returns objects by name, but does not list them."""
+
+
+def file_state(path: Path | str) -> FileState:
+    """Return the state of a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, or the target of a link, does not exist.
+    """
+    found = os.lstat(path)
+    target: FileState = ()
+    if stat.S_ISLNK(found.st_mode):
+        found, target = os.stat(path), (os.readlink(path),)
+    return found.st_size, found.st_mtime_ns, *target
+
+
+def links_of(path: Path) -> list[list[str]]:
+    """Return name and target of each part of a path that is a link.
+
+    Sizes and times alone do not show that a link points elsewhere, since other files may have the same.
+    """
+    return [[part.name, os.readlink(part)] for part in (path, *path.parents) if part.is_symlink()]
+
+
+class LocalFolder:
+    """Files in a local folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, key: str) -> bytes | None:
+        """Return the content of a file; None if the file does not exist."""
+        with suppress(FileNotFoundError):
+            return (self.path / key).read_bytes()
+        return None
+
+    def size(self, key: str) -> int | None:
+        """Return the bytes of a file; None if the file does not exist."""
+        with suppress(FileNotFoundError):
+            return (self.path / key).stat().st_size
+        return None
+
+    def state(self, key: str) -> FileState | None:
+        """Return the state of a file; None if the file does not exist."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return file_state(f"{self.path}/{key}")
+        return None
+
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
+        """Yield key and state of every file below the folder `within`, in any order."""
+        folders = [within]
+        while folders:
+            folder = folders.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as entries:
+                for entry in entries:
+                    key = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir():
+                        folders.append(key)
+                    elif (state := self.state(key)) is not None:
+                        yield key, state
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file by its key."""
+        return {key: int(state[0]) for key, state in self.listing()}
+
+    @contextmanager
+    def open(self, key: str) -> Iterator["FileRangeReader"]:
+        """Open a file to read parts of it."""
+        with (self.path / key).open("rb") as file:
+            yield FileRangeReader(file)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file under another name, then rename it.
+
+        Does not wait for the disk, which would take longer than many a block. A file that a power cut destroys is found
+        by its size (`unet.volumes.integrity`), or by its checksum when it is read.
+        """
+        write_with(self.path / key, lambda file: file.write(content), durable=False)
+
+    def clear(self) -> None:
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
+        (self.path / METADATA).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Do nothing: errors of the system already name their file."""
+        yield
+
+
+class FileRangeReader:
+    """Read parts of an open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read_tail(self, count: int) -> bytes:
+        """Return the last `count` bytes, or all if there are fewer."""
+        self._file.seek(max(0, self._file.seek(0, os.SEEK_END) - count))
+        return self._file.read()
+
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at each (offset, length)."""
+        return [self._at(*span) for span in spans]
+
+    def _at(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+
+class ObjectRangeReader:
+    """Read parts of an object. Parts are fetched in parallel, and adjacent parts in one request."""
+
+    def __init__(self, store: "ObjectStore", key: str) -> None:
+        self._store, self._key = store, key
+
+    def read_tail(self, count: int) -> bytes:
+        """Return the last `count` bytes, or all if there are fewer."""
+        import obstore
+
+        return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
+
+    def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes at each (offset, length)."""
+        import obstore
+
+        starts, lengths = zip(*spans, strict=True)
+        return [bytes(part) for part in obstore.get_ranges(self._store, self._key, starts=starts, lengths=lengths)]
+
+
+class ObjectStorage:
+    """Objects behind an address; the methods are those of `LocalFolder`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.store = obstore_client(address)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def read(self, key: str) -> bytes | None:
+        """Return the content of an object; None if the object does not exist."""
+        import obstore
+
+        with self.translate_errors(), suppress(FileNotFoundError):
+            return bytes(obstore.get(self.store, key).bytes())
+        return None
+
+    def size(self, key: str) -> int | None:
+        """Return the bytes of an object; None if the object does not exist."""
+        state = self.state(key)
+        return None if state is None else int(state[0])
+
+    def state(self, key: str) -> FileState | None:
+        """Return the state of an object; None if the object does not exist."""
+        import obstore
+
+        with self.translate_errors(), suppress(FileNotFoundError):
+            return _object_state(obstore.head(self.store, key))
+        return None
+
+    def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
+        """Yield key and state of every object below the prefix `within`, in any order, 1,000 per request.
+
+        Raises
+        ------
+        CannotList
+            If the server cannot list objects (`http://`), or does not allow it.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        if type(self.store).__name__ == "HTTPStore":
+            raise CannotList(f"{self}: the server does not list its files")
+        with self.translate_errors():
+            try:
+                for batch in obstore.list(self.store, prefix=within or None):
+                    yield from ((one["path"], _object_state(one)) for one in batch)
+            except BaseError as error:
+                if re.search(r"status code: (401|403|405|501)", str(error)):
+                    error.args = (explain_request_error(str(error)),)
+                    raise CannotList(f"{self}: {error}") from None
+                raise
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every object by its key, from one listing."""
+        return {key: int(state[0]) for key, state in self.listing()}
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[ObjectRangeReader]:
+        """Open an object to read parts of it."""
+        with self.translate_errors():
+            yield ObjectRangeReader(self.store, key)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object, or replace the existing one."""
+        import obstore
+
+        with self.translate_errors():
+            obstore.put(self.store, key, content)
+
+    def clear(self) -> None:
+        """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
+        import obstore
+
+        with self.translate_errors(), suppress(FileNotFoundError):
+            obstore.delete(self.store, METADATA)
+        keys = sorted(self.sizes())
+        with self.translate_errors():
+            obstore.delete(self.store, keys)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object unless it exists, and return whether it was written.
+
+        This is one request: if two writers try at the same time, one of them succeeds.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self.translate_errors():
+            try:
+                obstore.put(self.store, key, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            except FileNotFoundError:
+                raise AddressError(f"{self}: there is no such bucket; make it, or correct the address") from None
+        return True
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Raise an error of obstore as `AddressError`, with the address and what to do; not so for a missing object.
+
+        Raises
+        ------
+        AddressError
+            Without the server's answer, which is also removed from the error that obstore raised.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except BaseError as error:
+            why = explain_request_error(str(error))
+            error.args = (why,)
+            raise AddressError(f"{self}: {why}") from None
+
+
 Backend = LocalFolder | ObjectStorage
 """A place for the files of a store."""
+
+
+def _object_state(meta: Any) -> FileState:
+    """Return an object's state from obstore's metadata; the time of the last change stands in for a missing tag."""
+    return meta["size"], meta["e_tag"] or meta["last_modified"].isoformat()
 
 
 def backend_of(where: Path | str) -> Backend:
@@ -29,6 +310,61 @@ def backend_of(where: Path | str) -> Backend:
     return (
         ObjectStorage(where.rstrip("/")) if isinstance(where, str) and is_address(where) else LocalFolder(Path(where))
     )
+
+
+@cache
+def obstore_client(address: str) -> "ObjectStore":
+    """Return the obstore client for an address, configured by the environment; one per address and process."""
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError:
+        raise AddressError(f"{address}: an address {needs('obstore')}") from None
+    options: Any = {"allow_http": True, "timeout": REQUEST_TIMEOUT}
+    retries: Any = RETRIES
+    try:
+        if address.startswith("file://"):
+            return from_url(address, mkdir=True)
+        return from_url(address, client_options=options, retry_config=retries)
+    except (BaseError, ValueError):
+        pass
+    raise AddressError(
+        f"{address}: not an address that obstore knows; write s3://bucket/path, gs://bucket/path, "
+        "az://account/container/path or https://host/path"
+    )
+
+
+def explain_request_error(error: str) -> str:
+    """Return what went wrong with a request and what to do.
+
+    Only words without credentials are taken from obstore's message.
+
+    >>> explain_request_error("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</...")
+    'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
+    >>> explain_request_error("... status code: 507 Insufficient Storage: ...")
+    'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
+    """
+    status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
+    code = re.search(r"<Code>(\w{1,60})</Code>", error)
+    if "169.254.169.254" in error:  # metadata server, which a machine in the cloud asks for its role
+        return (
+            "no credentials in the environment; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_SKIP_SIGNATURE=true for what is public"
+        )
+    if status is None:
+        refused = " (connection refused)" if "ConnectionRefused" in error else ""
+        return (
+            f"cannot be reached{refused}; check the network and, where it is not the provider's own, AWS_ENDPOINT_URL, "
+            "then run again: what is finished is kept"
+        )
+    answer = f"the server answers {status[1]}" + (f" ({code[1]})" if code else "")
+    if status[1].startswith("507") or (code and re.search("Quota|Full", code[1])):
+        return f"{answer}; make space there and run again: what is finished is kept"
+    if status[1][:3] in ("400", "401", "403"):
+        return f"{answer}; check the credentials in the environment, and what they are allowed to do"
+    if status[1].startswith("5"):
+        return f"{answer}; run again later: what is finished is kept"
+    return f"{answer}; check the address"
 
 
 def take_ownership(address: str, folder: Path) -> None:
