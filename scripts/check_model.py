@@ -1,4 +1,4 @@
-"""Check that model and volumes fit each other, from headers alone, before anything is ingested or trained.
+"""Check that model and volumes fit each other, from their headers, before anything is ingested or trained.
 
 Inputs: the receipts of `survey`, and the model file if `model.checkpoint` names one.
 
@@ -22,6 +22,7 @@ from unet.network.compatibility import (
     require_same_voxel_size,
     require_tile_fits,
 )
+from unet.network.model_header import read_header
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import model_input_states
@@ -40,10 +41,12 @@ def main(
     normalisation: dict[str, Any],
     tile: int | tuple[int, int, int] | None,
     checkpoint: Path | None = None,
+    check_weights: bool = True,
 ) -> None:
     """Compare each volume with the model file, or with the volume that the model will be trained on.
 
-    `tile` is the input size of the training if the first of `volumes` is a training volume.
+    `tile` is the input size of the training if the first of `volumes` is a training volume. One job of a run reads the
+    weights too, and refuses weights that are not finite.
     """
     input_states, rule = model_input_states(checkpoint), None
     layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
@@ -51,9 +54,7 @@ def main(
     channels = {name: layout.channels for name, layout in layouts.items()}
     dimensions = model_config.dimensions
     if checkpoint is not None:
-        from unet.network.model_file import read_model_file  # imported here: PyTorch takes seconds
-
-        header, _ = read_model_file(checkpoint)
+        header = _header_beside_finite_weights(checkpoint) if check_weights else read_header(checkpoint)
         require_compatible_model(header, str(checkpoint), asked, channels)
         rule = normalisation_of_model(header, str(checkpoint), normalisation)
         dimensions, whose = header["model"]["dimensions"], str(checkpoint)
@@ -74,6 +75,12 @@ def main(
         receipt,
         {"rule": "check_model", "digest": digest, "input_states": input_states, **of_network, "warnings": warnings},
     )
+
+
+def _header_beside_finite_weights(checkpoint: Path) -> dict[str, Any]:
+    from unet.network.model_file import read_model_file  # imported here: PyTorch takes seconds
+
+    return read_model_file(checkpoint)[0]
 
 
 if __name__ == "__main__":

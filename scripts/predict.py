@@ -23,9 +23,10 @@ from distributed import Client
 from unet.config.predict import PredictConfig
 from unet.config.slurm import SlurmConfig
 from unet.jobs.blockwise import BlockRangeJob
+from unet.jobs.dask_clients import call_on_worker, local_client, scheduler_client
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.jobs.devices import LOCK_FOLDER, torch_device
-from unet.jobs.pipeline import Work, call_on_worker, local_client, run_pipeline, scheduler_client
+from unet.jobs.pipeline import Work, run_pipeline
 from unet.jobs.script import run_script
 from unet.jobs.slurm_workers import slurm_client
 from unet.network.worker import (

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
-from unet.jobs.blockwise import BlockOutput, run_blocks
+from unet.jobs.blockwise import BlockOutput
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
-from unet.storage.digests import fingerprint
-from unet.volumes.block_inputs import BlockInputs
+from unet.volumes.block_step import BlockStep
 from unet.volumes.volume import Volume
 
 
@@ -34,9 +33,8 @@ def main(
 ) -> None:
     """Write a table of edges per block, beside the block's table of fragments."""
     source = Volume.open(folder, survey)
-    fragments, probability = source.image("segmentation-fragments"), source.image("probability")
-    tables, inputs = source.edge_tables("segmentation"), BlockInputs(source)
-    channel = channel_of(segment.main_class, probability.spec.channels)
+    tables = source.edge_tables("segmentation")
+    channel = channel_of(segment.main_class, source.image("probability").spec.channels)
     steps = _steps(segment)
     grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
 
@@ -45,25 +43,13 @@ def main(
         return Box(box.start, behind).clipped(source.layout.shape)
 
     def find(box: Box) -> BlockOutput:
-        read = read_box(box)
-        ids = fragment_ids(fragments.read(read), read, grid)
-        edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
+        ids = fragment_ids(step.read("segmentation-fragments", box), read_box(box), grid)
+        edges = block_edges(ids, boundary_levels(step.read("probability", box)[channel]), box.shape, steps)
         save_edges(tables.of(box), edges)
         return str(tables.digest(box)), {"edges": len(edges)}
 
-    def inputs_of(box: Box) -> list[str | None]:
-        return inputs.digests("segmentation-fragments", read_box(box)) + inputs.digests("probability", read_box(box))
-
-    run_blocks(
-        "region_graph",
-        source.blocks(block_range),
-        find,
-        [tables],
-        receipt=receipt,
-        fingerprint=fingerprint(channel=channel, steps=steps, code=code),
-        inputs_of=inputs_of,
-        threads=threads,
-    )
+    step = BlockStep("region_graph", source, {"segmentation-fragments": read_box, "probability": read_box}, [tables])
+    step.run(find, block_range, receipt, threads, channel=channel, steps=steps, code=code)
 
 
 def _steps(segment: SegmentConfig) -> list[Index]:

@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
+from unet.jobs.blockwise import BlockOutput, digest_of_block
 from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
 from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
 from unet.segmentation.fragments import save_block_table
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
-from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.volumes.block_inputs import BlockInputs
+from unet.volumes.block_step import BlockStep
 from unet.volumes.volume import Volume
 
 
@@ -47,7 +47,7 @@ def main(
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
-    tables, inputs = source.fragment_tables(store), BlockInputs(source)
+    tables = source.fragment_tables(store)
     fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
 
     def label(box: Box) -> BlockOutput:
@@ -56,27 +56,16 @@ def main(
         fragments.write_block(box, found.labels)
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
-    def inputs_of(box: Box) -> list[Any]:
-        if parameters is None:
-            return inputs.digests(labelled, box)
-        _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-        return [inputs.digests(labelled, read), inputs.tissue_mask_digests(read)]
+    def read_box(box: Box) -> Box:
+        return box if parameters is None else labelled_and_read_boxes(box, source.layout.shape, parameters)[1]
 
-    run_blocks(
-        "segment",
-        source.blocks(block_range),
-        label,
-        [fragments, tables],
-        receipt=receipt,
-        fingerprint=fingerprint(
-            threshold=chosen,
-            segment=segment.model_dump(mode="json", exclude={"threshold"}, exclude_unset=True),
-            background=background,
-            code=code,
-        ),
-        inputs_of=inputs_of,
-        threads=threads,
-    )
+    def tissue_of(box: Box, inputs: BlockInputs) -> list[Any]:
+        return [] if parameters is None else inputs.tissue_mask_digests(read_box(box))
+
+    step = BlockStep("segment", source, {labelled: read_box}, [fragments, tables], tissue_of)
+    settings = segment.model_dump(mode="json", exclude={"threshold"}, exclude_unset=True)
+    parts = {"threshold": chosen, "segment": settings, "background": background, "code": code}
+    step.run(label, block_range, receipt, threads, **parts)
 
 
 def _labelling(

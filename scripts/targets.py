@@ -20,14 +20,14 @@ from unet.config.label_kinds import UNLABELLED, not_annotated_id
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import BlockOutput, run_blocks
+from unet.jobs.blockwise import BlockOutput
 from unet.jobs.script import run_script
-from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import separation_border
 from unet.volumes.block_inputs import BlockInputs
+from unet.volumes.block_step import BlockStep
 from unet.volumes.intensity import Normalisation
-from unet.volumes.volume import Volume, padded_in_section
+from unet.volumes.volume import Volume
 
 
 def main(
@@ -47,42 +47,28 @@ def main(
     normalisation = Normalisation.of(read_json(intensity_statistics)["statistics"])
     instances = volume.label_kind == "instances"
     annotated = "labels" if instances else "classes"
-    annotation, inputs = source.image(annotated), BlockInputs(source)
     target = source.create("targets", "uint8", kind="label")
     # Annotated classes contain a border already; instances need one drawn.
     width = weights.separation_border if instances else 0
 
     def draw(box: Box) -> BlockOutput:
-        window, inner = padded_in_section(box, width, annotation.shape)
-        values = annotation.read(window)
-        block = (_interior(values, width) if instances else values)[inner]
+        values = step.read(annotated, box)
+        block = (_interior(values, width) if instances else values)[step.inner(annotated, box)]
         tissue = source.tissue_mask(box, normalisation, bridge_single_sections=in_3d)
         if tissue is not None:
             block = np.where(tissue, block, np.uint8(UNLABELLED))
         counts = np.bincount(block.ravel(), minlength=UNLABELLED + 1)[: len(volume.class_names)]
         return target.write_block(box, np.ascontiguousarray(block)), {"class_voxels": counts.tolist()}
 
-    def inputs_of(box: Box) -> list[Any]:
-        window, _ = padded_in_section(box, width, annotation.shape)
-        return [
-            inputs.digests(annotated, window),
-            inputs.tissue_mask_digests(box, normalisation, bridge_single_sections=in_3d),
-        ]
+    def padded(box: Box) -> Box:
+        return box.grown((0, width, width)).clipped(source.layout.shape)
 
-    run_blocks(
-        "targets",
-        source.blocks(block_range),
-        draw,
-        [target],
-        receipt=receipt,
-        fingerprint=fingerprint(
-            volume=volume.model_dump(mode="json", include={"label_kind", "class_values"}),
-            border=width,
-            code=code,
-        ),
-        inputs_of=inputs_of,
-        threads=threads,
-    )
+    def tissue_of(box: Box, inputs: BlockInputs) -> list[Any]:
+        return inputs.tissue_mask_digests(box, normalisation, bridge_single_sections=in_3d)
+
+    step = BlockStep("targets", source, {annotated: padded}, [target], tissue_of)
+    kind = volume.model_dump(mode="json", include={"label_kind", "class_values"})
+    step.run(draw, block_range, receipt, threads, volume=kind, border=width, code=code)
 
 
 def _interior(ids: NDArray[np.unsignedinteger], width: int) -> NDArray[np.uint8]:

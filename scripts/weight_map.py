@@ -12,20 +12,19 @@ range.
 
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.weights import WeightsConfig
 from unet.geometry.box import Box
-from unet.jobs.blockwise import BlockOutput, run_blocks
+from unet.jobs.blockwise import BlockOutput
 from unet.jobs.script import run_script
-from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.training.weight_map import class_weights, cutoff_distance, weight_map
 from unet.volumes.block_inputs import BlockInputs
-from unet.volumes.volume import Volume, padded_in_section
+from unet.volumes.block_step import BlockStep
+from unet.volumes.volume import Volume
 
 
 def main(
@@ -40,39 +39,29 @@ def main(
 ) -> None:
     """Write the blocks of `block_range` to `weights.zarr`."""
     source = Volume.open(folder, survey)
-    targets, labels = source.image("targets"), source.image("labels")
-    image, inputs = source.create("weights", "float32"), BlockInputs(source)
+    image = source.create("weights", "float32")
     counts = np.array([read_json(path)["class_voxels"] for path in training_targets], dtype=np.int64).sum(axis=0)
     balance = class_weights(counts, weights.class_balance)
     margin = ceil(cutoff_distance(weights.sigma))
 
     def weigh(box: Box) -> BlockOutput:
-        window, inner = padded_in_section(box, margin, labels.shape)
-        classes = targets.read(window)
-        cells = np.where((classes == 0) | (classes == UNLABELLED), 0, labels.read(window))
-        block = weight_map(classes, cells, balance, weights.w0, weights.sigma)[inner]
+        classes = step.read("targets", box)
+        cells = np.where((classes == 0) | (classes == UNLABELLED), 0, step.read("labels", box))
+        block = weight_map(classes, cells, balance, weights.w0, weights.sigma)[step.inner("targets", box)]
         return image.write_block(box, np.ascontiguousarray(block)), {}
 
-    def inputs_of(box: Box) -> list[Any]:
-        """Return digests, and of balanced classes the weights of those that occur; what nobody annotated weighs 0."""
-        window, _ = padded_in_section(box, margin, labels.shape)
-        read = [inputs.digests("targets", window), inputs.digests("labels", window)]
+    def balanced(box: Box, inputs: BlockInputs) -> dict[int, float]:
+        """Return the weights of those classes that occur; what nobody annotated weighs 0."""
         if not weights.class_balance:  # every class weighs 1
-            return read
-        occur = np.unique(targets.read(box)).tolist()
-        balanced = {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
-        return [*read, balanced]
+            return {}
+        occur = np.unique(source.image("targets").read(box)).tolist()
+        return {c: weight for c, weight in enumerate(balance.tolist()) if c in occur}
 
-    run_blocks(
-        "weight_map",
-        source.blocks(block_range),
-        weigh,
-        [image],
-        receipt=receipt,
-        fingerprint=fingerprint(w0=weights.w0, sigma=weights.sigma, code=code),
-        inputs_of=inputs_of,
-        threads=threads,
-    )
+    def padded(box: Box) -> Box:
+        return box.grown((0, margin, margin)).clipped(source.layout.shape)
+
+    step = BlockStep("weight_map", source, {"targets": padded, "labels": padded}, [image], balanced)
+    step.run(weigh, block_range, receipt, threads, w0=weights.w0, sigma=weights.sigma, code=code)
 
 
 if __name__ == "__main__":

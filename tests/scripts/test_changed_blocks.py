@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.scripts.conftest import Project, main_of
+from tests.scripts.conftest import Project
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.segment import SegmentConfig
@@ -223,8 +223,7 @@ def test_every_block_that_is_read_is_told(project: Project, monkeypatch: pytest.
         run_blocks(rule, boxes, work, stores, inputs_of=inputs_of, **how)
 
     with monkeypatch.context() as patched:
-        for rule in ("targets", "weight_map", "segment", "relabel"):
-            patched.setitem(main_of(rule).__globals__, "run_blocks", spied_run)
+        patched.setattr("unet.volumes.block_step.run_blocks", spied_run)
         values = np.where(CELLS == 0, 0, 255).astype(np.uint8)
         learning(with_sections(project, raw, values, label_kind="interior"))
     assert set(looked) == {"targets", "weight_map", "segment", "relabel"}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.without import OPTIONAL, environment_without
 from unet.extras import EXTRAS, is_installed, needs
-from unet.jobs.pipeline import dashboard_can_run
+from unet.jobs.dask_clients import dashboard_can_run
 from unet.run.ro_crate import write_run_crate
 
 ROOT = Path(__file__).parents[2]

@@ -95,7 +95,7 @@ def test_jobs_and_files_are_as_estimated(watershed: Project) -> None:
     sizes = store_sizes(plan, watershed.results / "volumes")
     assert [one for one in sizes if one.estimated_files != one.measured_files] == []
     found = {rule: {path.stem for path in (watershed.results / "receipts" / rule).rglob("*.json")} for rule in RECEIPTS}
-    planned = {one.rule: one.jobs for one in job_counts(config, {"train": 2})}
+    planned = {one.rule: one.jobs for one in job_counts(config, {"train": layout})}
     assert {rule: len(names) for rule, names in found.items()} == {rule: planned[rule] for rule in RECEIPTS}
 
 

@@ -6,8 +6,8 @@ block 1          read |   infer        | write        one block per device slot 
 block 2                 read |           infer ...     `max_in_flight` blocks per worker are submitted at most
 ```
 
-A block is one task of one process, so no array is sent between processes. The process is this one (`local_client`), or
-a worker of a scheduler that somebody else has started (`scheduler_client`).
+A block is one task of one process, so no array is sent between processes. The process is this one, or a worker of a
+scheduler that somebody else has started (`unet.jobs.dask_clients`).
 
 1. Submit the first `max_in_flight` blocks per worker. Report each finished block in the calling thread, and submit the
    next one. A worker that starts later gets its own `max_in_flight` blocks.
@@ -29,22 +29,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-import dask
-from distributed import Client, Future, LocalCluster, get_worker
+from distributed import Client, Future, get_worker
 
-from unet.extras import is_installed, needs
 from unet.geometry.box import Box
+from unet.jobs.dask_clients import worker_of_tasks, workers_of, workers_to_choose
 
-SETTINGS = {
-    "distributed.worker.profile.enabled": False,  # samples every thread a hundred times a second
-    "distributed.diagnostics.nvml": False,  # would look at every GPU, also those of other jobs
-    "distributed.admin.tick.limit": "1h",  # a long forward pass is no reason to warn
-    "distributed.admin.tick.interval": "1s",  # fifty a second keep the interpreter from the tiles
-    "distributed.admin.system-monitor.interval": "10s",
-}
 DRAIN_TIMEOUT_S = 20.0
 """Seconds in which the blocks in flight may finish when the run ends early; then they stop at their next tile."""
 STOP_TIMEOUT_S = 8.0
@@ -106,69 +97,6 @@ _STOPPED: set[str] = set()
 """Ids of the calls whose blocks have to stop."""
 
 
-@contextmanager
-def local_client(threads: int, dashboard: bool = False) -> Iterator[Client]:
-    """Start a scheduler and one worker in this process, and yield a client; only this machine sees the dashboard.
-
-    Scheduler and worker share the memory of this process.
-    """
-    dashboard = dashboard and dashboard_can_run()
-    with (
-        dask.config.set(SETTINGS),
-        LocalCluster(
-            processes=False,
-            n_workers=1,
-            threads_per_worker=threads,
-            memory_limit=0,  # max_in_flight bounds memory; dask would spill arrays to disk
-            dashboard_address="127.0.0.1:0" if dashboard else None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        if dashboard:
-            log.info("dask dashboard: http://127.0.0.1:%d/status", urlsplit(cluster.dashboard_link).port)
-        yield client
-
-
-def dashboard_can_run() -> bool:
-    """Return whether dask's dashboard can run here; where it cannot, log why.
-
-    It is logged to the job's file alone: on the terminal the run has said it once, before its first job.
-    """
-    installed = is_installed("bokeh")
-    if not installed:
-        log.debug("dask dashboard: none, since it %s", needs("bokeh"))
-    return installed
-
-
-@contextmanager
-def scheduler_client(address: str, timeout: float = 60.0) -> Iterator[Client]:
-    """Connect to the scheduler at an address, wait until it has a worker, and yield a client.
-
-    A ``tls://`` address needs the certificates of dask's configuration. The scheduler itself logs the address of its
-    dashboard; a client cannot ask for it.
-
-    Raises
-    ------
-    ConnectionError
-        If no scheduler answers, or it has no worker, within `timeout` seconds.
-    """
-    with dask.config.set(SETTINGS):
-        try:
-            client = Client(address, timeout=timeout, set_as_default=False)
-        except (OSError, TimeoutError) as error:
-            raise ConnectionError(f"predict.scheduler: no dask scheduler answers at {address} ({error})") from None
-        with client:
-            try:
-                client.wait_for_workers(1, timeout=timeout)
-            except TimeoutError:
-                raise ConnectionError(
-                    f"predict.scheduler: {address} has no worker after {timeout:.0f} s; start one with "
-                    f"`dask worker {address}` where this project is installed (docs/how-to/slurm.md)"
-                ) from None
-            yield client
-
-
 def run_pipeline(
     boxes: Iterable[Box],
     work: Work,
@@ -187,7 +115,7 @@ def run_pipeline(
     work : Work
         Function that processes a block. It must be possible to pickle it if workers are other processes.
     client : Client
-        Client of `local_client` or `scheduler_client`.
+        Client of `unet.jobs.dask_clients`.
     done : callable
         Called as `done(box, result)` with the result of `work`, in the calling thread, in the order of completion.
     max_in_flight : int
@@ -262,13 +190,13 @@ class _Pipeline:
     def submit_next(self, boxes: Iterator[Box]) -> None:
         """Submit the next blocks, up to `max_in_flight` per worker that is there now."""
         if self.failure is None:
-            most = self.max_in_flight * max(1, len(_workers(self.client)))
+            most = self.max_in_flight * max(1, len(workers_of(self.client)))
             for box in islice(boxes, max(0, most - len(self.in_flight))):
                 self.submit(box)
 
     def submit(self, box: Box, attempt: int = 1, not_on: str | None = None) -> None:
         """Submit a block; on the second attempt to another worker than `not_on`, if there is one."""
-        where = _workers_to_choose(self.client, self.hanging, not_on)
+        where = workers_to_choose(self.client, self.hanging, not_on)
         future = self.client.submit(_run_task, self.name, self.work, box, pure=False, **where)
         self.in_flight[future] = _InFlight(box, attempt, time.monotonic())
         future.add_done_callback(self.answers.put)
@@ -306,7 +234,7 @@ class _Pipeline:
         now = time.monotonic()
         overdue = [future for future, block in self.in_flight.items() if now - block.since > self.block_timeout]
         if overdue:
-            worker_of = _worker_of(self.client)
+            worker_of = worker_of_tasks(self.client)
         for future in overdue:
             if future.key in worker_of:
                 block = self.in_flight.pop(future)
@@ -366,50 +294,6 @@ def _run_task(name: str, work: Work | None, box: Box) -> Any:
 
 def _stop_tasks(name: str) -> None:
     _STOPPED.add(name)
-
-
-def call_on_worker(client: Client, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
-    """Return `function(*arguments)` from a worker, or from another worker if it takes longer than `timeout` seconds.
-
-    Time in which the call waits for a worker does not count.
-
-    Raises
-    ------
-    TimeoutError
-        If every worker has taken longer.
-    """
-    hanging: set[str] = set()
-    while not hanging or hanging < set(_workers(client)):
-        future = client.submit(function, *arguments, pure=False, **_workers_to_choose(client, hanging))
-        worker: str | None = None
-        while worker is None:
-            try:
-                return future.result(timeout=timeout)
-            except TimeoutError:
-                if future.done():
-                    raise
-                worker = _worker_of(client).get(future.key)
-        log.warning("worker %s has not answered after %.0f s; another one is asked", worker, timeout)
-        future.cancel()
-        hanging.add(worker)
-    raise TimeoutError(f"none of the {len(hanging)} dask worker(s) has answered after {timeout:.0f} s")
-
-
-def _workers(client: Client) -> list[str]:
-    return list(client.nthreads())
-
-
-def _worker_of(client: Client) -> dict[Any, str]:
-    """Return the worker that processes a task, by the key of the task."""
-    return {key: address for address, keys in client.processing().items() for key in keys}
-
-
-def _workers_to_choose(client: Client, hanging: set[str], not_on: str | None = None) -> dict[str, list[str]]:
-    """Return the argument of `Client.submit` that avoids workers that hang, and `not_on` where there is another."""
-    everyone = _workers(client)
-    answering = [address for address in everyone if address not in hanging]
-    chosen = [address for address in answering if address != not_on] or answering
-    return {"workers": chosen} if 0 < len(chosen) < len(everyone) else {}
 
 
 def _error_of(future: Future) -> BaseException | None:

@@ -35,7 +35,7 @@ from distributed.security import Security
 
 from unet.config.slurm import SlurmConfig
 from unet.extras import needs
-from unet.jobs.pipeline import SETTINGS, dashboard_can_run
+from unet.jobs.dask_clients import SETTINGS, dashboard_can_run
 
 CONNECT_TIMEOUT_S = 60
 """Seconds in which a worker that starts has to connect to its scheduler."""

@@ -24,6 +24,7 @@ DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
     "unet.extras": "says how to install what is missing",
     "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
+    "unet.jobs.dask_clients": "asks schedulers and workers; a block is the same on any",
     "unet.jobs.device_capacity": "measures the machine; the tile chosen by it is part of a block's fingerprint",
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",
     "unet.jobs.journal": "says what is done; a fingerprint that is computed in another way is another one by itself",

@@ -25,7 +25,7 @@ def cached_code_digest(script: Path) -> str:
         A Python file that imports modules of the package; all scripts of one folder are kept together.
     """
     file, key = cache_file(), _key(script.parent)
-    kept = _read(file, key)
+    kept = _kept(file, key)
     if script.name not in kept:
         kept[script.name] = code_digest(script)
         with suppress(OSError):
@@ -49,8 +49,9 @@ def _key(scripts: Path) -> str:
     return summary.hexdigest()
 
 
-def _read(file: Path, key: str) -> dict[str, str]:
-    """Return the digests that are kept under a key; an empty dict if there are none."""
+@cache
+def _kept(file: Path, key: str) -> dict[str, str]:
+    """Return the digests that are kept under a key; an empty dict if there are none. The file is read once a start."""
     with suppress(OSError, ValueError, AttributeError):
         found = json.loads(file.read_bytes())
         if found.get("key") == key:

@@ -49,7 +49,7 @@ def remove_results(results: Path) -> tuple[list[Path], list[str]]:
     RemovalError
         If the folder is not one of results, or a run is under way.
     """
-    check(results)
+    require_removable(results)
     elsewhere = sorted(_addresses(results))
     for pattern in WRITTEN:
         for path in list(results.glob(pattern)):
@@ -62,7 +62,7 @@ def remove_results(results: Path) -> tuple[list[Path], list[str]]:
     return left, elsewhere
 
 
-def check(results: Path) -> None:
+def require_removable(results: Path) -> None:
     """Refuse a folder that no run of this workflow has written to, and one that a run writes to."""
     if not results.is_dir():
         raise RemovalError(f"{results} is no folder; give the folder of results, as in RESULTS=results")

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from unet.config.root import Config
+from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.volumes.constant_regions import HALO
 from unet.volumes.layout import VolumeLayout
@@ -121,6 +122,13 @@ class Rule:
         labels = [(name, "labels") for name in self.label_volumes(config)]
         return [*labels, *((name, "segmentation") for name in volumes)]
 
+    def job_count(self, config: Config, layout: VolumeLayout) -> int:
+        """Return the number of jobs on a volume: one per block range where the rule is blockwise."""
+        if not self.blockwise:
+            return 1
+        voxels = voxels_per_job(layout.shape, config.predict.job_voxels)
+        return block_range_count(layout.grid, voxels, self.together(layout))
+
 
 class JobCount(NamedTuple):
     """How many jobs a rule has on a volume; `volume` is None where a job is about several."""
@@ -131,21 +139,10 @@ class JobCount(NamedTuple):
     store: str | None = None
 
 
-def job_counts(
-    config: Config, block_ranges: Mapping[str, int], of_layers: Mapping[str, int] | None = None
-) -> list[JobCount]:
-    """Count the jobs of a run from nothing to the report, in the order of the chain.
-
-    Parameters
-    ----------
-    block_ranges : mapping
-        Number of block ranges per volume.
-    of_layers : mapping, optional
-        Number of the block ranges that `ingest` has per volume, where it has others.
-    """
-    counts = {"ingest": of_layers or block_ranges}
+def job_counts(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[JobCount]:
+    """Count the jobs of a run from nothing to the report, in the order of the chain."""
     return [
-        JobCount(name, volume, counts.get(name, block_ranges)[volume] if rule.blockwise and volume else 1, store)
+        JobCount(name, volume, rule.job_count(config, layouts[volume]) if volume else 1, store)
         for name, rule in RULES.items()
         for volume, store in rule.targets(config)
     ]

@@ -76,6 +76,8 @@ rule check_model:
         runtime=time_limit("check_model"),
     params:
         **given_model(CONFIG, "checkpoint"),
+        check_weights=lambda wildcards: bool(CONFIG.model.checkpoint)
+        and wildcards.volume == CONFIG.used_volumes[0],
         volumes=lambda wildcards: INPUTS.compared_volumes(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
         model_config=settings(CONFIG.model, ["checkpoint"]),

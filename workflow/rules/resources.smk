@@ -38,7 +38,7 @@ def workload(wildcards):
     """How much a job has to do: of its volume, else of all used volumes whose headers can be read."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
     known = {name: LAYOUTS.get(name) for name in names}
-    return workload_of(CONFIG, {name: one for name, one in known.items() if one})
+    return Workload.of(CONFIG, {name: one for name, one in known.items() if one})
 
 
 def memory(name):

@@ -10,7 +10,7 @@ from distributed.security import Security
 
 from unet.config.root import load_config
 from unet.config.scheduler_address import PLAIN, checked_scheduler
-from unet.jobs.pipeline import scheduler_client
+from unet.jobs.dask_clients import scheduler_client
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"])

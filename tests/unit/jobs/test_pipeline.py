@@ -15,15 +15,14 @@ import pytest
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.jobs import pipeline
+from unet.jobs.dask_clients import local_client, scheduler_client
 from unet.jobs.pipeline import (
     BlockError,
     Interrupted,
     ReadInferWrite,
     Stop,
     Stopped,
-    local_client,
     run_pipeline,
-    scheduler_client,
 )
 
 BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
@@ -279,10 +278,10 @@ def test_steps_are_never_pickled() -> None:
 def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
-    caplog.set_level("INFO", "unet.jobs.pipeline")
+    caplog.set_level("INFO", "unet.jobs.dask_clients")
     with local_client(1, dashboard=asked):
         pass
-    told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.pipeline"]
+    told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.dask_clients"]
     assert told == ["dask dashboard: http://127.0.0.1"] * asked
 
 

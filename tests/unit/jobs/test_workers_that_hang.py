@@ -13,7 +13,8 @@ from distributed import Client, LocalCluster
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.jobs import pipeline
-from unet.jobs.pipeline import BlockError, Stop, call_on_worker, run_pipeline
+from unet.jobs.dask_clients import call_on_worker
+from unet.jobs.pipeline import BlockError, Stop, run_pipeline
 
 BOXES = Grid((12, 4, 4), (1, 4, 4)).boxes()
 

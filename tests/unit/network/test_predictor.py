@@ -17,7 +17,8 @@ from unet.geometry.block_ranges import block_range_names, boxes_of_range
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
-from unet.jobs.pipeline import ReadInferWrite, local_client, run_pipeline
+from unet.jobs.dask_clients import local_client
+from unet.jobs.pipeline import ReadInferWrite, run_pipeline
 from unet.network.model import build_model
 from unet.network.predictor import SYMMETRIES, Predictor, TestTimeAugmentation, _applied, _undone, quantised
 from unet.network.rotation import RotatedLattice

@@ -20,7 +20,7 @@ from unet.run.inspection.hardware import NETWORKS_OF_CPU, NETWORKS_OF_GPU, Hardw
 from unet.run.inspection.label_guess import LabelGuess
 from unet.run.inspection.suggested_settings import Effort, Inputs, VoxelSize, suggest
 from unet.run.plan.calibration import Speeds
-from unet.run.plan.plan import Machine, RunPlan
+from unet.run.plan.plan import ComputeResources, RunPlan
 from unet.run.plan.resources import RulePlan
 from unet.training.synthetic import synthesise
 
@@ -44,7 +44,7 @@ def planned(step: float = 0.1, others: float = 60.0, unlabelled: float = 0.0) ->
         training = speeds.step[0] * config.train.steps
         seconds = others + training + unlabelled * ("all" in config.predict.volumes)
         rules = [RulePlan("train", 1, seconds - 0.52, 0, 0, 0, 0, 1)]
-        return RunPlan([], rules, [], 0, Machine(threads, 0, "cpu", threads), speeds, 0)
+        return RunPlan([], rules, [], 0, ComputeResources(threads, 0, "cpu", threads), speeds, 0)
 
     return plan
 

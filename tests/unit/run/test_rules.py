@@ -15,15 +15,19 @@ from unet.volumes.layout import VolumeLayout
 def configuration(kind: str = "instances", **sections: Any) -> Config:
     """Two volumes: `a` is learnt from and scored, `b` has no labels."""
     volumes = {"a": {"raw": "a.tif", "labels": "l.tif", "label_kind": kind}, "b": {"raw": "b.tif"}}
-    return load_config(
-        {"volumes": volumes, "train": {"volumes": ["a"]}, "predict": {"volumes": ["a", "b"]}, **sections}
-    )
+    predict = {"volumes": ["a", "b"], "job_voxels": 64}
+    return load_config({"volumes": volumes, "train": {"volumes": ["a"]}, "predict": predict, **sections})
+
+
+def layout(sections: int) -> VolumeLayout:
+    """The layout of a volume with a block range per section (`job_voxels` of `configuration`)."""
+    return VolumeLayout((sections, 8, 8), "uint8", (50, 4, 4), (0, 0, 0), (1, 8, 8), (1, 8, 8), None, False)
 
 
 def counted(config: Config) -> Counter[str]:
     """Jobs of each rule; `a` has 3 block ranges and `b` 2."""
     counts: Counter[str] = Counter()
-    for one in job_counts(config, {"a": 3, "b": 2}):
+    for one in job_counts(config, {"a": layout(3), "b": layout(2)}):
         counts[one.rule] += one.jobs
     return counts
 

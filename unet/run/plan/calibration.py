@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.root import Config
 from unet.config.train import TrainConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
@@ -212,24 +213,6 @@ class _Repeated:
         self._ticks.append((time.perf_counter(), time.process_time()))
 
 
-@dataclass(frozen=True)
-class _Array:
-    """An array as `CachedVolume` reads a store."""
-
-    values: np.ndarray
-
-    @property
-    def shape(self) -> Index:
-        return self.values.shape[-3:]
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.values.dtype
-
-    def read(self, box: Box) -> np.ndarray:
-        return self.values[box.trailing]
-
-
 def _cells(channels: int) -> LabelledVolume:
     """Return square cells of 30 px with membranes of 2 px, in noise."""
     z, y, x = 4, 600, 600
@@ -237,9 +220,14 @@ def _cells(channels: int) -> LabelledVolume:
     interior = np.broadcast_to(~(line[:, None] | line), (z, y, x))
     noise = np.random.default_rng(0).normal(0, 20, (channels, z, y, x))
     raw = np.clip(interior * 80 + 90 + noise, 0, 255).astype(np.uint8)
-    parts = (raw, interior.astype(np.uint8), np.ones((z, y, x), np.float32))
-    stores = [CachedVolume(_Array(part)) for part in parts]
-    return LabelledVolume(stores[0], stores[1], stores[2], _normalisation(channels))
+    targets, weights = interior.astype(np.uint8), np.ones((z, y, x), np.float32)
+    return LabelledVolume(_in_memory(raw), _in_memory(targets), _in_memory(weights), _normalisation(channels))
+
+
+def _in_memory(values: np.ndarray) -> CachedVolume:
+    """Return an array as if it was read from a store."""
+    store = SimpleNamespace(shape=values.shape[-3:], dtype=values.dtype, read=lambda box: values[box.trailing])
+    return CachedVolume(store)
 
 
 def _normalisation(channels: int) -> Normalisation:

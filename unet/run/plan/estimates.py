@@ -8,18 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unet.config.root import Config
+from unet.run.plan.resources import RulePlan
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
-
-
-@dataclass(frozen=True)
-class RuleEstimate:
-    """All jobs of a rule: number, seconds one after the other, processor seconds, and most memory of one in MB."""
-
-    jobs: int
-    seconds: float
-    core_seconds: float
-    memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -45,10 +36,9 @@ def read_plan(path: Path, config: Config) -> dict[str, Any] | None:
     return values if values.get("config") == planned_for(config) else None
 
 
-def estimated_rules(plan: Mapping[str, Any]) -> dict[str, RuleEstimate]:
+def estimated_rules(plan: Mapping[str, Any]) -> dict[str, RulePlan]:
     """Return what a plan estimates of each rule."""
-    keys = RuleEstimate.__dataclass_fields__
-    return {one["rule"]: RuleEstimate(**{key: one[key] for key in keys}) for one in plan["rules"]}
+    return {one["rule"]: RulePlan(**one) for one in plan["rules"]}
 
 
 def measured_jobs(results: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,11 @@
 """The limits that a run meets: what cannot work is refused before the first job, with what to set instead."""
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
+from pathlib import Path
 
 from unet.config.root import Config
 from unet.geometry.box import Index
@@ -34,6 +37,16 @@ class Free:
     files: float | None
     memory: float
 
+    @classmethod
+    def here(cls, config: Config) -> "Free":
+        """Return what the file system of the results and this machine have."""
+        folder = Path(config.results).absolute()
+        while not folder.exists():
+            folder = folder.parent
+        files = os.statvfs(folder).f_favail or None  # some file systems do not count
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return cls(shutil.disk_usage(folder).free, config.plan.max_files or files, memory)
+
 
 def too_many_ranges(volume: str, block_ranges: int, shape: Index) -> str | None:
     """Return why a volume cannot have so many block ranges, and what to set; None if it can.
@@ -64,44 +77,39 @@ def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
     )
 
 
-def errors_of(config: Config, volumes: Mapping[str, tuple[Index, int]]) -> list[str]:
-    """Return what cannot work at all; `volumes` are the shapes and the numbers of block ranges."""
-    found = [too_many_ranges(name, block_ranges, shape) for name, (shape, block_ranges) in volumes.items()]
-    found += [too_many_fragments(config, name, volumes[name][0]) for name in config.predict.volumes]
+def errors_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[str]:
+    """Return what cannot work at all."""
+    ranges = {name: RULES["predict"].job_count(config, layout) for name, layout in layouts.items()}
+    found = [too_many_ranges(name, ranges[name], layout.shape) for name, layout in layouts.items()]
+    found += [too_many_fragments(config, name, layouts[name].shape) for name in config.predict.volumes]
     return [problem for problem in found if problem is not None]
 
 
 def warnings_of(rules: Sequence[RulePlan], stores: Sequence[StorePlan], free: Free) -> list[str]:
     """Return what may not work here, and what to set."""
     disk, files = sum(one.bytes for one in stores), sum(one.files for one in stores)
-    checks = [
-        (
-            disk > free.disk,
-            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie",
-        ),
-        (
-            free.files is not None and files > free.files,
-            f"files: {files} are needed and {free.files or 0:.0f} may be made where results lie; make storage.block "
-            "larger: a store has one file per block and level",
-        ),
-        *(check for rule in rules for check in _checks_of_rule(rule, free)),
-    ]
-    return [message for is_met, message in checks if is_met]
-
-
-def _checks_of_rule(one: RulePlan, free: Free) -> list[tuple[bool, str]]:
-    shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
-    return [
-        (
-            1e6 * one.memory_mb > free.memory,
-            f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
-            f"{free.memory / 1e9:.3g} GB; {LESS_MEMORY.get(one.rule, 'make storage.block smaller')}",
-        ),
-        (
-            one.job_seconds > 3600 * LONG_JOB_HOURS,
-            f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {shorter}",
-        ),
-    ]
+    found = []
+    if disk > free.disk:
+        found.append(
+            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie"
+        )
+    if free.files is not None and files > free.files:
+        found.append(
+            f"files: {files} are needed and {free.files:.0f} may be made where results lie; make storage.block "
+            "larger: a store has one file per block and level"
+        )
+    for one in rules:
+        if 1e6 * one.memory_mb > free.memory:
+            found.append(
+                f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
+                f"{free.memory / 1e9:.3g} GB; {LESS_MEMORY.get(one.rule, 'make storage.block smaller')}"
+            )
+        if one.job_seconds > 3600 * LONG_JOB_HOURS:
+            shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
+            found.append(
+                f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {shorter}"
+            )
+    return found
 
 
 def advice_on_blocks(config: Config, layouts: Sequence[VolumeLayout]) -> list[str]:

@@ -7,8 +7,6 @@
 5. `wall_seconds`    takes rule after rule, as many of its jobs at once as there are cores or GPUs.
 """
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
@@ -17,7 +15,6 @@ from pathlib import Path
 import torch
 
 from unet.config.root import Config
-from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
@@ -39,15 +36,9 @@ from unet.network.tile_selection import (
 from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_speeds
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
-from unet.run.plan.resources import (
-    RulePlan,
-    Workload,
-    core_seconds,
-    held,
-    network_bytes,
-    training_tile,
-    voxels_per_fragment,
-)
+from unet.run.plan.network_cost import network_bytes, training_tile
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
+from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
@@ -79,13 +70,31 @@ class VolumePlan:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What there is to compute with, all machines together."""
+class ComputeResources:
+    """Cores and GPUs that a run has, all machines together, and the threads of a prediction."""
 
     cores: int
     gpus: int
     kind: DeviceKind
     predict_threads: int
+
+    @classmethod
+    def of(cls, config: Config, threads: int) -> "ComputeResources":
+        """Return the resources that the configuration names, else those of this machine."""
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
+        kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
+        return cls(config.plan.cores or usable_cores(), gpus, kind, threads)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of a job that computes the network."""
+        return torch.device("cuda", 0) if self.kind == "cuda" else torch.device("cpu")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether there will be a GPU that is not at hand."""
+        return self.kind == "cuda" and not torch.cuda.is_available()
 
     def threads(self, rule: str) -> int:
         """Return the threads of a job."""
@@ -104,7 +113,7 @@ class RunPlan:
     rules: Sequence[RulePlan]
     stores: Sequence[StorePlan]
     training_flops: float
-    machine: Machine
+    resources: ComputeResources
     speeds: Speeds
     edges: float
     price: float | None = None
@@ -123,87 +132,59 @@ class RunPlan:
     @property
     def gpu_hours(self) -> float:
         """Hours of the jobs that hold a GPU; 0 without one."""
-        return sum(one.seconds for one in self.rules if one.rule in ON_GPU) / 3600 if self.machine.kind == "cuda" else 0
+        if self.resources.kind == "cpu":
+            return 0
+        return sum(one.seconds for one in self.rules if one.rule in ON_GPU) / 3600
 
     @property
     def core_hours(self) -> float:
         """Hours of processors that are busy, beside GPUs or without."""
-        alone = [one for one in self.rules if self.machine.kind == "cpu" or one.rule not in ON_GPU]
+        alone = [one for one in self.rules if self.resources.kind == "cpu" or one.rule not in ON_GPU]
         return sum(one.core_seconds for one in alone) / 3600
 
 
 def plan_run(config: Config, threads: int) -> RunPlan:
     """Estimate what a run of this configuration will cost, with `threads` for a prediction. No voxel is read."""
-    machine, layouts = _machine(config, threads), {name: expected_layout(config, name) for name in config.used_volumes}
+    resources = ComputeResources.of(config, threads)
+    layouts = {name: expected_layout(config, name) for name in config.used_volumes}
     model, classes = architecture(config)
     # the given file stays in the configuration, so that nothing is trained
     model = model.model_copy(update={"checkpoint": config.model.checkpoint})
     config = config.model_copy(update={"model": model})
-    tasks = _tasks(config, machine, layouts, classes)
-    ranges = range_counts(config, layouts)
-    volumes = [_planned_volume(config, machine, name, task, ranges[name]) for name, task in tasks.items()]
-    training = 0.0
+    tasks = _tasks(config, resources, layouts, classes)
+    volumes = [_planned_volume(config, resources, name, task) for name, task in tasks.items()]
+    training, channels = 0.0, None
     if config.learning_volumes:
         channels = layouts[config.train.volumes[0]].channels
         training = training_flops(config, len(classes), training_tile(config), channels)
-    choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
     if config.plan.gpu_flops is not None:
         tile_flops = {one.name: one.flops / one.tiles for one in volumes}
         speeds = given_speeds(tile_flops, training / config.train.steps, config.plan.gpu_flops)
     else:
-        learning = layouts[config.train.volumes[0]].channels if config.learning_volumes else None
-        speeds = measured_speeds(config, choices, len(classes), learning, _device(machine), machine.threads)
-    stored = len(stored_classes(classes))
-    plan = RunPlan(
-        volumes,
-        plan_rules(
-            config,
-            job_counts(config, ranges, range_counts(config, layouts, "ingest")),
-            layouts,
-            volumes,
-            speeds,
-            machine,
-        ),
-        [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)],
-        training,
-        machine,
-        speeds,
-        edges_of(config, layouts),
-    )
-    predicted = [layouts[name] for name in config.predict.volumes]
+        choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
+        speeds = measured_speeds(config, choices, len(classes), channels, resources.device, resources.threads)
+    rules, stored = plan_rules(config, layouts, volumes, speeds, resources), len(stored_classes(classes))
+    stores = [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)]
+    plan = RunPlan(volumes, rules, stores, training, resources, speeds, edges_of(config, layouts))
     return replace(
         plan,
         price=price_of(plan, config),
         currency=config.plan.currency,
-        warnings=[*warnings_of(plan.rules, plan.stores, _free(config)), *advice_on_blocks(config, predicted)],
-        errors=errors_of(config, {name: (layout.shape, ranges[name]) for name, layout in layouts.items()}),
+        warnings=[
+            *warnings_of(rules, stores, Free.here(config)),
+            *advice_on_blocks(config, [layouts[name] for name in config.predict.volumes]),
+        ],
+        errors=errors_of(config, layouts),
     )
 
 
-def _machine(config: Config, threads: int) -> Machine:
-    """Return the machine that the configuration names, else this one."""
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
-    kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
-    return Machine(config.plan.cores or usable_cores(), gpus, kind, threads)
-
-
-def _device(machine: Machine) -> torch.device:
-    return torch.device("cuda", 0) if machine.kind == "cuda" else torch.device("cpu")
-
-
-def _is_elsewhere(machine: Machine) -> bool:
-    """Return whether there will be a GPU that is not at hand."""
-    return machine.kind == "cuda" and not torch.cuda.is_available()
-
-
 def _tasks(
-    config: Config, machine: Machine, layouts: Mapping[str, VolumeLayout], classes: Sequence[str]
+    config: Config, resources: ComputeResources, layouts: Mapping[str, VolumeLayout], classes: Sequence[str]
 ) -> dict[str, PredictionTask]:
     """Return what is predicted of each volume."""
     precision = config.predict.precision
-    if not _is_elsewhere(machine):
-        precision = choose_precision(precision, _device(machine))
+    if not resources.is_elsewhere:
+        precision = choose_precision(precision, resources.device)
     precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_classes(classes))
     return {
         name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision)
@@ -211,14 +192,14 @@ def _tasks(
     }
 
 
-def _planned_volume(config: Config, machine: Machine, name: str, task: PredictionTask, block_ranges: int) -> VolumePlan:
+def _planned_volume(config: Config, resources: ComputeResources, name: str, task: PredictionTask) -> VolumePlan:
     """Plan a volume with the tile that an earlier run has chosen, else with the tile that fits now."""
-    threads, limit = machine.threads("predict"), None
-    if _is_elsewhere(machine):
-        limit = 1e9 * config.plan.gpu_memory_gb
+    threads = resources.threads("predict")
+    limit = 1e9 * config.plan.gpu_memory_gb if resources.is_elsewhere else None
     folder = Path(config.results) / "volumes" / name
-    choice = read_selection(folder, task) or select_tile(task, _device(machine), threads, limit)
-    return plan_volume(name, task, choice, block_ranges, kind=machine.kind, threads=threads)
+    choice = read_selection(folder, task) or select_tile(task, resources.device, threads, limit)
+    block_ranges = RULES["predict"].job_count(config, task.layout)
+    return plan_volume(name, task, choice, block_ranges, kind=resources.kind, threads=threads)
 
 
 def plan_volume(
@@ -251,42 +232,60 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
-def range_counts(config: Config, layouts: Mapping[str, VolumeLayout], rule: str = "predict") -> dict[str, int]:
-    """Return the number of block ranges of each volume, as a rule divides it."""
-    asked, together = config.predict.job_voxels, RULES[rule].together
-    return {
-        name: block_range_count(one.grid, voxels_per_job(one.shape, asked), together(one))
-        for name, one in layouts.items()
-    }
-
-
 def plan_rules(
     config: Config,
-    jobs: Sequence[JobCount],
     layouts: Mapping[str, VolumeLayout],
     volumes: Sequence[VolumePlan],
     speeds: Speeds,
-    machine: Machine,
+    resources: ComputeResources,
 ) -> list[RulePlan]:
-    """Add up time and memory of every rule, in the order of the chain."""
+    """Add up time and memory of all jobs of every rule, in the order of the chain."""
     predicted, found = {one.name: one for one in volumes}, dict[str, RulePlan]()
-    for one in jobs:
-        threads, work = machine.threads(one.rule), _workload(config, one, layouts)
+    for one in job_counts(config, layouts):
         volume = predicted[str(one.volume)] if one.rule == "predict" else None
-        clock, processor = _job_seconds(config, one, work, speeds, threads, volume)
-        memory, on_gpu = _job_mb(config, one.rule, work, threads, machine.kind, volume)
-        before = found.get(one.rule, RulePlan(one.rule, 0, 0, 0, 0, 0, 0, machine.at_once(one.rule)))
+        (clock, processor), memory, on_gpu = _job_cost(config, one, layouts, volume, speeds, resources)
+        before = found.get(one.rule, RulePlan(one.rule, 0, 0, 0, 0, 0, 0, resources.at_once(one.rule)))
         found[one.rule] = RulePlan(
             one.rule,
             before.jobs + one.jobs,
             before.seconds + one.jobs * clock,
             before.core_seconds + one.jobs * processor,
             max(before.job_seconds, clock),
-            max(before.memory_mb, memory),
-            max(before.gpu_mb, on_gpu),
+            max(before.memory_mb, memory / 1e6),
+            max(before.gpu_mb, on_gpu / 1e6),
             before.at_once,
         )
     return list(found.values())
+
+
+def _job_cost(
+    config: Config,
+    one: JobCount,
+    layouts: Mapping[str, VolumeLayout],
+    volume: VolumePlan | None,
+    speeds: Speeds,
+    resources: ComputeResources,
+) -> tuple[Seconds, float, float]:
+    """Return the seconds of one job, and the bytes of its process and of its GPU: its own work, and the network's."""
+    threads, work, start = resources.threads(one.rule), _workload(config, one, layouts), cost_of(one.rule, config).start
+    network, on_gpu = list[tuple[Seconds, float]](), 0.0
+    memory = held_bytes(one.rule, config, work, threads)
+    if volume is not None:
+        network = [(speeds.tile[volume.name], volume.tiles / one.jobs)]
+        memory, on_gpu = volume.job_memory.process, volume.job_memory.gpu
+    elif one.rule == "train":
+        train = config.train
+        validations = ceil(train.steps / train.validation_steps) if train.validation else 0
+        network = [(speeds.step, train.steps), (speeds.validation, validations)]
+        step = network_bytes(one.rule, config, work, threads)
+        memory, on_gpu = memory + step, step if resources.kind == "cuda" else 0
+    voxels = core_seconds(one.rule, config, work) - start
+    side_by_side = min(threads, max(1, work.job // work.block))
+    seconds = (
+        (start + voxels / side_by_side) / speeds.machine + sum(each[0] * times for each, times in network),
+        (start + voxels) / speeds.machine + sum(each[1] * times for each, times in network),
+    )
+    return seconds, memory, on_gpu
 
 
 def _workload(config: Config, one: JobCount, layouts: Mapping[str, VolumeLayout]) -> Workload:
@@ -296,38 +295,6 @@ def _workload(config: Config, one: JobCount, layouts: Mapping[str, VolumeLayout]
     volumes = tuple(Volume(Path(name), layouts[name]) for name in names)  # no store of them is looked at
     voxels = sum(prod(volume.layout.shape) for volume in volumes)
     return Workload(volumes, ceil(voxels / one.jobs) if RULES[one.rule].blockwise else voxels)
-
-
-def _job_seconds(
-    config: Config, one: JobCount, work: Workload, speeds: Speeds, threads: int, volume: VolumePlan | None
-) -> Seconds:
-    """Return the seconds of one job, on the clock and of all processors; `volume` is given for a prediction."""
-    start = cost_of(one.rule, config).start
-    voxels = core_seconds(one.rule, config, work) - start
-    side_by_side = min(threads, max(1, work.job // work.block))
-    clock, processor = (start + voxels / side_by_side) / speeds.machine, (start + voxels) / speeds.machine
-    network: list[tuple[Seconds, float]] = []
-    if volume is not None:
-        network = [(speeds.tile[volume.name], volume.tiles / one.jobs)]
-    if one.rule == "train":
-        train = config.train
-        validations = ceil(train.steps / train.validation_steps) if train.validation else 0
-        network = [(speeds.step, train.steps), (speeds.validation, validations)]
-    return (
-        clock + sum(seconds[0] * times for seconds, times in network),
-        processor + sum(seconds[1] * times for seconds, times in network),
-    )
-
-
-def _job_mb(
-    config: Config, rule: str, work: Workload, threads: int, kind: DeviceKind, volume: VolumePlan | None
-) -> tuple[float, float]:
-    """Return the memory in MB of a job's process, and of its GPU; `volume` is given for a prediction."""
-    if volume is not None:
-        return volume.job_memory.process / 1e6, volume.job_memory.gpu / 1e6
-    own = sum(held(rule, config, work, threads).values())
-    network = network_bytes(rule, config, work, threads) if rule == "train" else 0
-    return (own + network) / 1e6, network / 1e6 if kind == "cuda" else 0
 
 
 def edges_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> float:
@@ -343,13 +310,3 @@ def price_of(plan: RunPlan, config: Config) -> float | None:
     if gpu is None and core is None:
         return None
     return plan.gpu_hours * (gpu or 0) + plan.core_hours * (core or 0)
-
-
-def _free(config: Config) -> Free:
-    """Return what the file system of the results and this machine have."""
-    folder = Path(config.results).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    files = os.statvfs(folder).f_favail or None  # some file systems do not count
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Free(shutil.disk_usage(folder).free, config.plan.max_files or files, memory)

@@ -1,56 +1,59 @@
 """The plan as text for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, inf
 
 from unet.run.plan.disk import StorePlan
 from unet.run.plan.plan import RunPlan, VolumePlan
+from unet.run.plan.resources import RulePlan
 
 
 def as_text(plan: RunPlan) -> str:
     """Return the whole plan."""
-    parts = [_volumes(plan.volumes), _rules(plan), _stores(plan.stores), _totals(plan), *plan.warnings]
+    parts = [_volumes(plan.volumes), _rules(plan.rules), _stores(plan.stores), _totals(plan), *plan.warnings]
     return "\n\n".join([*parts, *(f"this will not work: {problem}" for problem in plan.errors)])
 
 
+def _table(columns: Mapping[str, str], rows: Iterable[Sequence[str | int]]) -> str:
+    """Return a table, each column in the format that `columns` gives for its title."""
+    cells = [zip(line, columns.values(), strict=True) for line in (tuple(columns), *rows)]
+    return "\n".join("".join(f"{value:{form}}" for value, form in line) for line in cells)
+
+
 def _volumes(volumes: Sequence[VolumePlan]) -> str:
-    lines = [f"{'volume':<14}{'shape z, y, x':<26}{'blocks':>9}{'ranges':>8}{'tile':>7}{'tiles':>12}{'TFLOP':>12}"]
-    lines += [
-        f"{one.name:<14}{' x '.join(map(str, one.shape)):<26}{one.blocks:>9}{one.block_ranges:>8}"
-        f"{one.choice.tile[-1]:>7}{one.tiles:>12}{one.flops / 1e12:>12.3g}"
-        for one in volumes
-    ]
-    return "\n".join([*lines, *(f"{one.name}: tiles of {one.choice}" for one in volumes)])
+    columns = {"volume": "<14", "shape z, y, x": "<26", "blocks": ">9", "ranges": ">8", "tile": ">7", "tiles": ">12"}
+    rows: list[tuple[str | int, ...]] = []
+    for one in volumes:
+        shape, tflop = " x ".join(map(str, one.shape)), f"{one.flops / 1e12:.3g}"
+        rows.append((one.name, shape, one.blocks, one.block_ranges, one.choice.tile[-1], one.tiles, tflop))
+    table = _table({**columns, "TFLOP": ">12"}, rows)
+    return "\n".join([table, *(f"{one.name}: tiles of {one.choice}" for one in volumes)])
 
 
-def _rules(plan: RunPlan) -> str:
-    lines = [
-        f"{'rule':<32}{'jobs':>7}{'at once':>9}{'per job':>9}{'all jobs':>11}{'core time':>11}{'memory':>10}{'GPU':>9}"
-    ]
-    for one in plan.rules:
-        gpu = size(1e6 * one.gpu_mb) if one.gpu_mb else ""
-        lines.append(
-            f"{one.rule:<32}{one.jobs:>7}{one.at_once:>9}{hours(one.job_seconds):>9}{hours(one.seconds):>11}"
-            f"{hours(one.core_seconds):>11}{size(1e6 * one.memory_mb):>10}{gpu:>9}"
-        )
-    return "\n".join(lines)
+def _rules(rules: Sequence[RulePlan]) -> str:
+    columns = {"rule": "<32", "jobs": ">7", "at once": ">9", "per job": ">9", "all jobs": ">11", "core time": ">11"}
+    rows: list[tuple[str | int, ...]] = []
+    for one in rules:
+        times = [hours(seconds) for seconds in (one.job_seconds, one.seconds, one.core_seconds)]
+        sizes = [size(1e6 * one.memory_mb), size(1e6 * one.gpu_mb) if one.gpu_mb else ""]
+        rows.append((one.rule, one.jobs, one.at_once, *times, *sizes))
+    return _table({**columns, "memory": ">10", "GPU": ">9"}, rows)
 
 
 def _stores(stores: Sequence[StorePlan]) -> str:
-    lines = [f"{'volume':<14}{'store':<26}{'disk':>10}{'files':>12}"]
-    lines += [f"{one.volume:<14}{one.store:<26}{size(one.bytes):>10}{one.files:>12}" for one in stores]
-    total, files = sum(one.bytes for one in stores), sum(one.files for one in stores)
-    return "\n".join([*lines, f"{'':<14}{'all':<26}{size(total):>10}{files:>12}"])
+    rows = [(one.volume, one.store, size(one.bytes), one.files) for one in stores]
+    rows.append(("", "all", size(sum(one.bytes for one in stores)), sum(one.files for one in stores)))
+    return _table({"volume": "<14", "store": "<26", "disk": ">10", "files": ">12"}, rows)
 
 
 def _totals(plan: RunPlan) -> str:
-    machine, rules = plan.machine, plan.rules
-    gpus = f"{machine.gpus} GPU(s) and " if machine.kind == "cuda" else ""
+    resources, rules = plan.resources, plan.rules
+    gpus = f"{resources.gpus} GPU(s) and " if resources.kind == "cuda" else ""
     prediction = sum(one.flops for one in plan.volumes)
     lines = [
         f"arithmetic  training {plan.training_flops / 1e12:.3g} TFLOP, prediction {prediction / 1e12:.3g} TFLOP",
         f"speeds      {plan.speeds.source}",
-        f"time        {hours(plan.wall_seconds)} with {gpus}{machine.cores} cores; "
+        f"time        {hours(plan.wall_seconds)} with {gpus}{resources.cores} cores; "
         f"{sum(one.jobs for one in rules)} jobs; {plan.gpu_hours:.3g} GPU-hours, {plan.core_hours:.3g} core-hours",
         f"memory      {size(1e6 * max(one.memory_mb for one in rules))} at most, of a job",
     ]

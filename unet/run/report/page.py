@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from unet.run.plan.estimates import RuleEstimate, StoreSize
+from unet.run.plan.estimates import StoreSize
+from unet.run.plan.resources import RulePlan
 from unet.run.report.costs import rule_costs
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.inputs_section import InputsAsRead
@@ -107,7 +108,7 @@ class ReportData:
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
-    estimated: Mapping[str, RuleEstimate] = field(default_factory=dict)
+    estimated: Mapping[str, RulePlan] = field(default_factory=dict)
     stores: Sequence[StoreSize] = ()
     configuration: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

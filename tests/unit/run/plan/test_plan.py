@@ -17,17 +17,16 @@ from unet.run.plan.calibration import given_speeds
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.plan import (
-    Machine,
+    ComputeResources,
     RunPlan,
     passes,
     plan_rules,
     plan_volume,
     price_of,
-    range_counts,
 )
 from unet.run.plan.resources import VOXELS_PER_FRAGMENT
 from unet.run.plan.text import as_text, hours
-from unet.run.rules import OPEN, RULES, job_counts
+from unet.run.rules import OPEN, RULES
 from unet.volumes.layout import VolumeLayout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
@@ -107,13 +106,12 @@ def test_training_is_three_forward_passes_a_tile() -> None:
 def planned(layout: VolumeLayout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     """The run of one volume on two GPUs of 1 GFLOP/s."""
     config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
-    layouts = {"train": layout}
-    block_ranges = range_counts(config, layouts)
-    volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges["train"], kind="cuda")]
-    machine, training = Machine(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
+    block_ranges = RULES["predict"].job_count(config, layout)
+    volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges, kind="cuda")]
+    resources, training = ComputeResources(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
     speeds = given_speeds({one.name: one.flops / one.tiles for one in volumes}, training / config.train.steps, 1e9)
-    rules = plan_rules(config, job_counts(config, block_ranges), layouts, volumes, speeds, machine)
-    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, machine, speeds, 0.0)
+    rules = plan_rules(config, {"train": layout}, volumes, speeds, resources)
+    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, resources, speeds, 0.0)
 
 
 def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> None:
@@ -174,8 +172,7 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
 def test_a_petavoxel_in_one_solve_is_refused() -> None:
     shape = (33_333, 125_000, 125_000)
     huge = VolumeLayout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
-    config, plan = planned(huge)
-    [problem] = errors_of(config, {"train": (shape, plan.volumes[0].block_ranges)})
+    [problem] = errors_of(configuration(volumes=["train"]), {"train": huge})
     open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
     assert f"{open_ones:.2g} fragments to be joined" in problem
     assert "volumes.<name>.sections" in problem

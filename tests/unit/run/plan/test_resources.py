@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,10 +13,10 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
-from unet.run.plan.resources import SNAKEMAKE_MB, Workload, held, memory_mb, minutes
+from unet.run.plan.resources import SNAKEMAKE_MB, held_bytes, memory_mb, minutes
+from unet.run.plan.workload import Workload
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
-from unet.volumes.volume import Volume
 
 BLOCK = (16, 1024, 1024)
 
@@ -27,55 +26,54 @@ def config(**sections: Any) -> Config:
     return load_config({"volumes": {"train": {"raw": "raw.tif", "labels": "labels.tif"}}, **sections})
 
 
-def volume(shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1, labels: str | None = None) -> Volume:
-    """One as its survey describes it; nothing of it is made yet."""
-    return Volume(
-        Path("nowhere"),
-        VolumeLayout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels),
-    )
+def layout(
+    shape: tuple[int, int, int], dtype: str = "uint8", channels: int = 1, labels: str | None = None
+) -> VolumeLayout:
+    """The layout of a volume of which nothing is made yet."""
+    return VolumeLayout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels)
 
 
-def held_in_all(rule: str, config: Config, work: Workload, threads: int) -> float:
-    """Bytes of the process of a job, without the network."""
-    return sum(held(rule, config, work, threads).values())
+def workload(*layouts: VolumeLayout, of: Config | None = None) -> Workload:
+    """The workload of a job about volumes of these layouts."""
+    return Workload.of(of or config(), {f"volume {n}": one for n, one in enumerate(layouts)})
 
 
 def test_the_share_of_a_job() -> None:
     """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes a voxel."""
-    volumes = [volume((32, 2048, 2048)), volume((16, 500, 1024), "uint16", channels=2)]
-    share = Workload.of(config(), volumes, job=2**26)
+    layouts = [layout((32, 2048, 2048)), layout((16, 500, 1024), "uint16", channels=2)]
+    small = config(predict={"job_voxels": 2**26})
+    share = workload(*layouts, of=small)
     assert (share.block, share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
     assert (share.blocks(1), share.blocks(3)) == (2**24, 3 * 2**24)
     assert (share.job, share.raw_bytes) == (2**26, 4)
-    assert Workload.of(config(), volumes[1:], job=2**26).job == 16 * 500 * 1024
-    assert Workload.of(config(), volumes, job=1000).job == 2**24, "a block at least"
+    assert workload(layouts[1], of=small).job == 16 * 500 * 1024
+    assert workload(*layouts, of=config(predict={"job_voxels": 1000})).job == 2**24, "a block at least"
 
 
 def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
-    share = Workload.of(config(), [], job=2**28)
+    share = workload()
     assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
-    share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
+    share = workload(layout((64, 4096, 4096)))
     assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
     assert minutes(rule, config(), share) >= 10
 
 
 @pytest.mark.parametrize("rule", ["segment", "merge"])
 def test_a_watershed_is_given_more(rule: str) -> None:
-    share, watershed = Workload.of(config(), [volume((64, 4096, 4096))], 2**28), config(segment={"method": "watershed"})
+    share, watershed = workload(layout((64, 4096, 4096))), config(segment={"method": "watershed"})
     assert memory_mb(rule, watershed, share, 2) > memory_mb(rule, config(), share, 2)
     assert minutes(rule, watershed, share) > minutes(rule, config(), share)
 
 
 def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
     """Two threads with 3 copies of a section of uint16 each, and 256 MiB of decoded layers; time for a whole layer."""
-    read = volume((64, 8192, 16384), "uint16")
-    decoded = Volume(read.folder, replace(read.layout, decoded_sections=1))
-    cheap, costly = (Workload.of(config(), [one], 2**28) for one in (read, decoded))
-    more = held_in_all("ingest", config(), costly, 2) - held_in_all("ingest", config(), cheap, 2)
+    read = layout((64, 8192, 16384), "uint16")
+    cheap, costly = (workload(one) for one in (read, replace(read, decoded_sections=1)))
+    more = held_bytes("ingest", config(), costly, 2) - held_bytes("ingest", config(), cheap, 2)
     assert more == 2 * 3 * 2**27 * 2 + 2**28
     assert minutes("ingest", config(), costly) > minutes("ingest", config(), cheap)
     assert memory_mb("histogram", config(), costly, 2) == memory_mb("histogram", config(), cheap, 2)
@@ -83,11 +81,11 @@ def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
 
 def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
     """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
-    thin, thick = (Workload.of(config(), [volume((z, 4096, 4096))], 2**28) for z in (64, 256))
-    grown = held_in_all("merge", config(), thick, 1) - held_in_all("merge", config(), thin, 1)
+    thin, thick = (workload(layout((z, 4096, 4096))) for z in (64, 256))
+    grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
     assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
-    wide = Workload.of(config(), [volume((64, 8192, 8192))], 2**28)
-    in_layer = held_in_all("merge", config(), wide, 1) - held_in_all("merge", config(), thin, 1) - grown
+    wide = workload(layout((64, 8192, 8192)))
+    in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
     assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
 
 
@@ -97,8 +95,7 @@ def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_togeth
     for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
         asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
         few, many = (
-            held_in_all("merge", asked, Workload.of(asked, [volume((z, 4096, 4096))], 2**28), 1) - 90e6
-            for z in (64, 1024)
+            held_bytes("merge", asked, workload(layout((z, 4096, 4096)), of=asked), 1) - 90e6 for z in (64, 1024)
         )
         assert few == pytest.approx(360 * 64 * 4096**2 / 645)
         assert many == pytest.approx(1e6 * bytes_of_many, rel=1e-3)
@@ -124,17 +121,18 @@ of that day, in blocks of the same size)."""
 
 @pytest.mark.parametrize("rule", MEASURED)
 def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
-    tiny = config(model={"depth": 2, "base_channels": 2}, predict={"tile": 48}, train={"tile": 48})
-    share = Workload.of(tiny, [volume((32, 2048, 2048), labels="uint32")], 2**26)
+    predict = {"tile": 48, "job_voxels": 2**26}
+    tiny = config(model={"depth": 2, "base_channels": 2}, predict=predict, train={"tile": 48})
+    share = workload(layout((32, 2048, 2048), labels="uint32"), of=tiny)
     asked = memory_mb(rule, tiny, share, threads=2) - SNAKEMAKE_MB
     assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
-        assert MEASURED[rule] <= held_in_all(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
+        assert MEASURED[rule] <= held_bytes(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
 
 
 def test_blocks_at_the_far_faces_are_smaller() -> None:
     """35 = 2 * 16 + 3 sections, 1100 = 1024 + 76 px: two of 3 x 1 x 2 blocks are whole; a halo ends at the faces."""
-    share = Workload.of(config(), [volume((35, 1024, 1100))], 2**28)
+    share = workload(layout((35, 1024, 1100)))
     assert share.blocks(1) == 2**24
     assert share.blocks(3) == 2 * 2**24 + 3 * 2**20
     assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
@@ -143,9 +141,9 @@ def test_blocks_at_the_far_faces_are_smaller() -> None:
 def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
     """Such that with the share of free memory that a job takes, it takes this tile again."""
     for tile in (316, "auto"):
-        small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), volume((32, 2048, 2048))
-        task = PredictionTask(small.model, 2, 1, one.layout, small.predict)
-        asked = memory_mb("predict", small, Workload.of(small, [one], 2**28), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
+        small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), layout((32, 2048, 2048))
+        task = PredictionTask(small.model, 2, 1, one, small.predict)
+        asked = memory_mb("predict", small, workload(one, of=small), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
         choice = select_tile(task, torch.device("cpu"), 2, USABLE_SHARE * asked)
         assert USABLE_SHARE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)
@@ -176,7 +174,7 @@ def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
 
 
 def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
-    share = Workload.of(config(), [volume((64, 4096, 4096))], 2**28)
+    share = workload(layout((64, 4096, 4096)))
     small = config(model={"base_channels": 8}, predict={"test_time_augmentation": "flips"}, train={"steps": 100})
     for rule in ("predict", "train"):
         assert minutes(rule, config(), share) > minutes(rule, small, share)

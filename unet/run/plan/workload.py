@@ -1,0 +1,108 @@
+"""How much a job has to do: voxels of a block, of a section, of a layer of blocks, of all its volumes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+from pathlib import Path
+
+import numpy as np
+
+from unet.config.root import Config
+from unet.geometry.block_ranges import voxels_per_job
+from unet.geometry.box import Index
+from unet.volumes.layout import VolumeLayout
+from unet.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much a job has to do.
+
+    Parameters
+    ----------
+    volumes : tuple of Volume
+        Volumes that the job is about.
+    job : int
+        Voxels of one job where several share a volume.
+    """
+
+    volumes: tuple[Volume, ...]
+    job: int
+
+    @classmethod
+    def of(cls, config: Config, layouts: Mapping[str, VolumeLayout]) -> "Workload":
+        """Return the workload of a job about some volumes: a block at least, and all voxels at most.
+
+        No store of the volumes need be there yet. Before the survey one volume is assumed that fills a job, with 16
+        bits per voxel.
+        """
+        asked, folder = config.predict.job_voxels, Path(config.results) / "volumes"
+        job = max((voxels_per_job(one.shape, asked) for one in layouts.values()), default=voxels_per_job((), asked))
+        volumes = tuple(Volume(folder / name, layout) for name, layout in layouts.items())
+        work = cls(volumes or (_assumed(config, job),), job)
+        return cls(work.volumes, max(work.block, min(job, work.voxels)))
+
+    @property
+    def layouts(self) -> list[VolumeLayout]:
+        """Layouts of the volumes."""
+        return [volume.layout for volume in self.volumes]
+
+    def blocks(self, at_once: int, halo: Index = (0, 0, 0)) -> int:
+        """Return the voxels of the largest ``at_once`` blocks of a volume, each with its halo."""
+        return max(_largest(layout, at_once, halo) for layout in self.layouts)
+
+    @property
+    def block(self) -> int:
+        """Voxels of the largest block."""
+        return max(prod(map(min, layout.block, layout.shape)) for layout in self.layouts)
+
+    @property
+    def section(self) -> int:
+        """Pixels of the largest section."""
+        return max(prod(layout.shape[1:]) for layout in self.layouts)
+
+    @property
+    def layer(self) -> int:
+        """Voxels of the largest layer of blocks."""
+        return max(prod((min(layout.block[0], layout.shape[0]), *layout.shape[1:])) for layout in self.layouts)
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of all volumes together."""
+        return sum(prod(layout.shape) for layout in self.layouts)
+
+    @property
+    def decoded_sections(self) -> int:
+        """Sections that the image files of a volume decode together; 0 where they read a box by itself."""
+        return max(layout.decoded_sections for layout in self.layouts)
+
+    @property
+    def label_bytes(self) -> int:
+        """Bytes per instance id; 0 where nothing is annotated."""
+        return max(np.dtype(layout.labels_dtype).itemsize if layout.labels_dtype else 0 for layout in self.layouts)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the grey values per voxel, all channels together."""
+        return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
+
+
+def _largest(layout: VolumeLayout, at_once: int, halo: Index) -> int:
+    """Return the voxels of the largest blocks of a volume with their halo; blocks at the far faces are smaller."""
+    kinds = [
+        [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
+        for n, b, h in zip(layout.shape, layout.block, halo, strict=True)
+    ]
+    sizes = [(prod(size for size, _ in kind), prod(count for _, count in kind)) for kind in product(*kinds)]
+    total = 0
+    for size, count in sorted(sizes, reverse=True):
+        total += size * min(count, at_once)
+        at_once -= min(count, at_once)
+    return total
+
+
+def _assumed(config: Config, voxels: int) -> Volume:
+    _, height, width = block = config.storage.block
+    shape = (max(block[0], ceil(voxels / (height * width))), height, width)
+    return Volume(Path(), VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))
