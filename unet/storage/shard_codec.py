@@ -73,9 +73,12 @@ class BlockFormat:
         """The chunks of a whole block."""
         return Grid(self.block, self.chunk)
 
-    def encode(self, values: np.ndarray) -> bytes:
-        """Return the file of a block: every chunk that has voxels of it; voxels beyond the volume's face are 0."""
-        parts: list[bytes] = []
+    def encode(self, values: np.ndarray) -> list[bytes]:
+        """Return the file of a block: every chunk that has voxels of it; voxels beyond the volume's face are 0.
+
+        The file is returned in pieces, since joining them would copy it twice.
+        """
+        pieces: list[bytes] = []
         index, end = np.full((*self.chunks.counts, 2), ABSENT, INDEX_TYPE), 0
         chunk = np.zeros(self.chunk, self.dtype)
         for at in Grid(values.shape, self.chunk).indices():
@@ -83,10 +86,12 @@ class BlockFormat:
             if part.size < chunk.size:
                 chunk.fill(0)
             chunk[tuple(map(slice, part.shape))] = part
-            parts.append(_with_checksum(self.codec.encode(chunk)))
-            index[at] = end, len(parts[-1])
-            end += len(parts[-1])
-        return b"".join([*parts, _with_checksum(index.tobytes())])
+            content = self.codec.encode(chunk)
+            pieces += content, _checksum(content)
+            index[at] = end, len(content) + CHECKSUM_BYTES
+            end += len(content) + CHECKSUM_BYTES
+        content = index.tobytes()
+        return [*pieces, content, _checksum(content)]
 
     def decode(self, file: RangeReader, box: Box, into: np.ndarray) -> None:
         """Read a box of the block into an array. Only the chunks that the box touches are read.
@@ -125,9 +130,9 @@ class BlockFormat:
         return np.frombuffer(content, INDEX_TYPE).reshape(*self.chunks.counts, 2)
 
 
-def _with_checksum(content: bytes) -> bytes:
-    """Return bytes followed by their checksum."""
-    return content + crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+def _checksum(content: bytes) -> bytes:
+    """Return the checksum that follows bytes."""
+    return crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _without_checksum(part: bytes, what: str) -> bytes:
