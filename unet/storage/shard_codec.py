@@ -29,6 +29,8 @@ ABSENT = 2**64 - 1
 """Offset and size in the index of a chunk that the file does not contain."""
 INDEX_TYPE = np.dtype("<u8")
 CHECKSUM_BYTES = 4
+INTACT = crc32c(bytes(CHECKSUM_BYTES))
+"""Checksum of any bytes that their own checksum follows."""
 
 
 class Codec(Protocol):
@@ -135,12 +137,11 @@ def _checksum(content: bytes) -> bytes:
     return crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _without_checksum(part: bytes, what: str) -> bytes:
+def _without_checksum(part: bytes, what: str) -> memoryview:
     """Return bytes without the checksum that follows them; raise an error if the checksum is wrong."""
-    content, checksum = part[:-CHECKSUM_BYTES], part[-CHECKSUM_BYTES:]
-    if crc32c(content) != int.from_bytes(checksum, "little"):
+    if len(part) < CHECKSUM_BYTES or crc32c(part) != INTACT:
         raise ValueError(f"the checksum of {what} is wrong")
-    return content
+    return memoryview(part)[:-CHECKSUM_BYTES]  # a slice of the bytes would copy them
 
 
 def _common_voxels(box: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
