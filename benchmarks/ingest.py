@@ -12,9 +12,9 @@
 3. Voxels are compared with those that went in. `copy` copies the files, `decode` decodes each section once.
 4. A volume of twice the sections shows whether the memory of `unet-em` grows.
 
-All have as many threads as there are cores, zarr-python's own included. It would start four more, and on a shared machine
-more threads get more of the time. Processor seconds are the figure to compare there; they contain the start of Python and
-its libraries. The rounds of the contestants alternate, and the best round counts.
+All have as many threads as there are cores, zarr-python's own included. It would start four more, and on a shared
+machine more threads get more of the time. Processor seconds are the figure to compare there; they contain the start of
+Python and its libraries. The rounds of the contestants alternate, and the best round counts.
 """
 
 import argparse
