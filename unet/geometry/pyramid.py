@@ -2,7 +2,7 @@
 
 from itertools import product
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -81,8 +81,8 @@ def _mean_of_integers(values: np.ndarray, step: Index) -> np.ndarray:
     total, dtype = values, SUMS[values.dtype.itemsize]
     for axis, n in zip((-3, -2, -1), step, strict=True):
         if n == 2:
-            first, second = ((..., slice(i, None, 2), *[slice(None)] * (-1 - axis)) for i in (0, 1))
-            total = np.add(total[first], total[second], dtype=dtype)
+            halves: list[Any] = [(..., slice(i, None, 2), *[slice(None)] * (-1 - axis)) for i in (0, 1)]
+            total = np.add(total[halves[0]], total[halves[1]], dtype=dtype)
     count = prod(step)
     if count > 1:
         total += count // 2
