@@ -120,13 +120,13 @@ class LocalFolder:
         with (self.path / key).open("rb") as file:
             yield FileRangeReader(file)
 
-    def write(self, key: str, content: bytes) -> None:
-        """Write a file under another name, then rename it.
+    def write(self, key: str, pieces: Sequence[bytes]) -> None:
+        """Write a file from its pieces under another name, then rename it.
 
         Does not wait for the disk, which would take longer than many a block. A file that a power cut destroys is found
         by its size (`unet.volumes.integrity`), or by its checksum when it is read.
         """
-        write_with(self.path / key, lambda file: file.write(content), durable=False)
+        write_with(self.path / key, lambda file: file.writelines(pieces), durable=False)
 
     def clear(self) -> None:
         """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""
@@ -243,12 +243,12 @@ class ObjectStorage:
         with self.translate_errors():
             yield ObjectRangeReader(self.store, key)
 
-    def write(self, key: str, content: bytes) -> None:
-        """Write an object, or replace the existing one."""
+    def write(self, key: str, pieces: Sequence[bytes]) -> None:
+        """Write an object from its pieces, or replace the existing one."""
         import obstore
 
         with self.translate_errors():
-            obstore.put(self.store, key, content)
+            obstore.put(self.store, key, b"".join(pieces))
 
     def clear(self) -> None:
         """Remove everything, the metadata first, so that a kill never leaves a store that looks complete."""

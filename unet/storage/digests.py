@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from imagecodecs import deflate_adler32, deflate_crc32
+
 from unet.storage.files import read_json
 
 
@@ -23,6 +25,26 @@ def fingerprint(**parts: Any) -> str:
 def bytes_digest(content: bytes) -> str:
     """Return the hash of bytes, e.g. of a file or an array."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def files_digest(files: Iterable[Iterable[bytes]]) -> str:
+    """Return the hash of the sizes and checksums of some files, each given in pieces.
+
+    CRC-32 and Adler-32, 64 bits per file, notice changes by accident and not by intent. They take a tenth of the time
+    of a cryptographic hash. CRC-32C would be blind here: in a shard it follows each chunk, and the CRC-32C of a chunk
+    with its own CRC-32C is the same for any content.
+
+    >>> files_digest([[b"ab", b"c"], [b"d"]]) == files_digest([[b"abc"], [b"d"]]) != files_digest([[b"abc", b"d"]])
+    True
+    """
+    summary = hashlib.blake2b(digest_size=16)
+    for pieces in files:
+        size, crc, adler = 0, 0, 1
+        for piece in pieces:
+            size += len(piece)
+            crc, adler = deflate_crc32(piece, value=crc), deflate_adler32(piece, value=adler)
+        summary.update(b"".join(number.to_bytes(8, "little") for number in (size, crc, adler)))
+    return summary.hexdigest()
 
 
 def receipts_digest(receipts: Iterable[Path]) -> str:

@@ -29,6 +29,8 @@ ABSENT = 2**64 - 1
 """Offset and size in the index of a chunk that the file does not contain."""
 INDEX_TYPE = np.dtype("<u8")
 CHECKSUM_BYTES = 4
+INTACT = crc32c(bytes(CHECKSUM_BYTES))
+"""Checksum of any bytes that their own checksum follows."""
 
 
 class Codec(Protocol):
@@ -73,9 +75,12 @@ class BlockFormat:
         """The chunks of a whole block."""
         return Grid(self.block, self.chunk)
 
-    def encode(self, values: np.ndarray) -> bytes:
-        """Return the file of a block: every chunk that has voxels of it; voxels beyond the volume's face are 0."""
-        parts: list[bytes] = []
+    def encode(self, values: np.ndarray) -> list[bytes]:
+        """Return the file of a block: every chunk that has voxels of it; voxels beyond the volume's face are 0.
+
+        The file is returned in pieces, since joining them would copy it twice.
+        """
+        pieces: list[bytes] = []
         index, end = np.full((*self.chunks.counts, 2), ABSENT, INDEX_TYPE), 0
         chunk = np.zeros(self.chunk, self.dtype)
         for at in Grid(values.shape, self.chunk).indices():
@@ -83,10 +88,12 @@ class BlockFormat:
             if part.size < chunk.size:
                 chunk.fill(0)
             chunk[tuple(map(slice, part.shape))] = part
-            parts.append(_with_checksum(self.codec.encode(chunk)))
-            index[at] = end, len(parts[-1])
-            end += len(parts[-1])
-        return b"".join([*parts, _with_checksum(index.tobytes())])
+            content = self.codec.encode(chunk)
+            pieces += content, _checksum(content)
+            index[at] = end, len(content) + CHECKSUM_BYTES
+            end += len(content) + CHECKSUM_BYTES
+        content = index.tobytes()
+        return [*pieces, content, _checksum(content)]
 
     def decode(self, file: RangeReader, box: Box, into: np.ndarray) -> None:
         """Read a box of the block into an array. Only the chunks that the box touches are read.
@@ -125,17 +132,16 @@ class BlockFormat:
         return np.frombuffer(content, INDEX_TYPE).reshape(*self.chunks.counts, 2)
 
 
-def _with_checksum(content: bytes) -> bytes:
-    """Return bytes followed by their checksum."""
-    return content + crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+def _checksum(content: bytes) -> bytes:
+    """Return the checksum that follows bytes."""
+    return crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def _without_checksum(part: bytes, what: str) -> bytes:
+def _without_checksum(part: bytes, what: str) -> memoryview:
     """Return bytes without the checksum that follows them; raise an error if the checksum is wrong."""
-    content, checksum = part[:-CHECKSUM_BYTES], part[-CHECKSUM_BYTES:]
-    if crc32c(content) != int.from_bytes(checksum, "little"):
+    if len(part) < CHECKSUM_BYTES or crc32c(part) != INTACT:
         raise ValueError(f"the checksum of {what} is wrong")
-    return content
+    return memoryview(part)[:-CHECKSUM_BYTES]  # a slice of the bytes would copy them
 
 
 def _common_voxels(box: Box, at: Index, chunk: Index) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

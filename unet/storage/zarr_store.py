@@ -12,7 +12,6 @@ level 0: block (16, 1024, 1024)      level 1: the same block is (16, 512, 512)  
 ```
 """
 
-import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from unet.geometry.grid import Grid
 from unet.geometry.mirroring import read_mirrored
 from unet.geometry.pyramid import downsample
 from unet.storage.backends import Backend, LocalFolder, backend_of
+from unet.storage.digests import files_digest
 from unet.storage.locks import lock_exclusive, lock_shared, locked
 from unet.storage.ngff import ImageSpec, ngff_metadata
 from unet.storage.shard_codec import BlockFormat
@@ -174,12 +174,12 @@ class Image:
                 values = downsample(values, step, self.spec.kind)
             files.append(self._formats[level].encode(values))
             self.backend.write(key, files[-1])
-        return _digest(files)
+        return files_digest(files)
 
     def digest(self, box: Box) -> str | None:
         """Return the digest of a block's files on all levels; None if a file is missing."""
         files = [self.backend.read(key) for key in self._keys(box)]
-        return None if None in files else _digest(content for content in files if content is not None)
+        return None if None in files else files_digest([content] for content in files if content is not None)
 
     def size(self, box: Box) -> int | None:
         """Return the bytes of a block's files on all levels; None if a file is missing."""
@@ -223,14 +223,6 @@ class Image:
             raise StoreError(
                 f"{self.backend}: block {box} needs {box.shape} of {self.dtype}, got {values.shape} of {values.dtype}"
             )
-
-
-def _digest(files: Iterable[bytes]) -> str:
-    summary = hashlib.blake2b(digest_size=16)
-    for content in files:
-        summary.update(len(content).to_bytes(8, "little"))
-        summary.update(content)
-    return summary.hexdigest()
 
 
 def _lock(path: Path) -> AbstractContextManager[None]:

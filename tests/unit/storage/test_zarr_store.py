@@ -243,7 +243,7 @@ def test_two_writers_of_one_block_do_not_meet(tmp_path: Path) -> None:
     def write() -> None:
         try:
             for _ in range(30):
-                folder.write("c/0/0/0", content)
+                folder.write("c/0/0/0", [content])
         except OSError as error:
             errors.append(error)
 

@@ -7,6 +7,7 @@ table of colours, few bits), a remark says so. Uncompressed voxels are mapped fr
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -167,11 +168,16 @@ class TiffStack(ArraySource):
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         series = self.series
         with self._files() as files:
-            if series.begin is not None:
-                return mapped(self._page(files, 0), series.begin, series.shape)[selection]
             if series.by_tifffile:
                 return self._read_by_tifffile(selection)
             out = np.empty([s.stop - s.start for s in selection], self.dtype)
+            if series.begin is not None:
+                # plane by plane, since the system maps more than is read, and counts it as memory of the process
+                first, shape = self._page(files, 0), series.shape[len(series.outer) :]
+                size = prod(shape) * np.dtype(first.dtype).itemsize
+                for plane, at in self._planes(selection):
+                    out[at] = mapped(first, series.begin + plane * size, shape)[self._in_page(selection)]
+                return out
             for plane, at in self._planes(selection):
                 with read_errors(self.plane_name(plane), "TIFF"):
                     out[at] = read_page(self._checked(files, plane), self._in_page(selection))
