@@ -290,6 +290,9 @@ REFUSED: dict[str, Callable[[Path], str]] = {
     "KNOSSOS, infinite": lambda d: json_changed(d, "KNOSSOS", "knossos.conf", "boundary x 11", "boundary x inf"),
     "KNOSSOS, outside": lambda d: f"{written(d / 'a', 'KNOSSOS')}:/../a/mag1/..",
     "wkw, negative": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": -11'),
+    "wkw, too long a width": lambda d: json_changed(
+        d, "wkw", "datasource-properties.json", '"width": 11', f'"width": {"9" * 400}'
+    ),
     "wkw, text": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": "x"'),
     "wkw, outside": wkw_outside,
     "wkw, huge blocks": wkw_huge_blocks,
