@@ -107,7 +107,7 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
     """
     raw = open_channels(volume.raw)
     frame, _ = _frame(volume, raw)
-    source = one_value_per_voxel(open_source(given))
+    source = one_value_per_voxel(open_source(given, colours=True))
     if source.dtype.kind == "f":
         raise SourceError(
             f"{given.path}: dtype {source.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
@@ -144,7 +144,9 @@ def open_labels(frame: Frame, volume: VolumeConfig) -> list[Placement]:
     SourceError
         If a file has other voxels than raw, or no known place in raw.
     """
-    return [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
+    return [
+        placed(frame, given, label_values(open_source(given, colours=True), volume)) for given in volume.labels or ()
+    ]
 
 
 def _one_source(volume: VolumeConfig, annotations: Sequence[Placement]) -> Source:
@@ -184,7 +186,7 @@ def open_mask(frame: Frame, given: SourceConfig) -> Source:
     SourceError
         As `open_labels`; also if it has several channels.
     """
-    return placed(frame, given, one_value_per_voxel(open_source(given))).source
+    return placed(frame, given, one_value_per_voxel(open_source(given, colours=True))).source
 
 
 def used_box(volume: VolumeConfig, raw: Source) -> Box:

@@ -45,22 +45,26 @@ FORMATS: tuple[Format, ...] = (
 """All formats that are read. The first that fits a path opens it; any folder may be a folder of sections."""
 
 
-def open_source(given: SourceConfig | str) -> Source:
+def open_source(given: SourceConfig | str, colours: bool = False) -> Source:
     """Open a source. Only the first header is read; `Source.check` reads the headers of sections.
 
     Parameters
     ----------
     given : SourceConfig or str
         The source as the configuration gives it. A text is the address of a source without further settings.
+    colours : bool
+        Whether colours may stand for ids, as in labels. Otherwise they are refused, unless `channels` chooses some.
 
     Raises
     ------
     SourceError
         If there is no such file or array inside, if its format, axes or dtype are not supported, if it is cut short,
-        or if the files of a folder are not one series of sections.
+        if its voxels are colours, or if the files of a folder are not one series of sections.
     """
     given = SourceConfig(path=given) if isinstance(given, str) else given
     source = _open_file(given)
+    if source.colours is not None and not colours and (given.channels is None or source.channels == 1):
+        raise SourceError(source.colours)
     if given.channels is not None:
         source = SelectedChannels(source, given.channels)
     return Flipped(source, given.flip) if given.flip else source

@@ -69,6 +69,7 @@ class PrecomputedSource(ChunkedSource):
             remarks=_remarks(scales, index, address),
             where=where,
         )
+        self.lossy = "JPEG" if self._scale["encoding"] == "jpeg" else None
         with read_errors(where, self.format_name):
             self._array()
 

@@ -82,8 +82,9 @@ class SectionFiles(Source):
         remarks = [*order.remarks, *(f"{self._sections[0]}: {remark}" for remark in self._first.remarks)]
         super().__init__(
             address, watched, shape, self._first.dtype, self._first.voxel_size_nm, axes_from="one file per section",
-            remarks=remarks,
+            remarks=remarks, channels=self._first.channels,
         )  # fmt: skip
+        self.colours, self.lossy = self._first.colours, self._first.lossy
         self.numbers = order.numbers
         self.gaps = order.gaps
         self.whole_sections = self._first.decoded_whole
@@ -109,7 +110,9 @@ class SectionFiles(Source):
     def check(self, box: Box) -> None:
         """Check that the files of a box have the size, dtype and meaning of grey values of the first."""
         for z in range(box.start[0], box.stop[0]):
-            self._tell(self._checked(z), z)
+            section = self._checked(z)
+            self._tell(section, z)
+            self.lossy = self.lossy or section.lossy
 
     def _checked(self, z: int) -> Section:
         section = self._format.header(self._sections[z])
@@ -131,11 +134,11 @@ class SectionFiles(Source):
 
     def _read(self, box: Box) -> np.ndarray:
         in_section = Box(box.start[1:], box.stop[1:])
-        out = np.empty(box.shape, self.dtype)
+        out = np.empty((self.channels, *box.shape), self.dtype)
         for i, z in enumerate(range(box.start[0], box.stop[0])):
             self._checked(z)
-            out[i] = self._format.crop(self._sections[z], in_section)
-        return out
+            out[:, i] = self._format.crop(self._sections[z], in_section)
+        return out if self.channels > 1 else out[0]
 
 
 def open_folder(address: str, folder: Path) -> SectionFiles:

@@ -100,18 +100,19 @@ def test_coloured_jpegs_and_those_of_other_kinds_are_refused(tmp_path: Path) -> 
     assert r"begins with b'\x89P' and not as a JPEG" in refusal(tmp_path / "c.jpg")
 
 
-def palette_png(path: Path, indices: np.ndarray, colours: np.ndarray, more: bytes = b"") -> None:
-    """A PNG of indices into colours of red, green and blue."""
+def palette_png(path: Path, indices: np.ndarray, colours: np.ndarray, transparent: bytes = b"", bits: int = 8) -> None:
+    """A PNG of indices into colours of red, green and blue, perhaps with the opacity of the first colours."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
 
     rows, columns = indices.shape
-    header = columns.to_bytes(4) + rows.to_bytes(4) + bytes((8, 3, 0, 0, 0))
-    lines = b"".join(b"\0" + row.tobytes() for row in indices)
+    header = columns.to_bytes(4) + rows.to_bytes(4) + bytes((bits, 3, 0, 0, 0))
+    packed = np.packbits(np.unpackbits(indices[..., None], axis=-1)[..., -bits:].reshape(rows, -1), axis=-1)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", colours.astype(np.uint8).tobytes()) + more
-        + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", colours.astype(np.uint8).tobytes())
+        + (chunk(b"tRNS", transparent) if transparent else b"")
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))) + chunk(b"IEND", b"")
     )  # fmt: skip
 
 

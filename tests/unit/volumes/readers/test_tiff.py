@@ -209,7 +209,7 @@ def test_three_sections_that_tifffile_calls_rgb_are_refused_until_they_are_named
 def test_one_colour_is_read_where_the_user_names_it(tmp_path: Path) -> None:
     values = volume(shape=(5, 20, 16, 3))
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", compression="zlib", rowsperstrip=7)
-    assert "`axes: zyxc` at this source makes one id per colour" in refusal(tmp_path / "a.tif")
+    assert "`channels: [0]` at this source takes one colour" in refusal(tmp_path / "a.tif")
     np.testing.assert_array_equal(whole(opened(tmp_path / "a.tif", axes="zyxc", channels=[1])), values[..., 1])
 
 
