@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 from unet.extras import needs
@@ -142,7 +142,7 @@ class LocalFolder:
 class FileRangeReader:
     """Read parts of an open file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read_tail(self, count: int) -> bytes:
