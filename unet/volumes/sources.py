@@ -22,7 +22,7 @@ from unet.volumes.placement import Frame, Placement, placed
 from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import format_of, open_channels, open_source
-from unet.volumes.readers.source import RAW_DTYPES, Source
+from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
 from unet.volumes.readers.views import Downsampled, Window
 from unet.volumes.several_labels import SeveralLabels
 from unet.volumes.voxel_size import resolve_voxel_size
@@ -82,16 +82,14 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
     annotations = open_labels(frame, volume)
     labels = _one_source(volume, annotations) if annotations else None
     mask = open_mask(frame, volume.mask) if volume.mask is not None else None
-    window = used_box(volume, raw)
-    steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), frame.voxel_size_nm, window.start, volume.downsample, strict=True)
-    z, y, x = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
-    coarse = [edge * f for edge, f in zip(frame.voxel_size_nm, volume.downsample, strict=True)]
+    window = used_box(volume, raw.shape, raw.address)
+    voxel_size_nm, offset_nm = grid_of_stores(volume, window, frame.voxel_size_nm, raw.offset_nm or (0.0, 0.0, 0.0))
     return VolumeSources(
         _used(volume, raw, window, "mean"),
         labels and Unlabelled(_used(volume, labels, window, "mode")),
         mask and _used(volume, mask, window, "mode"),
-        (coarse[0], coarse[1], coarse[2]),
-        (z, y, x),
+        voxel_size_nm,
+        offset_nm,
         (*((remark,) if remark else ()), *opposite_rows(volume)),
         tuple(_in_stores(box, window, volume.downsample) for one in annotations for box in one.boxes),
     )
@@ -114,7 +112,7 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
             "instead of probabilities, or convert them"
         )
     ids = LabelValues(source, used_as="segmentation")
-    return _used(volume, placed(frame, given, ids).source, used_box(volume, raw), "mode")
+    return _used(volume, placed(frame, given, ids).source, used_box(volume, raw.shape, raw.address), "mode")
 
 
 def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
@@ -189,7 +187,27 @@ def open_mask(frame: Frame, given: SourceConfig) -> Source:
     return placed(frame, given, one_value_per_voxel(open_source(given, colours=True))).source
 
 
-def used_box(volume: VolumeConfig, raw: Source) -> Box:
+def grid_of_stores(
+    volume: VolumeConfig, window: Box, voxel_size_nm: Nm, offset_nm: Nm
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return voxel size of a volume's stores, and place of the centre of their first voxel, `(z, y, x)` in nm.
+
+    Parameters
+    ----------
+    volume : VolumeConfig
+        Says how many voxels become one.
+    window : Box
+        Voxels of the raw file that the volume takes.
+    voxel_size_nm, offset_nm : tuple of float
+        Voxel size of the raw file, and place of the centre of its first voxel.
+    """
+    z, y, x = (edge * f for edge, f in zip(voxel_size_nm, volume.downsample, strict=True))
+    steps = zip(offset_nm, voxel_size_nm, window.start, volume.downsample, strict=True)
+    z0, y0, x0 = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
+    return (z, y, x), (z0, y0, x0)
+
+
+def used_box(volume: VolumeConfig, shape: Index, address: str) -> Box:
     """Return the box of the raw file that a volume takes, by its `sections` and `crop`.
 
     Raises
@@ -197,12 +215,12 @@ def used_box(volume: VolumeConfig, raw: Source) -> Box:
     SourceError
         If it is empty or exceeds the raw file.
     """
-    ranges = volume.crop or ((0, raw.shape[0]), (0, raw.shape[1]), (0, raw.shape[2]))
+    ranges = volume.crop or ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     ranges = (volume.sections or ranges[0], *ranges[1:])
-    for key, axis, (first, stop), n in zip(("sections", "crop", "crop"), "zyx", ranges, raw.shape, strict=True):
+    for key, axis, (first, stop), n in zip(("sections", "crop", "crop"), "zyx", ranges, shape, strict=True):
         if not 0 <= first < stop <= n:
             raise SourceError(
-                f"{raw.address}: {key} [{first}, {stop}] are not inside its {n} "
+                f"{address}: {key} [{first}, {stop}] are not inside its {n} "
                 f"{'sections' if axis == 'z' else f'voxels along {axis}'}; choose 0 <= first < stop <= {n}"
             )
     return Box(tuple(lo for lo, _ in ranges), tuple(hi for _, hi in ranges))
