@@ -29,8 +29,8 @@ from unet.run.plan.resources import memory_mb, minutes, workload_of
 from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,
-    problem_of_reference_segmentations,
     problem_of_skeletons,
+    problems_of_compared_volumes,
     problems_of_addresses,
     problems_of_files,
 )

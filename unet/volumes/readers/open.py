@@ -79,9 +79,30 @@ def open_channels(given: Sequence[SourceConfig]) -> Source:
         As `open_source`; also if numbers of sections are missing, if the sources differ in shape or dtype, or if they
         do not lie at the same place.
     """
-    sources = [open_source(one) for one in given]
-    for source in sources:
-        source.refuse_gaps()
+    return stacked([open_channel(one) for one in given])
+
+
+def open_channel(given: SourceConfig) -> Source:
+    """Open one source of intensities, of which no section may be missing.
+
+    Raises
+    ------
+    SourceError
+        As `open_source`; also if numbers of sections are missing.
+    """
+    source = open_source(given)
+    source.refuse_gaps()
+    return source
+
+
+def stacked(sources: Sequence[Source]) -> Source:
+    """Return one source whose channels are those of several.
+
+    Raises
+    ------
+    SourceError
+        If the sources differ in shape or dtype, or if they do not lie at the same place.
+    """
     return ChannelStack(sources) if len(sources) > 1 else sources[0]
 
 

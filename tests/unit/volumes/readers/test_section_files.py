@@ -272,6 +272,16 @@ def test_intensities_refuse_gaps_and_labels_know_their_numbers(tmp_path: Path) -
         open_channels([SourceConfig(path=str(folder), flip=["y"])])
 
 
+def test_all_sections_that_are_not_like_the_first_are_told_at_once(tmp_path: Path) -> None:
+    for z in range(9):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", VOXELS[0, :, : 9 if z > 2 else 10])
+    source = open_source(str(tmp_path))
+    with pytest.raises(SourceError) as refused:
+        source.check(Box.of_shape(source.shape))
+    assert [f"s{z}.tif: " in str(refused.value) for z in range(3, 7)] == [True, True, True, False]
+    assert str(refused.value).endswith("; and 3 more of its sections, from s6.tif to s8.tif")
+
+
 def test_only_headers_of_a_box_are_looked_at(tmp_path: Path) -> None:
     folder = write(tmp_path / "raw")
     iio.imwrite(folder / "s003.tif", VOXELS[0, :9])
