@@ -71,7 +71,7 @@ class ChunkFiles:
 
     def count(self, selection: Selection) -> int:
         """Return how many files a selection touches, existing or not."""
-        return prod(len(indices) for indices in self._touched(selection))
+        return prod(indices.stop - indices.start for indices in self._touched(selection))  # len ends at 2**63
 
     def states(self, selection: Selection) -> dict[str, FileState]:
         """Return the state of each existing file that a selection touches, by its key.

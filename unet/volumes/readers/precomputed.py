@@ -116,7 +116,7 @@ class PrecomputedSource(ChunkedSource):
     def _array(self) -> Any:
         store = key_value_store(self._where, "")
         spec = {"driver": "neuroglancer_precomputed", "kvstore": store, "scale_index": self._index}
-        return open_array(spec, self._where, self.format_name)
+        return open_array(spec, self._where, self.format_name, str(self.metadata_states))
 
 
 def _volume(where: Path | str, name: str) -> tuple[Path | str, str]:

@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,13 @@ def test_what_cannot_be_read_is_told_at_opening(tmp_path: Path, change: dict[str
     (info["scales"][0] if inside else info).update(change)
     (path / "info").write_text(json.dumps(info))
     assert message in refusal(path)
+
+
+def test_a_volume_that_was_written_anew_is_opened_anew(tmp_path: Path) -> None:
+    for values in (volume(), volume("uint16") + 1000):
+        write_precomputed(tmp_path / "em", values)
+        np.testing.assert_array_equal(open_source(str(tmp_path / "em")).read(WHOLE), values[0])
+        shutil.rmtree(tmp_path / "em")
 
 
 @pytest.mark.parametrize("name", ["key", "size", "resolution", "chunk_sizes"])
