@@ -14,6 +14,7 @@ from unet.volumes.readers import (
     mrc,
     n5,
     nifti,
+    npy,
     nrrd_files,
     precomputed,
     section_files,
@@ -38,11 +39,16 @@ FORMATS: tuple[Format, ...] = (
     nrrd_files.FORMAT,
     nifti.FORMAT,
     dm.FORMAT,
+    npy.FORMAT,
     wkw_files.FORMAT,
     knossos.FORMAT,
     section_files.FORMAT,
 )
 """All formats that are read. The first that fits a path opens it; any folder may be a folder of sections."""
+
+
+ARCHIVES = (".zip", ".ozx")
+"""Endings of stores in one file."""
 
 
 def open_source(given: SourceConfig | str, colours: bool = False) -> Source:
@@ -112,6 +118,10 @@ def _open_file(given: SourceConfig) -> Source:
     where, inner = split_url(given.path) if is_address(given.path) else split_path(given.path)
     if isinstance(where, Path) and not where.exists() and not is_pattern(where):
         raise SourceError(f"{given.path}: there is no {where}{_nearest(where)}; correct the path in the configuration")
+    if isinstance(where, str) and where.lower().endswith(ARCHIVES):
+        raise SourceError(
+            f"{given.path}: a zip archive is read from a file system only; copy it there, or unpack it at its address"
+        )
     found = format_of(where)
     if found is None:
         raise SourceError(_unknown(given.path, where))
@@ -166,6 +176,8 @@ def _unknown(address: str, where: Path | str) -> str:
         return f"{address}: by its first bytes this is {signature.name}; {remedy(signature, _endings())}"
     if isinstance(where, str):
         known = ", ".join(one.name for one in FORMATS if one.recognises_address)
+        if found := next((one for one in FORMATS if where.lower().endswith(one.suffixes or ("\0",))), None):
+            return f"{address}: {found.name} is read from a file system only; copy it there, or convert it to Zarr"
         return f"{address}: there is nothing at this address that can be read there, which is {known}; correct it"
     suffix = Path(str(where)).suffix.lower()
     ending = f"files ending in {suffix!r}" if suffix else "files without an ending"
