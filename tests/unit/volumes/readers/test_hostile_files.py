@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from tests.unit.volumes.readers.hostile_worker import Reader
 from tests.unit.volumes.readers.mutations import MUTATIONS, Mutation
 from tests.unit.volumes.readers.test_every_format import files_below, small, volume
-from tests.unit.volumes.readers.test_tiff import write_micromanager
+from tests.unit.volumes.readers.test_tiff_descriptions import write_micromanager
 from tests.unit.volumes.readers.writers import WRITERS, Stored
 
 SHAPE = (3, 9, 11)
