@@ -428,6 +428,19 @@ def test_a_raw_chunk_that_is_too_long_or_of_another_type_is_an_error(tmp_path: P
             open_source(str(tmp_path / "a.zarr")).read(WHOLE)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_blosc_chunk_that_says_more_than_it_can_hold_is_an_error(tmp_path: Path, zarr_format: Any) -> None:
+    """Its header alone would make c-blosc reserve 1.5 GB."""
+    codec: Any = numcodecs.Blosc() if zarr_format == 2 else BloscCodec()
+    zarr.create_array(tmp_path / "a.zarr", data=volume(), chunks=SHAPE, compressors=codec, zarr_format=zarr_format)
+    chunk = tmp_path / ("a.zarr/0.0.0" if zarr_format == 2 else "a.zarr/c/0/0/0")
+    content = bytearray(chunk.read_bytes())
+    content[4:8] = (1_500_000_000).to_bytes(4, "little")
+    chunk.write_bytes(content)
+    with pytest.raises(SourceError, match="cannot hold the 1500000000 that it says"):
+        open_source(str(tmp_path / "a.zarr")).read(WHOLE)
+
+
 def test_missing_chunks_are_counted_and_empty_ones_are_refused(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=volume(), chunks=(1, 37, 50))
     (tmp_path / "a.zarr/c/2/0/0").unlink()
