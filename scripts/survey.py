@@ -4,17 +4,18 @@ Inputs: the image files of the volume.
 
 Outputs: a receipt with the layout, from which blocks, block ranges and jobs follow.
 
-1. Open all image files, and check the header of every section.
-2. Check that labels and mask lie on the voxels of the intensities, and read a few voxels of each file.
+1. Open all image files, and check that labels and mask lie on the voxels of the intensities.
+2. Check the header of every section, and read a few voxels of each file.
 3. Count chunks that are not stored, and warn of them or stop (`missing_chunks`).
 4. Record the layout and the states of the files.
 
-What headers and the first chunk can tell is told here, before anything is written.
+What headers and the first chunk can tell is told here, before anything is written, and all of it by one message.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from unet.config.storage import StorageConfig
@@ -28,6 +29,7 @@ from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.layout_from_headers import layout_from_sources
+from unet.volumes.problems import Problems, SeveralProblems
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import MissingChunks, Source
 from unet.volumes.sources import VolumeSources, open_volume
@@ -46,10 +48,11 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     input_states = survey_input_states(
         volume, storage, code
     )  # taken before anything is read, so that a later change is noticed
-    sources = open_volume(volume)
-    for source in sources.given:
-        source.check(sources.box)
-        source.probe(sources.box)
+    try:
+        sources = open_volume(volume)
+        check(sources)
+    except SeveralProblems as problems:
+        raise SeveralProblems(f"volumes.{name}: {problems}") from None
     layout = layout_from_sources(volume, storage, sources)
     for remark in sources.told():
         log.warning("%s", remark)
@@ -80,6 +83,21 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
             "blocks": len(Grid(layout.shape, layout.block)),
         },
     )
+
+
+def check(sources: VolumeSources) -> None:
+    """Check the headers of all sections, and read a few voxels of each file; tell all that is wrong at once."""
+    problems = Problems()
+    for key, source in (("raw", sources.raw), ("mask", sources.mask), ("labels", sources.labels)):
+        if source is not None:
+            problems.tried(key, partial(check_source, source, sources.box))
+    problems.refuse()
+
+
+def check_source(source: Source, box: Box) -> None:
+    """Check the headers of all sections of a source, and read a few voxels."""
+    source.check(box)
+    source.probe(box)
 
 
 def _axes_from(sources: VolumeSources) -> dict[str, str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.scripts.conftest import Project
+from tests.scripts.conftest import Project, main_of
 from unet.volumes.layout_from_headers import expected_layout
 
 
@@ -25,6 +25,29 @@ def test_a_run_is_planned_with_the_layout_that_is_surveyed(project: Project, kin
     if kind == "bare":
         del volume["labels"]
         project.settings |= {"model": {"checkpoint": "m"}, "train": {"volumes": []}}
+    assert_surveyed(project)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sections": [1, 4]},
+        {"crop": [[1, 4], [8, 72], [0, 65]]},
+        {"crop": [[0, 5], [8, 72], [0, 65]], "downsample": [2, 1, 3]},
+    ],
+)
+def test_the_sample_is_planned_before_it_is_made(project: Project, settings: dict[str, Any]) -> None:
+    folder = project.folder / "results" / "sample"
+    files = {"raw": folder / "raw.tif", "labels": folder / "labels.tif"}
+    volume = {key: str(path) for key, path in files.items()}
+    project.settings = {"sample": {"sections": 5, "size": 72}, "volumes": {"train": volume | settings}}
+    main_of("sample")(**files, sample=project.config.sample)
+    assert_surveyed(project)
+
+
+def assert_surveyed(project: Project) -> None:
+    """The layout that is planned with is the one that `survey` finds."""
     layout = expected_layout(project.config, "train")
     surveyed = project.survey("train")["layout"]
     assert {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(layout).items()} == surveyed

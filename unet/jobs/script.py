@@ -75,7 +75,8 @@ def run_script(main: Callable[..., None], snakemake: Any = None) -> None:
         if not _is_user_error(error):
             log.error("failed, by a defect of the program: %r", error)
             raise
-        log.error("%s", _user_message(error))
+        for line in _user_message(error).splitlines():
+            log.error("%s", line)
         sys.exit(1)
     if path is not None:
         path.with_suffix(".error").unlink(missing_ok=True)

@@ -94,20 +94,32 @@ def problem_of_skeletons(config: Config) -> str | None:
     return None
 
 
-def problem_of_reference_segmentations(config: Config) -> str | None:
-    """Return the first segmentation of others that cannot be compared, and why."""
-    for name in config.evaluate.volumes:
-        volume = config.volumes[name]
-        if volume.compare and not config.is_sample(volume):
-            # imported when it is needed, since every job reads the Snakefile
-            from unet.volumes.readers.errors import SourceError
-            from unet.volumes.sources import open_in_volume
+def problems_of_compared_volumes(config: Config) -> list[str]:
+    """Return what is wrong with the files of volumes that have segmentations of others, and why.
 
-            try:
-                for given in volume.compare.values():
-                    open_in_volume(volume, given)
-            except SourceError as error:
-                return f"volumes.{name}.compare: {error}"
+    Rule `survey` does not read these segmentations. If there is a problem, all other volumes are looked at as well, of
+    which `survey` would tell later.
+    """
+    compared = [name for name in config.evaluate.volumes if config.volumes[name].compare]
+    problems = [problem for name in compared if (problem := _problem_of_headers(config, name))]
+    others = [name for name in config.used_volumes if name not in compared] if problems else []
+    return [*problems, *(problem for name in others if (problem := _problem_of_headers(config, name)))]
+
+
+def _problem_of_headers(config: Config, name: str) -> str | None:
+    """Return what headers tell that is wrong with the files of a volume."""
+    volume = config.volumes[name]
+    if config.is_sample(volume):
+        return None
+    # imported when they are needed, since every job reads the Snakefile
+    from unet.config.label_kinds import AnnotationError
+    from unet.volumes.readers.errors import SourceError
+    from unet.volumes.sources import open_volume
+
+    try:
+        open_volume(volume, compared=name in config.evaluate.volumes)
+    except (SourceError, AnnotationError) as error:
+        return f"volumes.{name}: {error}"
     return None
 
 

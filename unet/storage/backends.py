@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 from unet.extras import needs
@@ -98,7 +98,10 @@ class LocalFolder:
         return None
 
     def listing(self, within: str = "") -> Iterator[tuple[str, FileState]]:
-        """Yield key and state of every file below the folder `within`, in any order."""
+        """Yield key and state of every file below the folder `within`, in any order.
+
+        Links to folders are followed, except those to a folder that the link itself lies in.
+        """
         folders = [within]
         while folders:
             folder = folders.pop()
@@ -106,9 +109,15 @@ class LocalFolder:
                 for entry in entries:
                     key = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir():
-                        folders.append(key)
+                        if not (entry.is_symlink() and self._is_above(key)):
+                            folders.append(key)
                     elif (state := self.state(key)) is not None:
                         yield key, state
+
+    def _is_above(self, key: str) -> bool:
+        """Return whether a link leads to one of the folders that it lies in, so that it would be followed for ever."""
+        link = self.path / key
+        return any(link.samefile(folder) for folder in (*link.parents, *link.parent.resolve().parents))
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of every file by its key."""
@@ -142,7 +151,7 @@ class LocalFolder:
 class FileRangeReader:
     """Read parts of an open file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read_tail(self, count: int) -> bytes:

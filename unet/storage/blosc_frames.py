@@ -1,4 +1,8 @@
-"""Refuse chunks of Blosc that are cut short. c-blosc decodes them to whatever lies in memory behind them."""
+"""Refuse chunks of Blosc that are cut short or damaged.
+
+c-blosc decodes a frame that is cut short to whatever lies in memory behind it. It reserves as much memory as the header
+says.
+"""
 
 from typing import Any
 
@@ -12,11 +16,13 @@ from zarr.core.buffer import Buffer
 from zarr.registry import register_codec as register_v3_codec
 
 BLOSC_HEADER = 16
-"""Bytes of the header of a Blosc frame; the last four are the length of the frame."""
+"""Bytes of the header of a Blosc frame: from the fifth on decoded length, length of a block, and of the frame."""
+SMALL_BYTES, MAX_RATIO = 1 << 26, 100_000
+"""Most bytes per stored byte of a frame that decodes to more than 64 MiB. One value compresses to 1/18,000 by zstd."""
 
 
 def refuse_torn_frame(frame: bytes | memoryview) -> None:
-    """Raise an error if a Blosc frame is shorter than its header says; c-blosc then returns whatever lies behind it.
+    """Raise an error if a Blosc frame is shorter than its header says, or cannot hold as much as it says.
 
     Raises
     ------
@@ -24,6 +30,9 @@ def refuse_torn_frame(frame: bytes | memoryview) -> None:
         If it is.
     """
     content = memoryview(frame).cast("B")
+    decoded = int.from_bytes(content[4:8], "little")
+    if decoded > max(SMALL_BYTES, MAX_RATIO * len(content)):
+        raise ValueError(f"the chunk is damaged: {len(content)} bytes of Blosc cannot hold the {decoded} that it says")
     said = int.from_bytes(content[BLOSC_HEADER - 4 : BLOSC_HEADER], "little") if len(content) >= BLOSC_HEADER else 0
     if len(content) < max(said, BLOSC_HEADER):
         raise ValueError(f"the chunk is cut short: {len(content)} bytes of Blosc, whose header says {said}")

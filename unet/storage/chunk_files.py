@@ -71,7 +71,7 @@ class ChunkFiles:
 
     def count(self, selection: Selection) -> int:
         """Return how many files a selection touches, existing or not."""
-        return prod(len(indices) for indices in self._touched(selection))
+        return prod(indices.stop - indices.start for indices in self._touched(selection))  # len ends at 2**63
 
     def states(self, selection: Selection) -> dict[str, FileState]:
         """Return the state of each existing file that a selection touches, by its key.
@@ -102,7 +102,7 @@ class ChunkFiles:
         touched = self._touched(selection)
         for folder in self._folders(touched[0]):
             for key, state in self.backend.listing(folder):
-                index = self._index_of(key)
+                index = self.index_of(key)
                 if index and all(i in indices for i, indices in zip(index, touched, strict=True)):
                     yield key, state
 
@@ -113,7 +113,7 @@ class ChunkFiles:
     def _key(self, index: Index) -> str:
         return "/".join(filter(None, (self.path, self._encode(index))))
 
-    def _index_of(self, key: str) -> Index | None:
+    def index_of(self, key: str) -> Index | None:
         """Return the index of a file from its key; None if the file is no chunk."""
         found = self._pattern.fullmatch(key)
         return tuple(map(int, found.groups())) if found else None

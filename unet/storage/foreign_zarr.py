@@ -13,7 +13,7 @@ Axes are named by the multiscales, by `dimension_names` (Zarr v3) or by `_ARRAY_
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.errors import BaseZarrError, NodeTypeValidationError
 from zarr.storage import ZipStore
 
@@ -33,6 +34,7 @@ from unet.storage.backends import Backend, LocalFolder, backend_of
 from unet.storage.blosc_frames import register_checked_blosc
 from unet.storage.chunk_files import ChunkFiles
 from unet.storage.ngff import Coordinates, axis_names, coordinates_nm, multiscales_of, ome_attributes
+from unet.storage.shard_index import ShardIndex, each, looked_at
 from unet.storage.zarr_store import StoreError, zarr_store_of
 from unet.storage.zip_archive import ZipArchive
 
@@ -115,6 +117,54 @@ class ForeignArray:
         """Files, or objects, of the array's chunks; of a sharded array its shards."""
         encode = self.array.metadata.encode_chunk_key
         return ChunkFiles(self.backend, self.array.path, self.shape, self.array.shards or self.array.chunks, encode)
+
+    @cached_property
+    def shard_index(self) -> ShardIndex | None:
+        """How the index of a shard is stored; None if there are no shards, or if the index is compressed."""
+        codec = next(
+            (one for one in getattr(self.array.metadata, "codecs", ()) if isinstance(one, ShardingCodec)), None
+        )
+        if codec is None or self.array.shards is None:
+            return None
+        order, *checksums = codec.index_codecs
+        if not isinstance(order, BytesCodec) or not all(isinstance(one, Crc32cCodec) for one in checksums[:1]):
+            return None
+        byteorder = ">" if order.endian is not None and order.endian.value == "big" else "<"
+        at_end = codec.index_location.value == "end"
+        return ShardIndex(self.array.shards, self.array.chunks, at_end, bool(checksums), byteorder)
+
+    def missing_in_shards(self, slices: tuple[slice, ...], stored: Sequence[tuple[str, int]]) -> tuple[int, int, int]:
+        """Count the chunks of a selection that stored shards lack, by their indices alone.
+
+        Parameters
+        ----------
+        slices
+            Selection of voxels.
+        stored
+            Key and bytes of each stored shard that the selection touches.
+
+        Returns
+        -------
+        missing, count, shards : int
+            Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
+
+        Raises
+        ------
+        ValueError
+            If a shard is damaged or cut short.
+        """
+        layout, files = self.shard_index, self.chunk_files
+        if layout is None:
+            return 0, 0, 0
+        chosen, _ = looked_at(self.backend, stored)
+
+        def count(file: tuple[str, int]) -> tuple[int, int]:
+            index = files.index_of(file[0])
+            return layout.missing(layout.read(self.backend, *file), index, slices) if index else (0, 0)
+
+        with self.backend.translate_errors():
+            counts = list(each(self.backend, count, chosen))
+        return sum(missing for missing, _ in counts), sum(total for _, total in counts), len(chosen)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Read the voxels of a selection.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unet.storage.backends import FileState
+from unet.storage.backends import FileRangeReader, FileState
 
 
 class ZipArchive:
@@ -36,6 +36,12 @@ class ZipArchive:
         with zipfile.ZipFile(self.path) as archive:
             files = [(one.filename, (one.file_size, one.CRC)) for one in archive.infolist() if not one.is_dir()]
         yield from (one for one in files if not within or one[0].startswith(f"{within}/"))
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[FileRangeReader]:
+        """Open a file to read parts of it."""
+        with zipfile.ZipFile(self.path) as archive, archive.open(key) as file:
+            yield FileRangeReader(file)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ class ColourIds(View):
             f"{below.address}: {COLOURS[below.channels]} colours are read as one id per colour, red x 65536 + green x "
             "256 + blue; black is 0"
             + ("; what is transparent is 0, too" if below.channels == 4 else "")
-            + ". Colours that were blended at edges, or by JPEG, would be ids of their own",
+            + ". Colours that were blended at edges would be ids of their own. `channels: [0]` reads red alone",
         )
 
     def box_below(self, box: Box) -> Box:
@@ -90,6 +90,11 @@ class LabelValues(View):
     def box_below(self, box: Box) -> Box:
         """Return the same box."""
         return box
+
+    def check(self, box: Box) -> None:
+        """Check the headers of the sections of a box; any of them may be compressed by JPEG."""
+        super().check(box)
+        _refuse_lossy(self)
 
     def probe(self, box: Box) -> None:
         """Read the first voxels of a box, and convert them."""
@@ -234,8 +239,9 @@ def one_value_per_voxel(source: Source) -> Source:
     Raises
     ------
     SourceError
-        If the source has several channels that are no colours.
+        If the source has several channels that are no colours, or if its compression has changed the values.
     """
+    _refuse_lossy(source)
     if source.channels == 1:
         return source
     if source.channels in COLOURS and source.dtype == np.uint8:
@@ -244,6 +250,15 @@ def one_value_per_voxel(source: Source) -> Source:
         f"{source.address}: {source.channels} channels of {source.dtype.name}, but labels and masks have one value per "
         "voxel; choose one with `channels: [0]` at this source"
     )
+
+
+def _refuse_lossy(source: Source) -> None:
+    if source.lossy is not None:
+        raise SourceError(
+            f"{source.address}: compressed by {source.lossy}, which changes values: ids and edges are not those that "
+            "were drawn. Save the labels once more from the program in which they were drawn, as PNG, or as TIFF "
+            f"(LZW or Deflate); a conversion of these files would keep the errors of {source.lossy}"
+        )
 
 
 def class_indices(values: np.ndarray, volume: VolumeConfig, where: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.readers.source import Source
-from unet.volumes.sources import VolumeSources, open_volume
+from unet.volumes.sources import VolumeSources, grid_of_stores, open_volume, used_box
 
 
 def expected_layout(config: Config, name: str) -> VolumeLayout:
@@ -14,13 +14,12 @@ def expected_layout(config: Config, name: str) -> VolumeLayout:
     volume, storage = config.volumes[name], config.storage
     if not config.is_sample(volume):
         return layout_from_sources(volume, storage, open_volume(volume))
-    first, stop = volume.sections or (0, config.sample.sections)
-    shape: Index = (stop - first, config.sample.size, config.sample.size)
-    voxel_size_nm = volume.voxel_size_nm or (50.0, 4.0, 4.0)
+    made: Index = (config.sample.sections, config.sample.size, config.sample.size)
+    window = used_box(volume, made, volume.raw[0].path)
+    shape = tuple(n // f for n, f in zip(window.shape, volume.downsample, strict=True))
+    size, offset = grid_of_stores(volume, window, volume.voxel_size_nm or (50.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     ids, masked = "uint32" if volume.labels else None, volume.mask is not None
-    return VolumeLayout(
-        shape, "uint8", voxel_size_nm, (first * voxel_size_nm[0], 0.0, 0.0), storage.chunk, storage.block, ids, masked
-    )
+    return VolumeLayout(shape, "uint8", size, offset, storage.chunk, storage.block, ids, masked)
 
 
 def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: VolumeSources) -> VolumeLayout:

@@ -95,7 +95,8 @@ def placed(frame: Frame, given: SourceConfig, source: Source) -> Placement:
     Raises
     ------
     SourceError
-        If its voxel size is not that of raw, or if it has another shape and its place is not known.
+        If its voxel size is not that of raw, if it has another shape and its place is not known, or if the numbers of
+        its sections do not fit those of raw.
     """
     raw = frame.raw
     if source.voxel_size_nm:
@@ -103,6 +104,7 @@ def placed(frame: Frame, given: SourceConfig, source: Source) -> Placement:
             tuple(frame.voxel_size_nm), source.voxel_size_nm, source.address, other=raw.address, overrule=frame.overrule
         )
     if given.offset is not None:
+        _refuse_gaps(source)
         return _placed_at(source, given.offset, raw.shape)
     numbers = _section_numbers(source, given)
     if given.first_number is not None and numbers is None:
@@ -114,7 +116,7 @@ def placed(frame: Frame, given: SourceConfig, source: Source) -> Placement:
         return _placed_by_numbers(frame, given, source, numbers)
     at = _offset_in_voxels(frame, source)
     if source.shape == raw.shape and at in (None, (0, 0, 0)):
-        _tell_other_numbers(raw, source, numbers)
+        _pair_sections(raw, source)
         return Placement(source, [Box.of_shape(raw.shape)])
     if source.shape == raw.shape and at is not None:
         raise SourceError(
@@ -219,32 +221,48 @@ def _as_raw(raw: Source, source: Source, numbers: Sequence[int]) -> list[int]:
     return [place[number] for number in numbers]
 
 
-def _tell_other_numbers(raw: Source, source: Source, numbers: Sequence[int] | None) -> None:
-    """Tell that sections of other numbers are taken in their order, and refuse sections that are missing.
+def _pair_sections(raw: Source, source: Source) -> None:
+    """Check by the numbers in the names that as many sections as raw has are those of raw, in the same order.
+
+    ```
+    raw      0  1  2  3  4         no numbers        3  4  5  6  7       0  1  2  3  4
+    labels   0  1  2  4  5         0  1  2  4  5     5  6  7  8  9       1  2  3  4  5
+             refused: gap          refused: gap      refused: overlap    told, counted from 1
+    ```
 
     Raises
     ------
     SourceError
-        If the numbers have other gaps than those of raw.
+        If numbers are missing, or if a number means another section here than in raw.
     """
-    refuse_gaps = getattr(source, "refuse_gaps", None)
-    of_raw = None if numbers is None else _section_numbers(raw, SourceConfig(path=raw.address))
-    if numbers is not None and of_raw is None and refuse_gaps is not None:
-        refuse_gaps()
-    if numbers is None or of_raw is None:
+    own, of_raw = source.numbers, raw.numbers
+    if own is None or own == of_raw:
         return
-    if len({own - theirs for own, theirs in zip(numbers, of_raw, strict=True)}) > 1:
+    _refuse_gaps(source)
+    if of_raw is None or _is_flipped_in_z(source) != _is_flipped_in_z(raw):
+        return
+    ranges = f"numbers {own[0]} to {own[-1]}, and those of {raw.address} {of_raw[0]} to {of_raw[-1]}"
+    advice = "rename them, or write at this source `first_number`, the number that means the first section of raw"
+    if len({ours - theirs for ours, theirs in zip(own, of_raw, strict=True)}) > 1:
+        raise SourceError(f"{source.address}: its {len(own)} sections have {ranges}, with other gaps; {advice}")
+    if set(own) & set(of_raw) and {own[0], of_raw[0]} != {0, 1}:
         raise SourceError(
-            f"{source.address}: its {len(numbers)} sections have numbers {numbers[0]} to {numbers[-1]}, and those of "
-            f"{raw.address} {of_raw[0]} to {of_raw[-1]}, with other gaps; rename them, or write at this source "
-            "`first_number`, the number that means the first section of raw"
+            f"{source.address}: its {len(own)} sections have {ranges}: in their order, they would lie on sections of "
+            f"other numbers. If they belong to these, {advice} ({own[0]}); else leave out those that raw does not have"
         )
-    if list(of_raw) != list(numbers):
-        tell(
-            source,
-            f"{source.address}: its {len(numbers)} sections have numbers {numbers[0]} to {numbers[-1]}, but those of "
-            f"{raw.address} have {of_raw[0]} to {of_raw[-1]}; they are taken in their order, the first for the first",
-        )
+    tell(source, f"{source.address}: its {len(own)} sections have {ranges}; they are taken in their order")
+
+
+def _refuse_gaps(source: Source) -> None:
+    """Raise where numbers are missing, since all sections behind a gap would lie beside their places."""
+    try:
+        source.refuse_gaps()
+    except SourceError as error:
+        raise SourceError(
+            f"{error}. Without them, no number says where the sections after a gap lie: if only some sections of raw "
+            "are annotated, name these files by a pattern, and write `first_number`, the number that means the first "
+            "section of raw"
+        ) from None
 
 
 def _offset_in_voxels(frame: Frame, source: Source) -> Index | None:

@@ -10,8 +10,9 @@ labels.h5 (125, 1250, 1250)   --- ids; offset: placed in raw's voxels, then the 
 All sources of `VolumeSources` have the voxels of the volume's stores. A rule reads them box by box.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
@@ -19,10 +20,11 @@ from unet.geometry.box import Box, Index
 from unet.storage.address import is_address, split_path
 from unet.volumes.label_conversion import LabelValues, Unlabelled, label_values, one_value_per_voxel
 from unet.volumes.placement import Frame, Placement, placed
+from unet.volumes.problems import Problems
 from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
-from unet.volumes.readers.open import format_of, open_channels, open_source
-from unet.volumes.readers.source import RAW_DTYPES, Source
+from unet.volumes.readers.open import format_of, open_channel, open_channels, open_source, stacked
+from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
 from unet.volumes.readers.views import Downsampled, Window
 from unet.volumes.several_labels import SeveralLabels
 from unet.volumes.voxel_size import resolve_voxel_size
@@ -67,8 +69,15 @@ class VolumeSources:
         return list(dict.fromkeys([*self.remarks, *(remark for source in self.given for remark in source.remarks)]))
 
 
-def open_volume(volume: VolumeConfig) -> VolumeSources:
-    """Open the sources of a volume. Only headers are read.
+def open_volume(volume: VolumeConfig, compared: bool = False) -> VolumeSources:
+    """Open the sources of a volume. Only headers are read. All that is wrong with them is told by one error.
+
+    Parameters
+    ----------
+    volume : VolumeConfig
+        Settings of the volume.
+    compared : bool
+        Whether other segmentations (`compare`) are opened and placed as well, to find what is wrong with them.
 
     Raises
     ------
@@ -76,22 +85,90 @@ def open_volume(volume: VolumeConfig) -> VolumeSources:
         If a source cannot be opened, if labels or mask do not lie on the voxels of raw, if the voxel size is not known,
         or if `sections` or `crop` exceed the volume.
     """
-    raw = open_channels(volume.raw)
-    check_raw(raw)
-    frame, remark = _frame(volume, raw)
-    annotations = open_labels(frame, volume)
+    problems = Problems()
+    opened = {key: problems.tried(key, open_) for key, open_ in _openers(volume, compared).items()}
+    channels = [source for key, source in opened.items() if source is not None and key.split(".")[0] == "raw"]
+    whole = len(channels) == len(volume.raw)
+    raw = problems.tried("raw", partial(stacked, channels)) if whole else None
+    if raw is not None:
+        problems.tried("raw", partial(check_raw, raw))
+    framed = problems.tried("raw", partial(_frame, volume, raw)) if raw is not None else None
+    window = problems.tried("raw", partial(used_box, volume, raw.shape, raw.address)) if raw is not None else None
+    placements: dict[str, Placement] = {}
+    for key, given in _placed_sources(volume, compared).items():
+        source = opened[key]
+        if framed is not None and source is not None:
+            found = problems.tried(key, partial(placed, framed[0], given, source))
+            placements |= {key: found} if found is not None else {}
+    if problems:  # the headers of sections, which are checked later where all else is well, may tell more
+        for key, one in opened.items():
+            if one is not None:
+                sections = (
+                    window
+                    if window is not None and raw is not None and one.shape == raw.shape
+                    else Box.of_shape(one.shape)
+                )
+                problems.tried(key, partial(one.check, sections))
+    problems.refuse()
+    assert raw is not None
+    assert framed is not None
+    assert window is not None
+    return _in_stores_voxels(volume, raw, framed, window, placements)
+
+
+def _openers(volume: VolumeConfig, compared: bool) -> dict[str, Callable[[], Source]]:
+    """Return what opens each source by its key; labels, mask and segmentations have one value per voxel."""
+    openers: dict[str, Callable[[], Source]] = {}
+    for key, given in volume.sources.items():
+        match key.partition(".")[0]:
+            case "raw":
+                openers[key] = partial(open_channel, given)
+            case "labels":
+                openers[key] = partial(_open_ids, given, volume)
+            case _:
+                openers[key] = partial(_open_values, given)
+    if compared:
+        openers |= {f"compare.{name}": partial(_open_segmentation, given) for name, given in volume.compare.items()}
+    return openers
+
+
+def _placed_sources(volume: VolumeConfig, compared: bool) -> dict[str, SourceConfig]:
+    """Return the sources that are placed in the voxels of raw, by their keys."""
+    found = {key: given for key, given in volume.sources.items() if key.partition(".")[0] != "raw"}
+    return found | ({f"compare.{name}": given for name, given in volume.compare.items()} if compared else {})
+
+
+def _open_values(given: SourceConfig) -> Source:
+    return one_value_per_voxel(open_source(given, colours=True))
+
+
+def _open_ids(given: SourceConfig, volume: VolumeConfig) -> Source:
+    return label_values(open_source(given, colours=True), volume)
+
+
+def _open_segmentation(given: SourceConfig) -> Source:
+    return LabelValues(_open_values(given), used_as="segmentation")
+
+
+def _in_stores_voxels(
+    volume: VolumeConfig,
+    raw: Source,
+    framed: tuple[Frame, str | None],
+    window: Box,
+    placements: Mapping[str, Placement],
+) -> VolumeSources:
+    """Return the sources as the voxels of the volume's stores."""
+    frame, remark = framed
+    annotations = [one for key, one in placements.items() if key.partition(".")[0] == "labels"]
     labels = _one_source(volume, annotations) if annotations else None
-    mask = open_mask(frame, volume.mask) if volume.mask is not None else None
-    window = used_box(volume, raw)
-    steps = zip(raw.offset_nm or (0.0, 0.0, 0.0), frame.voxel_size_nm, window.start, volume.downsample, strict=True)
-    z, y, x = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
-    coarse = [edge * f for edge, f in zip(frame.voxel_size_nm, volume.downsample, strict=True)]
+    mask = placements["mask"].source if "mask" in placements else None
+    voxel_size_nm, offset_nm = grid_of_stores(volume, window, frame.voxel_size_nm, raw.offset_nm or (0.0, 0.0, 0.0))
     return VolumeSources(
         _used(volume, raw, window, "mean"),
         labels and Unlabelled(_used(volume, labels, window, "mode")),
         mask and _used(volume, mask, window, "mode"),
-        (coarse[0], coarse[1], coarse[2]),
-        (z, y, x),
+        voxel_size_nm,
+        offset_nm,
         (*((remark,) if remark else ()), *opposite_rows(volume)),
         tuple(_in_stores(box, window, volume.downsample) for one in annotations for box in one.boxes),
     )
@@ -107,14 +184,8 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
     """
     raw = open_channels(volume.raw)
     frame, _ = _frame(volume, raw)
-    source = one_value_per_voxel(open_source(given))
-    if source.dtype.kind == "f":
-        raise SourceError(
-            f"{given.path}: dtype {source.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
-            "instead of probabilities, or convert them"
-        )
-    ids = LabelValues(source, used_as="segmentation")
-    return _used(volume, placed(frame, given, ids).source, used_box(volume, raw), "mode")
+    found = placed(frame, given, _open_segmentation(given)).source
+    return _used(volume, found, used_box(volume, raw.shape, raw.address), "mode")
 
 
 def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
@@ -134,17 +205,6 @@ def _in_stores(box: Box, window: Box, factors: Index) -> Box:
     """Return a box of the raw file in voxels of the stores; of coarse voxels those that begin in it."""
     moved = box.relative_to(window.start)
     return Box(*(tuple(n // f for n, f in zip(end, factors, strict=True)) for end in (moved.start, moved.stop)))
-
-
-def open_labels(frame: Frame, volume: VolumeConfig) -> list[Placement]:
-    """Open the label files of a volume, in one form and placed in the voxels of the raw files.
-
-    Raises
-    ------
-    SourceError
-        If a file has other voxels than raw, or no known place in raw.
-    """
-    return [placed(frame, given, label_values(open_source(given), volume)) for given in volume.labels or ()]
 
 
 def _one_source(volume: VolumeConfig, annotations: Sequence[Placement]) -> Source:
@@ -176,18 +236,27 @@ def _format_name(given: SourceConfig) -> str:
     return found.name if found else "another format"
 
 
-def open_mask(frame: Frame, given: SourceConfig) -> Source:
-    """Open a mask, and place it in the voxels of the raw files. Outside a mask of a part there is no tissue.
+def grid_of_stores(
+    volume: VolumeConfig, window: Box, voxel_size_nm: Nm, offset_nm: Nm
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return voxel size of a volume's stores, and place of the centre of their first voxel, `(z, y, x)` in nm.
 
-    Raises
-    ------
-    SourceError
-        As `open_labels`; also if it has several channels.
+    Parameters
+    ----------
+    volume : VolumeConfig
+        Says how many voxels become one.
+    window : Box
+        Voxels of the raw file that the volume takes.
+    voxel_size_nm, offset_nm : tuple of float
+        Voxel size of the raw file, and place of the centre of its first voxel.
     """
-    return placed(frame, given, one_value_per_voxel(open_source(given))).source
+    z, y, x = (edge * f for edge, f in zip(voxel_size_nm, volume.downsample, strict=True))
+    steps = zip(offset_nm, voxel_size_nm, window.start, volume.downsample, strict=True)
+    z0, y0, x0 = (nm + edge * (lo + (f - 1) / 2) for nm, edge, lo, f in steps)
+    return (z, y, x), (z0, y0, x0)
 
 
-def used_box(volume: VolumeConfig, raw: Source) -> Box:
+def used_box(volume: VolumeConfig, shape: Index, address: str) -> Box:
     """Return the box of the raw file that a volume takes, by its `sections` and `crop`.
 
     Raises
@@ -195,12 +264,12 @@ def used_box(volume: VolumeConfig, raw: Source) -> Box:
     SourceError
         If it is empty or exceeds the raw file.
     """
-    ranges = volume.crop or ((0, raw.shape[0]), (0, raw.shape[1]), (0, raw.shape[2]))
+    ranges = volume.crop or ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     ranges = (volume.sections or ranges[0], *ranges[1:])
-    for key, axis, (first, stop), n in zip(("sections", "crop", "crop"), "zyx", ranges, raw.shape, strict=True):
+    for key, axis, (first, stop), n in zip(("sections", "crop", "crop"), "zyx", ranges, shape, strict=True):
         if not 0 <= first < stop <= n:
             raise SourceError(
-                f"{raw.address}: {key} [{first}, {stop}] are not inside its {n} "
+                f"{address}: {key} [{first}, {stop}] are not inside its {n} "
                 f"{'sections' if axis == 'z' else f'voxels along {axis}'}; choose 0 <= first < stop <= {n}"
             )
     return Box(tuple(lo for lo, _ in ranges), tuple(hi for _, hi in ranges))

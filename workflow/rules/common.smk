@@ -30,8 +30,8 @@ from unet.run.plan.workload import Workload
 from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,
-    problem_of_reference_segmentations,
     problem_of_skeletons,
+    problems_of_compared_volumes,
     problems_of_addresses,
     problems_of_files,
 )

@@ -16,14 +16,10 @@ def check_before_run():
         told = with_config_files("\n".join(problems))
         raise WorkflowError(f"Input files cannot be read:\n{told}\n{here}")
     if IS_MAIN:
-        for check in (
-            problem_of_skeletons,
-            problem_of_reference_segmentations,
-            problem_of_model,
-        ):
-            problem = check(CONFIG)
-            if problem is not None:
-                raise WorkflowError(problem)
+        problems = [check(CONFIG) for check in (problem_of_skeletons, problem_of_model)]
+        problems += problems_of_compared_volumes(CONFIG)
+        if told := [problem for problem in problems if problem is not None]:
+            raise WorkflowError("\n".join(told))
         for sentence in unused_keys(CONFIG):
             logger.warning(f"Configuration: {sentence}")
 

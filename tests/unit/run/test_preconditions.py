@@ -12,9 +12,9 @@ from unet.run.preconditions import (
     problem_of_folder,
     problem_of_input,
     problem_of_model,
-    problem_of_reference_segmentations,
     problem_of_skeletons,
     problems_of_addresses,
+    problems_of_compared_volumes,
     problems_of_files,
 )
 
@@ -49,8 +49,11 @@ def test_skeletons_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_a_segmentation_of_others_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     config = configuration(tmp_path, compare={"other": str(tmp_path / "other.tif")})
-    assert str(problem_of_reference_segmentations(config)).startswith("volumes.train.compare: ")
-    assert problem_of_reference_segmentations(configuration(tmp_path)) is None
+    [told] = problems_of_compared_volumes(config)
+    first, *lines = told.splitlines()
+    assert first == "volumes.train: 3 problems with its files:"
+    assert [line.partition(": ")[0] for line in lines] == ["raw", "labels", "compare.other"]
+    assert problems_of_compared_volumes(configuration(tmp_path)) == []
 
 
 def test_a_given_model_that_is_none_is_told(tmp_path: Path) -> None:

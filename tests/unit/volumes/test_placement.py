@@ -1,10 +1,12 @@
 """Labels of a part lie where offsets, numbers and settings say; several files make one annotation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.unit.volumes.in_memory import InMemory, whole_and_by_voxel
 from unet.config.label_kinds import AnnotationError
@@ -13,6 +15,7 @@ from unet.geometry.box import Box
 from unet.volumes.label_conversion import LabelValues
 from unet.volumes.placement import Frame, Placement, placed
 from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.open import open_source
 from unet.volumes.readers.views import Flipped
 from unet.volumes.several_labels import SeveralLabels
 
@@ -88,7 +91,40 @@ def test_flipped_sections_have_no_numbers() -> None:
 def test_as_many_sections_of_other_numbers_are_told() -> None:
     labels = InMemory(sections_of([1, 2, 3, 4, 5]), [1, 2, 3, 4, 5], "labels")
     assert lies_at(raw(numbers=[0, 1, 2, 3, 4]), labels) == [1, 2, 3, 4, 5]
-    assert "numbers 1 to 5, but those of raw have 0 to 4; they are taken in their order" in labels.remarks[0]
+    assert "numbers 1 to 5, and those of raw 0 to 4; they are taken in their order" in labels.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("of_raw", "numbers", "message"),
+    [
+        ([8, 9, 10, 11, 12], [0, 1, 2, 3, 5], r"numbers 0 to 5, and those of raw 8 to 12, with other gaps"),
+        ([3, 4, 5, 6, 7], [5, 6, 7, 8, 9], r"numbers 5 to 9, and those of raw 3 to 7.*`first_number`.* \(5\)"),
+        ([2, 3, 4, 5, 6], [1, 2, 3, 4, 5], r"numbers 1 to 5, and those of raw 2 to 6"),
+    ],
+)
+def test_as_many_sections_whose_numbers_mean_others_are_refused(
+    of_raw: list[int], numbers: list[int], message: str
+) -> None:
+    labels = InMemory(sections_of([1, 2, 3, 4, 5]), numbers, "labels")
+    with pytest.raises(SourceError, match=message):
+        lies_at(raw(numbers=of_raw), labels)
+
+
+def test_as_many_sections_are_placed_by_the_number_of_the_first() -> None:
+    labels = InMemory(sections_of([1, 2, 3, 4, 5]), [5, 6, 7, 8, 9], "labels")
+    assert lies_at(raw(numbers=[3, 4, 5, 6, 7]), labels, first_number=5) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("of_raw", [None, [0, 1, 2, 3, 4], [8, 9, 10, 11, 12]])
+@pytest.mark.parametrize("settings", [{}, {"flip": ["z"]}, {"offset": (0, 0, 0)}])
+def test_a_gap_in_the_numbers_is_refused_whatever_raw_is(
+    tmp_path: Path, of_raw: list[int] | None, settings: dict[str, Any]
+) -> None:
+    for number in (0, 1, 2, 4, 5):
+        tifffile.imwrite(tmp_path / f"s{number}.tif", np.zeros((1, 2), np.uint8))
+    given = SourceConfig(path=str(tmp_path), **settings)
+    with pytest.raises(SourceError, match=r"of which numbers 3 are missing.*`first_number`"):
+        placed(raw(numbers=of_raw), given, open_source(given))
 
 
 def several(*given: tuple[int, Any, str], distinct: bool = True) -> SeveralLabels:
@@ -125,9 +161,3 @@ def test_equal_values_of_classes_keep_their_meaning() -> None:
 def test_files_of_the_same_voxels_are_refused_with_the_box() -> None:
     with pytest.raises(SourceError, match=r"0\.h5 and 1\.h5 both hold labels of the voxels 1:2,0:1,0:2"):
         several((0, [1, 2], "uint8"), (1, [1, 2], "uint8"))
-
-
-def test_as_many_sections_with_other_gaps_are_refused() -> None:
-    labels = InMemory(sections_of([1, 2, 3, 4, 5]), [0, 1, 2, 3, 5], "labels")
-    with pytest.raises(SourceError, match=r"numbers 0 to 5, and those of raw 8 to 12, with other gaps"):
-        lies_at(raw(numbers=[8, 9, 10, 11, 12]), labels)

@@ -158,3 +158,46 @@ def test_a_voxel_size_of_labels_is_compared_with_the_one_that_counts(tmp_path: P
         VolumeConfig(raw=raw, labels=labels, voxel_size_nm=(50, 4, 4), voxel_size_from="configuration")
     )
     assert sources.voxel_size_nm == (50, 4, 4)
+
+
+def test_all_that_headers_tell_is_told_at_once(tmp_path: Path) -> None:
+    raw, resolution = hdf5(tmp_path / "raw.h5", VALUES.astype(np.uint32)), (50, 4, 4)
+    files = {"labels": IDS[:4], "mask": np.stack([IDS, IDS]), "other": IDS[:, :3]}
+    addresses = {name: hdf5(tmp_path / f"{name}.h5", values, resolution=resolution) for name, values in files.items()}
+    volume = VolumeConfig.model_validate(
+        {
+            "raw": raw,
+            "labels": [addresses["labels"], str(tmp_path / "gone.tif")],
+            "mask": {"path": addresses["mask"], "axes": "czyx"},
+            "compare": {"theirs": addresses["other"]},
+            "voxel_size_nm": resolution,
+            "sections": [0, 99],
+        }
+    )
+    with pytest.raises(SourceError) as refused:
+        open_volume(volume, compared=True)
+    first, *lines = str(refused.value).splitlines()
+    keys = ["raw", "raw", "labels.1", "labels.0", "mask", "compare.theirs"]
+    assert first == "6 problems with its files:"
+    assert [line.partition(": ")[0] for line in lines] == keys
+    assert "dtype uint32 is not supported for intensities" in lines[0]
+    assert "sections [0, 99] are not inside its 6 sections" in lines[1]
+    with pytest.raises(SourceError, match=r"^\S*labels\.h5.*shape \(4, 8, 10\)"):  # a single one as it is
+        opened(tmp_path, labels=IDS[:4])
+
+
+def test_headers_of_sections_are_told_beside_what_else_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for z in range(5):
+        tifffile.imwrite(tmp_path / "raw" / f"s{z}.tif", np.zeros((8, 10 - z % 2), np.uint8))
+    settings = {"raw": str(tmp_path / "raw"), "labels": str(tmp_path / "gone.tif"), "voxel_size_nm": (50, 4, 4)}
+    with pytest.raises(SourceError) as refused:
+        open_volume(VolumeConfig.model_validate(settings))
+    assert [part in str(refused.value) for part in ("s1.tif: 8 x 9", "s3.tif: 8 x 9", "gone.tif")] == [True] * 3
+    with pytest.raises(SourceError) as refused:  # sections that are not used are not looked at
+        open_volume(VolumeConfig.model_validate({**settings, "sections": [2, 5]}))
+    assert [part in str(refused.value) for part in ("s1.tif: 8 x 9", "s3.tif: 8 x 9", "gone.tif")] == [
+        False,
+        True,
+        True,
+    ]

@@ -14,6 +14,7 @@ from unet.run.inspection.label_guess import Role, looks_like
 from unet.run.inspection.samples import Sample, read_sample
 from unet.run.plan.text import size
 from unet.storage.backends import CannotList
+from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
 from unet.volumes.readers.source import Source
 
@@ -103,13 +104,15 @@ def summarise(given: SourceConfig, role: Role | None = None) -> SourceSummary:
     SourceError
         If the source cannot be opened or read.
     """
-    source = open_source(given)
+    source = open_source(given, colours=role != "raw")
     if source.shape[0] <= CHECKED_SECTIONS:
         source.check(Box.of_shape(source.shape))
     sample = read_sample(source)
     guessed, why = looks_like(sample.values)
     if role is not None:
         guessed, why = role, f"as --{role} says"
+    if guessed == "raw" and source.colours is not None and given.channels is None:
+        raise SourceError(source.colours)
     return SourceSummary(given, source, sample, guessed, why, missing_text(source))
 
 

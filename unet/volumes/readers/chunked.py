@@ -72,17 +72,44 @@ class ChunkedSource(ArraySource):
             yield from ([key, *state] for key, state in self.chunk_files.listed(self.order.selection(box)))
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
-        """Count the chunks that a box touches and that are not stored.
+        """Count the chunks that a box touches and that are not stored, also those inside of shards.
 
         Raises
         ------
         SourceError
-            If the file of a chunk is empty: a copy broke off there, and nobody left the chunk out.
+            If the file of a chunk is empty: a copy broke off there, and nobody left the chunk out. Also if a shard is
+            damaged.
         """
         selection = self.order.selection(box)
-        count, stored = self.chunk_files.count(selection), 0
+        count, stored = self.chunk_files.count(selection), []
         for key, (size, *_) in self.chunk_files.listed(selection):
             if size == 0:
                 raise SourceError(f"{self.backend}/{key}: the file of a chunk is empty; copy it again")
-            stored += 1
-        return [MissingChunks(self.address, count - stored, count, self.fill_value, self.stored_in)]
+            stored.append((key, int(size)))
+        found = [MissingChunks(self.address, count - len(stored), count, self.fill_value, self.stored_in)]
+        missing, chunks, shards = self.missing_in_shards(selection, stored)
+        if missing:
+            kind = f"chunks in {shards:,} {self.stored_in} that are stored"
+            if shards < len(stored):
+                kind = f"chunks in {shards:,} of {len(stored):,} {self.stored_in}, those that were looked at,"
+            found.append(MissingChunks(self.address, missing, chunks, self.fill_value, kind))
+        return found
+
+    def missing_in_shards(
+        self, selection: tuple[slice, ...], stored: Sequence[tuple[str, int]]
+    ) -> tuple[int, int, int]:
+        """Count the chunks of a selection that shards lack. A reader of a format with shards overrides it.
+
+        Parameters
+        ----------
+        selection
+            Voxels of the stored array.
+        stored
+            Key and bytes of each stored shard that the selection touches.
+
+        Returns
+        -------
+        missing, count, shards : int
+            Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
+        """
+        return 0, 0, 0

@@ -138,7 +138,7 @@ def _far_files(address: str, path: Path, others: list[Path]) -> list[str]:
 
 FORMAT = Format(
     name="HDF5",
-    suffixes=(".h5", ".hdf5", ".hdf", ".he5", ".nc", ".ilp", ".ims", ".mat"),
+    suffixes=(".h5", ".hdf5", ".hdf", ".he5", ".nc", ".ilp", ".ims", ".mat", ".emd"),
     open=lambda given, path, inner: Hdf5Source(given, Path(path), inner),
     recognises=is_hdf5,
     has_inner=True,

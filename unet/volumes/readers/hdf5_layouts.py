@@ -1,12 +1,14 @@
-"""Know the layouts of HDF5 files whose conventions no attribute of the dataset tells: BigDataViewer, Imaris, MATLAB.
+"""Know the layouts of HDF5 files whose conventions no attribute of the dataset tells.
 
 ```
 BigDataViewer   t00000/s00/0/cells      time point, setup (channel, angle, tile), level; 16 bits stored as if signed
 Imaris          DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data      padded to whole chunks
+Velox           Data/Image/8b2f...e4/Data         (y, x, frames), beside Metadata: JSON of each frame in a column
 MATLAB          raw                     an array (y, x, z) of MATLAB is a dataset (z, x, y)
 ```
 """
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from unet.volumes.readers.source import Nm
 
 BIGDATAVIEWER = re.compile(r"/?t\d{5}/s(\d{2,})/(\d+)/cells")
 IMARIS = re.compile(r"/?(DataSet(?:/ResolutionLevel \d+){1}/TimePoint \d+/Channel \d+)/Data")
+VELOX = re.compile(r"/?Data/Image/[0-9a-f]{32}/Data")
+MAX_JSON = 2**24
+"""Largest metadata of a frame of Velox, in bytes."""
 MAX_XML = 2**24
 """Largest XML file beside a BigDataViewer file, in bytes."""
 
@@ -67,6 +72,8 @@ def layout_of(dataset: h5py.Dataset, inner: str, path: Path, given: SourceConfig
         return _bigdataviewer(dataset, path, given.path, int(found[1]), int(found[2]))
     if found := IMARIS.fullmatch(inner):
         return _imaris(dataset, dataset.file, found[1], given.path)
+    if VELOX.fullmatch(inner) and dataset.ndim == 3:
+        return _velox(dataset, given.path)
     _refuse_reversed_axes(dataset, path, given)
     return Layout(dataset.shape, dataset.dtype)
 
@@ -146,6 +153,28 @@ def _imaris(dataset: h5py.Dataset, file: h5py.File, channel: str, address: str) 
     spans = [b - a for a, b in ends if a is not None and b is not None]
     size = tuple(span * factor / n for span, n in zip(spans, shape, strict=True))
     return Layout(shape, dataset.dtype, size, "the extent in DataSetInfo/Image", "zyx")
+
+
+def _velox(dataset: h5py.Dataset, address: str) -> Layout:
+    """Return the axes of an image of Thermo Fisher Velox; its pixel size is told, since the file knows no thickness."""
+    pixel = _velox_pixel_nm(dataset.parent.get("Metadata"))
+    told = f"pixels of {pixel[0]:g} x {pixel[1]:g} nm (y, x) by Velox" if pixel else "no pixel size is known"
+    remark = f"{address}: {told}, and no thickness of a section; set `voxel_size_nm` of this volume"
+    return Layout(dataset.shape, dataset.dtype, names="yxt", remarks=(remark,))
+
+
+def _velox_pixel_nm(metadata: object) -> tuple[float, float] | None:
+    """Return height and width of a pixel in nm, from the JSON of the first frame."""
+    if not isinstance(metadata, h5py.Dataset) or metadata.ndim != 2 or metadata.shape[0] > MAX_JSON:
+        return None
+    try:
+        result = json.loads(metadata[:, 0].tobytes().rstrip(b"\0"))["BinaryResult"]
+        units = [nm_per_unit(str(result[key])) for key in ("PixelUnitY", "PixelUnitX")]
+        sizes = [float(result["PixelSize"][key]) for key in ("height", "width")]
+        y, x = (size * unit for size, unit in zip(sizes, units, strict=True) if unit is not None)
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return y, x
 
 
 def _refuse_reversed_axes(dataset: h5py.Dataset, path: Path, given: SourceConfig) -> None:

@@ -163,9 +163,17 @@ def missing_chunks_of(dataset: h5py.Dataset, ranges: Ranges) -> tuple[int, int]:
 
 
 def _require_external_files(dataset: h5py.Dataset, address: str) -> None:
-    """Raise an error if a file of external storage is missing or too short. HDF5 would give zeros."""
-    left = prod(dataset.shape) * dataset.dtype.itemsize
+    """Raise an error if a file of external storage is missing or too short, for which HDF5 would give zeros.
+
+    Any file can be external storage, also one that is no image. So none is read outside the folder of the HDF5 file.
+    """
+    left, folder = prod(dataset.shape) * dataset.dtype.itemsize, Path(dataset.file.filename).resolve().parent
     for file, offset, size in external_files(dataset):
+        if not file.resolve().is_relative_to(folder):
+            raise SourceError(
+                f"{address}: its voxels are bytes of {file}, outside of the folder of the file; move that file beside "
+                "it and name it without a folder, or copy the voxels into the file (h5repack -l CONTI)"
+            )
         if not file.is_file():
             raise SourceError(f"{address}: its voxels lie in {file}, which is missing; copy it as well")
         wanted = min(left, size) if size != h5py.h5f.UNLIMITED else left

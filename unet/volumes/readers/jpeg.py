@@ -1,4 +1,4 @@
-"""Read sections stored as JPEG: grey of 8 bits, baseline or progressive."""
+"""Read sections stored as JPEG: grey or colours of 8 bits, baseline or progressive."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -8,19 +8,20 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.tiff import TO_GREY
+from unet.volumes.readers.tiff import NO_LABELS, TO_GREY
 from unet.volumes.readers.tiff_pages import Section
 
 START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 READ_FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive frames. Lossless and arithmetic ones are not read."""
+RGB = 3
 FRAMES = tuple(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC})
 TAIL = 4096
 """Bytes at the end of a file in which the end of the image is looked for."""
 
 
 def jpeg_section(path: Path) -> Section:
-    """Return the header of a JPEG, after checking that it is grey and not truncated."""
+    """Return the header of a JPEG, after checking that it is not truncated."""
     with read_errors(path, "JPEG"), path.open("rb") as file:
         frame, rows, columns, bits, samples = _frame(file, path)
         scan = _start_of_scan(file, path)
@@ -28,22 +29,27 @@ def jpeg_section(path: Path) -> Section:
         file.seek(max(scan, size - TAIL))
         if END_OF_IMAGE not in file.read():
             raise SourceError(f"{path}: cut short, a JPEG of {size} bytes without its end; copy it again")
-    if samples != 1:
-        raise SourceError(f"{path}: JPEG of {samples} colours and not grey; {TO_GREY}")
+    refusal = None if samples == 1 else f"{path}: JPEG of {samples} colours and not grey; {TO_GREY}"
+    if samples not in (1, RGB):
+        raise SourceError(refusal)
     if bits != 8 or frame not in READ_FRAMES:
         kind = f"{bits} bits" if bits != 8 else "a lossless or arithmetic coding"
         raise SourceError(f"{path}: JPEG of {kind} is not read; convert it to TIFF or PNG")
-    return Section((rows, columns), np.dtype("uint8"), decoded_whole=True)
+    return Section(
+        (rows, columns), np.dtype("uint8"), decoded_whole=True, channels=samples,
+        colours=refusal and f"{refusal}; {NO_LABELS}", lossy="JPEG",
+    )  # fmt: skip
 
 
 def jpeg_crop(path: Path, box: Box) -> np.ndarray:
-    """Return the pixels of a box ``(y, x)`` of a grey JPEG. All of a JPEG is decoded for any box."""
-    expected = jpeg_section(path).shape
+    """Return the pixels of a box ``(y, x)`` of a JPEG, colours first. All of a JPEG is decoded for any box."""
+    section = jpeg_section(path)
+    expected = section.shape if section.channels == 1 else (*section.shape, section.channels)
     with read_errors(path, "JPEG"):
         image = imagecodecs.jpeg_decode(path.read_bytes())
     if image.shape != expected:  # the decoder returns an empty image where it finds no pixels
         raise SourceError(f"{path}: decodes to shape {image.shape}, not to {expected}; copy or export it again")
-    return image[box.slices]
+    return image[box.slices] if image.ndim == 2 else np.moveaxis(image[box.slices], -1, 0)
 
 
 def _frame(file: BinaryIO, path: Path) -> tuple[int, int, int, int, int]:

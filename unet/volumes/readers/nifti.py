@@ -1,4 +1,10 @@
-"""Read NIfTI-1 and NIfTI-2 of one file, plain or compressed by gzip. The fastest axis comes first."""
+"""Read NIfTI-1 and NIfTI-2, plain or compressed by gzip, of one file or of a pair. The fastest axis comes first.
+
+```
+volume.nii              header and voxels
+volume.hdr, volume.img  a pair: header, and voxels; either of them may be named
+```
+"""
 
 import gzip
 from pathlib import Path
@@ -18,6 +24,8 @@ from unet.volumes.voxel_size import stated_voxel_size
 
 NAMES = ("x", "y", "z", "t", "c", "?", "?")
 """Axes of NIfTI in their order; the fifth holds the values of a voxel."""
+PAIRED = (".hdr", ".img", ".hdr.gz", ".img.gz")
+"""Endings of files of a pair."""
 SIZES = (348, 540)
 """Bytes of the headers of NIfTI-1 and NIfTI-2, which are also the first number in them."""
 NM_PER_UNIT = {"meter": 1e9, "mm": 1e6, "micron": 1e3}
@@ -30,15 +38,13 @@ class NiftiSource(ArraySource):
 
     def __init__(self, given: SourceConfig, path: Path) -> None:
         with read_errors(path, "NIfTI"):
-            signature = signature_of(path)
-            packed = signature is not None and signature.name == "gzip"
-            header = _header(path, packed)
+            head, data = _pair(path)
+            header, packed = _header(head, _is_packed(head)), _is_packed(data)
             stored, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
             if dtype.fields:
                 raise SourceError(f"{path}: its voxels are colours, {dtype.names}; convert it to one grey channel")
-            self._array = FlatArray(
-                path, int(header.get_data_offset()), stored, dtype, codec="gzip" if packed else None
-            )
+            begin = int(header.get_data_offset())
+            self._array = FlatArray(data, begin, stored, dtype, codec="gzip" if packed else None)
             self._array.check()
             slope, intercept = header.get_slope_inter()
             found = _orientation(header, len(stored))
@@ -49,7 +55,7 @@ class NiftiSource(ArraySource):
         size, offset = (order.by_axis(_in_nm(values, nm, len(stored))) for values in (found.edges, found.offset))
         super().__init__(
             given.path,
-            [path],
+            list(dict.fromkeys((head, data))),
             order,
             np.float32 if self._is_scaled else dtype,
             voxel_size_nm=stated_voxel_size(size, given.path),
@@ -100,11 +106,31 @@ def _header(path: Path, packed: bool) -> Any:
     if len(block) < size:
         raise EOFError(f"cut short, {len(block)} bytes of a header of {size}")
     header = (Nifti1Header if size == SIZES[0] else Nifti2Header)(block[:size])
-    if bytes(header["magic"])[:2] not in (b"n+", b"n\0"):
-        raise SourceError(
-            f"{path}: its voxels lie in another file (.img), or it is of Analyze 7.5; save it as .nii or .nii.gz"
-        )
+    magic, is_pair = bytes(header["magic"])[:2], ".hdr" in path.suffixes
+    if magic not in ((b"ni",) if is_pair else (b"n+", b"n\0")):
+        what = "its voxels lie in another file (.img); name it with the ending .hdr" if magic == b"ni" else "no NIfTI"
+        raise SourceError(f"{path}: {what}, or Analyze 7.5; save it as .nii or .nii.gz")
     return header
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """Return the files of header and voxels: one, or a pair with the endings .hdr and .img."""
+    ending = next((ending for ending in PAIRED if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        return path, path
+    stem = path.name[: -len(ending)]
+    found = []
+    for kind in (".hdr", ".img"):
+        names = [f"{stem}{kind}{packed}" for packed in ("", ".gz")]
+        there = next((path.parent / name for name in names if (path.parent / name).is_file()), None)
+        if there is None:
+            raise SourceError(f"{path}: one file of a pair, of which {names[0]} is missing; copy it as well")
+        found.append(there)
+    return found[0], found[1]
+
+
+def _is_packed(path: Path) -> bool:
+    return (found := signature_of(path)) is not None and found.name == "gzip"
 
 
 def _orientation(header: Any, axes: int) -> Orientation:
@@ -132,7 +158,7 @@ def _in_nm(values: Nm | None, nm: float | None, axes: int) -> Nm | None:
 
 FORMAT = Format(
     name="NIfTI",
-    suffixes=(".nii", ".nii.gz"),
+    suffixes=(".nii", ".nii.gz", *PAIRED),
     open=lambda given, path, inner: NiftiSource(given, Path(path)),
     recognises=lambda path: (found := signature_of(path)) is not None and found.name == "NIfTI",
     package="nibabel",

@@ -14,6 +14,7 @@ from unet.volumes.readers import (
     mrc,
     n5,
     nifti,
+    npy,
     nrrd_files,
     precomputed,
     section_files,
@@ -38,6 +39,7 @@ FORMATS: tuple[Format, ...] = (
     nrrd_files.FORMAT,
     nifti.FORMAT,
     dm.FORMAT,
+    npy.FORMAT,
     wkw_files.FORMAT,
     knossos.FORMAT,
     section_files.FORMAT,
@@ -45,22 +47,30 @@ FORMATS: tuple[Format, ...] = (
 """All formats that are read. The first that fits a path opens it; any folder may be a folder of sections."""
 
 
-def open_source(given: SourceConfig | str) -> Source:
+ARCHIVES = (".zip", ".ozx")
+"""Endings of stores in one file."""
+
+
+def open_source(given: SourceConfig | str, colours: bool = False) -> Source:
     """Open a source. Only the first header is read; `Source.check` reads the headers of sections.
 
     Parameters
     ----------
     given : SourceConfig or str
         The source as the configuration gives it. A text is the address of a source without further settings.
+    colours : bool
+        Whether colours may stand for ids, as in labels. Otherwise they are refused, unless `channels` chooses some.
 
     Raises
     ------
     SourceError
         If there is no such file or array inside, if its format, axes or dtype are not supported, if it is cut short,
-        or if the files of a folder are not one series of sections.
+        if its voxels are colours, or if the files of a folder are not one series of sections.
     """
     given = SourceConfig(path=given) if isinstance(given, str) else given
     source = _open_file(given)
+    if source.colours is not None and not colours and (given.channels is None or source.channels == 1):
+        raise SourceError(source.colours)
     if given.channels is not None:
         source = SelectedChannels(source, given.channels)
     return Flipped(source, given.flip) if given.flip else source
@@ -75,9 +85,30 @@ def open_channels(given: Sequence[SourceConfig]) -> Source:
         As `open_source`; also if numbers of sections are missing, if the sources differ in shape or dtype, or if they
         do not lie at the same place.
     """
-    sources = [open_source(one) for one in given]
-    for source in sources:
-        source.refuse_gaps()
+    return stacked([open_channel(one) for one in given])
+
+
+def open_channel(given: SourceConfig) -> Source:
+    """Open one source of intensities, of which no section may be missing.
+
+    Raises
+    ------
+    SourceError
+        As `open_source`; also if numbers of sections are missing.
+    """
+    source = open_source(given)
+    source.refuse_gaps()
+    return source
+
+
+def stacked(sources: Sequence[Source]) -> Source:
+    """Return one source whose channels are those of several.
+
+    Raises
+    ------
+    SourceError
+        If the sources differ in shape or dtype, or if they do not lie at the same place.
+    """
     return ChannelStack(sources) if len(sources) > 1 else sources[0]
 
 
@@ -87,6 +118,10 @@ def _open_file(given: SourceConfig) -> Source:
     where, inner = split_url(given.path) if is_address(given.path) else split_path(given.path)
     if isinstance(where, Path) and not where.exists() and not is_pattern(where):
         raise SourceError(f"{given.path}: there is no {where}{_nearest(where)}; correct the path in the configuration")
+    if isinstance(where, str) and where.lower().endswith(ARCHIVES):
+        raise SourceError(
+            f"{given.path}: a zip archive is read from a file system only; copy it there, or unpack it at its address"
+        )
     found = format_of(where)
     if found is None:
         raise SourceError(_unknown(given.path, where))
@@ -141,6 +176,8 @@ def _unknown(address: str, where: Path | str) -> str:
         return f"{address}: by its first bytes this is {signature.name}; {remedy(signature, _endings())}"
     if isinstance(where, str):
         known = ", ".join(one.name for one in FORMATS if one.recognises_address)
+        if found := next((one for one in FORMATS if where.lower().endswith(one.suffixes or ("\0",))), None):
+            return f"{address}: {found.name} is read from a file system only; copy it there, or convert it to Zarr"
         return f"{address}: there is nothing at this address that can be read there, which is {known}; correct it"
     suffix = Path(str(where)).suffix.lower()
     ending = f"files ending in {suffix!r}" if suffix else "files without an ending"

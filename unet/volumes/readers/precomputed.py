@@ -8,6 +8,7 @@ em/8_8_40/3.shard                        many chunks, if the scale has `sharding
 """
 
 import json
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class PrecomputedSource(ChunkedSource):
             remarks=_remarks(scales, index, address),
             where=where,
         )
+        self.lossy = "JPEG" if self._scale["encoding"] == "jpeg" else None
         with read_errors(where, self.format_name):
             self._array()
 
@@ -78,6 +80,16 @@ class PrecomputedSource(ChunkedSource):
         if self._scale.get("sharding"):
             return ShardFiles(self.backend, self._scale, self._dimensions)
         return ScaleFiles(self.backend, self._scale, self._dimensions, self._suffix)
+
+    def missing_in_shards(
+        self, selection: tuple[slice, ...], stored: Sequence[tuple[str, int]]
+    ) -> tuple[int, int, int]:
+        """Count the chunks of a selection that shards lack, by the indices of the shards."""
+        files = self.chunk_files
+        if not isinstance(files, ShardFiles):
+            return 0, 0, 0
+        with read_errors(self._where, self.format_name):
+            return files.missing(selection, stored)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         if self._suffix:
@@ -104,7 +116,7 @@ class PrecomputedSource(ChunkedSource):
     def _array(self) -> Any:
         store = key_value_store(self._where, "")
         spec = {"driver": "neuroglancer_precomputed", "kvstore": store, "scale_index": self._index}
-        return open_array(spec, self._where, self.format_name)
+        return open_array(spec, self._where, self.format_name, str(self.metadata_states))
 
 
 def _volume(where: Path | str, name: str) -> tuple[Path | str, str]:
@@ -166,6 +178,11 @@ def _remarks(scales: list[Info], index: int, address: str) -> list[str]:
 
 
 def _refuse_unreadable(scale: Info, address: str) -> None:
+    for name in ("key", "size", "resolution", "chunk_sizes"):
+        if name not in scale:
+            raise SourceError(
+                f"{address}: the scale {scale.get('key', '')} in info has no {name}; copy or write it again"
+            )
     if scale.get("encoding") not in ENCODINGS:
         raise SourceError(
             f"{address}: encoding {scale.get('encoding')} is not read; write the volume again with one of "

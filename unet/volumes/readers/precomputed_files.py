@@ -15,9 +15,12 @@ import numpy as np
 from unet.geometry.box import Index
 from unet.storage.backends import Backend, FileState, LocalFolder
 from unet.storage.chunk_files import ChunkFiles, Selection
+from unet.storage.shard_index import each, looked_at
 from unet.volumes.readers.errors import SourceError
 
 GZIP = ".gz"
+MINISHARD_BYTES = 1 << 30
+"""Most bytes of the index of a minishard: 24 per chunk."""
 OTHER_COMPRESSIONS = (".br", ".zstd", ".xz")
 NAME = re.compile(r"(\d+)-\d+_(\d+)-\d+_(\d+)-\d+(\.\w+)?")
 
@@ -39,7 +42,8 @@ class ScaleFiles(ChunkFiles):
         axes = zip(index[:3], self._scale["chunk_sizes"][0], self._scale["size"], self._begin, strict=True)
         return "_".join(f"{o + i * c}-{o + min((i + 1) * c, n)}" for i, c, n, o in axes) + self._suffix
 
-    def _index_of(self, key: str) -> Index | None:
+    def index_of(self, key: str) -> Index | None:
+        """Return the index of a file from its key; None if the file is no chunk."""
         found = NAME.fullmatch(key.rpartition("/")[2])
         if found is None:
             return None
@@ -54,6 +58,9 @@ class ShardFiles:
     def __init__(self, backend: Backend, scale: dict[str, Any], dimensions: Index) -> None:
         self.backend, self._scale, self._dimensions = backend, scale, dimensions
         self._sharding, self._key = scale["sharding"], str(scale["key"])
+        for name in ("preshift_bits", "minishard_bits", "shard_bits"):
+            if not 0 <= int(self._sharding[name]) <= 64:
+                raise SourceError(f"{backend}: {name} {self._sharding[name]} of its shards is not from 0 to 64")
 
     def count(self, selection: Selection) -> int:
         """Return how many shards a selection touches, existing or not."""
@@ -69,7 +76,58 @@ class ShardFiles:
         wanted = self._keys(selection)
         yield from ((key, state) for key, state in self.backend.listing(self._key) if key in wanted)
 
+    def missing(self, selection: Selection, stored: Sequence[tuple[str, int]]) -> tuple[int, int, int]:
+        """Count the chunks of a selection that shards lack, by the indices of the shards alone.
+
+        Parameters
+        ----------
+        selection
+            Voxels of the stored array.
+        stored
+            Key and bytes of each stored shard that the selection touches.
+
+        Returns
+        -------
+        missing, count, shards : int
+            Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
+        """
+        numbers, minishards, shards = self._places(selection)
+        chosen, _ = looked_at(self.backend, stored)
+
+        def count(file: tuple[str, int]) -> tuple[int, int]:
+            own = shards == int(file[0].rpartition("/")[2].removesuffix(".shard"), 16)
+            wanted, places = numbers[own], minishards[own]
+            held = [self._held(*file, int(place)) for place in np.unique(places)]
+            return int((~np.isin(wanted, np.concatenate(held))).sum()), len(wanted)
+
+        with self.backend.translate_errors():
+            counts = list(each(self.backend, count, chosen))
+        return sum(missing for missing, _ in counts), sum(total for _, total in counts), len(chosen)
+
+    def _held(self, key: str, size: int, minishard: int) -> np.ndarray:
+        """Return the numbers of the chunks that a minishard of a shard of `size` bytes holds."""
+        index = 16 << int(self._sharding["minishard_bits"])
+        where = f"{self.backend}/{key}"
+        if size < index:
+            raise SourceError(f"{where}: cut short, {size} bytes, of which its index alone has {index}; copy it again")
+        with self.backend.open(key) as file:
+            begin, end = np.frombuffer(file.read_ranges([(16 * minishard, 16)])[0], "<u8").tolist()
+            if not begin <= end <= size - index:
+                raise SourceError(f"{where}: cut short, {size} bytes, and its chunks reach beyond; copy it again")
+            content = file.read_ranges([(index + begin, end - begin)])[0] if end > begin else b""
+        if content and self._sharding.get("minishard_index_encoding") == "gzip":
+            content = decompressed(content, MINISHARD_BYTES, where)
+        if len(content) % 24:
+            raise SourceError(f"{where}: the index of a minishard has {len(content)} bytes, no numbers; copy it again")
+        return np.cumsum(np.frombuffer(content, "<u8").reshape(3, -1)[0], dtype=np.uint64)
+
     def _keys(self, selection: Selection) -> set[str]:
+        *_, shards = self._places(selection)
+        digits = -(-int(self._sharding["shard_bits"]) // 4)
+        return {f"{self._key}/{int(shard):0{digits}x}.shard" for shard in np.unique(shards)}
+
+    def _places(self, selection: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return number, minishard and shard of each chunk of a selection."""
         chunk = self._scale["chunk_sizes"][0]
         ranges = [
             np.arange(s.start // c, -(-s.stop // c), dtype=np.uint64) for s, c in zip(selection, chunk, strict=False)
@@ -81,10 +139,9 @@ class ShardFiles:
             hashed = murmur_hash(hashed)
         elif self._sharding["hash"] != "identity":
             raise SourceError(f"{self.backend}: the hash {self._sharding['hash']} of its shards is not known")
-        bits = int(self._sharding["shard_bits"])
-        shards = (hashed >> np.uint64(self._sharding["minishard_bits"])) & np.uint64(2**bits - 1)
-        digits = -(-bits // 4)
-        return {f"{self._key}/{int(shard):0{digits}x}.shard" for shard in np.unique(shards)}
+        mini, bits = (int(self._sharding[f"{kind}_bits"]) for kind in ("minishard", "shard"))
+        shards = (hashed >> np.uint64(mini)) & np.uint64(2**bits - 1)
+        return numbers, hashed & np.uint64(2**mini - 1), shards
 
 
 def morton_codes(ranges: Sequence[np.ndarray], grid: Sequence[int]) -> np.ndarray:

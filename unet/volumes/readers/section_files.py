@@ -30,6 +30,8 @@ OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_IMAGES.split())
 """Endings of images that are no sections. A folder with as many of them as of sections is refused."""
 UNSEEN = ("thumbs.db", "desktop.ini")
 """Files of Windows that its users do not see."""
+TOLD = 3
+"""Sections of which a message says what is wrong; others are counted."""
 PIXEL_TOLERANCE = 0.01
 """Share by which pixel sizes of sections may differ."""
 
@@ -82,8 +84,9 @@ class SectionFiles(Source):
         remarks = [*order.remarks, *(f"{self._sections[0]}: {remark}" for remark in self._first.remarks)]
         super().__init__(
             address, watched, shape, self._first.dtype, self._first.voxel_size_nm, axes_from="one file per section",
-            remarks=remarks,
+            remarks=remarks, channels=self._first.channels,
         )  # fmt: skip
+        self.colours, self.lossy = self._first.colours, self._first.lossy
         self.numbers = order.numbers
         self.gaps = order.gaps
         self.whole_sections = self._first.decoded_whole
@@ -107,9 +110,28 @@ class SectionFiles(Source):
         return self._sections[box.start[0] : box.stop[0]]
 
     def check(self, box: Box) -> None:
-        """Check that the files of a box have the size, dtype and meaning of grey values of the first."""
+        """Check that the files of a box have the size, dtype and meaning of grey values of the first.
+
+        Raises
+        ------
+        SourceError
+            If some do not: with what is wrong with the first of them, and the number of all.
+        """
+        problems: dict[str, SourceError] = {}
         for z in range(box.start[0], box.stop[0]):
-            self._tell(self._checked(z), z)
+            try:
+                section = self._checked(z)
+            except SourceError as error:
+                problems[self._sections[z].name] = error
+                continue
+            self._tell(section, z)
+            self.lossy = self.lossy or section.lossy
+        if problems:
+            others = [str(one) for one in problems.values()][1:TOLD]
+            more = len(problems) - TOLD
+            names = [*problems][TOLD:]
+            rest = [f"and {more} more of its sections, from {names[0]} to {names[-1]}"] if more > 0 else []
+            raise SourceError("; ".join([str(next(iter(problems.values()))), *others, *rest]))
 
     def _checked(self, z: int) -> Section:
         section = self._format.header(self._sections[z])
@@ -131,11 +153,11 @@ class SectionFiles(Source):
 
     def _read(self, box: Box) -> np.ndarray:
         in_section = Box(box.start[1:], box.stop[1:])
-        out = np.empty(box.shape, self.dtype)
+        out = np.empty((self.channels, *box.shape), self.dtype)
         for i, z in enumerate(range(box.start[0], box.stop[0])):
             self._checked(z)
-            out[i] = self._format.crop(self._sections[z], in_section)
-        return out
+            out[:, i] = self._format.crop(self._sections[z], in_section)
+        return out if self.channels > 1 else out[0]
 
 
 def open_folder(address: str, folder: Path) -> SectionFiles:

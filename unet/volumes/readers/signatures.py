@@ -39,6 +39,8 @@ def _signature(name: str, suffix: str, first: bytes, at: int = 0, *more: tuple[i
     return Signature(name, suffix, ((at, first), *more), **known)
 
 
+TO_OME_ZARR = "convert it to OME-Zarr with bioformats2raw, or open it in Fiji (Bio-Formats) and save it as TIFF"
+TO_TIFF = "open it in Fiji and save it as TIFF"
 DOWNLOAD = "the download has failed: fetch the file itself"
 SIGNATURES = (
     _signature("PNG", ".png", b"\x89PNG\r\n\x1a\n"),
@@ -52,6 +54,8 @@ SIGNATURES = (
     _signature("NRRD", ".nrrd", b"NRRD000"),
     _signature("NIfTI", ".nii", b"n+1\0", 344),
     _signature("NIfTI", ".nii", b"n+2\0\r\n\x1a\n", 4),
+    _signature("NIfTI", ".hdr", b"ni1\0", 344),
+    _signature("NIfTI", ".hdr", b"ni2\0\r\n\x1a\n", 4),
     _signature("MRC", ".mrc", b"MAP ", 208),
     _signature("MRC", ".mrc", b"MAP\0", 208),
     _signature("DM3", ".dm3", b"\0\0\0\3", 0, (8, b"\0\0\0\1")),
@@ -61,15 +65,17 @@ SIGNATURES = (
     _signature("bzip2", ".bz2", b"BZh", 0, (4, b"1AY&SY"), instead="unpack it with bunzip2"),
     _signature("zip", ".zip", b"PK\3\4", instead="unpack it"),
     _signature("xz", ".xz", b"\xfd7zXZ\0", instead="unpack it with unxz"),
-    _signature("JPEG 2000", ".jp2", b"\0\0\0\x0cjP  "),
-    _signature("BMP", ".bmp", b"BM", 0, (6, b"\0\0\0\0")),
-    _signature("GIF", ".gif", b"GIF8"),
+    _signature("JPEG 2000", ".jp2", b"\0\0\0\x0cjP  ", instead=TO_OME_ZARR),
+    _signature("BMP", ".bmp", b"BM", 0, (6, b"\0\0\0\0"), instead=TO_TIFF),
+    _signature("GIF", ".gif", b"GIF8", instead=TO_TIFF),
     _signature("NumPy", ".npy", b"\x93NUMPY"),
     _signature("MATLAB", ".mat", b"MATLAB 5.0 MAT-file"),
-    _signature("Zeiss CZI", ".czi", b"ZISRAWFILE"),
-    _signature("Leica LIF", ".lif", b"\x70\0\0\0", 0, (8, b"\x2a")),
-    _signature("Nikon ND2", ".nd2", b"\xda\xce\xbe\x0a"),
-    _signature("TIA SER", ".ser", b"II\x97\x01"),
+    _signature("Zeiss CZI", ".czi", b"ZISRAWFILE", instead=TO_OME_ZARR),
+    _signature("Leica LIF", ".lif", b"\x70\0\0\0", 0, (8, b"\x2a"), instead=TO_OME_ZARR),
+    _signature("Nikon ND2", ".nd2", b"\xda\xce\xbe\x0a", instead=TO_OME_ZARR),
+    _signature(
+        "TIA SER", ".ser", b"II\x97\x01", instead=f"{TO_TIFF} (plugin TIA Reader), or read it with ncempy.io.ser"
+    ),
     _signature("PDF", ".pdf", b"%PDF"),
     _signature("a web page", ".html", b"<!DOCTYPE html", instead=DOWNLOAD),
     _signature("a web page", ".html", b"<!doctype html", instead=DOWNLOAD),

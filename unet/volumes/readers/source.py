@@ -94,12 +94,19 @@ class Source(ABC):
     parallel_reads : bool
         Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
         file anew.
+    colours : str or None
+        Refusal of a source whose channels are colours, or whose voxels are numbers of colours, and that nobody called
+        so; None otherwise. Labels alone are read from it.
+    lossy : str or None
+        Compression that has changed the values, such as JPEG; None where the voxels are those that were saved.
     """
 
     numbers: tuple[Number, ...] | None = None
     whole_sections = False
     sections_together = 1
     parallel_reads = False
+    colours: str | None = None
+    lossy: str | None = None
 
     def __init__(
         self,

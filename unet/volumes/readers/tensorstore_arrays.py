@@ -64,8 +64,8 @@ def _credentials() -> dict[str, Any]:
     return {"aws_credentials": {"type": "environment"}} if os.environ.get("AWS_ACCESS_KEY_ID") else {}
 
 
-def open_array(spec: dict[str, Any], where: Path | str, format_name: str) -> Any:
-    """Return an open array of tensorstore; one per description and process.
+def open_array(spec: dict[str, Any], where: Path | str, format_name: str, state: str = "") -> Any:
+    """Return an open array of tensorstore; one per description, state of its metadata, and process.
 
     Raises
     ------
@@ -77,11 +77,11 @@ def open_array(spec: dict[str, Any], where: Path | str, format_name: str) -> Any
     except ImportError:
         raise SourceError(f"{where}: {format_name} {needs('tensorstore')}") from None
     with _errors_of_servers(where):
-        return _opened(json.dumps(spec))
+        return _opened(json.dumps(spec), state)
 
 
 @lru_cache(maxsize=64)
-def _opened(spec: str) -> Any:
+def _opened(spec: str, _state: str) -> Any:
     import tensorstore
 
     return tensorstore.open(json.loads(spec), open=True, read=True).result()

@@ -22,6 +22,7 @@ from unet.volumes.readers.source import ArraySource, MissingChunks
 from unet.volumes.readers.tiff_claims import companion_xml
 from unet.volumes.readers.tiff_metadata import stated_size
 from unet.volumes.readers.tiff_pages import (
+    JPEG,
     Section,
     absent_segments,
     is_one_segment,
@@ -35,9 +36,12 @@ from unet.volumes.readers.tiff_pages import (
 from unet.volumes.readers.tiff_series import NAMES, StoredSeries, find_series
 
 TO_GREY = "convert it to one grey channel; for labels, one grey value per class (`class_values`) or per instance"
+TAKE_ONE = "as labels it is read, one id per colour; `channels: [0]` at this source takes one colour"
 MANY_FILES = 4096
 """Headers of section files that are kept."""
-COLOURS = {2: "RGB", 4: "transparency mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
+NO_LABELS = "`channels: [0]` at this source takes one colour; labels are never read from JPEG"
+RGB, YCBCR = 2, 6
+COLOURS = {RGB: "RGB", 4: "transparency mask", 5: "CMYK", YCBCR: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
 """Meaning of PhotometricInterpretation, other than grey and a table of colours."""
 
 
@@ -60,13 +64,14 @@ def tiff_section(path: Path) -> Section:
     stack = _one_section(path)
     first = stack.first
     return Section(
-        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections
-    )
+        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections,
+        stack.channels, stack.colours, lossy=stack.lossy,
+    )  # fmt: skip
 
 
 def tiff_crop(path: Path, box: Box) -> np.ndarray:
-    """Return the pixels of a box ``(y, x)`` of a TIFF of one section."""
-    return _one_section(path)._read(Box((0, *box.start), (1, *box.stop)))[0]
+    """Return the pixels of a box ``(y, x)`` of a TIFF of one section, colours first."""
+    return _one_section(path)._read(Box((0, *box.start), (1, *box.stop)))[..., 0, :, :]
 
 
 def _one_section(path: Path) -> "TiffStack":
@@ -79,7 +84,7 @@ def _one_section(path: Path) -> "TiffStack":
 def _section_of_state(path: Path, size: int, time_ns: int) -> "TiffStack":
     """Return the source of a file of one section. It is kept, since every block of a layer asks for it again."""
     stack = TiffStack(SourceConfig(path=str(path)), path)
-    if stack.shape[0] != 1 or stack.channels != 1:
+    if stack.shape[0] != 1 or (stack.channels != 1 and stack.colours is None):
         held = f"{stack.shape[0]} pages" if stack.channels == 1 else f"{stack.channels} channels"
         raise SourceError(
             f"{path}: {held}, but a file of a directory of sections has 1 page; give the stack itself as the address, "
@@ -111,8 +116,7 @@ class TiffStack(ArraySource):
                 files = _OpenFiles(series.files, stack, tiff)
                 page = self._page(files, 0) if not series.by_tifffile else tiff.series[series.number].keyframe
                 self.first = page_section(page, self.plane_name(0), of_lists=not series.by_tifffile)
-            if given.axes is None:
-                _refuse_colours(page, series, given.path)
+            colours = _colours(page, series, given.path) if given.axes is None else None
             order = _order(series, given)
             size = stated_size(tiff, series.number, series.count)
             self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
@@ -132,6 +136,7 @@ class TiffStack(ArraySource):
             remarks=remarks,
             where=path,
         )
+        self.colours, self.lossy = colours, self.first.lossy
 
     def plane_name(self, plane: int) -> str:
         """Return the file and the page of a plane, for messages."""
@@ -148,8 +153,11 @@ class TiffStack(ArraySource):
         if self.series.begin is None and not self.series.by_tifffile:
             with read_errors(self._path, "TIFF"), self._files() as files:
                 for plane, _ in self._planes(self.order.selection(box)):
-                    if all(self._checked(files, plane).databytecounts):
+                    page = self._checked(files, plane)
+                    if all(page.databytecounts):
                         self._complete.add(plane)
+                    if page.compression in JPEG:
+                        self.lossy = "JPEG"
 
     def missing_chunks(self, box: Box) -> list[MissingChunks]:
         """Count the strips or tiles of a box that were never written, as in sparse files of GDAL."""
@@ -291,18 +299,24 @@ def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None
 
 def _channels_told(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
     """Yield a remark on an image of channels and one section, since writers confuse channels with sections."""
-    if order.channels > 1 and order.shape[0] == 1 and not order.origin.startswith("`axes`"):
+    if order.channels > 1 and order.shape[0] == 1 and "C" in series.letters and not order.origin.startswith("`axes`"):
         yield (
             f"{order.channels} channels and one section by {order.origin}; if they are sections, write "
             f"`axes: {_suggested(series, {'C': 'z', 'S': 'z'})}` at this source"
         )
 
 
-def _refuse_colours(page: tifffile.TiffPage, series: StoredSeries, address: str) -> None:
-    """Raise if the samples of a pixel are colours, or grey with transparency."""
+def _colours(page: tifffile.TiffPage, series: StoredSeries, address: str) -> str | None:
+    """Return why an image of red, green and blue is none of intensities; None for grey.
+
+    Raises
+    ------
+    SourceError
+        If the samples of a pixel are other colours, grey with transparency, or perhaps sections.
+    """
     grey = page.photometric in (0, 1, 3)
     if grey and (page.samplesperpixel == 1 or not set(page.extrasamples) & {1, 2}):
-        return
+        return None
     kind = "grey with alpha" if grey else COLOURS.get(page.photometric, getattr(page.photometric, "name", "unknown"))
     found = f"{address}: {kind} image of shape {page.shape}"
     colours = _suggested(series, {"S": "c", "I": "z", "Q": "z", "T": "z"})
@@ -312,9 +326,14 @@ def _refuse_colours(page: tifffile.TiffPage, series: StoredSeries, address: str)
             f"{found} in planes, which is also how tifffile.imwrite saves a stack of 3 or 4 sections; write "
             f"`axes: {sections}` at this source if they are sections, `axes: {colours}` if they are colours"
         )
+    refusal = f"{found} and not grey; {TO_GREY}"
+    if page.photometric == YCBCR and page.compression in JPEG:
+        return f"{refusal}; {NO_LABELS}"
+    if page.photometric == RGB and (page.samplesperpixel == 3 or tuple(page.extrasamples) in ((1,), (2,))):
+        return f"{refusal}; {NO_LABELS if page.compression in JPEG else TAKE_ONE}"
     raise SourceError(
-        f"{found} and not grey; {TO_GREY}; `axes: {colours}` at this source makes one id per colour of labels, and "
-        "`channels: [0]` beside it takes one colour"
+        f"{refusal}; `axes: {colours}` at this source makes one id per colour of labels, and `channels: [0]` beside it "
+        "takes one colour"
     )
 
 

@@ -42,7 +42,7 @@ def companion_xml(tiff: tifffile.TiffFile, path: Path) -> str | None:
 
 def check_claims(tiff: tifffile.TiffFile, path: Path) -> str | None:
     """Return what in a description cannot be true, because the files are too small for it; None if nothing is found."""
-    for claims in (_ome_claims, _micromanager_claims):
+    for claims in (_ome_claims, _micromanager_claims, _ndtiff_claims):
         if problem := claims(tiff, path):
             return problem
     return None
@@ -115,6 +115,28 @@ def _micromanager_claims(tiff: tifffile.TiffFile, path: Path) -> str | None:
     limit = _most_planes(tiff, path.parent.glob("*.tif"))
     if min(sizes.values()) < 0 or prod(max(1, n) for n in sizes.values()) > limit:
         return f"it says {', '.join(f'{n} {key}' for key, n in sizes.items())}"
+    return None
+
+
+def _ndtiff_claims(tiff: tifffile.TiffFile, path: Path) -> str | None:
+    """Return what in NDTiff.index is larger than the files of the folder allow, or a file name that leaves the folder.
+
+    tifffile makes a list of all combinations of the indices, present or not.
+    """
+    index = path.parent / "NDTiff.index"
+    if not (tiff.is_ndtiff and index.is_file()):
+        return None
+    least: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for axes, name, *_ in tifffile.tifffile.read_ndtiff_index(index):
+        if not _is_beside(name):
+            return f"it names the file {name!r}, which is not in the same folder"
+        for axis, place in axes.items() if isinstance(axes, dict) else ():
+            if isinstance(place, int):
+                least[axis], most[axis] = min(place, least.get(axis, place)), max(place, most.get(axis, place))
+    limit = _most_planes(tiff, path.parent.glob("*.tif"))
+    if prod(most[axis] - least[axis] + 1 for axis in most) > limit:
+        return f"it says {', '.join(f'{axis} from {least[axis]} to {most[axis]}' for axis in most)}"
     return None
 
 

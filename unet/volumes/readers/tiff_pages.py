@@ -26,7 +26,7 @@ from unet.volumes.readers.source import Nm, supported_dtype
 
 COPY_AGAIN = "copy or export it again"
 JPEG = (6, 7, 33007, 34892)
-"""Kinds of compression whose strips or tiles share tables that the header holds."""
+"""Kinds of JPEG. It changes values, and strips or tiles share tables that the header holds."""
 MAX_TAGS = 4096
 """Most tags of a page. tifffile takes a page with more for damaged."""
 MAX_RATIO, SMALL_BYTES = 100_000, 1 << 26
@@ -45,6 +45,14 @@ class Section:
         What the user has to know about how the values are read, without the name of the file.
     decoded_whole : bool
         Whether a box of any size decodes the whole section.
+    channels : int
+        Samples of a pixel.
+    colours : str or None
+        Why the section is no image of intensities, if its samples are colours or numbers of colours.
+    palette : bytes or None
+        Table of colours of which the pixels are numbers.
+    lossy : str or None
+        Compression that has changed the values.
     """
 
     shape: Index
@@ -53,17 +61,27 @@ class Section:
     zero_is_white: bool = False
     remarks: tuple[str, ...] = ()
     decoded_whole: bool = False
+    channels: int = 1
+    colours: str | None = None
+    palette: bytes | None = None
+    lossy: str | None = None
 
     def __str__(self) -> str:
-        return f"{' x '.join(map(str, self.shape))} pixels of {self.dtype.name}"
+        samples = f", {self.channels} samples each" if self.channels > 1 else ""
+        return f"{' x '.join(map(str, self.shape))} pixels of {self.dtype.name}{samples}"
 
 
 def refuse_difference(section: Section, where: str, first: Section, first_where: str) -> None:
     """Raise where a section differs from the first in size, dtype, or in the value that is white."""
-    if (section.shape, section.dtype) != (first.shape, first.dtype):
+    if (section.shape, section.dtype, section.channels) != (first.shape, first.dtype, first.channels):
         raise SourceError(
             f"{where}: {section} (y, x), but {first_where}: {first}; every section of a volume has the same size and "
             "dtype: crop, pad or convert"
+        )
+    if section.palette != first.palette:
+        raise SourceError(
+            f"{where}: another table of colours than {first_where}, so that one number means two colours; save all "
+            "sections with one table, or as RGB"
         )
     if section.zero_is_white != first.zero_is_white:
         raise SourceError(
@@ -143,7 +161,8 @@ def page_section(page: tifffile.TiffPage, where: str, of_lists: bool = True) -> 
         raise SourceError(f"{where}: an image of {page.imagewidth} x {page.imagelength} pixels; {COPY_AGAIN}")
     if of_lists:
         _check_segments(page, where)
-    return Section(page.shape, dtype, zero_is_white=_is_zero_white(page), remarks=tuple(_remarks(page)))
+    lossy = "JPEG" if page.compression in JPEG else None
+    return Section(page.shape, dtype, zero_is_white=_is_zero_white(page), remarks=tuple(_remarks(page)), lossy=lossy)
 
 
 def _check_segments(page: tifffile.TiffPage, where: str) -> None:

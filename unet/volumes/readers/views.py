@@ -47,7 +47,7 @@ class View(Source):
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
         self.whole_sections, self.parallel_reads = below.whole_sections, below.parallel_reads
-        self.sections_together = below.sections_together
+        self.sections_together, self.lossy = below.sections_together, below.lossy
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     @abstractmethod
@@ -77,6 +77,7 @@ class View(Source):
     def check(self, box: Box) -> None:
         """Check the headers of the sections of a box."""
         self.below.check(self.box_below(box))
+        self.lossy = self.below.lossy
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the files hold; None if they hold all of them."""

@@ -35,6 +35,8 @@ HEADER, PROPERTIES = "header.wkw", "datasource-properties.json"
 DTYPES = ("u1", "u2", "u4", "u8", "f4", "f8", "i1", "i2", "i4", "i8")
 """Type of the voxels by its number in the header, counted from 1: https://github.com/scalableminds/webknossos-wrap"""
 RAW = 1
+LARGEST = 1 << 32
+"""Voxels that wkw addresses along an axis."""
 CUBE = re.compile(r"z(\d+)/y(\d+)/x(\d+)\.wkw")
 MAG = re.compile(r"\d+(-\d+-\d+)?")
 
@@ -141,8 +143,8 @@ class WkwSource(CubeFiles):
         ):
             if (path := self.cube_path(index)).is_file():
                 self.refuse_torn(path)
-        if max(a + n for a, n in zip(low, shape, strict=True)) >= 1 << 32:
-            raise SourceError(f"{self._folder}: wkw addresses at most {1 << 32} voxels along an axis; crop the layer")
+        if max(a + n for a, n in zip(low, shape, strict=True)) >= LARGEST:
+            raise SourceError(f"{self._folder}: wkw addresses at most {LARGEST} voxels along an axis; crop the layer")
         with wkw.Dataset.open(str(self._folder)) as dataset:
             return dataset.read(low, shape)[selection[0]]
 
@@ -174,6 +176,8 @@ def _box(given: dict[str, Any], mag: Index, path: Path) -> tuple[Index, Index]:
     low, size = [int(n) for n in given["topLeft"]], [int(given[name]) for name in ("width", "height", "depth")]
     if min(low) < 0 or min(size) < 1:
         raise SourceError(f"{path}: bounding box {given} is not positive; correct it")
+    if max(a + n for a, n in zip(low, size, strict=True)) > LARGEST:
+        raise SourceError(f"{path}: a bounding box of over {LARGEST} voxels along an axis, the most that wkw addresses")
     begin = tuple(a // m for a, m in zip(low, mag, strict=True))
     stop = tuple(-(-(a + n) // m) for a, n, m in zip(low, size, mag, strict=True))
     return begin, tuple(b - a for a, b in zip(begin, stop, strict=True))

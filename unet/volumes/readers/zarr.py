@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -68,6 +69,13 @@ class ZarrSource(ChunkedSource):
     def chunk_files(self) -> ChunkFiles:
         """Return the files of the chunks, or of the shards."""
         return self._array.chunk_files
+
+    def missing_in_shards(
+        self, selection: tuple[slice, ...], stored: Sequence[tuple[str, int]]
+    ) -> tuple[int, int, int]:
+        """Count the chunks of a selection that shards lack, by the index of each shard."""
+        with read_errors(str(self.backend), "Zarr"):
+            return self._array.missing_in_shards(selection, stored)
 
     def _read(self, box: Box) -> np.ndarray:
         try:

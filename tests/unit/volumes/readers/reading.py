@@ -2,13 +2,16 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
+from unet.volumes.readers.source import Source
 
 SHAPE = (5, 37, 50)
 
@@ -70,3 +73,22 @@ def truncate(path: Path, fraction: float) -> int:
     kept = int(len(content) * fraction)
     path.write_bytes(content[:kept])
     return kept
+
+
+def opened(path: Path | str, **settings: Any) -> Source:
+    """A source with settings of the user."""
+    return open_source(SourceConfig(path=str(path), **settings))
+
+
+def whole(source: Source) -> np.ndarray:
+    """All voxels, after all headers are checked."""
+    box = Box.of_shape(source.shape)
+    source.check(box)
+    return source.read(box)
+
+
+def told(path: Path | str, **settings: Any) -> str:
+    """The remarks on a file."""
+    source = opened(path, **settings)
+    source.check(Box.of_shape(source.shape))
+    return "; ".join(source.remarks)

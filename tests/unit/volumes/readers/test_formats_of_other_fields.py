@@ -1,6 +1,7 @@
 """What is special in NRRD, NIfTI, DM3/DM4, wkw and KNOSSOS; files whose ending lies; packages that are missing."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_nifti_that_runs_backwards_is_read_as_stored_and_told(tmp_path: Path) ->
 def test_nifti_of_several_times_is_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((9, 6, 4, 2), "u1"), np.eye(4)), str(tmp_path / "a.nii"))
     assert "t of 2" in refusal(tmp_path / "a.nii")
+
+
+def test_a_pair_of_nifti_is_named_by_either_file_and_needs_both(tmp_path: Path) -> None:
+    address = written(tmp_path / "a", "nibabel, a pair")
+    for ending in (".hdr", ".img"):
+        found = open_source(str(Path(address).with_suffix(ending)))
+        np.testing.assert_array_equal(found.read(Box.of_shape(found.shape)), VALUES)
+    Path(address).unlink()
+    assert "one file of a pair, of which a.img is missing" in refusal(Path(address).with_suffix(".hdr"))
+    (tmp_path / "b.hdr").write_bytes(written_bytes := Path(written(tmp_path / "c", "nibabel")).read_bytes())
+    (tmp_path / "b.img").write_bytes(written_bytes)
+    assert "no NIfTI, or Analyze 7.5" in refusal(tmp_path / "b.hdr")
+
+
+def test_npy_of_no_numbers_or_of_objects_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[{}]]), allow_pickle=True)
+    np.save(tmp_path / "b.npy", VALUES.astype("c8"))
+    for name in "ab":
+        assert re.search(r"its elements are (object|complex64), no numbers", refusal(tmp_path / f"{name}.npy"))
 
 
 def test_nifti_of_complex_or_coloured_voxels_is_refused(tmp_path: Path) -> None:
@@ -319,7 +339,7 @@ def test_the_files_of_every_writer_have_their_signature(tmp_path: Path, name: st
     assert found is None or any(
         suffix.endswith(found.suffix) for one in FORMATS if one.name == WRITERS[name].format for suffix in one.suffixes
     )
-    assert found is not None or path.is_dir() or path.suffix == ".nhdr"
+    assert found is not None or path.is_dir() or path.suffix in (".nhdr", ".img")
 
 
 @pytest.mark.parametrize(

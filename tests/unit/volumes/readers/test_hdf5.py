@@ -576,6 +576,27 @@ def test_external_storage_is_found_beside_the_file_and_has_to_be_whole(
     )
 
 
+def write_velox(path: Path, values: np.ndarray) -> str:
+    """An image as Velox stores it: (y, x, frames), and the metadata of each frame in a column."""
+    metadata = {"BinaryResult": {"PixelSize": {"width": "4e-09", "height": "5e-09"}}}
+    metadata["BinaryResult"] |= {"PixelUnitX": "m", "PixelUnitY": "m"}  # type: ignore[dict-item]
+    text = np.frombuffer(json.dumps(metadata).encode().ljust(500, b"\0"), np.uint8)
+    with h5py.File(path, "w") as file:
+        group = file.create_group(f"Data/Image/{'0a' * 16}")
+        group["Data"], group["Metadata"] = values.transpose(1, 2, 0), np.repeat(text[:, None], len(values), axis=1)
+    return str(path)
+
+
+def test_an_image_of_velox_is_one_section_and_its_frames_are_no_sections(tmp_path: Path) -> None:
+    address = write_velox(tmp_path / "a.emd", volume()[:1])
+    source = open_source(address)
+    np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), volume()[:1])
+    assert any("pixels of 5 x 4 nm (y, x) by Velox, and no thickness" in remark for remark in source.remarks)
+    assert re.search(
+        r"t of 5 by the layout of the file; only c .*`axes`", refusal(write_velox(tmp_path / "b.emd", volume()))
+    )
+
+
 # -- one opening per process -------------------------------------------------------------------------------------------
 
 

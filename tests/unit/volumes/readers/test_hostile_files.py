@@ -6,6 +6,7 @@ UNET_EM_FUZZ_SECONDS=3600 pytest -m slow -k damaged tests/unit/volumes/readers/t
 
 import bz2
 import gzip
+import json
 import os
 import re
 import struct
@@ -19,12 +20,14 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.unit.volumes.readers.hostile_worker import Reader
 from tests.unit.volumes.readers.mutations import MUTATIONS, Mutation
 from tests.unit.volumes.readers.test_every_format import files_below, small, volume
+from tests.unit.volumes.readers.test_tiff_descriptions import write_micromanager
 from tests.unit.volumes.readers.writers import WRITERS, Stored
 
 SHAPE = (3, 9, 11)
@@ -264,6 +267,65 @@ def escaping_nhdr(folder: Path, name: str) -> str:
     return nrrd_text(folder, f"sizes: 2 2 2\nencoding: raw\ndata file: {name}", name="a.nhdr")
 
 
+def ndtiff(folder: Path, axes: dict[str, int], name: str) -> str:
+    """A file as Micro-Manager writes it, with an index that says where the second of its planes lies."""
+    own = folder / "a_NDTiffStack.tif"
+    offset = write_micromanager(own, volume("uint8", SHAPE), ndtiff=True)[0] + 162
+    with (folder / "NDTiff.index").open("wb") as file:
+        for place, of in (({"z": -1}, own.name), (axes, name)):
+            words = (json.dumps(place).encode(), of.encode())
+            file.write(b"".join(struct.pack("<I", len(word)) + word for word in words))
+            file.write(struct.pack("<8i", offset, SHAPE[2], SHAPE[1], 0, 0, offset, 2, 0))
+    return str(own)
+
+
+def ome_of_entities(folder: Path) -> str:
+    """OME-XML of ten entities, each ten of the one before."""
+    entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+    text = f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a0 "0123456789">{entities}]><OME>&a9;</OME>'
+    tifffile.imwrite(
+        folder / "a.ome.tif", volume("uint8", SHAPE), photometric="minisblack", description=text, metadata=None
+    )
+    return str(folder / "a.ome.tif")
+
+
+def hdf5_bytes_of(folder: Path, name: str) -> str:
+    return hdf5_text(folder, lambda f: f.create_dataset("raw", shape=(8, 9, 9), dtype="u1", external=[(name, 0, 648)]))
+
+
+def hdf5_links_in_a_circle(folder: Path) -> str:
+    with h5py.File(folder / "b.h5", "w") as file:
+        file["raw"] = h5py.ExternalLink("a.h5", "/raw")
+    return hdf5_text(folder, lambda f: f.__setitem__("raw", h5py.ExternalLink("b.h5", "/raw")))
+
+
+def zarr_level(folder: Path, path: str) -> str:
+    """An image of OME-Zarr whose level is that of another store."""
+    zarr.create_array(folder / "other.zarr", data=volume("uint8", SHAPE), zarr_format=2)
+    group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=2)
+    axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+    level = {"path": path, "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
+    return str(folder / "a.zarr")
+
+
+def n5_outside(folder: Path) -> str:
+    written(folder / "b", "tensorstore, N5")
+    return f"{written(folder / 'a', 'tensorstore, N5')}:/../../b/a.n5"
+
+
+def linked_to_itself(folder: Path, name: str, inside: str) -> str:
+    """A volume with links in its folder that lead to it."""
+    address = written(folder / "a", name)
+    for link in ("one", "two"):
+        (folder / "a" / inside / link).symlink_to(folder / "a" / inside)
+    return address
+
+
+def zarr_with_links_to_itself(folder: Path) -> str:
+    return linked_to_itself(folder, "zarr, one chunk", "a.zarr")
+
+
 HUGE = 10**12
 REFUSED: dict[str, Callable[[Path], str]] = {
     "HDF5, huge, of which nothing is written": lambda d: hdf5_text(
@@ -290,6 +352,9 @@ REFUSED: dict[str, Callable[[Path], str]] = {
     "KNOSSOS, infinite": lambda d: json_changed(d, "KNOSSOS", "knossos.conf", "boundary x 11", "boundary x inf"),
     "KNOSSOS, outside": lambda d: f"{written(d / 'a', 'KNOSSOS')}:/../a/mag1/..",
     "wkw, negative": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": -11'),
+    "wkw, too long a width": lambda d: json_changed(
+        d, "wkw", "datasource-properties.json", '"width": 11', f'"width": {"9" * 400}'
+    ),
     "wkw, text": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', '"width": "x"'),
     "wkw, outside": wkw_outside,
     "wkw, huge blocks": wkw_huge_blocks,
@@ -300,10 +365,26 @@ REFUSED: dict[str, Callable[[Path], str]] = {
     "TIFF, huge length": lambda d: tiff_huge(d, "ImageLength", 2**32 - 1),
     "TIFF, a cycle of pages": tiff_cycle,
     "TIFF, link to itself": link_to_itself,
+    "TIFF, NDTiff of another folder": lambda d: ndtiff(d, {"z": 0}, "../other/a.tif"),
+    "TIFF, NDTiff of 10**12 planes": lambda d: ndtiff(d, {"z": 10**12}, "a_NDTiffStack.tif"),
+    "TIFF, OME with entities of entities": ome_of_entities,
     "PNG, huge": png_bomb,
     "HDF5, soft links in a circle": lambda d: hdf5_text(d, hdf5_soft_cycle),
+    "HDF5, bytes of another folder": lambda d: hdf5_bytes_of(d, "/etc/passwd"),
+    "HDF5, bytes of a device": lambda d: hdf5_bytes_of(d, "../../../../../../../../dev/zero"),
+    "HDF5, links between files in a circle": hdf5_links_in_a_circle,
     "HDF5, groups in a circle": lambda d: hdf5_text(d, hdf5_group_cycle),
     "HDF5, 30 axes of length 0": lambda d: hdf5_text(d, lambda f: f.create_dataset("raw", shape=(0,) * 30, dtype="u1")),
+    "Zarr, a level in another folder": lambda d: zarr_level(d, "../other.zarr"),
+    "Zarr, a level of an absolute path": lambda d: zarr_level(d, f"{d}/other.zarr"),
+    "Zarr, outside": lambda d: f"{zarr_level(d, '0')}:/../other.zarr",
+    "N5, outside": n5_outside,
+    "precomputed, a scale in another folder": lambda d: json_changed(
+        d, "tensorstore, precomputed", "em/info", r'"key":"', '"key":"../a/'
+    ),
+    "precomputed, 1e308": lambda d: json_changed(
+        d, "tensorstore, precomputed", "em/info", r'"size":\[11', '"size":[1e308'
+    ),
     "Zarr, negative": lambda d: zarr_changed(d, "shape", -3),
     "Zarr, chunks of nothing": lambda d: zarr_changed(d, "chunks", 0),
     "Zarr, huge chunks": lambda d: zarr_changed(d, "chunks", HUGE),
@@ -316,6 +397,11 @@ READ: dict[str, Callable[[Path], str]] = {
     "wkw, huge": lambda d: json_changed(d, "wkw", "datasource-properties.json", '"width": 11', f'"width": {2**31}'),
     "folder with a link to itself": folder_cycle,
     "wkw with a link to itself": wkw_cycle,
+    "Zarr with links to itself": zarr_with_links_to_itself,
+    "N5 with links to itself": lambda d: linked_to_itself(d, "tensorstore, N5", "a.n5"),
+    "precomputed, huge": lambda d: json_changed(
+        d, "tensorstore, precomputed", "em/info", r'"size":\[11', f'"size":[{2**61}'
+    ),
     "Zarr, 2**64": lambda d: zarr_changed(d, "shape", 2**64 - 1),
     "Zarr, huge": lambda d: zarr_changed(d, "shape", HUGE),
 }

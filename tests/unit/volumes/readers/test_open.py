@@ -270,3 +270,30 @@ def test_real_hdf5_of_cremi_layout_knows_its_voxels() -> None:
     assert (raw.shape, raw.voxel_size_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
     assert (raw.dtype, labels.dtype) == (np.uint8, np.uint64)
     assert (labels.shape, labels.voxel_size_nm, labels.offset_nm) == (raw.shape, raw.voxel_size_nm, raw.offset_nm)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://bucket/a.zarr.zip", "a zip archive is read from a file system only; copy it there, or unpack it"),
+        ("az://account/container/a.ozx:/0", "a zip archive is read from a file system only"),
+        ("file:///nowhere/a.tif", "TIFF is read from a file system only; copy it there, or convert it to Zarr"),
+    ],
+)
+def test_what_is_not_read_at_addresses_is_told(address: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source(address)
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"II\x97\x01", "TIA SER; open it in Fiji and save it as TIFF .plugin TIA Reader."),
+        (b"ZISRAWFILE", "Zeiss CZI; convert it to OME-Zarr with bioformats2raw"),
+        (b"GIF89a", "GIF; open it in Fiji and save it as TIFF"),
+    ],
+)
+def test_formats_that_are_not_read_are_named_with_a_converter(tmp_path: Path, begin: bytes, message: str) -> None:
+    (tmp_path / "a.bin").write_bytes(begin.ljust(2000, b"\1"))
+    with pytest.raises(SourceError, match=message):
+        open_source(str(tmp_path / "a.bin"))

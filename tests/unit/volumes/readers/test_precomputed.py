@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,31 @@ def test_shards_read_as_written_and_are_counted(tmp_path: Path, hashed: str, bit
     assert source.missing_chunks(WHOLE)[0].missing == 1
 
 
+@pytest.mark.parametrize(("bits", "hashed"), [((1, 1, 1), "identity"), ((0, 3, 0), "murmurhash3_x86_128")])
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_chunks_that_shards_lack_are_counted_by_the_indices_of_the_shards(
+    tmp_path: Path, hashed: str, bits: tuple[int, int, int], encoding: str
+) -> None:
+    """Fill values are not written, so chunks of zeros are those that are missing."""
+    preshift, minishard, shard = bits
+    sharding = {
+        "@type": "neuroglancer_uint64_sharded_v1", "preshift_bits": preshift, "hash": hashed,
+        "minishard_bits": minishard, "shard_bits": shard, "minishard_index_encoding": encoding, "data_encoding": "raw",
+    }  # fmt: skip
+    values = volume() + 1
+    values[0, :2, :20, :16] = values[0, 2:4, 20:, 16:32] = values[0, 2:4, :20, 48:] = 0
+    source = open_source(str(write_precomputed(tmp_path / "em", values, sharding=sharding)))
+    shards, inside = source.missing_chunks(WHOLE)
+    assert (shards.missing, inside.missing, inside.count) == (0, 3, 24)
+    assert "3 of 24 chunks in " in str(inside)
+    assert len(source.missing_chunks(Box((0, 20, 16), (2, 37, 50)))) == 1
+    assert source.missing_chunks(Box((0, 0, 0), (1, 1, 1)))[1].missing == 1
+    file = sorted((tmp_path / "em/4_5_40").iterdir())[0]
+    file.write_bytes(file.read_bytes()[:15])
+    with pytest.raises(SourceError, match="cut short, 15 bytes, of which its index alone has"):
+        source.missing_chunks(WHOLE)
+
+
 def test_missing_chunks_are_counted_and_changed_ones_seen(tmp_path: Path) -> None:
     path = write_precomputed(tmp_path / "em", volume())
     source, part = open_source(str(path)), Box((0, 0, 0), (2, 20, 16))
@@ -226,6 +252,20 @@ def test_what_cannot_be_read_is_told_at_opening(tmp_path: Path, change: dict[str
     (info["scales"][0] if inside else info).update(change)
     (path / "info").write_text(json.dumps(info))
     assert message in refusal(path)
+
+
+def test_a_volume_that_was_written_anew_is_opened_anew(tmp_path: Path) -> None:
+    for values in (volume(), volume("uint16") + 1000):
+        write_precomputed(tmp_path / "em", values)
+        np.testing.assert_array_equal(open_source(str(tmp_path / "em")).read(WHOLE), values[0])
+        shutil.rmtree(tmp_path / "em")
+
+
+@pytest.mark.parametrize("name", ["key", "size", "resolution", "chunk_sizes"])
+def test_what_a_scale_does_not_say_is_told(tmp_path: Path, name: str) -> None:
+    path = write_precomputed(tmp_path / "em", volume())
+    (path / "info").write_text((path / "info").read_text().replace(f'"{name}"', f'"{name[:-1]}"'))
+    assert name in refusal(path)
 
 
 def test_a_scale_whose_sharding_is_null_has_no_shards(tmp_path: Path) -> None:

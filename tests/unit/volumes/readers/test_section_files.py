@@ -100,18 +100,19 @@ def test_coloured_jpegs_and_those_of_other_kinds_are_refused(tmp_path: Path) -> 
     assert r"begins with b'\x89P' and not as a JPEG" in refusal(tmp_path / "c.jpg")
 
 
-def palette_png(path: Path, indices: np.ndarray, colours: np.ndarray, more: bytes = b"") -> None:
-    """A PNG of indices into colours of red, green and blue."""
+def palette_png(path: Path, indices: np.ndarray, colours: np.ndarray, transparent: bytes = b"", bits: int = 8) -> None:
+    """A PNG of indices into colours of red, green and blue, perhaps with the opacity of the first colours."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
 
     rows, columns = indices.shape
-    header = columns.to_bytes(4) + rows.to_bytes(4) + bytes((8, 3, 0, 0, 0))
-    lines = b"".join(b"\0" + row.tobytes() for row in indices)
+    header = columns.to_bytes(4) + rows.to_bytes(4) + bytes((bits, 3, 0, 0, 0))
+    packed = np.packbits(np.unpackbits(indices[..., None], axis=-1)[..., -bits:].reshape(rows, -1), axis=-1)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", colours.astype(np.uint8).tobytes()) + more
-        + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", colours.astype(np.uint8).tobytes())
+        + (chunk(b"tRNS", transparent) if transparent else b"")
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))) + chunk(b"IEND", b"")
     )  # fmt: skip
 
 
@@ -269,6 +270,16 @@ def test_intensities_refuse_gaps_and_labels_know_their_numbers(tmp_path: Path) -
         source.refuse_gaps()
     with pytest.raises(SourceError, match="numbers 1, 3 are missing; add them"):
         open_channels([SourceConfig(path=str(folder), flip=["y"])])
+
+
+def test_all_sections_that_are_not_like_the_first_are_told_at_once(tmp_path: Path) -> None:
+    for z in range(9):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", VOXELS[0, :, : 9 if z > 2 else 10])
+    source = open_source(str(tmp_path))
+    with pytest.raises(SourceError) as refused:
+        source.check(Box.of_shape(source.shape))
+    assert [f"s{z}.tif: " in str(refused.value) for z in range(3, 7)] == [True, True, True, False]
+    assert str(refused.value).endswith("; and 3 more of its sections, from s6.tif to s8.tif")
 
 
 def test_only_headers_of_a_box_are_looked_at(tmp_path: Path) -> None:

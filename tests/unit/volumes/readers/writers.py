@@ -187,17 +187,23 @@ def nrrd(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nrrd",
 def nifti(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nii", kind: str = "Nifti1") -> str:
     import nibabel
 
-    header = getattr(nibabel, f"{kind}Header")(endianness=stored.byteorder)
+    header = getattr(nibabel, f"{kind.removesuffix('Pair')}Header")(endianness=stored.byteorder)
     header.set_data_dtype(values.dtype)
     affine = np.diag([*(nm / 1e3 for nm in (stored.voxel_size_nm or (1e3, 1e3, 1e3))[::-1]), 1.0])
     affine = affine[:, [*("xyz".index(axis) for axis in stored.axes[::-1]), 3]]
     if stored.offset_nm is not None:
         affine[:3, 3] = [nm / 1e3 for nm in stored.offset_nm[::-1]]
     given = stored.arranged(values).T  # the fastest axis first
-    image = getattr(nibabel, f"{kind}Image")(given, affine, header)
+    image = getattr(nibabel, kind if kind.endswith("Pair") else f"{kind}Image")(given, affine, header)
     image.header.set_xyzt_units("micron" if stored.voxel_size_nm else "unknown")
     nibabel.save(image, str(folder / name))
     return str(folder / name)
+
+
+def npy(folder: Path, values: np.ndarray, stored: Stored, fortran: bool = False) -> str:
+    given = stored.arranged(values)
+    np.save(folder / "a.npy", np.asfortranarray(given) if fortran else given)
+    return str(folder / "a.npy")
 
 
 def dm(folder: Path, values: np.ndarray, stored: Stored, version: int) -> str:
@@ -306,6 +312,13 @@ WRITERS: dict[str, Writer] = {
     "nibabel": Writer("NIfTI", nifti, **NIFTI),
     "nibabel, NIfTI-2": Writer("NIfTI", keyed(nifti, kind="Nifti2"), **NIFTI),
     "nibabel, gzip": Writer("NIfTI", keyed(nifti, name="a.nii.gz"), **NIFTI),
+    "nibabel, a pair": Writer(
+        "NIfTI", keyed(nifti, name="a.img", kind="Nifti1Pair"), ("uint16", "float32"), offset=True, overrules="zyx"
+    ),
+    "numpy": Writer("NumPy", npy, big_endian=True, voxel_size=False, names_axes=False, overrules="xyz"),
+    "numpy, Fortran": Writer(
+        "NumPy", keyed(npy, fortran=True), ("uint16",), voxel_size=False, names_axes=False, overrules="xyz"
+    ),
     "DM3": Writer("DM3 and DM4", keyed(dm, version=3), DM_DTYPES),
     "DM4": Writer("DM3 and DM4", keyed(dm, version=4), DM_DTYPES),
     "wkw": Writer("WEBKNOSSOS wkw", keyed(wkw, block_type=1), offset=True, overrules="zyx"),
