@@ -25,6 +25,10 @@ from tests.workflow.conftest import CONFIG, Project, write_input
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Tests start a thousand processes. Without files of bytecode each of them would compile the package anew, for 0.4 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # No deadline: a busy machine is not a defect. The same examples on every CI run; elsewhere they are drawn anew.
 settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unet-em")
