@@ -30,9 +30,9 @@ LONGEST_REASON = 200
 """Characters of the reason for a job; the rest is cut."""
 UNINFORMATIVE = re.compile(
     r"Assuming unrestricted shared file|Building DAG of jobs|Using shell|Conda environments: ignored|"
-    r"Select jobs to execute|Execute \d+ jobs|DAG of jobs will be updated|Updating checkpoint dependencies|"
+    r"Select jobs to execute|Execute \d+ jobs|"
     r"Complete log\(s\):|Elapsed time:|Shutting down, this might|"
-    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|The run involves checkpoint|"
+    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|"
     r"SLURM run ID|Cleaning up SLURM log files"
 )
 """Beginnings of Snakemake's messages that say nothing about results; they are not shown."""

@@ -31,6 +31,7 @@ from unet.run.preconditions import (
     problem_of_model,
     problem_of_reference_segmentations,
     problem_of_skeletons,
+    problem_of_workers,
     problems_of_addresses,
     problems_of_files,
 )
