@@ -30,9 +30,9 @@ LONGEST_REASON = 200
 """Characters of the reason for a job; the rest is cut."""
 UNINFORMATIVE = re.compile(
     r"Assuming unrestricted shared file|Building DAG of jobs|Using shell|Conda environments: ignored|"
-    r"Select jobs to execute|Execute \d+ jobs|DAG of jobs will be updated|Updating checkpoint dependencies|"
+    r"Select jobs to execute|Execute \d+ jobs|"
     r"Complete log\(s\):|Elapsed time:|Shutting down, this might|"
-    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|The run involves checkpoint|"
+    r"Reasons:|Some jobs were triggered by provenance|This was a dry-run|"
     r"SLURM run ID|Cleaning up SLURM log files"
 )
 """Beginnings of Snakemake's messages that say nothing about results; they are not shown."""
@@ -220,7 +220,7 @@ def _protected_outputs(text: str) -> str:
 
 
 def _file_error(text: str, exception: str) -> str:
-    """Return the system's message about a file, with advice if it is in Snakemake's cache of sources."""
+    """Return the system's message about a file, with advice if Snakemake keeps something for itself there."""
     said = [line for line in text.splitlines() if line.startswith((f"{exception}: ", "[Errno"))]
     if not said:
         return text
@@ -228,6 +228,11 @@ def _file_error(text: str, exception: str) -> str:
         return (
             f"{said[-1]}\nSnakemake keeps copies of sources in the home folder, unless XDG_CACHE_HOME names another: "
             "export XDG_CACHE_HOME=/a/folder/that/can/be/written"
+        )
+    if "/.snakemake" in said[-1]:
+        return (
+            f"{said[-1]}\nSnakemake keeps its records in the working directory: start it in a folder that can be "
+            "written, or name one by --directory"
         )
     return f"{said[-1]}\n(all of it is in the newest file of .snakemake/log)"
 

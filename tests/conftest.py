@@ -25,6 +25,10 @@ from tests.workflow.conftest import CONFIG, Project, write_input
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Tests start a thousand processes. Without files of bytecode each of them would compile the package anew, for 0.4 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # No deadline: a busy machine is not a defect. The same examples on every CI run; elsewhere they are drawn anew.
 settings.register_profile("unet-em", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unet-em")
@@ -35,9 +39,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
+LONGEST_FIRST = ("test_slurm", "test_demo", "test_readme", "test_watershed", "test_resume", "test_predict")
+"""Files of several minutes, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of real runs come first, since they take minutes: at the end no process waits for one of them."""
-    items.sort(key=lambda item: not {"workflow", "cluster"} & set(item.path.parent.parts))
+    """Long files come first, then other real runs: at the end no process waits for one of them."""
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        runs = bool({"workflow", "cluster", "scripts", "benchmarks"} & set(item.path.parent.parts))
+        named = runs and item.path.stem in LONGEST_FIRST
+        return LONGEST_FIRST.index(item.path.stem) if named else len(LONGEST_FIRST), not runs
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +131,7 @@ def s3_server() -> Iterator[S3Server]:
     command = [sys.executable, "-c", SERVE_S3, "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not _listens(port):
             assert process.poll() is None, "the S3 server has ended"
             assert time.monotonic() < deadline, "the S3 server does not answer"

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import yaml
 from tests.cluster import slurm as testbed
 from tests.cluster.slurm import Job, Slurm
 from tests.scripts.test_predict import ingested, whole  # noqa: F401
-from tests.workflow.conftest import ROOT, Project
+from tests.workflow.conftest import ROOT, Project, Running
 
 PATIENCE = 1200
 """Seconds for what should take some, on a machine that does other things too."""
@@ -54,17 +53,17 @@ class OnSlurm(Project):
     """A project whose jobs are those of a SLURM; `slurm` is always given."""
 
     slurm: Slurm = None  # type: ignore[assignment]
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[Running] = field(default_factory=list)
 
     def use(self, values: dict[str, Any]) -> None:
         """Write the profile that its runs use."""
         (self.folder / "profile").mkdir(exist_ok=True)
         (self.folder / "profile" / "config.yaml").write_text(yaml.safe_dump(values))
 
-    def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **how: Any) -> Running:
         """As a project's, on SLURM; what is said goes to a file."""
-        with (self.folder / "said.txt").open("a") as said:
-            self.started.append(super().start("--workflow-profile", "profile", *arguments, output=said))
+        said = self.folder / "said.txt"
+        self.started.append(super().start("--workflow-profile", "profile", *arguments, output=said))
         return self.started[-1]
 
     def finish(self, *arguments: str) -> None:

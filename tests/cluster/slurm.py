@@ -21,7 +21,7 @@ CONFIGURED = Path("/etc/slurm")
 PORTS = (16817, 16818)
 OWNER = "owner.pid"
 """Names the process that has started it."""
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds in which the daemons and their commands answer."""
 
 FILES = {

@@ -190,7 +190,7 @@ def workers(slurm: Slurm, states: str = "PENDING,RUNNING,COMPLETING") -> list[Jo
     return [job for job in slurm.jobs(states=states) if job.name.startswith("unet-em-")]
 
 
-def soon(what: Callable[[], bool], seconds: float = 90) -> bool:
+def soon(what: Callable[[], bool], seconds: float = 300) -> bool:
     """Whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not what() and time.monotonic() < deadline:
@@ -230,9 +230,9 @@ def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
         run.wait_for(done, process)
         begin = time.monotonic()
         process.send_signal(number)
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         if number == signal.SIGTERM:
-            assert time.monotonic() - begin < 35
+            assert time.monotonic() - begin < 150
             assert not workers(slurm)
         assert soon(lambda: not workers(slurm))
     recorded = run.recorded()
@@ -246,7 +246,7 @@ def test_after_a_kill_and_after_a_signal_no_worker_is_left_and_nothing_is_lost(
 def test_what_slurm_refuses_is_told_in_one_line(slurm: Slurm, ingested: Run, tmp_path: Path) -> None:
     run = copied(ingested, tmp_path / "run")
     process = run.start(workers="slurm", slurm={**TWO_WORKERS, "partition": "nowhere"})
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "SLURM does not take a worker's job, see section `slurm`" in said
     assert "nowhere" in said or "invalid partition" in said

@@ -88,7 +88,7 @@ class Run:
 
     def wait_for(self, blocks: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many blocks are recorded."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while len(self.recorded()) < blocks and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         if process.poll() is not None:
@@ -158,8 +158,8 @@ def test_a_signal_ends_it_soon_and_a_rerun_goes_on(run: Run, whole: dict[str, by
     run.wait_for(5, process)
     begin = time.monotonic()
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert time.monotonic() - begin < 30
+    said, _ = process.communicate(timeout=300)
+    assert time.monotonic() - begin < 120
     assert process.returncode == 1
     assert f"{number.name} received" in said
     assert "Traceback" not in said
@@ -182,10 +182,10 @@ def test_of_two_at_once_the_second_waits_and_finds_all_done(run: Run, whole: dic
     assert second.stdout is not None
     assert any("is being written by another process" in line for line in second.stdout)
     os.killpg(first.pid, signal.SIGCONT)
-    said, _ = second.communicate(timeout=120)
+    said, _ = second.communicate(timeout=400)
     assert second.returncode == 0, said
     assert f"{BLOCKS} of {BLOCKS} blocks are finished already" in said
-    assert first.wait(timeout=60) == 0
+    assert first.wait(timeout=300) == 0
     assert len(run.recorded()) == BLOCKS
     assert run.content() == whole
 
@@ -208,7 +208,7 @@ def test_a_full_disk_is_told_and_after_making_space_it_ends_with_the_same_bits(
     free = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(bytes(free - 100_000))
     process = run.start(dtype="float32")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 1
     assert "No space left on device" in said
     assert "MB are free" in said
@@ -249,7 +249,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         return subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **quiet)  # type: ignore[call-overload,no-any-return]
 
     scheduler = start("dask_scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     options = ("--nthreads", "2", "--no-nanny", "--no-dashboard", "--preload", "unet.network.worker")
@@ -271,7 +271,7 @@ def test_the_blocks_of_a_dead_worker_are_made_by_the_other(run: Run, cluster: Cl
     process = run.start(scheduler=cluster.address)
     run.wait_for(6, process)
     os.killpg(cluster.workers[0].pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=180)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert run.content() == whole
     assert sorted(run.recorded()) == sorted(set(run.recorded()))

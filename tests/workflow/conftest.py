@@ -19,7 +19,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +27,11 @@ import tifffile
 import yaml
 import zarr
 
+from tests.workflow.snakemake_process import SnakemakeProcess
 from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
+Running = SnakemakeProcess | subprocess.Popen[str]
 PATIENCE = 600
 """Seconds after which a run is given up."""
 
@@ -100,17 +102,21 @@ class Project:
         text = yaml.safe_dump(merged(self.config, changes), sort_keys=False)
         (self.folder / "config.yaml").write_text(text)
 
-    def start(self, *arguments: str, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, output: Path | None = None) -> Running:
         """Start Snakemake in a session of its own, so that it can be killed with all of its jobs."""
         snakefile = str(self.root / "workflow" / "Snakefile")
         fixed = ["--snakefile", snakefile, "--directory", str(self.folder), "--cores", "2"]
+        words = [*arguments, *fixed, "--configfile", "config.yaml"]
+        ours = {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = os.environ | ours | self.environment
+        if "PYTHONPATH" not in self.environment:
+            return SnakemakeProcess(words, self.folder, self.root, environment, output)
+        assert output is None
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments, *fixed, "--configfile", "config.yaml"],
+            [sys.executable, "-m", "snakemake", *words],
             cwd=self.folder,
-            env=os.environ
-            | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-            | self.environment,
-            stdout=output,
+            env=environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -213,7 +219,7 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def kill_session(process: subprocess.Popen[str]) -> None:
+def kill_session(process: Running) -> None:
     """End a process and all that it started, if any of it is left."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

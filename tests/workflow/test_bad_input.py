@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
 
 from snakemake_logger_plugin_unet_em.command_line import TARGETS, command_line_problem
+from tests.workflow.snakemake_process import SnakemakeProcess
 from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file, with_line_numbers
-from unet.run.preconditions import problem_of_cores, problem_of_folder, problem_of_input, problem_of_rules
+from unet.run.preconditions import (
+    problem_of_cores,
+    problem_of_folder,
+    problem_of_input,
+    problem_of_rules,
+    problem_of_workers,
+)
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -121,6 +128,17 @@ def test_a_rule_that_is_not_there_is_named_with_the_option() -> None:
     assert problem_of_rules({"--set-threads": ["train"]}, ["survey", "train"]) is None
 
 
+def test_workers_on_slurm_need_sbatch_if_something_is_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no sbatch on this machine" in str(problem_of_workers("slurm", {"survey", "predict"}))
+    assert problem_of_workers("slurm", {"report"}) is None
+    assert problem_of_workers("local", {"predict"}) is None
+    (tmp_path / "sbatch").touch(mode=0o755)
+    assert problem_of_workers("slurm", {"predict"}) is None
+
+
 def test_an_input_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, link = tmp_path / "labels.tif", tmp_path / "link.tif"
     file.write_text("")
@@ -187,6 +205,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         "absent.yaml, line 1: volumes.train.raw: input/rwa.tif is not there; did you mean input/raw.tif?",
     ),
     "a wrong value": (["-n", "--configfile", "wrong.yaml"], "wrong.yaml, line 2: train.steps: got 0; it has to be a"),
+    "workers on a machine without SLURM": (
+        ["--configfile", "config.yaml", "--config", "predict={workers: slurm}"],
+        "predict.workers: slurm needs SLURM, but there is no sbatch on this machine",
+    ),
     "an unknown key": (
         ["-n", "--configfile", "config.yaml", "--config", "predict={tiel: 48}"],
         "predict.tiel: unknown key; did you mean tile?",
@@ -207,25 +229,21 @@ def answers(shared_project: Project) -> dict[str, tuple[int, str]]:
     ):
         (project.folder / f"{name}.yaml").write_text(text)
 
+    programs = project.folder / "programs"
+    programs.mkdir()
+    for name in ("bash", "sh"):  # all that Snakemake wants; in particular no sbatch
+        (programs / name).symlink_to(which(name) or "/bin/sh")
+
     def answer(words: list[str]) -> tuple[int, str]:
-        ran = started(project, words)
-        return ran.returncode, ran.stdout
+        """Snakemake with these words alone, beside the Snakefile."""
+        fixed = ["--snakefile", str(ROOT / "workflow/Snakefile"), *([] if "--cores" in words else ["--cores", "2"])]
+        environment = os.environ | {"PATH": str(programs)}
+        running = SnakemakeProcess([*words, *fixed], project.folder, ROOT, environment)
+        said, _ = running.communicate(timeout=600)
+        return running.wait(), said
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(COMMANDS, pool.map(answer, [words for words, _ in COMMANDS.values()]), strict=True))
-
-
-def started(project: Project, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Snakemake with these words alone, beside the Snakefile."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile"), *words]
-    return subprocess.run(
-        [*command, *([] if "--cores" in words else ["--cores", "2"])],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.mark.parametrize("problem", COMMANDS)

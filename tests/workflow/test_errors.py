@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +14,13 @@ import pytest
 import tifffile
 import torch
 
+from tests.scripts.conftest import main_of
+from unet.jobs.script import run_script
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from conftest import Finished, Project
 
 RECORDS = ("run_config.yaml", "provenance.json", "ro-crate-metadata.json")
 
@@ -112,7 +117,7 @@ def test_labels_that_cannot_be_right_stop_the_run_before_it_trains(new_project: 
     ran = new_project.run("results/model/model.pt", fails=True)
     assert re.search(r"labels of train: \d+ % membrane, \d+ % interior, 1 instance, 4 of 4 sections", ran.output)
     assert re.search(r"ERROR volumes\.train\.labels: .*id 255 holds 100% .* set `label_kind: interior`", ran.output)
-    assert "train" not in ran.rules
+    assert not {"weight_map", "train"} & ran.rules, "nobody else complains of the same labels"
     assert not (new_project.results / "receipts/check_labels/train.json").exists()
 
 
@@ -193,19 +198,27 @@ def test_plan_prints_a_table(new_project: Project) -> None:
     assert re.search(r"^train +4 x 150 x 140 +18 +2 ", ran.output, flags=re.MULTILINE), ran.output
 
 
-def test_verify_accepts_a_finished_run_each_time_it_is_asked(copy_of_finished: Project) -> None:
-    records = records_of(copy_of_finished)
-    for _ in range(2):
-        ran = copy_of_finished.run("verify")
+@pytest.fixture(scope="module")
+def verified(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Finished]:
+    """A finished run that was verified, to be read only, and what the verification said."""
+    project = finished.copy(tmp_path_factory.mktemp("verified") / "run")
+    return project, project.run("verify")
+
+
+def test_verify_accepts_a_finished_run_each_time_it_is_asked(
+    finished: Project, verified: tuple[Project, Finished], tmp_path: Path
+) -> None:
+    project = verified[0].copy(tmp_path / "again")
+    for ran in (verified[1], project.run("verify")):
         assert ran.rules == {"verify"}
         assert "checks        results/receipts/verify/all.json" in ran.output
         assert "V_rand" not in ran.output
-    assert records_of(copy_of_finished) == records
-    found = copy_of_finished.receipt("verify", "all")["checks"]["train"]
+    assert records_of(project) == records_of(finished)
+    found = project.receipt("verify", "all")["checks"]["train"]
     assert (found["difference"], found["across_tiles"] <= 1) == (0, True)
     assert sum(found["windows"].values()) == 4
     assert 0.5 < found["seam_score"] < 1.5
-    page = (copy_of_finished.results / "report.html").read_text()
+    page = (project.results / "report.html").read_text()
     assert f"{found['seam_score']:.3f}" in page
 
 
@@ -239,9 +252,25 @@ def exchange_the_model(project: Project) -> str:
     return "differs from the model's"
 
 
-@pytest.mark.parametrize("damage", [spoil_a_block, remove_a_block, remove_a_journal, exchange_the_model])
-def test_verify_refuses(copy_of_finished: Project, damage: Any) -> None:
-    message = damage(copy_of_finished)
+@pytest.mark.parametrize("damage", [remove_a_block, remove_a_journal, exchange_the_model])
+def test_verify_refuses(
+    verified: tuple[Project, Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
+    """The same job with the same arguments, in this process."""
+    project = verified[0].copy(tmp_path / "damaged")
+    message = damage(project)
+    monkeypatch.chdir(project.folder)
+    log = project.results / "logs/verify/verify.log"
+    job = SimpleNamespace(
+        input={}, output={}, params=json.loads(log.with_suffix(".json").read_text()), log=[str(log)], threads=1
+    )
+    with pytest.raises(SystemExit, match="1"):
+        run_script(main_of("verify"), job)
+    assert re.search(rf"ERROR .*{re.escape(message)}", log.read_text())
+
+
+def test_a_run_of_verify_fails_with_what_is_damaged(copy_of_finished: Project) -> None:
+    message = spoil_a_block(copy_of_finished)
     ran = copy_of_finished.run("verify", fails=True)
     assert ran.rules == {"verify"}
     assert message in ran.output

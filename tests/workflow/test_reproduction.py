@@ -106,7 +106,7 @@ def test_a_job_runs_again_from_its_recorded_arguments(finished: Project, copy_of
     (copy_of_finished.results / "receipts/choose_threshold/all.json").unlink()
     command = [sys.executable, str(finished.root / job["script"]), json.dumps(job["arguments"])]
     environment = os.environ | {"PYTHONPATH": str(finished.root)}
-    subprocess.run(command, cwd=copy_of_finished.folder, env=environment, check=True, timeout=300)
+    subprocess.run(command, cwd=copy_of_finished.folder, env=environment, check=True, timeout=900)
     assert copy_of_finished.receipt("choose_threshold", "all") == finished.receipt("choose_threshold", "all")
 
 

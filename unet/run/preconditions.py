@@ -9,6 +9,7 @@ import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from shutil import which
 from tempfile import mkdtemp
 from unicodedata import normalize
 
@@ -134,6 +135,24 @@ def problem_of_cores(cores: int | None, jobs: int | None) -> str | None:
             every = ", or --cores all" if option == "--cores" else ""
             return f"{option} is {number}, but a job needs at least 1: say {option} 4{every}"
     return None
+
+
+def problem_of_workers(workers: str, rules_to_run: Collection[str]) -> str | None:
+    """Return why no worker can be submitted to SLURM from this machine, if a prediction will ask for one.
+
+    Parameters
+    ----------
+    workers
+        `predict.workers` of the configuration.
+    rules_to_run
+        Rules that have a job to run.
+    """
+    if workers != "slurm" or "predict" not in rules_to_run or which("sbatch") is not None:
+        return None
+    return (
+        "predict.workers: slurm needs SLURM, but there is no sbatch on this machine; start the run where sbatch works, "
+        "or set predict.workers: local"
+    )
 
 
 def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -> str | None:

@@ -27,6 +27,10 @@ from unet.evaluation.contingency import Contingency, contingency
 
 MIN_PIECES = 4
 """Mean pieces per section from which an id is no single object, and the background is a mesh."""
+GREY_PIECE = 3
+"""Mean pixels of a piece of an id below which the ids are grey values; a copy of EM data has 1.0 to 1.5."""
+GREY_PIECES = 50
+"""Mean pieces per section from which that is judged; an id has two pieces or more, since grey values recur."""
 RARE_CLASS = 1e-3
 """Share of the annotated voxels below which a class is rare."""
 
@@ -212,6 +216,8 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
                 f"{labels}: all {counts.annotated:,} annotated voxels are 0, no cell is drawn; {_ELSEWHERE}", True
             )
         ]
+    if (grey := _grey_values(labels, counts, kind)) is not None:
+        return [grey]
     found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
     if not found and (suspicious := _not_annotated(labels, counts, kind)):
         found.append(suspicious)
@@ -225,6 +231,21 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
 
 
 _ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
+
+
+def _grey_values(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
+    """Detect grey values given as ids, such as a copy of the raw data: the pieces of an id are hardly a pixel each."""
+    pieces, voxels = counts.euler, int(counts.ids.count.sum())
+    if kind != "instances" or voxels >= GREY_PIECE * pieces:
+        return None
+    if pieces < max(GREY_PIECES * counts.annotated_sections, 2 * counts.instances):
+        return None
+    return LabelProblem(
+        f"{labels}: with label_kind: instances every id is one cell, but {counts.instances:,} ids lie in "
+        f"{pieces / counts.annotated_sections:,.0f} pieces per section of {voxels / pieces:.1f} pixels each, as grey "
+        "values do. Is it the raw data, or a probability map? Name the file of the labels",
+        True,
+    )
 
 
 def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:

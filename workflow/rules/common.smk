@@ -31,8 +31,9 @@ from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,
     problem_of_skeletons,
-    problems_of_compared_volumes,
+    problem_of_workers,
     problems_of_addresses,
+    problems_of_compared_volumes,
     problems_of_files,
 )
 from unet.run.provenance import configuration_text, write_provenance

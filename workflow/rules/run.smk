@@ -48,6 +48,10 @@ def begin_run():
     """Note what is there before the first job, so that the end can tell what this run has made."""
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
+    rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    problem = problem_of_workers(CONFIG.predict.workers, rules)
+    if problem is not None:
+        raise WorkflowError(problem)
     if CONFIG.predict.dashboard and not is_installed("bokeh"):
         logger.info(
             f"predict.dashboard: true {needs('bokeh')}; predictions run without it"

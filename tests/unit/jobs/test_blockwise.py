@@ -193,7 +193,7 @@ def holding(folder: Path, box: Box, seconds: float) -> subprocess.Popen[str]:
 
 
 def test_a_block_that_another_process_writes_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other, begin = holding(tmp_path, BOXES[3], 1.5), time.monotonic()
+    other, begin = holding(tmp_path, BOXES[3], 4), time.monotonic()
     assert run(Disk(), tmp_path) == BOXES
     assert time.monotonic() - begin > 1
     assert f"block {BOXES[3]} is being written by another process" in caplog.text
@@ -206,7 +206,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     other.wait()
     begin = time.monotonic()
     assert run(Disk(), tmp_path) == BOXES
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
 
 
 def test_other_blocks_are_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

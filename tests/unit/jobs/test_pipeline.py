@@ -177,9 +177,9 @@ def test_a_block_that_hangs_is_named_and_the_others_are_done(monkeypatch: pytest
 
     with local_client(3) as client:
         work = ReadInferWrite(read, nothing, nothing)
-        with pytest.raises(BlockError, match=r"block 2:3,0:4,0:4 failed twice, .*not finished after 1 s"):
+        with pytest.raises(BlockError, match=r"block 2:3,0:4,0:4 failed twice, .*not finished after 3 s"):
             run_pipeline(
-                BOXES, work, client, max_in_flight=3, block_timeout=1, done=lambda box, _: finished.append(box)
+                BOXES, work, client, max_in_flight=3, block_timeout=3, done=lambda box, _: finished.append(box)
             )
         released.set()
     assert sorted(finished) == [box for box in BOXES if box != BOXES[2]]
@@ -204,7 +204,7 @@ def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monke
     with local_client(2) as client, pytest.raises(Interrupted, match="SIGTERM received; 2 blocks are finished"):
         run_pipeline(BOXES, ReadInferWrite(lambda box: 0, infer, nothing), client, done=done, max_in_flight=2)
     assert finished == BOXES[:2]
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

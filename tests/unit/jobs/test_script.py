@@ -190,7 +190,7 @@ def test_sigterm_ends_with_status_143_and_a_line_that_says_how_to_go_on(tmp_path
     assert job.stdout is not None
     assert job.stdout.readline() == "ready\n"
     os.kill(job.pid, signal.SIGTERM)
-    _, errors = job.communicate(timeout=60)
+    _, errors = job.communicate(timeout=300)
     assert job.returncode == 143
     assert "run again to continue" in errors
     assert "Traceback" not in errors

@@ -63,7 +63,7 @@ def test_a_worker_that_hangs_gets_no_further_blocks(two_workers: Client) -> None
         hangs_on(pids[:1]),
         two_workers,
         max_in_flight=1,
-        block_timeout=1.5,
+        block_timeout=4,
         done=lambda box, pid: made_by.append(pid),
     )
     assert finished == len(BOXES)
@@ -75,12 +75,12 @@ def test_where_all_workers_hang_the_run_ends_with_an_error_in_bounded_time(two_w
     begin = time.monotonic()
     with pytest.raises(BlockError, match=r"failed twice, .*not finished after 1 s"):
         run_pipeline(BOXES, hangs_on(_pids(two_workers)), two_workers, max_in_flight=1, block_timeout=1)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 120
 
 
 def test_a_call_goes_to_another_worker_if_the_first_does_not_answer(two_workers: Client) -> None:
     os.kill(_pids(two_workers)[0], signal.SIGSTOP)
-    answers = {call_on_worker(two_workers, os.getpid, timeout=1) for _ in range(4)}
+    answers = {call_on_worker(two_workers, os.getpid, timeout=4) for _ in range(3)}
     assert answers == {_pids(two_workers)[1]}
 
 

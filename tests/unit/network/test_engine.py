@@ -27,7 +27,7 @@ def model(config: ModelConfig = SMALL) -> nn.Module:
 
 
 def test_several_items_at_once_each_by_one_thread() -> None:
-    engine, seen, together = Engine(model(), CPU, "float32", threads=2), set(), threading.Barrier(2, timeout=20)
+    engine, seen, together = Engine(model(), CPU, "float32", threads=2), set(), threading.Barrier(2, timeout=120)
 
     def work(item: int) -> None:
         together.wait()  # passes only if two are at work

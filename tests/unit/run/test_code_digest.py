@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -223,13 +224,16 @@ def digests(root: Path) -> dict[str, str]:
     return {path.stem: code_digest(path, root / "unet") for path in scripts if path.stem not in NO_DIGEST}
 
 
-PRESENT = digests(PACKAGE.parent)
+@cache
+def present() -> dict[str, str]:
+    """Digests of the package as it is."""
+    return digests(PACKAGE.parent)
 
 
 def changed(root: Path) -> set[str]:
     """Rules whose digest in a copy is another one."""
     found = digests(root)
-    return {rule for rule in PRESENT if PRESENT[rule] != found[rule]}
+    return {rule for rule, digest in present().items() if digest != found[rule]}
 
 
 def copied(folder: Path, change: Callable[[Path], None] = lambda root: None) -> Path:
@@ -298,7 +302,7 @@ def test_an_edit_of_a_function_changes_the_rules_that_use_it(
 
 
 def test_the_edits_are_of_every_rule() -> None:
-    assert set.union(*OF_EDITS.values()) == PRESENT.keys()
+    assert set.union(*OF_EDITS.values()) == present().keys()
 
 
 NOTHING = {

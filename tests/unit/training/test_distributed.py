@@ -120,17 +120,17 @@ def test_a_killed_parent_leaves_no_child_behind(tmp_path):
     child = _pid_in(tmp_path / "1")
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    for _ in range(100):
+    for _ in range(600):
         if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
             return
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
-    pytest.fail("the child outlived its parent by 10 s")
+    pytest.fail("the child outlived its parent by 60 s")
 
 
 def _pid_in(path: Path) -> int:
-    for _ in range(600):
+    for _ in range(3000):
         if path.exists() and path.read_text():
             return int(path.read_text())
         time.sleep(0.1)
-    pytest.fail(f"{path} did not appear within 60 s")
+    pytest.fail(f"{path} did not appear within 300 s")

@@ -177,6 +177,22 @@ def test_the_sample_is_in_no_doubt() -> None:
     assert told(counts_of(labels)) == []
 
 
+def test_a_copy_of_the_raw_data_is_no_annotation_whatever_its_type() -> None:
+    raw = synthesise(sections=2, size=96, seed=1)[0]
+    for grey in (raw, raw.astype(np.uint16) * 16 + np.arange(96, dtype=np.uint16) % 16):
+        [(text, stops)] = told(counts_of(grey))
+        assert stops
+        assert re.search(r"volumes\.v\.labels: .* pieces per section of 1\.\d pixels each, as grey values do", text)
+
+
+def test_small_cells_are_not_taken_for_grey_values() -> None:
+    """Cells of 2 x 2 px, each an id of its own, a pixel apart."""
+    ids = np.zeros((1, 60, 60), int)
+    ids[0, ::3, ::3] = np.arange(1, 401).reshape(20, 20)
+    wide = ids + np.roll(ids, 1, 1)
+    assert told(counts_of(wide + np.roll(wide, 1, 2))) == []
+
+
 @needs_real_data
 def test_real_annotations_are_in_no_doubt_and_turned_upside_down_they_are() -> None:
     isbi = tifffile.imread(SHARED / "isbi2012/train-labels.tif")[:6]

@@ -34,7 +34,11 @@ LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), 
 
 
 CHOSEN = TileSelection((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of output, so 12 apart
-A_TILE = forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
+
+
+def flops_of_a_tile() -> int:
+    """Operations of a forward pass of one tile."""
+    return forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
 
 
 def task(layout: VolumeLayout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> PredictionTask:
@@ -55,7 +59,7 @@ def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int)
     assert (plan.blocks, plan.block_ranges) == (2 * 2 * 2, 3)
     # Along y 0:32 meets the tiles at 0, 12, 24 and 32:40 those at 24, 36; along x 32:50 meets 24, 36, 48; each section.
     assert plan.tiles == 3 * (3 + 2) * (3 + 3)
-    assert plan.flops == plan.tiles * passes * A_TILE
+    assert plan.flops == plan.tiles * passes * flops_of_a_tile()
 
 
 def test_rotations_are_counted_on_the_turned_blocks() -> None:
@@ -63,7 +67,7 @@ def test_rotations_are_counted_on_the_turned_blocks() -> None:
     lattices = rotated_lattices(tile_geometry(ModelConfig(**TINY), 28))
     turned = sum(len(lattice.cells(box)) for lattice in lattices for box in LAYOUT.grid.boxes())
     assert plan.tiles == one.tiles
-    assert plan.flops == pytest.approx(turned * A_TILE)
+    assert plan.flops == pytest.approx(turned * flops_of_a_tile())
     assert plan.job_memory.process > one.job_memory.process
 
 
