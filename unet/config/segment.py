@@ -13,6 +13,11 @@ from unet.config.section import (
     Section,
 )
 
+AFFINITY_METHODS = ("average_linkage", "mutex_watershed")
+"""Methods of `agglomerate` that need affinities."""
+BOUNDARY_METHODS = ("mean", "quantile", "multicut")
+"""Methods of `agglomerate` that need the probability of a class."""
+
 
 class WatershedConfig(Section):
     """Height map of the watershed, whose basins are the fragments (supervoxels). Lengths are in px of the section.
@@ -47,16 +52,19 @@ class AgglomerateConfig(Section):
     A change of these keys reruns `merge` and `relabel` only.
     """
 
-    method: Literal["none", "mean", "quantile", "multicut"] = Field(
+    method: Literal["none", "mean", "quantile", "multicut", "average_linkage", "mutex_watershed"] = Field(
         "mean",
-        description="Score of the boundary between two fragments, from the boundary probabilities over their contact. "
-        "`none`: fragments are not joined. `mean`: their mean. `quantile`: their quantile `quantile`. `multicut`: "
-        "their mean, with one global optimum instead of joining step by step; needs the package bioimage-cpp.",
+        description="How fragments are joined. `none`: they are not. From the boundary probabilities over the contact "
+        "of two fragments: `mean`, their mean; `quantile`, their quantile `quantile`; `multicut`, their mean, with one "
+        "global optimum instead of joining step by step (needs the package bioimage-cpp). From affinities: "
+        "`average_linkage`, the mean affinity of all pairs of voxels of two objects, nearest and long-range; "
+        "`mutex_watershed`, the mean affinity of two fragments, where the strongest attraction or repulsion counts.",
     )
     threshold: OpenProbability | Literal["auto"] = Field(
         0.5,
-        description="Boundary score below which fragments are joined; a larger value joins more. `auto`: the threshold "
-        "with the least variation of information (VOI) on `evaluate.threshold_volumes`.",
+        description="For a boundary score: the score below which fragments are joined, so a larger value joins more. "
+        "For affinities: the mean affinity above which fragments are joined, so a larger value joins less. `auto`: the "
+        "threshold with the least variation of information (VOI) on `evaluate.threshold_volumes`.",
     )
     quantile: Probability = Field(
         0.5, description="Quantile of the boundary probabilities that method `quantile` takes; 0.5 is the median."
@@ -64,7 +72,20 @@ class AgglomerateConfig(Section):
     size_mismatch_penalty: NonNegativeFloat = Field(
         0.1,
         description="For connectivity `section`: penalty for joining two fragments of neighbouring sections whose "
-        "sizes exceed their overlap. With 0 there is no penalty.",
+        "sizes exceed their overlap. With 0 there is no penalty. Affinities need none.",
+    )
+    join_fragments_below: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Number of voxels below which what is left after joining is joined with its neighbour of the lowest "
+        "boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
+    )
+    weak_contact_affinity: Probability = Field(
+        0.0,
+        description="For affinities: mean affinity of the nearest pairs over a contact below which two large fragments "
+        "that became one object are listed as a likely merge error. With 0 nothing is listed.",
+    )
+    weak_contact_size: PositiveInt = Field(
+        10_000, description="Smallest number of voxels of both fragments of a contact that is listed."
     )
 
 
@@ -97,6 +118,11 @@ class SegmentConfig(Section):
         description="For method `watershed` with connectivity `section`: number of bad or missing sections that a link "
         "between fragments may skip. With null fragments of different sections are not linked.",
     )
+    max_offset_px: PositiveInt | None = Field(
+        None,
+        description="For affinities: largest component, in voxels, of the offsets whose pairs `agglomerate` counts. "
+        "With null all offsets count.",
+    )
     watershed: WatershedConfig = Field(WatershedConfig(), description="Settings of method `watershed`.")
     agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="Settings of method `watershed`.")
     fill_holes: Annotated[int, Field(ge=0)] = Field(
@@ -124,12 +150,14 @@ class SegmentConfig(Section):
     @model_validator(mode="after")
     def _no_unused_keys(self) -> "SegmentConfig":
         graph, how = self.agglomerate, self.agglomerate.method
-        watershed = self.method == "watershed"
+        watershed, joins = self.method == "watershed", how in AFFINITY_METHODS
         for key, value, default, beside, applies in (
             ("watershed", self.watershed, WatershedConfig(), f"method: {self.method}", watershed),
             ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
             ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
             ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
+            ("agglomerate.weak_contact_affinity", graph.weak_contact_affinity, 0, f"agglomerate.method: {how}", joins),
+            ("max_offset_px", self.max_offset_px, None, f"agglomerate.method: {how}", joins),
         ):
             if not applies and value != default:
                 said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
