@@ -4,17 +4,24 @@ Inputs: `segmentation-fragments.zarr`, `probability.zarr`.
 
 Outputs: a table of edges per block; a receipt and a journal per block range.
 
-1. Read each block with one plane beyond its upper faces, or with the sections that a link may skip.
-2. Find all pairs of adjacent voxels in different fragments. Sections that are labelled alone are linked along z.
-3. Sum up the boundary probability over the contact of each pair of fragments.
+1. Read each block with one plane beyond its upper faces, or with the sections that a link may skip. For affinities read
+   as far as the offsets reach.
+2. Find all pairs of adjacent voxels in different fragments. Sections that are labelled alone are linked along z. For
+   affinities find all pairs of voxels at the offsets, also of fragments that do not touch.
+3. Sum up the boundary probability, or the affinities, over the pairs of each two fragments.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
+from unet.geometry.offsets import Offset, affinity_offsets
 from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run_script
+from unet.segmentation.affinities import affinity_levels, graph_channels, require_method_for
+from unet.segmentation.affinity_graph import block_affinity_edges, graph_read_box, save_affinity_edges
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
 from unet.storage.digests import fingerprint
@@ -34,25 +41,17 @@ def main(
 ) -> None:
     """Write a table of edges per block, beside the block's table of fragments."""
     source = Volume.open(folder, survey)
-    fragments, probability = source.image("segmentation-fragments"), source.image("probability")
     tables, inputs = source.edge_tables("segmentation"), BlockInputs(source)
-    channel = channel_of(segment.main_class, probability.spec.channels)
-    steps = _steps(segment)
-    grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
-
-    def read_box(box: Box) -> Box:
-        behind = tuple(hi + n for hi, n in zip(box.stop, ahead, strict=True))
-        return Box(box.start, behind).clipped(source.layout.shape)
+    offsets = affinity_offsets(source.image("probability").spec.channels)
+    require_method_for(segment, offsets)
+    graph = _graph_of_classes(source, segment) if offsets is None else _graph_of_affinities(source, segment, offsets)
 
     def find(box: Box) -> BlockOutput:
-        read = read_box(box)
-        ids = fragment_ids(fragments.read(read), read, grid)
-        edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
-        save_edges(tables.of(box), edges)
-        return str(tables.digest(box)), {"edges": len(edges)}
+        return str(tables.digest(box)), {"edges": graph.save(tables.of(box), box)}
 
     def inputs_of(box: Box) -> list[str | None]:
-        return inputs.digests("segmentation-fragments", read_box(box)) + inputs.digests("probability", read_box(box))
+        fragments = inputs.digests("segmentation-fragments", graph.read_box(box))
+        return fragments + inputs.digests("probability", graph.probability_box(box))
 
     run_blocks(
         "region_graph",
@@ -60,10 +59,59 @@ def main(
         find,
         [tables],
         receipt=receipt,
-        fingerprint=fingerprint(channel=channel, steps=steps, code=code),
+        fingerprint=fingerprint(**graph.settings, code=code),
         inputs_of=inputs_of,
         threads=threads,
     )
+
+
+class _Graph(NamedTuple):
+    """How the edges of a block are found: the boxes to read, the function that writes them, and what it depends on."""
+
+    read_box: Callable[[Box], Box]
+    probability_box: Callable[[Box], Box]
+    save: Callable[[Path, Box], int]
+    settings: dict[str, Any]
+
+
+def _graph_of_classes(source: Volume, segment: SegmentConfig) -> _Graph:
+    fragments, probability = source.image("segmentation-fragments"), source.image("probability")
+    channel, steps = channel_of(segment.main_class, probability.spec.channels), _steps(segment)
+    grid, ahead = source.layout.grid, [max(step[axis] for step in steps) for axis in range(3)]
+
+    def read_box(box: Box) -> Box:
+        behind = tuple(hi + n for hi, n in zip(box.stop, ahead, strict=True))
+        return Box(box.start, behind).clipped(source.layout.shape)
+
+    def save(path: Path, box: Box) -> int:
+        read = read_box(box)
+        ids = fragment_ids(fragments.read(read), read, grid)
+        edges = block_edges(ids, boundary_levels(probability.read(read)[channel]), box.shape, steps)
+        save_edges(path, edges)
+        return len(edges)
+
+    return _Graph(read_box, read_box, save, {"channel": channel, "steps": steps})
+
+
+def _graph_of_affinities(source: Volume, segment: SegmentConfig, all_offsets: list[Offset]) -> _Graph:
+    fragments, probability = source.image("segmentation-fragments"), source.image("probability")
+    channels = graph_channels(
+        all_offsets, segment.max_offset_px, segment.max_section_gap, segment.connectivity == "section"
+    )
+    offsets = [all_offsets[channel] for channel in channels]
+
+    def read_box(box: Box) -> Box:
+        return graph_read_box(box, offsets, source.layout.shape)
+
+    def save(path: Path, box: Box) -> int:
+        read = read_box(box)
+        ids = fragment_ids(fragments.read(read), read, source.layout.grid)
+        levels = affinity_levels(probability.read(box)[channels])
+        edges = block_affinity_edges(ids, levels, box, read, offsets)
+        save_affinity_edges(path, edges)
+        return len(edges)
+
+    return _Graph(read_box, lambda box: box, save, {"channels": channels, "offsets": offsets})
 
 
 def _steps(segment: SegmentConfig) -> list[Index]:

@@ -4,7 +4,7 @@ Inputs: `probability.zarr`, or `classes.zarr` for annotated classes.
 
 Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
 
-1. Threshold the probability of the foreground class.
+1. Threshold the probability of the foreground class, or the interior that affinities give.
 2. Label connected components (`method: components`), or the basins of the watershed, read with their halo.
 3. Write labels and table. `merge` joins fragments across blocks.
 """
@@ -19,7 +19,14 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block, run_blocks
 from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
-from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
+from unet.segmentation.foreground import (
+    channel_of,
+    class_values,
+    confidence,
+    foreground,
+    foreground_read_box,
+    read_foreground,
+)
 from unet.segmentation.fragments import save_block_table
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.storage.digests import fingerprint
@@ -47,6 +54,7 @@ def main(
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
+    axes = segment.axes
     tables, inputs = source.fragment_tables(store), BlockInputs(source)
     fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
 
@@ -57,10 +65,12 @@ def main(
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
     def inputs_of(box: Box) -> list[Any]:
+        channels = source.image(labelled).spec.channels
         if parameters is None:
-            return inputs.digests(labelled, box)
+            return inputs.digests(labelled, foreground_read_box(box, channels, axes))
         _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-        return [inputs.digests(labelled, read), inputs.tissue_mask_digests(read)]
+        stored = foreground_read_box(read, channels, axes)
+        return [inputs.digests(labelled, stored), inputs.tissue_mask_digests(read)]
 
     run_blocks(
         "segment",
@@ -91,21 +101,23 @@ def _labelling(
     shape, image = source.layout.shape, source.image(labelled)
     if labelled == "classes":
         return lambda box: label_block(image.read(box), box, shape, "section")
-    channels = [channel_of(name, image.spec.channels) for name in segment.classes]
 
     def components(box: Box) -> BlockComponents:
-        stored, one = image.read(box), len(channels) == 1
-        values = foreground(stored[channels[0]], threshold) if one else class_values(stored[channels], threshold)
+        if len(segment.classes) == 1:
+            values = foreground(read_foreground(image, box, segment.main_class, segment.axes), threshold)
+        else:
+            channels = [channel_of(name, image.spec.channels) for name in segment.classes]
+            values = class_values(image.read(box)[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
-    return components if parameters is None else partial(_watershed, source, channels[0], threshold, parameters)
+    return components if parameters is None else partial(_watershed, source, segment.main_class, threshold, parameters)
 
 
 def _watershed(
-    source: Volume, channel: int, threshold: float, parameters: WatershedParameters, box: Box
+    source: Volume, name: str | None, threshold: float, parameters: WatershedParameters, box: Box
 ) -> BlockComponents:
     _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-    stored = source.image("probability").read(read)[channel]
+    stored = read_foreground(source.image("probability"), read, name, parameters.axes)
     cells, confident = foreground(stored, threshold), confidence(stored, threshold)
     return watershed_block(cells, box, source.layout.shape, parameters, source.tissue_mask(read), confident)
 

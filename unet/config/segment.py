@@ -177,6 +177,11 @@ class SegmentConfig(Section):
         return self.classes[0]
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """Return the axes along which fragments extend."""
+        return (1, 2) if self.connectivity == "section" else (0, 1, 2)
+
+    @property
     def sections_alone(self) -> bool:
         """Return whether every object lies in one section."""
         joined = self.method == "watershed" and self.agglomerate.method != "none"

@@ -20,11 +20,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.offsets import Offset, offset_name
 
 CERTAIN = 255
 """The affinity 1 as stored in uint8."""
+
+
+class MethodNeedsOther(ValueError):
+    """`segment.agglomerate.method` needs affinities and the network gives classes, or the other way round."""
 
 
 class MissingAffinity(ValueError):
@@ -130,3 +135,27 @@ def graph_channels(
         if (max_offset is None or max(map(abs, offset)) <= max_offset)
         and (most_sections is None or offset[0] <= most_sections)
     ]
+
+
+def require_method_for(segment: SegmentConfig, offsets: Sequence[Offset] | None) -> None:
+    """Refuse a method of the agglomeration that does not fit the output of the network.
+
+    Parameters
+    ----------
+    segment : settings of the segmentation
+    offsets : offset of each channel of the network's output; None = classes
+
+    Raises
+    ------
+    MethodNeedsOther
+        If the method needs classes and the output is affinities, or the other way round.
+    """
+    method = segment.agglomerate.method
+    given, refused, allowed = ("classes", AFFINITY_METHODS, BOUNDARY_METHODS)
+    if offsets is not None:
+        given, refused, allowed = ("affinities", BOUNDARY_METHODS, AFFINITY_METHODS)
+    if segment.method == "watershed" and method in refused:
+        raise MethodNeedsOther(
+            f"segment.agglomerate.method is {method}, but the network gives {given}: "
+            f"take one of {', '.join(('none', *allowed))}"
+        )
