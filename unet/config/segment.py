@@ -76,8 +76,8 @@ class AgglomerateConfig(Section):
     )
     join_fragments_below: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Number of voxels below which what is left after joining is joined with its neighbour of the lowest "
-        "boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
+        description="Number of voxels below which what is left after joining is joined with its neighbour of the "
+        "lowest mean boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
     )
     weak_contact_affinity: Probability = Field(
         0.0,

@@ -16,6 +16,7 @@ interior      1   1   0   0   1      min(a of the voxel, a of the voxel before)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class MissingAffinity(ValueError):
     """A segmentation needs the nearest affinity along an axis, and the network does not give it."""
 
 
-def affinity_levels(stored: NDArray[np.generic]) -> NDArray[np.uint8]:
+def affinity_levels(stored: NDArray[Any]) -> NDArray[np.uint8]:
     """Return affinities x 255 as uint8, from uint8 (p x 255) or float32 of any shape.
 
     >>> affinity_levels(np.array([0.2, 1], np.float32)).tolist()
@@ -78,7 +79,7 @@ def interior_read_box(box: Box, axes: Sequence[int]) -> Box:
 
 
 def interior(
-    stored: NDArray[np.generic], box: Box, volume_shape: Index, offsets: Sequence[Offset], axes: Sequence[int]
+    stored: NDArray[Any], box: Box, volume_shape: Index, offsets: Sequence[Offset], axes: Sequence[int]
 ) -> NDArray[np.uint8]:
     """Return the interior of every voxel of a box, rounded to 1/255.
 
@@ -150,10 +151,9 @@ def require_method_for(segment: SegmentConfig, offsets: Sequence[Offset] | None)
     MethodNeedsOther
         If the method needs classes and the output is affinities, or the other way round.
     """
-    method = segment.agglomerate.method
-    given, refused, allowed = ("classes", AFFINITY_METHODS, BOUNDARY_METHODS)
-    if offsets is not None:
-        given, refused, allowed = ("affinities", BOUNDARY_METHODS, AFFINITY_METHODS)
+    method, given = segment.agglomerate.method, "classes" if offsets is None else "affinities"
+    refused: tuple[str, ...] = AFFINITY_METHODS if offsets is None else BOUNDARY_METHODS
+    allowed: tuple[str, ...] = BOUNDARY_METHODS if offsets is None else AFFINITY_METHODS
     if segment.method == "watershed" and method in refused:
         raise MethodNeedsOther(
             f"segment.agglomerate.method is {method}, but the network gives {given}: "

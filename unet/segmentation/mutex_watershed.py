@@ -6,8 +6,8 @@ good. This is agglomeration with the linkage "absolute maximum": of the edges be
 counts. (Wolf et al. 2018, doi:10.1007/978-3-030-01225-0_34; Bailoni et al. 2022, doi:10.1109/CVPR52688.2022.01136.)
 
 The order of edges is total: of equal magnitudes the edge of the lowest nodes is first. Each edge has a rank in it.
-Parallel edges keep the lowest rank. An edge that is the first of both its nodes is reached by the greedy algorithm before
-anything else happens to these nodes, so all such edges are worked in parallel:
+Parallel edges keep the lowest rank. The greedy algorithm reaches an edge that is the first of both its nodes before
+anything else happens to these nodes. All such edges are therefore worked in parallel:
 
 1. Find the first edge of every node; edges of exclusion no longer count.
 2. An edge that is the first of both its nodes joins them if it attracts; else it becomes an edge of exclusion.

@@ -2,8 +2,8 @@
 
 An object below the size is joined with the neighbour with the lowest mean boundary, however high that boundary is:
 
-1. Sum the edges between objects. Find the neighbour with the lowest mean boundary of each small object; of equal ones the
-   one with the lower number.
+1. Sum the edges between objects. Find the neighbour of each small object with the lowest mean boundary; of equal ones
+   the one with the lower number.
 2. Join all of them at once; two small objects that chose each other become one.
 3. Repeat with the new objects, until every small object is without a neighbour.
 """

@@ -37,7 +37,9 @@ def volumes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, Index]:
     shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)))
     block = draw(st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)))
     random = np.random.default_rng(draw(st.integers(0, 9999)))
-    ids = random.integers(draw(st.integers(0, 1)), 5, shape).astype(np.uint64) << np.uint64(draw(st.sampled_from([0, 40])))
+    ids = random.integers(draw(st.integers(0, 1)), 5, shape).astype(np.uint64) << np.uint64(
+        draw(st.sampled_from([0, 40]))
+    )
     return ids, random.integers(0, 256, (len(OFFSETS), *shape), dtype=np.uint8), block
 
 
@@ -81,7 +83,9 @@ def test_a_membrane_between_two_cells_is_no_interior() -> None:
 
 def test_without_a_nearest_offset_the_message_names_it() -> None:
     row = Box.of_shape((1, 1, 4))
-    with pytest.raises(MissingAffinity, match=r"gives the affinities \['y\+1', 'x\+1'\], but the segmentation needs z\+1"):
+    with pytest.raises(
+        MissingAffinity, match=r"gives the affinities \['y\+1', 'x\+1'\], but the segmentation needs z\+1"
+    ):
         interior(np.zeros((2, 1, 1, 4), np.uint8), row, row.shape, NEAREST[1:], axes=(0, 1, 2))
 
 

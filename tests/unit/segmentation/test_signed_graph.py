@@ -124,9 +124,10 @@ def test_joining_of_small_objects_does_not_depend_on_the_slabs(nodes: int, edges
     whole = edges_of(pairs, level, random.integers(1, 5, len(pairs)))
     alone = np.arange(nodes, dtype=np.int32)
     found = join_small_objects(alone, size, [whole], min_size=15)
-    assert found.tolist() == join_small_objects(
-        alone, size, [whole.select(slab_of == n) for n in range(slabs)], min_size=15
-    ).tolist()
+    assert (
+        found.tolist()
+        == join_small_objects(alone, size, [whole.select(slab_of == n) for n in range(slabs)], min_size=15).tolist()
+    )
     sizes = np.bincount(found, size)
     between = found[pairs[:, 0]] != found[pairs[:, 1]]
     assert (sizes[found[pairs[between]]] >= 15).all()  # what is left small has no neighbour
