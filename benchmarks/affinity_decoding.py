@@ -165,7 +165,7 @@ def show(volume: str, name: str, row: dict[str, float]) -> None:
 
 
 def chosen_on(volume: Volume, rows: dict[str, dict[str, float]]) -> list[Decoder]:
-    """The decoder of each method with the least VOI, as a mean over three thresholds; the best of each kind is shown."""
+    """Each method's decoder with the least VOI, a mean over three thresholds; the best of each kind is shown."""
     decoders = [Decoder(*one) for one in product(FRAGMENTS, MAX_OFFSETS, METHODS, THRESHOLDS, SIZES)]
     found: dict[Decoder, dict[str, float]] = {}
     for name, decoder, row in decoded(volume, decoders, {}):
