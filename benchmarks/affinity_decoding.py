@@ -5,11 +5,13 @@
 
 The affinities are stored: nothing is trained or predicted here, so what differs is the decoding alone. All steps are
 functions of the project: interior, watershed, region graph, average linkage (or mutex watershed), joining of small
-objects. For each method, of all combinations of `FRAGMENTS`, `MAX_OFFSETS`, `SIZES` and thresholds the one with the least
-VOI on `train` is scored on `validation`. The VOI of a threshold is the mean over it and its two neighbours: one join of two
-large objects by luck, at one threshold alone, is no reason to choose it. Scores count every labelled voxel; the voxels
-that FFN leaves 0 are one segment. The row `fragments` shows what no linkage can mend; `within` counts only the voxels
-whose 26 neighbours are of one true object, without the noise of borders between objects.
+objects. For each method, all combinations of `FRAGMENTS`, `MAX_OFFSETS`, `SIZES` and thresholds are scored on `train`.
+The one with the least VOI is scored on `validation`. The VOI of a threshold is the mean over it and its two neighbours:
+one join of two large objects by luck, at one threshold alone, is no reason to choose it.
+
+Scores count every labelled voxel; the voxels that FFN leaves 0 are one segment. The row `fragments` shows what no
+linkage can mend. The row `within` counts only the voxels whose 26 neighbours are of one true object, without the noise of
+borders between objects.
 """
 
 import argparse

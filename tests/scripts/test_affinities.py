@@ -1,4 +1,4 @@
-"""From stored affinities to objects, script by script: the same labels for any blocks and any number of block ranges."""
+"""From stored affinities to objects, script by script: the same for any blocks and any number of block ranges."""
 
 from pathlib import Path
 from typing import Any

@@ -79,14 +79,6 @@ class AgglomerateConfig(Section):
         description="Number of voxels below which what is left after joining is joined with its neighbour of the "
         "lowest mean boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
     )
-    weak_contact_affinity: Probability = Field(
-        0.0,
-        description="For affinities: mean affinity of the nearest pairs over a contact below which two large fragments "
-        "that became one object are listed as a likely merge error. With 0 nothing is listed.",
-    )
-    weak_contact_size: PositiveInt = Field(
-        10_000, description="Smallest number of voxels of both fragments of a contact that is listed."
-    )
 
 
 class SegmentConfig(Section):
@@ -156,7 +148,6 @@ class SegmentConfig(Section):
             ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
             ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
             ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
-            ("agglomerate.weak_contact_affinity", graph.weak_contact_affinity, 0, f"agglomerate.method: {how}", joins),
             ("max_offset_px", self.max_offset_px, None, f"agglomerate.method: {how}", joins),
         ):
             if not applies and value != default:
