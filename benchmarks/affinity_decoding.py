@@ -10,8 +10,8 @@ The one with the least VOI is scored on `validation`. The VOI of a threshold is 
 one join of two large objects by luck, at one threshold alone, is no reason to choose it.
 
 Scores count every labelled voxel; the voxels that FFN leaves 0 are one segment. The row `fragments` shows what no
-linkage can mend. The row `within` counts only the voxels whose 26 neighbours are of one true object, without the noise of
-borders between objects.
+linkage can mend. The row `within` counts only the voxels whose 26 neighbours are of one true object: it is free of the
+noise of borders between objects.
 """
 
 import argparse
