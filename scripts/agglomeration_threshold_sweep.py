@@ -21,6 +21,7 @@ from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
+from unet.segmentation.affinities import require_method_for
 from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import solve_objects
@@ -54,9 +55,10 @@ def main(
     fragments = join_blocks(
         source.layout.grid, (load_block_table(source.fragment_tables("segmentation").of(box)) for box in boxes)
     )
-    affinities = affinity_offsets(source.image("probability").spec.channels) is not None
+    offsets = affinity_offsets(source.image("probability").spec.channels)
+    require_method_for(segment, offsets)
     paths = (source.edge_tables("segmentation").of(box) for box in boxes)
-    tables = (load_affinity_edges(path).as_boundary() if affinities else load_edges(path) for path in paths)
+    tables = (load_affinity_edges(path).as_boundary() if offsets else load_edges(path) for path in paths)
     components = fragments.merge_components()
     graph = EdgeSlabs.whole(
         gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.component_count

@@ -22,6 +22,7 @@ from unet.geometry.box import Box
 from unet.geometry.offsets import affinity_offsets
 from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
+from unet.segmentation.affinities import require_method_for
 from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
@@ -98,12 +99,13 @@ def _agglomerated(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     grid, method = source.layout.grid, segment.agglomerate.method
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
     at_once = len(fragments.size) + 1 if method in WHOLE_GRAPH else FRAGMENTS_PER_SLAB
-    affinities = affinity_offsets(source.image("probability").spec.channels) is not None
+    offsets = affinity_offsets(source.image("probability").spec.channels)
+    require_method_for(segment, offsets)
 
     def edges_of(pairs: Literal["all", "nearest"]) -> EdgeSlabs:
         def read(box: Box) -> Edges:
             path = source.edge_tables(store).of(box)
-            return load_affinity_edges(path).as_boundary(pairs) if affinities else load_edges(path)
+            return load_affinity_edges(path).as_boundary(pairs) if offsets else load_edges(path)
 
         return edges_in_slabs(fragments, grid, read, method == "quantile", at_once)
 

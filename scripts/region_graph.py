@@ -20,7 +20,7 @@ from unet.geometry.box import Box, Index
 from unet.geometry.offsets import Offset, affinity_offsets
 from unet.jobs.blockwise import BlockOutput, run_blocks
 from unet.jobs.script import run_script
-from unet.segmentation.affinities import affinity_levels, graph_channels, require_method_for
+from unet.segmentation.affinities import affinity_levels, graph_channels
 from unet.segmentation.affinity_graph import block_affinity_edges, graph_read_box, save_affinity_edges
 from unet.segmentation.foreground import boundary_levels, channel_of
 from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
@@ -43,7 +43,6 @@ def main(
     source = Volume.open(folder, survey)
     tables, inputs = source.edge_tables("segmentation"), BlockInputs(source)
     offsets = affinity_offsets(source.image("probability").spec.channels)
-    require_method_for(segment, offsets)
     graph = _graph_of_classes(source, segment) if offsets is None else _graph_of_affinities(source, segment, offsets)
 
     def find(box: Box) -> BlockOutput:

@@ -20,6 +20,7 @@ SEGMENT: dict[str, Any] = {
     "watershed": {"max_distance_px": 3, "smoothing_px": 0.7, "expand_px": 4},
     "agglomerate": {"method": "average_linkage", "threshold": 0.4, "join_fragments_below": 30},
     "fill_holes": 20,
+    "max_offset_px": 3,
 }
 
 
@@ -75,15 +76,16 @@ def with_probability(folder: Path, block: list[int], blocks_per_range: int, **se
     return project
 
 
-def decoded(project: Ranged) -> np.ndarray:
+def decoded(project: Ranged, merging: dict[str, Any] | None = None) -> np.ndarray:
     """Run `segment`, `region_graph`, `merge` and `relabel`; returns the final labels."""
     name, segment = "train", project.config.segment.model_dump()
+    graph = {key: value for key, value in segment.items() if key != "agglomerate"}  # as in the rule
     how = {"segment": segment, "background": False, "store": "segmentation", "made": []}
     segmented = project.each_range("segment", name, "segmentation", **how)
-    edges = project.each_range("region_graph", name, segmented=segmented, segment=segment)
+    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph)
     merged = project.receipt("merge", name, "segmentation")
     common = {"folder": project.stores(name), "survey": project.receipt("survey", name)}
-    how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": segment}
+    how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": merging or segment}
     project.job("merge", merged, **how, **common, code="one")
     project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation")
     return project.array(name, "segmentation")
@@ -105,7 +107,7 @@ def test_a_method_for_classes_is_refused_by_the_configuration_and_by_the_job(tmp
     project = with_probability(tmp_path, [12, 32, 32], 1)
     segment = {**project.config.segment.model_dump(), "agglomerate": {"method": "mean"}}
     with pytest.raises(Refused, match=r"segment.agglomerate.method is mean, but the network gives affinities"):
-        project.each_range("region_graph", "train", segmented=[], segment=segment)
+        decoded(project, segment)
     project.settings["segment"] = segment
     with pytest.raises(ValueError, match=r"method is mean, which does not work with model.output: affinities"):
         _ = project.config

@@ -170,7 +170,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _segmentation_fits_the_output(self) -> "Config":
         if self.model.checkpoint is not None:
-            return self  # the output is that of the model file: `region_graph` compares
+            return self  # the output is that of the model file: `merge` compares
         segment, method = self.segment, self.segment.agglomerate.method
         if self.model.output == "affinities" and segment.foreground is not None:
             raise ValueError(

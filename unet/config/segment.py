@@ -142,13 +142,12 @@ class SegmentConfig(Section):
     @model_validator(mode="after")
     def _no_unused_keys(self) -> "SegmentConfig":
         graph, how = self.agglomerate, self.agglomerate.method
-        watershed, joins = self.method == "watershed", how in AFFINITY_METHODS
+        watershed = self.method == "watershed"
         for key, value, default, beside, applies in (
             ("watershed", self.watershed, WatershedConfig(), f"method: {self.method}", watershed),
             ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
             ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
             ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
-            ("max_offset_px", self.max_offset_px, None, f"agglomerate.method: {how}", joins),
         ):
             if not applies and value != default:
                 said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value

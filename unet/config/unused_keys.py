@@ -89,6 +89,11 @@ def _keys_of_segment_and_slurm(config: "Config") -> Iterator[str]:
             f"segment.agglomerate.size_mismatch_penalty is {penalty}, but has no effect with "
             f"segment.agglomerate.method: {method}"
         )
+    if segment.max_offset_px is not None and not (segment.method == "watershed" and method in AFFINITY_METHODS):
+        yield (
+            f"segment.max_offset_px is {segment.max_offset_px}, but has no effect without segment.method: watershed and "
+            f"segment.agglomerate.method: {' or '.join(AFFINITY_METHODS)}"
+        )
     if config.predict.workers == "local" and (keys := non_default_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
 
