@@ -91,8 +91,8 @@ def _keys_of_segment_and_slurm(config: "Config") -> Iterator[str]:
         )
     if segment.max_offset_px is not None and not (segment.method == "watershed" and method in AFFINITY_METHODS):
         yield (
-            f"segment.max_offset_px is {segment.max_offset_px}, but has no effect without segment.method: watershed and "
-            f"segment.agglomerate.method: {' or '.join(AFFINITY_METHODS)}"
+            f"segment.max_offset_px is {segment.max_offset_px}, but has no effect without "
+            f"segment.method: watershed and segment.agglomerate.method: {' or '.join(AFFINITY_METHODS)}"
         )
     if config.predict.workers == "local" and (keys := non_default_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
