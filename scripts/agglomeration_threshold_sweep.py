@@ -17,9 +17,12 @@ import numpy as np
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
+from unet.segmentation.affinities import require_method_for
+from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
@@ -57,7 +60,10 @@ def main(
     fragments = join_blocks(
         source.layout.grid, (load_block_table(source.fragment_tables("segmentation").of(box)) for box in boxes)
     )
-    tables = (load_edges(source.edge_tables("segmentation").of(box)) for box in boxes)
+    offsets = affinity_offsets(source.image("probability").spec.channels)
+    require_method_for(segment, offsets)
+    paths = (source.edge_tables("segmentation").of(box) for box in boxes)
+    tables = (load_affinity_edges(path).as_boundary() if offsets else load_edges(path) for path in paths)
     components = fragments.merge_components()
     graph = EdgeSlabs.whole(
         gather_edges(fragments, tables, segment.agglomerate.method == "quantile"), components.component_count

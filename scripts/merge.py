@@ -13,19 +13,22 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
 from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
+from unet.segmentation.affinities import require_method_for
+from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
 from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
-from unet.segmentation.merging import fill_holes, solve_objects
-from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB, edges_in_slabs, load_edges
+from unet.segmentation.merging import WHOLE_GRAPH, fill_holes, solve_objects
+from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB, Edges, EdgeSlabs, edges_in_slabs, load_edges
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.volume import Volume
@@ -95,16 +98,23 @@ def _agglomerated(source: Volume, store: str, segment: SegmentConfig) -> Merged:
     """Return the objects of one global agglomeration over the region graph."""
     grid, method = source.layout.grid, segment.agglomerate.method
     fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
-    at_once = len(fragments.size) + 1 if method == "multicut" else FRAGMENTS_PER_SLAB
-    edges = edges_in_slabs(
-        fragments, grid, lambda box: load_edges(source.edge_tables(store).of(box)), method == "quantile", at_once
-    )
+    at_once = len(fragments.size) + 1 if method in WHOLE_GRAPH else FRAGMENTS_PER_SLAB
+    offsets = affinity_offsets(source.image("probability").spec.channels)
+    require_method_for(segment, offsets)
+
+    def edges_of(pairs: Literal["all", "nearest"]) -> EdgeSlabs:
+        def read(box: Box) -> Edges:
+            path = source.edge_tables(store).of(box)
+            return load_affinity_edges(path).as_boundary(pairs) if offsets else load_edges(path)
+
+        return edges_in_slabs(fragments, grid, read, method == "quantile", at_once)
+
     objects = np.arange(fragments.component_count, dtype=np.int32)
     if segment.method == "watershed":
         section = source.section_voxels(segment.connectivity)
-        objects = solve_objects(fragments.merge_components(), edges, segment.agglomerate, section)
+        objects = solve_objects(fragments.merge_components(), edges_of("all"), segment.agglomerate, section)
     if segment.fill_holes:
-        objects = fill_holes(fragments.merge_objects(objects), objects, edges, segment.fill_holes)
+        objects = fill_holes(fragments.merge_objects(objects), objects, edges_of("nearest"), segment.fill_holes)
     table = number_objects(fragments, objects, segment.first_id, segment.min_size)
     return Merged(table.offsets, fragments.component_count, table.objects, [table])
 

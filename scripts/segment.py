@@ -4,7 +4,7 @@ Inputs: `probability.zarr`, or `classes.zarr` for annotated classes.
 
 Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
 
-1. Threshold the probability of the foreground class.
+1. Threshold the probability of the foreground class, or the interior that affinities give.
 2. Label connected components (`method: components`), or the basins of the watershed, read with their halo.
 3. Write labels and table. `merge` joins fragments across blocks.
 """
@@ -19,7 +19,14 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block
 from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
-from unet.segmentation.foreground import channel_of, class_values, confidence, foreground
+from unet.segmentation.foreground import (
+    channel_of,
+    class_values,
+    confidence,
+    foreground,
+    foreground_read_box,
+    read_foreground,
+)
 from unet.segmentation.fragments import save_block_table
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.storage.files import read_json
@@ -47,7 +54,7 @@ def main(
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
     parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
-    tables = source.fragment_tables(store)
+    tables, channels = source.fragment_tables(store), source.image(labelled).spec.channels
     fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
 
     def label(box: Box) -> BlockOutput:
@@ -56,11 +63,14 @@ def main(
         fragments.write_block(box, found.labels)
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
-    def read_box(box: Box) -> Box:
+    def labelled_box(box: Box) -> Box:
         return box if parameters is None else labelled_and_read_boxes(box, source.layout.shape, parameters)[1]
 
+    def read_box(box: Box) -> Box:
+        return foreground_read_box(labelled_box(box), channels, segment.axes)
+
     def tissue_of(box: Box, inputs: BlockInputs) -> list[Any]:
-        return [] if parameters is None else inputs.tissue_mask_digests(read_box(box))
+        return [] if parameters is None else inputs.tissue_mask_digests(labelled_box(box))
 
     step = BlockStep("segment", source, {labelled: read_box}, [fragments, tables], tissue_of)
     settings = segment.model_dump(mode="json", exclude={"threshold"}, exclude_unset=True)
@@ -80,21 +90,23 @@ def _labelling(
     shape, image = source.layout.shape, source.image(labelled)
     if labelled == "classes":
         return lambda box: label_block(image.read(box), box, shape, "section")
-    channels = [channel_of(name, image.spec.channels) for name in segment.classes]
 
     def components(box: Box) -> BlockComponents:
-        stored, one = image.read(box), len(channels) == 1
-        values = foreground(stored[channels[0]], threshold) if one else class_values(stored[channels], threshold)
+        if len(segment.classes) == 1:
+            values = foreground(read_foreground(image, box, segment.main_class, segment.axes), threshold)
+        else:
+            channels = [channel_of(name, image.spec.channels) for name in segment.classes]
+            values = class_values(image.read(box)[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
-    return components if parameters is None else partial(_watershed, source, channels[0], threshold, parameters)
+    return components if parameters is None else partial(_watershed, source, segment.main_class, threshold, parameters)
 
 
 def _watershed(
-    source: Volume, channel: int, threshold: float, parameters: WatershedParameters, box: Box
+    source: Volume, name: str | None, threshold: float, parameters: WatershedParameters, box: Box
 ) -> BlockComponents:
     _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-    stored = source.image("probability").read(read)[channel]
+    stored = read_foreground(source.image("probability"), read, name, parameters.axes)
     cells, confident = foreground(stored, threshold), confidence(stored, threshold)
     return watershed_block(cells, box, source.layout.shape, parameters, source.tissue_mask(read), confident)
 

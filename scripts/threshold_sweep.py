@@ -4,6 +4,8 @@ Inputs: `probability.zarr`, `labels.zarr`, `raw.zarr` and `mask.zarr` for blank 
 
 Outputs: a receipt with V_rand and V_info at every threshold.
 
+Of affinities, the interior that they give within the section is thresholded.
+
 1. For each section, take the labels inside the tissue. Sections without labels are left out.
 2. Compute V_rand and V_info of the thresholded probability against the labels, at every threshold.
 3. Average over all sections, and over those that the training has left out. A few sections bound the memory.
@@ -22,7 +24,7 @@ from unet.evaluation.scores import mean_scores, section_cells
 from unet.geometry.box import Box
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
-from unet.segmentation.foreground import as_probability, channel_of
+from unet.segmentation.foreground import as_probability, read_foreground
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.volumes.intensity import Normalisation
@@ -91,8 +93,7 @@ def _section_scores(source: Volume, tissue_of: TissueOf, foreground: str | None,
     cells = cells if tissue is None else cells * tissue
     if not cells.any():
         return []
-    image = source.image("probability")
-    stored = image.read(box)[channel_of(foreground, image.spec.channels)]
+    stored = read_foreground(source.image("probability"), box, foreground, axes=(1, 2))
     return sweep_thresholds(as_probability(stored), cells, FINE_THRESHOLDS)
 
 

@@ -36,6 +36,7 @@ class Smoke:
 
 
 QUICK = [
+    Smoke("affinity_decoding", "--generated 20", '"chosen": [["'),
     Smoke("agglomeration", "--nodes 5000 --parts 4", '"same_as_whole": true'),
     Smoke("empty", "--shape 4 316 316", '"masked": 0.'),
     Smoke("ingest", f"--shape 2 256 300 --inputs png strip --folder {FOLDER}", '"twice as deep": {"png"'),

@@ -7,7 +7,8 @@ What one section cannot know is checked here, in this order:
 
 1. Paths: what has to be a file is no address, no path is empty, and Snakemake can take the folder of results.
 2. Volumes: every named volume exists, has labels where they are needed, and is predicted where it is scored.
-3. Model: something gives the model, and the classes of all volumes agree with its classes.
+3. Model: something gives the model, the classes of all volumes agree with its classes, and the segmentation fits its
+   output.
 4. Thresholds: `auto` has volumes that choose the threshold.
 5. Training: volume weights and augmentation apply to what is trained.
 6. Tiles: their sizes fit the network.
@@ -32,7 +33,7 @@ from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.sample import SampleConfig
 from unet.config.section import Section
-from unet.config.segment import SegmentConfig
+from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
 from unet.config.slurm import SlurmConfig
 from unet.config.storage import StorageConfig
 from unet.config.train import TrainConfig
@@ -167,6 +168,24 @@ class Config(Section):
         unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
         if unknown:
             raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
+        return self
+
+    @model_validator(mode="after")
+    def _segmentation_fits_the_output(self) -> "Config":
+        if self.model.checkpoint is not None:
+            return self  # the output is that of the model file: `merge` compares
+        segment, method = self.segment, self.segment.agglomerate.method
+        if self.model.output == "affinities" and segment.foreground is not None:
+            raise ValueError(
+                f"segment.foreground is {segment.foreground}, but model.output: affinities has no classes: remove it"
+            )
+        refused = BOUNDARY_METHODS if self.model.output == "affinities" else AFFINITY_METHODS
+        if segment.method == "watershed" and method in refused:
+            allowed = AFFINITY_METHODS if self.model.output == "affinities" else BOUNDARY_METHODS
+            raise ValueError(
+                f"segment.agglomerate.method is {method}, which does not work with model.output: {self.model.output}; "
+                f"take one of {', '.join(('none', *allowed))}"
+            )
         return self
 
     # 4. Thresholds

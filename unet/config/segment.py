@@ -13,6 +13,11 @@ from unet.config.section import (
     Section,
 )
 
+AFFINITY_METHODS = ("average_linkage", "mutex_watershed")
+"""Methods of `agglomerate` that need affinities."""
+BOUNDARY_METHODS = ("mean", "quantile", "multicut")
+"""Methods of `agglomerate` that need the probability of a class."""
+
 
 class WatershedConfig(Section):
     """Height map of the watershed, whose basins are the fragments (supervoxels). Lengths are in px of the section.
@@ -47,16 +52,19 @@ class AgglomerateConfig(Section):
     A change of these keys reruns `merge` and `relabel` only.
     """
 
-    method: Literal["none", "mean", "quantile", "multicut"] = Field(
+    method: Literal["none", "mean", "quantile", "multicut", "average_linkage", "mutex_watershed"] = Field(
         "mean",
-        description="Score of the boundary between two fragments, from the boundary probabilities over their contact. "
-        "`none`: fragments are not joined. `mean`: their mean. `quantile`: their quantile `quantile`. `multicut`: "
-        "their mean, with one global optimum instead of joining step by step; needs the package bioimage-cpp.",
+        description="How fragments are joined. `none`: they are not. From the boundary probabilities over the contact "
+        "of two fragments: `mean`, their mean; `quantile`, their quantile `quantile`; `multicut`, their mean, with one "
+        "global optimum instead of joining step by step (needs the package bioimage-cpp). From affinities: "
+        "`average_linkage`, the mean affinity of all pairs of voxels of two objects, nearest and long-range; "
+        "`mutex_watershed`, the mean affinity of two fragments, where the strongest attraction or repulsion counts.",
     )
     threshold: OpenProbability | Literal["auto"] = Field(
         0.5,
-        description="Boundary score below which fragments are joined; a larger value joins more. `auto`: the threshold "
-        "with the least variation of information (VOI) on `evaluate.threshold_volumes`.",
+        description="For a boundary score: the score below which fragments are joined, so a larger value joins more. "
+        "For affinities: the mean affinity above which fragments are joined, so a larger value joins less. `auto`: the "
+        "threshold with the least variation of information (VOI) on `evaluate.threshold_volumes`.",
     )
     quantile: Probability = Field(
         0.5, description="Quantile of the boundary probabilities that method `quantile` takes; 0.5 is the median."
@@ -64,7 +72,12 @@ class AgglomerateConfig(Section):
     size_mismatch_penalty: NonNegativeFloat = Field(
         0.1,
         description="For connectivity `section`: penalty for joining two fragments of neighbouring sections whose "
-        "sizes exceed their overlap. With 0 there is no penalty.",
+        "sizes exceed their overlap. With 0 there is no penalty. Affinities need none.",
+    )
+    join_fragments_below: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Number of voxels below which what is left after joining is joined with its neighbour of the "
+        "lowest mean boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
     )
 
 
@@ -96,6 +109,11 @@ class SegmentConfig(Section):
         1,
         description="For method `watershed` with connectivity `section`: number of bad or missing sections that a link "
         "between fragments may skip. With null fragments of different sections are not linked.",
+    )
+    max_offset_px: PositiveInt | None = Field(
+        None,
+        description="For affinities: largest component, in voxels, of the offsets whose pairs `agglomerate` counts. "
+        "With null all offsets count.",
     )
     watershed: WatershedConfig = Field(WatershedConfig(), description="Settings of method `watershed`.")
     agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="Settings of method `watershed`.")
@@ -147,6 +165,11 @@ class SegmentConfig(Section):
     def main_class(self) -> str | None:
         """Return the class whose threshold is swept; None stands for the last class."""
         return self.classes[0]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Return the axes along which fragments extend."""
+        return (1, 2) if self.connectivity == "section" else (0, 1, 2)
 
     @property
     def sections_alone(self) -> bool:

@@ -8,6 +8,8 @@ the check of their section refuses them.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from unet.config.segment import AFFINITY_METHODS
+
 if TYPE_CHECKING:
     from unet.config.root import Config
     from unet.config.section import Section
@@ -81,6 +83,17 @@ def _keys_of_segment_and_slurm(config: "Config") -> Iterator[str]:
                 f"segment.{'agglomerate.' if one is not segment else ''}{key} is {getattr(one, key)}, but has no "
                 "effect without segment.method: watershed and segment.connectivity: section"
             )
+    penalty, method = segment.agglomerate.size_mismatch_penalty, segment.agglomerate.method
+    if linked and method in AFFINITY_METHODS and "size_mismatch_penalty" in non_default_keys(segment.agglomerate):
+        yield (
+            f"segment.agglomerate.size_mismatch_penalty is {penalty}, but has no effect with "
+            f"segment.agglomerate.method: {method}"
+        )
+    if segment.max_offset_px is not None and not (segment.method == "watershed" and method in AFFINITY_METHODS):
+        yield (
+            f"segment.max_offset_px is {segment.max_offset_px}, but has no effect without "
+            f"segment.method: watershed and segment.agglomerate.method: {' or '.join(AFFINITY_METHODS)}"
+        )
     if config.predict.workers == "local" and (keys := non_default_keys(config.slurm)):
         yield f"slurm.{', slurm.'.join(keys)} have no effect without predict.workers: slurm"
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
+from unet.geometry.offsets import offsets_in_voxels
 from unet.volumes.constant_regions import HALO
 from unet.volumes.layout import VolumeLayout
 
@@ -64,16 +65,25 @@ def _histogram_halo(config: Config, layout: VolumeLayout) -> Index:
 
 
 def _segment_halo(config: Config, layout: VolumeLayout) -> Index:
+    # the interior of a voxel depends on the affinity of the voxel before
+    before = [int(config.model.output == "affinities" and axis in config.segment.axes) for axis in range(3)]
     if config.segment.method != "watershed":
-        return (0, 0, 0)
+        return tuple(before)
     # imported here, since every job reads the Snakefile
     from unet.segmentation.watershed import WatershedParameters
 
-    return WatershedParameters.of(config.segment, layout.voxel_size_nm).halo
+    halo = WatershedParameters.of(config.segment, layout.voxel_size_nm).halo
+    return tuple(a + b for a, b in zip(halo, before, strict=True))
 
 
 def _region_graph_halo(config: Config, layout: VolumeLayout) -> Index:
-    """Return the next voxel along each axis; along z also behind the sections that are skipped."""
+    """Return the next voxel along each axis; along z also behind the sections that are skipped.
+
+    For affinities it is the largest component of the offsets along each axis.
+    """
+    if config.model.output == "affinities":
+        offsets = offsets_in_voxels(config.model.offsets, config.model.offset_unit, layout.voxel_size_nm)
+        return tuple(max(abs(offset[axis]) for offset in offsets) for axis in range(3))
     return (1 + (config.segment.max_section_gap or 0), 1, 1)
 
 

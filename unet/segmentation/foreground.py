@@ -1,8 +1,17 @@
 """From stored probabilities to foreground: the channel that makes instances, and the exact meaning of the threshold."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
+from unet.segmentation.affinities import interior, interior_read_box
+
+if TYPE_CHECKING:
+    from unet.storage.zarr_store import Image
 
 
 class UnknownClass(ValueError):
@@ -25,6 +34,38 @@ def channel_of(name: str | None, channels: Sequence[str]) -> int:
     if name not in channels:
         raise UnknownClass(f"segment.foreground: {name!r} is not one of the network's classes {list(channels)}")
     return list(channels).index(name)
+
+
+def foreground_read_box(box: Box, channels: Sequence[str], axes: Sequence[int]) -> Box:
+    """Return the box of a probability store that `read_foreground` of a box reads."""
+    return box if affinity_offsets(channels) is None else interior_read_box(box, axes)
+
+
+def read_foreground(image: "Image", box: Box, name: str | None, axes: Sequence[int]) -> NDArray[Any]:
+    """Return the probability that makes instances: that of a class, or the interior that affinities give.
+
+    Parameters
+    ----------
+    image : store `probability`
+    box : voxels to read
+    name : class; None = the last. Affinities have no classes
+    axes : axes along which voxels are neighbours, see `unet.segmentation.affinities.interior`
+
+    Returns
+    -------
+    (z, y, x) uint8 (p x 255) or float32
+
+    Raises
+    ------
+    UnknownClass
+        If the store holds no such class.
+    """
+    offsets = affinity_offsets(image.spec.channels)
+    if offsets is None:
+        return image.read(box)[channel_of(name, image.spec.channels)]
+    if name is not None:
+        raise UnknownClass(f"segment.foreground: {name!r} is a class, but the network gives affinities: remove it")
+    return interior(image.read(interior_read_box(box, axes)), box, image.shape, offsets, axes)
 
 
 def as_probability(stored: np.ndarray) -> np.ndarray:

@@ -1,23 +1,29 @@
 """The global solve: from the fragments of a volume and their region graph to objects, over whole arrays.
 
 1. `solve_objects`: agglomerate the connected components of fragments, one slab of the graph after the other; or cut the
-   whole graph by multicut.
+   whole graph by multicut or mutex watershed. Join small objects with a neighbour.
 2. `fill_holes`: give the holes of an object to that object.
 3. `merge_table.number_objects` numbers the objects.
 
 Fragments of class 0 are background. Nothing is merged with them, but they can be a hole of an object around them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.config.segment import AgglomerateConfig
+from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig
 from unet.segmentation.agglomeration import Columns, Score, agglomerate_slabs, mean_boundary, quantile_boundary
 from unet.segmentation.fragments import Fragments
 from unet.segmentation.multicut import multicut
+from unet.segmentation.mutex_watershed import mutex_watershed
 from unet.segmentation.region_graph import Edges, EdgeSlabs, add_section_penalty, group_edges
+from unet.segmentation.small_objects import join_small_objects
+
+WHOLE_GRAPH = ("multicut", "mutex_watershed")
+"""Methods that need all edges of a volume in one slab."""
 
 
 def solve_objects(
@@ -28,7 +34,7 @@ def solve_objects(
     Parameters
     ----------
     components : connected components as fragments, see `Fragments.merge_components`
-    edges : edges between the components; a multicut needs all in one slab
+    edges : edges between the components; the methods `WHOLE_GRAPH` need all in one slab
     settings : how components are merged
     section_voxels : voxels of a section, where no fragment extends over two sections; None in 3-D
     """
@@ -36,22 +42,37 @@ def solve_objects(
     def mergeable(slab: Edges) -> Edges:
         value, section = components.class_value, components.first_voxel // (section_voxels or 1)
         slab = slab.select((value[slab.u] > 0) & (value[slab.u] == value[slab.v]))
-        if section_voxels is None:
+        if section_voxels is None or settings.method in AFFINITY_METHODS:
             return slab
         return add_section_penalty(slab, section, components.size, settings.size_mismatch_penalty)
 
-    slabs = map(mergeable, edges.read())
+    def read() -> Iterator[Edges]:
+        return map(mergeable, edges.read())
+
+    objects = _clusters(components.component_count, read(), edges.last_slab, settings)
+    if settings.join_fragments_below:
+        objects = join_small_objects(objects, components.size, read(), settings.join_fragments_below)
+    return objects
+
+
+def _clusters(
+    nodes: int, slabs: Iterator[Edges], last_slab: NDArray[np.int64], settings: AgglomerateConfig
+) -> NDArray[np.int32]:
+    """Return the cluster of each node, 0 to clusters - 1, by the method of the settings."""
+    threshold = float(settings.threshold)
     if settings.method == "none":
-        return np.arange(components.component_count, dtype=np.int32)
+        return np.arange(nodes, dtype=np.int32)
     if settings.method == "multicut":
         [whole] = slabs
-        return multicut(components.component_count, whole, float(settings.threshold))
+        return multicut(nodes, whole, threshold)
+    if settings.method == "mutex_watershed":
+        [whole] = slabs
+        weight = (1 - threshold) - mean_boundary([whole.contacts, whole.boundary])
+        return compact_labels(mutex_watershed(nodes, whole.u, whole.v, weight))
+    # the mean affinity exceeds the threshold where the mean of 1 - affinity is below 1 - threshold
+    below = 1 - threshold if settings.method in AFFINITY_METHODS else threshold
     summed = ((slab.u, slab.v, summed_columns(slab, settings)) for slab in slabs)
-    return compact_labels(
-        agglomerate_slabs(
-            components.component_count, summed, edges.last_slab, edge_score(settings), float(settings.threshold)
-        )
-    )
+    return compact_labels(agglomerate_slabs(nodes, summed, last_slab, edge_score(settings), below))
 
 
 def summed_columns(edges: Edges, settings: AgglomerateConfig) -> Columns:

@@ -92,7 +92,7 @@ def block_edges(
     >>> found.u.tolist(), found.v.tolist(), found.contacts.tolist(), found.boundary.tolist()
     ([7], [9], [1], [255])
     """
-    known, compact = _compact_ids(ids)
+    known, compact = compact_ids(ids)
     if len(known) >= 2**28:
         raise ValueError(
             f"{len(known)} fragments in and behind one block, but at most {2**28 - 1} are possible; use smaller blocks"
@@ -101,7 +101,7 @@ def block_edges(
     return _edges_of_contacts(np.sort(np.concatenate(packed)), known) if packed else Edges.empty()
 
 
-def _compact_ids(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
+def compact_ids(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
     """Return the ids in increasing order, and each voxel's index among them; sort runs of equal ids, not voxels."""
     flat = ids.ravel()
     start = run_starts(flat)

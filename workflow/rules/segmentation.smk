@@ -5,8 +5,15 @@
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
 #          -> merge (one global solve) -> relabel (final ids, with the pyramid)
 
-LABELLING = ["agglomerate", "max_section_gap", "fill_holes", "min_size", "first_id"]
-MERGING = ["threshold", "watershed", "max_section_gap", "foreground"]
+LABELLING = [
+    "agglomerate",
+    "max_section_gap",
+    "max_offset_px",
+    "fill_holes",
+    "min_size",
+    "first_id",
+]
+MERGING = ["threshold", "watershed", "max_section_gap", "max_offset_px", "foreground"]
 
 
 rule segment:

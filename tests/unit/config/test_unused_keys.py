@@ -52,6 +52,20 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
         ({"weights": {"w0": 0, "sigma": 3}}, ["weights.sigma is 3.0", "weights.w0: 0"]),
         ({"volume": INTERIOR, "weights": {"separation_border": 2}}, ["separation_border is 2", "instances only"]),
         (
+            {"segment": {"max_offset_px": 3}},
+            ["segment.max_offset_px is 3", "agglomerate.method: average_linkage or mutex_watershed"],
+        ),
+        (
+            {
+                "model": {"output": "affinities"},
+                "segment": {
+                    "method": "watershed",
+                    "agglomerate": {"method": "average_linkage", "size_mismatch_penalty": 1},
+                },
+            },
+            ["segment.agglomerate.size_mismatch_penalty is 1.0", "agglomerate.method: average_linkage"],
+        ),
+        (
             {"segment": {"max_section_gap": 2}},
             ["segment.max_section_gap is 2", "watershed and segment.connectivity: sec"],
         ),

@@ -104,3 +104,15 @@ def test_a_region_graph_reads_as_far_as_its_longest_step() -> None:
     assert RULES["region_graph"].halo(asked, layout) == (3, 1, 1)
     assert RULES["segment"].halo(asked, layout)[0] == 0
     assert RULES["ingest"].halo(asked, layout) == (0, 0, 0)
+
+
+def test_jobs_of_affinities_read_as_far_as_these_reach() -> None:
+    layout = VolumeLayout((64, 64, 64), "uint8", (8, 8, 8), (0, 0, 0), (8, 8, 8), (16, 16, 16), None, False)
+    linked = {"method": "watershed", "connectivity": "volume", "agglomerate": {"method": "average_linkage"}}
+    offsets = [[8, 0, 0], [0, 8, 0], [0, 0, 8], [0, 24, -40]]  # nm
+    affinities = {"output": "affinities", "offsets": offsets, "offset_unit": "nm", "dimensions": 3, "depth": 2}
+    found = configuration(model=affinities, train={"volumes": ["a"], "tile": [28, 28, 28]}, segment=linked)
+    classes = configuration(segment={"method": "watershed", "connectivity": "volume"})
+    assert RULES["region_graph"].halo(found, layout) == (1, 3, 5)
+    more = (a - b for a, b in zip(*(RULES["segment"].halo(one, layout) for one in (found, classes)), strict=True))
+    assert list(more) == [1, 1, 1]

@@ -82,11 +82,12 @@ def _decoded_bytes(work: Workload, threads: int) -> float:
 
 
 def fragments_at_once(config: Config, work: Workload) -> float:
-    """Return the fragments whose edges `merge` holds together: of some layers of blocks; for a multicut all."""
+    """Return the fragments whose edges `merge` holds together: of some layers of blocks, or all."""
+    from unet.segmentation.merging import WHOLE_GRAPH
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
     total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
-    return total if config.segment.agglomerate.method == "multicut" else min(total, max(FRAGMENTS_PER_SLAB, layer))
+    return total if config.segment.agglomerate.method in WHOLE_GRAPH else min(total, max(FRAGMENTS_PER_SLAB, layer))
 
 
 def voxels_per_fragment(config: Config) -> int:

@@ -1,0 +1,213 @@
+"""The decoding of affinities on fib25: settings chosen on `train` alone, scored once on `validation`, beside FFN.
+
+    python benchmarks/affinity_decoding.py                # ../shared/data/fib25/affinities.h5; a table, then JSON
+    python benchmarks/affinity_decoding.py --generated 24 # cells of a generated cube of that side, for a look alone
+
+The affinities are stored: nothing is trained or predicted here, so what differs is the decoding alone. All steps are
+functions of the project: interior, watershed, region graph, average linkage (or mutex watershed), joining of small
+objects. For each method, all combinations of `FRAGMENTS`, `MAX_OFFSETS`, `SIZES` and thresholds are scored on `train`.
+The one with the least VOI is scored on `validation`. The VOI of a threshold is the mean over it and its two neighbours:
+one join of two large objects by luck, at one threshold alone, is no reason to choose it.
+
+Scores count every labelled voxel; the voxels that FFN leaves 0 are one segment. The row `fragments` shows what no
+linkage can mend. The row `within` counts only the voxels whose 26 neighbours are of one true object: it is free of the
+noise of borders between objects.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
+from starter import DATA
+
+from unet.config.segment import AgglomerateConfig, SegmentConfig, WatershedConfig
+from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
+from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.geometry.offsets import ISOTROPIC_OFFSETS, Offset
+from unet.segmentation.affinities import graph_channels, interior
+from unet.segmentation.affinity_graph import block_affinity_edges
+from unet.segmentation.foreground import confidence, foreground
+from unet.segmentation.fragments import Fragments, join_blocks
+from unet.segmentation.merging import solve_objects
+from unet.segmentation.region_graph import EdgeSlabs, fragment_ids, gather_edges
+from unet.segmentation.watershed import WatershedParameters, watershed_block
+
+AXES = (0, 1, 2)
+FRAGMENTS: dict[str, dict[str, float]] = {
+    "distance": {"max_distance_px": 4, "smoothing_px": 1, "expand_px": 12, "confidence_weight_px": 0},
+    "confidence": {"max_distance_px": 4, "smoothing_px": 0.7, "expand_px": 12, "confidence_weight_px": 5},
+}
+INTERIOR = 0.3
+"""Threshold of the interior; between 0.1 and 0.5 it does not matter on `train`."""
+MAX_OFFSETS = (1, 3, 9)
+THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
+SIZES = (0, 500)
+METHODS = ("average_linkage", "mutex_watershed")
+
+
+class Volume(NamedTuple):
+    """Affinities `(c, z, y, x)` of each offset, true ids `(z, y, x)`, and another segmentation or None."""
+
+    affinities: NDArray[np.uint8]
+    offsets: list[Offset]
+    truth: NDArray[np.unsignedinteger]
+    peer: NDArray[np.integer] | None
+
+
+class Decoder(NamedTuple):
+    """Settings that are chosen together."""
+
+    fragments: str
+    max_offset: int
+    method: str
+    threshold: float
+    join_below: int
+
+
+def stored(name: str) -> Volume:
+    """The affinities and labels of a volume of fib25."""
+    import h5py
+
+    folder = DATA / "fib25"
+    with h5py.File(folder / "affinities.h5") as file, h5py.File(folder / f"{name}.h5") as labelled:
+        found = file[f"{name}/affinities"]
+        offsets = [tuple(int(n) for n in offset) for offset in found.attrs["offsets_zyx"]]
+        peer = labelled["volumes/peers/ffn"][()] if "volumes/peers" in labelled else None
+        return Volume(found[()], offsets, labelled["volumes/labels/neuron_ids"][()], peer)
+
+
+def generated(side: int, seed: int) -> Volume:
+    """Voronoi cells, and affinities that are right but for noise."""
+    random = np.random.default_rng(seed)
+    seeds = random.integers(0, side, (max(2, side**3 // 1000), 3))
+    voxels = np.stack(np.mgrid[:side, :side, :side], axis=-1)
+    cells = np.argmin([((voxels - one) ** 2).sum(axis=-1) for one in seeds], axis=0) + 1
+    affinities = np.zeros((len(ISOTROPIC_OFFSETS), *cells.shape), np.uint8)
+    for levels, offset in zip(affinities, ISOTROPIC_OFFSETS, strict=True):
+        same = cells == np.roll(cells, [-d for d in offset], axis=AXES)
+        levels[:] = np.clip(255 * (0.15 + 0.7 * same) + random.normal(0, 20, cells.shape), 0, 255)
+    return Volume(affinities, list(ISOTROPIC_OFFSETS), cells.astype(np.uint64), None)
+
+
+def fragments_of(volume: Volume, variant: str) -> tuple[Fragments, NDArray[np.uint32]]:
+    """Basins of the watershed on the interior."""
+    shape = volume.truth.shape
+    box, segment = (
+        Box.of_shape(shape),
+        SegmentConfig(method="watershed", connectivity="volume", watershed=WatershedConfig(**FRAGMENTS[variant])),
+    )
+    inside = interior(volume.affinities, box, shape, volume.offsets, AXES)
+    parameters = WatershedParameters.of(segment, (1, 1, 1))
+    found = watershed_block(foreground(inside, INTERIOR), box, shape, parameters, None, confidence(inside, INTERIOR))
+    return join_blocks(Grid(shape, shape), [found]), found.labels
+
+
+def within_objects(truth: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+    """Where the 26 neighbours of a voxel are of its object."""
+    return maximum_filter(truth, 3) == minimum_filter(truth, 3)
+
+
+def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], max_offset: int) -> EdgeSlabs:
+    """Edges of the region graph, in one slab."""
+    box, shape = Box.of_shape(volume.truth.shape), volume.truth.shape
+    used = graph_channels(volume.offsets, max_offset, None, section=False)
+    ids = fragment_ids(labels, box, Grid(shape, shape))
+    found = block_affinity_edges(ids, volume.affinities[used], box, box, [volume.offsets[c] for c in used])
+    return EdgeSlabs.whole(gather_edges(fragments, [found.as_boundary()]), fragments.component_count)
+
+
+def scores(table: Contingency) -> dict[str, float]:
+    """VOI and adapted Rand error."""
+    split, merge = variation_of_information(table)
+    return {"voi": split + merge, "split": split, "merge": merge, "are": adapted_rand_error(table)}
+
+
+def decoded(volume: Volume, decoders: list[Decoder], seconds: dict[str, float]) -> Iterator[tuple[str, Any, dict]]:
+    """Scores of the fragments of each variant, and of each decoder; the time of each step is added to `seconds`."""
+
+    def timed(step: str, began: float) -> None:
+        seconds[step] = seconds.get(step, 0) + time.perf_counter() - began
+
+    for variant in dict.fromkeys(decoder.fragments for decoder in decoders):
+        began = time.perf_counter()
+        fragments, labels = fragments_of(volume, variant)
+        timed("fragments", began)
+        table, components = contingency(volume.truth, labels.astype(np.int64)), fragments.merge_components()
+        component_of = np.concatenate([[0], fragments.component_of + 1])
+        table = table.relabelled(component_of)
+        yield f"fragments, {variant}", None, {"objects": components.component_count, **scores(table)}
+        within = contingency(volume.truth * within_objects(volume.truth), labels.astype(np.int64))
+        yield f"fragments within, {variant}", None, scores(within.relabelled(component_of))
+        for max_offset in dict.fromkeys(one.max_offset for one in decoders if one.fragments == variant):
+            began = time.perf_counter()
+            edges = edges_of(volume, fragments, labels, max_offset)
+            timed("region graph", began)
+            for one in decoders:
+                if (one.fragments, one.max_offset) != (variant, max_offset):
+                    continue
+                how = {"method": one.method, "threshold": one.threshold, "join_fragments_below": one.join_below}
+                began = time.perf_counter()
+                objects = solve_objects(components, edges, AgglomerateConfig.model_validate(how), None)
+                timed("linkage", began)
+                found = scores(table.relabelled(np.concatenate([[0], objects + 1])))
+                yield str(tuple(one)), one, {"objects": int(objects.max()) + 1, **found}
+
+
+def show(volume: str, name: str, row: dict[str, float]) -> None:
+    """A line of the table."""
+    numbers = (f"{row['voi']:.3f}", f"{row['split']:.3f}", f"{row['merge']:.3f}", f"{row['are']:.4f}")
+    print("|", " | ".join((volume, name, str(row.get("objects", "")), *numbers)), "|", flush=True)
+
+
+def chosen_on(volume: Volume, rows: dict[str, dict[str, float]]) -> list[Decoder]:
+    """Each method's decoder with the least VOI, a mean over three thresholds; the best of each kind is shown."""
+    decoders = [Decoder(*one) for one in product(FRAGMENTS, MAX_OFFSETS, METHODS, THRESHOLDS, SIZES)]
+    found: dict[Decoder, dict[str, float]] = {}
+    for name, decoder, row in decoded(volume, decoders, {}):
+        if decoder is None:
+            rows[f"train {name}"] = row
+            show("train", name, row)
+        else:
+            found[decoder] = row
+    best: dict[Any, tuple[float, Decoder]] = {}
+    for decoder in found:
+        at = THRESHOLDS.index(decoder.threshold)
+        if 0 < at < len(THRESHOLDS) - 1:
+            beside = [found[decoder._replace(threshold=THRESHOLDS[at + step])]["voi"] for step in (-1, 0, 1)]
+            kind = decoder._replace(threshold=0)
+            best[kind] = min(best.get(kind, (np.inf, decoder)), (float(np.mean(beside)), decoder))
+    for _, decoder in best.values():
+        rows[f"train {tuple(decoder)}"] = found[decoder]
+        show("train", str(tuple(decoder)), found[decoder])
+    return [min(one for one in best.values() if one[1].method == method)[1] for method in METHODS]
+
+
+def main() -> None:
+    """Choose on one volume, score on the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--generated", type=int, help="side of a generated cube instead of fib25")
+    side = parser.parse_args().generated
+    train, validation = (generated(side, 0), generated(side, 1)) if side else (stored("train"), stored("validation"))
+    rows: dict[str, dict[str, float]] = {}
+    print("| volume | fragments, max_offset, method, threshold, join_below | objects | VOI | split | merge | ARE |")
+    print("|---|---|---|---|---|---|---|")
+    seconds: dict[str, float] = {}
+    decoders = chosen_on(train, rows)
+    for name, _, row in decoded(validation, decoders, seconds):
+        rows[f"validation {name}"] = row
+        show("validation", name, row)
+    if validation.peer is not None:
+        rows["validation FFN"] = scores(contingency(validation.truth, validation.peer.astype(np.int64) + 1))
+        show("validation", "FFN", rows["validation FFN"])
+    print(json.dumps({"chosen": decoders, "seconds": seconds, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

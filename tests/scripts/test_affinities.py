@@ -1,0 +1,132 @@
+"""From stored affinities to objects, script by script: the same for any blocks and any number of block ranges."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.scripts.conftest import Project, Refused
+from unet.geometry.block_ranges import block_range_names
+from unet.geometry.offsets import ISOTROPIC_OFFSETS, offset_name
+from unet.storage.files import read_json
+
+SHAPE = (12, 32, 30)
+SEGMENT: dict[str, Any] = {
+    "method": "watershed",
+    "connectivity": "volume",
+    "threshold": 0.3,
+    "watershed": {"max_distance_px": 3, "smoothing_px": 0.7, "expand_px": 4},
+    "agglomerate": {"method": "average_linkage", "threshold": 0.4, "join_fragments_below": 30},
+    "fill_holes": 20,
+    "max_offset_px": 3,
+}
+
+
+def cells_and_affinities() -> tuple[np.ndarray, np.ndarray]:
+    """Voronoi cells `(z, y, x)`, and their noisy affinities `(c, z, y, x)` at the default offsets."""
+    random = np.random.default_rng(4)
+    voxels = np.stack(np.mgrid[tuple(map(slice, SHAPE))], axis=-1)
+    seeds = random.integers(0, SHAPE, (9, 3))
+    cells = np.argmin([((voxels - one) ** 2).sum(axis=-1) for one in seeds], axis=0) + 1
+    found = np.zeros((len(ISOTROPIC_OFFSETS), *SHAPE), np.uint8)
+    for levels, offset in zip(found, ISOTROPIC_OFFSETS, strict=True):
+        same = cells == np.roll(cells, [-d for d in offset], axis=(0, 1, 2))
+        levels[:] = np.clip(255 * (0.1 + 0.75 * same) + random.normal(0, 30, SHAPE), 0, 255)
+    return cells, found
+
+
+CELLS, AFFINITIES = cells_and_affinities()
+
+
+class Ranged(Project):
+    """A project with as many blocks in a block range as is wanted."""
+
+    blocks_per_range = 1
+
+    def block_ranges(self, volume: str) -> list[str]:
+        """All block ranges."""
+        grid = self.volume(volume).layout.grid
+        return block_range_names(grid, self.blocks_per_range * int(np.prod(grid.block)))
+
+
+def with_probability(folder: Path, block: list[int], blocks_per_range: int, **segment: Any) -> Ranged:
+    """A project with a store of affinities, as `predict` would have written it."""
+    folder.mkdir(exist_ok=True)
+    for name in ("raw", "labels"):
+        tifffile.imwrite(folder / f"{name}.tif", CELLS.astype(np.uint8), photometric="minisblack")
+    files = {name: str(folder / f"{name}.tif") for name in ("raw", "labels")}
+    volume = {**files, "label_kind": "instances", "voxel_size_nm": [10, 10, 10]}
+    settings = {
+        "volumes": {"train": volume},
+        "storage": {"chunk": [2, 4, 4], "block": block},
+        "model": {"dimensions": 3, "output": "affinities"},
+        "train": {"tile": [28, 28, 28], "volumes": ["train"]},
+        "predict": {"tile": "auto"},
+        "segment": {**SEGMENT, **segment},
+    }
+    project = Ranged(folder, settings)
+    project.blocks_per_range = blocks_per_range
+    project.ingest("train")
+    source = project.volume("train")
+    store = source.create("probability", "uint8", channels=[offset_name(offset) for offset in ISOTROPIC_OFFSETS])
+    for box in source.layout.grid.boxes():
+        store.write_block(box, AFFINITIES[box.trailing])
+    return project
+
+
+def decoded(project: Ranged, merging: dict[str, Any] | None = None) -> np.ndarray:
+    """Run `segment`, `region_graph`, `merge` and `relabel`; returns the final labels."""
+    name, segment = "train", project.config.segment.model_dump()
+    graph = {key: value for key, value in segment.items() if key != "agglomerate"}  # as in the rule
+    how = {"segment": segment, "background": False, "store": "segmentation", "made": []}
+    segmented = project.each_range("segment", name, "segmentation", **how)
+    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph)
+    merged = project.receipt("merge", name, "segmentation")
+    common = {"folder": project.stores(name), "survey": project.receipt("survey", name)}
+    how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": merging or segment}
+    project.job("merge", merged, **how, **common, code="one")
+    project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation")
+    return project.array(name, "segmentation")
+
+
+@pytest.mark.parametrize("method", ["average_linkage", "mutex_watershed"])
+def test_blocks_and_block_ranges_do_not_matter(tmp_path: Path, method: str) -> None:
+    agglomerate = {**SEGMENT["agglomerate"], "method": method}
+    whole = decoded(with_probability(tmp_path / "whole", [12, 32, 32], 1, agglomerate=agglomerate))
+    pairs, voxels = np.unique(np.stack([CELLS.ravel(), whole.ravel()]), axis=1, return_counts=True)
+    assert sum(voxels[pairs[0] == cell].max() for cell in np.unique(CELLS)) > 0.85 * CELLS.size
+    for number, (block, blocks_per_range) in enumerate([([6, 16, 32], 1), ([4, 32, 16], 4)]):
+        project = with_probability(tmp_path / str(number), block, blocks_per_range, agglomerate=agglomerate)
+        assert len(project.block_ranges("train")) == [4, 2][number]
+        np.testing.assert_array_equal(decoded(project), whole)
+
+
+def test_a_method_for_classes_is_refused_by_the_configuration_and_by_the_job(tmp_path: Path) -> None:
+    project = with_probability(tmp_path, [12, 32, 32], 1)
+    segment = {**project.config.segment.model_dump(), "agglomerate": {"method": "mean"}}
+    with pytest.raises(Refused, match=r"segment.agglomerate.method is mean, but the network gives affinities"):
+        decoded(project, segment)
+    project.settings["segment"] = segment
+    with pytest.raises(ValueError, match=r"method is mean, which does not work with model.output: affinities"):
+        _ = project.config
+    project.settings |= {"segment": SEGMENT, "model": {"dimensions": 3}}
+    with pytest.raises(ValueError, match=r"method is average_linkage, which does not work with model.output: classes"):
+        _ = project.config
+
+
+def test_the_threshold_of_the_mean_affinity_is_swept(tmp_path: Path) -> None:
+    project = with_probability(tmp_path, [6, 16, 16], 4)
+    decoded(project)
+    grey = project.receipt("intensity_statistics", "train")
+    project.intensity_statistics("train")
+    sweep, chosen = project.receipt("agglomeration_threshold_sweep", "train"), project.receipt("choose", "all")
+    how = {"check_model": project.receipt("check_model", "train"), "intensity_statistics": grey, "labelled": []}
+    how |= {"segmented": [], "edges": [], "segment": project.config.segment.model_dump()}
+    common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
+    rows = project.job("agglomeration_threshold_sweep", sweep, **how, **common, code="one")["scores"]
+    assert rows[0]["voi_merge"] > rows[-1]["voi_merge"]  # a low mean affinity joins much
+    assert rows[0]["voi_split"] < rows[-1]["voi_split"]
+    project.job("choose_agglomeration_threshold", chosen, sweeps=[sweep], code="one")
+    assert read_json(chosen)["best"]["voi"] == pytest.approx(min(row["voi"] for row in rows))
