@@ -119,6 +119,12 @@ class TrainConfig(Section):
         1.0,
         description="Largest norm of the gradient; a longer gradient is scaled down. With null no gradient is clipped.",
     )
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Decay of an exponential moving average of the weights, such as 0.999. The average is validated "
+        "and saved in place of the weights. The decay is lower in the first steps. With null the weights themselves "
+        "are.",
+    )
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
         description="Jump of the loss that stops the training. The training stops if the mean of the last 40 losses is "

@@ -6,7 +6,7 @@ file of weights, optimiser and step as if nothing had happened.
 
 1. Threads prepare the patches of a step while the step before is computed.
 2. Loss and gradient are computed, summed over all ranks.
-3. The optimiser changes the weights.
+3. The optimiser changes the weights, and their moving average takes them in (`unet.training.weight_average`).
 4. At intervals: a line of the learning curve, a validation, the state to disk.
 """
 
@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ from unet.training.optimizer import learning_rate, make_optimizer
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
 from unet.training.validation import Validation, ValidationResult
+from unet.training.weight_average import WeightAverage
 
 COMPILE_FROM_STEPS = 2000
 """Steps from which compiling pays: it takes about a minute."""
@@ -152,6 +153,8 @@ class _Run:
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
         self.state_file, self.curve = state, curve
         self.optimizer = make_optimizer(self.model, config)
+        decay = config.weight_average
+        self.average = None if decay is None else WeightAverage(self.model, decay)
         self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.stop_requested = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
@@ -170,7 +173,7 @@ class _Run:
 
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
-        self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device)
+        self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device, self.average)
         if self.state.step:
             self._progress = Progress("train", self.config.steps, "steps", done=self.state.step)
         if self.rank.is_main:
@@ -182,7 +185,7 @@ class _Run:
         """Write the state, on the main process."""
         self.collect_losses()
         if self.rank.is_main:
-            self.state_file.save(self.state, self.model, self.optimizer, self.best_weights)
+            self.state_file.save(self.state, self.model, self.optimizer, self.best_weights, self.average)
         self.state_file.step, self._saved = self.state.step, time.monotonic()
 
     def save_if_stable(self) -> None:
@@ -201,6 +204,8 @@ class _Run:
         """Load the kept weights into the model, and return the result."""
         state = self.state
         if state.best is None:
+            if self.average is not None:
+                self.model.load_state_dict(self.average.tensors)
             return TrainingResult(state.step, state.step, resumed_from, state.loss, None, state.seconds)
         self.model.load_state_dict(self.best_weights)
         return TrainingResult(
@@ -242,6 +247,8 @@ class _Run:
         if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
             self.collect_losses()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(step + 1)
         now = time.monotonic()
         self.state.step, self.state.seconds = step + 1, self.state.seconds + now - self._tick
         self._tick = now
@@ -257,9 +264,14 @@ class _Run:
             self.stop_requested |= stops.item() > 0
             self._require_stable_loss(step)
 
-    def validate(self, validation: Validation) -> ValidationResult | None:
-        """Score the validation crops and keep the best weights so far. All ranks wait for the main process."""
+    def validate(self, validation: Validation) -> ValidationResult:
+        """Score the validation crops and keep the best weights so far: the average of the weights, if there is one."""
         self.collect_losses()
+        with self.average.in_model() if self.average else nullcontext():
+            return self._scored(validation)
+
+    def _scored(self, validation: Validation) -> ValidationResult:
+        """Score the weights in the model. All ranks wait for the main process."""
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
         if self.rank.is_main:
             values += torch.tensor(
