@@ -10,7 +10,7 @@ What one section cannot know is checked here, in this order:
 3. Model: something gives the model, and the classes of all volumes agree with its classes.
 4. Thresholds: `auto` has volumes that choose the threshold.
 5. Training: volume weights and augmentation apply to what is trained.
-6. Tiles: their sizes fit the network.
+6. Tiles: their sizes fit the network, and so does the test-time augmentation.
 
 The first check that fails ends the list.
 """
@@ -212,6 +212,20 @@ class Config(Section):
                     tile_geometry(self.model, tile)
                 except TileSizeError as error:
                     raise ValueError(f"{key}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_sections_are_seen(self) -> "Config":
+        chosen = self.predict.test_time_augmentation
+        if (
+            self.model.checkpoint is None
+            and self.model.dimensions == 2
+            and chosen in ("flips_3d", "symmetries_3d", "cube")
+        ):
+            raise ValueError(
+                f"predict.test_time_augmentation: {chosen} reverses the order of sections, but model.dimensions is 2: "
+                "set flips or symmetries, or model.dimensions to 3"
+            )
         return self
 
     def _volume_lists(self) -> dict[str, list[str]]:

@@ -202,7 +202,7 @@ def receptive_field_overhang(config: NetworkShape, axis: int = 2) -> int:
     return max(-_interval_read(config, axis, 0)[0], _interval_read(config, axis, last)[1] - last)
 
 
-def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[Index]:
+def tile_candidates(config: NetworkShape, grid: Grid, spare: Index = (0, 0, 0), *, cubic: bool = False) -> list[Index]:
     """Return candidate input sizes `(z, y, x)` for the blocks of a volume, those that read the fewest voxels first.
 
     A tile that two blocks touch is computed for each of them. Strides that divide the block are therefore efficient,
@@ -214,13 +214,19 @@ def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[In
     grid
         The blocks of the volume.
     spare
-        Voxels of a tile's output along y and x that its cell does not use: 1 for the mean over rotations.
+        Voxels `(z, y, x)` of a tile's output that its cell does not use: (0, 1, 1) for the mean over rotations.
+    cubic
+        Whether candidates have one side along z, y and x.
     """
     found: dict[int, Index] = {}
-    z_sizes, sides = _tiles_by_size(config, (0,), grid, 0), _tiles_by_size(config, (1, 2), grid, spare)
-    for z, side in product(z_sizes, sides):
-        tile, tiles = (z, side, side), z_sizes[z] * sides[side]
-        found[tiles] = min(found.get(tiles, tile), tile, key=prod)
+    if cubic:
+        for side, tiles in _tiles_by_size(config, (0, 1, 2), grid, spare).items():
+            found.setdefault(tiles, (side,) * 3)
+    else:
+        z_sizes, sides = _tiles_by_size(config, (0,), grid, spare), _tiles_by_size(config, (1, 2), grid, spare)
+        for z, side in product(z_sizes, sides):
+            tile, tiles = (z, side, side), z_sizes[z] * sides[side]
+            found[tiles] = min(found.get(tiles, tile), tile, key=prod)
     return [tile for _, tile in sorted(found.items(), key=lambda item: item[0] * prod(item[1]))]
 
 
@@ -243,7 +249,7 @@ def alternative_tile(config: NetworkShape, tile: Index) -> Index:
     return smallest if smallest != tile else (z[0], y[1], x[1])
 
 
-def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
+def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: Index) -> dict[int, int]:
     """Return the number of tiles of all blocks along some axes by their side.
 
     It ends with the first side at which one tile covers a block.
@@ -252,7 +258,7 @@ def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spar
         return {1: grid.shape[axes[0]]}
     units, tiles = stride_unit(config), {}
     for side in count(1):
-        outputs = [_output(config, axis, side) - spare for axis in axes]
+        outputs = [_output(config, axis, side) - spare[axis] for axis in axes]
         if any(output < units[axis] for output, axis in zip(outputs, axes, strict=True)):
             continue
         strides = [output // units[axis] * units[axis] for output, axis in zip(outputs, axes, strict=True)]

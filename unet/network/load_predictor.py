@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box, Index
+from unet.geometry.offsets import Offset, affinity_offsets
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
 from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
@@ -156,7 +157,8 @@ def load_predictor(
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
     stored = len(stored_classes(classes))
-    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision)
+    offsets = offsets_of(classes)
+    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision, offsets)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
     first = Predictor(
@@ -171,8 +173,9 @@ def load_predictor(
         threads=concurrent_tiles(task, choice, device, threads),
         dtype=predict.dtype,
         channels=stored,
+        offsets=offsets,
     )
-    sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
+    sizes = tile_candidates(architecture, volume.layout.grid, task.spare, cubic=task.cubic)
     return OutOfMemoryRetryPredictor(first, architecture, sizes), header
 
 
@@ -180,9 +183,15 @@ def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
     """Return whether to compile the network. The volume decides, not the job, so that all jobs give the same bits."""
     if task.predict.compile != "auto":
         return task.predict.compile == "always"
-    tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
+    tiles = tile_count(task.layout.grid, task.geometry(tile))
     flops = tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops
     return device.type == "cuda" and flops >= COMPILE_FROM_FLOPS
+
+
+def offsets_of(channels: Sequence[str]) -> tuple[Offset, ...] | None:
+    """Return the offset of each channel of a network's output, or None if the channels are classes."""
+    found = affinity_offsets(channels)
+    return None if found is None else tuple(found)
 
 
 def stored_classes(classes: Sequence[str]) -> list[str]:

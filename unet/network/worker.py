@@ -23,6 +23,7 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
+from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCK_FOLDER, torch_device
 from unet.jobs.pipeline import ReadInferWrite, Stop, Stopped
@@ -80,8 +81,9 @@ class PredictionSpec:
     def block_inputs(self, settings: "ResolvedSettings") -> Callable[[Box], list[Any]]:
         """Return a function that identifies the inputs of a block: the voxels that its tiles read, and its tissue."""
         source = Volume.open(self.folder, self.survey)
-        model = ModelConfig(**read_header(self.model)["model"])
-        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile))
+        header = read_header(self.model)
+        model, offsets = ModelConfig(**header["model"]), affinity_offsets(header["classes"])
+        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile), offsets)
         grey, inputs = source.raw_without_blanks(self.normalisation), BlockInputs(source)
 
         def of_block(box: Box) -> list[Any]:

@@ -177,9 +177,9 @@ def test_a_pixel_to_spare_costs_a_padded_network_a_unit_of_stride() -> None:
     """Its outputs are whole multiples of the unit; those of the paper's network have 4 px more."""
     grid = Grid((1, 4096, 4096), (1, 1024, 1024))
     padded, valid = ModelConfig(convolution="same"), ModelConfig()
-    assert tile_candidates(valid, grid) == tile_candidates(valid, grid, spare=1)
+    assert tile_candidates(valid, grid) == tile_candidates(valid, grid, spare=(0, 1, 1))
     assert (1024 + 2 * 96,) * 2 in {tile[1:] for tile in tile_candidates(padded, grid)}
-    spared = {tile[1:] for tile in tile_candidates(padded, grid, spare=1)}
+    spared = {tile[1:] for tile in tile_candidates(padded, grid, spare=(0, 1, 1))}
     assert (1024 + 2 * 96,) * 2 not in spared
     assert (1024 + 16 + 2 * 96,) * 2 in spared
 

@@ -19,8 +19,9 @@ from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
 from unet.jobs.pipeline import ReadInferWrite, local_client, run_pipeline
 from unet.network.model import build_model
-from unet.network.predictor import SYMMETRIES, Predictor, TestTimeAugmentation, _applied, _undone, quantised
+from unet.network.predictor import Predictor, quantised
 from unet.network.rotation import RotatedLattice
+from unet.network.symmetries import TestTimeAugmentation
 from unet.volumes.intensity import Normalisation
 
 MEAN, STD = 120.0, 40.0
@@ -190,8 +191,13 @@ def test_tiny_and_odd_volumes(name: str, shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(result, on_the_whole_volume(name, image), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["paper", "padded", "3-D anisotropic"])
-@pytest.mark.parametrize("average", ["flips", "symmetries"])
+@pytest.mark.parametrize(
+    ("name", "average"),
+    [
+        *product(["paper", "padded", "3-D anisotropic"], ["flips", "symmetries"]),
+        *product(["3-D"], ["flips_3d", "symmetries_3d"]),
+    ],
+)
 def test_averaging_is_invariant_too(name: str, average: TestTimeAugmentation) -> None:
     image = volume((2, 20, 29))
     z = smallest_tiles(name, 0)[0]
@@ -214,15 +220,6 @@ def test_flips_are_the_mean_of_the_four_flipped_volumes() -> None:
     assert tile.output == (1, 20, 20)
     result = predicted(predictor("paper", 60, "flips"), image, image.shape)
     np.testing.assert_allclose(result, on_the_whole_volume("paper", image, "flips"), atol=1e-5)
-
-
-def test_symmetries_are_the_eight_of_the_square() -> None:
-    x = torch.arange(9.0).reshape(1, 1, 3, 3)
-    images = {tuple(_applied(g, x).flatten().tolist()) for g in SYMMETRIES["symmetries"]}
-    assert len(images) == 8
-    assert all(torch.equal(_undone(g, _applied(g, x)), x) for g in SYMMETRIES["symmetries"])
-    flips = {tuple(_applied(g, x).flatten().tolist()) for g in SYMMETRIES["flips"]}
-    assert flips == {tuple(x.flip(f).flatten().tolist()) for f in ([], [-1], [-2], [-1, -2])}
 
 
 def cuts(size: int) -> st.SearchStrategy[list[int]]:

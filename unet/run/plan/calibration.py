@@ -126,9 +126,10 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
         threads=at_once,
         dtype=task.predict.dtype,
         channels=task.stored,
+        offsets=task.offsets,
     )
     tiles = at_once * choice.batch
-    z, y, x = geometry.stride
+    z, y, x = task.geometry(choice.tile).stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
     window = noise.integers(0, 256, (channels, *read_box(box, predictor.lattices).shape), dtype=np.uint8)
     clock, processor = measured(lambda: predictor.infer(window, box))

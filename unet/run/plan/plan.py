@@ -20,13 +20,14 @@ from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
-from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
+from unet.geometry.tiling import TileGeometry, tile_count, tiles_for
 from unet.jobs.device_capacity import usable_cores
 from unet.network.complexity import forward_cost, training_flops
-from unet.network.load_predictor import stored_classes
+from unet.network.load_predictor import offsets_of, stored_classes
 from unet.network.model_header import architecture
 from unet.network.precision import choose_precision
-from unet.network.predictor import SYMMETRIES, TestTimeAugmentation, tile_lattices
+from unet.network.predictor import tile_lattices
+from unet.network.symmetries import SYMMETRIES, TestTimeAugmentation
 from unet.network.tile_selection import (
     DeviceKind,
     JobMemory,
@@ -205,8 +206,9 @@ def _tasks(
     if not _is_elsewhere(machine):
         precision = choose_precision(precision, _device(machine))
     precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_classes(classes))
+    offsets = offsets_of(classes)
     return {
-        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision)
+        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision, offsets)
         for name in config.predict.volumes
     }
 
@@ -231,7 +233,7 @@ def plan_volume(
     threads: int = 1,
 ) -> VolumePlan:
     """Count the tiles and the arithmetic of predicting a volume, on a device with so many tiles at once on a CPU."""
-    layout, geometry = task.layout, tile_geometry(task.model, choice.tile)
+    layout, geometry = task.layout, task.geometry(choice.tile)
     blocks, tiles = len(layout.grid), tile_count(layout.grid, geometry)
     per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
     flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass

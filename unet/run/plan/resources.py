@@ -36,7 +36,10 @@ GPU_FLOPS = 2e12
 """Operations per second that a slow GPU reaches in convolutions."""
 AUTO_BYTES = 2e9
 """Bytes per thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
-PASSES = {"none": 1, "flips": 4, "symmetries": 8, "rotations": 7}
+PASSES = {
+    **{"none": 1, "flips": 4, "symmetries": 8, "flips_3d": 8, "symmetries_3d": 16, "cube": 48},
+    "rotations": 7,
+}
 """Passes through the network per tile, by `predict.test_time_augmentation`."""
 CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
@@ -250,7 +253,7 @@ def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     import torch
 
     from unet.geometry.tiling import TileSizeError
-    from unet.network.load_predictor import stored_classes
+    from unet.network.load_predictor import offsets_of, stored_classes
     from unet.network.model_header import architecture
     from unet.network.tile_selection import (
         USABLE_SHARE,
@@ -262,7 +265,9 @@ def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     )
 
     model, classes = architecture(config)
-    task = PredictionTask(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
+    task = PredictionTask(
+        model, len(classes), len(stored_classes(classes)), volume.layout, config.predict, offsets=offsets_of(classes)
+    )
     try:
         choice = read_selection(volume.folder, task) or select_tile(
             task, torch.device("cpu"), threads, AUTO_BYTES * threads
