@@ -1,9 +1,10 @@
-"""Overlap-tile inference (paper, figure 2): class probabilities of any box of a volume.
+"""Overlap-tile inference (paper, figure 2): probabilities of any box of a volume.
 
 For a box:
 1. `read` the voxels that all tiles of the box need, mirrored at the volume's faces (edge voxel not repeated).
 2. Normalise grey values with the statistics of the whole volume, never with those of a tile.
-3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax.
+3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax
+   over the classes, or the sigmoid of each affinity.
    Test-time augmentation averages over mirrored or quarter-turned tiles.
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
@@ -34,6 +35,7 @@ from unet.volumes.intensity import Normalisation
 
 TestTimeAugmentation = Literal["none", "flips", "symmetries", "rotations"]
 Dtype = Literal["float32", "uint8"]
+Output = Literal["classes", "affinities"]
 Symmetry = tuple[int, bool]
 
 SYMMETRIES: dict[TestTimeAugmentation, list[Symmetry]] = {
@@ -137,12 +139,14 @@ class Predictor:
     dtype : {"float32", "uint8"}
         Type of the result; see `quantised`.
     channels : int, optional
-        Number of classes in the result, counted from the last class; by default all.
+        Number of channels in the result, counted from the last one; by default all.
+    output : {"classes", "affinities"}
+        What the model predicts: probabilities of classes, which sum to 1 per voxel, or affinities, each by itself.
 
     Raises
     ------
     ValueError
-        For "symmetries" with a tile that is not square.
+        For "symmetries" with a tile that is not square, or for an average over copies of affinities.
     TileSizeError
         For "rotations" with a tile whose output is too small to interpolate.
     """
@@ -158,6 +162,7 @@ class Predictor:
     threads: int = 1
     dtype: Dtype = "float32"
     channels: int | None = None
+    output: Output = "classes"
     lattices: Sequence[TileLattice] = field(init=False, repr=False, compare=False)
     engine: Engine = field(init=False, repr=False, compare=False)
     _constant_results: dict[tuple[float, ...], Tensor] = field(
@@ -173,12 +178,13 @@ class Predictor:
                 f"{unit_y} x {unit_x}; "
                 "choose a square tile or test_time_augmentation: flips"
             )
+        require_handled_symmetries(self.output, self.test_time_augmentation)
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
         object.__setattr__(self, "lattices", tile_lattices(self.test_time_augmentation, self.geometry))
         object.__setattr__(self, "engine", engine)
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
-        """Return class probabilities of a box `(K, z, y, x)`, which sum to 1 per voxel: `read`, then `infer`."""
+        """Return probabilities `(K, z, y, x)` of a box: `read`, then `infer`."""
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
@@ -192,7 +198,7 @@ class Predictor:
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[Any]:
-        """Return class probabilities `(K, z, y, x)` of `box`, in `dtype`.
+        """Return probabilities `(K, z, y, x)` of `box`, in `dtype`.
 
         Beside voxels and result, this takes the memory of `batch` tiles per thread.
 
@@ -262,11 +268,37 @@ class Predictor:
         return result[:, :, None] if flat else result
 
     def _output(self, x: Tensor) -> Tensor:
-        """Return the softmax of the network's logits, cropped to the tile's output."""
+        """Return the probabilities of the network's logits, cropped to the tile's output."""
         logits = self.engine.logits(x)
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
-        return torch.softmax(logits, dim=1)
+        return probabilities(logits, self.output)
+
+
+def probabilities(logits: Tensor, output: Output) -> Tensor:
+    """Return the probabilities `(n, K, *size)` of logits: the softmax over classes, or the sigmoid of each affinity.
+
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "classes").flatten().tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "affinities").flatten().tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+    return torch.softmax(logits, dim=1) if output == "classes" else torch.sigmoid(logits)
+
+
+def require_handled_symmetries(output: Output, augmentation: TestTimeAugmentation) -> None:
+    """Refuse an average over transformed copies of affinities: a flip would move an affinity to its other voxel.
+
+    Raises
+    ------
+    ValueError
+        For affinities with any `test_time_augmentation`.
+    """
+    if output == "affinities" and augmentation != "none":
+        raise ValueError(
+            f"test_time_augmentation is {augmentation}, but affinities are not averaged over transformed copies: a "
+            "flip moves an affinity to the other voxel of its pair; set it to none"
+        )
 
 
 def tile_lattices(augmentation: TestTimeAugmentation, geometry: TileGeometry) -> Sequence[TileLattice]:

@@ -27,7 +27,8 @@ The share of a patch alone is no choice: a patch within one body has the share 1
 one for each patch. P and N are a part of the training's state (`AffinityLoss.state`), so that a resumed training
 continues bit for bit.
 
-Gradient. Since d a / d z = a (1 - a), the derivative of E with respect to the logit of a pair is `v b_k(t) (a - t) / n`.
+Gradient. Since d a / d z = a (1 - a), the derivative of E with respect to the logit of a pair is
+`v b_k(t) (a - t) / n`.
 
 The sum is divided by the number n of pairs, not by the sum of weights, for the reasons given in
 `unet.training.loss.weighted_cross_entropy`.
