@@ -19,6 +19,7 @@ from unet.config.train import TrainConfig
 from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
+from unet.network.output_channels import output_channels
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
@@ -52,6 +53,7 @@ def main(
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, as copies from the training's folder."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
+    outputs = output_channels(model_config, classes, volumes[train.volumes[0]].layout.voxel_size_nm)
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in receipts.items()}
     depends_on = {
@@ -59,7 +61,7 @@ def main(
         "statistics": statistics,
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
-        "classes": classes,
+        "classes": outputs,
         "code": code,
     }
     own_fingerprint = fingerprint(**depends_on)
@@ -75,7 +77,7 @@ def main(
             normalisations,
             model_config,
             train,
-            len(classes),
+            outputs,
             kept.state,
             kept.curve,
             kept.tensorboard if train.tensorboard else None,
@@ -83,7 +85,7 @@ def main(
             threads,
         )
         rule = receipts[train.volumes[0]]["normalisation"]
-        done = trained(kept, job, classes, {"rule": rule, "trained_on": statistics})
+        done = trained(kept, job, {"rule": rule, "trained_on": statistics})
     else:
         log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
     kept.publish(model, curve)
@@ -100,9 +102,7 @@ def log_other_trainings(kept: TrainingFolder) -> None:
         )
 
 
-def trained(
-    kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
-) -> dict[str, Any]:
+def trained(kept: TrainingFolder, job: TrainingJob, normalisation: dict[str, Any]) -> dict[str, Any]:
     """Train, or continue a training; return the receipt, which is also written beside the model."""
     before = kept.stop_reason()
     if before is not None:
@@ -120,7 +120,7 @@ def trained(
         kept.model,
         network,
         job.model,
-        classes,
+        job.outputs,
         normalisation=normalisation,
         voxel_size_nm=job.volumes[first].layout.voxel_size_nm,
         channels=job.normalisations[first].channels,

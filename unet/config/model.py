@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from unet.config.section import NonNegativeFloat, PositiveInt, Section, Triple
+from unet.geometry.offsets import offsets_in_voxels
 
 
 class ModelConfig(Section):
@@ -25,7 +26,7 @@ class ModelConfig(Section):
         "auto",
         description="For output `affinities`: offsets (z, y, x) between the two voxels of a pair, in `offset_unit`. "
         "The first number that is not 0 is positive. `auto`: nearest neighbours and longer offsets, chosen by the "
-        "voxel size.",
+        "voxel size; for a 2-D network those within the section.",
     )
     offset_unit: Literal["voxel", "nm"] = Field(
         "voxel", description="Unit of `offsets`. Offsets in nm are rounded to whole voxels, at least one."
@@ -81,6 +82,23 @@ class ModelConfig(Section):
         description="Largest relative difference between the voxel size of a volume and the voxel size that the model "
         "was trained on. A larger difference stops the run.",
     )
+
+    @model_validator(mode="after")
+    def _offsets_are_of_affinities(self) -> "ModelConfig":
+        if self.output == "classes" and (self.offsets != "auto" or self.offset_unit != "voxel"):
+            raise ValueError(
+                "offsets and offset_unit have no effect with output: classes: remove them, or set output: affinities"
+            )
+        if self.output == "affinities" and self.offsets != "auto":
+            # sides of 1 nm: whether offsets are offsets at all depends on no voxel size
+            offsets_in_voxels(self.offsets, self.offset_unit, (1, 1, 1))
+        across = [list(one) for one in self.offsets if one[0]] if self.offsets != "auto" else []
+        if across and self.dimensions == 2:
+            raise ValueError(
+                f"offset {across[0]} leads to another section, which a 2-D network does not see: remove it, or set "
+                "dimensions: 3"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pooling_fits(self) -> "ModelConfig":

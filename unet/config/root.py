@@ -7,7 +7,8 @@ What one section cannot know is checked here, in this order:
 
 1. Paths: what has to be a file is no address, no path is empty, and Snakemake can take the folder of results.
 2. Volumes: every named volume exists, has labels where they are needed, and is predicted where it is scored.
-3. Model: something gives the model, and the classes of all volumes agree with its classes.
+3. Model: something gives the model, the classes of all volumes agree with its classes, and labels and segmentation are
+   for what it predicts.
 4. Thresholds: `auto` has volumes that choose the threshold.
 5. Training: volume weights and augmentation apply to what is trained.
 6. Tiles: their sizes fit the network, and so does the test-time augmentation.
@@ -23,6 +24,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from unet.config.affinities import problem_of_affinities
 from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
@@ -146,6 +148,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _classes_agree(self) -> "Config":
+        if self.model.output == "affinities":
+            return self  # ids have no classes
         if self.model.checkpoint is not None:
             return self  # the classes are those of the model file, which `check_model` compares
         first = self.train.volumes[0]
@@ -164,6 +168,12 @@ class Config(Section):
         unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
         if unknown:
             raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
+        return self
+
+    @model_validator(mode="after")
+    def _output_fits(self) -> "Config":
+        if problem := problem_of_affinities(self):
+            raise ValueError(problem)
         return self
 
     # 4. Thresholds

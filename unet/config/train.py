@@ -61,6 +61,45 @@ class AugmentConfig(Section):
     )
 
 
+class AffinitiesConfig(Section):
+    """Training of a network with `model.output: affinities`: its targets and its loss."""
+
+    erode_labels: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="Voxels on each side of a contact of two bodies in which the affinities of nearest neighbours are "
+        "0, so that touching bodies get a border; in 3-D for voxels that are nearly cubes and a 3-D network, else "
+        "within the section. Longer offsets are not affected.",
+    )
+    class_balance: bool = Field(
+        True,
+        description="Whether pairs of one object and pairs of two weigh alike in the loss, in each channel by itself.",
+    )
+    smallest_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05,
+        description="For `class_balance`: share of a channel's pairs that a class is taken to have at least. With 0.05 "
+        "no pair has more than 10 times the usual weight.",
+    )
+    border_weight: bool = Field(
+        False,
+        description="Whether the loss weighs a pair by equation 2 of the paper, the mean of its two voxels, with "
+        "`weights.w0` and `weights.sigma`.",
+    )
+
+    @model_validator(mode="after")
+    def _share_is_used(self) -> "AffinitiesConfig":
+        if not self.class_balance and self.smallest_share != 0.05:
+            raise ValueError(
+                f"smallest_share is {self.smallest_share}, but has no effect with class_balance: false: remove it, or "
+                "set class_balance: true"
+            )
+        return self
+
+    @property
+    def bound(self) -> float | None:
+        """Return the smallest share of a class; None where classes are not balanced."""
+        return self.smallest_share if self.class_balance else None
+
+
 class TrainConfig(Section):
     """Training: volumes, length, optimiser, augmentation and what is written meanwhile."""
 
@@ -139,6 +178,9 @@ class TrainConfig(Section):
         "threads, or `--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
     )
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of the training patches.")
+    affinities: AffinitiesConfig = Field(
+        AffinitiesConfig(), description="Targets and loss of a network with `model.output: affinities`."
+    )
     checkpoint_minutes: PositiveFloat = Field(
         5.0,
         description="Minutes between two saves of the training state. A killed training continues from the last save.",
@@ -146,7 +188,9 @@ class TrainConfig(Section):
     log_steps: PositiveInt = Field(20, description="Steps between two lines of the learning curve, `training.jsonl`.")
     validation_steps: PositiveInt = Field(200, description="Steps between two scores on the validation volumes.")
     validation_crops: PositiveInt = Field(
-        4, description="Number of crops of 512 x 512 px that are predicted and scored at each validation."
+        4,
+        description="Number of crops of 512 x 512 px that are predicted and scored at each validation. For "
+        "affinities of a 3-D network they have 256 x 256 px.",
     )
     patience: PositiveInt | None = Field(
         None,

@@ -8,9 +8,12 @@ from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import tile_geometry, valid_input_sizes
+from unet.network.output_channels import output_channels
 
 VoxelSize = tuple[float, float, float]
 
+OFFSET_KEYS = {"offsets", "offset_unit"}
+"""Keys of section `model` that are compared in voxels."""
 MIN_OWN_VOXEL_SHARE = 0.5
 """Share of a training tile's input that should be voxels of the volume, not mirror images."""
 
@@ -97,7 +100,13 @@ def require_compatible_model(
     IncompatibleModelError
         If a value differs; names both values.
     """
-    pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in configured.items()]
+    pairs: list[tuple[str, Any, Any]] = [
+        (f"model.{key}", header["model"].get(key), value) for key, value in configured.items() if key not in OFFSET_KEYS
+    ]
+    asks_for_offsets = configured.get("output") == "affinities" and not OFFSET_KEYS.isdisjoint(configured)
+    if asks_for_offsets and header["voxel_size_nm"] is not None:
+        asked = output_channels(ModelConfig(**{**header["model"], **configured}), [], header["voxel_size_nm"])
+        pairs += [("model.offsets in voxels", list(header["classes"]), asked)]
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
     for what, found, wanted in pairs:
         if found != wanted:
@@ -105,6 +114,26 @@ def require_compatible_model(
                 f"{model_name}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
                 "configuration, or give another model file"
             )
+
+
+def require_output(header: Mapping[str, Any], model_name: str, output: str) -> None:
+    """Refuse a model file that predicts classes where affinities are configured, or the other way round.
+
+    The decoding depends on it, so `model.output` has to say it also where it is the default.
+
+    Raises
+    ------
+    IncompatibleModelError
+        If they differ; names both values.
+
+    >>> require_output({"model": {"output": "affinities"}}, "model.pt", "affinities")
+    """
+    found = header["model"].get("output", "classes")
+    if found != output:
+        raise IncompatibleModelError(
+            f"{model_name} predicts {found}, but model.output is {output}: set model.output: {found}, or give another "
+            "model file"
+        )
 
 
 def require_classes(

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box, Index
-from unet.geometry.offsets import Offset, affinity_offsets
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
 from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
+from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
 from unet.network.tile_selection import PredictionTask, cached_selection, concurrent_tiles
@@ -156,8 +156,7 @@ def load_predictor(
     model, header = load_model(path)
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
-    stored = len(stored_classes(classes))
-    offsets = offsets_of(classes)
+    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
     task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision, offsets)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
@@ -173,6 +172,7 @@ def load_predictor(
         threads=concurrent_tiles(task, choice, device, threads),
         dtype=predict.dtype,
         channels=stored,
+        output=architecture.output,
         offsets=offsets,
     )
     sizes = tile_candidates(architecture, volume.layout.grid, task.spare, cubic=task.cubic)
@@ -186,18 +186,3 @@ def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
     tiles = tile_count(task.layout.grid, task.geometry(tile))
     flops = tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops
     return device.type == "cuda" and flops >= COMPILE_FROM_FLOPS
-
-
-def offsets_of(channels: Sequence[str]) -> tuple[Offset, ...] | None:
-    """Return the offset of each channel of a network's output, or None if the channels are classes."""
-    found = affinity_offsets(channels)
-    return None if found is None else tuple(found)
-
-
-def stored_classes(classes: Sequence[str]) -> list[str]:
-    """Return the channel names of `probability.zarr`: all classes, or the second of two, which determines the first.
-
-    >>> stored_classes(["membrane", "interior"]), stored_classes(["a", "b", "c"])
-    (['interior'], ['a', 'b', 'c'])
-    """
-    return list(classes[1:]) if len(classes) == 2 else list(classes)

@@ -1,9 +1,10 @@
-"""Overlap-tile inference (paper, figure 2): class probabilities of any box of a volume.
+"""Overlap-tile inference (paper, figure 2): probabilities of any box of a volume.
 
 For a box:
 1. `read` the voxels that all tiles of the box need, mirrored at the volume's faces (edge voxel not repeated).
 2. Normalise grey values with the statistics of the whole volume, never with those of a tile.
-3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax.
+3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax
+   over the classes, or the sigmoid of each affinity.
    Test-time augmentation averages over mirrored or quarter-turned tiles (see `unet.network.symmetries`).
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
@@ -35,6 +36,7 @@ from unet.network.symmetries import TestTimeAugmentation, averaged_geometry, mea
 from unet.volumes.intensity import Normalisation
 
 Dtype = Literal["float32", "uint8"]
+Output = Literal["classes", "affinities"]
 
 MAX_CONSTANT_RESULTS = 8
 """Results of constant tiles that a predictor keeps, one per grey value."""
@@ -129,7 +131,9 @@ class Predictor:
     dtype : {"float32", "uint8"}
         Type of the result; see `quantised`.
     channels : int, optional
-        Number of classes in the result, counted from the last class; by default all.
+        Number of channels in the result, counted from the last one; by default all.
+    output : {"classes", "affinities"}
+        What the model predicts: probabilities of classes, which sum to 1 per voxel, or affinities, each by itself.
     offsets : sequence of Offset, optional
         Offset of each channel in voxels, if the channels are affinities.
 
@@ -152,6 +156,7 @@ class Predictor:
     threads: int = 1
     dtype: Dtype = "float32"
     channels: int | None = None
+    output: Output = "classes"
     offsets: Sequence[Offset] | None = None
     lattices: Sequence[TileLattice] = field(init=False, repr=False, compare=False)
     engine: Engine = field(init=False, repr=False, compare=False)
@@ -161,13 +166,14 @@ class Predictor:
 
     def __post_init__(self) -> None:
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
-        require_applicable(self.test_time_augmentation, self.geometry, 2 if engine.is_2d else 3, self.offsets)
+        offsets = None if self.output == "classes" else self.offsets or ()
+        require_applicable(self.test_time_augmentation, self.geometry, 2 if engine.is_2d else 3, offsets)
         lattices = tile_lattices(self.test_time_augmentation, self.geometry, self.offsets)
         object.__setattr__(self, "lattices", lattices)
         object.__setattr__(self, "engine", engine)
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
-        """Return class probabilities of a box `(K, z, y, x)`, which sum to 1 per voxel: `read`, then `infer`."""
+        """Return probabilities `(K, z, y, x)` of a box: `read`, then `infer`."""
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
@@ -181,7 +187,7 @@ class Predictor:
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[Any]:
-        """Return class probabilities `(K, z, y, x)` of `box`, in `dtype`.
+        """Return probabilities `(K, z, y, x)` of `box`, in `dtype`.
 
         Beside voxels and result, this takes the memory of `batch` tiles per thread.
 
@@ -248,13 +254,24 @@ class Predictor:
         return result[: len(tiles)]
 
     def _output(self, x: Tensor) -> Tensor:
-        """Return the probabilities `(n, K, z, y, x)` of a tile's output: softmax of classes, sigmoid of affinities."""
+        """Return the probabilities `(n, K, z, y, x)` of the network's logits, cropped to the tile's output."""
         flat = self.engine.is_2d
         logits = self.engine.logits(x[:, :, 0] if flat else x)
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
-        probabilities = torch.softmax(logits, dim=1) if self.offsets is None else torch.sigmoid(logits)
-        return probabilities[:, :, None] if flat else probabilities
+        result = probabilities(logits, self.output)
+        return result[:, :, None] if flat else result
+
+
+def probabilities(logits: Tensor, output: Output) -> Tensor:
+    """Return the probabilities `(n, K, *size)` of logits: the softmax over classes, or the sigmoid of each affinity.
+
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "classes").flatten().tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "affinities").flatten().tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+    return torch.softmax(logits, dim=1) if output == "classes" else torch.sigmoid(logits)
 
 
 def tile_lattices(

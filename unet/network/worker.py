@@ -27,8 +27,9 @@ from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCK_FOLDER, torch_device
 from unet.jobs.pipeline import ReadInferWrite, Stop, Stopped
-from unet.network.load_predictor import BlockVoxels, load_predictor, stored_classes
+from unet.network.load_predictor import BlockVoxels, load_predictor
 from unet.network.model_header import read_header
+from unet.network.output_channels import stored_channels
 from unet.network.predictor import read_box, tile_lattices
 from unet.network.tile_selection import MAX_BLOCKS_INFERRED
 from unet.storage.digests import fingerprint
@@ -166,7 +167,7 @@ class BlockPredictor:
             prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )
         self._bridged = header["model"]["dimensions"] == 3
-        channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
+        channels, chosen = tuple(stored_channels(header["classes"])), self.predictor.first
         self.settings = ResolvedSettings(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
         )

@@ -245,11 +245,13 @@ class RunInputs:
         """Return the segmentation and the labels of a scored volume, without the note on changed files."""
         inputs: Inputs = {
             "survey": self.receipt("survey", volume),
-            "sweep": self.receipt("threshold_sweep", volume),
             "segmented": self.receipts("relabel", volume, "segmentation"),
             "targets": self.receipts("targets", volume),
             "checked": self.checked([volume]),
         }
+        if self.config.model.output == "affinities":
+            return inputs
+        inputs["sweep"] = self.receipt("threshold_sweep", volume)
         if self.config.evaluate.threshold_volumes:
             inputs["threshold"] = self.receipt("choose_threshold", "all")
         return inputs

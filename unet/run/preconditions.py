@@ -65,16 +65,22 @@ def problems_of_addresses(config: Config) -> list[str]:
 
 
 def problem_of_model(config: Config) -> str | None:
-    """Return why a given model cannot be scored: it tells other classes apart. No job depends on what is scored."""
+    """Return why a given model cannot be scored: it predicts something else, or tells other classes apart.
+
+    No job depends on what is scored.
+    """
     if config.model.checkpoint is None:
         return None
     # imported when they are needed, since every job reads the Snakefile
-    from unet.network.compatibility import IncompatibleModelError, require_classes
+    from unet.network.compatibility import IncompatibleModelError, require_classes, require_output
     from unet.network.model_header import ModelFileError, read_header
 
     scored = {name: config.volumes[name].class_names for name in config.evaluate.volumes}
     try:
         header = read_header(Path(config.model.checkpoint))
+        require_output(header, config.model.checkpoint, config.model.output)
+        if config.model.output == "affinities":
+            return None
         foreground = [name for name in config.segment.classes if name]
         require_classes(header, config.model.checkpoint, scored, foreground)
     except (IncompatibleModelError, ModelFileError) as error:

@@ -114,7 +114,8 @@ class CachedVolume:
 class LabelledVolume:
     """A training volume.
 
-    `raw`, `targets` (class index, 255 = unlabelled) and `weights` (equation 2, 0 = unlabelled) have the same shape.
+    `raw`, `targets` and `weights` (equation 2, 0 = unlabelled) have the same shape. `targets` holds class indices
+    (255 = unlabelled), or instance ids where affinities are learnt (largest number = unlabelled).
     `normalisation` uses the intensity statistics of the volume.
     """
 
@@ -130,7 +131,10 @@ class LabelledVolume:
 
 
 class Batch(NamedTuple):
-    """Arrays `raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
+    """Arrays `raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x.
+
+    Where affinities are learnt, `target` is `(n, K, *out)`, and `weight` too, or it has axes of length 1 (all are 1).
+    """
 
     raw: np.ndarray
     target: np.ndarray
@@ -179,12 +183,12 @@ class PatchLocation:
 
     def image(self, volume: Readable) -> np.ndarray:
         """Return the grey values `(c, z, y, x)` of the patch's input, float32."""
-        voxels = volume.read_mirrored(_box(self.outer_sections, self.outer))
+        voxels = volume.read_mirrored(voxels_of(self.outer_sections, self.outer))
         return np.stack([self.outer.image(channel) for channel in voxels.reshape(-1, *voxels.shape[-3:])])
 
     def labels(self, volume: Readable) -> np.ndarray:
         """Return the targets or weights `(z, y, x)` of the patch's output."""
-        return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
+        return self.inner.labels(volume.read_mirrored(voxels_of(self.inner_sections, self.inner)))
 
 
 def network_input(volume: LabelledVolume, location: PatchLocation, transform: Transform) -> np.ndarray:
@@ -192,7 +196,8 @@ def network_input(volume: LabelledVolume, location: PatchLocation, transform: Tr
     return transform.changed_intensities(volume.normalisation(location.image(volume.raw)))
 
 
-def _box(sections: tuple[int, int], warp: Warp) -> Box:
+def voxels_of(sections: tuple[int, int], warp: Warp) -> Box:
+    """Return the voxels that a range of sections under a warp needs; the box may exceed the volume."""
     (y0, x0), (y1, x1) = warp.box()
     return Box((sections[0], y0, x0), (sections[1], y1, x1))
 
@@ -260,8 +265,14 @@ class PatchSampler:
             weight = location.labels(volume.weights)
             if weight.any():
                 break
-        raw, target = network_input(volume, location, transform), location.labels(volume.targets)
-        return Batch(raw, target, weight) if self.dimensions == 3 else Batch(raw[:, 0], target[0], weight[0])
+        patch = Batch(network_input(volume, location, transform), *self._targets(volume, location, weight))
+        return patch if self.dimensions == 3 else Batch(*(part[..., 0, :, :] for part in patch))
+
+    def _targets(
+        self, volume: LabelledVolume, location: PatchLocation, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return target and weight `(z, y, x)` of a patch whose weight of equation 2 is `weight`."""
+        return location.labels(volume.targets), weight
 
     def _draw_location(self, rng: np.random.Generator) -> tuple[LabelledVolume, Index]:
         """Draw a cell with probability proportional to its labelled voxels, then a voxel uniformly within the cell.

@@ -32,6 +32,8 @@ class TrainingState:
     best: dict[str, float] | None = None
     best_step: int = 0
     validations_since_best: int = 0
+    objective: Tensor | None = None
+    """What the loss remembers of earlier steps, such as running shares of classes."""
 
 
 class StateFile:

@@ -30,11 +30,11 @@ from unet.network.precision import choose_precision
 from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.divergence import LOSSES_KEPT, RECENT_STEPS, has_diverged, is_stable, loss_ratio
 from unet.training.learning_curve import LearningCurve
-from unet.training.loss import labelled_pixels, weighted_cross_entropy
+from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.optimizer import learning_rate, make_optimizer
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
-from unet.training.validation import Validation, ValidationResult
+from unet.training.validation import Validates, ValidationResult
 from unet.training.weight_average import WeightAverage
 
 COMPILE_FROM_STEPS = 2000
@@ -74,7 +74,8 @@ def train(
     state_path: Path,
     curve: LearningCurve,
     fingerprint: str,
-    validation: Validation | None = None,
+    validation: Validates | None = None,
+    objective: Objective | None = None,
     on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
     rank: Rank = SINGLE_PROCESS,
@@ -97,8 +98,10 @@ def train(
         seconds, steps_per_second, data_wait_share (share of the time spent waiting for patches), and the validation.
     fingerprint : str
         Fingerprint of everything that the result depends on; a state with another fingerprint is refused.
-    validation : Validation, optional
+    validation : Validates, optional
         Chooses the weights that are kept; without a validation, the last weights are kept.
+    objective : Objective, optional
+        The loss; by default the weighted cross-entropy of the paper.
     on_line : callable, optional
         Called with every line of the learning curve.
     device : str or torch.device
@@ -115,7 +118,8 @@ def train(
     TrainingStateError
         If there is a state from which the training cannot continue.
     """
-    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank)
+    loss = WeightedCrossEntropy() if objective is None else objective
+    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, loss)
     resumed_from = run.resume()
     batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
     with _stop_requests() as stopped, closing(batches):
@@ -148,7 +152,9 @@ class _Run:
         state: StateFile,
         curve: LearningCurve,
         rank: Rank,
+        objective: Objective,
     ) -> None:
+        self.objective = objective
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
         self.state_file, self.curve = state, curve
@@ -174,6 +180,7 @@ class _Run:
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
         self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device, self.average)
+        self.objective.state = self.state.objective
         if self.state.step:
             self._progress = Progress("train", self.config.steps, "steps", done=self.state.step)
         if self.rank.is_main:
@@ -184,6 +191,7 @@ class _Run:
     def save(self) -> None:
         """Write the state, on the main process."""
         self.collect_losses()
+        self.state.objective = self.objective.state
         if self.rank.is_main:
             self.state_file.save(self.state, self.model, self.optimizer, self.best_weights, self.average)
         self.state_file.step, self._saved = self.state.step, time.monotonic()
@@ -238,9 +246,11 @@ class _Run:
             group["lr"] = learning_rate(step, config)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        counts = torch.stack([labelled_pixels(batch.target, batch.weight), torch.tensor(int(stop), device=self.device)])
-        labelled, stops = self.rank.sum_over_ranks(counts)
-        loss = self._loss(batch, labelled)
+        counted = self.objective.counts(batch.target, batch.weight)
+        summed = self.rank.sum_over_ranks(torch.cat([counted, counted.new_tensor([int(stop)])]))
+        counts, stops = summed[:-1], summed[-1]
+        self.objective.begin_step(counts)
+        loss = self._loss(batch, counts)
         (loss * self.rank.count).backward()  # gradients of ranks are averaged, but the parts of one loss must be summed
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
         self._pending.append((step + 1, self.rank.sum_over_ranks(loss.detach()), norm.detach(), stops))
@@ -264,13 +274,13 @@ class _Run:
             self.stop_requested |= stops.item() > 0
             self._require_stable_loss(step)
 
-    def validate(self, validation: Validation) -> ValidationResult:
+    def validate(self, validation: Validates) -> ValidationResult:
         """Score the validation crops and keep the best weights so far: the average of the weights, if there is one."""
         self.collect_losses()
         with self.average.in_model() if self.average else nullcontext():
             return self._scored(validation)
 
-    def _scored(self, validation: Validation) -> ValidationResult:
+    def _scored(self, validation: Validates) -> ValidationResult:
         """Score the weights in the model. All ranks wait for the main process."""
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
         if self.rank.is_main:
@@ -309,13 +319,13 @@ class _Run:
             if on_line is not None:
                 on_line(line)
 
-    def _loss(self, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
+    def _loss(self, batch: "DeviceBatch", counts: Tensor) -> Tensor:
         """Return this rank's part of the loss over the tiles of all ranks."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             logits = self._forward(batch.raw)
         # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
-        logits = centre_crop(logits, batch.target.shape[1:])
-        return weighted_cross_entropy(logits, batch.target, batch.weight, labelled)
+        logits = centre_crop(logits, batch.target.shape[-(logits.ndim - 2) :])
+        return self.objective.loss(logits, batch.target, batch.weight, counts)
 
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
         if not (isfinite(loss) and isfinite(norm)):

@@ -12,9 +12,10 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
-from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor
 from unet.network.model import build_model
 from unet.network.model_file import save_model
+from unet.network.output_channels import stored_channels
 from unet.network.precision import choose_precision
 from unet.volumes.intensity import Normalisation
 from unet.volumes.layout import VolumeLayout
@@ -127,5 +128,5 @@ def test_precision_on_a_cpu(asked: str) -> None:
 
 
 def test_of_two_classes_the_second_is_stored() -> None:
-    assert stored_classes(["membrane", "interior"]) == ["interior"]
-    assert stored_classes(["a", "b", "c"]) == ["a", "b", "c"]
+    assert stored_channels(["membrane", "interior"]) == ["interior"]
+    assert stored_channels(["a", "b", "c"]) == ["a", "b", "c"]

@@ -102,7 +102,7 @@ def test_any_tile_and_any_block_give_the_same_affinities(name, offsets) -> None:
     def predicted(side: int, block: tuple[int, ...]) -> np.ndarray:
         z, margin, unit = (1, 0, 1) if flat else (side, 1, 2)
         sizes = (z, side, side), (z - 2 * margin, side - 2, side - 2), (margin, 1, 1), (unit, 2, 2)
-        p = Predictor(model, TileGeometry(*sizes), GREY, name, offsets=offsets)
+        p = Predictor(model, TileGeometry(*sizes), GREY, name, output="affinities", offsets=offsets)
         result = np.full((len(offsets), *image.shape), np.nan, np.float32)
         for box in Grid(image.shape, block).boxes():
             result[:, *box.slices] = p.predict_box(ArrayImage(image), box)
@@ -145,8 +145,9 @@ def test_what_cannot_be_averaged_is_refused_with_what_to_do() -> None:
     cube = TileGeometry((16, 16, 16), (14, 14, 14), (1, 1, 1), (1, 1, 1))
 
     def refused(name: TestTimeAugmentation, offsets=None, geometry=cube, dimensions=3, error=ValueError) -> str:
+        model, output = Directed(len(offsets or [0]), dimensions), "classes" if offsets is None else "affinities"
         with pytest.raises(error) as raised:
-            Predictor(Directed(len(offsets or [0]), dimensions), geometry, GREY, name, offsets=offsets)
+            Predictor(model, geometry, GREY, name, output=output, offsets=offsets)
         return str(raised.value)
 
     assert "none of z+1, y+1, x+1, z+2" in refused("cube", ANISOTROPIC_OFFSETS)

@@ -23,8 +23,8 @@ from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_count, tiles_for
 from unet.jobs.device_capacity import usable_cores
 from unet.network.complexity import forward_cost, training_flops
-from unet.network.load_predictor import offsets_of, stored_classes
 from unet.network.model_header import architecture
+from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.precision import choose_precision
 from unet.network.predictor import tile_lattices
 from unet.network.symmetries import SYMMETRIES, TestTimeAugmentation
@@ -136,7 +136,8 @@ class RunPlan:
 def plan_run(config: Config, threads: int) -> RunPlan:
     """Estimate what a run of this configuration will cost, with `threads` for a prediction. No voxel is read."""
     machine, layouts = _machine(config, threads), {name: expected_layout(config, name) for name in config.used_volumes}
-    model, classes = architecture(config)
+    first = layouts.get(config.train.volumes[0] if config.train.volumes else "", next(iter(layouts.values())))
+    model, classes = architecture(config, first.voxel_size_nm)
     # the given file stays in the configuration, so that nothing is trained
     model = model.model_copy(update={"checkpoint": config.model.checkpoint})
     config = config.model_copy(update={"model": model})
@@ -154,7 +155,7 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     else:
         learning = layouts[config.train.volumes[0]].channels if config.learning_volumes else None
         speeds = measured_speeds(config, choices, len(classes), learning, _device(machine), machine.threads)
-    stored = len(stored_classes(classes))
+    stored = len(stored_channels(classes))
     plan = RunPlan(
         volumes,
         plan_rules(
@@ -205,7 +206,7 @@ def _tasks(
     precision = config.predict.precision
     if not _is_elsewhere(machine):
         precision = choose_precision(precision, _device(machine))
-    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_classes(classes))
+    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_channels(classes))
     offsets = offsets_of(classes)
     return {
         name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision, offsets)

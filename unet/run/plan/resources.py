@@ -238,12 +238,13 @@ def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> fl
         from unet.network.tile_selection import ALLOCATOR_OVERHEAD
         from unet.training.patches import CACHE_MB
 
-        tile, classes = training_tile(config), len(config.class_names)
+        tile, classes = training_tile(config), _learnt_channels(config, work)
         step = ALLOCATOR_OVERHEAD["cpu"] * training_step_bytes(
             config.model, classes, tile, work.layouts[0].channels, config.train.batch
         )
         more_processes = (config.train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
-        cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + 1 + 4))  # grey values, targets and weights
+        targets = 1 if config.model.output == "classes" else 8  # ids
+        cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + targets + 4))  # grey values, targets and weights
         return config.train.gpus * step + more_processes + cache
     return 0
 
@@ -253,8 +254,8 @@ def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int)
     import torch
 
     from unet.geometry.tiling import TileSizeError
-    from unet.network.load_predictor import offsets_of, stored_classes
     from unet.network.model_header import architecture
+    from unet.network.output_channels import offsets_of, stored_channels
     from unet.network.tile_selection import (
         USABLE_SHARE,
         DeviceKind,
@@ -264,10 +265,9 @@ def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int)
         select_tile,
     )
 
-    model, classes = architecture(config)
-    task = PredictionTask(
-        model, len(classes), len(stored_classes(classes)), volume.layout, config.predict, offsets=offsets_of(classes)
-    )
+    model, classes = architecture(config, volume.layout.voxel_size_nm)
+    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
+    task = PredictionTask(model, len(classes), stored, volume.layout, config.predict, offsets=offsets)
     try:
         choice = read_selection(volume.folder, task) or select_tile(
             task, torch.device("cpu"), threads, AUTO_BYTES * threads
@@ -286,15 +286,22 @@ def network_seconds(rule: str, config: Config, work: Workload) -> float:
         from unet.network.complexity import useful_flops_per_voxel
         from unet.network.model_header import architecture
 
-        model, classes = architecture(config)
+        model, classes = architecture(config, work.layouts[0].voxel_size_nm)
         passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
         return work.job * passes * useful_flops_per_voxel(model, len(classes), work.layouts[0].channels) / GPU_FLOPS
     if rule == "train":
         from unet.network.complexity import training_flops
 
         tile, channels = training_tile(config), work.layouts[0].channels
-        return training_flops(config, len(config.class_names), tile, channels) / GPU_FLOPS
+        return training_flops(config, _learnt_channels(config, work), tile, channels) / GPU_FLOPS
     return 0
+
+
+def _learnt_channels(config: Config, work: Workload) -> int:
+    """Return the number of channels of the network that is trained."""
+    from unet.network.output_channels import output_channels
+
+    return len(output_channels(config.model, config.class_names, work.layouts[0].voxel_size_nm))
 
 
 def training_tile(config: Config) -> Index:
