@@ -49,14 +49,14 @@ def main(
     layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_size_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
-    dimensions = model_config.dimensions
+    dimensions = 3 if model_config.sees_sections else 2
     if checkpoint is not None:
         from unet.network.model_file import read_model_file  # imported here: PyTorch takes seconds
 
         header, _ = read_model_file(checkpoint)
         require_compatible_model(header, str(checkpoint), asked, channels)
         rule = normalisation_of_model(header, str(checkpoint), normalisation)
-        dimensions, whose = header["model"]["dimensions"], str(checkpoint)
+        dimensions, whose = 3 if ModelConfig(**header["model"]).sees_sections else 2, str(checkpoint)
         of_model = None if header["voxel_size_nm"] is None else tuple(header["voxel_size_nm"])
     else:
         require_same_channels(channels, str(trained_on))

@@ -102,7 +102,7 @@ def _differences(
     raw = source.raw_without_blanks(first.normalisation)
     progress = Progress(f"verify {source.name}", len(crops), "crops")
     for kind, crop in crops:
-        tissue = source.tissue_mask(crop, first.normalisation, bridge_single_sections=model.dimensions == 3)
+        tissue = source.tissue_mask(crop, first.normalisation, bridge_single_sections=model.sees_sections)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
             difference = _difference(image, predict_box(raw, crop), tissue, crop)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape

@@ -176,6 +176,22 @@ class Config(Section):
             raise ValueError(problem)
         return self
 
+    @model_validator(mode="after")
+    def _pooling_is_chosen(self) -> "Config":
+        """Replace `model.pooling: auto` by the poolings for the voxel size of the first training volume."""
+        if self.model.pooling != "auto" or self.model.checkpoint is not None:
+            return self
+        name = self.train.volumes[0]
+        sides, merged = self.volumes[name].voxel_size_nm, self.volumes[name].downsample
+        if sides is None:
+            raise ValueError(
+                f"model.pooling: auto needs the voxel size of volume {name!r}, from which the model learns: set "
+                f"volumes.{name}.voxel_size_nm: [z, y, x]"
+            )
+        chosen = self.model.for_voxels([side * n for side, n in zip(sides, merged, strict=True)])
+        object.__setattr__(self, "model", chosen)  # sections are frozen for all other code
+        return self
+
     # 4. Thresholds
 
     @model_validator(mode="after")
@@ -200,14 +216,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _defects_of_sections_are_for_3d(self) -> "Config":
-        if self.model.dimensions == 3 or self.model.checkpoint is not None:  # a given model is not trained
+        if self.model.sees_sections or self.model.checkpoint is not None:  # a given model is not trained
             return self
         for key in ("missing_section", "misalignment"):
             share = getattr(self.train.augment, key)
             if share > 0:
                 raise ValueError(
-                    f"train.augment.{key} is {share}, but a 2-D network never sees two sections: "
-                    "set it to 0, or model.dimensions to 3"
+                    f"train.augment.{key} is {share}, but this 2-D network never sees two sections: "
+                    "set it to 0, model.dimensions to 3, or model.context_sections above 0"
                 )
         return self
 

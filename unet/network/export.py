@@ -96,7 +96,7 @@ def _axis_padding(tile: int, margin: int, step: int, loses: bool) -> AxisPadding
 
 
 def _smallest_tile(config: ModelConfig) -> tuple[int, ...]:
-    return tuple(_smallest(config, axis) if axis >= 3 - config.dimensions else 1 for axis in range(3))
+    return tuple(_smallest(config, axis) if axis >= 3 - config.dimensions else config.sections for axis in range(3))
 
 
 def _smallest(config: ModelConfig, axis: int) -> int:

@@ -256,7 +256,7 @@ class Predictor:
     def _output(self, x: Tensor) -> Tensor:
         """Return the probabilities `(n, K, z, y, x)` of the network's logits, cropped to the tile's output."""
         flat = self.engine.is_2d
-        logits = self.engine.logits(x[:, :, 0] if flat else x)
+        logits = self.engine.logits(x.flatten(1, 2) if flat else x)  # sections of context are channels
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
         result = probabilities(logits, self.output)

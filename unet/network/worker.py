@@ -89,7 +89,7 @@ class PredictionSpec:
 
         def of_block(box: Box) -> list[Any]:
             read = inputs.digests("raw", grey.read_box(read_box(box, lattices)))
-            return [read, inputs.tissue_mask_digests(box, self.normalisation, model.dimensions == 3)]
+            return [read, inputs.tissue_mask_digests(box, self.normalisation, model.sees_sections)]
 
         return of_block
 
@@ -166,7 +166,7 @@ class BlockPredictor:
         self.predictor, header = load_predictor(
             prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )
-        self._bridged = header["model"]["dimensions"] == 3
+        self._bridged = ModelConfig(**header["model"]).sees_sections
         channels, chosen = tuple(stored_channels(header["classes"])), self.predictor.first
         self.settings = ResolvedSettings(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels

@@ -266,7 +266,10 @@ class PatchSampler:
             if weight.any():
                 break
         patch = Batch(network_input(volume, location, transform), *self._targets(volume, location, weight))
-        return patch if self.dimensions == 3 else Batch(*(part[..., 0, :, :] for part in patch))
+        if self.dimensions == 3:
+            return patch
+        target, weight = (part[..., 0, :, :] for part in patch[1:])
+        return Batch(patch.raw.reshape(-1, *patch.raw.shape[2:]), target, weight)  # sections of context are channels
 
     def _targets(
         self, volume: LabelledVolume, location: PatchLocation, weight: np.ndarray
