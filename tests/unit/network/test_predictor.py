@@ -37,6 +37,10 @@ NETWORKS = {
     "padded fcn8s": ModelConfig(depth=3, base_channels=2, architecture="fcn8s", convolution="same"),
     "3-D": ModelConfig(dimensions=3, depth=2, base_channels=2),
     "3-D anisotropic": ModelConfig(dimensions=3, depth=3, base_channels=2, pooling=ANISOTROPIC),
+    "3-D of thick sections": ModelConfig(dimensions=3, depth=3, base_channels=2, pooling="auto").for_voxels((30, 8, 8)),
+    "residual": ModelConfig(depth=3, base_channels=2, block="residual"),
+    "padded residual 3-D": ModelConfig(dimensions=3, depth=2, base_channels=2, block="residual", convolution="same"),
+    "context": ModelConfig(depth=2, base_channels=2, context_sections=2),
 }
 
 
@@ -82,7 +86,7 @@ def spread(model: nn.Module, config: ModelConfig) -> Tensor:
     """Standard deviation of the logits: an untrained network may have a hundred, and its rounding shows."""
     size = [valid_input_sizes(config, 80, axis)[-1] for axis in range(3 - config.dimensions, 3)]
     with torch.no_grad():
-        return model(torch.randn(1, 1, *size)).std()
+        return model(torch.randn(1, config.sections, *size)).std()
 
 
 def volume(shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -131,7 +135,7 @@ def test_a_channel_of_no_weight_changes_nothing_and_one_of_weight_does(average: 
 def smallest_tiles(name: str, axis: int) -> list[int]:
     config = NETWORKS[name]
     if config.dimensions == 2 and axis == 0:
-        return [1]
+        return [config.sections]
     least = 2 ** (config.depth - 1)
     sizes = valid_input_sizes(config, 90, axis)
     return [n for n in sizes if n - sizes[0] >= least][:4]
@@ -149,8 +153,10 @@ def on_the_whole_volume(name: str, image: NDArray, average: TestTimeAugmentation
         while size[axis] < image.shape[axis] + 2 * margin[axis]:
             size[axis] += unit
     window = Box(tuple(-m for m in margin), tuple(n - m for n, m in zip(size, margin, strict=True)))
-    grey = (ArrayImage(image).read_mirrored(window).astype(np.float32) - MEAN) / STD
-    x = torch.from_numpy(grey[:, None] if config.dimensions == 2 else grey[None, None])
+    context, _ = divmod(config.sections, 2)
+    grey = (ArrayImage(image).read_mirrored(window.grown((context, 0, 0))).astype(np.float32) - MEAN) / STD
+    seen = np.stack([grey[z : z + config.sections] for z in range(image.shape[0])]) if config.dimensions == 2 else None
+    x = torch.from_numpy(grey[None, None] if seen is None else seen)
     with torch.inference_mode():
         flips = {"none": [[]], "flips": [[], [-1], [-2], [-1, -2]]}[average]
         outputs = [torch.softmax(model(x.flip(f)), dim=1).flip(f) for f in flips]
@@ -166,7 +172,7 @@ shapes = st.tuples(st.integers(1, 5), st.integers(1, 45), st.integers(1, 45))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_any_tile_and_any_blocks_give_the_whole_volumes_result(name: str, data: st.DataObject) -> None:
     image = volume(data.draw(shapes, label="volume"))
