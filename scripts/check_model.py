@@ -1,6 +1,6 @@
 """Check that model and volumes fit each other, from headers alone, before anything is ingested or trained.
 
-Inputs: the receipts of `survey`, and the model file if `model.checkpoint` names one.
+Inputs: the receipts of `survey`, and the model file if `model.checkpoint` or `train.start_from` names one.
 
 Outputs: a receipt with the dimensions of the network and the normalisation rule of the model file.
 

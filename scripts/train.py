@@ -1,6 +1,7 @@
 """Train the network on patches of the annotated volumes.
 
-Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of `train.volumes` and `train.validation`, and their receipts.
+Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of `train.volumes` and `train.validation`, and their receipts;
+the model file of `train.start_from`.
 
 Outputs: `model/model.pt`, `model/training.jsonl`, and a receipt. Both files are copies from a folder
 `model/{fingerprint}/`, which outlives other configurations.
@@ -30,8 +31,10 @@ from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard"}
-"""Keys of `train` that the model does not depend on. After a change of them a training continues from its state."""
+NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "start_from", "tensorboard"}
+"""Keys of `train` that the model does not depend on. After a change of them a training continues from its state.
+
+Of `start_from` the content of the file counts, not its path."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ def main(
         "classes": outputs,
         "code": code,
     }
+    if train.start_from is not None:
+        depends_on["start_from"] = bytes_digest(Path(train.start_from).read_bytes())
     own_fingerprint = fingerprint(**depends_on)
     kept = TrainingFolder(model.parent / own_fingerprint)
     lock_exclusive(model.parent / "lock")

@@ -79,7 +79,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _files_are_no_addresses(self) -> "Config":
-        for key, path in (("results", self.results), ("model.checkpoint", self.model.checkpoint or "")):
+        files = {"model.checkpoint": self.model.checkpoint, "train.start_from": self.train.start_from}
+        for key, path in {"results": self.results, **{key: file or "" for key, file in files.items()}}.items():
             if is_address(path):
                 raise ValueError(
                     f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
@@ -265,6 +266,11 @@ class Config(Section):
         }
 
     @property
+    def given_model(self) -> str | None:
+        """Return the model file of the user: the one that predicts, or the one whose weights a training continues."""
+        return self.model.checkpoint or self.train.start_from
+
+    @property
     def class_names(self) -> list[str]:
         """Return the names of the classes in the labels of `train.volumes`; the first is background."""
         return self.volumes[self.train.volumes[0]].class_names
@@ -309,6 +315,8 @@ class Config(Section):
                 inputs[f"volumes.{name}.skeletons.files"] = scored.skeletons.files
         if self.model.checkpoint is not None:
             inputs["model.checkpoint"] = self.model.checkpoint
+        elif self.train.start_from is not None:
+            inputs["train.start_from"] = self.train.start_from
         return inputs
 
 

@@ -116,6 +116,12 @@ class TrainConfig(Section):
         description="Names of labelled volumes that choose the best weights in the course of the training. Without "
         "any, the weights of the last step are kept.",
     )
+    start_from: str | None = Field(
+        None,
+        description="Path of a trained `model.pt` whose weights the training continues, on the labels of `volumes`. "
+        "Section `model` has to describe the same network. The model's own normalisation is used. With null the "
+        "weights are drawn at random.",
+    )
     steps: PositiveInt = Field(20_000, description="Number of optimiser steps.")
     tile: PositiveInt | Triple = Field(
         572,

@@ -14,6 +14,8 @@ VoxelSize = tuple[float, float, float]
 
 OFFSET_KEYS = {"offsets", "offset_unit"}
 """Keys of section `model` that are compared in voxels."""
+NOT_OF_THE_WEIGHTS = {"checkpoint", "voxel_size_tolerance", "dropout", "offsets", "offset_unit"}
+"""Keys of section `model` that the weights do not depend on. Offsets are compared by the names of the channels."""
 MIN_OWN_VOXEL_SHARE = 0.5
 """Share of a training tile's input that should be voxels of the volume, not mirror images."""
 
@@ -133,6 +135,47 @@ def require_output(header: Mapping[str, Any], model_name: str, output: str) -> N
         raise IncompatibleModelError(
             f"{model_name} predicts {found}, but model.output is {output}: set model.output: {found}, or give another "
             "model file"
+        )
+
+
+def require_same_network(
+    header: Mapping[str, Any],
+    model_name: str,
+    model: ModelConfig,
+    channels: int | None = None,
+    outputs: Sequence[str] | None = None,
+) -> None:
+    """Refuse a model file whose weights cannot be continued, because it holds another network.
+
+    Parameters
+    ----------
+    header, model_name
+        See `require_compatible_model`.
+    model : ModelConfig
+        Section `model` of the configuration: the network that is to be trained.
+    channels : int, optional
+        Grey values per voxel; None is not compared.
+    outputs : sequence of str, optional
+        Names of the output channels: classes, or offsets of affinities. None is not compared.
+
+    Raises
+    ------
+    IncompatibleModelError
+        If they differ; names all differences.
+    """
+    theirs, ours = (
+        one.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS) for one in (ModelConfig(**header["model"]), model)
+    )
+    found = {f"model.{key}": (theirs[key], ours[key]) for key in ours}
+    if channels is not None:
+        found["input channels"] = header["channels"], channels
+    if outputs is not None:
+        found["output channels"] = list(header["classes"]), list(outputs)
+    different = [f"{key} {a!r} (this run: {b!r})" for key, (a, b) in found.items() if a != b]
+    if different:
+        raise IncompatibleModelError(
+            f"train.start_from: {model_name} has {', '.join(different)}. Weights continue in the same network only: "
+            "set these keys to those of the file, or remove train.start_from"
         )
 
 

@@ -141,7 +141,7 @@ class PaddedNetwork(nn.Module):
 
 
 def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
-    """Return the normalisation by the grey values of the first training volume.
+    """Return the normalisation by the grey values of the first training volume, for each input channel.
 
     Raises
     ------
@@ -152,7 +152,8 @@ def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
     first: Sequence[Mapping[str, Any]] = next(iter(volumes.values()), [{}])
     if "centre" not in first[0]:
         raise ExportError("the model file does not tell the grey values that it was trained on; train it again")
-    return Normalisation.of(first)
+    sections = ModelConfig(**header["model"]).sections
+    return Normalisation.of([channel for channel in first for _ in range(sections)])  # sections of context are channels
 
 
 def export_metadata(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:

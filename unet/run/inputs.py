@@ -188,7 +188,9 @@ class RunInputs:
     def train(self) -> Inputs:
         """Return the grey values, targets and weights of all volumes that a training reads."""
         learning = self.config.learning_volumes
+        continued = self.receipts_of("check_model", learning[:1]) if self.config.train.start_from else []
         return {
+            **({"continued": continued} if continued else {}),
             "surveys": self.receipts_of("survey", learning),
             "intensity_statistics": self.receipts_of("intensity_statistics", learning),
             "targets": self.receipts_of("targets", learning),

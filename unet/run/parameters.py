@@ -42,12 +42,17 @@ def given_model(config: Config, name: str = "model") -> dict[str, str]:
     return {name: config.model.checkpoint} if config.model.checkpoint else {}
 
 
+def compared_model(config: Config) -> dict[str, str]:
+    """Return the model file that is compared with the volumes, as parameter `checkpoint`: one to use or to continue."""
+    return {"checkpoint": config.given_model} if config.given_model else {}
+
+
 def asked_of_model(config: Config) -> dict[str, Any]:
     """Return what the configuration itself says of the network; a given model file has to agree."""
     asked = settings(config.model, ["checkpoint", "voxel_size_tolerance"], unset=False)
-    return {**asked, "output": config.model.output} if config.model.checkpoint else asked
+    return {**asked, "output": config.model.output} if config.given_model else asked
 
 
 def asked_of_normalisation(config: Config) -> dict[str, Any]:
     """Return what the configuration itself says of the normalisation, where a given model has its own."""
-    return settings(config.normalisation, unset=False) if config.model.checkpoint else {}
+    return settings(config.normalisation, unset=False) if config.given_model else {}

@@ -70,7 +70,7 @@ def problem_of_model(config: Config) -> str | None:
     No job depends on what is scored.
     """
     if config.model.checkpoint is None:
-        return None
+        return _problem_of_start(config)
     # imported when they are needed, since every job reads the Snakefile
     from unet.network.compatibility import IncompatibleModelError, require_classes, require_output
     from unet.network.model_header import ModelFileError, read_header
@@ -216,4 +216,21 @@ def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
         return (
             f"{key}: nothing can be written in {folder} ({nearest}: {error.strerror}); name a folder that you may write"
         )
+    return None
+
+
+def _problem_of_start(config: Config) -> str | None:
+    """Return why a training cannot continue the weights of `train.start_from`, as far as the file's header tells."""
+    if config.train.start_from is None:
+        return None
+    from unet.network.compatibility import IncompatibleModelError, require_same_network
+    from unet.network.model_header import ModelFileError, read_header
+
+    classes = config.class_names if config.model.output == "classes" else None
+    try:
+        require_same_network(
+            read_header(Path(config.train.start_from)), config.train.start_from, config.model, outputs=classes
+        )
+    except (IncompatibleModelError, ModelFileError) as error:
+        return str(error)
     return None

@@ -18,6 +18,7 @@ from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
 from unet.training.affinity_validation import AffinityValidation
 from unet.training.distributed import SINGLE_PROCESS, Rank
+from unet.training.fine_tuning import load_start
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
@@ -73,6 +74,8 @@ class TrainingJob:
         torch.manual_seed(self.train.seed)
         channels = self.normalisations[self.train.volumes[0]].channels
         network = build_model(self.model, channels, len(self.outputs))
+        if self.train.start_from is not None:
+            load_start(Path(self.train.start_from), network, self.model, channels, self.outputs)
         result = train(
             network,
             self._sampler(),

@@ -75,7 +75,7 @@ rule check_model:
         mem_mb=memory("check_model"),
         runtime=time_limit("check_model"),
     params:
-        **given_model(CONFIG, "checkpoint"),
+        **compared_model(CONFIG),
         volumes=lambda wildcards: INPUTS.compared_volumes(wildcards.volume),
         trained_on=TRAINING_VOLUMES[0] if TRAINING_VOLUMES else None,
         model_config=settings(CONFIG.model, ["checkpoint"]),
