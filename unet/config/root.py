@@ -219,12 +219,12 @@ class Config(Section):
     def _defects_of_sections_are_for_3d(self) -> "Config":
         if self.model.sees_sections or self.model.checkpoint is not None:  # a given model is not trained
             return self
-        for key in ("missing_section", "misalignment"):
+        for key in ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d"):
             share = getattr(self.train.augment, key)
-            if share > 0:
+            if share not in (0, "none", (0, 0, 0)):
                 raise ValueError(
                     f"train.augment.{key} is {share}, but this 2-D network never sees two sections: "
-                    "set it to 0, model.dimensions to 3, or model.context_sections above 0"
+                    f"remove it, or set model.dimensions to 3 or model.context_sections above 0"
                 )
         return self
 

@@ -28,6 +28,22 @@ class AugmentConfig(Section):
         "interpolated.",
     )
     elastic_probability: Probability = Field(1.0, description="Share of the patches that are deformed.")
+    symmetries: Literal["none", "flips_3d", "symmetries_3d", "cube"] = Field(
+        "none",
+        description="Random symmetry of the volume from which a patch is cut, beside `flips` and `rotation`; nothing "
+        "is interpolated. `flips_3d`: 8 flips along z, y and x. `symmetries_3d`: quarter turns within the section as "
+        "well, 16. `cube`: all 48 symmetries of the cube, for isotropic voxels. All need a 3-D network or context.",
+    )
+    elastic_3d: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = Field(
+        (0.0, 0.0, 0.0),
+        description="Standard deviation (z, y, x) in voxels of random displacements on a coarse 3-D grid that spans "
+        "the patch; 0 deforms nothing. Intensities are interpolated linearly; it goes best with `elastic_px: 0` and "
+        "`rotation: none` or `right`.",
+    )
+    elastic_3d_grid: Annotated[int, Field(ge=2)] = Field(
+        5, description="Points of that grid along each side of the patch."
+    )
+    elastic_3d_probability: Probability = Field(1.0, description="Share of the patches that are deformed in 3-D.")
     brightness: NonNegativeFloat = Field(
         0.2, description="Standard deviation of a random offset that is added to the intensities of a patch."
     )
@@ -59,6 +75,40 @@ class AugmentConfig(Section):
     misalignment_px: NonNegativeFloat = Field(
         8.0, description="Standard deviation in px of such a jump, along y and along x."
     )
+    jitter_px: NonNegativeFloat = Field(
+        0.0,
+        description="Standard deviation in px of a displacement of each section, with its targets, as a rough "
+        "alignment leaves it. Only for networks that see several sections.",
+    )
+    blur_px: NonNegativeFloat = Field(
+        0.0, description="Largest standard deviation in px of a Gaussian blur within the sections of a patch."
+    )
+    blur_probability: Probability = Field(0.5, description="Share of the patches that are blurred.")
+    partial_section: Probability = Field(
+        0.0,
+        description="Share of the sections that are blank on one side of a random line. A section has one at most of "
+        "the defects `partial_section`, `blurred_section` and `shifted_section`; the targets stay.",
+    )
+    blurred_section: Probability = Field(0.0, description="Share of the sections that are blurred by themselves.")
+    blurred_section_px: Annotated[float, Field(ge=0.5)] = Field(
+        3.0, description="Largest standard deviation in px of the blur of such a section; the smallest is 0.5."
+    )
+    shifted_section: Probability = Field(
+        0.0, description="Share of the sections whose intensities are displaced by themselves."
+    )
+    shifted_section_px: NonNegativeFloat = Field(
+        6.0, description="Standard deviation in px of such a displacement, along y and along x."
+    )
+
+    @model_validator(mode="after")
+    def _one_defect_per_section(self) -> "AugmentConfig":
+        total = self.partial_section + self.blurred_section + self.shifted_section
+        if total > 1:
+            raise ValueError(
+                f"partial_section, blurred_section and shifted_section are {total:g} together, but a section has one "
+                "of these defects at most: their sum is at most 1"
+            )
+        return self
 
 
 class AffinitiesConfig(Section):

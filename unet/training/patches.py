@@ -30,6 +30,7 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.mirroring import mirrored_indices
 from unet.training.augmentation import Transform, Warp, draw_transform
+from unet.training.volume_transform import VolumeTransform, draw_volume_transform
 from unet.volumes.intensity import Normalisation
 
 COUNT_CELL = (1, 64, 64)
@@ -259,8 +260,9 @@ class PatchSampler:
         """Return patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
         transform = Transform() if self.augment is None else draw_transform(rng, self.augment, self.input_size[0])
+        moved = VolumeTransform() if self.augment is None else draw_volume_transform(rng, self.augment)
         for _ in range(MAX_ATTEMPTS):
-            volume, centre = self._draw_location(rng)
+            volume, centre = moved.applied(*self._draw_location(rng), self.input_size, self.output_size)
             location = PatchLocation.around(centre, transform, self.input_size, self.output_size)
             weight = location.labels(volume.weights)
             if weight.any():
