@@ -147,6 +147,22 @@ def test_onnx_and_torchscript_give_the_same_at_sizes_that_the_export_has_not_see
     assert check_torchscript(tmp_path / "model.pt", network, tiles(network)) < 1e-5
 
 
+def test_sections_of_context_are_input_channels_of_an_exported_network():
+    torch.manual_seed(0)
+    config = ModelConfig(depth=2, base_channels=2, context_sections=1)
+    network = PaddedNetwork(build_model(config), padding_of(config))
+    assert training_normalisation(header_of(config)).channels == 3
+    [first, _] = network.padding
+    side = first.minimum + 4 * first.step
+    grey = np.random.default_rng(0).integers(0, 255, (3, side, side)).astype(np.uint8)
+    found = network.predict(((grey - np.float32(MEAN)) / np.float32(STD))[None])[0]
+    box = Box((1, first.halo, first.halo), (2, side - first.halo, side - first.halo))
+    expected = Predictor(network.model, tile_geometry(config, 28), Normalisation((MEAN,), (STD,))).predict_box(
+        Array(grey), box
+    )
+    np.testing.assert_allclose(found[:, *box.slices[1:]], expected[:, 0], rtol=0, atol=1e-5)
+
+
 def test_another_model_is_told_with_both_values(tmp_path):
     network, config = network_of({})
     to_onnx(network, header_of(config), tmp_path / "model.onnx")
