@@ -172,7 +172,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _output_fits(self) -> "Config":
-        if problem := problem_of_affinities(self):
+        kinds = {name: self.volumes[name].label_kind for name in self.learning_volumes}
+        problem = problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds)
+        if problem is not None:
             raise ValueError(problem)
         return self
 
