@@ -4,29 +4,40 @@ A network that predicts affinities learns from instances, has no classes, and is
 choose a class, or a threshold of a class, are refused.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from unet.config.root import Config
-
-
-def problem_of_affinities(config: "Config") -> str | None:
-    """Return the first key that does not go with `model.output`, as a message that says what to do."""
-    if config.model.output == "classes":
-        given = config.train.affinities.model_dump(exclude_defaults=True)
-        if given and config.model.checkpoint is None:
-            return f"train.affinities is {given}, but has no effect with model.output: classes: remove it"
-        return None
-    return _problem_of_labels(config) or _problem_of_segmentation(config)
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.segment import SegmentConfig
+from unet.config.train import TrainConfig
 
 
-def _problem_of_labels(config: "Config") -> str | None:
+def problem_of_affinities(
+    model: ModelConfig,
+    train: TrainConfig,
+    predict: PredictConfig,
+    segment: SegmentConfig,
+    label_kinds: Mapping[str, str],
+) -> str | None:
+    """Return the first key that does not go with `model.output`, as a message that says what to do.
+
+    Parameters
+    ----------
+    label_kinds : mapping
+        `label_kind` of each volume that the training reads.
+    """
+    if model.output == "affinities":
+        return _problem_of_labels(model, label_kinds) or _problem_of_decoding(predict, segment)
+    given = train.affinities.model_dump(exclude_defaults=True)
+    if given and model.checkpoint is None:
+        return f"train.affinities is {given}, but has no effect with model.output: classes: remove it"
+    return None
+
+
+def _problem_of_labels(model: ModelConfig, label_kinds: Mapping[str, str]) -> str | None:
     """Return the first volume whose labels do not tell which voxels belong to one object."""
-    crosses = (
-        config.model.dimensions == 3 if config.model.offsets == "auto" else any(z for z, _, _ in config.model.offsets)
-    )
-    for name in config.learning_volumes:
-        kind = config.volumes[name].label_kind
+    crosses = model.dimensions == 3 if model.offsets == "auto" else any(z for z, _, _ in model.offsets)
+    for name, kind in label_kinds.items():
         if kind == "classes":
             return (
                 f"model.output is affinities, which are learnt from instances, but volumes.{name}.label_kind is "
@@ -40,10 +51,9 @@ def _problem_of_labels(config: "Config") -> str | None:
     return None
 
 
-def _problem_of_segmentation(config: "Config") -> str | None:
+def _problem_of_decoding(predict: PredictConfig, segment: SegmentConfig) -> str | None:
     """Return the first key of prediction or segmentation that needs classes."""
-    segment, augmentation = config.segment, config.predict.test_time_augmentation
-    if augmentation == "rotations":
+    if predict.test_time_augmentation == "rotations":
         return (
             "predict.test_time_augmentation is rotations, which interpolates, but affinities belong to whole voxels: "
             "set it to flips, symmetries or none"

@@ -173,7 +173,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _output_fits(self) -> "Config":
-        if problem := problem_of_affinities(self):
+        kinds = {name: self.volumes[name].label_kind for name in self.learning_volumes}
+        problem = problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds)
+        if problem is not None:
             raise ValueError(problem)
         return self
 
@@ -223,7 +225,7 @@ class Config(Section):
             share = getattr(self.train.augment, key)
             if share not in (0, "none", (0, 0, 0)):
                 raise ValueError(
-                    f"train.augment.{key} is {share}, but this 2-D network never sees two sections: "
+                    f"train.augment.{key} is {share}, but a 2-D network without context never sees two sections: "
                     f"remove it, or set model.dimensions to 3 or model.context_sections above 0"
                 )
         return self

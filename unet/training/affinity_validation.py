@@ -2,7 +2,8 @@
 
 Crops are chosen and predicted as in `unet.training.validation`. The score is `exp(-loss)`: the geometric mean of the
 probability that the network gives to the truth, pair by pair, with both classes weighing alike in each channel. It is 1
-for a perfect network and 0.5 for one that says one half everywhere. The best score is the lowest loss.
+for a perfect network, and 0.5 for one that says one half everywhere if no share meets its bound. The best score is the
+lowest loss.
 """
 
 from collections.abc import Sequence

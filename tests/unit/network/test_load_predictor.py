@@ -15,7 +15,6 @@ from unet.geometry.mirroring import mirrored_indices
 from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor
 from unet.network.model import build_model
 from unet.network.model_file import save_model
-from unet.network.output_channels import stored_channels
 from unet.network.precision import choose_precision
 from unet.volumes.intensity import Normalisation
 from unet.volumes.layout import VolumeLayout
@@ -125,8 +124,3 @@ def test_memory_for_no_tile_is_an_error_that_says_what_to_do(
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16", "float16"])
 def test_precision_on_a_cpu(asked: str) -> None:
     assert choose_precision(asked, CPU) == ("float32" if asked == "auto" else asked)
-
-
-def test_of_two_classes_the_second_is_stored() -> None:
-    assert stored_channels(["membrane", "interior"]) == ["interior"]
-    assert stored_channels(["a", "b", "c"]) == ["a", "b", "c"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
 from unet.geometry.block_ranges import block_range_names, boxes_of_range
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
 from unet.jobs.pipeline import ReadInferWrite, local_client, run_pipeline
@@ -494,3 +494,25 @@ def test_the_network_sees_what_normalisation_says(dtype: type) -> None:
     geometry, grey = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1)), Normalisation((97.3,), (31.7,))
     Predictor(Probe(), geometry, grey).infer(image, Box((0, 0, 0), (1, 24, 20)))
     np.testing.assert_array_equal(seen[0][0], grey(image))
+
+
+@pytest.mark.parametrize(
+    ("name", "tiles", "shape"), [("batch norm", (28, 44), (1, 20, 24)), ("3-D", (20, 24), (6, 12, 14))]
+)
+def test_affinities_are_sigmoids_and_as_invariant_as_classes(name: str, tiles: tuple[int, int], shape: Index) -> None:
+    image = volume(shape)
+    small, large = (
+        replace(predictor(name, side if len(image) == 1 else (side,) * 3), output="affinities") for side in tiles
+    )
+    found = predicted(small, image, (3, 7, 8))
+    np.testing.assert_allclose(found, predicted(large, image, (2, 9, 11)), atol=2e-5)
+    np.testing.assert_array_equal(found, predicted(small, image, (6, 20, 5)))
+    classes = predicted(replace(small, output="classes"), image, (3, 7, 8))
+    logits = np.log(found / (1 - found))  # of two classes the softmax is the sigmoid of the difference of the logits
+    np.testing.assert_allclose(classes[1], 1 / (1 + np.exp(logits[0] - logits[1])), atol=1e-3)
+    assert abs(found.sum(axis=0) - 1).max() > 0.1
+
+
+def test_affinities_are_not_averaged_over_rotations() -> None:
+    with pytest.raises(ValueError, match="test_time_augmentation: rotations interpolates, but affinities"):
+        replace(predictor("paper", 60), output="affinities", test_time_augmentation="rotations")
