@@ -22,7 +22,8 @@ import numpy as np
 from unet.geometry.box import Index
 from unet.training.affinities import AffinityTargets, mirror_images
 from unet.training.augmentation import Warp
-from unet.training.patches import LabelledVolume, PatchLocation, PatchSampler, voxels_of
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import PatchLocation, PatchSampler, voxels_of
 
 
 class AffinitySampler(PatchSampler):

@@ -18,7 +18,7 @@ from unet.geometry.box import Box
 from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
 from unet.training.affinities import AffinityTargets, mirror_images
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.validation import ValidationResult, choose_crops, mode_restored
 
 CROP_SIDE = {2: 512, 3: 256}

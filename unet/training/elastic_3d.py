@@ -11,16 +11,13 @@ left out: a mirror image would look like one more object that touches.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from unet.geometry.box import Box, Index
 from unet.training.augmentation import spline_matrix
-
-if TYPE_CHECKING:
-    from unet.training.patches import Readable
+from unet.training.labelled_volume import Readable
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class DisplacementField:
 class DeformedImage:
     """Grey values of a volume under a displacement field."""
 
-    volume: "Readable"
+    volume: Readable
     field: DisplacementField
 
     @property
@@ -90,7 +87,7 @@ class DeformedLabels:
     `outside` is the value beyond the volume's faces, which means that nothing is known there.
     """
 
-    volume: "Readable"
+    volume: Readable
     field: DisplacementField
     outside: int
 

@@ -19,9 +19,10 @@ from unet.training.affinity_patches import AffinitySampler
 from unet.training.affinity_validation import AffinityValidation
 from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.fine_tuning import load_start
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
-from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.patches import CACHE_MB, CachedVolume, PatchSampler
 from unet.training.trainer import TrainingResult, train
 from unet.training.validation import Validates, Validation
 from unet.volumes.intensity import Normalisation

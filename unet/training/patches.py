@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, product
 from math import ceil, prod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.mirroring import mirrored_indices
 from unet.training.augmentation import Transform, Warp, draw_transform
+from unet.training.labelled_volume import LabelledVolume, Readable
 from unet.training.volume_transform import VolumeTransform, draw_volume_transform
-from unet.volumes.intensity import Normalisation
 
 COUNT_CELL = (1, 64, 64)
 """Size `(z, y, x)` in voxels of the cells in which labelled voxels are counted, to find sparse labels quickly."""
@@ -41,21 +41,6 @@ CACHE_MB = 1536
 
 MAX_ATTEMPTS = 50
 """Locations tried before a patch without a labelled pixel is accepted."""
-
-
-class Readable(Protocol):
-    """A volume that the sampler can read, such as `unet.storage.zarr_store.Image`."""
-
-    @property
-    def shape(self) -> Index:
-        """Shape `(z, y, x)` in voxels."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the voxels."""
-
-    def read_mirrored(self, box: Box) -> np.ndarray:
-        """Return the voxels of a box, mirrored beyond the volume: `(z, y, x)` or `(c, z, y, x)`."""
 
 
 class CachedVolume:
@@ -109,26 +94,6 @@ class CachedVolume:
 
     def _place(self, index: Index) -> Box:
         return Grid(self.shape, self._size).box(index)
-
-
-@dataclass(frozen=True)
-class LabelledVolume:
-    """A training volume.
-
-    `raw`, `targets` and `weights` (equation 2, 0 = unlabelled) have the same shape. `targets` holds class indices
-    (255 = unlabelled), or instance ids where affinities are learnt (largest number = unlabelled).
-    `normalisation` uses the intensity statistics of the volume.
-    """
-
-    raw: Readable
-    targets: Readable
-    weights: Readable
-    normalisation: Normalisation
-
-    def __post_init__(self) -> None:
-        shapes = {name: tuple(getattr(self, name).shape) for name in ("raw", "targets", "weights")}
-        if len(set(shapes.values())) > 1:
-            raise ValueError(f"raw, targets and weights of a training volume differ in shape: {shapes}")
 
 
 class Batch(NamedTuple):

@@ -22,7 +22,7 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 
 CROP_SIDE = 512
 """Side of a crop in px, large enough to contain whole cells."""

@@ -8,7 +8,6 @@ the faces. It moves voxels and interpolates nothing. Its targets are exact.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,16 +15,14 @@ from unet.config.train import AugmentConfig
 from unet.geometry.box import Box, Index
 from unet.network.symmetries import SYMMETRIES, Symmetry
 from unet.training.elastic_3d import DeformedImage, DeformedLabels, DisplacementField
-
-if TYPE_CHECKING:
-    from unet.training.patches import LabelledVolume, Readable
+from unet.training.labelled_volume import LabelledVolume, Readable
 
 
 @dataclass(frozen=True)
 class SymmetricVolume:
     """A volume whose axes are permuted and reversed."""
 
-    volume: "Readable"
+    volume: Readable
     symmetry: Symmetry
 
     @property
@@ -65,8 +62,8 @@ class VolumeTransform:
     vectors: np.ndarray | None = None
 
     def applied(
-        self, volume: "LabelledVolume", centre: Index, input_size: Index, output_size: Index
-    ) -> tuple["LabelledVolume", Index]:
+        self, volume: LabelledVolume, centre: Index, input_size: Index, output_size: Index
+    ) -> tuple[LabelledVolume, Index]:
         """Return the transformed volume, and the middle voxel of the patch in it.
 
         Parameters

@@ -10,7 +10,8 @@ from unet.geometry.mirroring import mirrored_indices
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_patches import AffinitySampler, widened
 from unet.training.augmentation import Transform
-from unet.training.patches import LabelledVolume, PatchLocation
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import PatchLocation
 from unet.volumes.intensity import Normalisation
 
 SHAPE, PATCH, OUTPUT = (8, 20, 24), (6, 10, 10), (2, 4, 4)

@@ -17,10 +17,11 @@ from unet.network.model import build_model
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import WeightedCrossEntropy, labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
-from unet.training.patches import LabelledVolume, PatchSampler
+from unet.training.patches import PatchSampler
 from unet.training.state import TrainingStateError
 from unet.training.trainer import TrainingError, TrainingStoppedError, seed_of_step, train
 from unet.training.validation import Validation, ValidationResult

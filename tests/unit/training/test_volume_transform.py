@@ -7,7 +7,8 @@ from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
 from unet.network.symmetries import SYMMETRIES
 from unet.training.elastic_3d import DeformedImage, DeformedLabels, DisplacementField
-from unet.training.patches import LabelledVolume, PatchSampler
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import PatchSampler
 from unet.training.volume_transform import SymmetricVolume, VolumeTransform, draw_volume_transform
 from unet.volumes.intensity import Normalisation
 

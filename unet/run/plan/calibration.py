@@ -28,8 +28,9 @@ from unet.network.model import build_model
 from unet.network.predictor import Predictor, read_box
 from unet.network.tile_selection import PredictionTask, TileSelection, concurrent_tiles
 from unet.storage.zarr_store import ImageSpec, create_image
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
-from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.patches import Batch, CachedVolume, PatchSampler
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram

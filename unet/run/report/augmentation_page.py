@@ -29,7 +29,8 @@ from unet.run.report.augmentation_pictures import (
 )
 from unet.run.report.pictures import Picture, png_uri
 from unet.training.augmentation import Transform, draw_transform
-from unet.training.patches import COUNT_CELL, LabelledVolume, PatchLocation, count_labelled, network_input
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import COUNT_CELL, PatchLocation, count_labelled, network_input
 from unet.training.volume_transform import VolumeTransform, draw_volume_transform
 
 DRAWS = 3

@@ -12,7 +12,7 @@ from unet.run.report import augmentation_page as page
 from unet.run.report import augmentation_pictures as pictures
 from unet.run.report.augmentation_page import OFF, ROWS, augmentation_page, most_labelled_voxel, row_settings
 from unet.run.report.augmentation_pictures import patch_picture, stack_picture
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.synthetic import synthesise
 from unet.volumes.intensity import Normalisation
 
