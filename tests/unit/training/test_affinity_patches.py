@@ -11,7 +11,7 @@ from unet.training.affinities import AffinityTargets
 from unet.training.affinity_patches import AffinitySampler, widened
 from unet.training.augmentation import Transform
 from unet.training.labelled_volume import LabelledVolume
-from unet.training.patches import PatchLocation
+from unet.training.patches import PatchLocation, PatchSampler
 from unet.volumes.intensity import Normalisation
 
 SHAPE, PATCH, OUTPUT = (8, 20, 24), (6, 10, 10), (2, 4, 4)
@@ -110,3 +110,22 @@ def test_the_same_patches_of_a_2d_network_have_no_z_axis() -> None:
     patches = AffinitySampler(volume, (1, 10, 10), (1, 4, 4), affinities=pairs, augment=NONE, batch=2)
     raw, target, weight = patches.batch(0)
     assert (raw.shape, target.shape, weight.shape) == ((2, 1, 10, 10), (2, 2, 4, 4), (2, 1, 1, 1))
+
+
+@pytest.mark.parametrize("augment", [{"symmetries": "cube"}, {"symmetries": "cube", "elastic_3d": (1.0, 1.5, 1.5)}])
+def test_affinities_of_a_transformed_volume_are_those_of_its_ids(augment: dict[str, object]) -> None:
+    """Two samplers with one seed cut the same patch; without erosion a pair inside the patch is a comparison of ids."""
+    ids, config = ids_of_blocks(), NONE.model_copy(update=augment)
+    patches = sampler(ids, config, seed=5)
+    patches.affinities = AffinityTargets(PAIRS.offsets[:3], 0, (0, 1, 2))
+    of_ids, unknown = PatchSampler(patches.volumes, PATCH, OUTPUT, config, dimensions=3, seed=5), 2**32 - 1
+    compared = 0
+    for step in range(25):
+        target, body = patches.sample(step).target, of_ids.sample(step).target
+        for channel, axis in enumerate(range(3)):
+            first, second = body.take(range(OUTPUT[axis] - 1), axis), body.take(range(1, OUTPUT[axis]), axis)
+            found = target[channel].take(range(OUTPUT[axis] - 1), axis)
+            known = (first > 0) & (second > 0) & (first < unknown) & (second < unknown) & (found < 2)
+            np.testing.assert_array_equal(found[known] == 1, (first == second)[known])
+            compared += int(known.sum())
+    assert compared > 500
