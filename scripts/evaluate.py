@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
@@ -101,8 +102,12 @@ def main(
     isbi = _isbi_scores(swept, threshold, fixed_threshold)
     scores = {**comparison.scores(), **isbi, **(runs.scores() if runs else {})}
     scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
-    if isbi:
-        at = partial(_section_errors, source, channel, isbi["threshold"])
+    if isbi or affinities:
+        at = (
+            partial(_section_errors, source, channel, isbi["threshold"])
+            if isbi
+            else partial(_section_object_scores, source)
+        )
         scores |= _mean_over_sections(at, source.layout.shape[0], threads)
     found = {
         "rule": "evaluate",
@@ -160,8 +165,20 @@ def _section_errors(source: Volume, channel: int, threshold: float, z: int) -> d
     errors = section_errors(np.where(known, probability, 0), cells, known & (target > 0), threshold)
     if errors is None:
         return None
+    return {**errors, **_object_scores(source, box, cells)}
+
+
+def _section_object_scores(source: Volume, z: int) -> dict[str, float] | None:
+    """Return the scores of the objects of section `z`; None if it has no true cell."""
+    box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
+    cells = np.where(source.class_targets(box)[0] != UNLABELLED, section_cells(source.true_ids(box))[0], 0)
+    return _object_scores(source, box, cells) if cells.any() else None
+
+
+def _object_scores(source: Volume, box: Box, cells: NDArray[Any]) -> dict[str, float]:
+    """Return V_rand and V_info of the segmentation of a section whose true cells are `cells` `(y, x)`."""
     v_rand, v_info = v_rand_v_info(cells, source.image("segmentation").read(box)[0])
-    return {**errors, "segmentation_v_rand": v_rand, "segmentation_v_info": v_info}
+    return {"segmentation_v_rand": v_rand, "segmentation_v_info": v_info}
 
 
 def _mean_over_sections(errors_of: Any, sections: int, threads: int) -> dict[str, float]:

@@ -119,6 +119,25 @@ def test_whatever_a_job_calls_is_covered_by_the_digest_of_its_rule(affinities: N
     assert found == {rule: set() for rule in calls}
 
 
+def test_objects_are_scored_and_no_threshold_of_a_class(affinities: NotedProject) -> None:
+    """The true objects as segmentation."""
+    source, labels = affinities.volume("train"), affinities.array("train", "labels")
+    segmentation = source.create("segmentation", "uint32", kind="label")
+    for box in source.layout.grid.boxes():
+        segmentation.write_block(box, np.where(labels == UNKNOWN, 0, labels)[box.slices])
+    evaluation = affinities.stores("train") / "evaluation.json"
+    table, volume = affinities.stores("train") / "overlap.npz", affinities.config.volumes["train"].model_dump()
+    how = {"volume": volume, "foreground": None, "sections_alone": False, "fixed_threshold": 0.5}
+    files = {"folder": affinities.stores("train"), "survey": affinities.receipt("survey", "train")}
+    found = affinities.job("evaluate", evaluation, evaluation=evaluation, table=table, **files, **how)
+    scores = found["scores"]
+    assert (scores["adapted_rand_error"], scores["voi_split"], scores["voi_merge"]) == pytest.approx((0, 0, 0))
+    assert scores["class_iou"] == {"background": 1, "interior": 1}
+    assert (scores["segmentation_v_rand"], scores["segmentation_v_info"]) == pytest.approx((1, 1), abs=1e-6)
+    assert not {"v_rand", "threshold"} & scores.keys()
+    assert found["sweep"] == []
+
+
 def test_other_blocks_give_the_same_probabilities(affinities: NotedProject, tmp_path: Path) -> None:
     storage = {"chunk": [2, 8, 8], "block": [2, 16, 24]}
     other = Project(tmp_path / "other", {**affinities.settings, "storage": storage})

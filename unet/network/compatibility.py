@@ -102,8 +102,9 @@ def require_compatible_model(
     IncompatibleModelError
         If a value differs; names both values.
     """
+    learnt = {"output": "classes", **header["model"]}
     pairs: list[tuple[str, Any, Any]] = [
-        (f"model.{key}", header["model"].get(key), value) for key, value in configured.items() if key not in OFFSET_KEYS
+        (f"model.{key}", learnt.get(key), value) for key, value in configured.items() if key not in OFFSET_KEYS
     ]
     asks_for_offsets = configured.get("output") == "affinities" and not OFFSET_KEYS.isdisjoint(configured)
     if asks_for_offsets and header["voxel_size_nm"] is not None:

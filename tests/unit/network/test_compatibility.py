@@ -119,7 +119,7 @@ def test_a_volume_of_other_channels_than_those_learnt_from_is_named():
 
 
 def test_what_agrees_or_is_not_said_fits():
-    require_compatible_model(HEADER, "model.pt", {"depth": 4}, {"v": 1})
+    require_compatible_model(HEADER, "model.pt", {"depth": 4, "output": "classes"}, {"v": 1})
     require_compatible_model(HEADER, "model.pt", {}, {})
     require_classes(HEADER, "model.pt", {"v": ["membrane", "interior"]}, ["interior"])
     require_classes(HEADER, "model.pt", {})

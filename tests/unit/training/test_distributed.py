@@ -35,8 +35,11 @@ TRAIN = TrainConfig(
 )
 
 
-def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
-    """On a volume of bright and dark stripes in `folder`."""
+OUTPUTS = {"classes": ["membrane", "interior"], "affinities": ["y+1", "x+3"]}
+
+
+def job(folder: Path, gpus: int, batch: int, output: str = "classes", **changes) -> TrainingJob:
+    """On a volume of bright and dark stripes in `folder`; as ids, the bright ones are one body."""
     layout = VolumeLayout(SHAPE, "uint8", (50, 4, 4), (0, 0, 0), (1, 48, 48), BLOCK, None, False)
     volume = Volume(folder / "train", layout)
     if not volume.folder.exists():
@@ -45,9 +48,9 @@ def job(folder: Path, gpus: int, batch: int, **changes) -> TrainingJob:
         volumes={"train": volume},
         normalisations={"train": Normalisation((120.0,), (40.0,))},
         held_back={},
-        model=ModelConfig(depth=2, base_channels=4, dropout=0),
+        model=ModelConfig(depth=2, base_channels=4, dropout=0, output=output),
         train=TRAIN.model_copy(update={"gpus": gpus, "batch": batch, **changes}),
-        classes=2,
+        outputs=OUTPUTS[output],
         state=folder / f"{gpus}" / "state.pt",
         curve=folder / f"{gpus}" / "training.jsonl",
         tensorboard=None,
@@ -72,8 +75,9 @@ def curve(one: TrainingJob) -> list[dict]:
     return [json.loads(line) for line in one.curve.read_text().splitlines()]
 
 
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
-    alone, together = job(tmp_path, gpus=1, batch=4), job(tmp_path, gpus=2, batch=2)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path, output):
+    alone, together = (job(tmp_path, gpus, batch, output) for gpus, batch in ((1, 4), (2, 2)))
     one, expected = run_ranks([torch.device("cpu")], alone.run)
     two, result = run_ranks([torch.device("cpu")] * 2, together.run)
     for a, b in zip(curve(alone), curve(together), strict=True):
