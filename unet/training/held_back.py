@@ -57,22 +57,24 @@ def only_sections(labels: np.ndarray, box: Box, sections: Sequence[int]) -> np.n
 
 
 class WithoutSections:
-    """Weights that are 0, which is unlabelled, in some sections, whatever is stored there.
+    """Targets or weights that say "not annotated" in some sections, whatever is stored there.
 
     Parameters
     ----------
     store : Store
-        The weights.
+        The targets or weights.
     sections : sequence of int
         Sections from which nothing is learnt.
+    unlabelled : int
+        Value of a voxel that is not annotated: 0 for weights.
     """
 
-    def __init__(self, store: Store, sections: Sequence[int]) -> None:
-        self._store, self._sections = store, sections
+    def __init__(self, store: Store, sections: Sequence[int], unlabelled: int = 0) -> None:
+        self._store, self._sections, self._unlabelled = store, sections, unlabelled
         self.shape, self.dtype = store.shape, store.dtype
 
     def read(self, box: Box) -> np.ndarray:
-        """Return the weights of a box `(z, y, x)`."""
-        weights = np.array(self._store.read(box))
-        weights[[z - box.start[0] for z in self._sections if box.start[0] <= z < box.stop[0]]] = 0
-        return weights
+        """Return the values of a box `(z, y, x)`."""
+        values = np.array(self._store.read(box))
+        values[[z - box.start[0] for z in self._sections if box.start[0] <= z < box.stop[0]]] = self._unlabelled
+        return values

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unet.config.label_kinds import not_annotated_id
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.offsets import affinity_offsets
@@ -141,10 +142,11 @@ class TrainingJob:
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)
+        ids, held_back = volume.image("targets"), self.held_back.get(name, [])
         stores = (
             volume.raw_without_blanks(self.normalisations[name]),
-            volume.image("targets"),
-            WithoutSections(volume.image("weights"), self.held_back.get(name, [])),
+            WithoutSections(ids, held_back, not_annotated_id(ids.dtype)),
+            WithoutSections(volume.image("weights"), held_back),
         )
         raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=megabytes) for store in stores)
         return LabelledVolume(raw, targets, weights, self.normalisations[name])

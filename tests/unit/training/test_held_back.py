@@ -58,6 +58,12 @@ def test_no_patch_has_a_labelled_voxel_of_a_held_back_section(size: int) -> None
     assert set(np.unique(learnt).tolist()) == set(range(7))
 
 
+def test_ids_of_held_back_sections_are_not_annotated() -> None:
+    """Affinities compare ids, also with those of voxels where no patch is drawn."""
+    ids = WithoutSections(Stored(np.full(SHAPE, 7, np.uint16)), [4, 5], 2**16 - 1)
+    assert ids.read(Box((3, 0, 0), (7, 1, 1))).ravel().tolist() == [7, 2**16 - 1, 2**16 - 1, 7]
+
+
 def test_only_the_given_sections_of_a_box_keep_their_labels() -> None:
     labels = np.full((3, 2, 2), 5, np.uint16)
     box = Box((4, 0, 0), (7, 2, 2))
