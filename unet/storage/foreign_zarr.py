@@ -34,7 +34,7 @@ from unet.storage.backends import Backend, LocalFolder, backend_of
 from unet.storage.blosc_frames import register_checked_blosc
 from unet.storage.chunk_files import ChunkFiles
 from unet.storage.ngff import Coordinates, axis_names, coordinates_nm, multiscales_of, ome_attributes
-from unet.storage.shard_index import ShardIndex, each, looked_at
+from unet.storage.shard_index import ShardIndex, missing_in_shards
 from unet.storage.zarr_store import StoreError, zarr_store_of
 from unet.storage.zip_archive import ZipArchive
 
@@ -134,37 +134,11 @@ class ForeignArray:
         return ShardIndex(self.array.shards, self.array.chunks, at_end, bool(checksums), byteorder)
 
     def missing_in_shards(self, slices: tuple[slice, ...], stored: Sequence[tuple[str, int]]) -> tuple[int, int, int]:
-        """Count the chunks of a selection that stored shards lack, by their indices alone.
-
-        Parameters
-        ----------
-        slices
-            Selection of voxels.
-        stored
-            Key and bytes of each stored shard that the selection touches.
-
-        Returns
-        -------
-        missing, count, shards : int
-            Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
-
-        Raises
-        ------
-        ValueError
-            If a shard is damaged or cut short.
-        """
-        layout, files = self.shard_index, self.chunk_files
-        if layout is None:
+        """Count the chunks of a selection that stored shards lack, see `unet.storage.shard_index.missing_in_shards`."""
+        if self.shard_index is None:
             return 0, 0, 0
-        chosen, _ = looked_at(self.backend, stored)
-
-        def count(file: tuple[str, int]) -> tuple[int, int]:
-            index = files.index_of(file[0])
-            return layout.missing(layout.read(self.backend, *file), index, slices) if index else (0, 0)
-
         with self.backend.translate_errors():
-            counts = list(each(self.backend, count, chosen))
-        return sum(missing for missing, _ in counts), sum(total for _, total in counts), len(chosen)
+            return missing_in_shards(self.shard_index, self.chunk_files, self.backend, slices, stored)
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
         """Read the voxels of a selection.

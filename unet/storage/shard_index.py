@@ -8,7 +8,7 @@ absent  offset = bytes = 2**64 - 1
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from google_crc32c import value as crc32c
 
 from unet.geometry.box import Index
 from unet.storage.backends import ObjectStorage
+from unet.storage.chunk_files import ChunkFiles
 from unet.storage.shard_codec import ABSENT, CHECKSUM_BYTES, RangeReader
 
 MOST_OBJECTS = 4096
@@ -104,13 +105,54 @@ class ShardIndex:
         return part.size - int(np.count_nonzero(part)), part.size
 
 
-def looked_at(backend: object, items: Iterable[Item]) -> tuple[list[Item], int]:
-    """Return the shards whose index is read, and the number of all: at an address at most `MOST_OBJECTS`, spread."""
-    listed = list(items)
-    if not isinstance(backend, ObjectStorage) or len(listed) <= MOST_OBJECTS:
-        return listed, len(listed)
-    chosen = np.linspace(0, len(listed) - 1, MOST_OBJECTS).round().astype(int)
-    return [listed[i] for i in chosen], len(listed)
+def missing_in_shards(
+    layout: ShardIndex,
+    files: ChunkFiles,
+    backend: Openable,
+    selection: Sequence[slice],
+    stored: Sequence[tuple[str, int]],
+) -> tuple[int, int, int]:
+    """Count the chunks of a selection that stored shards lack.
+
+    Parameters
+    ----------
+    layout : ShardIndex
+        How the index of a shard is stored.
+    files : ChunkFiles
+        The files of the shards.
+    backend : Openable
+        Where they lie.
+    selection : sequence of slice
+        Voxels of the array.
+    stored : sequence of (str, int)
+        Key and bytes of each stored shard that the selection touches.
+
+    Returns
+    -------
+    missing, count, shards : int
+        Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
+
+    Raises
+    ------
+    ValueError
+        If a shard is damaged or cut short.
+    """
+    chosen = looked_at(backend, stored)
+
+    def count(file: tuple[str, int]) -> tuple[int, int]:
+        index = files.index_of(file[0])
+        return layout.missing(layout.read(backend, *file), index, selection) if index else (0, 0)
+
+    counts = list(each(backend, count, chosen))
+    return sum(missing for missing, _ in counts), sum(total for _, total in counts), len(chosen)
+
+
+def looked_at(backend: object, shards: Sequence[Item]) -> Sequence[Item]:
+    """Return the shards whose index is read: at an address at most `MOST_OBJECTS`, spread over all."""
+    if not isinstance(backend, ObjectStorage) or len(shards) <= MOST_OBJECTS:
+        return shards
+    chosen = np.linspace(0, len(shards) - 1, MOST_OBJECTS).round().astype(int)
+    return [shards[i] for i in chosen]
 
 
 def each(backend: object, read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -101,14 +101,10 @@ def open_volume(volume: VolumeConfig, compared: bool = False) -> VolumeSources:
             found = problems.tried(key, partial(placed, framed[0], given, source))
             placements |= {key: found} if found is not None else {}
     if problems:  # the headers of sections, which are checked later where all else is well, may tell more
+        used = {raw.shape: window} if raw is not None and window is not None else {}
         for key, one in opened.items():
             if one is not None:
-                sections = (
-                    window
-                    if window is not None and raw is not None and one.shape == raw.shape
-                    else Box.of_shape(one.shape)
-                )
-                problems.tried(key, partial(one.check, sections))
+                problems.tried(key, partial(one.check, used.get(one.shape, Box.of_shape(one.shape))))
     problems.refuse()
     assert raw is not None
     assert framed is not None

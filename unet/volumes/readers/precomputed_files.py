@@ -92,7 +92,7 @@ class ShardFiles:
             Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
         """
         numbers, minishards, shards = self._places(selection)
-        chosen, _ = looked_at(self.backend, stored)
+        chosen = looked_at(self.backend, stored)
 
         def count(file: tuple[str, int]) -> tuple[int, int]:
             own = shards == int(file[0].rpartition("/")[2].removesuffix(".shard"), 16)
