@@ -28,10 +28,11 @@ from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, section_errors, v_rand_v_info
 from unet.evaluation.scores import VolumeScores, best_threshold_by_v_rand, predicted_classes, section_cells
 from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
-from unet.segmentation.foreground import as_probability, channel_of
+from unet.segmentation.foreground import as_probability, channel_of, read_foreground
 from unet.storage.files import read_json, save_arrays, write_json
 from unet.volumes.input_states import evaluation_input_states
 from unet.volumes.volume import Volume
@@ -68,7 +69,8 @@ def main(
     """Write the scores to `evaluation`, and the contingency table of the objects to `table`."""
     input_states = evaluation_input_states(volume)
     source = Volume.open(folder, survey)
-    channels = source.image("probability").spec.channels
+    stored = source.image("probability").spec.channels
+    channels = stored if affinity_offsets(stored) is None else ("interior",)  # that affinities give
     classes = ("background", *channels) if len(channels) == 1 else channels
     channel = channel_of(foreground, channels)
     comparison = VolumeScores(len(classes), per_section=sections_alone)
@@ -80,7 +82,7 @@ def main(
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
         block = ComparedBlock.read(source, box)
-        predicted = predicted_classes(source.image("probability").read(box))
+        predicted = predicted_classes(_class_probabilities(source, box))
         ours = channel if len(channels) > 1 else 1
         comparison.add(block.target, predicted, block.labels, block.segmentation, block.near_border, box.start[0], ours)
         if runs:
@@ -133,11 +135,19 @@ def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> di
     }
 
 
+def _class_probabilities(source: Volume, box: Box) -> np.ndarray:
+    """Return the stored probability of each class; of affinities the interior within the section, as one class."""
+    image = source.image("probability")
+    if affinity_offsets(image.spec.channels) is None:
+        return image.read(box)
+    return read_foreground(image, box, None, axes=(1, 2))[np.newaxis]
+
+
 def _section_errors(source: Volume, channel: int, threshold: float, z: int) -> dict[str, float] | None:
     """Return the scores of section `z` at a threshold; None if nothing in the section is annotated."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
     target = source.image("targets").read(box)[0]
-    probability = as_probability(source.image("probability").read(box)[channel][0])
+    probability = as_probability(_class_probabilities(source, box)[channel][0])
     known = target != UNLABELLED
     cells = np.where(known, section_cells(source.true_ids(box))[0], 0)
     # voxels that nobody annotated count as membrane, both in the truth and in the prediction
