@@ -35,7 +35,7 @@ from unet.run.report.page import SCORES, ReportData, render
 from unet.run.report.pictures import Picture, error_row, input_picture, section_row
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
-from unet.segmentation.foreground import channel_of
+from unet.segmentation.foreground import read_foreground
 from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume
@@ -208,7 +208,7 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
     for z in sections:
         y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
         box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
-        channel = channel_of(config.segment.main_class, stores["probability"].spec.channels)
+        foreground = read_foreground(stores["probability"], box, config.segment.main_class, axes=(1, 2))
         truth = volume.true_ids(box)[0] if has_labels else None
         ids = stores["segmentation"].read(box)[0]
         wrong = None
@@ -216,7 +216,7 @@ def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> d
             wrong = error_map(truth, ids, overlaps)
         pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
             stores["raw"].read(box).reshape(-1, *box.shape)[0, 0],  # of several channels the first one
-            stores["probability"].read(box)[channel][0],
+            foreground[0],
             ids,
             truth,
             wrong,
