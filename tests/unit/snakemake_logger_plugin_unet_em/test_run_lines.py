@@ -121,6 +121,12 @@ def test_a_defect_keeps_its_traceback_but_the_system_speaks_in_a_sentence() -> N
         assert f"{kind}: {message}" in shown
 
 
+def test_a_working_directory_that_cannot_be_written_is_told_with_what_to_do() -> None:
+    text = "OSError: [Errno 30] Read-only file system: '/data/.snakemake'"
+    [line] = said(RunLines(), LogEvent.ERROR, text, exception="OSError")
+    assert line.startswith(f"{text}\nSnakemake keeps its records in the working directory: start it in a folder that")
+
+
 def test_news_of_the_workflow_itself_and_of_slurm_pass() -> None:
     lines = RunLines()
     assert said(lines, None, "report  results/report.html") == ["report  results/report.html"]
