@@ -16,6 +16,7 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
+from unet.jobs.device_capacity import keep_freed_memory
 from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
@@ -51,6 +52,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, as copies from the training's folder."""
+    keep_freed_memory()
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in receipts.items()}

@@ -60,7 +60,8 @@ class TrainingJob:
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> tuple[nn.Module, TrainingResult]:
         """Train and return the network, on this rank's device, and the result."""
-        torch.set_num_threads(max(1, self.threads // rank.count))
+        threads = max(1, self.threads // rank.count)
+        torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = True  # all tiles have one size
         torch.manual_seed(self.train.seed)
         channels = self.normalisations[self.train.volumes[0]].channels
@@ -72,9 +73,10 @@ class TrainingJob:
             state_path=self.state,
             curve=LearningCurve(self.curve, self.tensorboard),
             fingerprint=self.fingerprint,
-            validation=self._validation(device) if self.train.validation else None,
+            validation=self._validation(device, threads) if self.train.validation else None,
             device=device,
             rank=rank,
+            threads=threads,
         )
         return network, result
 
@@ -91,9 +93,10 @@ class TrainingJob:
             volume_weights=[config.volume_weights.get(name, 1.0) for name in config.volumes],
         )
 
-    def _validation(self, device: torch.device) -> Validation:
+    def _validation(self, device: torch.device, threads: int) -> Validation:
         volumes = [self._labelled(name) for name in self.train.validation]
-        return Validation(volumes, tile_geometry(self.model, self.train.tile), self.train.validation_crops, device)
+        geometry = tile_geometry(self.model, self.train.tile)
+        return Validation(volumes, geometry, self.train.validation_crops, device, threads)
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)

@@ -41,6 +41,9 @@ CACHE_MB = 1536
 MAX_ATTEMPTS = 50
 """Locations tried before a patch without a labelled pixel is accepted."""
 
+AHEAD = 2
+"""Batches that each thread prepares in advance."""
+
 
 class Readable(Protocol):
     """A volume that the sampler can read, such as `unet.storage.zarr_store.Image`."""
@@ -289,13 +292,13 @@ class PatchSampler:
         return Batch(*(np.stack(part) for part in zip(*patches, strict=True)))
 
     def batches(
-        self, start: int, stop: int, threads: int = 2, ahead: int = 4, first: int = 0, count: int | None = None
+        self, start: int, stop: int, threads: int = 2, first: int = 0, count: int | None = None
     ) -> Generator[Batch, None, None]:
-        """Yield the batches of steps `start .. stop - 1` in order; threads prepare up to `ahead` batches in advance."""
+        """Yield the batches of steps `start .. stop - 1` in order; each thread prepares up to two in advance."""
         steps = iter(range(start, stop))
         pool = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         try:
-            pending = deque(pool.submit(self.batch, step, first, count) for step in islice(steps, ahead))
+            pending = deque(pool.submit(self.batch, step, first, count) for step in islice(steps, AHEAD * threads))
             while pending:
                 batch = pending.popleft().result()
                 pending.extend(pool.submit(self.batch, step, first, count) for step in islice(steps, 1))

@@ -5,7 +5,7 @@ dropout is seeded with it, and the learning rate is computed from the step. A ki
 file of weights, optimiser and step as if nothing had happened.
 
 1. Threads prepare the patches of a step while the step before is computed.
-2. Loss and gradient are computed, summed over all ranks.
+2. Loss and gradient are computed, on a CPU with one thread per sample, and summed over all ranks.
 3. The optimiser changes the weights.
 4. At intervals: a line of the learning curve, a validation, the state to disk.
 """
@@ -32,6 +32,7 @@ from unet.training.divergence import LOSSES_KEPT, RECENT_STEPS, has_diverged, is
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate, make_optimizer
+from unet.training.parallel_samples import ParallelSamples
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
 from unet.training.validation import Validation, ValidationResult
@@ -77,6 +78,7 @@ def train(
     on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
     rank: Rank = SINGLE_PROCESS,
+    threads: int = 1,
 ) -> TrainingResult:
     """Train a model in place, from the start or from the state of a run with the same fingerprint.
 
@@ -104,6 +106,8 @@ def train(
         Device on which to train.
     rank : Rank
         This process among several that train together; the main process writes files.
+    threads : int
+        CPU threads of this process: of the samples of a batch on a CPU, and of the preparation of patches.
 
     Raises
     ------
@@ -114,9 +118,11 @@ def train(
     TrainingStateError
         If there is a state from which the training cannot continue.
     """
-    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank)
+    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, threads)
     resumed_from = run.resume()
-    batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
+    batches = sampler.batches(
+        resumed_from, config.steps, threads=threads, first=rank.index * config.batch, count=config.batch
+    )
     with _stop_requests() as stopped, closing(batches):
         for batch in run.batches_on_device(batches):
             if run.out_of_patience():
@@ -147,6 +153,7 @@ class _Run:
         state: StateFile,
         curve: LearningCurve,
         rank: Rank,
+        threads: int,
     ) -> None:
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
@@ -155,7 +162,12 @@ class _Run:
         self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.stop_requested = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
-        self._forward = self._callable_model()
+        self._compiles = config.compile == "always" or (
+            config.compile == "auto" and device.type == "cuda" and config.steps >= COMPILE_FROM_STEPS
+        )
+        in_parallel = device.type == "cpu" and config.batch > 1 and not self._compiles
+        self._samples = ParallelSamples(self.model, config.batch, threads) if in_parallel else None
+        self._forward = self.model if in_parallel else self._callable_model()
         self._pending: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
         self._saved = self._line = self._tick = time.monotonic()
@@ -163,10 +175,8 @@ class _Run:
 
     def _callable_model(self) -> nn.Module:
         """Return the model as a step calls it: gradients averaged over the ranks, and compiled where that pays."""
-        asked, gpu = self.config.compile, self.device.type == "cuda"
-        compiles = asked == "always" or (asked == "auto" and gpu and self.config.steps >= COMPILE_FROM_STEPS)
         forward = self.rank.parallel(self.model)
-        return torch.compile(forward) if compiles else forward  # type: ignore[return-value]
+        return torch.compile(forward) if self._compiles else forward  # type: ignore[return-value]
 
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
@@ -235,8 +245,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         counts = torch.stack([labelled_pixels(batch.target, batch.weight), torch.tensor(int(stop), device=self.device)])
         labelled, stops = self.rank.sum_over_ranks(counts)
-        loss = self._loss(batch, labelled)
-        (loss * self.rank.count).backward()  # gradients of ranks are averaged, but the parts of one loss must be summed
+        loss = self._backward(batch, labelled)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
         self._pending.append((step + 1, self.rank.sum_over_ranks(loss.detach()), norm.detach(), stops))
         if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
@@ -246,6 +255,20 @@ class _Run:
         self.state.step, self.state.seconds = step + 1, self.state.seconds + now - self._tick
         self._tick = now
         self._progress.advance(1)
+
+    def _backward(self, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
+        """Set the gradients of the loss over the tiles of all ranks, and return this rank's part of it."""
+        if self._samples is None:
+            loss = self._loss(self._forward, batch, labelled)
+            (loss * self.rank.count).backward()  # gradients of ranks are averaged, but parts of a loss must be summed
+            return loss
+        first, seed, step = self.rank.index * self.config.batch, self.config.seed, self.state.step
+        seeds = [seed_of_step(seed, step, first + index) for index in range(self.config.batch)]
+        loss = self._samples.backward(lambda network, i: self._loss(network, batch.sample(i), labelled), seeds)
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                self.rank.sum_over_ranks(weight.grad)
+        return loss
 
     def collect_losses(self) -> None:
         """Read and check the losses of the steps since the last call."""
@@ -297,10 +320,10 @@ class _Run:
             if on_line is not None:
                 on_line(line)
 
-    def _loss(self, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
-        """Return this rank's part of the loss over the tiles of all ranks."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits = self._forward(batch.raw)
+    def _loss(self, network: nn.Module, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
+        """Return the part of these tiles in the loss over the tiles of all ranks."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
+            logits = network(batch.raw)
         # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
         logits = centre_crop(logits, batch.target.shape[1:])
         return weighted_cross_entropy(logits, batch.target, batch.weight, labelled)
@@ -340,6 +363,10 @@ class DeviceBatch(NamedTuple):
     raw: Tensor
     target: Tensor
     weight: Tensor
+
+    def sample(self, index: int) -> "DeviceBatch":
+        """Return one sample as a batch of one."""
+        return DeviceBatch(*(part[index : index + 1] for part in self))
 
 
 def on_device(batch: Batch, device: torch.device) -> DeviceBatch:
