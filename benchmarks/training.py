@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=("step", "workflow"), default=["step", "workflow"])
     parser.add_argument("--configfile", type=Path, default=ROOT / "config" / "config.yaml")
     parser.add_argument("--steps", type=int, default=120, help="of part workflow")
-    parser.add_argument("--rounds", type=int, default=3, help="of part step, which takes 5 steps in each")
+    parser.add_argument("--rounds", type=int, default=3, help="of part step, which takes 3 steps in each")
     parser.add_argument("--cores", default="all")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-training")
     parser.add_argument("--smoke", action="store_true", help="of a miniature, to see that it runs")
@@ -227,7 +227,7 @@ def main() -> None:
         return
     found: dict[str, Any] = {}
     if "step" in arguments.parts:
-        rounds, steps = (1, 1) if arguments.smoke else (arguments.rounds, 5)
+        rounds, steps = (1, 1) if arguments.smoke else (arguments.rounds, 3)
         found["ways"] = compare_ways(rounds, steps, arguments.smoke)
         print_ways(found["ways"])
     if "workflow" in arguments.parts:

@@ -24,9 +24,9 @@ from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
+from unet.training.divergence import TrainingError
 from unet.training.folder import TrainingFolder, setting_differences
 from unet.training.job import TrainingJob
-from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

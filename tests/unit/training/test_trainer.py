@@ -14,12 +14,14 @@ from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import TileGeometry
 from unet.network.model import build_model
+from unet.training.divergence import TrainingError
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
 from unet.training.patches import LabelledVolume, PatchSampler
 from unet.training.state import TrainingStateError
-from unet.training.trainer import TrainingError, TrainingStoppedError, seed_of_step, train
+from unet.training.stop_requests import TrainingStoppedError
+from unet.training.trainer import seed_of_step, train
 from unet.training.validation import Validation, ValidationResult
 from unet.volumes.intensity import Normalisation
 
