@@ -42,7 +42,7 @@ class ParallelSamples:
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._statistics = list(model.buffers())
         self._copies = [_sharing_weights(model) for _ in range(samples)]
-        self._pool = ThreadPoolExecutor(min(samples, threads), "samples")
+        self._pool = ThreadPoolExecutor(min(samples, threads), "samples") if min(samples, threads) > 1 else None
         self.threads_per_sample = max(1, threads // samples)
 
     def backward(self, loss_of: Callable[[nn.Module, int], Tensor], seeds: Sequence[int]) -> Tensor:
@@ -61,13 +61,14 @@ class ParallelSamples:
             The sum of the losses, a scalar.
         """
         torch.set_num_threads(self.threads_per_sample)
-        parts = [
-            self._pool.submit(self._one, network, index, seed, loss_of)
-            for index, (network, seed) in enumerate(zip(self._copies, seeds, strict=True))
-        ]
-        loss, gradients = parts[0].result()
-        for part in parts[1:]:
-            more, others = part.result()
+
+        def one(index: int) -> tuple[Tensor, list[Tensor]]:
+            return self._one(self._copies[index], index, seeds[index], loss_of)
+
+        in_turn = self._pool.map if self._pool else map
+        parts = iter(in_turn(one, range(len(self._copies))))
+        loss, gradients = next(parts)
+        for more, others in parts:
             loss = loss + more
             for gradient, other in zip(gradients, others, strict=True):
                 gradient.add_(other)
