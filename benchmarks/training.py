@@ -1,29 +1,62 @@
-"""How busy training keeps the device: how long it waits for patches, and how much of the arithmetic rate it uses.
+"""How busy training keeps the device: the share of its arithmetic rate, beside others too, and of waiting for patches.
 
-    python benchmarks/training.py                                    # the embedded sample
-    python benchmarks/training.py --configfile config/examples/isbi2012-paper.yaml --steps 300     # on a GPU
+    python benchmarks/training.py                    # steps of a 2-D and a 3-D network, then the embedded sample
+    python benchmarks/training.py --parts workflow --configfile config/examples/isbi2012-paper.yaml --steps 300  # a GPU
 
-Runs the workflow up to the trained model, in a folder of its own, and reads its learning curve. The first lines are
-left out: they hold what happens once (opening stores, compiling).
+Part `step` takes steps on one batch on the CPU, in a new process for each of four ways, one after the other in rounds:
+
+```
+shared    all threads in every operation, PyTorch's own layers
+samples   one thread per sample, layers in the form that is fastest (`unet.training.parallel_samples`)
+          each alone, and beside one process that computes without an end
+```
+
+The share of the arithmetic rate is that of a matrix product on one thread in the same process. Both are divided by
+processor seconds, which other work on the machine does not change much. Steps per second go by the clock.
+
+Part `workflow` runs the workflow up to the trained model, in a folder of its own, and reads its learning curve. The
+first lines are left out: they hold what happens once (opening stores, compiling).
 """
 
 import argparse
 import json
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import starter
 import torch
 from starter import ROOT
+from torch import Tensor, nn
 
+from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.geometry.tiling import tile_geometry
-from unet.jobs.device_capacity import measured_flops_per_second
-from unet.network.complexity import training_flops
+from unet.jobs.device_capacity import keep_freed_memory, measured_flops_per_second, usable_cores
+from unet.network import model as layers
+from unet.network.complexity import forward_cost, training_flops
+from unet.training.loss import weighted_cross_entropy
+from unet.training.parallel_samples import ParallelSamples
 
 WARM_UP = 0.2
 """Share of the steps that is left out."""
+NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
+    "2-D": ({"dimensions": 2, "depth": 4, "base_channels": 16}, 380),
+    "3-D": ({"dimensions": 3, "depth": 3, "base_channels": 8}, 84),
+}
+"""Networks with batch normalisation, and the sides of their tiles."""
+SMALL_NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
+    "2-D": ({"dimensions": 2, "depth": 2, "base_channels": 2}, 28),
+    "3-D": ({"dimensions": 3, "depth": 2, "base_channels": 2}, 20),
+}
+WAYS = ("shared", "samples")
+BATCH = 2
 
 
 def shortened(config: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -57,20 +90,153 @@ def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
     }
 
 
+def plain_layers() -> None:
+    """Build networks from PyTorch's own layers, and crop by its own operation."""
+    layers.LAYERS[3] = layers.LAYERS[3]._replace(convolution=nn.Conv3d, transposed=nn.ConvTranspose3d)
+    layers.centre_crop = layers._centre
+
+
+def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
+    """Take steps in one way, in this process; return seconds per step and the share of a matrix product's rate."""
+    changes, side = (SMALL_NETWORKS if smoke else NETWORKS)[name]
+    config, threads = ModelConfig(normalisation="batch", dropout=0, **changes), usable_cores()
+    if way == "samples":
+        keep_freed_memory()
+    else:
+        plain_layers()
+    torch.manual_seed(0)
+    model = layers.build_model(config)
+    layout = layers.channels_last(config.dimensions)
+    model.to(memory_format=layout)
+    raw = torch.randn(BATCH, 1, *(side,) * config.dimensions).contiguous(memory_format=layout)
+    tile = (1, side, side) if config.dimensions == 2 else (side,) * 3
+    size = tile_geometry(config, tile).output[-config.dimensions :]
+    target, weight = torch.randint(2, (BATCH, *size)), torch.ones(BATCH, *size)
+    step = one_step(way, model, raw, target, weight, threads)
+    step()
+    flops = 3 * BATCH * forward_cost(config, 2, tile).flops
+    clock, spent, rates = [], [], []
+    for _ in range(steps):
+        rates.append(matrix_flops_per_processor_second())
+        torch.set_num_threads(1 if way == "samples" else threads)
+        begin, processor = time.perf_counter(), time.process_time()
+        step()
+        clock.append(time.perf_counter() - begin)
+        spent.append(time.process_time() - processor)
+    shares = [flops / seconds / rate for seconds, rate in zip(spent, rates, strict=True)]
+    return {"seconds": median(clock), "processor_seconds": median(spent), "arithmetic_share": median(shares)}
+
+
+def one_step(
+    way: str, model: nn.Module, raw: Tensor, target: Tensor, weight: Tensor, threads: int
+) -> Callable[[], None]:
+    """Return a function that takes one step of AdamW."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    samples = ParallelSamples(model, BATCH, threads) if way == "samples" else None
+    labelled = torch.tensor(target.numel())
+
+    def of_one(network: nn.Module, i: int) -> Tensor:
+        logits = network(raw[i : i + 1])
+        return weighted_cross_entropy(logits, target[i : i + 1], weight[i : i + 1], labelled)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        if samples is None:
+            weighted_cross_entropy(model(raw), target, weight, labelled).backward()
+        else:
+            samples.backward(of_one, range(BATCH))
+        optimizer.step()
+
+    return step
+
+
+def matrix_flops_per_processor_second(n: int = 1024, products: int = 8) -> float:
+    """Return the rate of a matrix product on one thread."""
+    torch.set_num_threads(1)
+    a = torch.randn(n, n)
+    torch.mm(a, a)
+    begin = time.process_time()
+    for _ in range(products):
+        torch.mm(a, a)
+    return 2 * n**3 * products / (time.process_time() - begin)
+
+
+@contextmanager
+def busy_process(wanted: bool) -> Iterator[None]:
+    """Run a process that computes without an end beside this context."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if wanted else None
+    try:
+        yield
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def compare_ways(rounds: int, steps: int, smoke: bool) -> list[dict[str, Any]]:
+    """Return the figures of every network and way, alone and beside a busy process: medians over rounds."""
+    found: dict[tuple[str, str, bool], list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        for name in ["3-D"] if smoke else NETWORKS:
+            for busy in (True,) if smoke else (False, True):
+                for way in WAYS:
+                    command = [sys.executable, __file__, "--way", way, "--network", name, "--steps", str(steps)]
+                    with busy_process(busy):
+                        done = subprocess.run(
+                            command + ["--smoke"] * smoke,
+                            env=starter.environment(OMP_NUM_THREADS=str(usable_cores())),
+                            capture_output=True,
+                            text=True,
+                            check=True,
+                        )
+                    found.setdefault((name, way, busy), []).append(json.loads(done.stdout.splitlines()[-1]))
+    return [
+        {"network": name, "way": way, "busy": busy} | {key: median(one[key] for one in several) for key in several[0]}
+        for (name, way, busy), several in found.items()
+    ]
+
+
+def print_ways(rows: list[dict[str, Any]]) -> None:
+    """Print the figures of part `step` as a table."""
+    print("| network | way | beside | steps/s | processor seconds a step | of the matrix-product rate |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        beside = "a busy process" if row["busy"] else "nothing"
+        print(
+            f"| {row['network']} | {row['way']} | {beside} | {1 / row['seconds']:.2f} | "
+            f"{row['processor_seconds']:.2f} | {row['arithmetic_share']:.2f} |"
+        )
+    print()
+
+
 def main() -> None:
-    """Train for a while and print the figures as a table and as JSON."""
+    """Train for a while and print the figures as tables and as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=("step", "workflow"), default=["step", "workflow"])
     parser.add_argument("--configfile", type=Path, default=ROOT / "config" / "config.yaml")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=120, help="of part workflow")
+    parser.add_argument("--rounds", type=int, default=3, help="of part step, which takes 3 steps in each")
     parser.add_argument("--cores", default="all")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-training")
     parser.add_argument("--smoke", action="store_true", help="of a miniature, to see that it runs")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--network", choices=NETWORKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    config = starter.miniature() if arguments.smoke else starter.example(arguments.configfile)
-    values = shortened(config, arguments.steps)
-    found = figures(train(values, arguments.folder.absolute(), arguments.cores), load_config(values))
-    print("| steps/s | waiting for patches | of the matrix-product rate |\n|---|---|---|")
-    print(f"| {found['steps_per_second']:.2f} | {found['data_wait_share']:.1%} | {found['arithmetic_share']:.0%} |\n")
+    if arguments.way:
+        print(json.dumps(steps_of(arguments.way, arguments.network, arguments.steps, arguments.smoke)))
+        return
+    found: dict[str, Any] = {}
+    if "step" in arguments.parts:
+        rounds, steps = (1, 1) if arguments.smoke else (arguments.rounds, 3)
+        found["ways"] = compare_ways(rounds, steps, arguments.smoke)
+        print_ways(found["ways"])
+    if "workflow" in arguments.parts:
+        config = starter.miniature() if arguments.smoke else starter.example(arguments.configfile)
+        values = shortened(config, arguments.steps)
+        run = figures(train(values, arguments.folder.absolute(), arguments.cores), load_config(values))
+        print("| steps/s | waiting for patches | of the matrix-product rate |\n|---|---|---|")
+        print(f"| {run['steps_per_second']:.2f} | {run['data_wait_share']:.1%} | {run['arithmetic_share']:.0%} |\n")
+        found |= run
     print(json.dumps(found))
 
 

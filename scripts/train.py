@@ -17,6 +17,7 @@ from typing import Any
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
+from unet.jobs.device_capacity import keep_freed_memory
 from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
@@ -25,9 +26,9 @@ from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
+from unet.training.divergence import TrainingError
 from unet.training.folder import TrainingFolder, setting_differences
 from unet.training.job import TrainingJob
-from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -56,6 +57,7 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, as copies from the training's folder."""
+    keep_freed_memory()
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
     outputs = output_channels(model_config, classes, volumes[train.volumes[0]].layout.voxel_size_nm)
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}

@@ -55,7 +55,7 @@ DOES_NOT_COMPUTE = {
     "unet.training.label_check.summary_line": "words of a log line",
     "unet.training.learning_curve": "shows how a training goes on",
     "unet.training.state": "keeps a training; one that goes on from there is the same",
-    "unet.training.trainer._stop_requests": "ends a training that a signal stops; its state goes on",
+    "unet.training.stop_requests": "ends a training that a signal stops; its state goes on",
     "unet.volumes.block_inputs": "says what is done; what is read is said by the code that reads it",
     "unet.volumes.input_states": "says what has to be done again",
     "unet.volumes.readers.errors": "words for what libraries raise",

@@ -46,6 +46,8 @@ class AffinityValidation:
         See `unet.training.affinity_loss`; the shares are those of all crops together.
     dimensions : int
         Dimensions of the network.
+    threads : int
+        CPU threads of the prediction.
 
     Raises
     ------
@@ -62,8 +64,9 @@ class AffinityValidation:
         affinities: AffinityTargets,
         smallest_share: float | None,
         dimensions: int,
+        threads: int = 1,
     ) -> None:
-        self.geometry, self.device, self.affinities = geometry, device, affinities
+        self.geometry, self.device, self.affinities, self.threads = geometry, device, affinities, threads
         self.smallest_share, side = smallest_share, CROP_SIDE[dimensions]
         self.crops = choose_crops(volumes, (geometry.output[0], side, side), crops)
         if not self.crops:
@@ -84,6 +87,7 @@ class AffinityValidation:
             self.geometry,
             volume.normalisation,
             device=self.device,
+            threads=self.threads,
             threads=torch.get_num_threads(),
             output="affinities",
         )

@@ -17,14 +17,20 @@ of P(B(40, 1/10) >= 20) < 1e-9. The baseline leaves out the highest losses, so t
 A state is saved only while the training is stable: no recent loss is near `factor` times any loss of the baseline.
 """
 
-from collections.abc import Sequence
-from math import fsum, sqrt
+from collections.abc import Callable, Sequence
+from math import fsum, isfinite, sqrt
 from statistics import median
+
+from unet.config.train import TrainConfig
 
 RECENT_STEPS, BASELINE_STEPS = 40, 200
 LOSSES_KEPT = RECENT_STEPS + BASELINE_STEPS
 """Number of losses that a training has to keep."""
 BASELINE_SHARE = 0.95
+
+
+class TrainingError(RuntimeError):
+    """The training has diverged; the message says what to change, and which state is kept."""
 
 
 def baseline_losses(losses: Sequence[float]) -> list[float]:
@@ -62,3 +68,27 @@ def is_stable(losses: Sequence[float], factor: float | None) -> bool:
     """Return whether the state after these losses may replace the state on disk."""
     baseline = baseline_losses(losses)
     return factor is None or not baseline or max(losses[-RECENT_STEPS:]) <= sqrt(factor) * baseline[-1]
+
+
+def require_finite(step: int, loss: float, norm: float, config: TrainConfig, kept_state: Callable[[], str]) -> None:
+    """Raise a TrainingError if the loss of a step or the norm of its gradient is not finite."""
+    if not (isfinite(loss) and isfinite(norm)):
+        raise TrainingError(
+            f"training diverged: loss {loss} and gradient norm {norm} at step {step}. {_advice(config)}. {kept_state()}"
+        )
+
+
+def require_stable(step: int, losses: Sequence[float], config: TrainConfig, kept_state: Callable[[], str]) -> None:
+    """Raise a TrainingError if the losses up to a step have jumped; `kept_state` says which state is kept."""
+    factor = config.spike_factor
+    if factor is not None and has_diverged(losses, factor):
+        raise TrainingError(
+            f"training diverged: the last {RECENT_STEPS} losses, up to step {step}, are {loss_ratio(losses):.1f} "
+            f"times what was usual before, and train.spike_factor allows {factor:g}. {_advice(config)}; or set "
+            f"train.spike_factor to null, to train on whatever the losses are. {kept_state()}"
+        )
+
+
+def _advice(config: TrainConfig) -> str:
+    rate, norm = config.learning_rate, config.clip_norm
+    return f"Lower train.learning_rate (now {rate:g}) or set train.clip_norm (now {norm or 'null'})"

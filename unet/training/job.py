@@ -75,7 +75,8 @@ class TrainingJob:
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> tuple[nn.Module, TrainingResult]:
         """Train and return the network, on this rank's device, and the result."""
-        torch.set_num_threads(max(1, self.threads // rank.count))
+        threads = max(1, self.threads // rank.count)
+        torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = True  # all tiles have one size
         torch.manual_seed(self.train.seed)
         channels = self.normalisations[self.train.volumes[0]].channels
@@ -89,10 +90,11 @@ class TrainingJob:
             state_path=self.state,
             curve=LearningCurve(self.curve, self.tensorboard),
             fingerprint=self.fingerprint,
-            validation=self._validation(device) if self.train.validation else None,
+            validation=self._validation(device, threads) if self.train.validation else None,
             objective=self._objective(),
             device=device,
             rank=rank,
+            threads=threads,
         )
         return network, result
 
@@ -125,11 +127,11 @@ class TrainingJob:
         weighted = config.affinities.border_weight
         return AffinitySampler(volumes, *sizes, affinities=self.affinities, border_weight=weighted, **keys)
 
-    def _validation(self, device: torch.device) -> Validates:
+    def _validation(self, device: torch.device, threads: int) -> Validates:
         volumes, config = [self._labelled(name) for name in self.train.validation], self.train
         geometry = tile_geometry(self.model, config.tile)
         if self.affinities is None:
-            return Validation(volumes, geometry, config.validation_crops, device)
+            return Validation(volumes, geometry, config.validation_crops, device, threads)
         return AffinityValidation(
             volumes,
             geometry,
@@ -138,6 +140,7 @@ class TrainingJob:
             self.affinities,
             config.affinities.bound,
             self.model.dimensions,
+            threads,
         )
 
     def _labelled(self, name: str) -> LabelledVolume:

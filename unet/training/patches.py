@@ -42,6 +42,9 @@ CACHE_MB = 1536
 MAX_ATTEMPTS = 50
 """Locations tried before a patch without a labelled pixel is accepted."""
 
+AHEAD = 2
+"""Batches that each thread prepares in advance."""
+
 
 class CachedVolume:
     """A volume that caches recently read cubes in memory, up to a limit.
@@ -77,16 +80,14 @@ class CachedVolume:
         return inside
 
     def _read(self, box: Box) -> np.ndarray:
-        first_to_last = (
-            range(lo // n, ceil(hi / n)) for lo, hi, n in zip(box.start, box.stop, self._size, strict=True)
-        )
-        cubes = {index: self._cube(index) for index in product(*first_to_last)}
-        *channels, _, _, _ = next(iter(cubes.values())).shape
-        values = np.empty((*channels, *box.shape), self.dtype)
-        for index, cube in cubes.items():
-            place = self._place(index)
-            common = place.intersected(box)
-            values[common.relative_to(box.start).trailing] = cube[common.relative_to(place.start).trailing]
+        pieces = (_pieces(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self._size, strict=True))
+        values: np.ndarray | None = None
+        for indices, targets, sources in (zip(*piece, strict=True) for piece in product(*pieces)):
+            cube = self._cube(indices)
+            if values is None:
+                values = np.empty((*cube.shape[:-3], *box.shape), self.dtype)
+            values[(..., *targets)] = cube[(..., *sources)]
+        assert values is not None
         return values
 
     def _read_cube(self, index: Index) -> np.ndarray:
@@ -94,6 +95,21 @@ class CachedVolume:
 
     def _place(self, index: Index) -> Box:
         return Grid(self.shape, self._size).box(index)
+
+
+def _pieces(start: int, stop: int, size: int) -> list[tuple[int, slice, slice]]:
+    """Divide a range along one axis by cubes: the index of each cube, its slice of the range, and that of the cube.
+
+    Plain numbers instead of boxes: a patch is made of hundreds of cubes, while other threads wait for the interpreter.
+
+    >>> _pieces(3, 8, 4)
+    [(0, slice(0, 1, None), slice(3, 4, None)), (1, slice(1, 5, None), slice(0, 4, None))]
+    """
+    pieces = []
+    for index in range(start // size, ceil(stop / size)):
+        low, high = max(start, index * size), min(stop, (index + 1) * size)
+        pieces.append((index, slice(low - start, high - start), slice(low - index * size, high - index * size)))
+    return pieces
 
 
 class Batch(NamedTuple):
@@ -270,13 +286,13 @@ class PatchSampler:
         return Batch(*(np.stack(part) for part in zip(*patches, strict=True)))
 
     def batches(
-        self, start: int, stop: int, threads: int = 2, ahead: int = 4, first: int = 0, count: int | None = None
+        self, start: int, stop: int, threads: int = 2, first: int = 0, count: int | None = None
     ) -> Generator[Batch, None, None]:
-        """Yield the batches of steps `start .. stop - 1` in order; threads prepare up to `ahead` batches in advance."""
+        """Yield the batches of steps `start .. stop - 1` in order; each thread prepares up to two in advance."""
         steps = iter(range(start, stop))
         pool = ThreadPoolExecutor(threads, thread_name_prefix="patches")
         try:
-            pending = deque(pool.submit(self.batch, step, first, count) for step in islice(steps, ahead))
+            pending = deque(pool.submit(self.batch, step, first, count) for step in islice(steps, AHEAD * threads))
             while pending:
                 batch = pending.popleft().result()
                 pending.extend(pool.submit(self.batch, step, first, count) for step in islice(steps, 1))

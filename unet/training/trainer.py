@@ -5,17 +5,15 @@ dropout is seeded with it, and the learning rate is computed from the step. A ki
 file of weights, optimiser and step as if nothing had happened.
 
 1. Threads prepare the patches of a step while the step before is computed.
-2. Loss and gradient are computed, summed over all ranks.
+2. Loss and gradient are computed, on a CPU with one thread per sample, and summed over all ranks.
 3. The optimiser changes the weights, and their moving average takes them in (`unet.training.weight_average`).
 4. At intervals: a line of the learning curve, a validation, the state to disk.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from math import inf, isfinite
+from contextlib import closing, nullcontext
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +25,16 @@ from unet.config.train import TrainConfig
 from unet.jobs.progress import Progress
 from unet.network.model import centre_crop, channels_last, is_2d
 from unet.network.precision import choose_precision
+from unet.training.device_batch import DeviceBatch, on_device
 from unet.training.distributed import SINGLE_PROCESS, Rank
-from unet.training.divergence import LOSSES_KEPT, RECENT_STEPS, has_diverged, is_stable, loss_ratio
+from unet.training.divergence import LOSSES_KEPT, is_stable, require_finite, require_stable
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.optimizer import learning_rate, make_optimizer
+from unet.training.parallel_samples import ParallelSamples
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
+from unet.training.stop_requests import TrainingStoppedError, stop_requests
 from unet.training.validation import Validates, ValidationResult
 from unet.training.weight_average import WeightAverage
 
@@ -41,14 +42,6 @@ COMPILE_FROM_STEPS = 2000
 """Steps from which compiling pays: it takes about a minute."""
 GPU_LOSS_INTERVAL = 10
 """Steps between two reads of the losses on a GPU; each read waits for the device."""
-
-
-class TrainingError(RuntimeError):
-    """The training has diverged; the message says what to change, and which state is kept."""
-
-
-class TrainingStoppedError(RuntimeError):
-    """A signal has stopped the training; the state is written, and the next run continues from it."""
 
 
 class TrainingResult(NamedTuple):
@@ -79,6 +72,7 @@ def train(
     on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
     rank: Rank = SINGLE_PROCESS,
+    threads: int = 1,
 ) -> TrainingResult:
     """Train a model in place, from the start or from the state of a run with the same fingerprint.
 
@@ -108,6 +102,8 @@ def train(
         Device on which to train.
     rank : Rank
         This process among several that train together; the main process writes files.
+    threads : int
+        CPU threads of this process: of the samples of a batch on a CPU, and of the preparation of patches.
 
     Raises
     ------
@@ -119,10 +115,12 @@ def train(
         If there is a state from which the training cannot continue.
     """
     loss = WeightedCrossEntropy() if objective is None else objective
-    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, loss)
+    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, loss, threads)
     resumed_from = run.resume()
-    batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
-    with _stop_requests() as stopped, closing(batches):
+    batches = sampler.batches(
+        resumed_from, config.steps, threads=threads, first=rank.index * config.batch, count=config.batch
+    )
+    with stop_requests() as stopped, closing(batches):
         for batch in run.batches_on_device(batches):
             if run.out_of_patience():
                 break
@@ -153,6 +151,7 @@ class _Run:
         curve: LearningCurve,
         rank: Rank,
         objective: Objective,
+        threads: int,
     ) -> None:
         self.objective = objective
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
@@ -164,7 +163,12 @@ class _Run:
         self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.stop_requested = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
-        self._forward = self._callable_model()
+        self._compiles = config.compile == "always" or (
+            config.compile == "auto" and device.type == "cuda" and config.steps >= COMPILE_FROM_STEPS
+        )
+        in_parallel = device.type == "cpu" and config.batch > 1 and not self._compiles
+        self._samples = ParallelSamples(self.model, config.batch, threads) if in_parallel else None
+        self._forward = self.model if in_parallel else self._callable_model()
         self._pending: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
         self._saved = self._line = self._tick = time.monotonic()
@@ -172,10 +176,8 @@ class _Run:
 
     def _callable_model(self) -> nn.Module:
         """Return the model as a step calls it: gradients averaged over the ranks, and compiled where that pays."""
-        asked, gpu = self.config.compile, self.device.type == "cuda"
-        compiles = asked == "always" or (asked == "auto" and gpu and self.config.steps >= COMPILE_FROM_STEPS)
         forward = self.rank.parallel(self.model)
-        return torch.compile(forward) if compiles else forward  # type: ignore[return-value]
+        return torch.compile(forward) if self._compiles else forward  # type: ignore[return-value]
 
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
@@ -228,7 +230,7 @@ class _Run:
         """Return whether the last `patience` validations have found nothing better."""
         return self.config.patience is not None and self.state.validations_since_best >= self.config.patience
 
-    def batches_on_device(self, batches: Iterator[Batch]) -> Iterator["DeviceBatch"]:
+    def batches_on_device(self, batches: Iterator[Batch]) -> Iterator[DeviceBatch]:
         """Yield the batches on the device, and add up the time spent waiting for them."""
         while True:
             begin = time.monotonic()
@@ -238,7 +240,7 @@ class _Run:
                 return
             yield on_device(batch, self.device)
 
-    def step(self, batch: "DeviceBatch", stop: bool) -> None:
+    def step(self, batch: DeviceBatch, stop: bool) -> None:
         """Take one step of the optimiser. `stop` asks to stop on this rank; `stop_requested` becomes true on all."""
         step, config = self.state.step, self.config
         torch.manual_seed(seed_of_step(config.seed, step, self.rank.index))  # so that dropout has no state to save
@@ -250,8 +252,7 @@ class _Run:
         summed = self.rank.sum_over_ranks(torch.cat([counted, counted.new_tensor([int(stop)])]))
         counts, stops = summed[:-1], summed[-1]
         self.objective.begin_step(counts)
-        loss = self._loss(batch, counts)
-        (loss * self.rank.count).backward()  # gradients of ranks are averaged, but the parts of one loss must be summed
+        loss = self._backward(batch, counts)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
         self._pending.append((step + 1, self.rank.sum_over_ranks(loss.detach()), norm.detach(), stops))
         if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
@@ -264,15 +265,37 @@ class _Run:
         self._tick = now
         self._progress.advance(1)
 
+    def _backward(self, batch: DeviceBatch, counts: Tensor) -> Tensor:
+        """Set the gradients of the loss over the tiles of all ranks, and return this rank's part of it."""
+        if self._samples is None:
+            loss = self._loss(self._forward, batch, counts)
+            (loss * self.rank.count).backward()  # gradients of ranks are averaged, but parts of a loss must be summed
+            return loss
+        first, seed, step = self.rank.index * self.config.batch, self.config.seed, self.state.step
+        seeds = [seed_of_step(seed, step, first + index) for index in range(self.config.batch)]
+        loss = self._samples.backward(lambda network, i: self._loss(network, batch.sample(i), counts), seeds)
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                self.rank.sum_over_ranks(weight.grad)
+        return loss
+
     def collect_losses(self) -> None:
         """Read and check the losses of the steps since the last call."""
         pending, self._pending = self._pending, []
         for step, loss, norm, stops in pending:
-            self._require_finite(step, loss.item(), norm.item())
+            require_finite(step, loss.item(), norm.item(), self.config, self._kept_state)
             self.state.line_losses.append(loss.item())
             self.state.losses = [*self.state.losses, loss.item()][-LOSSES_KEPT:]
             self.stop_requested |= stops.item() > 0
-            self._require_stable_loss(step)
+            require_stable(step, self.state.losses, self.config, self._kept_state)
+
+    def _kept_state(self) -> str:
+        """Return which state is kept, and what another attempt does."""
+        if self.state_file.step is None:
+            minutes = self.config.checkpoint_minutes
+            return f"No state has been written (train.checkpoint_minutes is {minutes:g}): the same settings start anew"
+        step, path = self.state_file.step, self.state_file.path
+        return f"The state of step {step} is kept in {path}: the same settings go on from it"
 
     def validate(self, validation: Validates) -> ValidationResult:
         """Score the validation crops and keep the best weights so far: the average of the weights, if there is one."""
@@ -319,58 +342,13 @@ class _Run:
             if on_line is not None:
                 on_line(line)
 
-    def _loss(self, batch: "DeviceBatch", counts: Tensor) -> Tensor:
-        """Return this rank's part of the loss over the tiles of all ranks."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits = self._forward(batch.raw)
+    def _loss(self, network: nn.Module, batch: DeviceBatch, counts: Tensor) -> Tensor:
+        """Return the part of these tiles in the loss over the tiles of all ranks."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
+            logits = network(batch.raw)
         # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
         logits = centre_crop(logits, batch.target.shape[-(logits.ndim - 2) :])
         return self.objective.loss(logits, batch.target, batch.weight, counts)
-
-    def _require_finite(self, step: int, loss: float, norm: float) -> None:
-        if not (isfinite(loss) and isfinite(norm)):
-            raise TrainingError(
-                f"training diverged: loss {loss} and gradient norm {norm} at step {step}. "
-                f"{self._advice()}. {self._kept_state()}"
-            )
-
-    def _require_stable_loss(self, step: int) -> None:
-        losses, factor = self.state.losses, self.config.spike_factor
-        if factor is not None and has_diverged(losses, factor):
-            raise TrainingError(
-                f"training diverged: the last {RECENT_STEPS} losses, up to step {step}, are {loss_ratio(losses):.1f} "
-                f"times what was usual before, and train.spike_factor allows {factor:g}. {self._advice()}; or set "
-                f"train.spike_factor to null, to train on whatever the losses are. {self._kept_state()}"
-            )
-
-    def _advice(self) -> str:
-        rate, norm = self.config.learning_rate, self.config.clip_norm
-        return f"Lower train.learning_rate (now {rate:g}) or set train.clip_norm (now {norm or 'null'})"
-
-    def _kept_state(self) -> str:
-        """Return which state is kept, and what another attempt does."""
-        if self.state_file.step is None:
-            minutes = self.config.checkpoint_minutes
-            return f"No state has been written (train.checkpoint_minutes is {minutes:g}): the same settings start anew"
-        step, path = self.state_file.step, self.state_file.path
-        return f"The state of step {step} is kept in {path}: the same settings go on from it"
-
-
-class DeviceBatch(NamedTuple):
-    """A batch as tensors on the device."""
-
-    raw: Tensor
-    target: Tensor
-    weight: Tensor
-
-
-def on_device(batch: Batch, device: torch.device) -> DeviceBatch:
-    """Copy a batch to the device; to a GPU from pinned memory, while the GPU still computes earlier steps."""
-    parts = [torch.from_numpy(part) for part in batch]
-    parts[0] = parts[0].contiguous(memory_format=channels_last(parts[0].ndim - 2))
-    if device.type == "cuda":
-        parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
-    return DeviceBatch(*parts)
 
 
 def seed_of_step(seed: int, step: int, rank: int = 0) -> int:
@@ -381,18 +359,3 @@ def seed_of_step(seed: int, step: int, rank: int = 0) -> int:
 
 def _numbers(scores: ValidationResult) -> tuple[float, float, float, float]:
     return scores.loss, scores.score, scores.threshold or 0.0, float(scores.threshold is not None)
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM or SIGINT sets. One more step tells all ranks; then the state is written."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped  # only the main thread may handle signals
-        return
-    before = {s: signal.signal(s, lambda *_: stopped.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,6 +62,8 @@ class Validation:
         Number of crops.
     device : torch.device
         Device of the model.
+    threads : int
+        Tiles that a CPU predicts at the same time.
 
     Raises
     ------
@@ -70,9 +72,14 @@ class Validation:
     """
 
     def __init__(
-        self, volumes: Sequence[LabelledVolume], geometry: TileGeometry, crops: int, device: torch.device
+        self,
+        volumes: Sequence[LabelledVolume],
+        geometry: TileGeometry,
+        crops: int,
+        device: torch.device,
+        threads: int = 1,
     ) -> None:
-        self.geometry, self.device = geometry, device
+        self.geometry, self.device, self.threads = geometry, device, threads
         self.crops = choose_crops(volumes, (geometry.output[0], CROP_SIDE, CROP_SIDE), crops)
         if not self.crops:
             raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
@@ -90,9 +97,7 @@ class Validation:
         return ValidationResult(loss, row["v_rand"], row["threshold"])
 
     def _probabilities(self, model: nn.Module, volume: LabelledVolume, box: Box) -> NDArray[np.float32]:
-        predictor = Predictor(
-            model, self.geometry, volume.normalisation, device=self.device, threads=torch.get_num_threads()
-        )
+        predictor = Predictor(model, self.geometry, volume.normalisation, device=self.device, threads=self.threads)
         return predictor.predict_box(volume.raw, box)
 
 

@@ -164,7 +164,7 @@ def test_batches_come_in_order_whatever_the_threads_and_the_first_step():
     sampler = PatchSampler([volume()], INPUT, OUTPUT, AugmentConfig(), batch=2)
     expected = [sampler.batch(step) for step in range(6)]
     for threads, start in ((1, 0), (3, 0), (2, 4)):
-        batches = list(sampler.batches(start, 6, threads=threads, ahead=3))
+        batches = list(sampler.batches(start, 6, threads=threads))
         assert len(batches) == 6 - start
         for got, wanted in zip(batches, expected[start:], strict=True):
             assert got.raw.shape == (2, 1, 44, 44)
@@ -189,14 +189,15 @@ def test_processes_that_share_a_step_have_the_batch_of_one():
             np.testing.assert_array_equal(np.concatenate(fields), field_of_one)
 
 
-def test_no_more_batches_are_prepared_than_asked_for():
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_thread_prepares_two_batches_in_advance(threads):
     sampler = PatchSampler([volume()], INPUT, OUTPUT, None)
     asked: list[int] = []
     sampler.batch = lambda step, *_: asked.append(step)
-    batches = sampler.batches(0, 100, threads=1, ahead=3)
+    batches = sampler.batches(0, 100, threads=threads)
     next(batches)
     batches.close()
-    assert max(asked) <= 4
+    assert max(asked) <= 2 * threads
 
 
 def test_an_error_while_reading_reaches_the_trainer():

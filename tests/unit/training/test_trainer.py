@@ -17,13 +17,15 @@ from unet.network.model import build_model
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
+from unet.training.divergence import TrainingError
 from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import WeightedCrossEntropy, labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
 from unet.training.patches import PatchSampler
 from unet.training.state import TrainingStateError
-from unet.training.trainer import TrainingError, TrainingStoppedError, seed_of_step, train
+from unet.training.stop_requests import TrainingStoppedError
+from unet.training.trainer import seed_of_step, train
 from unet.training.validation import Validation, ValidationResult
 from unet.volumes.intensity import Normalisation
 
@@ -228,15 +230,26 @@ def test_going_on_with_other_threads_is_told(tmp_path, caplog):
 def test_the_same_threads_give_the_same_bits_on_any_cores(tmp_path):
     """What a sum of several threads is depends on how many share it, not on where they run."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    config = SHORT.model_copy(update={"batch": 1})
     try:
         torch.set_num_threads(2)
-        everywhere, _ = trained(tmp_path / "a", SHORT)
+        everywhere, _ = trained(tmp_path / "a", config, threads=2)
         os.sched_setaffinity(0, {min(cores)})
-        on_one, _ = trained(tmp_path / "b", SHORT)
+        on_one, _ = trained(tmp_path / "b", config, threads=2)
     finally:
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
     assert_same_bits(everywhere, on_one)
+
+
+def test_up_to_one_thread_per_sample_gives_the_same_bits_also_after_a_kill(tmp_path):
+    config, model = SHORT.model_copy(update={"batch": 3}), MODEL.model_copy(update={"normalisation": "batch"})
+    alone, _ = trained(tmp_path / "alone", config, model=model, threads=1)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", config, KilledAt(sampler(config, config.augment), 5), model=model, threads=2)
+    resumed, result = trained(tmp_path / "killed", config, model=model, threads=3)
+    assert result.resumed_from == 5
+    assert_same_bits(alone, resumed)
 
 
 def test_lines_after_the_resumed_step_and_broken_ones_are_dropped(tmp_path):
