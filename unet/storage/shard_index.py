@@ -19,7 +19,7 @@ import numpy as np
 from google_crc32c import value as crc32c
 
 from unet.geometry.box import Index
-from unet.storage.backends import ObjectStorage
+from unet.storage.object_storage import ObjectStorage
 from unet.storage.shard_codec import ABSENT, CHECKSUM_BYTES, RangeReader
 
 MOST_OBJECTS = 4096
