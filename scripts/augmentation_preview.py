@@ -19,7 +19,8 @@ from unet.geometry.tiling import tile_geometry
 from unet.jobs.script import run_script
 from unet.run.report.augmentation_page import augmentation_page, style_of
 from unet.storage.files import read_json, write_atomically
-from unet.training.patches import CachedVolume, LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import CachedVolume
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 

@@ -9,7 +9,7 @@ Outputs: a receipt with the voxels per class, the number of instances and all wa
 2. Compare the counts with what labels of their kind can hold, and check that no channel is constant.
 3. Compare the borders of the labels with the intensities, also mirrored, in some windows.
 4. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
-5. For training volumes, stop if a class occurs nowhere.
+5. For training volumes, stop if a class occurs nowhere, or no object for affinities.
 6. Name the annotated sections that the training leaves out, since thresholds are chosen on them.
 """
 
@@ -37,6 +37,7 @@ from unet.training.label_check import (
     count_labels,
     label_problems,
     require_every_class,
+    require_objects,
     summary_line,
 )
 from unet.training.label_orientation import (
@@ -67,6 +68,7 @@ def main(
     intensity_statistics: Path | None = None,
     targets: list[Path] | None = None,
     training_targets: list[Path] | None = None,
+    output: Literal["classes", "affinities"] = "classes",
     threads: int = 1,
 ) -> None:
     """Write the counts of the labels to `receipt`; raise an error if the labels can hardly be right.
@@ -90,8 +92,10 @@ def main(
     files = [Box.parse(box) for box in read_json(survey).get("label_boxes", [])]
     found += _orientation(source, volume, orientation_windows(annotated, files, source.layout.shape))
     _refuse_or_warn(found, label_check, source.name)
-    if training_targets:
+    if training_targets and output == "classes":
         require_every_class(_class_voxels(training_targets), names)
+    elif training_targets:
+        require_objects(_class_voxels(training_targets))
     left_out = held_back_sections(np.flatnonzero(counts.sections).tolist(), held_back)
     if left_out:
         log.info("held back from the training of %s: section(s) %s", source.name, ", ".join(map(str, left_out)))
@@ -173,7 +177,7 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     depth, height, width = source.layout.shape
     window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).clipped(source.layout.shape)
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
-    targets = np.pad(source.image("targets").read(window), beyond, constant_values=UNLABELLED)
+    targets = np.pad(source.class_targets(window), beyond, constant_values=UNLABELLED)
     ids = np.pad(source.true_ids(window), beyond)
     return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
 

@@ -1,6 +1,6 @@
 """Check that model and volumes fit each other, from their headers, before anything is ingested or trained.
 
-Inputs: the receipts of `survey`, and the model file if `model.checkpoint` names one.
+Inputs: the receipts of `survey`, and the model file if `model.checkpoint` or `train.start_from` names one.
 
 Outputs: a receipt with the dimensions of the network and the normalisation rule of the model file.
 
@@ -52,12 +52,12 @@ def main(
     layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
     voxels = {name: layout.voxel_size_nm for name, layout in layouts.items()}
     channels = {name: layout.channels for name, layout in layouts.items()}
-    dimensions = model_config.dimensions
+    dimensions = 3 if model_config.sees_sections else 2
     if checkpoint is not None:
         header = _header_beside_finite_weights(checkpoint) if check_weights else read_header(checkpoint)
         require_compatible_model(header, str(checkpoint), asked, channels)
         rule = normalisation_of_model(header, str(checkpoint), normalisation)
-        dimensions, whose = header["model"]["dimensions"], str(checkpoint)
+        dimensions, whose = 3 if ModelConfig(**header["model"]).sees_sections else 2, str(checkpoint)
         of_model = None if header["voxel_size_nm"] is None else tuple(header["voxel_size_nm"])
     else:
         require_same_channels(channels, str(trained_on))

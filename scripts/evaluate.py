@@ -1,7 +1,7 @@
 """Score a volume against its labels: pixels, classes, objects, and skeletons if there are any.
 
-Inputs: `segmentation.zarr`, `probability.zarr`, `labels.zarr`, `targets.zarr`, the receipt of `threshold_sweep`, and
-the files of `compare` and `skeletons`.
+Inputs: `segmentation.zarr`, `probability.zarr`, `labels.zarr`, `targets.zarr`, the receipt of `threshold_sweep` (of
+classes alone), and the files of `compare` and `skeletons`.
 
 Outputs: `evaluation.json`, and `overlap.npz` with the contingency table of true and predicted objects.
 
@@ -12,6 +12,7 @@ Outputs: `evaluation.json`, and `overlap.npz` with the contingency table of true
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
@@ -28,6 +29,7 @@ from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.isbi import CHALLENGE_THRESHOLDS, section_errors, v_rand_v_info
 from unet.evaluation.scores import VolumeScores, best_threshold_by_v_rand, predicted_classes, section_cells
 from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
@@ -54,7 +56,6 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
-    sweep: Path,
     evaluation: Path,
     table: Path,
     folder: Path,
@@ -62,6 +63,7 @@ def main(
     foreground: str | None,
     sections_alone: bool,
     fixed_threshold: float | None,
+    sweep: Path | None = None,
     threshold: Path | None = None,
     threads: int = 1,
 ) -> None:
@@ -69,8 +71,9 @@ def main(
     input_states = evaluation_input_states(volume)
     source = Volume.open(folder, survey)
     channels = source.image("probability").spec.channels
-    classes = ("background", *channels) if len(channels) == 1 else channels
-    channel = channel_of(foreground, channels)
+    classes, affinities = _classes(channels), affinity_offsets(channels) is not None
+    channel = 0 if affinities else channel_of(foreground, channels)
+    foreground_class = channel if len(channels) > 1 and not affinities else 1
     comparison = VolumeScores(len(classes), per_section=sections_alone)
     skeletons = true_skeletons(volume, source.layout)
     runs = ExpectedRunLength(skeletons) if skeletons else None
@@ -80,15 +83,21 @@ def main(
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
     for box in source.layout.grid.boxes():
         block = ComparedBlock.read(source, box)
-        predicted = predicted_classes(source.image("probability").read(box))
-        ours = channel if len(channels) > 1 else 1
-        comparison.add(block.target, predicted, block.labels, block.segmentation, block.near_border, box.start[0], ours)
+        if affinities:  # a voxel is in the class of interiors if it is in an object
+            predicted = (block.segmentation > 0).astype(np.uint8)
+        else:
+            predicted = predicted_classes(source.image("probability").read(box))
+        comparison.add(
+            *(block.target, predicted, block.labels, block.segmentation, block.near_border),
+            box.start[0],
+            foreground_class,
+        )
         if runs:
             runs.add(box, block.segmentation)
         for reference in references.values():
             reference.add(block)
         progress.advance(1)
-    swept = read_json(sweep)
+    swept = read_json(sweep) if sweep else {"scores": []}
     isbi = _isbi_scores(swept, threshold, fixed_threshold)
     scores = {**comparison.scores(), **isbi, **(runs.scores() if runs else {})}
     scores["class_iou"] = dict(zip(classes, scores["class_iou"], strict=True))
@@ -110,6 +119,13 @@ def main(
         )
     save_arrays(table, vars(comparison.objects.overlap))
     write_json(evaluation, found)
+
+
+def _classes(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes that are scored; of affinities the background and the interior of objects."""
+    if affinity_offsets(channels) is not None:
+        return ("background", "interior")
+    return ("background", *channels) if len(channels) == 1 else tuple(channels)
 
 
 def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> dict[str, float]:
@@ -136,7 +152,7 @@ def _isbi_scores(sweep: dict, threshold: Path | None, fixed: float | None) -> di
 def _section_errors(source: Volume, channel: int, threshold: float, z: int) -> dict[str, float] | None:
     """Return the scores of section `z` at a threshold; None if nothing in the section is annotated."""
     box = Box((z, 0, 0), (z + 1, *source.layout.shape[1:]))
-    target = source.image("targets").read(box)[0]
+    target = source.class_targets(box)[0]
     probability = as_probability(source.image("probability").read(box)[channel][0])
     known = target != UNLABELLED
     cells = np.where(known, section_cells(source.true_ids(box))[0], 0)

@@ -60,11 +60,14 @@ def main(
     require_packages()
     torch.set_num_threads(threads)
     network, header = load_model(model)
-    padding = padding_of(ModelConfig(**header["model"]))
-    padded = PaddedNetwork(network, padding)
+    config = ModelConfig(**header["model"])
+    padding = padding_of(config)
+    padded = PaddedNetwork(network, padding, config.output)
     normalisation = training_normalisation(header)
     channels, shape = normalisation.channels, tuple(axis.size(TEST_SIDE[len(padding)]) for axis in padding)
-    intensities = _middle(Volume.open(folders[0], surveys[0]), shape) if surveys else _typical(normalisation, shape)
+    intensities = _typical(normalisation, shape)
+    if surveys:
+        intensities = _middle(Volume.open(folders[0], surveys[0]), shape, config.sections)
     inputs = [normalisation(intensities[0])[None], _noise(channels, _uneven(padding))]
     with TemporaryDirectory() as folder:
         torchscript = Path(folder) / "torchscript.pt"
@@ -84,9 +87,12 @@ def main(
     write_json(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
 
 
-def _middle(volume: Volume, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return intensities from the middle of a volume, mirrored if it is smaller, as float32 `(1, c, *shape)`."""
-    size = (1,) * (3 - len(shape)) + shape
+def _middle(volume: Volume, shape: tuple[int, ...], sections: int) -> NDArray[np.float32]:
+    """Return intensities from the middle of a volume, mirrored if it is smaller, as float32 `(1, c, *shape)`.
+
+    For a 2-D network the channels hold `sections` sections of each intensity.
+    """
+    size = (sections,) * (3 - len(shape)) + shape
     start = tuple((whole - part) // 2 for whole, part in zip(volume.layout.shape, size, strict=True))
     box = Box(start, tuple(lo + n for lo, n in zip(start, size, strict=True)))
     return volume.image("raw").read_mirrored(box).astype(np.float32).reshape(1, -1, *shape)

@@ -1,6 +1,7 @@
 """Train the network on patches of the annotated volumes.
 
-Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of `train.volumes` and `train.validation`, and their receipts.
+Inputs: `raw.zarr`, `targets.zarr` and `weights.zarr` of `train.volumes` and `train.validation`, and their receipts;
+the model file of `train.start_from`.
 
 Outputs: `model/model.pt`, `model/training.jsonl`, and a receipt. Both files are copies from a folder
 `model/{fingerprint}/`, which outlives other configurations.
@@ -19,6 +20,7 @@ from unet.config.train import TrainConfig
 from unet.jobs.devices import LOCK_FOLDER, scheduler_assignment, torch_devices
 from unet.jobs.script import run_script
 from unet.network.model_file import save_model
+from unet.network.output_channels import output_channels
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.storage.locks import lock_exclusive
@@ -29,8 +31,10 @@ from unet.training.trainer import TrainingError
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
-NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "tensorboard", "held_back"}
-"""Keys of `train` that the model does not depend on. After a change of them a training continues from its state."""
+NOT_IN_FINGERPRINT = {"checkpoint_minutes", "log_steps", "spike_factor", "start_from", "tensorboard", "held_back"}
+"""Keys of `train` that the model does not depend on. After a change of them a training continues from its state.
+
+Of `start_from` the content of the file counts, not its path; of `held_back` the sections that it names."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ def main(
 ) -> None:
     """Write the trained model to `model` and its learning curve to `curve`, as copies from the training's folder."""
     volumes = {folder.name: Volume.open(folder, survey) for folder, survey in zip(folders, surveys, strict=True)}
+    outputs = output_channels(model_config, classes, volumes[train.volumes[0]].layout.voxel_size_nm)
     receipts = {folder.name: read_json(path) for folder, path in zip(folders, intensity_statistics, strict=True)}
     statistics = {name: values["statistics"] for name, values in receipts.items()}
     held_back = {folder.name: read_json(path)["held_back"] for folder, path in zip(folders, checked, strict=True)}
@@ -62,9 +67,11 @@ def main(
         "model": model_config.model_dump(mode="json", exclude={"checkpoint", "voxel_size_tolerance"}),
         "train": train.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         "held_back": held_back,
-        "classes": classes,
+        "classes": outputs,
         "code": code,
     }
+    if train.start_from is not None:
+        depends_on["start_from"] = bytes_digest(Path(train.start_from).read_bytes())
     own_fingerprint = fingerprint(**depends_on)
     kept = TrainingFolder(model.parent / own_fingerprint)
     lock_exclusive(model.parent / "lock")
@@ -79,7 +86,7 @@ def main(
             held_back,
             model_config,
             train,
-            len(classes),
+            outputs,
             kept.state,
             kept.curve,
             kept.tensorboard if train.tensorboard else None,
@@ -87,7 +94,7 @@ def main(
             threads,
         )
         rule = receipts[train.volumes[0]]["normalisation"]
-        done = trained(kept, job, classes, {"rule": rule, "trained_on": statistics})
+        done = trained(kept, job, {"rule": rule, "trained_on": statistics})
     else:
         log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
     kept.publish(model, curve)
@@ -104,9 +111,7 @@ def log_other_trainings(kept: TrainingFolder) -> None:
         )
 
 
-def trained(
-    kept: TrainingFolder, job: TrainingJob, classes: list[str], normalisation: dict[str, Any]
-) -> dict[str, Any]:
+def trained(kept: TrainingFolder, job: TrainingJob, normalisation: dict[str, Any]) -> dict[str, Any]:
     """Train, or continue a training; return the receipt, which is also written beside the model."""
     before = kept.stop_reason()
     if before is not None:
@@ -124,7 +129,7 @@ def trained(
         kept.model,
         network,
         job.model,
-        classes,
+        job.outputs,
         normalisation=normalisation,
         voxel_size_nm=job.volumes[first].layout.voxel_size_nm,
         channels=job.normalisations[first].channels,

@@ -31,7 +31,8 @@ from unet.jobs.journal import Journal
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
-from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor
+from unet.network.output_channels import stored_channels
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.rules import result_rules
 from unet.run.verification import seams, windows_to_check
@@ -101,7 +102,7 @@ def _differences(
     raw = source.raw_without_blanks(first.normalisation)
     progress = Progress(f"verify {source.name}", len(crops), "crops")
     for kind, crop in crops:
-        tissue = source.tissue_mask(crop, first.normalisation, bridge_single_sections=model.dimensions == 3)
+        tissue = source.tissue_mask(crop, first.normalisation, bridge_single_sections=model.sees_sections)
         for how, predict_box in zip(worst, (predictor.predict_box, other.predict_box), strict=True):
             difference = _difference(image, predict_box(raw, crop), tissue, crop)
             # bfloat16 rounds at 3e-3, and differently for tiles of another shape
@@ -123,10 +124,10 @@ def _difference(image: Image, fresh: np.ndarray, tissue: NDArray[np.bool_] | Non
 
 
 def _check_model(image: Image, header: dict[str, Any]) -> None:
-    """Raise an error if the store holds other classes than the model predicts."""
-    wanted = tuple(stored_classes(header["classes"]))
+    """Raise an error if the store holds other channels than the model predicts."""
+    wanted = tuple(stored_channels(header["classes"]))
     if image.spec.channels != wanted:
-        raise StoreError(f"{image.backend}: holds classes {image.spec.channels}, but the model gives {wanted}")
+        raise StoreError(f"{image.backend}: holds {image.spec.channels}, but the model gives {wanted}")
 
 
 def _check_digests(source: Volume, receipts: Path) -> int:

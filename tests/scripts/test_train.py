@@ -112,3 +112,27 @@ def test_a_training_that_diverged_says_so_when_it_is_tried_again(ready: Project)
     assert train(ready)["digest"] == first["digest"]
     assert not (kept(ready, first) / "stopped.json").exists()
     assert read_json(kept(ready, first) / "settings.json")["train"]["steps"] == 8
+
+
+def test_weights_of_a_model_file_are_continued_whatever_its_path(ready: Project, tmp_path: Path) -> None:
+    first = train(ready)
+    start = Path(shutil.copy(kept(ready, first) / "model.pt", tmp_path / "start.pt"))
+    before = torch.load(start, weights_only=True)["weights"]
+    slow = {"steps": 1, "learning_rate": 1e-6, "clip_norm": 1.0}
+    second = train(ready, **slow, start_from=str(start))
+    after = torch.load(kept(ready, second) / "model.pt", weights_only=True)["weights"]
+    learnt = [key for key in before if key.endswith(("weight", "bias"))]
+    apart = max(float((after[key] - before[key]).abs().max()) for key in learnt)
+    assert 0 < apart < 1e-5
+    for key, value in before.items():  # batch normalisation goes on from the file's statistics, too
+        assert not key.endswith("num_batches_tracked") or after[key] == value + 1
+    assert second["fingerprint"] not in (first["fingerprint"], train(ready, **slow)["fingerprint"])
+    moved = start.rename(tmp_path / "moved.pt")
+    assert train(ready, **slow, start_from=str(moved)) == second
+
+
+def test_another_network_is_not_continued_and_all_differences_are_named(ready: Project, tmp_path: Path) -> None:
+    start = Path(shutil.copy(kept(ready, train(ready)) / "model.pt", tmp_path / "start.pt"))
+    ready.settings["model"] = {**ready.settings.get("model", {}), "block": "residual", "skip": "add"}
+    with pytest.raises(Refused, match=r"skip 'concatenate' \(this run: 'add'\), model.block 'plain'"):
+        train(ready, start_from=str(start))

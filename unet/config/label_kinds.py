@@ -28,6 +28,15 @@ def not_annotated_id(dtype: DTypeLike) -> int:
     return int(np.iinfo(np.dtype(dtype)).max)
 
 
+def interior_of_ids(ids: np.ndarray) -> np.ndarray:
+    """Return 1 inside an object, 0 outside of all objects, and 255 where nobody annotated; uint8.
+
+    >>> interior_of_ids(np.array([0, 7, 4294967295], np.uint32))
+    array([  0,   1, 255], dtype=uint8)
+    """
+    return np.where(ids == not_annotated_id(ids.dtype), UNLABELLED, ids > 0).astype(np.uint8)
+
+
 class AnnotationError(ValueError):
     """An annotation holds values that its `label_kind` does not allow."""
 

@@ -13,6 +13,9 @@ from unet.config.section import (
     Triple,
 )
 
+TestTimeAugmentation = Literal["none", "flips", "symmetries", "flips_3d", "symmetries_3d", "cube", "rotations"]
+"""What predictions are averaged over."""
+
 
 class PredictConfig(Section):
     """Overlap-tile prediction: volumes, tiles, device precision, and the jobs that share the work."""
@@ -28,11 +31,12 @@ class PredictConfig(Section):
         description="Number of tiles that pass through the network at once. `auto`: as many as keep a GPU busy and fit "
         "into its memory; 1 on a CPU.",
     )
-    test_time_augmentation: Literal["none", "flips", "symmetries", "rotations"] = Field(
+    test_time_augmentation: TestTimeAugmentation = Field(
         "none",
         description="Transformed copies of the input over which probabilities are averaged. `none`: one prediction. "
-        "`flips`: 4 mirror images. `symmetries`: all 8 symmetries of the square. `rotations`: 7 rotations, as in the "
-        "paper. The time grows with the number of copies.",
+        "`flips`: 4 mirror images. `symmetries`: all 8 symmetries of the square. `flips_3d` and `symmetries_3d`: these "
+        "with the order of the sections reversed as well, 8 and 16 copies. `cube`: all 48 symmetries of the cube, for "
+        "isotropic voxels. `rotations`: 7 rotations, as in the paper. The time grows with the number of copies.",
     )
     precision: Precision | Literal["auto"] = Field(
         "auto",

@@ -7,11 +7,11 @@ What one section cannot know is checked here, in this order:
 
 1. Paths: what has to be a file is no address, no path is empty, and Snakemake can take the folder of results.
 2. Volumes: every named volume exists, has labels where they are needed, and is predicted where it is scored.
-3. Model: something gives the model, the classes of all volumes agree with its classes, and the segmentation fits its
-   output.
+3. Model: something gives the model, the classes of all volumes agree with its classes, and labels and segmentation are
+   for what it predicts.
 4. Thresholds: `auto` has volumes that choose the threshold.
 5. Training: volume weights and augmentation apply to what is trained.
-6. Tiles: their sizes fit the network.
+6. Tiles: their sizes fit the network, and so does the test-time augmentation.
 
 The first check that fails ends the list.
 """
@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from unet.config.affinities import problem_of_affinities
 from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
@@ -81,7 +82,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _files_are_no_addresses(self) -> "Config":
-        for key, path in (("results", self.results), ("model.checkpoint", self.model.checkpoint or "")):
+        files = {"model.checkpoint": self.model.checkpoint, "train.start_from": self.train.start_from}
+        for key, path in {"results": self.results, **{key: file or "" for key, file in files.items()}}.items():
             if is_address(path):
                 raise ValueError(
                     f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
@@ -150,6 +152,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _classes_agree(self) -> "Config":
+        if self.model.output == "affinities":
+            return self  # ids have no classes
         if self.model.checkpoint is not None:
             return self  # the classes are those of the model file, which `check_model` compares
         first = self.train.volumes[0]
@@ -171,21 +175,27 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _segmentation_fits_the_output(self) -> "Config":
-        if self.model.checkpoint is not None:
-            return self  # the output is that of the model file: `merge` compares
-        segment, method = self.segment, self.segment.agglomerate.method
-        if self.model.output == "affinities" and segment.foreground is not None:
+    def _output_fits(self) -> "Config":
+        kinds = {name: self.volumes[name].label_kind for name in self.learning_volumes}
+        problem = problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _pooling_is_chosen(self) -> "Config":
+        """Replace `model.pooling: auto` by the poolings for the voxel size of the first training volume."""
+        if self.model.pooling != "auto" or self.model.checkpoint is not None:
+            return self
+        name = self.train.volumes[0]
+        sides, merged = self.volumes[name].voxel_size_nm, self.volumes[name].downsample
+        if sides is None:
             raise ValueError(
-                f"segment.foreground is {segment.foreground}, but model.output: affinities has no classes: remove it"
+                f"model.pooling: auto needs the voxel size of volume {name!r}, from which the model learns: set "
+                f"volumes.{name}.voxel_size_nm: [z, y, x]"
             )
-        refused = BOUNDARY_METHODS if self.model.output == "affinities" else AFFINITY_METHODS
-        if segment.method == "watershed" and method in refused:
-            allowed = AFFINITY_METHODS if self.model.output == "affinities" else BOUNDARY_METHODS
-            raise ValueError(
-                f"segment.agglomerate.method is {method}, which does not work with model.output: {self.model.output}; "
-                f"take one of {', '.join(('none', *allowed))}"
-            )
+        chosen = self.model.for_voxels([side * n for side, n in zip(sides, merged, strict=True)])
+        object.__setattr__(self, "model", chosen)  # sections are frozen for all other code
         return self
 
     # 4. Thresholds
@@ -212,14 +222,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _defects_of_sections_are_for_3d(self) -> "Config":
-        if self.model.dimensions == 3 or self.model.checkpoint is not None:  # a given model is not trained
+        if self.model.sees_sections or self.model.checkpoint is not None:  # a given model is not trained
             return self
-        for key in ("missing_section", "misalignment"):
+        for key in ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d"):
             share = getattr(self.train.augment, key)
-            if share > 0:
+            if share not in (0, "none", (0, 0, 0)):
                 raise ValueError(
-                    f"train.augment.{key} is {share}, but a 2-D network never sees two sections: "
-                    "set it to 0, or model.dimensions to 3"
+                    f"train.augment.{key} is {share}, but a 2-D network without context never sees two sections: "
+                    f"remove it, or set model.dimensions to 3 or model.context_sections above 0"
                 )
         return self
 
@@ -234,6 +244,20 @@ class Config(Section):
                     tile_geometry(self.model, tile)
                 except TileSizeError as error:
                     raise ValueError(f"{key}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_sections_are_seen(self) -> "Config":
+        chosen = self.predict.test_time_augmentation
+        if (
+            self.model.checkpoint is None
+            and self.model.dimensions == 2
+            and chosen in ("flips_3d", "symmetries_3d", "cube")
+        ):
+            raise ValueError(
+                f"predict.test_time_augmentation: {chosen} reverses the order of sections, but model.dimensions is 2: "
+                "set flips or symmetries, or model.dimensions to 3"
+            )
         return self
 
     def held_back_share(self, volume: str) -> float:
@@ -254,6 +278,11 @@ class Config(Section):
             "evaluate.volumes": self.evaluate.volumes,
             "evaluate.threshold_volumes": self.evaluate.threshold_volumes,
         }
+
+    @property
+    def given_model(self) -> str | None:
+        """Return the model file of the user: the one that predicts, or the one whose weights a training continues."""
+        return self.model.checkpoint or self.train.start_from
 
     @property
     def class_names(self) -> list[str]:
@@ -300,6 +329,8 @@ class Config(Section):
                 inputs[f"volumes.{name}.skeletons.files"] = scored.skeletons.files
         if self.model.checkpoint is not None:
             inputs["model.checkpoint"] = self.model.checkpoint
+        elif self.train.start_from is not None:
+            inputs["train.start_from"] = self.train.start_from
         return inputs
 
 

@@ -28,6 +28,22 @@ class AugmentConfig(Section):
         "interpolated.",
     )
     elastic_probability: Probability = Field(1.0, description="Share of the patches that are deformed.")
+    symmetries: Literal["none", "flips_3d", "symmetries_3d", "cube"] = Field(
+        "none",
+        description="Random symmetry of the volume from which a patch is cut, beside `flips` and `rotation`; nothing "
+        "is interpolated. `flips_3d`: 8 flips along z, y and x. `symmetries_3d`: quarter turns within the section as "
+        "well, 16. `cube`: all 48 symmetries of the cube, for isotropic voxels. All need a 3-D network or context.",
+    )
+    elastic_3d: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = Field(
+        (0.0, 0.0, 0.0),
+        description="Standard deviation (z, y, x) in voxels of random displacements on a coarse 3-D grid that spans "
+        "the patch; 0 deforms nothing. Intensities are interpolated linearly; it goes best with `elastic_px: 0` and "
+        "`rotation: none` or `right`.",
+    )
+    elastic_3d_grid: Annotated[int, Field(ge=2)] = Field(
+        5, description="Points of that grid along each side of the patch."
+    )
+    elastic_3d_probability: Probability = Field(1.0, description="Share of the patches that are deformed in 3-D.")
     brightness: NonNegativeFloat = Field(
         0.2, description="Standard deviation of a random offset that is added to the intensities of a patch."
     )
@@ -59,6 +75,79 @@ class AugmentConfig(Section):
     misalignment_px: NonNegativeFloat = Field(
         8.0, description="Standard deviation in px of such a jump, along y and along x."
     )
+    jitter_px: NonNegativeFloat = Field(
+        0.0,
+        description="Standard deviation in px of a displacement of each section, with its targets, as a rough "
+        "alignment leaves it. Only for networks that see several sections.",
+    )
+    blur_px: NonNegativeFloat = Field(
+        0.0, description="Largest standard deviation in px of a Gaussian blur within the sections of a patch."
+    )
+    blur_probability: Probability = Field(0.5, description="Share of the patches that are blurred.")
+    partial_section: Probability = Field(
+        0.0,
+        description="Share of the sections that are blank on one side of a random line. A section has one at most of "
+        "the defects `partial_section`, `blurred_section` and `shifted_section`; the targets stay.",
+    )
+    blurred_section: Probability = Field(0.0, description="Share of the sections that are blurred by themselves.")
+    blurred_section_px: Annotated[float, Field(ge=0.5)] = Field(
+        3.0, description="Largest standard deviation in px of the blur of such a section; the smallest is 0.5."
+    )
+    shifted_section: Probability = Field(
+        0.0, description="Share of the sections whose intensities are displaced by themselves."
+    )
+    shifted_section_px: NonNegativeFloat = Field(
+        6.0, description="Standard deviation in px of such a displacement, along y and along x."
+    )
+
+    @model_validator(mode="after")
+    def _one_defect_per_section(self) -> "AugmentConfig":
+        total = self.partial_section + self.blurred_section + self.shifted_section
+        if total > 1:
+            raise ValueError(
+                f"partial_section, blurred_section and shifted_section are {total:g} together, but a section has one "
+                "of these defects at most: their sum is at most 1"
+            )
+        return self
+
+
+class AffinitiesConfig(Section):
+    """Training of a network with `model.output: affinities`: its targets and its loss."""
+
+    erode_labels: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="Voxels on each side of a contact of two bodies in which the affinities of nearest neighbours are "
+        "0, so that touching bodies get a border; in 3-D for voxels that are nearly cubes and a 3-D network, else "
+        "within the section. Longer offsets are not affected.",
+    )
+    class_balance: bool = Field(
+        True,
+        description="Whether pairs of one object and pairs of two weigh alike in the loss, in each channel by itself.",
+    )
+    smallest_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05,
+        description="For `class_balance`: share of a channel's pairs that a class is taken to have at least. With 0.05 "
+        "no pair has more than 10 times the usual weight.",
+    )
+    border_weight: bool = Field(
+        False,
+        description="Whether the loss weighs a pair by equation 2 of the paper, the mean of its two voxels, with "
+        "`weights.w0` and `weights.sigma`.",
+    )
+
+    @model_validator(mode="after")
+    def _share_is_used(self) -> "AffinitiesConfig":
+        if not self.class_balance and self.smallest_share != 0.05:
+            raise ValueError(
+                f"smallest_share is {self.smallest_share}, but has no effect with class_balance: false: remove it, or "
+                "set class_balance: true"
+            )
+        return self
+
+    @property
+    def bound(self) -> float | None:
+        """Return the smallest share of a class; None where classes are not balanced."""
+        return self.smallest_share if self.class_balance else None
 
 
 class TrainConfig(Section):
@@ -82,6 +171,12 @@ class TrainConfig(Section):
         description="Share of the annotated sections of each training volume from which nothing is learnt. A threshold "
         "set to `auto` is chosen on these sections. They are the last annotated ones; a volume with fewer than 4 holds "
         "none back. `auto`: 0.15 for volumes of `evaluate.threshold_volumes`, else 0.",
+    )
+    start_from: str | None = Field(
+        None,
+        description="Path of a trained `model.pt` whose weights the training continues, on the labels of `volumes`. "
+        "Section `model` has to describe the same network. The model's own normalisation is used. With null the "
+        "weights are drawn at random.",
     )
     steps: PositiveInt = Field(20_000, description="Number of optimiser steps.")
     tile: PositiveInt | Triple = Field(
@@ -125,6 +220,12 @@ class TrainConfig(Section):
         1.0,
         description="Largest norm of the gradient; a longer gradient is scaled down. With null no gradient is clipped.",
     )
+    weight_average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Decay of an exponential moving average of the weights, such as 0.999. The average is validated "
+        "and saved in place of the weights. The decay is lower in the first steps. With null the weights themselves "
+        "are.",
+    )
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
         description="Jump of the loss that stops the training. The training stops if the mean of the last 40 losses is "
@@ -139,6 +240,9 @@ class TrainConfig(Section):
         "threads, or `--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
     )
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of the training patches.")
+    affinities: AffinitiesConfig = Field(
+        AffinitiesConfig(), description="Targets and loss of a network with `model.output: affinities`."
+    )
     checkpoint_minutes: PositiveFloat = Field(
         5.0,
         description="Minutes between two saves of the training state. A killed training continues from the last save.",
@@ -146,7 +250,9 @@ class TrainConfig(Section):
     log_steps: PositiveInt = Field(20, description="Steps between two lines of the learning curve, `training.jsonl`.")
     validation_steps: PositiveInt = Field(200, description="Steps between two scores on the validation volumes.")
     validation_crops: PositiveInt = Field(
-        4, description="Number of crops of 512 x 512 px that are predicted and scored at each validation."
+        4,
+        description="Number of crops of 512 x 512 px that are predicted and scored at each validation. For "
+        "affinities of a 3-D network they have 256 x 256 px.",
     )
     patience: PositiveInt | None = Field(
         None,

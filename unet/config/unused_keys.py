@@ -50,6 +50,10 @@ def _keys_of_training(config: "Config") -> Iterator[str]:
         ("train.augment", "elastic_probability", 0, ["elastic_px", "elastic_grid"]),
         ("train.augment", "contrast_shift", 0, ["contrast_shift_std"]),
         ("train.augment", "misalignment", 0, ["misalignment_px"]),
+        ("train.augment", "elastic_3d", (0, 0, 0), ["elastic_3d_grid", "elastic_3d_probability"]),
+        ("train.augment", "blur_px", 0, ["blur_probability"]),
+        ("train.augment", "blurred_section", 0, ["blurred_section_px"]),
+        ("train.augment", "shifted_section", 0, ["shifted_section_px"]),
         ("train", "validation", [], ["validation_steps", "validation_crops"]),
         ("weights", "w0", 0, ["sigma"]),
         ("model", "architecture", "fcn8s", ["skip", "upsampling"]),
@@ -59,11 +63,17 @@ def _keys_of_training(config: "Config") -> Iterator[str]:
             for key in sorted(set(keys) & set(non_default_keys(one))):
                 yield f"{section}.{key} is {getattr(one, key)}, but has no effect with {section}.{switch}: {off}"
     kinds = {config.volumes[name].label_kind for name in config.labelled_volumes}
-    if "separation_border" in non_default_keys(weights) and "instances" not in kinds:
+    if (
+        "separation_border" in non_default_keys(weights)
+        and "instances" not in kinds
+        and config.model.output == "classes"
+    ):
         yield (
             f"weights.separation_border is {weights.separation_border}, but has no effect: it is drawn between "
             "instances only, and no labels are of that kind"
         )
+    if config.model.output == "affinities":
+        yield from _weights_without_effect_on_affinities(config)
     if train.volume_weights and len(train.volumes) == 1:
         drawn = train.volume_weights
         yield f"train.volume_weights are {drawn}, but have no effect: train.volumes names one volume"
@@ -71,6 +81,17 @@ def _keys_of_training(config: "Config") -> Iterator[str]:
         yield (
             f"train.validation: volume {name!r} is in train.volumes, too: the best weights are chosen by voxels "
             "that they were trained on; name another volume"
+        )
+
+
+def _weights_without_effect_on_affinities(config: "Config") -> Iterator[str]:
+    weights, instead = config.weights, {"class_balance": "class_balance", "separation_border": "erode_labels"}
+    if not config.train.affinities.border_weight:
+        instead |= {"w0": "border_weight", "sigma": "border_weight"}
+    for key in sorted(set(instead) & set(non_default_keys(weights))):
+        yield (
+            f"weights.{key} is {getattr(weights, key)}, but has no effect with model.output: affinities; see "
+            f"train.affinities.{instead[key]}"
         )
 
 

@@ -54,7 +54,7 @@ class ComparedBlock:
         padded, inner = padded_in_section(box, ceil(px) + 2, source.layout.shape)
         labels = source.true_ids(padded)
         near_border = border_mask(labels, px)[inner]
-        target = source.image("targets").read(box)
+        target = source.class_targets(box)
         scored = np.where(target == UNLABELLED, 0, labels[inner])  # outside the tissue there is nothing to find either
         return cls(box, target, scored, source.image("segmentation").read(box), near_border)
 

@@ -36,8 +36,16 @@ def default_offsets(voxel_size_nm: Sequence[float]) -> tuple[Offset, ...]:
     >>> default_offsets((50, 4, 4))[3:6]
     ((2, 0, 0), (0, 3, 0), (0, 0, 3))
     """
-    isotropic = max(voxel_size_nm) < ISOTROPIC_BELOW * min(voxel_size_nm)
-    return ISOTROPIC_OFFSETS if isotropic else ANISOTROPIC_OFFSETS
+    return ISOTROPIC_OFFSETS if is_isotropic(voxel_size_nm) else ANISOTROPIC_OFFSETS
+
+
+def is_isotropic(voxel_size_nm: Sequence[float]) -> bool:
+    """Return whether voxels count as isotropic: no side is twice as long as another.
+
+    >>> is_isotropic((10, 8, 8)), is_isotropic((40, 4, 4))
+    (True, False)
+    """
+    return max(voxel_size_nm) < ISOTROPIC_BELOW * min(voxel_size_nm)
 
 
 def is_nearest(offset: Offset) -> bool:

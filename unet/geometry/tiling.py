@@ -19,14 +19,15 @@ for the paper's network. All tiles therefore start at multiples of a stride that
 from the volume's first voxel: 384 for an output of 388. A voxel's result then does not depend on the tile, the block
 or the job that computes it.
 
-All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z.
+All sizes have axes `(z, y, x)`. For a 2-D network a tile is one section: size 1, margin 0 and factor 1 along z. With
+n context sections on each side, its input has 2 n + 1 sections and margin n.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice, pairwise, product
 from math import ceil, prod
-from typing import Protocol
+from typing import Literal, Protocol
 
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
@@ -48,7 +49,11 @@ class NetworkShape(Protocol):
     @property
     def upsampling(self) -> str: ...
     @property
-    def pooling(self) -> Sequence[Index] | None: ...
+    def pooling(self) -> Sequence[Index] | Literal["auto"] | None: ...
+    @property
+    def kernels(self) -> Sequence[Index] | None: ...
+    @property
+    def sections(self) -> int: ...
 
 
 class TileSizeError(ValueError):
@@ -168,9 +173,11 @@ def full_size(config: NetworkShape, tile: int | Index) -> Index:
     TileSizeError
         If a tile of a 2-D network is thicker than a section.
     """
-    size = tile if isinstance(tile, tuple) else (1,) * (3 - config.dimensions) + (tile,) * config.dimensions
-    if config.dimensions == 2 and size[0] != 1:
-        raise TileSizeError(f"a tile of a 2-D network is one section, so its z is 1, not {size[0]}")
+    sections = config.sections
+    size = tile if isinstance(tile, tuple) else (sections,) * (3 - config.dimensions) + (tile,) * config.dimensions
+    if config.dimensions == 2 and size[0] != sections:
+        seen = "one section" if sections == 1 else f"one section and {sections - 1} of context"
+        raise TileSizeError(f"a tile of a 2-D network is {seen}, so its z is {sections}, not {size[0]}")
     return size
 
 
@@ -186,7 +193,7 @@ def receptive_field_overhang(config: NetworkShape, axis: int = 2) -> int:
     depends on
 
     ```
-    two 3x3 convolutions          [a - 2, b + 2]
+    two 3x3 convolutions          [a - 2, b + 2]       (size 1: unchanged)
     max-pool by f                 [a f, b f + f - 1]
     up-convolution by f           [a // f, b // f]
     interpolation by f > 1        [(a + f/2) // f - 1, (b + f/2) // f]
@@ -202,7 +209,7 @@ def receptive_field_overhang(config: NetworkShape, axis: int = 2) -> int:
     return max(-_interval_read(config, axis, 0)[0], _interval_read(config, axis, last)[1] - last)
 
 
-def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[Index]:
+def tile_candidates(config: NetworkShape, grid: Grid, spare: Index = (0, 0, 0), *, cubic: bool = False) -> list[Index]:
     """Return candidate input sizes `(z, y, x)` for the blocks of a volume, those that read the fewest voxels first.
 
     A tile that two blocks touch is computed for each of them. Strides that divide the block are therefore efficient,
@@ -214,13 +221,19 @@ def tile_candidates(config: NetworkShape, grid: Grid, spare: int = 0) -> list[In
     grid
         The blocks of the volume.
     spare
-        Voxels of a tile's output along y and x that its cell does not use: 1 for the mean over rotations.
+        Voxels `(z, y, x)` of a tile's output that its cell does not use: (0, 1, 1) for the mean over rotations.
+    cubic
+        Whether candidates have one side along z, y and x.
     """
     found: dict[int, Index] = {}
-    z_sizes, sides = _tiles_by_size(config, (0,), grid, 0), _tiles_by_size(config, (1, 2), grid, spare)
-    for z, side in product(z_sizes, sides):
-        tile, tiles = (z, side, side), z_sizes[z] * sides[side]
-        found[tiles] = min(found.get(tiles, tile), tile, key=prod)
+    if cubic:
+        for side, tiles in _tiles_by_size(config, (0, 1, 2), grid, spare).items():
+            found.setdefault(tiles, (side,) * 3)
+    else:
+        z_sizes, sides = _tiles_by_size(config, (0,), grid, spare), _tiles_by_size(config, (1, 2), grid, spare)
+        for z, side in product(z_sizes, sides):
+            tile, tiles = (z, side, side), z_sizes[z] * sides[side]
+            found[tiles] = min(found.get(tiles, tile), tile, key=prod)
     return [tile for _, tile in sorted(found.items(), key=lambda item: item[0] * prod(item[1]))]
 
 
@@ -238,21 +251,23 @@ def alternative_tile(config: NetworkShape, tile: Index) -> Index:
     """
     unit = stride_unit(config)
     sizes = (_sizes(config, axis, count(1), least=2 * unit[axis]) for axis in range(3))
-    z, y, x = ([1] if not _is_convolved(config, axis) else list(islice(s, 2)) for axis, s in enumerate(sizes))
+    z, y, x = (
+        [config.sections] if not _is_convolved(config, axis) else list(islice(s, 2)) for axis, s in enumerate(sizes)
+    )
     smallest = (z[0], y[0], x[0])
     return smallest if smallest != tile else (z[0], y[1], x[1])
 
 
-def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: int) -> dict[int, int]:
+def _tiles_by_size(config: NetworkShape, axes: tuple[int, ...], grid: Grid, spare: Index) -> dict[int, int]:
     """Return the number of tiles of all blocks along some axes by their side.
 
     It ends with the first side at which one tile covers a block.
     """
     if not _is_convolved(config, axes[0]):
-        return {1: grid.shape[axes[0]]}
+        return {config.sections: grid.shape[axes[0]]}
     units, tiles = stride_unit(config), {}
     for side in count(1):
-        outputs = [_output(config, axis, side) - spare for axis in axes]
+        outputs = [_output(config, axis, side) - spare[axis] for axis in axes]
         if any(output < units[axis] for output, axis in zip(outputs, axes, strict=True)):
             continue
         strides = [output // units[axis] * units[axis] for output, axis in zip(outputs, axes, strict=True)]
@@ -295,7 +310,7 @@ def _output(config: NetworkShape, axis: int, size: int) -> int:
     is cut, in whole periods of the pooling grid, so that the origins of tiles stay multiples of `stride_unit`.
     """
     if not _is_convolved(config, axis):
-        return int(size == 1)
+        return int(size == config.sections)
     unit = stride_unit(config)[axis]
     margin = ceil(receptive_field_overhang(config, axis) / unit) * unit if config.convolution == "same" else 0
     return max(0, _network_output(config, axis, size) - 2 * margin)
@@ -305,25 +320,25 @@ def _network_output(config: NetworkShape, axis: int, size: int) -> int:
     """Return the length of the network's result along one axis; 0 if a pool or the crop of a skip has a remainder.
 
     ```
-    two 3x3 convolutions    s' = s - 4                 (zero-padded: s)
+    two 3x3 convolutions    s' = s - 4                 (zero-padded or of size 1: s)
     max-pool by f           s' = s / f
     up-convolution by f     s' = s f
     interpolation by f      s' = s f - 2 floor(f / 2)  (zero-padded: s f)
     skip                    cut to s', the same on both sides
     ```
     """
-    shrink = 4 if config.convolution == "valid" else 0
-    skips, n = [], size - shrink
-    for f in _factors(config, axis):
+    valid, reach = config.convolution == "valid", _reach(config, axis)
+    skips, n = [], size - (2 * reach[0] if valid else 0)
+    for deeper, f in enumerate(_factors(config, axis), start=1):
         if n < f or n % f:
             return 0
         skips.append(n)
-        n = n // f - shrink
+        n = n // f - (2 * reach[deeper] if valid else 0)
     for f, level in _expanding_path(config, axis):
-        n = n * f - (f // 2 * 2 if _interpolates(config) and shrink else 0)
+        n = n * f - (f // 2 * 2 if _interpolates(config) and valid else 0)
         if level is not None and (skips[level] < n or (skips[level] - n) % 2):
             return 0
-        n -= shrink if config.architecture == "unet" else 0
+        n -= 2 * reach[level] if valid and level is not None and config.architecture == "unet" else 0
     return max(0, n)
 
 
@@ -331,17 +346,18 @@ def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
     """Return the first and last input voxel that an output voxel of a zero-padded network depends on."""
     a = b = voxel
     skips: dict[int, Interval] = {}
+    reach = _reach(config, axis)
     for f, level in reversed(_expanding_path(config, axis)):
-        if config.architecture == "unet":
-            a, b = a - 2, b + 2
+        if config.architecture == "unet" and level is not None:
+            a, b = a - reach[level], b + reach[level]
         if level is not None:
             skips[level] = a, b
         a, b = (_interpolated(a, f)[0], _interpolated(b, f)[1]) if _interpolates(config) else (a // f, b // f)
     for level, f in reversed(list(enumerate(_factors(config, axis)))):
-        a, b = (a - 2) * f, (b + 2) * f + f - 1
+        a, b = (a - reach[level + 1]) * f, (b + reach[level + 1]) * f + f - 1
         c, d = skips.get(level, (a, b))
         a, b = min(a, c), max(b, d)
-    return a - 2, b + 2
+    return a - reach[0], b + reach[0]
 
 
 def _interpolated(voxel: int, f: int) -> Interval:
@@ -359,10 +375,28 @@ def _expanding_path(config: NetworkShape, axis: int) -> list[tuple[int, int | No
     return [(factors[last], last), (factors[last - 1], last - 1), (prod(factors[: last - 1]), None)]
 
 
+def pooling_factors(config: NetworkShape) -> Sequence[Index]:
+    """Return the factors `(z, y, x)` of each pooling.
+
+    Raises
+    ------
+    ValueError
+        If poolings are still to be chosen by the voxel size.
+    """
+    if config.pooling == "auto":
+        raise ValueError("pooling: auto depends on the voxel size: use `ModelConfig.for_voxels` first")
+    default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
+    return config.pooling or [default] * (config.depth - 1)
+
+
 def _factors(config: NetworkShape, axis: int) -> list[int]:
     """Return the pooling factors along one axis, level by level."""
-    default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
-    return [factor[axis] for factor in config.pooling or [default] * (config.depth - 1)]
+    return [factor[axis] for factor in pooling_factors(config)]
+
+
+def _reach(config: NetworkShape, axis: int) -> list[int]:
+    """Return how many voxels the two convolutions of each level reach along one axis: 2 with 3x3, 0 with size 1."""
+    return [kernel[axis] - 1 for kernel in config.kernels or [(3, 3, 3)] * config.depth]
 
 
 def _interpolates(config: NetworkShape) -> bool:

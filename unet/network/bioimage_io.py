@@ -29,10 +29,10 @@ PAPERS = {
 }
 PAGE = """# {title}
 
-Segments electron microscopy into {classes}, with a network trained by unet-em {version}.
+{task}, with a network trained by unet-em {version}.
 
 Input: grey values as in the images it was trained on ({grey}), axes batch, channel, {axes}.
-Output: a probability for each class.
+Output: {output}.
 Voxels of the training volume: {voxels}. Resample other images to that.
 
 ## Normalisation
@@ -120,9 +120,9 @@ def _description(network: PaddedNetwork, header: Mapping[str, Any], files: Mappi
         "format_version": FORMAT,
         "type": "model",
         "name": _title(header),
-        "description": f"Segments electron microscopy into {', '.join(header['classes'])}",
+        "description": _task(header),
         "cite": [{"text": paper, "doi": doi}],
-        "tags": ["electron-microscopy", "semantic-segmentation", "unet", f"{len(network.padding)}d"],
+        "tags": ["electron-microscopy", _segmentation(header), "unet", f"{len(network.padding)}d"],
         "documentation": "README.md",
         "covers": ["cover.png"],
         "inputs": [_input(network, header) | {"test_tensor": _file("input.npy", files)}],
@@ -165,10 +165,11 @@ def _output(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]
         for name, axis in zip(axis_names(network.padding), network.padding, strict=True)
     ]
     # Older readers accept only names that are valid identifiers.
-    names = [re.sub(r"\W|^(?=\d)", "_", name) for name in header["classes"]]
+    readable = [name.replace("-", "_minus_") if _predicts_affinities(header) else name for name in header["classes"]]
+    names = [re.sub(r"\W|^(?=\d)", "_", name) for name in readable]
     return {
         "id": "output",
-        "description": "probability of each class",
+        "description": _output_in_words(header),
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": names}, *space],
         "data": {"type": "float32", "range": [0.0, 1.0]},
     }
@@ -196,7 +197,8 @@ def _page(network: PaddedNetwork, header: Mapping[str, Any]) -> str:
     voxels, channels = metadata["voxel_size_nm"], list(zip(metadata["mean"], metadata["std"], strict=True))
     return PAGE.format(
         title=_title(header),
-        classes=", ".join(metadata["classes"]),
+        task=_task(header),
+        output=_output_in_words(header),
         version=header["version"],
         grey="; ".join(f"around {mean:g}, scale {std:g}" for mean, std in channels),
         axes=", ".join(axis_names(network.padding)),
@@ -216,7 +218,30 @@ def _method(rule: Mapping[str, Any]) -> str:
     return "mean and standard deviation of the training volume"
 
 
+def _predicts_affinities(header: Mapping[str, Any]) -> bool:
+    return header["model"].get("output") == "affinities"
+
+
+def _segmentation(header: Mapping[str, Any]) -> str:
+    return "instance-segmentation" if _predicts_affinities(header) else "semantic-segmentation"
+
+
+def _task(header: Mapping[str, Any]) -> str:
+    """Return what the network does."""
+    channels = ", ".join(header["classes"])
+    if _predicts_affinities(header):
+        return f"Predicts affinities of electron microscopy at the offsets {channels} in voxels"
+    return f"Segments electron microscopy into {channels}"
+
+
+def _output_in_words(header: Mapping[str, Any]) -> str:
+    if _predicts_affinities(header):
+        return "the probability that a voxel and the one at an offset belong to one object, for each offset"
+    return "a probability for each class"
+
+
 def _title(header: Mapping[str, Any]) -> str:
     network = {"unet": "U-Net", "fcn8s": "FCN-8s"}[header["model"]["architecture"]]
-    words = f"{header['model']['dimensions']}D {network} for {' and '.join(header['classes'])} in EM"
+    learnt = "affinities" if _predicts_affinities(header) else " and ".join(header["classes"])
+    words = f"{header['model']['dimensions']}D {network} for {learnt} in EM"
     return re.sub(r"[^\w+() -]", "_", words, flags=re.ASCII)[:64]

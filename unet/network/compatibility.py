@@ -8,9 +8,14 @@ from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
 from unet.geometry.box import Index
 from unet.geometry.tiling import tile_geometry, valid_input_sizes
+from unet.network.output_channels import output_channels
 
 VoxelSize = tuple[float, float, float]
 
+OFFSET_KEYS = {"offsets", "offset_unit"}
+"""Keys of section `model` that are compared in voxels."""
+NOT_OF_THE_WEIGHTS = {"checkpoint", "voxel_size_tolerance", "dropout", "offsets", "offset_unit"}
+"""Keys of section `model` that the weights do not depend on. Offsets are compared by the names of the channels."""
 MIN_OWN_VOXEL_SHARE = 0.5
 """Share of a training tile's input that should be voxels of the volume, not mirror images."""
 
@@ -97,7 +102,13 @@ def require_compatible_model(
     IncompatibleModelError
         If a value differs; names both values.
     """
-    pairs = [(f"model.{key}", header["model"].get(key), value) for key, value in configured.items()]
+    pairs: list[tuple[str, Any, Any]] = [
+        (f"model.{key}", header["model"].get(key), value) for key, value in configured.items() if key not in OFFSET_KEYS
+    ]
+    asks_for_offsets = configured.get("output") == "affinities" and not OFFSET_KEYS.isdisjoint(configured)
+    if asks_for_offsets and header["voxel_size_nm"] is not None:
+        asked = output_channels(ModelConfig(**{**header["model"], **configured}), [], header["voxel_size_nm"])
+        pairs += [("model.offsets in voxels", list(header["classes"]), asked)]
     pairs += [(f"input channels (volume {name!r})", header["channels"], count) for name, count in channels.items()]
     for what, found, wanted in pairs:
         if found != wanted:
@@ -105,6 +116,67 @@ def require_compatible_model(
                 f"{model_name}: {what} of the model file is {found!r}, but this run has {wanted!r}; correct the "
                 "configuration, or give another model file"
             )
+
+
+def require_output(header: Mapping[str, Any], model_name: str, output: str) -> None:
+    """Refuse a model file that predicts classes where affinities are configured, or the other way round.
+
+    The decoding depends on it, so `model.output` has to say it also where it is the default.
+
+    Raises
+    ------
+    IncompatibleModelError
+        If they differ; names both values.
+
+    >>> require_output({"model": {"output": "affinities"}}, "model.pt", "affinities")
+    """
+    found = header["model"].get("output", "classes")
+    if found != output:
+        raise IncompatibleModelError(
+            f"{model_name} predicts {found}, but model.output is {output}: set model.output: {found}, or give another "
+            "model file"
+        )
+
+
+def require_same_network(
+    header: Mapping[str, Any],
+    model_name: str,
+    model: ModelConfig,
+    channels: int | None = None,
+    outputs: Sequence[str] | None = None,
+) -> None:
+    """Refuse a model file whose weights cannot be continued, because it holds another network.
+
+    Parameters
+    ----------
+    header, model_name
+        See `require_compatible_model`.
+    model : ModelConfig
+        Section `model` of the configuration: the network that is to be trained.
+    channels : int, optional
+        Grey values per voxel; None is not compared.
+    outputs : sequence of str, optional
+        Names of the output channels: classes, or offsets of affinities. None is not compared.
+
+    Raises
+    ------
+    IncompatibleModelError
+        If they differ; names all differences.
+    """
+    theirs, ours = (
+        one.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS) for one in (ModelConfig(**header["model"]), model)
+    )
+    found = {f"model.{key}": (theirs[key], ours[key]) for key in ours}
+    if channels is not None:
+        found["input channels"] = header["channels"], channels
+    if outputs is not None:
+        found["output channels"] = list(header["classes"]), list(outputs)
+    different = [f"{key} {a!r} (this run: {b!r})" for key, (a, b) in found.items() if a != b]
+    if different:
+        raise IncompatibleModelError(
+            f"train.start_from: {model_name} has {', '.join(different)}. Weights continue in the same network only: "
+            "set these keys to those of the file, or remove train.start_from"
+        )
 
 
 def require_classes(

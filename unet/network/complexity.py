@@ -20,7 +20,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config
 from unet.config.section import Precision
 from unet.geometry.box import Index
-from unet.network.model import build_model
+from unet.network.model import build_model, input_channels
 
 DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -49,7 +49,7 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
     config, dtype = ModelConfig.model_validate_json(model), DTYPES[precision]
     with torch.device("meta"):
         network = build_model(config, channels, classes).eval().to(dtype)
-        x = torch.empty(batch, channels, *tile[-config.dimensions :], dtype=dtype)
+        x = torch.empty(batch, input_channels(config, channels), *tile[-config.dimensions :], dtype=dtype)
     with FlopCounterMode(display=False) as counter, _LiveBytes() as live, torch.no_grad():
         torch.softmax(network(x).float(), dim=1)
     return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
@@ -62,7 +62,7 @@ def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels:
     """
     with torch.device("meta"):
         network = build_model(model, channels, classes)
-        x = torch.empty(batch, channels, *tile[-model.dimensions :])
+        x = torch.empty(batch, input_channels(model, channels), *tile[-model.dimensions :])
     with _LiveBytes() as live:
         torch.softmax(network(x), dim=1).sum().backward()
     return live.peak + x.nbytes + 2 * sum(weight.nbytes for weight in network.parameters())

@@ -36,6 +36,7 @@ from unet import __version__
 from unet.config.model import ModelConfig
 from unet.extras import needs
 from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
+from unet.network.predictor import Output, probabilities
 from unet.volumes.intensity import Normalisation
 
 OPSET = 17
@@ -95,7 +96,7 @@ def _axis_padding(tile: int, margin: int, step: int, loses: bool) -> AxisPadding
 
 
 def _smallest_tile(config: ModelConfig) -> tuple[int, ...]:
-    return tuple(_smallest(config, axis) if axis >= 3 - config.dimensions else 1 for axis in range(3))
+    return tuple(_smallest(config, axis) if axis >= 3 - config.dimensions else config.sections for axis in range(3))
 
 
 def _smallest(config: ModelConfig, axis: int) -> int:
@@ -107,7 +108,7 @@ def _smallest(config: ModelConfig, axis: int) -> int:
 
 
 class PaddedNetwork(nn.Module):
-    """A network that maps normalised grey values to class probabilities of the same size.
+    """A network that maps normalised grey values to probabilities of the same size.
 
     Parameters
     ----------
@@ -115,12 +116,14 @@ class PaddedNetwork(nn.Module):
         From `load_model`.
     padding : Padding
         Padding of the model. Within the halo the result equals the workflow's prediction; in the output's padding it is
-        0 for all classes.
+        0 in all channels.
+    output : {"classes", "affinities"}
+        What the model predicts.
     """
 
-    def __init__(self, model: nn.Module, padding: Padding) -> None:
+    def __init__(self, model: nn.Module, padding: Padding, output: Output = "classes") -> None:
         super().__init__()
-        self.model, self.padding = model, padding
+        self.model, self.padding, self.output = model, padding, output
         # torch lists padding from the last axis
         self.inner = [n for axis in reversed(padding) for n in (axis.before, axis.after)]
         self.outer = [n for axis in reversed(padding) for n in (axis.front, axis.back)]
@@ -128,8 +131,8 @@ class PaddedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map grey values float32 `(n, c, *size)` to probabilities float32 `(n, K, *size)`."""
-        probabilities = torch.softmax(self.model(nn.functional.pad(x, self.inner)), dim=1)
-        return nn.functional.pad(probabilities, self.outer)
+        found = probabilities(self.model(nn.functional.pad(x, self.inner)), self.output)
+        return nn.functional.pad(found, self.outer)
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Call `forward` on an array and return an array."""
@@ -138,7 +141,7 @@ class PaddedNetwork(nn.Module):
 
 
 def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
-    """Return the normalisation by the grey values of the first training volume.
+    """Return the normalisation by the grey values of the first training volume, for each input channel.
 
     Raises
     ------
@@ -149,7 +152,8 @@ def training_normalisation(header: Mapping[str, Any]) -> Normalisation:
     first: Sequence[Mapping[str, Any]] = next(iter(volumes.values()), [{}])
     if "centre" not in first[0]:
         raise ExportError("the model file does not tell the grey values that it was trained on; train it again")
-    return Normalisation.of(first)
+    sections = ModelConfig(**header["model"]).sections
+    return Normalisation.of([channel for channel in first for _ in range(sections)])  # sections of context are channels
 
 
 def export_metadata(network: PaddedNetwork, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
 from unet.network.complexity import forward_cost
 from unet.network.model_file import load_model
+from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
 from unet.network.tile_selection import PredictionTask, cached_selection, concurrent_tiles
@@ -155,8 +156,8 @@ def load_predictor(
     model, header = load_model(path)
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
-    stored = len(stored_classes(classes))
-    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision)
+    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
+    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision, offsets)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
     first = Predictor(
@@ -171,8 +172,10 @@ def load_predictor(
         threads=concurrent_tiles(task, choice, device, threads),
         dtype=predict.dtype,
         channels=stored,
+        output=architecture.output,
+        offsets=offsets,
     )
-    sizes = tile_candidates(architecture, volume.layout.grid, task.spare)
+    sizes = tile_candidates(architecture, volume.layout.grid, task.spare, cubic=task.cubic)
     return OutOfMemoryRetryPredictor(first, architecture, sizes), header
 
 
@@ -180,15 +183,6 @@ def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
     """Return whether to compile the network. The volume decides, not the job, so that all jobs give the same bits."""
     if task.predict.compile != "auto":
         return task.predict.compile == "always"
-    tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
+    tiles = tile_count(task.layout.grid, task.geometry(tile))
     flops = tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops
     return device.type == "cuda" and flops >= COMPILE_FROM_FLOPS
-
-
-def stored_classes(classes: Sequence[str]) -> list[str]:
-    """Return the channel names of `probability.zarr`: all classes, or the second of two, which determines the first.
-
-    >>> stored_classes(["membrane", "interior"]), stored_classes(["a", "b", "c"])
-    (['interior'], ['a', 'b', 'c'])
-    """
-    return list(classes[1:]) if len(classes) == 2 else list(classes)

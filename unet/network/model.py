@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
+from unet.geometry.tiling import pooling_factors
 
 
 class Layers(NamedTuple):
@@ -55,7 +56,8 @@ def build_model(config: ModelConfig, channels: int = 1, classes: int = 2) -> nn.
     config : ModelConfig
         Section `model` of the configuration.
     channels : int
-        Input channels: grey values per voxel.
+        Grey values per voxel. A 2-D network with `context_sections` has as many channels for each section that it
+        sees: all sections of the first grey value come first.
     classes : int
         Number K of classes in the output.
 
@@ -64,7 +66,12 @@ def build_model(config: ModelConfig, channels: int = 1, classes: int = 2) -> nn.
     nn.Module
         Maps float32 `(n, channels, *size)` to logits `(n, classes, *smaller)`, sizes `(y, x)` or `(z, y, x)`.
     """
-    return {"unet": UNet, "fcn8s": FCN8s}[config.architecture](config, channels, classes)
+    return {"unet": UNet, "fcn8s": FCN8s}[config.architecture](config, input_channels(config, channels), classes)
+
+
+def input_channels(config: ModelConfig, channels: int) -> int:
+    """Return the channels of a network's input: grey values per voxel, times the sections of a 2-D network."""
+    return channels * config.sections
 
 
 class UNet(nn.Module):
@@ -89,7 +96,7 @@ class UNet(nn.Module):
             upsampling(config, deep, fine, factor)
             for fine, deep, factor in zip(widths, widths[1:], pools, strict=False)
         )
-        self.decoders = nn.ModuleList(two_convolutions(config, joined * c, c) for c in widths[:-1])
+        self.decoders = nn.ModuleList(convolutions(config, joined * c, c, level) for level, c in enumerate(widths[:-1]))
         self.classifier = layers.convolution(widths[0], classes, kernel_size=1)
         initialise_he(self)
 
@@ -159,7 +166,9 @@ class Encoder(nn.Module):
         super().__init__()
         widths = level_channels(config)
         self.factors = pool_factors(config)
-        self.levels = nn.ModuleList(two_convolutions(config, a, b) for a, b in pairwise((channels, *widths)))
+        self.levels = nn.ModuleList(
+            convolutions(config, a, b, level) for level, (a, b) in enumerate(pairwise((channels, *widths)))
+        )
         self.pools = nn.ModuleList(LAYERS[config.dimensions].pool(factor) for factor in self.factors)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -207,13 +216,41 @@ def upsampling(config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...
     return LAYERS[config.dimensions].transposed(deep, fine, kernel_size=factor, stride=factor)
 
 
-def two_convolutions(config: ModelConfig, channels_in: int, channels_out: int) -> nn.Sequential:
+class Residual(nn.Module):
+    """Two convolutions whose input is added to their result (He et al. 2016, arXiv 1512.03385, figure 2).
+
+    Unpadded convolutions lose a rim, which is cropped from the input. Where channels differ, a 1x1 convolution brings
+    the input to the channels of the result. Receptive field and output size are those of the two convolutions alone.
+    """
+
+    def __init__(self, config: ModelConfig, channels_in: int, channels_out: int, level: int) -> None:
+        super().__init__()
+        self.convolutions = two_convolutions(config, channels_in, channels_out, level)[:-1]  # ReLU follows the sum
+        self.projection = (
+            nn.Identity()
+            if channels_in == channels_out
+            else LAYERS[config.dimensions].convolution(channels_in, channels_out, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(n, channels_in, *size)` to `(n, channels_out, *smaller)`."""
+        result = self.convolutions(x)
+        return nn.functional.relu(result + self.projection(centre_crop(x, result.shape[2:])))
+
+
+def convolutions(config: ModelConfig, channels_in: int, channels_out: int, level: int) -> nn.Module:
+    """Build the convolutions of a level: two, with their input added to their result if so configured."""
+    build = Residual if config.block == "residual" else two_convolutions
+    return build(config, channels_in, channels_out, level)
+
+
+def two_convolutions(config: ModelConfig, channels_in: int, channels_out: int, level: int) -> nn.Sequential:
     """Build two 3x3 (3x3x3) convolutions, each followed by batch normalisation if configured, and by ReLU."""
-    layers, batch_norm = LAYERS[config.dimensions], config.normalisation == "batch"
+    layers, batch_norm, kernel = LAYERS[config.dimensions], config.normalisation == "batch", kernel_sizes(config)[level]
+    padding = tuple(n // 2 if config.convolution == "same" else 0 for n in kernel)
     steps: list[nn.Module] = []
     for a, b in ((channels_in, channels_out), (channels_out, channels_out)):
-        padding = 1 if config.convolution == "same" else 0
-        steps.append(layers.convolution(a, b, kernel_size=3, padding=padding, bias=not batch_norm))
+        steps.append(layers.convolution(a, b, kernel_size=kernel, padding=padding, bias=not batch_norm))
         if batch_norm:  # its shift replaces the convolution's bias
             steps.append(layers.batch_norm(b))
         steps.append(nn.ReLU(inplace=True))
@@ -291,9 +328,13 @@ def level_channels(config: ModelConfig) -> list[int]:
 
 def pool_factors(config: ModelConfig) -> list[tuple[int, ...]]:
     """Return the factors of each pool along the network's axes, `(y, x)` or `(z, y, x)`."""
-    default = (1, 2, 2) if config.dimensions == 2 else (2, 2, 2)
-    pooling = config.pooling or [default] * (config.depth - 1)
-    return [tuple(factor[-config.dimensions :]) for factor in pooling]
+    return [tuple(factor[-config.dimensions :]) for factor in pooling_factors(config)]
+
+
+def kernel_sizes(config: ModelConfig) -> list[tuple[int, ...]]:
+    """Return the size of each level's convolutions along the network's axes, `(y, x)` or `(z, y, x)`."""
+    kernels = config.kernels or [(3, 3, 3)] * config.depth
+    return [tuple(kernel[-config.dimensions :]) for kernel in kernels]
 
 
 def centre_crop(x: Tensor, size: torch.Size | list[int]) -> Tensor:

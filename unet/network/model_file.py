@@ -45,7 +45,7 @@ def save_model(
     config : ModelConfig
         Architecture of the model.
     classes : sequence of str
-        Class names in the order of the output; the first is background.
+        Names of the output's channels in their order: classes, of which the first is background, or offsets (`z+1`).
     normalisation : mapping
         How grey values were normalised, as plain numbers and strings.
     voxel_size_nm : sequence of float, optional

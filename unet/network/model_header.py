@@ -8,7 +8,7 @@ becomes an inert `Tensor`, and any other name is refused.
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from unet.config.errors import explain
 from unet.config.model import ModelConfig
 from unet.config.root import Config
+from unet.network.output_channels import output_channels
 
 MODEL_FORMAT = "unet-em model 3"
 REQUIRED_KEYS = ("model", "channels", "classes", "voxel_size_nm", "normalisation")
@@ -30,6 +31,8 @@ class ModelFileError(RuntimeError):
 
 def read_header(path: Path) -> dict[str, Any]:
     """Return the header of a model file: architecture, channels, classes, voxel size, normalisation.
+
+    Of a network that predicts affinities, `classes` are the names of the offsets, such as `z+1`.
 
     Raises
     ------
@@ -48,10 +51,16 @@ def read_header(path: Path) -> dict[str, Any]:
     return validated_content(path, content)[0]
 
 
-def architecture(config: Config) -> tuple[ModelConfig, list[str]]:
-    """Return the network that predicts and its classes: from the configured model file, else as it will be trained."""
+def architecture(config: Config, voxel_size_nm: Sequence[float]) -> tuple[ModelConfig, list[str]]:
+    """Return the network that predicts and its channels: from the configured model file, else as it will be trained.
+
+    Parameters
+    ----------
+    voxel_size_nm : sequence of float
+        Size `(z, y, x)` of a voxel in nm, by which the default offsets of affinities are chosen.
+    """
     if config.model.checkpoint is None:
-        return config.model, config.class_names
+        return config.model, output_channels(config.model, config.class_names, voxel_size_nm)
     header = read_header(Path(config.model.checkpoint))
     return ModelConfig(**header["model"]), list(header["classes"])
 

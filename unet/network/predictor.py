@@ -1,10 +1,11 @@
-"""Overlap-tile inference (paper, figure 2): class probabilities of any box of a volume.
+"""Overlap-tile inference (paper, figure 2): probabilities of any box of a volume.
 
 For a box:
 1. `read` the voxels that all tiles of the box need, mirrored at the volume's faces (edge voxel not repeated).
 2. Normalise grey values with the statistics of the whole volume, never with those of a tile.
-3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax.
-   Test-time augmentation averages over mirrored or quarter-turned tiles.
+3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax
+   over the classes, or the sigmoid of each affinity.
+   Test-time augmentation averages over mirrored or quarter-turned tiles (see `unet.network.symmetries`).
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
 The mean over rotations takes these steps on each of the 7 rotated lattices of `unet.network.rotation`.
@@ -27,24 +28,15 @@ from torch import Tensor, nn
 
 from unet.config.section import Precision
 from unet.geometry.box import Box
+from unet.geometry.offsets import Offset
 from unet.geometry.tiling import TileGeometry, tiles_for
 from unet.network.engine import Engine
 from unet.network.rotation import enclosing, rotated_lattices
+from unet.network.symmetries import TestTimeAugmentation, averaged_geometry, mean_over, require_applicable
 from unet.volumes.intensity import Normalisation
 
-TestTimeAugmentation = Literal["none", "flips", "symmetries", "rotations"]
 Dtype = Literal["float32", "uint8"]
-Symmetry = tuple[int, bool]
-
-SYMMETRIES: dict[TestTimeAugmentation, list[Symmetry]] = {
-    "none": [(0, False)],
-    "flips": [(0, False), (2, False), (0, True), (2, True)],
-    "symmetries": [(quarter_turns, mirrored) for mirrored in (False, True) for quarter_turns in range(4)],
-    "rotations": [(0, False)],
-}
-"""Symmetries applied to each tile: quarter turns in the (y, x) plane, after mirroring x or not.
-
-Two quarter turns flip both axes; two quarter turns with a mirror flip y. Rotations turn the lattice, not the tile."""
+Output = Literal["classes", "affinities"]
 
 MAX_CONSTANT_RESULTS = 8
 """Results of constant tiles that a predictor keeps, one per grey value."""
@@ -122,8 +114,10 @@ class Predictor:
         Sizes of the model's tiles.
     normalisation : Normalisation
         Normalisation by the statistics of the volume, for each input channel.
-    test_time_augmentation : {"none", "flips", "symmetries", "rotations"}
-        Average over nothing, the 4 flips, the 8 symmetries of the square, or 7 rotations in the (y, x) plane.
+    test_time_augmentation : str
+        Average over nothing ("none"); the 4 flips ("flips") or 8 symmetries ("symmetries") of the (y, x) plane; these
+        with z flipped as well ("flips_3d", "symmetries_3d"); the 48 symmetries of the cube ("cube"); or 7 rotations in
+        the (y, x) plane ("rotations").
     device : torch.device or str
         Device on which the network runs.
     batch : int
@@ -137,14 +131,18 @@ class Predictor:
     dtype : {"float32", "uint8"}
         Type of the result; see `quantised`.
     channels : int, optional
-        Number of classes in the result, counted from the last class; by default all.
+        Number of channels in the result, counted from the last one; by default all.
+    output : {"classes", "affinities"}
+        What the model predicts: probabilities of classes, which sum to 1 per voxel, or affinities, each by itself.
+    offsets : sequence of Offset, optional
+        Offset of each channel in voxels, if the channels are affinities.
 
     Raises
     ------
     ValueError
-        For "symmetries" with a tile that is not square.
+        If the test-time augmentation does not suit the network, the tile or the offsets.
     TileSizeError
-        For "rotations" with a tile whose output is too small to interpolate.
+        If the test-time augmentation leaves nothing of a tile's output.
     """
 
     model: nn.Module
@@ -158,6 +156,8 @@ class Predictor:
     threads: int = 1
     dtype: Dtype = "float32"
     channels: int | None = None
+    output: Output = "classes"
+    offsets: Sequence[Offset] | None = None
     lattices: Sequence[TileLattice] = field(init=False, repr=False, compare=False)
     engine: Engine = field(init=False, repr=False, compare=False)
     _constant_results: dict[tuple[float, ...], Tensor] = field(
@@ -165,20 +165,15 @@ class Predictor:
     )
 
     def __post_init__(self) -> None:
-        _, y, x = self.geometry.input
-        _, unit_y, unit_x = self.geometry.stride_unit
-        if self.test_time_augmentation == "symmetries" and (y != x or unit_y != unit_x):
-            raise ValueError(
-                f"test_time_augmentation: symmetries turns tiles, but y and x differ: tile {y} x {x}, pooling "
-                f"{unit_y} x {unit_x}; "
-                "choose a square tile or test_time_augmentation: flips"
-            )
         engine = Engine(self.model, torch.device(self.device), self.precision, self.compiled, self.threads)
-        object.__setattr__(self, "lattices", tile_lattices(self.test_time_augmentation, self.geometry))
+        offsets = None if self.output == "classes" else self.offsets or ()
+        require_applicable(self.test_time_augmentation, self.geometry, 2 if engine.is_2d else 3, offsets)
+        lattices = tile_lattices(self.test_time_augmentation, self.geometry, self.offsets)
+        object.__setattr__(self, "lattices", lattices)
         object.__setattr__(self, "engine", engine)
 
     def predict_box(self, image: Image, box: Box) -> NDArray[Any]:
-        """Return class probabilities of a box `(K, z, y, x)`, which sum to 1 per voxel: `read`, then `infer`."""
+        """Return probabilities `(K, z, y, x)` of a box: `read`, then `infer`."""
         return self.infer(self.read(image, box), box)
 
     def read(self, image: Image, box: Box) -> NDArray[Any]:
@@ -192,7 +187,7 @@ class Predictor:
         tissue: NDArray[np.bool_] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[Any]:
-        """Return class probabilities `(K, z, y, x)` of `box`, in `dtype`.
+        """Return probabilities `(K, z, y, x)` of `box`, in `dtype`.
 
         Beside voxels and result, this takes the memory of `batch` tiles per thread.
 
@@ -254,24 +249,38 @@ class Predictor:
         x = torch.zeros(self.batch, *tiles[0].shape, device=self.engine.device)
         for i, tile in enumerate(tiles):
             x[i] = tile
-        flat = self.engine.is_2d
         with torch.inference_mode():
-            result = _mean_over(SYMMETRIES[self.test_time_augmentation], self._output, x[:, :, 0] if flat else x)[
-                : len(tiles)
-            ]
-        return result[:, :, None] if flat else result
+            result = mean_over(self.test_time_augmentation, self._output, x, self.offsets, self.geometry)
+        return result[: len(tiles)]
 
     def _output(self, x: Tensor) -> Tensor:
-        """Return the softmax of the network's logits, cropped to the tile's output."""
-        logits = self.engine.logits(x)
+        """Return the probabilities `(n, K, z, y, x)` of the network's logits, cropped to the tile's output."""
+        flat = self.engine.is_2d
+        logits = self.engine.logits(x.flatten(1, 2) if flat else x)  # sections of context are channels
         for axis, n in enumerate(self.geometry.output[-(logits.ndim - 2) :], start=2):
             logits = logits.narrow(axis, (logits.shape[axis] - n) // 2, n)
-        return torch.softmax(logits, dim=1)
+        result = probabilities(logits, self.output)
+        return result[:, :, None] if flat else result
 
 
-def tile_lattices(augmentation: TestTimeAugmentation, geometry: TileGeometry) -> Sequence[TileLattice]:
+def probabilities(logits: Tensor, output: Output) -> Tensor:
+    """Return the probabilities `(n, K, *size)` of logits: the softmax over classes, or the sigmoid of each affinity.
+
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "classes").flatten().tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    >>> probabilities(torch.zeros(1, 4, 1, 1), "affinities").flatten().tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+    return torch.softmax(logits, dim=1) if output == "classes" else torch.sigmoid(logits)
+
+
+def tile_lattices(
+    augmentation: TestTimeAugmentation, geometry: TileGeometry, offsets: Sequence[Offset] | None = None
+) -> Sequence[TileLattice]:
     """Return the lattices whose results are averaged: the aligned lattice, or the 7 rotated lattices."""
-    return rotated_lattices(geometry) if augmentation == "rotations" else [AlignedLattice(geometry)]
+    if augmentation == "rotations":
+        return rotated_lattices(geometry)
+    return [AlignedLattice(averaged_geometry(geometry, augmentation, offsets))]
 
 
 def read_box(box: Box, lattices: Sequence[TileLattice]) -> Box:
@@ -293,25 +302,3 @@ def _constant(grey: NDArray[Any]) -> tuple[float, ...] | None:
     first = grey[:, :1, :1, :1]
     same = bool((grey[:, :1, :1] == first).all() and (grey == first).all())  # most differ within the first row
     return tuple(first.flatten().tolist()) if same else None
-
-
-def _mean_over(symmetries: list[Symmetry], function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the mean of `g^-1(function(g(x)))` over symmetries g."""
-    first, *others = symmetries
-    total = _undone(first, function(_applied(first, x)))
-    for g in others:
-        total += _undone(g, function(_applied(g, x)))
-    return total / len(symmetries)
-
-
-def _applied(symmetry: Symmetry, x: Tensor) -> Tensor:
-    """Mirror x if the symmetry says so, then turn."""
-    quarter_turns, mirrored = symmetry
-    return torch.rot90(x.flip(-1) if mirrored else x, quarter_turns, dims=(-2, -1))
-
-
-def _undone(symmetry: Symmetry, x: Tensor) -> Tensor:
-    """Apply the inverse of a symmetry."""
-    quarter_turns, mirrored = symmetry
-    x = torch.rot90(x, -quarter_turns, dims=(-2, -1))
-    return x.flip(-1) if mirrored else x

@@ -19,10 +19,12 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
-from unet.geometry.tiling import TileSizeError, tile_candidates, tile_count, tile_geometry
+from unet.geometry.offsets import Offset
+from unet.geometry.tiling import TileGeometry, TileSizeError, stride_unit, tile_candidates, tile_count, tile_geometry
 from unet.jobs.device_capacity import free_bytes, usable_cores
 from unet.network.complexity import forward_cost, useful_flops_per_voxel
 from unet.network.predictor import read_box, tile_lattices
+from unet.network.symmetries import averaged_geometry, lost_voxels
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json, write_json_if_absent
 from unet.volumes.layout import VolumeLayout
@@ -63,6 +65,8 @@ class PredictionTask:
         Section `predict` of the configuration.
     precision : Precision
         Numeric precision of the convolutions.
+    offsets : tuple of Offset, optional
+        Offset of each channel, if the network predicts affinities.
     """
 
     model: ModelConfig
@@ -71,24 +75,36 @@ class PredictionTask:
     layout: VolumeLayout
     predict: PredictConfig
     precision: Precision = "float32"
+    offsets: tuple[Offset, ...] | None = None
 
     @property
     def candidates(self) -> list[Index]:
         """Return the tile sizes that the configuration allows, in order of the voxels that they read."""
         if self.predict.tile == "auto":
-            return tile_candidates(self.model, self.layout.grid, self.spare)
+            return tile_candidates(self.model, self.layout.grid, self.spare, cubic=self.cubic)
         return [tile_geometry(self.model, self.predict.tile).input]
 
     @property
-    def spare(self) -> int:
-        """Return the voxels of a tile's output along y and x that its cell leaves to the interpolation of rotations."""
-        return 1 if self.predict.test_time_augmentation == "rotations" else 0
+    def spare(self) -> Index:
+        """Return the voxels `(z, y, x)` of a tile's output that its cell leaves to the test-time augmentation."""
+        return lost_voxels(stride_unit(self.model), self.predict.test_time_augmentation, self.offsets)
+
+    @property
+    def cubic(self) -> bool:
+        """Return whether tiles are turned about every axis, and need one side."""
+        return self.model.dimensions == 3 and self.predict.test_time_augmentation == "cube"
+
+    def geometry(self, tile: Index) -> TileGeometry:
+        """Return the geometry of the tiles of input size `tile`, with the output that the augmentation leaves."""
+        return averaged_geometry(tile_geometry(self.model, tile), self.predict.test_time_augmentation, self.offsets)
 
     @property
     def key(self) -> str:
         """Return the fingerprint of everything that the selection depends on, except memory."""
         how = self.predict.model_dump(mode="json", include={"tile", "batch", "test_time_augmentation", "dtype"})
         parts = {"model": self.model.model_dump(mode="json"), "classes": self.classes, "precision": self.precision}
+        if self.offsets is not None:
+            parts["offsets"] = self.offsets
         return fingerprint(layout=asdict(self.layout), **parts, **how)
 
 
@@ -152,7 +168,7 @@ def _least_arithmetic(task: PredictionTask, kind: DeviceKind, limit: float, thre
     candidates = task.candidates
     for tile in candidates:
         if task.predict.tile != "auto" or required_bytes(task, tile, 1, kind, threads) <= limit:
-            tiles = tile_count(task.layout.grid, tile_geometry(task.model, tile))
+            tiles = tile_count(task.layout.grid, task.geometry(tile))
             fitting.append((tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops, tile))
         if len(fitting) == MAX_CANDIDATES:
             break
@@ -193,7 +209,8 @@ def job_memory(
     layout, geometry = task.layout, tile_geometry(task.model, tile)
     block = Box.of_shape(layout.block).clipped(layout.shape)
     blocks, at_once = blocks or len(layout.grid), task.predict.max_blocks_in_flight
-    read = read_box(block, tile_lattices(task.predict.test_time_augmentation, geometry)).size
+    lattices = tile_lattices(task.predict.test_time_augmentation, geometry, task.offsets)
+    read = read_box(block, lattices).size
     read *= layout.channels * np.dtype(layout.dtype).itemsize
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size

@@ -23,11 +23,13 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
+from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.devices import LOCK_FOLDER, torch_device
 from unet.jobs.pipeline import ReadInferWrite, Stop, Stopped
-from unet.network.load_predictor import BlockVoxels, load_predictor, stored_classes
+from unet.network.load_predictor import BlockVoxels, load_predictor
 from unet.network.model_header import read_header
+from unet.network.output_channels import stored_channels
 from unet.network.predictor import read_box, tile_lattices
 from unet.network.tile_selection import MAX_BLOCKS_INFERRED
 from unet.storage.digests import fingerprint
@@ -80,13 +82,14 @@ class PredictionSpec:
     def block_inputs(self, settings: "ResolvedSettings") -> Callable[[Box], list[Any]]:
         """Return a function that identifies the inputs of a block: the voxels that its tiles read, and its tissue."""
         source = Volume.open(self.folder, self.survey)
-        model = ModelConfig(**read_header(self.model)["model"])
-        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile))
+        header = read_header(self.model)
+        model, offsets = ModelConfig(**header["model"]), affinity_offsets(header["classes"])
+        lattices = tile_lattices(self.predict.test_time_augmentation, tile_geometry(model, settings.tile), offsets)
         grey, inputs = source.raw_without_blanks(self.normalisation), BlockInputs(source)
 
         def of_block(box: Box) -> list[Any]:
             read = inputs.digests("raw", grey.read_box(read_box(box, lattices)))
-            return [read, inputs.tissue_mask_digests(box, self.normalisation, model.dimensions == 3)]
+            return [read, inputs.tissue_mask_digests(box, self.normalisation, model.sees_sections)]
 
         return of_block
 
@@ -163,8 +166,8 @@ class BlockPredictor:
         self.predictor, header = load_predictor(
             prediction.model, prediction.predict, self._normalisation, self.source, device, threads
         )
-        self._bridged = header["model"]["dimensions"] == 3
-        channels, chosen = tuple(stored_classes(header["classes"])), self.predictor.first
+        self._bridged = ModelConfig(**header["model"]).sees_sections
+        channels, chosen = tuple(stored_channels(header["classes"])), self.predictor.first
         self.settings = ResolvedSettings(
             chosen.geometry.input, chosen.batch, chosen.precision, chosen.compiled, _name(device), channels
         )

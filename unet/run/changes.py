@@ -84,7 +84,7 @@ class InputChanges:
         if rule == "survey":
             return survey_input_states(config.volumes[volume], config.storage, self.code("survey"))
         if rule == "check_model":
-            return model_input_states(config.model.checkpoint)
+            return model_input_states(config.given_model)
         return evaluation_input_states(config.volumes[volume])
 
     def _without_record(self, survey: Path) -> str | None:

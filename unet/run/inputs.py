@@ -188,7 +188,9 @@ class RunInputs:
     def train(self) -> Inputs:
         """Return the grey values, targets and weights of all volumes that a training reads."""
         learning = self.config.learning_volumes
+        continued = self.receipts_of("check_model", learning[:1]) if self.config.train.start_from else []
         return {
+            **({"continued": continued} if continued else {}),
             "surveys": self.receipts_of("survey", learning),
             "intensity_statistics": self.receipts_of("intensity_statistics", learning),
             "targets": self.receipts_of("targets", learning),
@@ -245,11 +247,13 @@ class RunInputs:
         """Return the segmentation and the labels of a scored volume, without the note on changed files."""
         inputs: Inputs = {
             "survey": self.receipt("survey", volume),
-            "sweep": self.receipt("threshold_sweep", volume),
             "segmented": self.receipts("relabel", volume, "segmentation"),
             "targets": self.receipts("targets", volume),
             "checked": self.checked([volume]),
         }
+        if self.config.model.output == "affinities":
+            return inputs
+        inputs["sweep"] = self.receipt("threshold_sweep", volume)
         if self.config.evaluate.threshold_volumes:
             inputs["threshold"] = self.receipt("choose_threshold", "all")
         return inputs

@@ -32,16 +32,27 @@ def segment_settings(config: Config, store: str, leave_out: Iterable[str]) -> di
     return settings(config.segment if store == "segmentation" else SegmentConfig(), leave_out)
 
 
+def affinities_settings(config: Config) -> dict[str, Any] | None:
+    """Return section `train.affinities`; None where classes are learnt."""
+    return settings(config.train.affinities) if config.model.output == "affinities" else None
+
+
 def given_model(config: Config, name: str = "model") -> dict[str, str]:
     """Return the given model file as a parameter; the user's files are compared by `unet.run.changes`."""
     return {name: config.model.checkpoint} if config.model.checkpoint else {}
 
 
+def compared_model(config: Config) -> dict[str, str]:
+    """Return the model file that is compared with the volumes, as parameter `checkpoint`: one to use or to continue."""
+    return {"checkpoint": config.given_model} if config.given_model else {}
+
+
 def asked_of_model(config: Config) -> dict[str, Any]:
     """Return what the configuration itself says of the network; a given model file has to agree."""
-    return settings(config.model, ["checkpoint", "voxel_size_tolerance"], unset=False)
+    asked = settings(config.model, ["checkpoint", "voxel_size_tolerance"], unset=False)
+    return {**asked, "output": config.model.output} if config.given_model else asked
 
 
 def asked_of_normalisation(config: Config) -> dict[str, Any]:
     """Return what the configuration itself says of the normalisation, where a given model has its own."""
-    return settings(config.normalisation, unset=False) if config.model.checkpoint else {}
+    return settings(config.normalisation, unset=False) if config.given_model else {}

@@ -66,16 +66,22 @@ def problems_of_addresses(config: Config) -> list[str]:
 
 
 def problem_of_model(config: Config) -> str | None:
-    """Return why a given model cannot be scored: it tells other classes apart. No job depends on what is scored."""
+    """Return why a given model cannot be scored: it predicts something else, or tells other classes apart.
+
+    No job depends on what is scored.
+    """
     if config.model.checkpoint is None:
-        return None
+        return _problem_of_start(config)
     # imported when they are needed, since every job reads the Snakefile
-    from unet.network.compatibility import IncompatibleModelError, require_classes
+    from unet.network.compatibility import IncompatibleModelError, require_classes, require_output
     from unet.network.model_header import ModelFileError, read_header
 
     scored = {name: config.volumes[name].class_names for name in config.evaluate.volumes}
     try:
         header = read_header(Path(config.model.checkpoint))
+        require_output(header, config.model.checkpoint, config.model.output)
+        if config.model.output == "affinities":
+            return None
         foreground = [name for name in config.segment.classes if name]
         require_classes(header, config.model.checkpoint, scored, foreground)
     except (IncompatibleModelError, ModelFileError) as error:
@@ -241,4 +247,21 @@ def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
         return (
             f"{key}: nothing can be written in {folder} ({nearest}: {error.strerror}); name a folder that you may write"
         )
+    return None
+
+
+def _problem_of_start(config: Config) -> str | None:
+    """Return why a training cannot continue the weights of `train.start_from`, as far as the file's header tells."""
+    if config.train.start_from is None:
+        return None
+    from unet.network.compatibility import IncompatibleModelError, require_same_network
+    from unet.network.model_header import ModelFileError, read_header
+
+    classes = config.class_names if config.model.output == "classes" else None
+    try:
+        require_same_network(
+            read_header(Path(config.train.start_from)), config.train.start_from, config.model, outputs=classes
+        )
+    except (IncompatibleModelError, ModelFileError) as error:
+        return str(error)
     return None

@@ -209,12 +209,15 @@ def _with_graph(config: Config) -> list[str]:
 
 def _choosing_threshold(config: Config) -> list[str]:
     """Volumes that choose the threshold, which the segmentation needs (`auto`) or the evaluation compares."""
+    if config.model.output == "affinities":  # have no threshold of a class
+        return []
     needed = config.segment.threshold == "auto" or config.evaluate.volumes
     return config.evaluate.threshold_volumes if needed else []
 
 
 def _threshold_swept(config: Config) -> list[str]:
-    return list(dict.fromkeys([*config.evaluate.volumes, *_choosing_threshold(config)]))
+    scored = config.evaluate.volumes if config.model.output == "classes" else []
+    return list(dict.fromkeys([*scored, *_choosing_threshold(config)]))
 
 
 def _choosing_agglomeration(config: Config) -> list[str]:

@@ -26,13 +26,16 @@ targets    unchanged         unchanged      move along
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Index
+from unet.training.section_defects import SectionDefect, draw_section_defects, with_defects
 
 CUBIC_SUPPORT = (1, 3)
 """Pixels that cubic interpolation reads below and (exclusively) above the floor of a position."""
@@ -54,6 +57,8 @@ class Transform:
 
     Other fields hold one value per section of the patch's input: `shifts` `(z, 2)` in whole px; `gains` and `offsets`
     `(z,)`, applied after `gain` and `offset`; `blanks` `(z,)`, the grey value of a missing section, else NaN.
+
+    `blur` is the std in px of a Gaussian within sections. `defects` are of single sections, and come after it.
     """
 
     flips: tuple[bool, bool] = (False, False)
@@ -67,6 +72,8 @@ class Transform:
     gains: np.ndarray | None = None
     offsets: np.ndarray | None = None
     blanks: np.ndarray | None = None
+    blur: float = 0.0
+    defects: tuple[SectionDefect, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -105,6 +112,9 @@ class Transform:
         values : numpy.ndarray
             float32 `(z, y, x)`; any shape if no field is per section.
         """
+        if self.blur > 0:
+            values = gaussian_filter(values, (*(0,) * (values.ndim - 2), self.blur, self.blur), mode="mirror")
+        values = with_defects(values, self.defects)
         values = values * np.float32(self.gain) + np.float32(self.offset)
         if self.gains is not None and self.offsets is not None:
             values = values * _per_section(self.gains) + _per_section(self.offsets)
@@ -231,9 +241,9 @@ def draw_transform(rng: np.random.Generator, config: AugmentConfig, sections: in
     )
 
 
-def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int) -> dict[str, np.ndarray]:
-    """Draw defects of single sections; a defect that is switched off takes no random number."""
-    drawn: dict[str, np.ndarray] = {}
+def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int) -> dict[str, Any]:
+    """Draw defects of single sections, and blur; what is switched off takes no random number."""
+    drawn: dict[str, Any] = {}
     if config.contrast_shift > 0:
         hit = rng.random(sections) < config.contrast_shift
         drawn["gains"] = np.where(hit, 2 ** rng.normal(0, config.contrast_shift_std, sections), 1)
@@ -246,6 +256,12 @@ def _draw_defects(rng: np.random.Generator, config: AugmentConfig, sections: int
         jumps = np.where(hit[:, None], rng.normal(0, config.misalignment_px, (sections, 2)), 0)
         displaced = np.rint(np.cumsum(jumps, axis=0)).astype(int)
         drawn["shifts"] = displaced - displaced[sections // 2]  # the location drawn for its labels stays in the patch
+    if config.jitter_px > 0:
+        apart = np.rint(rng.normal(0, config.jitter_px, (sections, 2))).astype(int)
+        drawn["shifts"] = drawn.get("shifts", 0) + apart - apart[sections // 2]
+    if config.blur_px > 0 and rng.random() < config.blur_probability:
+        drawn["blur"] = rng.uniform(0, config.blur_px)
+    drawn["defects"] = draw_section_defects(rng, config, sections, BLANK_STD)
     return drawn
 
 

@@ -1,21 +1,31 @@
 """Arguments of one training. Every rank receives the same picklable object: volumes, settings, output files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
+from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
+from unet.training.affinities import AffinityTargets
+from unet.training.affinity_loss import AffinityLoss
+from unet.training.affinity_patches import AffinitySampler
+from unet.training.affinity_validation import AffinityValidation
 from unet.training.distributed import SINGLE_PROCESS, Rank
+from unet.training.fine_tuning import load_start
 from unet.training.held_back import WithoutSections
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
-from unet.training.patches import CACHE_MB, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.loss import Objective, WeightedCrossEntropy
+from unet.training.patches import CACHE_MB, CachedVolume, PatchSampler
 from unet.training.trainer import TrainingResult, train
-from unet.training.validation import Validation
+from unet.training.validation import Validates, Validation
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -34,8 +44,8 @@ class TrainingJob:
         Sections of each training volume from which nothing is learnt, by name.
     model, train : ModelConfig, TrainConfig
         Sections of the configuration.
-    classes : int
-        Number K of classes in the network's output.
+    outputs : sequence of str
+        Names of the channels of the network's output: classes, or offsets of affinities.
     state, curve : Path
         Files of state and learning curve, which survive a killed run.
     tensorboard : Path or None
@@ -51,7 +61,7 @@ class TrainingJob:
     held_back: dict[str, list[int]]
     model: ModelConfig
     train: TrainConfig
-    classes: int
+    outputs: Sequence[str]
     state: Path
     curve: Path
     tensorboard: Path | None
@@ -68,7 +78,9 @@ class TrainingJob:
         torch.backends.cudnn.benchmark = True  # all tiles have one size
         torch.manual_seed(self.train.seed)
         channels = self.normalisations[self.train.volumes[0]].channels
-        network = build_model(self.model, channels, self.classes)
+        network = build_model(self.model, channels, len(self.outputs))
+        if self.train.start_from is not None:
+            load_start(Path(self.train.start_from), network, self.model, channels, self.outputs)
         result = train(
             network,
             self._sampler(),
@@ -77,27 +89,55 @@ class TrainingJob:
             curve=LearningCurve(self.curve, self.tensorboard),
             fingerprint=self.fingerprint,
             validation=self._validation(device) if self.train.validation else None,
+            objective=self._objective(),
             device=device,
             rank=rank,
         )
         return network, result
 
+    @property
+    def affinities(self) -> AffinityTargets | None:
+        """Return the pairs of voxels that the network learns; None for a network that learns classes."""
+        offsets = affinity_offsets(self.outputs) if self.model.output == "affinities" else None
+        if offsets is None:
+            return None
+        voxel_size_nm = self.volumes[self.train.volumes[0]].layout.voxel_size_nm
+        erode = self.train.affinities.erode_labels
+        return AffinityTargets.of(offsets, erode, self.model.dimensions, voxel_size_nm)
+
+    def _objective(self) -> Objective:
+        return AffinityLoss(self.train.affinities.bound) if self.affinities else WeightedCrossEntropy()
+
     def _sampler(self) -> PatchSampler:
         geometry, config = tile_geometry(self.model, self.train.tile), self.train
-        return PatchSampler(
-            [self._labelled(name) for name in config.volumes],
-            geometry.input,
-            geometry.output,
-            config.augment,
-            self.model.dimensions,
-            batch=config.batch,
-            seed=config.seed,
-            volume_weights=[config.volume_weights.get(name, 1.0) for name in config.volumes],
-        )
+        volumes = [self._labelled(name) for name in config.volumes]
+        sizes = geometry.input, geometry.output
+        keys: dict[str, Any] = {
+            "augment": config.augment,
+            "dimensions": self.model.dimensions,
+            "batch": config.batch,
+            "seed": config.seed,
+            "volume_weights": [config.volume_weights.get(name, 1.0) for name in config.volumes],
+        }
+        if self.affinities is None:
+            return PatchSampler(volumes, *sizes, **keys)
+        weighted = config.affinities.border_weight
+        return AffinitySampler(volumes, *sizes, affinities=self.affinities, border_weight=weighted, **keys)
 
-    def _validation(self, device: torch.device) -> Validation:
-        volumes = [self._labelled(name) for name in self.train.validation]
-        return Validation(volumes, tile_geometry(self.model, self.train.tile), self.train.validation_crops, device)
+    def _validation(self, device: torch.device) -> Validates:
+        volumes, config = [self._labelled(name) for name in self.train.validation], self.train
+        geometry = tile_geometry(self.model, config.tile)
+        if self.affinities is None:
+            return Validation(volumes, geometry, config.validation_crops, device)
+        return AffinityValidation(
+            volumes,
+            geometry,
+            config.validation_crops,
+            device,
+            self.affinities,
+            config.affinities.bound,
+            self.model.dimensions,
+        )
 
     def _labelled(self, name: str) -> LabelledVolume:
         volume, megabytes = self.volumes[name], CACHE_MB / (3 * len(self.volumes) * self.train.gpus)

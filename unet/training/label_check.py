@@ -321,6 +321,29 @@ def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence
     )
 
 
+def require_objects(of_volumes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse training volumes without any object, whose affinities would all be 0. Background need not occur.
+
+    Parameters
+    ----------
+    of_volumes : mapping
+        Annotated voxels outside and inside of objects, by volume.
+
+    Raises
+    ------
+    LabelError
+        If no voxel is inside an object.
+
+    >>> require_objects({"a": [0, 10], "b": [5, 0]})
+    """
+    outside, inside = np.array(list(of_volumes.values()), np.int64).sum(axis=0).tolist()
+    if inside == 0:
+        raise LabelError(
+            f"train.volumes {list(of_volumes)}: no voxel belongs to an object ({outside:,} are background), so there "
+            "are no affinities to learn. Annotate some objects, or correct `label_kind`, `ignore_id` or `sections`"
+        )
+
+
 def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[LabelProblem]:
     """List the channels whose grey values are the same everywhere.
 

@@ -1,4 +1,6 @@
-"""The weighted cross-entropy of the U-Net paper."""
+"""The weighted cross-entropy of the U-Net paper, and what a training asks of any loss."""
+
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -45,3 +47,36 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, label
 def labelled_pixels(target: Tensor, weight: Tensor) -> Tensor:
     """Return the number n of labelled pixels in `weighted_cross_entropy`, a scalar int64."""
     return ((target != UNLABELLED) & (weight > 0)).sum()
+
+
+class Objective(Protocol):
+    """The loss of a training. A step asks for the counts of its whole batch first, then for the loss of each part."""
+
+    state: Tensor | None
+    """What the loss remembers of earlier steps; a part of the training's state."""
+
+    def counts(self, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the counts of a part of a batch, int64 `(m,)`; those of parts add up to those of the batch."""
+
+    def begin_step(self, counts: Tensor) -> None:
+        """Take in the counts of a step's whole batch, over all ranks."""
+
+    def loss(self, logits: Tensor, target: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        """Return the part of the batch's loss that a part of the batch contributes, a scalar float32."""
+
+
+class WeightedCrossEntropy:
+    """`weighted_cross_entropy` as the loss of a training that learns classes; it remembers nothing."""
+
+    state: Tensor | None = None
+
+    def counts(self, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the number of labelled pixels, int64 `(1,)`."""
+        return labelled_pixels(target, weight).reshape(1)
+
+    def begin_step(self, counts: Tensor) -> None:
+        """Do nothing."""
+
+    def loss(self, logits: Tensor, target: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        """Return this part's share of equation 1."""
+        return weighted_cross_entropy(logits, target, weight, counts[0])

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, product
 from math import ceil, prod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,8 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.mirroring import mirrored_indices
 from unet.training.augmentation import Transform, Warp, draw_transform
-from unet.volumes.intensity import Normalisation
+from unet.training.labelled_volume import LabelledVolume, Readable
+from unet.training.volume_transform import VolumeTransform, draw_volume_transform
 
 COUNT_CELL = (1, 64, 64)
 """Size `(z, y, x)` in voxels of the cells in which labelled voxels are counted, to find sparse labels quickly."""
@@ -40,21 +41,6 @@ CACHE_MB = 1536
 
 MAX_ATTEMPTS = 50
 """Locations tried before a patch without a labelled pixel is accepted."""
-
-
-class Readable(Protocol):
-    """A volume that the sampler can read, such as `unet.storage.zarr_store.Image`."""
-
-    @property
-    def shape(self) -> Index:
-        """Shape `(z, y, x)` in voxels."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the voxels."""
-
-    def read_mirrored(self, box: Box) -> np.ndarray:
-        """Return the voxels of a box, mirrored beyond the volume: `(z, y, x)` or `(c, z, y, x)`."""
 
 
 class CachedVolume:
@@ -110,27 +96,11 @@ class CachedVolume:
         return Grid(self.shape, self._size).box(index)
 
 
-@dataclass(frozen=True)
-class LabelledVolume:
-    """A training volume.
-
-    `raw`, `targets` (class index, 255 = unlabelled) and `weights` (equation 2, 0 = unlabelled) have the same shape.
-    `normalisation` uses the intensity statistics of the volume.
-    """
-
-    raw: Readable
-    targets: Readable
-    weights: Readable
-    normalisation: Normalisation
-
-    def __post_init__(self) -> None:
-        shapes = {name: tuple(getattr(self, name).shape) for name in ("raw", "targets", "weights")}
-        if len(set(shapes.values())) > 1:
-            raise ValueError(f"raw, targets and weights of a training volume differ in shape: {shapes}")
-
-
 class Batch(NamedTuple):
-    """Arrays `raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x."""
+    """Arrays `raw` `(n, c, *in)` float32, `target` `(n, *out)` uint8, `weight` `(n, *out)` float32; sizes (z,) y, x.
+
+    Where affinities are learnt, `target` is `(n, K, *out)`, and `weight` too, or it has axes of length 1 (all are 1).
+    """
 
     raw: np.ndarray
     target: np.ndarray
@@ -179,12 +149,12 @@ class PatchLocation:
 
     def image(self, volume: Readable) -> np.ndarray:
         """Return the grey values `(c, z, y, x)` of the patch's input, float32."""
-        voxels = volume.read_mirrored(_box(self.outer_sections, self.outer))
+        voxels = volume.read_mirrored(voxels_of(self.outer_sections, self.outer))
         return np.stack([self.outer.image(channel) for channel in voxels.reshape(-1, *voxels.shape[-3:])])
 
     def labels(self, volume: Readable) -> np.ndarray:
         """Return the targets or weights `(z, y, x)` of the patch's output."""
-        return self.inner.labels(volume.read_mirrored(_box(self.inner_sections, self.inner)))
+        return self.inner.labels(volume.read_mirrored(voxels_of(self.inner_sections, self.inner)))
 
 
 def network_input(volume: LabelledVolume, location: PatchLocation, transform: Transform) -> np.ndarray:
@@ -192,7 +162,8 @@ def network_input(volume: LabelledVolume, location: PatchLocation, transform: Tr
     return transform.changed_intensities(volume.normalisation(location.image(volume.raw)))
 
 
-def _box(sections: tuple[int, int], warp: Warp) -> Box:
+def voxels_of(sections: tuple[int, int], warp: Warp) -> Box:
+    """Return the voxels that a range of sections under a warp needs; the box may exceed the volume."""
     (y0, x0), (y1, x1) = warp.box()
     return Box((sections[0], y0, x0), (sections[1], y1, x1))
 
@@ -254,14 +225,24 @@ class PatchSampler:
         """Return patch `index` of a step, without a batch axis: raw `(c, *in)`, target and weight `(*out)`."""
         rng = np.random.default_rng([self.seed % 2**64, step, index])
         transform = Transform() if self.augment is None else draw_transform(rng, self.augment, self.input_size[0])
+        moved = VolumeTransform() if self.augment is None else draw_volume_transform(rng, self.augment)
         for _ in range(MAX_ATTEMPTS):
-            volume, centre = self._draw_location(rng)
+            volume, centre = moved.applied(*self._draw_location(rng), self.input_size, self.output_size)
             location = PatchLocation.around(centre, transform, self.input_size, self.output_size)
             weight = location.labels(volume.weights)
             if weight.any():
                 break
-        raw, target = network_input(volume, location, transform), location.labels(volume.targets)
-        return Batch(raw, target, weight) if self.dimensions == 3 else Batch(raw[:, 0], target[0], weight[0])
+        patch = Batch(network_input(volume, location, transform), *self._targets(volume, location, weight))
+        if self.dimensions == 3:
+            return patch
+        target, weight = (part[..., 0, :, :] for part in patch[1:])
+        return Batch(patch.raw.reshape(-1, *patch.raw.shape[2:]), target, weight)  # sections of context are channels
+
+    def _targets(
+        self, volume: LabelledVolume, location: PatchLocation, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return target and weight `(z, y, x)` of a patch whose weight of equation 2 is `weight`."""
+        return location.labels(volume.targets), weight
 
     def _draw_location(self, rng: np.random.Generator) -> tuple[LabelledVolume, Index]:
         """Draw a cell with probability proportional to its labelled voxels, then a voxel uniformly within the cell.

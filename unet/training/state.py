@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unet.storage.files import write_with
+from unet.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class TrainingState:
     best: dict[str, float] | None = None
     best_step: int = 0
     validations_since_best: int = 0
+    objective: Tensor | None = None
+    """What the loss remembers of earlier steps, such as running shares of classes."""
 
 
 class StateFile:
@@ -50,9 +53,13 @@ class StateFile:
         """Step of the state on disk; None while there is no state."""
 
     def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        average: WeightAverage | None = None,
     ) -> tuple[TrainingState, dict[str, Tensor]]:
-        """Load model and optimiser from the file, and return the training state and the best weights.
+        """Load model, optimiser and average of the weights; return the training state and the best weights.
 
         Without a file, the state is that of step 0 and there are no best weights.
 
@@ -80,6 +87,8 @@ class StateFile:
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load(state["average"])
         self.step = state["done"]["step"]
         return TrainingState(**state["done"]), state["best_weights"]
 
@@ -89,6 +98,7 @@ class StateFile:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         best_weights: dict[str, Tensor],
+        average: WeightAverage | None = None,
     ) -> None:
         """Write the state; a reader sees the old or the new state, never a part of one."""
         state = {
@@ -98,6 +108,7 @@ class StateFile:
             "model": model.state_dict(),
             "best_weights": best_weights,
             "optimizer": optimizer.state_dict(),
+            "average": average.tensors if average else {},
         }
         write_with(self.path, partial(torch.save, state))
 

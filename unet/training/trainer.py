@@ -6,7 +6,7 @@ file of weights, optimiser and step as if nothing had happened.
 
 1. Threads prepare the patches of a step while the step before is computed.
 2. Loss and gradient are computed, summed over all ranks.
-3. The optimiser changes the weights.
+3. The optimiser changes the weights, and their moving average takes them in (`unet.training.weight_average`).
 4. At intervals: a line of the learning curve, a validation, the state to disk.
 """
 
@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +30,12 @@ from unet.network.precision import choose_precision
 from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.divergence import LOSSES_KEPT, RECENT_STEPS, has_diverged, is_stable, loss_ratio
 from unet.training.learning_curve import LearningCurve
-from unet.training.loss import labelled_pixels, weighted_cross_entropy
+from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.optimizer import learning_rate, make_optimizer
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
-from unet.training.validation import Validation, ValidationResult
+from unet.training.validation import Validates, ValidationResult
+from unet.training.weight_average import WeightAverage
 
 COMPILE_FROM_STEPS = 2000
 """Steps from which compiling pays: it takes about a minute."""
@@ -73,7 +74,8 @@ def train(
     state_path: Path,
     curve: LearningCurve,
     fingerprint: str,
-    validation: Validation | None = None,
+    validation: Validates | None = None,
+    objective: Objective | None = None,
     on_line: Callable[[dict[str, Any]], None] | None = None,
     device: str | torch.device = "cpu",
     rank: Rank = SINGLE_PROCESS,
@@ -96,8 +98,10 @@ def train(
         seconds, steps_per_second, data_wait_share (share of the time spent waiting for patches), and the validation.
     fingerprint : str
         Fingerprint of everything that the result depends on; a state with another fingerprint is refused.
-    validation : Validation, optional
+    validation : Validates, optional
         Chooses the weights that are kept; without a validation, the last weights are kept.
+    objective : Objective, optional
+        The loss; by default the weighted cross-entropy of the paper.
     on_line : callable, optional
         Called with every line of the learning curve.
     device : str or torch.device
@@ -114,7 +118,8 @@ def train(
     TrainingStateError
         If there is a state from which the training cannot continue.
     """
-    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank)
+    loss = WeightedCrossEntropy() if objective is None else objective
+    run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, loss)
     resumed_from = run.resume()
     batches = sampler.batches(resumed_from, config.steps, first=rank.index * config.batch, count=config.batch)
     with _stop_requests() as stopped, closing(batches):
@@ -147,11 +152,15 @@ class _Run:
         state: StateFile,
         curve: LearningCurve,
         rank: Rank,
+        objective: Objective,
     ) -> None:
+        self.objective = objective
         self.model, self.config, self.device, self.rank = model.to(device), config, device, rank
         self.model.to(memory_format=channels_last(2 if is_2d(model) else 3))  # type: ignore[call-overload]
         self.state_file, self.curve = state, curve
         self.optimizer = make_optimizer(self.model, config)
+        decay = config.weight_average
+        self.average = None if decay is None else WeightAverage(self.model, decay)
         self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.stop_requested = False
         self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
@@ -170,7 +179,8 @@ class _Run:
 
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
-        self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device)
+        self.state, self.best_weights = self.state_file.load(self.model, self.optimizer, self.device, self.average)
+        self.objective.state = self.state.objective
         if self.state.step:
             self._progress = Progress("train", self.config.steps, "steps", done=self.state.step)
         if self.rank.is_main:
@@ -181,8 +191,9 @@ class _Run:
     def save(self) -> None:
         """Write the state, on the main process."""
         self.collect_losses()
+        self.state.objective = self.objective.state
         if self.rank.is_main:
-            self.state_file.save(self.state, self.model, self.optimizer, self.best_weights)
+            self.state_file.save(self.state, self.model, self.optimizer, self.best_weights, self.average)
         self.state_file.step, self._saved = self.state.step, time.monotonic()
 
     def save_if_stable(self) -> None:
@@ -201,6 +212,8 @@ class _Run:
         """Load the kept weights into the model, and return the result."""
         state = self.state
         if state.best is None:
+            if self.average is not None:
+                self.model.load_state_dict(self.average.tensors)
             return TrainingResult(state.step, state.step, resumed_from, state.loss, None, state.seconds)
         self.model.load_state_dict(self.best_weights)
         return TrainingResult(
@@ -233,15 +246,19 @@ class _Run:
             group["lr"] = learning_rate(step, config)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        counts = torch.stack([labelled_pixels(batch.target, batch.weight), torch.tensor(int(stop), device=self.device)])
-        labelled, stops = self.rank.sum_over_ranks(counts)
-        loss = self._loss(batch, labelled)
+        counted = self.objective.counts(batch.target, batch.weight)
+        summed = self.rank.sum_over_ranks(torch.cat([counted, counted.new_tensor([int(stop)])]))
+        counts, stops = summed[:-1], summed[-1]
+        self.objective.begin_step(counts)
+        loss = self._loss(batch, counts)
         (loss * self.rank.count).backward()  # gradients of ranks are averaged, but the parts of one loss must be summed
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
         self._pending.append((step + 1, self.rank.sum_over_ranks(loss.detach()), norm.detach(), stops))
         if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
             self.collect_losses()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(step + 1)
         now = time.monotonic()
         self.state.step, self.state.seconds = step + 1, self.state.seconds + now - self._tick
         self._tick = now
@@ -257,9 +274,14 @@ class _Run:
             self.stop_requested |= stops.item() > 0
             self._require_stable_loss(step)
 
-    def validate(self, validation: Validation) -> ValidationResult | None:
-        """Score the validation crops and keep the best weights so far. All ranks wait for the main process."""
+    def validate(self, validation: Validates) -> ValidationResult:
+        """Score the validation crops and keep the best weights so far: the average of the weights, if there is one."""
         self.collect_losses()
+        with self.average.in_model() if self.average else nullcontext():
+            return self._scored(validation)
+
+    def _scored(self, validation: Validates) -> ValidationResult:
+        """Score the weights in the model. All ranks wait for the main process."""
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
         if self.rank.is_main:
             values += torch.tensor(
@@ -297,13 +319,13 @@ class _Run:
             if on_line is not None:
                 on_line(line)
 
-    def _loss(self, batch: "DeviceBatch", labelled: Tensor) -> Tensor:
+    def _loss(self, batch: "DeviceBatch", counts: Tensor) -> Tensor:
         """Return this rank's part of the loss over the tiles of all ranks."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             logits = self._forward(batch.raw)
         # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
-        logits = centre_crop(logits, batch.target.shape[1:])
-        return weighted_cross_entropy(logits, batch.target, batch.weight, labelled)
+        logits = centre_crop(logits, batch.target.shape[-(logits.ndim - 2) :])
+        return self.objective.loss(logits, batch.target, batch.weight, counts)
 
     def _require_finite(self, step: int, loss: float, norm: float) -> None:
         if not (isfinite(loss) and isfinite(norm)):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry
 from unet.network.predictor import Predictor
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 
 CROP_SIDE = 512
 """Side of a crop in px, large enough to contain whole cells."""
@@ -30,7 +30,7 @@ CROP_SIDE = 512
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Result of one validation: mean loss, score (V_rand or mean IoU, 0 to 1) and, for two classes, the threshold."""
+    """Result of one validation: mean loss, score (0 to 1, higher is better) and, for two classes, the threshold."""
 
     loss: float
     score: float
@@ -40,6 +40,13 @@ class ValidationResult:
         """Return the values as the learning curve names them."""
         values = {"validation_loss": self.loss, "validation_score": self.score, "validation_threshold": self.threshold}
         return {key: value for key, value in values.items() if value is not None}
+
+
+class Validates(Protocol):
+    """What a training asks of a validation."""
+
+    def validate(self, model: nn.Module) -> ValidationResult:
+        """Return loss and score of a model, whose mode is restored."""
 
 
 class Validation:
@@ -72,7 +79,7 @@ class Validation:
 
     def validate(self, model: nn.Module) -> ValidationResult:
         """Return loss and score of a model, whose mode is restored."""
-        with _mode_restored(model):
+        with mode_restored(model):
             scored = [self._probabilities(model, volume, box) for volume, box in self.crops]
         targets = [volume.targets.read_mirrored(box) for volume, box in self.crops]
         weights = [volume.weights.read_mirrored(box) for volume, box in self.crops]
@@ -153,7 +160,7 @@ def _v_rand_rows(scored: Sequence[NDArray[np.float32]], targets: Sequence[NDArra
 
 
 @contextmanager
-def _mode_restored(model: nn.Module) -> Iterator[None]:
+def mode_restored(model: nn.Module) -> Iterator[None]:
     """Restore mode and threads: a predictor sets evaluation mode and, on a CPU, one thread per tile."""
     training, threads = model.training, torch.get_num_threads()
     try:

@@ -22,6 +22,7 @@ Where ``d1 + d2`` exceeds `cutoff_distance`, the term would be below ``1e-6 w0``
 of ``ceil(cutoff_distance(sigma))`` pixels therefore gives the same weights as the whole section, bit for bit.
 """
 
+from collections.abc import Sequence
 from math import ceil, log, sqrt
 
 import fastremap
@@ -46,7 +47,7 @@ def cutoff_distance(sigma: float) -> float:
     return sigma * sqrt(2 * log(1e6))
 
 
-def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
+def separation_border(labels: NDArray, width: int, axes: Sequence[int] = (-2, -1)) -> NDArray[np.bool_]:
     """Return the pixels that become background so that no two cells touch.
 
     A contact pixel belongs to a cell and has a 4-neighbour in its section that belongs to another cell. The border is
@@ -62,6 +63,8 @@ def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
         Cell ids, 0 = background; each section by itself.
     width : int
         Pixels removed on each side of a contact; 0 removes none. The result depends on ``width`` pixels around.
+    axes : sequence of int
+        Axes along which pixels are neighbours, counted from the last (negative); y and x by default.
 
     Returns
     -------
@@ -82,28 +85,27 @@ def separation_border(labels: NDArray, width: int) -> NDArray[np.bool_]:
     border = np.zeros(labels.shape, bool)
     if width == 0:
         return border
-    for one, other in _neighbours(labels.ndim):
+    for one, other in _neighbours(labels.ndim, axes):
         a, b = labels[one], labels[other]
         contact = (a != b) & (a != 0) & (b != 0)
         border[one] |= contact
         border[other] |= contact
     for _ in range(width - 1):
         before = border.copy()
-        for one, other in _neighbours(labels.ndim):
+        for one, other in _neighbours(labels.ndim, axes):
             same = labels[one] == labels[other]
             border[one] |= before[other] & same
             border[other] |= before[one] & same
     return border
 
 
-def _neighbours(ndim: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Return index pairs of neighbouring pixels along y and along x (the last two axes)."""
-    every, before, after = slice(None), slice(None, -1), slice(1, None)
-    sections = (every,) * (ndim - 2)
-    return [
-        ((*sections, before, every), (*sections, after, every)),
-        ((*sections, every, before), (*sections, every, after)),
-    ]
+def _neighbours(ndim: int, axes: Sequence[int]) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Return index pairs of neighbouring pixels along each of `axes`."""
+
+    def all_but(axis: int, part: slice) -> tuple[slice, ...]:
+        return tuple(part if i == axis % ndim else slice(None) for i in range(ndim))
+
+    return [(all_but(axis, slice(None, -1)), all_but(axis, slice(1, None))) for axis in axes]
 
 
 def border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.config.label_kinds import not_annotated_id
+from unet.config.label_kinds import interior_of_ids, not_annotated_id
 from unet.geometry.block_ranges import boxes_of_range
 from unet.geometry.box import Box, Index
 from unet.storage.backends import take_ownership
@@ -64,6 +64,14 @@ class Volume:
         """Return the ids of a box `(z, y, x)` in store `labels`, with 0 where nobody annotated."""
         labels = self.image("labels").read(box)
         return np.where(labels == not_annotated_id(labels.dtype), labels.dtype.type(0), labels)
+
+    def class_targets(self, box: Box) -> NDArray[np.uint8]:
+        """Return the class of each voxel of a box in store `targets`, 255 where nobody annotated.
+
+        Targets of affinities are ids, of which 1 is inside an object and 0 outside.
+        """
+        targets = self.image("targets").read(box)
+        return targets if targets.dtype == np.uint8 else interior_of_ids(targets)
 
     def _path(self, store: str) -> Path:
         return self.folder / f"{store}{ZARR}"

@@ -18,8 +18,10 @@ from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs, TooManyRangesError
 from unet.run.parameters import (
+    affinities_settings,
     asked_of_model,
     asked_of_normalisation,
+    compared_model,
     given_model,
     segment_settings,
     settings,

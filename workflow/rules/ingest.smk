@@ -75,7 +75,7 @@ rule check_model:
         mem_mb=memory("check_model"),
         runtime=time_limit("check_model"),
     params:
-        **given_model(CONFIG, "checkpoint"),
+        **compared_model(CONFIG),
         check_weights=lambda wildcards: bool(CONFIG.model.checkpoint)
         and wildcards.volume == CONFIG.used_volumes[0],
         volumes=lambda wildcards: INPUTS.compared_volumes(wildcards.volume),

@@ -3,7 +3,7 @@
 # Inputs:  labels.zarr (or classes.zarr) and raw.zarr of `train.volumes` and `train.validation`
 # Outputs: targets.zarr, weights.zarr; {results}/model/model.pt and training.jsonl, copies of what is kept by fingerprint
 #          in {results}/model/{fingerprint}/, which outlives other configurations
-# Steps:   targets (classes with the separation border) -> check_labels (what they hold, of scored volumes, too)
+# Steps:   targets (classes with the separation border; ids for affinities) -> check_labels (of scored volumes, too)
 #          -> weight_map (equation 2) -> train; on demand augmentation_preview
 
 
@@ -31,6 +31,7 @@ rule targets:
         block_range=lambda wildcards: wildcards.block_range,
         volume=lambda wildcards: volume_settings(CONFIG, wildcards.volume),
         weights=settings(CONFIG.weights),
+        output=CONFIG.model.output,
         code=code("targets"),
     message:
         "Drawing the targets of {wildcards.volume}, block range {wildcards.block_range}"
@@ -59,6 +60,7 @@ rule check_labels:
         label_check=lambda wildcards: CONFIG.volumes[wildcards.volume].label_check,
         used=lambda wildcards: wildcards.volume in CONFIG.labelled_volumes,
         held_back=lambda wildcards: CONFIG.held_back_share(wildcards.volume),
+        output=CONFIG.model.output,
         code=code("check_labels"),
     message:
         "Looking at the labels of {wildcards.volume}"
@@ -90,6 +92,7 @@ rule weight_map:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         weights=settings(CONFIG.weights),
+        affinities=affinities_settings(CONFIG),
         code=code("weight_map"),
     message:
         "Computing the weight map of {wildcards.volume}, block range {wildcards.block_range}"

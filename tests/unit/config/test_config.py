@@ -290,7 +290,7 @@ def test_how_a_network_is_trained_is_no_error_beside_a_checkpoint() -> None:
     """The section `model` does not describe a given network; its default is 2-D."""
     three_d = {"train__augment__missing_section": 0.1}
     load_config(changed(**three_d, model__checkpoint="model.pt"))
-    with pytest.raises(ConfigError, match=r"missing_section is 0\.1, but a 2-D network"):
+    with pytest.raises(ConfigError, match=r"missing_section is 0\.1, but a 2-D network without context"):
         load_config(changed(**three_d))
 
 

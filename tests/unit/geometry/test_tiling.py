@@ -14,6 +14,7 @@ from unet.geometry.grid import Grid
 from unet.geometry.tiling import (
     TileGeometry,
     TileSizeError,
+    alternative_tile,
     output_size,
     receptive_field_overhang,
     stride_unit,
@@ -68,6 +69,51 @@ def test_error_names_the_axis_of_a_3d_network() -> None:
 def test_a_tile_of_a_2d_network_is_one_section() -> None:
     with pytest.raises(TileSizeError, match="not 3"):
         tile_geometry(ModelConfig(), (3, 572, 572))
+
+
+def test_a_tile_of_a_2d_network_with_context_has_its_sections_as_margin() -> None:
+    config = ModelConfig(context_sections=2)
+    assert tile_geometry(config, 572) == TileGeometry((5, 572, 572), (1, 388, 388), (2, 92, 92), (1, 16, 16))
+    assert alternative_tile(config, (5, 572, 572))[0] == 5
+    assert {tile[0] for tile in tile_candidates(config, Grid((9, 500, 400), (4, 256, 256)))} == {5}
+    with pytest.raises(TileSizeError, match="one section and 4 of context, so its z is 5, not 1"):
+        tile_geometry(config, (1, 572, 572))
+
+
+THICK = ModelConfig(dimensions=3, depth=3, base_channels=1, pooling="auto").for_voxels((30, 8, 8))
+
+
+@pytest.mark.parametrize("keys", [{}, {"architecture": "fcn8s"}, {"upsampling": "bilinear"}, {"block": "residual"}])
+def test_sizes_of_a_network_with_kernels_of_one_along_z(keys: dict) -> None:
+    config = THICK.model_copy(update=keys)
+    assert config.kernels == [(1, 3, 3), (3, 3, 3), (3, 3, 3)]
+    assert config.pooling == [(1, 2, 2), (2, 2, 2)]
+    network, side = build_model(config).eval(), valid_input_sizes(config, 70, 2)[0]
+    sizes = valid_input_sizes(config, 30, 0)
+    for z in range(1, 22):
+        try:
+            with torch.inference_mode():
+                out = network(torch.zeros(1, 1, z, side, side)).shape[2]
+        except (ValueError, RuntimeError):
+            out = 0
+        assert (z in sizes) == (out > 0)
+        assert not out or output_size(config, (z, side, side))[0] == out
+
+
+def test_reach_along_z_of_a_padded_network_with_kernels_of_one() -> None:
+    """With weights of one sign nothing cancels, so a bright voxel changes every output that depends on it."""
+    config = THICK.model_copy(update={"convolution": "same"})
+    network, furthest = build_model(config).double().eval(), 0
+    for weights in network.parameters():
+        weights.data = weights.data.abs().clamp(min=0.05) if weights.ndim > 1 else weights.data.zero_()
+    with torch.inference_mode():
+        for voxel in (20, 21):
+            image = torch.zeros(1, 1, 44, 16, 16, dtype=torch.float64)
+            image[0, 0, voxel] = 1
+            changed = (network(image)[0, 0] > 0).nonzero()[:, 0]
+            first = changed // 2 * 2
+            furthest = max(furthest, int(torch.maximum(first - voxel, voxel - (first + 1)).max()))
+    assert furthest == receptive_field_overhang(config, 0)
 
 
 def test_padded_network_of_the_papers_depth_reaches_94_and_is_cut_by_96() -> None:
@@ -177,9 +223,9 @@ def test_a_pixel_to_spare_costs_a_padded_network_a_unit_of_stride() -> None:
     """Its outputs are whole multiples of the unit; those of the paper's network have 4 px more."""
     grid = Grid((1, 4096, 4096), (1, 1024, 1024))
     padded, valid = ModelConfig(convolution="same"), ModelConfig()
-    assert tile_candidates(valid, grid) == tile_candidates(valid, grid, spare=1)
+    assert tile_candidates(valid, grid) == tile_candidates(valid, grid, spare=(0, 1, 1))
     assert (1024 + 2 * 96,) * 2 in {tile[1:] for tile in tile_candidates(padded, grid)}
-    spared = {tile[1:] for tile in tile_candidates(padded, grid, spare=1)}
+    spared = {tile[1:] for tile in tile_candidates(padded, grid, spare=(0, 1, 1))}
     assert (1024 + 2 * 96,) * 2 not in spared
     assert (1024 + 16 + 2 * 96,) * 2 in spared
 

@@ -9,6 +9,7 @@ from unet.network.compatibility import (
     normalisation_of_model,
     require_classes,
     require_compatible_model,
+    require_output,
     require_same_channels,
     require_same_voxel_size,
     require_tile_fits,
@@ -63,6 +64,28 @@ def test_what_the_configuration_says_and_the_model_is_not_is_refused(asked, chan
 def test_classes_that_the_model_does_not_know_are_refused_with_both(classes, foreground, message):
     with pytest.raises(IncompatibleModelError, match=message):
         require_classes(HEADER, "m.pt", classes, foreground)
+
+
+AFFINITIES = {
+    **{"model": ModelConfig(output="affinities", dimensions=3).model_dump(), "channels": 1},
+    **{"classes": ["z+1", "y+1", "x+3"], "voxel_size_nm": [40.0, 8.0, 8.0]},
+}
+
+
+def test_offsets_are_compared_in_voxels():
+    asked = {"output": "affinities", "offset_unit": "nm", "offsets": [(40, 0, 0), (0, 8, 0), (0, 0, 24)]}
+    require_compatible_model(AFFINITIES, "m.pt", asked, {})
+    require_compatible_model(AFFINITIES, "m.pt", {"output": "affinities"}, {})
+    with pytest.raises(IncompatibleModelError, match=r"offsets in voxels of the model file is .*'x\+3'.*'x\+2'"):
+        require_compatible_model(AFFINITIES, "m.pt", {**asked, "offsets": [(40, 0, 0), (0, 8, 0), (0, 0, 16)]}, {})
+
+
+@pytest.mark.parametrize(("header", "output"), [(HEADER, "affinities"), (AFFINITIES, "classes")])
+def test_a_model_that_predicts_something_else_is_refused(header, output):
+    found = {"classes": "affinities", "affinities": "classes"}[output]
+    with pytest.raises(IncompatibleModelError, match=f"m.pt predicts {found}, but model.output is {output}: set"):
+        require_output(header, "m.pt", output)
+    require_output(header, "m.pt", found)
 
 
 PAPER = ModelConfig()

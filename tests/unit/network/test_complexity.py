@@ -1,9 +1,12 @@
 """Cost of a forward pass, against counts made by hand."""
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config.model import ModelConfig
 from unet.network.complexity import forward_cost, useful_flops_per_voxel
+from unet.network.model import build_model
 
 TINY = ModelConfig(depth=2, base_channels=1, dropout=0)
 
@@ -15,6 +18,35 @@ def test_operations_of_a_forward_pass_counted_by_hand() -> None:
     one_by_one = 4**2 * 1 * 2  # to 2 classes
     expected = 2 * (three_by_three + up_2_to_1 + one_by_one)  # a multiplication and an addition each
     assert forward_cost(TINY, 2, (1, 20, 20)).flops == expected
+
+
+def test_operations_of_a_3d_network_counted_by_hand() -> None:
+    # Input 20: 1 -> 2 channels, sides 18 16 | 8: 6 4 | 8: 6 4, with a third factor each.
+    three = 27 * (18**3 * 1 + 16**3 * 1 + 6**3 * 1 * 2 + 4**3 * 2 * 2 + 6**3 * 2 * 1 + 4**3 * 1 * 1)
+    expected = 2 * (three + 4**3 * 2 * 1 * 8 + 4**3 * 1 * 2)
+    assert forward_cost(TINY.model_copy(update={"dimensions": 3}), 2, (20, 20, 20)).flops == expected
+
+
+def test_operations_of_kernels_of_one_along_z_residual_blocks_and_context() -> None:
+    flat = TINY.model_copy(update={"dimensions": 3, "kernels": [(1, 3, 3)] * 2, "pooling": [(1, 2, 2)]})
+    assert forward_cost(flat, 2, (5, 20, 20)).flops == 5 * forward_cost(TINY, 2, (1, 20, 20)).flops
+    residual = forward_cost(TINY.model_copy(update={"block": "residual"}), 2, (1, 20, 20)).flops
+    projections = 2 * (4**2 * 1 * 2 + 4**2 * 2 * 1)  # 1 -> 2 channels below, 2 -> 1 above
+    assert residual == forward_cost(TINY, 2, (1, 20, 20)).flops + projections
+    context = forward_cost(TINY.model_copy(update={"context_sections": 1}), 2, (3, 20, 20)).flops
+    assert context == forward_cost(TINY, 2, (1, 20, 20)).flops + 2 * 9 * 18**2 * 2
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_training_step_takes_three_forward_passes_less_the_gradient_of_the_input(dimensions: int) -> None:
+    model, side = ModelConfig(dimensions=dimensions, depth=2, base_channels=4, dropout=0), 20
+    with torch.device("meta"):
+        network, x = build_model(model), torch.empty(1, 1, *(side,) * dimensions)
+    with FlopCounterMode(display=False) as counter:
+        network(x).sum().backward()
+    forward = forward_cost(model, 2, (side if dimensions == 3 else 1, side, side)).flops
+    first = 2 * 3**dimensions * 18**dimensions * 4
+    assert counter.get_total_flops() == 3 * forward - first
 
 
 def test_operations_of_the_papers_network() -> None:

@@ -40,6 +40,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"skip": "add"},
     {"normalisation": "batch"},
     {"architecture": "fcn8s"},
+    {"output": "affinities", "depth": 2},
     {"dimensions": 3, "depth": 2, "pooling": [(1, 2, 2)]},
 ]
 every_variant = pytest.mark.parametrize("keys", VARIANTS, ids=str)
@@ -54,7 +55,7 @@ def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[PaddedNetwork, 
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
-    return PaddedNetwork(model, padding_of(config)), config
+    return PaddedNetwork(model, padding_of(config), config.output), config
 
 
 def channel(centre: float, scale: float) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
     return {
         "version": "1",
         "model": config.model_dump(mode="json"),
-        "classes": ["membrane", "cell interior"],
+        "classes": ["membrane", "cell interior"] if config.output == "classes" else ["z+1", "z+1y-2"],
         "voxel_size_nm": [50.0, 4.0, 4.0],
         "normalisation": {"trained_on": statistics},
         **changes,
@@ -99,7 +100,8 @@ def own_prediction(network: PaddedNetwork, config: ModelConfig, grey: np.ndarray
     """The workflow's probabilities `(K, z, y, x)` of a box of the volume `grey`."""
     least = (valid_input_sizes(config, 200, axis)[-1] if axis >= 3 - config.dimensions else 1 for axis in range(3))
     geometry = tile_geometry(config, tuple(least) if config.dimensions == 2 else (24, 40, 40))
-    return Predictor(network.model, geometry, Normalisation((MEAN,), (STD,))).predict_box(Array(grey), box)
+    grey_values = Normalisation((MEAN,), (STD,))
+    return Predictor(network.model, geometry, grey_values, output=config.output).predict_box(Array(grey), box)
 
 
 @pytest.mark.parametrize("keys", [{"depth": 5}, {"depth": 5, "convolution": "same"}, *VARIANTS], ids=str)
@@ -145,6 +147,22 @@ def test_onnx_and_torchscript_give_the_same_at_sizes_that_the_export_has_not_see
     to_torchscript(network, tmp_path / "model.pt")
     assert check_onnx(tmp_path / "model.onnx", network, tiles(network)) < 1e-5
     assert check_torchscript(tmp_path / "model.pt", network, tiles(network)) < 1e-5
+
+
+def test_sections_of_context_are_input_channels_of_an_exported_network():
+    torch.manual_seed(0)
+    config = ModelConfig(depth=2, base_channels=2, context_sections=1)
+    network = PaddedNetwork(build_model(config), padding_of(config))
+    assert training_normalisation(header_of(config)).channels == 3
+    [first, _] = network.padding
+    side = first.minimum + 4 * first.step
+    grey = np.random.default_rng(0).integers(0, 255, (3, side, side)).astype(np.uint8)
+    found = network.predict(((grey - np.float32(MEAN)) / np.float32(STD))[None])[0]
+    box = Box((1, first.halo, first.halo), (2, side - first.halo, side - first.halo))
+    expected = Predictor(network.model, tile_geometry(config, 28), Normalisation((MEAN,), (STD,))).predict_box(
+        Array(grey), box
+    )
+    np.testing.assert_allclose(found[:, *box.slices[1:]], expected[:, 0], rtol=0, atol=1e-5)
 
 
 def test_another_model_is_told_with_both_values(tmp_path):
@@ -218,9 +236,13 @@ def test_a_package_passes_and_others_who_cut_into_tiles_find_the_workflows_own_p
     np.testing.assert_allclose(found[inner], expected[inner], rtol=0, atol=1e-4)
 
 
-def test_a_3d_package_is_valid(tmp_path):
+def test_a_3d_package_of_affinities_is_valid_and_names_the_offsets(tmp_path):
     spec = pytest.importorskip("bioimageio.spec")
-    path, _, _ = package(tmp_path, VARIANTS[-1])
+    path, _, _ = package(tmp_path, {**VARIANTS[-1], "output": "affinities"})
+    output = described(path)["outputs"][0]
+    assert output["axes"][1]["channel_names"] == ["z_1", "z_1y_minus_2"]
+    assert "the probability that a voxel and the one at an offset belong to one object" in output["description"]
+    assert described(path)["name"] == "3D U-Net for affinities in EM"
     assert spec.load_description(path).validation_summary.status != "failed"
     assert [axis.get("id") for axis in described(path)["inputs"][0]["axes"]] == [None, None, "z", "y", "x"]
 

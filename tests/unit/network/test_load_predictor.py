@@ -12,7 +12,7 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
-from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor, stored_classes
+from unet.network.load_predictor import DeviceMemoryError, OutOfMemoryRetryPredictor, load_predictor
 from unet.network.model import build_model
 from unet.network.model_file import save_model
 from unet.network.precision import choose_precision
@@ -124,8 +124,3 @@ def test_memory_for_no_tile_is_an_error_that_says_what_to_do(
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16", "float16"])
 def test_precision_on_a_cpu(asked: str) -> None:
     assert choose_precision(asked, CPU) == ("float32" if asked == "auto" else asked)
-
-
-def test_of_two_classes_the_second_is_stored() -> None:
-    assert stored_classes(["membrane", "interior"]) == ["interior"]
-    assert stored_classes(["a", "b", "c"]) == ["a", "b", "c"]

@@ -76,6 +76,8 @@ def test_weights_are_he_normal_in_their_fan_in(dimensions):
         {"dimensions": 3, "depth": 3, "pooling": [(1, 2, 2), (2, 2, 2)]},
         {"dimensions": 3, "depth": 3, "upsampling": "bilinear", "pooling": [(1, 2, 2), (2, 2, 2)]},
         {"dimensions": 3, "depth": 3, "architecture": "fcn8s"},
+        {"dimensions": 3, "depth": 3, "kernels": [(1, 3, 3), (3, 3, 3), (3, 3, 3)], "block": "residual"},
+        {"block": "residual", "normalisation": "batch", "skip": "add"},
     ],
     ids=str,
 )
@@ -93,6 +95,49 @@ def test_an_unpadded_networks_output_does_not_depend_on_the_tile(keys):
     assert part.shape[:2] == (1, 2)
     assert part.std() > 1e-3
     torch.testing.assert_close(part, same, rtol=1e-5, atol=1e-5)
+
+
+def test_a_residual_block_adds_its_cropped_input_brought_to_its_channels():
+    block = random_model(depth=2, base_channels=2, block="residual").encoder.levels[1]
+    x = torch.randn(1, 2, 9, 9)
+    with torch.no_grad():
+        a, relu, b = block.convolutions
+        expected = torch.relu(b(relu(a(x))) + nn.functional.conv2d(x, block.projection.weight)[..., 2:-2, 2:-2])
+        torch.testing.assert_close(block(x), expected)
+        for convolution in (a, b):
+            convolution.weight.zero_()
+        torch.testing.assert_close(block(x), torch.relu(block.projection(x[..., 2:-2, 2:-2])))
+
+
+def test_a_residual_block_of_equal_channels_has_no_projection():
+    model = random_model(depth=2, base_channels=2, block="residual", skip="add")
+    assert isinstance(model.decoders[0].projection, nn.Identity)
+    assert isinstance(model.encoder.levels[0].projection, nn.Conv2d)
+
+
+def test_context_sections_are_input_channels():
+    model = random_model(depth=2, base_channels=2, context_sections=1)
+    assert model.encoder.levels[0][0].in_channels == 3
+    assert (
+        build_model(ModelConfig(depth=2, base_channels=2, context_sections=2), channels=2)
+        .encoder.levels[0][0]
+        .in_channels
+        == 10
+    )
+
+
+@pytest.mark.parametrize(
+    ("voxel", "pooling", "kernels"),
+    [
+        ((8, 8, 8), [(2, 2, 2)] * 3, [(3, 3, 3)] * 4),
+        ((15, 8, 8), [(2, 2, 2)] * 3, [(3, 3, 3)] * 4),
+        ((16, 8, 8), [(1, 2, 2), (2, 2, 2), (2, 2, 2)], [(1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)]),
+        ((50, 4, 4), [(1, 2, 2)] * 3, [(1, 3, 3)] * 3 + [(3, 3, 3)]),
+    ],
+)
+def test_poolings_and_kernels_follow_the_voxel_size(voxel, pooling, kernels):
+    chosen = ModelConfig(dimensions=3, depth=4, pooling="auto").for_voxels(voxel)
+    assert (chosen.pooling, chosen.kernels) == (pooling, kernels)
 
 
 def test_a_shift_off_the_pooling_grid_does_change_the_result():

@@ -26,6 +26,7 @@ from unet.training.label_check import (
     count_labels,
     label_problems,
     require_every_class,
+    require_objects,
     summary_line,
 )
 from unet.training.synthetic import synthesise
@@ -152,6 +153,12 @@ def test_a_class_that_no_training_volume_shows_is_named_with_all_counts() -> Non
         require_every_class({"a": [3, 0, 0], "b": [0, 2, 0]}, ["membrane", "cell", "synapse"])
     with pytest.raises(LabelError, match=r"no voxel to learn membrane from.*separation_border: 1"):
         require_every_class({"a": [0, 5]}, NAMES)
+
+
+def test_labels_without_any_object_teach_no_affinities() -> None:
+    require_objects({"a": [0, 5], "b": [7, 0]})
+    with pytest.raises(LabelError, match=r"\['b'\]: no voxel belongs to an object \(7 are background\)"):
+        require_objects({"b": [7, 0]})
 
 
 def test_constant_grey_values_stop_the_run_unless_another_channel_shows_something() -> None:

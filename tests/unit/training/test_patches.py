@@ -8,7 +8,8 @@ import pytest
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
-from unet.training.patches import CachedVolume, LabelledVolume, PatchSampler, count_labelled
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import CachedVolume, PatchSampler, count_labelled
 from unet.volumes.intensity import Normalisation
 
 INPUT, OUTPUT = (1, 44, 44), (1, 4, 4)

@@ -14,10 +14,14 @@ from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import TileGeometry
 from unet.network.model import build_model
+from unet.training.affinities import AffinityTargets
+from unet.training.affinity_loss import AffinityLoss
+from unet.training.affinity_patches import AffinitySampler
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
-from unet.training.loss import labelled_pixels, weighted_cross_entropy
+from unet.training.loss import WeightedCrossEntropy, labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
-from unet.training.patches import LabelledVolume, PatchSampler
+from unet.training.patches import PatchSampler
 from unet.training.state import TrainingStateError
 from unet.training.trainer import TrainingError, TrainingStoppedError, seed_of_step, train
 from unet.training.validation import Validation, ValidationResult
@@ -104,6 +108,7 @@ def heavier(patches: PatchSampler, factor: float, since: int, until: int = 1000)
     patches.batch = batch
 
 
+STILL = AugmentConfig(flips=False, rotation="none", elastic_px=0)
 SHORT = TrainConfig(
     steps=8, warmup_steps=2, batch=2, learning_rate=0.01, momentum=0.9, log_steps=4, checkpoint_minutes=1e-9
 )
@@ -128,6 +133,16 @@ def test_a_tiny_network_learns_stripes(tmp_path, optimizer, rate):
     assert result.loss < 0.5 * lines(tmp_path)[0]["loss"]
 
 
+def test_a_tiny_network_learns_which_neighbours_are_of_one_stripe(tmp_path):
+    config = TrainConfig(steps=40, batch=2, optimizer="adamw", learning_rate=0.02, warmup_steps=5, augment=STILL)
+    model, result = trained(tmp_path, config, affinity_sampler(config), objective=AffinityLoss())
+    raw, target, _ = affinity_sampler(config).batch(10_000)
+    with torch.no_grad():
+        found = model.eval()(torch.from_numpy(raw)).numpy() > 0
+    assert (found == target)[target != 255].mean() > 0.9
+    assert result.loss < 0.6 * lines(tmp_path)[0]["loss"]
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     first, _ = trained(tmp_path / "a", SHORT)
     again, _ = trained(tmp_path / "b", SHORT)
@@ -136,21 +151,40 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert not np.array_equal(weights(first)[0], weights(other)[0])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("normalisation", ["none", "batch"])
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer, normalisation):
+def affinity_sampler(config: TrainConfig) -> AffinitySampler:
+    """Patches of the stripes, of which each bright one is a body; two offsets: a network has two channels here."""
+    classes = striped_volume()
+    x = np.broadcast_to(np.arange(96) // 6, (2, 96, 96))
+    ids = np.where(classes.targets.values == 1, x + 1, 0).astype(np.uint32)
+    volume = LabelledVolume(classes.raw, ArrayVolume(ids), classes.weights, classes.normalisation)
+    sizes, pairs = ((1, 44, 44), (1, 28, 28)), AffinityTargets(((0, 0, 1), (0, 0, 3)))
+    return AffinitySampler(
+        [volume], *sizes, affinities=pairs, augment=config.augment, batch=config.batch, seed=config.seed
+    )
+
+
+LEARNT = {
+    "classes": (lambda config: sampler(config, config.augment), WeightedCrossEntropy),
+    "affinities": (affinity_sampler, AffinityLoss),
+}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "normalisation", "output"),
+    [
+        *(("sgd", "none", "classes"), ("sgd", "batch", "classes")),
+        *(("adamw", "none", "classes"), ("adamw", "batch", "affinities")),
+    ],
+)
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer, normalisation, output):
     config = SHORT.model_copy(update={"optimizer": optimizer})
     model = MODEL.model_copy(update={"normalisation": normalisation})
-    whole, expected = trained(tmp_path / "whole", config, model=model)
+    patches, objective = LEARNT[output]
+    whole, expected = trained(tmp_path / "whole", config, patches(config), model, objective=objective())
     for killed_at in (3, 6):
         with pytest.raises(KeyboardInterrupt):
-            trained(
-                tmp_path / "killed",
-                config,
-                KilledAt(sampler(config, config.augment), killed_at),
-                model=model,
-            )
-    resumed, result = trained(tmp_path / "killed", config, model=model)
+            trained(tmp_path / "killed", config, KilledAt(patches(config), killed_at), model, objective=objective())
+    resumed, result = trained(tmp_path / "killed", config, patches(config), model, objective=objective())
     assert_same_bits(whole, resumed)
     assert (result.resumed_from, result.steps, result.loss) == (6, 8, expected.loss)
     assert [(line["step"], line["loss"]) for line in lines(tmp_path / "killed")] == [

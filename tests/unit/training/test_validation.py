@@ -9,7 +9,7 @@ from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.validation import Validation, ValidationResult, choose_crops, mean_iou, mean_loss
 from unet.volumes.intensity import Normalisation
 

@@ -29,8 +29,9 @@ from unet.network.model import build_model
 from unet.network.predictor import Predictor, read_box
 from unet.network.tile_selection import PredictionTask, TileSelection, concurrent_tiles
 from unet.storage.zarr_store import ImageSpec, create_image
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
-from unet.training.patches import Batch, CachedVolume, LabelledVolume, PatchSampler
+from unet.training.patches import Batch, CachedVolume, PatchSampler
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
@@ -127,9 +128,10 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
         threads=at_once,
         dtype=task.predict.dtype,
         channels=task.stored,
+        offsets=task.offsets,
     )
     tiles = at_once * choice.batch
-    z, y, x = geometry.stride
+    z, y, x = task.geometry(choice.tile).stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
     window = noise.integers(0, 256, (channels, *read_box(box, predictor.lattices).shape), dtype=np.uint8)
     clock, processor = measured(lambda: predictor.infer(window, box))

@@ -7,7 +7,7 @@ the finest level are those of real and generated volumes (2026-11-25: ISBI 2012,
 |---|---|---|
 | raw | 0.95 of its type | 0.86 (fib25) to 0.98 (vnc) |
 | probability | 0.65 of its type and class | 0.51 (vnc) to 0.77 (1 Gvoxel generated); float32: 0.9, never seen |
-| labels, segmentation, fragments | 0.08, whatever the type | 0.06 (vnc) to 0.12 (fib25) |
+| labels, segmentation, fragments, targets of affinities | 0.08, whatever the type | 0.06 (vnc) to 0.12 (fib25) |
 | fragments of a watershed in 3-D | 0.15 | 0.15 (fib25) |
 | tables | 0.006, with edges 0.1 | 0.09 (ISBI 2012, sections), 0.12 (fib25) |
 | targets, classes | 0.05 | 0.04 to 0.05 |
@@ -99,4 +99,6 @@ def bytes_per_voxel(config: Config, store: str, layout: VolumeLayout, stored: in
         return stored * np.dtype(config.predict.dtype).itemsize * ratio
     if store == "segmentation-fragments" and (segment.method, segment.connectivity) == ("watershed", "volume"):
         return BASINS
+    if store == "targets" and config.model.output == "affinities":
+        return IDS
     return {"mask": MASK, "weights": WEIGHTS, "targets": CLASSES, "classes": CLASSES}.get(store, IDS)

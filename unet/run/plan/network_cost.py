@@ -12,8 +12,8 @@ from unet.config.root import Config
 from unet.geometry.box import Index
 from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.network.complexity import training_flops, training_step_bytes, useful_flops_per_voxel
-from unet.network.load_predictor import stored_classes
 from unet.network.model_header import architecture
+from unet.network.output_channels import offsets_of, output_channels, stored_channels
 from unet.network.tile_selection import (
     ALLOCATOR_OVERHEAD,
     USABLE_SHARE,
@@ -32,7 +32,10 @@ GPU_FLOPS = 2e12
 """Operations per second that a slow GPU reaches in convolutions."""
 AUTO_BYTES = 2e9
 """Bytes per thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
-PASSES = {"none": 1, "flips": 4, "symmetries": 8, "rotations": 7}
+PASSES = {
+    **{"none": 1, "flips": 4, "symmetries": 8, "flips_3d": 8, "symmetries_3d": 16, "cube": 48},
+    "rotations": 7,
+}
 """Passes through the network per tile, by `predict.test_time_augmentation`."""
 CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
@@ -44,16 +47,19 @@ def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> fl
         blocks = ceil(work.job / work.block)
         return max(_prediction_bytes(config, volume, threads, blocks) for volume in work.volumes)
     channels, train = work.layouts[0].channels, config.train
-    step = training_step_bytes(config.model, len(config.class_names), training_tile(config), channels, train.batch)
+    learnt = _learnt_channels(config, work)
+    step = training_step_bytes(config.model, learnt, training_tile(config), channels, train.batch)
     more_processes = (train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
-    cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + 1 + 4))  # grey values, targets and weights
+    targets = 1 if config.model.output == "classes" else 8  # ids
+    cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + targets + 4))  # grey values, targets and weights
     return train.gpus * (ALLOCATOR_OVERHEAD["cpu"] * step) + more_processes + cache
 
 
 def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
     """Return what `tile_selection` counts for a job, so that USABLE_SHARE of it suffices for the same choice again."""
-    model, classes = architecture(config)
-    task = PredictionTask(model, len(classes), len(stored_classes(classes)), volume.layout, config.predict)
+    model, classes = architecture(config, volume.layout.voxel_size_nm)
+    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
+    task = PredictionTask(model, len(classes), stored, volume.layout, config.predict, offsets=offsets)
     cpu, limit = torch.device("cpu"), AUTO_BYTES * threads
     try:
         choice = read_selection(volume.folder, task) or select_tile(task, cpu, threads, limit)
@@ -68,12 +74,17 @@ def network_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the seconds of the network's arithmetic on a slow GPU."""
     channels = work.layouts[0].channels
     if rule == "train":
-        return training_flops(config, len(config.class_names), training_tile(config), channels) / GPU_FLOPS
+        return training_flops(config, _learnt_channels(config, work), training_tile(config), channels) / GPU_FLOPS
     if rule != "predict":
         return 0
-    model, classes = architecture(config)
+    model, classes = architecture(config, work.layouts[0].voxel_size_nm)
     passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
     return work.job * passes * useful_flops_per_voxel(model, len(classes), channels) / GPU_FLOPS
+
+
+def _learnt_channels(config: Config, work: Workload) -> int:
+    """Return the number of channels of the network that is trained."""
+    return len(output_channels(config.model, config.class_names, work.layouts[0].voxel_size_nm))
 
 
 def training_tile(config: Config) -> Index:

@@ -17,13 +17,14 @@ import torch
 from unet.config.root import Config
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
-from unet.geometry.tiling import TileGeometry, tile_count, tile_geometry, tiles_for
+from unet.geometry.tiling import TileGeometry, tile_count, tiles_for
 from unet.jobs.device_capacity import usable_cores
 from unet.network.complexity import forward_cost, training_flops
-from unet.network.load_predictor import stored_classes
 from unet.network.model_header import architecture
+from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.precision import choose_precision
-from unet.network.predictor import SYMMETRIES, TestTimeAugmentation, tile_lattices
+from unet.network.predictor import tile_lattices
+from unet.network.symmetries import SYMMETRIES, TestTimeAugmentation
 from unet.network.tile_selection import (
     DeviceKind,
     JobMemory,
@@ -147,7 +148,8 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     """Estimate what a run of this configuration will cost, with `threads` for a prediction. No voxel is read."""
     resources = ComputeResources.of(config, threads)
     layouts = {name: expected_layout(config, name) for name in config.used_volumes}
-    model, classes = architecture(config)
+    first = layouts.get(config.train.volumes[0] if config.train.volumes else "", next(iter(layouts.values())))
+    model, classes = architecture(config, first.voxel_size_nm)
     # the given file stays in the configuration, so that nothing is trained
     model = model.model_copy(update={"checkpoint": config.model.checkpoint})
     config = config.model_copy(update={"model": model})
@@ -163,7 +165,7 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     else:
         choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
         speeds = measured_speeds(config, choices, len(classes), channels, resources.device, resources.threads)
-    rules, stored = plan_rules(config, layouts, volumes, speeds, resources), len(stored_classes(classes))
+    rules, stored = plan_rules(config, layouts, volumes, speeds, resources), len(stored_channels(classes))
     stores = [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)]
     plan = RunPlan(volumes, rules, stores, training, resources, speeds, edges_of(config, layouts))
     return replace(
@@ -185,9 +187,10 @@ def _tasks(
     precision = config.predict.precision
     if not resources.is_elsewhere:
         precision = choose_precision(precision, resources.device)
-    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_classes(classes))
+    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_channels(classes))
+    offsets = offsets_of(classes)
     return {
-        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision)
+        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision, offsets)
         for name in config.predict.volumes
     }
 
@@ -212,7 +215,7 @@ def plan_volume(
     threads: int = 1,
 ) -> VolumePlan:
     """Count the tiles and the arithmetic of predicting a volume, on a device with so many tiles at once on a CPU."""
-    layout, geometry = task.layout, tile_geometry(task.model, choice.tile)
+    layout, geometry = task.layout, task.geometry(choice.tile)
     blocks, tiles = len(layout.grid), tile_count(layout.grid, geometry)
     per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
     flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass

@@ -8,7 +8,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,9 @@ from unet.run.report.augmentation_pictures import (
 )
 from unet.run.report.pictures import Picture, png_uri
 from unet.training.augmentation import Transform, draw_transform
-from unet.training.patches import COUNT_CELL, LabelledVolume, PatchLocation, count_labelled, network_input
+from unet.training.labelled_volume import LabelledVolume
+from unet.training.patches import COUNT_CELL, PatchLocation, count_labelled, network_input
+from unet.training.volume_transform import VolumeTransform, draw_volume_transform
 
 DRAWS = 3
 """Draws shown in a row."""
@@ -109,6 +111,42 @@ ROWS = (
         stack=True,
         grid=True,
     ),
+    Row(
+        "Symmetries of the volume",
+        ("symmetries",),
+        {"symmetries": "flips_3d"},
+        "Axes are reversed, with `cube` also exchanged. Only a network that sees several sections can learn from it.",
+        stack=True,
+    ),
+    Row(
+        "Elastic deformation in 3-D",
+        ("elastic_3d", "elastic_3d_grid", "elastic_3d_probability"),
+        {"elastic_3d": (2.0, 2.0, 2.0), "elastic_3d_probability": 1.0},
+        "Random vectors on a coarse 3-D grid. Targets from beyond the volume are left out.",
+        stack=True,
+    ),
+    Row(
+        "Blur",
+        ("blur_px", "blur_probability"),
+        {"blur_px": 2.0, "blur_probability": 1.0},
+        "A Gaussian.",
+        magnified=True,
+    ),
+    Row(
+        "Partial, blurred and shifted sections",
+        ("partial_section", "blurred_section", "blurred_section_px", "shifted_section", "shifted_section_px"),
+        {"partial_section": 0.1, "blurred_section": 0.1, "shifted_section": 0.1},
+        "Some sections are blank in part, out of focus or displaced by themselves; their targets stay.",
+        stack=True,
+    ),
+    Row(
+        "Jitter of the alignment",
+        ("jitter_px",),
+        {"jitter_px": 2.0},
+        "Each section is displaced a little, and its targets with it. Green: lines of the volume.",
+        stack=True,
+        grid=True,
+    ),
 )
 
 
@@ -138,6 +176,11 @@ class View:
     input_size: Index
     output_size: Index
     stack: bool = False
+
+    def moved(self, transform: VolumeTransform) -> "View":
+        """Return the view of the same place in the transformed volume."""
+        volume, centre = transform.applied(self.volume, self.centre, self.input_size, self.output_size)
+        return replace(self, volume=volume, centre=centre)
 
     def picture(self, transform: Transform, grid: bool = False) -> np.ndarray:
         """Draw raw with the borders of the targets, of the middle section or of a cut along x: RGB in [0, 1]."""
@@ -207,7 +250,7 @@ def row_settings(row: Row, config: AugmentConfig) -> tuple[AugmentConfig, list[S
     (0.1, 3.0, [False, True])
     """
     values = {key: getattr(config, key) for key in row.keys}
-    shown = {key: row.visible.get(key, v) if v in (0, False, "none") else v for key, v in values.items()}
+    shown = {key: row.visible.get(key, v) if v in (0, False, "none", (0, 0, 0)) else v for key, v in values.items()}
     settings = [Setting(key, value, value == values[key]) for key, value in shown.items()]
     return OFF.model_copy(update=shown), settings
 
@@ -250,7 +293,8 @@ def _pictures(row: Row, config: AugmentConfig, view: View, seed: int) -> list[Pi
     pictures = [show(view.picture(Transform(), row.grid))]
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed % 2**64, attempt])
-        drawn = show(view.picture(draw_transform(rng, config, view.input_size[0]), row.grid))
+        transform = draw_transform(rng, config, view.input_size[0])
+        drawn = show(view.moved(draw_volume_transform(rng, config)).picture(transform, row.grid))
         if not row.keys or not any(np.array_equal(drawn, earlier) for earlier in pictures):
             pictures.append(drawn)
         if len(pictures) == 1 + DRAWS:

@@ -12,7 +12,7 @@ from unet.run.report import augmentation_page as page
 from unet.run.report import augmentation_pictures as pictures
 from unet.run.report.augmentation_page import OFF, ROWS, augmentation_page, most_labelled_voxel, row_settings
 from unet.run.report.augmentation_pictures import patch_picture, stack_picture
-from unet.training.patches import LabelledVolume
+from unet.training.labelled_volume import LabelledVolume
 from unet.training.synthetic import synthesise
 from unet.volumes.intensity import Normalisation
 
@@ -73,14 +73,14 @@ def test_the_page_is_whole_and_the_same_each_time(labelled):
     assert html.count("<section>") == len(ROWS) + 1
     assert html.count('src="data:image/png;base64,') == html.count("<img") == 4 * (len(ROWS) + 1)
     assert "http" not in html.replace("http-equiv", "")
-    assert html.count("(switched off in the configuration)") == 3
+    assert html.count("(switched off in the configuration)") == 10
     assert all(f"<h2>{row.name}</h2>" in html for row in ROWS)
 
 
 def test_a_3d_network_sees_all_together_as_a_stack_too(labelled):
     html = written(labelled, AugmentConfig(misalignment=0.5), DEEP)
     assert "<h2>All together, a stack</h2>" in html
-    assert html.count("(switched off in the configuration)") == 2
+    assert html.count("(switched off in the configuration)") == 9
 
 
 def test_the_densest_place_is_the_middle_of_what_is_labelled():

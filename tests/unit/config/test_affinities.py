@@ -1,0 +1,74 @@
+"""A configuration with `model.output: affinities`: what does not go with it is refused with what to do."""
+
+from typing import Any
+
+import pytest
+
+from unet.config.root import ConfigError, load_config
+from unet.config.unused_keys import unused_keys
+
+TRAIN = {"raw": "a.tif", "labels": "b.tif"}
+BASE: dict[str, Any] = {
+    "volumes": {"train": TRAIN},
+    "model": {"output": "affinities", "dimensions": 3, "depth": 2},
+    "train": {"tile": [20, 20, 20]},
+    "segment": {"method": "watershed"},
+}
+IN_SECTION = {"output": "affinities", "depth": 2, "offsets": [[0, 1, 0], [0, 0, 1]]}
+INTERIOR = {"train": {**TRAIN, "label_kind": "interior"}}
+CLASSES = {"train": {**TRAIN, "label_kind": "classes", "class_values": {"membrane": 0, "cell": 1}}}
+
+
+def changed(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return BASE | {key: {**BASE.get(key, {}), **value} for key, value in changes.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model": {**IN_SECTION, "dimensions": 2}, "train": {"tile": 44}, "volumes": INTERIOR},
+        {"model": {"dimensions": 2}, "train": {"tile": 44}, "volumes": INTERIOR},  # auto: within the section
+        {"model": {"offsets": [[16, 0, 0], [0, 8, 0]], "offset_unit": "nm"}},
+        {"train": {"affinities": {"erode_labels": 0, "class_balance": False, "border_weight": True}}},
+        {"model": {"checkpoint": "m.pt"}, "train": {"volumes": []}},
+    ],
+)
+def test_what_goes_together_is_taken(changes: dict[str, Any]) -> None:
+    assert load_config(changed(changes)).model.output == "affinities"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"volumes": CLASSES}, r"learnt from instances, but volumes.train.label_kind is classes: give labels with one"),
+        ({"volumes": INTERIOR}, r"label_kind is interior, whose objects are those of single sections"),
+        ({"segment": {"method": "components"}}, r"segment.method is components, .* set segment.method: watershed"),
+        ({"segment": {"foreground": "interior"}}, r"segment.foreground is interior, but affinities have no classes"),
+        (
+            {
+                **{"segment": {"threshold": "auto"}, "predict": {"volumes": ["train"]}},
+                "evaluate": {"threshold_volumes": ["train"]},
+            },
+            r"segment.threshold is auto, .* give a number",
+        ),
+        ({"predict": {"test_time_augmentation": "rotations"}}, r"test_time_augmentation is rotations, which interp"),
+        ({"model": {"dimensions": 2, "offsets": [[1, 0, 0]]}}, r"offset \[1.0, 0.0, 0.0\] leads to another section"),
+        ({"model": {"offsets": [[0, -1, 0]]}}, r"first number that is not 0 has to be positive"),
+        ({"model": {"output": "classes"}, "train": {"affinities": {"erode_labels": 2}}}, r"no effect with .*classes"),
+        ({"model": {"output": "classes", "offsets": [[0, 0, 1]]}}, r"offsets and offset_unit have no effect"),
+        ({"train": {"affinities": {"class_balance": False, "smallest_share": 0.1}}}, r"smallest_share is 0.1, but has"),
+    ],
+)
+def test_what_does_not_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(changed(changes))
+
+
+def test_weights_of_classes_without_effect_are_named() -> None:
+    given = {"class_balance": True, "separation_border": 2, "w0": 10.0}
+    told = unused_keys(load_config(changed({"weights": given})))
+    assert [line.split()[0] for line in told] == ["weights.class_balance", "weights.separation_border", "weights.w0"]
+    assert "train.affinities.border_weight" in told[2]
+    weighted = {"train": {"affinities": {"border_weight": True}}, "weights": {"w0": 10.0, "sigma": 3.0}}
+    assert unused_keys(load_config(changed(weighted))) == []
