@@ -79,9 +79,7 @@ def _problem_of_linkage(model: ModelConfig, segment: SegmentConfig) -> str | Non
     if model.checkpoint is not None:
         return None  # the output is that of the model file: `merge` compares
     affinities, method = model.output == "affinities", segment.agglomerate.method
-    refused, allowed = (
-        (BOUNDARY_METHODS, AFFINITY_METHODS) if affinities else (AFFINITY_METHODS, BOUNDARY_METHODS)
-    )
+    refused, allowed = (BOUNDARY_METHODS, AFFINITY_METHODS) if affinities else (AFFINITY_METHODS, BOUNDARY_METHODS)
     if segment.method != "watershed" or method not in refused:
         return None
     return (

@@ -34,7 +34,7 @@ from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.sample import SampleConfig
 from unet.config.section import Section
-from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.config.slurm import SlurmConfig
 from unet.config.storage import StorageConfig
 from unet.config.train import TrainConfig
