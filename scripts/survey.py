@@ -24,9 +24,9 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.jobs.log_line import format_sizes
 from unet.jobs.script import run_script
-from unet.storage.backends import CannotList
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_json
+from unet.storage.object_storage import CannotList
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.layout_from_headers import layout_from_sources
 from unet.volumes.problems import Problems, SeveralProblems

@@ -93,7 +93,7 @@ def test_a_script_imports_no_other_script_nor_zarr_nor_snakemake(path: Path) -> 
 
 def test_only_the_stores_know_zarr() -> None:
     """Stores of this workflow, stores of other programs, and the check of chunks that other programs have written."""
-    knowing = ["blosc_frames", "foreign_zarr", "zarr_store"]
+    knowing = ["blosc_frames", "foreign_images", "foreign_zarr", "zarr_store"]
     assert [path.stem for path in CORE if packages(path) & {"zarr", "numcodecs"}] == knowing
 
 

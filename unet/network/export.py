@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from unet import __version__
 from unet.config.model import ModelConfig
 from unet.extras import needs
-from unet.geometry.tiling import output_size, stride_unit, valid_input_sizes
+from unet.geometry.network_sizes import stride_unit
+from unet.geometry.tiling import output_size, valid_input_sizes
 from unet.network.predictor import Output, probabilities
 from unet.volumes.intensity import Normalisation
 

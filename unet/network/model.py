@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
-from unet.geometry.tiling import pooling_factors
+from unet.geometry.network_sizes import pooling_factors
 from unet.network.convolution import Convolution3d, UpConvolution3d
 
 

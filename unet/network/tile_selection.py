@@ -19,8 +19,9 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
+from unet.geometry.network_sizes import stride_unit
 from unet.geometry.offsets import Offset
-from unet.geometry.tiling import TileGeometry, TileSizeError, stride_unit, tile_candidates, tile_count, tile_geometry
+from unet.geometry.tiling import TileGeometry, TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.jobs.device_capacity import free_bytes, usable_cores
 from unet.network.complexity import forward_cost, useful_flops_per_voxel
 from unet.network.predictor import read_box, tile_lattices

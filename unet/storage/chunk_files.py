@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from unet.geometry.box import Index
-from unet.storage.backends import FileState, LocalFolder
+from unet.storage.local_folder import FileState, LocalFolder
 
 Selection = Sequence[slice]
 """One slice of voxels per axis, each with start and stop, none of them empty."""

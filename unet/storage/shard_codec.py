@@ -44,7 +44,7 @@ class Codec(Protocol):
 
 
 class RangeReader(Protocol):
-    """An open file of which parts can be read; `unet.storage.backends` opens them."""
+    """An open file of which parts can be read; `unet.storage.local_folder` and `object_storage` open them."""
 
     def read_tail(self, count: int) -> bytes:
         """Return the last `count` bytes, or all if there are fewer."""

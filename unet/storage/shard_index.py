@@ -19,8 +19,8 @@ import numpy as np
 from google_crc32c import value as crc32c
 
 from unet.geometry.box import Index
-from unet.storage.backends import ObjectStorage
 from unet.storage.chunk_files import ChunkFiles
+from unet.storage.object_storage import ObjectStorage
 from unet.storage.shard_codec import ABSENT, CHECKSUM_BYTES, RangeReader
 
 MOST_OBJECTS = 4096

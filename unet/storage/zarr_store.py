@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. This module and `foreign_zarr` alone import zarr.
+"""OME-Zarr 0.5 images with a pyramid, in sharded Zarr v3. Stores of other programs are read by `foreign_zarr`.
 
 One block is one shard file on every level of the pyramid, so the job that owns a block writes whole files. They are
 objects if the store is behind an address (`unet.storage.backends`):
@@ -30,8 +30,9 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.mirroring import read_mirrored
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import Backend, LocalFolder, backend_of
+from unet.storage.backends import Backend, backend_of
 from unet.storage.digests import files_digest
+from unet.storage.local_folder import LocalFolder
 from unet.storage.locks import lock_exclusive, lock_shared, locked
 from unet.storage.ngff import ImageSpec, ngff_metadata
 from unet.storage.shard_codec import BlockFormat

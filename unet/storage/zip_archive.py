@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unet.storage.backends import FileRangeReader, FileState
+from unet.storage.local_folder import FileRangeReader, FileState
 
 
 class ZipArchive:

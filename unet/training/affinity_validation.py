@@ -88,7 +88,6 @@ class AffinityValidation:
             volume.normalisation,
             device=self.device,
             threads=self.threads,
-            threads=torch.get_num_threads(),
             output="affinities",
         )
         probabilities = predictor.predict_box(volume.raw, box)

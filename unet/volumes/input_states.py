@@ -25,9 +25,9 @@ from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.storage.address import AddressError, is_address, split_path
-from unet.storage.backends import file_state, links_of
 from unet.storage.digests import fingerprint
 from unet.storage.file_patterns import is_pattern, matching_files
+from unet.storage.local_folder import file_state, links_of
 from unet.volumes.readers.errors import SourceError
 
 SCORED_WITH = ("compare", "skeletons", "label_check")

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
+from unet.geometry.network_sizes import receptive_field_overhang, stride_unit
 from unet.geometry.tiling import (
     TileGeometry,
     TileSizeError,
     alternative_tile,
     output_size,
-    receptive_field_overhang,
-    stride_unit,
     tile_candidates,
     tile_count,
     tile_geometry,

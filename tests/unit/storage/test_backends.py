@@ -17,9 +17,10 @@ import zarr
 from unet.config.inputs import source_addresses, source_files
 from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
-from unet.storage import backends
+from unet.storage import object_storage
 from unet.storage.address import AddressError, checked_address
-from unet.storage.backends import Backend, ObjectStorage, backend_of, take_ownership
+from unet.storage.backends import Backend, backend_of, take_ownership
+from unet.storage.object_storage import ObjectStorage
 from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
 from unet.volumes.readers.open import SourceError, open_source
 
@@ -261,7 +262,7 @@ def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "s3://forbidden/run/a.zarr"
     server.shutdown()
     server.server_close()
-    backends.obstore_client.cache_clear()
+    object_storage.obstore_client.cache_clear()
 
 
 def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: Path) -> None:
@@ -291,9 +292,9 @@ def test_a_server_that_is_away_is_told_and_nothing_is_made_anew(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{free.getsockname()[1]}"
-    monkeypatch.setattr(backends, "RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(object_storage, "RETRIES", {"max_retries": 1})
     monkeypatch.setenv("AWS_ENDPOINT_URL", away)
-    backends.obstore_client.cache_clear()
+    object_storage.obstore_client.cache_clear()
     other = ImageSpec("other", (2, 32, 32), "uint8", (1, 16, 16), (2, 32, 32), (50.0, 4.0, 4.0))
     for attempt in (
         lambda: create_image(address, other, tmp_path / "a.zarr"),
@@ -304,7 +305,7 @@ def test_a_server_that_is_away_is_told_and_nothing_is_made_anew(
             AddressError, match=rf"{address}: cannot be reached \(connection refused\); check the network"
         ):
             attempt()
-    backends.obstore_client.cache_clear()
+    object_storage.obstore_client.cache_clear()
     assert s3.objects(bucket) == before
     np.testing.assert_array_equal(image.read(Box.of_shape(SPEC.shape)), VOXELS)
 
@@ -327,7 +328,7 @@ def test_without_obstore_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_credentials_in_the_environment_is_told() -> None:
-    told = backends.explain_request_error(
+    told = object_storage.explain_request_error(
         "Error performing PUT http://169.254.169.254/latest/api/token in 6s, after 3 retries"
     )
     assert told.startswith("no credentials in the environment; set AWS_ACCESS_KEY_ID")

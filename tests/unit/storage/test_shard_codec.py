@@ -13,7 +13,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.storage.backends import FileRangeReader
+from unet.storage.local_folder import FileRangeReader
 from unet.storage.shard_codec import BlockFormat
 
 SHAPE, BLOCK, CHUNK = (3, 11, 7), (2, 8, 4), (1, 4, 2)

@@ -21,8 +21,8 @@ from ome_zarr_models.v05 import ImageLabel as NgffLabel
 
 from unet.geometry.box import Box
 from unet.geometry.pyramid import downsample
-from unet.storage.backends import LocalFolder
-from unet.storage.foreign_zarr import open_foreign
+from unet.storage.foreign_images import open_foreign
+from unet.storage.local_folder import LocalFolder
 from unet.storage.zarr_store import (
     Image,
     ImageSpec,
@@ -276,7 +276,7 @@ def test_what_is_left_of_a_store_that_could_not_be_removed_is_no_store(
         raise KeyboardInterrupt
 
     filled(tmp_path / "a.zarr", ODD, noise(ODD))
-    monkeypatch.setattr("unet.storage.backends.shutil.rmtree", killed)
+    monkeypatch.setattr("unet.storage.local_folder.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         LocalFolder(tmp_path / "a.zarr").clear()
     assert (tmp_path / "a.zarr/0/zarr.json").exists()

@@ -21,7 +21,7 @@ from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.storage.backends import CannotList
+from unet.storage.object_storage import CannotList
 from unet.volumes.input_states import changed_inputs, evaluation_input_states, input_state, model_input_states
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_channels, open_source

@@ -13,7 +13,7 @@ from unet.jobs.log_line import format_sizes
 from unet.run.inspection.label_guess import Role, looks_like
 from unet.run.inspection.samples import Sample, read_sample
 from unet.run.plan.text import size
-from unet.storage.backends import CannotList
+from unet.storage.object_storage import CannotList
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
 from unet.volumes.readers.source import Source

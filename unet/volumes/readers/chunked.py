@@ -5,7 +5,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from unet.geometry.box import Box
-from unet.storage.backends import CannotList, FileState
+from unet.storage.local_folder import FileState
+from unet.storage.object_storage import CannotList
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import ArraySource, MissingChunks
 

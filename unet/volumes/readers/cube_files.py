@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.geometry.box import Box, Index
-from unet.storage.backends import file_state, links_of
+from unet.storage.local_folder import file_state, links_of
 from unet.volumes.readers.errors import read_errors
 from unet.volumes.readers.source import ArraySource, MissingChunks
 

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from unet.geometry.box import Index
-from unet.storage.backends import FileState, file_state
+from unet.storage.local_folder import FileState, file_state
 from unet.volumes.readers.errors import SourceError
 
 Codec = Literal["gzip", "bzip2"]

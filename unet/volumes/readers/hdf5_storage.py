@@ -15,7 +15,7 @@ import numpy as np
 from h5py.h5z import filter_avail
 
 from unet.extras import is_installed, needs
-from unet.storage.backends import file_state
+from unet.storage.local_folder import file_state
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.hdf5_chunks import can_decode, read_chunks
 

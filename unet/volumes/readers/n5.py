@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.storage.backends import Backend, CannotList, backend_of, links_of
+from unet.storage.backends import Backend, backend_of
 from unet.storage.chunk_files import ChunkFiles
+from unet.storage.local_folder import links_of
 from unet.storage.ngff import Coordinates
+from unet.storage.object_storage import CannotList
 from unet.volumes.readers.array_attributes import placement
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.chunked import ChunkedSource

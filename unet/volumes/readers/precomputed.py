@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.storage.backends import backend_of, links_of
+from unet.storage.backends import backend_of
+from unet.storage.local_folder import links_of
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.chunked import ChunkedSource, FilesOfChunks
 from unet.volumes.readers.errors import SourceError, read_errors

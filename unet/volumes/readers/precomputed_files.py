@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from unet.geometry.box import Index
-from unet.storage.backends import Backend, FileState, LocalFolder
+from unet.storage.backends import Backend
 from unet.storage.chunk_files import ChunkFiles, Selection
+from unet.storage.local_folder import FileState, LocalFolder
 from unet.storage.shard_index import each, looked_at
 from unet.volumes.readers.errors import SourceError
 

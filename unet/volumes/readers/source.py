@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from unet.geometry.box import Box, Index
-from unet.storage.backends import file_state, links_of
+from unet.storage.local_folder import file_state, links_of
 from unet.volumes.readers.axes import AxisOrder
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.section_names import Number

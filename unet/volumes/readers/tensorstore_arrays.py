@@ -11,7 +11,7 @@ from typing import Any
 
 from unet.extras import needs
 from unet.storage.address import AddressError
-from unet.storage.backends import explain_request_error
+from unet.storage.object_storage import explain_request_error
 from unet.volumes.readers.errors import SourceError
 
 S3_SCHEMES = ("s3", "s3a")

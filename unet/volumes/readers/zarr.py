@@ -12,10 +12,11 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
-from unet.storage import foreign_zarr as store
 from unet.storage.address import AddressError
-from unet.storage.backends import links_of
 from unet.storage.chunk_files import ChunkFiles
+from unet.storage.foreign_images import open_foreign
+from unet.storage.foreign_zarr import ForeignArray, foreign_backend
+from unet.storage.local_folder import links_of
 from unet.storage.zarr_store import StoreError
 from unet.volumes.readers.array_attributes import placement
 from unet.volumes.readers.axes import AxisOrder, axis_order
@@ -89,10 +90,10 @@ class ZarrSource(ChunkedSource):
         return self._array.read(selection)
 
 
-def _open_zarr(root: Path | str, path: str) -> store.ForeignArray:
+def _open_zarr(root: Path | str, path: str) -> ForeignArray:
     with read_errors(root, "Zarr"):
         try:
-            return store.open_foreign(str(root), path)
+            return open_foreign(str(root), path)
         except StoreError as error:
             raise SourceError(str(error)) from error
         except ValueError as error:
@@ -101,9 +102,7 @@ def _open_zarr(root: Path | str, path: str) -> store.ForeignArray:
             raise
 
 
-def _place(
-    array: store.ForeignArray, order: AxisOrder, address: str
-) -> tuple[Nm | None, Nm | None, str, tuple[str, ...]]:
+def _place(array: ForeignArray, order: AxisOrder, address: str) -> tuple[Nm | None, Nm | None, str, tuple[str, ...]]:
     """Return voxel size and offset (z, y, x) in nm, where they are from, and remarks."""
     scale, translation, origin = array.scale_nm, array.translation_nm, "the scale of OME-Zarr"
     remarks: tuple[str, ...] = ()
@@ -135,7 +134,7 @@ def _whole_store(where: Path | str, path: str) -> tuple[Path | str, str]:
 
 
 def _is_group(where: Path | str) -> bool:
-    backend = store.foreign_backend(where)
+    backend = foreign_backend(where)
     if backend.size(".zgroup") is not None:
         return True
     with suppress(ValueError):
@@ -159,14 +158,14 @@ def is_zarr(where: Path | str, inner: str | None = None) -> bool:
 
 def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
     """Return key and state of each metadata file of a store, of paths inside it, and of all groups above the paths."""
-    backend = store.foreign_backend(where)
+    backend = foreign_backend(where)
     states = ((key, backend.state(key)) for key in _metadata_keys(*paths))
     return [[key, *state] for key, state in states if state is not None]
 
 
 def _torn_metadata(where: Path | str, path: str) -> str | None:
     """Return the first metadata file on the way to a path that is no JSON."""
-    backend = store.foreign_backend(where)
+    backend = foreign_backend(where)
     for key, *_ in _metadata_states(where, path):
         try:
             json.loads(backend.read(key) or b"")
