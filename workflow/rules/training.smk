@@ -71,7 +71,7 @@ rule weight_map:
         own_targets=all_receipts("targets"),
         training_targets=per_job(lambda _: receipts_of("targets", TRAINING_VOLUMES)),
         # Of labels that cannot be right, the check alone says so. What it has counted is not used.
-        checked=ancient(receipt("check_labels", "{volume}")),
+        checked=receipt("check_labels", "{volume}"),
         damage=damage("weight_map"),
     output:
         receipt=receipt("weight_map", "{volume}", "{block_range}"),
