@@ -99,7 +99,7 @@ def plain_layers() -> None:
 def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
     """Take steps in one way, in this process; return seconds per step and the share of a matrix product's rate."""
     changes, side = (SMALL_NETWORKS if smoke else NETWORKS)[name]
-    config, threads = ModelConfig(normalisation="batch", dropout=0, **changes), usable_cores()
+    config, threads = ModelConfig(dropout=0, **changes), usable_cores()
     if way == "samples":
         keep_freed_memory()
     else:

@@ -74,6 +74,13 @@ class Project:
         """Where a job's receipt lies."""
         return self.folder / "results" / "receipts" / Path(rule, *path).with_suffix(".json")
 
+    def checked(self, volume: str) -> list[Path]:
+        """The receipt of `check_labels`; if there is none, one is written that holds no section back."""
+        path = self.receipt("check_labels", volume)
+        if not path.exists():
+            write_json(path, {"rule": "check_labels", "digest": "0", "held_back": []})
+        return [path]
+
     def stores(self, volume: str) -> Path:
         """The folder of a volume's stores."""
         return self.folder / "results" / "volumes" / volume

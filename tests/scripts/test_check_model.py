@@ -65,6 +65,6 @@ def test_a_blank_section_counts_as_the_given_model_sees_it(project: Project, dim
     image = source.create("probability", "uint8", channels=["interior"])
     for box in source.layout.grid.boxes():
         image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
-    what = {"folder": project.stores("train"), "foreground": None, "code": "one"}
+    what = {"folder": project.stores("train"), "foreground": None, "code": "one", "checked": project.checked("train")}
     survey, sweep = project.receipt("survey", "train"), project.receipt("threshold_sweep", "train")
     assert project.job("threshold_sweep", sweep, survey=survey, predicted=[], **inputs, **what)["sections"] == sections

@@ -123,7 +123,12 @@ def test_the_threshold_of_the_mean_affinity_is_swept(tmp_path: Path) -> None:
     project.intensity_statistics("train")
     sweep, chosen = project.receipt("agglomeration_threshold_sweep", "train"), project.receipt("choose", "all")
     how = {"check_model": project.receipt("check_model", "train"), "intensity_statistics": grey, "labelled": []}
-    how |= {"segmented": [], "edges": [], "segment": project.config.segment.model_dump()}
+    how |= {
+        "checked": project.checked("train"),
+        "segmented": [],
+        "edges": [],
+        "segment": project.config.segment.model_dump(),
+    }
     common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
     rows = project.job("agglomeration_threshold_sweep", sweep, **how, **common, code="one")["scores"]
     assert rows[0]["voi_merge"] > rows[-1]["voi_merge"]  # a low mean affinity joins much

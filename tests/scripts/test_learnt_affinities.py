@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"output": "affinities", "dimensions": 3, "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]},
     "train": {"tile": [20, 28, 28], "steps": 3, "validation": ["train"], "validation_steps": 3, "validation_crops": 1},
     "predict": {"tile": [20, 28, 28]},
-    "segment": {"method": "watershed"},
+    "segment": {"method": "watershed", "agglomerate": {"method": "average_linkage"}},
 }
 
 
@@ -59,6 +59,7 @@ def prepare(project: Project) -> None:
     weighted = project.each_range("weight_map", name, own_targets=targets, training_targets=targets, **how)
     model = project.folder / "results" / "model"
     inputs = {"surveys": [survey], "intensity_statistics": [grey], "targets": targets, "weighted": weighted}
+    inputs |= {"checked": project.checked(name)}
     files = {"model": model / "model.pt", "curve": model / "training.jsonl", "folders": [project.stores(name)]}
     settings = {"model_config": config.model.model_dump(), "train": config.train.model_dump()}
     project.job("train", project.receipt("train", "model"), **inputs, **files, **settings, classes=[], code="one")

@@ -52,6 +52,7 @@ def train(project: Project, **changes: Any) -> Any:
         "intensity_statistics": [project.receipt("intensity_statistics", "train")],
         "targets": [project.receipt("targets", "train", block_range) for block_range in block_ranges],
         "weighted": [project.receipt("weight_map", "train", block_range) for block_range in block_ranges],
+        "checked": project.checked("train"),
         "folders": [project.stores("train")],
     }
     settings = {"train": {**config.train.model_dump(), **changes}, "model_config": config.model.model_dump()}

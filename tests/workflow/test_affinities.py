@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "model": {"output": "affinities", "dimensions": 3, "depth": 2, "base_channels": 4, "dropout": 0},
     "train": {"steps": 4, "tile": [20, 28, 28], "augment": {"elastic_probability": 0}},
     "predict": {"tile": [20, 28, 28]},
-    "segment": {"method": "watershed"},
+    "segment": {"method": "watershed", "agglomerate": {"method": "average_linkage"}},
     "evaluate": {"volumes": ["train"]},
 }
 

@@ -198,7 +198,7 @@ def test_files_that_have_changed_are_surveyed_again_before_their_block_ranges_ar
 
 def test_edited_module_runs_the_rules_again_that_use_it(finished: Project, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    for part in ("unet", "scripts", "workflow", "config"):
+    for part in ("unet", "snakemake_logger_plugin_unet_em", "scripts", "workflow", "config"):
         shutil.copytree(finished.root / part, repository / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(finished.root / "environment.yml", repository)
     project = finished.copy(tmp_path / "copy", root=repository)

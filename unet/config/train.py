@@ -186,8 +186,8 @@ class TrainConfig(Section):
     )
     batch: PositiveInt = Field(
         1,
-        description="Patches per step and GPU. On a CPU each patch is computed by a thread of its own, with its own "
-        "statistics of batch normalisation: a batch of at least the number of cores uses them best.",
+        description="Patches per step and GPU. On a CPU, without batch normalisation, each patch is computed by a thread "
+        "of its own: a batch of at least the number of cores uses them best.",
     )
     gpus: PositiveInt = Field(
         1,
@@ -240,8 +240,8 @@ class TrainConfig(Section):
     seed: int = Field(
         0,
         description="Seed of the initial weights and of all random draws. On a CPU the same seed gives the same model, "
-        "bit for bit, with the same type of processor and package versions, for any number of threads up to `batch`. "
-        "More threads than patches share their sums, so their number changes the last bits. Rule `train` has 8 "
+        "bit for bit, with the same type of processor and package versions. Without batch normalisation this holds for "
+        "any number of threads up to `batch`; else their number changes the last bits. Rule `train` has 8 "
         "threads, or `--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
     )
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of the training patches.")

@@ -10,11 +10,9 @@ With many threads in each operation, all threads wait for the slowest at the end
 a step, and most of the time where another process has one of the cores. Here the threads wait once a step. How an
 operation divides its sums no longer depends on the number of threads.
 
-A sample sees nothing of the others. Three things of a network would connect them:
-
-- Weights are shared, but each sample has a gradient of its own.
-- Dropout draws from a generator that is seeded for each sample.
-- Batch normalisation uses mean and variance of the sample. Its running statistics take in their mean over the samples.
+A sample sees nothing of the others. Weights are shared, but each sample has a gradient of its own. Dropout draws from a
+generator that is seeded for each sample. Batch normalisation connects the samples of a batch, so a network that has it
+is not computed in this way (`connects_samples`).
 """
 
 import copy
@@ -31,7 +29,7 @@ class ParallelSamples:
     Parameters
     ----------
     model : nn.Module
-        Network on a CPU, in the memory layout of the training.
+        Network on a CPU without batch normalisation, in the memory layout of the training.
     samples : int
         Samples of a batch.
     threads : int
@@ -40,7 +38,6 @@ class ParallelSamples:
 
     def __init__(self, model: nn.Module, samples: int, threads: int) -> None:
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self._statistics = list(model.buffers())
         self._copies = [_sharing_weights(model) for _ in range(samples)]
         self._pool = ThreadPoolExecutor(min(samples, threads), "samples") if min(samples, threads) > 1 else None
         self.threads_per_sample = max(1, threads // samples)
@@ -74,7 +71,6 @@ class ParallelSamples:
                 gradient.add_(other)
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
-        self._average_statistics()
         return loss
 
     def _one(
@@ -82,9 +78,6 @@ class ParallelSamples:
     ) -> tuple[Tensor, list[Tensor]]:
         """Return loss and gradients of one sample."""
         network.train()
-        with torch.no_grad():
-            for own, common in zip(network.buffers(), self._statistics, strict=True):
-                own.copy_(common)
         for module in network.modules():
             if isinstance(module, SeededDropout):
                 module.generator.manual_seed(seed)
@@ -92,12 +85,10 @@ class ParallelSamples:
         gradients = torch.autograd.grad(loss, self._weights, allow_unused=True, materialize_grads=True)
         return loss.detach(), list(gradients)
 
-    def _average_statistics(self) -> None:
-        """Set the buffers of the model to the mean of those of the samples; counters are equal in all."""
-        with torch.no_grad():
-            for common, *own in zip(self._statistics, *(network.buffers() for network in self._copies), strict=True):
-                mean = sum(own[1:], own[0]) / len(own) if common.is_floating_point() else own[0]
-                common.copy_(mean)
+
+def connects_samples(model: nn.Module) -> bool:
+    """Return whether what a network computes of one sample depends on the others, as in batch normalisation."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 class SeededDropout(nn.Module):
@@ -116,7 +107,7 @@ class SeededDropout(nn.Module):
 
 
 def _sharing_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of a network with the same weights, buffers of its own, and dropout that can be seeded."""
+    """Return a copy of a network with the same weights, and dropout that can be seeded."""
     network = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
     generator = torch.Generator()
     for module in list(network.modules()):

@@ -8,7 +8,7 @@ from torch import nn
 
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
-from unet.training.parallel_samples import ParallelSamples, SeededDropout
+from unet.training.parallel_samples import ParallelSamples, SeededDropout, connects_samples
 
 SAMPLES = 3
 
@@ -22,7 +22,7 @@ def _threads_restored() -> Iterator[None]:
 
 def network(**changes) -> nn.Module:
     torch.manual_seed(0)
-    config = ModelConfig(**{"depth": 2, "base_channels": 4, "dropout": 0.5, "normalisation": "batch", **changes})
+    config = ModelConfig(**{"depth": 2, "base_channels": 4, "dropout": 0.5, **changes})
     return build_model(config).to(memory_format=torch.channels_last)
 
 
@@ -39,8 +39,8 @@ def step(model: nn.Module, threads: int = 1, seeds=(1, 2, 3)) -> tuple[float, li
     return loss.item(), [weight.grad for weight in model.parameters()]
 
 
-def test_without_dropout_and_normalisation_it_is_the_gradient_of_the_batch() -> None:
-    model = network(dropout=0, normalisation="none")
+def test_without_dropout_it_is_the_gradient_of_the_batch() -> None:
+    model = network(dropout=0)
     loss, gradients = step(model, threads=2)
     whole = (model(tiles()) ** 2).sum() / SAMPLES
     assert loss == pytest.approx(whole.item(), rel=1e-5)
@@ -50,26 +50,17 @@ def test_without_dropout_and_normalisation_it_is_the_gradient_of_the_batch() -> 
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_do_not_change_a_bit(threads: int) -> None:
-    """Of loss, gradients and running statistics, with dropout and batch normalisation."""
+    """Of loss and gradients, with dropout."""
     alone, together = network(), network()
     (loss, gradients), (other_loss, other_gradients) = step(alone), step(together, threads)
     assert loss == other_loss
     for a, b in zip(gradients, other_gradients, strict=True):
         assert torch.equal(a, b)
-    for a, b in zip(alone.state_dict().values(), together.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
 
 
-def test_running_statistics_take_in_the_mean_over_the_samples() -> None:
-    model, expected = network(dropout=0), []
-    for x in tiles().split(1):
-        one = network(dropout=0)
-        one(x)
-        expected.append(dict(one.named_buffers()))
-    step(model, threads=2)
-    for name, found in model.named_buffers():
-        mean = torch.stack([statistics[name].double() for statistics in expected]).mean(0)
-        torch.testing.assert_close(found.double(), mean, rtol=1e-5, atol=1e-6)
+def test_batch_normalisation_connects_the_samples() -> None:
+    assert connects_samples(network(normalisation="batch"))
+    assert not connects_samples(network())
 
 
 def test_the_seed_of_a_sample_fixes_its_dropout() -> None:
