@@ -50,7 +50,8 @@ def main(
 
     def find(box: Box) -> BlockOutput:
         ids = fragment_ids(step.read("segmentation-fragments", box), graph.read_box(box), grid)
-        return str(tables.digest(box)), {"edges": graph.save(tables.of(box), box, ids, step.read("probability", box))}
+        edges = graph.save(tables.of(box), box, ids, step.read("probability", box))
+        return str(tables.digest(box)), {"edges": edges}
 
     reads = {"segmentation-fragments": graph.read_box, "probability": graph.probability_box}
     step = BlockStep("region_graph", source, reads, [tables])

@@ -63,7 +63,7 @@ def test_thresholds_are_not_scored_on_blank_sections(tmp_path: Path, bare: np.nd
     for box in volume.layout.grid.boxes():
         image.write_block(box, np.full((1, *box.shape), 255, np.uint8))
     inputs = {"survey": project.receipt("survey", "train"), "check_model": project.receipt("check_model", "train")}
-    inputs |= {"intensity_statistics": grey, "predicted": [], "labelled": []}
+    inputs |= {"intensity_statistics": grey, "predicted": [], "labelled": [], "checked": project.checked("train")}
     what = {"folder": project.stores("train"), "foreground": None, "code": "one"}
     assert (
         project.job("threshold_sweep", project.receipt("threshold_sweep", "train"), **inputs, **what)["sections"] == 2

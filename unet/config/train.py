@@ -186,8 +186,8 @@ class TrainConfig(Section):
     )
     batch: PositiveInt = Field(
         1,
-        description="Patches per step and GPU. On a CPU, without batch normalisation, each patch is computed by a thread "
-        "of its own: a batch of at least the number of cores uses them best.",
+        description="Patches per step and GPU. On a CPU and without batch normalisation, each patch is computed by a "
+        "thread of its own: a batch of at least the number of cores uses them best.",
     )
     gpus: PositiveInt = Field(
         1,
