@@ -143,7 +143,13 @@ def _open_ids(given: SourceConfig, volume: VolumeConfig) -> Source:
 
 
 def _open_segmentation(given: SourceConfig) -> Source:
-    return LabelValues(_open_values(given), used_as="segmentation")
+    source = _open_values(given)
+    if source.dtype.kind == "f":
+        raise SourceError(
+            f"{given.path}: dtype {source.dtype.name}, but a segmentation holds ids, which are integers; give the ids "
+            "instead of probabilities, or convert them"
+        )
+    return LabelValues(source, used_as="segmentation")
 
 
 def _in_stores_voxels(

@@ -12,7 +12,7 @@ BASE: dict[str, Any] = {
     "volumes": {"train": TRAIN},
     "model": {"output": "affinities", "dimensions": 3, "depth": 2},
     "train": {"tile": [20, 20, 20]},
-    "segment": {"method": "watershed"},
+    "segment": {"method": "watershed", "agglomerate": {"method": "average_linkage"}},
 }
 IN_SECTION = {"output": "affinities", "depth": 2, "offsets": [[0, 1, 0], [0, 0, 1]]}
 INTERIOR = {"train": {**TRAIN, "label_kind": "interior"}}
@@ -43,7 +43,7 @@ def test_what_goes_together_is_taken(changes: dict[str, Any]) -> None:
     [
         ({"volumes": CLASSES}, r"learnt from instances, but volumes.train.label_kind is classes: give labels with one"),
         ({"volumes": INTERIOR}, r"label_kind is interior, whose objects are those of single sections"),
-        ({"segment": {"method": "components"}}, r"segment.method is components, .* set segment.method: watershed"),
+        ({"segment": {"method": "components", "agglomerate": {}}}, r"segment.method is components, .* set segment.method: watershed"),
         ({"segment": {"foreground": "interior"}}, r"segment.foreground is interior, but affinities have no classes"),
         (
             {
