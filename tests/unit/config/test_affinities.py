@@ -43,7 +43,10 @@ def test_what_goes_together_is_taken(changes: dict[str, Any]) -> None:
     [
         ({"volumes": CLASSES}, r"learnt from instances, but volumes.train.label_kind is classes: give labels with one"),
         ({"volumes": INTERIOR}, r"label_kind is interior, whose objects are those of single sections"),
-        ({"segment": {"method": "components", "agglomerate": {}}}, r"segment.method is components, .* set segment.method: watershed"),
+        (
+            {"segment": {"method": "components", "agglomerate": {}}},
+            r"segment.method is components, .* set segment.method: watershed",
+        ),
         ({"segment": {"foreground": "interior"}}, r"segment.foreground is interior, but affinities have no classes"),
         (
             {

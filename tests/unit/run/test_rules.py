@@ -69,12 +69,13 @@ def test_scores_and_a_chosen_threshold_are_more_jobs() -> None:
 
 
 def test_affinities_have_no_threshold_of_a_class() -> None:
-    segment = {"method": "watershed", "agglomerate": {"threshold": "auto"}}
     evaluate = {"volumes": ["a"], "threshold_volumes": ["a"]}
-    of_classes, of_affinities = (
-        counted(configuration(model={"output": output}, segment=segment, evaluate=evaluate))
-        for output in ("classes", "affinities")
-    )
+
+    def jobs(output: str, method: str) -> Counter[str]:
+        segment = {"method": "watershed", "agglomerate": {"threshold": "auto", "method": method}}
+        return counted(configuration(model={"output": output}, segment=segment, evaluate=evaluate))
+
+    of_classes, of_affinities = jobs("classes", "mean"), jobs("affinities", "average_linkage")
     assert of_classes - of_affinities == {"threshold_sweep": 1, "choose_threshold": 1}
     assert not of_affinities - of_classes
 
