@@ -39,7 +39,7 @@ QUICK = [
     Smoke("affinity_decoding", "--generated 20", '"chosen": [["'),
     Smoke("agglomeration", "--nodes 5000 --parts 4", '"same_as_whole": true'),
     Smoke("empty", "--shape 4 316 316", '"masked": 0.'),
-    Smoke("ingest", f"--shape 2 256 300 --inputs png strip --folder {FOLDER}", '"twice as deep": {"png"'),
+    Smoke("ingest", f"--shape 2 256 300 --inputs png strip --rounds 1 --folder {FOLDER}", '"twice as deep": {"png"'),
     Smoke("journal", "--blocks 200 --jobs 10", "all blocks"),
     Smoke("petavoxel", "--sections 0 1024", "plan "),
     Smoke("scheduling", f"--ranges 1 --folder {FOLDER}", '"-n, finished": {"seconds": '),
