@@ -175,6 +175,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _linkage_is_chosen(self) -> "Config":
+        """Replace the default of `segment.agglomerate.method`, a score of boundaries, where there are affinities."""
+        given = self.segment.agglomerate
+        if self.model.output == "affinities" and "method" not in given.model_fields_set:
+            chosen = {"agglomerate": given.model_copy(update={"method": "average_linkage"})}
+            if self.segment.method == "watershed":
+                object.__setattr__(self, "segment", self.segment.model_copy(update=chosen))
+        return self
+
+    @model_validator(mode="after")
     def _output_fits(self) -> "Config":
         kinds = {name: self.volumes[name].label_kind for name in self.learning_volumes}
         problem = problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds)

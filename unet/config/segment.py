@@ -58,7 +58,8 @@ class AgglomerateConfig(Section):
         "of two fragments: `mean`, their mean; `quantile`, their quantile `quantile`; `multicut`, their mean, with one "
         "global optimum instead of joining step by step (needs the package bioimage-cpp). From affinities: "
         "`average_linkage`, the mean affinity of all pairs of voxels of two objects, nearest and long-range; "
-        "`mutex_watershed`, the mean affinity of two fragments, where the strongest attraction or repulsion counts.",
+        "`mutex_watershed`, the mean affinity of two fragments, where the strongest attraction or repulsion counts. "
+        "Where nothing is given, a network of affinities has `average_linkage`.",
     )
     threshold: OpenProbability | Literal["auto"] = Field(
         0.5,

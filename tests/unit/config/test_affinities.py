@@ -12,7 +12,7 @@ BASE: dict[str, Any] = {
     "volumes": {"train": TRAIN},
     "model": {"output": "affinities", "dimensions": 3, "depth": 2},
     "train": {"tile": [20, 20, 20]},
-    "segment": {"method": "watershed", "agglomerate": {"method": "average_linkage"}},
+    "segment": {"method": "watershed"},
 }
 IN_SECTION = {"output": "affinities", "depth": 2, "offsets": [[0, 1, 0], [0, 0, 1]]}
 INTERIOR = {"train": {**TRAIN, "label_kind": "interior"}}
@@ -38,13 +38,26 @@ def test_what_goes_together_is_taken(changes: dict[str, Any]) -> None:
     assert load_config(changed(changes)).model.output == "affinities"
 
 
+def test_the_linkage_is_that_of_affinities_unless_it_is_given() -> None:
+    def methods(agglomerate: dict[str, Any], output: str = "affinities") -> str:
+        segment = {"segment": {"agglomerate": agglomerate}, "model": {"output": output}}
+        return load_config(changed(segment)).segment.agglomerate.method
+
+    assert methods({}) == methods({"threshold": 0.3}) == "average_linkage"
+    assert methods({"method": "mutex_watershed"}) == "mutex_watershed"
+    assert methods({}, "classes") == "mean"
+    assert load_config(changed({"segment": {"agglomerate": {"threshold": 0.3}}})).segment.agglomerate.threshold == 0.3
+    with pytest.raises(ConfigError, match=r"agglomerate.method is mean, which does not work with .* affinities"):
+        methods({"method": "mean"})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"volumes": CLASSES}, r"learnt from instances, but volumes.train.label_kind is classes: give labels with one"),
         ({"volumes": INTERIOR}, r"label_kind is interior, whose objects are those of single sections"),
         (
-            {"segment": {"method": "components", "agglomerate": {}}},
+            {"segment": {"method": "components"}},
             r"segment.method is components, .* set segment.method: watershed",
         ),
         ({"segment": {"foreground": "interior"}}, r"segment.foreground is interior, but affinities have no classes"),
