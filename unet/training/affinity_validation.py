@@ -117,7 +117,7 @@ def balanced_loss(sums: NDArray[np.float64], smallest_share: float | None) -> fl
     """Return the loss of `unet.training.affinity_loss` from the sums of all crops, without weights of pairs.
 
     >>> half = np.log(2)
-    >>> round(balanced_loss(np.array([[[1, 1 * half], [3, 3 * half]]]), 0.05) / half, 9)
+    >>> round(float(balanced_loss(np.array([[[1, half], [3, 3 * half]]]), 0.05) / half), 9)
     1.0
     """
     pairs = sums[..., 0]
