@@ -14,7 +14,7 @@ from unet.geometry.offsets import ANISOTROPIC_OFFSETS, ISOTROPIC_OFFSETS, Offset
 from unet.geometry.tiling import TileGeometry, TileSizeError
 from unet.network.predictor import Predictor
 from unet.network.symmetries import SYMMETRIES, TestTimeAugmentation, averaged_geometry, mean_over
-from unet.run.plan.resources import PASSES
+from unet.run.plan.network_cost import PASSES
 
 DIAGONAL: list[Offset] = [(0, 1, 0), (0, 0, 1), (0, 1, 2), (0, 1, -2), (0, 2, 1), (0, 2, -1)]
 """Closed under the symmetries of the square; moved pairs are read at y + 1, x - 2 too."""
