@@ -60,8 +60,9 @@ Contestant = Callable[[Path, Path, int], None]
 
 def sections(shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
     """Yield the sections of a volume: generated cells, side by side, with noise of their own."""
-    cells, _ = synthesise(sections=16, size=PIECE, seed=1)
-    random, repeats = np.random.default_rng(1), (-(-shape[1] // PIECE), -(-shape[2] // PIECE))
+    piece = min(PIECE, max(shape[1:]))
+    cells, _ = synthesise(sections=16, size=piece, seed=1)
+    random, repeats = np.random.default_rng(1), (-(-shape[1] // piece), -(-shape[2] // piece))
     for z in range(shape[0]):
         tiled = np.tile(np.clip(cells[z % 16], 4, 251).astype(np.uint8), repeats)[: shape[1], : shape[2]]
         yield tiled + random.integers(-3, 4, tiled.shape, np.int8).view(np.uint8)
