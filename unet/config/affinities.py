@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.config.train import TrainConfig
 
 
@@ -78,11 +78,10 @@ def _problem_of_linkage(model: ModelConfig, segment: SegmentConfig) -> str | Non
     """Return a message if the agglomeration scores what the network does not predict."""
     if model.checkpoint is not None:
         return None  # the output is that of the model file: `merge` compares
-    affinities, method = model.output == "affinities", segment.agglomerate.method
-    refused, allowed = (BOUNDARY_METHODS, AFFINITY_METHODS) if affinities else (AFFINITY_METHODS, BOUNDARY_METHODS)
-    if segment.method != "watershed" or method not in refused:
+    instead = segment.fitting_methods(model.output == "affinities")
+    if instead is None:
         return None
     return (
-        f"segment.agglomerate.method is {method}, which does not work with model.output: {model.output}; take one of "
-        f"{', '.join(('none', *allowed))}"
+        f"segment.agglomerate.method is {segment.agglomerate.method}, which does not work with model.output: "
+        f"{model.output}; take one of {instead}"
     )

@@ -167,6 +167,16 @@ class SegmentConfig(Section):
         """Return the class whose threshold is swept; None stands for the last class."""
         return self.classes[0]
 
+    def fitting_methods(self, affinities: bool) -> str | None:
+        """Return the methods to take instead of `agglomerate.method`, if it does not fit what the network gives.
+
+        None if it fits. `affinities` says what the network gives: affinities, or the probabilities of classes.
+        """
+        fitting, others = (AFFINITY_METHODS, BOUNDARY_METHODS) if affinities else (BOUNDARY_METHODS, AFFINITY_METHODS)
+        if self.method != "watershed" or self.agglomerate.method not in others:
+            return None
+        return ", ".join(("none", *fitting))
+
     @property
     def axes(self) -> tuple[int, ...]:
         """Return the axes along which fragments extend."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
+from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.offsets import Offset, offset_name
 
@@ -151,11 +151,9 @@ def require_method_for(segment: SegmentConfig, offsets: Sequence[Offset] | None)
     MethodNeedsOther
         If the method needs classes and the output is affinities, or the other way round.
     """
-    method, given = segment.agglomerate.method, "classes" if offsets is None else "affinities"
-    refused: tuple[str, ...] = AFFINITY_METHODS if offsets is None else BOUNDARY_METHODS
-    allowed: tuple[str, ...] = BOUNDARY_METHODS if offsets is None else AFFINITY_METHODS
-    if segment.method == "watershed" and method in refused:
+    instead = segment.fitting_methods(offsets is not None)
+    if instead is not None:
         raise MethodNeedsOther(
-            f"segment.agglomerate.method is {method}, but the network gives {given}: "
-            f"take one of {', '.join(('none', *allowed))}"
+            f"segment.agglomerate.method is {segment.agglomerate.method}, but the network gives "
+            f"{'classes' if offsets is None else 'affinities'}: take one of {instead}"
         )

@@ -69,8 +69,6 @@ class AffinityValidation:
         self.geometry, self.device, self.affinities, self.threads = geometry, device, affinities, threads
         self.smallest_share, side = smallest_share, CROP_SIDE[dimensions]
         self.crops = choose_crops(volumes, (geometry.output[0], side, side), crops)
-        if not self.crops:
-            raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
     def validate(self, model: nn.Module) -> ValidationResult:
         """Return loss and score of a model, whose mode is restored."""

@@ -81,8 +81,6 @@ class Validation:
     ) -> None:
         self.geometry, self.device, self.threads = geometry, device, threads
         self.crops = choose_crops(volumes, (geometry.output[0], CROP_SIDE, CROP_SIDE), crops)
-        if not self.crops:
-            raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
 
     def validate(self, model: nn.Module) -> ValidationResult:
         """Return loss and score of a model, whose mode is restored."""
@@ -108,6 +106,11 @@ def choose_crops(
 
     All crops with labels, in scan order, are divided into `number` ranges, and the best of each range is taken. The
     ranges spread the crops over the volumes and their sections.
+
+    Raises
+    ------
+    ValueError
+        If no voxel is labelled.
     """
     labelled = [
         (count, volume, box)
@@ -115,6 +118,8 @@ def choose_crops(
         for box in Grid(tuple(volume.weights.shape), size).boxes()
         if (count := int((volume.weights.read_mirrored(box) > 0).sum()))
     ]
+    if not labelled:
+        raise ValueError(f"train.validation: no voxel of {len(volumes)} volume(s) is labelled")
     ends = np.linspace(0, len(labelled), min(number, len(labelled)) + 1).astype(int)
     best = [max(labelled[a:b], key=lambda found: found[0]) for a, b in pairwise(ends)]
     return [(volume, box) for _, volume, box in best]

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.unit.training.array_volume import ArrayVolume
 from tests.unit.training.test_affinities import whole
 from unet.config.train import AugmentConfig
-from unet.geometry.box import Box
-from unet.geometry.mirroring import mirrored_indices
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_patches import AffinitySampler, widened
 from unet.training.augmentation import Transform
@@ -17,15 +16,6 @@ from unet.volumes.intensity import Normalisation
 SHAPE, PATCH, OUTPUT = (8, 20, 24), (6, 10, 10), (2, 4, 4)
 PAIRS = AffinityTargets(((1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 0, 0), (0, 5, 0), (0, 0, 5)), 1, (0, 1, 2))
 NONE = AugmentConfig(flips=False, rotation="none", elastic_px=0, brightness=0, contrast=0, noise=0)
-
-
-class ArrayVolume:
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.dtype = values, values.shape, values.dtype
-
-    def read_mirrored(self, box: Box) -> np.ndarray:
-        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
-        return self.values[np.ix_(*indices)]
 
 
 def ids_of_blocks() -> np.ndarray:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.training.array_volume import ArrayVolume
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
-from unet.geometry.mirroring import mirrored_indices
 from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model
 from unet.training.labelled_volume import LabelledVolume
@@ -15,15 +15,6 @@ from unet.volumes.intensity import Normalisation
 
 MODEL = ModelConfig(depth=2, base_channels=4)
 GEOMETRY = tile_geometry(MODEL, 60)
-
-
-class ArrayVolume:
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.dtype = values, values.shape, values.dtype
-
-    def read_mirrored(self, box: Box) -> np.ndarray:
-        indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
-        return self.values[np.ix_(*indices)]
 
 
 def volume(sections: int = 3, labelled: slice = slice(None)) -> LabelledVolume:
