@@ -81,8 +81,7 @@ def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
     waited = sum(line["data_wait_share"] / line["steps_per_second"] for line in kept[1:])
     waited_share = waited / sum(1 / line["steps_per_second"] for line in kept[1:])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tile = tile_geometry(config.model, config.train.tile).input
-    a_step = training_flops(config, len(config.class_names), tile) / config.train.steps
+    a_step = training_flops(config, len(config.class_names)) / config.train.steps
     return {
         "steps_per_second": steps / seconds,
         "data_wait_share": waited_share,

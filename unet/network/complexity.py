@@ -5,6 +5,7 @@ same order. Their operations are summed, and so are the bytes of the tensors tha
 """
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from unet.config.model import ModelConfig
 from unet.config.root import Config
 from unet.config.section import Precision
 from unet.geometry.box import Index
+from unet.geometry.tiling import tile_geometry
 from unet.network.model import build_model, input_channels
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -50,9 +52,9 @@ def _counted(model: str, classes: int, tile: Index, channels: int, batch: int, p
     with torch.device("meta"):
         network = build_model(config, channels, classes).eval().to(dtype)
         x = torch.empty(batch, input_channels(config, channels), *tile[-config.dimensions :], dtype=dtype)
-    with FlopCounterMode(display=False) as counter, _LiveBytes() as live, torch.no_grad():
+    with _Counted() as counted, torch.no_grad():
         torch.softmax(network(x).float(), dim=1)
-    return ForwardCost(int(counter.get_total_flops()), live.peak + x.nbytes)
+    return ForwardCost(counted.flops, counted.peak + x.nbytes)
 
 
 def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels: int = 1, batch: int = 1) -> int:
@@ -63,21 +65,36 @@ def training_step_bytes(model: ModelConfig, classes: int, tile: Index, channels:
     with torch.device("meta"):
         network = build_model(model, channels, classes)
         x = torch.empty(batch, input_channels(model, channels), *tile[-model.dimensions :])
-    with _LiveBytes() as live:
+    with _Counted() as counted:
         torch.softmax(network(x), dim=1).sum().backward()
-    return live.peak + x.nbytes + 2 * sum(weight.nbytes for weight in network.parameters())
+    return counted.peak + x.nbytes + 2 * sum(weight.nbytes for weight in network.parameters())
 
 
-class _LiveBytes(TorchDispatchMode):
-    """Track the peak of bytes in tensors that were made within this context."""
+def _concatenated(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Return an empty tensor of the size of `torch.cat`, which loads PyTorch's compiler for tensors without values."""
+    size = list(tensors[0].shape)
+    size[axis] = sum(one.shape[axis] for one in tensors)
+    return tensors[0].new_empty(size)
+
+
+class _Counted(TorchDispatchMode):
+    """Count the operations within this context, and the peak of bytes in tensors that were made within it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive = self.peak = 0
+        self.flops = self.alive = self.peak = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: otherwise PyTorch loads its compiler, which takes over a second and compiles nothing here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = _concatenated(*args) if func is torch.ops.aten.cat.default else func(*args, **kwargs)
+        if func.overloadpacket in flop_registry:
+            self.flops += int(flop_registry[func.overloadpacket](*args, **kwargs, out_val=result))
         for made in tree_leaves(result):
             if isinstance(made, Tensor) and made.untyped_storage() not in self._known:
                 self._made(made.untyped_storage())
@@ -104,6 +121,7 @@ def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) 
     return forward_cost(padded, classes, tile, channels).flops / prod(tile)
 
 
-def training_flops(config: Config, classes: int, tile: Index, channels: int = 1) -> float:
+def training_flops(config: Config, classes: int, channels: int = 1) -> float:
     """Return the operations of a whole training: a backward pass takes twice as many as a forward pass."""
+    tile = tile_geometry(config.model, config.train.tile).input
     return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops

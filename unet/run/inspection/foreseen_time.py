@@ -7,7 +7,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
 
 from unet.config.root import Config, load_config
 from unet.run.inspection.hardware import Hardware, networks_for
@@ -31,6 +30,11 @@ class Foreseen:
     seconds: float
     left_out: tuple[str, ...] = ()
 
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of the training with its validations, without the start of the job."""
+        return self.plan.speeds.training(self.config.train)[0]
+
 
 def fitted(inputs: Inputs, hardware: Hardware, minutes: float, results: str, planner: Planner = plan_run) -> Foreseen:
     """Return a configuration whose run is foreseen to end in `minutes`, or the fastest one.
@@ -53,11 +57,11 @@ def fitted(inputs: Inputs, hardware: Hardware, minutes: float, results: str, pla
         foreseen = _planned(inputs, hardware, effort, results, threads, planner)
         if inputs.split is None:
             return foreseen
-        rest = foreseen.seconds - training_seconds(foreseen.plan, foreseen.config, network.least_steps)
+        rest = foreseen.seconds - foreseen.training_seconds
         if with_unlabelled and inputs.unlabelled and rest > SHARE_WITHOUT_LABELS * 60 * minutes:
             with_unlabelled = False
             foreseen = _planned(inputs, hardware, replace(effort, segment_unlabelled=False), results, threads, planner)
-            rest = foreseen.seconds - training_seconds(foreseen.plan, foreseen.config, network.least_steps)
+            rest = foreseen.seconds - foreseen.training_seconds
         steps = affordable_steps(foreseen.plan, foreseen.config, 60 * minutes - rest)
         if steps >= network.least_steps:
             break
@@ -79,15 +83,8 @@ def _with_steps(foreseen: Foreseen, inputs: Inputs, hardware: Hardware, effort: 
     """Return the configuration with other steps; the time of all other rules is the same."""
     suggestion = suggest(inputs, hardware, effort, results)
     config = load_config(suggestion.settings)
-    before = training_seconds(foreseen.plan, foreseen.config, foreseen.config.train.steps)
-    seconds = foreseen.seconds - before + training_seconds(foreseen.plan, config, effort.steps)
-    return replace(foreseen, suggestion=suggestion, config=config, seconds=seconds)
-
-
-def training_seconds(plan: RunPlan, config: Config, steps: int) -> float:
-    """Return the seconds of a training of so many steps, its validations included, without the start of the job."""
-    validations = ceil(steps / config.train.validation_steps) if config.train.validation else 0
-    return plan.speeds.step[0] * steps + plan.speeds.validation[0] * validations
+    longer = replace(foreseen, suggestion=suggestion, config=config)
+    return replace(longer, seconds=foreseen.seconds - foreseen.training_seconds + longer.training_seconds)
 
 
 def affordable_steps(plan: RunPlan, config: Config, seconds: float) -> int:

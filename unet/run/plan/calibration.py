@@ -11,6 +11,7 @@ Processor seconds are all threads' together and hold on a busy machine too; on a
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -20,7 +21,6 @@ import numpy as np
 import torch
 
 from unet.config.model import ModelConfig
-from unet.config.root import Config
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
@@ -69,54 +69,18 @@ class Speeds:
     machine: float
     source: str
 
-
-def given_speeds(tile_flops: Mapping[str, float], step_flops: float, flops: float) -> Speeds:
-    """Return the speeds of GPUs that reach ``flops`` operations per second, from the operations per tile and step."""
-    tile = {name: (own / flops, own / flops) for name, own in tile_flops.items()}
-    step = step_flops / flops
-    return Speeds(tile, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
-
-
-def measured_speeds(
-    config: Config,
-    predicted: Mapping[str, tuple[PredictionTask, TileSelection]],
-    classes: int,
-    learning_channels: int | None,
-    device: torch.device,
-    threads_of: Callable[[str], int],
-) -> Speeds:
-    """Measure the device at hand; volumes that are predicted with the same tile are measured once.
-
-    Parameters
-    ----------
-    predicted : mapping
-        PredictionTask and tile of each predicted volume.
-    learning_channels : int, optional
-        Channels of the training volumes; None where nothing is trained.
-    threads_of : callable
-        Return the threads of a rule's jobs.
-    """
-    found: dict[object, Seconds] = {}
-    tile = {}
-    for name, (task, choice) in predicted.items():
-        key = choice.tile, choice.batch, task.layout.channels
-        if key not in found:
-            found[key] = tile_seconds(task, choice, device, threads_of("predict"))
-        tile[name] = found[key]
-    step = validation = (0.0, 0.0)
-    if learning_channels is not None:
-        threads = threads_of("train")
-        step, validation = training_seconds(config.model, config.train, classes, learning_channels, device, threads)
-    source = f"measured on this {device.type.upper()}, now: the network's own tiles, training steps and stores"
-    return Speeds(tile, step, validation, machine_speed(), source)
+    def training(self, config: TrainConfig) -> Seconds:
+        """Return the seconds of a training with its validations, without the start of the job."""
+        validations = ceil(config.steps / config.validation_steps) if config.validation else 0
+        clock, processor = (a * config.steps + b * validations for a, b in zip(self.step, self.validation, strict=True))
+        return clock, processor
 
 
 def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
     """Measure a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
-    at_once = concurrent_tiles(task, choice, device, threads) if device.type == "cpu" else 1
-    noise = np.random.default_rng(0)
+    at_once, noise = concurrent_tiles(task, choice, device, threads), np.random.default_rng(0)
     predictor = Predictor(
         build_model(task.model, channels, task.classes),
         geometry,
@@ -145,21 +109,31 @@ def training_seconds(
     torch.set_num_threads(threads)
     geometry, volume = tile_geometry(model, config.tile), _cells(channels)
     sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
-    network = build_model(model, channels, classes)
+    network, batch = build_model(model, channels, classes), sampler.batch(0)
     _, patches = measured(lambda: sampler.batch(0))
-    batches = _Repeated(sampler.batch(0), device)
+    ticks = list[Seconds]()
+
+    def repeated(start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
+        for step in range(start, stop + 1):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            ticks.append((time.perf_counter(), time.process_time()))
+            if step < stop:
+                yield batch
+
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
         curve, state = LearningCurve(Path(folder) / "curve.jsonl"), Path(folder) / "state.pt"
-        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
+        same = SimpleNamespace(batches=repeated)  # the same batch every step
+        train(network, same, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
     per_validation = 0.0, 0.0
     if config.validation:
         validation = Validation([volume], geometry, 1, device)
         clock, processor = measured(lambda: validation.validate(network))
         per_validation = clock * config.validation_crops, processor * config.validation_crops
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
-    clock, processor = batches.seconds()
-    return (clock + beside, processor + patches), per_validation
+    _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates
+    return ((clock_at_end - clock) / 2 + beside, (processor_at_end - processor) / 2 + patches), per_validation
 
 
 def machine_speed() -> float:
@@ -187,32 +161,6 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
         if taken[0] > LEAST_SECONDS:
             break
     return taken[0] / count, taken[1] / count
-
-
-class _Repeated:
-    """A `PatchSampler` that gives the same batch every step, and notes when it was asked for."""
-
-    def __init__(self, batch: Batch, device: torch.device) -> None:
-        self._batch, self._device = batch, device
-        self._ticks: list[tuple[float, float]] = []
-
-    def batches(self, start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
-        """Yield the batch, as a `PatchSampler` does."""
-        for _step in range(start, stop):
-            self._tick()
-            yield self._batch
-        self._tick()
-
-    def seconds(self) -> Seconds:
-        """Return the seconds per step; the first step is left out, since it allocates."""
-        (clock, processor), (clock_at_end, processor_at_end) = self._ticks[1], self._ticks[-1]
-        steps = len(self._ticks) - 2
-        return (clock_at_end - clock) / steps, (processor_at_end - processor) / steps
-
-    def _tick(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self._ticks.append((time.perf_counter(), time.process_time()))
 
 
 def _cells(channels: int) -> LabelledVolume:

@@ -4,16 +4,20 @@ This module loads PyTorch, which takes seconds, and every job reads the Snakefil
 """
 
 from math import ceil
+from pathlib import Path
 from typing import get_args
 
 import torch
 
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
 from unet.config.root import Config
-from unet.geometry.box import Index
+from unet.config.section import Precision
 from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.network.complexity import training_flops, training_step_bytes, useful_flops_per_voxel
 from unet.network.model_header import architecture
 from unet.network.output_channels import offsets_of, output_channels, stored_channels
+from unet.network.symmetries import SYMMETRIES
 from unet.network.tile_selection import (
     ALLOCATOR_OVERHEAD,
     USABLE_SHARE,
@@ -26,67 +30,68 @@ from unet.network.tile_selection import (
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
-from unet.volumes.volume import Volume
+from unet.volumes.layout import VolumeLayout
 
 GPU_FLOPS = 2e12
 """Operations per second that a slow GPU reaches in convolutions."""
 AUTO_BYTES = 2e9
 """Bytes per thread of a job whose tile is chosen by itself; the job chooses by what it is given."""
-PASSES = {
-    **{"none": 1, "flips": 4, "symmetries": 8, "flips_3d": 8, "symmetries_3d": 16, "cube": 48},
-    "rotations": 7,
-}
-"""Passes through the network per tile, by `predict.test_time_augmentation`."""
+ROTATED = 7
+"""Passes through the network per tile with `predict.test_time_augmentation: rotations`."""
 CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
+
+
+def prediction_task(
+    model: ModelConfig,
+    channels: list[str],
+    layout: VolumeLayout,
+    predict: PredictConfig,
+    precision: Precision = "float32",
+) -> PredictionTask:
+    """Return what is predicted of a volume by a network with these output channels."""
+    stored, offsets = len(stored_channels(channels)), offsets_of(channels)
+    return PredictionTask(model, len(channels), stored, layout, predict, precision, offsets)
 
 
 def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
     """Return the bytes of training steps, or all bytes of a job that predicts, on a CPU or beside a GPU."""
     if rule != "train":
-        blocks = ceil(work.job / work.block)
-        return max(_prediction_bytes(config, volume, threads, blocks) for volume in work.volumes)
-    channels, train = work.layouts[0].channels, config.train
-    learnt = _learnt_channels(config, work)
-    step = training_step_bytes(config.model, learnt, training_tile(config), channels, train.batch)
+        return max(_prediction_bytes(config, name, work, threads) for name in work.volumes)
+    first, model, train = work.layouts[0], config.model, config.train
+    tile = tile_geometry(model, train.tile).input
+    step = training_step_bytes(model, learnt_channels(config, first), tile, first.channels, train.batch)
     more_processes = (train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
-    targets = 1 if config.model.output == "classes" else 8  # ids
+    targets = 1 if model.output == "classes" else 8  # ids
     cache = min(1e6 * CACHE_MB, work.voxels * (work.raw_bytes + targets + 4))  # grey values, targets and weights
     return train.gpus * (ALLOCATOR_OVERHEAD["cpu"] * step) + more_processes + cache
 
 
-def _prediction_bytes(config: Config, volume: Volume, threads: int, blocks: int) -> float:
+def _prediction_bytes(config: Config, volume: str, work: Workload, threads: int) -> float:
     """Return what `tile_selection` counts for a job, so that USABLE_SHARE of it suffices for the same choice again."""
-    model, classes = architecture(config, volume.layout.voxel_size_nm)
-    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
-    task = PredictionTask(model, len(classes), stored, volume.layout, config.predict, offsets=offsets)
-    cpu, limit = torch.device("cpu"), AUTO_BYTES * threads
+    layout, limit, blocks = work.volumes[volume], AUTO_BYTES * threads, ceil(work.job / work.blocks())
+    task = prediction_task(*architecture(config, layout.voxel_size_nm), layout, config.predict)
+    chosen = read_selection(Path(config.results) / "volumes" / volume, task)
     try:
-        choice = read_selection(volume.folder, task) or select_tile(task, cpu, threads, limit)
+        choice = chosen or select_tile(task, torch.device("cpu"), threads, limit)
     except TileSizeError:  # the job says what to do
         return limit / USABLE_SHARE
-    kinds = get_args(DeviceKind)
-    memory = [job_memory(task, choice.tile, choice.batch, kind, threads, blocks).process for kind in kinds]
-    return max(memory) / USABLE_SHARE
+    memory = [job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(DeviceKind)]
+    return max(one.process for one in memory) / USABLE_SHARE
 
 
 def network_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the seconds of the network's arithmetic on a slow GPU."""
-    channels = work.layouts[0].channels
+    first, augmentation = work.layouts[0], config.predict.test_time_augmentation
     if rule == "train":
-        return training_flops(config, _learnt_channels(config, work), training_tile(config), channels) / GPU_FLOPS
+        return training_flops(config, learnt_channels(config, first), first.channels) / GPU_FLOPS
     if rule != "predict":
         return 0
-    model, classes = architecture(config, work.layouts[0].voxel_size_nm)
-    passes = CONTEXT * PASSES[config.predict.test_time_augmentation]
-    return work.job * passes * useful_flops_per_voxel(model, len(classes), channels) / GPU_FLOPS
+    model, channels = architecture(config, first.voxel_size_nm)
+    passes = CONTEXT * (ROTATED if augmentation == "rotations" else len(SYMMETRIES[augmentation]))
+    return work.job * passes * useful_flops_per_voxel(model, len(channels), first.channels) / GPU_FLOPS
 
 
-def _learnt_channels(config: Config, work: Workload) -> int:
-    """Return the number of channels of the network that is trained."""
-    return len(output_channels(config.model, config.class_names, work.layouts[0].voxel_size_nm))
-
-
-def training_tile(config: Config) -> Index:
-    """Return the input size of a training tile."""
-    return tile_geometry(config.model, config.train.tile).input
+def learnt_channels(config: Config, layout: VolumeLayout) -> int:
+    """Return the number of output channels of the network that is trained, from the first training volume."""
+    return len(output_channels(config.model, config.class_names, layout.voxel_size_nm))

@@ -1,15 +1,17 @@
 """The estimated cost of a run, from the headers of its volumes: jobs, arithmetic, time, memory, disk and files.
 
-1. `plan_volume`     counts blocks, block ranges, tiles and arithmetic of each predicted volume.
+1. `Planner.volume`  counts blocks, block ranges, tiles and arithmetic of each predicted volume.
 2. `job_counts`      (`unet.run.rules`) counts the jobs; `RULES` holds what they take beside the network.
 3. `Speeds`          are how fast the device is in the network: measured now (`calibration`), or given.
-4. `plan_rules`      adds up time and memory of each rule; `disk` what is stored; `limits` what will not work.
+4. `Planner.rules`   adds up time and memory of each rule; `disk` what is stored; `limits` what will not work.
 5. `wall_seconds`    takes rule after rule, as many of its jobs at once as there are cores or GPUs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import groupby
 from math import ceil, prod
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -21,7 +23,7 @@ from unet.geometry.tiling import TileGeometry, tile_count, tiles_for
 from unet.jobs.device_capacity import usable_cores
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.model_header import architecture
-from unet.network.output_channels import offsets_of, stored_channels
+from unet.network.output_channels import stored_channels
 from unet.network.precision import choose_precision
 from unet.network.predictor import tile_lattices
 from unet.network.symmetries import SYMMETRIES, TestTimeAugmentation
@@ -34,16 +36,21 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.calibration import Seconds, Speeds, given_speeds, measured_speeds
+from unet.run.plan.calibration import (
+    Seconds,
+    Speeds,
+    machine_speed,
+    tile_seconds,
+    training_seconds,
+)
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
-from unet.run.plan.network_cost import network_bytes, training_tile
+from unet.run.plan.network_cost import learnt_channels, network_bytes, prediction_task
 from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
-from unet.volumes.volume import Volume
 
 TURNED_BLOCKS = 25
 """Blocks of a section on which the tiles of rotations are counted, spread evenly; all where there are fewer."""
@@ -87,16 +94,6 @@ class ComputeResources:
         kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
         return cls(config.plan.cores or usable_cores(), gpus, kind, threads)
 
-    @property
-    def device(self) -> torch.device:
-        """Device of a job that computes the network."""
-        return torch.device("cuda", 0) if self.kind == "cuda" else torch.device("cpu")
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether there will be a GPU that is not at hand."""
-        return self.kind == "cuda" and not torch.cuda.is_available()
-
     def threads(self, rule: str) -> int:
         """Return the threads of a job."""
         return min(self.cores, self.predict_threads if rule == "predict" else RULES[rule].cost.threads)
@@ -119,8 +116,8 @@ class RunPlan:
     edges: float
     price: float | None = None
     currency: str = ""
-    warnings: Sequence[str] = field(default_factory=tuple)
-    errors: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = ()
+    errors: Sequence[str] = ()
 
     @property
     def wall_seconds(self) -> float:
@@ -133,94 +130,160 @@ class RunPlan:
     @property
     def gpu_hours(self) -> float:
         """Hours of the jobs that hold a GPU; 0 without one."""
-        if self.resources.kind == "cpu":
-            return 0
-        return sum(one.seconds for one in self.rules if one.rule in ON_GPU) / 3600
+        return sum(one.seconds for one in self.rules if self._on_gpu(one)) / 3600
 
     @property
     def core_hours(self) -> float:
         """Hours of processors that are busy, beside GPUs or without."""
-        alone = [one for one in self.rules if self.resources.kind == "cpu" or one.rule not in ON_GPU]
-        return sum(one.core_seconds for one in alone) / 3600
+        return sum(one.core_seconds for one in self.rules if not self._on_gpu(one)) / 3600
+
+    def _on_gpu(self, one: RulePlan) -> bool:
+        return self.resources.kind == "cuda" and one.rule in ON_GPU
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The parts of a plan, each from the layouts of the volumes.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration, with the architecture of the network that predicts.
+    channels : list of str
+        Output channels of the network.
+    layouts : mapping
+        Layouts of the volumes that the run uses, by their names.
+    resources : ComputeResources
+        Cores and GPUs.
+    """
+
+    config: Config
+    channels: list[str]
+    layouts: Mapping[str, VolumeLayout]
+    resources: ComputeResources
+
+    @property
+    def learnt(self) -> VolumeLayout | None:
+        """Layout of the first training volume; None where nothing is trained."""
+        return self.layouts[self.config.train.volumes[0]] if self.config.learning_volumes else None
+
+    @property
+    def training_flops(self) -> float:
+        """Operations of the training."""
+        if self.learnt is None:
+            return 0.0
+        return training_flops(self.config, learnt_channels(self.config, self.learnt), self.learnt.channels)
+
+    def selected_tile(self, name: str) -> tuple[PredictionTask, TileSelection]:
+        """Return what is predicted of a volume, with the tile that an earlier run has chosen, else one that fits."""
+        config, device = self.config, torch.device(self.resources.kind)
+        precision, limit = config.predict.precision, None
+        if device.type == "cuda" and not torch.cuda.is_available():  # a GPU that is not at hand
+            precision, limit = "bfloat16" if precision == "auto" else precision, 1e9 * config.plan.gpu_memory_gb
+        else:
+            precision = choose_precision(precision, device)
+        model = config.model.model_copy(update={"checkpoint": None})  # as the model file has it
+        task = prediction_task(model, self.channels, self.layouts[name], config.predict, precision)
+        found = read_selection(Path(config.results) / "volumes" / name, task)
+        return task, found or select_tile(task, device, self.resources.threads("predict"), limit)
+
+    def volume(self, name: str, task: PredictionTask, choice: TileSelection) -> VolumePlan:
+        """Count the tiles and the arithmetic of predicting a volume."""
+        layout, geometry, threads = task.layout, task.geometry(choice.tile), self.resources.threads("predict")
+        blocks, ranges = len(layout.grid), RULES["predict"].job_count(self.config, layout)
+        tiles = tile_count(layout.grid, geometry)
+        per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
+        flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass
+        memory = job_memory(task, choice.tile, choice.batch, self.resources.kind, threads, ceil(blocks / ranges))
+        return VolumePlan(name, layout.shape, blocks, ranges, choice, tiles, flops, memory)
+
+    def given_speeds(self, volumes: Sequence[VolumePlan], flops: float) -> Speeds:
+        """Return the speeds of GPUs that reach ``flops`` operations per second."""
+        tile, step = {one.name: one.flops / one.tiles for one in volumes}, self.training_flops / self.config.train.steps
+        given = {name: (own / flops, own / flops) for name, own in tile.items()}
+        source = f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)"
+        return Speeds(given, (step / flops, step / flops), (0, 0), 1.0, source)
+
+    def measured_speeds(self, tiles: Mapping[str, tuple[PredictionTask, TileSelection]]) -> Speeds:
+        """Measure the device at hand; volumes that are predicted with the same tile are measured once."""
+        config, resources, device = self.config, self.resources, torch.device(self.resources.kind)
+        known, tile = dict[object, Seconds](), dict[str, Seconds]()
+        for name, (task, choice) in tiles.items():
+            key = choice.tile, choice.batch, task.layout.channels
+            if key not in known:
+                known[key] = tile_seconds(task, choice, device, resources.threads("predict"))
+            tile[name] = known[key]
+        step = validation = (0.0, 0.0)
+        if self.learnt:
+            channels, threads = self.learnt.channels, resources.threads("train")
+            step, validation = training_seconds(
+                config.model, config.train, len(self.channels), channels, device, threads
+            )
+        source = f"measured on this {resources.kind.upper()}, now: the network's own tiles, training steps and stores"
+        return Speeds(tile, step, validation, machine_speed(), source)
+
+    def rules(self, volumes: Sequence[VolumePlan], speeds: Speeds) -> list[RulePlan]:
+        """Add up time and memory of all jobs of every rule, in the order of the chain."""
+        predicted, added = {one.name: one for one in volumes}, list[RulePlan]()
+        parts = (self._jobs(one, predicted, speeds) for one in job_counts(self.config, self.layouts))
+        for rule, of_volumes in groupby(parts, key=attrgetter("rule")):
+            _, jobs, seconds, core_seconds, longest, memory, on_gpu, at_once = zip(
+                *map(astuple, of_volumes), strict=True
+            )
+            totals = sum(jobs), sum(seconds), sum(core_seconds)
+            added.append(RulePlan(rule, *totals, max(longest), max(memory), max(on_gpu), at_once[0]))
+        return added
+
+    def _jobs(self, one: JobCount, predicted: Mapping[str, VolumePlan], speeds: Speeds) -> RulePlan:
+        """Return what the jobs of a rule on a volume take: their own work by the table of costs, and the network's."""
+        rule, config, threads, counted = (
+            one.rule,
+            self.config,
+            self.resources.threads(one.rule),
+            RULES[one.rule].volumes,
+        )
+        names = [one.volume] if one.volume else counted(config) if counted else []
+        volumes = {name: self.layouts[name] for name in names}
+        # an even share, in voxels that need not be whole blocks
+        work = Workload(volumes, ceil(sum(prod(layout.shape) for layout in volumes.values()) / one.jobs))
+        clock, processor, memory, on_gpu = 0.0, 0.0, held_bytes(rule, config, work, threads), 0.0
+        if rule == "predict":
+            volume = predicted[names[0]]
+            clock, processor = (seconds * (volume.tiles / one.jobs) for seconds in speeds.tile[volume.name])
+            memory, on_gpu = volume.job_memory.process, volume.job_memory.gpu
+        elif rule == "train":
+            clock, processor = speeds.training(config.train)
+            step = network_bytes(rule, config, work, threads)
+            memory, on_gpu = memory + step, step if self.resources.kind == "cuda" else 0.0
+        start, side_by_side = cost_of(rule, config).start, min(threads, max(1, work.job // work.blocks()))
+        own = core_seconds(rule, config, work) - start
+        clock += (start + own / side_by_side) / speeds.machine
+        processor += (start + own) / speeds.machine
+        at_once = self.resources.at_once(rule)
+        total = one.jobs * clock, one.jobs * processor
+        return RulePlan(rule, one.jobs, *total, clock, memory / 1e6, on_gpu / 1e6, at_once)
 
 
 def plan_run(config: Config, threads: int) -> RunPlan:
     """Estimate what a run of this configuration will cost, with `threads` for a prediction. No voxel is read."""
-    resources = ComputeResources.of(config, threads)
     layouts = {name: expected_layout(config, name) for name in config.used_volumes}
-    first = layouts.get(config.train.volumes[0] if config.train.volumes else "", next(iter(layouts.values())))
-    model, classes = architecture(config, first.voxel_size_nm)
+    first = next(layouts[name] for name in (*config.train.volumes, *layouts) if name in layouts)
+    model, channels = architecture(config, first.voxel_size_nm)
     # the given file stays in the configuration, so that nothing is trained
     model = model.model_copy(update={"checkpoint": config.model.checkpoint})
-    config = config.model_copy(update={"model": model})
-    tasks = _tasks(config, resources, layouts, classes)
-    volumes = [_planned_volume(config, resources, name, task) for name, task in tasks.items()]
-    training, channels = 0.0, None
-    if config.learning_volumes:
-        channels = layouts[config.train.volumes[0]].channels
-        training = training_flops(config, len(classes), training_tile(config), channels)
-    if config.plan.gpu_flops is not None:
-        tile_flops = {one.name: one.flops / one.tiles for one in volumes}
-        speeds = given_speeds(tile_flops, training / config.train.steps, config.plan.gpu_flops)
-    else:
-        choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
-        speeds = measured_speeds(config, choices, len(classes), channels, resources.device, resources.threads)
-    rules, stored = plan_rules(config, layouts, volumes, speeds, resources), len(stored_channels(classes))
+    config, resources = config.model_copy(update={"model": model}), ComputeResources.of(config, threads)
+    planner = Planner(config, channels, layouts, resources)
+    tiles = {name: planner.selected_tile(name) for name in config.predict.volumes}
+    volumes = [planner.volume(name, *tile) for name, tile in tiles.items()]
+    given = config.plan.gpu_flops
+    speeds = planner.measured_speeds(tiles) if given is None else planner.given_speeds(volumes, given)
+    rules, stored = planner.rules(volumes, speeds), len(stored_channels(channels))
     stores = [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)]
-    plan = RunPlan(volumes, rules, stores, training, resources, speeds, edges_of(config, layouts))
-    return replace(
-        plan,
-        price=price_of(plan, config),
-        currency=config.plan.currency,
-        warnings=[
-            *warnings_of(rules, stores, Free.here(config)),
-            *advice_on_blocks(config, [layouts[name] for name in config.predict.volumes]),
-        ],
-        errors=errors_of(config, layouts),
-    )
-
-
-def _tasks(
-    config: Config, resources: ComputeResources, layouts: Mapping[str, VolumeLayout], classes: Sequence[str]
-) -> dict[str, PredictionTask]:
-    """Return what is predicted of each volume."""
-    precision = config.predict.precision
-    if not resources.is_elsewhere:
-        precision = choose_precision(precision, resources.device)
-    precision, stored = "bfloat16" if precision == "auto" else precision, len(stored_channels(classes))
-    offsets = offsets_of(classes)
-    return {
-        name: PredictionTask(config.model, len(classes), stored, layouts[name], config.predict, precision, offsets)
-        for name in config.predict.volumes
-    }
-
-
-def _planned_volume(config: Config, resources: ComputeResources, name: str, task: PredictionTask) -> VolumePlan:
-    """Plan a volume with the tile that an earlier run has chosen, else with the tile that fits now."""
-    threads = resources.threads("predict")
-    limit = 1e9 * config.plan.gpu_memory_gb if resources.is_elsewhere else None
-    folder = Path(config.results) / "volumes" / name
-    choice = read_selection(folder, task) or select_tile(task, resources.device, threads, limit)
-    block_ranges = RULES["predict"].job_count(config, task.layout)
-    return plan_volume(name, task, choice, block_ranges, kind=resources.kind, threads=threads)
-
-
-def plan_volume(
-    name: str,
-    task: PredictionTask,
-    choice: TileSelection,
-    block_ranges: int,
-    *,
-    kind: DeviceKind = "cpu",
-    threads: int = 1,
-) -> VolumePlan:
-    """Count the tiles and the arithmetic of predicting a volume, on a device with so many tiles at once on a CPU."""
-    layout, geometry = task.layout, task.geometry(choice.tile)
-    blocks, tiles = len(layout.grid), tile_count(layout.grid, geometry)
-    per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
-    flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass
-    memory = job_memory(task, choice.tile, choice.batch, kind, threads, ceil(blocks / block_ranges))
-    return VolumePlan(name, layout.shape, blocks, block_ranges, choice, tiles, flops, memory)
+    found = warnings_of(rules, stores, Free.here(config))
+    found += advice_on_blocks(config, [layouts[name] for name in config.predict.volumes])
+    plan = RunPlan(volumes, rules, stores, planner.training_flops, resources, speeds, edges_of(config, layouts))
+    plan = replace(plan, currency=config.plan.currency, warnings=found, errors=errors_of(config, layouts))
+    return replace(plan, price=price_of(plan, config))
 
 
 def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentation) -> float:
@@ -233,71 +296,6 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]
     touched = sum(len(lattice.cells(box)) for lattice in tile_lattices(augmentation, geometry) for box in some)
     return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
-
-
-def plan_rules(
-    config: Config,
-    layouts: Mapping[str, VolumeLayout],
-    volumes: Sequence[VolumePlan],
-    speeds: Speeds,
-    resources: ComputeResources,
-) -> list[RulePlan]:
-    """Add up time and memory of all jobs of every rule, in the order of the chain."""
-    predicted, found = {one.name: one for one in volumes}, dict[str, RulePlan]()
-    for one in job_counts(config, layouts):
-        volume = predicted[str(one.volume)] if one.rule == "predict" else None
-        (clock, processor), memory, on_gpu = _job_cost(config, one, layouts, volume, speeds, resources)
-        before = found.get(one.rule, RulePlan(one.rule, 0, 0, 0, 0, 0, 0, resources.at_once(one.rule)))
-        found[one.rule] = RulePlan(
-            one.rule,
-            before.jobs + one.jobs,
-            before.seconds + one.jobs * clock,
-            before.core_seconds + one.jobs * processor,
-            max(before.job_seconds, clock),
-            max(before.memory_mb, memory / 1e6),
-            max(before.gpu_mb, on_gpu / 1e6),
-            before.at_once,
-        )
-    return list(found.values())
-
-
-def _job_cost(
-    config: Config,
-    one: JobCount,
-    layouts: Mapping[str, VolumeLayout],
-    volume: VolumePlan | None,
-    speeds: Speeds,
-    resources: ComputeResources,
-) -> tuple[Seconds, float, float]:
-    """Return the seconds of one job, and the bytes of its process and of its GPU: its own work, and the network's."""
-    threads, work, start = resources.threads(one.rule), _workload(config, one, layouts), cost_of(one.rule, config).start
-    network, on_gpu = list[tuple[Seconds, float]](), 0.0
-    memory = held_bytes(one.rule, config, work, threads)
-    if volume is not None:
-        network = [(speeds.tile[volume.name], volume.tiles / one.jobs)]
-        memory, on_gpu = volume.job_memory.process, volume.job_memory.gpu
-    elif one.rule == "train":
-        train = config.train
-        validations = ceil(train.steps / train.validation_steps) if train.validation else 0
-        network = [(speeds.step, train.steps), (speeds.validation, validations)]
-        step = network_bytes(one.rule, config, work, threads)
-        memory, on_gpu = memory + step, step if resources.kind == "cuda" else 0
-    voxels = core_seconds(one.rule, config, work) - start
-    side_by_side = min(threads, max(1, work.job // work.block))
-    seconds = (
-        (start + voxels / side_by_side) / speeds.machine + sum(each[0] * times for each, times in network),
-        (start + voxels) / speeds.machine + sum(each[1] * times for each, times in network),
-    )
-    return seconds, memory, on_gpu
-
-
-def _workload(config: Config, one: JobCount, layouts: Mapping[str, VolumeLayout]) -> Workload:
-    """Return the workload of a job; of a blockwise rule an even share, in voxels that need not be whole blocks."""
-    counted = RULES[one.rule].volumes
-    names = [one.volume] if one.volume else counted(config) if counted else []
-    volumes = tuple(Volume(Path(name), layouts[name]) for name in names)  # no store of them is looked at
-    voxels = sum(prod(volume.layout.shape) for volume in volumes)
-    return Workload(volumes, ceil(voxels / one.jobs) if RULES[one.rule].blockwise else voxels)
 
 
 def edges_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> float:

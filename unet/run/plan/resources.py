@@ -110,7 +110,7 @@ def core_seconds(rule: str, config: Config, work: Workload) -> float:
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
     if rule == "ingest" and work.decoded_sections:
         own = max(own, work.layer)
-    return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.block / cost.rate
+    return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.blocks() / cost.rate
 
 
 def minutes(rule: str, config: Config, work: Workload) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from unet.config.root import Config
 from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
 from unet.volumes.layout import VolumeLayout
-from unet.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -21,41 +19,37 @@ class Workload:
 
     Parameters
     ----------
-    volumes : tuple of Volume
-        Volumes that the job is about.
+    volumes : mapping
+        Layouts of the volumes that the job is about, by their names.
     job : int
         Voxels of one job where several share a volume.
     """
 
-    volumes: tuple[Volume, ...]
+    volumes: Mapping[str, VolumeLayout]
     job: int
 
     @classmethod
     def of(cls, config: Config, layouts: Mapping[str, VolumeLayout]) -> "Workload":
         """Return the workload of a job about some volumes: a block at least, and all voxels at most.
 
-        No store of the volumes need be there yet. Before the survey one volume is assumed that fills a job, with 16
-        bits per voxel.
+        Before the survey one volume is assumed that fills a job, with 16 bits per voxel.
         """
-        asked, folder = config.predict.job_voxels, Path(config.results) / "volumes"
-        job = max((voxels_per_job(one.shape, asked) for one in layouts.values()), default=voxels_per_job((), asked))
-        volumes = tuple(Volume(folder / name, layout) for name, layout in layouts.items())
-        work = cls(volumes or (_assumed(config, job),), job)
-        return cls(work.volumes, max(work.block, min(job, work.voxels)))
+        shapes, storage = [one.shape for one in layouts.values()] or [()], config.storage
+        job = max(voxels_per_job(shape, config.predict.job_voxels) for shape in shapes)
+        depth, *section = storage.block
+        shape = (max(depth, ceil(job / prod(section))), *section)
+        assumed = VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), storage.chunk, storage.block, None, False)
+        work = cls(layouts or {"": assumed}, job)
+        return cls(work.volumes, max(work.blocks(), min(job, work.voxels)))
 
     @property
     def layouts(self) -> list[VolumeLayout]:
         """Layouts of the volumes."""
-        return [volume.layout for volume in self.volumes]
+        return list(self.volumes.values())
 
-    def blocks(self, at_once: int, halo: Index = (0, 0, 0)) -> int:
+    def blocks(self, at_once: int = 1, halo: Index = (0, 0, 0)) -> int:
         """Return the voxels of the largest ``at_once`` blocks of a volume, each with its halo."""
         return max(_largest(layout, at_once, halo) for layout in self.layouts)
-
-    @property
-    def block(self) -> int:
-        """Voxels of the largest block."""
-        return max(prod(map(min, layout.block, layout.shape)) for layout in self.layouts)
 
     @property
     def section(self) -> int:
@@ -100,9 +94,3 @@ def _largest(layout: VolumeLayout, at_once: int, halo: Index) -> int:
         total += size * min(count, at_once)
         at_once -= min(count, at_once)
     return total
-
-
-def _assumed(config: Config, voxels: int) -> Volume:
-    _, height, width = block = config.storage.block
-    shape = (max(block[0], ceil(voxels / (height * width))), height, width)
-    return Volume(Path(), VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), config.storage.chunk, block, None, False))

@@ -13,17 +13,9 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_lattices
 from unet.network.tile_selection import PredictionTask, TileSelection
-from unet.run.plan.calibration import given_speeds
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
-from unet.run.plan.plan import (
-    ComputeResources,
-    RunPlan,
-    passes,
-    plan_rules,
-    plan_volume,
-    price_of,
-)
+from unet.run.plan.plan import ComputeResources, Planner, RunPlan, VolumePlan, passes, price_of
 from unet.run.plan.resources import VOXELS_PER_FRAGMENT
 from unet.run.plan.text import as_text, hours
 from unet.run.rules import OPEN, RULES
@@ -41,9 +33,9 @@ def flops_of_a_tile() -> int:
     return forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
 
 
-def task(layout: VolumeLayout = LAYOUT, classes: int = 2, stored: int = 1, **predict: object) -> PredictionTask:
+def task(layout: VolumeLayout = LAYOUT, **predict: object) -> PredictionTask:
     """The tiny network on a volume."""
-    return PredictionTask(ModelConfig(**TINY), classes, stored, layout, PredictConfig(**predict))
+    return PredictionTask(ModelConfig(**TINY), 2, 1, layout, PredictConfig(**predict))
 
 
 def configuration(**predict: object) -> Config:
@@ -53,9 +45,17 @@ def configuration(**predict: object) -> Config:
     return load_config({"volumes": volumes, "model": TINY, "train": train, "predict": predict})
 
 
+def planned_volume(layout: VolumeLayout = LAYOUT, **predict: object) -> VolumePlan:
+    """The plan of one volume on a processor of one core."""
+    planner = Planner(
+        configuration(**predict), ["membrane", "interior"], {"v": layout}, ComputeResources(1, 0, "cpu", 1)
+    )
+    return planner.volume("v", task(layout, **predict), CHOSEN)
+
+
 @pytest.mark.parametrize(("average", "passes"), [("none", 1), ("flips", 4), ("symmetries", 8)])
 def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int) -> None:
-    plan = plan_volume("train", task(test_time_augmentation=average), CHOSEN, block_ranges=3)
+    plan = planned_volume(test_time_augmentation=average, job_voxels=3 * 2 * 32 * 32)
     assert (plan.blocks, plan.block_ranges) == (2 * 2 * 2, 3)
     # Along y 0:32 meets the tiles at 0, 12, 24 and 32:40 those at 24, 36; along x 32:50 meets 24, 36, 48; each section.
     assert plan.tiles == 3 * (3 + 2) * (3 + 3)
@@ -63,7 +63,7 @@ def test_tiles_blocks_jobs_and_operations_of_a_volume(average: str, passes: int)
 
 
 def test_rotations_are_counted_on_the_turned_blocks() -> None:
-    plan, one = (plan_volume("v", t, CHOSEN, 1) for t in (task(test_time_augmentation="rotations"), task()))
+    plan, one = planned_volume(test_time_augmentation="rotations"), planned_volume()
     lattices = rotated_lattices(tile_geometry(ModelConfig(**TINY), 28))
     turned = sum(len(lattice.cells(box)) for lattice in lattices for box in LAYOUT.grid.boxes())
     assert plan.tiles == one.tiles
@@ -96,26 +96,24 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
 def test_memory_follows_the_block_and_not_the_volume() -> None:
     deep = VolumeLayout(**{**vars(LAYOUT), "shape": (300, 400, 500)})
     larger = VolumeLayout(**{**vars(deep), "block": (4, 64, 64)})
-    small, same, more = (
-        plan_volume("v", task(layout), CHOSEN, 1).job_memory.process for layout in (LAYOUT, deep, larger)
-    )
+    small, same, more = (planned_volume(layout).job_memory.process for layout in (LAYOUT, deep, larger))
     assert small == same < more
 
 
 def test_training_is_three_forward_passes_a_tile() -> None:
     config = configuration()
-    assert training_flops(config, 2, (1, 20, 20)) == 3 * 10 * 2 * forward_cost(config.model, 2, (1, 20, 20)).flops
+    assert training_flops(config, 2) == 3 * 10 * 2 * forward_cost(config.model, 2, (1, 20, 20)).flops
 
 
 def planned(layout: VolumeLayout = LAYOUT, **plan: object) -> tuple[Config, RunPlan]:
     """The run of one volume on two GPUs of 1 GFLOP/s."""
     config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
-    block_ranges = RULES["predict"].job_count(config, layout)
-    volumes = [plan_volume("train", task(layout), CHOSEN, block_ranges, kind="cuda")]
-    resources, training = ComputeResources(8, 2, "cuda", 4), training_flops(config, 2, (1, 20, 20))
-    speeds = given_speeds({one.name: one.flops / one.tiles for one in volumes}, training / config.train.steps, 1e9)
-    rules = plan_rules(config, {"train": layout}, volumes, speeds, resources)
-    return config, RunPlan(volumes, rules, store_plans(config, "train", layout, 1), training, resources, speeds, 0.0)
+    resources = ComputeResources(8, 2, "cuda", 4)
+    planner = Planner(config, ["membrane", "interior"], {"train": layout}, resources)
+    volumes = [planner.volume("train", task(layout), CHOSEN)]
+    speeds = planner.given_speeds(volumes, 1e9)
+    rules, stores = planner.rules(volumes, speeds), store_plans(config, "train", layout, 1)
+    return config, RunPlan(volumes, rules, stores, planner.training_flops, resources, speeds, 0.0)
 
 
 def test_time_is_arithmetic_over_the_rate_and_what_the_table_of_costs_says() -> None:

@@ -43,7 +43,7 @@ def test_the_share_of_a_job() -> None:
     layouts = [layout((32, 2048, 2048)), layout((16, 500, 1024), "uint16", channels=2)]
     small = config(predict={"job_voxels": 2**26})
     share = workload(*layouts, of=small)
-    assert (share.block, share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
+    assert (share.blocks(), share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
     assert (share.blocks(1), share.blocks(3)) == (2**24, 3 * 2**24)
     assert (share.job, share.raw_bytes) == (2**26, 4)
     assert workload(layouts[1], of=small).job == 16 * 500 * 1024
@@ -52,7 +52,7 @@ def test_the_share_of_a_job() -> None:
 
 def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
     share = workload()
-    assert (share.block, share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
+    assert (share.blocks(), share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
 
 
 @pytest.mark.parametrize("rule", RULES)
