@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config.section import Precision
+from unet.network.centre_crop import channels_last
 from unet.network.complexity import DTYPES
-from unet.network.model import channels_last, is_2d
+from unet.network.model import is_2d
 
 Item = TypeVar("Item")
 CUDNN_FLAGS: dict[str, Any] = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unet.network.model import channels_last
+from unet.network.centre_crop import channels_last
 from unet.training.patches import Batch
 
 

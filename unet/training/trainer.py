@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from unet.config.train import TrainConfig
 from unet.jobs.progress import Progress
-from unet.network.model import centre_crop, channels_last, is_2d
+from unet.network.centre_crop import centre_crop, channels_last
+from unet.network.model import is_2d
 from unet.network.precision import choose_precision
 from unet.training.device_batch import DeviceBatch, on_device
 from unet.training.distributed import SINGLE_PROCESS, Rank

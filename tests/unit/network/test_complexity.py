@@ -1,5 +1,8 @@
 """Cost of a forward pass, against counts made by hand."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -89,3 +92,17 @@ def test_half_the_precision_takes_half_the_memory(precision: str) -> None:
 def test_a_batch_takes_its_tiles_times_as_much() -> None:
     one, three = (forward_cost(TINY, 2, (1, 60, 60), batch=n) for n in (1, 3))
     assert (three.flops, three.bytes) == (3 * one.flops, 3 * one.bytes)
+
+
+COUNT = """
+import sys
+from unet.config.model import ModelConfig
+from unet.network.complexity import forward_cost
+forward_cost(ModelConfig(depth=2, base_channels=1), 2, (1, 28, 28))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+
+
+def test_counting_a_forward_pass_loads_no_compiler() -> None:
+    """It takes over a second, in every plan and in every start of the workflow that predicts."""
+    assert subprocess.run([sys.executable, "-c", COUNT], check=False).returncode == 0

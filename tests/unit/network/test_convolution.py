@@ -6,8 +6,9 @@ from torch.nn.functional import conv3d, conv_transpose3d
 
 from unet.config.model import ModelConfig
 from unet.network import convolution
+from unet.network.centre_crop import centre_crop
 from unet.network.convolution import Convolution3d, UpConvolution3d
-from unet.network.model import build_model, centre_crop
+from unet.network.model import build_model
 
 LAST = torch.channels_last_3d
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from unet.config.model import ModelConfig
-from unet.network.model import UNet, build_model, linear_kernel
+from unet.network.fcn8s import linear_kernel
+from unet.network.model import UNet, build_model
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
