@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
 from unet.geometry.block_ranges import block_range_names, boxes_of_range
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileGeometry, tile_geometry, valid_input_sizes
 from unet.jobs.dask_clients import local_client
 from unet.jobs.pipeline import ReadInferWrite, run_pipeline
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, quantised
-from unet.network.rotation import RotatedLattice
 from unet.network.symmetries import TestTimeAugmentation
 from unet.volumes.intensity import Normalisation
 
@@ -229,106 +228,6 @@ def test_flips_are_the_mean_of_the_four_flipped_volumes() -> None:
     np.testing.assert_allclose(result, on_the_whole_volume("paper", image, "flips"), atol=1e-5)
 
 
-def cuts(size: int) -> st.SearchStrategy[list[int]]:
-    """Faces of intervals that fill `0 .. size`."""
-    return st.sets(st.integers(0, size), max_size=2).map(lambda inner: sorted({0, size, *inner}))
-
-
-@pytest.mark.parametrize("name", ["paper", "padded", "3-D anisotropic"])
-@settings(max_examples=3, deadline=None)
-@given(data=st.data())
-def test_rotations_give_the_same_bits_for_any_boxes_and_the_same_values_for_any_tile(
-    name: str, data: st.DataObject
-) -> None:
-    shape = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 25), st.integers(1, 25)), label="volume")
-    faces = [data.draw(cuts(n), label="faces") for n in shape]
-    image, (y_side, x_side, other) = volume(shape), data.draw(st.permutations(smallest_tiles(name, 2)[:3]))
-    z = smallest_tiles(name, 0)[0]
-    p = predictor(name, (z, y_side, x_side), "rotations", batch=data.draw(st.integers(1, 2), label="batch"))
-    whole, assembled = predicted(p, image, shape), np.full((2, *shape), np.nan, np.float32)
-    for intervals in product(*(pairwise(f) for f in faces)):
-        box = Box(*zip(*intervals, strict=True))
-        assembled[:, *box.slices] = p.predict_box(ArrayImage(image), box)
-    np.testing.assert_array_equal(assembled, whole)
-    larger = predictor(name, (z, other, other), "rotations")
-    np.testing.assert_allclose(predicted(larger, image, shape), whole, atol=1e-5)
-
-
-def of_one_angle(p: Predictor, degrees: float) -> Predictor:
-    """The same without the mean over other angles."""
-    one = Predictor(p.model, p.geometry, p.normalisation, p.test_time_augmentation)
-    object.__setattr__(one, "lattices", [RotatedLattice(p.geometry, degrees)])
-    return one
-
-
-@pytest.mark.parametrize("name", ["paper", "3-D anisotropic"])
-def test_no_turn_is_the_plain_prediction(name: str) -> None:
-    image, z = volume((3, 30, 37)), smallest_tiles(name, 0)[0]
-    plain = predictor(name, (z, *[smallest_tiles(name, 2)[1]] * 2))
-    expected = predicted(plain, image, image.shape)
-    np.testing.assert_array_equal(predicted(of_one_angle(plain, 0.0), image, (2, 17, 16)), expected)
-
-
-class QuarterTurnedImage(ArrayImage):
-    """Whose voxel (y, x) is (-x, y) of the array."""
-
-    def read_mirrored(self, window: Box) -> NDArray:
-        (z0, y0, x0), (z1, y1, x1) = window.start, window.stop
-        return np.rot90(super().read_mirrored(Box((z0, 1 - x1, y0), (z1, 1 - x0, y1))), axes=(2, 1)).copy()
-
-
-@pytest.mark.parametrize("name", ["paper", "3-D anisotropic"])
-def test_a_quarter_turn_is_the_turned_volumes_prediction(name: str) -> None:
-    image, z = volume((2, 21, 37)), smallest_tiles(name, 0)[0]
-    plain = predictor(name, (z, *[smallest_tiles(name, 2)[1]] * 2))
-    turned = plain.predict_box(QuarterTurnedImage(image), Box((0, 0, -20), (2, 37, 1)))
-    result = predicted(of_one_angle(plain, 90.0), image, image.shape)
-    np.testing.assert_allclose(result, np.rot90(turned, axes=(2, 3)), atol=1e-4)
-
-
-def test_rotations_are_the_mean_of_the_seven_angles() -> None:
-    image, p = volume((1, 20, 26)), predictor("paper", 60, "rotations")
-    angles = [predicted(of_one_angle(predictor("paper", 60), 360 * k / 7), image, image.shape) for k in range(7)]
-    np.testing.assert_allclose(predicted(p, image, image.shape), np.mean(angles, axis=0), atol=1e-6)
-    assert np.abs(angles[1] - angles[0]).max() > 1e-2
-
-
-def test_rotations_leave_a_constant_volume_as_it_is() -> None:
-    """Of a network whose up-sampling knows no phase; the paper's draws its 2x2 pattern into constant volumes too."""
-    image = np.full((1, 25, 31), 200, np.uint8)
-    plain, turned = (predicted(predictor("bilinear", 60, a), image, (1, 16, 31)) for a in ("none", "rotations"))
-    np.testing.assert_allclose(turned, plain, atol=1e-6)
-
-
-class Blob(nn.Module):
-    """A round filter, which answers to a turned image as to the image."""
-
-    classes = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        y, x = np.mgrid[-3:4, -3:4]
-        self.filter = nn.Conv2d(1, 2, 7)
-        kernel = torch.from_numpy(np.exp(-(y**2 + x**2) / 4)).float()
-        self.filter.weight.data, self.filter.bias.data = torch.stack([kernel, -kernel])[:, None] / 9, torch.zeros(2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.filter(x)
-
-
-def test_rotations_change_nothing_where_the_network_is_round() -> None:
-    y, x = np.mgrid[:60, :70]
-    image = (120 + 50 * np.sin(y / 8) * np.cos(x / 11 + y / 30)).astype(np.float32)[None]
-    geometry = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1))
-    plain, turned = (
-        predicted(Predictor(Blob(), geometry, GREY, test_time_augmentation=a), image, (1, 31, 70))
-        for a in ("none", "rotations")
-    )
-    inside = np.s_[:, :, 8:-8, 8:-8]  # the mirror makes a crease
-    assert np.ptp(plain[inside]) > 0.5
-    assert np.abs(turned - plain)[inside].max() < 0.01
-
-
 def test_symmetries_refuse_a_tile_that_is_no_square() -> None:
     with pytest.raises(ValueError, match="tile 56 x 60"):
         predictor("paper", (1, 56, 60), "symmetries")
@@ -450,26 +349,6 @@ def test_neither_cut_nor_jobs_nor_workers_enter_the_result(data: st.DataObject) 
     assert (levels[0] - levels[1]).abs().max() <= 1
 
 
-def test_probabilities_sum_to_one() -> None:
-    for average in ("flips", "rotations"):
-        result = predicted(predictor("paper", 60, average), volume((1, 20, 20)), (1, 20, 20))
-        np.testing.assert_allclose(result.sum(axis=0), 1, atol=1e-6)
-
-
-def test_bfloat16_is_near_float32_and_as_invariant() -> None:
-    image, exact = volume((1, 30, 41)), predictor("paper", 60)
-    rough = Predictor(exact.model, exact.geometry, GREY, precision="bfloat16")
-    result = predicted(rough, image, (1, 16, 16))
-    assert 0 < np.abs(result - predicted(exact, image, image.shape)).max() < 0.1
-    np.testing.assert_array_equal(result, predicted(rough, image, image.shape))
-
-
-def test_dropout_is_off_at_inference() -> None:
-    network("paper").train()
-    p, image = predictor("paper", 60), volume((1, 20, 20))
-    np.testing.assert_array_equal(predicted(p, image, image.shape), predicted(p, image, image.shape))
-
-
 def test_quantised_probabilities_are_within_half_a_step() -> None:
     p = torch.linspace(0, 1, 1001)
     assert (quantised(p) / 255 - p).abs().max() <= 0.5 / 255 + 1e-6
@@ -479,41 +358,3 @@ def test_what_is_stored_is_the_last_classes_quantised() -> None:
     image, p = volume((2, 20, 26)), predictor("paper", 60)
     stored = replace(p, dtype="uint8", channels=1).predict_box(ArrayImage(image), Box.of_shape(image.shape))
     np.testing.assert_array_equal(stored, quantised(torch.from_numpy(predicted(p, image, image.shape)[1:])))
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
-def test_the_network_sees_what_normalisation_says(dtype: type) -> None:
-    """To the last bit, though the one is computed on the device and the other on the host."""
-    seen = []
-
-    class Probe(Blob):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            seen.append(x)
-            return super().forward(x)
-
-    image = np.random.default_rng(0).uniform(0, 250, (1, 30, 26)).astype(dtype)
-    geometry, grey = TileGeometry((1, 30, 26), (1, 24, 20), (0, 3, 3), (1, 1, 1)), Normalisation((97.3,), (31.7,))
-    Predictor(Probe(), geometry, grey).infer(image, Box((0, 0, 0), (1, 24, 20)))
-    np.testing.assert_array_equal(seen[0][0], grey(image))
-
-
-@pytest.mark.parametrize(
-    ("name", "tiles", "shape"), [("batch norm", (28, 44), (1, 20, 24)), ("3-D", (20, 24), (6, 12, 14))]
-)
-def test_affinities_are_sigmoids_and_as_invariant_as_classes(name: str, tiles: tuple[int, int], shape: Index) -> None:
-    image = volume(shape)
-    small, large = (
-        replace(predictor(name, side if len(image) == 1 else (side,) * 3), output="affinities") for side in tiles
-    )
-    found = predicted(small, image, (3, 7, 8))
-    np.testing.assert_allclose(found, predicted(large, image, (2, 9, 11)), atol=2e-5)
-    np.testing.assert_array_equal(found, predicted(small, image, (6, 20, 5)))
-    classes = predicted(replace(small, output="classes"), image, (3, 7, 8))
-    logits = np.log(found / (1 - found))  # of two classes the softmax is the sigmoid of the difference of the logits
-    np.testing.assert_allclose(classes[1], 1 / (1 + np.exp(logits[0] - logits[1])), atol=1e-3)
-    assert abs(found.sum(axis=0) - 1).max() > 0.1
-
-
-def test_affinities_are_not_averaged_over_rotations() -> None:
-    with pytest.raises(ValueError, match="test_time_augmentation: rotations interpolates, but affinities"):
-        replace(predictor("paper", 60), output="affinities", test_time_augmentation="rotations")
