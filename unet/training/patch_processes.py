@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from unet.jobs.device_capacity import keep_freed_memory
 from unet.training.patches import AHEAD, Batch, CachedVolume, PatchSampler
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -98,7 +99,11 @@ def processes_fit(batch_bytes: int, processes: int) -> bool:
 
 
 def _begin(_: int) -> None:
-    """Set up a process: the trainer stops it, no signal does; it has a part of the memory for caches."""
+    """Set up a process: the trainer stops it, no signal does; it has a part of the memory for caches.
+
+    Freed memory is kept. Each patch takes hundreds of megabytes in pieces, and the kernel would clear each page anew.
+    """
+    keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     worker: Any = torch.utils.data.get_worker_info()
