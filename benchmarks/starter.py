@@ -94,7 +94,8 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a process that finds this package, and the pretending executor beside this file."""
-    return os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks' / 'pretending'}"} | variables
+    own = [str(ROOT), str(ROOT / "benchmarks" / "pretending"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, own))} | variables
 
 
 def start(folder: Path, *arguments: str, session: bool = True, **variables: str) -> subprocess.Popen[bytes]:

@@ -23,7 +23,7 @@ class DeviceBatch(NamedTuple):
 
 def on_device(batch: Batch, device: torch.device) -> DeviceBatch:
     """Copy a batch to the device; to a GPU from pinned memory, while the GPU still computes earlier steps."""
-    parts = [torch.from_numpy(part) for part in batch]
+    parts = [torch.as_tensor(part) for part in batch]
     parts[0] = parts[0].contiguous(memory_format=channels_last(parts[0].ndim - 2))
     if device.type == "cuda":
         parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]

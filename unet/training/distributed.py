@@ -12,6 +12,7 @@ whatever reason. When a child dies, the job ends.
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,6 +49,11 @@ class Rank:
     def is_main(self) -> bool:
         """Whether this process is the main one, which writes files and logs."""
         return self.index == 0
+
+    @property
+    def may_start_processes(self) -> bool:
+        """Whether this process may start processes of its own: the children of `run_ranks` may not."""
+        return not multiprocessing.current_process().daemon
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """Return the sum of values over all ranks, in place and equal on every rank."""

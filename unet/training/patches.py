@@ -63,9 +63,17 @@ class CachedVolume:
     """
 
     def __init__(self, volume: Any, cube: Index = (8, 128, 128), megabytes: float = 512) -> None:
-        self._volume, self._size = volume, cube
+        self._volume, self._size, self._megabytes = volume, cube, megabytes
         self.shape, self.dtype = tuple(volume.shape), np.dtype(volume.dtype)
-        cubes = int(megabytes * 2**20 / (prod(cube) * self.dtype.itemsize))
+        self.limit()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the volume, with an empty cache."""
+        return CachedVolume, (self._volume, self._size, self._megabytes)
+
+    def limit(self, share: float = 1.0) -> None:
+        """Start with an empty cache that has a share of the memory."""
+        cubes = int(share * self._megabytes * 2**20 / (prod(self._size) * self.dtype.itemsize))
         self._cube = lru_cache(maxsize=max(1, cubes))(self._read_cube)
 
     def read_mirrored(self, box: Box) -> np.ndarray:

@@ -100,12 +100,14 @@ def test_visible_devices(environ: dict[str, str], count: int, devices: list[str]
 
 
 def test_a_machine_without_gpu_gives_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)  # on a GPU's machine another test may start CUDA
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with torch_device(tmp_path) as device:
         assert device == torch.device("cpu")
 
 
 def test_cuda_sees_the_taken_device_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     with acquire_devices(tmp_path, ["4", "7"]), torch_device(tmp_path, timeout=0) as device:
