@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unet.config.affinities import problem_of_affinities
+from unet.config.cross_section_checks import problem_of_classes, problem_of_seen_sections, problem_of_tiles
 from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
@@ -41,7 +42,6 @@ from unet.config.train import TrainConfig
 from unet.config.verify import VerifyConfig
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
-from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.storage.address import is_address
 
 HELD_BACK = 0.15
@@ -152,26 +152,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _classes_agree(self) -> "Config":
-        if self.model.output == "affinities":
-            return self  # ids have no classes
-        if self.model.checkpoint is not None:
-            return self  # the classes are those of the model file, which `check_model` compares
-        first = self.train.volumes[0]
-        for name in (*self.train.volumes, *self.train.validation):
-            ours, theirs = self.volumes[first].class_names, self.volumes[name].class_names
-            if ours != theirs:
-                raise ValueError(f"train: volume {first!r} has classes {ours}, but {name!r} has {theirs}")
-        for name in self.evaluate.volumes:
-            ours, theirs = self.class_names, self.volumes[name].class_names
-            if ours != theirs:
-                raise ValueError(
-                    f"evaluate.volumes: volume {name!r} has classes {theirs}, but the model learns {ours} from "
-                    f"volume {first!r}: give it the same label_kind and class_values, or take it out of "
-                    "evaluate.volumes"
-                )
-        unknown = [name for name in self.segment.classes if name and name not in self.class_names[1:]]
-        if unknown:
-            raise ValueError(f"segment.foreground: {unknown[0]!r} is not one of {self.class_names[1:]}")
+        # ids have no classes, and those of a model file are compared by `check_model`
+        if self.model.output == "classes" and self.model.checkpoint is None:
+            _refuse(problem_of_classes(self.volumes, self.train, self.evaluate, self.segment))
         return self
 
     @model_validator(mode="after")
@@ -187,9 +170,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _output_fits(self) -> "Config":
         kinds = {name: self.volumes[name].label_kind for name in self.learning_volumes}
-        problem = problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds)
-        if problem is not None:
-            raise ValueError(problem)
+        _refuse(problem_of_affinities(self.model, self.train, self.predict, self.segment, kinds))
         return self
 
     @model_validator(mode="after")
@@ -232,42 +213,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _defects_of_sections_are_for_3d(self) -> "Config":
-        if self.model.sees_sections or self.model.checkpoint is not None:  # a given model is not trained
-            return self
-        for key in ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d"):
-            share = getattr(self.train.augment, key)
-            if share not in (0, "none", (0, 0, 0)):
-                raise ValueError(
-                    f"train.augment.{key} is {share}, but a 2-D network without context never sees two sections: "
-                    f"remove it, or set model.dimensions to 3 or model.context_sections above 0"
-                )
+        if self.model.checkpoint is None:  # a given model is not trained
+            _refuse(problem_of_seen_sections(self.model, self.train.augment))
         return self
 
     # 6. Tiles
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> "Config":
-        for key, tile in (("train.tile", self.train.tile), ("predict.tile", self.predict.tile)):
-            # a given model has its own geometry, whatever the section `model` says
-            if tile != "auto" and self.model.checkpoint is None:
-                try:
-                    tile_geometry(self.model, tile)
-                except TileSizeError as error:
-                    raise ValueError(f"{key}: {error}") from error
-        return self
-
-    @model_validator(mode="after")
-    def _averaged_sections_are_seen(self) -> "Config":
-        chosen = self.predict.test_time_augmentation
-        if (
-            self.model.checkpoint is None
-            and self.model.dimensions == 2
-            and chosen in ("flips_3d", "symmetries_3d", "cube")
-        ):
-            raise ValueError(
-                f"predict.test_time_augmentation: {chosen} reverses the order of sections, but model.dimensions is 2: "
-                "set flips or symmetries, or model.dimensions to 3"
-            )
+        if self.model.checkpoint is None:  # a given model has its own geometry, whatever the section `model` says
+            _refuse(problem_of_tiles(self.model, self.train, self.predict))
         return self
 
     def held_back_share(self, volume: str) -> float:
@@ -342,6 +297,11 @@ class Config(Section):
         elif self.train.start_from is not None:
             inputs["train.start_from"] = self.train.start_from
         return inputs
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

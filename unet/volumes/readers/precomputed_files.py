@@ -78,20 +78,7 @@ class ShardFiles:
         yield from ((key, state) for key, state in self.backend.listing(self._key) if key in wanted)
 
     def missing(self, selection: Selection, stored: Sequence[tuple[str, int]]) -> tuple[int, int, int]:
-        """Count the chunks of a selection that shards lack, by the indices of the shards alone.
-
-        Parameters
-        ----------
-        selection
-            Voxels of the stored array.
-        stored
-            Key and bytes of each stored shard that the selection touches.
-
-        Returns
-        -------
-        missing, count, shards : int
-            Chunks that are not stored, all chunks of the shards that were looked at, and number of these shards.
-        """
+        """Count the chunks that shards lack (`ChunkedSource.missing_in_shards`), by the indices of the shards alone."""
         numbers, minishards, shards = self._places(selection)
         chosen = looked_at(self.backend, stored)
 

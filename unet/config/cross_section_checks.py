@@ -1,0 +1,63 @@
+"""Settings of several sections that do not go together: each check returns what is wrong and what to do, or None."""
+
+from collections.abc import Mapping
+
+from unet.config.evaluate import EvaluateConfig
+from unet.config.model import ModelConfig
+from unet.config.predict import PredictConfig
+from unet.config.segment import SegmentConfig
+from unet.config.train import AugmentConfig, TrainConfig
+from unet.config.volumes import VolumeConfig
+from unet.geometry.tiling import TileSizeError, tile_geometry
+
+SEVERAL_SECTIONS = ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d")
+"""Keys of `train.augment` that only a network that sees several sections can learn from."""
+
+
+def problem_of_classes(
+    volumes: Mapping[str, VolumeConfig], train: TrainConfig, evaluate: EvaluateConfig, segment: SegmentConfig
+) -> str | None:
+    """Return which volume has other classes than the first training volume, or which class there is not."""
+    first = train.volumes[0]
+    classes = volumes[first].class_names
+    for name in (*train.volumes, *train.validation):
+        if volumes[name].class_names != classes:
+            return f"train: volume {first!r} has classes {classes}, but {name!r} has {volumes[name].class_names}"
+    for name in evaluate.volumes:
+        if volumes[name].class_names != classes:
+            return (
+                f"evaluate.volumes: volume {name!r} has classes {volumes[name].class_names}, but the model learns "
+                f"{classes} from volume {first!r}: give it the same label_kind and class_values, or take it out of "
+                "evaluate.volumes"
+            )
+    unknown = [name for name in segment.classes if name and name not in classes[1:]]
+    return f"segment.foreground: {unknown[0]!r} is not one of {classes[1:]}" if unknown else None
+
+
+def problem_of_seen_sections(model: ModelConfig, augment: AugmentConfig) -> str | None:
+    """Return which augmentation changes sections against each other, where the network sees one section alone."""
+    for key in SEVERAL_SECTIONS:
+        share = getattr(augment, key)
+        if not model.sees_sections and share not in (0, "none", (0, 0, 0)):
+            return (
+                f"train.augment.{key} is {share}, but a 2-D network without context never sees two sections: "
+                "remove it, or set model.dimensions to 3 or model.context_sections above 0"
+            )
+    return None
+
+
+def problem_of_tiles(model: ModelConfig, train: TrainConfig, predict: PredictConfig) -> str | None:
+    """Return which tile does not fit the network, or which average over symmetries needs a network in 3-D."""
+    for key, tile in (("train.tile", train.tile), ("predict.tile", predict.tile)):
+        try:
+            if tile != "auto":
+                tile_geometry(model, tile)
+        except TileSizeError as error:
+            return f"{key}: {error}"
+    chosen = predict.test_time_augmentation
+    if model.dimensions == 2 and chosen in ("flips_3d", "symmetries_3d", "cube"):
+        return (
+            f"predict.test_time_augmentation: {chosen} reverses the order of sections, but model.dimensions is 2: "
+            "set flips or symmetries, or model.dimensions to 3"
+        )
+    return None
