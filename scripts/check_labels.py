@@ -30,16 +30,14 @@ from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
 from unet.training.held_back import LEAST_SECTIONS, held_back_sections
 from unet.training.label_check import (
-    LabelCounts,
     LabelError,
     LabelProblem,
     constant_channel_problems,
-    count_labels,
     label_problems,
     require_every_class,
     require_objects,
-    summary_line,
 )
+from unet.training.label_counts import LabelCounts, count_labels, summary_line
 from unet.training.label_orientation import (
     FLIPS,
     WINDOWS,

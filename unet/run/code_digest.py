@@ -54,7 +54,7 @@ DOES_NOT_COMPUTE = {
     "unet.training.distributed._watched_children": "ends a training whose processes died",
     "unet.training.divergence": "ends a training that is lost; one that goes on is the same",
     "unet.training.folder": "keeps the files of one training from those of another",
-    "unet.training.label_check.summary_line": "words of a log line",
+    "unet.training.label_counts.summary_line": "words of a log line",
     "unet.training.learning_curve": "shows how a training goes on",
     "unet.training.state": "keeps a training; one that goes on from there is the same",
     "unet.training.stop_requests": "ends a training that a signal stops; its state goes on",

@@ -276,7 +276,7 @@ OF_EDITS = {
     ("unet.volumes.intensity", "intensity_statistics"): {"intensity_statistics"},
     ("unet.volumes.histogram", "rows_of"): {"histogram"},
     ("unet.network.compatibility", "require_compatible_model"): {"check_model"},
-    ("unet.training.label_check", "count_labels"): {"check_labels"},
+    ("unet.training.label_counts", "count_labels"): {"check_labels"},
     ("unet.training.weight_map", "class_weights"): {"weight_map"},
     ("unet.config.label_kinds", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
     ("unet.training.loss", "weighted_cross_entropy"): {"train"},

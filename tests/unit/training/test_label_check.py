@@ -18,17 +18,14 @@ from unet.config.label_kinds import UNLABELLED
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.training.label_check import (
-    LabelCounts,
     LabelError,
-    LabelKind,
     LabelProblem,
     constant_channel_problems,
-    count_labels,
     label_problems,
     require_every_class,
     require_objects,
-    summary_line,
 )
+from unet.training.label_counts import LabelCounts, LabelKind, count_labels, summary_line
 from unet.training.synthetic import synthesise
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
