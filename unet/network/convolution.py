@@ -34,6 +34,7 @@ class Convolution3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _is_for_cpu(input) or self.stride != (1, 1, 1):
             return super()._conv_forward(input, weight, bias)
+        input, weight, bias = _in_precision(input, weight, bias)
         if self.kernel_size == (1, 1, 1):
             return linear_convolution(input, weight, bias)
         if self.kernel_size != (3, 3, 3):
@@ -59,10 +60,10 @@ def convolution3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         `(n, k, z - 2, y - 2, x - 2)` in channels-last layout.
     """
     n, channels, depth, height, width = x.shape
-    if channels == 1:
+    if channels == 1 and x.dtype == torch.float32:
         return stacked_convolution(x, weight, bias)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    unfolds = n == 1 and channels * depth * height <= SMALL
+    unfolds = x.dtype == torch.float32 and n == 1 and channels * depth * height <= SMALL
     if 2 * weight.shape[0] <= VECTOR and width % 2 == 0 and (n > 1 or 2 * channels * depth * height > SMALL):
         return folded_convolution(x, weight, bias)
     if unfolds and depth > 3:
@@ -111,9 +112,17 @@ def linear_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 def _is_for_cpu(x: Tensor) -> bool:
-    """Return whether a layer with this input runs on a CPU in float32, and is not being traced for other devices."""
+    """Return whether a layer with this input runs on a CPU, and is not being traced for other devices."""
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and not traced
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and not traced
+
+
+def _in_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return input and weights in the precision of autocast, as PyTorch's own layers compute; else as they are."""
+    if not torch.is_autocast_enabled("cpu"):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype("cpu")
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _fold(x: Tensor) -> Tensor:
@@ -138,7 +147,7 @@ class UpConvolution3d(nn.ConvTranspose3d):
         """Return `(n, k, z fz, y fy, x fx)` of `(n, c, z, y, x)` and kernel (fz, fy, fx)."""
         if not _is_for_cpu(input) or self.kernel_size != self.stride or any(self.padding) or output_size is not None:
             return super().forward(input, output_size)
-        return up_convolution(input, self.weight, self.bias)
+        return up_convolution(*_in_precision(input, self.weight, self.bias))
 
 
 def up_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
