@@ -9,12 +9,13 @@ vectors of 16 channels, and leaves half of a vector empty where there are 8.
 form      where                  does
 fold      8 channels or fewer    two neighbours along x become channels: half the positions, twice the channels, and a
                                  kernel of 3 x 3 x 2. A third of the products is with zeros, but vectors are full.
-stack     1 input channel        three sections become channels of 2-D convolutions, one for each output section
-halve     small input            two overlapping halves along z become a batch of two, which oneDNN takes
+stack     1 input channel, f32   three sections become channels of 2-D convolutions, one for each output section
+halve     small input, f32       two overlapping halves along z become a batch of two, which oneDNN takes
 linear    1x1x1                  a matrix product over the channels
 ```
 
-In channels-last layout, folding and unfolding copy nothing. The form follows from the shape alone, so equal shapes give
+In bfloat16 oneDNN takes every convolution, and one channel is folded. A processor with AMX computes the folded forms
+three to six times as fast as in float32. In channels-last layout, folding and unfolding copy nothing. The form follows from the shape alone, so equal shapes give
 equal bits.
 """
 
@@ -48,9 +49,9 @@ def convolution3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Parameters
     ----------
     x : Tensor
-        `(n, c, z, y, x)`, float32.
+        `(n, c, z, y, x)`, float32 or bfloat16.
     weight : Tensor
-        `(k, c, 3, 3, 3)`.
+        `(k, c, 3, 3, 3)`, of the same type.
     bias : Tensor or None
         `(k,)`.
 

@@ -46,6 +46,7 @@ class ParallelSamples:
         workers = samples if connects_samples(model) else min(samples, threads)
         self._pool = ThreadPoolExecutor(workers, "samples") if workers > 1 else None
         self.threads_per_sample = max(1, threads // samples)
+        torch.set_num_threads(self.threads_per_sample)
 
     def backward(self, loss_of: Callable[[nn.Module, int], Tensor], seeds: Sequence[int]) -> Tensor:
         """Set the gradients of the weights to those of the sum of the samples' losses.
@@ -62,8 +63,7 @@ class ParallelSamples:
         Tensor
             The sum of the losses, a scalar.
         """
-        torch.set_num_threads(self.threads_per_sample)
-
+        torch.set_num_threads(self.threads_per_sample)  # a validation may have changed it
         self._exchange.begin_step()
 
         def one(index: int) -> tuple[Tensor, list[Tensor]]:
