@@ -94,7 +94,8 @@ def test_in_bfloat16_a_layer_computes_what_pytorch_computes(layer) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
     ours.float().pow(2).sum().backward()
     (expected,) = torch.autograd.grad(theirs.float().pow(2).sum(), layer.weight)
-    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
     torch.testing.assert_close(layer.weight.grad, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation over samples in threads: equal to PyTorch's layer on the whole batch, and no thread is left waiting."""
+"""Batch normalisation over samples in threads: PyTorch's layer on the whole batch, and no thread is left waiting."""
 
 import copy
 import threading
