@@ -102,9 +102,8 @@ class AffinityLoss:
         weights = weight * known
         if self.smallest_share is not None and self.state is not None:
             share = positive_share(self.state, self.smallest_share).float()
-            of_one, of_other = (
-                one.reshape(1, -1, *(1,) * (target.ndim - 2)) for one in (0.5 / share, 0.5 / (1 - share))
-            )
+            share = share.reshape(1, -1, *(1,) * (target.ndim - 2))
+            of_one, of_other = 0.5 / share, 0.5 / (1 - share)
             weights *= (truth * (of_one - of_other)).add_(of_other)
         pairs = counts.reshape(-1, 2)[:, 1].sum().clamp(min=1)
         loss: Tensor = _WeightedCrossEntropy.apply(logits.float(), truth, weights.div_(pairs))

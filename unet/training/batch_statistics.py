@@ -15,15 +15,15 @@ x^ = (x - mean) s,       y = w x^ + b
 dL/dx = s w (g - sum g / (S n) - x^ sum g x^ / (S n)),   dL/dw = sum g x^,   dL/db = sum g
 ```
 
-In channels-last layout the channels of a row along x lie side by side. As a matrix of z y rows and x c columns, a tensor
-fills vectors also where there are few channels. Column i belongs to channel i mod c.
+In channels-last layout the channels of a row along x lie side by side. As a matrix of z y rows and x c columns, a
+tensor fills vectors also where there are few channels. Column i belongs to channel i mod c.
 
 Sources: Ioffe and Szegedy 2015 (arXiv 1502.03167), section 3; the variance of parts is that of Chan, Golub and LeVeque
 1983 (doi:10.1080/00031305.1983.10483115), equation 2.1b, for parts of equal size.
 """
 
 from threading import Barrier, Semaphore
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,13 +116,10 @@ class SampleBatchNorm(nn.Module):
 
     def _update(self, mean: Tensor, variance: Tensor, voxels: int) -> None:
         """Take mean and variance of a batch into the running ones, as PyTorch does."""
-        layer = self.layer
-        assert layer.running_mean is not None and layer.running_var is not None and layer.momentum is not None
-        assert layer.num_batches_tracked is not None
-        layer.num_batches_tracked += 1
-        layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), layer.momentum)
-        unbiased = variance * (voxels / max(voxels - 1, 1))
-        layer.running_var.lerp_(unbiased.to(layer.running_var.dtype), layer.momentum)
+        momentum, unbiased = cast(float, self.layer.momentum), variance * (voxels / max(voxels - 1, 1))
+        cast(Tensor, self.layer.num_batches_tracked).add_(1)
+        for running, new in ((self.layer.running_mean, mean), (self.layer.running_var, unbiased)):
+            cast(Tensor, running).lerp_(new.to(cast(Tensor, running).dtype), momentum)
 
 
 class _Normalise(torch.autograd.Function):
