@@ -14,9 +14,9 @@ halve     small input, f32       two overlapping halves along z become a batch o
 linear    1x1x1                  a matrix product over the channels
 ```
 
-In bfloat16 oneDNN takes every convolution, and one channel is folded, too. A processor with AMX computes
-convolutions two to five times as fast as in float32. In channels-last layout, folding and unfolding copy nothing. The form
-follows from the shape and type alone, so equal shapes give equal bits.
+In bfloat16 oneDNN takes every convolution, and one channel is folded, too. A processor with AMX computes convolutions
+two to five times as fast as in float32. In channels-last layout, folding and unfolding copy nothing. The form follows
+from the shape and type alone, so equal shapes give equal bits.
 """
 
 import torch
