@@ -84,7 +84,7 @@ def test_other_devices_use_the_layer_itself(monkeypatch) -> None:
     assert layer.to("meta")(torch.empty(1, 2, 5, 5, 5, device="meta")).shape == (1, 3, 3, 3, 3)
 
 
-@pytest.mark.parametrize("layer", [Convolution3d(1, 4, 3), Convolution3d(4, 4, 3), Convolution3d(4, 2, 1)])
+@pytest.mark.parametrize("layer", [Convolution3d(*sizes) for sizes in ((1, 4, 3), (4, 4, 3), (4, 2, 1), (1, 4, 1))])
 def test_in_bfloat16_a_layer_computes_what_pytorch_computes(layer) -> None:
     """With gradients in float32, within the precision of bfloat16."""
     x = torch.randn(1, layer.in_channels, 8, 8, 8)
