@@ -113,7 +113,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(n, channels_in, *size)` to `(n, channels_out, *smaller)`."""
         result = self.convolutions(x)
-        return nn.functional.relu(result + self.projection(centre_crop(x, result.shape[2:])))
+        result += self.projection(centre_crop(x, result.shape[2:]))
+        return nn.functional.relu_(result)
 
 
 def convolutions(config: ModelConfig, channels_in: int, channels_out: int, level: int) -> nn.Module:
