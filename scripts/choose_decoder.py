@@ -30,9 +30,10 @@ def main(sweeps: list[Path], receipt: Path, segment: SegmentConfig, code: str) -
     chosen, settings = best.row(), segment.candidates.settings_of(best.decoders[best.best])
     log.info("decoder of %d candidates: %s", sum(len(one.voi) for one in curves), format_values(settings))
     log.info("VOI %.4f, with its neighbours %.4f; as good from %.2f to %.2f", *_figures(chosen))
-    if best.at_an_end:
+    if best.beyond:
         log.warning(
-            "the chosen threshold %.3g is the last but one of candidates.thresholds (%.3g to %.3g): extend the list",
+            "the chosen threshold %.3g lies beside an end of candidates.thresholds (%.3g to %.3g) that scores better: "
+            "extend the list",
             chosen["threshold"],
             best.decoders[0].threshold,
             best.decoders[-1].threshold,

@@ -42,9 +42,8 @@ class CandidatesConfig(Section):
     fragments: Annotated[list[FragmentSettings], Field(min_length=1)] = Field(
         [
             FragmentSettings(watershed=WatershedConfig(expand_px=12)),
-            FragmentSettings(
-                watershed=WatershedConfig(confidence_weight_px=0, expand_px=12),
-            ),
+            FragmentSettings(watershed=WatershedConfig(expand_px=12, confidence_weight_px=0)),
+            FragmentSettings(watershed=WatershedConfig(expand_px=12), threshold=0.5),
         ],
         description="Settings of the fragments: `threshold`, as `segment.threshold`, and `watershed`. All blocks are "
         "cut into fragments, and their region graph is made, once for each entry.",
@@ -103,9 +102,9 @@ class CandidatesConfig(Section):
     def decoders(self, affinities: bool) -> list[Decoder]:
         """Return every combination of the lists: thresholds vary fastest.
 
-        >>> one = CandidatesConfig(thresholds=[0.2, 0.4], join_fragments_below=[0], max_offset_px=[1])
-        >>> [(d.fragments, d.method, d.threshold) for d in one.decoders(affinities=False)]
-        [(0, 'mean', 0.2), (0, 'mean', 0.4), (1, 'mean', 0.2), (1, 'mean', 0.4)]
+        >>> one = CandidatesConfig(thresholds=[0.2, 0.4], fragments=[FragmentSettings()])
+        >>> [(d.method, d.join_fragments_below, d.threshold) for d in one.decoders(affinities=False)]
+        [('mean', 0, 0.2), ('mean', 0, 0.4), ('mean', 500, 0.2), ('mean', 500, 0.4)]
         """
         lists = (
             range(len(self.fragments)),

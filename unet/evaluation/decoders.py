@@ -34,6 +34,8 @@ from unet.segmentation.region_graph import EdgeSlabs
 SCORES = ("voi_split", "voi_merge", "adapted_rand_error")
 FLAT_BITS = 0.05
 """VOI above the chosen one, in bits, up to which neighbouring thresholds count as equally good."""
+DIGITS = 9
+"""Digits of a score that do not depend on the order of the components, which differs with the blocks."""
 
 Row = Mapping[str, Any]
 """The settings of a `Decoder`, and its `SCORES` on a volume or on several."""
@@ -69,8 +71,8 @@ def decoder_scores(
 def _scores(table: Contingency) -> dict[str, float]:
     if not table.voxels:
         return {}
-    split, merge = variation_of_information(table)
-    return dict(zip(SCORES, (split, merge, adapted_rand_error(table)), strict=True))
+    exact = (*variation_of_information(table), adapted_rand_error(table))
+    return {key: round(value, DIGITS) for key, value in zip(SCORES, exact, strict=True)}
 
 
 def mean_over_volumes(volumes: Sequence[Sequence[Row]], voxels: Sequence[int]) -> list[dict[str, Any]]:
@@ -131,8 +133,9 @@ class DecoderCurve:
 
     @property
     def best(self) -> int:
-        """Return the index of the threshold with the least smoothed VOI; of equals the lowest threshold."""
-        return int(np.argmin(self.smoothed))
+        """Return the index of the threshold with the least smoothed VOI; of equals the one in the middle."""
+        equals = np.flatnonzero(self.smoothed == self.smoothed.min())
+        return int(equals[(len(equals) - 1) // 2])
 
     @property
     def flat(self) -> tuple[float, float]:
@@ -146,9 +149,12 @@ class DecoderCurve:
         return self.decoders[first].threshold, self.decoders[last].threshold
 
     @property
-    def at_an_end(self) -> bool:
-        """Return whether the best threshold lies beside an end of the list, beyond which better ones may lie."""
-        return len(self.voi) >= 3 and self.best in (1, len(self.voi) - 2)
+    def beyond(self) -> bool:
+        """Return whether an end of the list, which is never chosen, has a lower VOI than the threshold beside it."""
+        return any(
+            self.best == beside and self.voi[end] < self.voi[beside]
+            for beside, end in ((1, 0), (len(self.voi) - 2, -1))
+        )
 
     def row(self) -> dict[str, Any]:
         """Return the curve and its best threshold, as plain values."""
