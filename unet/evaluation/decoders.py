@@ -151,10 +151,8 @@ class DecoderCurve:
     @property
     def beyond(self) -> bool:
         """Return whether an end of the list, which is never chosen, has a lower VOI than the threshold beside it."""
-        return any(
-            self.best == beside and self.voi[end] < self.voi[beside]
-            for beside, end in ((1, 0), (len(self.voi) - 2, -1))
-        )
+        ends = ((1, 0), (len(self.voi) - 2, -1))
+        return any(self.best == beside and self.voi[end] < self.voi[beside] for beside, end in ends)
 
     def row(self) -> dict[str, Any]:
         """Return the curve and its best threshold, as plain values."""

@@ -128,6 +128,7 @@ rule report:
         segmented=receipts_of("merge", CONFIG.predict.volumes, "segmentation"),
         relabelled=per_job(lambda _: INPUTS.segmentations()),
         evaluations=EVALUATIONS,
+        **INPUTS.decoder,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
