@@ -28,8 +28,9 @@ from unet.config.segment import AgglomerateConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, variation_of_information
 from unet.evaluation.scores import EvaluationError
 from unet.segmentation.fragments import Fragments
-from unet.segmentation.merging import solve_objects
+from unet.segmentation.merging import mergeable_edges, solve_objects
 from unet.segmentation.region_graph import EdgeSlabs
+from unet.segmentation.small_objects import join_small_objects
 
 SCORES = ("voi_split", "voi_merge", "adapted_rand_error")
 FLAT_BITS = 0.05
@@ -62,9 +63,16 @@ def decoder_scores(
     settings : AgglomerateConfig
         The settings that no decoder chooses.
     """
+    solved: dict[tuple[str, float], NDArray[np.int32]] = {}
     for decoder in decoders:
-        chosen = {key: getattr(decoder, key) for key in ("method", "threshold", "join_fragments_below")}
-        objects = solve_objects(components, edges, settings.model_copy(update=chosen), section_voxels)
+        how = settings.model_copy(update={"method": decoder.method, "threshold": decoder.threshold})
+        at = decoder.method, decoder.threshold
+        if at not in solved:  # the size is applied afterwards
+            solved[at] = solve_objects(
+                components, edges, how.model_copy(update={"join_fragments_below": 0}), section_voxels
+            )
+        slabs = mergeable_edges(components, edges, how, section_voxels)
+        objects = join_small_objects(solved[at], components.size, slabs, decoder.join_fragments_below)
         yield {**decoder.model_dump(), **_scores(table.relabelled(np.concatenate([[0], objects + 1])))}
 
 

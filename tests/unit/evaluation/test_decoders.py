@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet.config.decoder import CandidatesConfig
-from unet.evaluation.decoders import DecoderCurve, Row, curves_of, mean_over_volumes
+from unet.config.decoder import CandidatesConfig, FragmentSettings
+from unet.config.segment import AgglomerateConfig
+from unet.evaluation.contingency import contingency
+from unet.evaluation.decoders import DecoderCurve, Row, curves_of, decoder_scores, mean_over_volumes
 from unet.evaluation.scores import EvaluationError
+from unet.segmentation.fragments import Fragments
+from unet.segmentation.region_graph import Edges, EdgeSlabs
 
 THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5]
 CANDIDATES = CandidatesConfig(
-    thresholds=THRESHOLDS, max_offset_px=[1, None], join_fragments_below=[0], methods=["mean"]
+    fragments=[FragmentSettings(), FragmentSettings(threshold=0.5)],
+    thresholds=THRESHOLDS,
+    max_offset_px=[1, None],
+    join_fragments_below=[0],
+    methods=["mean"],
 )
 DECODERS = CANDIDATES.decoders(affinities=True)
 CURVES = len(DECODERS) // len(THRESHOLDS)
@@ -78,3 +86,31 @@ def test_of_two_thresholds_each_stands_for_itself() -> None:
     curve = DecoderCurve(decoders, np.array([2.0, 1.0]), np.zeros(2))
     assert curve.best == 1
     assert not curve.beyond
+
+
+def test_four_fragments_are_joined_as_each_decoder_says() -> None:
+    """Two true cells of 8 and 5 voxels, each in two fragments; the last fragment, of one voxel, hardly touches.
+
+    ```
+    fragments   0 (4) --0.9-- 1 (4) --0.3-- 2 (4) --0.1-- 3 (1)      affinities
+    truth       1             1             2             2
+    ```
+    """
+    size = np.array([4, 4, 4, 1])
+    zeros = np.zeros(4, np.int64)
+    numbers = np.arange(4, dtype=np.int32)
+    fragments = Fragments(np.array([0, 4]), numbers * 4, size, zeros.astype(np.uint8) + 1, zeros > 0, numbers)
+    boundary = np.array([26, 179, 230])
+    graph = EdgeSlabs.whole(Edges(numbers[:3], numbers[1:], np.ones(3, np.int64), boundary, None), 4)
+    table = contingency(np.repeat([1, 1, 2, 2], size), np.repeat([1, 2, 3, 4], size))
+    candidates = CandidatesConfig(fragments=[FragmentSettings()], thresholds=[0.2, 0.5], max_offset_px=[None])
+    decoders = candidates.decoders(affinities=True)
+    found = list(decoder_scores(table, fragments, graph, decoders, AgglomerateConfig(), None))
+    assert [{key: row[key] for key in decoder.model_dump()} for decoder, row in zip(decoders, found, strict=True)] == [
+        decoder.model_dump() for decoder in decoders
+    ]
+    linked = [row for row in found if row["method"] == "average_linkage"]
+    apart, small_joined = ([row for row in linked if row["join_fragments_below"] == n] for n in (0, 500))
+    assert [row["voi_merge"] > 0 for row in apart] == [True, False]  # 0.3 is above 0.2, so 1 and 2 are joined
+    assert apart[1]["voi_split"] == pytest.approx(5 / 13 * (np.log2(5) - 4 / 5 * 2))  # of the second cell: 4 + 1
+    assert [row["voi_split"] for row in small_joined] == [0, 0]
