@@ -151,7 +151,7 @@ def test_a_chosen_decoder_is_an_input_of_all_that_follows_it_and_of_nothing_befo
     assert "decoder" not in {**run.segment("train", "labels", "0-of-3"), **run.merge("train", "labels")}
     survey = {"survey": "r/receipts/survey/train.json", "damage": []}
     assert run.candidate_fragments("train", "0-of-3") == {**survey, "made": receipts("predict", "train")}
-    around = receipts("candidate_fragments", "train", ranges=RANGES[:2])
+    around = receipts("candidate_fragments", "train")  # a link may skip a section, of which there are two
     assert run.candidate_graph("train", "0-of-3") == {**survey, "segmented": around}
     assert inputs(segment={"method": "watershed"}).decoder == {}
 
