@@ -182,12 +182,19 @@ def test_the_score_of_a_decoder_is_that_of_its_segmentation_whatever_the_blocks(
     assert voi < sum(variation_of_information(contingency(CELLS, np.ones_like(CELLS)))) / 2
 
 
-def test_another_choice_of_the_linkage_labels_no_block_again(tmp_path: Path) -> None:
-    project, _, chosen = swept(tmp_path, [12, 32, 32], 1)
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """Another choice of the linkage labels no block again; of lost candidates only the lost block is made."""
+    project, _, chosen = swept(tmp_path, [6, 32, 32], 2)
     receipt = project.receipt("choose_decoder", "all")
     decoded(project, decoder=receipt)
     chosen["settings"]["agglomerate"] = {"method": "mutex_watershed", "threshold": 0.3, "join_fragments_below": 9}
     write_json(receipt, chosen)
     decoded(project, decoder=receipt)
-    for rule, path in (("segment", ("segmentation",)), ("region_graph", ())):
-        assert read_json(project.receipt(rule, "train", *path, "0-of-1"))["run"]["blocks_made"] == 0
+    min((project.stores("train") / "candidate-tables").glob("edges-1-0-*")).unlink()
+    segment = project.config.segment.model_dump()
+    project.each_range("candidate_fragments", "train", made=[], segment=segment)
+    project.each_range("candidate_graph", "train", segmented=[], segment=segment)
+    made = {"segment": 0, "region_graph": 0, "candidate_fragments": 0, "candidate_graph": 1}
+    for rule, blocks in made.items():
+        path = ("segmentation",) if rule == "segment" else ()
+        assert read_json(project.receipt(rule, "train", *path, "0-of-1"))["run"]["blocks_made"] == blocks
