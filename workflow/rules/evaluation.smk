@@ -124,11 +124,11 @@ rule evaluate:
 
 rule report:
     input:
+        **INPUTS.decoder,
         surveys=receipts_of("survey", CONFIG.predict.volumes),
         segmented=receipts_of("merge", CONFIG.predict.volumes, "segmentation"),
         relabelled=per_job(lambda _: INPUTS.segmentations()),
         evaluations=EVALUATIONS,
-        **INPUTS.decoder,
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
