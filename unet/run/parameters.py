@@ -33,8 +33,8 @@ def segment_settings(config: Config, store: str, leave_out: Iterable[str]) -> di
 
 
 def affinities_settings(config: Config) -> dict[str, Any] | None:
-    """Return section `train.affinities`; None where classes are learnt."""
-    return settings(config.train.affinities) if config.model.output == "affinities" else None
+    """Return what weights depend on of section `train.affinities`; None where classes are learnt."""
+    return settings(config.train.affinities, ["shape_descriptors"]) if config.model.output == "affinities" else None
 
 
 def given_model(config: Config, name: str = "model") -> dict[str, str]:
