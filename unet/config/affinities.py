@@ -59,8 +59,8 @@ def _problem_of_descriptors(model: ModelConfig, train: TrainConfig, label_kinds:
         return None
     if model.architecture != "unet":
         return (
-            f"train.affinities.shape_descriptors needs model.architecture: unet, but it is {model.architecture}: remove "
-            "shape_descriptors, or change the architecture"
+            "train.affinities.shape_descriptors needs model.architecture: unet, but it is "
+            f"{model.architecture}: remove shape_descriptors, or change the architecture"
         )
     for name, kind in label_kinds.items():
         if kind == "interior" and model.dimensions == 3:

@@ -14,7 +14,7 @@ from unet.config.train import TrainConfig
 from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
 from unet.network.auxiliary_head import WithAuxiliaryHead
-from unet.network.model import build_model
+from unet.network.model import UNet, build_model
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
@@ -27,7 +27,7 @@ from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.patches import CACHE_MB, CachedVolume, PatchSampler
 from unet.training.shape_descriptor_loss import WithShapeDescriptors
-from unet.training.shape_descriptors import ShapeDescriptors
+from unet.training.shape_descriptors import ShapeDescriptors, learnt_descriptors
 from unet.training.trainer import TrainingResult, train
 from unet.training.validation import Validates, Validation
 from unet.volumes.intensity import Normalisation
@@ -87,7 +87,7 @@ class TrainingJob:
         if self.train.start_from is not None:
             load_start(Path(self.train.start_from), network, self.model, channels, self.outputs)
         described = self.descriptors
-        learner = network if described is None else WithAuxiliaryHead(network, described.channels)
+        learner = WithAuxiliaryHead(network, described.channels) if described and isinstance(network, UNet) else network
         result = train(
             learner,
             self._sampler(),
@@ -116,11 +116,8 @@ class TrainingJob:
     @property
     def descriptors(self) -> ShapeDescriptors | None:
         """Return the shape descriptors that the network learns beside affinities; None if it learns none."""
-        chosen = self.train.affinities.shape_descriptors
-        if chosen is None or self.model.output != "affinities":
-            return None
         voxel_size_nm = self.volumes[self.train.volumes[0]].layout.voxel_size_nm
-        return ShapeDescriptors.of(chosen.sigma_nm, self.model.dimensions, voxel_size_nm)
+        return learnt_descriptors(self.model, self.train, voxel_size_nm)
 
     def _objective(self) -> Objective:
         if self.affinities is None:

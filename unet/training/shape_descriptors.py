@@ -45,6 +45,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from unet.config.label_kinds import UNLABELLED, not_annotated_id
+from unet.config.model import ModelConfig
+from unet.config.train import TrainConfig
 from unet.geometry.box import Index
 from unet.segmentation.region_graph import compact_ids
 
@@ -151,10 +153,10 @@ class ShapeDescriptors:
         here : bool array (z, y, x)
             The object in the box.
         """
-        kept = tuple(_extent(mask.any(tuple(a for a in range(3) if a != axis))) for axis in range(3))
+        kept = tuple(_extent(mask, axis) for axis in range(3))
         matrices = {axis: self._matrices(axis, here.shape[axis])[..., kept[axis]] for axis in self.axes}
         along_x = _sums_along_x(mask[kept], matrices[2])
-        planes = {
+        planes: dict[tuple[int, ...], NDArray[np.float64]] = {
             (power, power_x): matrices[1][power] @ along_x[:, :, power_x]
             for power_x in range(3)
             for power in range(3 - power_x)
@@ -201,6 +203,16 @@ class ShapeDescriptors:
         return np.clip(np.concatenate(scaled), 0, 1)
 
 
+def learnt_descriptors(
+    model: ModelConfig, train: TrainConfig, voxel_size_nm: Sequence[float]
+) -> ShapeDescriptors | None:
+    """Return the shape descriptors that a network learns beside affinities; None if it learns none."""
+    chosen = train.affinities.shape_descriptors
+    if chosen is None or model.output != "affinities":
+        return None
+    return ShapeDescriptors.of(chosen.sigma_nm, model.dimensions, voxel_size_nm)
+
+
 def descriptor_count(dimensions: int) -> int:
     """Return the number of descriptors: means, variances, covariances and size.
 
@@ -238,9 +250,9 @@ def _bodies(ids: NDArray[np.unsignedinteger], images: NDArray[np.integer] | None
     return numbers.astype(np.int32) + np.int32(known[0] > 0)
 
 
-def _extent(occupied: NDArray[np.bool_]) -> slice:
-    """Return the range from the first True to the last."""
-    where = np.flatnonzero(occupied)
+def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
+    """Return the range along an axis from the first plane with a True to the last."""
+    where = np.flatnonzero(mask.any(tuple(other for other in range(3) if other != axis)))
     return slice(int(where[0]), int(where[-1]) + 1)
 
 

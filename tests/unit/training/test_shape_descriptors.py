@@ -141,7 +141,7 @@ def test_a_voxel_has_the_same_descriptors_in_every_patch(monkeypatch: pytest.Mon
         np.testing.assert_array_equal(target[:2], without.sample(step).target)
         rows, columns = (np.rint(axis).astype(int) for axis in found[-1].inner.positions)
         z, y, x = np.broadcast_arrays(np.arange(*found[-1].inner_sections)[:, None, None], rows[None], columns[None])
-        here = np.logical_and.reduce([(0 <= i) & (i < n) for i, n in zip((z, y, x), ids.shape, strict=True)])
+        here = np.logical_and.reduce([(i >= 0) & (i < n) for i, n in zip((z, y, x), ids.shape, strict=True)])
         np.testing.assert_array_equal(target[2:, here], expected[:, z[here], y[here], x[here]])
         inside += here.all()
     assert 0 < inside < 12

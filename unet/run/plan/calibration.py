@@ -22,7 +22,7 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.root import Config
 from unet.config.train import TrainConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
@@ -32,6 +32,7 @@ from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import Batch, CachedVolume, PatchSampler
+from unet.training.shape_descriptors import ShapeDescriptors
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
@@ -84,6 +85,7 @@ def measured_speeds(
     learning_channels: int | None,
     device: torch.device,
     threads_of: Callable[[str], int],
+    descriptors: ShapeDescriptors | None = None,
 ) -> Speeds:
     """Measure the device at hand; volumes that are predicted with the same tile are measured once.
 
@@ -95,6 +97,8 @@ def measured_speeds(
         Channels of the training volumes; None where nothing is trained.
     threads_of : callable
         Return the threads of a rule's jobs.
+    descriptors : ShapeDescriptors, optional
+        Shape descriptors that are learnt beside the classes.
     """
     found: dict[object, Seconds] = {}
     tile = {}
@@ -106,7 +110,9 @@ def measured_speeds(
     step = validation = (0.0, 0.0)
     if learning_channels is not None:
         threads = threads_of("train")
-        step, validation = training_seconds(config.model, config.train, classes, learning_channels, device, threads)
+        step, validation = training_seconds(
+            config.model, config.train, classes, learning_channels, device, threads, descriptors
+        )
     source = f"measured on this {device.type.upper()}, now: the network's own tiles, training steps and stores"
     return Speeds(tile, step, validation, machine_speed(), source)
 
@@ -139,7 +145,13 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
 
 
 def training_seconds(
-    model: ModelConfig, config: TrainConfig, classes: int, channels: int, device: torch.device, threads: int
+    model: ModelConfig,
+    config: TrainConfig,
+    classes: int,
+    channels: int,
+    device: torch.device,
+    threads: int,
+    descriptors: ShapeDescriptors | None = None,
 ) -> tuple[Seconds, Seconds]:
     """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
@@ -147,6 +159,8 @@ def training_seconds(
     sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
     network = build_model(model, channels, classes)
     _, patches = measured(lambda: sampler.batch(0))
+    if descriptors is not None:
+        patches += config.batch * _described_seconds(descriptors, geometry.output)
     batches = _Repeated(sampler.batch(0), device)
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
@@ -160,6 +174,14 @@ def training_seconds(
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     clock, processor = batches.seconds()
     return (clock + beside, processor + patches), per_validation
+
+
+def _described_seconds(descriptors: ShapeDescriptors, output: Index) -> float:
+    """Measure the processor seconds of the shape descriptors of a patch that columns of 32 x 32 px cross."""
+    z, y, x = (n + 2 * m for n, m in zip(output, descriptors.margin, strict=True))
+    columns = 1 + 1000 * (np.arange(y)[:, None] // 32) + np.arange(x) // 32
+    ids = np.broadcast_to(columns.astype(np.uint32), (z, y, x))
+    return measured(lambda: descriptors.targets(ids))[1]
 
 
 def machine_speed() -> float:

@@ -26,7 +26,7 @@ from unet.network.tile_selection import (
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
-from unet.training.shape_descriptors import descriptor_count
+from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.volume import Volume
 
 GPU_FLOPS = 2e12
@@ -85,14 +85,10 @@ def network_seconds(rule: str, config: Config, work: Workload) -> float:
 
 def _learnt_channels(config: Config, work: Workload) -> int:
     """Return the number of channels of the network that is trained, those of an auxiliary head included."""
-    stored = len(output_channels(config.model, config.class_names, work.layouts[0].voxel_size_nm))
-    return stored + auxiliary_channels(config)
-
-
-def auxiliary_channels(config: Config) -> int:
-    """Return the number of channels that are learnt beside the stored ones: shape descriptors."""
-    learnt = config.model.output == "affinities" and config.train.affinities.shape_descriptors is not None
-    return descriptor_count(config.model.dimensions) if learnt else 0
+    voxel_size_nm = work.layouts[0].voxel_size_nm
+    described = learnt_descriptors(config.model, config.train, voxel_size_nm)
+    stored = len(output_channels(config.model, config.class_names, voxel_size_nm))
+    return stored + (described.channels if described else 0)
 
 
 def training_tile(config: Config) -> Index:

@@ -41,6 +41,7 @@ from unet.run.plan.network_cost import network_bytes, training_tile
 from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
+from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
 from unet.volumes.volume import Volume
@@ -155,16 +156,20 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     config = config.model_copy(update={"model": model})
     tasks = _tasks(config, resources, layouts, classes)
     volumes = [_planned_volume(config, resources, name, task) for name, task in tasks.items()]
-    training, channels = 0.0, None
+    training, channels, described = 0.0, None, None
     if config.learning_volumes:
         channels = layouts[config.train.volumes[0]].channels
-        training = training_flops(config, len(classes), training_tile(config), channels)
+        described = learnt_descriptors(config.model, config.train, first.voxel_size_nm)
+        learnt = len(classes) + (described.channels if described else 0)
+        training = training_flops(config, learnt, training_tile(config), channels)
     if config.plan.gpu_flops is not None:
         tile_flops = {one.name: one.flops / one.tiles for one in volumes}
         speeds = given_speeds(tile_flops, training / config.train.steps, config.plan.gpu_flops)
     else:
         choices = {one.name: (tasks[one.name], one.choice) for one in volumes}
-        speeds = measured_speeds(config, choices, len(classes), channels, resources.device, resources.threads)
+        speeds = measured_speeds(
+            config, choices, len(classes), channels, resources.device, resources.threads, described
+        )
     rules, stored = plan_rules(config, layouts, volumes, speeds, resources), len(stored_channels(classes))
     stores = [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)]
     plan = RunPlan(volumes, rules, stores, training, resources, speeds, edges_of(config, layouts))
