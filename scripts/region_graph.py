@@ -25,7 +25,7 @@ from unet.jobs.script import run_script
 from unet.segmentation.affinities import affinity_levels, graph_channels
 from unet.segmentation.affinity_graph import block_affinity_edges, graph_read_box, save_affinity_edges
 from unet.segmentation.foreground import boundary_levels, channel_of
-from unet.segmentation.region_graph import block_edges, fragment_ids, save_edges
+from unet.segmentation.region_graph import block_edges, contact_steps, fragment_ids, save_edges
 from unet.volumes.block_step import BlockStep, the_block
 from unet.volumes.volume import Volume
 
@@ -71,7 +71,7 @@ class _Graph(NamedTuple):
 
 
 def _of_classes(segment: SegmentConfig, names: Sequence[str], shape: Index) -> _Graph:
-    channel, steps = channel_of(segment.main_class, names), _steps(segment)
+    channel, steps = channel_of(segment.main_class, names), contact_steps(segment)
     ahead = [max(step[axis] for step in steps) for axis in range(3)]
 
     def read_box(box: Box) -> Box:
@@ -101,16 +101,6 @@ def _of_affinities(segment: SegmentConfig, all_offsets: list[Offset], shape: Ind
         return len(edges)
 
     return _Graph(read_box, the_block, save, {"channels": channels, "offsets": offsets})
-
-
-def _steps(segment: SegmentConfig) -> list[Index]:
-    """Return the offsets between two voxels in contact. Between sections a link may skip `max_section_gap` more."""
-    within: list[Index] = [(0, 0, 1), (0, 1, 0)]
-    if segment.connectivity == "volume":
-        return [*within, (1, 0, 0)]
-    if segment.method != "watershed" or segment.max_section_gap is None:
-        return within
-    return within + [(ahead, 0, 0) for ahead in range(1, segment.max_section_gap + 2)]
 
 
 if __name__ == "__main__":

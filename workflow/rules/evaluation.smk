@@ -53,7 +53,9 @@ rule agglomeration_threshold_sweep:
         runtime=time_limit("agglomeration_threshold_sweep"),
     params:
         folder=folder_of,
-        segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
+        segment=settings(
+            CONFIG.segment, ["fill_holes", "min_size", "first_id", "suspected_merges"]
+        ),
         code=code("agglomeration_threshold_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"
@@ -129,6 +131,7 @@ rule report:
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
+        suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:
         report=report(
