@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config.segment import AFFINITY_METHODS, SegmentConfig
-from unet.geometry.box import Box, Index
+from unet.geometry.box import Box
 from unet.geometry.offsets import Offset, affinity_offsets
 from unet.jobs.script import run_script
 from unet.segmentation.affinities import graph_channels
@@ -124,7 +124,7 @@ def _centres(
     return contact_centres(sums)
 
 
-def _graph_offsets(segment: SegmentConfig, offsets: list[Offset] | None) -> Sequence[Index]:
+def _graph_offsets(segment: SegmentConfig, offsets: list[Offset] | None) -> Sequence[Offset]:
     """Return the offsets between the voxels of a pair that the region graph counts."""
     if offsets is None:
         return contact_steps(segment)

@@ -148,6 +148,11 @@ class SegmentConfig(Section):
     min_size: Annotated[int, Field(ge=0)] = Field(
         0, description="Smallest number of voxels of an object. Smaller objects become background."
     )
+    separate_objects: bool = Field(
+        False,
+        description="Whether objects that touch get one voxel of background between them; with connectivity `section` "
+        "within each section.",
+    )
     first_id: PositiveInt = Field(
         1, description="Id of the first object. Ids are consecutive, in scan order of each object's first voxel."
     )

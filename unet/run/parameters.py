@@ -32,6 +32,11 @@ def segment_settings(config: Config, store: str, leave_out: Iterable[str]) -> di
     return settings(config.segment if store == "segmentation" else SegmentConfig(), leave_out)
 
 
+def separated_axes(config: Config, store: str) -> list[int]:
+    """Return the axes along which the objects of a store are separated; none for annotated ones."""
+    return list(config.segment.axes) if config.segment.separate_objects and store == "segmentation" else []
+
+
 def affinities_settings(config: Config) -> dict[str, Any] | None:
     """Return what weights depend on of section `train.affinities`; None where classes are learnt."""
     return settings(config.train.affinities, ["shape_descriptors"]) if config.model.output == "affinities" else None

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.geometry.offsets import Offset
 from unet.geometry.run_length_encoding import run_starts
 from unet.segmentation.fragments import Fragments
 from unet.storage.files import load_arrays, save_arrays
@@ -74,9 +75,9 @@ class Edges:
         return Edges(self.u[keep], self.v[keep], self.contacts[keep], self.boundary[keep], histogram)
 
 
-def contact_steps(segment: SegmentConfig) -> list[Index]:
+def contact_steps(segment: SegmentConfig) -> list[Offset]:
     """Return the offsets between two voxels in contact. Between sections a link may skip `max_section_gap` more."""
-    within: list[Index] = [(0, 0, 1), (0, 1, 0)]
+    within: list[Offset] = [(0, 0, 1), (0, 1, 0)]
     if segment.connectivity == "volume":
         return [*within, (1, 0, 0)]
     if segment.method != "watershed" or segment.max_section_gap is None:

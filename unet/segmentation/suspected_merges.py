@@ -34,8 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig, SuspectedMergesConfig
-from unet.geometry.box import Box, Index
-from unet.geometry.offsets import is_nearest
+from unet.geometry.box import Box
+from unet.geometry.offsets import Offset, is_nearest
 from unet.segmentation.agglomeration import Columns, Graph
 from unet.segmentation.fragments import Fragments, connected_component_labels
 from unet.segmentation.merging import edge_score
@@ -238,7 +238,7 @@ def _joined(nodes: int, u: NDArray[np.int32], v: NDArray[np.int32]) -> NDArray[n
 
 
 def contact_sums(
-    parts: NDArray[np.int32], box: Box, read: Box, offsets: Sequence[Index], found: SuspectedMerges
+    parts: NDArray[np.int32], box: Box, read: Box, offsets: Sequence[Offset], found: SuspectedMerges
 ) -> NDArray[np.int64]:
     """Return where the contacts of the pairs lie, in sums over the voxel pairs that begin in a block (4).
 

@@ -54,7 +54,14 @@ rule agglomeration_threshold_sweep:
     params:
         folder=folder_of,
         segment=settings(
-            CONFIG.segment, ["fill_holes", "min_size", "first_id", "suspected_merges"]
+            CONFIG.segment,
+            [
+                "fill_holes",
+                "min_size",
+                "first_id",
+                "suspected_merges",
+                "separate_objects",
+            ],
         ),
         code=code("agglomeration_threshold_sweep"),
     message:

@@ -13,6 +13,7 @@ LABELLING = [
     "min_size",
     "first_id",
     "suspected_merges",
+    "separate_objects",
 ]
 MERGING = [
     "threshold",
@@ -21,6 +22,7 @@ MERGING = [
     "max_offset_px",
     "foreground",
     "suspected_merges",
+    "separate_objects",
 ]
 
 
@@ -76,7 +78,14 @@ rule region_graph:
         block_range=lambda wildcards: wildcards.block_range,
         segment=settings(
             CONFIG.segment,
-            ["agglomerate", "fill_holes", "min_size", "first_id", "suspected_merges"],
+            [
+                "agglomerate",
+                "fill_holes",
+                "min_size",
+                "first_id",
+                "suspected_merges",
+                "separate_objects",
+            ],
         ),
         code=code("region_graph"),
     message:
@@ -132,6 +141,7 @@ rule relabel:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         store=lambda wildcards: wildcards.store,
+        separated_axes=lambda wildcards: separated_axes(CONFIG, wildcards.store),
         code=code("relabel"),
     message:
         "Writing the ids of {wildcards.volume}, block range {wildcards.block_range}"
@@ -157,7 +167,9 @@ rule suspected_merges:
         runtime=time_limit("suspected_merges"),
     params:
         folder=folder_of,
-        segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
+        segment=settings(
+            CONFIG.segment, ["fill_holes", "min_size", "first_id", "separate_objects"]
+        ),
         code=code("suspected_merges"),
     message:
         "Looking for merge errors in {wildcards.volume}"

@@ -12,7 +12,8 @@ import pytest
 from unet.run.report.costs import rule_costs
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.page import ReportData, render
-from unet.run.report.pictures import Picture, label_colours, overlay, section_row
+from unet.run.report.pictures import Picture, contact_row, label_colours, overlay, section_row
+from unet.run.report.suspected_section import SuspectedInVolume
 
 TEMPLATE = (Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2").read_text()
 VOID = {"meta", "link", "input", "img", "br"}
@@ -53,6 +54,12 @@ def pixels(picture: Picture) -> np.ndarray:
     return imagecodecs.png_decode(base64.b64decode(data))
 
 
+SUSPECTED = {
+    **{"object": 5, "centre": [1, 20, 30], "centre_nm": [50.0, 80.0, 120.0], "larger": 70_000, "smaller": 20_000},
+    **{"contacts": 12, "pairs": 12, "score": 0.475, "reason": "small and weak"},
+}
+
+
 def full_report(volume: str = "isbi") -> ReportData:
     ids = np.arange(16).reshape(4, 4)
     sweep = [{"threshold": t, "v_rand": 1 - t, "v_info": t} for t in (0.1, 0.5, 0.9)]
@@ -63,6 +70,7 @@ def full_report(volume: str = "isbi") -> ReportData:
         training=[{"step": s, "loss": 1 / s, "validation_loss": 2 / s} for s in range(1, 90)],
         sweeps={volume: sweep, "unlabelled": []},
         sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
+        suspected={volume: SuspectedInVolume(31, [SUSPECTED], [contact_row(ids, ids, ids, 5)])},
         benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
         configuration=f"volumes: {volume}\n",
         versions={"numpy": "2.0.1"},
@@ -74,6 +82,11 @@ def test_all_that_is_given_is_told() -> None:
     for told in ["Report of isbi", "1,834", "0.9728", "0.0611", "own_score", "0.1250", "section 7 · ground truth"]:
         assert told in text
     for told in [
+        "isbi: 31",
+        "50, 80, 120",
+        "70,000 + 20,000",
+        "small and weak",
+        "at 1, 20, 30 · fragments of the object",
         "predict",
         "1 min 30 s",
         "2.0 GB",
