@@ -4,7 +4,7 @@ Inputs: `{store}-fragments.zarr`, the merge table.
 
 Outputs: blocks of `{store}.zarr` (`segmentation` or `labels`), uint32 or uint64; receipt and journal per block range.
 
-1. Read the fragments of a block; with `segment.separate_objects` one voxel around it as well.
+1. Read the fragments of a block; with `segment.separate_objects` one voxel behind it as well.
 2. Look up the final id of each fragment in the merge table. Separate objects that touch.
 3. Write the block on every level of the pyramid.
 """

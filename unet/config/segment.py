@@ -88,7 +88,7 @@ class SuspectedMergesConfig(Section):
     They are listed with their places in `suspected_merges.csv` and in the report. The segmentation stays as it is.
     """
 
-    min_size: PositiveInt = Field(10_000, description="Smallest number of voxels of both parts.")
+    min_size: PositiveInt = Field(5000, description="Smallest number of voxels of both parts.")
     min_contacts: Annotated[int, Field(ge=0)] = Field(
         20, description="Number of pairs of adjacent voxels below which a contact is small; with 0 none is."
     )

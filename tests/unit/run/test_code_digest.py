@@ -287,6 +287,7 @@ OF_EDITS = {
     ("unet.segmentation.components", "label_block"): {"segment"},
     ("unet.segmentation.region_graph", "block_edges"): {"region_graph"},
     ("unet.segmentation.agglomeration", "agglomerate"): {"agglomeration_threshold_sweep", "merge"},
+    ("unet.segmentation.suspected_merges", "large_parts"): {"suspected_merges"},
     ("unet.evaluation.scores", "best_threshold_by_voi"): {"choose_agglomeration_threshold"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.network.export", "to_onnx"): {"export"},
