@@ -116,7 +116,18 @@ def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:
 
 
 def warn_or_refuse_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> None:
-    """Warn of chunks that are not stored, or refuse them."""
+    """Warn of chunks that are not stored, or refuse them. Where none is stored, they are always refused.
+
+    A writer may leave out chunks without content, but a volume of nothing is a copy that failed, or metadata that name
+    the files otherwise than they are named.
+    """
+    if empty := [one for one in missing if one.missing == one.count]:
+        raise SourceError(
+            "; ".join(f"{one.address}: none of its {one.count:,} {one.kind} is stored" for one in empty)
+            + f", so that all of it would read as {empty[0].fill_value:g}. Copy it again, correct the path, or, in a "
+            "Zarr store whose files are there, the separator of their names (`dimension_separator`, "
+            "`chunk_key_encoding`)"
+        )
     if missing and answer == "error":
         raise SourceError(
             "; ".join(map(str, missing)) + f". Copy the store again, or, if its writer leaves out chunks without "

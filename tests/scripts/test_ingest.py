@@ -241,6 +241,15 @@ def grey_values_of_64_bits(folder: Path) -> Files:
     return {"raw": hdf5(folder / "a.h5", grey("uint64"))}
 
 
+def chunks_named_otherwise(folder: Path) -> Files:
+    """A store whose metadata say that the files of its chunks are named 0.0.0, where they are 0/0/0."""
+    encoding: Any = {"name": "v2", "separator": "/"}
+    zarr.create_array(folder / "r.zarr", data=grey(), chunks=(1, 40, 50), zarr_format=2, chunk_key_encoding=encoding)
+    metadata = json.loads((folder / "r.zarr/.zarray").read_text())
+    (folder / "r.zarr/.zarray").write_text(json.dumps({**metadata, "dimension_separator": "."}))
+    return {"raw": str(folder / "r.zarr")}
+
+
 REFUSED_BY_HEADERS: list[tuple[Callable[[Path], Files], list[str]]] = [
     (two_sizes, ["s10.png", "39", "s08.png", "40"]),
     (two_dtypes, ["s09.tif", "uint16", "s08.tif", "uint8"]),
@@ -260,6 +269,7 @@ REFUSED_BY_HEADERS: list[tuple[Callable[[Path], Files], list[str]]] = [
     (no_such_file, ["nowhere.tif", "there is no"]),
     (no_such_sections, ["raw.tif", "[1, 9]", "3"]),
     (grey_values_of_64_bits, ["a.h5", "uint64", "uint16"]),
+    (chunks_named_otherwise, ["r.zarr", "none of its 3 chunks is stored", "dimension_separator"]),
 ]
 
 

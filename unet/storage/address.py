@@ -7,8 +7,12 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
 """Schemes that obstore reads and writes."""
 NAMED_CONTAINER = ("abfs", "abfss")
-"""Schemes of Azure that write the container before an @."""
-
+"""Schemes of Azure that may write the container before an @, and the account behind it."""
+AZURE = ("az", "adl", "azure", *NAMED_CONTAINER)
+"""Schemes of Azure. `az://container/path` names no account, see `AZURE_ACCOUNT`."""
+AZURE_ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
+"""Variable of the environment with the name of the storage account."""
+KNOWN_ADDRESSES = "write s3://bucket/path, gs://bucket/path, az://container/path or https://host/path"
 
 FORMAT_PREFIXES = ("precomputed://", "n5://", "zarr://", "zarr2://", "zarr3://")
 """What Neuroglancer writes before an address. The format is known from the content, so a prefix says nothing new."""
@@ -51,10 +55,7 @@ def checked_address(address: str) -> str:
     """
     scheme, _, rest = without_prefix(address).partition("://")
     if is_address(address) and scheme.lower() not in SCHEMES:
-        raise ValueError(
-            f"{scheme}:// is no address that can be read or written; write s3://bucket/path, gs://bucket/path, "
-            "az://account/container/path or https://host/path"
-        )
+        raise ValueError(f"{scheme}:// is no address that can be read or written; {KNOWN_ADDRESSES}")
     before, at, _ = rest.partition("/")[0].rpartition("@")
     if (at and (":" in before or scheme not in NAMED_CONTAINER)) or "?" in rest:
         bare = f"{scheme}://{rest.partition('?')[0].removeprefix(before + at)}"

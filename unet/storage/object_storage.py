@@ -4,6 +4,7 @@ obstore repeats failed requests for three minutes. Credentials come from the env
 never quoted, because it may contain an access key.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unet.extras import needs
-from unet.storage.address import AddressError
+from unet.storage.address import AZURE, AZURE_ACCOUNT, KNOWN_ADDRESSES, AddressError
 from unet.storage.local_folder import METADATA, FileState
 
 if TYPE_CHECKING:
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT = "5 minutes"
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
+
+AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_SKIP_SIGNATURE", "AWS_ENDPOINT_URL"
+VARIABLES = (
+    (
+        tuple(f"{scheme}://" for scheme in AZURE),
+        ("AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY", "AZURE_SKIP_SIGNATURE", "AZURE_STORAGE_ENDPOINT"),
+    ),
+    (("gs://",), ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SKIP_SIGNATURE", "the address")),
+)
+"""Variables of the environment by the schemes of addresses, where they are not `AWS`: keys, that there are none, and
+the server."""
 
 
 class CannotList(AddressError):
@@ -33,10 +45,15 @@ class ObjectRangeReader:
         self._store, self._key = store, key
 
     def read_tail(self, count: int) -> bytes:
-        """Return the last `count` bytes, or all if there are fewer."""
+        """Return the last `count` bytes, or all if there are fewer. Azure does not count from the end of an object."""
         import obstore
+        from obstore.exceptions import NotSupportedError
 
-        return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
+        try:
+            return bytes(obstore.get(self._store, self._key, options={"range": {"suffix": count}}).bytes())
+        except NotSupportedError:
+            size = obstore.head(self._store, self._key)["size"]
+            return bytes(obstore.get_range(self._store, self._key, start=max(0, size - count), end=size))
 
     def read_ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes at each (offset, length)."""
@@ -96,7 +113,7 @@ class ObjectStorage:
                     yield from ((one["path"], _object_state(one)) for one in batch)
             except BaseError as error:
                 if re.search(r"status code: (401|403|405|501)", str(error)):
-                    error.args = (explain_request_error(str(error)),)
+                    error.args = (explain_request_error(str(error), self.address),)
                     raise CannotList(f"{self}: {error}") from None
                 raise
 
@@ -158,7 +175,7 @@ class ObjectStorage:
         try:
             yield
         except BaseError as error:
-            why = explain_request_error(str(error))
+            why = explain_request_error(str(error), self.address)
             error.args = (why,)
             raise AddressError(f"{self}: {why}") from None
 
@@ -181,37 +198,49 @@ def obstore_client(address: str) -> "ObjectStore":
     try:
         if address.startswith("file://"):
             return from_url(address, mkdir=True)
-        return from_url(address, client_options=options, retry_config=retries)
+        return from_url(address, client_options=options, retry_config=retries, **_azure_account(address))
     except (BaseError, ValueError):
         pass
-    raise AddressError(
-        f"{address}: not an address that obstore knows; write s3://bucket/path, gs://bucket/path, "
-        "az://account/container/path or https://host/path"
-    )
+    raise AddressError(f"{address}: not an address that obstore knows; {KNOWN_ADDRESSES}")
 
 
-def explain_request_error(error: str) -> str:
-    """Return what went wrong with a request and what to do.
+def _azure_account(address: str) -> dict[str, Any]:
+    """Return the storage account of an address of Azure, unless the address names it; nothing for other addresses.
+
+    obstore finds it in the environment as well, but cannot print a client that does not hold it, which zarr does.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() not in AZURE or "@" in rest.partition("/")[0]:
+        return {}
+    if not (account := os.environ.get(AZURE_ACCOUNT)):
+        raise AddressError(
+            f"{address}: does not name the storage account of Azure; set {AZURE_ACCOUNT} in the environment, or write "
+            "abfss://container@account.dfs.core.windows.net/path"
+        )
+    return {"account_name": account}
+
+
+def explain_request_error(error: str, address: str) -> str:
+    """Return what went wrong with a request to an address and what to do.
 
     Only words without credentials are taken from obstore's message.
 
-    >>> explain_request_error("... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</...")
+    >>> busy = "... status code: 503 Service Unavailable: <Error><Code>SlowDown</Code><Key>AKIA</..."
+    >>> explain_request_error(busy, "s3://a")
     'the server answers 503 Service Unavailable (SlowDown); run again later: what is finished is kept'
-    >>> explain_request_error("... status code: 507 Insufficient Storage: ...")
+    >>> explain_request_error("... status code: 507 Insufficient Storage: ...", "s3://a")
     'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
     """
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
     code = re.search(r"<Code>(\w{1,60})</Code>", error)
+    keys, public, endpoint = next((words for schemes, words in VARIABLES if address.startswith(schemes)), AWS)
     if "169.254.169.254" in error:  # metadata server, which a machine in the cloud asks for its role
-        return (
-            "no credentials in the environment; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_SKIP_SIGNATURE=true for what is public"
-        )
+        return f"no credentials in the environment; set {keys}, or {public}=true for what is public"
     if status is None:
         refused = " (connection refused)" if "ConnectionRefused" in error else ""
         return (
-            f"cannot be reached{refused}; check the network and, where it is not the provider's own, AWS_ENDPOINT_URL, "
-            "then run again: what is finished is kept"
+            f"cannot be reached{refused}; check the network and, where it is not the provider's own, {endpoint}, then "
+            "run again: what is finished is kept"
         )
     answer = f"the server answers {status[1]}" + (f" ({code[1]})" if code else "")
     if status[1].startswith("507") or (code and re.search("Quota|Full", code[1])):

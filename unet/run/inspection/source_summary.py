@@ -81,7 +81,7 @@ class SourceSummary:
             ("voxel size", voxel_size),
             ("files", files_text(source)),
             *([("not stored", self.missing)] if self.missing else []),
-            *grey_lines(self.sample.values, source.dtype),
+            *grey_lines(self.sample.values, source.dtype, self.role),
             *self.lines,
             *(("WARNING", remark) for remark in source.remarks),
         ]
@@ -132,20 +132,29 @@ def missing_text(source: Source) -> str:
 
 
 def files_text(source: Source) -> str:
-    """Return the number of files, and their size where they lie on a file system."""
+    """Return the number of files, chunks included, and their size where it is known."""
+    box = Box.of_shape(source.shape)
+    if box.size <= COUNTED_VOXELS and len(source.files) <= COUNTED_FILES:
+        # of a link the target is told instead of bytes
+        sizes = [one[1] for one in source.listed(box) if isinstance(one[1], int)]
+        return _files_and_bytes(len(sizes), sum(sizes))
     files = [path for path in source.files if path.is_file()]
     if not files:
         folder = source.files[0] if source.files else Path(source.address)
         return f"in {folder}"
     bytes_ = sum(path.stat().st_size for path in files[:COUNTED_FILES]) * len(files) / len(files[:COUNTED_FILES])
-    return f"{len(files):,} file{'s' * (len(files) != 1)}, {size(bytes_)}"
+    return _files_and_bytes(len(files), bytes_)
 
 
-def grey_lines(values: NDArray, dtype: np.dtype) -> list[tuple[str, str]]:
+def _files_and_bytes(count: int, bytes_: float) -> str:
+    return f"{count:,} file{'s' * (count != 1)}, {size(bytes_)}"
+
+
+def grey_lines(values: NDArray, dtype: np.dtype, role: Role) -> list[tuple[str, str]]:
     """Return range, percentiles and histogram of sampled values as lines of text; for ids their number alone."""
     low, high = values.min(), values.max()
     seen = f"{len(values)} section{'s' * (len(values) != 1)} sampled"
-    if dtype.itemsize > 4 or dtype.name in ("uint32", "int32"):
+    if role == "labels" or dtype.itemsize > 4 or dtype.name in ("uint32", "int32"):
         return [("values", f"{len(np.unique(values)):,} different ones, {low} to {high}; {seen}")]
     percentiles = ", ".join(f"{value:g}" for value in np.percentile(values, PERCENTILES))
     return [

@@ -169,14 +169,21 @@ def _unnamed_order(lengths: Index, where: str) -> AxisOrder:
     if end - begin not in (2, 3):
         raise SourceError(
             f"{where}: the array has {len(lengths)} axes of lengths {lengths}, and the file does not name them; write "
-            f"their names, as in `raw: {{path: {where}, axes: {_guess(len(lengths))}}}` (c: channels)"
+            f"their names in this order, as in `{{path: {where}, axes: {_guess(lengths)}}}` (c: channels)"
         )
     names[begin:end] = "zyx"[3 - (end - begin) :]
     return AxisOrder(tuple(names), lengths, "the usual order", _suspicion(lengths[begin:end], where))
 
 
-def _guess(count: int) -> str:
-    return {4: "czyx"}.get(count, "t" * max(0, count - 4) + "czyx"[-count:])
+def _guess(lengths: Index) -> str:
+    """Return names for an example. Channels are most likely the shortest axis, and never y or x before z.
+
+    >>> _guess((2, 5, 80, 72)), _guess((5, 2, 80, 72)), _guess((5, 80, 72, 2)), _guess((9, 3, 5, 80, 72))
+    ('czyx', 'zcyx', 'zyxc', 'tczyx')
+    """
+    if len(lengths) != 4:
+        return "t" * max(0, len(lengths) - 4) + "czyx"[-len(lengths) :]
+    return min(("czyx", 0), ("zcyx", 1), ("zyxc", 3), key=lambda one: lengths[one[1]])[0]
 
 
 def _suspicion(lengths: Index, where: str) -> str | None:

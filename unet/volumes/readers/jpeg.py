@@ -8,6 +8,7 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.exif_orientation import orientation_of_exif, turned_remark
 from unet.volumes.readers.tiff import NO_LABELS, TO_GREY
 from unet.volumes.readers.tiff_pages import Section
 
@@ -15,6 +16,7 @@ START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 READ_FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive frames. Lossless and arithmetic ones are not read."""
 RGB = 3
+EXIF_SEGMENT, EXIF = 0xE1, b"Exif\0\0"
 FRAMES = tuple(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC})
 TAIL = 4096
 """Bytes at the end of a file in which the end of the image is looked for."""
@@ -23,6 +25,7 @@ TAIL = 4096
 def jpeg_section(path: Path) -> Section:
     """Return the header of a JPEG, after checking that it is not truncated."""
     with read_errors(path, "JPEG"), path.open("rb") as file:
+        orientation = _exif_orientation(file, path)
         frame, rows, columns, bits, samples = _frame(file, path)
         scan = _start_of_scan(file, path)
         size = path.stat().st_size
@@ -37,7 +40,8 @@ def jpeg_section(path: Path) -> Section:
         raise SourceError(f"{path}: JPEG of {kind} is not read; convert it to TIFF or PNG")
     return Section(
         (rows, columns), np.dtype("uint8"), decoded_whole=True, channels=samples,
-        colours=refusal and f"{refusal}; {NO_LABELS}", lossy="JPEG",
+        colours=refusal and f"{refusal}; {NO_LABELS}", lossy="JPEG", orientation=orientation,
+        remarks=tuple(turned_remark(orientation)),
     )  # fmt: skip
 
 
@@ -54,9 +58,7 @@ def jpeg_crop(path: Path, box: Box) -> np.ndarray:
 
 def _frame(file: BinaryIO, path: Path) -> tuple[int, int, int, int, int]:
     """Return kind of frame, rows, columns, bits per sample and samples per pixel."""
-    begin = file.read(2)
-    if begin != START_OF_IMAGE:
-        raise SourceError(f"{path}: begins with {begin!r} and not as a JPEG; copy or export it again")
+    _begin(file, path)
     while True:
         marker, length = _segment(file, path)
         if marker in FRAMES:
@@ -64,6 +66,26 @@ def _frame(file: BinaryIO, path: Path) -> tuple[int, int, int, int, int]:
             file.seek(length - 6, 1)
             return marker, int.from_bytes(head[1:3]), int.from_bytes(head[3:5]), head[0], head[5]
         file.seek(length, 1)
+
+
+def _begin(file: BinaryIO, path: Path) -> None:
+    """Go to the first segment."""
+    file.seek(0)
+    begin = file.read(2)
+    if begin != START_OF_IMAGE:
+        raise SourceError(f"{path}: begins with {begin!r} and not as a JPEG; copy or export it again")
+
+
+def _exif_orientation(file: BinaryIO, path: Path) -> int:
+    """Return the orientation that EXIF gives before the first frame; 1 if there is none that can be read."""
+    _begin(file, path)
+    while True:
+        marker, length = _segment(file, path)
+        if marker in FRAMES:
+            return 1
+        content = file.read(length)
+        if marker == EXIF_SEGMENT and content.startswith(EXIF):
+            return orientation_of_exif(content[len(EXIF) :])
 
 
 def _start_of_scan(file: BinaryIO, path: Path) -> int:

@@ -211,7 +211,12 @@ def _type_of_bytes(header: Any, path: Path, remarks: list[str]) -> np.dtype:
         return np.dtype("i1" if _flags(header) & SIGNED else "u1")
     low, high = float(header["dmin"]), float(header["dmax"])
     unsigned = 0 <= low < high and 127 < high <= 255
-    why = f"since the header has a minimum of {low:g} and a maximum of {high:g}" if unsigned else "as the standard says"
+    why = (
+        f"since the header has a minimum of {low:g} and a maximum of {high:g}"
+        if unsigned
+        else "as the standard says; where a picture shows black beside white instead of grey, they are unsigned: write "
+        "0 and 255 as dmin and dmax into the header, or convert the file to mode 6"
+    )
     remarks.append(
         f"{path}: bytes of mode 0 are read as {'unsigned, 0 to 255' if unsigned else 'signed, -128 to 127'}, {why}"
     )

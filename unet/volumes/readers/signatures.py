@@ -73,9 +73,7 @@ SIGNATURES = (
     _signature("Zeiss CZI", ".czi", b"ZISRAWFILE", instead=TO_OME_ZARR),
     _signature("Leica LIF", ".lif", b"\x70\0\0\0", 0, (8, b"\x2a"), instead=TO_OME_ZARR),
     _signature("Nikon ND2", ".nd2", b"\xda\xce\xbe\x0a", instead=TO_OME_ZARR),
-    _signature(
-        "TIA SER", ".ser", b"II\x97\x01", instead=f"{TO_TIFF} (plugin TIA Reader), or read it with ncempy.io.ser"
-    ),
+    _signature("TIA SER", ".ser", b"II\x97\x01"),
     _signature("PDF", ".pdf", b"%PDF"),
     _signature("a web page", ".html", b"<!DOCTYPE html", instead=DOWNLOAD),
     _signature("a web page", ".html", b"<!doctype html", instead=DOWNLOAD),

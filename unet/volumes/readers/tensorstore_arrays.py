@@ -102,4 +102,5 @@ def _errors_of_servers(where: Path | str) -> Iterator[None]:
         status = re.search(r"HTTP response code:? (\d{3})", str(error))
         if status is None:
             raise
-        raise AddressError(f"{where}: {explain_request_error(f'status code: {status[1]}')}") from None
+        told = explain_request_error(f"status code: {status[1]}", str(where))
+        raise AddressError(f"{where}: {told}") from None

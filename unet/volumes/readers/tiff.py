@@ -6,6 +6,7 @@ table of colours, few bits), a remark says so. Uncompressed voxels are mapped fr
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -17,6 +18,7 @@ from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.axes import UNKNOWN, AxisOrder, axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
+from unet.volumes.readers.exif_orientation import ORIENTATION
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import ArraySource, MissingChunks
 from unet.volumes.readers.tiff_claims import companion_xml
@@ -65,7 +67,7 @@ def tiff_section(path: Path) -> Section:
     first = stack.first
     return Section(
         stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections,
-        stack.channels, stack.colours, lossy=stack.lossy,
+        stack.channels, stack.colours, lossy=stack.lossy, orientation=first.orientation,
     )  # fmt: skip
 
 
@@ -233,7 +235,10 @@ class TiffStack(ArraySource):
 
     def _checked(self, files: "_OpenFiles", plane: int) -> tifffile.TiffPage:
         page, where = self._page(files, plane), self.plane_name(plane)
-        refuse_difference(page_section(page, where), where, self.first, f"page {self.series.planes[0][2]}")
+        section = page_section(page, where)
+        if ORIENTATION not in page.tags:  # some writers give it to the first page alone
+            section = replace(section, orientation=self.first.orientation)
+        refuse_difference(section, where, self.first, f"page {self.series.planes[0][2]}")
         return page
 
 

@@ -22,6 +22,7 @@ import tifffile
 
 from unet.geometry.box import Box, Index
 from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.exif_orientation import ORIENTATION, TURNED, turned_remark
 from unet.volumes.readers.source import Nm, supported_dtype
 
 COPY_AGAIN = "copy or export it again"
@@ -53,6 +54,8 @@ class Section:
         Table of colours of which the pixels are numbers.
     lossy : str or None
         Compression that has changed the values.
+    orientation : int
+        Orientation by TIFF and EXIF, 1 to 8: how viewers turn what is stored. With 1 they show it as it is.
     """
 
     shape: Index
@@ -65,6 +68,7 @@ class Section:
     colours: str | None = None
     palette: bytes | None = None
     lossy: str | None = None
+    orientation: int = 1
 
     def __str__(self) -> str:
         samples = f", {self.channels} samples each" if self.channels > 1 else ""
@@ -72,7 +76,7 @@ class Section:
 
 
 def refuse_difference(section: Section, where: str, first: Section, first_where: str) -> None:
-    """Raise where a section differs from the first in size, dtype, or in the value that is white."""
+    """Raise where a section differs from the first in size, dtype, orientation, or in the value that is white."""
     if (section.shape, section.dtype, section.channels) != (first.shape, first.dtype, first.channels):
         raise SourceError(
             f"{where}: {section} (y, x), but {first_where}: {first}; every section of a volume has the same size and "
@@ -88,6 +92,12 @@ def refuse_difference(section: Section, where: str, first: Section, first_where:
             f"{where}: {_white(section)}, but {first_where}: {_white(first)}; some sections are negatives of the "
             "others: save all with the same PhotometricInterpretation (Fiji: Edit > Invert, and Image > Lookup "
             "Tables > Invert LUT)"
+        )
+    if section.orientation != first.orientation:
+        raise SourceError(
+            f"{where}: orientation {section.orientation}, but {first_where}: {first.orientation}; viewers turn or "
+            "mirror some sections and not the others: turn their pixels instead (ImageMagick: mogrify -auto-orient), "
+            "or remove the tag"
         )
 
 
@@ -162,7 +172,10 @@ def page_section(page: tifffile.TiffPage, where: str, of_lists: bool = True) -> 
     if of_lists:
         _check_segments(page, where)
     lossy = "JPEG" if page.compression in JPEG else None
-    return Section(page.shape, dtype, zero_is_white=_is_zero_white(page), remarks=tuple(_remarks(page)), lossy=lossy)
+    return Section(
+        page.shape, dtype, zero_is_white=_is_zero_white(page), remarks=tuple(_remarks(page)), lossy=lossy,
+        orientation=_orientation(page),
+    )  # fmt: skip
 
 
 def _check_segments(page: tifffile.TiffPage, where: str) -> None:
@@ -210,6 +223,12 @@ def _remarks(page: tifffile.TiffPage) -> Iterator[str]:
         yield "has a table of colours: the stored numbers are read, not the colours or greys that viewers show"
     if page.dtype != np.bool_ and _bits(page) < 8:
         yield f"samples of {_bits(page)} bits: the values 0 to {2 ** _bits(page) - 1} are read as they are stored"
+    yield from turned_remark(_orientation(page))
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    stored = page.tags.valueof(ORIENTATION, default=1)
+    return stored if isinstance(stored, int) and stored in TURNED else 1
 
 
 def _is_zero_white(page: tifffile.TiffPage) -> bool:

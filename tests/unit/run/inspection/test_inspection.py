@@ -16,6 +16,7 @@ from unet.run.inspection.inspection import Inspection, inspect_paths
 from unet.run.inspection.sample_pictures import write_pictures
 from unet.run.inspection.samples import section_distance_px
 from unet.run.inspection.source_summary import summarise
+from unet.run.plan.text import size
 from unet.training.synthetic import synthesise
 from unet.volumes.readers.open import open_source
 
@@ -64,6 +65,16 @@ def test_all_that_is_known_of_a_source_is_told_with_its_origin(files: Path) -> N
         assert told in text
     assert "percentiles 1, 50, 99" in text
     assert "not stated by the file" in summarise(SourceConfig(path="sections")).text()
+
+
+def test_chunks_count_as_files_and_ids_are_no_grey_values(files: Path) -> None:
+    chunks = len([path for path in (files / "a.zarr").rglob("*") if path.is_file() and path.name != "zarr.json"])
+    bytes_ = sum(path.stat().st_size for path in (files / "a.zarr").rglob("*") if path.is_file())
+    text = summarise(SourceConfig(path="a.zarr")).text()
+    assert f"{chunks + 1} files, {size(bytes_)}" in text
+    labels = summarise(SourceConfig(path="labels.tif")).text()
+    assert f"{len(np.unique(LABELS))} different ones, 0 to {LABELS.max()}" in labels
+    assert "grey" not in labels
 
 
 def test_chunks_that_are_not_stored_are_counted(files: Path) -> None:

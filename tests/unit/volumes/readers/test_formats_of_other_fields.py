@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel
 import nrrd
 import numpy as np
@@ -317,6 +319,66 @@ def test_knossos_without_its_conf_reaches_to_its_last_cube(tmp_path: Path) -> No
     source = open_source(f"{tmp_path}/a")
     assert source.shape == (128, 128, 128)
     assert source.voxel_size_nm is None
+
+
+def packed_cubes(folder: Path, ending: str, cube: np.ndarray) -> None:
+    """Replace the raw cubes of a dataset, or put ids beside them. The voxels of a cube are (z, y, x)."""
+    for path in folder.rglob("*.raw"):
+        new = path.with_name(path.name.removesuffix(".raw") + ending)
+        if ending == ".png":
+            new.write_bytes(imagecodecs.png_encode(cube.reshape(-1, 128)))
+        elif ending == ".jpg":
+            new.write_bytes(imagecodecs.jpeg_encode(cube.reshape(-1, 128), level=100))
+        else:
+            packed = imagecodecs.snappy_encode(cube.astype("<u8").tobytes())
+            with zipfile.ZipFile(new, "w") as archive:
+                archive.writestr(new.name.removesuffix(".zip"), packed)
+            if ending == ".seg.sz":
+                new.write_bytes(packed)
+        if ending in (".png", ".jpg"):
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def cube() -> np.ndarray:
+    """A smooth cube, as JPEG stores it well, in which no two axes are alike."""
+    z, y, x = np.ogrid[:128, :128, :128]
+    return (z // 2 + y // 2 + x).astype("u1")
+
+
+@pytest.mark.parametrize(("ending", "within"), [(".png", 0), (".jpg", 2)])
+def test_knossos_of_packed_grey_values(tmp_path: Path, cube: np.ndarray, ending: str, within: int) -> None:
+    written(tmp_path / "a", "KNOSSOS", np.ones((128,) * 3, "u1"))
+    packed_cubes(tmp_path / "a", ending, cube)
+    source = open_source(f"{tmp_path}/a")
+    box = Box((2, 7, 90), (19, 60, 128))
+    assert np.abs(source.read(box).astype(int) - cube[box.slices]).max() <= within
+    assert source.lossy == (None if ending == ".png" else "JPEG")
+
+
+@pytest.mark.parametrize("ending", [".seg.sz", ".seg.sz.zip"])
+def test_knossos_of_ids_beside_grey_values(tmp_path: Path, cube: np.ndarray, ending: str) -> None:
+    written(tmp_path / "a", "KNOSSOS", np.ones((128,) * 3, "u1"))
+    ids = cube.astype(np.uint64) << np.uint64(40)
+    packed_cubes(tmp_path / "a", ending, ids)
+    grey = open_source(f"{tmp_path}/a")
+    assert grey.read(Box((0, 0, 0), (9, 9, 9))).all()
+    assert f"a:/mag1/*{ending}, as the path of labels" in grey.remarks[0]
+    source = open_source(f"{tmp_path}/a:/mag1/*{ending}")
+    box = Box((2, 7, 90), (19, 60, 128))
+    np.testing.assert_array_equal(source.read(box), ids[box.slices])
+    path = next((tmp_path / "a").rglob(f"*{ending}"))
+    path.write_bytes(path.read_bytes()[:-99])
+    with pytest.raises(SourceError, match=rf"z0000{ending}.*(cut short|damaged)"):
+        source.read(box)
+
+
+def test_knossos_of_several_kinds_of_grey_values_asks_which(tmp_path: Path, cube: np.ndarray) -> None:
+    written(tmp_path / "a", "KNOSSOS", np.ones((128,) * 3, "u1"))
+    path = next((tmp_path / "a").rglob("*.raw"))
+    path.with_suffix(".png").write_bytes(imagecodecs.png_encode(cube.reshape(-1, 128)))
+    assert "choose one, as in a:/mag1/*.raw, a:/mag1/*.png" in refusal(tmp_path / "a")
+    assert "end in .raw, .jpg, .png, .seg.sz.zip, .seg.sz, not in .tif" in refusal(f"{tmp_path}/a:/mag1/*.tif")
 
 
 # -- Endings that lie, and what is missing -----------------------------------------------------------------------------

@@ -288,7 +288,6 @@ def test_what_is_not_read_at_addresses_is_told(address: str, message: str) -> No
 @pytest.mark.parametrize(
     ("begin", "message"),
     [
-        (b"II\x97\x01", "TIA SER; open it in Fiji and save it as TIFF .plugin TIA Reader."),
         (b"ZISRAWFILE", "Zeiss CZI; convert it to OME-Zarr with bioformats2raw"),
         (b"GIF89a", "GIF; open it in Fiji and save it as TIFF"),
     ],

@@ -14,6 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
@@ -139,6 +140,36 @@ def test_sections_of_which_some_are_negatives_are_refused(tmp_path: Path) -> Non
         tifffile.imwrite(tmp_path / f"s{z}.tif", VOXELS[z], photometric="miniswhite" if z == 2 else "minisblack")
     assert re.search(r"s2\.tif: .*0 is white, but .*s0\.tif: .*0 is black", refusal(tmp_path))
     open_source(str(tmp_path)).check(Box((0, 0, 0), (2, 37, 50)))
+
+
+def oriented(path: Path, section: np.ndarray, orientation: int) -> None:
+    """A section with the tag that tells viewers to turn it."""
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, section, metadata=None, extratags=[(274, "H", 1, orientation, True)])
+    else:
+        image = Image.fromarray(section)
+        exif = image.getexif()
+        exif[274] = orientation
+        image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("ending", ["tif", "jpg"])
+def test_an_orientation_is_told_and_has_to_be_that_of_all_sections(tmp_path: Path, ending: str) -> None:
+    for z in range(3):
+        oriented(tmp_path / f"s{z}.{ending}", VOXELS[z], 4)
+    source = open_source(str(tmp_path))
+    source.check(Box.of_shape(source.shape))
+    [told] = source.remarks
+    assert "orientation 4, viewers may show it mirrored from top to bottom" in told
+    assert "write `flip: [y]`" in told
+    oriented(tmp_path / f"s1.{ending}", VOXELS[1], 1)
+    assert re.search(rf"s1\.{ending}: orientation 1, but .*s0\.{ending}: 4; viewers turn", refusal(tmp_path))
+
+
+def test_an_orientation_of_the_first_page_is_that_of_a_stack(tmp_path: Path) -> None:
+    oriented(tmp_path / "a.tif", VOXELS, 3)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), VOXELS)
+    assert "turned by 180 degrees" in open_source(str(tmp_path / "a.tif")).remarks[0]
 
 
 def test_sections_of_another_magnification_are_told_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A new format needs one function `write(folder, values, Stored)`, and one row of 
 """
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -262,6 +263,28 @@ def n5(folder: Path, values: np.ndarray, stored: Stored) -> str:
     return f"{folder}/a.n5"
 
 
+def ser_file(values: np.ndarray, version: int = 0x220, tag: int = 0x4152, edge_m: float = 4e-9) -> bytes:
+    """A series of TIA, of which the rows of an image begin at the bottom; version 0x220 has offsets of 8 bytes."""
+    number = ["u1", "u2", "u4", "i1", "i2", "i4", "f4", "f8", "c8"].index(values.dtype.str[1:]) + 1
+    words, n = (b"Number", b""), len(values)
+    dimension = struct.pack("<iddi", n, 0.0, 1.0, 0) + b"".join(struct.pack("<i", len(w)) + w for w in words)
+    width = "<q" if version == 0x220 else "<i"
+    begin = 3 * 2 + 4 * 4 + struct.calcsize(width) + 4
+    offsets_at = begin + len(dimension)
+    body, places = b"", []
+    for image in values:
+        places.append(offsets_at + 2 * n * struct.calcsize(width) + len(body))
+        body += struct.pack("<ddiddihii", 0, edge_m, 0, 0, edge_m, 0, number, image.shape[1], image.shape[0])
+        body += image[::-1].astype(values.dtype.newbyteorder("<")).tobytes()
+    head = struct.pack("<HHHiiii", 0x4949, 0x0197, version, 0x4122, tag, n, n) + struct.pack(width, offsets_at)
+    return head + struct.pack("<i", 1) + dimension + b"".join(struct.pack(width, at) for at in 2 * places) + body
+
+
+def ser(folder: Path, values: np.ndarray, stored: Stored, version: int) -> str:
+    (folder / "a.ser").write_bytes(ser_file(values, version))
+    return f"{folder}/a.ser"
+
+
 def precomputed(folder: Path, values: np.ndarray, stored: Stored) -> str:
     import tensorstore
 
@@ -321,6 +344,8 @@ WRITERS: dict[str, Writer] = {
     ),
     "DM3": Writer("DM3 and DM4", keyed(dm, version=3), DM_DTYPES),
     "DM4": Writer("DM3 and DM4", keyed(dm, version=4), DM_DTYPES),
+    "SER": Writer("TIA SER", keyed(ser, version=0x220), DM_DTYPES, voxel_size=False),
+    "SER, old": Writer("TIA SER", keyed(ser, version=0x210), ("int16",), voxel_size=False),
     "wkw": Writer("WEBKNOSSOS wkw", keyed(wkw, block_type=1), offset=True, overrules="zyx"),
     "wkw, LZ4": Writer("WEBKNOSSOS wkw", keyed(wkw, block_type=2), offset=True, overrules="zyx"),
     "KNOSSOS": Writer("KNOSSOS", knossos, ("uint8",), overrules="zyx"),
