@@ -262,7 +262,7 @@ def _output(config: NetworkShape, axis: int, size: int) -> int:
     """Return the output of an input size along one axis; 0 if the size does not fit.
 
     The result of a zero-padded network is as large as its input. The border whose receptive field touches the padding
-    is cut, in whole periods of the pooling grid, so that the origins of tiles stay multiples of `stride_unit`.
+    is cut. It is cut in whole periods of the pooling grid, so the origins of tiles stay multiples of `stride_unit`.
     """
     if not is_convolved(config, axis):
         return int(size == config.sections)

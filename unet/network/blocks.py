@@ -143,8 +143,9 @@ def initialise_he(model: nn.Module) -> None:
     et al. 2015.
     """
     for module in model.modules():
-        convolves = isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d)
-        if convolves and not module.weight.is_meta:  # PyTorch loads its compiler to draw weights without values
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            if module.weight.is_meta:  # has no values, and PyTorch would load its compiler for them
+                continue
             taps = 1 if module.transposed else prod(module.kernel_size)
             nn.init.normal_(module.weight, std=sqrt(2 / (module.in_channels * taps)))
             if module.bias is not None:
