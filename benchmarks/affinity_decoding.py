@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 from starter import DATA
 
-from unet.config.segment import AgglomerateConfig, SegmentConfig, WatershedConfig
+from unet.config.segment import AgglomerateConfig, SegmentConfig
+from unet.config.watershed import WatershedConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid

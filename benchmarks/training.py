@@ -3,13 +3,16 @@
     python benchmarks/training.py                    # steps of a 2-D and a 3-D network, then the embedded sample
     python benchmarks/training.py --parts workflow --configfile config/examples/isbi2012-paper.yaml --steps 300  # a GPU
 
-Part `step` takes steps on one batch on the CPU, in a new process for each of four ways, one after the other in rounds:
+Part `step` takes steps on one batch on the CPU, in a new process for each of six ways, one after the other in rounds:
 
 ```
 shared    all threads in every operation, PyTorch's own layers
 samples   one thread per sample, layers in the form that is fastest (`unet.training.parallel_samples`)
+bfloat16  the same with `train.precision: bfloat16`
           each alone, and beside one process that computes without an end
 ```
+
+The 2-D network learns two classes; the 3-D network has residual blocks and learns affinities, as `fib25.yaml` does.
 
 The share of the arithmetic rate is that of a matrix product on one thread in the same process. Both are divided by
 processor seconds, which other work on the machine does not change much. Steps per second go by the clock.
@@ -37,26 +40,35 @@ from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
+from unet.config.train import TrainConfig
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.device_capacity import keep_freed_memory, measured_flops_per_second, usable_cores
 from unet.network import model as layers
 from unet.network.complexity import forward_cost, training_flops
-from unet.training.loss import weighted_cross_entropy
+from unet.training.affinity_loss import AffinityLoss
+from unet.training.device_batch import DeviceBatch
+from unet.training.loss import WeightedCrossEntropy
+from unet.training.optimizer import make_optimizer
 from unet.training.parallel_samples import ParallelSamples
 
 WARM_UP = 0.2
 """Share of the steps that is left out."""
 NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
-    "2-D": ({"dimensions": 2, "depth": 4, "base_channels": 16}, 380),
-    "3-D": ({"dimensions": 3, "depth": 3, "base_channels": 8}, 84),
+    "2-D": ({"dimensions": 2, "depth": 4, "base_channels": 16, "normalisation": "batch"}, 380),
+    "3-D": (
+        {"dimensions": 3, "depth": 3, "base_channels": 8, "normalisation": "batch", "block": "residual"},
+        84,
+    ),
 }
 """Networks with batch normalisation, and the sides of their tiles."""
 SMALL_NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
-    "2-D": ({"dimensions": 2, "depth": 2, "base_channels": 2}, 28),
-    "3-D": ({"dimensions": 3, "depth": 2, "base_channels": 2}, 20),
+    "2-D": ({"dimensions": 2, "depth": 2, "base_channels": 2, "normalisation": "batch"}, 28),
+    "3-D": ({"dimensions": 3, "depth": 2, "base_channels": 2, "normalisation": "batch", "block": "residual"}, 20),
 }
-WAYS = ("shared", "samples")
+WAYS = ("shared", "samples", "bfloat16")
 BATCH = 2
+CHANNELS = {2: 2, 3: 9}
+"""Output channels by the dimensions of the network: classes, and the offsets of affinities."""
 
 
 def shortened(config: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -99,25 +111,27 @@ def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
     """Take steps in one way, in this process; return seconds per step and the share of a matrix product's rate."""
     changes, side = (SMALL_NETWORKS if smoke else NETWORKS)[name]
     config, threads = ModelConfig(dropout=0, **changes), usable_cores()
-    if way == "samples":
-        keep_freed_memory()
-    else:
+    if way == "shared":
         plain_layers()
+    else:
+        keep_freed_memory()
     torch.manual_seed(0)
-    model = layers.build_model(config)
+    outputs = CHANNELS[config.dimensions]
+    model = layers.build_model(config, 1, outputs)
     layout = layers.channels_last(config.dimensions)
     model.to(memory_format=layout)
     raw = torch.randn(BATCH, 1, *(side,) * config.dimensions).contiguous(memory_format=layout)
     tile = (1, side, side) if config.dimensions == 2 else (side,) * 3
     size = tile_geometry(config, tile).output[-config.dimensions :]
-    target, weight = torch.randint(2, (BATCH, *size)), torch.ones(BATCH, *size)
-    step = one_step(way, model, raw, target, weight, threads)
+    channels = (outputs,) if config.dimensions == 3 else ()
+    target, weight = torch.randint(2, (BATCH, *channels, *size)).to(torch.uint8), torch.ones(BATCH, *channels, *size)
+    step = one_step(way, model, DeviceBatch(raw, target, weight), threads)
     step()
-    flops = 3 * BATCH * forward_cost(config, 2, tile).flops
+    flops = 3 * BATCH * forward_cost(config, outputs, tile).flops
     clock, spent, rates = [], [], []
     for _ in range(steps):
         rates.append(matrix_flops_per_processor_second())
-        torch.set_num_threads(1 if way == "samples" else threads)
+        torch.set_num_threads(threads if way == "shared" else 1)
         begin, processor = time.perf_counter(), time.process_time()
         step()
         clock.append(time.perf_counter() - begin)
@@ -126,24 +140,25 @@ def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
     return {"seconds": median(clock), "processor_seconds": median(spent), "arithmetic_share": median(shares)}
 
 
-def one_step(
-    way: str, model: nn.Module, raw: Tensor, target: Tensor, weight: Tensor, threads: int
-) -> Callable[[], None]:
+def one_step(way: str, model: nn.Module, batch: DeviceBatch, threads: int) -> Callable[[], None]:
     """Return a function that takes one step of AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    samples = ParallelSamples(model, BATCH, threads) if way == "samples" else None
-    labelled = torch.tensor(target.numel())
+    optimizer = make_optimizer(model, TrainConfig(optimizer="adamw", learning_rate=1e-3))
+    samples = None if way == "shared" else ParallelSamples(model, BATCH, threads)
+    objective = AffinityLoss() if batch.target.ndim == 5 else WeightedCrossEntropy()
+    counts = objective.counts(batch.target, batch.weight)
+    objective.begin_step(counts)
 
-    def of_one(network: nn.Module, i: int) -> Tensor:
-        logits = network(raw[i : i + 1])
-        return weighted_cross_entropy(logits, target[i : i + 1], weight[i : i + 1], labelled)
+    def loss(network: nn.Module, part: DeviceBatch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "bfloat16", cache_enabled=False):
+            logits = network(part.raw)
+        return objective.loss(logits, part.target, part.weight, counts)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         if samples is None:
-            weighted_cross_entropy(model(raw), target, weight, labelled).backward()
+            loss(model, batch).backward()
         else:
-            samples.backward(of_one, range(BATCH))
+            samples.backward(lambda network, i: loss(network, batch.sample(i)), range(BATCH))
         optimizer.step()
 
     return step

@@ -13,6 +13,7 @@ FILES = {
     "ingest": "Image files become stores",
     "training": "Annotated volumes become a network",
     "prediction": "A network and a volume become probabilities",
+    "decoder": "The settings of the decoding are chosen",
     "segmentation": "Probabilities become objects",
     "evaluation": "Objects are scored, and the run is reported",
     "checks": "Before a run and after it",

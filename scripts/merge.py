@@ -46,15 +46,18 @@ def main(
     code: str,
     edges: list[Path] | None = None,
     threshold: Path | None = None,
+    decoder: Path | None = None,
 ) -> None:
     """Write the merge table, and create the store of the final ids in uint32, or in uint64 if an id needs it.
 
     Without `edges` (receipts of `region_graph`), fragments belong to one object exactly if they touch. `threshold` is
-    the receipt of `choose_agglomeration_threshold`.
+    the receipt of `choose_agglomeration_threshold`, `decoder` that of `choose_decoder`.
     """
     if threshold is not None:
         chosen = {"threshold": read_json(threshold)["best"]["threshold"]}
         segment = segment.model_copy(update={"agglomerate": segment.agglomerate.model_copy(update=chosen)})
+    if decoder is not None:
+        segment = segment.decoded_by(read_json(decoder)["settings"])
     source = Volume.open(folder, survey)
     solve = _agglomerated if edges else _touching
     merged = solve(source, store, segment)

@@ -29,6 +29,7 @@ from unet.geometry.box import Box
 from unet.jobs.script import run_script
 from unet.run.plan.estimates import estimated_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
+from unet.run.report.decoder_table import DecoderTable, decoder_table
 from unet.run.report.headline import few_objects_warnings, headline, headline_scores
 from unet.run.report.inputs_section import InputsAsRead, input_facts
 from unet.run.report.page import SCORES, ReportData, render
@@ -66,8 +67,12 @@ def main(
     merged: str,
     summary: Path,
     run_config: Path,
+    decoder: Path | None = None,
 ) -> None:
-    """Write the page to `report`, the scores to `summary`, and the configuration `merged` to `run_config`."""
+    """Write the page to `report`, the scores to `summary`, and the configuration `merged` to `run_config`.
+
+    `decoder` is the receipt of `choose_decoder`.
+    """
     for record in (RECORD, CRATE):
         (results / record).unlink(missing_ok=True)  # records of an earlier report; this run writes its own at its end
     found = [read_json(path) for path in evaluations]
@@ -89,6 +94,7 @@ def main(
         scores=scores,
         training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
+        decoder=_decoders(decoder, config),
         sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
@@ -104,6 +110,13 @@ def main(
     write_atomically(run_config, merged.encode())
     for line in headline(delivered):
         log.info("%s", line)
+
+
+def _decoders(decoder: Path | None, config: Config) -> DecoderTable | None:
+    """Return the table of the decoders that were compared."""
+    if decoder is None:
+        return None
+    return decoder_table(read_json(decoder), config.segment, config.evaluate.threshold_volumes)
 
 
 def _with_checks(page: str, results: Path, template: Path) -> str:

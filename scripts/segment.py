@@ -1,6 +1,6 @@
 """Label the fragments of every block of a block range.
 
-Inputs: `probability.zarr`, or `classes.zarr` for annotated classes.
+Inputs: `probability.zarr`, or `classes.zarr` for annotated classes; the receipt of what chose the settings.
 
 Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
 
@@ -10,7 +10,6 @@ Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +18,9 @@ from unet.geometry.box import Box
 from unet.jobs.blockwise import BlockOutput, digest_of_block
 from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
-from unet.segmentation.foreground import (
-    channel_of,
-    class_values,
-    confidence,
-    foreground,
-    foreground_read_box,
-    read_foreground,
-)
+from unet.segmentation.foreground import channel_of, class_values, foreground, foreground_read_box, read_foreground
 from unet.segmentation.fragments import save_block_table
-from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
+from unet.segmentation.volume_fragments import VolumeFragments
 from unet.storage.files import read_json
 from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.block_step import BlockStep
@@ -46,16 +38,22 @@ def main(
     background: bool,
     code: str,
     threshold: Path | None = None,
+    decoder: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write `{store}-fragments.zarr` and one table per block. `threshold` is the receipt of `choose_threshold`."""
-    source = Volume.open(folder, survey)
+    """Write `{store}-fragments.zarr` and one table per block.
+
+    `threshold` is the receipt of `choose_threshold`, `decoder` that of `choose_decoder`.
+    """
+    source, given = Volume.open(folder, survey), segment.model_fields_set - {"threshold"}
+    if decoder is not None:
+        segment = segment.decoded_by(read_json(decoder)["settings"])
     fragments = source.create(f"{store}-fragments", "uint32", kind="label", pyramid=False)
     chosen = float(segment.threshold) if threshold is None else float(read_json(threshold)["best"]["threshold"])
     labelled = "classes" if store == "labels" else "probability"
-    parameters = WatershedParameters.of(segment, source.layout.voxel_size_nm) if segment.method == "watershed" else None
+    basins = VolumeFragments.of(source, segment, chosen) if segment.method == "watershed" else None
     tables, channels = source.fragment_tables(store), source.image(labelled).spec.channels
-    fragments_of = _labelling(source, labelled, segment, chosen, background, parameters)
+    fragments_of = _labelling(source, labelled, segment, chosen, background) if basins is None else basins.label
 
     def label(box: Box) -> BlockOutput:
         found = fragments_of(box)
@@ -63,17 +61,14 @@ def main(
         fragments.write_block(box, found.labels)
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
 
-    def labelled_box(box: Box) -> Box:
-        return box if parameters is None else labelled_and_read_boxes(box, source.layout.shape, parameters)[1]
-
     def read_box(box: Box) -> Box:
-        return foreground_read_box(labelled_box(box), channels, segment.axes)
+        return foreground_read_box(box, channels, segment.axes) if basins is None else basins.read_box(box)
 
     def tissue_of(box: Box, inputs: BlockInputs) -> list[Any]:
-        return [] if parameters is None else inputs.tissue_mask_digests(labelled_box(box))
+        return [] if basins is None else inputs.tissue_mask_digests(basins.foreground_box(box))
 
     step = BlockStep("segment", source, {labelled: read_box}, [fragments, tables], tissue_of)
-    settings = segment.model_dump(mode="json", exclude={"threshold"}, exclude_unset=True)
+    settings = segment.model_dump(mode="json", include=given)
     parts = {"threshold": chosen, "segment": settings, "background": background, "code": code}
     step.run(label, block_range, receipt, threads, **parts)
 
@@ -84,9 +79,8 @@ def _labelling(
     segment: SegmentConfig,
     threshold: float,
     background: bool,
-    parameters: WatershedParameters | None,
 ) -> Callable[[Box], BlockComponents]:
-    """Return the function that labels a block."""
+    """Return the function that labels the connected components of a block."""
     shape, image = source.layout.shape, source.image(labelled)
     if labelled == "classes":
         return lambda box: label_block(image.read(box), box, shape, "section")
@@ -99,16 +93,7 @@ def _labelling(
             values = class_values(image.read(box)[channels], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
-    return components if parameters is None else partial(_watershed, source, segment.main_class, threshold, parameters)
-
-
-def _watershed(
-    source: Volume, name: str | None, threshold: float, parameters: WatershedParameters, box: Box
-) -> BlockComponents:
-    _, read = labelled_and_read_boxes(box, source.layout.shape, parameters)
-    stored = read_foreground(source.image("probability"), read, name, parameters.axes)
-    cells, confident = foreground(stored, threshold), confidence(stored, threshold)
-    return watershed_block(cells, box, source.layout.shape, parameters, source.tissue_mask(read), confident)
+    return components
 
 
 if __name__ == "__main__":

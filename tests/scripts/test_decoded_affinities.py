@@ -8,9 +8,10 @@ import pytest
 import tifffile
 
 from tests.scripts.conftest import Project, Refused
+from unet.evaluation.contingency import contingency, variation_of_information
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.offsets import ISOTROPIC_OFFSETS, offset_name
-from unet.storage.files import read_json
+from unet.storage.files import read_json, write_json
 
 SHAPE = (12, 32, 30)
 SEGMENT: dict[str, Any] = {
@@ -76,17 +77,19 @@ def with_probability(folder: Path, block: list[int], blocks_per_range: int, **se
     return project
 
 
-def decoded(project: Ranged, merging: dict[str, Any] | None = None) -> np.ndarray:
+def decoded(project: Ranged, merging: dict[str, Any] | None = None, decoder: Path | None = None) -> np.ndarray:
     """Run `segment`, `region_graph`, `merge` and `relabel`; returns the final labels."""
-    name, segment = "train", project.config.segment.model_dump()
-    graph = {key: value for key, value in segment.items() if key != "agglomerate"}  # as in the rule
-    how = {"segment": segment, "background": False, "store": "segmentation", "made": []}
-    segmented = project.each_range("segment", name, "segmentation", **how)
-    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph)
+    name, segment = "train", project.config.segment.model_dump(exclude={"decoder", "candidates"})
+    graph = {key: value for key, value in segment.items() if key != "agglomerate"}  # as in the rules
+    labelling = {key: value for key, value in graph.items() if key not in ("max_offset_px", "fill_holes")}
+    how = {"segment": labelling, "background": False, "store": "segmentation", "made": []}
+    chosen = {} if decoder is None else {"decoder": decoder}
+    segmented = project.each_range("segment", name, "segmentation", **how, **chosen)
+    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph, **chosen)
     merged = project.receipt("merge", name, "segmentation")
     common = {"folder": project.stores(name), "survey": project.receipt("survey", name)}
     how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": merging or segment}
-    project.job("merge", merged, **how, **common, code="one")
+    project.job("merge", merged, **how, **chosen, **common, code="one")
     project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation")
     return project.array(name, "segmentation")
 
@@ -135,3 +138,63 @@ def test_the_threshold_of_the_mean_affinity_is_swept(tmp_path: Path) -> None:
     assert rows[0]["voi_split"] < rows[-1]["voi_split"]
     project.job("choose_agglomeration_threshold", chosen, sweeps=[sweep], code="one")
     assert read_json(chosen)["best"]["voi"] == pytest.approx(min(row["voi"] for row in rows))
+
+
+CANDIDATES: dict[str, Any] = {
+    "fragments": [
+        {"threshold": 0.3, "watershed": SEGMENT["watershed"]},
+        {"threshold": 0.6, "watershed": {"max_distance_px": 4, "confidence_weight_px": 0, "expand_px": 2}},
+    ],
+    "max_offset_px": [1, None],
+    "thresholds": [0.2, 0.4, 0.6, 0.8],
+    "join_fragments_below": [0, 40],
+}
+
+
+def swept(folder: Path, block: list[int], blocks_per_range: int) -> tuple[Ranged, dict[str, Any], dict[str, Any]]:
+    """A project whose decoder is chosen; the receipts of `decoder_sweep` and `choose_decoder`."""
+    project = with_probability(folder, block, blocks_per_range)
+    fixed = {"method": "watershed", "connectivity": "volume", "fill_holes": 0}
+    project.settings["segment"] = {**fixed, "decoder": "auto", "candidates": CANDIDATES}
+    project.settings["evaluate"] = {"threshold_volumes": ["train"]}
+    project.intensity_statistics("train")
+    segment = project.config.segment.model_dump()
+    found = project.each_range("candidate_fragments", "train", made=[], segment=segment)
+    edges = project.each_range("candidate_graph", "train", segmented=found, segment=segment)
+    files = {name: project.receipt(name, "train") for name in ("survey", "check_model", "intensity_statistics")}
+    how = {"segmented": found, "edges": edges, "labelled": [], "checked": project.checked("train"), "segment": segment}
+    sweep, chosen = project.receipt("decoder_sweep", "train"), project.receipt("choose_decoder", "all")
+    rows = project.job("decoder_sweep", sweep, **files, **how, folder=project.stores("train"), code="one")
+    return project, rows, project.job("choose_decoder", chosen, sweeps=[sweep], segment=segment, code="one")
+
+
+def test_the_score_of_a_decoder_is_that_of_its_segmentation_whatever_the_blocks(tmp_path: Path) -> None:
+    _, whole, _ = swept(tmp_path / "whole", [12, 32, 32], 1)
+    project, rows, chosen = swept(tmp_path / "blocks", [4, 32, 16], 4)
+    assert len(project.block_ranges("train")) == 2
+    assert rows["scores"] == whole["scores"]
+    assert len(rows["scores"]) == 2 * 2 * 2 * 2 * 4
+    best = chosen["best"]
+    assert best["threshold"] in (0.4, 0.6)
+    final = decoded(project, decoder=project.receipt("choose_decoder", "all"))
+    voi = sum(variation_of_information(contingency(CELLS, final)))
+    assert voi == pytest.approx(best["voi"])
+    assert voi < sum(variation_of_information(contingency(CELLS, np.ones_like(CELLS)))) / 2
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """Another choice of the linkage labels no block again; of lost candidates only the lost block is made."""
+    project, _, chosen = swept(tmp_path, [6, 32, 32], 2)
+    receipt = project.receipt("choose_decoder", "all")
+    decoded(project, decoder=receipt)
+    chosen["settings"]["agglomerate"] = {"method": "mutex_watershed", "threshold": 0.3, "join_fragments_below": 9}
+    write_json(receipt, chosen)
+    decoded(project, decoder=receipt)
+    min((project.stores("train") / "candidate-tables").glob("edges-1-0-*")).unlink()
+    segment = project.config.segment.model_dump()
+    project.each_range("candidate_fragments", "train", made=[], segment=segment)
+    project.each_range("candidate_graph", "train", segmented=[], segment=segment)
+    made = {"segment": 0, "region_graph": 0, "candidate_fragments": 0, "candidate_graph": 1}
+    for rule, blocks in made.items():
+        path = ("segmentation",) if rule == "segment" else ()
+        assert read_json(project.receipt(rule, "train", *path, "0-of-1"))["run"]["blocks_made"] == blocks

@@ -196,6 +196,30 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
         assert project.content(store) == watershed.content(store)
 
 
+def test_a_decoder_is_chosen_on_the_sections_held_back_and_used(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "copy")
+    fragments = [
+        {"threshold": 0.5, "watershed": SECTIONS["segment"]["watershed"]},
+        {"threshold": 0.7, "watershed": {"confidence_weight_px": 0}},
+    ]
+    candidates = {"fragments": fragments, "thresholds": [0.2, 0.4, 0.6, 0.8], "join_fragments_below": [0]}
+    segment = {"method": "watershed", "decoder": "auto", "threshold": 0.5, "candidates": candidates}
+    project.configure({"segment": segment})
+    choosing = {"candidate_fragments", "candidate_graph", "decoder_sweep", "choose_decoder"}
+    assert project.run().rules == {*choosing, "segment", "region_graph", *SOLVING}
+    chosen, held_back = project.receipt("choose_decoder", "all"), project.receipt("check_labels", "train")["held_back"]
+    labels, objects = (project.array(store)[held_back] for store in ("labels", "segmentation"))
+    labels[(labels == not_annotated_id(labels.dtype)) | (project.array("mask")[held_back] == 0)] = 0
+    assert sum(variation_of_information(contingency(labels, objects))) == pytest.approx(chosen["best"]["voi"])
+    assert len(chosen["candidates"]) == 2
+    assert "Decoders that were compared" in (project.results / "report.html").read_text()
+    layout = VolumeLayout.read(project.results / "receipts/survey/train.json")
+    plan = {"stores": [asdict(one) for one in store_plans(load_config(project.config), "train", layout, stored=1)]}
+    sizes = store_sizes(plan, project.results / "volumes")
+    assert {one.store for one in sizes} >= {"candidate-fragments", "candidate-tables"}
+    assert [one for one in sizes if one.estimated_files != one.measured_files] == []
+
+
 def test_holes_of_components_are_filled(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "copy")
     before = project.array("segmentation")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
-from unet.config.segment import SegmentConfig
+from unet.config.segment import AFFINITY_METHODS, BOUNDARY_METHODS, SegmentConfig
 from unet.config.train import TrainConfig
 
 
@@ -78,9 +78,17 @@ def _problem_of_linkage(model: ModelConfig, segment: SegmentConfig) -> str | Non
     """Return a message if the agglomeration scores what the network does not predict."""
     if model.checkpoint is not None:
         return None  # the output is that of the model file: `merge` compares
-    instead = segment.fitting_methods(model.output == "affinities")
+    affinities = model.output == "affinities"
+    instead = segment.fitting_methods(affinities)
     if instead is None:
-        return None
+        fitting = AFFINITY_METHODS if affinities else BOUNDARY_METHODS
+        others = [one for one in segment.candidates.methods_for(affinities) if one not in fitting]
+        if not others:
+            return None
+        return (
+            f"segment.candidates.methods lists {others[0]}, which does not work with model.output: {model.output}; "
+            f"take some of {', '.join(fitting)}"
+        )
     return (
         f"segment.agglomerate.method is {segment.agglomerate.method}, which does not work with model.output: "
         f"{model.output}; take one of {instead}"

@@ -200,6 +200,8 @@ class Config(Section):
         for key, threshold in thresholds.items():
             if threshold == "auto" and not self.evaluate.threshold_volumes:
                 raise ValueError(f"{key}: auto needs evaluate.threshold_volumes, e.g. [train]")
+        if self.segment.decoder == "auto" and not self.evaluate.threshold_volumes:
+            raise ValueError("segment.decoder: auto needs evaluate.threshold_volumes, e.g. [train]")
         return self
 
     # 5. Training

@@ -1,49 +1,22 @@
 """Section `segment`: from probabilities to instances."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from unet.config.section import (
-    NonNegativeFloat,
-    OpenProbability,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    Section,
-)
+from unet.config.decoder import CandidatesConfig
+from unet.config.section import NonNegativeFloat, OpenProbability, PositiveInt, Probability, Section
+from unet.config.watershed import WatershedConfig
 
 AFFINITY_METHODS = ("average_linkage", "mutex_watershed")
 """Methods of `agglomerate` that need affinities."""
 BOUNDARY_METHODS = ("mean", "quantile", "multicut")
 """Methods of `agglomerate` that need the probability of a class."""
-
-
-class WatershedConfig(Section):
-    """Height map of the watershed, whose basins are the fragments (supervoxels). Lengths are in px of the section.
-
-    Height of a foreground voxel = smooth(min(distance to the membrane, max_distance_px)
-    + confidence_weight_px x confidence).
-    """
-
-    max_distance_px: PositiveFloat = Field(
-        4.0,
-        description="Distance to the membrane beyond which a voxel is no higher. A larger value gives fewer fragments, "
-        "and each block reads more around itself.",
-    )
-    confidence_weight_px: NonNegativeFloat = Field(
-        5.0,
-        description="Weight of the foreground confidence in the height map. A larger value ends fragments at fainter "
-        "membranes; with 0 fragments end at constrictions alone.",
-    )
-    smoothing_px: NonNegativeFloat = Field(
-        1.0,
-        description="Standard deviation of the Gaussian that smooths the height map. A larger value gives fewer, "
-        "larger fragments.",
-    )
-    expand_px: NonNegativeFloat = Field(
-        6.0, description="Distance by which fragments extend into the membrane, until they meet."
-    )
+CHOSEN_OF_SEGMENT = ("threshold", "watershed", "max_offset_px")
+"""Keys of `segment` that `decoder: auto` chooses."""
+CHOSEN_OF_AGGLOMERATE = ("threshold", "join_fragments_below")
+"""Keys of `segment.agglomerate` that `decoder: auto` chooses beside `method`."""
 
 
 class AgglomerateConfig(Section):
@@ -118,6 +91,14 @@ class SegmentConfig(Section):
     )
     watershed: WatershedConfig = Field(WatershedConfig(), description="Settings of method `watershed`.")
     agglomerate: AgglomerateConfig = Field(AgglomerateConfig(), description="Settings of method `watershed`.")
+    decoder: Literal["fixed", "auto"] = Field(
+        "fixed",
+        description="For method `watershed`. `fixed`: the settings above. `auto`: `threshold`, `watershed`, "
+        "`max_offset_px`, and `method`, `threshold` and `join_fragments_below` of `agglomerate` are chosen together, "
+        "among `candidates`, by the least VOI on `evaluate.threshold_volumes`. Of a training volume only the sections "
+        "count that the training left out.",
+    )
+    candidates: CandidatesConfig = Field(CandidatesConfig(), description="What `decoder: auto` chooses among.")
     fill_holes: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Largest number of voxels that one object may enclose for them to become part of it; 0 fills "
@@ -156,6 +137,45 @@ class SegmentConfig(Section):
                     f"{key} is {said}, but has no effect with {beside}: remove {key}, or change the method"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _settings_are_given_or_chosen(self) -> "SegmentConfig":
+        if self.decoder == "fixed":
+            if self.candidates != CandidatesConfig():
+                raise ValueError("candidates has no effect with decoder: fixed: remove it, or set decoder: auto")
+            return self
+        if self.method != "watershed":
+            raise ValueError(f"decoder: auto needs method: watershed, but method is {self.method}")
+        graph, default = self.agglomerate, AgglomerateConfig()
+        if graph.method == "none":
+            raise ValueError("decoder: auto chooses agglomerate.method, which is none: remove one of them")
+        own = {key: (getattr(self, key), SegmentConfig.model_fields[key].default) for key in CHOSEN_OF_SEGMENT}
+        own |= {f"agglomerate.{key}": (getattr(graph, key), getattr(default, key)) for key in CHOSEN_OF_AGGLOMERATE}
+        for key, (value, unset) in own.items():
+            if value != unset:
+                said = value.model_dump(exclude_defaults=True) if isinstance(value, Section) else value
+                raise ValueError(
+                    f"{key} is {said}, but decoder: auto chooses it: list it in candidates, or set decoder: fixed"
+                )
+        return self
+
+    def decoded_by(self, chosen: Mapping[str, Any]) -> "SegmentConfig":
+        """Return the settings with those that `decoder: auto` chose (`CandidatesConfig.settings_of`)."""
+        given = {key: chosen[key] for key in ("threshold", "max_offset_px")}
+        given |= {"watershed": WatershedConfig(**chosen["watershed"])}
+        return self.model_copy(
+            update={**given, "agglomerate": self.agglomerate.model_copy(update=chosen["agglomerate"])}
+        )
+
+    @property
+    def fragment_settings(self) -> list["SegmentConfig"]:
+        """Return the settings of all fragments that are compared, or the only ones."""
+        if self.decoder == "fixed":
+            return [self]
+        return [
+            self.model_copy(update={"threshold": one.threshold, "watershed": one.watershed})
+            for one in self.candidates.fragments
+        ]
 
     @property
     def classes(self) -> list[str | None]:

@@ -186,8 +186,8 @@ class TrainConfig(Section):
     )
     batch: PositiveInt = Field(
         1,
-        description="Patches per step and GPU. On a CPU and without batch normalisation, each patch is computed by a "
-        "thread of its own: a batch of at least the number of cores uses them best.",
+        description="Patches per step and GPU. On a CPU each patch is computed by a thread of its own: a batch of at "
+        "least the number of cores uses them best.",
     )
     gpus: PositiveInt = Field(
         1,
@@ -197,7 +197,8 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Number format of the convolutions; weights are always float32. `auto`: bfloat16 on a GPU that "
-        "supports it, else float32. `float32` and `bfloat16`: always that format.",
+        "supports it, else float32. `float32` and `bfloat16`: always that format. A CPU with AMX instructions "
+        "(`lscpu` lists `amx_bf16`) trains faster with `bfloat16`; another CPU slower.",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto",
@@ -240,9 +241,9 @@ class TrainConfig(Section):
     seed: int = Field(
         0,
         description="Seed of the initial weights and of all random draws. On a CPU the same seed gives the same model, "
-        "bit for bit, with the same type of processor and package versions. Without batch normalisation this holds for "
-        "any number of threads up to `batch`; else their number changes the last bits. Rule `train` has 8 "
-        "threads, or `--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
+        "bit for bit, with the same type of processor and package versions. This holds for any number of threads up "
+        "to `batch`, if that is above 1; else their number changes the last bits. Rule `train` has 8 threads, or "
+        "`--cores` if that is less. `--set-threads train=1` makes the model independent of `--cores`.",
     )
     augment: AugmentConfig = Field(AugmentConfig(), description="Random changes of the training patches.")
     affinities: AffinitiesConfig = Field(

@@ -1,5 +1,6 @@
 """Boxes of voxels, and the types of indices."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
@@ -90,3 +91,13 @@ class Box:
         """
         pairs = [part.split(":") for part in text.split(",")]
         return cls(tuple(int(lo) for lo, _ in pairs), tuple(int(hi) for _, hi in pairs))
+
+
+def enclosing(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box that contains all given boxes.
+
+    >>> enclosing([Box((0, 5), (1, 6)), Box((0, 2), (3, 4))])
+    Box(start=(0, 2), stop=(3, 6))
+    """
+    starts, stops = zip(*((box.start, box.stop) for box in boxes), strict=True)
+    return Box(tuple(map(min, zip(*starts, strict=True))), tuple(map(max, zip(*stops, strict=True))))

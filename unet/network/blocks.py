@@ -113,7 +113,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(n, channels_in, *size)` to `(n, channels_out, *smaller)`."""
         result = self.convolutions(x)
-        return nn.functional.relu(result + self.projection(centre_crop(x, result.shape[2:])))
+        result += self.projection(centre_crop(x, result.shape[2:]))
+        return nn.functional.relu_(result)
 
 
 def convolutions(config: ModelConfig, channels_in: int, channels_out: int, level: int) -> nn.Module:
@@ -144,8 +145,8 @@ def initialise_he(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            if module.weight.is_meta:  # has no values, and PyTorch would load its compiler for them
-                continue
+            if module.weight.is_meta:
+                continue  # PyTorch loads its compiler to draw weights without values
             taps = 1 if module.transposed else prod(module.kernel_size)
             nn.init.normal_(module.weight, std=sqrt(2 / (module.in_channels * taps)))
             if module.bias is not None:

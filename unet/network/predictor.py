@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config.section import Precision
-from unet.geometry.box import Box
+from unet.geometry.box import Box, enclosing
 from unet.geometry.offsets import Offset
 from unet.geometry.tiling import TileGeometry, tiles_for
 from unet.network.engine import Engine
-from unet.network.rotation import enclosing, rotated_lattices
+from unet.network.rotation import rotated_lattices
 from unet.network.symmetries import TestTimeAugmentation, averaged_geometry, mean_over, require_applicable
 from unet.volumes.intensity import Normalisation
 

@@ -27,7 +27,7 @@ A voxel's result depends on the volume and the model alone, down to the last bit
 coordinates in float64, and split into integer and fraction before any box matters. Sums have one order.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, cos, floor, radians, sin
@@ -35,7 +35,7 @@ from math import ceil, cos, floor, radians, sin
 import torch
 from torch import Tensor
 
-from unet.geometry.box import Box
+from unet.geometry.box import Box, enclosing
 from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
 
 ANGLES = tuple(360 * k / 7 for k in range(7))
@@ -154,16 +154,6 @@ class RotatedLattice:
 def rotated_lattices(geometry: TileGeometry) -> list[RotatedLattice]:
     """Return the lattices of the 7 angles; the first angle is 0."""
     return [RotatedLattice(geometry, degrees) for degrees in ANGLES]
-
-
-def enclosing(boxes: Iterable[Box]) -> Box:
-    """Return the smallest box that contains all given boxes.
-
-    >>> enclosing([Box((0, 5), (1, 6)), Box((0, 2), (3, 4))])
-    Box(start=(0, 2), stop=(3, 6))
-    """
-    starts, stops = zip(*((box.start, box.stop) for box in boxes), strict=True)
-    return Box(tuple(map(min, zip(*starts, strict=True))), tuple(map(max, zip(*stops, strict=True))))
 
 
 def hull(matrix: Matrix, box: Box) -> Box:

@@ -219,7 +219,30 @@ class RunInputs:
         }
         if segmentation and self.config.segment.threshold == "auto":
             inputs["threshold"] = self.receipt("choose_threshold", "all")
-        return inputs
+        return inputs | (self.decoder if segmentation else {})
+
+    @property
+    def decoder(self) -> Inputs:
+        """The settings of the decoding, where they are chosen together."""
+        return {"decoder": self.receipt("choose_decoder", "all")} if self.config.segment.decoder == "auto" else {}
+
+    def candidate_fragments(self, volume: str, block_range: str) -> Inputs:
+        """Return the probabilities of a block range and of those around it."""
+        halo = self.halo("candidate_fragments", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "made": self.receipts_around("predict", volume, block_range, halo),
+            "damage": self.damage("candidate_fragments", volume, block_range),
+        }
+
+    def candidate_graph(self, volume: str, block_range: str) -> Inputs:
+        """Return the candidate fragments of a block range and of the voxels beside it, over skipped sections too."""
+        halo = self.halo("candidate_graph", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts_around("candidate_fragments", volume, block_range, halo),
+            "damage": self.damage("candidate_graph", volume, block_range),
+        }
 
     def region_graph(self, volume: str, block_range: str) -> Inputs:
         """Return the fragments of a block range and of the voxels beside it, over skipped sections too."""
@@ -228,6 +251,7 @@ class RunInputs:
             "survey": self.receipt("survey", volume),
             "segmented": self.receipts_around("segment", volume, block_range, halo, "segmentation"),
             "damage": self.damage("region_graph", volume, block_range),
+            **self.decoder,
         }
 
     def merge(self, volume: str, store: str) -> Inputs:
@@ -241,6 +265,7 @@ class RunInputs:
             inputs["edges"] = self.receipts("region_graph", volume)
             if self.config.segment.agglomerate.threshold == "auto":
                 inputs["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
+            inputs |= self.decoder
         return inputs
 
     def evaluate(self, volume: str) -> Inputs:

@@ -32,6 +32,18 @@ def segment_settings(config: Config, store: str, leave_out: Iterable[str]) -> di
     return settings(config.segment if store == "segmentation" else SegmentConfig(), leave_out)
 
 
+def candidate_settings(config: Config, leave_out: Iterable[str]) -> dict[str, Any]:
+    """Return section `segment` for rules that work on candidates, without what these do not depend on.
+
+    Parameters
+    ----------
+    leave_out : iterable of str
+        Keys of `segment.candidates` that the result of the rule does not depend on.
+    """
+    given = settings(config.segment, ["agglomerate", "fill_holes", "min_size", "first_id"])
+    return {**given, "candidates": settings(config.segment.candidates, leave_out)}
+
+
 def affinities_settings(config: Config) -> dict[str, Any] | None:
     """Return section `train.affinities`; None where classes are learnt."""
     return settings(config.train.affinities) if config.model.output == "affinities" else None

@@ -6,7 +6,7 @@ real run.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -72,8 +72,8 @@ def _segment_halo(config: Config, layout: VolumeLayout) -> Index:
     # imported here, since every job reads the Snakefile
     from unet.segmentation.watershed import WatershedParameters
 
-    halo = WatershedParameters.of(config.segment, layout.voxel_size_nm).halo
-    return tuple(a + b for a, b in zip(halo, before, strict=True))
+    halos = [WatershedParameters.of(one, layout.voxel_size_nm).halo for one in config.segment.fragment_settings]
+    return tuple(max(along) + more for along, more in zip(zip(*halos, strict=True), before, strict=True))
 
 
 def _region_graph_halo(config: Config, layout: VolumeLayout) -> Index:
@@ -182,6 +182,8 @@ def cost_of(rule: str, config: Config) -> Cost:
     """Return the cost of a rule with this configuration."""
     if rule == "segment" and config.segment.method == "watershed":
         return WATERSHED
+    if rule in PER_CANDIDATE:
+        return replace(RULES[rule].cost, rate=RULES[rule].cost.rate / PER_CANDIDATE[rule](config))
     return SOLVED if rule == "merge" and config.segment.has_graph else RULES[rule].cost
 
 
@@ -225,6 +227,23 @@ def _choosing_agglomeration(config: Config) -> list[str]:
     return config.evaluate.threshold_volumes if auto else []
 
 
+def _choosing_decoder(config: Config) -> list[str]:
+    return config.evaluate.threshold_volumes if config.segment.decoder == "auto" else []
+
+
+def _sets_of_fragments(config: Config) -> int:
+    return len(config.segment.candidates.fragments)
+
+
+def _graphs(config: Config) -> int:
+    reaches = config.segment.candidates.offsets_for(config.model.output == "affinities")
+    return _sets_of_fragments(config) * len(reaches)
+
+
+def _decoders(config: Config) -> int:
+    return len(config.segment.candidates.decoders(config.model.output == "affinities"))
+
+
 OPEN = 0.2
 """Share of the fragments of components that lie at a face between two layers of blocks (16 sections of generated
 cells)."""
@@ -264,6 +283,22 @@ RULES = {
     "predict": Rule(Cost(0, start=4.5, rate=50e6, threads=4), _predicted, blockwise=True, stores=("probability",)),
     "threshold_sweep": Rule(Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82), _threshold_swept),
     "choose_threshold": Rule(Cost(60, start=0.3), _choosing_threshold, per_volume=False),
+    "candidate_fragments": Rule(
+        Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=40),
+        _choosing_decoder,
+        blockwise=True,
+        stores=("candidate-fragments", "candidate-tables"),
+        halo=_segment_halo,
+    ),
+    "candidate_graph": Rule(
+        Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=60),
+        _choosing_decoder,
+        blockwise=True,
+        stores=("candidate-tables",),
+        halo=_region_graph_halo,
+    ),
+    "decoder_sweep": Rule(Cost(90, start=0.5, rate=60e6, block_bytes=70, fragment_bytes=360), _choosing_decoder),
+    "choose_decoder": Rule(Cost(60, start=0.3), _choosing_decoder, per_volume=False),
     "segment": Rule(
         Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5),
         _predicted,
@@ -311,6 +346,12 @@ of these. `benchmarks/plan.py` compares them with new runs.
 WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34)
 """Cost of `segment` where fragments are basins: halos and distances (fib25, and benchmarks/segmentation.py). The rate
 counts all voxels that are read, those of halos included."""
+PER_CANDIDATE: dict[str, Callable[[Config], int]] = {
+    "candidate_fragments": _sets_of_fragments,
+    "candidate_graph": _graphs,
+    "decoder_sweep": _decoders,
+}
+"""Rules that work every voxel, or every fragment, once per candidate: the number of candidates."""
 SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
 """Cost of `merge` where a region graph is solved in parts: 60 bytes per edge, 6 edges per fragment, and the fragment
 itself (benchmarks/agglomeration.py; fib25). For holes of components it is more than is needed."""

@@ -39,20 +39,28 @@ def solve_objects(
     section_voxels : voxels of a section, where no fragment extends over two sections; None in 3-D
     """
 
-    def mergeable(slab: Edges) -> Edges:
-        value, section = components.class_value, components.first_voxel // (section_voxels or 1)
-        slab = slab.select((value[slab.u] > 0) & (value[slab.u] == value[slab.v]))
-        if section_voxels is None or settings.method in AFFINITY_METHODS:
-            return slab
-        return add_section_penalty(slab, section, components.size, settings.size_mismatch_penalty)
-
-    def read() -> Iterator[Edges]:
-        return map(mergeable, edges.read())
-
-    objects = _clusters(components.component_count, read(), edges.last_slab, settings)
+    slabs = mergeable_edges(components, edges, settings, section_voxels)
+    objects = _clusters(components.component_count, slabs, edges.last_slab, settings)
     if settings.join_fragments_below:
-        objects = join_small_objects(objects, components.size, read(), settings.join_fragments_below)
+        slabs = mergeable_edges(components, edges, settings, section_voxels)
+        objects = join_small_objects(objects, components.size, slabs, settings.join_fragments_below)
     return objects
+
+
+def mergeable_edges(
+    components: Fragments, edges: EdgeSlabs, settings: AgglomerateConfig, section_voxels: int | None
+) -> Iterator[Edges]:
+    """Yield the edges by which components may be joined: of one class, with the penalty for sections.
+
+    Parameters are those of `solve_objects`.
+    """
+    value, section = components.class_value, components.first_voxel // (section_voxels or 1)
+    for slab in edges.read():
+        kept = slab.select((value[slab.u] > 0) & (value[slab.u] == value[slab.v]))
+        if section_voxels is None or settings.method in AFFINITY_METHODS:
+            yield kept
+        else:
+            yield add_section_penalty(kept, section, components.size, settings.size_mismatch_penalty)
 
 
 def _clusters(

@@ -101,18 +101,24 @@ class AffinityTargets:
         uint8 array (offsets, z, y, x), without the margin.
         """
         known = ids != not_annotated_id(ids.dtype)
-        border = separation_border(np.where(known, ids, 0), self.erode_labels, [axis - 3 for axis in self.axes])
-        start, found = self._shifted(ids.shape, (0, 0, 0)), []
-        for offset in self.offsets:
+        bodies = ids if known.all() else np.where(known, ids, ids.dtype.type(0))
+        within = ~separation_border(bodies, self.erode_labels, [axis - 3 for axis in self.axes])
+        start = self._shifted(ids.shape, (0, 0, 0))
+        first, is_body = ids[start], bodies[start] > 0
+        found = np.empty((len(self.offsets), *first.shape), np.uint8)
+        for offset, target in zip(self.offsets, found, strict=True):
             end = self._shifted(ids.shape, offset)
-            one = (ids[start] == ids[end]) & (ids[start] > 0)
-            counts = known[start] & known[end]
+            one = target.view(bool)
+            np.equal(first, ids[end], out=one)
+            one &= is_body
             if is_nearest(offset):
-                one &= ~(border[start] | border[end])
+                one &= within[start]
+                one &= within[end]
+            if bodies is not ids:
+                target[~(known[start] & known[end])] = UNLABELLED
             if images is not None:
-                counts &= images[start] == images[end]
-            found.append(np.where(counts, one, UNLABELLED).astype(np.uint8))
-        return np.stack(found)
+                target[images[start] != images[end]] = UNLABELLED
+        return found
 
     def pair_weights(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the weight of each pair, the mean of its voxels' weights: `(offsets, z, y, x)` without the margin.

@@ -35,11 +35,15 @@ The sum is divided by the number n of pairs, not by the sum of weights, for the 
 `unet.training.loss.weighted_cross_entropy`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
 
 from unet.config.label_kinds import UNLABELLED
+from unet.network.model import channels_last
 
 MEMORY = 0.99
 """Factor r by which earlier steps count less in the running share: about 100 steps count."""
@@ -91,15 +95,38 @@ class AffinityLoss:
         Tensor
             0 with zero gradients where no pair counts.
         """
-        known, truth = target != UNLABELLED, (target == 1).float()
-        of_pair = binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+        layout = channels_last(
+            logits.ndim - 2
+        )  # that of the logits; operations on two layouts take several times as long
+        target = target.contiguous(memory_format=layout)
+        truth, known = (target == 1).float(), target != UNLABELLED
         weights = weight * known
         if self.smallest_share is not None and self.state is not None:
             share = positive_share(self.state, self.smallest_share).float()
             share = share.reshape(1, -1, *(1,) * (target.ndim - 2))
-            weights = weights * torch.where(truth == 1, 0.5 / share, 0.5 / (1 - share))
-        pairs = counts.reshape(-1, 2)[:, 1].sum()
-        return (of_pair * weights).sum() / pairs.clamp(min=1)
+            of_one, of_other = 0.5 / share, 0.5 / (1 - share)
+            weights *= (truth * (of_one - of_other)).add_(of_other)
+        pairs = counts.reshape(-1, 2)[:, 1].sum().clamp(min=1)
+        loss: Tensor = _WeightedCrossEntropy.apply(logits.float(), truth, weights.div_(pairs))
+        return loss
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """Sum of weighted binary cross-entropies of logits; its gradient is computed with it, in one go."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+        """Return `sum v (log(1 + exp z) - t z)`, a scalar."""
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(torch.sigmoid(logits).sub_(truth).mul_(weights))
+        return (softplus(logits) - logits * truth).mul_(weights).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return `v (sigmoid(z) - t)`, times the gradient of the sum."""
+        (of_logits,) = ctx.saved_tensors
+        return of_logits * grad, None, None
 
 
 def positive_share(counts: Tensor, smallest: float) -> Tensor:

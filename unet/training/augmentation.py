@@ -184,7 +184,11 @@ class Warp:
         """
         start, _ = self._section_box()
         y, x = (np.floor(q + 0.5).astype(np.intp) - lo for q, lo in zip(self.positions, start, strict=True))
-        return self._aligned(voxels)[:, y, x]
+        voxels, (y0, x0) = self._aligned(voxels), (int(y[0, 0]), int(x[0, 0]))
+        height, width = y.shape
+        if self.exact and (y == y0 + np.arange(height)[:, None]).all() and (x == x0 + np.arange(width)).all():
+            return voxels[:, y0 : y0 + height, x0 : x0 + width]  # neither turned nor flipped: nothing is copied
+        return voxels[:, y, x]
 
     def image(self, voxels: np.ndarray) -> np.ndarray:
         """Resample grey values by cubic interpolation; linear interpolation would teach the network blurred images.

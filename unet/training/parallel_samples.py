@@ -10,17 +10,20 @@ With many threads in each operation, all threads wait for the slowest at the end
 a step, and most of the time where another process has one of the cores. Here the threads wait once a step. How an
 operation divides its sums no longer depends on the number of threads.
 
-A sample sees nothing of the others. Weights are shared, but each sample has a gradient of its own. Dropout draws from a
-generator that is seeded for each sample. Batch normalisation connects the samples of a batch, so a network that has it
-is not computed in this way (`connects_samples`).
+Weights are shared, but each sample has a gradient of its own. Dropout draws from a generator that is seeded for each
+sample. Batch normalisation alone connects the samples: it takes its statistics over the whole batch, and the threads
+wait once more at each of its layers, forward and backward (`unet.training.batch_statistics`).
 """
 
 import copy
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import BrokenBarrierError
 
 import torch
 from torch import Tensor, nn
+
+from unet.training.batch_statistics import SampleBatchNorm, SampleExchange
 
 
 class ParallelSamples:
@@ -29,7 +32,7 @@ class ParallelSamples:
     Parameters
     ----------
     model : nn.Module
-        Network on a CPU without batch normalisation, in the memory layout of the training.
+        Network on a CPU, in the memory layout of the training.
     samples : int
         Samples of a batch.
     threads : int
@@ -38,9 +41,12 @@ class ParallelSamples:
 
     def __init__(self, model: nn.Module, samples: int, threads: int) -> None:
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self._copies = [_sharing_weights(model) for _ in range(samples)]
-        self._pool = ThreadPoolExecutor(min(samples, threads), "samples") if min(samples, threads) > 1 else None
+        self._exchange = SampleExchange(samples, min(samples, threads))
+        self._copies = [_of_one_sample(model, sample, self._exchange) for sample in range(samples)]
+        workers = samples if connects_samples(model) else min(samples, threads)
+        self._pool = ThreadPoolExecutor(workers, "samples") if workers > 1 else None
         self.threads_per_sample = max(1, threads // samples)
+        torch.set_num_threads(self.threads_per_sample)
 
     def backward(self, loss_of: Callable[[nn.Module, int], Tensor], seeds: Sequence[int]) -> Tensor:
         """Set the gradients of the weights to those of the sum of the samples' losses.
@@ -57,13 +63,18 @@ class ParallelSamples:
         Tensor
             The sum of the losses, a scalar.
         """
-        torch.set_num_threads(self.threads_per_sample)
+        torch.set_num_threads(self.threads_per_sample)  # a validation may have changed it
+        self._exchange.begin_step()
 
         def one(index: int) -> tuple[Tensor, list[Tensor]]:
-            return self._one(self._copies[index], index, seeds[index], loss_of)
+            with self._exchange.computing:
+                try:
+                    return self._one(self._copies[index], index, seeds[index], loss_of)
+                except BaseException:
+                    self._exchange.fail()
+                    raise
 
-        in_turn = self._pool.map if self._pool else map
-        parts = iter(in_turn(one, range(len(self._copies))))
+        parts = iter(self._in_turn(one))
         loss, gradients = next(parts)
         for more, others in parts:
             loss = loss + more
@@ -72,6 +83,18 @@ class ParallelSamples:
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         return loss
+
+    def _in_turn(self, one: Callable[[int], tuple[Tensor, list[Tensor]]]) -> list[tuple[Tensor, list[Tensor]]]:
+        """Return the results of all samples, or raise the first error that is not a consequence of another."""
+        indices = range(len(self._copies))
+        if self._pool is None:
+            return [one(index) for index in indices]
+        futures = [self._pool.submit(one, index) for index in indices]
+        wait(futures)
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+            raise error
+        return [future.result() for future in futures]
 
     def _one(
         self, network: nn.Module, index: int, seed: int, loss_of: Callable[[nn.Module, int], Tensor]
@@ -106,12 +129,15 @@ class SeededDropout(nn.Module):
         return x * torch.empty_like(x).bernoulli_(keep, generator=self.generator).div_(keep)
 
 
-def _sharing_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of a network with the same weights, and dropout that can be seeded."""
-    network = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+def _of_one_sample(model: nn.Module, sample: int, exchange: SampleExchange) -> nn.Module:
+    """Return a copy of a network that computes one sample of a batch, with the same weights and running statistics."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    network = copy.deepcopy(model, shared)
     generator = torch.Generator()
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, SeededDropout(child.p, generator))
+            elif isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, SampleBatchNorm(child, sample, exchange))
     return network

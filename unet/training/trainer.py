@@ -5,8 +5,7 @@ dropout is seeded with it, and the learning rate is computed from the step. A ki
 file of weights, optimiser and step as if nothing had happened.
 
 1. Threads, or processes for a GPU, prepare the patches of a step while the step before is computed.
-2. Loss and gradient are computed, summed over all ranks. On a CPU a network without batch normalisation has one thread
-   per sample.
+2. Loss and gradient are computed, summed over all ranks. On a CPU each sample has a thread.
 3. The optimiser changes the weights, and their moving average takes them in (`unet.training.weight_average`).
 4. At intervals: a line of the learning curve, a validation, the state to disk.
 """
@@ -33,7 +32,7 @@ from unet.training.divergence import LOSSES_KEPT, is_stable, require_finite, req
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.optimizer import learning_rate, make_optimizer
-from unet.training.parallel_samples import ParallelSamples, connects_samples
+from unet.training.parallel_samples import ParallelSamples
 from unet.training.patch_processes import FROM_BATCHES, batches_of_processes, processes_fit
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
@@ -180,9 +179,7 @@ class _Run:
         self._compiles = config.compile == "always" or (
             config.compile == "auto" and device.type == "cuda" and config.steps >= COMPILE_FROM_STEPS
         )
-        in_parallel = (
-            device.type == "cpu" and config.batch > 1 and not self._compiles and not connects_samples(self.model)
-        )
+        in_parallel = device.type == "cpu" and config.batch > 1 and not self._compiles
         self._samples = ParallelSamples(self.model, config.batch, threads) if in_parallel else None
         self._forward = self.model if in_parallel else self._callable_model()
         self._pending: list[tuple[int, Tensor, Tensor, Tensor]] = []

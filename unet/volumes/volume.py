@@ -114,6 +114,14 @@ class Volume:
         """Return the tables that list the edges between fragments of each block."""
         return BlockTables(self._tables(store), "edges-", self.layout.grid)
 
+    def candidate_tables(self, fragments: int, offsets: int | None = None) -> BlockTables:
+        """Return the tables of one set of candidate fragments, or of its edges with pairs up to a largest offset.
+
+        Both numbers count entries of `segment.candidates` from 0.
+        """
+        kind = f"{fragments}-" if offsets is None else f"edges-{fragments}-{offsets}-"
+        return BlockTables(self._tables("candidate"), kind, self.layout.grid)
+
     def merge_table(self, store: str) -> Path:
         """Return the folder of the table that maps every fragment to its final id."""
         return self._tables(store) / "merge"

@@ -21,6 +21,7 @@ from unet.run.parameters import (
     affinities_settings,
     asked_of_model,
     asked_of_normalisation,
+    candidate_settings,
     compared_model,
     given_model,
     segment_settings,

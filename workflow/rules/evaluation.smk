@@ -53,7 +53,9 @@ rule agglomeration_threshold_sweep:
         runtime=time_limit("agglomeration_threshold_sweep"),
     params:
         folder=folder_of,
-        segment=settings(CONFIG.segment, ["fill_holes", "min_size", "first_id"]),
+        segment=settings(
+            CONFIG.segment, [*CHOOSING, "fill_holes", "min_size", "first_id"]
+        ),
         code=code("agglomeration_threshold_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"
@@ -122,6 +124,7 @@ rule evaluate:
 
 rule report:
     input:
+        **INPUTS.decoder,
         surveys=receipts_of("survey", CONFIG.predict.volumes),
         segmented=receipts_of("merge", CONFIG.predict.volumes, "segmentation"),
         relabelled=per_job(lambda _: INPUTS.segmentations()),

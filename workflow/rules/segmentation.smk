@@ -5,7 +5,12 @@
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
 #          -> merge (one global solve) -> relabel (final ids, with the pyramid)
 
+CHOOSING = [
+    "decoder",
+    "candidates",
+]  # the receipt of choose_decoder says what was chosen
 LABELLING = [
+    *CHOOSING,
     "agglomerate",
     "max_section_gap",
     "max_offset_px",
@@ -13,7 +18,14 @@ LABELLING = [
     "min_size",
     "first_id",
 ]
-MERGING = ["threshold", "watershed", "max_section_gap", "max_offset_px", "foreground"]
+MERGING = [
+    *CHOOSING,
+    "threshold",
+    "watershed",
+    "max_section_gap",
+    "max_offset_px",
+    "foreground",
+]
 
 
 rule segment:
@@ -67,7 +79,8 @@ rule region_graph:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         segment=settings(
-            CONFIG.segment, ["agglomerate", "fill_holes", "min_size", "first_id"]
+            CONFIG.segment,
+            [*CHOOSING, "agglomerate", "fill_holes", "min_size", "first_id"],
         ),
         code=code("region_graph"),
     message:

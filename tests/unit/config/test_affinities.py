@@ -88,3 +88,51 @@ def test_weights_of_classes_without_effect_are_named() -> None:
     assert "train.affinities.border_weight" in told[2]
     weighted = {"train": {"affinities": {"border_weight": True}}, "weights": {"w0": 10.0, "sigma": 3.0}}
     assert unused_keys(load_config(changed(weighted))) == []
+
+
+CHOOSING: dict[str, Any] = {"predict": {"volumes": ["train"]}, "evaluate": {"threshold_volumes": ["train"]}}
+
+
+def deciding(**segment: Any) -> dict[str, Any]:
+    """A configuration whose decoder is chosen on the training volume."""
+    return changed({"segment": {"decoder": "auto", **segment}, **CHOOSING})
+
+
+def test_a_chosen_decoder_has_the_settings_of_its_candidate() -> None:
+    segment = load_config(deciding(candidates={"methods": ["mutex_watershed"], "max_offset_px": [3]})).segment
+    assert segment.agglomerate.method == "average_linkage"
+    decoder = segment.candidates.decoders(affinities=True)[-1]
+    decoded = segment.decoded_by(segment.candidates.settings_of(decoder))
+    assert (decoded.max_offset_px, decoded.agglomerate.method) == (3, "mutex_watershed")
+    assert decoded.watershed == segment.candidates.fragments[-1].watershed
+    assert (decoded.agglomerate.threshold, decoded.agglomerate.join_fragments_below) == (0.95, 500)
+
+
+def test_the_default_candidates_are_those_of_what_the_network_gives() -> None:
+    of = load_config(deciding()).segment.candidates
+    assert {one.method for one in of.decoders(affinities=True)} == {"average_linkage", "mutex_watershed"}
+    assert {(one.method, one.max_offset_px) for one in of.decoders(affinities=False)} == {("mean", None)}
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ({"threshold": 0.4}, r"segment: threshold is 0.4, but decoder: auto chooses it: list it in candidates"),
+        ({"agglomerate": {"threshold": 0.4}}, r"agglomerate.threshold is 0.4, but decoder: auto chooses it"),
+        ({"max_offset_px": 3}, r"max_offset_px is 3, but decoder: auto chooses it"),
+        ({"agglomerate": {"method": "none"}}, r"chooses agglomerate.method, which is none"),
+        ({"method": "components"}, r"decoder: auto needs method: watershed"),
+        ({"decoder": "fixed", "candidates": {"methods": ["mean"]}}, r"no effect with decoder: fixed"),
+        ({"candidates": {"methods": ["mean"]}}, r"candidates.methods lists mean, .* take some of average_linkage"),
+        ({"candidates": {"thresholds": [0.4, 0.2]}}, r"list thresholds in increasing order"),
+        ({"candidates": {"join_fragments_below": [5, 5]}}, r"join_fragments_below lists a value twice"),
+    ],
+)
+def test_a_decoder_that_is_both_given_and_chosen_is_refused(segment: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(deciding(**segment))
+
+
+def test_a_decoder_is_chosen_on_some_volume() -> None:
+    with pytest.raises(ConfigError, match=r"segment.decoder: auto needs evaluate.threshold_volumes"):
+        load_config(changed({"segment": {"decoder": "auto"}}))

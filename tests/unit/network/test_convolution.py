@@ -79,13 +79,25 @@ def test_each_form_is_chosen_where_it_is_fast(monkeypatch) -> None:
         assert chosen == ([name] if name else [])
 
 
-def test_bfloat16_and_other_devices_use_the_layer_itself(monkeypatch) -> None:
+def test_other_devices_use_the_layer_itself(monkeypatch) -> None:
     monkeypatch.setattr(convolution, "convolution3", None)
     layer = Convolution3d(2, 3, 3)
     assert layer.to("meta")(torch.empty(1, 2, 5, 5, 5, device="meta")).shape == (1, 3, 3, 3, 3)
-    layer = Convolution3d(2, 3, 3)
+
+
+@pytest.mark.parametrize("layer", [Convolution3d(*sizes) for sizes in ((1, 4, 3), (4, 4, 3), (4, 2, 1), (1, 4, 1))])
+def test_in_bfloat16_a_layer_computes_what_pytorch_computes(layer) -> None:
+    """With gradients in float32, within the precision of bfloat16."""
+    x = torch.randn(1, layer.in_channels, 8, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(torch.randn(1, 2, 5, 5, 5)).dtype == torch.bfloat16
+        ours, theirs = layer(x), torch.nn.functional.conv3d(x, layer.weight, layer.bias)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+    ours.float().pow(2).sum().backward()
+    (expected,) = torch.autograd.grad(theirs.float().pow(2).sum(), layer.weight)
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

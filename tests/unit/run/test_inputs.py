@@ -138,6 +138,24 @@ def test_a_merge_reads_the_region_graph_where_there_is_one() -> None:
     assert auto.merge("train", "labels") == {**plain, "segmented": receipts("segment", "train", "labels")}
 
 
+def test_a_chosen_decoder_is_an_input_of_all_that_follows_it_and_of_nothing_before() -> None:
+    segment = {"method": "watershed", "decoder": "auto"}
+    run = inputs(segment=segment, evaluate={"threshold_volumes": ["train"]})
+    chosen = {"decoder": "r/receipts/choose_decoder/all.json"}
+    for found in (
+        run.segment("plain", "segmentation", "0-of-3"),
+        run.region_graph("plain", "0-of-3"),
+        run.merge("plain", "segmentation"),
+    ):
+        assert found.items() >= chosen.items()
+    assert "decoder" not in {**run.segment("train", "labels", "0-of-3"), **run.merge("train", "labels")}
+    survey = {"survey": "r/receipts/survey/train.json", "damage": []}
+    assert run.candidate_fragments("train", "0-of-3") == {**survey, "made": receipts("predict", "train")}
+    around = receipts("candidate_fragments", "train")  # a link may skip a section, of which there are two
+    assert run.candidate_graph("train", "0-of-3") == {**survey, "segmented": around}
+    assert inputs(segment={"method": "watershed"}).decoder == {}
+
+
 def test_a_region_graph_reads_over_the_sections_that_are_skipped() -> None:
     deep = VolumeLayout(
         **{**vars(LAYOUT), "shape": (12, 10, 20), "block": (2, 10, 10)}

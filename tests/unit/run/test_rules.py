@@ -80,6 +80,43 @@ def test_affinities_have_no_threshold_of_a_class() -> None:
     assert not of_affinities - of_classes
 
 
+def test_a_chosen_decoder_is_more_jobs_on_the_volumes_that_choose_it() -> None:
+    segment, evaluate = {"method": "watershed"}, {"threshold_volumes": ["a"]}
+    fixed, auto = (configuration(segment=one, evaluate=evaluate) for one in (segment, {**segment, "decoder": "auto"}))
+    chosen = {"candidate_fragments": 3, "candidate_graph": 3, "decoder_sweep": 1, "choose_decoder": 1}
+    assert counted(auto) - counted(fixed) == chosen
+    assert not counted(fixed) - counted(auto)
+
+
+def test_what_a_candidate_costs_is_counted_for_each() -> None:
+    def seconds(rule: str, **candidates: Any) -> float:
+        segment = {"method": "watershed", "decoder": "auto", "candidates": candidates}
+        return 1 / cost_of(rule, configuration(segment=segment, evaluate={"threshold_volumes": ["a"]})).rate
+
+    one: dict[str, Any] = {"fragments": [{}], "thresholds": [0.5], "join_fragments_below": [0]}
+    for more, rules_of_more in (
+        ({"fragments": [{}, {"threshold": 0.4}]}, {"candidate_fragments", "candidate_graph", "decoder_sweep"}),
+        ({"thresholds": [0.4, 0.5]}, {"decoder_sweep"}),
+    ):
+        for rule in ("candidate_fragments", "candidate_graph", "decoder_sweep"):
+            factor = 2 if rule in rules_of_more else 1
+            assert seconds(rule, **{**one, **more}) == pytest.approx(factor * seconds(rule, **one))
+
+
+def test_the_widest_candidate_decides_what_is_read_around_a_block() -> None:
+    layout = VolumeLayout((64, 64, 64), "uint8", (8, 8, 8), (0, 0, 0), (8, 8, 8), (16, 16, 16), None, False)
+    wide, narrow = ({"watershed": {"expand_px": length}} for length in (20, 2))
+
+    def halo(*fragments: dict[str, Any]) -> tuple[int, ...]:
+        segment = {"method": "watershed", "connectivity": "volume", "decoder": "auto"}
+        segment["candidates"] = {"fragments": list(fragments)}
+        asked = configuration(segment=segment, evaluate={"threshold_volumes": ["a"]})
+        assert RULES["segment"].halo(asked, layout) == RULES["candidate_fragments"].halo(asked, layout)
+        return RULES["segment"].halo(asked, layout)
+
+    assert halo(narrow, wide) == halo(wide) > halo(narrow)
+
+
 def test_annotated_classes_are_labelled_as_well() -> None:
     assert counted(configuration("interior")) - counted(configuration()) == {"segment": 3, "merge": 1, "relabel": 3}
 

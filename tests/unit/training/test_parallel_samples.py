@@ -8,7 +8,7 @@ from torch import nn
 
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
-from unet.training.parallel_samples import ParallelSamples, SeededDropout, connects_samples
+from unet.training.parallel_samples import ParallelSamples, SeededDropout
 
 SAMPLES = 3
 
@@ -48,19 +48,17 @@ def test_without_dropout_it_is_the_gradient_of_the_batch() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_do_not_change_a_bit(threads: int) -> None:
-    """Of loss and gradients, with dropout."""
-    alone, together = network(), network()
+def test_threads_do_not_change_a_bit(threads: int, normalisation: str) -> None:
+    """Of loss, gradients and running statistics, with dropout."""
+    alone, together = network(normalisation=normalisation), network(normalisation=normalisation)
     (loss, gradients), (other_loss, other_gradients) = step(alone), step(together, threads)
     assert loss == other_loss
     for a, b in zip(gradients, other_gradients, strict=True):
         assert torch.equal(a, b)
-
-
-def test_batch_normalisation_connects_the_samples() -> None:
-    assert connects_samples(network(normalisation="batch"))
-    assert not connects_samples(network())
+    for a, b in zip(alone.buffers(), together.buffers(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_seed_of_a_sample_fixes_its_dropout() -> None:

@@ -76,6 +76,11 @@ def store_plans(config: Config, volume: str, layout: VolumeLayout, stored: int) 
 
 def _store_plan(config: Config, volume: str, store: str, layout: VolumeLayout, stored: int) -> StorePlan:
     blocks, graph = len(layout.grid), store.startswith("segmentation") and config.segment.has_graph
+    if store == "candidate-tables":
+        sets = len(config.segment.candidates.fragments)
+        graphs = sets * len(config.segment.candidates.offsets_for(config.model.output == "affinities"))
+        per_voxel = sets * TABLES[False] + graphs * (TABLES[True] - TABLES[False])
+        return StorePlan(volume, store, prod(layout.shape) * per_voxel, blocks * (sets + graphs))
     if store.endswith("-tables"):
         from unet.segmentation.merge_table import FILES
 
@@ -97,6 +102,8 @@ def bytes_per_voxel(config: Config, store: str, layout: VolumeLayout, stored: in
     if store == "probability":
         ratio = PROBABILITY if config.predict.dtype == "uint8" else FLOATS
         return stored * np.dtype(config.predict.dtype).itemsize * ratio
+    if store == "candidate-fragments":
+        return len(segment.candidates.fragments) * (BASINS if segment.connectivity == "volume" else IDS)
     if store == "segmentation-fragments" and (segment.method, segment.connectivity) == ("watershed", "volume"):
         return BASINS
     if store == "targets" and config.model.output == "affinities":

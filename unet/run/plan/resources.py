@@ -87,7 +87,9 @@ def fragments_at_once(config: Config, work: Workload) -> float:
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
     total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
-    return total if config.segment.agglomerate.method in WHOLE_GRAPH else min(total, max(FRAGMENTS_PER_SLAB, layer))
+    segment, affinities = config.segment, config.model.output == "affinities"
+    methods = segment.candidates.methods_for(affinities) if segment.decoder == "auto" else [segment.agglomerate.method]
+    return total if set(methods) & set(WHOLE_GRAPH) else min(total, max(FRAGMENTS_PER_SLAB, layer))
 
 
 def voxels_per_fragment(config: Config) -> int:
@@ -102,7 +104,8 @@ def voxels_per_fragment(config: Config) -> int:
 
 def counted_halo(rule: str, config: Config, work: Workload) -> Index:
     """Return the voxels around a block that a job works through; other costs hold their halo already."""
-    return RULES[rule].halo(config, work.layouts[0]) if cost_of(rule, config) is WATERSHED else (0, 0, 0)
+    works = cost_of(rule, config) is WATERSHED or rule == "candidate_fragments"
+    return RULES[rule].halo(config, work.layouts[0]) if works else (0, 0, 0)
 
 
 def core_seconds(rule: str, config: Config, work: Workload) -> float:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from unet.run.plan.estimates import StoreSize
 from unet.run.plan.resources import RulePlan
 from unet.run.report.costs import rule_costs
+from unet.run.report.decoder_table import DecoderTable
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.inputs_section import InputsAsRead
 from unet.run.report.pictures import Picture
@@ -87,6 +88,7 @@ class ReportData:
     scores : volume -> {score key: number}; a key that `SCORES` does not list is shown as it is
     training : records of ``training.jsonl``, see `learning_curve`
     sweeps : volume -> scores at each threshold, see `threshold_curve`; the ``threshold`` of `scores` is marked
+    decoder : table of all decoders that were compared; None where none was chosen
     sections : volume -> {title of the section: pictures of `unet.run.report.pictures.section_row`}
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
     errors : volume -> {kind and position of the error: pictures of `error_row`}, the worst first
@@ -104,6 +106,7 @@ class ReportData:
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
     sweeps: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    decoder: DecoderTable | None = None
     sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)

@@ -93,6 +93,17 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
     assert (stores["segmentation-fragments"].files, stores["segmentation-tables"].files) == (8 + 2, 8 + 6)
 
 
+def test_each_candidate_of_the_decoder_takes_a_share_of_the_disk() -> None:
+    """8 blocks; three sets of fragments, for classes with one graph each: six tables a block."""
+    config = configuration(volumes=["train"]).model_dump()
+    config["segment"] |= {"method": "watershed", "decoder": "auto"}
+    config["evaluate"] |= {"volumes": [], "threshold_volumes": ["train"]}
+    stores = {one.store: one for one in store_plans(load_config(config), "train", LAYOUT, stored=1)}
+    voxels = int(np.prod(LAYOUT.shape))
+    assert stores["candidate-fragments"].bytes == pytest.approx(3 * IDS * voxels)
+    assert (stores["candidate-fragments"].files, stores["candidate-tables"].files) == (8 + 2, 8 * 6)
+
+
 def test_memory_follows_the_block_and_not_the_volume() -> None:
     deep = VolumeLayout(**{**vars(LAYOUT), "shape": (300, 400, 500)})
     larger = VolumeLayout(**{**vars(deep), "block": (4, 64, 64)})

@@ -9,7 +9,11 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from unet.config.decoder import CandidatesConfig, FragmentSettings
+from unet.config.segment import SegmentConfig
+from unet.config.watershed import WatershedConfig
 from unet.run.report.costs import rule_costs
+from unet.run.report.decoder_table import DecoderTable, decoder_table
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.page import ReportData, render
 from unet.run.report.pictures import Picture, label_colours, overlay, section_row
@@ -53,6 +57,18 @@ def pixels(picture: Picture) -> np.ndarray:
     return imagecodecs.png_decode(base64.b64decode(data))
 
 
+def compared(volume: str) -> DecoderTable:
+    """Two decoders at two thresholds."""
+    candidates = CandidatesConfig(
+        fragments=[FragmentSettings(watershed=WatershedConfig(expand_px=9))], thresholds=[0.2, 0.4]
+    )
+    segment = SegmentConfig(method="watershed", decoder="auto", candidates=candidates)
+    one = {"fragments": 0, "max_offset_px": 3, "method": "average_linkage", "threshold": 0.4, "flat": [0.2, 0.4]}
+    one |= {"join_fragments_below": 500, "voi": 1.5, "smoothed_voi": 1.5, "adapted_rand_error": 0.1}
+    rows = [{**one, "curve": [1.8125, 1.5]}, {**one, "max_offset_px": None, "curve": [2.3125, 1.9375]}]
+    return decoder_table({"candidates": rows, "thresholds": [0.2, 0.4]}, segment, [volume])
+
+
 def full_report(volume: str = "isbi") -> ReportData:
     ids = np.arange(16).reshape(4, 4)
     sweep = [{"threshold": t, "v_rand": 1 - t, "v_info": t} for t in (0.1, 0.5, 0.9)]
@@ -62,6 +78,7 @@ def full_report(volume: str = "isbi") -> ReportData:
         scores={volume: {"v_rand": 0.97276, "pixel_error": 0.0611, "threshold": 0.55, "own_score": 0.125}, "other": {}},
         training=[{"step": s, "loss": 1 / s, "validation_loss": 2 / s} for s in range(1, 90)],
         sweeps={volume: sweep, "unlabelled": []},
+        decoder=compared(volume),
         sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
         benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
         configuration=f"volumes: {volume}\n",
@@ -82,6 +99,7 @@ def test_all_that_is_given_is_told() -> None:
         "validation loss",
         "V_rand isbi",
         "chosen: 0.55",
+        *("threshold 0.3, expand_px 9", "average_linkage", "0.2 to 0.4", "VOI at 0.2", "1.8125", "1.9375", "to 3"),
     ]:
         assert told in text
     assert "VOI split" not in text  # no volume has it
@@ -93,7 +111,7 @@ def test_nothing_given_makes_a_page_without_parts() -> None:
     assert not {"section", "table", "svg", "img", "dl"} & {tag for tag, _ in page.tags}
 
 
-@pytest.mark.parametrize("part", ["scores", "training", "sweeps", "sections", "benchmarks", "configuration"])
+@pytest.mark.parametrize("part", ["scores", "training", "sweeps", "decoder", "sections", "benchmarks", "configuration"])
 def test_each_part_stands_alone(part: str) -> None:
     page = Page(render(TEMPLATE, ReportData(**{part: getattr(full_report(), part)})))
     assert "section" in {tag for tag, _ in page.tags}

@@ -1,0 +1,54 @@
+"""Fragments of the blocks of a stored volume: what is read around a block, and the watershed of what was read."""
+
+from dataclasses import dataclass
+
+from unet.config.segment import SegmentConfig
+from unet.geometry.box import Box
+from unet.segmentation.components import BlockComponents
+from unet.segmentation.foreground import confidence, foreground, foreground_read_box, read_foreground
+from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
+from unet.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class VolumeFragments:
+    """The basins of one volume at one threshold of the foreground, or of the interior that affinities give.
+
+    Parameters
+    ----------
+    source : Volume
+        Volume with the store `probability`.
+    name : str, optional
+        Class whose probability counts; None = the last class, or affinities.
+    threshold : float
+        Probability above which a voxel is foreground, 0 to 1.
+    parameters : WatershedParameters
+        Height map of the watershed.
+    """
+
+    source: Volume
+    name: str | None
+    threshold: float
+    parameters: WatershedParameters
+
+    @classmethod
+    def of(cls, source: Volume, segment: SegmentConfig, threshold: float) -> "VolumeFragments":
+        """Return the fragments by the configuration, at a threshold that may have been chosen."""
+        return cls(source, segment.main_class, threshold, WatershedParameters.of(segment, source.layout.voxel_size_nm))
+
+    def foreground_box(self, box: Box) -> Box:
+        """Return the box of foreground, and of the mask, on which the fragments of a block depend."""
+        return labelled_and_read_boxes(box, self.source.layout.shape, self.parameters)[1]
+
+    def read_box(self, box: Box) -> Box:
+        """Return the box of `probability` on which the fragments of a block depend."""
+        channels = self.source.image("probability").spec.channels
+        return foreground_read_box(self.foreground_box(box), channels, self.parameters.axes)
+
+    def label(self, box: Box) -> BlockComponents:
+        """Return the fragments of a block."""
+        read = self.foreground_box(box)
+        stored = read_foreground(self.source.image("probability"), read, self.name, self.parameters.axes)
+        cells, confident = foreground(stored, self.threshold), confidence(stored, self.threshold)
+        tissue = self.source.tissue_mask(read)
+        return watershed_block(cells, box, self.source.layout.shape, self.parameters, tissue, confident)
