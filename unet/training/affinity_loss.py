@@ -43,7 +43,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from unet.config.label_kinds import UNLABELLED
-from unet.network.model import channels_last
+from unet.network.centre_crop import channels_last
 
 MEMORY = 0.99
 """Factor r by which earlier steps count less in the running share: about 100 steps count."""

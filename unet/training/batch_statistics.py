@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from unet.network.model import channels_last
+from unet.network.centre_crop import channels_last
 
 CACHED_BYTES = 2**20
 """Size of a part of a tensor that stays in the cache between two operations."""
