@@ -1,12 +1,13 @@
 """Write the report of a run: configuration, learning curve, pictures, scores and costs on one self-contained page.
 
-Inputs: the stores of every predicted volume, `evaluation.json`, `overlap.npz`, `training.jsonl`, `plan.json`.
+Inputs: the stores of every predicted volume, `evaluation.json`, `overlap.npz`, `training.jsonl`, `plan.json`, and the
+receipts of `suspected_merges`.
 
 Outputs: `report.html`, `scores.json`, `run_config.yaml`.
 
 1. Collect the scores of all volumes, and compare other segmentations with this one.
-2. Draw the first, middle and last section as they were read; crops of them with the results, and of the objects with
-   most wrong voxels.
+2. Draw the first, middle and last section as they were read; crops of them with the results, of the objects with most
+   wrong voxels, and of suspected merge errors.
 3. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
    the present predictions.
 """
@@ -33,10 +34,12 @@ from unet.run.report.decoder_table import DecoderTable, decoder_table
 from unet.run.report.headline import few_objects_warnings, headline, headline_scores
 from unet.run.report.inputs_section import InputsAsRead, input_facts
 from unet.run.report.page import SCORES, ReportData, render
-from unet.run.report.pictures import Picture, error_row, input_picture, section_row
+from unet.run.report.pictures import Picture, contact_row, error_row, input_picture, section_row
+from unet.run.report.suspected_section import SuspectedInVolume
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import read_foreground
+from unet.segmentation.region_graph import fragment_ids
 from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume
@@ -60,6 +63,7 @@ def main(
     segmented: list[Path],
     evaluations: list[Path],
     tables: list[Path],
+    suspected: list[Path],
     report: Path,
     template: Path,
     results: Path,
@@ -98,6 +102,7 @@ def main(
         sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
+        suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
         benchmarks=measured_jobs(results),
         estimated=estimated_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
@@ -170,18 +175,40 @@ def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return columns
 
 
+def _opened(results: Path, surveys: list[Path], name: str) -> Volume:
+    [survey] = [path for path in surveys if path.stem == name]
+    return Volume.open(results / "volumes" / survey.stem, survey)
+
+
+def _around(volume: Volume, centre: Sequence[int]) -> tuple[Box, np.ndarray]:
+    """Return the crop of a section around a voxel, and its grey values."""
+    z, y, x = centre
+    corner = [
+        max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
+    ]
+    box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
+    return box, volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
+
+
+def _suspected(results: Path, surveys: list[Path], path: Path) -> SuspectedInVolume:
+    """Return the suspected merge errors of a volume, with the fragments of the object at each contact."""
+    found, volume = read_json(path), _opened(results, surveys, path.stem)
+    pictures = []
+    for pair in found["largest"]:
+        box, raw = _around(volume, pair["centre"])
+        ids = volume.image("segmentation").read(box)[0]
+        fragments = fragment_ids(volume.image("segmentation-fragments").read(box), box, volume.layout.grid)[0]
+        pictures.append(contact_row(raw, ids, fragments, pair["object"]))
+    return SuspectedInVolume(found["pairs"], found["largest"], pictures)
+
+
 def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[str, Sequence[Picture]]:
     """Return pictures of the objects with most wrong voxels, each in the section that holds most of them."""
-    [survey] = [path for path in surveys if path.stem == found["volume"]]
-    volume = Volume.open(results / "volumes" / survey.stem, survey)
+    volume = _opened(results, surveys, found["volume"])
     rows: dict[str, Sequence[Picture]] = {}
     for one in found["worst"]:
         z, y, x = one["centre"]
-        corner = [
-            max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
-        ]
-        box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
-        raw = volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
+        box, raw = _around(volume, one["centre"])
         ids, truth = volume.image("segmentation").read(box)[0], volume.true_ids(box)[0]
         nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
         title = (

@@ -45,6 +45,7 @@ QUICK = [
     Smoke("petavoxel", "--sections 0 1024", "plan "),
     Smoke("scheduling", f"--ranges 1 --folder {FOLDER}", '"-n, finished": {"seconds": '),
     Smoke("segmentation", "--depth 8 --side 64 --only components,watershed", '"watershed": {"contestant"'),
+    Smoke("suspected_merges", "--generated 20", '"rows": [{"volume": "generated"'),
     Smoke("weights", "--scale 4 --rounds 1 --fib25 none", '"target": "0", "met": true'),
 ]
 """Some 60 processor seconds together, most of them Snakemake's start-up."""

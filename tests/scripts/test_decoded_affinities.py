@@ -10,7 +10,9 @@ import tifffile
 from tests.scripts.conftest import Project, Refused
 from unet.evaluation.contingency import contingency, variation_of_information
 from unet.geometry.block_ranges import block_range_names
+from unet.geometry.box import Box
 from unet.geometry.offsets import ISOTROPIC_OFFSETS, offset_name
+from unet.segmentation.separation import separate_objects
 from unet.storage.files import read_json, write_json
 
 SHAPE = (12, 32, 30)
@@ -94,16 +96,53 @@ def decoded(project: Ranged, merging: dict[str, Any] | None = None, decoder: Pat
     return project.array(name, "segmentation")
 
 
+def separated(project: Ranged) -> np.ndarray:
+    """Run `relabel` again with `segment.separate_objects`."""
+    merged = project.receipt("merge", "train", "segmentation")
+    how = {"merged": merged, "store": "segmentation", "separated_axes": [0, 1, 2]}
+    project.each_range("relabel", "train", "segmentation", **how)
+    return project.array("train", "segmentation")
+
+
+def suspected(project: Ranged) -> tuple[bytes, dict[str, Any]]:
+    """Run `suspected_merges` after `decoded`; returns the table and the receipt without its digest."""
+    name, receipts = "train", project.folder / "results" / "receipts"
+    given = {rule: sorted((receipts / rule / name).rglob("*.json")) for rule in ("segment", "region_graph")}
+    table, merged = project.stores(name) / "suspected_merges.csv", project.receipt("merge", name, "segmentation")
+    found = project.job(
+        *("suspected_merges", project.receipt("suspected_merges", name)),
+        **{"folder": project.stores(name), "survey": project.receipt("survey", name), "merged": merged},
+        **{"segmented": given["segment"], "edges": given["region_graph"], "table": table, "code": "one"},
+        segment=project.config.segment.model_dump(),
+    )
+    return table.read_bytes(), {key: found[key] for key in ("pairs", "largest")}
+
+
 @pytest.mark.parametrize("method", ["average_linkage", "mutex_watershed"])
 def test_blocks_and_block_ranges_do_not_matter(tmp_path: Path, method: str) -> None:
     agglomerate = {**SEGMENT["agglomerate"], "method": method}
-    whole = decoded(with_probability(tmp_path / "whole", [12, 32, 32], 1, agglomerate=agglomerate))
+    how = {"agglomerate": agglomerate, "suspected_merges": {"min_size": 100, "min_contacts": 300, "margin": 0.3}}
+    whole_project = with_probability(tmp_path / "whole", [12, 32, 32], 1, **how)
+    whole = decoded(whole_project)
     pairs, voxels = np.unique(np.stack([CELLS.ravel(), whole.ravel()]), axis=1, return_counts=True)
     assert sum(voxels[pairs[0] == cell].max() for cell in np.unique(CELLS)) > 0.85 * CELLS.size
+    listed = suspected(whole_project)
+    assert listed[1]["pairs"] > 0
+    for pair in listed[1]["largest"]:
+        z, y, x = pair["centre"]
+        assert pair["object"] in whole[max(0, z - 1) : z + 2, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+        assert pair["larger"] + pair["smaller"] <= (whole == pair["object"]).sum()
     for number, (block, blocks_per_range) in enumerate([([6, 16, 32], 1), ([4, 32, 16], 4)]):
-        project = with_probability(tmp_path / str(number), block, blocks_per_range, agglomerate=agglomerate)
+        project = with_probability(tmp_path / str(number), block, blocks_per_range, **how)
         assert len(project.block_ranges("train")) == [4, 2][number]
         np.testing.assert_array_equal(decoded(project), whole)
+        assert suspected(project) == listed
+    if method == "average_linkage":
+        box = Box.of_shape(SHAPE)
+        expected = separate_objects(whole, box, box, (0, 1, 2))
+        assert 0 < (expected != whole).sum() < 0.5 * whole.size
+        np.testing.assert_array_equal(separated(project), expected)
+        np.testing.assert_array_equal(separated(whole_project), expected)
 
 
 def test_a_method_for_classes_is_refused_by_the_configuration_and_by_the_job(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from tests.scripts.calls import not_covered
 from tests.scripts.conftest import SCRIPTS, Project
 from tests.scripts.test_chain import NotedProject, stack
 from unet.config.slurm import SlurmConfig
+from unet.network.model_file import load_model
 from unet.network.model_header import read_header
 from unet.storage.files import read_json
 from unet.training.synthetic import synthesise
@@ -21,7 +23,10 @@ CHANNELS = ("z+1", "y+1", "x+1", "x+3")
 SETTINGS: dict[str, Any] = {
     "storage": {"chunk": [2, 16, 16], "block": [4, 32, 32]},
     "model": {"output": "affinities", "dimensions": 3, "offsets": [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 3]]},
-    "train": {"tile": [20, 28, 28], "steps": 3, "validation": ["train"], "validation_steps": 3, "validation_crops": 1},
+    "train": {
+        **{"tile": [20, 28, 28], "steps": 3, "validation": ["train"], "validation_steps": 3, "validation_crops": 1},
+        "affinities": {"shape_descriptors": {"sigma_nm": 16}},
+    },
     "predict": {"tile": [20, 28, 28]},
     "segment": {"method": "watershed", "agglomerate": {"method": "average_linkage"}},
 }
@@ -99,6 +104,8 @@ def test_targets_are_ids_of_what_is_annotated_within_the_tissue(affinities: Note
 def test_the_model_file_names_the_offsets_and_says_what_it_predicts(affinities: NotedProject) -> None:
     header = read_header(affinities.folder / "results/model/model.pt")
     assert (header["classes"], header["model"]["output"]) == (list(CHANNELS), "affinities")
+    network, _ = load_model(affinities.folder / "results/model/model.pt")
+    assert network(torch.zeros(1, 1, *SETTINGS["train"]["tile"])).shape[1] == len(CHANNELS)  # no descriptors
     receipt = read_json(affinities.receipt("train", "model"))
     assert receipt["validation_score"] == pytest.approx(np.exp(-receipt["validation_loss"]))
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from conftest import Project
 
-SOLVING = {"merge", "relabel", "evaluate", "report"}
+SOLVING = {"merge", "relabel", "suspected_merges", "evaluate", "report"}
 RECEIPTS = (
     "region_graph",
+    "suspected_merges",
     "agglomeration_threshold_sweep",
     "choose_agglomeration_threshold",
     "merge",
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Any] = {
         "threshold": 0.5,
         "watershed": {"max_distance_px": 8, "smoothing_px": 1, "expand_px": 4},
         "agglomerate": {"threshold": "auto"},
+        "suspected_merges": {"min_size": 200},
     },
     "volumes": {"train": {"compare": {"peer": "input/peer.tif"}, "skeletons": {"files": "input/true.swc"}}},
 }
@@ -88,6 +90,20 @@ def test_fragments_are_joined_within_sections_and_across_them(watershed: Project
     sections = [set(np.unique(section)) - {0} for section in segmentation]
     assert any(one & other for one, other in pairwise(sections))
     assert not segmentation[watershed.array("mask") == 0].any()
+
+
+def test_suspected_merge_errors_are_in_the_report_with_their_places(watershed: Project) -> None:
+    found, volume = watershed.receipt("suspected_merges", "train"), watershed.results / "volumes/train"
+    lines = (volume / "suspected_merges.csv").read_text().splitlines()
+    assert lines[0] == "object,z,y,x,z_nm,y_nm,x_nm,larger_voxels,smaller_voxels,contacts,pairs,boundary,reason"
+    assert len(lines) == 1 + found["pairs"] > 1
+    segmentation, page = watershed.array("segmentation"), (watershed.results / "report.html").read_text()
+    for pair in found["largest"]:
+        z, y, x = pair["centre"]
+        near = segmentation[max(0, z - 1) : z + 2, max(0, y - 8) : y + 9, max(0, x - 8) : x + 9]
+        assert pair["object"] in near
+        assert 200 <= pair["smaller"] <= pair["larger"] < (segmentation == pair["object"]).sum()
+        assert f"contact at {z}, {y}, {x}: fragments of the object" in page
 
 
 def test_jobs_and_files_are_as_estimated(watershed: Project) -> None:
@@ -224,7 +240,7 @@ def test_holes_of_components_are_filled(finished: Project, tmp_path: Path) -> No
     project = finished.copy(tmp_path / "copy")
     before = project.array("segmentation")
     project.configure({"segment": {"fill_holes": 10_000}})
-    assert project.run().rules == {"segment", "region_graph", *SOLVING}
+    assert project.run().rules == {"segment", "region_graph", *SOLVING} - {"suspected_merges"}
     after = project.array("segmentation")
     filled = (before == 0) & (after > 0)
     assert filled.any()

@@ -27,7 +27,8 @@ def problem_of_affinities(
         `label_kind` of each volume that the training reads.
     """
     if model.output == "affinities":
-        problem = _problem_of_labels(model, label_kinds) or _problem_of_decoding(predict, segment)
+        problem = _problem_of_labels(model, label_kinds) or _problem_of_descriptors(model, train, label_kinds)
+        problem = problem or _problem_of_decoding(predict, segment)
         return problem or _problem_of_linkage(model, segment)
     given = train.affinities.model_dump(exclude_defaults=True)
     if given and model.checkpoint is None:
@@ -48,6 +49,24 @@ def _problem_of_labels(model: ModelConfig, label_kinds: Mapping[str, str]) -> st
             return (
                 f"volumes.{name}.label_kind is interior, whose objects are those of single sections, but model.offsets "
                 "lead to other sections: give ids of objects in 3-D (label_kind: instances), or list offsets with z = 0"
+            )
+    return None
+
+
+def _problem_of_descriptors(model: ModelConfig, train: TrainConfig, label_kinds: Mapping[str, str]) -> str | None:
+    """Return a message if shape descriptors fit neither the network nor its labels."""
+    if train.affinities.shape_descriptors is None:
+        return None
+    if model.architecture != "unet":
+        return (
+            "train.affinities.shape_descriptors needs model.architecture: unet, but it is "
+            f"{model.architecture}: remove shape_descriptors, or change the architecture"
+        )
+    for name, kind in label_kinds.items():
+        if kind == "interior" and model.dimensions == 3:
+            return (
+                f"train.affinities.shape_descriptors describes objects in 3-D, but volumes.{name}.label_kind is "
+                "interior, whose objects are those of single sections: remove shape_descriptors, or take a 2-D network"
             )
     return None
 

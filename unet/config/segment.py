@@ -55,6 +55,23 @@ class AgglomerateConfig(Section):
     )
 
 
+class SuspectedMergesConfig(Section):
+    """Suspected merge errors: large parts of one object that hang together by a small or weak contact.
+
+    They are listed with their places in `suspected_merges.csv` and in the report. The segmentation stays as it is.
+    """
+
+    min_size: PositiveInt = Field(5000, description="Smallest number of voxels of both parts.")
+    min_contacts: Annotated[int, Field(ge=0)] = Field(
+        20, description="Number of pairs of adjacent voxels below which a contact is small; with 0 none is."
+    )
+    margin: Probability = Field(
+        0.1,
+        description="A contact is weak if its score is on the right side of `agglomerate.threshold` by no more than "
+        "this margin.",
+    )
+
+
 class SegmentConfig(Section):
     """Segmentation: from probabilities to instances."""
 
@@ -99,6 +116,11 @@ class SegmentConfig(Section):
         "count that the training left out.",
     )
     candidates: CandidatesConfig = Field(CandidatesConfig(), description="What `decoder: auto` chooses among.")
+    suspected_merges: SuspectedMergesConfig | None = Field(
+        None,
+        description="Thresholds by which merge errors are suspected after `agglomerate`. With null none are looked "
+        "for, with `{}` by the defaults.",
+    )
     fill_holes: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Largest number of voxels that one object may enclose for them to become part of it; 0 fills "
@@ -106,6 +128,11 @@ class SegmentConfig(Section):
     )
     min_size: Annotated[int, Field(ge=0)] = Field(
         0, description="Smallest number of voxels of an object. Smaller objects become background."
+    )
+    separate_objects: bool = Field(
+        False,
+        description="Whether objects that touch get one voxel of background between them; with connectivity `section` "
+        "within each section.",
     )
     first_id: PositiveInt = Field(
         1, description="Id of the first object. Ids are consecutive, in scan order of each object's first voxel."
@@ -128,6 +155,8 @@ class SegmentConfig(Section):
         for key, value, default, beside, applies in (
             ("watershed", self.watershed, WatershedConfig(), f"method: {self.method}", watershed),
             ("agglomerate", graph, AgglomerateConfig(), f"method: {self.method}", watershed),
+            ("suspected_merges", self.suspected_merges, None, f"method: {self.method}", watershed),
+            ("suspected_merges", self.suspected_merges, None, f"agglomerate.method: {how}", how != "none"),
             ("agglomerate.threshold", graph.threshold, 0.5, f"agglomerate.method: {how}", how != "none"),
             ("agglomerate.quantile", graph.quantile, 0.5, f"agglomerate.method: {how}", how == "quantile"),
         ):

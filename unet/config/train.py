@@ -111,6 +111,22 @@ class AugmentConfig(Section):
         return self
 
 
+class ShapeDescriptorsConfig(Section):
+    """Local shape descriptors (Sheridan et al. 2022): size, place and extent of the object around each voxel.
+
+    An auxiliary output that is learnt beside affinities and not stored.
+    """
+
+    sigma_nm: PositiveFloat = Field(
+        80.0,
+        description="Standard deviation in nm of the Gaussian neighbourhood in which an object is described, about the "
+        "radius of thin processes. The neighbourhood ends at 3 standard deviations. Its cost grows with its volume.",
+    )
+    weight: PositiveFloat = Field(
+        1.0, description="Factor of their mean squared error, which is added to the loss of affinities."
+    )
+
+
 class AffinitiesConfig(Section):
     """Training of a network with `model.output: affinities`: its targets and its loss."""
 
@@ -133,6 +149,11 @@ class AffinitiesConfig(Section):
         False,
         description="Whether the loss weighs a pair by equation 2 of the paper, the mean of its two voxels, with "
         "`weights.w0` and `weights.sigma`.",
+    )
+    shape_descriptors: ShapeDescriptorsConfig | None = Field(
+        None,
+        description="Local shape descriptors that the network learns as well, so that it uses more of the context. "
+        "`model.pt` and predictions have none. With null none are learnt, with `{}` those of the defaults.",
     )
 
     @model_validator(mode="after")

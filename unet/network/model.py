@@ -83,11 +83,15 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of the voxels in the middle of a tile."""
+        return self.classifier(self.features(x))  # 388 (K)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of the voxels in the middle of a tile, from which the logits are computed."""
         *skips, x = self.encoder(x)  # 568 (64), 280 (128), 136 (256), 64 (512); 28 (1024)
         for level in reversed(range(len(skips))):
             x = self._joined(skips.pop(), self.ups[level](x))  # 56 (512), 104 (256), 200 (128), 392 (64)
             x = self.decoders[level](x)  # 52 (512), 100 (256), 196 (128), 388 (64)
-        return self.classifier(x)  # 388 (K)
+        return x
 
     def _joined(self, skip: Tensor, x: Tensor) -> Tensor:
         """Fuse the up-sampled features with the centre of the skip; a separate function frees both inputs early."""

@@ -168,6 +168,11 @@ class RunInputs:
         """Return the receipts of the label checks of those volumes that have labels."""
         return self.receipts_of("check_labels", [name for name in volumes if name in self.config.annotated_volumes])
 
+    @property
+    def searched_for_merges(self) -> list[str]:
+        """Volumes in which merge errors are looked for."""
+        return [name for name, _ in RULES["suspected_merges"].targets(self.config) if name]
+
     def segmentations(self) -> list[str]:
         """Return the receipts of the segmentations of all predicted volumes."""
         return self.receipts_of("relabel", self.config.predict.volumes, "segmentation")
@@ -267,6 +272,15 @@ class RunInputs:
                 inputs["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
             inputs |= self.decoder
         return inputs
+
+    def suspected_merges(self, volume: str) -> Inputs:
+        """Return the fragments of a volume, its region graph and its objects, and the threshold that joined them."""
+        merged = self.merge(volume, "segmentation")
+        names = ("survey", "segmented", "edges", "threshold", "decoder")
+        return {
+            **{name: merged[name] for name in names if name in merged},
+            "merged": self.receipt("merge", volume, "segmentation"),
+        }
 
     def evaluate(self, volume: str) -> Inputs:
         """Return the segmentation and the labels of a scored volume, without the note on changed files."""

@@ -40,13 +40,18 @@ def candidate_settings(config: Config, leave_out: Iterable[str]) -> dict[str, An
     leave_out : iterable of str
         Keys of `segment.candidates` that the result of the rule does not depend on.
     """
-    given = settings(config.segment, ["agglomerate", "fill_holes", "min_size", "first_id"])
-    return {**given, "candidates": settings(config.segment.candidates, leave_out)}
+    same = ["agglomerate", "fill_holes", "min_size", "first_id", "suspected_merges", "separate_objects"]
+    return {**settings(config.segment, same), "candidates": settings(config.segment.candidates, leave_out)}
+
+
+def separated_axes(config: Config, store: str) -> list[int]:
+    """Return the axes along which the objects of a store are separated; none for annotated ones."""
+    return list(config.segment.axes) if config.segment.separate_objects and store == "segmentation" else []
 
 
 def affinities_settings(config: Config) -> dict[str, Any] | None:
-    """Return section `train.affinities`; None where classes are learnt."""
-    return settings(config.train.affinities) if config.model.output == "affinities" else None
+    """Return what weights depend on of section `train.affinities`; None where classes are learnt."""
+    return settings(config.train.affinities, ["shape_descriptors"]) if config.model.output == "affinities" else None
 
 
 def given_model(config: Config, name: str = "model") -> dict[str, str]:

@@ -209,6 +209,10 @@ def _with_graph(config: Config) -> list[str]:
     return config.predict.volumes if config.segment.has_graph else []
 
 
+def _searched_for_merges(config: Config) -> list[str]:
+    return config.predict.volumes if config.segment.suspected_merges is not None else []
+
+
 def _choosing_threshold(config: Config) -> list[str]:
     """Volumes that choose the threshold, which the segmentation needs (`auto`) or the evaluation compares."""
     if config.model.output == "affinities":  # have no threshold of a class
@@ -330,6 +334,10 @@ RULES = {
         blockwise=True,
         stores=("{store}",),
         label_volumes=_with_annotated_classes,
+    ),
+    "suspected_merges": Rule(
+        Cost(95, start=0.8, rate=15e6, block_bytes=34, blocks_at_once=1, fragment_bytes=160, solved_fragment_bytes=300),
+        _searched_for_merges,
     ),
     "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
     "report": Rule(Cost(220, start=3), _used, per_volume=False),

@@ -28,8 +28,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.geometry.offsets import Offset
 from unet.geometry.run_length_encoding import run_starts
 from unet.segmentation.fragments import Fragments
 from unet.storage.files import load_arrays, save_arrays
@@ -71,6 +73,16 @@ class Edges:
         """Return the edges where `keep` is True."""
         histogram = None if self.histogram is None else self.histogram[keep]
         return Edges(self.u[keep], self.v[keep], self.contacts[keep], self.boundary[keep], histogram)
+
+
+def contact_steps(segment: SegmentConfig) -> list[Offset]:
+    """Return the offsets between two voxels in contact. Between sections a link may skip `max_section_gap` more."""
+    within: list[Offset] = [(0, 0, 1), (0, 1, 0)]
+    if segment.connectivity == "volume":
+        return [*within, (1, 0, 0)]
+    if segment.method != "watershed" or segment.max_section_gap is None:
+        return within
+    return within + [(ahead, 0, 0) for ahead in range(1, segment.max_section_gap + 2)]
 
 
 def block_edges(

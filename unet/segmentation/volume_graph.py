@@ -12,7 +12,7 @@ from unet.geometry.offsets import Offset, affinity_offsets
 from unet.segmentation.affinities import affinity_levels, graph_channels
 from unet.segmentation.affinity_graph import block_affinity_edges, graph_read_box, save_affinity_edges
 from unet.segmentation.foreground import boundary_levels, channel_of
-from unet.segmentation.region_graph import block_edges, save_edges
+from unet.segmentation.region_graph import block_edges, contact_steps, save_edges
 from unet.volumes.block_step import the_block
 
 
@@ -42,7 +42,7 @@ def volume_graph(
 
 
 def _of_classes(segment: SegmentConfig, names: Sequence[str], shape: Index) -> VolumeGraph:
-    channel, steps = channel_of(segment.main_class, names), _steps(segment)
+    channel, steps = channel_of(segment.main_class, names), contact_steps(segment)
     ahead = [max(step[axis] for step in steps) for axis in range(3)]
 
     def read_box(box: Box) -> Box:
@@ -72,13 +72,3 @@ def _of_affinities(
         return len(edges)
 
     return VolumeGraph(read_box, the_block, save, {"channels": channels, "offsets": offsets})
-
-
-def _steps(segment: SegmentConfig) -> list[Index]:
-    """Return the offsets between two voxels in contact. Between sections a link may skip `max_section_gap` more."""
-    within: list[Index] = [(0, 0, 1), (0, 1, 0)]
-    if segment.connectivity == "volume":
-        return [*within, (1, 0, 0)]
-    if segment.method != "watershed" or segment.max_section_gap is None:
-        return within
-    return within + [(ahead, 0, 0) for ahead in range(1, segment.max_section_gap + 2)]

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from unet.geometry.box import Index
+from unet.geometry.box import Box, Index
 from unet.training.affinities import AffinityTargets, mirror_images
 from unet.training.augmentation import Warp
 from unet.training.labelled_volume import LabelledVolume
 from unet.training.patches import PatchLocation, PatchSampler, voxels_of
+from unet.training.shape_descriptors import ShapeDescriptors
 
 
 class AffinitySampler(PatchSampler):
@@ -35,6 +36,8 @@ class AffinitySampler(PatchSampler):
         The pairs of voxels.
     border_weight : bool
         Whether a pair has the mean weight of its two voxels; else every pair has weight 1.
+    descriptors : ShapeDescriptors or None
+        Shape descriptors that follow the affinities in the targets, which are then float32, `(K + A, *out)`.
     volumes, input_size, output_size, **keys
         See `PatchSampler`; the `targets` of the volumes hold ids.
     """
@@ -47,24 +50,36 @@ class AffinitySampler(PatchSampler):
         *,
         affinities: AffinityTargets,
         border_weight: bool = False,
+        descriptors: ShapeDescriptors | None = None,
         **keys: Any,
     ) -> None:
         super().__init__(volumes, input_size, output_size, **keys)
-        self.affinities, self.border_weight = affinities, border_weight
+        self.affinities, self.border_weight, self.descriptors = affinities, border_weight, descriptors
 
     def _targets(
         self, volume: LabelledVolume, location: PatchLocation, weight: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         margin = self.affinities.margin
-        warp = widened(location.outer, self.output_size, margin)
-        first, last = location.inner_sections
-        box = voxels_of((first - margin[0], last + margin[0]), warp)
-        images = mirror_images(box, volume.targets.shape)
-        ids = warp.labels(volume.targets.read_mirrored(box))
-        target = self.affinities.pairs(ids, None if images is None else warp.labels(images))
+        warp, box = self._around(location, margin)
+        target = self.affinities.pairs(*_moved_ids(volume, warp, box))
+        if self.descriptors is not None:
+            described = self.descriptors.targets(*_moved_ids(volume, *self._around(location, self.descriptors.margin)))
+            target = np.concatenate([target.astype(np.float32), described])
         if not self.border_weight:
             return target, np.ones((1, 1, 1, 1), np.float32)
         return target, self.affinities.pair_weights(warp.labels(volume.weights.read_mirrored(box)))
+
+    def _around(self, location: PatchLocation, margin: Index) -> tuple[Warp, Box]:
+        """Return the warp of a patch's output with a margin around it, and the voxels that it needs."""
+        warp = widened(location.outer, self.output_size, margin)
+        first, last = location.inner_sections
+        return warp, voxels_of((first - margin[0], last + margin[0]), warp)
+
+
+def _moved_ids(volume: LabelledVolume, warp: Warp, box: Box) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the ids of a box under a warp, and the mirror image that each voxel belongs to."""
+    images = mirror_images(box, volume.targets.shape)
+    return warp.labels(volume.targets.read_mirrored(box)), None if images is None else warp.labels(images)
 
 
 def widened(warp: Warp, output: Index, margin: Index) -> Warp:

@@ -13,7 +13,8 @@ from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.offsets import affinity_offsets
 from unet.geometry.tiling import tile_geometry
-from unet.network.model import build_model
+from unet.network.auxiliary_head import WithAuxiliaryHead
+from unet.network.model import UNet, build_model
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
@@ -25,6 +26,8 @@ from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.patches import CACHE_MB, CachedVolume, PatchSampler
+from unet.training.shape_descriptor_loss import WithShapeDescriptors
+from unet.training.shape_descriptors import ShapeDescriptors, learnt_descriptors
 from unet.training.trainer import TrainingResult, train
 from unet.training.validation import Validates, Validation
 from unet.volumes.intensity import Normalisation
@@ -83,8 +86,10 @@ class TrainingJob:
         network = build_model(self.model, channels, len(self.outputs))
         if self.train.start_from is not None:
             load_start(Path(self.train.start_from), network, self.model, channels, self.outputs)
+        described = self.descriptors
+        learner = WithAuxiliaryHead(network, described.channels) if described and isinstance(network, UNet) else network
         result = train(
-            network,
+            learner,
             self._sampler(),
             self.train,
             state_path=self.state,
@@ -108,8 +113,19 @@ class TrainingJob:
         erode = self.train.affinities.erode_labels
         return AffinityTargets.of(offsets, erode, self.model.dimensions, voxel_size_nm)
 
+    @property
+    def descriptors(self) -> ShapeDescriptors | None:
+        """Return the shape descriptors that the network learns beside affinities; None if it learns none."""
+        voxel_size_nm = self.volumes[self.train.volumes[0]].layout.voxel_size_nm
+        return learnt_descriptors(self.model, self.train, voxel_size_nm)
+
     def _objective(self) -> Objective:
-        return AffinityLoss(self.train.affinities.bound) if self.affinities else WeightedCrossEntropy()
+        if self.affinities is None:
+            return WeightedCrossEntropy()
+        loss, described = AffinityLoss(self.train.affinities.bound), self.train.affinities.shape_descriptors
+        if self.descriptors is None or described is None:
+            return loss
+        return WithShapeDescriptors(loss, self.descriptors.channels, described.weight)
 
     def _sampler(self) -> PatchSampler:
         geometry, config = tile_geometry(self.model, self.train.tile), self.train
@@ -124,8 +140,8 @@ class TrainingJob:
         }
         if self.affinities is None:
             return PatchSampler(volumes, *sizes, **keys)
-        weighted = config.affinities.border_weight
-        return AffinitySampler(volumes, *sizes, affinities=self.affinities, border_weight=weighted, **keys)
+        keys |= {"border_weight": config.affinities.border_weight, "descriptors": self.descriptors}
+        return AffinitySampler(volumes, *sizes, affinities=self.affinities, **keys)
 
     def _validation(self, device: torch.device, threads: int) -> Validates:
         volumes, config = [self._labelled(name) for name in self.train.validation], self.train

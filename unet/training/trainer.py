@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unet.config.train import TrainConfig
 from unet.jobs.progress import Progress
+from unet.network.auxiliary_head import stored_network
 from unet.network.centre_crop import centre_crop, channels_last
 from unet.network.model import is_2d
 from unet.network.precision import choose_precision
@@ -321,7 +322,7 @@ class _Run:
         values = torch.zeros(4, dtype=torch.float64, device=self.device)
         if self.rank.is_main:
             values += torch.tensor(
-                [*_numbers(validation.validate(self.model))], dtype=torch.float64, device=self.device
+                [*_numbers(validation.validate(stored_network(self.model)))], dtype=torch.float64, device=self.device
             )
         loss, score, threshold, has_threshold = self.rank.sum_over_ranks(values).tolist()
         scores = ValidationResult(loss, score, threshold if has_threshold else None)

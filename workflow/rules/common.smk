@@ -25,6 +25,7 @@ from unet.run.parameters import (
     compared_model,
     given_model,
     segment_settings,
+    separated_axes,
     settings,
     volume_settings,
 )

@@ -4,7 +4,13 @@
 # Outputs: candidate-fragments.zarr and candidate-tables; the receipt of choose_decoder
 # Steps:   candidate_fragments -> candidate_graph -> decoder_sweep (each volume) -> choose_decoder (all volumes)
 
-UNCHANGED = ["fill_holes", "min_size", "first_id"]  # no candidate differs in these
+UNCHANGED = [
+    "fill_holes",
+    "min_size",
+    "first_id",
+    "suspected_merges",
+    "separate_objects",
+]  # no candidate differs in these
 
 
 rule candidate_fragments:

@@ -54,7 +54,15 @@ rule agglomeration_threshold_sweep:
     params:
         folder=folder_of,
         segment=settings(
-            CONFIG.segment, [*CHOOSING, "fill_holes", "min_size", "first_id"]
+            CONFIG.segment,
+            [
+                *CHOOSING,
+                "fill_holes",
+                "min_size",
+                "first_id",
+                "suspected_merges",
+                "separate_objects",
+            ],
         ),
         code=code("agglomeration_threshold_sweep"),
     message:
@@ -132,6 +140,7 @@ rule report:
         tables=[
             f"{RESULTS}/volumes/{name}/overlap.npz" for name in CONFIG.evaluate.volumes
         ],
+        suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
     output:
         report=report(

@@ -3,7 +3,7 @@
 # Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
 # Outputs: segmentation.zarr or labels.zarr
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
-#          -> merge (one global solve) -> relabel (final ids, with the pyramid)
+#          -> merge (one global solve) -> relabel (final ids, with the pyramid); suspected_merges (places to look at)
 
 CHOOSING = [
     "decoder",
@@ -17,6 +17,8 @@ LABELLING = [
     "fill_holes",
     "min_size",
     "first_id",
+    "suspected_merges",
+    "separate_objects",
 ]
 MERGING = [
     *CHOOSING,
@@ -25,6 +27,8 @@ MERGING = [
     "max_section_gap",
     "max_offset_px",
     "foreground",
+    "suspected_merges",
+    "separate_objects",
 ]
 
 
@@ -80,7 +84,15 @@ rule region_graph:
         block_range=lambda wildcards: wildcards.block_range,
         segment=settings(
             CONFIG.segment,
-            [*CHOOSING, "agglomerate", "fill_holes", "min_size", "first_id"],
+            [
+                *CHOOSING,
+                "agglomerate",
+                "fill_holes",
+                "min_size",
+                "first_id",
+                "suspected_merges",
+                "separate_objects",
+            ],
         ),
         code=code("region_graph"),
     message:
@@ -136,8 +148,37 @@ rule relabel:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
         store=lambda wildcards: wildcards.store,
+        separated_axes=lambda wildcards: separated_axes(CONFIG, wildcards.store),
         code=code("relabel"),
     message:
         "Writing the ids of {wildcards.volume}, block range {wildcards.block_range}"
     script:
         "../../scripts/relabel.py"
+
+
+rule suspected_merges:
+    input:
+        unpack(inputs_of("suspected_merges")),
+    output:
+        receipt=receipt("suspected_merges", "{volume}"),
+        table=f"{RESULTS}/volumes/{{volume}}/suspected_merges.csv",
+    log:
+        f"{RESULTS}/logs/suspected_merges/{{volume}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/suspected_merges/{{volume}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("suspected_merges"),
+        runtime=time_limit("suspected_merges"),
+    params:
+        folder=folder_of,
+        segment=settings(
+            CONFIG.segment, ["fill_holes", "min_size", "first_id", "separate_objects"]
+        ),
+        code=code("suspected_merges"),
+    message:
+        "Looking for merge errors in {wildcards.volume}"
+    script:
+        "../../scripts/suspected_merges.py"

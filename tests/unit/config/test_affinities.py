@@ -15,6 +15,7 @@ BASE: dict[str, Any] = {
     "segment": {"method": "watershed"},
 }
 IN_SECTION = {"output": "affinities", "depth": 2, "offsets": [[0, 1, 0], [0, 0, 1]]}
+DESCRIBED = {"affinities": {"shape_descriptors": {"weight": 0.5}}}
 INTERIOR = {"train": {**TRAIN, "label_kind": "interior"}}
 CLASSES = {"train": {**TRAIN, "label_kind": "classes", "class_values": {"membrane": 0, "cell": 1}}}
 
@@ -31,6 +32,7 @@ def changed(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
         {"model": {"dimensions": 2}, "train": {"tile": 44}, "volumes": INTERIOR},  # auto: within the section
         {"model": {"offsets": [[16, 0, 0], [0, 8, 0]], "offset_unit": "nm"}},
         {"train": {"affinities": {"erode_labels": 0, "class_balance": False, "border_weight": True}}},
+        {"train": {"affinities": {"shape_descriptors": {}}}},
         {"model": {"checkpoint": "m.pt"}, "train": {"volumes": []}},
     ],
 )
@@ -73,6 +75,14 @@ def test_the_linkage_is_that_of_affinities_unless_it_is_given() -> None:
         ({"model": {"offsets": [[0, -1, 0]]}}, r"first number that is not 0 has to be positive"),
         ({"model": {"output": "classes"}, "train": {"affinities": {"erode_labels": 2}}}, r"no effect with .*classes"),
         ({"model": {"output": "classes", "offsets": [[0, 0, 1]]}}, r"offsets and offset_unit have no effect"),
+        (
+            {"model": {"architecture": "fcn8s", "depth": 3}, "train": {**DESCRIBED, "tile": [36, 36, 36]}},
+            r"shape_descriptors needs model.architecture: unet, but it is fcn8s",
+        ),
+        (
+            {"model": {"offsets": [[0, 1, 0]]}, "train": DESCRIBED, "volumes": INTERIOR},
+            r"describes objects in 3-D, but volumes.train.label_kind is interior",
+        ),
         ({"train": {"affinities": {"class_balance": False, "smallest_share": 0.1}}}, r"smallest_share is 0.1, but has"),
     ],
 )

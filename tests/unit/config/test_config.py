@@ -186,6 +186,17 @@ def test_the_defaults_are_the_papers() -> None:
             {"segment": {"method": "watershed", "agglomerate": {"quantile": 0.7}}},
             ["segment: agglomerate.quantile is 0.7", "agglomerate.method: mean"],
         ),
+        ({"segment__suspected_merges": {}}, ["segment: suspected_merges is {}", "method: components"]),
+        (
+            {
+                "segment": {
+                    "method": "watershed",
+                    "agglomerate": {"method": "none"},
+                    "suspected_merges": {"margin": 0.2},
+                }
+            },
+            ["segment: suspected_merges is {'margin': 0.2}", "agglomerate.method: none"],
+        ),
         ({"train__patience": 3}, ["patience is 3", "train.validation"]),
         # tiles: the nearest sizes that fit
         ({"train__tile": 570}, ["train.tile", "570", "556 and 572"]),

@@ -289,6 +289,7 @@ OF_EDITS = {
     ("unet.segmentation.region_graph", "block_edges"): {"candidate_graph", "region_graph"},
     ("unet.segmentation.agglomeration", "agglomerate"): {"agglomeration_threshold_sweep", "decoder_sweep", "merge"},
     ("unet.evaluation.decoders", "curves_of"): {"choose_decoder"},
+    ("unet.segmentation.suspected_merges", "large_parts"): {"suspected_merges"},
     ("unet.evaluation.scores", "best_threshold_by_voi"): {"choose_agglomeration_threshold"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.network.export", "to_onnx"): {"export"},

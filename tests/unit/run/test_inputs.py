@@ -96,6 +96,20 @@ def test_labels_of_a_training_volume_are_checked_with_those_of_all_training_volu
     assert inputs().checked(["train", "plain"]) == ["r/receipts/check_labels/train.json"]
 
 
+def test_merge_errors_are_looked_for_in_what_was_merged_with_the_threshold_that_was_chosen() -> None:
+    segment = {"method": "watershed", "suspected_merges": {}, "agglomerate": {"threshold": "auto"}}
+    run = inputs(segment=segment, evaluate={"volumes": ["train"], "threshold_volumes": ["train"]})
+    assert run.suspected_merges("plain") == {
+        "survey": "r/receipts/survey/plain.json",
+        "segmented": receipts("segment", "plain", "segmentation"),
+        "edges": receipts("region_graph", "plain"),
+        "threshold": "r/receipts/choose_agglomeration_threshold/all.json",
+        "merged": "r/receipts/merge/plain/segmentation.json",
+    }
+    assert run.searched_for_merges == ["train", "plain"]
+    assert inputs(segment={"method": "watershed"}).searched_for_merges == []
+
+
 @pytest.mark.parametrize(
     ("segment", "store", "source", "ranges"),
     [

@@ -68,6 +68,12 @@ def test_scores_and_a_chosen_threshold_are_more_jobs() -> None:
     }
 
 
+def test_merge_errors_are_looked_for_once_per_predicted_volume() -> None:
+    segment = {"method": "watershed"}
+    more = counted(configuration(segment={**segment, "suspected_merges": {}})) - counted(configuration(segment=segment))
+    assert more == {"suspected_merges": 2}
+
+
 def test_affinities_have_no_threshold_of_a_class() -> None:
     evaluate = {"volumes": ["a"], "threshold_volumes": ["a"]}
 

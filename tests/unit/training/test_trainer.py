@@ -12,6 +12,7 @@ from tests.unit.training.array_volume import ArrayVolume
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.tiling import TileGeometry
+from unet.network.auxiliary_head import WithAuxiliaryHead
 from unet.network.model import build_model
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
@@ -22,6 +23,8 @@ from unet.training.learning_curve import LearningCurve
 from unet.training.loss import WeightedCrossEntropy, labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
 from unet.training.patches import PatchSampler
+from unet.training.shape_descriptor_loss import WithShapeDescriptors
+from unet.training.shape_descriptors import ShapeDescriptors
 from unet.training.state import TrainingStateError
 from unet.training.stop_requests import TrainingStoppedError
 from unet.training.trainer import seed_of_step, train
@@ -51,8 +54,9 @@ def sampler(config: TrainConfig, augment: AugmentConfig | None = None, model: Mo
 def trained(folder, config: TrainConfig, patches=None, model=MODEL, fingerprint="a", **keys):
     torch.manual_seed(config.seed)
     network = build_model(model)
+    described = getattr(getattr(patches, "patches", patches), "descriptors", None)
     result = train(
-        network,
+        network if described is None else WithAuxiliaryHead(network, described.channels),
         patches or sampler(config, config.augment),
         config,
         state_path=folder / "state.pt",
@@ -135,6 +139,25 @@ def test_a_tiny_network_learns_which_neighbours_are_of_one_stripe(tmp_path):
     assert result.loss < 0.6 * lines(tmp_path)[0]["loss"]
 
 
+def test_shape_descriptors_are_learnt_beside_affinities_and_validated_without(tmp_path):
+    config = TrainConfig(steps=40, batch=2, optimizer="adamw", learning_rate=0.02, warmup_steps=5, augment=STILL)
+    config = config.model_copy(update={"validation_steps": 40, "log_steps": 5})
+    descriptors, seen = ShapeDescriptors((1, 2, 2), axes=(1, 2)), []
+
+    class Noted:
+        def validate(self, model):
+            seen.append(model)
+            return ValidationResult(1.0, 1.0)
+
+    objective = WithShapeDescriptors(AffinityLoss(), 6, weight=10.0)
+    model, _ = trained(tmp_path, config, affinity_sampler(config, descriptors), objective=objective, validation=Noted())
+    assert seen == [model]
+    told = [line["loss"] for line in lines(tmp_path)]
+    assert told[-1] < 0.5 * told[0]
+    with torch.no_grad():
+        assert model(torch.zeros(1, 1, 44, 44)).shape[1] == 2
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     first, _ = trained(tmp_path / "a", SHORT)
     again, _ = trained(tmp_path / "b", SHORT)
@@ -143,21 +166,24 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert not np.array_equal(weights(first)[0], weights(other)[0])
 
 
-def affinity_sampler(config: TrainConfig) -> AffinitySampler:
+def affinity_sampler(config: TrainConfig, descriptors: ShapeDescriptors | None = None) -> AffinitySampler:
     """Patches of the stripes, of which each bright one is a body; two offsets: a network has two channels here."""
     classes = striped_volume()
     x = np.broadcast_to(np.arange(96) // 6, (2, 96, 96))
     ids = np.where(classes.targets.values == 1, x + 1, 0).astype(np.uint32)
     volume = LabelledVolume(classes.raw, ArrayVolume(ids), classes.weights, classes.normalisation)
     sizes, pairs = ((1, 44, 44), (1, 28, 28)), AffinityTargets(((0, 0, 1), (0, 0, 3)))
-    return AffinitySampler(
-        [volume], *sizes, affinities=pairs, augment=config.augment, batch=config.batch, seed=config.seed
-    )
+    keys = {"augment": config.augment, "batch": config.batch, "seed": config.seed, "descriptors": descriptors}
+    return AffinitySampler([volume], *sizes, affinities=pairs, **keys)
 
 
 LEARNT = {
     "classes": (lambda config: sampler(config, config.augment), WeightedCrossEntropy),
     "affinities": (affinity_sampler, AffinityLoss),
+    "descriptors": (
+        lambda config: affinity_sampler(config, ShapeDescriptors((1, 2, 2), axes=(1, 2))),
+        lambda: WithShapeDescriptors(AffinityLoss(), 6, weight=1.0),
+    ),
 }
 
 
@@ -165,11 +191,12 @@ LEARNT = {
     ("optimizer", "normalisation", "output"),
     [
         *(("sgd", "none", "classes"), ("sgd", "batch", "classes")),
-        *(("adamw", "none", "classes"), ("adamw", "batch", "affinities")),
+        *(("adamw", "none", "descriptors"), ("adamw", "batch", "affinities")),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer, normalisation, output):
-    config = SHORT.model_copy(update={"optimizer": optimizer})
+    average = 0.9 if output == "descriptors" else None  # of the auxiliary head too
+    config = SHORT.model_copy(update={"optimizer": optimizer, "weight_average": average})
     model = MODEL.model_copy(update={"normalisation": normalisation})
     patches, objective = LEARNT[output]
     whole, expected = trained(tmp_path / "whole", config, patches(config), model, objective=objective())

@@ -22,7 +22,7 @@ import torch
 
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
@@ -32,6 +32,7 @@ from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import Batch, CachedVolume, PatchSampler
+from unet.training.shape_descriptors import ShapeDescriptors
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
@@ -103,7 +104,13 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
 
 
 def training_seconds(
-    model: ModelConfig, config: TrainConfig, classes: int, channels: int, device: torch.device, threads: int
+    model: ModelConfig,
+    config: TrainConfig,
+    classes: int,
+    channels: int,
+    device: torch.device,
+    threads: int,
+    descriptors: ShapeDescriptors | None = None,
 ) -> tuple[Seconds, Seconds]:
     """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
@@ -111,6 +118,8 @@ def training_seconds(
     sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
     network, batch = build_model(model, channels, classes), sampler.batch(0)
     _, patches = measured(lambda: sampler.batch(0))
+    if descriptors is not None:
+        patches += config.batch * _described_seconds(descriptors, geometry.output)
     ticks = list[Seconds]()
 
     def repeated(start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
@@ -134,6 +143,14 @@ def training_seconds(
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates
     return ((clock_at_end - clock) / 2 + beside, (processor_at_end - processor) / 2 + patches), per_validation
+
+
+def _described_seconds(descriptors: ShapeDescriptors, output: Index) -> float:
+    """Measure the processor seconds of the shape descriptors of a patch that columns of 32 x 32 px cross."""
+    z, y, x = (n + 2 * m for n, m in zip(output, descriptors.margin, strict=True))
+    columns = 1 + 1000 * (np.arange(y)[:, None] // 32) + np.arange(x) // 32
+    ids = np.broadcast_to(columns.astype(np.uint32), (z, y, x))
+    return measured(lambda: descriptors.targets(ids))[1]
 
 
 def machine_speed() -> float:

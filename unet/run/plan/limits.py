@@ -24,6 +24,7 @@ WORTH_RECUTTING = 1.5
 """Times as many voxels as in blocks of the best shape: when more are read, that is said."""
 LESS_MEMORY = {
     "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
+    "suspected_merges": "it holds a table of all fragments: set segment.suspected_merges: null, or take a larger node",
     "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
     "train": "make train.tile or train.batch smaller",
 }

@@ -30,6 +30,7 @@ from unet.network.tile_selection import (
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
+from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
 
 GPU_FLOPS = 2e12
@@ -93,5 +94,7 @@ def network_seconds(rule: str, config: Config, work: Workload) -> float:
 
 
 def learnt_channels(config: Config, layout: VolumeLayout) -> int:
-    """Return the number of output channels of the network that is trained, from the first training volume."""
-    return len(output_channels(config.model, config.class_names, layout.voxel_size_nm))
+    """Return the number of output channels of the network that is trained, those of an auxiliary head included."""
+    described = learnt_descriptors(config.model, config.train, layout.voxel_size_nm)
+    stored = len(output_channels(config.model, config.class_names, layout.voxel_size_nm))
+    return stored + (described.channels if described else 0)

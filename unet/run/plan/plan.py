@@ -49,6 +49,7 @@ from unet.run.plan.network_cost import learnt_channels, network_bytes, predictio
 from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
+from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
 
@@ -216,8 +217,9 @@ class Planner:
         step = validation = (0.0, 0.0)
         if self.learnt:
             channels, threads = self.learnt.channels, resources.threads("train")
+            described = learnt_descriptors(config.model, config.train, self.learnt.voxel_size_nm)
             step, validation = training_seconds(
-                config.model, config.train, len(self.channels), channels, device, threads
+                config.model, config.train, len(self.channels), channels, device, threads, described
             )
         source = f"measured on this {resources.kind.upper()}, now: the network's own tiles, training steps and stores"
         return Speeds(tile, step, validation, machine_speed(), source)

@@ -19,6 +19,8 @@ from unet.run.report.decoder_table import DecoderTable
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.inputs_section import InputsAsRead
 from unet.run.report.pictures import Picture
+from unet.run.report.suspected_section import COLUMNS as SUSPECTED_COLUMNS
+from unet.run.report.suspected_section import SuspectedInVolume
 
 
 class Score(NamedTuple):
@@ -92,6 +94,7 @@ class ReportData:
     sections : volume -> {title of the section: pictures of `unet.run.report.pictures.section_row`}
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
     errors : volume -> {kind and position of the error: pictures of `error_row`}, the worst first
+    suspected : volume -> its suspected merge errors, see `unet.run.report.suspected_section`
     benchmarks : time and memory of each job, see `unet.run.report.costs.rule_costs`
     estimated : rule -> estimate of the plan, if a plan was made
     stores : size of each store, found and estimated
@@ -110,6 +113,7 @@ class ReportData:
     sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    suspected: Mapping[str, SuspectedInVolume] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
     estimated: Mapping[str, RulePlan] = field(default_factory=dict)
     stores: Sequence[StoreSize] = ()
@@ -135,6 +139,7 @@ def render(template: str, report: ReportData) -> str:
         learning=Markup(learning_curve(report.training)),  # SVG made by matplotlib, with its text escaped
         thresholds=Markup(threshold_curve(report.sweeps, chosen)),
         costs=rule_costs(report.benchmarks),
+        suspected_columns=SUSPECTED_COLUMNS,
     )
 
 

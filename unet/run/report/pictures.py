@@ -87,6 +87,21 @@ def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any]
     return [Picture("raw", png_uri(grey)), pieces, *(Picture(name, png_uri(overlay(grey, ids))) for name, ids in named)]
 
 
+def contact_row(raw: NDArray[Any], segmentation: NDArray[Any], fragments: NDArray[Any], id_: int) -> list[Picture]:
+    """Return pictures of a contact within an object: raw, the object in white outline over its fragments, all objects.
+
+    Parameters
+    ----------
+    raw, segmentation, fragments : (y, x) grey values, ids of objects, ids of fragments
+    id_ : id of the object
+    """
+    grey, inside = stretch_contrast(raw), segmentation == id_
+    picture = overlay(grey, np.where(inside, fragments, 0))
+    picture[inside & label_boundary(inside)] = 1.0
+    named = [("fragments of the object", picture), ("segmentation", overlay(grey, segmentation))]
+    return [Picture("raw", png_uri(grey)), *(Picture(name, png_uri(drawn)) for name, drawn in named)]
+
+
 def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return a grey picture with the wrong pixels in colour; ``(y, x, 3)`` in [0, 1]."""
     opacity = 0.6 * (errors > 0)[..., None]

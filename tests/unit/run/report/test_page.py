@@ -16,7 +16,8 @@ from unet.run.report.costs import rule_costs
 from unet.run.report.decoder_table import DecoderTable, decoder_table
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.page import ReportData, render
-from unet.run.report.pictures import Picture, label_colours, overlay, section_row
+from unet.run.report.pictures import Picture, contact_row, label_colours, overlay, section_row
+from unet.run.report.suspected_section import SuspectedInVolume
 
 TEMPLATE = (Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2").read_text()
 VOID = {"meta", "link", "input", "img", "br"}
@@ -69,6 +70,12 @@ def compared(volume: str) -> DecoderTable:
     return decoder_table({"candidates": rows, "thresholds": [0.2, 0.4]}, segment, [volume])
 
 
+SUSPECTED = {
+    **{"object": 5, "centre": [1, 20, 30], "centre_nm": [50.0, 80.0, 120.0], "larger": 70_000, "smaller": 20_000},
+    **{"contacts": 12, "pairs": 12, "score": 0.475, "reason": "small and weak"},
+}
+
+
 def full_report(volume: str = "isbi") -> ReportData:
     ids = np.arange(16).reshape(4, 4)
     sweep = [{"threshold": t, "v_rand": 1 - t, "v_info": t} for t in (0.1, 0.5, 0.9)]
@@ -80,6 +87,7 @@ def full_report(volume: str = "isbi") -> ReportData:
         sweeps={volume: sweep, "unlabelled": []},
         decoder=compared(volume),
         sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
+        suspected={volume: SuspectedInVolume(31, [SUSPECTED], [contact_row(ids, ids, ids, 5)])},
         benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
         configuration=f"volumes: {volume}\n",
         versions={"numpy": "2.0.1"},
@@ -91,6 +99,11 @@ def test_all_that_is_given_is_told() -> None:
     for told in ["Report of isbi", "1,834", "0.9728", "0.0611", "own_score", "0.1250", "section 7 · ground truth"]:
         assert told in text
     for told in [
+        "isbi: 31",
+        "50, 80, 120",
+        "70,000 + 20,000",
+        "small and weak",
+        "at 1, 20, 30 · fragments of the object",
         "predict",
         "1 min 30 s",
         "2.0 GB",
