@@ -111,7 +111,7 @@ def fragments_of(volume: Volume, variant: str) -> tuple[Fragments, NDArray[np.ui
 
 
 def within_objects(truth: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
-    """Where the 26 neighbours of a voxel are of its object."""
+    """Return where all 26 neighbours of a voxel belong to its object."""
     return maximum_filter(truth, 3) == minimum_filter(truth, 3)
 
 

@@ -4,8 +4,8 @@
     python benchmarks/agglomeration.py --nodes 50_000_000       # 300 million edges: 20 GB are needed
     python benchmarks/agglomeration.py --nodes 10_700_000 --parts 8
 
-Nodes lie on a lattice, with edges to 6 of the 13 neighbours ahead, so that there are 6 edges a node, as in a watershed
-of EM. A cell is a box of 4 x 4 x 8 nodes; the mean boundary is 0.1 +- 0.1 within a cell and 0.8 +- 0.15 between two, so
+Nodes lie on a lattice, with edges to 6 of the 13 neighbours ahead. So there are 6 edges per node, as in a watershed of
+EM. A cell is a box of 4 x 4 x 8 nodes; the mean boundary is 0.1 +- 0.1 within a cell and 0.8 +- 0.15 between two, so
 that some true borders are weak and some false ones strong. Each size runs in a process of its own; seconds are those of
 its processor, memory is its peak resident set above that of the imports.
 
@@ -98,7 +98,7 @@ def in_parts(nodes: int, parts: int, side: int) -> NDArray[np.int32]:
 
 
 def same_partition(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
-    """Whether two labellings differ in the names of their clusters alone."""
+    """Return whether two labellings differ in the names of their clusters alone."""
     pairs = np.unique(one.astype(np.int64) << 32 | other)
     return len(pairs) == len(np.unique(one)) == len(np.unique(other))
 

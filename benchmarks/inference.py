@@ -204,7 +204,7 @@ def bare(run: Run, like: JobTimes) -> float:
 
 
 def bare_passes(model: Path, precision: Precision, passes: int, batch: int, y: int, x: int) -> float:
-    """What `bare` does in its process."""
+    """Do the work of `bare` in its process."""
     keep_freed_memory()
     engine = Engine(load_model(model)[0], DEVICE, precision, threads=CORES)
     grey = torch.randn(batch, 1, y, x, device=DEVICE)
@@ -284,7 +284,7 @@ def blocks(folder: Path, shape: Index) -> dict[str, list[float]]:
 
 
 def figures(run: Run, rounds: int) -> dict[str, Any]:
-    """What the job itself does with the machine."""
+    """Measure the job itself."""
     rates, jobs, passes = [rate()], [], []
     for _ in range(rounds):
         jobs.append(job(run))
@@ -315,7 +315,7 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
 
 
 def compared(found: dict[str, Any], of_peers: dict[str, Any], sections: int) -> dict[str, Any]:
-    """How many times slower each peer is, the faster of its variants, with its deviation."""
+    """Return how many times slower the faster variant of each peer is, with its deviation."""
     ours = found["seconds"] / sections
     ratios = {name: values["seconds"] / ours for name, values in of_peers.items() if name != "sections"}
     fastest = min((name for name in ratios if name.startswith("torch_em")), key=ratios.__getitem__)

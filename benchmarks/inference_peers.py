@@ -68,7 +68,7 @@ def torch_em(model: nn.Module, function: str, block: int, halo: int, section: Se
 
 
 def contestants(model: nn.Module) -> dict[str, Predict]:
-    """How each is called; torch-em with the small blocks of its examples, and with large ones that leave no seam."""
+    """Return how each peer is called: torch-em with the small blocks of its examples, and with large ones."""
     return {
         "monai_025": partial(monai, model, 0.25),
         "monai_05": partial(monai, model, 0.5),

@@ -70,7 +70,7 @@ def write_journals(folder: Path, grid: Grid, jobs: int, records: int) -> float:
 
 
 def timed(seconds: dict[str, float], what: str, work: Callable[[], object]) -> object:
-    """What `work` returns; its seconds are noted."""
+    """Return the result of `work`, and note its seconds."""
     begin = time.perf_counter()
     result = work()
     seconds[what] = time.perf_counter() - begin

@@ -4,7 +4,7 @@
     python benchmarks/kills.py --workers 2        # the same on a dask scheduler's workers, of which some are killed too
 
 Prints a line a kill: what was killed, when, and how many blocks were in flight. At the end the store has to be
-bit-identical to that of a run which nothing happened to, and no block may have been made again that was recorded.
+bit-identical to the store of an undisturbed run. No block that was recorded may have been made again.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def recorded(folder: Path) -> list[str]:
 
 
 def digest(folder: Path) -> str:
-    """Of all files of the store."""
+    """Return a digest of all files of the store."""
     summary, store = hashlib.blake2b(digest_size=16), folder / "results/volumes/train/probability.zarr"
     for path in sorted(p for p in store.rglob("*") if p.is_file()):
         summary.update(str(path.relative_to(store)).encode() + path.read_bytes())

@@ -6,8 +6,8 @@
 One image of 512 x 512 px (DSB 2018) is learnt on its left half and scored on its right one, by masks; a strip of 48 px
 between them belongs to neither. All trainings of a seed are the same but for `w0` of equation 2; 0 is a weight of 1
 everywhere. The separation border is drawn in all, as instances that touch could not be told apart without it. Each
-probability is segmented by components, as in the paper, at 0.5 and at the threshold that is best on the left half, and
-by watershed and agglomeration, whose threshold is chosen there, too.
+probability is segmented by components, as in the paper, at 0.5 and at the threshold that is best on the left half. It
+is also segmented by watershed and agglomeration, whose threshold is chosen on the left half, too.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def masks(folder: Path, shape: tuple[int, ...]) -> dict[str, str]:
 
 
 def configuration(folder: Path, w0: float, seed: int, steps: int) -> dict[str, Any]:
-    """Of one training, without section `segment`."""
+    """Return the settings of one training, without section `segment`."""
     image, labels = (str(DATA / "nuclei" / name) for name in ("img2d.tif", "mask2d.tif"))
     halves = masks(folder, tifffile.imread(image).shape)
     volumes = {

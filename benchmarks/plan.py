@@ -56,7 +56,7 @@ def configuration(name: str) -> dict[str, Any]:
 
 
 def measured_rules(results: Path) -> dict[str, dict[str, float]]:
-    """Of each rule: jobs, seconds, processor seconds, and most memory of a job in MB."""
+    """Return jobs, seconds, processor seconds, and the largest memory of a job in MB, by rule."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("jobs", "seconds", "cores", "memory"), 0.0))
     for job in measured_jobs(results):
         rule = found[job["rule"]]

@@ -18,12 +18,12 @@ it held before; components and cc3d take turns, `ROUNDS` times, and the best of 
 - `waterz`, from the same probability in memory: affinities, its watershed on them with its own thresholds, and its
   agglomeration by the mean affinity; no distances, no seeds. An affinity is the mean of two neighbours' probability.
 - Agglomeration alone, ours and waterz's: region graph, joins and final ids of the fragments that scikit-image floods
-  before the clock starts. Here an affinity is the smaller of two neighbours' probability, so that the mean affinity is
-  1 less our mean boundary, and 0.5 is the same threshold. "From ours" is the adapted Rand error between the two
-  results: 0 where they are the same. Both start from uint8; waterz's affinities are made inside the clock.
+  before the clock starts. Here an affinity is the smaller probability of two neighbours. So the mean affinity is 1 less
+  our mean boundary, and 0.5 is the same threshold. "From ours" is the adapted Rand error between the two results: 0
+  where they are the same. Both start from uint8; waterz's affinities are made inside the clock.
 
-dask-image, bioimage-cpp and waterz are left out where they are not installed. What runs in memory has run on a corner
-of the volume before the clock starts, so that its seconds hold no imports and no compiling.
+dask-image, bioimage-cpp and waterz are left out where they are not installed. Programs that run in memory have run on a
+corner of the volume before the clock starts. So their seconds hold no imports and no compiling.
 
 The volume: cells around random points, their walls blurred and noisy, as a network's uint8 probability of the interior.
 """
@@ -311,7 +311,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """What the ratios are, of those that ran."""
+    """Return the ratios of the programs that ran."""
     verdict = {}
     for key in ("seconds", "wall"):
         pairs = [("components", "cc3d"), ("dask_image", "components"), ("skimage", "watershed")]

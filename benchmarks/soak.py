@@ -4,8 +4,8 @@
     python benchmarks/soak.py --voxels 8_000_000 64_000_000    # try it on something small
 
 Every job of both runs has the same number of voxels. Prints for each rule the memory of its largest job in both runs,
-which has to be flat, and the processor seconds for a voxel, which have to be equal within 15 %; rules of less than five
-seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
+which has to be flat. Prints the processor seconds per voxel as well, which have to be equal within 15 %; rules of less
+than five seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
 
 Two rules are apart: training learns from the same corner in both runs, and `merge` holds a layer of blocks and what is
 open to the next, which grow with the section, here fourfold; its memory may not exceed what the plan estimates.

@@ -81,8 +81,9 @@ class TileGeometry:
 
     def read_box(self, box: Box) -> Box:
         """Return the box that contains the voxels that all tiles of `box` read; it may exceed the volume."""
-        cells = tiles_for(box, self)
-        return Box(self.input_box(cells[0]).start, self.input_box(cells[-1]).stop)
+        corners = Box(box.start, tuple(lo + 1 for lo in box.start)), Box(tuple(hi - 1 for hi in box.stop), box.stop)
+        first, last = (tiles_for(corner, self)[0] for corner in corners)  # there may be a million between them
+        return Box(self.input_box(first).start, self.input_box(last).stop)
 
 
 def tiles_for(box: Box, geometry: TileGeometry) -> list[Box]:
@@ -262,7 +263,7 @@ def _output(config: NetworkShape, axis: int, size: int) -> int:
     """Return the output of an input size along one axis; 0 if the size does not fit.
 
     The result of a zero-padded network is as large as its input. The border whose receptive field touches the padding
-    is cut, in whole periods of the pooling grid, so that the origins of tiles stay multiples of `stride_unit`.
+    is cut. It is cut in whole periods of the pooling grid, so the origins of tiles stay multiples of `stride_unit`.
     """
     if not is_convolved(config, axis):
         return int(size == config.sections)

@@ -11,8 +11,8 @@ receipts/predict/train/0-of-2.jsonl   {"box":"0:16,0:256,0:256","fingerprint":"9
 receipts/predict/train/0-of-2.json    written when a journal has every block of the block range
 ```
 
-A block counts as finished only if its line has the current fingerprint (model, parameters, input and code), and the
-files on disk still have the digest of that line.
+A block counts as finished only if two things hold. Its line has the current fingerprint (model, parameters, input and
+code), and the files on disk still have the digest in the line.
 """
 
 import json

@@ -127,9 +127,9 @@ def _peak_bytes(maxrss: int) -> int:
 def _is_user_error(error: Exception) -> bool:
     """Tell whether the user can act on an error, as opposed to a defect of the program.
 
-    The user can act on an error that this package raises with a message of its own, and on a system error about files
-    or space. Any other error of a library or of Python is a defect, even if this package has called the library. So is
-    a library's system error without a file's name, because nobody could tell what it is about.
+    The user can act on two kinds of errors: those that this package raises with a message of its own, and system errors
+    about files or space. Any other error of a library or of Python is a defect, even if this package has called the
+    library. So is a library's system error without a file's name, because nobody could tell what it is about.
     """
     if type(error).__module__.startswith("unet."):
         return True

@@ -3,9 +3,9 @@
 For a box:
 1. `read` the voxels that all tiles of the box need, mirrored at the volume's faces (edge voxel not repeated).
 2. Normalise grey values with the statistics of the whole volume, never with those of a tile.
-3. Cut the tiles' inputs, run them through the network in batches of one fixed size, and take the softmax
-   over the classes, or the sigmoid of each affinity.
-   Test-time augmentation averages over mirrored or quarter-turned tiles (see `unet.network.symmetries`).
+3. Cut the inputs of the tiles, and run them through the network in batches of one fixed size. Take the softmax over the
+   classes, or the sigmoid of each affinity. Test-time augmentation averages over mirrored or quarter-turned tiles (see
+   `unet.network.symmetries`).
 4. Crop each tile's result to its cell of the lattice (see `unet.geometry.tiling`), and the cells to the box.
 
 The mean over rotations takes these steps on each of the 7 rotated lattices of `unet.network.rotation`.
@@ -54,7 +54,7 @@ class TileLattice(Protocol):
 
     @property
     def interpolates(self) -> bool:
-        """Whether a tile's input is interpolated between voxels."""
+        """Return whether a tile's input is interpolated between voxels."""
 
     def cells(self, box: Box) -> list[Box]:
         """Return the cells whose tiles `box` needs, in coordinates of the lattice."""

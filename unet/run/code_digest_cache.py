@@ -1,6 +1,6 @@
 """Keep the digests of code between starts of the workflow: parsing all modules takes most of a second.
 
-The digests lie in one small file in the user's cache folder, under a key that is the digest of all Python files that
+The digests lie in one small file in the user's cache folder. Their key is the digest of all Python files that
 `code_digest` may read. An edit of any of them gives another key. If the folder cannot be used, nothing is kept.
 """
 

@@ -1,9 +1,9 @@
 """The record of a run, `{results}/provenance.json`: enough for somebody else to repeat the run and compare.
 
-The record holds versions, the repository's state, seeds, devices, the configuration, fingerprints of the input, the
-arguments of every job, and a digest of what each job made. It does not say who ran it, on which machine or in which
-folder: paths below the repository, the working directory and the home are shortened, and secrets are taken out
-(`unet.jobs.privacy`).
+The record holds versions, the state of the repository, seeds, devices, the configuration and fingerprints of the input.
+It also holds the arguments of every job, and a digest of what the job made. It does not say who ran it, on which
+machine or in which folder: paths below the repository, the working directory and the home are shortened, and secrets
+are taken out (`unet.jobs.privacy`).
 """
 
 import platform

@@ -347,9 +347,9 @@ RULES = {
 }
 """By name, in the order of the chain.
 
-Costs were measured on generated cells of 32 x 2048 x 2048 and of 1 Gvoxel in blocks of 16 x 1024 x 1024, on ISBI 2012
-and on the sample (2026-11-25, as the jobs counted themselves). Bytes are a little more than the largest of these.
-`benchmarks/plan.py` compares them with new runs.
+Costs were measured on generated cells, on ISBI 2012 and on the sample (2026-11-25, as the jobs counted themselves). The
+cells fill 32 x 2048 x 2048 voxels and 1 Gvoxel, in blocks of 16 x 1024 x 1024. Bytes are a little more than the largest
+of these. `benchmarks/plan.py` compares them with new runs.
 """
 WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34)
 """Cost of `segment` where fragments are basins: halos and distances (fib25, and benchmarks/segmentation.py). The rate

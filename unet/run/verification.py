@@ -1,7 +1,7 @@
 """The places where a finished volume would show its blocks, and how much it shows them.
 
-A result that does not depend on the cut is the same whether a voxel lies in the middle of a block or at its border. So
-windows are inferred again where borders are, and the jumps across block faces are compared with those inside blocks:
+A result that does not depend on the cut is the same in the middle of a block and at its border. So windows are inferred
+again where borders are, and the jumps across block faces are compared with those inside blocks:
 
 ```
                       block border

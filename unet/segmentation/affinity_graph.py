@@ -1,6 +1,6 @@
 """The region graph of affinities: exact sums over the pairs of voxels of two fragments, which add over blocks.
 
-A pair is a voxel p and the voxel p + d, for an offset d of the network, both inside the volume and in two different
+A pair is a voxel p and the voxel p + d, for an offset d of the network. Both lie inside the volume, in two different
 fragments. An edge carries the number of its pairs and the sum of their affinities, for nearest and for long-range
 offsets apart. Two fragments that do not touch have an edge as well where a long pair spans what lies between them.
 

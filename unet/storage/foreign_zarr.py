@@ -84,7 +84,7 @@ class ForeignArray:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether the array is sharded."""
+        """Return whether the array is sharded."""
         return self.array.shards is not None
 
     @cached_property
@@ -95,7 +95,7 @@ class ForeignArray:
 
     @cached_property
     def shard_index(self) -> ShardIndex | None:
-        """How the index of a shard is stored; None if there are no shards, or if the index is compressed."""
+        """Return how the index of a shard is stored; None if there are no shards, or if the index is compressed."""
         codec = next(
             (one for one in getattr(self.array.metadata, "codecs", ()) if isinstance(one, ShardingCodec)), None
         )

@@ -14,10 +14,10 @@ between two voxels of the background. The decoding then leaves membranes to no o
 Where 0 means that nobody annotated a voxel, `volumes.<name>.ignore_id: 0` says so, and the pair does not count.
 
 Labels are often drawn without a gap between two bodies. The nearest affinity would then have to fall from 1 to 0 and
-rise to 1 again within one pair of voxels. For offsets between neighbours (`is_nearest`) both voxels of a pair therefore
-also have to lie off the border between two bodies, which is `erode_labels` voxels wide on each side. Contact of a body
-with the background takes nothing away, because the background is a gap already. Longer offsets see the ids as they are,
-so that thin processes keep their affinities.
+rise to 1 again within one pair of voxels. The border between two bodies is `erode_labels` voxels wide on each side. For
+offsets between neighbours (`is_nearest`), neither voxel of a pair may lie in it. Contact of a body with the background
+takes nothing away, because the background is a gap already. Longer offsets see the ids as they are, so that thin
+processes keep their affinities.
 
 A pair is stored at its first voxel, so a box of ids needs a margin (`AffinityTargets.margin`) behind and before it:
 

@@ -13,8 +13,9 @@ s_k be the share of pairs with t = 1 among those of channel k, kept within `smal
 b_k(1) = 1 / (2 s_k),    b_k(0) = 1 / (2 (1 - s_k)),    s_k b_k(1) + (1 - s_k) b_k(0) = 1
 ```
 
-Both classes then have the same weight in total, the mean weight of a pair is 1, and one learning rate serves balanced
-and unbalanced losses. The bounds keep a channel with few pairs of a class from gradients that rest on them alone.
+Both classes then have the same weight in total, and the mean weight of a pair is 1. So one learning rate serves
+balanced and unbalanced losses. The bounds keep a channel with few pairs of a class from gradients that rest on them
+alone.
 
 The share is a running one, s_k = P_k / N_k. With p_k pairs of target 1 and n_k pairs in the batch of a step, over all
 its patches and ranks,

@@ -77,7 +77,7 @@ class Transform:
 
     @property
     def exact(self) -> bool:
-        """Whether pixels fall onto voxels, so that nothing has to be interpolated."""
+        """Return whether pixels fall onto voxels, so that nothing has to be interpolated."""
         return self.vectors is None and self.angle % 90 == 0
 
     def matrix(self) -> np.ndarray:

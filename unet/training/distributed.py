@@ -47,12 +47,12 @@ class Rank:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the main one, which writes files and logs."""
+        """Return whether this process is the main one, which writes files and logs."""
         return self.index == 0
 
     @property
     def may_start_processes(self) -> bool:
-        """Whether this process may start processes of its own: the children of `run_ranks` may not."""
+        """Return whether this process may start processes. The children of `run_ranks` may not."""
         return not multiprocessing.current_process().daemon
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:

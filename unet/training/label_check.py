@@ -25,6 +25,7 @@ NOT_ANNOTATED_SHARE = 0.05
 """Share of the labelled voxels from which the largest number of a dtype is no usual id."""
 LARGEST_OF_DTYPES = {2**bits - 1 for bits in (8, 15, 16, 31, 32, 63)}
 """Numbers that often mean "not annotated"; that of the store's own dtype is refused before, if it is not listed."""
+_ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
 
 
 class LabelError(ValueError):
@@ -76,9 +77,6 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
         for name, n in zip(names, counts.classes, strict=True)
         if 0 < n < RARE_CLASS * counts.annotated
     ]
-
-
-_ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
 
 
 def _grey_values(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:

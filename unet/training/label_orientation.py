@@ -61,7 +61,7 @@ class FlipScore:
 
     @property
     def is_better(self) -> bool:
-        """Whether the mirrored labels fit clearly better."""
+        """Return whether the mirrored labels fit clearly better."""
         return self.mirrored >= max(MIN_SCORE, MIN_RATIO * self.given)
 
 

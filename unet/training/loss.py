@@ -15,10 +15,10 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, label
     E = - 1/n sum_x w(x) log p_l(x)(x),    p = softmax(logits),    n = labelled pixels
     ```
 
-    The paper's sum is divided by the number of labelled pixels (`target` not 255 and `weight` > 0), so that one
-    learning rate serves every tile size, batch and share of annotated pixels. The sum is not divided by the sum of
-    the weights, which would cancel the emphasis that the weights give to a tile with many touching cells. The
-    logarithm of the softmax is computed as one function and does not overflow.
+    The paper's sum is divided by the number of labelled pixels (`target` not 255 and `weight` > 0). So one learning
+    rate serves every tile size, batch and share of annotated pixels. The sum is not divided by the sum of the weights.
+    That would cancel the emphasis on a tile with many touching cells. The logarithm of the softmax is computed as one
+    function and does not overflow.
 
     Parameters
     ----------

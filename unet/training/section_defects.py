@@ -24,8 +24,8 @@ from unet.geometry.mirroring import mirrored_indices
 class SectionDefect:
     """A defect of one section of the patch's input.
 
-    `blur` is a standard deviation in px; `shift` `(y, x)` in whole px. `blank` is the grey value beyond the line at
-    `offset` (share of half the side, from the centre) whose normal has `angle` degrees from y to x.
+    `blur` is a standard deviation in px; `shift` `(y, x)` in whole px. `blank` is the grey value beyond a line. The
+    line lies at `offset` from the centre (share of half the side), and its normal has `angle` degrees from y to x.
     """
 
     section: int

@@ -111,11 +111,11 @@ def _neighbours(ndim: int, axes: Sequence[int]) -> list[tuple[tuple[slice, ...],
 def border_weight(labels: NDArray, w0: float, sigma: float) -> NDArray[np.float32]:
     """Return the border term of equation 2, ``w0 exp(-(d1 + d2)^2 / (2 sigma^2))``, of background; 0 inside cells.
 
-    The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the
-    cell's nearest pixel: 1 for a background pixel side by side with the cell. `d1` and `d2` belong to two cells of
-    different ids, never to two pixels of one cell. Only background gets the term: its purpose is that the network
-    learns the gaps between cells, so it is largest in the narrowest gaps and 0 wherever there are fewer than two cells
-    within `cutoff_distance(sigma)`.
+    The distance from a pixel to a cell is the Euclidean distance between the centre of the pixel and that of the cell's
+    nearest pixel: 1 for a background pixel side by side with the cell. `d1` and `d2` belong to two cells of different
+    ids, never to two pixels of one cell. Only background gets the term: its purpose is that the network learns the gaps
+    between cells. It is largest in the narrowest gaps, and 0 wherever there are fewer than two cells within
+    `cutoff_distance(sigma)`.
 
     Parameters
     ----------

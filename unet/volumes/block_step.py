@@ -1,7 +1,7 @@
 """A step of the chain that makes blocks out of blocks: what it reads around each block, and which stores it writes.
 
 The box that is read is stated once, in `BlockStep.reads`. The step reads this box, and records the digests of the
-blocks in it, so a block is made again if a block that it reads has changed.
+blocks in it. So a block is made again if a block that it reads has changed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -315,7 +315,7 @@ NOTHING = {
     "job": edited("unet.jobs.script", "run_script"),
     "journal": edited("unet.jobs.journal", "finished"),
     "scheduling": edited("unet.jobs.pipeline", "run_pipeline"),
-    "a plan": edited("unet.run.plan.plan", "plan_rules"),
+    "a plan": edited("unet.run.plan.plan", "plan_run"),
     "a version": replaced("unet/__init__.py", "__version__", "__version__: str"),
     "a default": replaced("unet/config/train.py", "description=", "deprecated=False, description="),
 }

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from unet.config.model import ModelConfig
-from unet.network.model import build_model, channels_last
+from unet.network.centre_crop import channels_last
+from unet.network.model import build_model
 from unet.training.parallel_samples import ParallelSamples
 
 SAMPLES = 3

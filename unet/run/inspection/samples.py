@@ -90,8 +90,8 @@ def _is_flat(colour: NDArray) -> bool:
 def section_distance_px(source: Source, side: int = 512) -> float | None:
     """Return the distance of neighbouring sections in px of a section, from the correlation of intensities.
 
-    Sections that are d px apart correlate as a section correlates with itself shifted by d px, if the tissue looks the
-    same in all directions.
+    Assume that the tissue looks the same in all directions. Then sections that are d px apart correlate as a section
+    does with itself, shifted by d px.
 
     Returns
     -------

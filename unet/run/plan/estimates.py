@@ -45,8 +45,8 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
     """Return what each job of a run took: the columns of Snakemake's benchmark file, and the `rule`, in the order they
     ended.
 
-    Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are Snakemake's samples of all the job's processes,
-    or what the job itself counted (`unet.jobs.script`), whichever is more: neither sees everything.
+    Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are the larger of two numbers: Snakemake's samples
+    of all the job's processes, and what the job itself counted (`unet.jobs.script`). Neither sees everything.
     """
     folder = results / "benchmarks"
     rows: list[dict[str, Any]] = []
