@@ -81,5 +81,8 @@ verify: {crops: 16, crop_px: 128}
     "export": """
 export: {authors: [Ada Lovelace], license: CC-BY-4.0}
 """,
+    "view": """
+view: {volume: test, position: [3, 200, 310]}          # z, y, x in voxels
+""",
 }
 """YAML by the name of the section."""

@@ -39,6 +39,7 @@ from unet.config.slurm import SlurmConfig
 from unet.config.storage import StorageConfig
 from unet.config.train import TrainConfig
 from unet.config.verify import VerifyConfig
+from unet.config.view import ViewConfig
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
@@ -70,6 +71,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
+    view: ViewConfig = ViewConfig()
 
     @field_validator("volumes")
     @classmethod
@@ -122,6 +124,13 @@ class Config(Section):
                         f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
                         f"{more if key == 'train.volumes' else ''}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _shown_volume_exists(self) -> "Config":
+        name = self.view.volume
+        if name is not None and name not in self.used_volumes:
+            raise ValueError(f"view.volume: no volume of this run is called {name!r}; there are {self.used_volumes}")
         return self
 
     @model_validator(mode="after")
