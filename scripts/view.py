@@ -6,8 +6,8 @@ Inputs: whatever of the volume is there: raw, probability, labels and segmentati
 Outputs: a link on the terminal; with `view.state` a file instead, for a neuroglancer of one's own.
 
 1. Collect the layers, and the place that section `view` asks for.
-2. Serve the stores and neuroglancer itself on this machine, until Ctrl-C. Nothing is copied, and nothing is asked of the
-   network.
+2. Serve the stores and neuroglancer itself on this machine, until Ctrl-C. Nothing is copied, and the network is asked
+   for nothing.
 """
 
 import json
@@ -20,7 +20,7 @@ from unet.config.root import Config
 from unet.extras import needs
 from unet.jobs.script import Terminated, run_script
 from unet.run.view.layers import View, ViewError, view_of
-from unet.run.view.server import Content, Mount, ViewServer, client_mount
+from unet.run.view.server import CLIENT, Content, Mount, ViewServer, client_mount
 from unet.storage.files import write_json
 
 STATE = "state.json"
@@ -36,8 +36,8 @@ def main(config: Config) -> None:
     server = ViewServer(config.view.port)
     try:
         view = view_of(config, server.url)
-        server.mounts |= {**view.mounts, "": client_mount(client), STATE: state_mount(view)}
-        sys.stderr.write(f"\nOpen {server.url}#!{server.url}{STATE}\nStop with Ctrl-C.\n\n")
+        server.mounts |= {**view.mounts, CLIENT: client_mount(client), STATE: state_mount(view)}
+        sys.stderr.write(f"\nOpen {server.url}{CLIENT}#!{server.url}{STATE}\nStop with Ctrl-C.\n\n")
         sys.stderr.flush()
         server.serve()
     except (KeyboardInterrupt, Terminated):

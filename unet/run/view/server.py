@@ -9,11 +9,13 @@ says which keys it has, so a path never leaves it.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import compare_digest, token_urlsafe
+from threading import Event
 from urllib.parse import unquote, urlsplit
 
 from unet.storage.backends import Backend
@@ -33,6 +35,10 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
+CLIENT, EVENTS = "v/view/", "events/view"
+"""Where the client is, and where it waits for events. It takes both from its own address, `.../v/NAME/`."""
+HEARTBEAT_S = 1.0
+"""Seconds between two signs of life to a client, which says so when they stop."""
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -89,7 +95,7 @@ def client_mount(folder: Path) -> Mount:
 
     def find(key: str) -> Content | None:
         path = folder / (key or "index.html")
-        if not CLIENT_KEY.fullmatch(path.name) or path.parent != folder or not path.is_file():
+        if not CLIENT_KEY.fullmatch(key or "index.html") or not path.is_file():
             return None
         return Content.of_bytes(path.read_bytes())
 
@@ -139,7 +145,7 @@ class ViewServer:
     url : str
         Address below which the mounts are, with the token and a slash at its end.
     mounts : dict
-        Mounts by their path below `url`, each with a slash at its end; the empty path has the client.
+        Mounts by their path below `url`: a file, or a folder with a slash at its end.
     """
 
     def __init__(self, port: int | None = None) -> None:
@@ -152,6 +158,7 @@ class ViewServer:
                 "none, to take one that is free"
             ) from None
         self._server.daemon_threads = True
+        self.stopped = Event()
         self._token = token_urlsafe(12)
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}/{self._token}/"
 
@@ -161,19 +168,24 @@ class ViewServer:
 
     def stop(self) -> None:
         """End `serve`; call it from another thread."""
+        self.stopped.set()
         self._server.shutdown()
 
     def close(self) -> None:
-        """Give the port back."""
+        """Give the port back, and tell the clients."""
+        self.stopped.set()
         self._server.server_close()
 
-    def find(self, path: str) -> tuple[str, Content | None]:
-        """Return the key and the content behind a path of a request."""
-        token, _, rest = unquote(urlsplit(path).path).lstrip("/").partition("/")
-        if token != self._token:
-            return "", None
-        mount = max((one for one in self.mounts if rest.startswith(one)), key=len, default=None)
-        return rest, None if mount is None else self.mounts[mount](rest[len(mount) :])
+    def key_of(self, path: str) -> str | None:
+        """Return what follows the token in the path of a request; None without the token."""
+        token, _, key = unquote(urlsplit(path).path).lstrip("/").partition("/")
+        return key if compare_digest(token.encode(), self._token.encode()) else None
+
+    def find(self, path: str) -> Content | None:
+        """Return the content behind the path of a request."""
+        key = self.key_of(path)
+        mount = max((one for one in self.mounts if key and key.startswith(one)), key=len, default=None)
+        return None if key is None or mount is None else self.mounts[mount](key[len(mount) :])
 
 
 def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
@@ -183,7 +195,10 @@ def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._answer(with_body=True)
+            if server.key_of(self.path) == EVENTS:
+                self._hold()
+            else:
+                self._answer(with_body=True)
 
         def do_HEAD(self) -> None:
             self._answer(with_body=False)
@@ -192,8 +207,17 @@ def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
             self._start(HTTPStatus.NO_CONTENT, 0)
             self.end_headers()
 
+        def _hold(self) -> None:
+            """Hold the connection on which a client waits for events, of which there are none."""
+            self._start(HTTPStatus.OK, None)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.close_connection = True
+            while not server.stopped.wait(HEARTBEAT_S):
+                self.wfile.write(b":\n\n")
+
         def _answer(self, with_body: bool) -> None:
-            key, content = server.find(self.path)
+            content = server.find(self.path)
             if content is None:
                 self._start(HTTPStatus.NOT_FOUND, 0)
                 self.end_headers()
@@ -209,12 +233,12 @@ def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
             self._start(HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK, length)
             if wanted:
                 self.send_header("Content-Range", f"bytes {start}-{start + length - 1}/{content.size}")
-            self.send_header("Content-Type", _media_type(key))
+            self.send_header("Content-Type", _media_type(urlsplit(self.path).path))
             self.end_headers()
             for offset in range(start, start + length, PIECE) if with_body else ():
                 self.wfile.write(content.read(offset, min(PIECE, start + length - offset)))
 
-        def _start(self, status: HTTPStatus, length: int) -> None:
+        def _start(self, status: HTTPStatus, length: int | None) -> None:
             self.send_response(status)
             self.send_header("Access-Control-Allow-Origin", "*")
             self.send_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
@@ -223,20 +247,19 @@ def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Access-Control-Allow-Private-Network", "true")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Cache-Control", "no-cache")
-            self.send_header("Content-Length", str(length))
+            if length is not None:
+                self.send_header("Content-Length", str(length))
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: a viewer asks for hundreds of chunks."""
 
         def handle(self) -> None:
-            try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # the viewer no longer wants the chunk
                 super().handle()
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the viewer has moved on, and no longer wants the chunk
 
     return Handler
 
 
-def _media_type(key: str) -> str:
-    return MEDIA_TYPES.get(Path(key or "index.html").suffix, "application/octet-stream")
-
+def _media_type(path: str) -> str:
+    suffix = ".html" if path.endswith("/") else Path(path).suffix
+    return MEDIA_TYPES.get(suffix, "application/octet-stream")

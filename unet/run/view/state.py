@@ -1,7 +1,7 @@
 """The state of neuroglancer: which layers it shows, in which colours, and where it opens.
 
-A state is JSON; https://neuroglancer-docs.web.app describes it. Neuroglancer takes scale and translation of a store from
-its OME metadata, and places the centre of voxel i at `offset_nm / voxel_size_nm + i`, in voxels.
+A state is JSON; https://neuroglancer-docs.web.app describes it. Neuroglancer takes scale and translation of a store
+from its OME metadata, and places the centre of voxel i at `offset_nm / voxel_size_nm + i`, in voxels.
 """
 
 from collections.abc import Mapping, Sequence
