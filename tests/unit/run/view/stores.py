@@ -19,7 +19,7 @@ VOXEL_NM, OFFSET_NM = (40.0, 4.0, 8.0), (120.0, 20.0, 48.0)
 def arrays() -> dict[str, np.ndarray]:
     """Grey values, truth of two objects, and a segmentation that splits the first and merges a part of the second.
 
-    Sections are divided along x. Truth 1 is predicted as 5 and 6; 6 also takes a part of truth 2, the rest of which is 7:
+    Sections are divided along x. Truth 1 is predicted as 5 and 6; 6 also takes a part of truth 2, whose rest is 7:
 
         x       0 ... 11   12 ... 17   18 ... 21   22 ... 35
         truth      1           1           2           2
