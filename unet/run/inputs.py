@@ -164,6 +164,33 @@ class RunInputs:
             return self.receipts("intensity_statistics", volume)
         return self.receipts("relabel", volume, "labels")
 
+    def made(self, store: str, volume: str) -> list[str]:
+        """Return the receipts of the jobs that write a store."""
+        if store == "segmentation" or (store == "labels" and self.config.volumes[volume].label_kind != "instances"):
+            return self.receipts("relabel", volume, store)
+        rules = {"probability": "predict", "targets": "targets", "weights": "weight_map"}
+        return self.receipts(rules.get(store, "ingest"), volume)
+
+    def export(self, rule: str) -> Inputs:
+        """Return the stores that `export_tiff`, `export_precomputed` or `export_webknossos` reads."""
+        asked = getattr(self.config, rule)
+        volume = self.config.volume_or_first(asked.volume)
+        stores = [asked.store] if rule == "export_tiff" else asked.stores
+        made = list(dict.fromkeys(path for store in stores for path in self.made(store, volume)))
+        return {"survey": self.receipt("survey", volume), "made": made}
+
+    def exported_volume(self, rule: str) -> str:
+        """Return the folder of the volume that an export reads."""
+        return self.folders([self.config.volume_or_first(getattr(self.config, rule).volume)])[0]
+
+    @property
+    def exported_tiff(self) -> str:
+        """Return the file that `export_tiff` writes; its name tells store and box."""
+        asked = self.config.export_tiff
+        box = "".join(f"-{axis}{lo}-{hi}" for axis, (lo, hi) in zip("zyx", asked.box or (), strict=False))
+        folder = f"{self.results}/exports/{self.config.volume_or_first(asked.volume)}"
+        return f"{folder}/{asked.store}{box}.ome.tif"
+
     def checked(self, volumes: Iterable[str]) -> list[str]:
         """Return the receipts of the label checks of those volumes that have labels."""
         return self.receipts_of("check_labels", [name for name in volumes if name in self.config.annotated_volumes])

@@ -36,20 +36,18 @@ from unet.run.view.state import (
     Place,
     error_layers,
     image_layer,
-    segment_properties,
     segmentation_layer,
     viewer_state,
 )
 from unet.run.view.virtual_zarr import virtual_labels
 from unet.segmentation.foreground import channel_of
 from unet.segmentation.merge_table import load_merge_table
+from unet.segmentation.segment_properties import properties_of_objects, segment_properties
 from unet.storage.files import load_arrays, read_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.sources import open_in_volume
 from unet.volumes.volume import Volume
 
-LISTED = 100_000
-"""Objects whose sizes are listed, the largest of a volume: a viewer holds the list in memory."""
 CONTRAST = 2.5
 """Standard deviations around the mean intensity that are drawn from black to white."""
 
@@ -92,7 +90,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
         If the volume has not been read yet, or the place or the error is not there.
     """
     results, asked = Path(config.results), config.view
-    name = asked.volume or (config.predict.volumes or config.used_volumes)[0]
+    name = config.volume_or_first(asked.volume)
     survey = results / "receipts" / "survey" / f"{name}.json"
     if not survey.exists():
         raise ViewError(f"view.volume: volume {name!r} has not been read into {results} yet; run `snakemake` first")
@@ -248,32 +246,21 @@ class _Layers:
         known = None if self.static else sizes()
         if known is None:
             return None
-        content = Content.of_bytes(json.dumps(segment_properties(**known)).encode())
+        content = Content.of_bytes(json.dumps(known).encode())
         path = f"properties/{self.volume.name}/{name}"
         self.mounts[f"{path}/"] = partial({"info": content}.get)
         return self.url + path
 
     def _sizes(self) -> Mapping[str, Any] | None:
         folder = self.volume.merge_table("segmentation")
-        if not folder.is_dir():
-            return None
-        table = load_merge_table(folder)
-        largest = _largest(table.sizes)
-        return {"ids": (largest + table.first_id).tolist(), "sizes": table.sizes[largest].tolist()}
+        return properties_of_objects(load_merge_table(folder)) if folder.is_dir() else None
 
     def _true_sizes(self) -> Mapping[str, Any] | None:
         path = self.volume.folder / "overlap.npz"
         if self.config.segment.sections_alone or not path.exists():
             return None
         table = Contingency(**load_arrays(path))
-        ids, sizes = np.unique(table.truth), table.truth_sizes
-        largest = _largest(sizes)
-        return {"ids": ids[largest].tolist(), "sizes": sizes[largest].tolist()}
-
-
-def _largest(sizes: np.ndarray) -> np.ndarray:
-    """Return the rows of the largest objects, at most `LISTED`, in their order."""
-    return np.sort(np.argsort(-sizes, kind="stable")[:LISTED])
+        return segment_properties(np.unique(table.truth), table.truth_sizes)
 
 
 def _highlighted(mark: ErrorMark | None) -> dict[str, Any]:

@@ -156,28 +156,6 @@ def _annotation_layer(
     return layer
 
 
-def segment_properties(ids: Sequence[int], sizes: Sequence[int], labels: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return names and sizes of objects as neuroglancer's segment properties; without labels the ids are the names.
-
-    https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/segment_properties.md
-    """
-    properties: list[dict[str, Any]] = []
-    if labels is not None:
-        properties.append({"id": "label", "type": "label", "values": list(labels)})
-    # sizes beyond 2^24 are rounded, since the format has no integers of 64 bits
-    properties.append(
-        {
-            "id": "voxels",
-            "type": "number",
-            "data_type": "float32",
-            "description": "Size in voxels",
-            "values": [float(n) for n in sizes],
-        }
-    )
-    inline = {"ids": [str(one) for one in ids], "properties": properties}
-    return {"@type": "neuroglancer_segment_properties", "inline": inline}
-
-
 def viewer_state(
     place: Place, layers: Sequence[dict[str, Any]], position: Sequence[float], selected: str | None, title: str
 ) -> dict[str, Any]:
