@@ -32,7 +32,7 @@ def test_a_box_becomes_a_tiff(tmp_path: Path) -> None:
 
 
 def test_stores_become_precomputed_volumes(tmp_path: Path) -> None:
-    receipt = tmp_path / "receipts" / "export_precomputed" / "all.json"
+    receipt = tmp_path / "receipts" / "export_precomputed" / "v.json"
     export("export_precomputed", tmp_path, {"stores": ["raw", "segmentation"]}, receipt=receipt)
     assert read_json(receipt)["stores"] == ["raw", "segmentation"]
     for name in ("raw", "segmentation"):
@@ -43,7 +43,7 @@ def test_stores_become_precomputed_volumes(tmp_path: Path) -> None:
 
 
 def test_stores_become_a_dataset_of_webknossos(tmp_path: Path) -> None:
-    receipt = tmp_path / "receipts" / "export_webknossos" / "all.json"
+    receipt = tmp_path / "receipts" / "export_webknossos" / "v.json"
     export("export_webknossos", tmp_path, {"stores": ["raw", "segmentation"]}, receipt=receipt)
     dataset = tmp_path / "exports" / "v" / "webknossos" / "v"
     layers = read_json(dataset / "datasource-properties.json")["dataLayers"]

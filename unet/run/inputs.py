@@ -173,23 +173,21 @@ class RunInputs:
 
     def export(self, rule: str) -> Inputs:
         """Return the stores that `export_tiff`, `export_precomputed` or `export_webknossos` reads."""
-        asked = getattr(self.config, rule)
-        volume = self.config.volume_or_first(asked.volume)
+        asked, volume = getattr(self.config, rule), self.exported_volume(rule)
         stores = [asked.store] if rule == "export_tiff" else asked.stores
         made = list(dict.fromkeys(path for store in stores for path in self.made(store, volume)))
         return {"survey": self.receipt("survey", volume), "made": made}
 
     def exported_volume(self, rule: str) -> str:
-        """Return the folder of the volume that an export reads."""
-        return self.folders([self.config.volume_or_first(getattr(self.config, rule).volume)])[0]
+        """Return the name of the volume that an export reads."""
+        return self.config.volume_or_first(getattr(self.config, rule).volume)
 
     @property
     def exported_tiff(self) -> str:
         """Return the file that `export_tiff` writes; its name tells store and box."""
         asked = self.config.export_tiff
         box = "".join(f"-{axis}{lo}-{hi}" for axis, (lo, hi) in zip("zyx", asked.box or (), strict=False))
-        folder = f"{self.results}/exports/{self.config.volume_or_first(asked.volume)}"
-        return f"{folder}/{asked.store}{box}.ome.tif"
+        return f"{self.results}/exports/{self.exported_volume('export_tiff')}/{asked.store}{box}.ome.tif"
 
     def checked(self, volumes: Iterable[str]) -> list[str]:
         """Return the receipts of the label checks of those volumes that have labels."""

@@ -55,7 +55,7 @@ rule export_tiff:
         mem_mb=memory("export_tiff"),
         runtime=time_limit("export_tiff"),
     params:
-        folder=INPUTS.exported_volume("export_tiff"),
+        folder=INPUTS.folders([INPUTS.exported_volume("export_tiff")])[0],
         export=settings(CONFIG.export_tiff),
         code=code("export_tiff"),
     message:
@@ -68,7 +68,7 @@ rule export_precomputed:
     input:
         unpack(per_job(lambda _: INPUTS.export("export_precomputed"))),
     output:
-        receipt=receipt("export_precomputed", "all"),
+        receipt=receipt("export_precomputed", INPUTS.exported_volume("export_precomputed")),
     log:
         f"{RESULTS}/logs/export_precomputed/all.log",
     benchmark:
@@ -80,7 +80,7 @@ rule export_precomputed:
         mem_mb=memory("export_precomputed"),
         runtime=time_limit("export_precomputed"),
     params:
-        folder=INPUTS.exported_volume("export_precomputed"),
+        folder=INPUTS.folders([INPUTS.exported_volume("export_precomputed")])[0],
         results=results_folder,
         export=settings(CONFIG.export_precomputed),
         code=code("export_precomputed"),
@@ -94,7 +94,7 @@ rule export_webknossos:
     input:
         unpack(per_job(lambda _: INPUTS.export("export_webknossos"))),
     output:
-        receipt=receipt("export_webknossos", "all"),
+        receipt=receipt("export_webknossos", INPUTS.exported_volume("export_webknossos")),
     log:
         f"{RESULTS}/logs/export_webknossos/all.log",
     benchmark:
@@ -106,7 +106,7 @@ rule export_webknossos:
         mem_mb=memory("export_webknossos"),
         runtime=time_limit("export_webknossos"),
     params:
-        folder=INPUTS.exported_volume("export_webknossos"),
+        folder=INPUTS.folders([INPUTS.exported_volume("export_webknossos")])[0],
         results=results_folder,
         export=settings(CONFIG.export_webknossos),
         code=code("export_webknossos"),
