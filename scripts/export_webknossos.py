@@ -17,6 +17,7 @@ from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import write_json
+from unet.storage.zarr_store import Image
 from unet.volumes.volume import Volume
 from unet.volumes.writers.levels import begin_export, copy_levels
 from unet.volumes.writers.wkw_dataset import wkw_magnifications, write_properties
@@ -38,7 +39,7 @@ def main(
     source = Volume.open(folder, survey)
     depends_on = fingerprint(made=receipts_digest(made), code=code, volume=source.name)
     dataset = results / "exports" / source.name / "webknossos" / source.name
-    images = {store: source.image(store) for store in export.stores}
+    images: dict[str, Image] = {store: source.image(store) for store in export.stores}
     for store, image in images.items():
         receipts = receipt.parent / source.name / store
         begin_export(dataset / store, receipts, depends_on)

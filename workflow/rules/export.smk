@@ -68,7 +68,9 @@ rule export_precomputed:
     input:
         unpack(per_job(lambda _: INPUTS.export("export_precomputed"))),
     output:
-        receipt=receipt("export_precomputed", INPUTS.exported_volume("export_precomputed")),
+        receipt=receipt(
+            "export_precomputed", INPUTS.exported_volume("export_precomputed")
+        ),
     log:
         f"{RESULTS}/logs/export_precomputed/all.log",
     benchmark:
@@ -94,7 +96,9 @@ rule export_webknossos:
     input:
         unpack(per_job(lambda _: INPUTS.export("export_webknossos"))),
     output:
-        receipt=receipt("export_webknossos", INPUTS.exported_volume("export_webknossos")),
+        receipt=receipt(
+            "export_webknossos", INPUTS.exported_volume("export_webknossos")
+        ),
     log:
         f"{RESULTS}/logs/export_webknossos/all.log",
     benchmark:

@@ -102,7 +102,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
     linked = {"split": "truth", "merge": "segmentation"}
     names = [layer["name"] for layer in layers]
     linked = {kind: layer for kind, layer in linked.items() if layer in names}
-    layers += error_layers(found.place, marks, mark and mark.number, linked)
+    layers += error_layers(found.place, marks, mark.number if mark else None, linked)
     selected = {"split": "splits", "merge": "merges"}[mark.kind] if mark else None
     state = viewer_state(found.place, layers, position, selected, f"unet-em: {name}")
     return View(state, found.mounts, found.left_out)
@@ -145,7 +145,7 @@ class _Layers:
             channels, top = probability.spec.channels, 1 if probability.dtype.kind == "f" else 255
             affinities = affinity_offsets(channels) is not None
             shown = 0 if affinities else channel_of(self.config.segment.main_class, channels)
-            drawn = {"shader": PROBABILITY_SHADER, "opacity": 0.5, "visible": False}
+            drawn: dict[str, Any] = {"shader": PROBABILITY_SHADER, "opacity": 0.5, "visible": False}
             address = self._address("probability", probability)
             layers.append(image_layer("probability", address, (0, top), shown, **drawn))
         return layers
@@ -200,7 +200,7 @@ class _Layers:
         kinds = {SPLIT: ("split", SPLIT_COLOUR), MERGE: ("merge", MERGE_COLOUR), SPLIT | MERGE: ("both", BOTH_COLOUR)}
         colours = {str(value): colour for value, (_, colour) in kinds.items()}
         address = self._virtual("errors", mount)
-        more = {"visible": False, "segmentColors": colours, "selectedAlpha": 0.6}
+        more: dict[str, Any] = {"visible": False, "segmentColors": colours, "selectedAlpha": 0.6}
         return [segmentation_layer("errors", address, **more)]
 
     def marks(self) -> list[ErrorMark]:
