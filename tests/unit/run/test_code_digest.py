@@ -291,6 +291,9 @@ OF_EDITS = {
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.network.export", "to_onnx"): {"export"},
     ("unet.run.report.page", "render"): {"report"},
+    ("unet.volumes.writers.tiff_stack", "_sections"): {"export_tiff"},
+    ("unet.volumes.writers.precomputed", "shard_shape"): {"export_precomputed"},
+    ("unet.volumes.writers.wkw_dataset", "_layer"): {"export_webknossos"},
 }
 
 
