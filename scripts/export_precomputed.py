@@ -13,6 +13,7 @@ import logging
 from pathlib import Path
 
 from unet.config.export_volumes import ExportPrecomputedConfig
+from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table
 from unet.segmentation.segment_properties import properties_of_objects
@@ -22,6 +23,7 @@ from unet.volumes.volume import Volume
 from unet.volumes.writers.levels import begin_export, copy_levels
 from unet.volumes.writers.precomputed import add_segment_properties, precomputed_scales
 
+RULE = "export_precomputed"
 log = logging.getLogger(__name__)
 
 
@@ -38,17 +40,18 @@ def main(
     """Write the stores that `export` names below `results`, and then `receipt`."""
     source = Volume.open(folder, survey)
     depends_on = fingerprint(made=receipts_digest(made), code=code, volume=source.name)
+    volumes = results / "exports" / source.name / "precomputed"
     for store in export.stores:
-        image, target = source.image(store), results / "exports" / source.name / "precomputed" / store
-        receipts = receipt.parent / source.name / store
-        begin_export(target, receipts, depends_on)
+        image, target, journal = source.image(store), volumes / store, volumes / ".journal" / store
+        begin_export(target, journal, depends_on)
         scales = precomputed_scales(target, image)
-        copy_levels(receipt.parent.name, image, scales, receipts, depends_on, threads)
+        copy_levels(RULE, image, scales, journal, depends_on, threads)
         table = source.merge_table(store)
         if store == "segmentation" and table.is_dir():
             add_segment_properties(target, properties_of_objects(load_merge_table(table)))
         log.info("precomputed://file://%s", target.absolute())
-    write_json(receipt, {"rule": receipt.parent.name, "digest": depends_on, "stores": export.stores})
+    files = file_sizes((volumes / store / "info" for store in export.stores), receipt)
+    write_json(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
 
 
 if __name__ == "__main__":

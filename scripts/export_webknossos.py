@@ -13,6 +13,7 @@ import logging
 from pathlib import Path
 
 from unet.config.export_volumes import ExportWebknossosConfig
+from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import fingerprint, receipts_digest
@@ -20,8 +21,9 @@ from unet.storage.files import write_json
 from unet.storage.zarr_store import Image
 from unet.volumes.volume import Volume
 from unet.volumes.writers.levels import begin_export, copy_levels
-from unet.volumes.writers.wkw_dataset import wkw_magnifications, write_properties
+from unet.volumes.writers.wkw_dataset import PROPERTIES, wkw_magnifications, write_properties
 
+RULE = "export_webknossos"
 log = logging.getLogger(__name__)
 
 
@@ -41,13 +43,14 @@ def main(
     dataset = results / "exports" / source.name / "webknossos" / source.name
     images: dict[str, Image] = {store: source.image(store) for store in export.stores}
     for store, image in images.items():
-        receipts = receipt.parent / source.name / store
-        begin_export(dataset / store, receipts, depends_on)
+        journal = dataset.parent / ".journal" / store
+        begin_export(dataset / store, journal, depends_on)
         levels = wkw_magnifications(dataset / store, image)
-        copy_levels(receipt.parent.name, image, levels, receipts, depends_on, threads)
+        copy_levels(RULE, image, levels, journal, depends_on, threads)
     write_properties(dataset, images, _largest_id(source))
     log.info("%s: copy this folder into the folder of binary data of your WEBKNOSSOS", dataset)
-    write_json(receipt, {"rule": receipt.parent.name, "digest": depends_on, "stores": export.stores})
+    files = file_sizes([dataset / PROPERTIES], receipt)
+    write_json(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
 
 
 def _largest_id(source: Volume) -> int | None:

@@ -11,6 +11,7 @@ import wkw
 from tests.scripts.conftest import main_of
 from tests.unit.run.view.stores import SHAPE, arrays, write_run
 from unet.storage.files import read_json, write_json
+from unet.volumes.integrity import invalid_receipts
 
 STORES = arrays()
 
@@ -32,9 +33,9 @@ def test_a_box_becomes_a_tiff(tmp_path: Path) -> None:
 
 
 def test_stores_become_precomputed_volumes(tmp_path: Path) -> None:
-    receipt = tmp_path / "receipts" / "export_precomputed" / "v.json"
+    receipt = tmp_path / "receipts" / "export_precomputed" / "v" / "all.json"
     export("export_precomputed", tmp_path, {"stores": ["raw", "segmentation"]}, receipt=receipt)
-    assert read_json(receipt)["stores"] == ["raw", "segmentation"]
+    assert read_json(receipt)["exported"] == ["raw", "segmentation"]
     for name in ("raw", "segmentation"):
         path = f"{tmp_path}/exports/v/precomputed/{name}/"
         given = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "file", "path": path}}
@@ -43,7 +44,7 @@ def test_stores_become_precomputed_volumes(tmp_path: Path) -> None:
 
 
 def test_stores_become_a_dataset_of_webknossos(tmp_path: Path) -> None:
-    receipt = tmp_path / "receipts" / "export_webknossos" / "v.json"
+    receipt = tmp_path / "receipts" / "export_webknossos" / "v" / "all.json"
     export("export_webknossos", tmp_path, {"stores": ["raw", "segmentation"]}, receipt=receipt)
     dataset = tmp_path / "exports" / "v" / "webknossos" / "v"
     layers = read_json(dataset / "datasource-properties.json")["dataLayers"]
@@ -51,3 +52,12 @@ def test_stores_become_a_dataset_of_webknossos(tmp_path: Path) -> None:
     for name in ("raw", "segmentation"):
         found = wkw.Dataset.open(str(dataset / name / "1")).read((0, 0, 0), SHAPE[::-1])[0]
         np.testing.assert_array_equal(found.T, STORES[name])
+
+
+def test_a_lost_export_is_noticed(tmp_path: Path) -> None:
+    receipt = tmp_path / "receipts" / "export_precomputed" / "v" / "all.json"
+    export("export_precomputed", tmp_path, {"stores": ["segmentation"]}, receipt=receipt)
+    assert list(invalid_receipts(tmp_path)) == []
+    lost = tmp_path / "exports" / "v" / "precomputed" / "segmentation" / "info"
+    lost.unlink()
+    assert list(invalid_receipts(tmp_path)) == [(receipt, f"{lost} is not there")]

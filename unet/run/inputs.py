@@ -176,7 +176,8 @@ class RunInputs:
         asked, volume = getattr(self.config, rule), self.exported_volume(rule)
         stores = [asked.store] if rule == "export_tiff" else asked.stores
         made = list(dict.fromkeys(path for store in stores for path in self.made(store, volume)))
-        return {"survey": self.receipt("survey", volume), "made": made}
+        damage = [] if rule == "export_tiff" else self.damage(rule, volume, "all")
+        return {"survey": self.receipt("survey", volume), "made": made, "damage": damage}
 
     def exported_volume(self, rule: str) -> str:
         """Return the name of the volume that an export reads."""

@@ -31,8 +31,8 @@ PRODUCTS = (
     Product("export", "receipts/export/model.json", "model/model.onnx"),
     Product("export", "receipts/export/model.json", "model/bioimageio.zip"),
     Product("tiff", "exports/*/*.ome.tif", ""),
-    Product("precomputed", "receipts/export_precomputed/*.json", "exports/{volume}/precomputed"),
-    Product("webknossos", "receipts/export_webknossos/*.json", "exports/{volume}/webknossos"),
+    Product("precomputed", "receipts/export_precomputed/*/all.json", "exports/{volume}/precomputed"),
+    Product("webknossos", "receipts/export_webknossos/*/all.json", "exports/{volume}/webknossos"),
     Product("model", "receipts/train/model.json", "model/model.pt"),
     Product("segmentation", "receipts/relabel/*/segmentation/*.json", "volumes/{volume}/segmentation.zarr"),
     Product("probability", "receipts/predict/*/*.json", "volumes/{volume}/probability.zarr", unless="segmentation"),
@@ -113,7 +113,7 @@ def _place(results: Path, place: str, sign: Path) -> str:
     """Return where a product lies: a store perhaps at the address that the survey of its volume names."""
     if "{volume}" not in place:
         return str(results / (place or sign))
-    volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else Path(sign.parts[2]).stem
+    volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else sign.parts[2]
     path, survey = place.format(volume=volume), results / "receipts" / "survey" / f"{volume}.json"
     address = read_json(survey).get("address") if survey.exists() and path.endswith(".zarr") else None
     return f"{address}/{path.removeprefix('volumes/')}" if address else str(results / path)

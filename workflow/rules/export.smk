@@ -69,7 +69,7 @@ rule export_precomputed:
         unpack(per_job(lambda _: INPUTS.export("export_precomputed"))),
     output:
         receipt=receipt(
-            "export_precomputed", INPUTS.exported_volume("export_precomputed")
+            "export_precomputed", INPUTS.exported_volume("export_precomputed"), "all"
         ),
     log:
         f"{RESULTS}/logs/export_precomputed/all.log",
@@ -97,7 +97,7 @@ rule export_webknossos:
         unpack(per_job(lambda _: INPUTS.export("export_webknossos"))),
     output:
         receipt=receipt(
-            "export_webknossos", INPUTS.exported_volume("export_webknossos")
+            "export_webknossos", INPUTS.exported_volume("export_webknossos"), "all"
         ),
     log:
         f"{RESULTS}/logs/export_webknossos/all.log",

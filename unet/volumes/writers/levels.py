@@ -53,7 +53,7 @@ def copy_levels(
     rule: str,
     image: Image,
     levels: Sequence[LevelWriter],
-    receipts: Path,
+    journal: Path,
     fingerprint: str,
     threads: int,
 ) -> None:
@@ -65,9 +65,9 @@ def copy_levels(
         Name of the rule, for the progress.
     levels : sequence of LevelWriter
         A writer per level of the store's pyramid, the finest first.
-    receipts : Path
-        Folder of the receipts of the levels. Each lies with its journal in a folder of its own, since levels have boxes
-        in common.
+    journal : Path
+        Folder of the receipts and journals of the levels, a folder each, since levels have boxes in common. It lies
+        beside what is written, so that both are removed together.
     fingerprint : str
         Hash of what the voxels depend on. A box that was written with another one is written again.
     threads : int
@@ -75,26 +75,26 @@ def copy_levels(
     """
     for level, writer in enumerate(levels):
         work = partial(_copy, image, level, writer)
-        boxes, receipt = list(writer.boxes()), receipts / f"level-{level}" / "all.json"
+        boxes, receipt = list(writer.boxes()), journal / f"level-{level}" / "all.json"
         run_blocks(rule, boxes, work, [writer], receipt=receipt, fingerprint=fingerprint, threads=threads)
 
 
-def begin_export(target: Path, receipts: Path, fingerprint: str) -> None:
+def begin_export(target: Path, journal: Path, fingerprint: str) -> None:
     """Remove an earlier export of other voxels, whose shape or type may be another one.
 
     Parameters
     ----------
     target : Path
         Folder that the export writes.
-    receipts : Path
-        Folder of the receipts of its levels.
+    journal : Path
+        Folder of its journals, as for `copy_levels`.
     fingerprint : str
         Hash of what the voxels depend on.
     """
-    marker = receipts / "fingerprint.json"
+    marker = journal / "fingerprint.json"
     if not marker.exists() or read_json(marker) != fingerprint:
         shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(receipts, ignore_errors=True)
+        shutil.rmtree(journal, ignore_errors=True)
         write_json(marker, fingerprint)
 
 

@@ -27,6 +27,7 @@ from unet.storage.files import write_json
 from unet.storage.zarr_store import Image
 from unet.volumes.writers.levels import WriterError, boxes_of_files, file_digest, file_size, in_c_order, level_shape
 
+PROPERTIES = "datasource-properties.json"
 BLOCK, CUBE = 32, 256
 """Sides in voxels of a block, which is compressed, and of a cube, which is a file."""
 ELEMENT_CLASSES = {
@@ -131,7 +132,7 @@ def write_properties(dataset: Path, images: Mapping[str, Image], largest_id: int
     """
     first = next(iter(images.values())).spec
     write_json(
-        dataset / "datasource-properties.json",
+        dataset / PROPERTIES,
         {
             "id": {"name": dataset.name, "team": ""},
             "scale": {"factor": list(first.voxel_size_nm[::-1]), "unit": "nanometer"},
