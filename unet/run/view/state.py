@@ -147,6 +147,7 @@ def _annotation_layer(
         "type": "annotation",
         "name": name,
         "source": {"url": "local://annotations", "transform": {"outputDimensions": place.dimensions}},
+        "annotationRelationships": ["segments"],  # without it neuroglancer 2.41 at times drops other layers
         "annotations": points,
         "annotationColor": colour,
         "tab": "annotations",
