@@ -147,7 +147,7 @@ def _annotation_layer(
         "type": "annotation",
         "name": name,
         "source": {"url": "local://annotations", "transform": {"outputDimensions": place.dimensions}},
-        "annotationRelationships": ["segments"],  # without it neuroglancer 2.41 at times drops other layers
+        "annotationRelationships": ["segments"],
         "annotations": points,
         "annotationColor": colour,
         "tab": "annotations",

@@ -48,7 +48,7 @@ def content(view: View, path: str) -> bytes:
 def test_every_store_is_a_layer_at_its_own_address(run: Path) -> None:
     view = seen(run)
     found = layers(view)
-    assert list(found) == ["raw", "probability", "truth", "segmentation", "errors", "splits", "merges"]
+    assert list(found) == ["splits", "merges", "raw", "probability", "truth", "segmentation", "errors"]
     assert found["raw"]["source"] == f"zarr://{URL}volumes/v/raw.zarr"
     assert found["segmentation"]["source"][0] == f"zarr://{URL}volumes/v/segmentation.zarr"
     assert found["raw"]["shaderControls"] == {"normalized": {"range": [50, 150]}}
@@ -113,7 +113,7 @@ def test_segmentations_of_others_are_read_in_any_format(run: Path, tmp_path: Pat
 
 def test_another_server_is_told_only_of_what_lies_in_the_folder(run: Path) -> None:
     view = seen(run, static=True)
-    assert list(layers(view)) == ["raw", "probability", "truth", "segmentation", "splits", "merges"]
+    assert list(layers(view)) == ["splits", "merges", "raw", "probability", "truth", "segmentation"]
     assert view.left_out == ["errors"]
     sources = json.dumps([layer["source"] for layer in view.state["layers"]])
     assert "precomputed" not in sources
