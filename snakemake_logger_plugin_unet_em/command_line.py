@@ -12,7 +12,10 @@ from pathlib import Path
 from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file
 
-TARGETS = ("all", "plan", "verify", "augmentation_preview", "export", "sample")
+TARGETS = (
+    *("all", "plan", "verify", "augmentation_preview", "sample", "view"),
+    *("export", "export_tiff", "export_precomputed", "export_webknossos"),
+)
 """Targets that a user can ask for by name; all others are files."""
 
 

@@ -40,7 +40,7 @@ WITHOUT = {
     "snakemake": PACKAGES,
 }
 """Packages that load a library neither themselves nor through what they import; inside a function they may."""
-MAKES_NO_RESULT = {"plan", "verify"}
+MAKES_NO_RESULT = {"plan", "verify", "view"}
 """Rules without a declared output: they run whenever they are asked for, so no hash of code can make them rerun."""
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 IMPORTED_AS = {"bioimageio.spec": "bioimageio", "bioimageio.core": "bioimageio", "pynrrd": "nrrd"}

@@ -25,6 +25,7 @@ EXTRAS = {
     "ncempy": "formats",
     "wkw": "formats",
     "hdf5plugin": "formats",
+    "neuroglancer": "view",
 }
 """The extra that brings each optional package, by the package's name on PyPI."""
 IMPORTED_AS = {"pynrrd": "nrrd"}

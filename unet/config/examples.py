@@ -81,5 +81,17 @@ verify: {crops: 16, crop_px: 128}
     "export": """
 export: {authors: [Ada Lovelace], license: CC-BY-4.0}
 """,
+    "export_tiff": """
+export_tiff: {store: segmentation, box: [[0, 6], [100, 300], [50, 250]]}
+""",
+    "export_precomputed": """
+export_precomputed: {volume: test, stores: [segmentation]}
+""",
+    "export_webknossos": """
+export_webknossos: {volume: test, stores: [raw, segmentation]}
+""",
+    "view": """
+view: {volume: test, position: [3, 200, 310]}          # z, y, x in voxels
+""",
 }
 """YAML by the name of the section."""

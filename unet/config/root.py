@@ -29,6 +29,7 @@ from unet.config.cross_section_checks import problem_of_classes, problem_of_seen
 from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
+from unet.config.export_volumes import ExportPrecomputedConfig, ExportTiffConfig, ExportWebknossosConfig
 from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
 from unet.config.plan import PlanConfig
@@ -40,6 +41,7 @@ from unet.config.slurm import SlurmConfig
 from unet.config.storage import StorageConfig
 from unet.config.train import TrainConfig
 from unet.config.verify import VerifyConfig
+from unet.config.view import ViewConfig
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
 from unet.storage.address import is_address
@@ -70,6 +72,10 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
+    view: ViewConfig = ViewConfig()
+    export_tiff: ExportTiffConfig = ExportTiffConfig()
+    export_precomputed: ExportPrecomputedConfig = ExportPrecomputedConfig()
+    export_webknossos: ExportWebknossosConfig = ExportWebknossosConfig()
 
     @field_validator("volumes")
     @classmethod
@@ -122,6 +128,16 @@ class Config(Section):
                         f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
                         f"{more if key == 'train.volumes' else ''}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_on_demand_exist(self) -> "Config":
+        for key in ("view", "export_tiff", "export_precomputed", "export_webknossos"):
+            name = getattr(self, key).volume
+            if name is not None and name not in self.used_volumes:
+                raise ValueError(
+                    f"{key}.volume: no volume of this run is called {name!r}; there are {self.used_volumes}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -267,6 +283,10 @@ class Config(Section):
         """Return the volumes whose labels are used: for training, for scores, or to choose a threshold."""
         scored = [*self.evaluate.volumes, *self.evaluate.threshold_volumes]
         return list(dict.fromkeys([*self.learning_volumes, *scored]))
+
+    def volume_or_first(self, name: str | None) -> str:
+        """Return the name of a volume; None is the first volume that is predicted, or else used."""
+        return name or (self.predict.volumes or self.used_volumes)[0]
 
     @property
     def annotated_volumes(self) -> list[str]:

@@ -93,28 +93,38 @@ def _best_partners(
     return known, others[order][first], counts[order][first]
 
 
-def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDArray[np.uint8]:
-    """Return the errors of each voxel: bit `SPLIT`, bit `MERGE`; 0 where right, or where either id is 0.
-
-    Parameters
-    ----------
-    truth, segmentation : ids, of one shape
-    table : contingency table of the whole volume that the arrays are a part of
+class ErrorFinder:
+    """Find the wrong voxels of any part of a volume by the contingency table of the whole volume.
 
     >>> from unet.evaluation.contingency import contingency
     >>> truth, found = np.array([1, 1, 1, 2, 2, 2]), np.array([5, 5, 6, 7, 7, 7])
-    >>> error_map(truth, found, contingency(truth, found)).tolist()
+    >>> ErrorFinder(contingency(truth, found)).errors(truth, found).tolist()
     [0, 0, 1, 0, 0, 0]
     """
-    pairs = table.without_background
-    wrong = np.zeros(truth.shape, np.uint8)
-    if not len(pairs.count):
+
+    def __init__(self, table: Contingency) -> None:
+        pairs = table.without_background
+        self._splits = _best_partners(pairs.truth, pairs.segmentation, pairs.count)[:2]
+        self._merges = _best_partners(pairs.segmentation, pairs.truth, pairs.count)[:2]
+
+    def errors(self, truth: NDArray, segmentation: NDArray) -> NDArray[np.uint8]:
+        """Return the errors of each voxel: bit `SPLIT`, bit `MERGE`; 0 where right, or where either id is 0.
+
+        Parameters
+        ----------
+        truth, segmentation : ids, of one shape
+        """
+        wrong = np.zeros(truth.shape, np.uint8)
+        for bit, own, other, (known, best) in (
+            (SPLIT, truth, segmentation, self._splits),
+            (MERGE, segmentation, truth, self._merges),
+        ):
+            if len(known):
+                index = np.minimum(np.searchsorted(known, own), len(known) - 1)
+                wrong[(known[index] == own) & (other != 0) & (best[index] != other)] |= bit
         return wrong
-    for bit, own, other, ids, others in (
-        (SPLIT, truth, segmentation, pairs.truth, pairs.segmentation),
-        (MERGE, segmentation, truth, pairs.segmentation, pairs.truth),
-    ):
-        known, best, _ = _best_partners(ids, others, pairs.count)
-        index = np.minimum(np.searchsorted(known, own), len(known) - 1)
-        wrong[(known[index] == own) & (other != 0) & (best[index] != other)] |= bit
-    return wrong
+
+
+def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDArray[np.uint8]:
+    """Return the errors of each voxel, as `ErrorFinder` finds them by the table of the whole volume."""
+    return ErrorFinder(table).errors(truth, segmentation)

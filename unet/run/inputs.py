@@ -164,6 +164,32 @@ class RunInputs:
             return self.receipts("intensity_statistics", volume)
         return self.receipts("relabel", volume, "labels")
 
+    def made(self, store: str, volume: str) -> list[str]:
+        """Return the receipts of the jobs that write a store."""
+        if store == "segmentation" or (store == "labels" and self.config.volumes[volume].label_kind != "instances"):
+            return self.receipts("relabel", volume, store)
+        rules = {"probability": "predict", "targets": "targets", "weights": "weight_map"}
+        return self.receipts(rules.get(store, "ingest"), volume)
+
+    def export(self, rule: str) -> Inputs:
+        """Return the stores that `export_tiff`, `export_precomputed` or `export_webknossos` reads."""
+        asked, volume = getattr(self.config, rule), self.exported_volume(rule)
+        stores = [asked.store] if rule == "export_tiff" else asked.stores
+        made = list(dict.fromkeys(path for store in stores for path in self.made(store, volume)))
+        damage = [] if rule == "export_tiff" else self.damage(rule, volume, "all")
+        return {"survey": self.receipt("survey", volume), "made": made, "damage": damage}
+
+    def exported_volume(self, rule: str) -> str:
+        """Return the name of the volume that an export reads."""
+        return self.config.volume_or_first(getattr(self.config, rule).volume)
+
+    @property
+    def exported_tiff(self) -> str:
+        """Return the file that `export_tiff` writes; its name tells store and box."""
+        asked = self.config.export_tiff
+        box = "".join(f"-{axis}{lo}-{hi}" for axis, (lo, hi) in zip("zyx", asked.box or (), strict=False))
+        return f"{self.results}/exports/{self.exported_volume('export_tiff')}/{asked.store}{box}.ome.tif"
+
     def checked(self, volumes: Iterable[str]) -> list[str]:
         """Return the receipts of the label checks of those volumes that have labels."""
         return self.receipts_of("check_labels", [name for name in volumes if name in self.config.annotated_volumes])

@@ -342,6 +342,10 @@ RULES = {
     "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
     "report": Rule(Cost(220, start=3), _used, per_volume=False),
     "export": Rule(Cost(3000, start=5, threads=4)),
+    "export_tiff": Rule(Cost(700, start=1, rate=15e6), per_volume=False),
+    "export_precomputed": Rule(Cost(900, start=1, rate=8e6, threads=2), per_volume=False),
+    "export_webknossos": Rule(Cost(900, start=1, rate=8e6, threads=2), per_volume=False),
+    "view": Rule(Cost(150, start=2)),
     "plan": Rule(Cost(600, start=5)),
     "verify": Rule(Cost(600, start=3, rate=10e6, threads=4, block_bytes=12)),
 }

@@ -12,7 +12,8 @@ from unet.storage.files import read_json
 class Product(NamedTuple):
     """Something that a run can make.
 
-    `sign` is a pattern of the file that is written when it is made, `place` where it lies in the folder of results.
+    `sign` is a pattern of the file that is written when it is made, `place` where it lies in the folder of results;
+    without a place it is that file.
     The product is not named beside another one that follows from it, `unless`.
     """
 
@@ -29,6 +30,9 @@ PRODUCTS = (
     Product("checks", "receipts/verify/all.json", "receipts/verify/all.json"),
     Product("export", "receipts/export/model.json", "model/model.onnx"),
     Product("export", "receipts/export/model.json", "model/bioimageio.zip"),
+    Product("tiff", "exports/*/*.ome.tif", ""),
+    Product("precomputed", "receipts/export_precomputed/*/all.json", "exports/{volume}/precomputed"),
+    Product("webknossos", "receipts/export_webknossos/*/all.json", "exports/{volume}/webknossos"),
     Product("model", "receipts/train/model.json", "model/model.pt"),
     Product("segmentation", "receipts/relabel/*/segmentation/*.json", "volumes/{volume}/segmentation.zarr"),
     Product("probability", "receipts/predict/*/*.json", "volumes/{volume}/probability.zarr", unless="segmentation"),
@@ -48,6 +52,7 @@ class Failure:
 def written(results: Path) -> dict[Path, int]:
     """Return the files that say that something was made, and their times (ns): receipts, evaluations, pages."""
     found = [*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]
+    found += (results / "exports").glob("*/*.ome.tif")
     found += [results / product.sign for product in PRODUCTS if "/" not in product.sign]
     return {path: path.stat().st_mtime_ns for path in found if path.exists()}
 
@@ -107,7 +112,7 @@ def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
 def _place(results: Path, place: str, sign: Path) -> str:
     """Return where a product lies: a store perhaps at the address that the survey of its volume names."""
     if "{volume}" not in place:
-        return str(results / place)
+        return str(results / (place or sign))
     volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else sign.parts[2]
     path, survey = place.format(volume=volume), results / "receipts" / "survey" / f"{volume}.json"
     address = read_json(survey).get("address") if survey.exists() and path.endswith(".zarr") else None

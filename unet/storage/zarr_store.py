@@ -102,6 +102,16 @@ def open_image(where: Path | str, local_path: Path | None = None) -> "Image":
         ) from error
 
 
+def level_arrays(image: "Image") -> list[zarr.Array]:
+    """Return the arrays of an image as zarr reads them, the finest first, for libraries that take Zarr arrays.
+
+    A block that was never written reads as 0, unlike in `Image.read`.
+    """
+    with image.backend.translate_errors():
+        group = zarr.open_group(zarr_store_of(image.backend, read_only=True), mode="r", zarr_format=3)
+        return [_array(group, str(level)) for level in range(len(image.spec.factors))]
+
+
 class Image:
     """An open image store. It reads any box and writes whole blocks.
 

@@ -26,7 +26,7 @@ def check_before_run():
 
 def note_damage():
     """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
-    if not IS_MAIN or {"verify", "plan"} & set(sys.argv):
+    if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
         return
     try:
         for path, problem in list(damaged_receipts(INPUTS)):

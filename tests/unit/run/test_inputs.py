@@ -217,3 +217,19 @@ def test_a_volume_without_a_layout_has_no_block_ranges() -> None:
     run = RunInputs(inputs().config, "r", lambda volume: None, StaleMarkers(dry_run=True))
     assert run.receipts("ingest", "train") == run.receipts_around("ingest", "train", "0-of-3", (0, 0, 0)) == []
     assert run.receipts("survey", "train") == ["r/receipts/survey/train.json"]
+
+
+def test_exports_read_the_stores_that_are_asked_for() -> None:
+    run = inputs(export_tiff={"volume": "plain", "store": "probability", "box": [[0, 2], [5, 9], [0, 20]]})
+    asked = run.export("export_tiff")
+    assert asked["survey"] == "r/receipts/survey/plain.json"
+    assert asked["made"] == receipts("predict", "plain")
+    assert run.exported_tiff == "r/exports/plain/probability-z0-2-y5-9-x0-20.ome.tif"
+    both = inputs(export_webknossos={"stores": ["raw", "labels", "segmentation"]})
+    assert both.export("export_webknossos")["made"] == [  # instance labels are ingested with the intensities
+        *receipts("ingest", "train"),
+        *receipts("relabel", "train", "segmentation"),
+    ]
+    classes = inputs(train_volume={"label_kind": "interior"}, export_precomputed={"stores": ["labels", "weights"]})
+    made = [*receipts("relabel", "train", "labels"), *receipts("weight_map", "train")]
+    assert classes.export("export_precomputed")["made"] == made

@@ -88,6 +88,7 @@ def full_report(volume: str = "isbi") -> ReportData:
         decoder=compared(volume),
         sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
         suspected={volume: SuspectedInVolume(31, [SUSPECTED], [contact_row(ids, ids, ids, 5)])},
+        errors={volume: {"merge of 9": section_row(ids), "split of 4": section_row(ids)}},
         benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
         configuration=f"volumes: {volume}\n",
         versions={"numpy": "2.0.1"},
@@ -96,6 +97,7 @@ def full_report(volume: str = "isbi") -> ReportData:
 
 def test_all_that_is_given_is_told() -> None:
     text = Page(render(TEMPLATE, full_report())).text
+    assert 'snakemake view --config view="{volume: isbi, error: 2}"' in text  # opens the second one of the list
     for told in ["Report of isbi", "1,834", "0.9728", "0.0611", "own_score", "0.1250", "section 7 · ground truth"]:
         assert told in text
     for told in [

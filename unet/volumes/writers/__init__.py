@@ -1,0 +1,1 @@
+"""How are the stores of a volume written for other programs?"""
