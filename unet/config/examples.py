@@ -70,6 +70,9 @@ segment:
   agglomerate: {method: mean, threshold: auto}
   min_size: 100
 """,
+    "objects": """
+objects: {in_every_run: true}        # objects.csv and contacts.csv of every predicted volume
+""",
     "evaluate": """
 evaluate:
   volumes: [train, test]

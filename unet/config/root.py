@@ -30,6 +30,7 @@ from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
 from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
+from unet.config.objects import ObjectsConfig
 from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.sample import SampleConfig
@@ -68,6 +69,7 @@ class Config(Section):
     plan: PlanConfig = PlanConfig()
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    objects: ObjectsConfig = ObjectsConfig()
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
 
@@ -87,7 +89,7 @@ class Config(Section):
             if is_address(path):
                 raise ValueError(
                     f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
-                    "volumes.<name>.{raw, labels, mask, compare}, storage.address"
+                    "volumes.<name>.{raw, labels, mask, compare, inside}, storage.address"
                 )
         return self
 
@@ -337,6 +339,9 @@ class Config(Section):
             inputs |= {f"volumes.{name}.compare.{peer}": given.path for peer, given in scored.compare.items()}
             if scored.skeletons is not None:
                 inputs[f"volumes.{name}.skeletons.files"] = scored.skeletons.files
+        for name in self.predict.volumes:
+            stores = self.volumes[name].inside
+            inputs |= {f"volumes.{name}.inside.{store}": given.path for store, given in stores.items()}
         if self.model.checkpoint is not None:
             inputs["model.checkpoint"] = self.model.checkpoint
         elif self.train.start_from is not None:

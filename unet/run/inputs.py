@@ -58,6 +58,16 @@ class RunInputs:
         """Return the path of a volume's scores."""
         return f"{self.results}/volumes/{volume}/evaluation.json"
 
+    def objects_receipt(self, volume: str) -> str:
+        """Return the path of the receipt of a volume's tables of objects."""
+        return self.receipt("objects", volume, "all")
+
+    def object_tables(self, volume: str) -> list[str]:
+        """Return the paths of a volume's tables of objects: of objects, of contacts, and of what lies inside."""
+        names = ["objects", "contacts", *(f"inside-{name}" for name in self.config.volumes[volume].inside)]
+        suffixes = ["csv", "parquet"] if self.config.objects.parquet else ["csv"]
+        return [f"{self.results}/volumes/{volume}/{name}.{suffix}" for name in names for suffix in suffixes]
+
     def folders(self, volumes: Iterable[str]) -> list[str]:
         """Return the folders of the stores of volumes."""
         return [f"{self.results}/volumes/{name}" for name in volumes]
@@ -125,6 +135,8 @@ class RunInputs:
 
     def made_by(self, rule: str, volume: str) -> Path:
         """Return the file that says that a rule which reads the user's files is done."""
+        if rule == "objects":
+            return Path(self.objects_receipt(volume))
         return Path(self.evaluation(volume) if rule == "evaluate" else self.receipt(rule, volume))
 
     # Volumes
@@ -242,6 +254,26 @@ class RunInputs:
             if self.config.segment.agglomerate.threshold == "auto":
                 inputs["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
         return inputs
+
+    def measure(self, volume: str, block_range: str) -> Inputs:
+        """Return the objects and probabilities of a block range and of the voxels beside it, and the labels."""
+        halo = self.halo("measure", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts_around("relabel", volume, block_range, halo, "segmentation"),
+            "predicted": self.receipts_around("predict", volume, block_range, halo),
+            "labelled": self.labels(volume) if volume in self.config.labelled_volumes else [],
+            "damage": self.damage("measure", volume, block_range),
+        }
+
+    def objects(self) -> Inputs:
+        """Return the counts of all blocks of the predicted volumes, and their merge tables."""
+        volumes = self.config.predict.volumes
+        return {
+            "surveys": self.receipts_of("survey", volumes),
+            "measured": self.receipts_of("measure", volumes),
+            "merged": self.receipts_of("merge", volumes, "segmentation"),
+        }
 
     def evaluate(self, volume: str) -> Inputs:
         """Return the segmentation and the labels of a scored volume, without the note on changed files."""

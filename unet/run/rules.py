@@ -56,6 +56,10 @@ class Cost:
     solved_fragment_bytes: float = 0
 
 
+def _measure_halo(config: Config, layout: VolumeLayout) -> Index:
+    return (1, 1, 1)
+
+
 def _no_halo(config: Config, layout: VolumeLayout) -> Index:
     return (0, 0, 0)
 
@@ -199,6 +203,10 @@ def _sampled(config: Config) -> list[str]:
     return (config.learning_volumes or sampled) if sampled else []
 
 
+def _measured(config: Config) -> list[str]:
+    return config.predict.volumes if config.objects.in_every_run else []
+
+
 def _with_annotated_classes(config: Config) -> list[str]:
     return [name for name in config.labelled_volumes if config.volumes[name].label_kind != "instances"]
 
@@ -296,6 +304,14 @@ RULES = {
         stores=("{store}",),
         label_volumes=_with_annotated_classes,
     ),
+    "measure": Rule(
+        Cost(100, start=0.9, rate=25e6, threads=2, block_bytes=30),
+        _measured,
+        blockwise=True,
+        stores=("segmentation-tables",),
+        halo=_measure_halo,
+    ),
+    "objects": Rule(Cost(150, start=1.5, rate=1e9, threads=2, fragment_bytes=600), _measured, per_volume=False),
     "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
     "report": Rule(Cost(220, start=3), _used, per_volume=False),
     "export": Rule(Cost(3000, start=5, threads=4)),
