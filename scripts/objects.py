@@ -21,6 +21,7 @@ from unet.config.objects import ObjectsConfig
 from unet.config.volumes import VolumeConfig
 from unet.evaluation.contingency import Contingency, contingency
 from unet.geometry.box import Box
+from unet.geometry.offsets import affinity_offsets
 from unet.jobs.journal import file_sizes
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
@@ -94,9 +95,9 @@ def _tables(source: Volume, config: VolumeConfig, classes: Sequence[str | None],
 
 
 def _class_names(source: Volume, measures: Measures, classes: Sequence[str | None]) -> np.ndarray:
-    """Return the name of the class of each object; the last class of the network where none is named."""
-    merged = load_merge_table(source.merge_table("segmentation"))
-    last = source.image("probability").spec.channels[-1]
+    """Return the name of the class of each object: the last of the network where none is named."""
+    merged, channels = load_merge_table(source.merge_table("segmentation")), source.image("probability").spec.channels
+    last = channels[-1] if affinity_offsets(channels) is None else "interior"
     names = np.array([name or last for name in classes])
     place = (measures.sums.ids - np.uint64(merged.first_id)).astype(np.int64)
     return names[np.maximum(merged.class_values[place].astype(np.int64), 1) - 1]
