@@ -305,13 +305,13 @@ RULES = {
         label_volumes=_with_annotated_classes,
     ),
     "measure": Rule(
-        Cost(100, start=0.9, rate=25e6, threads=2, block_bytes=30),
+        Cost(165, start=0.9, rate=22e6, threads=2, block_bytes=15),
         _measured,
         blockwise=True,
         stores=("segmentation-tables",),
         halo=_measure_halo,
     ),
-    "objects": Rule(Cost(150, start=1.5, rate=1e9, threads=2, fragment_bytes=600), _measured, per_volume=False),
+    "objects": Rule(Cost(140, start=1.5, rate=300e6, threads=2, fragment_bytes=600), _measured, per_volume=False),
     "surface_faces": Rule(
         Cost(90, start=0.8, rate=20e6, threads=2, block_bytes=20),
         blockwise=True,
