@@ -30,12 +30,13 @@ PACKAGES = (
     "network",
     "segmentation",
     "evaluation",
+    "measurement",
     "training",
     "run",
 )
 """Of the core, in the order in which they may import each other; import-linter keeps the order (pyproject.toml)."""
 WITHOUT = {
-    "torch": ("geometry", "storage", "config", "jobs", "volumes", "segmentation", "evaluation"),
+    "torch": ("geometry", "storage", "config", "jobs", "volumes", "segmentation", "evaluation", "measurement"),
     "zarr": ("geometry", "config", "jobs", "segmentation"),
     "snakemake": PACKAGES,
 }

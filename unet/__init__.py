@@ -12,6 +12,7 @@ volumes       What does a volume consist of: which files of the user, which stor
 network       What is the U-Net, and how does a volume of any size go through it?
 segmentation  How do probabilities become objects?
 evaluation    How good are the objects?
+measurement   What are the objects: how large, of what shape, in contact with which, and what lies inside them?
 training      How are the weights learnt?
 run           What does a whole run cost, what did it do, and can it be repeated?
 ```

@@ -18,6 +18,7 @@ EXTRAS = {
     "bioimageio.core": "export",
     "tensorboard": "tensorboard",
     "bioimage-cpp": "multicut",
+    "pyarrow": "parquet",
     "obstore": "s3",
     "tensorstore": "formats",
     "nibabel": "formats",
@@ -27,7 +28,7 @@ EXTRAS = {
     "hdf5plugin": "formats",
     "neuroglancer": "view",
 }
-"""The extra that brings each optional package, by the package's name on PyPI."""
+"""The extra that brings each optional package, by the package's name on PyPI; of several extras one."""
 IMPORTED_AS = {"pynrrd": "nrrd"}
 """Names under which packages are imported, where they are not the package's own."""
 
@@ -41,11 +42,16 @@ def is_installed(package: str) -> bool:
     return find_spec(IMPORTED_AS.get(package, package.replace("-", "_"))) is not None
 
 
-def needs(package: str) -> str:
+def needs(package: str, extra: str | None = None) -> str:
     """Return the end of a message about a missing package: what is needed, and the command that installs it.
+
+    Parameters
+    ----------
+    package : name of the package on PyPI
+    extra : the extra to name, where several bring the package
 
     >>> needs("obstore")
     "needs obstore, of the extra s3: pip install --constraint constraints.txt --editable '.[s3]'"
     """
-    extra = EXTRAS[package]
+    extra = extra or EXTRAS[package]
     return f"needs {package}, of the extra {extra}: pip install --constraint constraints.txt --editable '.[{extra}]'"

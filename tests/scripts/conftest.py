@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.scripts.calls import Call, calls_noted
 from unet.config.root import Config, load_config
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
@@ -132,6 +133,18 @@ class Project:
         rule = self.config.normalisation.model_dump()
         files = {"survey": survey, "check_model": check_model, "block_ranges": block_ranges, "counted": counted}
         return self.job("intensity_statistics", receipt, **files, normalisation=rule)["statistics"]
+
+
+@dataclass
+class NotedProject(Project):
+    """A project that notes what its jobs call, by rule."""
+
+    calls: dict[str, set[Call]] = field(default_factory=dict)
+
+    def job(self, rule: str, receipt: Path, **arguments: Any) -> Any:
+        """As in any project."""
+        with calls_noted(self.calls.setdefault(rule, set())):
+            return super().job(rule, receipt, **arguments)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ The networks learn for seconds only: what is looked at is that every store is wh
 """
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from tests.scripts.calls import Call, calls_noted, not_covered
-from tests.scripts.conftest import SCRIPTS, Project, Refused
+from tests.scripts.calls import not_covered
+from tests.scripts.conftest import SCRIPTS, NotedProject, Project, Refused
 from unet.config.segment import SegmentConfig
 from unet.network.model_header import read_header
 from unet.segmentation.foreground import foreground
@@ -37,18 +37,6 @@ class Run:
     def array(self, store: str) -> np.ndarray:
         """All voxels of a store."""
         return self.project.array("train", store)
-
-
-@dataclass
-class NotedProject(Project):
-    """A project that notes what its jobs call, by rule."""
-
-    calls: dict[str, set[Call]] = field(default_factory=dict)
-
-    def job(self, rule: str, receipt: Path, **arguments: Any) -> Any:
-        """As in any project."""
-        with calls_noted(self.calls.setdefault(rule, set())):
-            return super().job(rule, receipt, **arguments)
 
 
 def stack(path: Path, values: np.ndarray) -> str:

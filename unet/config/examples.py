@@ -70,6 +70,15 @@ segment:
   agglomerate: {method: mean, threshold: auto}
   min_size: 100
 """,
+    "objects": """
+objects: {in_every_run: true}        # objects.csv and contacts.csv of every predicted volume
+""",
+    "meshes": """
+meshes: {ids: {test: [3, 17]}, formats: [obj], reduction: 0.8}
+""",
+    "skeletons": """
+skeletons: {largest: 50, radius_nm: 500}
+""",
     "evaluate": """
 evaluate:
   volumes: [train, test]

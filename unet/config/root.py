@@ -30,8 +30,10 @@ from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
 from unet.config.export_volumes import ExportPrecomputedConfig, ExportTiffConfig, ExportWebknossosConfig
+from unet.config.meshes import MeshesConfig, SkeletonsConfig
 from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
+from unet.config.objects import ObjectsConfig
 from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.sample import SampleConfig
@@ -70,6 +72,9 @@ class Config(Section):
     plan: PlanConfig = PlanConfig()
     segment: SegmentConfig = SegmentConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    objects: ObjectsConfig = ObjectsConfig()
+    meshes: MeshesConfig = MeshesConfig()
+    skeletons: SkeletonsConfig = SkeletonsConfig()
     verify: VerifyConfig = VerifyConfig()
     export: ExportConfig = ExportConfig()
     view: ViewConfig = ViewConfig()
@@ -93,7 +98,7 @@ class Config(Section):
             if is_address(path):
                 raise ValueError(
                     f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
-                    "volumes.<name>.{raw, labels, mask, compare}, storage.address"
+                    "volumes.<name>.{raw, labels, mask, compare, inside}, storage.address"
                 )
         return self
 
@@ -146,6 +151,16 @@ class Config(Section):
             for name in self._volume_lists()[key]:
                 if self.volumes[name].labels is None:
                     raise ValueError(f"{key}: volume {name!r} has no labels; set volumes.{name}.labels")
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_of_chosen_objects_are_predicted(self) -> "Config":
+        for key, ids in (("meshes.ids", self.meshes.ids), ("skeletons.ids", self.skeletons.ids)):
+            for name in ids:
+                if name not in self.predict.volumes:
+                    raise ValueError(
+                        f"{key}: volume {name!r} is not in predict.volumes {self.predict.volumes}; add it there"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -309,11 +324,14 @@ class Config(Section):
         inputs: dict[str, str] = {}
         for name in self.used_volumes:
             inputs |= {f"volumes.{name}.{key}": given.path for key, given in self.volumes[name].sources.items()}
-        for name in self.evaluate.volumes:
+        for name in (one for one in self.used_volumes if one in self.evaluate.volumes):  # others are refused later
             scored = self.volumes[name]
             inputs |= {f"volumes.{name}.compare.{peer}": given.path for peer, given in scored.compare.items()}
             if scored.skeletons is not None:
                 inputs[f"volumes.{name}.skeletons.files"] = scored.skeletons.files
+        for name in self.used_volumes:
+            stores = self.volumes[name].inside if name in self.predict.volumes else {}
+            inputs |= {f"volumes.{name}.inside.{store}": given.path for store, given in stores.items()}
         if self.model.checkpoint is not None:
             inputs["model.checkpoint"] = self.model.checkpoint
         elif self.train.start_from is not None:

@@ -11,6 +11,8 @@ from unet.storage.address import is_address
 from unet.storage.ngff import implausible_voxel_size
 
 Range = tuple[Annotated[int, Field(ge=0)], PositiveInt]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+"""Names that become parts of file names."""
 LabelValue = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 
@@ -100,6 +102,11 @@ class VolumeConfig(Section):
         default_factory=dict,
         description="Other segmentations of the same voxels by a name for each. They are scored beside this one; 0 "
         "means that a segmentation says nothing about a voxel.",
+    )
+    inside: dict[Annotated[str, Field(pattern=NAME)], OneSource] = Field(
+        default_factory=dict,
+        description="Second segmentations or class maps of the same voxels by a name for each, such as mitochondria. "
+        "`snakemake objects` counts what of them lies inside each object; 0 is nothing.",
     )
     skeletons: SkeletonsConfig | None = Field(
         None, description="Skeletons of the true neurons. If they are given, the expected run length is scored as well."

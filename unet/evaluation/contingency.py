@@ -45,6 +45,9 @@ class Contingency:
         """Return the table of no voxels, to start a sum from."""
         return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
+    def __len__(self) -> int:
+        return len(self.count)
+
     @property
     def voxels(self) -> int:
         """n, the voxels counted."""

@@ -17,6 +17,7 @@ from unet.volumes.input_states import (
     InputStates,
     changed_inputs,
     evaluation_input_states,
+    inside_input_states,
     model_input_states,
     survey_input_states,
 )
@@ -85,6 +86,8 @@ class InputChanges:
             return survey_input_states(config.volumes[volume], config.storage, self.code("survey"))
         if rule == "check_model":
             return model_input_states(config.given_model)
+        if rule == "objects":
+            return inside_input_states(config.volumes[volume])
         return evaluation_input_states(config.volumes[volume])
 
     def _without_record(self, survey: Path) -> str | None:

@@ -58,6 +58,20 @@ class RunInputs:
         """Return the path of a volume's scores."""
         return f"{self.results}/volumes/{volume}/evaluation.json"
 
+    def objects_receipt(self, volume: str) -> str:
+        """Return the path of the receipt of a volume's tables of objects."""
+        return self.receipt("objects", volume, "all")
+
+    def tables_named(self, name: str) -> list[str]:
+        """Return the paths of a table of all predicted volumes, such as `meshes.csv`."""
+        return [f"{folder}/{name}" for folder in self.folders(self.config.predict.volumes)]
+
+    def object_tables(self, volume: str) -> list[str]:
+        """Return the paths of a volume's tables of objects: of objects, of contacts, and of what lies inside."""
+        names = ["objects", "contacts", *(f"inside-{name}" for name in self.config.volumes[volume].inside)]
+        suffixes = ["csv", "parquet"] if self.config.objects.parquet else ["csv"]
+        return [f"{self.results}/volumes/{volume}/{name}.{suffix}" for name in names for suffix in suffixes]
+
     def folders(self, volumes: Iterable[str]) -> list[str]:
         """Return the folders of the stores of volumes."""
         return [f"{self.results}/volumes/{name}" for name in volumes]
@@ -125,6 +139,8 @@ class RunInputs:
 
     def made_by(self, rule: str, volume: str) -> Path:
         """Return the file that says that a rule which reads the user's files is done."""
+        if rule == "objects":
+            return Path(self.objects_receipt(volume))
         return Path(self.evaluation(volume) if rule == "evaluate" else self.receipt(rule, volume))
 
     # Volumes
@@ -306,6 +322,54 @@ class RunInputs:
         return {
             **{name: merged[name] for name in names if name in merged},
             "merged": self.receipt("merge", volume, "segmentation"),
+        }
+
+    def measure(self, volume: str, block_range: str) -> Inputs:
+        """Return the objects and probabilities of a block range and of the voxels beside it, and the labels."""
+        halo = self.halo("measure", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts_around("relabel", volume, block_range, halo, "segmentation"),
+            "predicted": self.receipts_around("predict", volume, block_range, halo),
+            "labelled": self.labels(volume) if volume in self.config.labelled_volumes else [],
+            "damage": self.damage("measure", volume, block_range),
+        }
+
+    def objects(self) -> Inputs:
+        """Return the counts of all blocks of the predicted volumes, and their merge tables."""
+        volumes = self.config.predict.volumes
+        return {
+            "surveys": self.receipts_of("survey", volumes),
+            "measured": self.receipts_of("measure", volumes),
+            "merged": self.receipts_of("merge", volumes, "segmentation"),
+        }
+
+    def surface_faces(self, volume: str, block_range: str) -> Inputs:
+        """Return the objects of a block range and of the voxels behind it, and the merge table."""
+        halo = self.halo("surface_faces", volume)
+        return {
+            "survey": self.receipt("survey", volume),
+            "segmented": self.receipts_around("relabel", volume, block_range, halo, "segmentation"),
+            "merged": self.receipt("merge", volume, "segmentation"),
+            "damage": self.damage("surface_faces", volume, block_range),
+        }
+
+    def meshes(self) -> Inputs:
+        """Return the faces of the chosen objects of all predicted volumes."""
+        volumes = self.config.predict.volumes
+        damage = [marker for name in volumes for marker in self.damage("meshes", name, "all")]
+        found = self.receipts_of("surface_faces", volumes)
+        return {"surveys": self.receipts_of("survey", volumes), "found": found, "damage": damage}
+
+    def skeletons(self) -> Inputs:
+        """Return the segmentations of all predicted volumes, and their merge tables."""
+        volumes = self.config.predict.volumes
+        return {
+            "surveys": self.receipts_of("survey", volumes),
+            "segmented": self.receipts_of("relabel", volumes, "segmentation"),
+            "measured": self.receipts_of("measure", volumes),
+            "merged": self.receipts_of("merge", volumes, "segmentation"),
+            "damage": [marker for name in volumes for marker in self.damage("skeletons", name, "all")],
         }
 
     def evaluate(self, volume: str) -> Inputs:

@@ -22,6 +22,8 @@ WRITTEN = (
     *(f"model/**/{name}" for name in ("model*.pt", "state*.pt", "training*.jsonl", "tensorboard")),
     *(f"model/*/{name}.json" for name in ("settings", "stopped", "receipt")),
     *("exports/*/*.ome.tif", "exports/*/precomputed", "exports/*/webknossos"),
+    *(f"volumes/*/{name}.{kind}" for name in ("objects", "contacts", "inside-*") for kind in ("csv", "parquet")),
+    *("volumes/*/meshes", "volumes/*/skeletons", "volumes/*/meshes.csv", "volumes/*/skeletons.csv"),
     *("volumes/*/evaluation.json", "volumes/*/overlap.npz", "volumes/*/*-tables", "volumes/*/probability-tiles"),
     *(f"volumes/*/{name}.zarr" for rule in RULES for name in names_of_stores(rule)),
     *("volumes/*/.*.zarr.*", "**/.*.partial"),

@@ -56,6 +56,10 @@ class Cost:
     solved_fragment_bytes: float = 0
 
 
+def _measure_halo(config: Config, layout: VolumeLayout) -> Index:
+    return (1, 1, 1)
+
+
 def _no_halo(config: Config, layout: VolumeLayout) -> Index:
     return (0, 0, 0)
 
@@ -201,6 +205,10 @@ def _sampled(config: Config) -> list[str]:
     return (config.learning_volumes or sampled) if sampled else []
 
 
+def _measured(config: Config) -> list[str]:
+    return config.predict.volumes if config.objects.in_every_run else []
+
+
 def _with_annotated_classes(config: Config) -> list[str]:
     return [name for name in config.labelled_volumes if config.volumes[name].label_kind != "instances"]
 
@@ -339,6 +347,22 @@ RULES = {
         Cost(95, start=0.8, rate=15e6, block_bytes=34, blocks_at_once=1, fragment_bytes=160, solved_fragment_bytes=300),
         _searched_for_merges,
     ),
+    "measure": Rule(
+        Cost(165, start=0.9, rate=22e6, threads=2, block_bytes=15),
+        _measured,
+        blockwise=True,
+        stores=("segmentation-tables",),
+        halo=_measure_halo,
+    ),
+    "objects": Rule(Cost(140, start=1.5, rate=300e6, threads=2, fragment_bytes=600), _measured, per_volume=False),
+    "surface_faces": Rule(
+        Cost(90, start=0.8, rate=20e6, threads=2, block_bytes=20),
+        blockwise=True,
+        stores=("segmentation-tables",),
+        halo=_measure_halo,
+    ),
+    "meshes": Rule(Cost(400, start=1.5, rate=5e6)),
+    "skeletons": Rule(Cost(2000, start=3, rate=1e6)),
     "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
     "report": Rule(Cost(220, start=3), _used, per_volume=False),
     "export": Rule(Cost(3000, start=5, threads=4)),

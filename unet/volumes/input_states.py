@@ -30,8 +30,8 @@ from unet.storage.file_patterns import is_pattern, matching_files
 from unet.storage.local_folder import file_state, links_of
 from unet.volumes.readers.errors import SourceError
 
-SCORED_WITH = ("compare", "skeletons", "label_check")
-"""Keys of a volume that only its scores depend on."""
+SCORED_WITH = ("compare", "skeletons", "label_check", "inside")
+"""Keys of a volume that only its scores, or the tables of its objects, depend on."""
 SURVEYED_WITH = ("missing_chunks",)
 """Keys of a volume that only rule `survey` reads."""
 
@@ -62,6 +62,14 @@ def evaluation_input_states(volume: VolumeConfig) -> InputStates:
         files = volume.skeletons.files
         states[f"skeletons.files: {files}"] = input_state(SourceConfig(path=files))
     return states
+
+
+def inside_input_states(volume: VolumeConfig) -> InputStates:
+    """Return the states of the inputs that only rule `objects` reads: what is counted inside the objects."""
+    return {
+        f"inside.{name}: {given.path}": input_state(given, _sections(volume, given))
+        for name, given in volume.inside.items()
+    }
 
 
 def model_input_states(checkpoint: Path | str | None) -> InputStates:

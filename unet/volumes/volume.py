@@ -122,6 +122,14 @@ class Volume:
         kind = f"{fragments}-" if offsets is None else f"edges-{fragments}-{offsets}-"
         return BlockTables(self._tables("candidate"), kind, self.layout.grid)
 
+    def object_tables(self, store: str) -> BlockTables:
+        """Return the tables that hold what is counted of the objects of each block."""
+        return BlockTables(self._tables(store), "objects-", self.layout.grid)
+
+    def face_tables(self, store: str) -> BlockTables:
+        """Return the tables that hold the faces of chosen objects of each block."""
+        return BlockTables(self._tables(store), "faces-", self.layout.grid)
+
     def merge_table(self, store: str) -> Path:
         """Return the folder of the table that maps every fragment to its final id."""
         return self._tables(store) / "merge"

@@ -117,7 +117,7 @@ rule evaluate:
         folder=folder_of,
         foreground=CONFIG.segment.main_class,
         volume=lambda wildcards: settings(
-            CONFIG.volumes[wildcards.volume], SURVEYED_WITH
+            CONFIG.volumes[wildcards.volume], [*SURVEYED_WITH, "inside"]
         ),
         sections_alone=CONFIG.segment.sections_alone,
         fixed_threshold=(

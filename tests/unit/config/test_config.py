@@ -386,3 +386,21 @@ def test_sections_are_held_back_in_volumes_that_choose_thresholds(changes: dict[
     config = load_config({**both, **chosen_on, **changes})
     assert config.held_back_share("train") == share
     assert config.held_back_share("other") == 0
+
+
+def test_an_unknown_volume_to_score_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"evaluate.volumes: no volume is called 'tain'"):
+        load_config(changed(evaluate__volumes=["tain"]))
+
+
+def test_objects_are_chosen_in_predicted_volumes_alone() -> None:
+    for section in ("meshes", "skeletons"):
+        with pytest.raises(ConfigError, match=rf"{section}.ids: volume 'other' is not in predict.volumes"):
+            load_config(changed(**{f"{section}__ids": {"other": [1]}}))
+
+
+def test_what_lies_inside_is_a_file_of_a_predicted_volume() -> None:
+    values = changed(volumes__train__inside={"vesicles": "v.h5:/ids"}, predict__volumes=["train"])
+    assert source_files(load_config(values))["volumes.train.inside.vesicles"] == Path("v.h5")
+    with pytest.raises(ConfigError, match="inside"):
+        load_config(changed(volumes__train__inside={"a/b": "v.h5"}))

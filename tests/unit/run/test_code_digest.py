@@ -269,6 +269,7 @@ def replaced(name: str, before: str, after: str) -> Callable[[Path], None]:
     return edit
 
 
+CLASS_NAMES = {"check_labels", "evaluate", "ingest", "objects", "report", "survey", "targets"}
 OF_EDITS = {
     ("unet.training.synthetic", "synthesise"): {"sample"},
     ("unet.volumes.sources", "check_raw"): {"survey", "ingest"},
@@ -278,7 +279,7 @@ OF_EDITS = {
     ("unet.network.compatibility", "require_compatible_model"): {"check_model"},
     ("unet.training.label_counts", "count_labels"): {"check_labels"},
     ("unet.training.weight_map", "class_weights"): {"weight_map"},
-    ("unet.config.label_kinds", "class_names"): {"check_labels", "evaluate", "ingest", "report", "survey", "targets"},
+    ("unet.config.label_kinds", "class_names"): CLASS_NAMES,
     ("unet.training.loss", "weighted_cross_entropy"): {"train"},
     ("unet.training.augmentation", "draw_transform"): {"augmentation_preview", "train"},
     ("unet.network.model", "build_model"): {"export", "predict", "train"},
@@ -292,6 +293,11 @@ OF_EDITS = {
     ("unet.segmentation.suspected_merges", "large_parts"): {"suspected_merges"},
     ("unet.evaluation.scores", "best_threshold_by_voi"): {"choose_agglomeration_threshold"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
+    ("unet.measurement.object_sums", "probability_levels"): {"measure"},
+    ("unet.measurement.object_table", "object_table"): {"objects"},
+    ("unet.measurement.surface_faces", "block_faces"): {"surface_faces"},
+    ("unet.measurement.meshes", "smooth"): {"meshes"},
+    ("unet.measurement.skeletons", "tree_of"): {"skeletons"},
     ("unet.network.export", "to_onnx"): {"export"},
     ("unet.run.report.page", "render"): {"report"},
     ("unet.volumes.writers.tiff_stack", "_sections"): {"export_tiff"},

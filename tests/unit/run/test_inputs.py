@@ -233,3 +233,15 @@ def test_exports_read_the_stores_that_are_asked_for() -> None:
     classes = inputs(train_volume={"label_kind": "interior"}, export_precomputed={"stores": ["labels", "weights"]})
     made = [*receipts("relabel", "train", "labels"), *receipts("weight_map", "train")]
     assert classes.export("export_precomputed")["made"] == made
+
+
+def test_objects_are_measured_where_they_and_their_probabilities_are_beside_the_block_range() -> None:
+    run = inputs(objects={"parquet": True}, train_volume={"inside": {"vesicles": "v.tif"}})
+    found = run.measure("train", "0-of-3")
+    assert found["segmented"] == receipts("relabel", "train", "segmentation", ranges=RANGES)
+    assert found["predicted"] == receipts("predict", "train", ranges=RANGES)
+    assert found["labelled"] == ["r/receipts/intensity_statistics/train.json"]
+    assert run.measure("plain", "0-of-3")["labelled"] == []
+    assert run.objects()["measured"] == receipts("measure", "train") + receipts("measure", "plain")
+    kinds = [f"r/volumes/train/{name}.{kind}" for name in ("objects", "contacts") for kind in ("csv", "parquet")]
+    assert run.object_tables("train") == [*kinds, *(f"r/volumes/train/inside-vesicles.{k}" for k in ("csv", "parquet"))]

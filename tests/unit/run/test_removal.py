@@ -16,6 +16,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(folder / "receipts/survey/far.json", {"address": "s3://bucket/run"})
     for path in ("volumes/train/raw.zarr/0/c/0", "volumes/train/.raw.zarr.lock", "volumes/train/segmentation-tables/a"):
         write_json(folder / path, {})
+    for path in (
+        "volumes/train/objects.csv",
+        "volumes/train/inside-mitochondria.csv",
+        "volumes/train/contacts.parquet",
+    ):
+        write_json(folder / path, {})
     for path in ("model/model.pt", "model/training.jsonl", "report.html", "logs/plan/plan.log", "sample/raw.tif"):
         write_json(folder / path, {})
     return folder

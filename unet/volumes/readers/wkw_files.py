@@ -134,7 +134,7 @@ class WkwSource(CubeFiles):
         self._header.refuse_torn(path)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
-        import wkw  # type: ignore[import-untyped]
+        import wkw
 
         low = [s.start + begin for s, begin in zip(selection[1:], self.begin, strict=True)]
         shape = [s.stop - s.start for s in selection[1:]]
