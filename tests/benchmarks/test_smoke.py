@@ -110,7 +110,7 @@ def test_every_program_is_run_and_has_a_line_in_the_table(programs: dict[str, An
 
 
 def test_every_input_of_the_ingest_benchmark_holds_the_same_sections(programs: dict[str, Any], tmp_path: Path) -> None:
-    ingest, shape = programs["ingest"], (2, 40, 50)
+    ingest, shape = programs["ingest"], (2, 64, 70)
     ingest.write_inputs(tmp_path, shape, list(ingest.NAMES))
     for name in ingest.NAMES.values():
         count, section = ingest.decoder(tmp_path / name)
