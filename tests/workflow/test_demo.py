@@ -24,8 +24,8 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.timeout(1500)
 def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None:
-    snakemake(tmp_path, "--cores", "2", "plan")
-    printed = snakemake(tmp_path, "--cores", "2")
+    # One core: the other tests run beside it, and two threads of a training wait for each other on a busy machine.
+    printed = snakemake(tmp_path, "--cores", "1", "plan", "all")
     scores = json.loads((tmp_path / "results" / "scores.json").read_text())
     assert scores["test"]["v_rand"] >= 0.95
     assert "report        results/report.html" in printed
