@@ -12,7 +12,11 @@ from snakemake.exceptions import CliException
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from snakemake_logger_plugin_unet_em.command_line import command_line_problem
+from snakemake_logger_plugin_unet_em.options import refuse_wrong_options
 from snakemake_logger_plugin_unet_em.run_lines import RunLines
+
+# Snakemake imports this package just before it reads its options: no other code of ours runs that early.
+refuse_wrong_options(sys.argv)
 
 RED, RESET, ERASE_LINE = "\033[31m", "\033[0m", "\r\033[K"
 

@@ -231,7 +231,11 @@ def test_metrics_on_the_page_are_those_of_the_report() -> None:
 
 
 def test_messages_on_the_page_of_errors_are_in_the_code() -> None:
-    files = [path for folder in ("unet", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    files = [
+        path
+        for folder in ("unet", "scripts", "snakemake_logger_plugin_unet_em")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     texts = [
         str(node.value)
         for path in files

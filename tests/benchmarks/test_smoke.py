@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unet.config.root import load_config
@@ -40,7 +41,7 @@ QUICK = [
     Smoke("agglomeration", "--nodes 5000 --parts 4", '"same_as_whole": true'),
     Smoke("empty", "--shape 4 316 316", '"masked": 0.'),
     Smoke("gpu_steps", "--smoke", '"network": "3d-8"'),
-    Smoke("ingest", f"--shape 2 256 300 --inputs png strip --rounds 1 --folder {FOLDER}", '"twice as deep": {"png"'),
+    Smoke("ingest", f"--shape 2 256 300 --inputs png --rounds 1 --folder {FOLDER}", '"twice as deep": {"png"'),
     Smoke("journal", "--blocks 200 --jobs 10", "all blocks"),
     Smoke("petavoxel", "--sections 0 1024", "plan "),
     Smoke("scheduling", f"--ranges 1 --folder {FOLDER}", '"-n, finished": {"seconds": '),
@@ -108,6 +109,15 @@ def test_every_program_is_run_and_has_a_line_in_the_table(programs: dict[str, An
     assert {smoke.program for smoke in QUICK + LONG} == names
     lines = [line for line in (BENCHMARKS / "README.md").read_text().splitlines() if line.startswith("|")]
     assert {name for name in names if not any(f"benchmarks/{name}.py" in line for line in lines)} == set()
+
+
+def test_every_input_of_the_ingest_benchmark_holds_the_same_sections(programs: dict[str, Any], tmp_path: Path) -> None:
+    ingest, shape = programs["ingest"], (2, 64, 70)
+    ingest.write_inputs(tmp_path, shape, list(ingest.NAMES))
+    for name in ingest.NAMES.values():
+        count, section = ingest.decoder(tmp_path / name)
+        assert count == 2
+        np.testing.assert_array_equal([section(z) for z in range(2)], np.load(tmp_path / ingest.ENDS))
 
 
 def test_all_start_snakemake_by_one_starter() -> None:

@@ -181,6 +181,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["-n", "plann", "--configfile", "config.yaml"],
         "nothing makes this; did you mean plan?",
     ),
+    "an unknown option": (
+        ["--cofigfile", "config.yaml"],
+        "--cofigfile: there is no such option; did you",
+    ),
     "no cores": (["--cores", "0", "--configfile", "config.yaml"], "--cores is 0, but a job needs at least 1"),
     "results below a file": (
         ["--configfile", "config.yaml", "--config", "results=input/raw.tif/run"],

@@ -73,7 +73,10 @@ def scheduler_client(address: str, timeout: float = 60.0) -> Iterator[Client]:
         try:
             client = Client(address, timeout=timeout, set_as_default=False)
         except (OSError, TimeoutError) as error:
-            raise ConnectionError(f"predict.scheduler: no dask scheduler answers at {address} ({error})") from None
+            raise ConnectionError(
+                f"predict.scheduler: no dask scheduler answers at {address} ({error}); start one there, or correct "
+                "predict.scheduler (docs/how-to/slurm.md)"
+            ) from None
         with client:
             try:
                 client.wait_for_workers(1, timeout=timeout)

@@ -42,6 +42,8 @@ STOP_TIMEOUT_S = 8.0
 """Seconds to wait for blocks that were told to stop."""
 POLL_S = 0.2
 """Seconds to wait for a finished block before signals and timeouts are checked."""
+RESULT_TIMEOUT_S = 10.0
+"""Seconds to wait for the result of a block that has ended. A worker that dies takes its results with it."""
 MESSAGE_TIMEOUT_S = 5.0
 """Seconds to wait for workers that receive a message. A worker that hangs never confirms it."""
 
@@ -211,9 +213,9 @@ class _Pipeline:
         if future not in self.in_flight:
             return  # ended after its timeout
         block = self.in_flight.pop(future)
-        error = _error_of(future)
+        result, error = _outcome(future)
         if error is None:
-            self.done(block.box, future.result())
+            self.done(block.box, result)
             self.finished += 1
         else:
             self.failed(block, error, getattr(error, "worker", None))
@@ -261,8 +263,11 @@ class _Pipeline:
         except queue.Empty:
             return
         block = self.in_flight.pop(future, None)
-        if block is not None and _error_of(future) is None:
-            self.done(block.box, future.result())
+        if block is None:
+            return
+        result, error = _outcome(future)
+        if error is None:
+            self.done(block.box, result)
             self.finished += 1
 
     def stop(self) -> None:
@@ -296,12 +301,22 @@ def _stop_tasks(name: str) -> None:
     _STOPPED.add(name)
 
 
-def _error_of(future: Future) -> BaseException | None:
-    """Return the error of a block, None if it has none; the scheduler itself cancels a block that it has dropped."""
+def _outcome(future: Future) -> tuple[Any, BaseException | None]:
+    """Return the result of a block that has ended, and its error, None if it has none.
+
+    The scheduler itself cancels a block that it has dropped. A result is gone if its worker dies before this process
+    has asked for the result. dask would wait without an end for a worker that makes the block again.
+    """
     if future.cancelled():
-        return ConnectionError("the dask scheduler dropped the block")
-    error: BaseException | None = future.exception()
-    return error
+        return None, ConnectionError("the dask scheduler dropped the block")
+    try:
+        error: BaseException | None = future.exception(timeout=RESULT_TIMEOUT_S)
+        return (None, error) if error is not None else (future.result(timeout=RESULT_TIMEOUT_S), None)
+    except TimeoutError:
+        future.cancel()
+        return None, ConnectionError("its result was lost with its worker")
+    except Exception as failed:  # dask has made it again meanwhile
+        return None, failed
 
 
 @contextmanager

@@ -78,6 +78,42 @@ def test_where_all_workers_hang_the_run_ends_with_an_error_in_bounded_time(two_w
     assert time.monotonic() - begin < 120
 
 
+def test_a_result_that_nobody_can_make_again_ends_the_run_in_bounded_time(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for nanny in two_workers.cluster.workers.values():
+        nanny.auto_restart = False
+    lose_first_result(two_workers, monkeypatch, then=lambda pid: os.kill(pid, signal.SIGSTOP))
+    begin = time.monotonic()
+    with pytest.raises(BlockError, match=r"failed twice, .*not finished after 1 s"):
+        run_pipeline(BOXES, hangs_on([]), two_workers, max_in_flight=1, block_timeout=1)
+    assert time.monotonic() - begin < 120
+
+
+def test_a_block_whose_result_was_lost_is_made_again(two_workers: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_first_result(two_workers, monkeypatch, then=lambda pid: None)
+    assert run_pipeline(BOXES, hangs_on([]), two_workers, max_in_flight=1) == len(BOXES)
+
+
+def lose_first_result(client: Client, monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None]) -> None:
+    """Kill the worker that holds the first result before the result is asked for, and do something to the other."""
+    pids, outcome, lost = client.run(os.getpid), pipeline._outcome, []
+
+    def of_dead_worker(future: Any) -> Any:
+        if not lost:
+            [holder] = client.who_has([future])[future.key]
+            [other] = set(pids) - {holder}
+            then(pids[other])
+            os.kill(pids[holder], signal.SIGKILL)
+            lost.append(holder)
+            while holder in client.nthreads():
+                time.sleep(0.05)
+        return outcome(future)
+
+    monkeypatch.setattr(pipeline, "RESULT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pipeline, "_outcome", of_dead_worker)
+
+
 def test_a_call_goes_to_another_worker_if_the_first_does_not_answer(two_workers: Client) -> None:
     os.kill(_pids(two_workers)[0], signal.SIGSTOP)
     answers = {call_on_worker(two_workers, os.getpid, timeout=4) for _ in range(3)}

@@ -234,8 +234,8 @@ class Source(ABC):
             z, y, x = (int(i) + lo for i, lo in zip(at[-3:], box.start, strict=True))
             raise SourceError(
                 f"{self.section_name(z)}: intensity {values[at]} at (z, y, x) = ({z}, {y}, {x}), "
-                f"{int(bad.sum())} not finite in box {box}; replace them before ingest, or leave the section out "
-                "with `sections`"
+                f"{int(bad.sum())} not finite in box {box}; replace them before ingest, by 0 where nothing was "
+                "imaged, or leave the section out with `sections`"
             )
 
 
