@@ -10,6 +10,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+# Half as many again as there are cores: a test of the workflow often waits for a process that it started.
+WORKERS := $(shell echo $$((3 * $$(nproc) / 2)))
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install demo test reproduce clean-results config docs check clean
@@ -28,7 +30,7 @@ demo: install
 	$(BIN)/snakemake --cores all --configfile config/config.yaml
 
 test: install
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 reproduce: install
 	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }
