@@ -50,7 +50,7 @@ def main() -> None:
     """Make the skeletons and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, default=Path("local/fib25-skeletons"), help="folder of the SWC files")
-    parser.add_argument("--run", type=Path, help="results of config/examples/fib25.yaml")
+    parser.add_argument("--run", type=Path, help="results of config/examples/fib25.yaml or fib25-2d.yaml")
     parser.add_argument("--spacing", type=float, default=0, help="of the nodes in nm; 0: every voxel")
     arguments = parser.parse_args()
     with h5py.File(FIB25) as file:

@@ -24,14 +24,16 @@ def scores_of(example: str, results: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize(
     ("example", "least", "most"),
     [
         ("isbi2012", {"v_rand": 0.94, "v_info": 0.97}, {"pixel_error": 0.08}),
         ("vnc", {"v_rand": 0.80, "mean_iou": 0.70}, {}),
         # better than the published oversegmentation of the same voxels: adapted Rand 0.211, VOI 1.595 + 0.230
-        ("fib25", {"v_rand": 0.60}, {"adapted_rand_error": 0.211, "voi": 1.825}),
+        ("fib25-2d", {"v_rand": 0.60}, {"adapted_rand_error": 0.211, "voi": 1.825}),
+        # three networks have reached 1.04 to 1.11; the 2-D one 1.188
+        ("fib25", {}, {"adapted_rand_error": 0.12, "voi": 1.188}),
     ],
 )
 def test_example_reaches_its_scores(
