@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from unet.config.train import TrainConfig
 from unet.jobs.device_capacity import keep_freed_memory
+from unet.training.distributed import Rank
 from unet.training.patches import AHEAD, Batch, CachedVolume, PatchSampler
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -41,6 +43,33 @@ class _Batches(Dataset[tuple[torch.Tensor, ...]]):
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
         return tuple(torch.from_numpy(part) for part in self.sampler.batch(step, self.first, self.count))
+
+
+def prepared_batches(
+    sampler: PatchSampler, start: int, config: TrainConfig, rank: Rank, threads: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """Yield the batches of a rank from step `start` to the end of the training, prepared by processes or threads.
+
+    Parameters
+    ----------
+    sampler : PatchSampler
+    start : int
+        First step.
+    config : TrainConfig
+        Steps, and patches per step of a rank.
+    rank : Rank
+    threads : int
+        Number of processes for a GPU, if there are many steps and memory for their batches; else of threads.
+    device : torch.device
+        Device of the training.
+    """
+    first, stop = rank.index * config.batch, config.steps
+    many = threads > 1 and stop - start >= FROM_BATCHES
+    if device.type == "cuda" and many and rank.may_start_processes and isinstance(sampler, PatchSampler):
+        size = sum(part.nbytes for part in sampler.batch(start, first, config.batch))
+        if processes_fit(size, threads):
+            return batches_of_processes(sampler, start, stop, threads, first, config.batch)
+    return sampler.batches(start, stop, threads=threads, first=first, count=config.batch)
 
 
 def batches_of_processes(

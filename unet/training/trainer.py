@@ -11,7 +11,7 @@ file of weights, optimiser and step as if nothing had happened.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from math import inf
 from pathlib import Path
@@ -34,7 +34,7 @@ from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.optimizer import learning_rate, make_optimizer
 from unet.training.parallel_samples import ParallelSamples
-from unet.training.patch_processes import FROM_BATCHES, batches_of_processes, processes_fit
+from unet.training.patch_processes import prepared_batches
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
 from unet.training.stop_requests import TrainingStoppedError, stop_requests
@@ -120,7 +120,7 @@ def train(
     loss = WeightedCrossEntropy() if objective is None else objective
     run = _Run(model, config, torch.device(device), StateFile(state_path, fingerprint), curve, rank, loss, threads)
     resumed_from = run.resume()
-    batches = _batches(sampler, resumed_from, config, rank, threads, run.device)
+    batches = prepared_batches(sampler, resumed_from, config, rank, threads, run.device)
     with stop_requests() as stopped, closing(batches):
         for batch in run.batches_on_device(batches):
             if run.out_of_patience():
@@ -138,19 +138,6 @@ def train(
             run.save_if_due()
         run.save()
     return run.finish(resumed_from)
-
-
-def _batches(
-    sampler: PatchSampler, start: int, config: TrainConfig, rank: Rank, threads: int, device: torch.device
-) -> Generator[Batch, None, None]:
-    """Yield this rank's batches from step `start` on: prepared by processes for a GPU, else by threads."""
-    first, stop = rank.index * config.batch, config.steps
-    many = threads > 1 and stop - start >= FROM_BATCHES
-    if device.type == "cuda" and many and rank.may_start_processes and isinstance(sampler, PatchSampler):
-        size = sum(part.nbytes for part in sampler.batch(start, first, config.batch))
-        if processes_fit(size, threads):
-            return batches_of_processes(sampler, start, stop, threads, first, config.batch)
-    return sampler.batches(start, stop, threads=threads, first=first, count=config.batch)
 
 
 class _Run:

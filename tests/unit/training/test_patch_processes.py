@@ -4,14 +4,16 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from unet.config.train import AugmentConfig
+from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.box import Box
 from unet.storage.ngff import ImageSpec
 from unet.storage.zarr_store import create_image
 from unet.training import patch_processes
+from unet.training.distributed import Rank
 from unet.training.labelled_volume import LabelledVolume
-from unet.training.patch_processes import batches_of_processes, processes_fit
+from unet.training.patch_processes import batches_of_processes, prepared_batches, processes_fit
 from unet.training.patches import CachedVolume, PatchSampler
 from unet.volumes.intensity import Normalisation
 
@@ -73,3 +75,27 @@ def test_processes_divide_the_memory_of_a_cache(sampler):
     assert cached._cube.cache_info().maxsize == 1024
     cached.limit(1 / 8)
     assert cached._cube.cache_info().maxsize == 128
+
+
+@pytest.mark.parametrize(
+    ("device", "steps", "threads", "by"),
+    [
+        ("cpu", 900, 4, "threads"),
+        ("cuda", 900, 4, "processes"),
+        ("cuda", 20, 4, "threads"),
+        ("cuda", 900, 1, "threads"),
+    ],
+)
+def test_processes_prepare_the_patches_of_a_long_training_on_a_gpu(monkeypatch, sampler, device, steps, threads, by):
+    asked = {}
+    monkeypatch.setattr(sampler, "batches", lambda *_, **keys: asked.update(by="threads", **keys))
+    monkeypatch.setattr(
+        patch_processes, "batches_of_processes", lambda *given: asked.update(by="processes", given=given[1:])
+    )
+    config = TrainConfig(steps=steps, batch=2)
+    prepared_batches(sampler, 7, config, Rank(1, 2), threads, torch.device(device))
+    assert asked["by"] == by
+    if by == "processes":
+        assert asked["given"] == (7, 900, 4, 2, 2)
+    else:
+        assert asked == {"by": "threads", "threads": threads, "first": 2, "count": 2}
