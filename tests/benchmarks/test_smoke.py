@@ -145,15 +145,14 @@ def test_one_command_measures_everything_on_a_gpu(tmp_path: Path) -> None:
     """With a Python that only notes what it is told: the script ends, and each file that it names is there."""
     (tmp_path / "benchmarks").mkdir()
     shutil.copy(BENCHMARKS / "gpu.sh", tmp_path / "benchmarks")
-    curve = tmp_path / "results-isbi2012-paper" / "model" / "training.jsonl"
-    curve.parent.mkdir(parents=True)
-    curve.write_text("{}\n")
     for name in ("noting", "nvidia-smi"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$1" != -c ] || echo 1\n')
         program.chmod(0o755)
     environment = os.environ | {"PYTHON": str(tmp_path / "noting"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["bash", str(tmp_path / "benchmarks" / "gpu.sh"), "1"], env=environment, check=True)
+    command = ["bash", str(tmp_path / "benchmarks" / "gpu.sh")]
+    subprocess.run(command, env=environment, check=True)
+    assert subprocess.run([*command, "inferance"], env=environment, check=False).returncode == 2
     calls = (tmp_path / "calls").read_text()
     assert "snakemake" in calls
     named = re.findall(r"(?:benchmarks|tests|config)/\S+\.(?:py|yaml)", calls)

@@ -28,6 +28,10 @@ class Workload:
     volumes: Mapping[str, VolumeLayout]
     job: int
 
+    def __hash__(self) -> int:
+        """Return a hash, so that what jobs of one workload ask for is estimated once."""
+        return hash((tuple(self.volumes.items()), self.job))
+
     @classmethod
     def of(cls, config: Config, layouts: Mapping[str, VolumeLayout]) -> "Workload":
         """Return the workload of a job about some volumes: a block at least, and all voxels at most.

@@ -50,6 +50,12 @@ def test_the_share_of_a_job() -> None:
     assert workload(*layouts, of=config(predict={"job_voxels": 1000})).job == 2**24, "a block at least"
 
 
+def test_what_jobs_of_one_workload_ask_for_is_estimated_once() -> None:
+    layout = VolumeLayout((8, 64, 64), "uint8", (50, 4, 4), (0, 0, 0), (1, 64, 64), (8, 64, 64), None, False)
+    one, same, other = (Workload({name: layout}, 5) for name in ("a", "a", "b"))
+    assert len({one, same, other}) == 2
+
+
 def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
     share = workload()
     assert (share.blocks(), share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
