@@ -220,7 +220,7 @@ def test_a_decoder_is_chosen_on_the_sections_held_back_and_used(finished: Projec
     ]
     candidates = {"fragments": fragments, "thresholds": [0.2, 0.4, 0.6, 0.8], "join_fragments_below": [0]}
     segment = {"method": "watershed", "decoder": "auto", "threshold": 0.5, "candidates": candidates}
-    project.configure({"segment": segment})
+    project.configure({"segment": {**segment, "suspected_merges": {}}})
     choosing = {"candidate_fragments", "candidate_graph", "decoder_sweep", "choose_decoder"}
     assert project.run().rules == {*choosing, "segment", "region_graph", *SOLVING}
     chosen, held_back = project.receipt("choose_decoder", "all"), project.receipt("check_labels", "train")["held_back"]
