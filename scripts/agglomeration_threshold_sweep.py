@@ -16,7 +16,6 @@ import numpy as np
 
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
-from unet.geometry.box import Box
 from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
@@ -74,8 +73,8 @@ def main(
     for number, box in enumerate(boxes):
         local = source.image("segmentation-fragments").read(box).astype(np.int64)
         components_here = component_of[np.where(local > 0, local + fragments.offsets[number], 0)]
-        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
-        table += contingency(only_sections(_labels(source, box, tissue), box, held_back), components_here)
+        truth = source.scored_ids(box, normalisation, dimensions == 3)
+        table += contingency(only_sections(truth, box, held_back), components_here)
         progress.advance(1)
     rows = []
     for threshold in THRESHOLDS:
@@ -95,12 +94,6 @@ def main(
             "scores": rows,
         },
     )
-
-
-def _labels(source: Volume, box: Box, tissue: np.ndarray | None) -> np.ndarray:
-    """Return the true ids of a box; 0 for voxels that nobody annotated, and outside the tissue."""
-    known = source.true_ids(box)
-    return known if tissue is None else known * tissue
 
 
 def _scores(table: Contingency) -> dict[str, float]:

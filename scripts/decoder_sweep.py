@@ -59,9 +59,7 @@ def main(
     section = source.section_voxels(segment.connectivity)
 
     def labels_of(box: Box) -> np.ndarray:
-        known = source.true_ids(box)
-        tissue = source.tissue_mask(box, normalisation, bridge_single_sections=dimensions == 3)
-        return only_sections(known if tissue is None else known * tissue, box, held_back)
+        return only_sections(source.scored_ids(box, normalisation, dimensions == 3), box, held_back)
 
     progress, rows, voxels = Progress("decoder_sweep", len(decoders), "decoders"), list[dict[str, Any]](), 0
     for number in range(len(segment.candidates.fragments)):

@@ -8,6 +8,11 @@ from unet.config.section import Section
 from unet.config.segment import SegmentConfig
 from unet.volumes.input_states import SCORED_WITH, SURVEYED_WITH
 
+CHOOSING = ("decoder", "candidates")
+"""Keys of `segment` whose effect is in the receipt of `choose_decoder`."""
+FINISHING = ("fill_holes", "min_size", "first_id", "suspected_merges", "separate_objects")
+"""Keys of `segment` on which neither fragments nor their joins depend."""
+
 
 def settings(section: Section, leave_out: Iterable[str] = (), unset: bool = True) -> dict[str, Any]:
     """Return a section of the configuration as a plain mapping.
@@ -40,8 +45,10 @@ def candidate_settings(config: Config, leave_out: Iterable[str]) -> dict[str, An
     leave_out : iterable of str
         Keys of `segment.candidates` that the result of the rule does not depend on.
     """
-    same = ["agglomerate", "fill_holes", "min_size", "first_id", "suspected_merges", "separate_objects"]
-    return {**settings(config.segment, same), "candidates": settings(config.segment.candidates, leave_out)}
+    return {
+        **settings(config.segment, ["agglomerate", *FINISHING]),
+        "candidates": settings(config.segment.candidates, leave_out),
+    }
 
 
 def separated_axes(config: Config, store: str) -> list[int]:

@@ -65,6 +65,16 @@ class Volume:
         labels = self.image("labels").read(box)
         return np.where(labels == not_annotated_id(labels.dtype), labels.dtype.type(0), labels)
 
+    def scored_ids(
+        self, box: Box, normalisation: Normalisation, bridge_single_sections: bool
+    ) -> NDArray[np.unsignedinteger]:
+        """Return the true ids of a box that count in a score: 0 where nobody annotated, and outside the tissue.
+
+        The parameters are those of `tissue_mask`.
+        """
+        known, tissue = self.true_ids(box), self.tissue_mask(box, normalisation, bridge_single_sections)
+        return known if tissue is None else known * tissue
+
     def class_targets(self, box: Box) -> NDArray[np.uint8]:
         """Return the class of each voxel of a box in store `targets`, 255 where nobody annotated.
 

@@ -18,6 +18,8 @@ from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs, TooManyRangesError
 from unet.run.parameters import (
+    CHOOSING,
+    FINISHING,
     affinities_settings,
     asked_of_model,
     asked_of_normalisation,

@@ -4,14 +4,6 @@
 # Outputs: candidate-fragments.zarr and candidate-tables; the receipt of choose_decoder
 # Steps:   candidate_fragments -> candidate_graph -> decoder_sweep (each volume) -> choose_decoder (all volumes)
 
-UNCHANGED = [
-    "fill_holes",
-    "min_size",
-    "first_id",
-    "suspected_merges",
-    "separate_objects",
-]  # no candidate differs in these
-
 
 rule candidate_fragments:
     input:
@@ -92,7 +84,7 @@ rule decoder_sweep:
         runtime=time_limit("decoder_sweep"),
     params:
         folder=folder_of,
-        segment=settings(CONFIG.segment, UNCHANGED),
+        segment=settings(CONFIG.segment, FINISHING),
         code=code("decoder_sweep"),
     message:
         "Scoring every candidate decoder on {wildcards.volume}"
@@ -116,7 +108,7 @@ rule choose_decoder:
         mem_mb=memory("choose_decoder"),
         runtime=time_limit("choose_decoder"),
     params:
-        segment=settings(CONFIG.segment, UNCHANGED),
+        segment=settings(CONFIG.segment, FINISHING),
         code=code("choose_decoder"),
     message:
         "Choosing the decoder"

@@ -53,17 +53,7 @@ rule agglomeration_threshold_sweep:
         runtime=time_limit("agglomeration_threshold_sweep"),
     params:
         folder=folder_of,
-        segment=settings(
-            CONFIG.segment,
-            [
-                *CHOOSING,
-                "fill_holes",
-                "min_size",
-                "first_id",
-                "suspected_merges",
-                "separate_objects",
-            ],
-        ),
+        segment=settings(CONFIG.segment, [*CHOOSING, *FINISHING]),
         code=code("agglomeration_threshold_sweep"),
     message:
         "Scoring every threshold of the agglomeration on {wildcards.volume}"

@@ -11,7 +11,7 @@ OBJECT_TABLES = [
 ]
 NOT_FOR_COUNTS = [
     *("threshold", "watershed", "agglomerate", "max_section_gap", "max_offset_px"),
-    *("fill_holes", "min_size", "first_id"),
+    *(*CHOOSING, *FINISHING),
 ]
 NOT_MEASURED = [*SURVEYED_WITH, "compare", "skeletons", "label_check"]
 

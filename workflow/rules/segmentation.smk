@@ -5,20 +5,12 @@
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
 #          -> merge (one global solve) -> relabel (final ids, with the pyramid); suspected_merges (places to look at)
 
-CHOOSING = [
-    "decoder",
-    "candidates",
-]  # the receipt of choose_decoder says what was chosen
 LABELLING = [
     *CHOOSING,
     "agglomerate",
     "max_section_gap",
     "max_offset_px",
-    "fill_holes",
-    "min_size",
-    "first_id",
-    "suspected_merges",
-    "separate_objects",
+    *FINISHING,
 ]
 MERGING = [
     *CHOOSING,
@@ -82,18 +74,7 @@ rule region_graph:
     params:
         folder=folder_of,
         block_range=lambda wildcards: wildcards.block_range,
-        segment=settings(
-            CONFIG.segment,
-            [
-                *CHOOSING,
-                "agglomerate",
-                "fill_holes",
-                "min_size",
-                "first_id",
-                "suspected_merges",
-                "separate_objects",
-            ],
-        ),
+        segment=settings(CONFIG.segment, [*CHOOSING, "agglomerate", *FINISHING]),
         code=code("region_graph"),
     message:
         "Finding which fragments of {wildcards.volume} touch, block range {wildcards.block_range}"
