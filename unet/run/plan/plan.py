@@ -178,11 +178,12 @@ class Planner:
     def selected_tile(self, name: str) -> tuple[PredictionTask, TileSelection]:
         """Return what is predicted of a volume, with the tile that an earlier run has chosen, else one that fits."""
         config, device = self.config, torch.device(self.resources.kind)
-        precision, limit = config.predict.precision, None
+        asked, limit = config.predict.precision, None
         if device.type == "cuda" and not torch.cuda.is_available():  # a GPU that is not at hand
-            precision, limit = "bfloat16" if precision == "auto" else precision, 1e9 * config.plan.gpu_memory_gb
+            precision = "bfloat16" if asked == "auto" or asked == "fastest" else asked
+            limit = 1e9 * config.plan.gpu_memory_gb
         else:
-            precision = choose_precision(precision, device)
+            precision = choose_precision(asked, device)
         model = config.model.model_copy(update={"checkpoint": None})  # as the model file has it
         task = prediction_task(model, self.channels, self.layouts[name], config.predict, precision)
         found = read_selection(Path(config.results) / "volumes" / name, task)
