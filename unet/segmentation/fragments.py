@@ -9,7 +9,7 @@ blocks, nor on the order in which they are worked, nor on the process that works
    lie on each other are a pair: they belong to one object.
 3. `join_blocks`: number all fragments consecutively, and find the connected components of the pairs. Components may be
    joined further (`agglomeration`). `merge_table.number_objects`: number the objects 1, 2, ... by their first voxel.
-   Where touching fragments simply are one object, `layered_merge` does passes 2 and 3 layer by layer.
+   `merge_part` does passes 2 and 3 part by part, for volumes whose tables do not fit into the memory of a job.
 4. `merge_table.relabel`: look up the final id of every voxel in the block's rows of the merge table.
 
 ```
@@ -162,7 +162,7 @@ class Fragments:
         return Fragments(np.array([0, count]), first_voxel, size, class_value, touches_border, component_of)
 
 
-def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = None) -> Fragments:
+def join_blocks(grid: Grid, tables: Iterable[BlockTable], layers: range | None = None) -> Fragments:
     """Join the fragments of all blocks of a grid (pass 3).
 
     An upper face is held until the block behind it has come. The faces of one layer of blocks are held at a time.
@@ -171,7 +171,7 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = No
     ----------
     grid : the blocks of the volume
     tables : tables of its blocks in scan order, each read once
-    layer : join only the blocks with this index along z, among themselves
+    layers : join only the blocks of these layers, among themselves; None = all layers
 
     Raises
     ------
@@ -183,7 +183,8 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = No
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
     pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
     offsets = [0]
-    indices = grid.indices() if layer is None else grid.layer(layer)
+    layers = range(grid.counts[0]) if layers is None else layers
+    indices = (index for layer in layers for index in grid.layer(layer))
     for index, table in zip(indices, tables, strict=True):
         if table.box != grid.box(index):
             raise ValueError(
@@ -191,13 +192,11 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layer: int | None = No
             )
         start = offsets[-1]  # number of the block's first fragment, counted through all blocks
         for axis, (low, high) in table.faces.items():
-            if axis == 0 and layer is not None:
-                continue
-            if index[axis] > 0:
+            if index[axis] > (layers.start if axis == 0 else 0):
                 face, classes, before = waiting.pop((axis, index))
                 found = face_pairs(face, low, classes, table.class_value)
                 pairs.append(found + np.array([before - 1, start - 1]))
-            if index[axis] + 1 < grid.counts[axis]:
+            if index[axis] + 1 < (layers.stop if axis == 0 else grid.counts[axis]):
                 waiting[axis, _behind(index, axis)] = high, table.class_value, start
         for name, column in columns.items():
             column.append(getattr(table, name))

@@ -40,7 +40,7 @@ def solve_objects(
     """
 
     slabs = mergeable_edges(components, edges, settings, section_voxels)
-    objects = _clusters(components.component_count, slabs, edges.last_slab, settings)
+    objects = clusters_of_slabs(components.component_count, slabs, edges.last_slab, settings)
     if settings.join_fragments_below:
         slabs = mergeable_edges(components, edges, settings, section_voxels)
         objects = join_small_objects(objects, components.size, slabs, settings.join_fragments_below)
@@ -63,7 +63,7 @@ def mergeable_edges(
             yield add_section_penalty(kept, section, components.size, settings.size_mismatch_penalty)
 
 
-def _clusters(
+def clusters_of_slabs(
     nodes: int, slabs: Iterator[Edges], last_slab: NDArray[np.int64], settings: AgglomerateConfig
 ) -> NDArray[np.int32]:
     """Return the cluster of each node, 0 to clusters - 1, by the method of the settings."""
@@ -77,10 +77,17 @@ def _clusters(
         [whole] = slabs
         weight = (1 - threshold) - mean_boundary([whole.contacts, whole.boundary])
         return compact_labels(mutex_watershed(nodes, whole.u, whole.v, weight))
-    # the mean affinity exceeds the threshold where the mean of 1 - affinity is below 1 - threshold
-    below = 1 - threshold if settings.method in AFFINITY_METHODS else threshold
     summed = ((slab.u, slab.v, summed_columns(slab, settings)) for slab in slabs)
-    return compact_labels(agglomerate_slabs(nodes, summed, last_slab, edge_score(settings), below))
+    return compact_labels(agglomerate_slabs(nodes, summed, last_slab, edge_score(settings), score_limit(settings)))
+
+
+def score_limit(settings: AgglomerateConfig) -> float:
+    """Return the score below which nodes are merged.
+
+    A mean affinity above the threshold is a mean of ``1 - affinity`` below ``1 - threshold``.
+    """
+    threshold = float(settings.threshold)
+    return 1 - threshold if settings.method in AFFINITY_METHODS else threshold
 
 
 def summed_columns(edges: Edges, settings: AgglomerateConfig) -> Columns:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.geometry.run_length_encoding import run_starts
 from unet.segmentation.agglomeration import mean_boundary
 from unet.segmentation.fragments import connected_component_labels
 from unet.segmentation.region_graph import Edges, group_edges, sum_groups
@@ -36,17 +37,57 @@ def join_small_objects(
     """
     u, v, contacts, boundary = _between_objects(object_of, slabs)
     size = np.bincount(object_of, size, minlength=int(object_of.max(initial=-1)) + 1).astype(np.int64)
+    joined, _ = join_certain(size, Edges(u, v, contacts, boundary, None), min_size, np.zeros(len(size), bool))
+    return joined[object_of]
+
+
+def join_certain(
+    size: NDArray[np.int64], edges: Edges, min_size: int, uncertain: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Join small objects with a neighbour, as far as it does not depend on objects that are not certain.
+
+    A small object with an uncertain neighbour does not choose yet. All that it might choose is uncertain from then on,
+    and so is an object that one of these is joined with.
+
+    Parameters
+    ----------
+    size : (objects,) voxels, or the least number of voxels of an uncertain object
+    edges : edges between the objects, every pair once
+    min_size : objects of fewer voxels are joined
+    uncertain : (objects,) True where further voxels or neighbours may come
+
+    Returns
+    -------
+    joined : (objects,) int32, what each object was joined to, 0 to joined objects - 1
+    uncertain : (joined objects,) bool
+
+    >>> two = Edges(np.array([0, 1]), np.array([1, 2]), np.array([1, 1]), np.array([200, 90]), histogram=None)
+    >>> joined, uncertain = join_certain(np.array([50, 3, 60]), two, 10, np.array([False, False, True]))
+    >>> joined.tolist(), uncertain.tolist()
+    ([0, 1, 2], [True, True, True])
+    """
+    object_of = np.arange(len(size), dtype=np.int32)
+    u, v, contacts, boundary = edges.u, edges.v, edges.contacts, edges.boundary
     while True:
         ends, others = np.concatenate([u, v]), np.concatenate([v, u])
-        small = size[ends] < min_size
-        if not small.any():
-            return object_of
-        score = np.tile(mean_boundary([contacts, boundary]), 2)[small]
-        ends, others = ends[small], others[small]
+        small = size < min_size
+        waiting = uncertain.copy()
+        waiting[ends[uncertain[others]]] = True
+        waiting &= small
+        chosen = others[waiting[ends]]
+        choosing = (small & ~waiting)[ends]
+        doubt = uncertain | waiting
+        doubt[chosen] = True
+        if not choosing.any() and (doubt == uncertain).all():
+            return object_of, uncertain
+        score = np.tile(mean_boundary([contacts, boundary]), 2)[choosing]
+        ends, others = ends[choosing], others[choosing]
         order = np.lexsort((others, score, ends))
-        first = order[np.concatenate([[True], ends[order][1:] != ends[order][:-1]])]
+        first = order[run_starts(ends[order])]
         joined = connected_component_labels(len(size), np.stack([ends[first], others[first]], axis=1).astype(np.int64))
         size = np.bincount(joined, size).astype(np.int64)
+        uncertain = np.zeros(len(size), bool)
+        uncertain[joined[doubt]] = True
         u, v, grouped, start = group_edges(joined[u], joined[v])
         contacts, boundary = sum_groups(contacts, grouped, start), sum_groups(boundary, grouped, start)
         object_of = joined[object_of]
