@@ -13,8 +13,7 @@ from typing import NamedTuple
 from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
-from unet.geometry.offsets import offsets_in_voxels
-from unet.volumes.constant_regions import HALO
+from unet.run import rule_halos, rule_volumes
 from unet.volumes.layout import VolumeLayout
 
 
@@ -56,41 +55,6 @@ class Cost:
     solved_fragment_bytes: float = 0
 
 
-def _measure_halo(config: Config, layout: VolumeLayout) -> Index:
-    return (1, 1, 1)
-
-
-def _no_halo(config: Config, layout: VolumeLayout) -> Index:
-    return (0, 0, 0)
-
-
-def _histogram_halo(config: Config, layout: VolumeLayout) -> Index:
-    return HALO
-
-
-def _segment_halo(config: Config, layout: VolumeLayout) -> Index:
-    # the interior of a voxel depends on the affinity of the voxel before
-    before = [int(config.model.output == "affinities" and axis in config.segment.axes) for axis in range(3)]
-    if config.segment.method != "watershed":
-        return tuple(before)
-    # imported here, since every job reads the Snakefile
-    from unet.segmentation.watershed import WatershedParameters
-
-    halos = [WatershedParameters.of(one, layout.voxel_size_nm).halo for one in config.segment.fragment_settings]
-    return tuple(max(along) + more for along, more in zip(zip(*halos, strict=True), before, strict=True))
-
-
-def _region_graph_halo(config: Config, layout: VolumeLayout) -> Index:
-    """Return the next voxel along each axis; along z also behind the sections that are skipped.
-
-    For affinities it is the largest component of the offsets along each axis.
-    """
-    if config.model.output == "affinities":
-        offsets = offsets_in_voxels(config.model.offsets, config.model.offset_unit, layout.voxel_size_nm)
-        return tuple(max(abs(offset[axis]) for offset in offsets) for axis in range(3))
-    return (1 + (config.segment.max_section_gap or 0), 1, 1)
-
-
 @dataclass(frozen=True)
 class Rule:
     """One rule of the workflow.
@@ -122,7 +86,7 @@ class Rule:
     per_volume: bool = True
     blockwise: bool = False
     stores: tuple[str, ...] = ()
-    halo: Callable[[Config, VolumeLayout], Index] = _no_halo
+    halo: Callable[[Config, VolumeLayout], Index] = rule_halos.none
     label_volumes: Callable[[Config], list[str]] | None = None
     together: Callable[[VolumeLayout], int] = lambda layout: 1
 
@@ -191,58 +155,6 @@ def cost_of(rule: str, config: Config) -> Cost:
     return SOLVED if rule == "merge" and config.segment.has_graph else RULES[rule].cost
 
 
-_used = attrgetter("used_volumes")
-_labelled = attrgetter("labelled_volumes")
-_annotated = attrgetter("annotated_volumes")
-_learning = attrgetter("learning_volumes")
-_predicted = attrgetter("predict.volumes")
-_scored = attrgetter("evaluate.volumes")
-
-
-def _sampled(config: Config) -> list[str]:
-    """Volumes that the cost of the sample is counted by; none where no volume is a part of the sample."""
-    sampled = [name for name in config.used_volumes if config.is_sample(config.volumes[name])]
-    return (config.learning_volumes or sampled) if sampled else []
-
-
-def _measured(config: Config) -> list[str]:
-    return config.predict.volumes if config.objects.in_every_run else []
-
-
-def _with_annotated_classes(config: Config) -> list[str]:
-    return [name for name in config.labelled_volumes if config.volumes[name].label_kind != "instances"]
-
-
-def _with_graph(config: Config) -> list[str]:
-    return config.predict.volumes if config.segment.has_graph else []
-
-
-def _searched_for_merges(config: Config) -> list[str]:
-    return config.predict.volumes if config.segment.suspected_merges is not None else []
-
-
-def _choosing_threshold(config: Config) -> list[str]:
-    """Volumes that choose the threshold, which the segmentation needs (`auto`) or the evaluation compares."""
-    if config.model.output == "affinities":  # have no threshold of a class
-        return []
-    needed = config.segment.threshold == "auto" or config.evaluate.volumes
-    return config.evaluate.threshold_volumes if needed else []
-
-
-def _threshold_swept(config: Config) -> list[str]:
-    scored = config.evaluate.volumes if config.model.output == "classes" else []
-    return list(dict.fromkeys([*scored, *_choosing_threshold(config)]))
-
-
-def _choosing_agglomeration(config: Config) -> list[str]:
-    auto = config.segment.has_graph and config.segment.agglomerate.threshold == "auto"
-    return config.evaluate.threshold_volumes if auto else []
-
-
-def _choosing_decoder(config: Config) -> list[str]:
-    return config.evaluate.threshold_volumes if config.segment.decoder == "auto" else []
-
-
 def _sets_of_fragments(config: Config) -> int:
     return len(config.segment.candidates.fragments)
 
@@ -260,111 +172,123 @@ OPEN = 0.2
 """Share of the fragments of components that lie at a face between two layers of blocks (16 sections of generated
 cells)."""
 RULES = {
-    "sample": Rule(Cost(220, start=1, rate=0.3e6), _sampled, per_volume=False),
-    "survey": Rule(Cost(80, start=0.6), _used),
-    "check_model": Rule(Cost(275, start=2), _used),
+    "sample": Rule(Cost(220, start=1, rate=0.3e6), rule_volumes.sampled, per_volume=False),
+    "survey": Rule(Cost(80, start=0.6), rule_volumes.used),
+    "check_model": Rule(Cost(275, start=2), rule_volumes.used),
     "ingest": Rule(
         Cost(88, start=0.7, rate=70e6, threads=2, raw_copies=7, label_copies=2.4),
-        _used,
+        rule_volumes.used,
         blockwise=True,
         stores=("raw", "mask", "labels", "classes"),
         together=attrgetter("ingested_together"),
     ),
     "histogram": Rule(
         Cost(95, start=0.6, rate=130e6, threads=2, block_bytes=2.5, raw_copies=2.6),
-        _used,
+        rule_volumes.used,
         blockwise=True,
-        halo=_histogram_halo,
+        halo=rule_halos.histogram,
     ),
-    "intensity_statistics": Rule(Cost(75, start=0.6), _used),
+    "intensity_statistics": Rule(Cost(75, start=0.6), rule_volumes.used),
     "targets": Rule(
         Cost(75, start=0.65, rate=27e6, threads=2, block_bytes=3.2, label_copies=3),
-        _labelled,
+        rule_volumes.labelled,
         blockwise=True,
         stores=("targets",),
     ),
-    "check_labels": Rule(Cost(125, start=1.5, rate=25e6, threads=2, block_bytes=10, label_copies=2.5), _annotated),
+    "check_labels": Rule(
+        Cost(125, start=1.5, rate=25e6, threads=2, block_bytes=10, label_copies=2.5), rule_volumes.annotated
+    ),
     "weight_map": Rule(
         Cost(98, start=0.8, rate=10e6, threads=2, block_bytes=15, label_copies=2),
-        _learning,
+        rule_volumes.learning,
         blockwise=True,
         stores=("weights",),
     ),
-    "train": Rule(Cost(420, start=3.5, threads=8), _learning, per_volume=False),
+    "train": Rule(Cost(420, start=3.5, threads=8), rule_volumes.learning, per_volume=False),
     "augmentation_preview": Rule(Cost(400, start=3)),
-    "predict": Rule(Cost(0, start=4.5, rate=50e6, threads=4), _predicted, blockwise=True, stores=("probability",)),
-    "threshold_sweep": Rule(Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82), _threshold_swept),
-    "choose_threshold": Rule(Cost(60, start=0.3), _choosing_threshold, per_volume=False),
+    "predict": Rule(
+        Cost(0, start=4.5, rate=50e6, threads=4), rule_volumes.predicted, blockwise=True, stores=("probability",)
+    ),
+    "threshold_sweep": Rule(
+        Cost(92, start=0.5, rate=0.55e6, threads=2, section_bytes=82), rule_volumes.threshold_swept
+    ),
+    "choose_threshold": Rule(Cost(60, start=0.3), rule_volumes.choosing_threshold, per_volume=False),
     "candidate_fragments": Rule(
         Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=40),
-        _choosing_decoder,
+        rule_volumes.choosing_decoder,
         blockwise=True,
         stores=("candidate-fragments", "candidate-tables"),
-        halo=_segment_halo,
+        halo=rule_halos.segment,
     ),
     "candidate_graph": Rule(
         Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=60),
-        _choosing_decoder,
+        rule_volumes.choosing_decoder,
         blockwise=True,
         stores=("candidate-tables",),
-        halo=_region_graph_halo,
+        halo=rule_halos.region_graph,
     ),
-    "decoder_sweep": Rule(Cost(90, start=0.5, rate=60e6, block_bytes=70, fragment_bytes=360), _choosing_decoder),
-    "choose_decoder": Rule(Cost(60, start=0.3), _choosing_decoder, per_volume=False),
+    "decoder_sweep": Rule(
+        Cost(90, start=0.5, rate=60e6, block_bytes=70, fragment_bytes=360), rule_volumes.choosing_decoder
+    ),
+    "choose_decoder": Rule(Cost(60, start=0.3), rule_volumes.choosing_decoder, per_volume=False),
     "segment": Rule(
         Cost(102, start=0.8, rate=70e6, threads=2, block_bytes=10.5),
-        _predicted,
+        rule_volumes.predicted,
         blockwise=True,
         stores=("{store}-fragments", "{store}-tables"),
-        halo=_segment_halo,
-        label_volumes=_with_annotated_classes,
+        halo=rule_halos.segment,
+        label_volumes=rule_volumes.with_annotated_classes,
     ),
     "region_graph": Rule(
         Cost(80, start=0.4, rate=8e6, threads=2, block_bytes=44),
-        _with_graph,
+        rule_volumes.with_graph,
         blockwise=True,
         stores=("segmentation-tables",),
-        halo=_region_graph_halo,
+        halo=rule_halos.region_graph,
     ),
     "agglomeration_threshold_sweep": Rule(
-        Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360), _choosing_agglomeration
+        Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360), rule_volumes.choosing_agglomeration
     ),
-    "choose_agglomeration_threshold": Rule(Cost(60, start=0.3), _choosing_agglomeration, per_volume=False),
+    "choose_agglomeration_threshold": Rule(Cost(60, start=0.3), rule_volumes.choosing_agglomeration, per_volume=False),
     "merge": Rule(
         Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
-        _predicted,
+        rule_volumes.predicted,
         stores=("{store}-tables",),
-        label_volumes=_with_annotated_classes,
+        label_volumes=rule_volumes.with_annotated_classes,
     ),
     "relabel": Rule(
         Cost(95, start=0.75, rate=75e6, threads=2, block_bytes=6),
-        _predicted,
+        rule_volumes.predicted,
         blockwise=True,
         stores=("{store}",),
-        label_volumes=_with_annotated_classes,
+        label_volumes=rule_volumes.with_annotated_classes,
     ),
     "suspected_merges": Rule(
         Cost(95, start=0.8, rate=15e6, block_bytes=34, blocks_at_once=1, fragment_bytes=160, solved_fragment_bytes=300),
-        _searched_for_merges,
+        rule_volumes.searched_for_merges,
     ),
     "measure": Rule(
         Cost(165, start=0.9, rate=22e6, threads=2, block_bytes=15),
-        _measured,
+        rule_volumes.measured,
         blockwise=True,
         stores=("segmentation-tables",),
-        halo=_measure_halo,
+        halo=rule_halos.next_voxel,
     ),
-    "objects": Rule(Cost(140, start=1.5, rate=300e6, threads=2, fragment_bytes=600), _measured, per_volume=False),
+    "objects": Rule(
+        Cost(140, start=1.5, rate=300e6, threads=2, fragment_bytes=600), rule_volumes.measured, per_volume=False
+    ),
     "surface_faces": Rule(
         Cost(90, start=0.8, rate=20e6, threads=2, block_bytes=20),
         blockwise=True,
         stores=("segmentation-tables",),
-        halo=_measure_halo,
+        halo=rule_halos.next_voxel,
     ),
     "meshes": Rule(Cost(400, start=1.5, rate=5e6)),
     "skeletons": Rule(Cost(2000, start=3, rate=1e6)),
-    "evaluate": Rule(Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), _scored),
-    "report": Rule(Cost(220, start=3), _used, per_volume=False),
+    "evaluate": Rule(
+        Cost(140, start=2.5, rate=1.2e6, threads=2, block_bytes=32, blocks_at_once=1), rule_volumes.scored
+    ),
+    "report": Rule(Cost(220, start=3), rule_volumes.used, per_volume=False),
     "export": Rule(Cost(3000, start=5, threads=4)),
     "export_tiff": Rule(Cost(700, start=1, rate=15e6), per_volume=False),
     "export_precomputed": Rule(Cost(900, start=1, rate=8e6, threads=2), per_volume=False),

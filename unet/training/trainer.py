@@ -17,23 +17,21 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unet.config.train import TrainConfig
 from unet.jobs.progress import Progress
 from unet.network.auxiliary_head import stored_network
-from unet.network.centre_crop import centre_crop, channels_last
+from unet.network.centre_crop import channels_last
 from unet.network.model import is_2d
-from unet.network.precision import choose_precision
 from unet.training.device_batch import DeviceBatch, on_device
 from unet.training.distributed import SINGLE_PROCESS, Rank
 from unet.training.divergence import LOSSES_KEPT, is_stable, require_finite, require_stable
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
+from unet.training.loss_gradient import LossGradient, seed_of_step
 from unet.training.optimizer import learning_rate, make_optimizer
-from unet.training.parallel_samples import ParallelSamples
 from unet.training.patch_processes import prepared_batches
 from unet.training.patches import Batch, PatchSampler
 from unet.training.state import StateFile, TrainingState
@@ -41,8 +39,6 @@ from unet.training.stop_requests import TrainingStoppedError, stop_requests
 from unet.training.validation import Validates, ValidationResult
 from unet.training.weight_average import WeightAverage
 
-COMPILE_FROM_STEPS = 2000
-"""Steps from which compiling pays: it takes about a minute."""
 GPU_LOSS_INTERVAL = 10
 """Steps between two reads of the losses on a GPU; each read waits for the device."""
 
@@ -163,22 +159,11 @@ class _Run:
         self.average = None if decay is None else WeightAverage(self.model, decay)
         self.state, self.best_weights = TrainingState(), dict[str, Tensor]()
         self.stop_requested = False
-        self._bfloat16 = choose_precision(config.precision, device) == "bfloat16"
-        self._compiles = config.compile == "always" or (
-            config.compile == "auto" and device.type == "cuda" and config.steps >= COMPILE_FROM_STEPS
-        )
-        in_parallel = device.type == "cpu" and config.batch > 1 and not self._compiles
-        self._samples = ParallelSamples(self.model, config.batch, threads) if in_parallel else None
-        self._forward = self.model if in_parallel else self._callable_model()
+        self._gradient = LossGradient(self.model, config, device, rank, objective, threads)
         self._pending: list[tuple[int, Tensor, Tensor, Tensor]] = []
         self._progress = Progress("train", config.steps, "steps")
         self._saved = self._line = self._tick = time.monotonic()
         self._line_step, self._waited = 0, 0.0
-
-    def _callable_model(self) -> nn.Module:
-        """Return the model as a step calls it: gradients averaged over the ranks, and compiled where that pays."""
-        forward = self.rank.parallel(self.model)
-        return torch.compile(forward) if self._compiles else forward  # type: ignore[return-value]
 
     def resume(self) -> int:
         """Load the state if there is one, and return the number of its steps."""
@@ -253,7 +238,7 @@ class _Run:
         summed = self.rank.sum_over_ranks(torch.cat([counted, counted.new_tensor([int(stop)])]))
         counts, stops = summed[:-1], summed[-1]
         self.objective.begin_step(counts)
-        loss = self._backward(batch, counts)
+        loss = self._gradient.set(batch, counts, step)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or inf)
         self._pending.append((step + 1, self.rank.sum_over_ranks(loss.detach()), norm.detach(), stops))
         if self.device.type == "cpu" or len(self._pending) >= GPU_LOSS_INTERVAL:
@@ -265,20 +250,6 @@ class _Run:
         self.state.step, self.state.seconds = step + 1, self.state.seconds + now - self._tick
         self._tick = now
         self._progress.advance(1)
-
-    def _backward(self, batch: DeviceBatch, counts: Tensor) -> Tensor:
-        """Set the gradients of the loss over the tiles of all ranks, and return this rank's part of it."""
-        if self._samples is None:
-            loss = self._loss(self._forward, batch, counts)
-            (loss * self.rank.count).backward()  # gradients of ranks are averaged, but parts of a loss must be summed
-            return loss
-        first, seed, step = self.rank.index * self.config.batch, self.config.seed, self.state.step
-        seeds = [seed_of_step(seed, step, first + index) for index in range(self.config.batch)]
-        loss = self._samples.backward(lambda network, i: self._loss(network, batch.sample(i), counts), seeds)
-        for weight in self.model.parameters():
-            if weight.grad is not None:
-                self.rank.sum_over_ranks(weight.grad)
-        return loss
 
     def collect_losses(self) -> None:
         """Read and check the losses of the steps since the last call."""
@@ -342,20 +313,6 @@ class _Run:
             self.curve.append(line)
             if on_line is not None:
                 on_line(line)
-
-    def _loss(self, network: nn.Module, batch: DeviceBatch, counts: Tensor) -> Tensor:
-        """Return the part of these tiles in the loss over the tiles of all ranks."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
-            logits = network(batch.raw)
-        # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
-        logits = centre_crop(logits, batch.target.shape[-(logits.ndim - 2) :])
-        return self.objective.loss(logits, batch.target, batch.weight, counts)
-
-
-def seed_of_step(seed: int, step: int, rank: int = 0) -> int:
-    """Return the seed of one step on one rank, which differs from every other step and rank."""
-    parts = [seed % 2**64, step] if rank == 0 else [seed % 2**64, step, rank]
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _numbers(scores: ValidationResult) -> tuple[float, float, float, float]:

@@ -16,7 +16,7 @@ from unet.extras import is_installed, needs
 from unet.jobs.devices import machine_has_gpu
 from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts
 from unet.run.code_digest_cache import cached_code_digest
-from unet.run.inputs import RunInputs, TooManyRangesError
+from unet.run.inputs import RunInputs
 from unet.run.parameters import (
     CHOOSING,
     FINISHING,
@@ -31,8 +31,7 @@ from unet.run.parameters import (
     settings,
     volume_settings,
 )
-from unet.run.plan.resources import memory_mb, minutes
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import Workload, memory_mb, minutes
 from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,
@@ -43,6 +42,7 @@ from unet.run.preconditions import (
     problems_of_files,
 )
 from unet.run.provenance import configuration_text, write_provenance
+from unet.run.receipts import TooManyRangesError
 from unet.run.summary import (
     failure_lines,
     failures,

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from unet.config.root import load_config
-from unet.run.inputs import RunInputs, TooManyRangesError
+from unet.run.inputs import RunInputs
 from unet.run.parameters import given_model, segment_settings, settings, volume_settings
+from unet.run.receipts import TooManyRangesError
 from unet.volumes.integrity import StaleMarkers
 from unet.volumes.layout import VolumeLayout
 

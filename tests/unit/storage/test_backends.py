@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 import zarr
 
-from unet.config.inputs import source_addresses, source_files
-from unet.config.root import ConfigError, load_config
 from unet.geometry.box import Box
 from unet.storage import object_storage
-from unet.storage.address import AddressError, checked_address
+from unet.storage.address import AddressError
 from unet.storage.backends import Backend, backend_of, take_ownership
 from unet.storage.object_storage import ObjectStorage
 from unet.storage.zarr_store import Image, ImageSpec, StoreError, create_image, open_image
@@ -340,116 +338,3 @@ def test_no_credentials_in_the_environment_is_told(address: str, variables: str)
         "Error performing PUT http://169.254.169.254/latest/api/token in 6s, after 3 retries", address
     )
     assert told.startswith(f"no credentials in the environment; set {variables} for what is public")
-
-
-# Azure, which names the account elsewhere, and does not count from the end of an object
-
-
-class _Blobs(BaseHTTPRequestHandler):
-    """Files of a folder as the blobs of a container."""
-
-    folder: Path
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.folder / self.path.removeprefix("/box/")
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        first, _, last = (
-            (self.headers["x-ms-range"] or self.headers["Range"] or "").removeprefix("bytes=").partition("-")
-        )
-        part = content[int(first) : int(last) + 1] if last else content
-        self.send_response(206 if last else 200)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.send_header("ETag", '"one"')
-        self.send_header("Last-Modified", "Fri, 27 Nov 2026 04:00:00 GMT")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(part)
-
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
-
-def test_a_store_in_azure_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(tmp_path / "p.zarr", tmp_path / "p.zarr")
-    server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Blobs,), {"folder": tmp_path}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-    monkeypatch.setenv("AZURE_SKIP_SIGNATURE", "true")
-    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    try:
-        image = open_image("az://box/p.zarr", tmp_path / "p.zarr")
-        np.testing.assert_array_equal(image.read(Box.of_shape(SPEC.shape)), VOXELS)
-        np.testing.assert_array_equal(
-            open_source("az://box/p.zarr").read(Box((0, 3, 5), (2, 90, 80))), VOXELS[:, :2, 3:90, 5:80]
-        )
-        with pytest.raises(SourceError, match=r"az://box/no\.zarr: no Zarr array or group"):
-            open_source("az://box/no.zarr")
-    finally:
-        server.shutdown()
-        object_storage.obstore_client.cache_clear()
-
-
-def test_azure_without_the_name_of_an_account_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
-    with pytest.raises(
-        AddressError, match=r"az://box/run: does not name .*; set AZURE_STORAGE_ACCOUNT_NAME .*abfss://"
-    ):
-        backend_of("az://box/run")
-    assert backend_of("abfss://box@account.dfs.core.windows.net/run")
-
-
-# Addresses in the configuration
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "s3://AKIATESTOFUNETEM0000:kept-secret-by-everybody@bucket/raw.zarr",
-        "https://kept-secret-by-everybody@host/raw.zarr",
-        "https://host/raw.zarr?X-Amz-Signature=kept-secret-by-everybody",
-        "abfs://box:kept-secret-by-everybody@account.dfs.core.windows.net/raw.zarr",
-    ],
-)
-def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
-    volume = {"raw": "a.tif", "labels": "b.tif"}
-    for changes in (
-        {"volumes": {"train": {**volume, "raw": address}}},
-        {"volumes": {"train": {**volume, "raw": ["a.tif", address]}}},
-        {"volumes": {"train": {**volume, "labels": address}}},
-        {"volumes": {"train": {**volume, "compare": {"peer": address}}}},
-        {"storage": {"address": address}},
-    ):
-        with pytest.raises(ConfigError, match=r"credentials .* do not belong into an address; set") as told:
-            load_config({"volumes": {"train": volume}, **changes})
-        assert not any(secret in str(told.value) for secret in SECRETS)
-
-
-def test_addresses_without_credentials_pass() -> None:
-    for address in ("s3://bucket/a:/raw", "abfs://box@account.dfs.core.windows.net/a", "https://host:9000/a.zarr"):
-        assert checked_address(address) == address
-    values = {"volumes": {"train": {"raw": ["s3://b/a.zarr", "a.h5:/raw"], "labels": "gs://b/l.zarr:/ids"}}}
-    config = load_config({**values, "storage": {"address": "s3://b/run/"}})
-    assert config.storage.address == "s3://b/run"
-    assert source_files(config) == {"volumes.train.raw.1": Path("a.h5")}
-    expected = {"volumes.train.raw.0": "s3://b/a.zarr", "volumes.train.labels": "gs://b/l.zarr:/ids"}
-    assert source_addresses(config) == expected
-
-
-def test_what_has_to_lie_on_a_file_system_is_no_address_and_not_repeated() -> None:
-    volumes, address = {"train": {"raw": "a.tif", "labels": "b.tif"}}, f"s3://{SECRETS[0]}:{SECRETS[1]}@bucket/x"
-    for changes in ({"results": address}, {"model": {"checkpoint": address}}):
-        with pytest.raises(ConfigError, match="is an address, but has to lie on a file system") as told:
-            load_config({"volumes": volumes, **changes})
-        assert not any(secret in str(told.value) for secret in SECRETS)
-
-
-def test_a_path_is_no_address_of_the_storage() -> None:
-    with pytest.raises(ConfigError, match=r"storage.address: got 'here'; an address begins with s3://"):
-        load_config({"volumes": {"train": {"raw": "a.tif", "labels": "b.tif"}}, "storage": {"address": "here"}})

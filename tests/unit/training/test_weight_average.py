@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unit.training.test_trainer import MODEL, SHORT, KilledAt, assert_same_bits, sampler, trained, weights
+from tests.unit.training.stripes import MODEL, SHORT, KilledAt, assert_same_bits, sampler, trained, weights
 from unet.network.model import build_model
 from unet.training.validation import ValidationResult
 from unet.training.weight_average import WeightAverage

@@ -52,16 +52,9 @@ REFERENCE_SECONDS = 0.0225
 class Speeds:
     """How fast the network is, and this machine in everything else.
 
-    Parameters
-    ----------
-    tile : dict
-        Seconds per tile of each predicted volume, all its passes included.
-    step, validation : Seconds
-        Seconds per training step, and per validation.
-    machine : float
-        Speed of what needs no network, over the speed of the machine on which the costs in `RULES` were measured.
-    source : str
-        Where these are from, for people.
+    `tile` holds the seconds per tile of each predicted volume, all its passes included; `step` and `validation` are
+    those of a training. `machine` is the speed of what needs no network, over the speed of the machine on which the
+    costs in `RULES` were measured. `source` says for people where these are from.
     """
 
     tile: Mapping[str, Seconds]
@@ -81,7 +74,7 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
     """Measure a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
     geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
-    at_once, noise = concurrent_tiles(task, choice, device, threads), np.random.default_rng(0)
+    at_once = concurrent_tiles(task, choice, device, threads)
     predictor = Predictor(
         build_model(task.model, channels, task.classes),
         geometry,
@@ -95,10 +88,10 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
         channels=task.stored,
         offsets=task.offsets,
     )
-    tiles = at_once * choice.batch
-    z, y, x = task.geometry(choice.tile).stride
+    tiles, (z, y, x) = at_once * choice.batch, task.geometry(choice.tile).stride
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
-    window = noise.integers(0, 256, (channels, *read_box(box, predictor.lattices).shape), dtype=np.uint8)
+    shape = channels, *read_box(box, predictor.lattices).shape
+    window = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     clock, processor = measured(lambda: predictor.infer(window, box))
     return clock / tiles, processor / tiles
 
@@ -116,13 +109,12 @@ def training_seconds(
     torch.set_num_threads(threads)
     geometry, volume = tile_geometry(model, config.tile), _cells(channels)
     sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
-    network, batch = build_model(model, channels, classes), sampler.batch(0)
+    network, batch, ticks = build_model(model, channels, classes), sampler.batch(0), list[Seconds]()
     _, patches = measured(lambda: sampler.batch(0))
     if descriptors is not None:
         patches += config.batch * _described_seconds(descriptors, geometry.output)
-    ticks = list[Seconds]()
 
-    def repeated(start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
+    def same_batch(start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
         for step in range(start, stop + 1):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -132,17 +124,15 @@ def training_seconds(
 
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
-        curve, state = LearningCurve(Path(folder) / "curve.jsonl"), Path(folder) / "state.pt"
-        same = SimpleNamespace(batches=repeated)  # the same batch every step
-        train(network, same, few, state_path=state, curve=curve, fingerprint="", device=device)  # type: ignore[arg-type]
-    per_validation = 0.0, 0.0
-    if config.validation:
-        validation = Validation([volume], geometry, 1, device)
-        clock, processor = measured(lambda: validation.validate(network))
-        per_validation = clock * config.validation_crops, processor * config.validation_crops
+        files = {"state_path": Path(folder) / "state.pt", "curve": LearningCurve(Path(folder) / "curve.jsonl")}
+        batches: Any = SimpleNamespace(batches=same_batch)
+        train(network, batches, few, **files, fingerprint="", device=device)
+    validation = Validation([volume], geometry, 1, device)
+    crop = measured(lambda: validation.validate(network)) if config.validation else (0.0, 0.0)
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates
-    return ((clock_at_end - clock) / 2 + beside, (processor_at_end - processor) / 2 + patches), per_validation
+    step = (clock_at_end - clock) / 2 + beside, (processor_at_end - processor) / 2 + patches
+    return step, (crop[0] * config.validation_crops, crop[1] * config.validation_crops)
 
 
 def _described_seconds(descriptors: ShapeDescriptors, output: Index) -> float:
@@ -174,27 +164,26 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
         while count == 0 or time.perf_counter() - clock < at_least:
             work()
             count += 1
-        taken = time.perf_counter() - clock, time.process_time() - processor
-        if taken[0] > LEAST_SECONDS:
+        taken = (time.perf_counter() - clock) / count, (time.process_time() - processor) / count
+        if taken[0] * count > LEAST_SECONDS:
             break
-    return taken[0] / count, taken[1] / count
+    return taken
 
 
 def _cells(channels: int) -> LabelledVolume:
     """Return square cells of 30 px with membranes of 2 px, in noise."""
-    z, y, x = 4, 600, 600
-    line = np.arange(x) % 32 < 2
-    interior = np.broadcast_to(~(line[:, None] | line), (z, y, x))
-    noise = np.random.default_rng(0).normal(0, 20, (channels, z, y, x))
+    line, shape = np.arange(600) % 32 < 2, (4, 600, 600)
+    interior = np.broadcast_to(~(line[:, None] | line), shape)
+    noise = np.random.default_rng(0).normal(0, 20, (channels, *shape))
     raw = np.clip(interior * 80 + 90 + noise, 0, 255).astype(np.uint8)
-    targets, weights = interior.astype(np.uint8), np.ones((z, y, x), np.float32)
-    return LabelledVolume(_in_memory(raw), _in_memory(targets), _in_memory(weights), _normalisation(channels))
+    parts = (_in_memory(one) for one in (raw, interior.astype(np.uint8), np.ones(shape, np.float32)))
+    return LabelledVolume(*parts, _normalisation(channels))
 
 
 def _in_memory(values: np.ndarray) -> CachedVolume:
-    """Return an array as if it was read from a store."""
-    store = SimpleNamespace(shape=values.shape[-3:], dtype=values.dtype, read=lambda box: values[box.trailing])
-    return CachedVolume(store)
+    return CachedVolume(
+        SimpleNamespace(shape=values.shape[-3:], dtype=values.dtype, read=lambda box: values[box.trailing])
+    )
 
 
 def _normalisation(channels: int) -> Normalisation:

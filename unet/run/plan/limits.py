@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 from pathlib import Path
 
 from unet.config.root import Config
@@ -22,6 +22,7 @@ LONG_JOB_HOURS = 24
 """Clusters end most jobs by then. A job continues where it was, but it has to be submitted again."""
 WORTH_RECUTTING = 1.5
 """Times as many voxels as in blocks of the best shape: when more are read, that is said."""
+FEWER_FILES = "make storage.block larger: a store has one file per block and level"
 LESS_MEMORY = {
     "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
     "suspected_merges": "it holds a table of all fragments: set segment.suspected_merges: null, or take a larger node",
@@ -32,10 +33,11 @@ LESS_MEMORY = {
 
 @dataclass(frozen=True)
 class Free:
-    """What this machine has: bytes on the disk of the results, files that may be made there, bytes of memory."""
+    """What this machine has: bytes on the disk of the results, files that may be made there (infinite where the file
+    system does not count), bytes of memory."""
 
     disk: float
-    files: float | None
+    files: float
     memory: float
 
     @classmethod
@@ -44,9 +46,8 @@ class Free:
         folder = Path(config.results).absolute()
         while not folder.exists():
             folder = folder.parent
-        files = os.statvfs(folder).f_favail or None  # some file systems do not count
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return cls(shutil.disk_usage(folder).free, config.plan.max_files or files, memory)
+        files = config.plan.max_files or os.statvfs(folder).f_favail or inf
+        return cls(shutil.disk_usage(folder).free, files, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def too_many_ranges(volume: str, block_ranges: int, shape: Index) -> str | None:
@@ -80,8 +81,8 @@ def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
 
 def errors_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[str]:
     """Return what cannot work at all."""
-    ranges = {name: RULES["predict"].job_count(config, layout) for name, layout in layouts.items()}
-    found = [too_many_ranges(name, ranges[name], layout.shape) for name, layout in layouts.items()]
+    ranges = [(name, RULES["predict"].job_count(config, one), one.shape) for name, one in layouts.items()]
+    found = [too_many_ranges(*one) for one in ranges]
     found += [too_many_fragments(config, name, layouts[name].shape) for name in config.predict.volumes]
     return [problem for problem in found if problem is not None]
 
@@ -89,28 +90,22 @@ def errors_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[str]:
 def warnings_of(rules: Sequence[RulePlan], stores: Sequence[StorePlan], free: Free) -> list[str]:
     """Return what may not work here, and what to set."""
     disk, files = sum(one.bytes for one in stores), sum(one.files for one in stores)
-    found = []
-    if disk > free.disk:
-        found.append(
-            f"disk: about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free where results lie"
-        )
-    if free.files is not None and files > free.files:
-        found.append(
-            f"files: {files} are needed and {free.files:.0f} may be made where results lie; make storage.block "
-            "larger: a store has one file per block and level"
-        )
+    on_disk = f"about {disk / 1e9:.3g} GB are needed and {free.disk / 1e9:.3g} GB are free"
+    files_there = f"{files} are needed and {free.files:.0f} may be made"
+    found = [
+        (disk, free.disk, f"disk: {on_disk} where results lie"),
+        (files, free.files, f"files: {files_there} where results lie; {FEWER_FILES}"),
+    ]
     for one in rules:
-        if 1e6 * one.memory_mb > free.memory:
-            found.append(
-                f"memory: a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has "
-                f"{free.memory / 1e9:.3g} GB; {LESS_MEMORY.get(one.rule, 'make storage.block smaller')}"
-            )
-        if one.job_seconds > 3600 * LONG_JOB_HOURS:
-            shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
-            found.append(
-                f"time: a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {shorter}"
-            )
-    return found
+        memory = f"a job of {one.rule} needs about {one.memory_mb / 1e3:.3g} GB and this machine has"
+        smaller = LESS_MEMORY.get(one.rule, "make storage.block smaller")
+        shorter = "make predict.job_voxels smaller" if RULES[one.rule].blockwise else "it cannot be shared out"
+        time = f"a job of {one.rule} takes {one.job_seconds / 3600:.0f} h, clusters end it by then; {shorter}"
+        found += [
+            (1e6 * one.memory_mb, free.memory, f"memory: {memory} {free.memory / 1e9:.3g} GB; {smaller}"),
+            (one.job_seconds, 3600 * LONG_JOB_HOURS, f"time: {time}"),
+        ]
+    return [sentence for needed, limit, sentence in found if needed > limit]
 
 
 def advice_on_blocks(config: Config, layouts: Sequence[VolumeLayout]) -> list[str]:
@@ -118,17 +113,20 @@ def advice_on_blocks(config: Config, layouts: Sequence[VolumeLayout]) -> list[st
     if config.segment.method != "watershed" or not layouts:
         return []
     deepest = max(layouts, key=lambda layout: layout.shape[0])
-    halo = RULES["segment"].halo(config, deepest)
-    times = {block: read_over_own(block, halo, deepest.shape) for block in _as_large(deepest)}
+    halo, (z, y, x) = RULES["segment"].halo(config, deepest), deepest.block
+    times = {deepest.block: read_over_own(deepest.block, halo, deepest.shape)}
+    # deeper blocks of as many voxels that are whole chunks, too
+    while y % (2 * deepest.chunk[1]) == 0 and x % (2 * deepest.chunk[2]) == 0 and 4 * z <= deepest.shape[0]:
+        z, y, x = 4 * z, y // 2, x // 2
+        times[z, y, x] = read_over_own((z, y, x), halo, deepest.shape)
     # the shallowest that will do: a 2-D network takes longer the narrower they are
     better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))
-    if better == deepest.block:
-        return []
-    return [
-        f"time: the watershed looks {' x '.join(map(str, halo))} voxels around each block, so that in blocks of "
-        f"{' x '.join(map(str, deepest.block))} it works through {times[deepest.block]:.1f} times the volume; "
-        f"storage.block: {list(better)} makes that {times[better]:.1f}"
-    ]
+    around, block = (" x ".join(map(str, one)) for one in (halo, deepest.block))
+    advice = (
+        f"time: the watershed looks {around} voxels around each block, so that in blocks of {block} it works through "
+        f"{times[deepest.block]:.1f} times the volume; storage.block: {list(better)} makes that {times[better]:.1f}"
+    )
+    return [] if better == deepest.block else [advice]
 
 
 def read_over_own(block: Index, halo: Index, shape: Index) -> float:
@@ -138,12 +136,3 @@ def read_over_own(block: Index, halo: Index, shape: Index) -> float:
     3.0
     """
     return prod(min(b + 2 * h, n) / min(b, n) for b, h, n in zip(block, halo, shape, strict=True))
-
-
-def _as_large(layout: VolumeLayout) -> list[Index]:
-    """Return the blocks of a volume, and deeper ones of as many voxels that are whole chunks, too."""
-    found, (z, y, x) = [layout.block], layout.block
-    while y % (2 * layout.chunk[1]) == 0 and x % (2 * layout.chunk[2]) == 0 and 4 * z <= layout.shape[0]:
-        z, y, x = 4 * z, y // 2, x // 2
-        found.append((z, y, x))
-    return found

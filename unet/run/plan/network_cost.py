@@ -27,7 +27,7 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import Workload
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
 from unet.training.shape_descriptors import learnt_descriptors
@@ -83,13 +83,13 @@ def _prediction_bytes(config: Config, volume: str, work: Workload, threads: int)
 
 def network_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the seconds of the network's arithmetic on a slow GPU."""
-    first, augmentation = work.layouts[0], config.predict.test_time_augmentation
+    first, averaged = work.layouts[0], config.predict.test_time_augmentation
     if rule == "train":
         return training_flops(config, learnt_channels(config, first), first.channels) / GPU_FLOPS
     if rule != "predict":
         return 0
     model, channels = architecture(config, first.voxel_size_nm)
-    passes = CONTEXT * (ROTATED if augmentation == "rotations" else len(SYMMETRIES[augmentation]))
+    passes = CONTEXT * (ROTATED if averaged == "rotations" else len(SYMMETRIES[averaged]))
     return work.job * passes * useful_flops_per_voxel(model, len(channels), first.channels) / GPU_FLOPS
 
 

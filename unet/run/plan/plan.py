@@ -1,17 +1,14 @@
 """The estimated cost of a run, from the headers of its volumes: jobs, arithmetic, time, memory, disk and files.
 
 1. `Planner.volume`  counts blocks, block ranges, tiles and arithmetic of each predicted volume.
-2. `job_counts`      (`unet.run.rules`) counts the jobs; `RULES` holds what they take beside the network.
-3. `Speeds`          are how fast the device is in the network: measured now (`calibration`), or given.
-4. `Planner.rules`   adds up time and memory of each rule; `disk` what is stored; `limits` what will not work.
-5. `wall_seconds`    takes rule after rule, as many of its jobs at once as there are cores or GPUs.
+2. `Planner.speeds`  tells how fast the device is in the network: measured now (`calibration`), or given.
+3. `Planner.rules`   walks through `job_counts` (`unet.run.rules`) and adds up time and memory of each rule.
+4. `disk` adds up what is stored; `limits` says what will not work.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass, replace
 from math import ceil, prod
-from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -36,18 +33,11 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.calibration import (
-    Seconds,
-    Speeds,
-    machine_speed,
-    tile_seconds,
-    training_seconds,
-)
+from unet.run.plan.calibration import Speeds, machine_speed, tile_seconds, training_seconds
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, prediction_task
-from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes, voxels_per_fragment
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
@@ -91,17 +81,21 @@ class ComputeResources:
     def of(cls, config: Config, threads: int) -> "ComputeResources":
         """Return the resources that the configuration names, else those of this machine."""
         here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        gpus = config.plan.gpus if config.plan.gpus is not None else max(here, int(config.plan.gpu_flops is not None))
-        kind: DeviceKind = "cuda" if gpus and (here or config.plan.gpu_flops is not None) else "cpu"
-        return cls(config.plan.cores or usable_cores(), gpus, kind, threads)
+        given = config.plan.gpu_flops is not None
+        gpus = max(here, int(given)) if config.plan.gpus is None else config.plan.gpus
+        return cls(config.plan.cores or usable_cores(), gpus, "cuda" if gpus and (here or given) else "cpu", threads)
 
     def threads(self, rule: str) -> int:
         """Return the threads of a job."""
         return min(self.cores, self.predict_threads if rule == "predict" else RULES[rule].cost.threads)
 
+    def on_gpu(self, rule: str) -> bool:
+        """Return whether the jobs of a rule hold a GPU."""
+        return self.kind == "cuda" and rule in ON_GPU
+
     def at_once(self, rule: str) -> int:
         """Return how many jobs of a rule run side by side."""
-        return max(1, self.gpus if self.kind == "cuda" and rule in ON_GPU else self.cores // self.threads(rule))
+        return max(1, self.gpus if self.on_gpu(rule) else self.cores // self.threads(rule))
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class RunPlan:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds from the first job to the last."""
+        """Seconds from the first job to the last: rule after rule, as many jobs at once as there are cores or GPUs."""
         return sum(
             ceil(one.jobs / one.at_once) * (one.seconds / one.jobs + JOB_SECONDS) + one.jobs * SCHEDULING_SECONDS
             for one in self.rules
@@ -131,32 +125,18 @@ class RunPlan:
     @property
     def gpu_hours(self) -> float:
         """Hours of the jobs that hold a GPU; 0 without one."""
-        return sum(one.seconds for one in self.rules if self._on_gpu(one)) / 3600
+        return sum(one.seconds for one in self.rules if self.resources.on_gpu(one.rule)) / 3600
 
     @property
     def core_hours(self) -> float:
         """Hours of processors that are busy, beside GPUs or without."""
-        return sum(one.core_seconds for one in self.rules if not self._on_gpu(one)) / 3600
-
-    def _on_gpu(self, one: RulePlan) -> bool:
-        return self.resources.kind == "cuda" and one.rule in ON_GPU
+        return sum(one.core_seconds for one in self.rules if not self.resources.on_gpu(one.rule)) / 3600
 
 
 @dataclass(frozen=True)
 class Planner:
-    """The parts of a plan, each from the layouts of the volumes.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration, with the architecture of the network that predicts.
-    channels : list of str
-        Output channels of the network.
-    layouts : mapping
-        Layouts of the volumes that the run uses, by their names.
-    resources : ComputeResources
-        Cores and GPUs.
-    """
+    """The parts of a plan: `config` has the architecture that predicts, `channels` are the network's outputs, and
+    `layouts` those of the volumes that the run uses."""
 
     config: Config
     channels: list[str]
@@ -171,19 +151,18 @@ class Planner:
     @property
     def training_flops(self) -> float:
         """Operations of the training."""
-        if self.learnt is None:
-            return 0.0
-        return training_flops(self.config, learnt_channels(self.config, self.learnt), self.learnt.channels)
+        learnt, config = self.learnt, self.config
+        return training_flops(config, learnt_channels(config, learnt), learnt.channels) if learnt else 0.0
 
     def selected_tile(self, name: str) -> tuple[PredictionTask, TileSelection]:
         """Return what is predicted of a volume, with the tile that an earlier run has chosen, else one that fits."""
-        config, device = self.config, torch.device(self.resources.kind)
-        asked, limit = config.predict.precision, None
-        if device.type == "cuda" and not torch.cuda.is_available():  # a GPU that is not at hand
+        config, device, limit = self.config, torch.device(self.resources.kind), None
+        asked = config.predict.precision
+        if device.type == "cpu" or torch.cuda.is_available():
+            precision = choose_precision(asked, device)
+        else:  # a GPU that is not at hand
             precision = "bfloat16" if asked == "auto" or asked == "fastest" else asked
             limit = 1e9 * config.plan.gpu_memory_gb
-        else:
-            precision = choose_precision(asked, device)
         model = config.model.model_copy(update={"checkpoint": None})  # as the model file has it
         task = prediction_task(model, self.channels, self.layouts[name], config.predict, precision)
         found = read_selection(Path(config.results) / "volumes" / name, task)
@@ -191,80 +170,66 @@ class Planner:
 
     def volume(self, name: str, task: PredictionTask, choice: TileSelection) -> VolumePlan:
         """Count the tiles and the arithmetic of predicting a volume."""
-        layout, geometry, threads = task.layout, task.geometry(choice.tile), self.resources.threads("predict")
-        blocks, ranges = len(layout.grid), RULES["predict"].job_count(self.config, layout)
-        tiles = tile_count(layout.grid, geometry)
+        layout, grid, geometry = task.layout, task.layout.grid, task.geometry(choice.tile)
+        ranges, tiles = RULES["predict"].job_count(self.config, layout), tile_count(grid, geometry)
         per_pass = forward_cost(task.model, task.classes, choice.tile, layout.channels).flops
-        flops = tiles * passes(layout.grid, geometry, task.predict.test_time_augmentation) * per_pass
-        memory = job_memory(task, choice.tile, choice.batch, self.resources.kind, threads, ceil(blocks / ranges))
-        return VolumePlan(name, layout.shape, blocks, ranges, choice, tiles, flops, memory)
+        flops = tiles * passes(grid, geometry, task.predict.test_time_augmentation) * per_pass
+        on, threads, blocks = self.resources.kind, self.resources.threads("predict"), ceil(len(grid) / ranges)
+        memory = job_memory(task, choice.tile, choice.batch, on, threads, blocks)
+        return VolumePlan(name, layout.shape, len(grid), ranges, choice, tiles, flops, memory)
 
     def given_speeds(self, volumes: Sequence[VolumePlan], flops: float) -> Speeds:
-        """Return the speeds of GPUs that reach ``flops`` operations per second."""
-        tile, step = {one.name: one.flops / one.tiles for one in volumes}, self.training_flops / self.config.train.steps
-        given = {name: (own / flops, own / flops) for name, own in tile.items()}
-        source = f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)"
-        return Speeds(given, (step / flops, step / flops), (0, 0), 1.0, source)
+        """Return the speeds of GPUs that reach `flops` operations per second."""
+        given = {one.name: (one.flops / one.tiles / flops,) * 2 for one in volumes}
+        step = self.training_flops / self.config.train.steps / flops
+        return Speeds(given, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
 
     def measured_speeds(self, tiles: Mapping[str, tuple[PredictionTask, TileSelection]]) -> Speeds:
         """Measure the device at hand; volumes that are predicted with the same tile are measured once."""
-        config, resources, device = self.config, self.resources, torch.device(self.resources.kind)
-        known, tile = dict[object, Seconds](), dict[str, Seconds]()
-        for name, (task, choice) in tiles.items():
-            key = choice.tile, choice.batch, task.layout.channels
-            if key not in known:
-                known[key] = tile_seconds(task, choice, device, resources.threads("predict"))
-            tile[name] = known[key]
+        kind, threads, config = self.resources.kind, self.resources.threads, self.config
+        keys = {name: (one.tile, one.batch, task.layout.channels) for name, (task, one) in tiles.items()}
+        alike = {key: name for name, key in reversed(keys.items())}
+        known = {key: tile_seconds(*tiles[name], torch.device(kind), threads("predict")) for key, name in alike.items()}
         step = validation = (0.0, 0.0)
         if self.learnt:
-            channels, threads = self.learnt.channels, resources.threads("train")
             described = learnt_descriptors(config.model, config.train, self.learnt.voxel_size_nm)
+            device = torch.device(kind), threads("train")
             step, validation = training_seconds(
-                config.model, config.train, len(self.channels), channels, device, threads, described
+                config.model, config.train, len(self.channels), self.learnt.channels, *device, described
             )
-        source = f"measured on this {resources.kind.upper()}, now: the network's own tiles, training steps and stores"
-        return Speeds(tile, step, validation, machine_speed(), source)
+        source = f"measured on this {kind.upper()}, now: the network's own tiles, training steps and stores"
+        return Speeds({name: known[key] for name, key in keys.items()}, step, validation, machine_speed(), source)
 
     def rules(self, volumes: Sequence[VolumePlan], speeds: Speeds) -> list[RulePlan]:
         """Add up time and memory of all jobs of every rule, in the order of the chain."""
-        predicted, added = {one.name: one for one in volumes}, list[RulePlan]()
-        parts = (self._jobs(one, predicted, speeds) for one in job_counts(self.config, self.layouts))
-        for rule, of_volumes in groupby(parts, key=attrgetter("rule")):
-            _, jobs, seconds, core_seconds, longest, memory, on_gpu, at_once = zip(
-                *map(astuple, of_volumes), strict=True
-            )
-            totals = sum(jobs), sum(seconds), sum(core_seconds)
-            added.append(RulePlan(rule, *totals, max(longest), max(memory), max(on_gpu), at_once[0]))
-        return added
+        predicted, added = {one.name: one for one in volumes}, dict[str, RulePlan]()
+        for one in job_counts(self.config, self.layouts):
+            jobs = self._jobs(one, predicted, speeds)
+            added[one.rule] = added[one.rule] + jobs if one.rule in added else jobs
+        return list(added.values())
 
     def _jobs(self, one: JobCount, predicted: Mapping[str, VolumePlan], speeds: Speeds) -> RulePlan:
         """Return what the jobs of a rule on a volume take: their own work by the table of costs, and the network's."""
-        rule, config, threads, counted = (
-            one.rule,
-            self.config,
-            self.resources.threads(one.rule),
-            RULES[one.rule].volumes,
-        )
-        names = [one.volume] if one.volume else counted(config) if counted else []
-        volumes = {name: self.layouts[name] for name in names}
+        rule, config, threads = one.rule, self.config, self.resources.threads(one.rule)
+        names, all_volumes = [one.volume] if one.volume else [], RULES[rule].volumes
+        volumes = {name: self.layouts[name] for name in names or (all_volumes(config) if all_volumes else [])}
         # an even share, in voxels that need not be whole blocks
         work = Workload(volumes, ceil(sum(prod(layout.shape) for layout in volumes.values()) / one.jobs))
-        clock, processor, memory, on_gpu = 0.0, 0.0, held_bytes(rule, config, work, threads), 0.0
+        clock, processor, memory, gpu = 0.0, 0.0, held_bytes(rule, config, work, threads), 0.0
         if rule == "predict":
             volume = predicted[names[0]]
             clock, processor = (seconds * (volume.tiles / one.jobs) for seconds in speeds.tile[volume.name])
-            memory, on_gpu = volume.job_memory.process, volume.job_memory.gpu
+            memory, gpu = volume.job_memory.process, volume.job_memory.gpu
         elif rule == "train":
             clock, processor = speeds.training(config.train)
             step = network_bytes(rule, config, work, threads)
-            memory, on_gpu = memory + step, step if self.resources.kind == "cuda" else 0.0
+            memory, gpu = memory + step, step * self.resources.on_gpu(rule)
         start, side_by_side = cost_of(rule, config).start, min(threads, max(1, work.job // work.blocks()))
         own = core_seconds(rule, config, work) - start
         clock += (start + own / side_by_side) / speeds.machine
         processor += (start + own) / speeds.machine
-        at_once = self.resources.at_once(rule)
-        total = one.jobs * clock, one.jobs * processor
-        return RulePlan(rule, one.jobs, *total, clock, memory / 1e6, on_gpu / 1e6, at_once)
+        seconds = one.jobs * clock, one.jobs * processor, clock
+        return RulePlan(rule, one.jobs, *seconds, memory / 1e6, gpu / 1e6, self.resources.at_once(rule))
 
 
 def plan_run(config: Config, threads: int) -> RunPlan:
@@ -275,17 +240,19 @@ def plan_run(config: Config, threads: int) -> RunPlan:
     # the given file stays in the configuration, so that nothing is trained
     model = model.model_copy(update={"checkpoint": config.model.checkpoint})
     config, resources = config.model_copy(update={"model": model}), ComputeResources.of(config, threads)
-    planner = Planner(config, channels, layouts, resources)
+    planner, flops = Planner(config, channels, layouts, resources), config.plan.gpu_flops
     tiles = {name: planner.selected_tile(name) for name in config.predict.volumes}
     volumes = [planner.volume(name, *tile) for name, tile in tiles.items()]
-    given = config.plan.gpu_flops
-    speeds = planner.measured_speeds(tiles) if given is None else planner.given_speeds(volumes, given)
+    speeds = planner.measured_speeds(tiles) if flops is None else planner.given_speeds(volumes, flops)
     rules, stored = planner.rules(volumes, speeds), len(stored_channels(channels))
     stores = [store for name, layout in layouts.items() for store in store_plans(config, name, layout, stored)]
-    found = warnings_of(rules, stores, Free.here(config))
-    found += advice_on_blocks(config, [layouts[name] for name in config.predict.volumes])
-    plan = RunPlan(volumes, rules, stores, planner.training_flops, resources, speeds, edges_of(config, layouts))
-    plan = replace(plan, currency=config.plan.currency, warnings=found, errors=errors_of(config, layouts))
+    predicted = [layouts[name] for name in config.predict.volumes]
+    graphs = predicted if config.segment.has_graph else []
+    most = max((prod(layout.shape) for layout in graphs), default=0)
+    edges = EDGES_PER_FRAGMENT * (most / voxels_per_fragment(config))
+    warnings = warnings_of(rules, stores, Free.here(config)) + advice_on_blocks(config, predicted)
+    plan = RunPlan(volumes, rules, stores, planner.training_flops, resources, speeds, edges, None, config.plan.currency)
+    plan = replace(plan, warnings=warnings, errors=errors_of(config, layouts))
     return replace(plan, price=price_of(plan, config))
 
 
@@ -301,16 +268,7 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     return len(SYMMETRIES[augmentation]) * touched / sum(len(tiles_for(box, geometry)) for box in some)
 
 
-def edges_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> float:
-    """Return the edges of the largest region graph; 0 where none is needed."""
-    graphs = [layouts[name] for name in config.predict.volumes] if config.segment.has_graph else []
-    most = max((prod(layout.shape) for layout in graphs), default=0)
-    return EDGES_PER_FRAGMENT * (most / voxels_per_fragment(config))
-
-
 def price_of(plan: RunPlan, config: Config) -> float | None:
     """Return what the hours cost; None without a price."""
     gpu, core = config.plan.price_per_gpu_hour, config.plan.price_per_core_hour
-    if gpu is None and core is None:
-        return None
-    return plan.gpu_hours * (gpu or 0) + plan.core_hours * (core or 0)
+    return None if gpu is core is None else plan.gpu_hours * (gpu or 0) + plan.core_hours * (core or 0)

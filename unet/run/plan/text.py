@@ -1,55 +1,36 @@
 """The plan as text for people."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, inf
 
-from unet.run.plan.disk import StorePlan
-from unet.run.plan.plan import RunPlan, VolumePlan
-from unet.run.plan.resources import RulePlan
+from unet.run.plan.plan import RunPlan
+
+VOLUME = "{:<14}{:<26}{:>9}{:>8}{:>7}{:>12}{:>12}".format
+RULE = "{:<32}{:>7}{:>9}{:>9}{:>11}{:>11}{:>10}{:>9}".format
+STORE = "{:<14}{:<26}{:>10}{:>12}".format
 
 
 def as_text(plan: RunPlan) -> str:
     """Return the whole plan."""
-    parts = [_volumes(plan.volumes), _rules(plan.rules), _stores(plan.stores), _totals(plan), *plan.warnings]
-    return "\n\n".join([*parts, *(f"this will not work: {problem}" for problem in plan.errors)])
+    volumes = [VOLUME("volume", "shape z, y, x", "blocks", "ranges", "tile", "tiles", "TFLOP")]
+    for one in plan.volumes:
+        shape, tile, tflop = " x ".join(map(str, one.shape)), one.choice.tile[-1], f"{one.flops / 1e12:.3g}"
+        volumes.append(VOLUME(one.name, shape, one.blocks, one.block_ranges, tile, one.tiles, tflop))
+    volumes += [f"{one.name}: tiles of {one.choice}" for one in plan.volumes]
+    rules = [RULE("rule", "jobs", "at once", "per job", "all jobs", "core time", "memory", "GPU")]
+    for rule in plan.rules:
+        times = map(hours, (rule.job_seconds, rule.seconds, rule.core_seconds))
+        gpu = size(1e6 * rule.gpu_mb) if rule.gpu_mb else ""
+        rules.append(RULE(rule.rule, rule.jobs, rule.at_once, *times, size(1e6 * rule.memory_mb), gpu))
+    sizes = [(store.volume, store.store, store.bytes, store.files) for store in plan.stores]
+    sizes.append(("", "all", sum(store.bytes for store in plan.stores), sum(store.files for store in plan.stores)))
+    stores = [STORE("volume", "store", "disk", "files"), *(STORE(*of, size(held), n) for *of, held, n in sizes)]
+    parts = ["\n".join(lines) for lines in (volumes, rules, stores, _totals(plan))]
+    return "\n\n".join([*parts, *plan.warnings, *(f"this will not work: {problem}" for problem in plan.errors)])
 
 
-def _table(columns: Mapping[str, str], rows: Iterable[Sequence[str | int]]) -> str:
-    """Return a table, each column in the format that `columns` gives for its title."""
-    cells = [zip(line, columns.values(), strict=True) for line in (tuple(columns), *rows)]
-    return "\n".join("".join(f"{value:{form}}" for value, form in line) for line in cells)
-
-
-def _volumes(volumes: Sequence[VolumePlan]) -> str:
-    columns = {"volume": "<14", "shape z, y, x": "<26", "blocks": ">9", "ranges": ">8", "tile": ">7", "tiles": ">12"}
-    rows: list[tuple[str | int, ...]] = []
-    for one in volumes:
-        shape, tflop = " x ".join(map(str, one.shape)), f"{one.flops / 1e12:.3g}"
-        rows.append((one.name, shape, one.blocks, one.block_ranges, one.choice.tile[-1], one.tiles, tflop))
-    table = _table({**columns, "TFLOP": ">12"}, rows)
-    return "\n".join([table, *(f"{one.name}: tiles of {one.choice}" for one in volumes)])
-
-
-def _rules(rules: Sequence[RulePlan]) -> str:
-    columns = {"rule": "<32", "jobs": ">7", "at once": ">9", "per job": ">9", "all jobs": ">11", "core time": ">11"}
-    rows: list[tuple[str | int, ...]] = []
-    for one in rules:
-        times = [hours(seconds) for seconds in (one.job_seconds, one.seconds, one.core_seconds)]
-        sizes = [size(1e6 * one.memory_mb), size(1e6 * one.gpu_mb) if one.gpu_mb else ""]
-        rows.append((one.rule, one.jobs, one.at_once, *times, *sizes))
-    return _table({**columns, "memory": ">10", "GPU": ">9"}, rows)
-
-
-def _stores(stores: Sequence[StorePlan]) -> str:
-    rows = [(one.volume, one.store, size(one.bytes), one.files) for one in stores]
-    rows.append(("", "all", size(sum(one.bytes for one in stores)), sum(one.files for one in stores)))
-    return _table({"volume": "<14", "store": "<26", "disk": ">10", "files": ">12"}, rows)
-
-
-def _totals(plan: RunPlan) -> str:
-    resources, rules = plan.resources, plan.rules
+def _totals(plan: RunPlan) -> list[str]:
+    resources, rules, prediction = plan.resources, plan.rules, sum(one.flops for one in plan.volumes)
     gpus = f"{resources.gpus} GPU(s) and " if resources.kind == "cuda" else ""
-    prediction = sum(one.flops for one in plan.volumes)
     lines = [
         f"arithmetic  training {plan.training_flops / 1e12:.3g} TFLOP, prediction {prediction / 1e12:.3g} TFLOP",
         f"speeds      {plan.speeds.source}",
@@ -62,7 +43,7 @@ def _totals(plan: RunPlan) -> str:
     if plan.edges:
         at_once = size(60 * plan.edges)
         lines.append(f"graph       {plan.edges:.3g} edges, solved in parts; a multicut takes {at_once} for all at once")
-    return "\n".join(lines)
+    return lines
 
 
 def hours(seconds: float) -> str:
