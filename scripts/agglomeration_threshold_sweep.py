@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from unet.config.segment import AgglomerateConfig, SegmentConfig
-from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
+from unet.evaluation.contingency import Contingency, contingency
+from unet.evaluation.decoders import scores_of
 from unet.geometry.offsets import affinity_offsets
 from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
@@ -80,8 +81,8 @@ def main(
     for threshold in THRESHOLDS:
         settings = AgglomerateConfig(**{**segment.agglomerate.model_dump(), "threshold": threshold})
         objects = solve_objects(components, graph, settings, source.section_voxels(segment.connectivity))
-        rows.append({"threshold": threshold, **_scores(table.relabelled(np.concatenate([[0], objects + 1])))})
-    best = min(rows, key=lambda row: row.get("voi", float("inf")))
+        rows.append({"threshold": threshold, **scores_of(table, objects)})
+    best = min(rows, key=lambda row: row.get("voi_split", float("inf")) + row.get("voi_merge", 0))
     log.info("best of %d thresholds: %s", len(rows), format_values(best))
     write_json(
         receipt,
@@ -94,19 +95,6 @@ def main(
             "scores": rows,
         },
     )
-
-
-def _scores(table: Contingency) -> dict[str, float]:
-    """Return the scores of a contingency table; an empty dict if it counts no voxel."""
-    if not table.voxels:
-        return {}
-    split, merge = variation_of_information(table)
-    return {
-        "voi": split + merge,
-        "voi_split": split,
-        "voi_merge": merge,
-        "adapted_rand_error": adapted_rand_error(table),
-    }
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ def main(sweeps: list[Path], receipt: Path, segment: SegmentConfig, code: str) -
             "the chosen threshold %.3g lies beside an end of candidates.thresholds (%.3g to %.3g) that scores better: "
             "extend the list",
             chosen["threshold"],
-            best.decoders[0].threshold,
-            best.decoders[-1].threshold,
+            best.thresholds[0],
+            best.thresholds[-1],
         )
     write_json(
         receipt,
@@ -45,7 +45,7 @@ def main(sweeps: list[Path], receipt: Path, segment: SegmentConfig, code: str) -
             "digest": fingerprint(made=receipts_digest(sweeps), settings=settings, code=code),
             "best": chosen,
             "settings": settings,
-            "thresholds": [one.threshold for one in best.decoders],
+            "thresholds": list(best.thresholds),
             "candidates": [curve.row() for curve in curves],
         },
     )

@@ -16,7 +16,8 @@ class EvaluateConfig(Section):
     threshold_volumes: list[str] = Field(
         [],
         description="Names of the volumes that choose a threshold set to `auto`: `segment.threshold` by the best "
-        "V_rand, `segment.agglomerate.threshold` by the least VOI. With `segment.decoder: auto` they choose all "
-        "settings of the decoding. Of a training volume only the sections count that `train.held_back` leaves out. "
+        "V_rand, `segment.agglomerate.threshold` by the least VOI in the mean over three neighbouring thresholds. With "
+        "`segment.decoder: auto` they choose all settings of the decoding. Of a training volume only the sections "
+        "count that `train.held_back` leaves out. "
         "Never name a volume whose score you report.",
     )

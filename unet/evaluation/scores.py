@@ -71,25 +71,6 @@ def best_threshold_by_v_rand(
     return max(candidates, key=lambda score: (score["v_rand"], -score["threshold"]))
 
 
-def best_threshold_by_voi(volumes: Sequence[Sequence[dict[str, float]]], voxels: Sequence[int]) -> dict[str, float]:
-    """Return the threshold with the lowest mean VOI over volumes, and that VOI; of equals the lowest threshold.
-
-    The mean is weighted by the labelled voxels of the volumes.
-
-    >>> best_threshold_by_voi([[{"threshold": 0.2, "voi": 3.0}, {"threshold": 0.4, "voi": 1.0}]], [100])
-    {'threshold': 0.4, 'voi': 1.0}
-    """
-    labelled = [(rows, n) for rows, n in zip(volumes, voxels, strict=True) if n > 0]
-    if not labelled:
-        raise EvaluationError("no labelled voxel: there is no threshold to choose; check the labels")
-    weights = [n for _, n in labelled]
-    means = [
-        {"threshold": at[0]["threshold"], "voi": float(np.average([row["voi"] for row in at], weights=weights))}
-        for at in zip(*(rows for rows, _ in labelled), strict=True)
-    ]
-    return min(means, key=lambda row: (row["voi"], row["threshold"]))
-
-
 @dataclass
 class VolumeScores:
     """Counts that compare truth and result, added block by block; the scores do not depend on the blocks.

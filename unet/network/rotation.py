@@ -17,6 +17,7 @@ v   |    box    |  turned by   |    .'     |     '.    |
 
 For an angle and a box:
 1. `cells`       Find the cells that the rotated box touches: rectangles meet unless an axis of either separates them.
+                 Those of one row of cells are neighbours. The first and the last are found by bisection.
 2. `source_box`  Find the voxels around a tile's input, rotated back. `read_box` encloses the source boxes of all cells.
 3. `tile_input`  Sample the tile's input at R p, by cubic interpolation of normalised grey values. Run the network.
 4. `accumulate`  Sample the probability of each voxel q of the box at R^-1 q, by linear interpolation between four
@@ -27,16 +28,17 @@ A voxel's result depends on the volume and the model alone, down to the last bit
 coordinates in float64, and split into integer and fraction before any box matters. Sums have one order.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, cos, floor, radians, sin
 
 import torch
 from torch import Tensor
 
 from unet.geometry.box import Box, enclosing
-from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
+from unet.geometry.tiling import TileGeometry, TileSizeError
 
 ANGLES = tuple(360 * k / 7 for k in range(7))
 """Degrees. The paper names 7 rotated versions but no angles; here they divide the full turn evenly."""
@@ -95,8 +97,12 @@ class RotatedLattice:
 
     def cells(self, box: Box) -> list[Box]:
         """Return the cells of the lattice that `box` of the volume touches, in scan order."""
+        depth, rows = self.cell_geometry.stride[0], list(self._rows(box))
         return [
-            cell for cell in tiles_for(hull(self.to_lattice, box), self.cell_geometry) if self.overlap(cell, box).size
+            self._cell(z, y, x)
+            for z in range(box.start[0] // depth * depth, box.stop[0], depth)
+            for y, columns in rows
+            for x in columns
         ]
 
     def source_box(self, cell: Box) -> Box:
@@ -105,7 +111,40 @@ class RotatedLattice:
 
     def read_box(self, box: Box) -> Box:
         """Return the box of voxels that all tiles of `box` read; it may exceed the volume."""
-        return enclosing(self.source_box(cell) for cell in self.cells(box))
+        depth, first, last = self.cell_geometry.stride[0], box.start[0], box.stop[0] - 1
+        outermost = (
+            self._cell(z // depth * depth, y, x)
+            for y, columns in self._rows(box)
+            for x in (columns[0], columns[-1])
+            for z in (first, last)
+        )
+        return enclosing(self.source_box(cell) for cell in outermost)
+
+    def _rows(self, box: Box) -> Iterator[tuple[int, range]]:
+        """Yield y of each row of cells that `box` touches, and x of its cells; they are the same in every section.
+
+        Along a row the cells' hulls move one way along each axis, and rounding preserves order. The cells before
+        those that meet the box are therefore all on one side of it, and the cells behind them on the other.
+        """
+        (_, height, width), around = self.cell_geometry.stride, hull(self.to_lattice, box)
+        columns = range(around.start[2] // width * width, around.stop[2], width)
+        for y in range(around.start[1] // height * height, around.stop[1], height):
+            meeting = columns
+            for axis in (1, 2):
+                side = partial(self._side_along_row, box, axis, y)
+                meeting = meeting[bisect_left(meeting, 0, key=side) : bisect_right(meeting, 0, key=side)]
+            if meeting:
+                yield y, meeting
+
+    def _side_along_row(self, box: Box, axis: int, y: int, x: int) -> int:
+        """Return -1 for a cell before those of its row that meet `box` along an axis, 0 for these, 1 behind them."""
+        reach = self._reach(self._cell(box.start[0], y, x))
+        side = int(reach.start[axis] >= box.stop[axis]) - int(reach.stop[axis] <= box.start[axis])
+        return side if self.to_volume[axis - 1][1] > 0 else -side
+
+    def _cell(self, z: int, y: int, x: int) -> Box:
+        """Return the cell that starts there."""
+        return Box((z, y, x), tuple(lo + n for lo, n in zip((z, y, x), self.cell_geometry.stride, strict=True)))
 
     def tile_input(self, grey: Tensor, cell: Box) -> Tensor:
         """Sample the input of the tile of `cell`.
@@ -147,8 +186,11 @@ class RotatedLattice:
 
     def overlap(self, cell: Box, box: Box) -> Box:
         """Return the part of `box` around the voxels in `cell`; its size is 0 where box and cell do not meet."""
-        up_to_the_next = Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1))
-        return hull(self.to_volume, up_to_the_next).intersected(box)
+        return self._reach(cell).intersected(box)
+
+    def _reach(self, cell: Box) -> Box:
+        """Return the box around the voxels whose position on the lattice lies in `cell`."""
+        return hull(self.to_volume, Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1)))
 
 
 def rotated_lattices(geometry: TileGeometry) -> list[RotatedLattice]:

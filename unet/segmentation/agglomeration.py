@@ -8,7 +8,8 @@ other's best neighbour. The greedy algorithm merges such a pair sooner or later.
 parallel (Murtagh 1983, doi:10.1093/comjnl/26.4.354), in whole arrays, with the result of the heap:
 
 1. `_lowest_edges`: find the lowest edge of every node. Of equal edges the one of the lowest nodes counts, so that the
-   order of edges is total.
+   order of edges is total. Nodes are numbered by their first voxel (`fragments.join_blocks`), so that this order, and
+   with it every join, is the same for any blocks.
 2. `_mutual_edges`: an edge below the threshold that is the lowest of both its nodes merges them. The merged node keeps
    the higher number. A node's number thus never decreases, and no edge gets ahead of its equals by a new number.
 3. `Graph.contract`: renumber the edges, and sum those that have become parallel.

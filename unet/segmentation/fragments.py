@@ -7,9 +7,11 @@ blocks, nor on the order in which they are worked, nor on the process that works
    first voxel (counted in the whole volume), size, class value, and the labels on the block's faces.
 2. `face_pairs`: lay the upper face of a block on the lower face of its neighbour. Two fragments of the same class that
    lie on each other are a pair: they belong to one object.
-3. `join_blocks`: number all fragments consecutively, and find the connected components of the pairs. Components may be
-   joined further (`agglomeration`). `merge_table.number_objects`: number the objects 1, 2, ... by their first voxel.
-   `merge_part` does passes 2 and 3 part by part, for volumes whose tables do not fit into the memory of a job.
+3. `join_blocks`: number all fragments consecutively, and find the connected components of the pairs. Number the
+   components by their first voxel. Components may be joined further (`agglomeration`): of equal edges the one of the
+   lowest numbers is first, so the numbers must not depend on the blocks. `merge_table.number_objects`: number the
+   objects 1, 2, ... by their first voxel. `merge_part` does passes 2 and 3 part by part, where the tables of a volume
+   do not fit into the memory of a job.
 4. `merge_table.relabel`: look up the final id of every voxel in the block's rows of the merge table.
 
 ```
@@ -111,7 +113,8 @@ class Fragments:
     size : (fragments,) int64, voxels
     class_value : (fragments,) uint8; 0 = background
     touches_border : (fragments,) bool, True at a face of the volume
-    component_of : (fragments,) int32, the connected component of each fragment, 0 to component_count - 1
+    component_of : (fragments,) int32, the connected component of each fragment, 0 to component_count - 1, in the order
+        of the components' first voxels where `join_blocks` made them
     """
 
     offsets: NDArray[np.int64]
@@ -203,6 +206,7 @@ def join_blocks(grid: Grid, tables: Iterable[BlockTable], layers: range | None =
         offsets.append(start + len(table))
     whole = {name: np.concatenate(column) for name, column in columns.items()}
     component_of = connected_component_labels(offsets[-1], np.concatenate(pairs))
+    component_of = in_order_of_first_voxels(component_of, whole["first_voxel"])
     return Fragments(np.array(offsets), **whole, component_of=component_of)
 
 
@@ -236,3 +240,21 @@ def connected_component_labels(nodes: int, pairs: NDArray[np.signedinteger]) -> 
         raise ValueError(f"{nodes} fragments, but one graph takes at most {2**31 - 1}; use larger blocks")
     graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (nodes, nodes))
     return connected_components(graph, directed=False)[1]
+
+
+def in_order_of_first_voxels(component_of: NDArray[np.int32], first_voxel: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the components of fragments, renumbered by the first voxel of each: no number depends on the blocks.
+
+    Parameters
+    ----------
+    component_of : (fragments,) int32, component of each fragment, 0 to n - 1
+    first_voxel : (fragments,) int64, first voxel of each fragment, in the whole volume
+
+    >>> in_order_of_first_voxels(np.array([0, 1, 0, 2], np.int32), np.array([5, 3, 9, 0])).tolist()
+    [2, 1, 2, 0]
+    """
+    first = np.full(int(component_of.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, component_of, first_voxel)
+    number = np.empty(len(first), np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    return number[component_of]

@@ -6,6 +6,9 @@ threshold t and repels above it.
 1. Decompose the graph: solve each connected component of attractive edges by itself.
 2. Find a partition by greedy additive edge contraction.
 3. Improve it by Kernighan-Lin moves (Keuper et al. 2015, doi:10.1109/ICCV.2015.204).
+
+The solvers take equal costs in the order of nodes and edges. Nodes are numbered by their first voxel, edges are sorted,
+and one thread works: the same partition for any blocks.
 """
 
 from types import ModuleType

@@ -5,7 +5,8 @@ attractive edge joins its two clusters unless they exclude each other; a repulsi
 good. This is agglomeration with the linkage "absolute maximum": of the edges between two clusters only the strongest
 counts. (Wolf et al. 2018, doi:10.1007/978-3-030-01225-0_34; Bailoni et al. 2022, doi:10.1109/CVPR52688.2022.01136.)
 
-The order of edges is total: of equal magnitudes the edge of the lowest nodes is first. Each edge has a rank in it.
+The order of edges is total: of equal magnitudes the edge of the lowest nodes is first. Nodes are numbered by their
+first voxel (`fragments.join_blocks`), so the order is the same for any blocks. Each edge has a rank in it.
 Parallel edges keep the lowest rank. The greedy algorithm reaches an edge that is the first of both its nodes before
 anything else happens to these nodes. All such edges are therefore worked in parallel:
 

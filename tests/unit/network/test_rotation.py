@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet.geometry.box import Box
+from unet.geometry.box import Box, enclosing
 from unet.geometry.tiling import TileGeometry, TileSizeError, tiles_for
 from unet.network.rotation import ANGLES, RotatedLattice, cubic, hull, interpolated, linear, positions, rotated_lattices
 
@@ -101,6 +101,16 @@ def test_tiles_are_sampled_at_their_pixels_turned_positions(lattice: RotatedLatt
         assert lattice.read_box(box).contains(source)
         expected = ramp(lattice.cell_geometry.input_box(cell), (a + c / 2, b + d / 2))
         torch.testing.assert_close(lattice.tile_input(ramp(source, (1.0, 0.5)), cell), expected, rtol=0, atol=0.15)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lattice=lattices, box=boxes)
+def test_cells_found_by_bisection_are_those_of_all_that_meet_the_box(lattice: RotatedLattice, box: Box) -> None:
+    for seen in (box, Box((0, *box.start[1:]), (3, *box.stop[1:]))):
+        around = tiles_for(hull(lattice.to_lattice, seen), lattice.cell_geometry)
+        expected = [cell for cell in around if lattice.overlap(cell, seen).size]
+        assert lattice.cells(seen) == expected
+        assert lattice.read_box(seen) == enclosing(map(lattice.source_box, expected))
 
 
 def test_cells_that_the_turned_box_does_not_touch_are_left_out() -> None:
