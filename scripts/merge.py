@@ -1,36 +1,29 @@
 """Join the fragments of all blocks into objects, and number the objects in scan order.
 
-Inputs: the fragment tables of `segment`, and the edges of `region_graph` if fragments are agglomerated or holes filled.
+Inputs: the fragment tables of `segment`, and the edges of `region_graph` where there is a graph; or the last parts of
+`merge_part` where the volume is merged in several.
 
 Outputs: the merge table, which maps each fragment to its final id, and the store of the final ids, still empty.
 
-1. Without a region graph: fragments that touch across block borders are one object. They are joined layer by layer.
-2. With a region graph: components of touching fragments are agglomerated in one global step, and holes are filled.
+1. Without a region graph: fragments that touch across block borders are one object.
+2. With a region graph: components of touching fragments are agglomerated, and holes are filled.
 3. Remove objects below `min_size`, and number the others consecutively in scan order of their first voxels.
 """
 
 import logging
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 
 from unet.config.segment import SegmentConfig
-from unet.geometry.box import Box
-from unet.geometry.offsets import affinity_offsets
+from unet.geometry.part_tree import TreePart, tree_of_parts
 from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
-from unet.segmentation.affinities import require_method_for
-from unet.segmentation.affinity_graph import load_affinity_edges
-from unet.segmentation.fragments import BlockTable, join_blocks, load_block_table
-from unet.segmentation.layered_merge import LayeredMerge
-from unet.segmentation.merge_table import ObjectTable, id_dtype, number_objects, save_merge_table
-from unet.segmentation.merging import WHOLE_GRAPH, fill_holes, solve_objects
-from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB, Edges, EdgeSlabs, edges_in_slabs, load_edges
+from unet.segmentation.merge_table import id_dtype, save_merge_table
+from unet.segmentation.merge_tree import Outcome, object_tables
+from unet.segmentation.volume_merge import VolumeMerge, chosen_settings
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import write_json
 from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -38,93 +31,53 @@ log = logging.getLogger(__name__)
 
 def main(
     survey: Path,
-    segmented: list[Path],
+    made: list[Path],
     receipt: Path,
     folder: Path,
+    layers_per_part: int,
     store: str,
     segment: SegmentConfig,
     code: str,
-    edges: list[Path] | None = None,
     threshold: Path | None = None,
     decoder: Path | None = None,
 ) -> None:
     """Write the merge table, and create the store of the final ids in uint32, or in uint64 if an id needs it.
 
-    Without `edges` (receipts of `region_graph`), fragments belong to one object exactly if they touch. `threshold` is
-    the receipt of `choose_agglomeration_threshold`, `decoder` that of `choose_decoder`.
+    `made` are the receipts of what is read. `threshold` is the receipt of `choose_agglomeration_threshold`, `decoder`
+    that of `choose_decoder`.
     """
-    if threshold is not None:
-        chosen = {"threshold": read_json(threshold)["best"]["threshold"]}
-        segment = segment.model_copy(update={"agglomerate": segment.agglomerate.model_copy(update=chosen)})
-    if decoder is not None:
-        segment = segment.decoded_by(read_json(decoder)["settings"])
     source = Volume.open(folder, survey)
-    solve = _agglomerated if edges else _touching
-    merged = solve(source, store, segment)
+    grid, segment = source.layout.grid, chosen_settings(segment, threshold, decoder)
+    merge, tree = VolumeMerge(source, store, segment), tree_of_parts(source.layout.grid.counts[0], layers_per_part)
+    last, settled_last = merge.merge(tree)
+
+    def outcome_of(part: TreePart) -> Outcome:
+        return settled_last if part is tree else merge.load_outcome(part)
+
+    objects, offsets = 0, [np.zeros(1, np.int64)]
+    for part in tree.parts():
+        found = outcome_of(part)
+        objects += int(found.counts(segment.min_size).sum())
+        offsets += [] if part.children else [np.diff(found.starts)]
+    first_id, starts = segment.first_id, np.cumsum(np.concatenate(offsets))
+    pieces = object_tables(grid, tree, outcome_of, objects, first_id, segment.min_size)
     table = source.merge_table(store)
-    lut = save_merge_table(table, merged.offsets, segment.first_id, merged.objects, merged.pieces)
-    dtype = id_dtype(segment.first_id, merged.objects).name
+    lut = save_merge_table(table, starts, first_id, objects, pieces)
+    dtype = id_dtype(first_id, objects).name
     source.create(store, dtype, kind="label")
-    fragments = int(merged.offsets[-1])
-    log.info("%d fragments became %d objects", fragments, merged.objects)
-    made = receipts_digest([*segmented, *(edges or [])])
+    log.info("%d fragments became %d objects", starts[-1], objects)
     write_json(
         receipt,
         {
             "rule": "merge",
-            "digest": fingerprint(lut=lut, dtype=dtype, made=made, code=code),
-            "fragments": fragments,
-            "components": merged.components,
-            "objects": merged.objects,
+            "digest": fingerprint(lut=lut, dtype=dtype, made=receipts_digest(made), code=code),
+            "fragments": int(starts[-1]),
+            "components": last.components,
+            "objects": objects,
             "dtype": dtype,
             "files": file_sizes(sorted(table.iterdir()), receipt),
         },
     )
-
-
-class Merged(NamedTuple):
-    """Result: the first fragment number of each block, counts of unions and objects, and the final ids in pieces."""
-
-    offsets: np.ndarray
-    components: int
-    objects: int
-    pieces: Iterable[ObjectTable]
-
-
-def _touching(source: Volume, store: str, segment: SegmentConfig) -> Merged:
-    """Return the objects if fragments that touch are one object."""
-    found = LayeredMerge.read(source.layout.grid, partial(_table, source, store), segment.first_id, segment.min_size)
-    return Merged(found.offsets, found.components, found.objects, found.object_tables())
-
-
-def _agglomerated(source: Volume, store: str, segment: SegmentConfig) -> Merged:
-    """Return the objects of one global agglomeration over the region graph."""
-    grid, method = source.layout.grid, segment.agglomerate.method
-    fragments = join_blocks(grid, (_table(source, store, box) for box in grid.boxes()))
-    at_once = len(fragments.size) + 1 if method in WHOLE_GRAPH else FRAGMENTS_PER_SLAB
-    offsets = affinity_offsets(source.image("probability").spec.channels)
-    require_method_for(segment, offsets)
-
-    def edges_of(pairs: Literal["all", "nearest"]) -> EdgeSlabs:
-        def read(box: Box) -> Edges:
-            path = source.edge_tables(store).of(box)
-            return load_affinity_edges(path).as_boundary(pairs) if offsets else load_edges(path)
-
-        return edges_in_slabs(fragments, grid, read, method == "quantile", at_once)
-
-    objects = np.arange(fragments.component_count, dtype=np.int32)
-    if segment.method == "watershed":
-        section = source.section_voxels(segment.connectivity)
-        objects = solve_objects(fragments.merge_components(), edges_of("all"), segment.agglomerate, section)
-    if segment.fill_holes:
-        objects = fill_holes(fragments.merge_objects(objects), objects, edges_of("nearest"), segment.fill_holes)
-    table = number_objects(fragments, objects, segment.first_id, segment.min_size)
-    return Merged(table.offsets, fragments.component_count, table.objects, [table])
-
-
-def _table(source: Volume, store: str, box: Box) -> BlockTable:
-    """Return the fragment table of a block."""
-    return load_block_table(source.fragment_tables(store).of(box))
 
 
 if __name__ == "__main__":

@@ -184,11 +184,15 @@ def test_another_agglomeration_threshold_solves_and_relabels_alone(watershed: Pr
     assert not project.run().jobs
 
 
-def test_labels_do_not_depend_on_the_blocks(watershed: Project, new_project: Project) -> None:
+def test_labels_do_not_depend_on_the_blocks_nor_on_the_parts_that_are_merged(watershed: Project, new_project: Project) -> None:
     model, chosen = watershed.results / "model/model.pt", watershed.receipt("choose_agglomeration_threshold", "all")
     new_project.configure(
         {
-            "segment": {**SECTIONS["segment"], "agglomerate": {"threshold": chosen["best"]["threshold"]}},
+            "segment": {
+                **SECTIONS["segment"],
+                "agglomerate": {"threshold": chosen["best"]["threshold"]},
+                "merge_voxels": 1,
+            },
             "model": {"checkpoint": str(model)},
             "storage": {"chunk": [1, 32, 32], "block": [3, 96, 64]},
             "predict": {"job_voxels": 4 * 3 * 96 * 64},
@@ -197,17 +201,23 @@ def test_labels_do_not_depend_on_the_blocks(watershed: Project, new_project: Pro
     )
     new_project.run()
     np.testing.assert_array_equal(new_project.array("segmentation"), watershed.array("segmentation"))
+    parts = {path.stem for path in (new_project.results / "receipts/merge_part/train/segmentation").iterdir()}
+    layers = -(-len(watershed.array("segmentation")) // 3)
+    assert parts == {f"{layer}-{layer + 1}" for layer in range(layers)}
+    assert not new_project.run().jobs
 
 
 def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
     finished: Project, watershed: Project, tmp_path: Path
 ) -> None:
     project = finished.copy(tmp_path / "copy")
-    project.configure({"segment": SECTIONS["segment"]})
+    project.configure({"segment": {**SECTIONS["segment"], "merge_voxels": 1}})
     old = len(project.records("segment/train", "segmentation"))
     project.kill_when(lambda: len(project.records("segment/train", "segmentation")) >= old + 4)
     project.unlock()
     project.kill_when(lambda: len(project.records("region_graph")) >= 3)
+    project.unlock()
+    project.kill_when(lambda: any((project.results / "receipts/merge_part").rglob("*.json")))
     project.unlock()
     project.run()
     for store in ("segmentation-fragments", "segmentation"):

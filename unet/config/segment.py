@@ -134,6 +134,11 @@ class SegmentConfig(Section):
         description="Whether objects that touch get one voxel of background between them; with connectivity `section` "
         "within each section.",
     )
+    merge_voxels: PositiveInt | Literal["auto"] = Field(
+        "auto",
+        description="Voxels whose fragments one job merges, at least a layer of blocks. A larger volume is merged part "
+        "by part, with the same result. `auto`: about a million fragments.",
+    )
     first_id: PositiveInt = Field(
         1, description="Id of the first object. Ids are consecutive, in scan order of each object's first voxel."
     )

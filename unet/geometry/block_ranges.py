@@ -114,6 +114,20 @@ def ranges_around(grid: Grid, name: str, margin: Index, count: int | None = None
     return [f"{number}-of-{count}" for number in sorted(found)]
 
 
+def ranges_of_layers(grid: Grid, layers: range, count: int) -> range:
+    """Return the numbers of the block ranges, out of `count`, that hold blocks of some layers.
+
+    >>> grid = Grid((3, 8, 8), (1, 4, 4))
+    >>> ranges_of_layers(grid, range(1, 2), count=2), ranges_of_layers(grid, range(0, 1), count=12)
+    (range(0, 2), range(0, 4))
+    """
+    per_layer, blocks = prod(grid.counts[1:]), len(grid)
+    first, last = (
+        ((block + 1) * count - 1) // blocks for block in (layers.start * per_layer, layers.stop * per_layer - 1)
+    )
+    return range(first, last + 1)
+
+
 def _parse_name(name: str) -> tuple[int, int]:
     part, _, total = name.partition("-of-")
     if not (part.isdigit() and total.isdigit() and int(part) < int(total)):

@@ -5,8 +5,11 @@ The rules in `workflow/rules/*.smk` ask `RunInputs`. Its methods have the names 
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from unet.config.inputs import source_files
+from unet.geometry.part_tree import TreePart, tree_of_parts
+from unet.run.merge_parts import layers_per_part, merge_tree
 from unet.run.receipts import Receipts
 from unet.run.rules import RULES
 
@@ -175,26 +178,47 @@ class RunInputs(Receipts):
             **self.decoder,
         }
 
+    def merge_part(self, volume: str, store: str, part: str) -> Inputs:
+        """Return the fragments of a part of a volume, and its region graph; or the parts that it joins."""
+        return self._merged_part(self.merge_tree(volume).named(part), "merge_part", volume, store, part)
+
     def merge(self, volume: str, store: str) -> Inputs:
-        """Return the fragments of a volume, and its region graph with the threshold where there is one."""
-        inputs: Inputs = {
-            "survey": self.receipt("survey", volume),
-            "segmented": self.receipts("segment", volume, store),
-            "damage": self.damage("merge", volume, store),
-        }
+        """Return the fragments of a volume, and its region graph; or the last parts, where it is merged in several."""
+        return self._merged_part(self.merge_tree(volume), "merge", volume, store)
+
+    def _merged_part(self, part: TreePart, rule: str, volume: str, store: str, *name: str) -> Inputs:
+        joined = [self.receipt("merge_part", volume, store, child.name) for child in part.children]
+        inputs = self._graph_of(part, volume, store)
+        made = joined or [*inputs.pop("segmented"), *inputs.pop("edges", [])]
+        chosen = {key: inputs[key] for key in ("threshold", "decoder") if key in inputs}
+        survey, damage = self.receipt("survey", volume), self.damage(rule, volume, store, *name)
+        return {"survey": survey, "made": made, "damage": damage, **chosen}
+
+    def _graph_of(self, part: TreePart, volume: str, store: str) -> dict[str, Any]:
+        """Return the fragments of a part, and the region graph with what chose its threshold where there is one."""
+        found: dict[str, Any] = {"segmented": self.receipts_of_layers("segment", volume, part.layers, store)}
         if store == "segmentation" and self.config.segment.has_graph:
-            inputs["edges"] = self.receipts("region_graph", volume)
+            found["edges"] = self.receipts_of_layers("region_graph", volume, part.layers)
             if self.config.segment.agglomerate.threshold == "auto":
-                inputs["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
-            inputs |= self.decoder
-        return inputs
+                found["threshold"] = self.receipt("choose_agglomeration_threshold", "all")
+            found |= self.decoder
+        return found
+
+    def layers_per_part(self, volume: str) -> int:
+        """Return the layers of blocks of each part in which a volume is merged."""
+        layout = self.layout_of(volume)
+        return 1 if layout is None else layers_per_part(self.config, layout)
+
+    def merge_tree(self, volume: str) -> TreePart:
+        """Return the parts in which a volume is merged."""
+        layout = self.layout_of(volume)
+        return tree_of_parts(1, 1) if layout is None else merge_tree(self.config, layout)
 
     def suspected_merges(self, volume: str) -> Inputs:
         """Return the fragments of a volume, its region graph and its objects, and the threshold that joined them."""
-        merged = self.merge(volume, "segmentation")
-        names = ("survey", "segmented", "edges", "threshold", "decoder")
         return {
-            **{name: merged[name] for name in names if name in merged},
+            "survey": self.receipt("survey", volume),
+            **self._graph_of(self.merge_tree(volume), volume, "segmentation"),
             "merged": self.receipt("merge", volume, "segmentation"),
         }
 

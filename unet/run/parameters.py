@@ -10,7 +10,7 @@ from unet.volumes.input_states import SCORED_WITH, SURVEYED_WITH
 
 CHOOSING = ("decoder", "candidates")
 """Keys of `segment` whose effect is in the receipt of `choose_decoder`."""
-FINISHING = ("fill_holes", "min_size", "first_id", "suspected_merges", "separate_objects")
+FINISHING = ("fill_holes", "min_size", "first_id", "suspected_merges", "separate_objects", "merge_voxels")
 """Keys of `segment` on which neither fragments nor their joins depend."""
 
 

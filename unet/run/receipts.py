@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unet.config.root import Config
-from unet.geometry.block_ranges import block_range_count, block_range_names, ranges_around, voxels_per_job
+from unet.geometry.block_ranges import (
+    block_range_count,
+    block_range_names,
+    ranges_around,
+    ranges_of_layers,
+    voxels_per_job,
+)
 from unet.geometry.box import Index
 from unet.run.plan.limits import too_many_ranges
 from unet.run.rules import RULES
@@ -120,6 +126,15 @@ class Receipts:
         count = len(self.block_ranges(volume, rule))
         names = ranges_around(layout.grid, block_range, margin, count, RULES[rule].together(layout))
         return [self.receipt(rule, volume, *store, name) for name in names]
+
+    def receipts_of_layers(self, rule: str, volume: str, layers: range, *store: str) -> list[str]:
+        """Return the receipts of the block ranges that hold blocks of some layers."""
+        layout = self.layout_of(volume)
+        if layout is None:
+            return []
+        names = self.block_ranges(volume, rule)
+        own = ranges_of_layers(layout.grid, layers, len(names))
+        return [self.receipt(rule, volume, *store, names[number]) for number in own]
 
     def halo(self, rule: str, volume: str) -> Index:
         """Return the voxels along z, y, x that the jobs of a rule read around their blocks."""

@@ -14,6 +14,7 @@ from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
 from unet.geometry.box import Index
 from unet.run import rule_halos, rule_volumes
+from unet.run.merge_parts import merge_tree
 from unet.volumes.layout import VolumeLayout
 
 
@@ -79,6 +80,8 @@ class Rule:
         have it make the store ``segmentation`` for `volumes`.
     together : callable
         Return the blocks of a volume that a job of a blockwise rule takes together.
+    jobs : callable, optional
+        Return the number of jobs on a volume, where it is neither one nor one per block range.
     """
 
     cost: Cost
@@ -89,6 +92,7 @@ class Rule:
     halo: Callable[[Config, VolumeLayout], Index] = rule_halos.none
     label_volumes: Callable[[Config], list[str]] | None = None
     together: Callable[[VolumeLayout], int] = lambda layout: 1
+    jobs: Callable[[Config, VolumeLayout], int] | None = None
 
     def targets(self, config: Config) -> list[tuple[str | None, str | None]]:
         """Return (volume, store) of each target; None where a job is about several volumes, or a rule has one store."""
@@ -102,6 +106,8 @@ class Rule:
 
     def job_count(self, config: Config, layout: VolumeLayout) -> int:
         """Return the number of jobs on a volume: one per block range where the rule is blockwise."""
+        if self.jobs is not None:
+            return self.jobs(config, layout)
         if not self.blockwise:
             return 1
         voxels = voxels_per_job(layout.shape, config.predict.job_voxels)
@@ -123,6 +129,7 @@ def job_counts(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[JobC
         JobCount(name, volume, rule.job_count(config, layouts[volume]) if volume else 1, store)
         for name, rule in RULES.items()
         for volume, store in rule.targets(config)
+        if not volume or rule.job_count(config, layouts[volume])
     ]
 
 
@@ -152,7 +159,7 @@ def cost_of(rule: str, config: Config) -> Cost:
         return WATERSHED
     if rule in PER_CANDIDATE:
         return replace(RULES[rule].cost, rate=RULES[rule].cost.rate / PER_CANDIDATE[rule](config))
-    return SOLVED if rule == "merge" and config.segment.has_graph else RULES[rule].cost
+    return SOLVED if rule in ("merge", "merge_part") and config.segment.has_graph else RULES[rule].cost
 
 
 def _sets_of_fragments(config: Config) -> int:
@@ -168,9 +175,11 @@ def _decoders(config: Config) -> int:
     return len(config.segment.candidates.decoders(config.model.output == "affinities"))
 
 
-OPEN = 0.2
-"""Share of the fragments of components that lie at a face between two layers of blocks (16 sections of generated
-cells)."""
+def _parts(config: Config, layout: VolumeLayout) -> int:
+    """Return the parts of a volume that are merged before the last one; none where one job merges it."""
+    return len(list(merge_tree(config, layout).parts())) - 1
+
+
 RULES = {
     "sample": Rule(Cost(220, start=1, rate=0.3e6), rule_volumes.sampled, per_volume=False),
     "survey": Rule(Cost(80, start=0.6), rule_volumes.used),
@@ -250,8 +259,15 @@ RULES = {
         Cost(90, start=0.5, rate=8e6, block_bytes=70, fragment_bytes=360), rule_volumes.choosing_agglomeration
     ),
     "choose_agglomeration_threshold": Rule(Cost(60, start=0.3), rule_volumes.choosing_agglomeration, per_volume=False),
+    "merge_part": Rule(
+        Cost(95, start=0.65, rate=1e9, solved_fragment_bytes=160),
+        rule_volumes.predicted,
+        stores=("{store}-tables",),
+        label_volumes=rule_volumes.with_annotated_classes,
+        jobs=_parts,
+    ),
     "merge": Rule(
-        Cost(95, start=0.65, rate=1e9, fragment_bytes=85 * OPEN, layer_fragment_bytes=160),
+        Cost(95, start=0.65, rate=1e9, solved_fragment_bytes=160),
         rule_volumes.predicted,
         stores=("{store}-tables",),
         label_volumes=rule_volumes.with_annotated_classes,
@@ -312,6 +328,6 @@ PER_CANDIDATE: dict[str, Callable[[Config], int]] = {
     "decoder_sweep": _decoders,
 }
 """Rules that work every voxel, or every fragment, once per candidate: the number of candidates."""
-SOLVED = Cost(90, start=0.8, rate=15e6, fragment_bytes=130, solved_fragment_bytes=230)
-"""Cost of `merge` where a region graph is solved in parts: 60 bytes per edge, 6 edges per fragment, and the fragment
-itself (benchmarks/agglomeration.py; fib25). For holes of components it is more than is needed."""
+SOLVED = Cost(90, start=0.8, rate=15e6, solved_fragment_bytes=360)
+"""Cost of `merge_part` and `merge` where a region graph is solved: 60 bytes per edge, 6 edges per fragment, and the
+fragment itself (benchmarks/agglomeration.py; fib25). For holes of components it is more than is needed."""

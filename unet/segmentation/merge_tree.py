@@ -1,4 +1,4 @@
-"""The tree of parts of a volume, and the ids of all objects once the last part is merged.
+"""The ids of all objects of a volume, once the last part of the tree of parts is merged.
 
 Ids are assigned in scan order of the objects' first voxels. A part covers a contiguous range of the scan order. The
 objects with their first voxel in a leaf are settled in the leaf, or in a part around it. `object_tables` goes from leaf
@@ -9,57 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.grid import Grid
+from unet.geometry.part_tree import TreePart
 from unet.segmentation.merge_table import ObjectTable, id_dtype
 from unet.segmentation.settling import Nodes
-
-
-class TreePart(NamedTuple):
-    """A part of the tree: its layers of blocks, and the parts that it joins; none for a leaf."""
-
-    layers: range
-    children: "tuple[TreePart, ...]" = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the part in files: first layer and the layer behind the last one."""
-        return f"{self.layers.start}-{self.layers.stop}"
-
-    def leaves(self) -> "Iterator[TreePart]":
-        """Yield the leaves from the first layer to the last one."""
-        if not self.children:
-            yield self
-        for child in self.children:
-            yield from child.leaves()
-
-    def joins(self) -> "Iterator[TreePart]":
-        """Yield the parts that join others, each behind those that it joins."""
-        for child in self.children:
-            yield from child.joins()
-        if self.children:
-            yield self
-
-
-def tree_of_parts(layers: int, per_leaf: int, fan_out: int = 8) -> TreePart:
-    """Return the tree over all layers of blocks: leaves of `per_leaf` layers, of which `fan_out` are joined at a time.
-
-    >>> tree = tree_of_parts(7, 2, 2)
-    >>> [part.name for part in tree.leaves()], [part.name for part in tree.joins()]
-    (['0-2', '2-4', '4-6', '6-7'], ['0-4', '4-7', '0-7'])
-    """
-    level = [TreePart(range(start, min(start + per_leaf, layers))) for start in range(0, layers, per_leaf)]
-    while len(level) > 1:
-        groups = [tuple(level[i : i + fan_out]) for i in range(0, len(level), fan_out)]
-        level = [
-            TreePart(range(group[0].layers.start, group[-1].layers.stop), group) if len(group) > 1 else group[0]
-            for group in groups
-        ]
-    return level[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,14 @@ from numpy.typing import NDArray
 
 from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig
 from unet.segmentation.agglomeration import Graph, agglomerate
-from unet.segmentation.merging import WHOLE_GRAPH, clusters_of_slabs, compact_labels, edge_score, score_limit, summed_columns
+from unet.segmentation.merging import (
+    WHOLE_GRAPH,
+    clusters_of_slabs,
+    compact_labels,
+    edge_score,
+    score_limit,
+    summed_columns,
+)
 from unet.segmentation.region_graph import Edges, add_section_penalty, group_edges, sum_groups
 from unet.segmentation.small_objects import join_certain
 
@@ -187,7 +194,8 @@ def _with_penalties(
     """Return the edges with the penalties that are known now, and the nodes that wait for more."""
     if not rules.penalises_sections:
         return edges, is_open
-    assert rules.agglomerate is not None and rules.section_voxels is not None
+    assert rules.agglomerate is not None
+    assert rules.section_voxels is not None
     sums = edges.sums
     due = _mergeable(nodes, edges) & ~edges.penalised
     ready = due & ~is_open[sums.u] & ~is_open[sums.v]

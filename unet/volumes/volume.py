@@ -144,6 +144,10 @@ class Volume:
         """Return the folder of the table that maps every fragment to its final id."""
         return self._tables(store) / "merge"
 
+    def merge_parts(self, store: str) -> Path:
+        """Return the folder of what was merged part by part."""
+        return self._tables(store) / "parts"
+
     def store_named(self, name: str) -> "Image | BlockTables":
         """Return a store or the tables that a job has written, by their name in the job's receipt."""
         if name.endswith(ZARR):

@@ -83,6 +83,7 @@ receipt, receipts, receipts_of = INPUTS.receipt, INPUTS.receipts, INPUTS.receipt
 wildcard_constraints:
     volume="|".join(CONFIG.volumes),
     block_range=r"\d+-of-\d+",
+    part=r"\d+-\d+",
     store="segmentation|labels",
 
 

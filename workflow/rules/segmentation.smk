@@ -3,7 +3,7 @@
 # Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
 # Outputs: segmentation.zarr or labels.zarr
 # Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
-#          -> merge (one global solve) -> relabel (final ids, with the pyramid); suspected_merges (places to look at)
+#          -> merge_part (parts of a large volume, joined as a tree) -> merge -> relabel (final ids, with the pyramid); suspected_merges (places to look at)
 
 LABELLING = [
     *CHOOSING,
@@ -21,7 +21,13 @@ MERGING = [
     "foreground",
     "suspected_merges",
     "separate_objects",
+    "merge_voxels",
 ]
+
+
+def layers_of_parts(wildcards):
+    """Layers of blocks of each part in which a volume is merged."""
+    return INPUTS.layers_per_part(wildcards.volume)
 
 
 rule segment:
@@ -82,6 +88,36 @@ rule region_graph:
         "../../scripts/region_graph.py"
 
 
+rule merge_part:
+    input:
+        unpack(inputs_of("merge_part")),
+    output:
+        receipt=receipt("merge_part", "{volume}", "{store}", "{part}"),
+    log:
+        f"{RESULTS}/logs/merge_part/{{volume}}/{{store}}/{{part}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/merge_part/{{volume}}/{{store}}/{{part}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory("merge_part"),
+        runtime=time_limit("merge_part"),
+    params:
+        folder=folder_of,
+        part=lambda wildcards: wildcards.part,
+        layers_per_part=layers_of_parts,
+        store=lambda wildcards: wildcards.store,
+        segment=lambda wildcards: segment_settings(
+            CONFIG, wildcards.store, [*MERGING, "min_size", "first_id"]
+        ),
+        code=code("merge_part"),
+    message:
+        "Merging the fragments of {wildcards.volume}, layers of blocks {wildcards.part}"
+    script:
+        "../../scripts/merge_part.py"
+
+
 rule merge:
     input:
         unpack(inputs_of("merge")),
@@ -99,6 +135,7 @@ rule merge:
         runtime=time_limit("merge"),
     params:
         folder=folder_of,
+        layers_per_part=layers_of_parts,
         store=lambda wildcards: wildcards.store,
         segment=lambda wildcards: segment_settings(CONFIG, wildcards.store, MERGING),
         code=code("merge"),
@@ -156,7 +193,8 @@ rule suspected_merges:
     params:
         folder=folder_of,
         segment=settings(
-            CONFIG.segment, ["fill_holes", "min_size", "first_id", "separate_objects"]
+            CONFIG.segment,
+            ["fill_holes", "min_size", "first_id", "separate_objects", "merge_voxels"],
         ),
         code=code("suspected_merges"),
     message:

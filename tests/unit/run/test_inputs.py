@@ -140,17 +140,29 @@ def test_a_threshold_that_is_chosen_is_an_input_of_the_segmentation_alone() -> N
 
 
 def test_a_merge_reads_the_region_graph_where_there_is_one() -> None:
-    plain = {
-        "survey": "r/receipts/survey/train.json",
-        "segmented": receipts("segment", "train", "segmentation"),
-        "damage": [],
-    }
+    segmented = receipts("segment", "train", "segmentation")
+    plain = {"survey": "r/receipts/survey/train.json", "made": segmented, "damage": []}
     assert inputs(segment={"fill_holes": 0}).merge("train", "segmentation") == plain
     graph = inputs(segment={"method": "watershed"}).merge("train", "segmentation")
-    assert graph == {**plain, "edges": receipts("region_graph", "train")}
+    assert graph == {**plain, "made": [*segmented, *receipts("region_graph", "train")]}
     auto = inputs(segment={"method": "watershed", **AUTO}, evaluate={"threshold_volumes": ["train"]})
     assert auto.merge("train", "segmentation")["threshold"] == "r/receipts/choose_agglomeration_threshold/all.json"
-    assert auto.merge("train", "labels") == {**plain, "segmented": receipts("segment", "train", "labels")}
+    assert auto.merge("train", "labels") == {**plain, "made": receipts("segment", "train", "labels")}
+
+
+def test_a_large_volume_is_merged_part_by_part() -> None:
+    """Three layers of blocks of 1,200 voxels, in parts of two and one; a layer has three block ranges."""
+    layout = VolumeLayout(**{**vars(LAYOUT), "shape": (6, 30, 20)})
+    run = inputs(layout=layout, segment={"method": "watershed", "merge_voxels": 2 * 1200})
+    assert [part.name for part in run.merge_tree("train").parts()] == ["0-2", "2-3", "0-3"]
+    parts = [f"r/receipts/merge_part/train/segmentation/{name}.json" for name in ("0-2", "2-3")]
+    assert run.merge("train", "segmentation")["made"] == parts
+    nine = tuple(f"{k}-of-9" for k in range(9))
+    for name, own in (("0-2", nine[:6]), ("2-3", nine[6:])):
+        expected = receipts("segment", "train", "segmentation", ranges=own) + receipts(
+            "region_graph", "train", ranges=own
+        )
+        assert run.merge_part("train", "segmentation", name)["made"] == expected
 
 
 def test_a_chosen_decoder_is_an_input_of_all_that_follows_it_and_of_nothing_before() -> None:

@@ -68,6 +68,13 @@ def test_scores_and_a_chosen_threshold_are_more_jobs() -> None:
     }
 
 
+def test_parts_of_a_large_volume_are_jobs_before_the_merge() -> None:
+    one = counted(configuration())
+    several = counted(configuration(segment={"merge_voxels": 64}))
+    assert several - one == {"merge_part": 3 + 2}
+    assert not one["merge_part"]
+
+
 def test_merge_errors_are_looked_for_once_per_predicted_volume() -> None:
     segment = {"method": "watershed"}
     more = counted(configuration(segment={**segment, "suspected_merges": {}})) - counted(configuration(segment=segment))

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.unit.segmentation.in_parts import NUMBERED, merged_in_parts
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.geometry.part_tree import tree_of_parts
 from unet.geometry.run_length_encoding import run_length_encode
 from unet.segmentation.components import BlockComponents, Connectivity, label_block
 from unet.segmentation.fragments import (
@@ -20,7 +22,6 @@ from unet.segmentation.fragments import (
     load_block_table,
     save_block_table,
 )
-from unet.segmentation.layered_merge import LayeredMerge
 from unet.segmentation.merge_table import (
     FILES,
     MergeTable,
@@ -33,7 +34,6 @@ from unet.segmentation.merge_table import (
 from unet.storage.files import save_arrays
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
-NUMBERED = ("lut", "first_voxel", "sizes", "class_values")
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
 
@@ -68,17 +68,15 @@ def assemble(blocks: list[BlockComponents], table: MergeTable, shape: Index) -> 
 
 def merge_blocks(grid: Grid, blocks: list[BlockComponents], **options: int) -> MergeTable:
     """The merge table of touching fragments, made layer by layer; check that it equals one solve over all."""
-    found = LayeredMerge.read(grid, {block.box: block for block in blocks}.__getitem__, **options)
-    pieces = list(found.object_tables())
-    columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
-    table = MergeTable(*columns, found.offsets, found.first_id)
+    tree = tree_of_parts(grid.counts[0], 1, 2)
+    table, live = merged_in_parts(grid, tree, {block.box: block for block in blocks}.__getitem__, **options)
     fragments = join_blocks(grid, blocks)
     expected = number_objects(fragments, np.arange(fragments.component_count, dtype=np.int32), **options)
     for name in (*NUMBERED[1:], "offsets"):
         np.testing.assert_array_equal(getattr(table, name), getattr(expected, name), strict=True)
     there = fragments.size > 0  # those of a watershed may have all their voxels beyond their block's face
     np.testing.assert_array_equal(table.lut[there], expected.lut[there], strict=True)
-    assert (found.objects, found.components) == (expected.objects, fragments.component_count)
+    assert live[-1].components == fragments.component_count
     return table
 
 

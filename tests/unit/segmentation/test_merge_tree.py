@@ -1,25 +1,28 @@
 """A volume merged in parts, whatever the tree of parts, has the objects of one solve over the whole volume."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
+from tests.unit.segmentation.in_parts import merged_in_parts
 from unet.config.segment import AgglomerateConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
+from unet.geometry.part_tree import tree_of_parts
 from unet.geometry.run_length_encoding import run_length_encode
-from unet.segmentation.fragments import BlockTable, Fragments, join_blocks
-from unet.segmentation.merge_part import GraphEdges, Part, join_parts, read_part, settle_part
+from unet.segmentation.fragments import BlockTable, join_blocks
+from unet.segmentation.merge_part import GraphEdges, join_parts, read_part, settle_part
 from unet.segmentation.merge_table import MergeTable, number_objects
-from unet.segmentation.merge_tree import Outcome, TreePart, object_tables, tree_of_parts
+from unet.segmentation.merge_tree import Outcome
 from unet.segmentation.merging import fill_holes, solve_objects
-from unet.segmentation.region_graph import Edges, EdgeSlabs, block_edges, edges_in_slabs, fragment_ids
+from unet.segmentation.part_files import load_outcome, load_part, save_outcome, save_part
+from unet.segmentation.region_graph import Edges, block_edges, edges_in_slabs, fragment_ids
 from unet.segmentation.settling import MergeRules
 
 WITHIN = [(0, 0, 1), (0, 1, 0)]
@@ -79,8 +82,11 @@ class Cells:
         ids = fragment_ids(self.labels[read.slices], read, self.grid)
         return block_edges(ids, self.boundary[read.slices], box.shape, self.steps)
 
-    def graph(self, histograms: bool) -> Callable[[Box], GraphEdges]:
-        """Return the function that reads the edges of a block."""
+    def graph_for(self, rules: MergeRules) -> Callable[[Box], GraphEdges] | None:
+        """Return the function that reads the edges of a block; None where no rule needs them."""
+        if not (rules.agglomerate or rules.fill_holes):
+            return None
+        histograms = rules.agglomerate is not None and rules.agglomerate.method == "quantile"
 
         def read(box: Box) -> GraphEdges:
             found = self.edges(box)
@@ -89,17 +95,9 @@ class Cells:
         return read
 
 
-def in_scan_order(fragments: Fragments) -> Fragments:
-    """Return the fragments with their components numbered by first voxel."""
-    first = fragments.merge_components().first_voxel
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-    return replace(fragments, component_of=rank[fragments.component_of])
-
-
 def merged_whole(cells: Cells, rules: MergeRules, min_size: int) -> MergeTable:
     """Return the merge table of one solve over all fragments."""
-    fragments = in_scan_order(join_blocks(cells.grid, cells.tables.values()))
+    fragments = join_blocks(cells.grid, cells.tables.values())
     objects = np.arange(fragments.component_count, dtype=np.int32)
     how = rules.agglomerate
     if how:
@@ -109,35 +107,6 @@ def merged_whole(cells: Cells, rules: MergeRules, min_size: int) -> MergeTable:
         edges = edges_in_slabs(fragments, cells.grid, cells.edges)
         objects = fill_holes(fragments.merge_objects(objects), objects, edges, rules.fill_holes)
     return number_objects(fragments, objects, min_size=min_size)
-
-
-def merged_in_parts(
-    cells: Cells, rules: MergeRules, min_size: int, tree: TreePart
-) -> tuple[dict[str, NDArray[Any]], list[int], int]:
-    """Return the merge table of a tree of parts, the live nodes of each part, and the number of components."""
-    with_graph = bool(rules.agglomerate or rules.fill_holes)
-    edges = cells.graph(bool(rules.agglomerate and rules.agglomerate.method == "quantile")) if with_graph else None
-    reach = max(step[0] for step in cells.steps)
-    outcomes, live = dict[TreePart, Outcome](), list[int]()
-
-    def merge(one: TreePart) -> Part:
-        if one.children:
-            inputs = [merge(child) for child in one.children]
-            part, into = join_parts(cells.grid, inputs, reach)
-            starts = np.cumsum([0, *(len(part.nodes) for part in inputs)])
-        else:
-            part, fragments = read_part(cells.grid, one.layers, cells.tables.__getitem__, edges, reach)
-            into, starts = fragments.component_of, fragments.offsets
-        part, objects, became = settle_part(part, rules)
-        outcomes[one] = Outcome(objects, became[into], starts)
-        live.append(len(part.nodes))
-        return part
-
-    components = merge(tree).components
-    count = sum(int(found.counts(min_size).sum()) for found in outcomes.values())
-    tables = list(object_tables(cells.grid, tree, outcomes.__getitem__, count, 1, min_size))
-    names = ("lut", "first_voxel", "sizes", "class_values")
-    return {name: np.concatenate([getattr(t, name) for t in tables]) for name in names}, live, components
 
 
 METHODS = {
@@ -176,34 +145,65 @@ def test_any_tree_of_parts_gives_the_objects_of_one_solve(
     holes: int,
 ) -> None:
     steps = [*WITHIN, *((ahead, 0, 0) for ahead in range(1, reach + 1))]
-    cells = Cells(seed, (9, 7, 8), (depth, 4, 5), seeds if not by_section else min(seeds, 12), levels, steps, by_section)
+    cells = Cells(
+        seed, (9, 7, 8), (depth, 4, 5), seeds if not by_section else min(seeds, 12), levels, steps, by_section
+    )
     how = None
     if method != "touching":
         how = AgglomerateConfig.model_validate(METHODS[method] | {"join_fragments_below": join_below})
     rules = MergeRules(how, 7 * 8 if by_section else None, holes)
     expected = merged_whole(cells, rules, min_size=4)
     tree = tree_of_parts(cells.grid.counts[0], per_leaf, fan_out)
-    found, live, components = merged_in_parts(cells, rules, 4, tree)
-    has_voxels = join_blocks(cells.grid, cells.tables.values()).size > 0  # no voxel has the label of the others
-    np.testing.assert_array_equal(found.pop("lut")[has_voxels], expected.lut[has_voxels])
-    for name, column in found.items():
-        np.testing.assert_array_equal(column, getattr(expected, name), err_msg=name)
-    assert live[-1] == 0
-    assert components == join_blocks(cells.grid, cells.tables.values()).component_count
+    found, live = merged_in_parts(
+        cells.grid, tree, cells.tables.__getitem__, cells.graph_for(rules), reach, rules, min_size=4
+    )
+    fragments = join_blocks(cells.grid, cells.tables.values())
+    has_voxels = fragments.size > 0  # no voxel has the label of the others
+    np.testing.assert_array_equal(found.lut[has_voxels], expected.lut[has_voxels])
+    for name in ("first_voxel", "sizes", "class_values", "offsets"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert len(live[-1].nodes) == 0
+    assert live[-1].components == fragments.component_count
 
 
 def test_a_part_settles_what_its_faces_do_not_reach() -> None:
     cells = Cells(1, (40, 10, 10), (4, 5, 5), 300, 256, [*WITHIN, (1, 0, 0)], by_section=False)
     rules = MergeRules(AgglomerateConfig(method="mean", threshold=0.3, join_fragments_below=5), None, 10)
     tree = tree_of_parts(10, 5, 2)
-    _, live, _ = merged_in_parts(cells, rules, 0, tree)
-    assert live[-1] == 0
-    assert 0 < live[0] < 75
+    _, live = merged_in_parts(cells.grid, tree, cells.tables.__getitem__, cells.graph_for(rules), 1, rules)
+    assert [len(part.nodes) > 0 for part in live] == [True, True, False]
+    assert len(live[0].nodes) < 75
 
 
-@pytest.mark.parametrize("layers", [1, 2, 7, 64, 65])
-def test_the_leaves_of_a_tree_cover_all_layers_once(layers: int) -> None:
-    tree = tree_of_parts(layers, 2, 4)
-    assert [layer for leaf in tree.leaves() for layer in leaf.layers] == list(range(layers))
-    assert all(2 <= len(part.children) <= 4 for part in tree.joins())
-    assert tree.layers == range(layers)
+def test_what_is_live_in_a_part_is_kept_in_files(tmp_path: Path) -> None:
+    cells = Cells(2, (12, 8, 8), (3, 4, 8), 40, 256, [*WITHIN, (1, 0, 0), (4, 0, 0)], by_section=False)
+    rules = MergeRules(AgglomerateConfig(method="quantile", threshold=0.4), None, 5)
+    part, _ = read_part(cells.grid, range(1, 3), cells.tables.__getitem__, cells.graph_for(rules), 4)
+    live, objects, became = settle_part(part, rules)
+    save_part(tmp_path / "live.npz", live)
+    save_outcome(tmp_path / "settled.npz", Outcome(objects, became, np.arange(3)))
+    assert_same(load_part(tmp_path / "live.npz"), live)
+    assert_same(load_outcome(tmp_path / "settled.npz"), Outcome(objects, became, np.arange(3)))
+
+
+def test_parts_that_do_not_follow_each_other_are_refused() -> None:
+    cells = Cells(3, (9, 6, 6), (3, 6, 6), 10, 2, [*WITHIN, (1, 0, 0)], by_section=False)
+    first, last = (read_part(cells.grid, range(n, n + 1), cells.tables.__getitem__)[0] for n in (0, 2))
+    with pytest.raises(ValueError, match=r"layers range\(0, 1\) and range\(2, 3\) do not follow each other"):
+        join_parts(cells.grid, [first, last])
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Compare dataclasses and named tuples of arrays, and lists of arrays."""
+    if is_dataclass(expected) or hasattr(expected, "_fields"):
+        names = [f.name for f in fields(expected)] if is_dataclass(expected) else expected._fields
+        for name in names:
+            assert_same(getattr(found, name), getattr(expected, name))
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, np.ndarray):
+        np.testing.assert_array_equal(found, expected, strict=True)
+    else:
+        assert found == expected

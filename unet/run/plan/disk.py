@@ -27,6 +27,8 @@ BASINS = 0.15
 """Bytes per voxel of the fragments of a watershed in 3-D (fib25): smaller than cells, and in the membranes, too."""
 TABLES = {False: 0.006, True: 0.1}
 """Bytes per voxel of tables, without and with the tables of edges: 0.09 (ISBI 2012, sections), 0.12 (fib25)."""
+FILES_PER_PART = 2
+"""Files that a job of `merge_part` writes: what is settled, and what is live."""
 COARSER_IDS = 2.0
 """Bytes per voxel on a level of ids over bytes per voxel on the level before it."""
 
@@ -74,7 +76,8 @@ def _store_plan(config: Config, volume: str, store: str, layout: VolumeLayout, s
         from unet.segmentation.merge_table import FILES
 
         graph = store.startswith("segmentation") and segment.has_graph
-        return StorePlan(volume, store, voxels * TABLES[graph], blocks * (1 + graph) + len(FILES))
+        of_parts = FILES_PER_PART * RULES["merge_part"].job_count(config, layout)
+        return StorePlan(volume, store, voxels * TABLES[graph], blocks * (1 + graph) + of_parts + len(FILES))
     with_pyramid, ids = not store.endswith("-fragments"), store not in ("raw", "weights", "probability")
     factors = pyramid_factors(layout.shape, layout.block, layout.voxel_size_nm) if with_pyramid else [(1, 1, 1)]
     levels = [(COARSER_IDS**level if ids else 1) / prod(factor) for level, factor in enumerate(factors)]

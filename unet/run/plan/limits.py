@@ -9,22 +9,24 @@ from pathlib import Path
 
 from unet.config.root import Config
 from unet.geometry.box import Index
+from unet.run.merge_parts import layers_per_part, voxels_per_fragment
 from unet.run.plan.disk import StorePlan
-from unet.run.plan.resources import RulePlan, voxels_per_fragment
-from unet.run.rules import OPEN, RULES
+from unet.run.plan.resources import RulePlan
+from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
 
 MAX_RANGES = 10_000
 """Block ranges per volume. More take over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
 MOST_FRAGMENTS = 2**31 - 1
-"""Fragments per volume: `merge` numbers unions of fragments with 32 bits."""
+"""Fragments per part of a volume: unions of fragments are numbered with 32 bits."""
 LONG_JOB_HOURS = 24
 """Clusters end most jobs by then. A job continues where it was, but it has to be submitted again."""
 WORTH_RECUTTING = 1.5
 """Times as many voxels as in blocks of the best shape: when more are read, that is said."""
 FEWER_FILES = "make storage.block larger: a store has one file per block and level"
 LESS_MEMORY = {
-    "merge": "it holds a table of all fragments: give it a larger node (docs/explanation/scale.md)",
+    "merge": "make segment.merge_voxels smaller",
+    "merge_part": "make segment.merge_voxels, or the first number of storage.block, smaller",
     "suspected_merges": "it holds a table of all fragments: set segment.suspected_merges: null, or take a larger node",
     "predict": "make storage.block, predict.tile or predict.max_blocks_in_flight smaller",
     "train": "make train.tile or train.batch smaller",
@@ -65,17 +67,15 @@ at least 100000000, or to auto
     )
 
 
-def too_many_fragments(config: Config, volume: str, shape: Index) -> str | None:
-    """Return why the fragments of a volume cannot be joined in one solve; None if they can."""
-    joined = 1 if config.segment.has_graph else OPEN  # the others are merged layer by layer
-    fragments = joined * prod(shape) / voxels_per_fragment(config)
+def too_many_fragments(config: Config, volume: str, layout: VolumeLayout) -> str | None:
+    """Return why the fragments of a part of a volume cannot be joined in one solve; None if they can."""
+    layer = prod(layout.shape[1:]) * layout.block[0]
+    fragments = layers_per_part(config, layout) * layer / voxels_per_fragment(config)
     if fragments <= MOST_FRAGMENTS:
         return None
     return (
-        f"volume {volume!r} has about {fragments:.2g} fragments to be joined, and one solve numbers {MOST_FRAGMENTS} "
-        "at most: predict and segment it in parts (volumes.<name>.sections) of about "
-        f"{MOST_FRAGMENTS / joined * voxels_per_fragment(config):.2g} voxels; "
-        "docs/explanation/scale.md says what would replace it"
+        f"volume {volume!r} has about {fragments:.2g} fragments in a part that one job merges, and one solve numbers "
+        f"{MOST_FRAGMENTS} at most: set segment.merge_voxels to auto, and the first number of storage.block smaller"
     )
 
 
@@ -83,7 +83,7 @@ def errors_of(config: Config, layouts: Mapping[str, VolumeLayout]) -> list[str]:
     """Return what cannot work at all."""
     ranges = [(name, RULES["predict"].job_count(config, one), one.shape) for name, one in layouts.items()]
     found = [too_many_ranges(*one) for one in ranges]
-    found += [too_many_fragments(config, name, layouts[name].shape) for name in config.predict.volumes]
+    found += [too_many_fragments(config, name, layouts[name]) for name in config.predict.volumes]
     return [problem for problem in found if problem is not None]
 
 

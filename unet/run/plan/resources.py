@@ -17,6 +17,7 @@ import numpy as np
 from unet.config.root import Config
 from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
+from unet.run.merge_parts import layers_per_part, voxels_per_fragment
 from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.section_layers import KEPT_BYTES
@@ -29,12 +30,12 @@ START_MINUTES = 10
 """Minutes that a job may take to load modules, which a shared file system hands out slowly."""
 WITH_NETWORK = ("train", "predict", "verify", "export")
 """Rules whose jobs hold a network. What it takes is counted by PyTorch, which takes seconds to load."""
+MERGING = ("merge_part", "merge")
+"""Rules that read the fragments of a part of a volume."""
+NUMBERED = 1e-9
+"""Processor seconds per voxel of the volume in which `merge` numbers the objects of all parts."""
 DECODED_COPIES = 3
 """Copies of a section while it is decoded: compressed, decoded, and brought to the axes of the volume."""
-VOXELS_PER_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
-"""Voxels per component of the foreground (vnc: 2,800), and per whole basin by connectivity (ISBI 2012: 450; fib25)."""
-FACE_VOXELS_PER_FRAGMENT = 60
-"""Voxels of the faces of blocks per 3-D basin that these cut or make (fib25, blocks of 16, 32, 64 sections)."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float
         (rule == "ingest", _decoded_bytes(work, threads)),
         (cost.fragment_bytes, work.voxels / per_fragment),
         (cost.layer_fragment_bytes, work.layer / per_fragment),
-        (cost.solved_fragment_bytes, fragments_at_once(config, work)),
+        (cost.solved_fragment_bytes, fragments_at_once(rule, config, work) if cost.solved_fragment_bytes else 0),
     )
     return sum(each * number for each, number in parts)
 
@@ -169,22 +170,25 @@ def _decoded_bytes(work: Workload, threads: int) -> float:
     return at_work + min(KEPT_BYTES, work.layer * (work.raw_bytes + work.label_bytes)) if at_work else 0.0
 
 
-def fragments_at_once(config: Config, work: Workload) -> float:
-    """Return the fragments whose edges `merge` holds together: of some layers of blocks, or all."""
+def part_voxels(config: Config, work: Workload) -> int:
+    """Return the most voxels of a part whose fragments a job of `merge` or `merge_part` reads."""
+    depths = [(one, min(layers_per_part(config, one) * one.block[0], one.shape[0])) for one in work.layouts]
+    return max(depth * prod(layout.shape[1:]) for layout, depth in depths)
+
+
+def fragments_at_once(rule: str, config: Config, work: Workload) -> float:
+    """Return the fragments whose edges a job holds together: of a part, or all where a method needs the whole graph."""
     from unet.segmentation.merging import WHOLE_GRAPH
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
     total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
     segment, affinities = config.segment, config.model.output == "affinities"
     methods = segment.candidates.methods_for(affinities) if segment.decoder == "auto" else [segment.agglomerate.method]
-    return total if set(methods) & set(WHOLE_GRAPH) else min(total, max(FRAGMENTS_PER_SLAB, layer))
-
-
-def voxels_per_fragment(config: Config) -> int:
-    """Return the voxels per fragment, as has been seen with the configured method."""
-    kind = "components" if config.segment.method == "components" else config.segment.connectivity
-    whole, faces = VOXELS_PER_FRAGMENT[kind], sum(1 / edge for edge in config.storage.block)
-    return round(1 / (1 / whole + faces / FACE_VOXELS_PER_FRAGMENT)) if kind == "volume" else whole
+    if set(methods) & set(WHOLE_GRAPH) and rule != "merge_part":
+        return total
+    if rule in MERGING:
+        return part_voxels(config, work) / voxels_per_fragment(config)
+    return min(total, max(FRAGMENTS_PER_SLAB, layer))
 
 
 def counted_halo(rule: str, config: Config, work: Workload) -> Index:
@@ -196,6 +200,8 @@ def counted_halo(rule: str, config: Config, work: Workload) -> Index:
 def core_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the processor seconds of a job without the network."""
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
+    if rule in MERGING:
+        return cost.start + part_voxels(config, work) / cost.rate + NUMBERED * (rule == "merge") * work.voxels
     if rule == "ingest" and work.decoded_sections:
         own = max(own, work.layer)
     return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.blocks() / cost.rate

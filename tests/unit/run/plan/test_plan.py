@@ -13,12 +13,12 @@ from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_lattices
 from unet.network.tile_selection import PredictionTask, TileSelection
+from unet.run.merge_parts import VOXELS_PER_FRAGMENT
 from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.plan import ComputeResources, Planner, RunPlan, VolumePlan, passes, price_of
-from unet.run.plan.resources import VOXELS_PER_FRAGMENT
 from unet.run.plan.text import as_text, hours
-from unet.run.rules import OPEN, RULES
+from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
 
 TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
@@ -182,13 +182,16 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
     )
 
 
-def test_a_petavoxel_in_one_solve_is_refused() -> None:
+def test_a_petavoxel_is_merged_part_by_part_and_refused_in_one_solve() -> None:
     shape = (33_333, 125_000, 125_000)
     huge = VolumeLayout(**{**vars(LAYOUT), "shape": shape, "block": (64, 2048, 2048), "chunk": (64, 64, 64)})
-    [problem] = errors_of(configuration(volumes=["train"]), {"train": huge})
-    open_ones = OPEN * shape[0] * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
-    assert f"{open_ones:.2g} fragments to be joined" in problem
-    assert "volumes.<name>.sections" in problem
+    assert errors_of(configuration(volumes=["train"]), {"train": huge}) == []
+    values = configuration(volumes=["train"]).model_dump(exclude_unset=True)
+    at_once = load_config({**values, "segment": {"merge_voxels": 10**16}})
+    [problem] = errors_of(at_once, {"train": huge})
+    fragments = 10**16 // (64 * shape[1] * shape[2]) * 64 * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
+    assert f"{fragments:.2g} fragments in a part" in problem
+    assert "segment.merge_voxels" in problem
 
 
 def test_times_are_rounded_up() -> None:

@@ -84,26 +84,17 @@ def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
     assert memory_mb("histogram", config(), costly, 2) == memory_mb("histogram", config(), cheap, 2)
 
 
-def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
-    """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
-    thin, thick = (workload(layout((z, 4096, 4096))) for z in (64, 256))
-    grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
-    assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
-    wide = workload(layout((64, 8192, 8192)))
-    in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
-    assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
-
-
-def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_together() -> None:
-    """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
+@pytest.mark.parametrize(("rule", "whole_graph"), [("merge", True), ("merge_part", False)])
+def test_merging_takes_the_memory_of_a_part_and_with_a_whole_graph_of_the_volume(rule: str, whole_graph: bool) -> None:
+    """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; a layer of 16 has 416,000."""
     segment = {"method": "watershed", "connectivity": "volume"}
-    for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
+    fragments = {z: z * 4096**2 / 645 for z in (32, 64, 1024)}
+    for method in ("mean", "multicut"):
         asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
-        few, many = (
-            held_bytes("merge", asked, workload(layout((z, 4096, 4096)), of=asked), 1) - 90e6 for z in (64, 1024)
-        )
-        assert few == pytest.approx(360 * 64 * 4096**2 / 645)
-        assert many == pytest.approx(1e6 * bytes_of_many, rel=1e-3)
+        for z in (64, 1024):
+            held = held_bytes(rule, asked, workload(layout((z, 4096, 4096)), of=asked), 1) - 90e6
+            together = fragments[z if whole_graph and method == "multicut" else 32]
+            assert held == pytest.approx(360 * together)
 
 
 MEASURED = {
