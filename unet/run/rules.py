@@ -38,8 +38,8 @@ class Cost:
         Blocks at work where it is not one per thread.
     section_bytes : float
         Bytes held per pixel of a section at work.
-    fragment_bytes, layer_fragment_bytes, solved_fragment_bytes : float
-        Bytes held per fragment of the volume, of its largest layer of blocks, and of those that are solved together.
+    fragment_bytes, solved_fragment_bytes : float
+        Bytes held per fragment of the volume, and of those that are solved together.
     """
 
     process_mb: int = 60
@@ -52,7 +52,6 @@ class Cost:
     blocks_at_once: int | None = None
     section_bytes: float = 0
     fragment_bytes: float = 0
-    layer_fragment_bytes: float = 0
     solved_fragment_bytes: float = 0
 
 

@@ -158,7 +158,6 @@ def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float
         (cost.section_bytes, threads * work.section),
         (rule == "ingest", _decoded_bytes(work, threads)),
         (cost.fragment_bytes, work.voxels / per_fragment),
-        (cost.layer_fragment_bytes, work.layer / per_fragment),
         (cost.solved_fragment_bytes, fragments_at_once(rule, config, work) if cost.solved_fragment_bytes else 0),
     )
     return sum(each * number for each, number in parts)
