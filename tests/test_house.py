@@ -243,6 +243,24 @@ def test_every_optional_package_is_named_with_its_extra() -> None:
     assert {package: name for package, name in brought.items() if package not in plain} == EXTRAS
 
 
+def test_every_direct_dependency_has_a_line_that_says_why() -> None:
+    """Of `docs/decisions/dependencies.md`, with its extra; and each extra has a line that says what it brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text()
+    table = page.partition("## Direct dependencies")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ").partition(" (") for line in table.splitlines() if line[:2] == "| "]
+    told = {
+        (name, extra) for names, _, of in rows for name in names.split(", ") for extra in re.findall(r"`(.+?)`", of)
+    }
+    plain = {name for names, between, _ in rows if not between for name in names.split(", ")} - {"package"}
+    wanted = {distribution(item) for item in project["dependencies"]}
+    extras = {extra: items for extra, items in project["optional-dependencies"].items() if extra not in ("all", "test")}
+    assert plain == wanted
+    assert told == {(name, one) for one in extras for name in map(distribution, extras[one]) if name not in wanted}
+    brought = page.partition("## Direct dependencies")[0]
+    assert [extra for extra in extras if f"`{extra}`" not in brought] == []
+
+
 def distribution(requirement: str) -> str:
     """The name of a package in a requirement."""
     return re.split(r"[<>=\[ ]", requirement)[0]
