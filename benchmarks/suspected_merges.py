@@ -1,4 +1,4 @@
-"""How many of the suspected merge errors are merge errors, on the affinities of fib25, whose true bodies are known.
+"""Share of the suspected merge errors that are merge errors, on the affinities of fib25, whose true bodies are known.
 
     python benchmarks/suspected_merges.py                # ../shared/data/fib25/affinities.h5; a table, then JSON
     python benchmarks/suspected_merges.py --generated 24 # cells of a generated cube of that side, for a look alone

@@ -219,6 +219,22 @@ def test_no_input_is_ancient() -> None:
     assert [path.name for path in rules if "ancient(" in path.read_text()] == []
 
 
+def test_docstrings_begin_with_what_they_name_or_do() -> None:
+    """None begins with a question word or a preposition, but the questions that packages answer."""
+    nodes = [
+        (path, node)
+        for folder in ("unet", "scripts", "benchmarks", "docs")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    ]
+    found = [(path.name, ast.get_docstring(node) or "") for path, node in nodes]
+    assert sum(bool(text) for _, text in found) > 1000
+    first = ("Of ", "What ", "Which ", "How ", "Where ", "Whether ", "That ", "Those ")
+    assert [(name, text[:60]) for name, text in found if text.startswith(first)] == []
+
+
 def test_conda_environment_and_package_ask_for_the_same() -> None:
     """conda brings the packages of a plain install; pip brings this one, with all extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

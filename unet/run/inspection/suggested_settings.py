@@ -97,7 +97,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is computed: the network, its steps, and whether the unlabelled volumes are segmented as well."""
+    """Amount of computing: the network, its steps, and whether the unlabelled volumes are segmented as well."""
 
     network: NetworkChoice
     steps: int

@@ -50,7 +50,7 @@ REFERENCE_SECONDS = 0.0225
 
 @dataclass(frozen=True)
 class Speeds:
-    """How fast the network is, and this machine in everything else.
+    """Speeds of the network, and of this machine in everything else.
 
     `tile` holds the seconds per tile of each predicted volume, all its passes included; `step` and `validation` are
     those of a training. `machine` is the speed of what needs no network, over the speed of the machine on which the

@@ -1,4 +1,4 @@
-"""What the axes and colours of a TIFF image mean: by the user, by its description, or as a list of pages."""
+"""Interpret the axes and colours of a TIFF image: by the user, by its description, or as a list of pages."""
 
 from collections.abc import Iterator
 
