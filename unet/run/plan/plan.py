@@ -37,7 +37,8 @@ from unet.run.plan.calibration import Speeds, machine_speed, tile_seconds, train
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, prediction_task
-from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes, voxels_per_fragment
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, voxels_per_fragment
+from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
