@@ -180,9 +180,11 @@ class Planner:
 
     def given_speeds(self, volumes: Sequence[VolumePlan], flops: float) -> Speeds:
         """Return the speeds of GPUs that reach `flops` operations per second."""
-        given = {one.name: (one.flops / one.tiles / flops,) * 2 for one in volumes}
-        step = self.training_flops / self.config.train.steps / flops
-        return Speeds(given, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
+        tile = {one.name: one.flops / one.tiles / flops for one in volumes}
+        given, step = {name: (own, own) for name, own in tile.items()}, self.training_flops / self.config.train.steps
+        step /= flops
+        source = f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)"
+        return Speeds(given, (step, step), (0, 0), 1.0, source)
 
     def measured_speeds(self, tiles: Mapping[str, tuple[PredictionTask, TileSelection]]) -> Speeds:
         """Measure the device at hand; volumes that are predicted with the same tile are measured once."""
