@@ -43,6 +43,7 @@ from unet.config.root import Config, load_config
 from unet.config.train import TrainConfig
 from unet.geometry.tiling import tile_geometry
 from unet.jobs.device_capacity import keep_freed_memory, measured_flops_per_second, usable_cores
+from unet.network import centre_crop
 from unet.network import model as layers
 from unet.network.complexity import forward_cost, training_flops
 from unet.training.affinity_loss import AffinityLoss
@@ -104,7 +105,7 @@ def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
 def plain_layers() -> None:
     """Build networks from PyTorch's own layers, and crop by its own operation."""
     layers.LAYERS[3] = layers.LAYERS[3]._replace(convolution=nn.Conv3d, transposed=nn.ConvTranspose3d)
-    layers.centre_crop = layers._centre
+    layers.centre_crop = centre_crop._centre
 
 
 def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
@@ -118,7 +119,7 @@ def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
     torch.manual_seed(0)
     outputs = CHANNELS[config.dimensions]
     model = layers.build_model(config, 1, outputs)
-    layout = layers.channels_last(config.dimensions)
+    layout = centre_crop.channels_last(config.dimensions)
     model.to(memory_format=layout)
     raw = torch.randn(BATCH, 1, *(side,) * config.dimensions).contiguous(memory_format=layout)
     tile = (1, side, side) if config.dimensions == 2 else (side,) * 3

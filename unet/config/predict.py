@@ -38,9 +38,10 @@ class PredictConfig(Section):
         "with the order of the sections reversed as well, 8 and 16 copies. `cube`: all 48 symmetries of the cube, for "
         "isotropic voxels. `rotations`: 7 rotations, as in the paper. The time grows with the number of copies.",
     )
-    precision: Precision | Literal["auto"] = Field(
+    precision: Precision | Literal["auto", "fastest"] = Field(
         "auto",
         description="Number format of the convolutions. `auto`: bfloat16 on a GPU that supports it, else float32. "
+        "`fastest`: bfloat16 on a CPU with AMX instructions as well. "
         "`float32`, `bfloat16` and `float16`: always that format.",
     )
     compile: Literal["auto", "always", "never"] = Field(

@@ -1,6 +1,7 @@
 """Choose the numeric precision of the convolutions on a device."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -8,10 +9,26 @@ if TYPE_CHECKING:
     from unet.config.section import Precision
 
 
-def choose_precision(asked: "Precision | Literal['auto']", device: "torch.device") -> "Precision":
-    """Return the precision of the convolutions; `auto` is bfloat16 on a GPU that supports bfloat16, else float32."""
+def choose_precision(asked: "Precision | Literal['auto', 'fastest']", device: "torch.device") -> "Precision":
+    """Return the precision of the convolutions.
+
+    `auto` is bfloat16 on a GPU that supports it, else float32. `fastest` is bfloat16 on a CPU with AMX as well.
+    """
     import torch
 
-    if asked == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return asked
+    if asked != "auto" and asked != "fastest":
+        return asked
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if asked == "fastest" and cpu_multiplies_bfloat16() else "float32"
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Return whether the CPU has instructions that multiply matrices of bfloat16 (AMX).
+
+    Without them bfloat16 is slower than float32. A PyTorch that cannot tell gets the answer no.
+    """
+    import torch
+
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))

@@ -124,3 +124,18 @@ def test_memory_for_no_tile_is_an_error_that_says_what_to_do(
 @pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16", "float16"])
 def test_precision_on_a_cpu(asked: str) -> None:
     assert choose_precision(asked, CPU) == ("float32" if asked == "auto" else asked)
+
+
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bfloat16"), (False, "float32"), (None, "float32")])
+def test_fastest_precision_on_a_cpu_follows_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, amx: bool | None, expected: str
+) -> None:
+    capabilities = {} if amx is None else {"amx_bf16": amx}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("fastest", CPU) == expected
+    assert choose_precision("auto", CPU) == "float32"
+
+
+def test_a_pytorch_that_cannot_tell_its_instructions_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+    assert choose_precision("fastest", CPU) == "float32"

@@ -158,10 +158,11 @@ class Planner:
     def selected_tile(self, name: str) -> tuple[PredictionTask, TileSelection]:
         """Return what is predicted of a volume, with the tile that an earlier run has chosen, else one that fits."""
         config, device, limit = self.config, torch.device(self.resources.kind), None
+        asked = config.predict.precision
         if device.type == "cpu" or torch.cuda.is_available():
-            precision = choose_precision(config.predict.precision, device)
+            precision = choose_precision(asked, device)
         else:  # a GPU that is not at hand
-            precision = "bfloat16" if config.predict.precision == "auto" else config.predict.precision
+            precision = "bfloat16" if asked == "auto" or asked == "fastest" else asked
             limit = 1e9 * config.plan.gpu_memory_gb
         model = config.model.model_copy(update={"checkpoint": None})  # as the model file has it
         task = prediction_task(model, self.channels, self.layouts[name], config.predict, precision)
