@@ -45,7 +45,8 @@ def main(
 
     def label(box: Box) -> BlockOutput:
         stored, start = step.read("probability", box), read_box(box).start
-        found = [one.label(box, stored[(..., *one.read_box(box).relative_to(start).slices)]) for one in several]
+        parts = [(slice(None), *one.read_box(box).relative_to(start).slices) for one in several]
+        found = [one.label(box, stored[part]) for one, part in zip(several, parts, strict=True)]
         for table, one in zip(tables, found, strict=True):
             save_block_table(table.of(box), one)
         fragments.write_block(box, np.stack([one.labels for one in found]))

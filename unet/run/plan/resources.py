@@ -7,7 +7,7 @@
    estimates need not hold for the worst case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from unet.config.root import Config
@@ -47,9 +47,9 @@ class RulePlan:
 
     def __add__(self, other: "RulePlan") -> "RulePlan":
         """Return the jobs of the rule on the volumes of both."""
-        added = [getattr(self, key) + getattr(other, key) for key in ("jobs", "seconds", "core_seconds")]
-        largest = [max(getattr(self, key), getattr(other, key)) for key in ("job_seconds", "memory_mb", "gpu_mb")]
-        return RulePlan(self.rule, *added, *largest, self.at_once)
+        added = {key: getattr(self, key) + getattr(other, key) for key in ("jobs", "seconds", "core_seconds")}
+        largest = {key: max(getattr(self, key), getattr(other, key)) for key in ("job_seconds", "memory_mb", "gpu_mb")}
+        return replace(self, **added, **largest)
 
 
 def memory_mb(rule: str, config: Config, work: Workload, threads: int) -> int:
