@@ -5,9 +5,8 @@
 
 The affinities are stored: nothing is trained or predicted here, so what differs is the decoding alone. All steps are
 functions of the project: interior, watershed, region graph, average linkage (or mutex watershed), joining of small
-objects. For each method, all combinations of `FRAGMENTS`, `MAX_OFFSETS`, `SIZES` and thresholds are scored on `train`.
-The one with the least VOI is scored on `validation`. The VOI of a threshold is the mean over it and its two neighbours:
-one join of two large objects by luck, at one threshold alone, is no reason to choose it.
+objects. All combinations of `CANDIDATES` are scored on `train`. For each method, the one that `curves_of` puts first is
+scored on `validation`. So `segment.decoder: auto` chooses, too.
 
 Scores count every labelled voxel; the voxels that FFN leaves 0 are one segment. The row `fragments` shows what no
 linkage can mend. The row `within` counts only the voxels whose 26 neighbours are of one true object: it is free of the
@@ -18,7 +17,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +24,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 from starter import DATA
 
+from unet.config.decoder import CandidatesConfig, Decoder, FragmentSettings
 from unet.config.segment import AgglomerateConfig, SegmentConfig
 from unet.config.watershed import WatershedConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, contingency, variation_of_information
+from unet.evaluation.decoders import SCORES, curves_of, decoder_scores
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.geometry.offsets import ISOTROPIC_OFFSETS, Offset
@@ -36,21 +36,22 @@ from unet.segmentation.affinities import graph_channels, interior
 from unet.segmentation.affinity_graph import block_affinity_edges
 from unet.segmentation.foreground import confidence, foreground
 from unet.segmentation.fragments import Fragments, join_blocks
-from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, fragment_ids, gather_edges
 from unet.segmentation.watershed import WatershedParameters, watershed_block
 
 AXES = (0, 1, 2)
-FRAGMENTS: dict[str, dict[str, float]] = {
-    "distance": {"max_distance_px": 4, "smoothing_px": 1, "expand_px": 12, "confidence_weight_px": 0},
-    "confidence": {"max_distance_px": 4, "smoothing_px": 0.7, "expand_px": 12, "confidence_weight_px": 5},
-}
-INTERIOR = 0.3
-"""Threshold of the interior; between 0.1 and 0.5 it does not matter on `train`."""
-MAX_OFFSETS = (1, 3, 9)
-THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
-SIZES = (0, 500)
-METHODS = ("average_linkage", "mutex_watershed")
+CANDIDATES = CandidatesConfig(
+    fragments=[
+        FragmentSettings(
+            watershed=WatershedConfig(max_distance_px=4, smoothing_px=1, expand_px=12, confidence_weight_px=0)
+        ),
+        FragmentSettings(watershed=WatershedConfig(max_distance_px=4, smoothing_px=0.7, expand_px=12)),
+    ],
+    max_offset_px=[1, 3, 9],
+    thresholds=[0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55],
+    join_fragments_below=[0, 500],
+)
+"""The threshold of the interior stays 0.3; between 0.1 and 0.5 it does not matter on `train`."""
 
 
 class Volume(NamedTuple):
@@ -60,16 +61,6 @@ class Volume(NamedTuple):
     offsets: list[Offset]
     truth: NDArray[np.unsignedinteger]
     peer: NDArray[np.integer] | None
-
-
-class Decoder(NamedTuple):
-    """Settings that are chosen together."""
-
-    fragments: str
-    max_offset: int
-    method: str
-    threshold: float
-    join_below: int
 
 
 def stored(name: str) -> Volume:
@@ -97,16 +88,14 @@ def generated(side: int, seed: int) -> Volume:
     return Volume(affinities, list(ISOTROPIC_OFFSETS), cells.astype(np.uint64), None)
 
 
-def fragments_of(volume: Volume, variant: str) -> tuple[Fragments, NDArray[np.uint32]]:
+def fragments_of(volume: Volume, settings: FragmentSettings) -> tuple[Fragments, NDArray[np.uint32]]:
     """Basins of the watershed on the interior."""
-    shape = volume.truth.shape
-    box, segment = (
-        Box.of_shape(shape),
-        SegmentConfig(method="watershed", connectivity="volume", watershed=WatershedConfig(**FRAGMENTS[variant])),
-    )
+    shape, threshold = volume.truth.shape, settings.threshold
+    box = Box.of_shape(shape)
+    segment = SegmentConfig(method="watershed", connectivity="volume", watershed=settings.watershed)
     inside = interior(volume.affinities, box, shape, volume.offsets, AXES)
     parameters = WatershedParameters.of(segment, (1, 1, 1))
-    found = watershed_block(foreground(inside, INTERIOR), box, shape, parameters, None, confidence(inside, INTERIOR))
+    found = watershed_block(foreground(inside, threshold), box, shape, parameters, None, confidence(inside, threshold))
     return join_blocks(Grid(shape, shape), [found]), found.labels
 
 
@@ -126,8 +115,7 @@ def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], m
 
 def scores(table: Contingency) -> dict[str, float]:
     """VOI and adapted Rand error."""
-    split, merge = variation_of_information(table)
-    return {"voi": split + merge, "split": split, "merge": merge, "are": adapted_rand_error(table)}
+    return dict(zip(SCORES, (*variation_of_information(table), adapted_rand_error(table)), strict=True))
 
 
 def decoded(volume: Volume, decoders: list[Decoder], seconds: dict[str, float]) -> Iterator[tuple[str, Any, dict]]:
@@ -136,58 +124,55 @@ def decoded(volume: Volume, decoders: list[Decoder], seconds: dict[str, float]) 
     def timed(step: str, began: float) -> None:
         seconds[step] = seconds.get(step, 0) + time.perf_counter() - began
 
-    for variant in dict.fromkeys(decoder.fragments for decoder in decoders):
+    for number in dict.fromkeys(decoder.fragments for decoder in decoders):
         began = time.perf_counter()
-        fragments, labels = fragments_of(volume, variant)
+        fragments, labels = fragments_of(volume, CANDIDATES.fragments[number])
         timed("fragments", began)
         table, components = contingency(volume.truth, labels.astype(np.int64)), fragments.merge_components()
         component_of = np.concatenate([[0], fragments.component_of + 1])
         table = table.relabelled(component_of)
-        yield f"fragments, {variant}", None, {"objects": components.component_count, **scores(table)}
+        yield f"fragments {number}", None, scores(table)
         within = contingency(volume.truth * within_objects(volume.truth), labels.astype(np.int64))
-        yield f"fragments within, {variant}", None, scores(within.relabelled(component_of))
-        for max_offset in dict.fromkeys(one.max_offset for one in decoders if one.fragments == variant):
+        yield f"fragments {number} within", None, scores(within.relabelled(component_of))
+        for max_offset in dict.fromkeys(one.max_offset_px for one in decoders if one.fragments == number):
             began = time.perf_counter()
             edges = edges_of(volume, fragments, labels, max_offset)
             timed("region graph", began)
-            for one in decoders:
-                if (one.fragments, one.max_offset) != (variant, max_offset):
-                    continue
-                how = {"method": one.method, "threshold": one.threshold, "join_fragments_below": one.join_below}
-                began = time.perf_counter()
-                objects = solve_objects(components, edges, AgglomerateConfig.model_validate(how), None)
-                timed("linkage", began)
-                found = scores(table.relabelled(np.concatenate([[0], objects + 1])))
-                yield str(tuple(one)), one, {"objects": int(objects.max()) + 1, **found}
+            own = [one for one in decoders if (one.fragments, one.max_offset_px) == (number, max_offset)]
+            began = time.perf_counter()
+            for one, row in zip(
+                own, decoder_scores(table, components, edges, own, AgglomerateConfig(), None), strict=True
+            ):
+                yield name_of(one), one, row
+            timed("linkage", began)
+
+
+def name_of(decoder: Decoder) -> str:
+    """The settings of a decoder, in the order of the table's title."""
+    return ", ".join(map(str, (*decoder.kind[:3], decoder.threshold, decoder.join_fragments_below)))
 
 
 def show(volume: str, name: str, row: dict[str, float]) -> None:
     """A line of the table."""
-    numbers = (f"{row['voi']:.3f}", f"{row['split']:.3f}", f"{row['merge']:.3f}", f"{row['are']:.4f}")
-    print("|", " | ".join((volume, name, str(row.get("objects", "")), *numbers)), "|", flush=True)
+    split, merge, error = (row[key] for key in SCORES)
+    print("|", " | ".join((volume, name, f"{split + merge:.3f}", f"{split:.3f}", f"{merge:.3f}", f"{error:.4f}")), "|")
 
 
 def chosen_on(volume: Volume, rows: dict[str, dict[str, float]]) -> list[Decoder]:
-    """Each method's decoder with the least VOI, a mean over three thresholds; the best of each kind is shown."""
-    decoders = [Decoder(*one) for one in product(FRAGMENTS, MAX_OFFSETS, METHODS, THRESHOLDS, SIZES)]
-    found: dict[Decoder, dict[str, float]] = {}
-    for name, decoder, row in decoded(volume, decoders, {}):
+    """Each method's decoder with the least smoothed VOI; the best of each combination of settings is shown."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, decoder, row in decoded(volume, CANDIDATES.decoders(affinities=True), {}):
         if decoder is None:
             rows[f"train {name}"] = row
             show("train", name, row)
         else:
-            found[decoder] = row
-    best: dict[Any, tuple[float, Decoder]] = {}
-    for decoder in found:
-        at = THRESHOLDS.index(decoder.threshold)
-        if 0 < at < len(THRESHOLDS) - 1:
-            beside = [found[decoder._replace(threshold=THRESHOLDS[at + step])]["voi"] for step in (-1, 0, 1)]
-            kind = decoder._replace(threshold=0)
-            best[kind] = min(best.get(kind, (np.inf, decoder)), (float(np.mean(beside)), decoder))
-    for _, decoder in best.values():
-        rows[f"train {tuple(decoder)}"] = found[decoder]
-        show("train", str(tuple(decoder)), found[decoder])
-    return [min(one for one in best.values() if one[1].method == method)[1] for method in METHODS]
+            found[name] = row
+    curves = curves_of(list(found.values()))
+    best = [curve.decoders[curve.best] for curve in curves]
+    for name in map(name_of, best):
+        rows[f"train {name}"] = found[name]
+        show("train", name, found[name])
+    return [next(one for one in best if one.method == method) for method in CANDIDATES.methods_for(affinities=True)]
 
 
 def main() -> None:
@@ -197,8 +182,8 @@ def main() -> None:
     side = parser.parse_args().generated
     train, validation = (generated(side, 0), generated(side, 1)) if side else (stored("train"), stored("validation"))
     rows: dict[str, dict[str, float]] = {}
-    print("| volume | fragments, max_offset, method, threshold, join_below | objects | VOI | split | merge | ARE |")
-    print("|---|---|---|---|---|---|---|")
+    print("| volume | fragments, max_offset, method, threshold, join_below | VOI | split | merge | ARE |")
+    print("|---|---|---|---|---|---|")
     seconds: dict[str, float] = {}
     decoders = chosen_on(train, rows)
     for name, _, row in decoded(validation, decoders, seconds):
@@ -207,7 +192,7 @@ def main() -> None:
     if validation.peer is not None:
         rows["validation FFN"] = scores(contingency(validation.truth, validation.peer.astype(np.int64) + 1))
         show("validation", "FFN", rows["validation FFN"])
-    print(json.dumps({"chosen": decoders, "seconds": seconds, "rows": rows}))
+    print(json.dumps({"chosen": [one.model_dump() for one in decoders], "seconds": seconds, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What empty space costs: a volume of which nine tenths are outside the mask, or of one grey value, against a full one.
+"""Cost of empty space: a volume of which nine tenths are outside the mask, or of one grey value, against a full one.
 
     python benchmarks/empty.py
 

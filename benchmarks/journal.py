@@ -1,4 +1,4 @@
-"""What the journals of a large volume cost the jobs that read them: time and memory, without a voxel.
+"""Cost of the journals of a large volume to the jobs that read them: time and memory, without a voxel.
 
     python benchmarks/journal.py                                    # 100,000 blocks in 1,000 jobs
     python benchmarks/journal.py --blocks 2_000_000 --records 3     # half a petavoxel, made anew twice
@@ -39,11 +39,11 @@ class Store:
     name, path, dtype = "raw", Path("raw.zarr"), np.dtype("uint16")
 
     def digest(self, box: Box) -> str:
-        """Of every block the same."""
+        """Return the same value for every block."""
         return "d" * 32
 
     def size(self, box: Box) -> int:
-        """Of every block the same."""
+        """Return the same value for every block."""
         return 16_000_000
 
 

@@ -1,4 +1,4 @@
-"""What the weight map brings on touching nuclei: merges and average precision by `w0`, on the half not learnt from.
+"""Gain by the weight map on touching nuclei: merges and average precision by `w0`, on the half not learnt from.
 
     python benchmarks/nuclei.py                                    # w0 of 5 and of 0: two trainings; prints a table
     python benchmarks/nuclei.py --w0 10 0 --seeds 0 1 2 --steps 300

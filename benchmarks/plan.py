@@ -1,4 +1,4 @@
-"""What the plan estimates against what a run then takes: time, memory, disk and files, as ratios estimated / measured.
+"""Ratios of what the plan estimates to what a run then takes: time, memory, disk and files.
 
     python benchmarks/plan.py                        # the sample, ISBI 2012 and 1 Gvoxel; on a quiet machine
     python benchmarks/plan.py --only sample

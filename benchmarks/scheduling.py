@@ -1,4 +1,4 @@
-"""What Snakemake and the Snakefile themselves cost, by the number of block ranges: time and memory, without a voxel.
+"""Cost of Snakemake and the Snakefile themselves, by the number of block ranges: time and memory, without a voxel.
 
     python benchmarks/scheduling.py                                          # 10, 100, 1,000 and 10,000 block ranges
     python benchmarks/scheduling.py --ranges 1000 --method watershed

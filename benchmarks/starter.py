@@ -1,4 +1,4 @@
-"""What every program here shares: a folder with a configuration, Snakemake started in it, and what a run leaves there.
+"""Shared by every program here: a folder with a configuration, Snakemake started in it, and what a run leaves there.
 
 ```
 folder/config.yaml      written by `configure`, checked as a run would check it
@@ -38,7 +38,7 @@ SMALL_NETWORK: dict[str, Any] = {"depth": 4, "base_channels": 16, "normalisation
 
 @dataclass(frozen=True)
 class Spent:
-    """What a process has used: seconds by the clock and of the processor, and its largest resident size in MB."""
+    """Use of a process: seconds by the clock and of the processor, and its largest resident size in MB."""
 
     seconds: float
     processor: float

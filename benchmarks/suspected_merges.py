@@ -1,4 +1,4 @@
-"""How many of the suspected merge errors are merge errors, on the affinities of fib25, whose true bodies are known.
+"""Share of the suspected merge errors that are merge errors, on the affinities of fib25, whose true bodies are known.
 
     python benchmarks/suspected_merges.py                # ../shared/data/fib25/affinities.h5; a table, then JSON
     python benchmarks/suspected_merges.py --generated 24 # cells of a generated cube of that side, for a look alone
@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import numpy as np
-from affinity_decoding import Volume, fragments_of, generated, stored
+from affinity_decoding import CANDIDATES, Volume, fragments_of, generated, stored
 
 from unet.config.segment import AgglomerateConfig, SuspectedMergesConfig
 from unet.evaluation.contingency import Contingency, contingency
@@ -47,7 +47,7 @@ def merges(table: Contingency, min_size: int) -> int:
 
 def measured(name: str, volume: Volume) -> list[dict[str, Any]]:
     """A row for each threshold and size."""
-    fragments, labels = fragments_of(volume, "confidence")
+    fragments, labels = fragments_of(volume, CANDIDATES.fragments[1])
     box, components, rows = Box.of_shape(labels.shape), fragments.merge_components(), []
     used = graph_channels(volume.offsets, 3, None, section=False)
     ids = fragment_ids(labels, box, Grid(labels.shape, labels.shape))

@@ -1,4 +1,4 @@
-"""How busy training keeps the device: the share of its arithmetic rate, beside others too, and of waiting for patches.
+"""Use of the device by training: the share of its arithmetic rate, beside others too, and of waiting for patches.
 
     python benchmarks/training.py                    # steps of a 2-D and a 3-D network, then the embedded sample
     python benchmarks/training.py --parts workflow --configfile config/examples/isbi2012-paper.yaml --steps 300  # a GPU

@@ -44,7 +44,9 @@ def main(
     tables = [source.candidate_tables(number) for number in range(len(several))]
 
     def label(box: Box) -> BlockOutput:
-        found = [one.label(box) for one in several]
+        stored, start = step.read("probability", box), read_box(box).start
+        parts = [(slice(None), *one.read_box(box).relative_to(start).slices) for one in several]
+        found = [one.label(box, stored[part]) for one, part in zip(several, parts, strict=True)]
         for table, one in zip(tables, found, strict=True):
             save_block_table(table.of(box), one)
         fragments.write_block(box, np.stack([one.labels for one in found]))

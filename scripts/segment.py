@@ -9,16 +9,24 @@ Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a
 3. Write labels and table. `merge` joins fragments across blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from numpy.typing import NDArray
+
 from unet.config.segment import SegmentConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.jobs.blockwise import BlockOutput, digest_of_block
 from unet.jobs.script import run_script
 from unet.segmentation.components import BlockComponents, label_block
-from unet.segmentation.foreground import channel_of, class_values, foreground, foreground_read_box, read_foreground
+from unet.segmentation.foreground import (
+    channel_of,
+    class_values,
+    foreground,
+    foreground_probability,
+    foreground_read_box,
+)
 from unet.segmentation.fragments import save_block_table
 from unet.segmentation.volume_fragments import VolumeFragments
 from unet.storage.files import read_json
@@ -53,10 +61,11 @@ def main(
     labelled = "classes" if store == "labels" else "probability"
     basins = VolumeFragments.of(source, segment, chosen) if segment.method == "watershed" else None
     tables, channels = source.fragment_tables(store), source.image(labelled).spec.channels
-    fragments_of = _labelling(source, labelled, segment, chosen, background) if basins is None else basins.label
+    components_of = _labelling(channels, labelled, source.layout.shape, segment, chosen, background)
+    fragments_of = components_of if basins is None else basins.label
 
     def label(box: Box) -> BlockOutput:
-        found = fragments_of(box)
+        found = fragments_of(box, step.read(labelled, box))
         save_block_table(tables.of(box), found)
         fragments.write_block(box, found.labels)
         return str(digest_of_block([fragments, tables], box)), {"fragments": len(found)}
@@ -74,23 +83,18 @@ def main(
 
 
 def _labelling(
-    source: Volume,
-    labelled: str,
-    segment: SegmentConfig,
-    threshold: float,
-    background: bool,
-) -> Callable[[Box], BlockComponents]:
-    """Return the function that labels the connected components of a block."""
-    shape, image = source.layout.shape, source.image(labelled)
+    channels: Sequence[str], labelled: str, shape: Index, segment: SegmentConfig, threshold: float, background: bool
+) -> Callable[[Box, NDArray[Any]], BlockComponents]:
+    """Return the function that labels the connected components of a block, from the voxels that are read for it."""
     if labelled == "classes":
-        return lambda box: label_block(image.read(box), box, shape, "section")
+        return lambda box, stored: label_block(stored, box, shape, "section")
 
-    def components(box: Box) -> BlockComponents:
+    def components(box: Box, stored: NDArray[Any]) -> BlockComponents:
         if len(segment.classes) == 1:
-            values = foreground(read_foreground(image, box, segment.main_class, segment.axes), threshold)
+            found = foreground_probability(stored, channels, box, shape, segment.main_class, segment.axes)
+            values = foreground(found, threshold)
         else:
-            channels = [channel_of(name, image.spec.channels) for name in segment.classes]
-            values = class_values(image.read(box)[channels], threshold)
+            values = class_values(stored[[channel_of(name, channels) for name in segment.classes]], threshold)
         return label_block(values, box, shape, segment.connectivity, background)
 
     return components

@@ -219,6 +219,22 @@ def test_no_input_is_ancient() -> None:
     assert [path.name for path in rules if "ancient(" in path.read_text()] == []
 
 
+def test_docstrings_begin_with_what_they_name_or_do() -> None:
+    """None begins with a question word or a preposition, but the questions that packages answer."""
+    nodes = [
+        (path, node)
+        for folder in ("unet", "scripts", "benchmarks", "docs")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    ]
+    found = [(path.name, ast.get_docstring(node) or "") for path, node in nodes]
+    assert sum(bool(text) for _, text in found) > 1000
+    first = ("Of ", "What ", "Which ", "How ", "Where ", "Whether ", "That ", "Those ")
+    assert [(name, text[:60]) for name, text in found if text.startswith(first)] == []
+
+
 def test_conda_environment_and_package_ask_for_the_same() -> None:
     """conda brings the packages of a plain install; pip brings this one, with all extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -241,6 +257,24 @@ def test_every_optional_package_is_named_with_its_extra() -> None:
     plain = {distribution(item) for item in project["dependencies"]}
     brought = {distribution(item): name for name, items in extras.items() if name != "docs" for item in items}
     assert {package: name for package, name in brought.items() if package not in plain} == EXTRAS
+
+
+def test_every_direct_dependency_has_a_line_that_says_why() -> None:
+    """Of `docs/decisions/dependencies.md`, with its extra; and each extra has a line that says what it brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text()
+    table = page.partition("## Direct dependencies")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ").partition(" (") for line in table.splitlines() if line[:2] == "| "]
+    told = {
+        (name, extra) for names, _, of in rows for name in names.split(", ") for extra in re.findall(r"`(.+?)`", of)
+    }
+    plain = {name for names, between, _ in rows if not between for name in names.split(", ")} - {"package"}
+    wanted = {distribution(item) for item in project["dependencies"]}
+    extras = {extra: items for extra, items in project["optional-dependencies"].items() if extra not in ("all", "test")}
+    assert plain == wanted
+    assert told == {(name, one) for one in extras for name in map(distribution, extras[one]) if name not in wanted}
+    brought = page.partition("## Direct dependencies")[0]
+    assert [extra for extra in extras if f"`{extra}`" not in brought] == []
 
 
 def distribution(requirement: str) -> str:

@@ -37,7 +37,7 @@ class Smoke:
 
 
 QUICK = [
-    Smoke("affinity_decoding", "--generated 20", '"chosen": [["'),
+    Smoke("affinity_decoding", "--generated 20", '"chosen": [{"'),
     Smoke("agglomeration", "--nodes 5000 --parts 4", '"same_as_whole": true'),
     Smoke("empty", "--shape 4 316 316", '"masked": 0.'),
     Smoke("gpu_steps", "--smoke", '"network": "3d-8"'),

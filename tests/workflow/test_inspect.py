@@ -37,7 +37,7 @@ def test_two_paths_become_a_configuration_that_runs(new_project: Project) -> Non
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "foreseen: " in ran.stderr
+    assert "estimated time: " in ran.stderr
     config = load_config(yaml.safe_load(ran.stdout))
     assert config.train.steps == 40
     (new_project.folder / "config.yaml").write_text(ran.stdout)

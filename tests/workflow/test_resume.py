@@ -258,8 +258,8 @@ def test_killed_training_spares_the_finished_one_and_goes_on_from_its_state(fini
     assert not (killed.results / "model/model.pt").exists(), "Snakemake removes what a job that it starts will make"
 
     (killed.folder / "config.yaml").write_text(first)
-    foreseen = killed.run("-n")
-    assert re.search(r"^train +1$", foreseen.output, re.MULTILINE), foreseen.output
+    listed = killed.run("-n")
+    assert re.search(r"^train +1$", listed.output, re.MULTILINE), listed.output
     ran = killed.run()
     assert "this training is finished" in (killed.results / "logs/train/model.log").read_text()
     assert killed.receipt("train", "model") == finished.receipt("train", "model")

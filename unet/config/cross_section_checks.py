@@ -1,6 +1,7 @@
 """Settings of several sections that do not go together: each check returns what is wrong and what to do, or None."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from unet.config.evaluate import EvaluateConfig
 from unet.config.model import ModelConfig
@@ -9,9 +10,53 @@ from unet.config.segment import SegmentConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
+from unet.storage.address import is_address
 
 SEVERAL_SECTIONS = ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d")
 """Keys of `train.augment` that only a network that sees several sections can learn from."""
+
+
+def problem_of_paths(results: str, files: Mapping[str, str | None], inputs: Mapping[str, str]) -> str | None:
+    """Return which file of a run cannot lie at an address, or which path is none.
+
+    Parameters
+    ----------
+    results : str
+        Folder of results.
+    files, inputs : mapping
+        What has to be a file, and all inputs, by their configuration keys.
+    """
+    for key, path in {"results": results, **files}.items():
+        if is_address(path or ""):
+            return (
+                f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
+                "volumes.<name>.{raw, labels, mask, compare, inside}, storage.address"
+            )
+    for key, path in {"results": results, **inputs}.items():
+        if not path:
+            return f"{key}: got '', which is no path; name a file or folder, or remove the line"
+        if not path.isprintable():
+            return f"{key}: got {path!r}, with a line break or another control character; correct or rename it"
+    if set("{}") & set(results):  # input files are parameters, which Snakemake takes as they are
+        return f"results: got {results!r}; Snakemake takes {{ and }} for wildcards: name a folder without them"
+    return None
+
+
+def problem_of_names(lists: Mapping[str, Sequence[str]], volumes: Sequence[str]) -> str | None:
+    """Return which list names a volume that there is not, or one volume twice."""
+    for key, names in lists.items():
+        for name in names:
+            if name not in volumes:
+                similar = get_close_matches(name, volumes, n=1)
+                meant = f"; did you mean {similar[0]}?" if similar else ""
+                return f"{key}: no volume is called {name!r}; there are {sorted(volumes)}{meant}"
+            if names.count(name) > 1:
+                more = "; to learn more from one volume than from others set train.volume_weights"
+                return (
+                    f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
+                    f"{more if key == 'train.volumes' else ''}"
+                )
+    return None
 
 
 def problem_of_classes(

@@ -12,7 +12,7 @@ VOLUME = "Name of the volume. With null it is the first of `predict.volumes`."
 
 
 class ExportTiffConfig(Section):
-    """What `snakemake export_tiff` writes as an OME-TIFF, for Fiji and others."""
+    """The OME-TIFF that `snakemake export_tiff` writes, for Fiji and others."""
 
     volume: str | None = Field(None, description=VOLUME)
     store: StoreName = Field("segmentation", description="Name of the store that is written.")
@@ -48,8 +48,8 @@ class ExportStoresConfig(Section):
 
 
 class ExportPrecomputedConfig(ExportStoresConfig):
-    """What `snakemake export_precomputed` writes in neuroglancer's precomputed format."""
+    """The volume in neuroglancer's precomputed format that `snakemake export_precomputed` writes."""
 
 
 class ExportWebknossosConfig(ExportStoresConfig):
-    """What `snakemake export_webknossos` writes as a dataset of WEBKNOSSOS, in wkw."""
+    """The dataset of WEBKNOSSOS, in wkw, that `snakemake export_webknossos` writes."""

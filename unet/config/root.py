@@ -18,14 +18,19 @@ The first check that fails ends the list.
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unet.config.affinities import problem_of_affinities
-from unet.config.cross_section_checks import problem_of_classes, problem_of_seen_sections, problem_of_tiles
+from unet.config.cross_section_checks import (
+    problem_of_classes,
+    problem_of_names,
+    problem_of_paths,
+    problem_of_seen_sections,
+    problem_of_tiles,
+)
 from unet.config.errors import explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
@@ -46,7 +51,6 @@ from unet.config.verify import VerifyConfig
 from unet.config.view import ViewConfig
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
-from unet.storage.address import is_address
 
 HELD_BACK = 0.15
 """Share of the annotated sections that `train.held_back: auto` leaves out of volumes that choose thresholds."""
@@ -92,47 +96,16 @@ class Config(Section):
     # 1. Paths
 
     @model_validator(mode="after")
-    def _files_are_no_addresses(self) -> "Config":
-        files = {"model.checkpoint": self.model.checkpoint, "train.start_from": self.train.start_from}
-        for key, path in {"results": self.results, **{key: file or "" for key, file in files.items()}}.items():
-            if is_address(path):
-                raise ValueError(
-                    f"{key} is an address, but has to lie on a file system; only Zarr may lie elsewhere: "
-                    "volumes.<name>.{raw, labels, mask, compare, inside}, storage.address"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _paths_are_paths(self) -> "Config":
-        for key, path in {"results": self.results, **self.inputs}.items():
-            if not path:
-                raise ValueError(f"{key}: got '', which is no path; name a file or folder, or remove the line")
-            if not path.isprintable():
-                raise ValueError(
-                    f"{key}: got {path!r}, with a line break or another control character; correct or rename it"
-                )
-        if set("{}") & set(self.results):  # input files are parameters, which Snakemake takes as they are
-            raise ValueError(
-                f"results: got {self.results!r}; Snakemake takes {{ and }} for wildcards: name a folder without them"
-            )
+        files = {"model.checkpoint": self.model.checkpoint, "train.start_from": self.train.start_from}
+        _refuse(problem_of_paths(self.results, files, self.inputs))
         return self
 
     # 2. Volumes
 
     @model_validator(mode="after")
     def _named_volumes_exist(self) -> "Config":
-        for key, names in self._volume_lists().items():
-            for name in names:
-                if name not in self.volumes:
-                    similar = get_close_matches(name, self.volumes, n=1)
-                    meant = f"; did you mean {similar[0]}?" if similar else ""
-                    raise ValueError(f"{key}: no volume is called {name!r}; there are {sorted(self.volumes)}{meant}")
-                if names.count(name) > 1:
-                    more = "; to learn more from one volume than from others set train.volume_weights"
-                    raise ValueError(
-                        f"{key}: {names} names volume {name!r} {names.count(name)} times; name it once"
-                        f"{more if key == 'train.volumes' else ''}"
-                    )
+        _refuse(problem_of_names(self._volume_lists(), list(self.volumes)))
         return self
 
     @model_validator(mode="after")
@@ -224,15 +197,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _auto_thresholds_have_volumes(self) -> "Config":
-        thresholds = {
+        chosen = {
             "segment.threshold": self.segment.threshold,
             "segment.agglomerate.threshold": self.segment.agglomerate.threshold,
+            "segment.decoder": self.segment.decoder,
         }
-        for key, threshold in thresholds.items():
-            if threshold == "auto" and not self.evaluate.threshold_volumes:
+        for key, value in chosen.items():
+            if value == "auto" and not self.evaluate.threshold_volumes:
                 raise ValueError(f"{key}: auto needs evaluate.threshold_volumes, e.g. [train]")
-        if self.segment.decoder == "auto" and not self.evaluate.threshold_volumes:
-            raise ValueError("segment.decoder: auto needs evaluate.threshold_volumes, e.g. [train]")
         return self
 
     # 5. Training

@@ -10,7 +10,7 @@ Voxel = Annotated[int, Field(ge=0)]
 
 
 class ViewConfig(Section):
-    """What `snakemake view` shows in neuroglancer. No key of this section changes a result.
+    """The layers that `snakemake view` shows in neuroglancer. No key of this section changes a result.
 
     On the command line: `snakemake view --config view="{volume: test, error: 1}"`.
     """

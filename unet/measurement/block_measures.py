@@ -1,4 +1,4 @@
-"""What is counted in one block: sums of objects, contacts, and the overlap with the truth. A file holds them."""
+"""Count one block: sums of objects, contacts, and the overlap with the truth. A file holds them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Which objects get a mesh or a skeleton, and which of them are done already."""
+"""Choose the objects that get a mesh or a skeleton, and find those that are done already."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

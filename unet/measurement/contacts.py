@@ -1,4 +1,4 @@
-"""Which objects touch, and over how many faces of voxels: integers that add over blocks.
+"""Count the faces of voxels over which objects touch: integers that add over blocks.
 
 A *face* lies between two neighbouring voxels of different ids, and belongs to the block of its first voxel. A block is
 therefore read with one plane beyond its upper faces. Faces between an object and id 0 count as well: all faces of an

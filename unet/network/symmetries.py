@@ -86,7 +86,7 @@ SYMMETRIES: dict[TestTimeAugmentation, list[Symmetry]] = {
 
 
 class _Source(NamedTuple):
-    """Where a symmetry's result holds an affinity: channel, and shift in voxels."""
+    """Place of an affinity in a symmetry's result: channel, and shift in voxels."""
 
     channel: int
     shift: Offset

@@ -44,7 +44,7 @@ from unet.volumes.volume import Volume
 
 @dataclass(frozen=True)
 class PredictionSpec:
-    """What to predict and how, as plain values.
+    """Description of a prediction, as plain values.
 
     Parameters
     ----------

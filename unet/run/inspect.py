@@ -4,7 +4,7 @@
 
 1. Each path is opened and sampled: axes, shape, dtype, voxel size, files and grey values go to the terminal.
 2. Which path holds intensities, labels or a mask, and what the labels mean, is guessed, with the reason.
-3. Network and number of steps are chosen so that the run is foreseen to end in `--minutes` on this machine.
+3. Network and number of steps are chosen so that the run is estimated to end in `--minutes` on this machine.
 4. The configuration goes to standard output, with a comment at each value that says why.
 
 Only headers and windows of some sections are read, so that a volume of any size takes seconds.
@@ -20,7 +20,7 @@ import yaml
 
 from unet.config.source import SourceConfig
 from unet.run.inspection.commented_yaml import commented_yaml
-from unet.run.inspection.foreseen_time import Foreseen, fitted
+from unet.run.inspection.estimated_time import EstimatedRun, fitted
 from unet.run.inspection.hardware import Hardware, hardware_here
 from unet.run.inspection.inspection import PROBLEMS, Inspection, inspect_paths, message_of, stem
 from unet.run.inspection.label_guess import Role
@@ -31,30 +31,32 @@ MINUTES, MINUTES_WITH_GPU = 30, 120
 """Minutes in which the run is to end, if the user does not say."""
 
 
-def configuration_text(foreseen: Foreseen, hardware: Hardware, command: str) -> str:
-    """Return the configuration as YAML, with comments that say why and what it is foreseen to take."""
-    left_out = f", without the volumes {', '.join(foreseen.left_out)}" if foreseen.left_out else ""
+def configuration_text(estimate: EstimatedRun, hardware: Hardware, command: str) -> str:
+    """Return the configuration as YAML, with comments that say why and what it is estimated to take."""
+    left_out = f", without the volumes {', '.join(estimate.left_out)}" if estimate.left_out else ""
     header = [
         f"Written by {' '.join(command.split())}",
-        f"Foreseen to take {hours(foreseen.seconds)} on {hardware}{left_out}.",
+        f"Estimated to take {hours(estimate.seconds)} on {hardware}{left_out}.",
         "What it costs: snakemake plan --configfile FILE",
         "The run: snakemake --cores all --configfile FILE",
         "A key that is not here has its default: config/README.md",
     ]
-    body = commented_yaml(foreseen.suggestion.settings, foreseen.suggestion.reasons)
+    body = commented_yaml(estimate.suggestion.settings, estimate.suggestion.reasons)
     return "".join(f"# {line}\n" for line in header) + "\n" + body
 
 
-def foreseen_text(foreseen: Foreseen, minutes: float) -> str:
-    """Return what the run is foreseen to take, for people."""
-    config, lines = foreseen.config, []
-    training = f"{config.train.steps} steps of training, " if foreseen.config.model.checkpoint is None else ""
-    lines.append(f"foreseen: {hours(foreseen.seconds)} ({training}{len(config.predict.volumes)} volumes to segment)")
-    if foreseen.seconds > 60 * minutes:
+def estimate_text(estimate: EstimatedRun, minutes: float) -> str:
+    """Return what the run is estimated to take, for people."""
+    config, lines = estimate.config, []
+    training = f"{config.train.steps} steps of training, " if estimate.config.model.checkpoint is None else ""
+    lines.append(
+        f"estimated time: {hours(estimate.seconds)} ({training}{len(config.predict.volumes)} volumes to segment)"
+    )
+    if estimate.seconds > 60 * minutes:
         lines.append(f"WARNING: that is more than {minutes:g} minutes, and less is hardly worth it (--minutes)")
-    if foreseen.left_out:
-        lines.append(f"{', '.join(foreseen.left_out)}: segmented later; predict.volumes leaves it out for now")
-    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in foreseen.plan.warnings)])
+    if estimate.left_out:
+        lines.append(f"{', '.join(estimate.left_out)}: segmented later; predict.volumes leaves it out for now")
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in estimate.plan.warnings)])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,12 +129,12 @@ def main(words: Sequence[str] | None = None) -> None:
     _tell(f"measuring this machine for some seconds: {hardware}")
     try:
         results = arguments.results or f"results-{stem(found.inputs.raw.path)}"
-        foreseen = fitted(found.inputs, hardware, minutes, results)
+        estimate = fitted(found.inputs, hardware, minutes, results)
     except PROBLEMS as error:
         raise SystemExit(f"no configuration is written, since it would not work:\n{error}") from None
-    _tell(foreseen_text(foreseen, minutes))
+    _tell(estimate_text(estimate, minutes))
     command = f"python -m unet.run.inspect {shlex.join(words if words is not None else sys.argv[1:])}"
-    sys.stdout.write(configuration_text(foreseen, hardware, command))
+    sys.stdout.write(configuration_text(estimate, hardware, command))
 
 
 def _draw(found: Inspection, folder: Path) -> None:

@@ -28,7 +28,7 @@ class TooManyRangesError(ValueError):
 
 @dataclass(frozen=True)
 class Receipts:
-    """Where the jobs of a run write their receipts, and which of them there are.
+    """Paths of the receipts that the jobs of a run write.
 
     Parameters
     ----------

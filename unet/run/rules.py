@@ -114,7 +114,7 @@ class Rule:
 
 
 class JobCount(NamedTuple):
-    """How many jobs a rule has on a volume; `volume` is None where a job is about several."""
+    """Number of jobs of a rule on a volume; `volume` is None where a job is about several."""
 
     rule: str
     volume: str | None

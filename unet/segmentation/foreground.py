@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.geometry.offsets import affinity_offsets
 from unet.segmentation.affinities import interior, interior_read_box
 
@@ -42,30 +42,40 @@ def foreground_read_box(box: Box, channels: Sequence[str], axes: Sequence[int]) 
 
 
 def read_foreground(image: "Image", box: Box, name: str | None, axes: Sequence[int]) -> NDArray[Any]:
+    """Read the store `probability` and return the probability that makes instances, as `foreground_probability`."""
+    stored = image.read(foreground_read_box(box, image.spec.channels, axes))
+    return foreground_probability(stored, image.spec.channels, box, image.shape, name, axes)
+
+
+def foreground_probability(
+    stored: NDArray[Any], channels: Sequence[str], box: Box, shape: Index, name: str | None, axes: Sequence[int]
+) -> NDArray[Any]:
     """Return the probability that makes instances: that of a class, or the interior that affinities give.
 
     Parameters
     ----------
-    image : store `probability`
-    box : voxels to read
+    stored : (channels, z, y, x) uint8 (p x 255) or float32, the voxels of `foreground_read_box`
+    channels : names of the channels
+    box : voxels whose probability is returned
+    shape : shape of the volume
     name : class; None = the last. Affinities have no classes
     axes : axes along which voxels are neighbours, see `unet.segmentation.affinities.interior`
 
     Returns
     -------
-    (z, y, x) uint8 (p x 255) or float32
+    (z, y, x) of the type of `stored`
 
     Raises
     ------
     UnknownClass
-        If the store holds no such class.
+        If no channel has that name.
     """
-    offsets = affinity_offsets(image.spec.channels)
+    offsets = affinity_offsets(channels)
     if offsets is None:
-        return image.read(box)[channel_of(name, image.spec.channels)]
+        return stored[channel_of(name, channels)]
     if name is not None:
         raise UnknownClass(f"segment.foreground: {name!r} is a class, but the network gives affinities: remove it")
-    return interior(image.read(interior_read_box(box, axes)), box, image.shape, offsets, axes)
+    return interior(stored, box, shape, offsets, axes)
 
 
 def as_probability(stored: np.ndarray) -> np.ndarray:

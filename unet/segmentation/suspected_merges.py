@@ -49,7 +49,7 @@ With method `quantile` the histogram follows."""
 
 @dataclass(frozen=True)
 class SoundContact:
-    """What makes a contact sound.
+    """Criteria of a sound contact.
 
     Parameters
     ----------

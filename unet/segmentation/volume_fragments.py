@@ -1,11 +1,16 @@
 """Fragments of the blocks of a stored volume: what is read around a block, and the watershed of what was read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.segmentation.components import BlockComponents
-from unet.segmentation.foreground import confidence, foreground, foreground_read_box, read_foreground
+from unet.segmentation.foreground import confidence, foreground, foreground_probability, foreground_read_box
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.volumes.volume import Volume
 
@@ -36,19 +41,22 @@ class VolumeFragments:
         """Return the fragments by the configuration, at a threshold that may have been chosen."""
         return cls(source, segment.main_class, threshold, WatershedParameters.of(segment, source.layout.voxel_size_nm))
 
+    @cached_property
+    def channels(self) -> Sequence[str]:
+        """Names of the channels of `probability`."""
+        return self.source.image("probability").spec.channels
+
     def foreground_box(self, box: Box) -> Box:
         """Return the box of foreground, and of the mask, on which the fragments of a block depend."""
         return labelled_and_read_boxes(box, self.source.layout.shape, self.parameters)[1]
 
     def read_box(self, box: Box) -> Box:
         """Return the box of `probability` on which the fragments of a block depend."""
-        channels = self.source.image("probability").spec.channels
-        return foreground_read_box(self.foreground_box(box), channels, self.parameters.axes)
+        return foreground_read_box(self.foreground_box(box), self.channels, self.parameters.axes)
 
-    def label(self, box: Box) -> BlockComponents:
-        """Return the fragments of a block."""
-        read = self.foreground_box(box)
-        stored = read_foreground(self.source.image("probability"), read, self.name, self.parameters.axes)
-        cells, confident = foreground(stored, self.threshold), confidence(stored, self.threshold)
-        tissue = self.source.tissue_mask(read)
-        return watershed_block(cells, box, self.source.layout.shape, self.parameters, tissue, confident)
+    def label(self, box: Box, stored: NDArray[Any]) -> BlockComponents:
+        """Return the fragments of a block, from the voxels `(channel, z, y, x)` of its `read_box`."""
+        read, shape, axes = self.foreground_box(box), self.source.layout.shape, self.parameters.axes
+        found = foreground_probability(stored, self.channels, read, shape, self.name, axes)
+        cells, confident = foreground(found, self.threshold), confidence(found, self.threshold)
+        return watershed_block(cells, box, shape, self.parameters, self.source.tissue_mask(read), confident)

@@ -17,7 +17,7 @@ from unet.volumes.block_step import the_block
 
 
 class VolumeGraph(NamedTuple):
-    """How the edges of a block are found: the boxes to read, what writes them and counts them, and the settings.
+    """Search for the edges of a block: the boxes to read, what writes them and counts them, and the settings.
 
     `save(path, box, ids, probability)` is given the fragments of `read_box`, and the channels of `probability_box`.
     """

@@ -41,7 +41,7 @@ class Openable(Protocol):
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """How the index of a shard is stored.
+    """Storage of the index of a shard.
 
     Attributes
     ----------

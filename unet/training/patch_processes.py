@@ -16,6 +16,7 @@ import logging
 import shutil
 import signal
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,20 @@ def prepared_batches(
     device : torch.device
         Device of the training.
     """
-    first, stop = rank.index * config.batch, config.steps
+    first, stop, count = rank.index * config.batch, config.steps, config.batch
     many = threads > 1 and stop - start >= FROM_BATCHES
-    if device.type == "cuda" and many and rank.may_start_processes and isinstance(sampler, PatchSampler):
-        size = sum(part.nbytes for part in sampler.batch(start, first, config.batch))
-        if processes_fit(size, threads):
-            return batches_of_processes(sampler, start, stop, threads, first, config.batch)
-    return sampler.batches(start, stop, threads=threads, first=first, count=config.batch)
+    if not (device.type == "cuda" and many and rank.may_start_processes and isinstance(sampler, PatchSampler)):
+        return sampler.batches(start, stop, threads=threads, first=first, count=count)
+    batch = sampler.batch(start, first, count)  # its size tells whether processes fit
+    if processes_fit(sum(part.nbytes for part in batch), threads):
+        return _followed(batch, batches_of_processes(sampler, start + 1, stop, threads, first, count))
+    return _followed(batch, sampler.batches(start + 1, stop, threads=threads, first=first, count=count))
+
+
+def _followed(batch: Batch, others: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    with closing(others):
+        yield batch
+        yield from others
 
 
 def batches_of_processes(

@@ -35,7 +35,7 @@ class WithShapeDescriptors:
 
     @property
     def state(self) -> Tensor | None:
-        """What the loss of affinities remembers; the descriptors need nothing."""
+        """Return the state of the loss of affinities; the descriptors need none."""
         return self.affinities.state
 
     @state.setter

@@ -43,7 +43,7 @@ class ValidationResult:
 
 
 class Validates(Protocol):
-    """What a training asks of a validation."""
+    """Interface of a validation, as a training needs it."""
 
     def validate(self, model: nn.Module) -> ValidationResult:
         """Return loss and score of a model, whose mode is restored."""

@@ -16,7 +16,7 @@ class SeveralProblems(SourceError):
 
 
 class Problems:
-    """What is wrong with the sources of a volume, by the keys of the configuration."""
+    """Problems of the sources of a volume, by the keys of the configuration."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, Exception]] = []

@@ -31,7 +31,8 @@ from unet.run.parameters import (
     settings,
     volume_settings,
 )
-from unet.run.plan.resources import Workload, memory_mb, minutes
+from unet.run.plan.resources import memory_mb, minutes
+from unet.run.plan.workload import Workload
 from unet.run.preconditions import (
     is_dry_run,
     problem_of_model,

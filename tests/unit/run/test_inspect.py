@@ -15,7 +15,7 @@ from unet.geometry.box import Box
 from unet.run import inspect
 from unet.run.inspection.annotated_sections import AnnotatedSections, split_sections
 from unet.run.inspection.commented_yaml import commented_yaml
-from unet.run.inspection.foreseen_time import Foreseen, fitted
+from unet.run.inspection.estimated_time import EstimatedRun, fitted
 from unet.run.inspection.hardware import NETWORKS_OF_CPU, NETWORKS_OF_GPU, Hardware, networks_for
 from unet.run.inspection.label_guess import LabelGuess
 from unet.run.inspection.suggested_settings import Effort, Inputs, VoxelSize, suggest
@@ -160,7 +160,7 @@ def test_what_has_no_labels_waits_where_it_takes_most_of_the_time() -> None:
 def test_more_time_than_asked_for_is_told() -> None:
     found = fitted(inputs(3, 3), CPU, 1, "results", planned(others=600))
     assert found.config.train.steps == NETWORKS_OF_CPU[-1].least_steps
-    assert "WARNING: that is more than 1 minutes" in inspect.foreseen_text(found, 1)
+    assert "WARNING: that is more than 1 minutes" in inspect.estimate_text(found, 1)
 
 
 # The command
@@ -174,7 +174,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tifffile.imwrite(tmp_path / "labels.tif", labels.astype(np.uint16), photometric="minisblack")
     monkeypatch.chdir(tmp_path)
 
-    def at_once(given: Inputs, hardware: Hardware, minutes: float, results: str) -> Foreseen:
+    def at_once(given: Inputs, hardware: Hardware, minutes: float, results: str) -> EstimatedRun:
         return fitted(given, hardware, minutes, results, planned())
 
     monkeypatch.setattr(inspect, "fitted", at_once)
@@ -189,7 +189,7 @@ def test_the_configuration_goes_to_standard_output_and_is_valid(files: Path, cap
     assert config.results == "results-my_raw"
     assert config.train.steps == 1200
     assert "# Written by python -m unet.run.inspect 'my raw.tif' labels.tif --voxel-size 50 4 4" in printed.out
-    for told in ("my raw.tif: raw (", "histogram", "kind        instances", "foreseen: ", "pictures: 9 in seen"):
+    for told in ("my raw.tif: raw (", "histogram", "kind        instances", "estimated time: ", "pictures: 9 in seen"):
         assert told in printed.err
     assert len(list(Path("seen").iterdir())) == 9
 

@@ -96,6 +96,21 @@ def test_processes_prepare_the_patches_of_a_long_training_on_a_gpu(monkeypatch, 
     prepared_batches(sampler, 7, config, Rank(1, 2), threads, torch.device(device))
     assert asked["by"] == by
     if by == "processes":
-        assert asked["given"] == (7, 900, 4, 2, 2)
+        assert asked["given"] == (8, 900, 4, 2, 2)  # the first one is prepared to learn its size
     else:
         assert asked == {"by": "threads", "threads": threads, "first": 2, "count": 2}
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_batch_that_tells_its_size_is_the_first_of_the_training(monkeypatch, sampler, fits):
+    prepared, prepare = [], sampler.batch
+    monkeypatch.setattr(sampler, "batch", lambda step, *share: (prepared.append(step), prepare(step, *share))[1])
+    monkeypatch.setattr(patch_processes, "FROM_BATCHES", 2)
+    monkeypatch.setattr(patch_processes, "processes_fit", lambda *_: fits)
+    by_threads = lambda _, start, stop, __, first, count: sampler.batches(start, stop, 1, first, count)  # noqa: E731
+    monkeypatch.setattr(patch_processes, "batches_of_processes", by_threads)
+    config = TrainConfig(steps=5, batch=2)
+    found = list(prepared_batches(sampler, 2, config, Rank(0, 1), 2, torch.device("cuda")))
+    assert sorted(prepared) == [2, 3, 4]
+    for batch, step in zip(found, (2, 3, 4), strict=True):
+        np.testing.assert_array_equal(batch.raw, prepare(step, 0, 2).raw)

@@ -36,7 +36,7 @@ def message_of(error: Exception) -> str:
 
 @dataclass
 class Inspection:
-    """What was found of the given paths.
+    """Findings about the given paths.
 
     Attributes
     ----------

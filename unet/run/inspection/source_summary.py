@@ -33,7 +33,7 @@ PERCENTILES = (1, 50, 99)
 
 @dataclass(frozen=True, eq=False)
 class SourceSummary:
-    """What would be read of a source.
+    """Summary of what would be read of a source.
 
     Attributes
     ----------

@@ -97,7 +97,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is computed: the network, its steps, and whether the unlabelled volumes are segmented as well."""
+    """Amount of computing: the network, its steps, and whether the unlabelled volumes are segmented as well."""
 
     network: NetworkChoice
     steps: int
@@ -229,7 +229,7 @@ def training_settings(found: Suggestion, inputs: Inputs, hardware: Hardware, eff
     found.add("train.volumes", split.names("train"))
     if split.validation:
         found.add("train.validation", split.names("validation"), "chooses the best weights")
-    found.add("train.steps", effort.steps, f"as many as end in the foreseen time, {network.most_steps} at most")
+    found.add("train.steps", effort.steps, f"as many as end in the estimated time, {network.most_steps} at most")
     tile = network.fitting_tile(min(inputs.shape[1:]))
     found.add("train.tile", tile, "side of a patch in px: what the network takes, no larger than a section")
     found.add("train.batch", network.batch)

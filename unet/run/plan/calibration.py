@@ -50,7 +50,7 @@ REFERENCE_SECONDS = 0.0225
 
 @dataclass(frozen=True)
 class Speeds:
-    """How fast the network is, and this machine in everything else.
+    """Speeds of the network, and of this machine in everything else.
 
     `tile` holds the seconds per tile of each predicted volume, all its passes included; `step` and `validation` are
     those of a training. `machine` is the speed of what needs no network, over the speed of the machine on which the
@@ -124,9 +124,9 @@ def training_seconds(
 
     few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
-        files = {"state_path": Path(folder) / "state.pt", "curve": LearningCurve(Path(folder) / "curve.jsonl")}
+        state, curve = Path(folder) / "state.pt", LearningCurve(Path(folder) / "curve.jsonl")
         batches: Any = SimpleNamespace(batches=same_batch)
-        train(network, batches, few, **files, fingerprint="", device=device)
+        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)
     validation = Validation([volume], geometry, 1, device)
     crop = measured(lambda: validation.validate(network)) if config.validation else (0.0, 0.0)
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
@@ -176,8 +176,8 @@ def _cells(channels: int) -> LabelledVolume:
     interior = np.broadcast_to(~(line[:, None] | line), shape)
     noise = np.random.default_rng(0).normal(0, 20, (channels, *shape))
     raw = np.clip(interior * 80 + 90 + noise, 0, 255).astype(np.uint8)
-    parts = (_in_memory(one) for one in (raw, interior.astype(np.uint8), np.ones(shape, np.float32)))
-    return LabelledVolume(*parts, _normalisation(channels))
+    targets, weights = interior.astype(np.uint8), np.ones(shape, np.float32)
+    return LabelledVolume(_in_memory(raw), _in_memory(targets), _in_memory(weights), _normalisation(channels))
 
 
 def _in_memory(values: np.ndarray) -> CachedVolume:

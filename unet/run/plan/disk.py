@@ -61,7 +61,8 @@ def store_plans(config: Config, volume: str, layout: VolumeLayout, stored: int) 
     ]
     instances = own.labels and own.label_kind == "instances"
     given = {"mask": layout.masked, "labels": instances, "classes": own.labels and not instances}  # to ingest
-    names = dict.fromkeys(name for rule, name in written if rule != "ingest" or given.get(name, True))
+    made = {name for rule, name in written if rule != "ingest"}
+    names = [name for name in dict.fromkeys(name for _, name in written) if name in made or given.get(name, True)]
     return [_store_plan(config, volume, name, layout, stored) for name in names]
 
 

@@ -1,4 +1,4 @@
-"""What a plan estimated beside what was then measured: for the report, and for `benchmarks/plan.py`."""
+"""Compare the estimates of a plan with what was then measured: for the report, and for `benchmarks/plan.py`."""
 
 import csv
 import os

@@ -35,8 +35,8 @@ LESS_MEMORY = {
 
 @dataclass(frozen=True)
 class Free:
-    """What this machine has: bytes on the disk of the results, files that may be made there (infinite where the file
-    system does not count), bytes of memory."""
+    """Free space: bytes on the disk of the results, files that may be made there (infinite where the file system does
+    not count), and bytes of memory."""
 
     disk: float
     files: float

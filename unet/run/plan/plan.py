@@ -38,7 +38,8 @@ from unet.run.plan.calibration import Speeds, machine_speed, tile_seconds, train
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, prediction_task
-from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes
+from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.training.shape_descriptors import learnt_descriptors
 from unet.volumes.layout import VolumeLayout
@@ -181,9 +182,11 @@ class Planner:
 
     def given_speeds(self, volumes: Sequence[VolumePlan], flops: float) -> Speeds:
         """Return the speeds of GPUs that reach `flops` operations per second."""
-        given = {one.name: (one.flops / one.tiles / flops,) * 2 for one in volumes}
-        step = self.training_flops / self.config.train.steps / flops
-        return Speeds(given, (step, step), (0, 0), 1.0, f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)")
+        tile = {one.name: one.flops / one.tiles / flops for one in volumes}
+        given, step = {name: (own, own) for name, own in tile.items()}, self.training_flops / self.config.train.steps
+        step /= flops
+        source = f"a GPU at {flops / 1e12:g} TFLOP/s (plan.gpu_flops)"
+        return Speeds(given, (step, step), (0, 0), 1.0, source)
 
     def measured_speeds(self, tiles: Mapping[str, tuple[PredictionTask, TileSelection]]) -> Speeds:
         """Measure the device at hand; volumes that are predicted with the same tile are measured once."""

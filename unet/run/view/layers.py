@@ -53,12 +53,12 @@ CONTRAST = 2.5
 
 
 class ViewError(ValueError):
-    """What is to be shown is not there; the message says what is."""
+    """A volume or store to be shown is not there; the message says what is."""
 
 
 @dataclass
 class View:
-    """What a viewer shows of a run.
+    """View of a run: what a viewer shows of it.
 
     Attributes
     ----------

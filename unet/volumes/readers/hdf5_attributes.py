@@ -42,7 +42,7 @@ NAMES = ("_ARRAY_DIMENSIONS", "axes", "axis_order", "axis_names", "dimension_ord
 
 @dataclass
 class Stated:
-    """What a file says about the place of its voxels.
+    """Place and size of voxels, as a file states them.
 
     Attributes
     ----------

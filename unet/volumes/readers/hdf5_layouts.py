@@ -34,7 +34,7 @@ MAX_XML = 2**24
 
 @dataclass(frozen=True)
 class Layout:
-    """What the layout of a file says about a dataset.
+    """Description of a dataset by the layout of its file.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.exif_orientation import orientation_of_exif, turned_remark
-from unet.volumes.readers.tiff import NO_LABELS, TO_GREY
+from unet.volumes.readers.tiff_axes import NO_LABELS, TO_GREY
 from unet.volumes.readers.tiff_pages import Section
 
 START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA

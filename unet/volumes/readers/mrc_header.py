@@ -44,7 +44,7 @@ VOLUME_STACKS = range(401, 631)
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """What the header of an MRC file says.
+    """Header of an MRC file.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ def _data_file(path: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Space:
-    """What the header says of the axes, the fastest first; lengths of an axis that is not in space are NaN."""
+    """Axes by the header, the fastest first; lengths of an axis that is not in space are NaN."""
 
     names: list[str] | None
     edges_nm: Nm | None

@@ -33,7 +33,7 @@ NAMED_GAPS = 8
 
 @dataclass(frozen=True)
 class Stepping:
-    """How a series of numbers steps.
+    """Steps of a series of numbers.
 
     Attributes
     ----------

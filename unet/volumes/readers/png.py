@@ -16,7 +16,7 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError, read_errors
-from unet.volumes.readers.tiff import TAKE_ONE, TO_GREY
+from unet.volumes.readers.tiff_axes import TAKE_ONE, TO_GREY
 from unet.volumes.readers.tiff_pages import Section
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -34,7 +34,7 @@ VERSIONS = {0x210: "i", 0x220: "q"}
 
 
 class Header(NamedTuple):
-    """What the header of a file says: the series as planned, as stored, and where its images begin."""
+    """Header of a file: the series as planned, as stored, and where its images begin."""
 
     planned: int
     positions: tuple[int, ...]

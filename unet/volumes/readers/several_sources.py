@@ -1,4 +1,4 @@
-"""What sources that consist of several others have in common: files, states and checks are asked of each."""
+"""Base of sources that consist of several others: files, states and checks are asked of each."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ SHORT = ("µ", "μ", "u")
 
 @dataclass(frozen=True)
 class StatedSize:
-    """What a file says about the size of its voxels.
+    """Size of voxels, as a file states it.
 
     Attributes
     ----------

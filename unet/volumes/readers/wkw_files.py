@@ -151,7 +151,7 @@ class WkwSource(CubeFiles):
 
 @dataclass(frozen=True)
 class Layer:
-    """What datasource-properties.json says of a magnification: all (x, y, z), the box in its own voxels."""
+    """A magnification in datasource-properties.json: all (x, y, z), the box in its own voxels."""
 
     edges_nm: Nm | None = None
     box: tuple[Index, Index] | None = None

@@ -1,5 +1,7 @@
 """What the plan estimates, against counts made by hand."""
 
+from math import inf
+
 import numpy as np
 import pytest
 
@@ -153,7 +155,7 @@ def test_the_table_is_for_people() -> None:
 
 def test_limits_are_named_with_what_to_set() -> None:
     _, plan = planned()
-    assert warnings_of(plan.rules, plan.stores, Free(disk=1e12, files=None, memory=1e12)) == []
+    assert warnings_of(plan.rules, plan.stores, Free(disk=1e12, files=inf, memory=1e12)) == []
     disk, files, *memory = warnings_of(plan.rules, plan.stores, Free(disk=1e3, files=10, memory=1e8))
     assert "0.000001 GB" in disk or "are free where results lie" in disk
     assert "make storage.block larger" in files

@@ -1,4 +1,4 @@
-"""Choose network and steps so that a run is foreseen to end in a given time, by the estimate of `snakemake plan`.
+"""Choose network and steps so that a run is estimated to end in a given time, by the estimate of `snakemake plan`.
 
 1. The largest network for the hardware is planned with its least steps: the machine is measured for some seconds.
 2. If segmenting the volumes without labels takes most of the time, they are left for a second run.
@@ -21,8 +21,8 @@ Planner = Callable[[Config, int], RunPlan]
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """A configuration, and what its run is foreseen to take."""
+class EstimatedRun:
+    """A configuration, and what its run is estimated to take."""
 
     suggestion: Suggestion
     config: Config
@@ -36,8 +36,10 @@ class Foreseen:
         return self.plan.speeds.training(self.config.train)[0]
 
 
-def fitted(inputs: Inputs, hardware: Hardware, minutes: float, results: str, planner: Planner = plan_run) -> Foreseen:
-    """Return a configuration whose run is foreseen to end in `minutes`, or the fastest one.
+def fitted(
+    inputs: Inputs, hardware: Hardware, minutes: float, results: str, planner: Planner = plan_run
+) -> EstimatedRun:
+    """Return a configuration whose run is estimated to end in `minutes`, or the fastest one.
 
     Parameters
     ----------
@@ -54,37 +56,39 @@ def fitted(inputs: Inputs, hardware: Hardware, minutes: float, results: str, pla
     with_unlabelled = True
     for network in networks:
         effort = Effort(network, network.least_steps, with_unlabelled)
-        foreseen = _planned(inputs, hardware, effort, results, threads, planner)
+        estimate = _planned(inputs, hardware, effort, results, threads, planner)
         if inputs.split is None:
-            return foreseen
-        rest = foreseen.seconds - foreseen.training_seconds
+            return estimate
+        rest = estimate.seconds - estimate.training_seconds
         if with_unlabelled and inputs.unlabelled and rest > SHARE_WITHOUT_LABELS * 60 * minutes:
             with_unlabelled = False
-            foreseen = _planned(inputs, hardware, replace(effort, segment_unlabelled=False), results, threads, planner)
-            rest = foreseen.seconds - foreseen.training_seconds
-        steps = affordable_steps(foreseen.plan, foreseen.config, 60 * minutes - rest)
+            estimate = _planned(inputs, hardware, replace(effort, segment_unlabelled=False), results, threads, planner)
+            rest = estimate.seconds - estimate.training_seconds
+        steps = affordable_steps(estimate.plan, estimate.config, 60 * minutes - rest)
         if steps >= network.least_steps:
             break
     chosen = _rounded(min(max(steps, network.least_steps), network.most_steps))
-    return _with_steps(foreseen, inputs, hardware, Effort(network, chosen, with_unlabelled), results)
+    return _with_steps(estimate, inputs, hardware, Effort(network, chosen, with_unlabelled), results)
 
 
 def _planned(
     inputs: Inputs, hardware: Hardware, effort: Effort, results: str, threads: int, planner: Planner
-) -> Foreseen:
+) -> EstimatedRun:
     suggestion = suggest(inputs, hardware, effort, results)
     config = load_config(suggestion.settings)
     plan = planner(config, threads)
     left_out = () if effort.segment_unlabelled else tuple(inputs.unlabelled)
-    return Foreseen(suggestion, config, plan, plan.wall_seconds, left_out)
+    return EstimatedRun(suggestion, config, plan, plan.wall_seconds, left_out)
 
 
-def _with_steps(foreseen: Foreseen, inputs: Inputs, hardware: Hardware, effort: Effort, results: str) -> Foreseen:
+def _with_steps(
+    estimate: EstimatedRun, inputs: Inputs, hardware: Hardware, effort: Effort, results: str
+) -> EstimatedRun:
     """Return the configuration with other steps; the time of all other rules is the same."""
     suggestion = suggest(inputs, hardware, effort, results)
     config = load_config(suggestion.settings)
-    longer = replace(foreseen, suggestion=suggestion, config=config)
-    return replace(longer, seconds=foreseen.seconds - foreseen.training_seconds + longer.training_seconds)
+    longer = replace(estimate, suggestion=suggestion, config=config)
+    return replace(longer, seconds=estimate.seconds - estimate.training_seconds + longer.training_seconds)
 
 
 def affordable_steps(plan: RunPlan, config: Config, seconds: float) -> int:
