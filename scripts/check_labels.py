@@ -33,6 +33,7 @@ from unet.training.label_check import (
     LabelError,
     LabelProblem,
     constant_channel_problems,
+    ignored_value_problems,
     label_problems,
     require_every_class,
     require_objects,
@@ -95,6 +96,7 @@ def main(
         source.name, counts, volume.label_kind, names
     )
     files = [Box.parse(box) for box in read_json(survey).get("label_boxes", [])]
+    found += ignored_value_problems(source.name, volume.not_annotated_values, counts.annotated == voxels)
     found += _orientation(source, volume, orientation_windows(annotated, files, source.layout.shape))
     _refuse_or_warn(found, label_check, source.name)
     if training_targets and output == "classes":
@@ -197,7 +199,7 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
     targets = np.pad(source.class_targets(window), beyond, constant_values=UNLABELLED)
     ids = np.pad(source.true_ids(window), beyond)
-    return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
+    return count_labels(targets, ids, box.start, len(volume.class_names), depth)
 
 
 def _refuse_or_warn(found: list[LabelProblem], label_check: str, volume: str) -> None:

@@ -289,7 +289,9 @@ def orientation_problem(
     if order != (0, 1, 2):
         names = {AXES[own]: AXES[axis] for axis, own in enumerate(order)}
         keys.insert(0, "axes: " + "".join(names.get(axis, axis) for axis in axes or AXES))
-        how.insert(0, "with y and x exchanged" if order[0] == 0 else f"with the axes {', '.join(AXES[i] for i in order)}")
+        how.insert(
+            0, "with y and x exchanged" if order[0] == 0 else f"with the axes {', '.join(AXES[i] for i in order)}"
+        )
     instead = f"write `labels: {{path: {path}, {', '.join(keys)}}}`" if keys else "remove `flip` of the labels"
     if number > 1:
         instead = f"set `{', '.join(keys)}` at the label files that are turned"
