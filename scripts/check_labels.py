@@ -7,7 +7,7 @@ Outputs: a receipt with the voxels per class, the number of instances and all wa
 
 1. Count classes, instances and Euler characteristics block by block. A block and the number of ids bound the memory.
 2. Compare the counts with what labels of their kind can hold, and check that no channel is constant.
-3. Compare the borders of the labels with the intensities, also mirrored, in some windows.
+3. Compare the borders of the labels with the intensities, also mirrored, transposed and shifted, in some windows.
 4. Stop the run if the labels can hardly be right (`label_check: error`), else log a warning.
 5. For training volumes, stop if a class occurs nowhere, or no object for affinities.
 6. Name the annotated sections that the training leaves out, since thresholds are chosen on them.
@@ -23,7 +23,7 @@ import numpy as np
 
 from unet.config.label_kinds import UNLABELLED
 from unet.config.volumes import VolumeConfig
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint, receipts_digest
@@ -33,22 +33,30 @@ from unet.training.label_check import (
     LabelError,
     LabelProblem,
     constant_channel_problems,
+    ignored_value_problems,
     label_problems,
     require_every_class,
     require_objects,
 )
 from unet.training.label_counts import LabelCounts, count_labels, summary_line
 from unet.training.label_orientation import (
-    FLIPS,
+    ORIENTATIONS,
+    SECTION_SHIFTS,
     WINDOWS,
-    Flip,
-    FlipScore,
+    Fit,
+    Orientation,
+    PlacementScore,
+    best_shift,
+    box_in_file,
     fit,
-    mirrored,
+    is_possible,
     orientation_problem,
     orientation_windows,
+    oriented,
     score,
+    shift_problem,
     spectrum,
+    unrelated_problem,
 )
 from unet.volumes.volume import Volume
 
@@ -88,6 +96,7 @@ def main(
         source.name, counts, volume.label_kind, names
     )
     files = [Box.parse(box) for box in read_json(survey).get("label_boxes", [])]
+    found += ignored_value_problems(source.name, volume.not_annotated_values, counts.annotated == voxels)
     found += _orientation(source, volume, orientation_windows(annotated, files, source.layout.shape))
     _refuse_or_warn(found, label_check, source.name)
     if training_targets and output == "classes":
@@ -147,27 +156,40 @@ def _counts(source: Volume, volume: VolumeConfig, threads: int) -> tuple[LabelCo
 
 
 def _orientation(source: Volume, volume: VolumeConfig, windows: list[tuple[Box, Box]]) -> list[LabelProblem]:
-    """Return a problem if mirrored labels fit the intensities better than the labels as they are."""
+    """Return a problem if the labels fit the intensities better in another place, or not at all as they are."""
+    if volume.labels is None or not windows:
+        return []
     whole = Box.of_shape(source.layout.shape)
     store = source.image("labels" if volume.label_kind == "instances" else "classes")
     raw = source.image("raw")  # of several channels the first one counts
     intensities = [spectrum(raw.read(window).reshape(-1, *window.shape)[0, 0]) for window, _ in windows]
-    given = [fit(own, store.read(window)[0]) for own, (window, _) in zip(intensities, windows, strict=True)]
+    labels = [store.read(window)[0] for window, _ in windows]
+    given = [fit(own, values) for own, values in zip(intensities, labels, strict=True)]
 
-    def flip_score(flip: Flip) -> FlipScore:
-        """Score labels mirrored along some axes in the windows for which the volume holds the mirrored labels."""
-        turn = tuple(slice(None, None, -1 if axis in flip else 1) for axis in "yx")
-        boxes = [mirrored(window, file, flip) for window, file in windows]
+    def placed(placement: Orientation | Index, boxes: list[Box], turn: Orientation) -> PlacementScore:
+        """Score labels that lie in other boxes, in the windows for which the volume holds these."""
         usable = [i for i, box in enumerate(boxes) if whole.contains(box)]
-        turned = [fit(intensities[i], store.read(boxes[i])[0][turn]) for i in usable]
-        return FlipScore(flip, score(turned), score(given[i] for i in usable))
+        found: list[Fit] = [fit(intensities[i], oriented(store.read(boxes[i]), turn)[0]) for i in usable]
+        return PlacementScore(placement, score(found), score(given[i] for i in usable))
 
-    scores = [flip_score(flip) for flip in FLIPS]
-    best = max((one for one in scores if one.is_better), key=lambda one: one.mirrored, default=None)
-    if best is None or volume.labels is None:
-        return []
+    scores = [
+        placed(turn, [box_in_file(window, file, turn) for window, file in windows], turn)
+        for turn in ORIENTATIONS
+        if all(is_possible(turn, file) for _, file in windows)
+    ]
+    scores += [
+        placed((-by, 0, 0), [window.shifted((by, 0, 0)) for window, _ in windows], Orientation())
+        for by in SECTION_SHIFTS
+    ]
+    shifted = best_shift(list(zip(intensities, labels, strict=True)), score(given))
+    best = max((one for one in [*scores, shifted] if one and one.is_better), key=lambda one: one.score, default=None)
     first = volume.labels[0]
-    return [orientation_problem(source.name, len(volume.labels), first.path, first.flip, best)]
+    if best is None:
+        doubt = unrelated_problem(source.name, score(given), sum(window.size for window, _ in windows))
+        return [doubt] if doubt else []
+    if isinstance(best.placement, Orientation):
+        return [orientation_problem(source.name, len(volume.labels), first.path, first.flip, first.axes, best)]
+    return [shift_problem(source.name, first.path, best)]
 
 
 def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
@@ -177,7 +199,7 @@ def _count_block(source: Volume, volume: VolumeConfig, box: Box) -> LabelCounts:
     beyond = ((0, 0), (0, int(box.stop[1] == height)), (0, int(box.stop[2] == width)))
     targets = np.pad(source.class_targets(window), beyond, constant_values=UNLABELLED)
     ids = np.pad(source.true_ids(window), beyond)
-    return count_labels(targets, ids, box.start[0], len(volume.class_names), depth)
+    return count_labels(targets, ids, box.start, len(volume.class_names), depth)
 
 
 def _refuse_or_warn(found: list[LabelProblem], label_check: str, volume: str) -> None:

@@ -60,17 +60,31 @@ def refuse_wrong_options(arguments: Sequence[str]) -> None:
 
 
 def profile_problem(words: Sequence[str]) -> str | None:
-    """Return that `--workflow-profile` names no profile: Snakemake would go on without a profile.
+    """Return that `--workflow-profile` or `--profile` names no profile. Without the first, Snakemake would go on.
 
     >>> profile_problem(["--workflow-profile", "slrum"])
     '--workflow-profile slrum: there is no such profile; workflow/profiles has default and slurm'
     """
+    # imported when it is needed: it is Snakemake's whole command line
+    from snakemake.cli import get_profile_dir
+
     profiles = SNAKEFILE.parent / "profiles"
+    for word in option_values("--profile", words):
+        if get_profile_dir(word) is None:
+            own = next((name for name in _names(profiles) if name == word), "slurm")
+            return (
+                f"--profile {word}: there is no such profile, which is a folder with a file config.yaml. Those of this "
+                f"workflow are chosen by --workflow-profile, as --workflow-profile workflow/profiles/{own}"
+            )
     for word in option_values("--workflow-profile", words)[:1]:
         if word != "none" and not any((folder / word).exists() for folder in (Path(), Path("profiles"), profiles)):
-            known = " and ".join(sorted(path.name for path in profiles.iterdir()))
+            known = " and ".join(_names(profiles))
             return f"--workflow-profile {word}: there is no such profile; workflow/profiles has {known}"
     return None
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def options_problem(words: Sequence[str]) -> str | None:

@@ -203,7 +203,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["-n", "--set-threads", "trian=1", "--configfile", "config.yaml"],
         "--set-threads: no rule is called trian; did you mean train?",
     ),
-    "no volumes": (["-n", "--configfile", "part.yaml"], "volumes: missing; it has no default, so write `volumes: ...`"),
+    "no volumes": (
+        ["-n", "--configfile", "part.yaml"],
+        "volumes: none is configured; name at least one with its image file",
+    ),
     "a file of another name": (
         ["-n", "--configfile", "absent.yaml"],
         "absent.yaml, line 1: volumes.train.raw: input/rwa.tif is not there; did you mean input/raw.tif?",

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 LONGEST_INPUT = 120
 """Characters of a wrong value that a message quotes at most."""
+NO_VOLUME = (
+    "none is configured; name at least one with its image file, as `volumes: {mine: {raw: mine.tif, voxel_size_nm: "
+    "[50, 4, 4]}}`"
+)
 WHOLE_NUMBER, NUMBER = "a whole number", "a number, as 0.001"
 ALLOWED = {
     "model_type": "keys with values, each as `key: value`",
@@ -64,6 +68,8 @@ def _explain_one(problem: dict[str, Any], root: type[BaseModel]) -> tuple[str, s
         return f"{key}: unknown key; ", _meant(path, root)
     if kind == "missing" and isinstance(problem["loc"][-1], int):
         return f"{'.'.join(path[:-1])}: got {value!r}; number {problem['loc'][-1] + 1} is missing", ""
+    if kind == "missing" and path == ["volumes"]:
+        return f"{key}: {NO_VOLUME}", ""
     if kind == "missing":
         below = f" below {'.'.join(path[:-1])}" if path[1:] else ""
         return f"{key}: missing; it has no default, so write `{path[-1]}: ...`{below}", ""

@@ -31,7 +31,7 @@ from unet.config.cross_section_checks import (
     problem_of_seen_sections,
     problem_of_tiles,
 )
-from unet.config.errors import explain
+from unet.config.errors import NO_VOLUME, explain
 from unet.config.evaluate import EvaluateConfig
 from unet.config.export import ExportConfig
 from unet.config.export_volumes import ExportPrecomputedConfig, ExportTiffConfig, ExportWebknossosConfig
@@ -90,7 +90,7 @@ class Config(Section):
     @classmethod
     def _some_volume(cls, volumes: dict[str, VolumeConfig]) -> dict[str, VolumeConfig]:
         if not volumes:
-            raise ValueError("name at least one volume")
+            raise ValueError(NO_VOLUME)
         return volumes
 
     # 1. Paths

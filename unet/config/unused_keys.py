@@ -13,6 +13,7 @@ from unet.config.segment import AFFINITY_METHODS
 if TYPE_CHECKING:
     from unet.config.root import Config
     from unet.config.section import Section
+    from unet.config.volumes import VolumeConfig
 
 
 def non_default_keys(section: "Section") -> list[str]:
@@ -30,6 +31,7 @@ def unused_keys(config: "Config") -> list[str]:
         *_keys_of_training(config),
         *_keys_of_segment_and_slurm(config),
         *_keys_of_volumes(config),
+        *_learnt_and_scored(config),
     ]
 
 
@@ -82,6 +84,29 @@ def _keys_of_training(config: "Config") -> Iterator[str]:
             f"train.validation: volume {name!r} is in train.volumes, too: the best weights are chosen by voxels "
             "that they were trained on; name another volume"
         )
+
+
+def _learnt_and_scored(config: "Config") -> Iterator[str]:
+    """Yield a sentence for each volume that is scored and holds voxels of a training volume under another name."""
+    trained = config.train.volumes if config.model.checkpoint is None else []
+    scored = dict.fromkeys([*config.train.validation, *config.evaluate.volumes])
+    for name in scored:
+        for other in () if name in trained else trained:
+            if _share_voxels(config.volumes[name], config.volumes[other]):
+                path = config.volumes[name].raw[0].path
+                yield (
+                    f"volumes {name!r} and {other!r} hold voxels of the same file ({path}): "
+                    f"{name!r} is scored, but the network learns from {other!r}, so its scores look too good; choose "
+                    "parts that do not overlap by `sections` or `crop`"
+                )
+
+
+def _share_voxels(one: "VolumeConfig", other: "VolumeConfig") -> bool:
+    """Return whether two volumes use the same voxels of the same file."""
+    if one.raw[0].path != other.raw[0].path:
+        return False
+    ranges = [volume.crop or (volume.sections, None, None) for volume in (one, other)]
+    return all(a is None or b is None or (a[0] < b[1] and b[0] < a[1]) for a, b in zip(*ranges, strict=True))
 
 
 def _weights_without_effect_on_affinities(config: "Config") -> Iterator[str]:

@@ -11,16 +11,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SECRET = re.compile(r"key|secret|token|passw|credential|signature|account|mail", re.IGNORECASE)
+SHORT_NAMES = "pass|passphrase|pwd|pat|sas|sig|auth"
+SECRET = re.compile(
+    rf"key|secret|token|passw|credential|signature|account|mail|authorization|(^|[-_.])({SHORT_NAMES})$", re.IGNORECASE
+)
 """Pattern in the name of an option or a parameter that holds a secret."""
-SECRET_VARIABLE = re.compile(r"key(_|$)|secret|token|passw|credential", re.IGNORECASE)
+SECRET_VARIABLE = re.compile(
+    rf"key(_|$)|secret|token|passw|credential|connection_string|(^|_)({SHORT_NAMES})$", re.IGNORECASE
+)
 """Pattern in the name of an environment variable that holds a secret."""
 MIN_SECRET_LENGTH = 8
 """Characters of an environment variable's value; a shorter value is an ordinary word."""
 ACCOUNT_OPTION = re.compile(r"(#SBATCH\s+)?(-A|--account|--mail-user)\b")
 """Options of SLURM with the account that pays for a job, or the address that gets its mail."""
 HIDDEN = "***"
-ADDRESS_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+ADDRESS_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]+@")
+HEADER = re.compile(
+    r"(?P<name>\b(?:authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)?|bearer)\s+)[\w.~+/=-]{6,}", re.IGNORECASE
+)
+"""Credentials in a header of a request."""
+QUOTED_VALUE = re.compile(r"(?P<name>(['\"])[\w.-]+\2)(?P<between>\s*:\s*)(?P<quote>['\"])(?P<value>.*?)(?P=quote)")
+"""Key and value of a printed mapping, as JSON and Python write it."""
 NAMED_VALUE = re.compile(r"(?P<name>[\w.:-]+)=(?P<value>[^\s&,;'\"]+)")
 YAML_VALUE = re.compile(r"(?P<name>[\w.-]+)['\"]?: *(?P<value>[^\s,}]+)")
 
@@ -33,7 +44,14 @@ def without_secrets(text: str) -> str:
     """
     for value in _secrets_of_environment():
         text = text.replace(value, HIDDEN)
-    return NAMED_VALUE.sub(_hide_value, ADDRESS_CREDENTIALS.sub("", text))
+    text = QUOTED_VALUE.sub(_hide_quoted, HEADER.sub(rf"\g<name>{HIDDEN}", ADDRESS_CREDENTIALS.sub("", text)))
+    return NAMED_VALUE.sub(_hide_value, text)
+
+
+def _hide_quoted(match: re.Match[str]) -> str:
+    """Return an entry of a printed mapping; its value is hidden if its key is that of a secret."""
+    quote, hidden = match["quote"], SECRET.search(match["name"][1:-1])
+    return f"{match['name']}{match['between']}{quote}{HIDDEN}{quote}" if hidden else match[0]
 
 
 def _hide_value(match: re.Match[str]) -> str:

@@ -25,6 +25,20 @@ NOT_ANNOTATED_SHARE = 0.05
 """Share of the labelled voxels from which the largest number of a dtype is no usual id."""
 LARGEST_OF_DTYPES = {2**bits - 1 for bits in (8, 15, 16, 31, 32, 63)}
 """Numbers that often mean "not annotated"; that of the store's own dtype is refused before, if it is not listed."""
+MEMBRANE_NAMES = ("membrane", "border", "boundary")
+"""Words in the name of a class that is a mesh between cells."""
+DENSE = 0.5
+"""Share of objects, where there are any, from which an annotation without any is not expected elsewhere."""
+EMPTY_SHARE = 0.2
+"""Share of the annotated voxels without any object around from which a dense annotation is no longer believed."""
+MARGIN_PX = 16
+"""Width in px of rows or columns without any object from which they count."""
+CUT_IDS = {2**8 - 1: 8, 2**16 - 1: 16}
+"""Largest ids of small types, and their bits."""
+CUT_SHARE = 0.95
+"""Share of a type's ids that occur if larger ids were cut to it."""
+CUT_PIECES = 1.2
+"""Mean pieces per section and id from which ids of a full type mean several cells each."""
 _ELSEWHERE = "correct the file, or `sections`, `mask` and `ignore_id` of the volume"
 
 
@@ -67,9 +81,11 @@ def label_problems(volume: str, counts: LabelCounts, kind: LabelKind, names: Seq
         ]
     if (grey := _grey_values(labels, counts, kind)) is not None:
         return [grey]
-    found = [problem for problem in (_membranes(labels, counts, kind), _mask(labels, counts, kind)) if problem]
-    if not found and (suspicious := _not_annotated(labels, counts, kind)):
-        found.append(suspicious)
+    judged = (_membranes(labels, counts, kind), _mask(labels, counts, kind), _exchanged(labels, counts, kind, names))
+    found = [problem for problem in judged if problem]
+    if not found:
+        suspicious = (_not_annotated(labels, counts, kind), _cut_ids(labels, counts, kind), _empty(labels, counts))
+        found += [problem for problem in suspicious if problem]
     if not found and kind == "instances" and counts.instances == 1:
         found.append(LabelProblem(f"{labels}: there is one instance only, id {counts.largest[0]}", False))
     return found + [
@@ -135,6 +151,76 @@ def _not_annotated(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelPr
         f"id is {ids[-2]}. Does it mean that nobody annotated these voxels? Then write `ignore_id: {ids[-1]}`",
         False,
     )
+
+
+def _exchanged(labels: str, counts: LabelCounts, kind: LabelKind, names: Sequence[str]) -> LabelProblem | None:
+    """Detect two classes whose values are exchanged: what is called membrane is divided by the other class."""
+    mesh, cells = (euler / counts.annotated_sections for euler in (counts.euler, counts.background))
+    if kind != "classes" or len(names) != 2 or not any(word in names[0].lower() for word in MEMBRANE_NAMES):
+        return None
+    if counts.foreground >= 0.5 or cells - mesh < MIN_PIECES:
+        return None
+    return LabelProblem(
+        f"{labels}: class {names[1]!r} ({counts.foreground:.0%}) parts class {names[0]!r} into cells, as membranes do "
+        f"(pieces less holes per section: {mesh:.0f} and {cells:.0f}): are their values in `class_values` exchanged?",
+        False,
+    )
+
+
+def _cut_ids(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem | None:
+    """Detect ids that were cut to a smaller type: nearly all its numbers occur, and each means several cells."""
+    ids = np.unique(counts.ids.truth)
+    pieces = counts.euler / (max(1, counts.instances) * counts.annotated_sections)
+    full = bool(len(ids)) and int(ids[-1]) in CUT_IDS and counts.instances >= CUT_SHARE * int(ids[-1])
+    if kind != "instances" or not full or pieces < CUT_PIECES:
+        return None
+    return LabelProblem(
+        f"{labels}: {counts.instances:,} of the {int(ids[-1]):,} ids that {CUT_IDS[int(ids[-1])]} bits can hold occur, "
+        f"each in {pieces:.1f} pieces per section. Were larger ids cut to {CUT_IDS[int(ids[-1])]} bits, so that "
+        "cells far apart share one? Save the labels with 32 bits",
+        False,
+    )
+
+
+def _empty(labels: str, counts: LabelCounts) -> LabelProblem | None:
+    """Detect sections, rows or columns where nobody annotated: all background, beside parts full of objects."""
+    if counts.objects is None or counts.objects_within is None or counts.annotated_within is None:
+        return None
+    inside, around = counts.objects_within, counts.annotated_within
+    without = (counts.objects == 0) & (counts.sections > 0)
+    margins = [
+        max(0, gap if gap >= MARGIN_PX else 0)
+        for axis in (1, 2)
+        for gap in (inside.start[axis] - around.start[axis], around.stop[axis] - inside.stop[axis])
+    ]
+    height, width = around.shape[1:]
+    kept = (1 - sum(margins[:2]) / height) * (1 - sum(margins[2:]) / width)
+    annotated = int(counts.sections[~without].sum())
+    share = 1 - annotated * kept / counts.annotated
+    if share <= 0 or int(counts.objects.sum()) < DENSE * annotated * kept:
+        return None
+    what = [f"{int(without.sum())} of {counts.annotated_sections} annotated sections"] if without.any() else []
+    what += ["the margins of the sections"] if any(margins) else []
+    return LabelProblem(
+        f"{labels}: {' and '.join(what)} ({share:.0%} of what counts as annotated) hold no object at all, and box "
+        f"{inside} (z, y, x) is full of them. If nobody annotated the rest, say so, or the network learns that nothing "
+        "is there: give it a value of its own and name it in `ignore_id` (or `class_values: {ignore: ...}`), or choose "
+        "what is annotated by `crop` or `mask`",
+        share >= EMPTY_SHARE,
+    )
+
+
+def ignored_value_problems(volume: str, values: Sequence[int], complete: bool) -> list[LabelProblem]:
+    """List a warning if values mean "not annotated" and yet all voxels are annotated, as after a mistyped value.
+
+    >>> len(ignored_value_problems("a", [254], complete=True)), ignored_value_problems("a", [254], complete=False)
+    (1, [])
+    """
+    if not values or not complete:
+        return []
+    given = ", ".join(map(str, values))
+    text = f"volumes.{volume}.ignore_id is {given}, but no voxel of the labels has it; is it another value?"
+    return [LabelProblem(text, False)]
 
 
 def require_every_class(of_volumes: Mapping[str, Sequence[int]], names: Sequence[str]) -> None:

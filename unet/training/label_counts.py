@@ -1,7 +1,9 @@
 """Count the labels of a volume block by block: voxels of each class, of each section, and of each id with its pieces.
 
-1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id.
-2. `LabelCounts` of disjoint blocks add up. All counts are sums of integers, so the division into blocks has no effect.
+1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id,
+   and the box that encloses all annotated voxels, and all objects.
+2. `LabelCounts` of disjoint blocks add up. Counts are sums of integers, and boxes enclose boxes, so the division into
+   blocks has no effect.
 
 The pieces of an id are counted by its Euler characteristic, pieces minus holes, section by section. The characteristic
 is a sum over pixels and three of their neighbours, so no component has to be followed across blocks:
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from unet.config.label_kinds import UNLABELLED
 from unet.evaluation.contingency import Contingency, contingency
+from unet.geometry.box import Box, Index, enclosing
 
 LabelKind = Literal["instances", "interior", "classes"]
 
@@ -38,12 +41,20 @@ class LabelCounts:
         Voxels by id and by the voxel's term of the Euler characteristic plus 2, which is 1 to 3.
     background : int
         Euler characteristic of the annotated voxels without an id.
+    objects : int64 array (z,) or None
+        Voxels of every section outside the first class. None stands for none.
+    annotated_within, objects_within : Box or None
+        Smallest box of the volume with all annotated voxels, and with all those outside the first class. None if there
+        are none.
     """
 
     classes: NDArray[np.int64]
     sections: NDArray[np.int64]
     ids: Contingency
     background: int = 0
+    objects: NDArray[np.int64] | None = None
+    annotated_within: Box | None = None
+    objects_within: Box | None = None
 
     @classmethod
     def empty(cls, classes: int, sections: int) -> "LabelCounts":
@@ -56,6 +67,9 @@ class LabelCounts:
             self.sections + other.sections,
             self.ids + other.ids,
             self.background + other.background,
+            other.objects if self.objects is None else self.objects + (0 if other.objects is None else other.objects),
+            _around(self.annotated_within, other.annotated_within),
+            _around(self.objects_within, other.objects_within),
         )
 
     @property
@@ -96,7 +110,7 @@ class LabelCounts:
 
 
 def count_labels(
-    targets: NDArray[np.uint8], ids: NDArray[Any], first_section: int, classes: int, sections: int
+    targets: NDArray[np.uint8], ids: NDArray[Any], start: Index, classes: int, sections: int
 ) -> LabelCounts:
     """Count the labels of a block, given with one more pixel behind it along y and x.
 
@@ -106,22 +120,24 @@ def count_labels(
         Class of each voxel; 255 = not annotated, or beyond the volume.
     ids : unsigned array (z, y + 1, x + 1)
         Instance ids, 0 = none.
-    first_section : int
-        First section of the block.
+    start : tuple of int
+        First voxel (z, y, x) of the block in the volume.
     classes, sections : int
         Number of classes, and of sections in the volume.
 
     >>> ids = np.array([[[7, 7, 0, 7, 0], [7, 7, 0, 0, 0], [0, 0, 0, 0, 0]]])  # two pieces of id 7
     >>> targets = np.full(ids.shape, 255, np.uint8)
     >>> targets[:, :-1, :-1] = ids[:, :-1, :-1] > 0
-    >>> counts = count_labels(targets, ids, 0, classes=2, sections=1)
-    >>> counts.classes.tolist(), counts.sections.tolist(), counts.largest
-    ([3, 5], [8], (7, 5, 2))
+    >>> counts = count_labels(targets, ids, (0, 0, 0), classes=2, sections=1)
+    >>> counts.classes.tolist(), counts.sections.tolist(), counts.largest, str(counts.objects_within)
+    ([3, 5], [8], (7, 5, 2), '0:1,0:2,0:4')
     """
     known = targets != UNLABELLED
     own, here = known[:, :-1, :-1], ids[:, :-1, :-1]
-    own_sections = np.zeros(sections, np.int64)
-    own_sections[first_section : first_section + len(own)] = np.count_nonzero(own, axis=(1, 2))
+    objects = own & (targets[:, :-1, :-1] > 0)
+    own_sections, object_sections = np.zeros((2, sections), np.int64)
+    own_sections[start[0] : start[0] + len(own)] = np.count_nonzero(own, axis=(1, 2))
+    object_sections[start[0] : start[0] + len(own)] = np.count_nonzero(objects, axis=(1, 2))
     pair = (here == ids[:, :-1, 1:]) & known[:, :-1, 1:]
     column = (here == ids[:, 1:, :-1]) & known[:, 1:, :-1]
     square = pair & column & (here == ids[:, 1:, 1:]) & known[:, 1:, 1:]
@@ -131,7 +147,25 @@ def count_labels(
         own_sections,
         contingency(np.where(own, here, 0), adds),
         int(np.sum(adds - 2, where=own & (here == 0), dtype=np.int64)),
+        object_sections,
+        _box_of(own, start),
+        _box_of(objects, start),
     )
+
+
+def _box_of(where: NDArray[np.bool_], start: Index) -> Box | None:
+    """Return the smallest box with all True voxels of a block that begins at `start`; None if there are none."""
+    found = [np.flatnonzero(where.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if not len(found[0]):
+        return None
+    z, y, x = ((int(one[0]), int(one[-1]) + 1) for one in found)
+    return Box((z[0], y[0], x[0]), (z[1], y[1], x[1])).shifted(start)
+
+
+def _around(*boxes: Box | None) -> Box | None:
+    """Return the smallest box with all boxes; None if there are none."""
+    there = [box for box in boxes if box is not None]
+    return enclosing(there) if there else None
 
 
 def _euler(table: Contingency) -> int:

@@ -1,23 +1,26 @@
-"""Find labels that are mirrored against the intensities, by the borders of cells.
+"""Find labels that are mirrored, transposed or shifted against the intensities, by the borders of cells.
 
 Files of different programs run in opposite directions: the first row of an MRC file is the bottom of the picture, that
-of a TIFF its top. Shapes agree, so that only the voxels tell.
+of a TIFF its top. Others store x before y, or hold another crop. Shapes agree, so that only the voxels tell.
 
 1. `orientation_windows` chooses up to `WINDOWS` windows of one section where most is annotated.
 2. In each, `fit` correlates the borders and the background of the labels with the intensities, less their local mean.
    Membranes are dark, or bright, in all windows alike; nothing is assumed about which.
 3. The same labels, shifted by every other distance, say how large a correlation is by chance. With c(s) the correlation
    at shift s, and windows w, the score is ``sum_w c_w(0) / sqrt(sum_w var_w c(s))``: standard deviations from chance.
-4. The score is compared with that of the labels mirrored along each combination of axes, on the same windows.
+4. The score is compared with that of the labels in each other orientation and in neighbouring sections, on the same
+   windows, and with the best of all shifts in the section.
+5. Labels without any better place that fit no better than chance may belong to another volume (`unrelated_problem`).
 
 Labels as they are score 46 to 196 on ISBI 2012 (sections of 512 px), 24 to 106 on fib25 (250 px), 75 to 142 on vnc
 (768 px), 34 on nuclei, 11 to 37 on generated cells of 192 px, and 6 to 14 on windows of 80 px. Mirrored in their
 sections they score below 4 everywhere. So `MIN_SCORE` is twice what chance has reached.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +41,36 @@ LOCAL_PX = 31
 NEAR_PX = 8
 """Shifts in px up to which borders are near their own place, and so no chance."""
 AXES = "zyx"
-FLIPS = [tuple(a for a, on in zip(AXES, chosen, strict=True) if on) for chosen in product((0, 1), repeat=3)][1:]
-"""Every combination of axes but none: (x,), (y,), (y, x), (z,), ..."""
+SECTION_SHIFTS = (-2, -1, 1, 2)
+"""Numbers of sections by which labels may be off."""
+LEAST_SHIFT_PX = 3
+"""Shift in px that is more than another way to draw the same border."""
+UNRELATED_SCORE = 3.0
+"""Standard deviations from chance below which the borders of labels do not follow the intensities."""
+UNRELATED_PX = 128 * 128
+"""Pixels of all windows from which that is judged."""
 
 Flip = tuple[str, ...]
+
+
+class Orientation(NamedTuple):
+    """Order of the axes of a label file, and the axes along which it is mirrored after that.
+
+    Labels as they should be are ``flip(labels.transpose(order), flip)``.
+    """
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    flip: Flip = ()
+
+
+FLIPS = [tuple(a for a, on in zip(AXES, chosen, strict=True) if on) for chosen in product((0, 1), repeat=3)][1:]
+"""Every combination of axes but none: (x,), (y,), (y, x), (z,), ..."""
+ORIENTATIONS = [
+    *(Orientation(flip=flip) for flip in FLIPS),
+    *(Orientation((0, 2, 1), flip) for flip in [(), *FLIPS] if "z" not in flip),
+    *(Orientation(order) for order in permutations((0, 1, 2)) if order[0] != 0),
+]
+"""Mirrored; with y and x exchanged, also turned by 90 degrees; with z exchanged."""
 
 
 class Fit(NamedTuple):
@@ -52,17 +81,25 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FlipScore:
-    """Score of labels mirrored along some axes, and of the same labels as they are, on the same windows."""
+class PlacementScore:
+    """Score of labels placed in another way, and of the same labels as they are, on the same windows.
 
-    flip: Flip
-    mirrored: float
+    Parameters
+    ----------
+    placement : Orientation or tuple of int
+        Another orientation, or a shift (z, y, x) in voxels by which the labels move.
+    score, given : float
+        Scores in standard deviations from chance.
+    """
+
+    placement: "Orientation | Index"
+    score: float
     given: float
 
     @property
     def is_better(self) -> bool:
-        """Return whether the mirrored labels fit clearly better."""
-        return self.mirrored >= max(MIN_SCORE, MIN_RATIO * self.given)
+        """Return whether the labels fit clearly better when they are placed in this way."""
+        return self.score >= max(MIN_SCORE, MIN_RATIO * self.given)
 
 
 def spectrum(intensities: NDArray) -> NDArray[np.complex128]:
@@ -81,16 +118,46 @@ def fit(intensities: NDArray[np.complex128], labels: NDArray) -> Fit:
     labels : unsigned (y, x)
         Ids or classes, 0 = background, `not_annotated_id` = not annotated, which counts nowhere.
     """
-    known = labels != not_annotated_id(labels.dtype)
-    if not known.any():
-        return Fit(0.0, 0.0)
-    border = _borders(labels)
-    contrast = np.where(known, border - border[known].mean(), 0.0)  # sums to 0: the mean over all shifts is 0, too
-    by_shift = np.fft.irfft2(intensities * np.conj(np.fft.rfft2(contrast)), s=labels.shape)
+    by_shift = correlation_by_shift(intensities, labels)
     far = np.ones(labels.shape, np.bool_)
     for rows, columns in product((slice(NEAR_PX + 1), slice(-NEAR_PX, None)), repeat=2):
         far[rows, columns] = False
     return Fit(float(by_shift[0, 0]), float(np.square(by_shift[far]).mean())) if far.any() else Fit(0.0, 0.0)
+
+
+def correlation_by_shift(intensities: NDArray[np.complex128], labels: NDArray) -> NDArray[np.float64]:
+    """Return the correlation of intensities and labels for every shift `(y, x)` of the labels, cyclic; as for `fit`."""
+    known = labels != not_annotated_id(labels.dtype)
+    if not known.any():
+        return np.zeros(labels.shape)
+    border = _borders(labels)
+    contrast = np.where(known, border - border[known].mean(), 0.0)  # sums to 0: the mean over all shifts is 0, too
+    by_shift: NDArray[np.float64] = np.fft.irfft2(intensities * np.conj(np.fft.rfft2(contrast)), s=labels.shape)
+    return by_shift
+
+
+def best_shift(windows: Sequence[tuple[NDArray[np.complex128], NDArray]], given: float) -> PlacementScore | None:
+    """Return the shift in the section at which the labels of all windows together fit best; None without windows.
+
+    Parameters
+    ----------
+    windows : sequence
+        Of each window the `spectrum` of its intensities, and its labels `(y, x)`. Only windows of the commonest shape
+        count.
+    given : float
+        Score of the labels as they are.
+    """
+    shapes = Counter(labels.shape for _, labels in windows)
+    if not shapes:
+        return None
+    shape = shapes.most_common(1)[0][0]
+    total = sum(correlation_by_shift(own, labels) for own, labels in windows if labels.shape == shape)
+    strength = np.abs(np.asarray(total))
+    at = [int(i) for i in np.unravel_index(int(strength.argmax()), shape)]
+    y, x = (i - n if 2 * i > n else i for i, n in zip(at, shape, strict=True))
+    spread = float(np.sqrt(np.square(strength).mean()))
+    found = float(strength.max()) / spread if spread and max(abs(y), abs(x)) >= LEAST_SHIFT_PX else 0.0
+    return PlacementScore((0, y, x), found, given)
 
 
 def _borders(labels: NDArray) -> NDArray[np.bool_]:
@@ -163,21 +230,43 @@ def _window_around(z: int, block: Box, shape: Index) -> Box:
     return Box((z, *start), (z + 1, *(lo + WINDOW_PX for lo in start))).clipped(shape)
 
 
-def mirrored(window: Box, file: Box, flip: Flip) -> Box:
-    """Return the box whose labels come to lie in a window if the label file is mirrored.
+def is_possible(orientation: Orientation, file: Box) -> bool:
+    """Return whether a label file of this orientation has the shape that it has.
 
-    >>> print(mirrored(Box((0, 0, 2), (1, 4, 8)), Box((0, 0, 0), (5, 10, 10)), ("z", "y")))
+    >>> is_possible(Orientation((0, 2, 1)), Box((0, 0, 0), (5, 10, 12)))
+    False
+    """
+    return all(file.shape[axis] == n for axis, n in zip(orientation.order, file.shape, strict=True))
+
+
+def box_in_file(window: Box, file: Box, orientation: Orientation) -> Box:
+    """Return the box whose labels come to lie in a window if the label file has another orientation.
+
+    >>> print(box_in_file(Box((0, 0, 2), (1, 4, 8)), Box((0, 0, 0), (5, 10, 10)), Orientation(flip=("z", "y"))))
     4:5,6:10,2:8
     """
-    pairs = [
-        (lo + hi - b, lo + hi - a) if axis in flip else (a, b)
-        for axis, a, b, lo, hi in zip(AXES, window.start, window.stop, file.start, file.stop, strict=True)
-    ]
-    return Box(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+    start, stop = list(file.start), list(file.stop)
+    for axis, own in enumerate(orientation.order):
+        first, last = window.start[axis] - file.start[axis], window.stop[axis] - file.start[axis]
+        if AXES[axis] in orientation.flip:
+            first, last = file.shape[axis] - last, file.shape[axis] - first
+        start[own], stop[own] = file.start[own] + first, file.start[own] + last
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def orientation_problem(volume: str, number: int, path: str, given: Sequence[str], found: FlipScore) -> LabelProblem:
-    """Return the problem of mirrored labels, with what to write.
+def oriented(labels: NDArray, orientation: Orientation) -> NDArray:
+    """Return labels `(z, y, x)` with their axes in the order of the orientation, and mirrored after that.
+
+    >>> oriented(np.array([[[1, 2, 3]]]), Orientation((0, 2, 1), ("y",)))[0].tolist()
+    [[3], [2], [1]]
+    """
+    return np.flip(labels.transpose(orientation.order), [AXES.index(axis) for axis in orientation.flip])
+
+
+def orientation_problem(
+    volume: str, number: int, path: str, given: Sequence[str], axes: str | None, found: PlacementScore
+) -> LabelProblem:
+    """Return the problem of labels of another orientation, with what to write.
 
     Parameters
     ----------
@@ -187,16 +276,65 @@ def orientation_problem(volume: str, number: int, path: str, given: Sequence[str
         Number of label files of the volume.
     given : sequence of str
         Axes that the configuration already flips.
-    found : FlipScore
-        The flip that fits.
+    axes : str or None
+        Order of the stored axes that the configuration gives already.
+    found : PlacementScore
+        The orientation that fits.
     """
-    axes = [axis for axis in AXES if (axis in found.flip) != (axis in given)]
-    instead = f"write `labels: {{path: {path}, flip: [{', '.join(axes)}]}}`" if axes else "remove `flip` of the labels"
+    assert isinstance(found.placement, Orientation)
+    order, flip = found.placement
+    flips = [axis for axis in AXES if (axis in flip) != (AXES[order[AXES.index(axis)]] in given)]
+    keys = [f"flip: [{', '.join(flips)}]"] if flips else []
+    how = [f"mirrored along {' and '.join(flip)}"] if flip else []
+    if order != (0, 1, 2):
+        names = {AXES[own]: AXES[axis] for axis, own in enumerate(order)}
+        keys.insert(0, "axes: " + "".join(names.get(axis, axis) for axis in axes or AXES))
+        how.insert(
+            0, "with y and x exchanged" if order[0] == 0 else f"with the axes {', '.join(AXES[i] for i in order)}"
+        )
+    instead = f"write `labels: {{path: {path}, {', '.join(keys)}}}`" if keys else "remove `flip` of the labels"
     if number > 1:
-        instead = f"set `flip: [{', '.join(axes)}]` at the label files that are mirrored"
+        instead = f"set `{', '.join(keys)}` at the label files that are turned"
     return LabelProblem(
-        f"volumes.{volume}.labels: mirrored along {' and '.join(found.flip)}, the labels fit the intensities "
-        f"{found.mirrored:.0f} standard deviations better than chance, and as they are {found.given:.1f}: file "
-        f"and intensities run in opposite directions; {instead}",
+        f"volumes.{volume}.labels: {', '.join(how)}, the labels fit the intensities {found.score:.0f} standard "
+        f"deviations better than chance, and as they are {found.given:.1f}: file and intensities have other "
+        f"orientations; {instead}",
         True,
+    )
+
+
+def shift_problem(volume: str, path: str, found: PlacementScore) -> LabelProblem:
+    """Return the problem of labels that lie beside what they mean, with what to write."""
+    moved = [f"{n:+d} along {axis}" for axis, n in zip(AXES, found.placement, strict=True) if n]
+    return LabelProblem(
+        f"volumes.{volume}.labels: moved by {' and '.join(moved)} (voxels), the labels fit the intensities "
+        f"{found.score:.0f} standard deviations better than chance, and as they are {found.given:.1f}: they lie beside "
+        f"what they mean. Are they of another crop, or do their sections begin elsewhere? Correct {path}, or say by "
+        "`offset` of the labels where their first voxel lies",
+        True,
+    )
+
+
+def unrelated_problem(volume: str, score: float, pixels: int) -> LabelProblem | None:
+    """Return a warning if the borders of the labels do not follow the intensities at all; None if they do.
+
+    Parameters
+    ----------
+    volume : str
+        Name of the volume.
+    score : float
+        Score of the labels as they are.
+    pixels : int
+        Pixels of the windows that were looked at; few of them say nothing.
+
+    >>> unrelated_problem("a", 0.4, 99) is unrelated_problem("a", 24.0, 10**6) is None
+    True
+    """
+    if score >= UNRELATED_SCORE or pixels < UNRELATED_PX:
+        return None
+    return LabelProblem(
+        f"volumes.{volume}.labels: the borders of the labels follow the intensities no better than chance "
+        f"({score:.1f} standard deviations; labels that belong to their volume have 6 to 200). Do the labels belong to "
+        "another volume, or are they empty where the cells are?",
+        False,
     )

@@ -31,6 +31,35 @@ def test_the_configurations_of_the_repository_set_nothing_in_vain(path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ({}, {}, True),
+        ({"sections": [0, 20]}, {"sections": [19, 30]}, True),
+        ({"sections": [0, 20]}, {"sections": [20, 30]}, False),
+        ({"sections": [0, 20]}, {"crop": [[0, 9], [0, 64], [0, 64]]}, True),
+        ({"crop": [[0, 9], [0, 64], [0, 64]]}, {"crop": [[0, 9], [0, 64], [64, 128]]}, False),
+        ({}, {"raw": "c.tif"}, False),
+    ],
+)
+@pytest.mark.parametrize("key", ["evaluate", "validation"])
+def test_a_scored_volume_with_voxels_of_a_training_volume_is_told(
+    first: dict[str, Any], second: dict[str, Any], shared: bool, key: str
+) -> None:
+    used = {"train": {"volumes": ["train"]}, "evaluate": {"volumes": ["train"]}, "predict": {"volumes": ["train"]}}
+    if key == "validation":
+        used["train"]["validation"] = ["test"]
+    else:
+        used["evaluate"]["volumes"] = used["predict"]["volumes"] = ["train", "test"]
+    found = told({**TRAIN, **first}, {"test": {**TRAIN, **second}}, **used)
+    assert len(found) == int(shared)
+    assert all(
+        "volumes 'test' and 'train' hold voxels of the same file (a.tif): 'test' is scored" in one for one in found
+    )
+    given = told({**TRAIN, **first}, {"test": {**TRAIN, **second}}, **used, model={"checkpoint": "m.pt"})
+    assert not any("voxels of the same file" in one for one in given)
+
+
+@pytest.mark.parametrize(
     ("sections", "words"),
     [
         (

@@ -48,12 +48,30 @@ def test_a_command_without_secrets_is_kept_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "GITHUB_TOKEN", "DB_PASSWORD", "APIKEY"]
+    "name",
+    ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "GITHUB_TOKEN", "DB_PASSWORD", "APIKEY", "DB_PASS", "GITHUB_PAT"],
 )
 def test_a_secret_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "AKIA0123456")
     assert without_secrets("<AWSAccessKeyId>AKIA0123456</AWSAccessKeyId>") == "<AWSAccessKeyId>***</AWSAccessKeyId>"
     assert without_private({"a": ["of AKIA0123456"]}, ROOT) == {"a": ["of ***"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("s3://me:AKIA@secret@host/raw", "s3://host/raw"),
+        ("https://host/a?sv=2024&sig=AKIA%2Fsecret&part=1", "https://host/a?sv=2024&sig=***&part=1"),
+        ("Authorization: Bearer AKIAsecret, next", "Authorization: Bearer ***, next"),
+        ("{'Authorization': 'Basic QUtJQXNlY3JldA=='}", "{'Authorization': '***'}"),
+        ("got {'user': 'me', 'secret_key': 'AKIAsecret'}", "got {'user': 'me', 'secret_key': '***'}"),
+        ('{"api-token": "AKIA secret", "n": 2}', '{"api-token": "***", "n": 2}'),
+        ("DB_PASS=AKIAsecret sigma=2.5 passes=3", "DB_PASS=*** sigma=2.5 passes=3"),
+        ("https://host/a@2x.png 'raw': 'a.tif'", "https://host/a@2x.png 'raw': 'a.tif'"),
+    ],
+)
+def test_a_secret_in_a_text_is_hidden_in_every_usual_form(text: str, kept: str) -> None:
+    assert without_secrets(text) == kept
 
 
 def test_other_variables_and_short_words_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

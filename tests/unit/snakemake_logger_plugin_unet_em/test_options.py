@@ -62,6 +62,11 @@ def test_a_profile_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "mine").mkdir()
     for name in ("mine", "slurm", "none", str(ROOT / "workflow/profiles/default")):
         assert profile_problem([f"--workflow-profile={name}"]) is None
+    said = str(profile_problem(["--profile", "nope"]))
+    assert said.startswith("--profile nope: there is no such profile, which is a folder with a file config.yaml")
+    assert "--workflow-profile workflow/profiles/default" in str(profile_problem(["--profile=default"]))
+    (tmp_path / "mine/config.yaml").write_text("cores: 2")
+    assert profile_problem(["--profile", "mine"]) is None
 
 
 def test_only_a_start_of_this_workflow_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

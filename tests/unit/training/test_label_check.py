@@ -44,7 +44,7 @@ def counts_of(ids: Any, targets: Any = None, block: Sequence[int] = (99, 999, 99
     total = LabelCounts.empty(classes, len(targets))
     for box in Grid(targets.shape, tuple(block)).boxes():
         window = Box(box.start, (box.stop[0], box.stop[1] + 1, box.stop[2] + 1)).slices
-        total += count_labels(wide[window], wide_ids[window], box.start[0], classes, len(targets))
+        total += count_labels(wide[window], wide_ids[window], box.start, classes, len(targets))
     return total
 
 
@@ -84,6 +84,11 @@ def test_counts_are_those_of_the_whole_volume_for_any_cut(seed: int, block: tupl
     found, sizes = np.unique(known[known > 0], return_counts=True)
     assert counts.classes.tolist() == [np.count_nonzero(targets == c) for c in range(3)]
     assert counts.sections.tolist() == np.count_nonzero(targets != UNLABELLED, axis=(1, 2)).tolist()
+    objects = (targets != UNLABELLED) & (targets > 0)
+    assert np.sum(objects, axis=(1, 2)).tolist() == ([] if counts.objects is None else counts.objects.tolist())
+    for where, box in ((targets != UNLABELLED, counts.annotated_within), (objects, counts.objects_within)):
+        corners = [(int(i.min()), int(i.max()) + 1) for i in np.nonzero(where)] if where.any() else None
+        assert corners == (list(zip(box.start, box.stop, strict=True)) if box else None)
     assert counts.euler == pieces_minus_holes(known)
     largest = found[np.argmax(sizes)]
     assert counts.largest == (largest, sizes.max(), pieces_minus_holes(np.where(known == largest, known, 0)))
@@ -127,6 +132,58 @@ def test_what_is_unusual_is_a_warning() -> None:
     ids = np.arange(1, 5001).reshape(1, 50, 100)
     ids[0, 0, :3] = 0
     assert told(counts_of(ids)) == [("volumes.v.labels: class 'membrane' has 3 of 5,000 annotated voxels", False)]
+
+
+def dense(sections: int = 4, size: int = 64) -> np.ndarray:
+    """Cells of 3 x 3 px with membranes of one, each section with ids of its own."""
+    tiles = size // 4
+    ids = np.kron(np.arange(1, sections * tiles**2 + 1).reshape(sections, tiles, tiles), np.ones((1, 4, 4), int))
+    return ids * np.tile(CELL, (tiles, tiles))
+
+
+def test_sections_that_nobody_annotated_are_no_background() -> None:
+    cells = dense()
+    assert told(counts_of(cells)) == []
+    cells[1] = 0
+    [(text, stops)] = told(counts_of(cells))
+    assert stops
+    assert "1 of 4 annotated sections (25% of what counts as annotated) hold no object at all, and box 0:4" in text
+    few = np.concatenate([dense(8), np.zeros((1, 64, 64), int)])
+    assert [stops for _, stops in told(counts_of(few))] == [False]
+    scattered = np.where(np.arange(len(cells))[:, None, None] == 0, cells, 0)
+    scattered[0, :, 20:] = 0
+    sparse = scattered * (np.arange(64) % 20 < 8)[:, None]  # objects with much background between them
+    assert told(counts_of(sparse)) == []
+
+
+def test_a_corner_that_is_annotated_is_told_from_the_rest() -> None:
+    cells = dense()
+    cells[:, 32:], cells[:, :, 40:] = 0, 0
+    [(text, stops)] = told(counts_of(cells))
+    assert stops
+    assert "the margins of the sections (70% of" in text
+    assert "box 0:4,0:31,0:39" in text
+    cells = dense()
+    cells[:, :8], cells[:, -8:] = 0, 0  # a border as narrow as a cell or two
+    assert told(counts_of(cells)) == []
+
+
+def test_ids_that_were_cut_to_fewer_bits_are_told() -> None:
+    cells = dense(sections=2, size=80)
+    assert told(counts_of(cells)) == []
+    [(text, stops)] = told(counts_of(cells.astype(np.uint8)))
+    assert not stops
+    assert "255 of the 255 ids that 8 bits can hold occur, each in 1.6 pieces per section" in text
+    few = dense(sections=1)
+    assert told(counts_of(np.where(few < 256, few, 0))) == []
+
+
+def test_exchanged_classes_are_told() -> None:
+    classes = np.where(dense() > 0, 0, 1)
+    [(text, stops)] = told(counts_of(classes, classes), "classes")
+    assert not stops
+    assert "class 'interior' (44%) parts class 'membrane' into cells" in text
+    assert told(counts_of(1 - classes, 1 - classes), "classes") == []
 
 
 def test_cells_are_in_no_doubt_for_their_holes_or_pieces() -> None:
