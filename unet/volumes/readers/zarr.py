@@ -187,6 +187,7 @@ FORMAT = Format(
     recognises=lambda path: (path.is_dir() or zipfile.is_zipfile(path)) and is_zarr(path),
     recognises_address=is_zarr,
     has_inner=True,
+    is_folder=True,
     axes="multiscales, dimension_names, _ARRAY_DIMENSIONS",
     voxel_size="scale of OME-Zarr; attributes resolution, voxel_size, transform",
     writers="zarr, ome-zarr, ngff-zarr",
