@@ -181,7 +181,7 @@ def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
     else:
         spatial = list(range(len(sizes)))
     if not 2 <= len(spatial) <= 3:
-        return Space(None, None, None, [])
+        return Space([*"xyz", *"?" * (len(sizes) - 3)] if len(sizes) > 3 else None, None, None, [])
     if vectors is None:
         return _from_spacings(header, kinds, spatial)
     origin = header.get("space origin")
