@@ -124,7 +124,8 @@ class TiffStack(ArraySource):
             self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
         known = size.voxel_size(str(path)) if size else None
         remarks = [
-            f"{path}: {remark}" for remark in (*series.remarks, *self.first.remarks, *_channels_told(series, order))
+            f"{path}: {remark}"
+            for remark in (*series.remarks, *self.first.remarks, *([] if colours else _channels_told(series, order)))
         ]
         if size and known is None and (told := size.remark(str(path))):
             remarks.append(told)
@@ -303,8 +304,12 @@ def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None
 
 
 def _channels_told(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
-    """Yield a remark on an image of channels and one section, since writers confuse channels with sections."""
-    if order.channels > 1 and order.shape[0] == 1 and "C" in series.letters and not order.origin.startswith("`axes`"):
+    """Yield a remark on an image of channels and one section, since writers confuse channels with sections.
+
+    GDAL calls them bands, which are samples of a pixel, as colours are.
+    """
+    is_meant = order.origin.startswith("`axes`") or not {*"CS"} & {*series.letters}
+    if order.channels > 1 and order.shape[0] == 1 and not is_meant:
         yield (
             f"{order.channels} channels and one section by {order.origin}; if they are sections, write "
             f"`axes: {_suggested(series, {'C': 'z', 'S': 'z'})}` at this source"
