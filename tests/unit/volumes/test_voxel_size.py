@@ -40,7 +40,9 @@ FOUR_METRES = (5e10, 4e9, 4e9)
 
 
 def test_a_size_that_no_microscope_has_is_unknown() -> None:
-    with pytest.raises(SourceError, match=r"a\.nii: states voxels of \(5e\+10, 4e\+09, 4e\+09\) nm.*set `voxel_size_nm"):
+    with pytest.raises(
+        SourceError, match=r"a\.nii: states voxels of \(5e\+10, 4e\+09, 4e\+09\) nm.*set `voxel_size_nm"
+    ):
         resolve_voxel_size(None, FOUR_METRES, "a.nii")
     size, remark = resolve_voxel_size((50, 4, 4), FOUR_METRES, "a.nii")
     assert size == (50, 4, 4)

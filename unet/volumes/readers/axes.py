@@ -137,7 +137,9 @@ def axis_order(
         return _unnamed_order(lengths, where)
     letters = _with_the_one_left(tuple(_letter(name) for name in names), names, lengths)
     _refuse_unusable(letters, lengths, where, origin)
-    guessed = next((letter for letter, name in zip(letters, names, strict=True) if letter in KNOWN and name in NAMELESS), None)
+    guessed = next(
+        (letter for letter, name in zip(letters, names, strict=True) if letter in KNOWN and name in NAMELESS), None
+    )
     remark = f"{where}: the axis without a name by {origin} is read as {guessed}, since the others are named"
     return AxisOrder(letters, lengths, origin, remark if guessed else None)
 

@@ -76,7 +76,9 @@ SIGNATURES = (
     _signature("Nikon ND2", ".nd2", b"\xda\xce\xbe\x0a", instead=TO_OME_ZARR),
     _signature("TIA SER", ".ser", b"II\x97\x01"),
     _signature("DICOM", ".dcm", b"DICM", 128, instead="convert it to NIfTI with dcm2niix"),
-    _signature("MetaImage", ".mha", b"ObjectType", instead="save it as NIfTI (SimpleITK, ITK-SNAP), which keeps its units"),
+    _signature(
+        "MetaImage", ".mha", b"ObjectType", instead="save it as NIfTI (SimpleITK, ITK-SNAP), which keeps its units"
+    ),
     _signature("an index of BigDataViewer", ".xml", b"<SpimData", instead=BESIDE_XML),
     _signature("an index of BigDataViewer", ".xml", b"<SpimData", 39, (0, b"<?xml"), instead=BESIDE_XML),
     _signature("PDF", ".pdf", b"%PDF"),

@@ -331,8 +331,10 @@ def _colours(page: tifffile.TiffPage, series: StoredSeries, address: str) -> str
     found = f"{address}: {kind} image of shape {page.shape}"
     colours = _suggested(series, {"S": "c", "I": "z", "Q": "z", "T": "z"})
     if page.axes[0] == "S" and page.samplesperpixel in (3, 4) and not grey:
-        if series.outer:
-            raise SourceError(f"{found} in planes and not grey; `axes: {colours}` with `channels: [0]` takes one colour")
+        if set(series.letters) - set("SYX"):  # sections beside the colours
+            raise SourceError(
+                f"{found} in planes and not grey; `axes: {colours}` with `channels: [0]` takes one colour"
+            )
         sections = _suggested(series, {"S": "z"})
         raise SourceError(
             f"{found} in planes, which is also how tifffile.imwrite saves a stack of 3 or 4 sections; write "

@@ -305,7 +305,10 @@ def test_what_is_not_read_at_addresses_is_told(address: str, message: str) -> No
         (b"ZISRAWFILE", "Zeiss CZI; convert it to OME-Zarr with bioformats2raw"),
         (b"GIF89a", "GIF; open it in Fiji and save it as TIFF"),
         (b"ObjectType = Image\n", "MetaImage; save it as NIfTI"),
-        (b'<?xml version="1.0" encoding="UTF-8"?>\n<SpimData', "BigDataViewer; name the file or folder beside it: a.h5:/t0"),
+        (
+            b'<?xml version="1.0" encoding="UTF-8"?>\n<SpimData',
+            "BigDataViewer; name the file or folder beside it: a.h5:/t0",
+        ),
     ],
 )
 def test_formats_that_are_not_read_are_named_with_a_converter(tmp_path: Path, begin: bytes, message: str) -> None:
