@@ -80,9 +80,9 @@ def resolve_voxel_size(
     """
     wrong_unit = file_nm is not None and is_impossible(file_nm)
     if config_nm is None and (file_nm is None or wrong_unit):
-        problem = f"states voxels of {_nm(file_nm)} nm, which no microscope has" if file_nm else UNKNOWN
+        said = f"states voxels of {_nm(file_nm)} nm, which no microscope has" if file_nm else UNKNOWN
         because = f". {'; '.join(told)}" if told else ""
-        raise SourceError(f"{where}: {problem}; set `voxel_size_nm: [z, y, x]` of this volume{because}")
+        raise SourceError(f"{where}: {said}; set `voxel_size_nm: [z, y, x]` of this volume{because}")
     known, remark = config_nm or file_nm, None
     assert known is not None
     if config_nm and file_nm and differ(config_nm, file_nm):
