@@ -39,6 +39,7 @@ from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
+from unet.volumes.integrity import blocks_of_receipt
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -137,10 +138,10 @@ def _check_digests(source: Volume, receipts: Path) -> int:
     """
     found = [path for rule in result_rules() for path in sorted((receipts / rule / source.name).glob("**/*-of-*.json"))]
     blocks = 0
-    progress = Progress(f"read {source.name}", sum(len(source.blocks(path.stem)) for path in found), "blocks")
+    progress = Progress(f"read {source.name}", sum(len(blocks_of_receipt(source, path)) for path in found), "blocks")
     for receipt in found:
         images = [source.image(name.removesuffix(".zarr")) for name in read_json(receipt)["stores"]]
-        boxes = source.blocks(receipt.stem)
+        boxes = blocks_of_receipt(source, receipt)
         recorded = Journal.of_receipt(receipt).latest(boxes)
         for box in boxes:
             if box not in recorded:

@@ -3,7 +3,7 @@
 A marker beside the receipt is an input of the job (`unet.volumes.integrity.StaleMarkers`), so Snakemake runs it again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import yaml
 
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
+from unet.run.rules import RULES
 from unet.storage.files import read_json
 from unet.training.folder import missing_copies
 from unet.volumes.input_states import (
@@ -166,3 +167,18 @@ def damaged_receipts(inputs: RunInputs) -> Iterator[tuple[Path, str]]:
         problem = missing_copies(model / "model.pt", model / "training.jsonl", made)
         if problem:
             yield made, problem
+
+
+def runs_again(receipt: Path, inputs: RunInputs, words: Iterable[str]) -> bool:
+    """Return whether a damaged receipt is of a rule that this run makes: one of the chain, or one of those asked for.
+
+    Parameters
+    ----------
+    receipt : Path
+        Path of the receipt, `<results>/receipts/<rule>/...`.
+    words : iterable of str
+        Words of the command line.
+    """
+    on_demand = {name for name, rule in RULES.items() if rule.volumes is None}
+    rule = receipt.relative_to(Path(inputs.results) / "receipts").parts[0]
+    return rule not in on_demand or bool(on_demand & {*words})

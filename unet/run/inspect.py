@@ -104,6 +104,13 @@ def _source(text: str) -> SourceConfig:
     return SourceConfig(path=text)
 
 
+def settings_hint(problems: Sequence[str]) -> list[str]:
+    """Return how a source is given with the settings that a problem asks for, which is YAML in place of its path."""
+    asked = [key for key in ("offset", "axes", "channels", "flip") if any(f"`{key}" in one for one in problems)]
+    example = {"offset": "[0, 0, 0]", "axes": "zyx", "channels": "[0]", "flip": "[y]"}
+    return [f"here: python -m unet.run.inspect '{{path: PATH, {key}: {example[key]}}}' ..." for key in asked[:1]]
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Print what would be read to standard error, and a configuration to standard output."""
     parser = _parser()
@@ -123,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for warning in found.warnings:
         _tell(f"WARNING: {warning}")
     if found.inputs is None or found.problems:
-        raise SystemExit("\n".join(["no configuration is written:", *found.problems]))
+        raise SystemExit("\n".join(["no configuration is written:", *found.problems, *settings_hint(found.problems)]))
     hardware = hardware_here()
     minutes = arguments.minutes or (MINUTES_WITH_GPU if hardware.gpu else MINUTES)
     _tell(f"measuring this machine for some seconds: {hardware}")

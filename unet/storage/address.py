@@ -92,4 +92,6 @@ def split_path(address: str) -> tuple[Path, str | None]:
     whole = Path(address)
     if not colon or not inner or whole.exists() or (":" not in whole.name and whole.parent.is_dir()):
         return whole, None
-    return Path(path), inner
+    colons = [i for i, letter in enumerate(address) if letter == ":"]
+    at = next((i for i in reversed(colons) if Path(address[:i]).exists()), len(path))  # the place may have colons
+    return Path(address[:at]), address[at + 1 :]

@@ -103,7 +103,7 @@ CAUSES = (
         kinds=(EOFError,),
         words=(
             r"truncated|too small|cut short|[Uu]nexpected end|enough bytes|bad byte number|corrupted IFD|"
-            r"end of file|addr overflow|Expected .* bytes|bytes long"
+            r"end of file|addr overflow|Expected .* bytes|bytes long|File is not a zip file"
         ),
     ),
     ANOTHER_FORMAT,

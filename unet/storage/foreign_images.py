@@ -23,7 +23,7 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 from zarr.errors import BaseZarrError, NodeTypeValidationError
-from zarr.storage import ZipStore
+from zarr.storage import WrapperStore, ZipStore
 
 from unet.storage.foreign_zarr import ForeignArray, ForeignBackend, foreign_backend
 from unet.storage.ngff import Coordinates, axis_names, coordinates_nm, multiscales_of, ome_attributes
@@ -32,6 +32,7 @@ from unet.storage.zip_archive import ZipArchive
 
 NO_NAMES = re.compile(r"(phony_)?dim_?\d+|axis_?\d+|d\d+", re.IGNORECASE)
 """Names that libraries give to axes that nobody has named."""
+VERSION_AS_TEXT = re.compile(rb'("zarr_format"\s*:\s*)"2"')
 MAX_LISTED = 24
 """Images and arrays that a message lists."""
 
@@ -62,10 +63,21 @@ def open_foreign(where: str, inner: str | None = None) -> ForeignArray:
         return _finest(where, node, backend, store)
 
 
+class _VersionAsNumber(WrapperStore[Store]):
+    """A store whose groups say the version of Zarr as a number; WEBKNOSSOS writes text, which zarr-python refuses."""
+
+    async def get(self, key: str, *details: Any, **more: Any) -> Any:
+        """Return the content of a file, with the version of a group as a number."""
+        found = await super().get(key, *details, **more)
+        if found is None or key.rpartition("/")[2] != ".zgroup":
+            return found
+        return type(found).from_bytes(VERSION_AS_TEXT.sub(rb"\g<1>2", found.to_bytes()))
+
+
 def _store_of(backend: ForeignBackend) -> Store:
     if isinstance(backend, ZipArchive):
-        return ZipStore(backend.path, mode="r", read_only=True)
-    return zarr_store_of(backend, read_only=True)
+        return _VersionAsNumber(ZipStore(backend.path, mode="r", read_only=True))
+    return _VersionAsNumber(zarr_store_of(backend, read_only=True))
 
 
 def _node(store: Store, path: str) -> zarr.Array | zarr.Group | None:

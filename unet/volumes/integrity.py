@@ -76,6 +76,12 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
                 yield receipt, problem
 
 
+def blocks_of_receipt(volume: Volume, receipt: Path) -> list[Box]:
+    """Return the blocks of the job with a receipt `<rule>/<volume>/<block range>.json`. `ingest` takes whole layers."""
+    together = volume.layout.ingested_together if receipt.parent.parent.name == "ingest" else 1
+    return volume.blocks(receipt.stem, together)
+
+
 def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes]) -> str | None:
     """Return the problem of a block range's stores; None if all blocks have the recorded sizes."""
     if "stores" not in values:
@@ -85,7 +91,7 @@ def _problem(volume: Volume, receipt: Path, values: dict, sizes: dict[str, Sizes
         store, listed = f"{volume.address or volume.folder}/{name}", sizes[name]
         if listed is None:
             return f"{store} is not there"
-        for box in volume.blocks(receipt.stem):
+        for box in blocks_of_receipt(volume, receipt):
             size = listed.get(box)  # None also for a block of another grid
             if size is None:
                 return f"{store}: block {box} is missing"

@@ -27,7 +27,7 @@ from unet.volumes.readers.open import format_of, open_channel, open_channels, op
 from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
 from unet.volumes.readers.views import Downsampled, Window
 from unet.volumes.several_labels import SeveralLabels
-from unet.volumes.voxel_size import resolve_voxel_size
+from unet.volumes.voxel_size import is_impossible, resolve_voxel_size
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ def _in_stores_voxels(
     annotations = [one for key, one in placements.items() if key.partition(".")[0] == "labels"]
     labels = _one_source(volume, annotations) if annotations else None
     mask = placements["mask"].source if "mask" in placements else None
-    voxel_size_nm, offset_nm = grid_of_stores(volume, window, frame.voxel_size_nm, raw.offset_nm or (0.0, 0.0, 0.0))
+    begin = None if raw.voxel_size_nm and is_impossible(raw.voxel_size_nm) else raw.offset_nm  # of the wrong unit, too
+    voxel_size_nm, offset_nm = grid_of_stores(volume, window, frame.voxel_size_nm, begin or (0.0, 0.0, 0.0))
     return VolumeSources(
         _used(volume, raw, window, "mean"),
         labels and Unlabelled(_used(volume, labels, window, "mode")),
@@ -193,7 +194,10 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
 def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
     """Return the voxels of the raw files, in which other files are placed, and a remark on their size or None."""
     overrule = volume.voxel_size_from == "configuration"
-    size, remark = resolve_voxel_size(volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule)
+    told = [one for one in raw.remarks if "voxel_size_nm" in one]
+    size, remark = resolve_voxel_size(
+        volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule, told=told
+    )
     return Frame(raw, size, overrule), remark
 
 

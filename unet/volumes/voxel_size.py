@@ -10,6 +10,9 @@ TOLERANCE = 0.01
 """Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
 PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
 """Edges that writers store when nobody told them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
+SMALLEST_NM, LARGEST_NM = 1e-3, 1e6
+"""Edges between which a size may be true. A size beyond has a wrong unit, such as 4 m for 4 nm."""
+UNKNOWN = "does not say how large a voxel is"
 
 
 def stated_voxel_size(edges_nm: Sequence[float] | None, where: str) -> Nm | None:
@@ -41,36 +44,55 @@ def is_placeholder(edges_nm: Sequence[float]) -> bool:
     return any(abs(first - unit) < 1e-6 * unit for unit in PLACEHOLDERS_NM) and all(e == first for e in edges_nm)
 
 
+def is_impossible(edges_nm: Sequence[float]) -> bool:
+    """Return whether no microscope has voxels of this size, because the file names a wrong unit.
+
+    >>> is_impossible((5e10, 4e9, 4e9)), is_impossible((0.05, 0.004, 0.004))
+    (True, False)
+    """
+    return not all(SMALLEST_NM < edge < LARGEST_NM for edge in edges_nm)
+
+
 def resolve_voxel_size(
     config_nm: Nm | None,
     file_nm: Nm | None,
     where: str,
     other: str = "the configuration",
     overrule: bool = False,
+    told: Sequence[str] = (),
 ) -> tuple[tuple[float, float, float], str | None]:
     """Return the voxel size ``(z, y, x)`` in nm, and a remark for the user or None.
 
     >>> resolve_voxel_size(None, (50.0, 4.0, 4.0), "a.h5:/raw")
     ((50.0, 4.0, 4.0), None)
 
-    The size of the configuration counts if the file has none or a placeholder, or with `overrule`.
+    The size of the configuration counts if the file has none, a placeholder or an impossible one, or with `overrule`.
+
+    Parameters
+    ----------
+    told : sequence of str
+        Why the file states no size, for the error.
 
     Raises
     ------
     SourceError
-        If neither gives a size, or if the two differ by more than 1 % and the file's is not a placeholder.
+        If neither gives a possible size, or if the two differ by more than 1 % and the file's may be true.
     """
-    known = config_nm or file_nm
-    if known is None:
-        raise SourceError(f"{where}: does not say how large a voxel is; set `voxel_size_nm: [z, y, x]` of this volume")
-    remark = None
+    wrong_unit = file_nm is not None and is_impossible(file_nm)
+    if config_nm is None and (file_nm is None or wrong_unit):
+        said = f"states voxels of {_nm(file_nm)} nm, which no microscope has" if file_nm else UNKNOWN
+        because = f". {'; '.join(told)}" if told else ""
+        raise SourceError(f"{where}: {said}; set `voxel_size_nm: [z, y, x]` of this volume{because}")
+    known, remark = config_nm or file_nm, None
+    assert known is not None
     if config_nm and file_nm and differ(config_nm, file_nm):
-        if not overrule and not is_placeholder(file_nm):
+        if not overrule and not is_placeholder(file_nm) and not wrong_unit:
             raise SourceError(
                 f"{where}: voxels of {_nm(file_nm)} nm, but {other} says {_nm(config_nm)} nm (z, y, x); correct "
                 "`voxel_size_nm` or the file, or, if the file is wrong, set `voxel_size_from: configuration`"
             )
-        why = "as `voxel_size_from` says" if overrule else "the file's is a placeholder that nobody has set"
+        unknown = "is one that no microscope has" if wrong_unit else "is a placeholder that nobody has set"
+        why = "as `voxel_size_from` says" if overrule else f"the file's {unknown}"
         remark = f"{where}: voxels of {_nm(file_nm)} nm in the file, {_nm(config_nm)} nm (z, y, x) by {other}: {why}"
     elif not config_nm and file_nm and (problem := implausible_voxel_size(file_nm)):
         remark = f"{where}: the file's voxel size of {problem}; set `voxel_size_nm` of this volume if it is wrong"

@@ -30,7 +30,8 @@ def note_damage():
         return
     try:
         for path, problem in list(damaged_receipts(INPUTS)):
-            logger.warning(f"{path}: {problem}; the job runs again")
+            if runs_again(path, INPUTS, sys.argv):
+                logger.warning(f"{path}: {problem}; the job runs again")
             INPUTS.markers.write(path, problem)
     except AddressError as error:
         raise WorkflowError(str(error)) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unet.config.root import load_config
-from unet.run.changes import InputChanges, KnownLayouts
+from unet.run.changes import InputChanges, KnownLayouts, runs_again
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
 from unet.volumes.input_states import survey_input_states
@@ -92,3 +92,12 @@ def test_a_volume_whose_headers_cannot_be_read_has_no_layout_and_is_named(run: R
     assert layouts.get("train") is None
     assert layouts.unreadable == ["train"]
     assert ["Jobs of train are missing below" in sentence for sentence in run.told] == [True]
+
+
+def test_damage_of_what_nobody_asks_for_is_not_announced(run: Run) -> None:
+    receipts = Path(run.inputs.results) / "receipts"
+    told = {rule: [runs_again(receipts / rule / "train" / "0-of-1.json", run.inputs, words)
+                   for words in (["snakemake"], ["snakemake", "report"], ["snakemake", "meshes"])]
+            for rule in ("ingest", "surface_faces", "meshes")}  # fmt: skip
+    asked = [False, False, True]
+    assert told == {"ingest": [True] * 3, "surface_faces": asked, "meshes": asked}

@@ -232,6 +232,14 @@ def test_a_source_may_be_a_mapping(files: Path, capsys: pytest.CaptureFixture) -
     assert config.volumes["train"].raw[0] == SourceConfig(path="my raw.tif", flip=["y"])
 
 
+def test_settings_that_a_problem_asks_for_are_shown_as_a_word_of_the_command() -> None:
+    problem = "crop.tif: shape (3, 80, 100), but ...; say with `offset: [z, y, x]` at which voxel of raw it begins"
+    [hint] = inspect.settings_hint(["nope.tif: there is no nope.tif", problem])
+    word = hint.split("'")[1]
+    assert inspect.given_sources(inspect._parser().parse_args([word]))[0][0].offset == (0, 0, 0)
+    assert inspect.settings_hint(["nope.tif: there is no nope.tif"]) == []
+
+
 def test_values_are_quoted_where_yaml_needs_it() -> None:
     values = {"a": {"path: 1": "it's # no comment", "none": None, "list": [1, "x, y"]}, "text": "50"}
     text = commented_yaml(values, {"a": "above", "a.none": "behind", "text": "too long " * 15})

@@ -1,19 +1,14 @@
 """Markers of stale receipts lie beside the receipts; markers of a dry run leave no file behind."""
 
-from __future__ import annotations
-
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from tests.unit.volumes.test_volume import LAYOUT
 from unet.jobs.journal import file_sizes
 from unet.storage.files import write_json
-from unet.volumes.integrity import StaleMarkers, invalid_receipts
+from unet.volumes.integrity import StaleMarkers, blocks_of_receipt, invalid_receipts
 from unet.volumes.volume import Volume
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_note_is_found_by_whoever_looks_beside_the_receipt(tmp_path: Path) -> None:
@@ -67,3 +62,13 @@ def test_a_table_of_a_block_is_missed(tmp_path: Path) -> None:
     assert list(invalid_receipts(tmp_path)) == []
     tables.of(boxes[-1]).unlink()
     assert list(invalid_receipts(tmp_path)) == [(receipt, f"{place}: block {boxes[-1]} is missing")]
+
+
+def test_layers_that_are_ingested_together_are_looked_for_together(tmp_path: Path) -> None:
+    """Three layers of four blocks on two jobs of `ingest`: one and two layers, not six blocks each."""
+    layout = replace(LAYOUT, shape=(3, 30, 20), chunk=(1, 5, 5), block=(1, 15, 10), decoded_sections=1)
+    volume = Volume(tmp_path, layout)
+    taken = {rule: [len(blocks_of_receipt(volume, Path(f"receipts/{rule}/train/{k}-of-2.json"))) for k in (0, 1)]
+             for rule in ("ingest", "predict")}  # fmt: skip
+    assert taken == {"ingest": [4, 8], "predict": [6, 6]}
+    assert blocks_of_receipt(volume, Path("receipts/ingest/train/0-of-2.json")) == volume.blocks("0-of-2", 4)

@@ -35,6 +35,21 @@ def test_a_placeholder_is_unknown_beside_a_configuration(edge: float) -> None:
     assert "placeholder" in remark
 
 
+FOUR_METRES = (5e10, 4e9, 4e9)
+"""A size in nm that a header calls metres."""
+
+
+def test_a_size_that_no_microscope_has_is_unknown() -> None:
+    with pytest.raises(
+        SourceError, match=r"a\.nii: states voxels of \(5e\+10, 4e\+09, 4e\+09\) nm.*set `voxel_size_nm"
+    ):
+        resolve_voxel_size(None, FOUR_METRES, "a.nii")
+    size, remark = resolve_voxel_size((50, 4, 4), FOUR_METRES, "a.nii")
+    assert size == (50, 4, 4)
+    assert remark is not None
+    assert "no microscope has" in remark
+
+
 def test_an_implausible_voxel_size_of_a_file_is_told_with_the_unit_that_was_assumed() -> None:
     size, remark = resolve_voxel_size(None, (0.05, 0.004, 0.004), "a.h5")
     assert size == (0.05, 0.004, 0.004)
@@ -43,8 +58,8 @@ def test_an_implausible_voxel_size_of_a_file_is_told_with_the_unit_that_was_assu
 
 
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
-    with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`"):
-        resolve_voxel_size(None, None, "a.tif")
+    with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`.*\. 8 by one, 4 by another"):
+        resolve_voxel_size(None, None, "a.tif", told=["8 by one, 4 by another"])
 
 
 @pytest.mark.parametrize("edges", [None, (0, 4, 4), (float("nan"), 4, 4), (float("inf"), 4, 4)])

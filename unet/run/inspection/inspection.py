@@ -103,7 +103,7 @@ def _understand(found: Inspection, voxel_size_nm: tuple[float, float, float] | N
     found.warnings += found.volume.remarks
     found.warnings += [doubt for one, own in zip(roles.raw, sizes, strict=True) if (doubt := doubt_of(one, own))]
     found.warnings += [
-        f"{one.address}: voxel size {own.why}"
+        f"{one.address}: voxel size {own.why} (--voxel-size Z Y X)"
         for one, own in zip(roles.raw, sizes, strict=True)
         if own.why.startswith("ASSUMED")
     ]

@@ -3,7 +3,7 @@
 from unet.run.inspection.samples import section_distance_px
 from unet.run.inspection.source_summary import SourceSummary
 from unet.run.inspection.suggested_settings import VoxelSize
-from unet.volumes.voxel_size import differ, is_placeholder
+from unet.volumes.voxel_size import differ, is_impossible, is_placeholder
 
 Nm = tuple[float, float, float]
 THICK_PX = 3.0
@@ -33,9 +33,9 @@ def voxel_size_of(raw: SourceSummary, labels: SourceSummary | None, given: Nm | 
 
 
 def _stated(summary: SourceSummary) -> Nm | None:
-    """Return the voxel size that a file states, without one that nobody has set."""
+    """Return the voxel size that a file states, without one that nobody has set, or that no microscope has."""
     size = summary.source.voxel_size_nm
-    if size is None or is_placeholder(size):
+    if size is None or is_placeholder(size) or is_impossible(size):
         return None
     z, y, x = size
     return z, y, x

@@ -21,6 +21,8 @@ from unet.volumes.readers.errors import SourceError
 
 KNOWN = "czyx"
 UNKNOWN = "?"
+NAMELESS = ("", UNKNOWN)
+"""Names of axes to which the file gives none."""
 SYNONYMS = {
     **dict.fromkeys(("channel", "channels", "ch", "band"), "c"),
     **dict.fromkeys(("time", "frame", "timepoint"), "t"),
@@ -133,14 +135,31 @@ def axis_order(
         return AxisOrder(_configured_names(configured, lengths, where), lengths, "`axes` of the configuration")
     if names is None:
         return _unnamed_order(lengths, where)
-    letters = tuple(_letter(name) for name in names)
+    letters = _with_the_one_left(tuple(_letter(name) for name in names), names, lengths)
     _refuse_unusable(letters, lengths, where, origin)
-    return AxisOrder(letters, lengths, origin)
+    guessed = next(
+        (letter for letter, name in zip(letters, names, strict=True) if letter in KNOWN and name in NAMELESS), None
+    )
+    remark = f"{where}: the axis without a name by {origin} is read as {guessed}, since the others are named"
+    return AxisOrder(letters, lengths, origin, remark if guessed else None)
 
 
 def _letter(name: str) -> str:
     lower = name.strip().lower()
     return SYNONYMS.get(lower, lower if len(lower) == 1 else UNKNOWN)
+
+
+def _with_the_one_left(letters: tuple[str, ...], names: Sequence[str], lengths: Index) -> tuple[str, ...]:
+    """Return the letters, of which the only long axis without a name has the only one of z, y and x that is left.
+
+    >>> _with_the_one_left(("x", "?", "z"), ("x", "", "z"), (36, 40, 5))
+    ('x', 'y', 'z')
+    """
+    nameless = [i for i, (name, n) in enumerate(zip(names, lengths, strict=False)) if name in NAMELESS and n > 1]
+    left = [axis for axis in "zyx" if axis not in letters]
+    if len(nameless) != 1 or len(left) != 1:
+        return letters
+    return tuple(left[0] if i == nameless[0] else letter for i, letter in enumerate(letters))
 
 
 def _configured_names(axes: str, lengths: Index, where: str) -> tuple[str, ...]:

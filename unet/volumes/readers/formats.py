@@ -32,6 +32,8 @@ class Format:
         The same for an address such as `s3://bucket/volume`; None if only local files are read.
     has_inner : bool
         Whether an address may name something inside the file, after a colon.
+    is_folder : bool
+        Whether its volumes are folders; the ending of a folder tells no other format.
     package : str or None
         Optional package that reads it; see `unet.extras`.
     axes, dtypes, voxel_size, writers : str
@@ -45,6 +47,7 @@ class Format:
     recognises: Callable[[Path], bool] = lambda path: False
     recognises_address: Callable[[str], bool] | None = None
     has_inner: bool = False
+    is_folder: bool = False
     package: str | None = None
     axes: str = ""
     dtypes: str = "bool, integers of 8 to 64 bits, float16, float32"

@@ -89,8 +89,12 @@ def order_of(dataset: h5py.Dataset, shape: Sequence[int], address: str, configur
     if configured is not None:
         return axis_order(shape, None, address, configured=configured)
     named = [(origin, names) for origin, names in _named_axes(dataset) if len(names) == len(shape)]
-    usable = [(origin, names) for origin, names in named if {"y", "x"} <= {_letter(name) for name in names}]
-    usable = usable or [one for one in named if one[0] == "the attribute axistags"]
+    letters = {origin: {_letter(name) for name in names} for origin, names in named}
+    usable = (
+        [one for one in named if {"y", "x"} <= letters[one[0]]]
+        or [one for one in named if one[0] == "the attribute axistags"]
+        or [one for one in named if {"z", "y", "x"} & letters[one[0]]]
+    )
     if not usable:
         return axis_order(shape, None, address)
     orders = [axis_order(shape, names, address, origin) for origin, names in usable]

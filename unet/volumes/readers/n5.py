@@ -274,6 +274,7 @@ FORMAT = Format(
     recognises=lambda path: path.is_dir() and is_n5(path),
     recognises_address=is_n5,
     has_inner=True,
+    is_folder=True,
     package="tensorstore",
     axes="x, y, z; attributes axes, transform",
     voxel_size="attributes transform, pixelResolution, resolution",

@@ -28,6 +28,8 @@ PAIRED = (".hdr", ".img", ".hdr.gz", ".img.gz")
 """Endings of files of a pair."""
 SIZES = (348, 540)
 """Bytes of the headers of NIfTI-1 and NIfTI-2, which are also the first number in them."""
+MAGIC_AT = {348: 344, 540: 4}
+"""Byte of the magic string by the size of the header."""
 NM_PER_UNIT = {"meter": 1e9, "mm": 1e6, "micron": 1e3}
 
 
@@ -105,12 +107,11 @@ def _header(path: Path, packed: bool) -> Any:
         raise SourceError(f"{path}: does not begin with 348 or 540, so it is no NIfTI; give it the right ending")
     if len(block) < size:
         raise EOFError(f"cut short, {len(block)} bytes of a header of {size}")
-    header = (Nifti1Header if size == SIZES[0] else Nifti2Header)(block[:size])
-    magic, is_pair = bytes(header["magic"])[:2], ".hdr" in path.suffixes
+    magic, is_pair = block[MAGIC_AT[size] :][:2], ".hdr" in path.suffixes
     if magic not in ((b"ni",) if is_pair else (b"n+", b"n\0")):
         what = "its voxels lie in another file (.img); name it with the ending .hdr" if magic == b"ni" else "no NIfTI"
         raise SourceError(f"{path}: {what}, or Analyze 7.5; save it as .nii or .nii.gz")
-    return header
+    return (Nifti1Header if size == SIZES[0] else Nifti2Header)(block[:size])
 
 
 def _pair(path: Path) -> tuple[Path, Path]:

@@ -44,6 +44,9 @@ DTYPES = {
 IN_SPACE = ("domain", "space")
 """Kinds of axes that are x, y or z."""
 
+NO_CHANNELS = ("list", "none", "???")
+"""Kinds of axes that may be anything: layers of a segmentation, time points, channels."""
+
 
 class NrrdSource(ArraySource):
     """An NRRD file; the voxel size follows from `space directions`, or from `spacings`, if the header has units."""
@@ -178,7 +181,7 @@ def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
     else:
         spatial = list(range(len(sizes)))
     if not 2 <= len(spatial) <= 3:
-        return Space(None, None, None, [])
+        return Space([*"xyz", *"?" * (len(sizes) - 3)] if len(sizes) > 3 else None, None, None, [])
     if vectors is None:
         return _from_spacings(header, kinds, spatial)
     origin = header.get("space origin")
@@ -205,8 +208,8 @@ def _from_spacings(header: dict[str, Any], kinds: list[str], spatial: list[int])
 
 
 def _named(kinds: list[str], spatial: list[int], in_space: tuple[str, ...]) -> list[str]:
-    """Return the names of all axes. What is not in space is time, or the values of a voxel."""
-    other = ["t" if kind == "time" else "c" for kind in kinds]
+    """Return the names of all axes. What is not in space is time, the values of a voxel, or has no meaning here."""
+    other = ["t" if kind == "time" else "?" if kind in NO_CHANNELS else "c" for kind in kinds]
     return [in_space[spatial.index(i)] if i in spatial else other[i] for i in range(len(kinds))]
 
 

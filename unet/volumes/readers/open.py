@@ -147,8 +147,8 @@ def format_of(where: Path | str) -> Format | None:
     name = str(where).rstrip("/").lower()
     formats = [one for one in FORMATS if isinstance(where, Path) or one.recognises_address]
     by_ending = [one for one in formats if one.suffixes and name.endswith(one.suffixes)]
-    if isinstance(where, Path) and where.is_dir() and where.suffix.lower() in section_files.READERS:
-        by_ending = []  # a folder of sections whose name ends like a file
+    if isinstance(where, Path) and where.is_dir():  # a folder of sections may have a name that ends like a file
+        by_ending = [one for one in by_ending if one.is_folder]
     return by_ending[0] if by_ending else next((one for one in formats if _recognises(one, where)), None)
 
 

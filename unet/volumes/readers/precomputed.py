@@ -210,6 +210,7 @@ FORMAT = Format(
     recognises=lambda path: path.is_dir() and is_precomputed(path),
     recognises_address=is_precomputed,
     has_inner=True,
+    is_folder=True,
     package="tensorstore",
     axes="x, y, z, c, by the format",
     voxel_size="resolution of info, in nm",

@@ -41,6 +41,7 @@ def _signature(name: str, suffix: str, first: bytes, at: int = 0, *more: tuple[i
 
 TO_OME_ZARR = "convert it to OME-Zarr with bioformats2raw, or open it in Fiji (Bio-Formats) and save it as TIFF"
 TO_TIFF = "open it in Fiji and save it as TIFF"
+BESIDE_XML = "name the file or folder beside it: a.h5:/t00000/s00/0/cells, or a.n5:/setup0/timepoint0"
 DOWNLOAD = "the download has failed: fetch the file itself"
 SIGNATURES = (
     _signature("PNG", ".png", b"\x89PNG\r\n\x1a\n"),
@@ -74,6 +75,12 @@ SIGNATURES = (
     _signature("Leica LIF", ".lif", b"\x70\0\0\0", 0, (8, b"\x2a"), instead=TO_OME_ZARR),
     _signature("Nikon ND2", ".nd2", b"\xda\xce\xbe\x0a", instead=TO_OME_ZARR),
     _signature("TIA SER", ".ser", b"II\x97\x01"),
+    _signature("DICOM", ".dcm", b"DICM", 128, instead="convert it to NIfTI with dcm2niix"),
+    _signature(
+        "MetaImage", ".mha", b"ObjectType", instead="save it as NIfTI (SimpleITK, ITK-SNAP), which keeps its units"
+    ),
+    _signature("an index of BigDataViewer", ".xml", b"<SpimData", instead=BESIDE_XML),
+    _signature("an index of BigDataViewer", ".xml", b"<SpimData", 39, (0, b"<?xml"), instead=BESIDE_XML),
     _signature("PDF", ".pdf", b"%PDF"),
     _signature("a web page", ".html", b"<!DOCTYPE html", instead=DOWNLOAD),
     _signature("a web page", ".html", b"<!doctype html", instead=DOWNLOAD),

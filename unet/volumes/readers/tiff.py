@@ -118,7 +118,8 @@ class TiffStack(ArraySource):
             self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
         known = size.voxel_size(str(path)) if size else None
         remarks = [
-            f"{path}: {remark}" for remark in (*series.remarks, *self.first.remarks, *channels_told(series, order))
+            f"{path}: {remark}"
+            for remark in (*series.remarks, *self.first.remarks, *([] if colours else channels_told(series, order)))
         ]
         if size and known is None and (told := size.remark(str(path))):
             remarks.append(told)

@@ -56,8 +56,12 @@ def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None
 
 
 def channels_told(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
-    """Yield a remark on an image of channels and one section, since writers confuse channels with sections."""
-    if order.channels > 1 and order.shape[0] == 1 and "C" in series.letters and not order.origin.startswith("`axes`"):
+    """Yield a remark on an image of channels and one section, since writers confuse channels with sections.
+
+    GDAL calls them bands, which are samples of a pixel, as colours are.
+    """
+    is_meant = order.origin.startswith("`axes`") or not {*"CS"} & {*series.letters}
+    if order.channels > 1 and order.shape[0] == 1 and not is_meant:
         yield (
             f"{order.channels} channels and one section by {order.origin}; if they are sections, write "
             f"`axes: {_suggested(series, {'C': 'z', 'S': 'z'})}` at this source"
@@ -79,6 +83,10 @@ def colours_of(page: tifffile.TiffPage, series: StoredSeries, address: str) -> s
     found = f"{address}: {kind} image of shape {page.shape}"
     colours = _suggested(series, {"S": "c", "I": "z", "Q": "z", "T": "z"})
     if page.axes[0] == "S" and page.samplesperpixel in (3, 4) and not grey:
+        if set(series.letters) - set("SYX"):  # sections beside the colours
+            raise SourceError(
+                f"{found} in planes and not grey; `axes: {colours}` with `channels: [0]` takes one colour"
+            )
         sections = _suggested(series, {"S": "z"})
         raise SourceError(
             f"{found} in planes, which is also how tifffile.imwrite saves a stack of 3 or 4 sections; write "

@@ -24,6 +24,7 @@ from unet.volumes.readers.chunked import ChunkedSource
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import Nm
+from unet.volumes.readers.wkw_files import PROPERTIES, Layer
 from unet.volumes.voxel_size import stated_voxel_size
 
 
@@ -63,7 +64,7 @@ class ZarrSource(ChunkedSource):
             voxel_size_nm=size,
             offset_nm=offset,
             voxel_size_from=origin,
-            remarks=[*self._array.remarks, *remarks],
+            remarks=[*self._array.remarks, *remarks, *_beyond_bounding_box(root, self._array.path, order, address)],
         )
 
     @property
@@ -112,6 +113,25 @@ def _place(array: ForeignArray, order: AxisOrder, address: str) -> tuple[Nm | No
         remarks = (f"{address}: {found.remark}",) if found.remark else ()
     size = stated_voxel_size(order.by_axis(scale), address)
     return size, order.by_axis(translation) if size else None, origin, remarks
+
+
+def _beyond_bounding_box(root: Path | str, path: str, order: AxisOrder, address: str) -> tuple[str, ...]:
+    """Return a remark if a layer of WEBKNOSSOS fills a part of its array, which begins at voxel 0 in any case."""
+    folder = Path(root, path)
+    properties = folder.parent.parent / PROPERTIES
+    if not isinstance(root, Path) or not properties.is_file():
+        return ()
+    box = Layer.of(properties, folder).box
+    if box is None:
+        return ()
+    begin, lengths = box[0][::-1], box[1][::-1]
+    crop = [[a, min(a + length, n)] for a, length, n in zip(begin, lengths, order.shape, strict=True)]
+    if crop == [[0, n] for n in order.shape] or any(a >= b for a, b in crop):
+        return ()
+    return (
+        f"{address}: its shape is {order.shape}, but the bounding box of the layer is {crop} (z, y, x), and nothing is "
+        f"stored beyond it; write `crop: {crop}` at this volume",
+    )
 
 
 def _whole_store(where: Path | str, path: str) -> tuple[Path | str, str]:
@@ -187,6 +207,7 @@ FORMAT = Format(
     recognises=lambda path: (path.is_dir() or zipfile.is_zipfile(path)) and is_zarr(path),
     recognises_address=is_zarr,
     has_inner=True,
+    is_folder=True,
     axes="multiscales, dimension_names, _ARRAY_DIMENSIONS",
     voxel_size="scale of OME-Zarr; attributes resolution, voxel_size, transform",
     writers="zarr, ome-zarr, ngff-zarr",

@@ -93,9 +93,13 @@ def test_nrrd_of_colours_has_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(source)[2], VALUES + 2)
 
 
-def test_nrrd_of_four_axes_without_kinds_is_refused(tmp_path: Path) -> None:
-    nrrd.write(str(tmp_path / "a.nrrd"), np.zeros((2, 3, 4, 5), "u1"), {"encoding": "raw"})
-    assert "the file does not name them" in refusal(tmp_path / "a.nrrd")
+@pytest.mark.parametrize("kinds", [["space", "space", "space", "list"], None])
+def test_nrrd_of_a_list_of_anything_is_refused_until_it_has_a_name(tmp_path: Path, kinds: list[str] | None) -> None:
+    layers = np.stack([VALUES, VALUES + 1])
+    with pytest.raises(SourceError, match=r"x of 9, y of 6, z of 4, \? of 2 by kinds"):
+        nrrd_file(tmp_path / "a.nrrd", layers, **({"kinds": kinds} if kinds else {}))
+    source = open_source(SourceConfig(path=f"{tmp_path}/a.nrrd", axes="czyx"[::-1]))
+    np.testing.assert_array_equal(whole(source), layers)
 
 
 def test_nrrd_with_more_bytes_than_its_sizes_is_told(tmp_path: Path) -> None:

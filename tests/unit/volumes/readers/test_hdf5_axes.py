@@ -196,3 +196,19 @@ def test_coordinates_of_the_axes_give_the_voxel_size(tmp_path: Path, how: str) -
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file["z"][1] = 9
     assert open_source(f"{tmp_path}/{PLACE}").voxel_size_nm is None
+
+
+@pytest.mark.parametrize("names", [("x", "", "z"), ("", "y", "z"), ("x", "y", "")])
+def test_the_only_axis_without_a_label_is_the_one_that_is_left(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("raw", data=volume().T)
+        for dim, name in zip(dataset.dims, names, strict=True):
+            dim.label = name
+    assert_reads(f"{tmp_path}/a.h5:/raw", volume())
+    assert "the axis without a name" in open_source(f"{tmp_path}/a.h5:/raw").remarks[0]
+
+
+def test_labels_of_one_axis_alone_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=volume()).dims[0].label = "x"
+    assert "axes x of 5, ? of 37, ? of 50 by the labels of its dimensions" in refusal(f"{tmp_path}/a.h5:/raw")

@@ -67,3 +67,23 @@ def test_n5_of_bigdataviewer(tmp_path: Path, inner: str) -> None:
     (path / "setup0/attributes.json").write_text(json.dumps(said))
     (path / "setup0/timepoint0/attributes.json").write_text('{"multiScale": true, "resolution": [4.0, 5.0, 40.0]}')
     reads(f"{path}:/{inner}", volume("uint16"), SIZE)
+
+
+def test_zarr_v2_of_webknossos_says_its_version_as_text_and_begins_at_its_bounding_box(tmp_path: Path) -> None:
+    begin, size = (3, 2, 1), SHAPE[::-1]
+    stored = np.zeros((1, *(a + n for a, n in zip(begin, size, strict=True))), np.uint8)
+    stored[0, 3:, 2:, 1:] = volume().T
+    root = zarr.open_group(tmp_path, mode="w", zarr_format=2)
+    layer = root.create_group("color")
+    layer.create_array("1", data=stored, chunks=(1, 16, 16, 16))
+    axes = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space", "unit": "nanometer"} for a in "xyz")]
+    levels = [{"path": "1", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 4.0, 5.0, 40.0]}]}]
+    layer.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
+    for group in (tmp_path, tmp_path / "color"):
+        (group / ".zgroup").write_text('{\n    "zarr_format": "2"\n}')
+    box = {"topLeft": begin, **dict(zip(("width", "height", "depth"), size, strict=True))}
+    properties = {"dataLayers": [{"name": "color", "dataFormat": "zarr", "boundingBox": box}]}
+    (tmp_path / "datasource-properties.json").write_text(json.dumps(properties))
+    for address in (tmp_path / "color", f"{tmp_path}:/color/1"):
+        reads(address, stored[0].T, SIZE)
+        assert "write `crop: [[1, 6], [2, 39], [3, 53]]` at this volume" in open_source(str(address)).remarks[0]

@@ -228,6 +228,20 @@ def test_colons_in_file_names_are_part_of_them(tmp_path: Path) -> None:
     assert_reads(tmp_path / "12:30.tif", volume())
 
 
+def test_a_dataset_may_have_colons_in_its_name(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "12:30.h5", "w") as file:
+        file["run:2/raw:1"] = volume()
+    assert_reads(f"{tmp_path}/12:30.h5:/run:2/raw:1", volume())
+
+
+@pytest.mark.parametrize("name", ["cell.h5", "cell.nii", "cell.mrc", "cell.tif"])
+def test_a_folder_of_sections_may_be_called_like_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for z, section in enumerate(volume()):
+        tifffile.imwrite(tmp_path / name / f"s{z}.tif", section)
+    assert_reads(tmp_path / name, volume())
+
+
 def test_box_outside_the_volume_is_refused_with_both(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", volume())
     source = open_source(str(tmp_path / "a.tif"))
@@ -290,6 +304,11 @@ def test_what_is_not_read_at_addresses_is_told(address: str, message: str) -> No
     [
         (b"ZISRAWFILE", "Zeiss CZI; convert it to OME-Zarr with bioformats2raw"),
         (b"GIF89a", "GIF; open it in Fiji and save it as TIFF"),
+        (b"ObjectType = Image\n", "MetaImage; save it as NIfTI"),
+        (
+            b'<?xml version="1.0" encoding="UTF-8"?>\n<SpimData',
+            "BigDataViewer; name the file or folder beside it: a.h5:/t0",
+        ),
     ],
 )
 def test_formats_that_are_not_read_are_named_with_a_converter(tmp_path: Path, begin: bytes, message: str) -> None:

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from tests.unit.volumes.readers.reading import (
+    SHAPE,
     assert_reads,
     boxes,
     opened,
@@ -190,6 +192,25 @@ def test_three_sections_that_tifffile_calls_rgb_are_refused_until_they_are_named
     )
     np.testing.assert_array_equal(whole(opened(tmp_path / "a.tif", axes="zyx")), values)
     np.testing.assert_array_equal(whole(opened(tmp_path / "a.tif", axes="cyx")), values[:, None])
+
+
+@pytest.mark.parametrize(("config", "axes"), [("contig", "yxz"), ("separate", "zyx")])
+def test_bands_of_one_page_are_channels_until_they_are_sections(tmp_path: Path, config: str, axes: str) -> None:
+    """GDAL and rasterio write a stack of sections as the bands of a page."""
+    stored = volume().transpose(1, 2, 0) if config == "contig" else volume()
+    options: Any = {"planarconfig": config, "photometric": "minisblack", "extrasamples": (0,) * (SHAPE[0] - 1)}
+    tifffile.imwrite(tmp_path / "a.tif", stored, metadata=None, **options)
+    assert f"5 channels and one section by the pages of the file; if they are sections, write `axes: {axes}`" in told(
+        tmp_path / "a.tif"
+    )
+    np.testing.assert_array_equal(whole(opened(tmp_path / "a.tif", axes=axes)), volume())
+
+
+def test_planes_of_colours_on_several_pages_are_channels(tmp_path: Path) -> None:
+    planes = np.stack([volume(), 255 - volume(), volume()], axis=1)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    assert "`axes: zcyx` with `channels: [0]` takes one colour" in refusal(tmp_path / "a.tif")
+    np.testing.assert_array_equal(whole(opened(tmp_path / "a.tif", axes="zcyx", channels=[1])), 255 - volume())
 
 
 def test_one_colour_is_read_where_the_user_names_it(tmp_path: Path) -> None:

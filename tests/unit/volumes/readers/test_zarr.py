@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.unit.volumes.readers.reading import SHAPE, assert_reads, refusal, volume
+from tests.unit.volumes.readers.reading import SHAPE, assert_reads, refusal, truncate, volume
 from unet.volumes.readers.open import open_source
 
 
@@ -165,3 +165,17 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     content = json.dumps({**metadata, "compressor": None, "fill_value": None, "filters": [{"id": "pickle"}]})
     (tmp_path / "a.zarr/.zarray").write_text(content)
     assert "a.zarr" in refusal(tmp_path / "a.zarr")
+
+
+def test_the_only_dimension_without_a_name_is_the_one_that_is_left(tmp_path: Path) -> None:
+    names = [None, "y", "x"]
+    zarr.create_array(f"{tmp_path}/a.zarr", data=volume(), chunks=SHAPE, dimension_names=names, zarr_format=3)
+    assert_reads(tmp_path / "a.zarr", volume())
+
+
+def test_a_zip_archive_that_is_cut_short_is_told_to_be(tmp_path: Path) -> None:
+    store = zarr.storage.ZipStore(tmp_path / "a.zarr.zip", mode="w")
+    zarr.create_array(store, data=volume(), chunks=(2, 16, 16))
+    store.close()
+    truncate(tmp_path / "a.zarr.zip", 0.8)
+    assert "it is cut short (BadZipFile" in refusal(tmp_path / "a.zarr.zip")
