@@ -1,4 +1,4 @@
-"""From stored affinities to objects, script by script: the same for any blocks, block ranges and threads, and after kills."""
+"""From stored affinities to objects, script by script: the same for any blocks, ranges and threads, and after kills."""
 
 import os
 import signal
