@@ -32,6 +32,7 @@ from unet.segmentation.region_graph import (
     FRAGMENTS_PER_SLAB,
     Edges,
     EdgeSlabs,
+    compact_ids,
     contact_steps,
     edges_in_slabs,
     fragment_ids,
@@ -140,11 +141,11 @@ def _graph_offsets(segment: SegmentConfig, offsets: list[Offset] | None) -> Sequ
 
 def _parts_of(ids: NDArray[np.uint64], fragments: Fragments, found: SuspectedMerges) -> NDArray[np.int32]:
     """Return the part of fragments by their ids of `fragment_ids`; -1 where there is none."""
-    known, index = np.unique(ids, return_inverse=True)
+    known, index = compact_ids(ids)
     block, label = (known >> np.uint64(32)).astype(np.int64), (known & np.uint64(0xFFFFFFFF)).astype(np.int64)
     number = np.where(label > 0, fragments.offsets[block] + label - 1, 0)
     part = np.where(label > 0, found.part_of[fragments.component_of[number]], np.int32(-1))
-    return part[index].reshape(ids.shape)
+    return part[index]
 
 
 def _rows(

@@ -1,5 +1,10 @@
-"""From stored affinities to objects, script by script: the same for any blocks and any number of block ranges."""
+"""From stored affinities to objects, script by script: the same for any blocks, ranges and threads, and after kills."""
 
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +84,22 @@ def with_probability(folder: Path, block: list[int], blocks_per_range: int, **se
     return project
 
 
-def decoded(project: Ranged, merging: dict[str, Any] | None = None, decoder: Path | None = None) -> np.ndarray:
+def decoded(
+    project: Ranged, merging: dict[str, Any] | None = None, decoder: Path | None = None, threads: int = 1
+) -> np.ndarray:
     """Run `segment`, `region_graph`, `merge` and `relabel`; returns the final labels."""
     name, segment = "train", project.config.segment.model_dump(exclude={"decoder", "candidates"})
     graph = {key: value for key, value in segment.items() if key != "agglomerate"}  # as in the rules
     labelling = {key: value for key, value in graph.items() if key not in ("max_offset_px", "fill_holes")}
     how = {"segment": labelling, "background": False, "store": "segmentation", "made": []}
     chosen = {} if decoder is None else {"decoder": decoder}
-    segmented = project.each_range("segment", name, "segmentation", **how, **chosen)
-    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph, **chosen)
+    segmented = project.each_range("segment", name, "segmentation", **how, **chosen, threads=threads)
+    edges = project.each_range("region_graph", name, segmented=segmented, segment=graph, **chosen, threads=threads)
     merged = project.receipt("merge", name, "segmentation")
     common = {"folder": project.stores(name), "survey": project.receipt("survey", name)}
     how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": merging or segment}
     project.job("merge", merged, **how, **chosen, **common, code="one")
-    project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation")
+    project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation", threads=threads)
     return project.array(name, "segmentation")
 
 
@@ -119,7 +126,7 @@ def suspected(project: Ranged) -> tuple[bytes, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("method", ["average_linkage", "mutex_watershed"])
-def test_blocks_and_block_ranges_do_not_matter(tmp_path: Path, method: str) -> None:
+def test_blocks_block_ranges_and_threads_do_not_matter(tmp_path: Path, method: str) -> None:
     agglomerate = {**SEGMENT["agglomerate"], "method": method}
     how = {"agglomerate": agglomerate, "suspected_merges": {"min_size": 100, "min_contacts": 300, "margin": 0.3}}
     whole_project = with_probability(tmp_path / "whole", [12, 32, 32], 1, **how)
@@ -135,7 +142,7 @@ def test_blocks_and_block_ranges_do_not_matter(tmp_path: Path, method: str) -> N
     for number, (block, blocks_per_range) in enumerate([([6, 16, 32], 1), ([4, 32, 16], 4)]):
         project = with_probability(tmp_path / str(number), block, blocks_per_range, **how)
         assert len(project.block_ranges("train")) == [4, 2][number]
-        np.testing.assert_array_equal(decoded(project), whole)
+        np.testing.assert_array_equal(decoded(project, threads=1 + 2 * number), whole)
         assert suspected(project) == listed
     if method == "average_linkage":
         box = Box.of_shape(SHAPE)
@@ -193,13 +200,18 @@ CANDIDATES: dict[str, Any] = {
 }
 
 
-def swept(folder: Path, block: list[int], blocks_per_range: int) -> tuple[Ranged, dict[str, Any], dict[str, Any]]:
-    """A project whose decoder is chosen; the receipts of `decoder_sweep` and `choose_decoder`."""
+def choosing(folder: Path, block: list[int], blocks_per_range: int) -> Ranged:
+    """A project of which a decoder is to be chosen."""
     project = with_probability(folder, block, blocks_per_range)
     fixed = {"method": "watershed", "connectivity": "volume", "fill_holes": 0}
     project.settings["segment"] = {**fixed, "decoder": "auto", "candidates": CANDIDATES}
     project.settings["evaluate"] = {"threshold_volumes": ["train"]}
     project.intensity_statistics("train")
+    return project
+
+
+def swept(project: Ranged) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose the decoder; returns the receipts of `decoder_sweep` and `choose_decoder`."""
     segment = project.config.segment.model_dump()
     found = project.each_range("candidate_fragments", "train", made=[], segment=segment)
     edges = project.each_range("candidate_graph", "train", segmented=found, segment=segment)
@@ -207,12 +219,13 @@ def swept(folder: Path, block: list[int], blocks_per_range: int) -> tuple[Ranged
     how = {"segmented": found, "edges": edges, "labelled": [], "checked": project.checked("train"), "segment": segment}
     sweep, chosen = project.receipt("decoder_sweep", "train"), project.receipt("choose_decoder", "all")
     rows = project.job("decoder_sweep", sweep, **files, **how, folder=project.stores("train"), code="one")
-    return project, rows, project.job("choose_decoder", chosen, sweeps=[sweep], segment=segment, code="one")
+    return rows, project.job("choose_decoder", chosen, sweeps=[sweep], segment=segment, code="one")
 
 
 def test_the_score_of_a_decoder_is_that_of_its_segmentation_whatever_the_blocks(tmp_path: Path) -> None:
-    _, whole, _ = swept(tmp_path / "whole", [12, 32, 32], 1)
-    project, rows, chosen = swept(tmp_path / "blocks", [4, 32, 16], 4)
+    whole, _ = swept(choosing(tmp_path / "whole", [12, 32, 32], 1))
+    project = choosing(tmp_path / "blocks", [4, 32, 16], 4)
+    rows, chosen = swept(project)
     assert len(project.block_ranges("train")) == 2
     assert rows["scores"] == whole["scores"]
     assert len(rows["scores"]) == 2 * 2 * 2 * 2 * 4
@@ -226,7 +239,8 @@ def test_the_score_of_a_decoder_is_that_of_its_segmentation_whatever_the_blocks(
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     """Another choice of the linkage labels no block again; of lost candidates only the lost block is made."""
-    project, _, chosen = swept(tmp_path, [6, 32, 32], 2)
+    project = choosing(tmp_path, [6, 32, 32], 2)
+    _, chosen = swept(project)
     receipt = project.receipt("choose_decoder", "all")
     decoded(project, decoder=receipt)
     chosen["settings"]["agglomerate"] = {"method": "mutex_watershed", "threshold": 0.3, "join_fragments_below": 9}
@@ -240,3 +254,55 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     for rule, blocks in made.items():
         path = ("segmentation",) if rule == "segment" else ()
         assert read_json(project.receipt(rule, "train", *path, "0-of-1"))["run"]["blocks_made"] == blocks
+
+
+def counted_writes(at_each: Callable[[], None]) -> None:
+    """Call a function before a file gets its name, and before a line of a journal is safe."""
+
+    def before(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            at_each()
+            real(*arguments)
+
+        return call
+
+    os.replace, os.fsync = before(os.replace), before(os.fsync)  # type: ignore[assignment]
+
+
+def killed_at(write: int, work: Callable[[], object]) -> None:
+    """Do some work in a process that is killed by SIGKILL at one of its writes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside the threads of libraries
+        child = os.fork()
+    if child == 0:
+        signal.alarm(300)
+        numbers = count()
+        counted_writes(lambda: os.kill(os.getpid(), signal.SIGKILL) if next(numbers) == write else None)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the candidates of the decoder to the final labels. Each of four runs gets a fifth of all writes done."""
+
+    def all_of(project: Ranged) -> None:
+        swept(project)
+        decoded(project, decoder=project.receipt("choose_decoder", "all"))
+
+    whole, killed = (choosing(tmp_path / name, [6, 16, 32], 2) for name in ("whole", "killed"))
+    writes = count()
+    with monkeypatch.context() as restored:
+        restored.setattr(os, "replace", os.replace)
+        restored.setattr(os, "fsync", os.fsync)
+        counted_writes(lambda: next(writes))
+        all_of(whole)
+    fifth = next(writes) // 5
+    for _ in range(4):
+        killed_at(fifth, lambda: all_of(killed))
+    all_of(killed)
+    files = {path.relative_to(whole.folder): path for path in whole.stores("train").rglob("*") if path.is_file()}
+    assert {path.suffix for path in files} >= {".npz", ".npy", ".json"}
+    assert [name for name, path in files.items() if (killed.folder / name).read_bytes() != path.read_bytes()] == []

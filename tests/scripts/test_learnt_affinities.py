@@ -1,6 +1,11 @@
 """From labels to stored affinities, script by script: ids as targets, one named channel per offset, any blocks."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +75,47 @@ def prepare(project: Project) -> None:
     project.job("train", project.receipt("train", "model"), **inputs, **files, **settings, classes=[], code="one")
 
 
-def predict(project: Project) -> None:
+def inputs_of_predict(project: Project) -> dict[str, Any]:
+    """All inputs and parameters of a prediction but the block range."""
+    return {
+        "intensity_statistics": project.receipt("intensity_statistics", "train"),
+        "model": project.folder / "results/model/model.pt",
+        "predict": project.config.predict.model_dump(),
+        "slurm": SlurmConfig().model_dump(),
+        "worker_logs": project.folder / "workers",
+    }
+
+
+def predict(project: Project, threads: int = 1) -> None:
     """Write the store of probabilities."""
-    project.each_range(
-        *("predict", "train"),
-        intensity_statistics=project.receipt("intensity_statistics", "train"),
-        model=project.folder / "results/model/model.pt",
-        predict=project.config.predict.model_dump(),
-        slurm=SlurmConfig().model_dump(),
-        worker_logs=project.folder / "workers",
+    project.each_range("predict", "train", **inputs_of_predict(project), threads=threads)
+
+
+DIES = """
+import os, runpy, signal, sys
+from itertools import count
+real, numbers = os.replace, count(1)
+def replace(*paths):
+    if next(numbers) == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*paths)
+os.replace = replace
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script, and ends by SIGKILL before its tenth file gets its name."""
+
+
+def predict_and_die(project: Project) -> None:
+    """Predict the first block range in a process that is killed in the middle."""
+    name, block_range = "train", project.block_ranges("train")[0]
+    own = {"survey": project.receipt("survey", name), "folder": project.stores(name), "block_range": block_range}
+    own |= {"receipt": project.receipt("predict", name, block_range), "code": "one", **inputs_of_predict(project)}
+    start = f"import sys; sys.argv = sys.argv[1:]{DIES}"
+    command = [sys.executable, "-c", start, str(SCRIPTS / "predict.py"), json.dumps(own, default=str)]
+    ended = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +182,16 @@ def test_objects_are_scored_and_no_threshold_of_a_class(affinities: NotedProject
     assert found["sweep"] == []
 
 
-def test_other_blocks_give_the_same_probabilities(affinities: NotedProject, tmp_path: Path) -> None:
+def test_other_blocks_a_kill_and_threads_give_the_same_probabilities(affinities: NotedProject, tmp_path: Path) -> None:
     storage = {"chunk": [2, 8, 8], "block": [2, 16, 24]}
     other = Project(tmp_path / "other", {**affinities.settings, "storage": storage})
     shutil.copytree(affinities.folder / "results/model", other.folder / "results/model")
     other.intensity_statistics("train")
-    predict(other)
+    predict_and_die(other)
+    predict(other, threads=3)
+    first = other.block_ranges("train")[0]
+    made = read_json(other.receipt("predict", "train", first))["run"]["blocks_made"]
+    assert 0 < made < len(other.volume("train").blocks(first))
     assert other.volume("train").layout.block != affinities.volume("train").layout.block
     np.testing.assert_array_equal(other.array("train", "probability"), affinities.array("train", "probability"))
 

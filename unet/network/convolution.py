@@ -11,7 +11,7 @@ fold      8 channels or fewer    two neighbours along x become channels: half th
                                  kernel of 3 x 3 x 2. A third of the products is with zeros, but vectors are full.
 stack     1 input channel, f32   three sections become channels of 2-D convolutions, one for each output section
 halve     small input, f32       two overlapping halves along z become a batch of two, which oneDNN takes
-linear    1x1x1                  a matrix product over the channels
+linear    1x1x1                  a matrix product over the channels; of one channel a product with each weight
 ```
 
 In bfloat16 oneDNN takes every convolution, and one channel is folded, too. A processor with AMX computes convolutions
@@ -113,6 +113,9 @@ def linear_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     """Convolve with a 1x1x1 kernel, as a matrix product over the channels."""
     if x.shape[1] == 1 and x.dtype == torch.bfloat16:
         return _linear_of_neighbours(x, weight, bias, gcd(x.shape[-1], VECTOR))
+    if x.shape[1] == 1:  # BLAS is slow where there is nothing to sum
+        y = x.movedim(1, -1) * weight.flatten()
+        return (y if bias is None else y.add_(bias)).movedim(-1, 1)
     return linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
 
 

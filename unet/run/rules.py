@@ -8,7 +8,7 @@ real run.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unet.config.root import Config
 from unet.geometry.block_ranges import block_range_count, voxels_per_job
@@ -156,9 +156,12 @@ def cost_of(rule: str, config: Config) -> Cost:
     """Return the cost of a rule with this configuration."""
     if rule == "segment" and config.segment.method == "watershed":
         return WATERSHED
-    if rule in PER_CANDIDATE:
-        return replace(RULES[rule].cost, rate=RULES[rule].cost.rate / PER_CANDIDATE[rule](config))
-    return SOLVED if rule in ("merge", "merge_part") and config.segment.has_graph else RULES[rule].cost
+    if rule in ("merge", "merge_part") and config.segment.has_graph:
+        return SOLVED
+    cost = RULES[rule].cost
+    if config.model.output == "affinities" and rule in OF_AFFINITIES:
+        cost = replace(cost, **OF_AFFINITIES[rule])
+    return replace(cost, rate=cost.rate / PER_CANDIDATE[rule](config)) if rule in PER_CANDIDATE else cost
 
 
 def _sets_of_fragments(config: Config) -> int:
@@ -330,3 +333,11 @@ PER_CANDIDATE: dict[str, Callable[[Config], int]] = {
 SOLVED = Cost(90, start=0.8, rate=15e6, solved_fragment_bytes=360)
 """Cost of `merge_part` and `merge` where a region graph is solved: 60 bytes per edge, 6 edges per fragment, and the
 fragment itself (benchmarks/agglomeration.py; fib25). For holes of components it is more than is needed."""
+OF_AFFINITIES: dict[str, dict[str, Any]] = {
+    "candidate_graph": {"rate": 18e6, "block_bytes": 78},
+    "decoder_sweep": {"rate": 300e6},
+    "region_graph": {"block_bytes": 62},
+    "suspected_merges": {"rate": 10e6, "block_bytes": 42},
+}
+"""What differs from `RULES` for affinities: 64 sections of fib25 at nine offsets, in blocks of 32 x 256 x 256
+(2026-11-27). The graphs of one set of fragments read their blocks once."""

@@ -83,7 +83,7 @@ def test_no_other_inner_threshold_has_a_lower_mean_with_its_neighbours(voi: list
 def test_of_two_thresholds_each_stands_for_itself() -> None:
     candidates = CandidatesConfig(thresholds=[0.2, 0.4], fragments=CANDIDATES.fragments[:1], join_fragments_below=[0])
     decoders = candidates.decoders(affinities=False)
-    curve = DecoderCurve(decoders, np.array([2.0, 1.0]), np.zeros(2))
+    curve = DecoderCurve([0.2, 0.4], np.array([2.0, 1.0]), np.zeros(2), decoders)
     assert curve.best == 1
     assert not curve.beyond
 

@@ -178,3 +178,7 @@ def test_jobs_of_affinities_read_as_far_as_these_reach() -> None:
     assert RULES["region_graph"].halo(found, layout) == (1, 3, 5)
     more = (a - b for a, b in zip(*(RULES["segment"].halo(one, layout) for one in (found, classes)), strict=True))
     assert list(more) == [1, 1, 1]
+    assert cost_of("region_graph", found).block_bytes > cost_of("region_graph", classes).block_bytes
+    assert cost_of("suspected_merges", found).rate < cost_of("suspected_merges", classes).rate
+    assert cost_of("segment", found) is WATERSHED
+    assert cost_of("merge", found) is SOLVED
