@@ -41,6 +41,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
+from unet.geometry.compiled import use_compiled
 from unet.geometry.distance_transform import capped_distance
 from unet.segmentation.components import (
     BlockComponents,
@@ -51,7 +52,7 @@ from unet.segmentation.components import (
     renumber_in_scan_order,
     volume_index,
 )
-from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
+from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins, step_lengths
 
 TRUNCATE = 3.0
 """Radius of the Gaussian's support in standard deviations."""
@@ -232,20 +233,126 @@ def watershed_block(
     labelled, read = labelled_and_read_boxes(box, volume_shape, parameters)
     if foreground.shape != read.shape:
         raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
+    ascent = labelled.grown(parameters.ascent_halo).clipped(volume_shape)
+    label = _label_compiled if use_compiled(foreground.size) and _fits_bytes(parameters) else _label
+    labels, first, size = label(foreground, box, labelled, ascent, read, parameters, tissue, confidence)
+    own = np.ascontiguousarray(labels[box.relative_to(labelled.start).slices])
+    first_voxel = volume_index(first, labelled, volume_shape)
+    faces = {axis: (face_runs(labels, axis, 0), face_runs(labels, axis, -1)) for axis in parameters.axes}
+    at_border = labels_at_border(faces, len(first), box, volume_shape)
+    return BlockComponents(box, first_voxel, size, np.ones(len(first), np.uint8), at_border, faces, own)
+
+
+Labelled = tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]
+"""Labels of a box in scan order, the first voxel of each in the box, and its voxels in the block."""
+
+
+def _label(
+    foreground: NDArray[np.bool_],
+    box: Box,
+    labelled: Box,
+    ascent: Box,
+    read: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None,
+    confidence: NDArray[np.float32] | None,
+) -> Labelled:
+    """Label a block within the links of the box `ascent`, in arrays of numpy."""
     height = height_map(foreground, parameters, confidence)
     np.multiply(height, FOREGROUND_SCALE, out=height, where=foreground)
     if tissue is not None:
         height = np.where(tissue, height, NO_FRAGMENT)
-    ascent = labelled.grown(parameters.ascent_halo).clipped(volume_shape)
     basins = label_basins(_with_ring(height, ascent, read, parameters), parameters.edge_px)
     labels = renumber_in_scan_order(np.ascontiguousarray(basins[labelled.relative_to(ascent.start).slices]))
-    own = np.ascontiguousarray(labels[box.relative_to(labelled.start).slices])
     count = int(labels.max(initial=0))
-    first_voxel = volume_index(first_voxel_and_size(labels, count)[0], labelled, volume_shape)
+    own = labels[box.relative_to(labelled.start).slices]
     size = np.bincount(own.ravel(), minlength=count + 1)[1:]
-    faces = {axis: (face_runs(labels, axis, 0), face_runs(labels, axis, -1)) for axis in parameters.axes}
-    at_border = labels_at_border(faces, count, box, volume_shape)
-    return BlockComponents(box, first_voxel, size, np.ones(count, np.uint8), at_border, faces, own)
+    return labels, first_voxel_and_size(labels, count)[0], size
+
+
+def _label_compiled(
+    foreground: NDArray[np.bool_],
+    box: Box,
+    labelled: Box,
+    ascent: Box,
+    read: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None,
+    confidence: NDArray[np.float32] | None,
+) -> Labelled:
+    """Label a block as `_label` does, to the bit, by the compiled kernels."""
+    from unet.segmentation import compiled_watershed as kernels
+
+    ring = tuple(int(axis in parameters.axes) for axis in range(3))
+    height = compiled_heights(foreground, read, ascent.grown(ring), parameters, tissue, confidence)
+    links_of = kernels.volume_links if parameters.connectivity == "volume" else kernels.section_links
+    links = links_of(height, np.array([np.float32(1 / length) for length in step_lengths(parameters.edge_px)]))
+    start = labelled.relative_to(ascent.start).start
+    labels, count = kernels.basins(height, links, ring, start, labelled.shape)
+    return (labels, *kernels.first_voxels_and_sizes(labels, count, box.shape))
+
+
+def _fits_bytes(parameters: WatershedParameters) -> bool:
+    """Return whether steps along z fit in a byte, and squares of distances in a float32."""
+    longest = max(_longest(parameters))
+    return longest < 2**11 and longest // parameters.edge_units.get(0, longest) < 2**8 - 2
+
+
+def _longest(parameters: WatershedParameters) -> tuple[int, int]:
+    """Return the largest distance that is looked for in the foreground and in the background, in units."""
+    units = parameters.units_per_px
+    return int(parameters.max_distance * units), int((parameters.expand_distance + 1) * units)
+
+
+def compiled_heights(
+    foreground: NDArray[np.bool_],
+    read: Box,
+    wanted: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None = None,
+    confidence: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return the heights of a box as links are made of them, by the compiled kernels; ``-inf`` beyond what was read."""
+    from unet.segmentation import compiled_watershed as kernels
+
+    units, longest, weight = parameters.edge_units, _longest(parameters), parameters.confidence_weight
+    caps = np.float32(parameters.max_distance), np.float32(parameters.expand_distance + 1)
+    foreground = np.ascontiguousarray(foreground)
+    steps = np.ones(foreground.shape, np.uint8)
+    if 0 in units and max(longest) // units[0]:
+        steps = kernels.steps_along_z(foreground, max(longest) // units[0] + 1)
+    grey = np.empty((0, 0, 0), np.float32) if confidence is None else np.ascontiguousarray(confidence)
+    values = kernels.signed_distance(
+        foreground,
+        steps,
+        grey,
+        (units.get(0, 0), units[1], units[2]),
+        longest,
+        np.float32(parameters.units_per_px),
+        caps,
+        np.float32(parameters.expand_distance),
+        np.float32(weight if confidence is not None else 0),
+    )
+    del steps, grey
+    inside = wanted.intersected(read)
+    height = np.full(wanted.shape, NO_FRAGMENT)
+    out = height[inside.relative_to(wanted.start).slices]
+    source = inside.relative_to(read.start)
+    weights = tuple(_half_gaussian(parameters, axis) for axis in range(3))
+    kernels.smooth(values, foreground, weights, FOREGROUND_SCALE, source.start, out)
+    if tissue is not None:
+        out[~tissue[source.slices]] = NO_FRAGMENT
+    return height
+
+
+def _half_gaussian(parameters: WatershedParameters, axis: int) -> NDArray[np.float64]:
+    """Return the weights of `scipy.ndimage.gaussian_filter1d` from the outermost to the middle; none if not smoothed."""
+    if not parameters.smoothing or axis not in parameters.axes:
+        return np.empty(0)
+    sigma = parameters.smoothing * parameters.units_per_px / parameters.edge_units[axis]
+    radius = ceil(TRUNCATE * sigma)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return (weights / weights.sum())[: radius + 1]
 
 
 def _with_ring(
