@@ -1,13 +1,16 @@
 """Kernels of `watershed` and `steepest_ascent`: height map, links and basins, voxel by voxel, with the same bits.
 
-1. `signed_distance`: the distances to the other kind of voxel, row by row. Where nothing is nearer than the limit the
-   order of the axes does not matter, so the longest axis of memory comes first: two sweeps over the sections.
+1. `steps_along_z`, `distance_heights`: the distances to the other kind of voxel. The order of the axes does not matter:
+   first two sweeps over the sections, then row by row. Squares are integers, as small as they fit.
 2. `smooth`: scipy's `gaussian_filter1d` along one axis after the other, with rows that stay in the cache. The sums are
    in float64 and in scipy's order, from the outermost pair inwards.
 3. `volume_links`, `section_links`: the steepest neighbour of every voxel, as one byte.
-4. `basins`: a union-find forest. A voxel's parent is its steepest neighbour; equal heights at a maximum are united.
-   Labels are given in scan order when a basin is first met.
+4. `parents`, `unite_levels`: a union-find forest. A voxel's parent is its steepest neighbour; equal heights at a
+   maximum are united.
+5. `shorten`, `label_roots`: the root of every tree. Labels are given in scan order, when a basin is first met.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +19,16 @@ from unet.geometry.compiled import kernel
 
 NO_LINK = 13
 """Code of a voxel without a higher neighbour; a neighbour's code is ``9 (dz + 1) + 3 (dy + 1) + dx + 1``."""
-FAR = np.float32(1e9)
+NO_FRAGMENT = 27
+"""Code of a voxel that is not labelled."""
 LOWEST = np.float32(-np.inf)
 BELOW = np.float32(0.9)
 
 
 @kernel
-def steps_along_z(foreground: NDArray[np.bool_], most: int) -> NDArray[np.uint8]:
-    """Return the steps along z to the nearest voxel of the other kind, `most` where there are as many or more."""
+def steps_along_z(foreground: NDArray[np.bool_], most: int, found: NDArray[np.uint8]) -> None:
+    """Write the steps along z to the nearest voxel of the other kind, `most` where there are as many or more."""
     depth, height, width = foreground.shape
-    found = np.empty(foreground.shape, np.uint8)
     for z in range(depth):
         for y in range(height):
             here, out = foreground[z, y], found[z, y]
@@ -43,215 +46,240 @@ def steps_along_z(foreground: NDArray[np.bool_], most: int) -> NDArray[np.uint8]
             for x in range(width):
                 steps = np.uint8(next_[x] + 1) if here[x] == behind[x] else np.uint8(1)
                 out[x] = min(out[x], steps)
-    return found
 
 
 @kernel
-def signed_distance(
+def _copy(out: NDArray[Any], line: NDArray[Any]) -> None:
+    """Copy a row; the assignment of a slice is compiled to something five times as slow."""
+    for x in range(len(out)):
+        out[x] = line[x]
+
+
+@kernel
+def distance_heights(
     foreground: NDArray[np.bool_],
     steps: NDArray[np.uint8],
-    confidence: NDArray[np.float32],
     units: tuple[int, int, int],
     longest: tuple[int, int],
     parts: np.float32,
     caps: tuple[np.float32, np.float32],
-    expand: np.float32,
+    grey: tuple[NDArray[Any], NDArray[np.float32]],
     weight: np.float32,
-) -> NDArray[np.float32]:
-    """Return distance and confidence of the foreground, before smoothing, and the heights of the background.
+    rings: tuple[NDArray[Any], NDArray[Any]],
+    rows: tuple[NDArray[Any], NDArray[Any]],
+    start: tuple[int, int, int],
+    inside: NDArray[np.float32],
+    below: NDArray[np.float32],
+) -> None:
+    """Write the heights of the foreground before smoothing, 0 in the background, and those of the background.
 
     Parameters
     ----------
     foreground : (z, y, x)
     steps : see `steps_along_z`
-    confidence : the same shape, or of no voxels
     units : edges of a voxel ``(z, y, x)`` in units of ``1 / parts`` px, 0 where voxels are no neighbours along z
     longest : largest distance in these units within the foreground, and within the background
     parts : units per px
-    caps : largest distance (px) within the foreground, and within the background
-    expand : distance (px) from the foreground up to which the background has a height
+    caps : largest distance (px) within the foreground, and the one from it up to which the background has a height
+    grey : confidence of every voxel, and of every level; see `_confident`
     weight : height (px) that full confidence adds to the foreground
+    rings, rows : memory of the squares of distances within the foreground, and within the background, as integers
+    start : of `below` in the volume
+    inside : (z, y, x), written
+    below : the heights of a box, written in the background alone
     """
     depth, height, width = foreground.shape
-    longest_in, longest_out = longest
-    cap_in, cap_out = caps
-    one = np.float32(1)
-    unit_z = np.float32(units[0])
     most_in, most_out = 0, 0
     if units[0] > 0:
-        most_in, most_out = longest_in // units[0], longest_out // units[0]
-    far_in, far_out = np.float32((longest_in + 1) ** 2), np.float32((longest_out + 1) ** 2)
-    rows_in, rows_out = longest_in // units[1], longest_out // units[1]
-    columns_in, columns_out = longest_in // units[2], longest_out // units[2]
-    reach, pad = max(rows_in, rows_out), max(columns_in, columns_out)
-    slots = 2 * reach + 1
-    ring_in, ring_out = np.empty((slots, width), np.float32), np.empty((slots, width), np.float32)
-    row_in, row_out = np.full(width + 2 * pad, FAR, np.float32), np.full(width + 2 * pad, FAR, np.float32)
-    nearest_in, nearest_out = np.empty(width, np.float32), np.empty(width, np.float32)
-    found = np.empty(foreground.shape, np.float32)
-    has_confidence = confidence.size > 0
-    limit_in, limit_out = np.float32(most_in), np.float32(most_out)
+        most_in, most_out = longest[0] // units[0], longest[1] // units[0]
+    ring_in, ring_out = rings
+    row_in, row_out = rows
+    pad, slots = (len(row_in) - width) // 2, len(ring_in)
+    nearest_in, nearest_out = np.empty_like(ring_in[0]), np.empty_like(ring_in[0])
+    middle_in, middle_out = row_in[pad : pad + width], row_out[pad : pad + width]
+    line, px = np.empty(width, np.float32), np.float32(1) / parts  # a power of 2, so that nothing is rounded
     for z in range(depth):
-        filled = 0
+        filled, in_box = 0, 0 <= z - start[0] < below.shape[0]
         for y in range(height):
-            while filled < min(height, y + reach + 1):
+            while filled < min(height, y + slots // 2 + 1):
                 is_in, count = foreground[z, filled], steps[z, filled]
                 to_in, to_out = ring_in[filled % slots], ring_out[filled % slots]
-                for x in range(width):
-                    n = np.float32(count[x])
-                    squared = (n * unit_z) * (n * unit_z)
-                    inside = squared if n <= limit_in else far_in
-                    outside = squared if n <= limit_out else far_out
-                    to_in[x] = inside if is_in[x] else np.float32(0)
-                    to_out[x] = np.float32(0) if is_in[x] else outside
+                _squares_along_z(to_in, to_out, is_in, count, units[0], (most_in, most_out), longest)
                 filled += 1
-            middle_in, middle_out = row_in[pad : pad + width], row_out[pad : pad + width]
-            middle_in[:] = ring_in[y % slots]
-            middle_out[:] = ring_out[y % slots]
-            for k in range(1, rows_in + 1):
-                more = np.float32((k * units[1]) ** 2)
-                if y >= k:
-                    _nearer(middle_in, ring_in[(y - k) % slots], more)
-                if y + k < height:
-                    _nearer(middle_in, ring_in[(y + k) % slots], more)
-            for k in range(1, rows_out + 1):
-                more = np.float32((k * units[1]) ** 2)
-                if y >= k:
-                    _nearer(middle_out, ring_out[(y - k) % slots], more)
-                if y + k < height:
-                    _nearer(middle_out, ring_out[(y + k) % slots], more)
-            nearest_in[:] = middle_in
-            nearest_out[:] = middle_out
-            for k in range(1, columns_in + 1):
-                more = np.float32((k * units[2]) ** 2)
-                _nearer_of_two(nearest_in, row_in[pad - k : pad - k + width], row_in[pad + k : pad + k + width], more)
-            for k in range(1, columns_out + 1):
-                more = np.float32((k * units[2]) ** 2)
-                _nearer_of_two(nearest_out, row_out[pad - k : pad - k + width], row_out[pad + k : pad + k + width], more)
-            is_in, out = foreground[z, y], found[z, y]
-            if has_confidence:
-                certain = confidence[z, y]
+            is_in = foreground[z, y]
+            _nearest_along_y(middle_in, ring_in, y, height, longest[0], units[1])
+            _nearest_along_x(nearest_in, row_in, pad, longest[0], units[2])
+            out = inside[z, y]
+            for x in range(width):
+                distance = np.sqrt(np.float32(nearest_in[x])) * px
+                out[x] = distance if distance < caps[0] else caps[0]
+            _confident(line, grey, z, y)
+            if weight != 0:
                 for x in range(width):
-                    inside = min(np.sqrt(nearest_in[x]) / parts, cap_in)
-                    if weight != 0:
-                        inside += weight * max(certain[x] - one, np.float32(0))
-                    outside = min(np.sqrt(nearest_out[x]) / parts, cap_out)
-                    below = LOWEST if outside > expand else BELOW * min(certain[x], one) - outside
-                    out[x] = inside if is_in[x] else below
-            else:
-                for x in range(width):
-                    inside = min(np.sqrt(nearest_in[x]) / parts, cap_in)
-                    outside = min(np.sqrt(nearest_out[x]) / parts, cap_out)
-                    below = LOWEST if outside > expand else -outside
-                    out[x] = inside if is_in[x] else below
-    return found
+                    more = line[x] - np.float32(1)
+                    out[x] += weight * (more if more > 0 else np.float32(0))
+            for x in range(width):
+                out[x] = out[x] if is_in[x] else np.float32(0)
+            if not (in_box and 0 <= y - start[1] < below.shape[1]):
+                continue
+            _nearest_along_y(middle_out, ring_out, y, height, longest[1], units[1])
+            _nearest_along_x(nearest_out, row_out, pad, longest[1], units[2])
+            for x in range(width):
+                outside = np.sqrt(np.float32(nearest_out[x])) * px
+                certain = line[x] if line[x] < 1 else np.float32(1)
+                line[x] = LOWEST if outside > caps[1] else BELOW * certain - outside
+            background, first = below[z - start[0], y - start[1]], start[2]
+            for x in range(len(background)):
+                background[x] = line[first + x]
 
 
 @kernel
-def _nearer(nearest: NDArray[np.float32], other: NDArray[np.float32], more: np.float32) -> None:
-    for x in range(len(nearest)):
-        farther = other[x] + more
-        nearest[x] = farther if farther < nearest[x] else nearest[x]
-
-
-@kernel
-def _nearer_of_two(
-    nearest: NDArray[np.float32], before: NDArray[np.float32], behind: NDArray[np.float32], more: np.float32
+def _squares_along_z(
+    to_in: NDArray[Any],
+    to_out: NDArray[Any],
+    is_in: NDArray[np.bool_],
+    count: NDArray[np.uint8],
+    unit: int,
+    most: tuple[int, int],
+    longest: tuple[int, int],
 ) -> None:
+    """Write the squares of the distances of a row along z to the other kind: 0 outside of the own kind."""
+    integer = to_in.dtype.type
+    most_in, most_out, of_step = integer(most[0]), integer(most[1]), integer(unit * unit if max(most) else 0)
+    far_in, far_out = integer((longest[0] + 1) ** 2), integer((longest[1] + 1) ** 2)
+    for x in range(len(count)):
+        steps = integer(count[x])
+        squared = integer(integer(steps * steps) * of_step)
+        inside, outside = squared if steps <= most_in else far_in, squared if steps <= most_out else far_out
+        to_in[x] = inside if is_in[x] else integer(0)
+        to_out[x] = integer(0) if is_in[x] else outside
+
+
+@kernel
+def _confident(line: NDArray[np.float32], grey: tuple[NDArray[Any], NDArray[np.float32]], z: int, y: int) -> None:
+    """Write the confidence of a row: 0 without any, that of the levels of the voxels, or the voxels' own."""
+    values, of_level = grey
+    if values.size == 0:
+        line[:] = 0
+    elif of_level.size == 0:
+        line[:] = values[z, y]
+    else:
+        levels = values[z, y]
+        for x in range(len(line)):
+            line[x] = of_level[np.uint8(levels[x])]
+
+
+@kernel
+def _nearest_along_y(
+    middle: NDArray[Any], ring: NDArray[Any], y: int, height: int, longest: int, unit: int
+) -> None:
+    """Write the squares of distances when steps along y are allowed as well."""
+    slots = len(ring)
+    _copy(middle, ring[y % slots])
+    for k in range(1, longest // unit + 1):
+        more = (k * unit) ** 2
+        if y >= k and y + k < height:
+            _nearer_of_two(middle, ring[(y - k) % slots], ring[(y + k) % slots], more)
+        elif y >= k or y + k < height:
+            other = ring[(y - k if y >= k else y + k) % slots]
+            _nearer_of_two(middle, other, other, more)
+
+
+@kernel
+def _nearest_along_x(nearest: NDArray[Any], row: NDArray[Any], pad: int, longest: int, unit: int) -> None:
+    """Write the squares of distances when steps along x are allowed as well; the row is padded."""
+    width = len(nearest)
+    _copy(nearest, row[pad : pad + width])
+    for k in range(1, longest // unit + 1):
+        _nearer_of_two(nearest, row[pad - k : pad - k + width], row[pad + k : pad + k + width], (k * unit) ** 2)
+
+
+@kernel
+def _nearer_of_two(nearest: NDArray[Any], before: NDArray[Any], behind: NDArray[Any], more: int) -> None:
+    integer = nearest.dtype.type  # of 64 bits otherwise, and a quarter of them at a time
     for x in range(len(nearest)):
-        closer = before[x] if before[x] < behind[x] else behind[x]
-        farther = closer + more
-        nearest[x] = farther if farther < nearest[x] else nearest[x]
+        closer = min(before[x], behind[x])
+        nearest[x] = min(integer(closer + more), nearest[x])
 
 
 @kernel
 def smooth(
     values: NDArray[np.float32],
     foreground: NDArray[np.bool_],
-    weights: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    weights: NDArray[np.float64],
     scale: np.float32,
     start: tuple[int, int, int],
     out: NDArray[np.float32],
 ) -> None:
-    """Write the heights of a box into `out`: smoothed and scaled in the foreground, `values` in the background.
+    """Write the smoothed and scaled heights of the foreground of a box into `out`.
 
-    `weights` are the Gaussian's along each axis, from the outermost to the middle; none where nothing is smoothed.
+    `weights` are the Gaussian's along each axis, (3, n), from the outermost to the middle.
     """
     depth, height, width = values.shape
-    reach_z, reach_y, reach_x = len(weights[0]) - 1, len(weights[1]) - 1, len(weights[2]) - 1
-    slots = 2 * max(reach_y, 0) + 1
-    pad = max(reach_x, 0)
-    ring, filtered = np.empty((slots, width), np.float32), np.empty(width, np.float32)
-    sums, row = np.empty(width, np.float64), np.empty(width + 2 * pad, np.float64)
-    lines = np.empty((2 * max(reach_z, 0) + 1, width), np.float32)
+    reach = weights.shape[1] - 1
+    slots = 2 * reach + 1
+    ring, lines = np.empty((slots, width), np.float32), np.empty((slots, width), np.float32)
+    filtered, row, sums = np.empty(width, np.float32), np.empty(width + 2 * reach, np.float32), np.empty(width)
     for z in range(out.shape[0]):
         at = z + start[0]
-        filled = max(0, start[1] - max(reach_y, 0))
+        filled = max(0, start[1] - reach)
         for y in range(out.shape[1]):
             to = y + start[1]
-            while filled < min(height, to + max(reach_y, 0) + 1):
-                if reach_z < 0:
-                    _inside(values[at, filled], foreground[at, filled], ring[filled % slots])
-                else:
-                    for k in range(-reach_z, reach_z + 1):
-                        other = min(max(at + k, 0), depth - 1)
-                        _inside(values[other, filled], foreground[other, filled], lines[k + reach_z])
-                    _middle(sums, lines[reach_z], weights[0][reach_z])
-                    for k in range(reach_z):
-                        _add_pair(sums, lines[k], lines[2 * reach_z - k], weights[0][k])
-                    ring[filled % slots][:] = sums
+            while filled < min(height, to + reach + 1):
+                for k in range(slots):
+                    _copy(lines[k], values[min(max(at + k - reach, 0), depth - 1), filled])
+                _weighted_sum(ring[filled % slots], lines, weights[0], sums)
                 filled += 1
-            if reach_y < 0:
-                filtered[:] = ring[to % slots]
-            else:
-                _middle(sums, ring[to % slots], weights[1][reach_y])
-                for k in range(reach_y):
-                    before, behind = max(to - reach_y + k, 0), min(to + reach_y - k, height - 1)
-                    _add_pair(sums, ring[before % slots], ring[behind % slots], weights[1][k])
-                filtered[:] = sums
-            if reach_x >= 0:
-                row[pad : pad + width] = filtered
-                row[:pad] = filtered[0]
-                row[pad + width :] = filtered[width - 1]
-                _middle(sums, row[pad : pad + width], weights[2][reach_x])
-                for k in range(reach_x):
-                    shift = reach_x - k
-                    before_x, behind_x = row[pad - shift : pad - shift + width], row[pad + shift : pad + shift + width]
-                    _add_pair(sums, before_x, behind_x, weights[2][k])
-                filtered[:] = sums
-            here, is_in, line = values[at, to], foreground[at, to], out[z, y]
-            for x in range(out.shape[2]):
-                line[x] = filtered[x + start[2]] * scale if is_in[x + start[2]] else here[x + start[2]]
+            for k in range(slots):
+                _copy(lines[k], ring[min(max(to + k - reach, 0), height - 1) % slots])
+            _weighted_sum(filtered, lines, weights[1], sums)
+            _copy(row[reach : reach + width], filtered)
+            row[:reach] = filtered[0]
+            row[reach + width :] = filtered[width - 1]
+            for k in range(slots):
+                _copy(lines[k], row[k : k + width])
+            _weighted_sum(filtered, lines, weights[2], sums)
+            is_in, written, first = foreground[at, to], out[z, y], start[2]
+            for x in range(len(written)):
+                written[x] = filtered[first + x] * scale if is_in[first + x] else written[x]
 
 
 @kernel
-def _inside(values: NDArray[np.float32], foreground: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
-    for x in range(len(out)):
-        out[x] = values[x] if foreground[x] else np.float32(0)
-
-
-@kernel
-def _middle(sums: NDArray[np.float64], line: NDArray[np.floating], weight: float) -> None:
-    for x in range(len(sums)):
-        sums[x] = np.float64(line[x]) * weight
-
-
-@kernel
-def _add_pair(
-    sums: NDArray[np.float64], one: NDArray[np.floating], other: NDArray[np.floating], weight: float
+def _weighted_sum(
+    out: NDArray[np.float32], lines: NDArray[np.float32], weights: NDArray[np.float64], sums: NDArray[np.float64]
 ) -> None:
-    for x in range(len(sums)):
-        sums[x] += (np.float64(one[x]) + np.float64(other[x])) * weight
+    """Write the sum of lines by symmetric weights, from the outermost pair inwards, in float64; `sums` is memory."""
+    last = len(lines) - 1
+    if last == 6:  # the default: all at once, without a pass over the sums per pair
+        one, two, three, middle, four, five, six = (
+            lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], lines[6],
+        )
+        w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+        for x in range(len(out)):
+            total = np.float64(middle[x]) * w3
+            total += (np.float64(one[x]) + np.float64(six[x])) * w0
+            total += (np.float64(two[x]) + np.float64(five[x])) * w1
+            total += (np.float64(three[x]) + np.float64(four[x])) * w2
+            out[x] = np.float32(total)
+        return
+    middle = lines[last // 2]
+    for x in range(len(out)):
+        sums[x] = np.float64(middle[x]) * weights[last // 2]
+    for k in range(last // 2):
+        one, other = lines[k], lines[last - k]
+        for x in range(len(out)):
+            sums[x] += (np.float64(one[x]) + np.float64(other[x])) * weights[k]
+    for x in range(len(out)):
+        out[x] = np.float32(sums[x])
 
 
 @kernel
-def section_links(height: NDArray[np.float32], slopes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the code of every voxel's steepest neighbour in its section, without the outermost voxels.
+def section_links(height: NDArray[np.float32], slopes: NDArray[np.float32], found: NDArray[np.uint8]) -> None:
+    """Write the code of every voxel's steepest neighbour in its section, without the outermost voxels.
 
     `slopes` are 1 over the length of the steps (x, y, diagonal).
     """
-    depth, rows, width = height.shape[0], height.shape[1] - 2, height.shape[2] - 2
-    found = np.empty((depth, rows, width), np.uint8)
+    depth, rows, width = found.shape
     for z in range(depth):
         for y in range(rows):
             up, own, down, out = height[z, y], height[z, y + 1], height[z, y + 2], found[z, y]
@@ -273,18 +301,16 @@ def section_links(height: NDArray[np.float32], slopes: NDArray[np.float32]) -> N
                 low = high_down > high_up
                 rise = ((high_down if low else high_up) - here) * slopes[2]
                 code = (code_down if low else code_up) if rise > steepest else code
-                out[x] = np.uint8(code)
-    return found
+                out[x] = np.uint8(code) if here > LOWEST else np.uint8(NO_FRAGMENT)
 
 
 @kernel
-def volume_links(height: NDArray[np.float32], slopes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the code of every voxel's steepest neighbour, without the outermost voxels.
+def volume_links(height: NDArray[np.float32], slopes: NDArray[np.float32], found: NDArray[np.uint8]) -> None:
+    """Write the code of every voxel's steepest neighbour, without the outermost voxels.
 
     `slopes` are 1 over the length of the steps (x, y, yx, z, zx, zy, zyx).
     """
-    depth, rows, width = height.shape[0] - 2, height.shape[1] - 2, height.shape[2] - 2
-    found = np.empty((depth, rows, width), np.uint8)
+    depth, rows, width = found.shape
     code, steepest = np.empty(width, np.float32), np.empty(width, np.float32)
     for z in range(depth):
         for y in range(rows):
@@ -301,8 +327,7 @@ def volume_links(height: NDArray[np.float32], slopes: NDArray[np.float32]) -> ND
                 _section_neighbours(own, up, middle, down, base, slopes[first : first + 3], steepest, code)
             out = found[z, y]
             for x in range(width):
-                out[x] = np.uint8(code[x])
-    return found
+                out[x] = np.uint8(code[x]) if own[x + 1] > LOWEST else np.uint8(NO_FRAGMENT)
 
 
 @kernel
@@ -354,73 +379,87 @@ def _section_neighbours(
 
 
 @kernel
-def basins(
-    height: NDArray[np.float32],
-    links: NDArray[np.uint8],
-    ring: tuple[int, int, int],
-    start: tuple[int, int, int],
-    shape: tuple[int, int, int],
-) -> tuple[NDArray[np.uint32], int]:
-    """Label the basins of a box within the links in scan order; return the labels, and how many there are.
-
-    Parameters
-    ----------
-    height : of the voxels of `links`, and of as many around them as `ring` says
-    links : code of each voxel's steepest neighbour
-    ring : voxels before those of `links` along each axis, 0 or 1
-    start, shape : box whose voxels are labelled, in `links`
-    """
+def parents(links: NDArray[np.uint8], found: NDArray[np.int32]) -> None:
+    """Write the number of the voxel that each voxel is linked to; its own number where that lies beyond the array."""
     depth, rows, width = links.shape
-    parent = np.empty(depth * rows * width, np.int32)
-    shift = np.empty(27, np.int32)
+    shift, inner_shift = np.zeros(28, np.int32), np.empty(28, np.int32)
     for code in range(27):
         shift[code] = ((code // 9 - 1) * rows + (code // 3 % 3 - 1)) * width + code % 3 - 1
     for z in range(depth):
         for y in range(rows):
-            line, code_of, first = height[z + ring[0], y + ring[1]], links[z, y], (z * rows + y) * width
-            is_inside = 0 < z < depth - 1 and 0 < y < rows - 1
+            first = (z * rows + y) * width
+            line, out = links[z, y], found[first : first + width]
+            for code in range(28):
+                inside = 0 <= z + code // 9 - 1 < depth and 0 <= y + code // 3 % 3 - 1 < rows
+                inner_shift[code] = shift[code] if inside else 0
             for x in range(width):
-                code, voxel = code_of[x], first + x
-                inside = is_inside and 0 < x < width - 1
-                if not inside:
-                    inside = (
-                        0 <= z + code // 9 - 1 < depth
-                        and 0 <= y + code // 3 % 3 - 1 < rows
-                        and 0 <= x + code % 3 - 1 < width
-                    )
-                linked = inside and line[x + ring[2]] > LOWEST
-                parent[voxel] = voxel + shift[code] if linked else voxel
-    for z in range(depth):
-        for y in range(rows):
-            line, code_of = height[z + ring[0], y + ring[1]], links[z, y]
-            for x in range(width):
-                if code_of[x] == NO_LINK and line[x + ring[2]] > LOWEST:
+                out[x] = np.int32(first + x) + inner_shift[line[x]]
+            if line[0] != NO_FRAGMENT and line[0] % 3 == 0:
+                out[0] = first
+            if line[width - 1] != NO_FRAGMENT and line[width - 1] % 3 == 2:
+                out[width - 1] = first + width - 1
+
+
+@kernel
+def unite_levels(
+    height: NDArray[np.float32], links: NDArray[np.uint8], parent: NDArray[np.int32], ring: tuple[int, int, int]
+) -> None:
+    """Unite every local maximum with the neighbours of its height, in `parent`.
+
+    `height` are those of the voxels of `links`, and of as many around them as `ring` says.
+    """
+    for z in range(links.shape[0]):
+        for y in range(links.shape[1]):
+            line = links[z, y]
+            for x in range(links.shape[2]):
+                if line[x] == NO_LINK:
                     _unite_level(height, links, parent, ring, z, y, x)
-    labels = np.empty(shape, np.uint32)
+
+
+@kernel
+def shorten(parent: NDArray[np.int32]) -> None:
+    """Let the voxels skip their parents, forwards and backwards: most paths then have one step, without a loop each."""
+    for voxel in range(len(parent)):
+        parent[voxel] = parent[parent[voxel]]
+    for voxel in range(len(parent) - 1, -1, -1):
+        parent[voxel] = parent[parent[voxel]]
+
+
+@kernel
+def label_roots(
+    links: NDArray[np.uint8], parent: NDArray[np.int32], start: tuple[int, int, int], labels: NDArray[np.uint32]
+) -> int:
+    """Label the trees of a box within the links 1, 2, ... in scan order, and return how many there are.
+
+    `parent` is overwritten.
+    """
+    rows, width = links.shape[1:]
+    shape = labels.shape
     count = 0
     for z in range(shape[0]):
         for y in range(shape[1]):
-            out = labels[z, y]
-            line = height[z + start[0] + ring[0], y + start[1] + ring[1]]
+            out, line = labels[z, y], links[z + start[0], y + start[1]]
             first = ((z + start[0]) * rows + y + start[1]) * width + start[2]
             for x in range(shape[2]):
-                if not line[x + start[2] + ring[2]] > LOWEST:
+                if line[x + start[2]] == NO_FRAGMENT:
                     out[x] = 0
                     continue
                 root = first + x
-                while parent[root] >= 0 and parent[root] != root:
-                    root = parent[root]
-                if parent[root] >= 0:
+                above = parent[root]
+                while above >= 0 and above != root:
+                    root = above
+                    above = parent[root]
+                if above >= 0:
                     count += 1
-                    parent[root] = -count
-                label = parent[root]
+                    above = np.int32(-count)
+                    parent[root] = above
+                out[x] = -above
                 voxel = first + x
-                while parent[voxel] >= 0:  # the next voxels that come this way are done at once
-                    above = parent[voxel]
-                    parent[voxel] = label
-                    voxel = above
-                out[x] = -label
-    return labels, count
+                while voxel != root:  # the next voxels that come this way are done at once
+                    next_ = parent[voxel]
+                    parent[voxel] = above
+                    voxel = next_
+    return count
 
 
 @kernel

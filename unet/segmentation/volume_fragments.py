@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.segmentation.components import BlockComponents
-from unet.segmentation.foreground import confidence, foreground, foreground_read_box, read_foreground
+from unet.segmentation.foreground import compact_confidence, foreground, foreground_read_box, read_foreground
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.volumes.volume import Volume
 
@@ -49,6 +49,6 @@ class VolumeFragments:
         """Return the fragments of a block."""
         read = self.foreground_box(box)
         stored = read_foreground(self.source.image("probability"), read, self.name, self.parameters.axes)
-        cells, confident = foreground(stored, self.threshold), confidence(stored, self.threshold)
+        cells, confident = foreground(stored, self.threshold), compact_confidence(stored, self.threshold)
         tissue = self.source.tissue_mask(read)
         return watershed_block(cells, box, self.source.layout.shape, self.parameters, tissue, confident)

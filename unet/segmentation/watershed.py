@@ -34,6 +34,7 @@ their squares are integers, in units of 1/16 px where the voxels are not cubes.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ from unet.segmentation.components import (
     renumber_in_scan_order,
     volume_index,
 )
+from unet.segmentation.foreground import LevelConfidence
 from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins, step_lengths
 
 TRUNCATE = 3.0
@@ -64,6 +66,10 @@ BACKGROUND_CONFIDENCE_PX = np.float32(0.9)
 least 0.92 px from a voxel to one of its neighbours. A smaller addition makes no background voxel a local maximum."""
 UNITS_PER_PX = 16
 """Units per px in which distances are measured where voxels are not cubes."""
+
+
+Confidence = NDArray[np.float32] | LevelConfidence
+"""Confidence of every voxel, see `unet.segmentation.foreground.confidence`; or of the levels of a uint8 probability."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class WatershedParameters:
 
 
 def height_map(
-    foreground: NDArray[np.bool_], parameters: WatershedParameters, confidence: NDArray[np.float32] | None = None
+    foreground: NDArray[np.bool_], parameters: WatershedParameters, confidence: Confidence | None = None
 ) -> NDArray[np.float32]:
     """Return the height of every voxel (pass 1).
 
@@ -177,6 +183,7 @@ def height_map(
     """
     edge_units, units_per_px = parameters.edge_units, parameters.units_per_px
     inside = capped_distance(~foreground, parameters.max_distance, edge_units, units_per_px)
+    confidence = confidence.of_voxels() if isinstance(confidence, LevelConfidence) else confidence
     if parameters.confidence_weight and confidence is not None:
         inside += np.float32(parameters.confidence_weight) * np.maximum(confidence - 1, 0)
     for axis, units in edge_units.items() if parameters.smoothing else ():
@@ -207,7 +214,7 @@ def watershed_block(
     volume_shape: Index,
     parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None = None,
-    confidence: NDArray[np.float32] | None = None,
+    confidence: Confidence | None = None,
 ) -> BlockComponents:
     """Label the fragments of one block (pass 3).
 
@@ -255,7 +262,7 @@ def _label(
     read: Box,
     parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None,
-    confidence: NDArray[np.float32] | None,
+    confidence: Confidence | None,
 ) -> Labelled:
     """Label a block within the links of the box `ascent`, in arrays of numpy."""
     height = height_map(foreground, parameters, confidence)
@@ -278,7 +285,7 @@ def _label_compiled(
     read: Box,
     parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None,
-    confidence: NDArray[np.float32] | None,
+    confidence: Confidence | None,
 ) -> Labelled:
     """Label a block as `_label` does, to the bit, by the compiled kernels."""
     from unet.segmentation import compiled_watershed as kernels
@@ -286,16 +293,20 @@ def _label_compiled(
     ring = tuple(int(axis in parameters.axes) for axis in range(3))
     height = compiled_heights(foreground, read, ascent.grown(ring), parameters, tissue, confidence)
     links_of = kernels.volume_links if parameters.connectivity == "volume" else kernels.section_links
-    links = links_of(height, np.array([np.float32(1 / length) for length in step_lengths(parameters.edge_px)]))
-    start = labelled.relative_to(ascent.start).start
-    labels, count = kernels.basins(height, links, ring, start, labelled.shape)
+    links, parent = np.empty(ascent.shape, np.uint8), np.empty(ascent.size, np.int32)
+    links_of(height, np.array([np.float32(1 / length) for length in step_lengths(parameters.edge_px)]), links)
+    kernels.parents(links, parent)
+    kernels.unite_levels(height, links, parent, ring)
+    kernels.shorten(parent)
+    labels = np.empty(labelled.shape, np.uint32)
+    count = kernels.label_roots(links, parent, labelled.relative_to(ascent.start).start, labels)
     return (labels, *kernels.first_voxels_and_sizes(labels, count, box.shape))
 
 
 def _fits_bytes(parameters: WatershedParameters) -> bool:
-    """Return whether steps along z fit in a byte, and squares of distances in a float32."""
+    """Return whether steps along z fit in a byte, and squares of distances in an int32."""
     longest = max(_longest(parameters))
-    return longest < 2**11 and longest // parameters.edge_units.get(0, longest) < 2**8 - 2
+    return longest < 2**14 and longest // parameters.edge_units.get(0, longest) < 2**8 - 2
 
 
 def _longest(parameters: WatershedParameters) -> tuple[int, int]:
@@ -310,49 +321,67 @@ def compiled_heights(
     wanted: Box,
     parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None = None,
-    confidence: NDArray[np.float32] | None = None,
+    confidence: Confidence | None = None,
 ) -> NDArray[np.float32]:
     """Return the heights of a box as links are made of them, by the compiled kernels; ``-inf`` beyond what was read."""
     from unet.segmentation import compiled_watershed as kernels
 
-    units, longest, weight = parameters.edge_units, _longest(parameters), parameters.confidence_weight
-    caps = np.float32(parameters.max_distance), np.float32(parameters.expand_distance + 1)
-    foreground = np.ascontiguousarray(foreground)
+    foreground, longest = np.ascontiguousarray(foreground), _longest(parameters)
+    units = (parameters.edge_units.get(0, 0), parameters.edge_units[1], parameters.edge_units[2])
+    along_z = max(longest) // units[0] if units[0] else 0
     steps = np.ones(foreground.shape, np.uint8)
-    if 0 in units and max(longest) // units[0]:
-        steps = kernels.steps_along_z(foreground, max(longest) // units[0] + 1)
-    grey = np.empty((0, 0, 0), np.float32) if confidence is None else np.ascontiguousarray(confidence)
-    values = kernels.signed_distance(
+    if along_z:
+        kernels.steps_along_z(foreground, along_z + 1, steps)
+    inside, wanted_and_read = np.empty(foreground.shape, np.float32), wanted.intersected(read)
+    height = np.full(wanted.shape, NO_FRAGMENT)
+    out = height[wanted_and_read.relative_to(wanted.start).slices]
+    source = wanted_and_read.relative_to(read.start)
+    integer = np.int16 if 2 * (max(longest) + 1) ** 2 < 2**15 else np.int32
+    width, largest = foreground.shape[2], np.iinfo(integer).max // 2
+    ring = np.empty((2, 2 * (max(longest) // units[1]) + 1, width), integer)
+    rows = np.full((2, width + 2 * (max(longest) // units[2])), largest, integer)
+    kernels.distance_heights(
         foreground,
         steps,
-        grey,
-        (units.get(0, 0), units[1], units[2]),
+        units,
         longest,
         np.float32(parameters.units_per_px),
-        caps,
-        np.float32(parameters.expand_distance),
-        np.float32(weight if confidence is not None else 0),
+        (np.float32(parameters.max_distance), np.float32(parameters.expand_distance)),
+        (np.empty((0, 0, 0), np.uint8), np.empty(0, np.float32)) if confidence is None else _grey(confidence),
+        np.float32(parameters.confidence_weight if confidence is not None else 0),
+        (ring[0], ring[1]),
+        (rows[0], rows[1]),
+        source.start,
+        inside,
+        out,
     )
-    del steps, grey
-    inside = wanted.intersected(read)
-    height = np.full(wanted.shape, NO_FRAGMENT)
-    out = height[inside.relative_to(wanted.start).slices]
-    source = inside.relative_to(read.start)
-    weights = tuple(_half_gaussian(parameters, axis) for axis in range(3))
-    kernels.smooth(values, foreground, weights, FOREGROUND_SCALE, source.start, out)
+    del steps
+    kernels.smooth(inside, foreground, _half_gaussians(parameters), FOREGROUND_SCALE, source.start, out)
     if tissue is not None:
         out[~tissue[source.slices]] = NO_FRAGMENT
     return height
 
 
-def _half_gaussian(parameters: WatershedParameters, axis: int) -> NDArray[np.float64]:
-    """Return the weights of `scipy.ndimage.gaussian_filter1d` from the outermost to the middle; none if not smoothed."""
-    if not parameters.smoothing or axis not in parameters.axes:
-        return np.empty(0)
-    sigma = parameters.smoothing * parameters.units_per_px / parameters.edge_units[axis]
-    radius = ceil(TRUNCATE * sigma)
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
-    return (weights / weights.sum())[: radius + 1]
+def _grey(confidence: Confidence) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return confidences as the kernels take them: levels and the confidence of each, or voxels and nothing."""
+    if isinstance(confidence, LevelConfidence):
+        return np.ascontiguousarray(confidence.levels), confidence.of_level
+    return np.ascontiguousarray(confidence), np.empty(0, np.float32)
+
+
+def _half_gaussians(parameters: WatershedParameters) -> NDArray[np.float64]:
+    """Return (3, n) the weights of `scipy.ndimage.gaussian_filter1d`, from the outermost to the middle.
+
+    Where an axis is not smoothed the weight in the middle is 1, and all others 0.
+    """
+    halves = [np.ones(1)] * 3
+    for axis, units in parameters.edge_units.items() if parameters.smoothing else ():
+        sigma = parameters.smoothing * parameters.units_per_px / units
+        radius = ceil(TRUNCATE * sigma)
+        weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+        halves[axis] = (weights / weights.sum())[: radius + 1]
+    longest = max(4, *map(len, halves))  # an outer weight of 0 adds nothing; 4 is what the kernel does at once
+    return np.stack([np.pad(half, (longest - len(half), 0)) for half in halves])
 
 
 def _with_ring(
