@@ -110,6 +110,8 @@ def block_edges(
 
         found = sum_contacts(_as_ids(ids), boundary, shape, np.array(steps, np.int64).reshape(-1, 3))
         u, v, sums = in_order(*found)
+        if not len(u):
+            return Edges.empty()
         return Edges(u.astype(ids.dtype), v.astype(ids.dtype), sums[0], sums[1], np.ascontiguousarray(sums[2:].T))
     known, compact = compact_ids(ids)
     if len(known) >= 2**28:

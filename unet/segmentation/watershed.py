@@ -32,8 +32,9 @@ Neighbours are the 8 of the section, or the 26 of the volume. Distances are Eucl
 their squares are integers, in units of 1/16 px where the voxels are not cubes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -288,19 +289,34 @@ def _label_compiled(
     confidence: Confidence | None,
 ) -> Labelled:
     """Label a block as `_label` does, to the bit, by the compiled kernels."""
-    from unet.segmentation import compiled_watershed as kernels
-
     ring = tuple(int(axis in parameters.axes) for axis in range(3))
     height = compiled_heights(foreground, read, ascent.grown(ring), parameters, tissue, confidence)
-    links_of = kernels.volume_links if parameters.connectivity == "volume" else kernels.section_links
-    links, parent = np.empty(ascent.shape, np.uint8), np.empty(ascent.size, np.int32)
-    links_of(height, np.array([np.float32(1 / length) for length in step_lengths(parameters.edge_px)]), links)
+    labels, first, size = basins_compiled(height, parameters.edge_px, labelled.relative_to(ascent.start), box.shape)
+    return labels, first, size
+
+
+def basins_compiled(height: NDArray[np.float32], edge_px: Mapping[int, float], wanted: Box, own: Index) -> Labelled:
+    """Label the basins of a box in scan order, as `label_basins` and `renumber_in_scan_order` do.
+
+    Parameters
+    ----------
+    height, edge_px : see `label_basins`
+    wanted : box that is labelled, in the array without its outermost voxels
+    own : the first voxels (z, y, x) of the box, whose sizes are counted
+    """
+    from unet.segmentation import compiled_watershed as kernels
+
+    ring = (int(0 in edge_px), 1, 1)
+    shape = tuple(n - 2 * r for n, r in zip(height.shape, ring, strict=True))
+    links, parent = np.empty(shape, np.uint8), np.empty(prod(shape), np.int32)
+    slopes = np.array([np.float32(1 / length) for length in step_lengths(edge_px)])
+    (kernels.volume_links if ring[0] else kernels.section_links)(height, slopes, links)
     kernels.parents(links, parent)
     kernels.unite_levels(height, links, parent, ring)
     kernels.shorten(parent)
-    labels = np.empty(labelled.shape, np.uint32)
-    count = kernels.label_roots(links, parent, labelled.relative_to(ascent.start).start, labels)
-    return (labels, *kernels.first_voxels_and_sizes(labels, count, box.shape))
+    labels = np.empty(wanted.shape, np.uint32)
+    count = kernels.label_roots(links, parent, wanted.start, labels)
+    return (labels, *kernels.first_voxels_and_sizes(labels, count, own))
 
 
 def _fits_bytes(parameters: WatershedParameters) -> bool:
