@@ -1,8 +1,8 @@
 """Loops that numba compiles: when they are used, and where what was compiled is kept.
 
 A module of kernels imports `kernel` from here, and is itself imported inside the functions that call it. What computes
-nothing therefore imports no numba (0.5 s). Each kernel has a twin in numpy, with the same bits as result. The twin works
-where numba is missing, and on the first voxels of a process: small volumes are done before a compiler is loaded.
+nothing therefore imports no numba (0.5 s). Each kernel has a twin in numpy, with the same bits as result. The twin is
+used where numba is missing, and on the first voxels of a process: small volumes are done before a compiler is loaded.
 
 The machine code is kept beside the module, or where that cannot be written, in the user's cache folder. The environment
 variable `NUMBA_CACHE_DIR` chooses another. Files are replaced whole, so several processes may compile at once. A kernel
@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,12 @@ def was_compiled(cache_folder: str | None) -> bool:
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function at its first call, for the types of its arguments; it runs without the interpreter's lock."""
-    import numba
-
-    options = {"nogil": True, "error_model": "numpy"}
+    njit: Any = import_module("numba").njit
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        compiled: Callable[..., Any] = njit(cache=True, **options)(function)
     except RuntimeError as error:
         why = f"{error}: each process compiles anew; set NUMBA_CACHE_DIR to a folder that can be written"
         warnings.warn(why, stacklevel=2)
-        compiled = numba.njit(**options)(function)
+        compiled = njit(**options)(function)
     return compiled

@@ -136,7 +136,7 @@ def agglomerate(
 
     Parameters
     ----------
-    graph : contracted in place, its arrays are overwritten; the edges that are left are those by which nodes might still merge
+    graph : contracted in place, its arrays are overwritten; by the edges that are left nodes might still merge
     score : function from the columns of edges to their scores
     threshold : edges that score less merge their nodes
     boundary_nodes : (nodes,) bool, nodes that are not merged with anything; None = no node

@@ -99,11 +99,11 @@ def _merge(
         grown[one] = grown[other] = False
     for edge in range(edges):
         one, other = u[edge], v[edge]
-        if lowest[one] == edge and lowest[other] == edge and lowest_score[one] < threshold:
-            if not (has_boundary and (boundary_nodes[one] or boundary_nodes[other])):
-                cluster[one] = other
-                grown[one] = grown[other] = True
-                merged += 1
+        mutual = lowest[one] == edge and lowest[other] == edge and lowest_score[one] < threshold
+        if mutual and not (has_boundary and (boundary_nodes[one] or boundary_nodes[other])):
+            cluster[one] = other
+            grown[one] = grown[other] = True
+            merged += 1
     left = 0
     for edge in range(edges):
         one, other = u[edge], v[edge]

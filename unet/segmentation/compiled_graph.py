@@ -118,7 +118,7 @@ def _edges_of_row(
 
     `table` has room for all edges of the row. A slot holds smaller id, larger id and edge; the smaller id 0 is free.
     """
-    last_one, last_other, edge, found = np.uint64(0), np.uint64(0), 0, 0
+    last_one, last_other, edge, found = np.uint64(0), np.uint64(0), np.int64(0), 0
     last = len(table) - 1
     for x in range(len(one)):
         a, b = one[x], other[x]

@@ -170,9 +170,7 @@ def _confident(line: NDArray[np.float32], grey: tuple[NDArray[Any], NDArray[np.f
 
 
 @kernel
-def _nearest_along_y(
-    middle: NDArray[Any], ring: NDArray[Any], y: int, height: int, longest: int, unit: int
-) -> None:
+def _nearest_along_y(middle: NDArray[Any], ring: NDArray[Any], y: int, height: int, longest: int, unit: int) -> None:
     """Write the squares of distances when steps along y are allowed as well."""
     slots = len(ring)
     _copy(middle, ring[y % slots])
@@ -251,9 +249,8 @@ def _weighted_sum(
     """Write the sum of lines by symmetric weights, from the outermost pair inwards, in float64; `sums` is memory."""
     last = len(lines) - 1
     if last == 6:  # the default: all at once, without a pass over the sums per pair
-        one, two, three, middle, four, five, six = (
-            lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], lines[6],
-        )
+        one, two, three, middle = lines[0], lines[1], lines[2], lines[3]
+        four, five, six = lines[4], lines[5], lines[6]
         w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
         for x in range(len(out)):
             total = np.float64(middle[x]) * w3
@@ -519,10 +516,9 @@ def first_voxels_and_sizes(
         for y in range(labels.shape[1]):
             line = labels[z, y]
             for x in range(labels.shape[2]):
-                label = np.int64(line[x])
-                if label > seen:
+                if line[x] > seen:
                     first[seen] = number + x
-                    seen = label
+                    seen += 1
             if z < own[0] and y < own[1]:
                 for x in range(own[2]):
                     label = np.int64(line[x])

@@ -226,9 +226,12 @@ def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[n
         from unet.segmentation.compiled_graph import number_fragments
 
         ids, (_, rows, columns) = np.empty(labels.shape, np.uint64), grid.counts
-        along = (np.arange(lo, hi) // n for lo, hi, n in zip(read.start, read.stop, grid.block, strict=True))
-        numbers = (n.astype(np.uint64) * np.uint64(f) for n, f in zip(along, (rows * columns, columns, 1), strict=True))
-        number_fragments(np.ascontiguousarray(labels), tuple(numbers), ids)
+        factors = (rows * columns, columns, 1)
+        numbers = tuple(
+            (np.arange(lo, hi) // size * factor).astype(np.uint64)
+            for lo, hi, size, factor in zip(read.start, read.stop, grid.block, factors, strict=True)
+        )
+        number_fragments(np.ascontiguousarray(labels), numbers, ids)
         return ids
     number = np.zeros((1, 1, 1), np.uint64)
     for axis, (lo, hi) in enumerate(zip(read.start, read.stop, strict=True)):

@@ -65,9 +65,7 @@ def test_fragments_of_blocks(
         made = []
         for choice in (False, True):
             with always(choice):
-                made.append(
-                    watershed.watershed_block(cells[read.slices], box, cells.shape, parameters, here, certain)
-                )
+                made.append(watershed.watershed_block(cells[read.slices], box, cells.shape, parameters, here, certain))
         expected, found = made
         names = ("first_voxel", "size", "class_value", "touches_border", "labels")
         assert_same(*({name: getattr(one, name) for name in names} for one in (expected, found)))
@@ -180,7 +178,10 @@ def test_processes_share_what_was_compiled_and_do_without_a_folder(tmp_path: Pat
     module = tmp_path / "package" / "module.py"
     module.parent.mkdir()
     module.write_text(KERNEL)
-    shared = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": f"{ROOT}:{os.environ['PYTHONPATH']}"}
+    shared = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": f"{ROOT}:{os.environ['PYTHONPATH']}",
+    }
 
     def start(environment: dict[str, str]) -> subprocess.Popen[str]:
         command = [sys.executable, str(module)]
