@@ -45,10 +45,12 @@ def sum_contacts(
     table, sums = _empty_table(ROOM), np.zeros((ROOM, 2 + BINS), np.int64)
     at, edges = np.empty(shape[2], np.int64), np.empty(shape[2], np.int64)
     count = 0
-    for step in range(len(steps)):
-        dz, dy, dx = steps[step]
-        for z in range(min(shape[0], ids.shape[0] - dz)):
-            for y in range(min(shape[1], ids.shape[1] - dy)):
+    for z in range(shape[0]):
+        for y in range(shape[1]):
+            for step in range(len(steps)):  # innermost, so that rows and edges are still in the cache
+                dz, dy, dx = steps[step]
+                if z + dz >= ids.shape[0] or y + dy >= ids.shape[1]:
+                    continue
                 width = max(0, min(shape[2], ids.shape[2] - dx))
                 if count + width > len(sums):
                     table, sums = _longer(table, sums, count, width)

@@ -224,22 +224,75 @@ def smooth(
         for y in range(out.shape[1]):
             to = y + start[1]
             while filled < min(height, to + reach + 1):
-                for k in range(slots):
-                    _copy(lines[k], values[min(max(at + k - reach, 0), depth - 1), filled])
-                _weighted_sum(ring[filled % slots], lines, weights[0], sums)
+                if reach == 3:
+                    last = depth - 1
+                    _sum_of_seven(
+                        ring[filled % slots],
+                        values[max(at - 3, 0), filled],
+                        values[max(at - 2, 0), filled],
+                        values[max(at - 1, 0), filled],
+                        values[at, filled],
+                        values[min(at + 1, last), filled],
+                        values[min(at + 2, last), filled],
+                        values[min(at + 3, last), filled],
+                        weights[0],
+                    )
+                else:
+                    for k in range(slots):
+                        _copy(lines[k], values[min(max(at + k - reach, 0), depth - 1), filled])
+                    _weighted_sum(ring[filled % slots], lines, weights[0], sums)
                 filled += 1
-            for k in range(slots):
-                _copy(lines[k], ring[min(max(to + k - reach, 0), height - 1) % slots])
-            _weighted_sum(filtered, lines, weights[1], sums)
+            if reach == 3:
+                last = height - 1
+                _sum_of_seven(
+                    filtered,
+                    ring[max(to - 3, 0) % slots],
+                    ring[max(to - 2, 0) % slots],
+                    ring[max(to - 1, 0) % slots],
+                    ring[to % slots],
+                    ring[min(to + 1, last) % slots],
+                    ring[min(to + 2, last) % slots],
+                    ring[min(to + 3, last) % slots],
+                    weights[1],
+                )
+            else:
+                for k in range(slots):
+                    _copy(lines[k], ring[min(max(to + k - reach, 0), height - 1) % slots])
+                _weighted_sum(filtered, lines, weights[1], sums)
             _copy(row[reach : reach + width], filtered)
             row[:reach] = filtered[0]
             row[reach + width :] = filtered[width - 1]
-            for k in range(slots):
-                _copy(lines[k], row[k : k + width])
-            _weighted_sum(filtered, lines, weights[2], sums)
+            if reach == 3:
+                _sum_of_seven(filtered, row, row[1:], row[2:], row[3:], row[4:], row[5:], row[6:], weights[2])
+            else:
+                for k in range(slots):
+                    _copy(lines[k], row[k : k + width])
+                _weighted_sum(filtered, lines, weights[2], sums)
             is_in, written, first = foreground[at, to], out[z, y], start[2]
             for x in range(len(written)):
                 written[x] = filtered[first + x] * scale if is_in[first + x] else written[x]
+
+
+@kernel
+def _sum_of_seven(
+    out: NDArray[np.float32],
+    one: NDArray[np.float32],
+    two: NDArray[np.float32],
+    three: NDArray[np.float32],
+    middle: NDArray[np.float32],
+    four: NDArray[np.float32],
+    five: NDArray[np.float32],
+    six: NDArray[np.float32],
+    weights: NDArray[np.float64],
+) -> None:
+    """Write what `_weighted_sum` does for seven lines, which is the default, without a pass over the sums per pair."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    for x in range(len(out)):
+        total = np.float64(middle[x]) * w3
+        total += (np.float64(one[x]) + np.float64(six[x])) * w0
+        total += (np.float64(two[x]) + np.float64(five[x])) * w1
+        total += (np.float64(three[x]) + np.float64(four[x])) * w2
+        out[x] = np.float32(total)
 
 
 @kernel
@@ -248,17 +301,6 @@ def _weighted_sum(
 ) -> None:
     """Write the sum of lines by symmetric weights, from the outermost pair inwards, in float64; `sums` is memory."""
     last = len(lines) - 1
-    if last == 6:  # the default: all at once, without a pass over the sums per pair
-        one, two, three, middle = lines[0], lines[1], lines[2], lines[3]
-        four, five, six = lines[4], lines[5], lines[6]
-        w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
-        for x in range(len(out)):
-            total = np.float64(middle[x]) * w3
-            total += (np.float64(one[x]) + np.float64(six[x])) * w0
-            total += (np.float64(two[x]) + np.float64(five[x])) * w1
-            total += (np.float64(three[x]) + np.float64(four[x])) * w2
-            out[x] = np.float32(total)
-        return
     middle = lines[last // 2]
     for x in range(len(out)):
         sums[x] = np.float64(middle[x]) * weights[last // 2]

@@ -349,7 +349,12 @@ def compiled_heights(
     if along_z:
         kernels.steps_along_z(foreground, along_z + 1, steps)
     inside, wanted_and_read = np.empty(foreground.shape, np.float32), wanted.intersected(read)
-    height = np.full(wanted.shape, NO_FRAGMENT)
+    height = np.empty(wanted.shape, np.float32)
+    for axis, (lo, hi, a, b) in enumerate(
+        zip(wanted.start, wanted.stop, wanted_and_read.start, wanted_and_read.stop, strict=True)
+    ):
+        along = np.moveaxis(height, axis, 0)
+        along[: a - lo], along[len(along) - (hi - b) :] = NO_FRAGMENT, NO_FRAGMENT
     out = height[wanted_and_read.relative_to(wanted.start).slices]
     source = wanted_and_read.relative_to(read.start)
     integer = np.int16 if 2 * (max(longest) + 1) ** 2 < 2**15 else np.int32
