@@ -457,9 +457,7 @@ def unite_levels(
 
 @kernel
 def shorten(parent: NDArray[np.int32]) -> None:
-    """Let the voxels skip their parents, forwards and backwards: most paths then have one step, without a loop each."""
-    for voxel in range(len(parent)):
-        parent[voxel] = parent[parent[voxel]]
+    """Let the voxels skip their parents, the last one first: most paths then have few steps."""
     for voxel in range(len(parent) - 1, -1, -1):
         parent[voxel] = parent[parent[voxel]]
 
