@@ -23,6 +23,7 @@ PACKAGE = Path(unet.__path__[0])
 DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
     "unet.extras": "says how to install what is missing",
+    "unet.geometry.compiled": "chooses between two ways to the same bits",
     "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
     "unet.jobs.dask_clients": "asks schedulers and workers; a block is the same on any",
     "unet.jobs.device_capacity": "measures the machine; the tile chosen by it is part of a block's fingerprint",

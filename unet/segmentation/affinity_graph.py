@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.geometry.box import Box, Index
+from unet.geometry.compiled import use_compiled
 from unet.geometry.offsets import Offset, is_nearest
 from unet.geometry.run_length_encoding import run_starts
 from unet.segmentation.affinities import CERTAIN
-from unet.segmentation.region_graph import Edges, compact_ids, group_edges, sum_groups
+from unet.segmentation.region_graph import Edges, compact_ids, group_edges, in_order, sum_groups
 from unet.storage.files import load_arrays, save_arrays
 
 SUMS = ("nearest_pairs", "nearest_affinity", "long_pairs", "long_affinity")
@@ -106,6 +107,14 @@ def block_affinity_edges(
     >>> [getattr(found, name).tolist() for name in SUMS]
     [[1], [51], [1], [10]]
     """
+    if use_compiled(ids.size):
+        from unet.segmentation.compiled_graph import sum_affinities
+
+        inner, own = box.relative_to(read.start).start, np.ascontiguousarray(ids, np.uint64)
+        column_of = np.array([0 if is_nearest(offset) else 2 for offset in offsets], np.int64)
+        steps = np.array(offsets, np.int64).reshape(-1, 3)
+        one, other, sums = in_order(*sum_affinities(own, affinities, inner, steps, column_of))
+        return AffinityEdges(one.astype(ids.dtype), other.astype(ids.dtype), *sums)
     known, compact = compact_ids(ids)
     if len(known) >= 2**28:
         raise ValueError(

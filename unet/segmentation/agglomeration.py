@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.geometry.compiled import use_compiled
 from unet.segmentation.region_graph import FULL_BOUNDARY, HISTOGRAM_BINS, group_edges, pack_pairs, sum_groups
 
 Columns = list[NDArray[np.int64]]
@@ -136,7 +137,7 @@ def agglomerate(
 
     Parameters
     ----------
-    graph : contracted in place; the edges that are left are those by which nodes might still merge
+    graph : contracted in place, its arrays are overwritten; by the edges that are left nodes might still merge
     score : function from the columns of edges to their scores
     threshold : edges that score less merge their nodes
     boundary_nodes : (nodes,) bool, nodes that are not merged with anything; None = no node
@@ -150,6 +151,8 @@ def agglomerate(
     >>> agglomerate(chain, mean_boundary, 0.25).tolist()
     [2, 2, 2, 3]
     """
+    if score is mean_boundary and use_compiled(len(graph)):
+        return _agglomerate_compiled(graph, threshold, boundary_nodes)
     cluster = np.arange(graph.nodes, dtype=np.int32)
     while len(graph):
         lowest_score, lowest_edge = _lowest_edges(graph, score)
@@ -165,6 +168,22 @@ def agglomerate(
         if not merging.any():
             break
         graph.contract(target)
+    return cluster
+
+
+def _agglomerate_compiled(
+    graph: Graph, threshold: float, boundary_nodes: NDArray[np.bool_] | None
+) -> NDArray[np.int32]:
+    """Return what `agglomerate` returns for the mean boundary; the arrays of the graph are overwritten."""
+    from unet.segmentation.compiled_agglomeration import merge_mutual_neighbours
+
+    u, v = (np.ascontiguousarray(end, np.int32) for end in (graph.u, graph.v))
+    contacts, boundary = (np.ascontiguousarray(column, np.int64) for column in graph.columns)
+    cluster, none = np.empty(graph.nodes, np.int32), np.empty(0, bool)
+    not_merged = none if boundary_nodes is None else boundary_nodes
+    left = merge_mutual_neighbours(u, v, contacts, boundary, threshold, not_merged, cluster)
+    graph.u, graph.v = u[:left].copy(), v[:left].copy()
+    graph.columns = [contacts[:left].copy(), boundary[:left].copy()]
     return cluster
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
+from unet.geometry.compiled import use_compiled
 from unet.geometry.grid import Grid
 from unet.geometry.offsets import Offset
 from unet.geometry.run_length_encoding import run_starts
@@ -104,6 +105,14 @@ def block_edges(
     >>> found.u.tolist(), found.v.tolist(), found.contacts.tolist(), found.boundary.tolist()
     ([7], [9], [1], [255])
     """
+    if use_compiled(ids.size):
+        from unet.segmentation.compiled_graph import sum_contacts
+
+        found = sum_contacts(_as_ids(ids), boundary, shape, np.array(steps, np.int64).reshape(-1, 3))
+        u, v, sums = in_order(*found)
+        if not len(u):
+            return Edges.empty()
+        return Edges(u.astype(ids.dtype), v.astype(ids.dtype), sums[0], sums[1], np.ascontiguousarray(sums[2:].T))
     known, compact = compact_ids(ids)
     if len(known) >= 2**28:
         raise ValueError(
@@ -111,6 +120,18 @@ def block_edges(
         )
     packed = [_packed_contacts(compact, boundary, shape, step, bool(known[:1] == 0)) for step in steps]
     return _edges_of_contacts(np.sort(np.concatenate(packed)), known) if packed else Edges.empty()
+
+
+def _as_ids(ids: NDArray[np.unsignedinteger]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(ids, np.uint64)
+
+
+def in_order(
+    u: NDArray[np.uint64], v: NDArray[np.uint64], sums: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Return edges in increasing order of (u, v), with their sums as (columns, n) instead of (n, columns)."""
+    order = np.lexsort((v, u))
+    return u[order], v[order], np.ascontiguousarray(sums[order].T)
 
 
 def compact_ids(ids: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint32]]:
@@ -201,6 +222,17 @@ def fragment_ids(labels: NDArray[np.uint32], read: Box, grid: Grid) -> NDArray[n
     >>> fragment_ids(np.array([[[1, 2]]], np.uint32), Box((0, 0, 1), (1, 1, 3)), grid).tolist()
     [[[1, 4294967298]]]
     """
+    if use_compiled(labels.size):
+        from unet.segmentation.compiled_graph import number_fragments
+
+        ids, (_, rows, columns) = np.empty(labels.shape, np.uint64), grid.counts
+        factors = (rows * columns, columns, 1)
+        numbers = tuple(
+            (np.arange(lo, hi) // size * factor).astype(np.uint64)
+            for lo, hi, size, factor in zip(read.start, read.stop, grid.block, factors, strict=True)
+        )
+        number_fragments(np.ascontiguousarray(labels), numbers, ids)
+        return ids
     number = np.zeros((1, 1, 1), np.uint64)
     for axis, (lo, hi) in enumerate(zip(read.start, read.stop, strict=True)):
         along = np.arange(lo, hi) // grid.block[axis]

@@ -62,6 +62,13 @@ def label_basins(height: NDArray[np.float32], edge_px: Mapping[int, float]) -> N
     return _number_basins(parent, level_pairs, known)[core]
 
 
+def step_lengths(edge_px: Mapping[int, float]) -> list[float]:
+    """Return the lengths (px) of the steps along x, y and both; with axis 0 also along z, and z with each of these."""
+    along_x = float(np.hypot(0.0, edge_px[2]))
+    section = [along_x, float(np.hypot(0.0, edge_px[1])), float(np.hypot(along_x, edge_px[1]))]
+    return [*section, *(float(np.hypot(length, edge_px[0])) for length in [0.0, *section] if 0 in edge_px)]
+
+
 def _voxel_numbers(shape: tuple[int, ...], z: int) -> NDArray[np.int32]:
     """Return the numbers of the voxels of section z, in C order of the whole array."""
     size = shape[1] * shape[2]

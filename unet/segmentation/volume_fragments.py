@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.segmentation.components import BlockComponents
-from unet.segmentation.foreground import confidence, foreground, foreground_probability, foreground_read_box
+from unet.segmentation.foreground import compact_confidence, foreground, foreground_probability, foreground_read_box
 from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
 from unet.volumes.volume import Volume
 
@@ -58,5 +58,5 @@ class VolumeFragments:
         """Return the fragments of a block, from the voxels `(channel, z, y, x)` of its `read_box`."""
         read, shape, axes = self.foreground_box(box), self.source.layout.shape, self.parameters.axes
         found = foreground_probability(stored, self.channels, read, shape, self.name, axes)
-        cells, confident = foreground(found, self.threshold), confidence(found, self.threshold)
+        cells, confident = foreground(found, self.threshold), compact_confidence(found, self.threshold)
         return watershed_block(cells, box, shape, self.parameters, self.source.tissue_mask(read), confident)

@@ -32,8 +32,10 @@ Neighbours are the 8 of the section, or the 26 of the volume. Distances are Eucl
 their squares are integers, in units of 1/16 px where the voxels are not cubes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
+from unet.geometry.compiled import use_compiled
 from unet.geometry.distance_transform import capped_distance
 from unet.segmentation.components import (
     BlockComponents,
@@ -51,7 +54,8 @@ from unet.segmentation.components import (
     renumber_in_scan_order,
     volume_index,
 )
-from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
+from unet.segmentation.foreground import LevelConfidence
+from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins, step_lengths
 
 TRUNCATE = 3.0
 """Radius of the Gaussian's support in standard deviations."""
@@ -63,6 +67,10 @@ BACKGROUND_CONFIDENCE_PX = np.float32(0.9)
 least 0.92 px from a voxel to one of its neighbours. A smaller addition makes no background voxel a local maximum."""
 UNITS_PER_PX = 16
 """Units per px in which distances are measured where voxels are not cubes."""
+
+
+Confidence = NDArray[np.float32] | LevelConfidence
+"""Confidence of every voxel, see `unet.segmentation.foreground.confidence`; or of the levels of a uint8 probability."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,7 @@ class WatershedParameters:
 
 
 def height_map(
-    foreground: NDArray[np.bool_], parameters: WatershedParameters, confidence: NDArray[np.float32] | None = None
+    foreground: NDArray[np.bool_], parameters: WatershedParameters, confidence: Confidence | None = None
 ) -> NDArray[np.float32]:
     """Return the height of every voxel (pass 1).
 
@@ -176,6 +184,7 @@ def height_map(
     """
     edge_units, units_per_px = parameters.edge_units, parameters.units_per_px
     inside = capped_distance(~foreground, parameters.max_distance, edge_units, units_per_px)
+    confidence = confidence.of_voxels() if isinstance(confidence, LevelConfidence) else confidence
     if parameters.confidence_weight and confidence is not None:
         inside += np.float32(parameters.confidence_weight) * np.maximum(confidence - 1, 0)
     for axis, units in edge_units.items() if parameters.smoothing else ():
@@ -206,7 +215,7 @@ def watershed_block(
     volume_shape: Index,
     parameters: WatershedParameters,
     tissue: NDArray[np.bool_] | None = None,
-    confidence: NDArray[np.float32] | None = None,
+    confidence: Confidence | None = None,
 ) -> BlockComponents:
     """Label the fragments of one block (pass 3).
 
@@ -232,20 +241,168 @@ def watershed_block(
     labelled, read = labelled_and_read_boxes(box, volume_shape, parameters)
     if foreground.shape != read.shape:
         raise ValueError(f"foreground of shape {foreground.shape} for {read}, to be read for block {box}")
+    ascent = labelled.grown(parameters.ascent_halo).clipped(volume_shape)
+    label = _label_compiled if use_compiled(foreground.size) and _fits_bytes(parameters) else _label
+    labels, first, size = label(foreground, box, labelled, ascent, read, parameters, tissue, confidence)
+    own = np.ascontiguousarray(labels[box.relative_to(labelled.start).slices])
+    first_voxel = volume_index(first, labelled, volume_shape)
+    faces = {axis: (face_runs(labels, axis, 0), face_runs(labels, axis, -1)) for axis in parameters.axes}
+    at_border = labels_at_border(faces, len(first), box, volume_shape)
+    return BlockComponents(box, first_voxel, size, np.ones(len(first), np.uint8), at_border, faces, own)
+
+
+Labelled = tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]
+"""Labels of a box in scan order, the first voxel of each in the box, and its voxels in the block."""
+
+
+def _label(
+    foreground: NDArray[np.bool_],
+    box: Box,
+    labelled: Box,
+    ascent: Box,
+    read: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None,
+    confidence: Confidence | None,
+) -> Labelled:
+    """Label a block within the links of the box `ascent`, in arrays of numpy."""
     height = height_map(foreground, parameters, confidence)
     np.multiply(height, FOREGROUND_SCALE, out=height, where=foreground)
     if tissue is not None:
         height = np.where(tissue, height, NO_FRAGMENT)
-    ascent = labelled.grown(parameters.ascent_halo).clipped(volume_shape)
     basins = label_basins(_with_ring(height, ascent, read, parameters), parameters.edge_px)
     labels = renumber_in_scan_order(np.ascontiguousarray(basins[labelled.relative_to(ascent.start).slices]))
-    own = np.ascontiguousarray(labels[box.relative_to(labelled.start).slices])
     count = int(labels.max(initial=0))
-    first_voxel = volume_index(first_voxel_and_size(labels, count)[0], labelled, volume_shape)
+    own = labels[box.relative_to(labelled.start).slices]
     size = np.bincount(own.ravel(), minlength=count + 1)[1:]
-    faces = {axis: (face_runs(labels, axis, 0), face_runs(labels, axis, -1)) for axis in parameters.axes}
-    at_border = labels_at_border(faces, count, box, volume_shape)
-    return BlockComponents(box, first_voxel, size, np.ones(count, np.uint8), at_border, faces, own)
+    return labels, first_voxel_and_size(labels, count)[0], size
+
+
+def _label_compiled(
+    foreground: NDArray[np.bool_],
+    box: Box,
+    labelled: Box,
+    ascent: Box,
+    read: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None,
+    confidence: Confidence | None,
+) -> Labelled:
+    """Label a block as `_label` does, to the bit, by the compiled kernels."""
+    ring = tuple(int(axis in parameters.axes) for axis in range(3))
+    height = compiled_heights(foreground, read, ascent.grown(ring), parameters, tissue, confidence)
+    labels, first, size = basins_compiled(height, parameters.edge_px, labelled.relative_to(ascent.start), box.shape)
+    return labels, first, size
+
+
+def basins_compiled(height: NDArray[np.float32], edge_px: Mapping[int, float], wanted: Box, own: Index) -> Labelled:
+    """Label the basins of a box in scan order, as `label_basins` and `renumber_in_scan_order` do.
+
+    Parameters
+    ----------
+    height, edge_px : see `label_basins`
+    wanted : box that is labelled, in the array without its outermost voxels
+    own : the first voxels (z, y, x) of the box, whose sizes are counted
+    """
+    from unet.segmentation import compiled_watershed as kernels
+
+    ring = (int(0 in edge_px), 1, 1)
+    shape = tuple(n - 2 * r for n, r in zip(height.shape, ring, strict=True))
+    links, parent = np.empty(shape, np.uint8), np.empty(prod(shape), np.int32)
+    slopes = np.array([np.float32(1 / length) for length in step_lengths(edge_px)])
+    (kernels.volume_links if ring[0] else kernels.section_links)(height, slopes, links)
+    kernels.parents(links, parent)
+    kernels.unite_levels(height, links, parent, ring)
+    kernels.shorten(parent)
+    labels = np.empty(wanted.shape, np.uint32)
+    count = kernels.label_roots(links, parent, wanted.start, labels)
+    return (labels, *kernels.first_voxels_and_sizes(labels, count, own))
+
+
+def _fits_bytes(parameters: WatershedParameters) -> bool:
+    """Return whether steps along z fit in a byte, and squares of distances in an int32."""
+    longest = max(_longest(parameters))
+    return longest < 2**14 and longest // parameters.edge_units.get(0, longest) < 2**8 - 2
+
+
+def _longest(parameters: WatershedParameters) -> tuple[int, int]:
+    """Return the largest distance that is looked for in the foreground and in the background, in units."""
+    units = parameters.units_per_px
+    return int(parameters.max_distance * units), int((parameters.expand_distance + 1) * units)
+
+
+def compiled_heights(
+    foreground: NDArray[np.bool_],
+    read: Box,
+    wanted: Box,
+    parameters: WatershedParameters,
+    tissue: NDArray[np.bool_] | None = None,
+    confidence: Confidence | None = None,
+) -> NDArray[np.float32]:
+    """Return the heights of a box as links are made of them, by the compiled kernels; ``-inf`` beyond what was read."""
+    from unet.segmentation import compiled_watershed as kernels
+
+    foreground, longest = np.ascontiguousarray(foreground), _longest(parameters)
+    units = (parameters.edge_units.get(0, 0), parameters.edge_units[1], parameters.edge_units[2])
+    along_z = max(longest) // units[0] if units[0] else 0
+    steps = np.ones(foreground.shape, np.uint8)
+    if along_z:
+        kernels.steps_along_z(foreground, along_z + 1, steps)
+    inside, wanted_and_read = np.empty(foreground.shape, np.float32), wanted.intersected(read)
+    height = np.empty(wanted.shape, np.float32)
+    for axis, (lo, hi, a, b) in enumerate(
+        zip(wanted.start, wanted.stop, wanted_and_read.start, wanted_and_read.stop, strict=True)
+    ):
+        along = np.moveaxis(height, axis, 0)
+        along[: a - lo], along[len(along) - (hi - b) :] = NO_FRAGMENT, NO_FRAGMENT
+    out = height[wanted_and_read.relative_to(wanted.start).slices]
+    source = wanted_and_read.relative_to(read.start)
+    integer = np.int16 if 2 * (max(longest) + 1) ** 2 < 2**15 else np.int32
+    width, largest = foreground.shape[2], np.iinfo(integer).max // 2
+    ring = np.empty((2, 2 * (max(longest) // units[1]) + 1, width), integer)
+    rows = np.full((2, width + 2 * (max(longest) // units[2])), largest, integer)
+    kernels.distance_heights(
+        foreground,
+        steps,
+        units,
+        longest,
+        np.float32(parameters.units_per_px),
+        (np.float32(parameters.max_distance), np.float32(parameters.expand_distance)),
+        (np.empty((0, 0, 0), np.uint8), np.empty(0, np.float32)) if confidence is None else _grey(confidence),
+        np.float32(parameters.confidence_weight if confidence is not None else 0),
+        (ring[0], ring[1]),
+        (rows[0], rows[1]),
+        source.start,
+        inside,
+        out,
+    )
+    del steps
+    kernels.smooth(inside, foreground, _half_gaussians(parameters), FOREGROUND_SCALE, source.start, out)
+    if tissue is not None:
+        out[~tissue[source.slices]] = NO_FRAGMENT
+    return height
+
+
+def _grey(confidence: Confidence) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return confidences as the kernels take them: levels and the confidence of each, or voxels and nothing."""
+    if isinstance(confidence, LevelConfidence):
+        return np.ascontiguousarray(confidence.levels), confidence.of_level
+    return np.ascontiguousarray(confidence), np.empty(0, np.float32)
+
+
+def _half_gaussians(parameters: WatershedParameters) -> NDArray[np.float64]:
+    """Return (3, n) the weights of `scipy.ndimage.gaussian_filter1d`, from the outermost to the middle.
+
+    Where an axis is not smoothed the weight in the middle is 1, and all others 0.
+    """
+    halves = [np.ones(1)] * 3
+    for axis, units in parameters.edge_units.items() if parameters.smoothing else ():
+        sigma = parameters.smoothing * parameters.units_per_px / units
+        radius = ceil(TRUNCATE * sigma)
+        weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+        halves[axis] = (weights / weights.sum())[: radius + 1]
+    longest = max(4, *map(len, halves))  # an outer weight of 0 adds nothing; 4 is what the kernel does at once
+    return np.stack([np.pad(half, (longest - len(half), 0)) for half in halves])
 
 
 def _with_ring(
