@@ -76,7 +76,6 @@ class RunNumbers:
     objects : volume -> objects that are stored
     largest_share : volume -> share of all object voxels that the largest object has, 0 to 1
     small_share : volume -> share of the objects that have fewer than `SMALL_VOXELS` voxels, 0 to 1
-    suspected : volume -> suspected merge errors, where they were looked for
     scored : volumes that have scores
     method : ``components`` or ``watershed``
     affinities : whether objects are joined by affinities, where a larger threshold joins less
@@ -89,7 +88,6 @@ class RunNumbers:
     objects: Mapping[str, int]
     largest_share: Mapping[str, float] = field(default_factory=dict)
     small_share: Mapping[str, float] = field(default_factory=dict)
-    suspected: Mapping[str, int] = field(default_factory=dict)
     scored: Sequence[ScoredVolume] = ()
     method: str = "components"
     affinities: bool = False
