@@ -129,6 +129,8 @@ def main(
         configuration=merged,
         versions=versions,
     )
+    for judged in page.verdict.judged if page.verdict else ():
+        delivered[judged.name]["level"] = judged.level
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
