@@ -40,7 +40,7 @@ from unet.run.report.pictures import Picture, contact_row, section_row
 from unet.run.report.run_numbers import Decoding, decoding, run_numbers, scored_volumes
 from unet.run.report.scores_section import SCORES
 from unet.run.report.suspected_section import SuspectedInVolume
-from unet.run.report.verdict import SegmentedVolume, Verdict, how_made, verdict
+from unet.run.report.verdict import SegmentedVolume, Verdict, how_made, judged_volume, verdict
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import read_foreground
@@ -129,8 +129,9 @@ def main(
         configuration=merged,
         versions=versions,
     )
-    for judged in page.verdict.judged if page.verdict else ():
-        delivered[judged.name]["level"] = judged.level
+    for one in scored:
+        if judged := judged_volume(one):
+            delivered[one.name]["level"] = judged.level
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
