@@ -188,5 +188,7 @@ def _svg(figure: Figure, words: str) -> str:
     svg = out.getvalue()
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", svg, count=5)
+    used = set(re.findall(r"#([\w-]+)", svg))  # matplotlib names every part, alike in every figure
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(words)}"', 1)
     return svg.replace("xlink:href", "href").replace(INK, "currentColor")
