@@ -99,6 +99,7 @@ def main(
     labels = {volume.name: _labels(results, volume.name) for volume in volumes}
     decoded = decoding(results / "receipts", config)
     scored = scored_volumes(scores, config, labels)
+    worst = {one["volume"]: one["worst"] for one in found}
     objects = {name: own["stored_objects"] for name, own in delivered.items()}
     versions = {"unet-em": __version__, **{name: version(name) for name in PACKAGES}}
     page = ReportData(
@@ -120,7 +121,7 @@ def main(
         decoder=_decoders(decoder, config),
         sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
-        worst={one["volume"]: one["worst"] for one in found if one["worst"]},
+        worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
         methods=_methods(results, config, volumes, decoded, scores, versions, trained_here),
         benchmarks=measured_jobs(results),

@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-QUALITY = 55
+QUALITY = 40
 """Quality of the lossy compression, 0 to 100: micrographs look the same, ids stay apart."""
 
 
