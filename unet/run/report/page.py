@@ -37,7 +37,6 @@ class ReportData:
     title : title of the page
     warnings : sentences that the page shows first
     verdict : what was made, how good it is, and what to do next
-    summary : label -> text or number, shown as tiles
     inputs : volume -> its inputs as they were read
     scores : volume -> {score key: number}; a key that `SCORES` does not list is shown as it is
     kinds : volume -> kind of its objects
@@ -63,7 +62,6 @@ class ReportData:
     title: str = "Segmentation report"
     warnings: Sequence[str] = ()
     verdict: Verdict | None = None
-    summary: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, InputsAsRead] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)

@@ -104,7 +104,6 @@ def full_report(volume: str = "isbi") -> ReportData:
     return ReportData(
         title=f"Report of {volume}",
         verdict=verdict([segmented], "connected components", numbers),
-        summary={"Volumes": 1},
         inputs={
             volume: InputsAsRead([("shape", "4 x 4")], [], [section_as_read(ids, ids, "section 7")], grey_values())
         },
