@@ -28,7 +28,7 @@ def test_settings_that_are_given_are_those_in_force(tmp_path: Path) -> None:
 
 
 def test_thresholds_that_were_chosen_come_with_all_that_were_tried(tmp_path: Path) -> None:
-    rows = [{"threshold": t, "v_rand": 1 - abs(t - 0.4), "v_info": 1.0} for t in (0.3, 0.4, 0.5)]
+    rows = [{"threshold": t, "v_rand": v_rand, "v_info": 1.0} for t, v_rand in ((0.3, 0.9), (0.4, 1.0), (0.5, 0.9))]
     write_json(tmp_path / "choose_threshold" / "all.json", {"best": rows[1], "scores": rows})
     write_json(tmp_path / "choose_agglomeration_threshold" / "all.json", {"best": {"threshold": 0.6, "voi": 1.5}})
     swept = [{"threshold": t, "voi": 1.5} for t in (0.5, 0.6)]
@@ -72,12 +72,12 @@ def test_volumes_that_were_not_learnt_come_first_with_the_kind_of_their_objects(
 
 
 def test_the_foreground_is_the_class_that_makes_objects() -> None:
-    counts = {"class_voxels": {"membrane": 2, "mitochondria": 3, "rest": 5}}
-    assert foreground_share(counts, config_of(segment={"foreground": "mitochondria"})) == 0.3
+    counts = {"class_voxels": {"membrane": 2, "interior": 3, "rest": 5}}
+    assert foreground_share(counts, config_of(segment={"foreground": "interior"})) == 0.3
     assert foreground_share(counts, config_of()) == 0.5
     assert foreground_share({}, config_of()) is None
     assert foreground_share({"class_voxels": {"membrane": 0, "interior": 0}}, config_of()) is None
-    assert foreground_share(counts, config_of(segment={"foreground": "unknown"})) is None
+    assert foreground_share({"class_voxels": {"membrane": 1}}, config_of(segment={"foreground": "interior"})) is None
 
 
 def test_shares_of_no_object_are_nothing() -> None:
