@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 WORDS = {"split": "a true object in several pieces", "merge": "several true objects in one"}
 """Kinds of errors, in words."""
+PARTS = {"split": "{:,} pieces", "merge": "{:,} true objects"}
+"""What an object of each kind consists of, with their number."""
 
 
 class ErrorRow(NamedTuple):
@@ -47,7 +49,7 @@ def error_rows(volume: str, worst: Sequence[Mapping[str, Any]]) -> list[ErrorRow
             f"{one['kind']}: {WORDS[one['kind']]}",
             one["object"],
             f"{one['wrong']:,} of {one['size']:,} voxels ({100 * one['wrong'] / one['size']:.0f} %), "
-            f"{one['partners']} pieces",
+            f"{PARTS[one['kind']].format(one['partners'])}",
             *_place(volume, one),
             view_command(f"volume: {volume}, error: {number}"),
         )
