@@ -116,7 +116,7 @@ def main(
         "scores": scores,
         "sweep": swept["scores"],
         "compare": {name: reference.scores() for name, reference in references.items()},
-        "worst": [] if sections_alone else _worst(source, comparison),
+        "worst": _worst(source, comparison),
     }
     for who, scored in ({"ours": scores} | found["compare"]).items():
         log.info(
@@ -192,18 +192,23 @@ def _worst(source: Volume, comparison: VolumeScores) -> list[dict[str, Any]]:
     """Return the objects with most wrong voxels and where they lie, found in a second pass over the blocks."""
     worst = worst_objects(comparison.objects.overlap, WORST)
     for box in source.layout.grid.boxes() if worst else []:
-        labels, segmentation = source.true_ids(box), source.image("segmentation").read(box)
+        truth = comparison.true_objects(source.true_ids(box), box.start[0])
+        segmentation = source.image("segmentation").read(box)
         for one in worst:
-            one.locate(labels, segmentation, box)
-    return [_as_row(one, source) for one in worst]
+            one.locate(truth, segmentation, box)
+    return [_as_row(one, source, comparison) for one in worst]
 
 
-def _as_row(one: ErroneousObject, source: Volume) -> dict[str, Any]:
-    """Return an erroneous object as a row of `evaluation.json`, with its centre in voxels and in nm."""
+def _as_row(one: ErroneousObject, source: Volume, comparison: VolumeScores) -> dict[str, Any]:
+    """Return an erroneous object as a row of `evaluation.json`, with its centre in voxels and in nm.
+
+    A true object has the id of the labels. Where sections are segmented alone, it is that id in the centre's section.
+    """
+    object_id = comparison.label_of(one.object_id) if one.kind == "split" else one.object_id
     nm = [o + v * c for o, v, c in zip(source.layout.offset_nm, source.layout.voxel_size_nm, one.centre, strict=True)]
     counts = {"size": one.size, "wrong": one.wrong_voxels, "partners": one.partners}
     share = one.wrong_voxels / prod(source.layout.shape)
-    return {"kind": one.kind, "object": one.object_id, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
+    return {"kind": one.kind, "object": object_id, **counts, "share": share, "centre": one.centre, "centre_nm": nm}
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ receipts of `suspected_merges`.
 Outputs: `report.html`, `scores.json`, `run_config.yaml`.
 
 1. Collect the scores of all volumes, and compare other segmentations with this one.
-2. Draw the first, middle and last section as they were read; crops of them with the results, of the objects with most
-   wrong voxels, and of suspected merge errors.
-3. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
+2. Judge the objects, choose what to do next by rules, and write a methods paragraph.
+3. Draw the first, middle and last section as they were read, crops of them with the results, and of suspected merge
+   errors.
+4. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
    the present predictions.
 """
 
@@ -31,11 +32,15 @@ from unet.jobs.script import run_script
 from unet.run.plan.estimates import estimated_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
 from unet.run.report.decoder_table import DecoderTable, decoder_table
-from unet.run.report.headline import few_objects_warnings, headline, headline_scores
-from unet.run.report.inputs_section import InputsAsRead, input_facts
-from unet.run.report.page import SCORES, ReportData, render
-from unet.run.report.pictures import Picture, contact_row, error_row, input_picture, section_row
+from unet.run.report.headline import few_objects_warnings, headline
+from unet.run.report.inputs_section import GreyHistogram, InputsAsRead, grey_histogram, input_facts, section_as_read
+from unet.run.report.methods_section import Methods, RunRecords, methods
+from unet.run.report.page import ReportData, render
+from unet.run.report.pictures import Picture, contact_row, section_row
+from unet.run.report.run_numbers import Decoding, decoding, run_numbers, scored_volumes
+from unet.run.report.scores_section import SCORES
 from unet.run.report.suspected_section import SuspectedInVolume
+from unet.run.report.verdict import SegmentedVolume, Verdict, how_made, judged_volume, verdict
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
 from unet.run.ro_crate import NAME as CRATE
 from unet.segmentation.foreground import read_foreground
@@ -90,26 +95,45 @@ def main(
     curve = results / "model" / "training.jsonl"
     planned = read_plan(results / "plan.json", config)
     trained_here = config.model.checkpoint is None and curve.exists()
+    training = [json.loads(line) for line in curve.read_text().splitlines()] if trained_here else []
+    labels = {volume.name: _labels(results, volume.name) for volume in volumes}
+    decoded = decoding(results / "receipts", config)
+    scored = scored_volumes(scores, config, labels)
+    worst = {one["volume"]: one["worst"] for one in found}
+    objects = {name: own["stored_objects"] for name, own in delivered.items()}
+    versions = {"unet-em": __version__, **{name: version(name) for name in PACKAGES}}
     page = ReportData(
         title="unet-em: segmentation report",
-        summary=_summary(volumes, delivered),
         warnings=list(few_objects_warnings(delivered)),
-        inputs={path.stem: _inputs(volume, path, config) for volume, path in zip(volumes, surveys, strict=True)},
-        scores=scores,
-        training=[json.loads(line) for line in curve.read_text().splitlines()] if trained_here else [],
+        verdict=_verdict(volumes, objects, decoded, run_numbers(results, config, objects, scored, decoded, training)),
+        inputs={
+            volume.name: _inputs(volume, path, config, labels[volume.name])
+            for volume, path in zip(volumes, surveys, strict=True)
+        },
+        scores={one.name: one.scores for one in scored},
+        kinds={one.name: one.kind for one in scored},
+        training=training,
+        kept_step=_kept_step(results) if trained_here else None,
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
+        agglomeration=decoded.agglomeration,
+        agglomeration_threshold=decoded.agglomeration_threshold,
+        affinities=config.model.output == "affinities",
         decoder=_decoders(decoder, config),
         sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
-        errors={one["volume"]: _errors(results, surveys, one) for one in found if one["worst"]},
+        worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
+        methods=_methods(results, config, volumes, decoded, scores, versions, trained_here),
         benchmarks=measured_jobs(results),
         estimated=estimated_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
         configuration=merged,
-        versions={"unet-em": __version__, **{name: version(name) for name in PACKAGES}},
+        versions=versions,
     )
-    html = _with_checks(render(template.read_text(), page), results, template.with_name("checks.html.j2"))
+    for one in scored:
+        if judged := judged_volume(one):
+            delivered[one.name]["level"] = judged.level
+    html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
     write_atomically(run_config, merged.encode())
@@ -148,16 +172,51 @@ def _ordered(scores: dict[str, Any]) -> dict[str, Any]:
     return {key: scores[key] for key in [*known, *scores]}
 
 
-def _summary(volumes: list[Volume], delivered: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures at the top of the page: counts, then scores of the stored objects, then of thresholding."""
-    tiles: dict[str, Any] = {
-        "volumes": len(volumes),
-        "voxels": sum(int(np.prod(volume.layout.shape)) for volume in volumes),
-        "objects": sum(own["stored_objects"] for own in delivered.values()),
-    }
-    for name, own in delivered.items():
-        tiles |= {f"{label}, {name}": value for label, value in headline_scores(own).items()}
-    return tiles
+def _verdict(volumes: list[Volume], objects: dict[str, int], decoded: Decoding, numbers: Any) -> Verdict:
+    """Return the verdict on the objects of all volumes."""
+    own = decoded.segment
+    how = how_made(own.method, own.agglomerate.method, own.sections_alone, decoded.threshold)
+    segmented = [
+        SegmentedVolume(one.name, one.layout.shape, one.layout.voxel_size_nm, objects[one.name]) for one in volumes
+    ]
+    return verdict(segmented, how, numbers)
+
+
+def _methods(
+    results: Path,
+    config: Config,
+    volumes: list[Volume],
+    decoded: Decoding,
+    scores: dict[str, Any],
+    versions: dict[str, str],
+    trained_here: bool,
+) -> Methods:
+    """Return the methods paragraph, with the steps and thresholds of this run."""
+    trained = read_json(results / "receipts" / "train" / "model.json") if trained_here else {}
+    records = RunRecords(
+        versions=versions,
+        volumes={one.name: (one.layout.shape, one.layout.voxel_size_nm) for one in volumes},
+        segment=decoded.segment,
+        steps=trained.get("steps"),
+        kept_step=trained.get("kept_step"),
+        threshold=decoded.threshold,
+        agglomeration_threshold=decoded.agglomeration_threshold,
+        scores=scores,
+    )
+    return methods(config, records)
+
+
+def _kept_step(results: Path) -> int | None:
+    """Return the step of the weights that were kept."""
+    step: int | None = read_json(results / "receipts" / "train" / "model.json").get("kept_step")
+    return step
+
+
+def _labels(results: Path, name: str) -> dict[str, Any]:
+    """Return what was counted of the labels of a volume; nothing where it has none."""
+    path = results / "receipts" / "check_labels" / f"{name}.json"
+    counted: dict[str, Any] = read_json(path) if path.exists() else {}
+    return counted
 
 
 def _compared(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -202,24 +261,7 @@ def _suspected(results: Path, surveys: list[Path], path: Path) -> SuspectedInVol
     return SuspectedInVolume(found["pairs"], found["largest"], pictures)
 
 
-def _errors(results: Path, surveys: list[Path], found: dict[str, Any]) -> dict[str, Sequence[Picture]]:
-    """Return pictures of the objects with most wrong voxels, each in the section that holds most of them."""
-    volume = _opened(results, surveys, found["volume"])
-    rows: dict[str, Sequence[Picture]] = {}
-    for one in found["worst"]:
-        z, y, x = one["centre"]
-        box, raw = _around(volume, one["centre"])
-        ids, truth = volume.image("segmentation").read(box)[0], volume.true_ids(box)[0]
-        nm = ", ".join(f"{value:.0f}" for value in one["centre_nm"])
-        title = (
-            f"{one['kind']} of {one['object']}: {one['wrong']:,} of {one['size']:,} voxels, {one['partners']} pieces, "
-            f"at {z}, {y}, {x} ({nm} nm)"
-        )
-        rows[title] = error_row(raw, ids, truth, one["kind"], one["object"])
-    return rows
-
-
-def _inputs(volume: Volume, survey: Path, config: Config) -> InputsAsRead:
+def _inputs(volume: Volume, survey: Path, config: Config, labels: dict[str, Any]) -> InputsAsRead:
     """Return what was read of a volume's files, with pictures of the first, middle and last section."""
     receipt, own = read_json(survey), config.volumes[volume.name]
     raw, annotation = volume.image("raw"), None
@@ -234,8 +276,23 @@ def _inputs(volume: Volume, survey: Path, config: Config) -> InputsAsRead:
         drawn = None if annotation is None else annotation.read(box)[0]
         if drawn is not None and own.label_kind != "instances":
             drawn = np.where(drawn == UNLABELLED, 0, drawn)
-        pictures.append(input_picture(grey, drawn, f"section {z}"))
-    return InputsAsRead(input_facts(receipt, own), receipt.get("remarks", ()), pictures)
+        pictures.append(section_as_read(grey, drawn, f"section {z}"))
+    facts = input_facts(receipt, own, labels)
+    return InputsAsRead(facts, receipt.get("remarks", ()), pictures, _grey_values(volume, survey))
+
+
+def _grey_values(volume: Volume, survey: Path) -> GreyHistogram | None:
+    """Return the grey values of the first channel, constant regions left out where there is anything else."""
+    receipts = survey.parents[1]
+    counted = [
+        load_arrays(path, "counts")["counts"][0] for path in (receipts / "histogram" / volume.name).glob("*.npz")
+    ]
+    statistics = receipts / "intensity_statistics" / survey.name
+    if not counted or not statistics.exists():
+        return None
+    outside, inside, _ = np.sum(counted, axis=0)
+    kept = outside if outside.any() else inside
+    return grey_histogram(kept, volume.layout.dtype, read_json(statistics)["statistics"][0])
 
 
 def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:

@@ -222,7 +222,7 @@ def test_terms_of_the_glossary_are_in_the_code() -> None:
 
 
 def test_metrics_on_the_page_are_those_of_the_report() -> None:
-    from unet.run.report.page import SCORES
+    from unet.run.report.scores_section import SCORES
 
     page = (DOCS / "reference" / "metrics.md").read_text()
     counts = {"objects", "true_objects", "skeletons", "skeleton_nm", "cremi_voi_split", "cremi_voi_merge"}

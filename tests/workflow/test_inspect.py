@@ -43,6 +43,6 @@ def test_two_paths_become_a_configuration_that_runs(new_project: Project) -> Non
     (new_project.folder / "config.yaml").write_text(ran.stdout)
     new_project.run()
     report = (new_project.results / "report.html").read_text()
-    shown = report[report.index('<section id="inputs">') : report.index('<section id="scores">')]
+    shown = report[report.index('<section id="inputs">') : report.index('<section id="methods">')]
     assert re.findall(r'alt="(.*?)"', shown) == [f"train, as read: section {z}" for z in range(3)]
     assert "50 x 4 x 4 nm (z, y, x) from the configuration" in shown

@@ -162,7 +162,8 @@ def test_anothers_result_is_scored_beside_ours_and_where_it_labels(watershed: Pr
     assert "peer, on the" in page
     worst = evaluation_of(watershed)["worst"]
     assert 0 < len(worst) <= 10
-    assert all(f"{one['kind']} of {one['object']}" in page for one in worst)
+    places = [dict(zip("zyx", one["centre"], strict=True)) for one in worst]
+    assert all('href="#volume=train&amp;z={z}&amp;y={y}&amp;x={x}"'.format(**place) in page for place in places)
 
 
 def test_ours_and_anothers_result_are_followed_along_the_true_skeletons(watershed: Project) -> None:

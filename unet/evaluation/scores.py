@@ -129,14 +129,36 @@ class VolumeScores:
         pairs = target[annotated].astype(np.int64) * self.classes + predicted[annotated]
         self.confusion += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
         self.foreground += foreground_counts((target == foreground_class) & annotated, (segmentation > 0) & annotated)
-        truth = self._ids_by_section(labels, first_section) if self.per_section else labels
-        self.objects.add(truth, segmentation, near_border, annotated)
+        self.objects.add(self.true_objects(labels, first_section), segmentation, near_border, annotated)
 
-    def _ids_by_section(self, labels: NDArray[Any], first_section: int) -> NDArray[np.uint64]:
-        """Return ids that no two sections share: ``id + section * SECTION_STRIDE``."""
+    def true_objects(self, labels: NDArray[Any], first_section: int) -> NDArray[Any]:
+        """Return the ids that are scored: those of the labels, or ids that no two sections share.
+
+        Where sections are scored alone, an object has the id ``label + section * SECTION_STRIDE``.
+
+        Parameters
+        ----------
+        labels : (z, y, x) true ids
+        first_section : section of the volume that is the first one of `labels`
+        """
+        if not self.per_section:
+            return labels
         ids = self._compact(labels) if labels.dtype.itemsize == 8 else labels
         section = np.arange(first_section, first_section + len(labels), dtype=np.uint64)[:, None, None]
         return np.where(labels > 0, ids.astype(np.uint64) + section * SECTION_STRIDE, np.uint64(0))
+
+    def label_of(self, true_object: int) -> int:
+        """Return the id in the labels of an object of `true_objects`.
+
+        >>> scores = VolumeScores(2, per_section=True)
+        >>> scores.label_of(int(scores.true_objects(np.array([[[0, 7]]], np.uint8), first_section=3).max()))
+        7
+        """
+        if not self.per_section:
+            return true_object
+        label = true_object % int(SECTION_STRIDE)
+        labels = list(self.compact_ids)  # in the order of their numbers; empty but for 0 where nothing was compacted
+        return labels[label] if len(labels) > 1 else label
 
     def _compact(self, labels: NDArray[Any]) -> NDArray[np.uint64]:
         """Return a small number for each 64-bit id, since such ids may leave no room for the section's number.

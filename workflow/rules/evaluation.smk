@@ -132,6 +132,7 @@ rule report:
         ],
         suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
+        sections=sorted((Path(workflow.basedir) / "report" / "sections").glob("*.j2")),
     output:
         report=report(
             f"{RESULTS}/report.html",

@@ -105,6 +105,17 @@ def test_ids_of_64_bits_are_scored_as_small_ones_are(first: int, per_section: bo
     assert scores_of({**volume, "labels": large}, (2, 3, 5), per_section) == small
 
 
+@pytest.mark.parametrize("per_section", [True, False])
+@pytest.mark.parametrize(
+    "labels", [np.array([[[0, 7]], [[7, 9]]], np.uint16), np.array([[[0, 7]], [[2**63, 7]]], np.uint64)]
+)
+def test_a_scored_object_is_found_again_among_the_labels(labels: np.ndarray, per_section: bool) -> None:
+    comparison = VolumeScores(2, per_section)
+    scored = comparison.true_objects(labels, first_section=5)
+    assert [comparison.label_of(int(one)) for one in scored.flat] == labels.flatten().tolist()
+    assert (scored[0, 0, 1] == scored[1, 0, 1]) == (not per_section and labels[0, 0, 1] == labels[1, 0, 1])
+
+
 def test_true_cells_are_the_connected_pieces_of_an_id() -> None:
     labels = np.array([[[7, 7, 0, 7], [3, 0, 3, 7]]], np.uint64) + np.uint64(2**40) * (1 > 0)
     labels[labels == 2**40] = 0

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from itertools import cycle
 from typing import Any
 
@@ -19,30 +20,48 @@ INK = "#010203"
 """Stands for the text colour of the page until `_svg` replaces it."""
 
 
-def learning_curve(records: Sequence[Mapping[str, Any]]) -> str:
-    """Draw loss and validation over training steps, as SVG; empty text without records.
+def learning_curve(records: Sequence[Mapping[str, Any]], kept_step: int | None = None) -> str:
+    """Draw the losses over training steps, on a logarithmic axis, as SVG; empty text without records.
 
     Parameters
     ----------
-    records : each with ``step`` and any of ``loss`` and ``validation...``; of two records of one step, as after a
+    records : each with ``step`` and any of ``loss`` and ``validation_loss``; of two records of one step, as after a
         restart, the later one counts
+    kept_step : step of the weights that were kept, which is marked
     """
-    by_step: dict[float, Mapping[str, Any]] = {int(record["step"]): record for record in records}
-    names = sorted({key for r in records for key in r if key == "loss" or key.startswith("validation")})
-    curves = {name: _points(by_step, name) for name in names}
-    if not any(len(points) for points in curves.values()):
+    names = {"loss": "training", "validation_loss": "validation"}
+    curves = _curves(records, names)
+    if not curves:
         return ""
     with _style("learning"):
-        figure, axes = _axes("step", "loss")
-        for colour, (name, points) in zip(_colours(), curves.items(), strict=False):
-            _draw_loss(axes, points, name.replace("_", " "), colour)
-        if min(points[:, 1].min() for points in curves.values() if len(points)) > 0:
+        figure, axes = _axes("optimiser step", "loss (cross-entropy)")
+        for colour, (label, points) in zip(_colours(), curves.items(), strict=False):
+            _draw_loss(axes, points, label, colour)
+        if min(points[:, 1].min() for points in curves.values()) > 0:
             axes.set_yscale("log")
+            axes.set_ylabel("loss (cross-entropy), logarithmic")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
+        _mark(axes, [] if kept_step is None else [kept_step], "weights kept: step {:g}")
         _legend(axes)
-        return _svg(figure)
+        last = {label: points[-1, 1] for label, points in curves.items()}
+        return _svg(figure, f"Loss over optimiser steps; at the end {_told(last)}")
+
+
+def validation_curve(records: Sequence[Mapping[str, Any]], kept_step: int | None = None) -> str:
+    """Draw the validation score over training steps as SVG; empty text where there was no validation."""
+    curves = _curves(records, {"validation_score": "validation score"})
+    if not curves:
+        return ""
+    with _style("validation"):
+        figure, axes = _axes("optimiser step", "validation score (1 = perfect)")
+        [(label, points)] = curves.items()
+        axes.plot(*points.T, "o-", ms=3, color=next(iter(_colours())), label=label)
+        _mark(axes, [] if kept_step is None else [kept_step], "weights kept: step {:g}")
+        _legend(axes)
+        best = points[points[:, 1].argmax()]
+        return _svg(figure, f"Validation score over optimiser steps; best {best[1]:.4f} at step {best[0]:.0f}")
 
 
 def threshold_curve(sweeps: Mapping[str, Sequence[Mapping[str, float]]], chosen: Iterable[float] = ()) -> str:
@@ -56,16 +75,52 @@ def threshold_curve(sweeps: Mapping[str, Sequence[Mapping[str, float]]], chosen:
     if not any(sweeps.values()):
         return ""
     with _style("thresholds"):
-        figure, axes = _axes("threshold", "score")
+        figure, axes = _axes("threshold of the foreground probability", "score (1 = perfect)")
         for colour, (volume, records) in zip(_colours(), sweeps.items(), strict=False):
             for name, line, key in [("V_rand", "-", "v_rand"), ("V_info", "--", "v_info")]:
                 points = _points({record["threshold"]: record for record in records}, key)
                 if len(points):
                     axes.plot(*points.T, line, color=colour, lw=1.2, label=f"{name} {volume}")
-        for threshold in sorted(set(chosen)):
-            axes.axvline(threshold, color=INK, alpha=0.5, lw=1, ls=":", label=f"chosen: {threshold:g}")
+        chosen = sorted(set(chosen))
+        _mark(axes, chosen, "chosen: {:g}")
         _legend(axes)
-        return _svg(figure)
+        told = "" if not chosen else f"; chosen {', '.join(f'{one:g}' for one in chosen)}"
+        return _svg(figure, f"V_rand and V_info over the threshold of {', '.join(sweeps)}{told}")
+
+
+def agglomeration_curve(
+    sweeps: Mapping[str, Sequence[Mapping[str, float]]], affinities: bool, chosen: Iterable[float] = ()
+) -> str:
+    """Draw VOI over the threshold of the agglomeration, one colour per volume, as SVG; empty text without sweeps.
+
+    Parameters
+    ----------
+    sweeps : volume -> records with ``threshold``, ``voi`` and, if known, ``voi_split`` and ``voi_merge``
+    affinities : whether the threshold is one of affinities, where a larger one joins less
+    chosen : thresholds that the segmentations were made with; each is marked
+    """
+    if not any(sweeps.values()):
+        return ""
+    with _style("agglomeration"):
+        what = "mean affinity: larger joins less" if affinities else "boundary score: larger joins more"
+        figure, axes = _axes(f"threshold of the agglomeration ({what})", "VOI in bits (0 = perfect)")
+        for colour, (volume, records) in zip(_colours(), sweeps.items(), strict=False):
+            by_threshold = {record["threshold"]: record for record in records}
+            for name, line, key in [("VOI", "-", "voi"), ("split", "--", "voi_split"), ("merge", ":", "voi_merge")]:
+                points = _points(by_threshold, key)
+                if len(points):
+                    axes.plot(*points.T, line, color=colour, lw=1.2, label=f"{name} {volume}")
+        axes.set_ylim(bottom=0)
+        _mark(axes, sorted(set(chosen)), "chosen: {:g}")
+        _legend(axes)
+        return _svg(figure, f"Variation of information over the threshold of the agglomeration of {', '.join(sweeps)}")
+
+
+def _curves(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
+    """Return the points of the values that have any, by their label; the later record of a step counts."""
+    by_step: dict[float, Mapping[str, Any]] = {int(record["step"]): record for record in records}
+    found = {label: _points(by_step, name) for name, label in names.items()}
+    return {label: points for label, points in found.items() if len(points)}
 
 
 def _points(records: Mapping[float, Mapping[str, Any]], name: str) -> NDArray[np.float64]:
@@ -85,9 +140,19 @@ def _draw_loss(axes: Any, points: NDArray[np.float64], label: str, colour: str) 
     axes.plot(points[:, 0], smooth, color=colour, label=label)
 
 
+def _mark(axes: Any, places: Iterable[float], words: str) -> None:
+    """Mark values of x by a dotted line each."""
+    for place in places:
+        axes.axvline(place, color=INK, alpha=0.6, lw=1, ls=":", label=words.format(place))
+
+
+def _told(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {value:.3g}" for label, value in values.items())
+
+
 def _colours() -> Iterable[str]:
-    """Return an endless cycle of colours that are readable on light and dark ground."""
-    return cycle(("#2f80ed", "#f2790f", "#12a594", "#d6409f", "#8e6fe8", "#c99a06", "#e5484d", "#5b9f2e"))
+    """Return an endless cycle of colours that are seen on light and dark ground."""
+    return cycle(("#2f80ed", "#d9690a", "#0f8f80", "#d6409f", "#8e6fe8", "#a87f00", "#e5484d", "#4f8a29"))
 
 
 def _style(salt: str) -> Any:
@@ -113,11 +178,17 @@ def _legend(axes: Any) -> None:
         text.set_parse_math(False)  # a volume may be called a$b$
 
 
-def _svg(figure: Figure) -> str:
-    """Return the figure for use inside HTML: no prologue, no namespaces, text and axes in the page's text colour."""
+def _svg(figure: Figure, words: str) -> str:
+    """Return the figure for use inside HTML: no prologue, no namespaces, text and axes in the page's text colour.
+
+    `words` say what is seen, for readers who see no pictures.
+    """
     out = io.StringIO()
     FigureCanvasSVG(figure).print_svg(out)
     svg = out.getvalue()
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", svg, count=5)
+    used = set(re.findall(r"#([\w-]+)", svg))  # matplotlib names every part, alike in every figure
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(words)}"', 1)
     return svg.replace("xlink:href", "href").replace(INK, "currentColor")

@@ -51,10 +51,17 @@ def few_objects_warnings(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[st
 
 
 def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return lines for the terminal: objects and headline scores of every volume, warnings last.
+    """Return lines for the terminal: objects and headline scores of every volume, and their level, warnings last.
+
+    Parameters
+    ----------
+    scores : volume -> scores, with `stored_objects`, and `level`, one of `unet.run.report.usual_scores.LEVELS`, where
+        the report judges the volume
 
     >>> headline({"test": {"stored_objects": 12, "segmentation_v_rand": 0.9045}, "all": {"stored_objects": 3000}})
     ['test: 12 objects; V_rand of the objects 0.9045', 'all: 3,000 objects']
+    >>> headline({"test": {"stored_objects": 12, "level": "usual"}})[1]
+    'test: beside published scores its objects are usual'
     """
     lines = []
     for volume, own in scores.items():
@@ -63,4 +70,6 @@ def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, value in headline_scores(own).items():
             parts.append(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
         lines.append(f"{volume}: {'; '.join(parts)}")
+    judged = [(volume, own["level"]) for volume, own in scores.items() if "level" in own]
+    lines += [f"{volume}: beside published scores its objects are {level}" for volume, level in judged]
     return lines + [f"WARNING: {warning}" for warning in few_objects_warnings(scores)]

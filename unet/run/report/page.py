@@ -7,74 +7,25 @@ nothing from the network.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unet.run.plan.estimates import StoreSize
 from unet.run.plan.resources import RulePlan
 from unet.run.report.costs import rule_costs
 from unet.run.report.decoder_table import DecoderTable
-from unet.run.report.figures import learning_curve, threshold_curve
+from unet.run.report.errors_section import error_rows, suspected_rows
+from unet.run.report.figures import agglomeration_curve, learning_curve, threshold_curve, validation_curve
 from unet.run.report.inputs_section import InputsAsRead
+from unet.run.report.methods_section import Methods
 from unet.run.report.pictures import Picture
-from unet.run.report.suspected_section import COLUMNS as SUSPECTED_COLUMNS
+from unet.run.report.scores_section import key_rows, score_rows
 from unet.run.report.suspected_section import SuspectedInVolume
-
-
-class Score(NamedTuple):
-    """A score: its key in the evaluation, its name, its definition in one line, and the better direction, ↑ or ↓."""
-
-    key: str
-    name: str
-    definition: str
-    better: str = ""
-
-
-SCORES = (
-    # of the stored objects
-    Score("segmentation_v_rand", "V_rand, segmentation", "Rand F-score of stored objects, by section", "↑"),
-    Score("segmentation_v_info", "V_info, segmentation", "information F-score of stored objects, by section", "↑"),
-    Score("adapted_rand_error", "Adapted Rand error", "1 − F-score of pairs of voxels in one object", "↓"),
-    Score("voi_split", "VOI split", "H(segmentation | truth) in bits: true objects that were split", "↓"),
-    Score("voi_merge", "VOI merge", "H(truth | segmentation) in bits: true objects that were merged", "↓"),
-    Score("objects", "Objects", "predicted objects in the annotated voxels"),
-    Score("true_objects", "True objects", "labelled objects"),
-    Score("split_errors", "Splits", "predicted objects per true object, beyond the first", "↓"),
-    Score("merge_errors", "Merges", "true objects per predicted object, beyond the first", "↓"),
-    Score("average_precision_50", "Average precision, 0.5", "TP / (TP + FP + FN) at IoU > 0.5", "↑"),
-    Score("mean_average_precision", "Average precision, mean", "over IoU 0.5, 0.55, ... 0.95", "↑"),
-    Score("cremi_score", "CREMI score", "√(VOI · adapted Rand error), 25 nm along true borders ignored", "↓"),
-    Score("cremi_adapted_rand_error", "Adapted Rand error, CREMI", "without 25 nm along true borders", "↓"),
-    Score("cremi_voi_split", "VOI split, CREMI", "without 25 nm along true borders", "↓"),
-    Score("cremi_voi_merge", "VOI merge, CREMI", "without 25 nm along true borders", "↓"),
-    Score("erl_nm", "Expected run length, nm", "length of true skeleton followed until the first error", "↑"),
-    Score("erl_perfect_nm", "Expected run length, perfect, nm", "expected run length of a segmentation without errors"),
-    Score("skeletons", "Skeletons", "skeletons of true neurons in the volume"),
-    Score("skeleton_nm", "Length of skeletons, nm", "sum over the skeletons, in the volume"),
-    Score("split_edges", "Split edges", "edges of skeletons between two segments", "↓"),
-    Score("omitted_edges", "Omitted edges", "edges of skeletons with a node in no segment", "↓"),
-    Score("merging_segments", "Merging segments", "segments with 100 nm or more of each of several skeletons", "↓"),
-    Score("skeleton_nodes_outside", "Nodes outside", "nodes outside the volume, left out with their edges"),
-    # of thresholding the probability, as the ISBI challenge and the paper score; not of what is stored
-    Score("threshold", "Threshold", "probability above which a pixel counts as foreground"),
-    Score("v_rand", "V_rand, thresholding", "foreground-restricted Rand F-score of the thinned cells (ISBI 2012)", "↑"),
-    Score("v_info", "V_info, thresholding", "foreground-restricted information F-score, same tables (ISBI 2012)", "↑"),
-    Score("best_v_rand", "V_rand, best step", "the highest over thresholds in steps of 0.1", "↑"),
-    Score("best_v_info", "V_info, best step", "at the same threshold", "↑"),
-    Score("best_step", "Best step", "the threshold in steps of 0.1 with the highest V_rand"),
-    Score("fine_v_rand", "V_rand, fine sweep", "the highest over finer thresholds, up to 0.98", "↑"),
-    Score("fine_v_info", "V_info, fine sweep", "at the same threshold", "↑"),
-    Score("fine_threshold", "Best fine threshold", "the finer threshold with the highest V_rand"),
-    Score("rand_error", "Rand error", "1 − F-score of pairs of pixels, not thinned (U-Net paper)", "↓"),
-    Score("warping_error", "Warping error", "share of pixels that differ after warping (Jain 2010)", "↓"),
-    Score("warping_splits_and_mergers", "Warping, splits + mergers", "clusters of such pixels over all pixels", "↓"),
-    # of the classes
-    Score("pixel_error", "Pixel error", "share of labelled pixels whose most probable class is wrong", "↓"),
-    Score("foreground_iou", "Foreground IoU", "intersection over union of the two foregrounds", "↑"),
-    Score("mean_iou", "Mean IoU", "mean over the classes of the intersection over union of each", "↑"),
-)
+from unet.run.report.usual_scores import LEVELS, Kind
+from unet.run.report.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -85,16 +36,22 @@ class ReportData:
     ----------
     title : title of the page
     warnings : sentences that the page shows first
-    summary : label -> text or number, shown as tiles
+    verdict : what was made, how good it is, and what to do next
     inputs : volume -> its inputs as they were read
     scores : volume -> {score key: number}; a key that `SCORES` does not list is shown as it is
+    kinds : volume -> kind of its objects
     training : records of ``training.jsonl``, see `learning_curve`
+    kept_step : step of the weights that were kept
     sweeps : volume -> scores at each threshold, see `threshold_curve`; the ``threshold`` of `scores` is marked
+    agglomeration : volume -> scores at each threshold of the agglomeration, see `agglomeration_curve`
+    agglomeration_threshold : the threshold that was taken, which is marked
+    affinities : whether objects were joined by affinities
     decoder : table of all decoders that were compared; None where none was chosen
     sections : volume -> {title of the section: pictures of `unet.run.report.pictures.section_row`}
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
-    errors : volume -> {kind and position of the error: pictures of `error_row`}, the worst first
+    worst : volume -> objects with most wrong voxels, as ``evaluation.json`` has them
     suspected : volume -> its suspected merge errors, see `unet.run.report.suspected_section`
+    methods : a paragraph for a paper
     benchmarks : time and memory of each job, see `unet.run.report.costs.rule_costs`
     estimated : rule -> estimate of the plan, if a plan was made
     stores : size of each store, found and estimated
@@ -104,16 +61,22 @@ class ReportData:
 
     title: str = "Segmentation report"
     warnings: Sequence[str] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
     inputs: Mapping[str, InputsAsRead] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
+    kept_step: int | None = None
     sweeps: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    agglomeration: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    agglomeration_threshold: float | None = None
+    affinities: bool = False
     decoder: DecoderTable | None = None
     sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    worst: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     suspected: Mapping[str, SuspectedInVolume] = field(default_factory=dict)
+    methods: Methods | None = None
     benchmarks: Sequence[Mapping[str, Any]] = ()
     estimated: Mapping[str, RulePlan] = field(default_factory=dict)
     stores: Sequence[StoreSize] = ()
@@ -121,34 +84,46 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(template: str, report: ReportData) -> str:
+def render(template: Path, report: ReportData) -> str:
     """Return the report as one HTML page.
 
     Parameters
     ----------
-    template : source of the Jinja template (``workflow/report/report.html.j2``)
+    template : Jinja template of the page (``workflow/report/report.html.j2``), with its parts in folder ``sections``
     report : content of the page; all its text is escaped
     """
-    chosen = [own["threshold"] for own in report.scores.values() if own.get("threshold") is not None]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = FileSystemLoader(template.parent)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
     environment.filters |= {"number": format_number, "duration": format_duration, "memory": format_memory}
-    return environment.from_string(template).render(
+    return environment.get_template(template.name).render(
         report=report,
-        score_rows=_score_rows(report.scores),
-        comparisons={volume: _score_rows(own) for volume, own in report.compare.items()},
-        learning=Markup(learning_curve(report.training)),  # SVG made by matplotlib, with its text escaped
-        thresholds=Markup(threshold_curve(report.sweeps, chosen)),
+        levels=LEVELS,
+        explained=next(iter(report.scores), ""),
+        key_rows=key_rows(report.scores, report.kinds),
+        score_rows=score_rows(report.scores),
+        comparisons={volume: score_rows(own) for volume, own in report.compare.items()},
+        curves=_curves(report),
         costs=rule_costs(report.benchmarks),
-        suspected_columns=SUSPECTED_COLUMNS,
+        worst={volume: error_rows(volume, found) for volume, found in report.worst.items()},
+        suspected={volume: suspected_rows(volume, found.largest) for volume, found in report.suspected.items()},
     )
 
 
-def _score_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[Score, list[Any]]]:
-    """Return one row per score that some volume has, with the values in the order of the volumes."""
-    known = {score.key for score in SCORES}
-    others = {key: Score(key, key, "") for own in scores.values() for key in own if key not in known}
-    rows = [(score, [own.get(score.key) for own in scores.values()]) for score in (*SCORES, *others.values())]
-    return [(score, values) for score, values in rows if any(value is not None for value in values)]
+def _curves(report: ReportData) -> dict[str, Markup]:
+    """Return the curves that there are, by their title; SVG made by matplotlib, with its text escaped."""
+    chosen = [own["threshold"] for own in report.scores.values() if own.get("threshold") is not None]
+    joined = [] if report.agglomeration_threshold is None else [report.agglomeration_threshold]
+    drawn = {
+        "Loss": learning_curve(report.training, report.kept_step),
+        "Validation": validation_curve(report.training, report.kept_step),
+        "Score over the threshold": threshold_curve(report.sweeps, chosen),
+        "VOI over the threshold of the agglomeration": agglomeration_curve(
+            report.agglomeration, report.affinities, joined
+        ),
+    }
+    return {title: Markup(svg) for title, svg in drawn.items() if svg}
 
 
 def format_number(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The section of the report about suspected merge errors: a table per volume, and a picture of each contact."""
+"""The suspected merge errors of a volume: their number, the largest ones, and pictures of their contacts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,22 +23,7 @@ class SuspectedInVolume:
     pictures: Sequence[Sequence[Picture]]
 
     @property
-    def rows(self) -> list[tuple[list[Any], Sequence[Picture]]]:
-        """Return the cells of the table and the pictures of each pair, in their order."""
-        return [(cells(pair), pictures) for pair, pictures in zip(self.largest, self.pictures, strict=True)]
-
-
-COLUMNS = ("Object", "Contact at z, y, x", "in nm", "Voxels of the parts", "Adjacent pairs", "Score", "Contact is")
-"""Heads of the table."""
-
-
-def cells(pair: Mapping[str, Any]) -> list[Any]:
-    """Return the cells of a pair's row, in the order of `COLUMNS`.
-
-    >>> pair = {"object": 7, "centre": [1, 2, 3], "centre_nm": [50.0, 8.0, 12.0], "larger": 90, "smaller": 40}
-    >>> cells({**pair, "contacts": 2, "score": 0.25, "reason": "small"})
-    [7, '1, 2, 3', '50, 8, 12', '90 + 40', 2, 0.25, 'small']
-    """
-    voxel, nm = ", ".join(map(str, pair["centre"])), ", ".join(f"{value:.0f}" for value in pair["centre_nm"])
-    sizes = f"{pair['larger']:,} + {pair['smaller']:,}"
-    return [pair["object"], voxel, nm, sizes, pair["contacts"], pair["score"], pair["reason"]]
+    def rows(self) -> list[tuple[str, Sequence[Picture]]]:
+        """Return the voxel of each contact, as text, and the pictures of it."""
+        voxels = [", ".join(map(str, pair["centre"])) for pair in self.largest]
+        return list(zip(voxels, self.pictures, strict=True))

@@ -3,7 +3,9 @@
 import base64
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -14,12 +16,19 @@ from unet.config.segment import SegmentConfig
 from unet.config.watershed import WatershedConfig
 from unet.run.report.costs import rule_costs
 from unet.run.report.decoder_table import DecoderTable, decoder_table
-from unet.run.report.figures import learning_curve, threshold_curve
+from unet.run.report.errors_section import error_rows
+from unet.run.report.figures import agglomeration_curve, learning_curve, threshold_curve, validation_curve
+from unet.run.report.inputs_section import InputsAsRead, grey_histogram, section_as_read
+from unet.run.report.methods_section import Methods
+from unet.run.report.next_steps import RunNumbers, ScoredVolume
 from unet.run.report.page import ReportData, render
 from unet.run.report.pictures import Picture, contact_row, label_colours, overlay, section_row
+from unet.run.report.scores_section import KEY_SCORES, READINGS, SCORES, key_rows, reading
 from unet.run.report.suspected_section import SuspectedInVolume
+from unet.run.report.verdict import SegmentedVolume, verdict
+from unet.volumes.histogram import histogram
 
-TEMPLATE = (Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2").read_text()
+TEMPLATE = Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2"
 VOID = {"meta", "link", "input", "img", "br"}
 
 
@@ -76,19 +85,40 @@ SUSPECTED = {
 }
 
 
+def grey_values() -> Any:
+    """The grey values of a few voxels."""
+    counts = histogram(np.array([0, 0, 0, 255], np.uint8))
+    return grey_histogram(counts, "uint8", {"mean": 63.75, "std": 110.4})
+
+
+WORST = {"kind": "split", "object": 4, "size": 10, "wrong": 3, "partners": 2, "centre": [7, 1, 2]}
+
+
 def full_report(volume: str = "isbi") -> ReportData:
     ids = np.arange(16).reshape(4, 4)
     sweep = [{"threshold": t, "v_rand": 1 - t, "v_info": t} for t in (0.1, 0.5, 0.9)]
+    voi = [{"threshold": t, "voi": 1 + t, "voi_split": 1.0, "voi_merge": t} for t in (0.1, 0.5, 0.9)]
+    scored = ScoredVolume(volume, False, "sections", {"segmentation_v_rand": 0.93})
+    numbers = RunNumbers({volume: 1834}, scored=[scored])
+    segmented = SegmentedVolume(volume, (4, 4, 4), (40, 4, 4), 1834)
     return ReportData(
         title=f"Report of {volume}",
-        summary={"Objects": 1834, "Volume": volume},
+        verdict=verdict([segmented], "connected components", numbers),
+        inputs={
+            volume: InputsAsRead([("shape", "4 x 4")], [], [section_as_read(ids, ids, "section 7")], grey_values())
+        },
         scores={volume: {"v_rand": 0.97276, "pixel_error": 0.0611, "threshold": 0.55, "own_score": 0.125}, "other": {}},
-        training=[{"step": s, "loss": 1 / s, "validation_loss": 2 / s} for s in range(1, 90)],
+        kinds={volume: "sections"},
+        training=[{"step": s, "loss": 1 / s, "validation_loss": 2 / s, "validation_score": 0.5} for s in range(1, 90)],
+        kept_step=88,
         sweeps={volume: sweep, "unlabelled": []},
+        agglomeration={volume: voi},
+        agglomeration_threshold=0.35,
         decoder=compared(volume),
         sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
         suspected={volume: SuspectedInVolume(31, [SUSPECTED], [contact_row(ids, ids, ids, 5)])},
-        errors={volume: {"merge of 9": section_row(ids), "split of 4": section_row(ids)}},
+        worst={volume: [{**WORST, "kind": "merge", "centre_nm": [1, 2, 3]}, {**WORST, "centre_nm": [4, 5, 6]}]},
+        methods=Methods(f"Volume {volume} was segmented.", ["A work, doi:10.1/2"]),
         benchmarks=[{"rule": "predict", "s": "90", "max_rss": "2048"}],
         configuration=f"volumes: {volume}\n",
         versions={"numpy": "2.0.1"},
@@ -98,12 +128,15 @@ def full_report(volume: str = "isbi") -> ReportData:
 def test_all_that_is_given_is_told() -> None:
     text = Page(render(TEMPLATE, full_report())).text
     assert 'snakemake view --config view="{volume: isbi, error: 2}"' in text  # opens the second one of the list
-    for told in ["Report of isbi", "1,834", "0.9728", "0.0611", "own_score", "0.1250", "section 7 · ground truth"]:
+    assert "isbi (held out): the cells of each section are below what is usual." in text
+    assert "The scores rest on 0 true objects" in text
+    assert "Volume isbi was segmented." in text
+    for told in ["Report of isbi", "1,834 objects", "0.9728", "0.0611", "own_score", "0.1250", "7 · ground truth"]:
         assert told in text
     for told in [
         "isbi: 31",
         "50, 80, 120",
-        "70,000 + 20,000",
+        "70,000 and 20,000",
         "small and weak",
         "at 1, 20, 30 · fragments of the object",
         "predict",
@@ -111,7 +144,10 @@ def test_all_that_is_given_is_told() -> None:
         "2.0 GB",
         "volumes: isbi",
         "numpy 2.0.1",
-        "validation loss",
+        "weights kept: step 88",
+        "chosen: 0.35",
+        "VOI isbi",
+        "logarithmic",
         "V_rand isbi",
         "chosen: 0.55",
         *("threshold 0.3, expand_px 9", "average_linkage", "0.2 to 0.4", "VOI at 0.2", "1.8125", "1.9375", "to 3"),
@@ -126,12 +162,17 @@ def test_nothing_given_makes_a_page_without_parts() -> None:
     assert not {"section", "table", "svg", "img", "dl"} & {tag for tag, _ in page.tags}
 
 
-@pytest.mark.parametrize("part", ["scores", "training", "sweeps", "decoder", "sections", "benchmarks", "configuration"])
+PARTS = ["verdict", "inputs", "scores", "training", "sweeps", "agglomeration", "decoder", "sections", "worst"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "suspected", "methods", "benchmarks", "configuration"])
 def test_each_part_stands_alone(part: str) -> None:
     page = Page(render(TEMPLATE, ReportData(**{part: getattr(full_report(), part)})))
     assert "section" in {tag for tag, _ in page.tags}
-    anchors = {address[1:] for address in page.addresses() if address.startswith("#")}
+    anchors = {address[1:] for address in page.addresses() if re.match("#(?!volume=)", address)}
     assert anchors <= {own.get("id") for _, own in page.tags}
+    ids = [own["id"] for _, own in page.tags if "id" in own]
+    assert len(ids) == len(set(ids))
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:
@@ -156,8 +197,64 @@ def test_ids_of_the_two_curves_do_not_clash_where_they_are_referred_to() -> None
 def test_names_are_shown_as_they_are(name: str) -> None:
     page = Page(render(TEMPLATE, full_report(name)))
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count(name) >= 8  # title twice, tile, scores, sections, configuration, curve twice
-    assert any(own.get("alt") == f"{name}, section 7: raw" for _, own in page.tags)
+    assert page.text.count(name) >= 12
+    assert any(own.get("alt") == f"{name}, as read: section 7" for _, own in page.tags)
+    assert "{{" not in re.sub(re.escape(name), "", page.text)
+
+
+def test_headings_and_tables_are_in_order_for_readers_who_do_not_see_them() -> None:
+    page = Page(render(TEMPLATE, full_report()))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+    assert all("scope" in own for tag, own in page.tags if tag == "th")
+    assert all(own.get("alt") for tag, own in page.tags if tag == "img")
+    assert all(own.get("aria-label") for tag, own in page.tags if tag == "svg")
+
+
+def test_pictures_of_inputs_are_small() -> None:
+    rng = np.random.default_rng(0)
+    picture = section_as_read(rng.integers(0, 256, (640, 640)), None, "noise, which no codec makes small")
+    head, _, data = picture.uri.partition(",")
+    assert head == "data:image/webp;base64"
+    assert imagecodecs.webp_decode(base64.b64decode(data)).shape == (320, 320, 3)
+    assert len(data) < 90_000
+
+
+def test_a_histogram_has_its_ends_and_its_highest_bar() -> None:
+    found = grey_values()
+    assert (found.low, found.high) == (0, 255)
+    assert found.bars == [(0.0, 100.0), (98.44, 33.3)]
+    assert found.words.startswith("Histogram of grey values from 0 to 255: mean 63.75, standard deviation 110.4, most")
+    assert grey_histogram(np.zeros((1, 65_536), np.int64), "uint8", {}) is None
+    floats = grey_histogram(histogram(np.array([-1.5, 0.5, 0.5], np.float32)), "float32", {"mean": 0, "std": 1})
+    assert floats is not None
+    assert (floats.low, floats.high, floats.heights[0], floats.heights[-1]) == (-1.5, 0.5, 0.5, 1.0)
+
+
+def test_few_scores_are_explained_by_those_of_the_first_volume() -> None:
+    own = {"segmentation_v_rand": 0.93, "split_errors": 8, "objects": 90, "true_objects": 80, "v_rand": 0.97}
+    rows = {row.name: row for row in key_rows({"new": own, "old": {}}, {"new": "sections", "old": "sections"})}
+    assert list(rows) == ["V_rand, segmentation", "Objects", "Splits"]
+    assert list(rows["Splits"].values) == [8, None]
+    assert rows["Splits"].direction == "lower is better"
+    assert rows["Splits"].reading == "0 is perfect; 8 splits: 10 for 100 true objects"
+    assert rows["Objects"].reading == "90 found where 80 are annotated"
+    assert key_rows({"new": own}, {"new": "volume"})[0].name == "Objects"
+
+
+def test_every_score_that_is_shown_first_is_explained() -> None:
+    shown = {key for keys in KEY_SCORES.values() for key in keys}
+    assert shown == set(READINGS)
+    assert shown <= {score.key for score in SCORES}
+    assert reading("v_info", {"v_info": 1.0}) == ""
+
+
+def test_an_error_is_opened_by_its_number_in_the_file() -> None:
+    rows = error_rows("a-b", [{**WORST, "centre_nm": [280.0, 4.0, 8.0]}] * 2)
+    assert rows[1].command == 'snakemake view --config view="{volume: a-b, error: 2}"'
+    assert (rows[1].voxel, rows[1].nm, rows[1].link) == ("7, 1, 2", "280, 4, 8", "#volume=a-b&z=7&y=1&x=2")
 
 
 def test_a_step_done_again_after_a_restart_counts_once() -> None:
@@ -171,6 +268,8 @@ def test_curves_without_a_value_are_empty() -> None:
     assert learning_curve([{"step": 1, "loss": None}, {"step": 2, "loss": float("nan")}]) == ""
     assert threshold_curve({}) == ""
     assert threshold_curve({"unlabelled": []}) == ""
+    assert validation_curve([{"step": 1, "loss": 0.5}]) == ""
+    assert agglomeration_curve({}, affinities=True) == ""
 
 
 def test_a_loss_of_zero_is_drawn() -> None:
