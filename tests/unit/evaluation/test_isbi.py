@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -19,15 +20,9 @@ from unet.evaluation.isbi import (
     v_rand_v_info,
 )
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 
-
-def real_interior(sections=slice(None)):
-    tifffile = pytest.importorskip("tifffile")
-    path = SHARED / "isbi2012" / "train-labels.tif"
-    if not path.is_file():
-        pytest.skip("the shared development data are not beside this checkout")
-    return tifffile.imread(path)[sections] == 255
+def annotated_interior(em_data: Path, sections=slice(None)):
+    return tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[sections] == 255
 
 
 def scores_by_definition(truth, segmentation):
@@ -131,8 +126,8 @@ def test_scoring_without_labelled_truth_is_refused():
         v_rand_v_info(np.zeros((2, 2), int), np.ones((2, 2), int))
 
 
-def test_the_ground_truth_itself_scores_one():
-    interior = real_interior(0)
+def test_the_ground_truth_itself_scores_one(em_data):
+    interior = annotated_interior(em_data, 0)
     scores = v_rand_v_info(ground_truth_cells(interior), threshold_and_thin(interior.astype(float), 0.5))
     assert scores == pytest.approx((1, 1))
 
@@ -162,8 +157,8 @@ def test_pixel_error_worked_by_hand():
 # -- sweep ------------------------------------------------------------------------------------------------------------
 
 
-def test_sweep_is_the_mean_over_sections_at_each_threshold():
-    interior = real_interior(np.s_[:2, :128, :128])
+def test_sweep_is_the_mean_over_sections_at_each_threshold(em_data):
+    interior = annotated_interior(em_data, np.s_[:2, :128, :128])
     probability = np.stack([gaussian_filter(section.astype(float), 2) for section in interior])
     cells = np.stack([ground_truth_cells(section) for section in interior])
     rows = sweep_thresholds(probability, cells, (0.5, 0.8))

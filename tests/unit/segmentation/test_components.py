@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -32,7 +33,6 @@ from unet.segmentation.merge_table import (
 )
 from unet.storage.files import save_arrays
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 NUMBERED = ("lut", "first_voxel", "sizes", "class_values")
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
@@ -218,13 +218,10 @@ def test_nothing_at_all_gives_an_empty_table() -> None:
 
 @pytest.mark.parametrize("block", [(1, 512, 512), (5, 100, 333), (3, 201, 77)])
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
-def test_isbi_cells_in_odd_blocks_equal_the_whole_volume(connectivity: Connectivity, block: Index) -> None:
-    path = SHARED / "isbi2012" / "train-labels.tif"
-    if not path.exists():
-        pytest.skip("the ISBI 2012 volume is not here")
-    import tifffile
-
-    interior = tifffile.imread(path)[:7] == 255
+def test_annotated_cells_in_odd_blocks_equal_the_whole_volume(
+    connectivity: Connectivity, block: Index, em_data: Path
+) -> None:
+    interior = tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[:7] == 255
     assert np.array_equal(blockwise(interior, block, connectivity), whole_volume(interior, connectivity))
 
 
