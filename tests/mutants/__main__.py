@@ -90,15 +90,16 @@ class Watch:
 class Chosen:
     """Plugin of pytest that runs the named tests alone, in their order, and does not shrink what hypothesis finds."""
 
-    def __init__(self, names: list[str] | None) -> None:
-        self.names = names
+    def __init__(self, names: list[str] | None, examples: int) -> None:
+        self.names, self.examples = names, examples
 
     def pytest_collection(self) -> None:
         """Set hypothesis up, after `tests/conftest.py` has and before a test is read."""
         from hypothesis import Phase, settings
 
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
+        fixed: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None, "phases": phases}
+        settings.register_profile("mutants", max_examples=self.examples, **fixed)
         settings.load_profile("mutants")
 
     @pytest.hookimpl(trylast=True)
@@ -110,10 +111,10 @@ class Chosen:
 
 
 class Workplace:
-    """A copy of the project in which modules may be changed."""
+    """A copy of the project in which modules may be changed; hypothesis draws so many examples there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root, self.version = folder / "project", 0
+    def __init__(self, folder: Path, examples: int) -> None:
+        self.root, self.version, self.examples = folder / "project", 0, examples
         for name in COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -239,7 +240,7 @@ def surveyed(place: Workplace, modules: list[str], cache: Path | None) -> dict[s
             found[file] = json.loads(known.read_text())
             continue
         watch = Watch({str(place.root / name): name for name in targets})
-        answer = place.pytest([file], [watch, Chosen(None)], 1800, watch.result)
+        answer = place.pytest([file], [watch, Chosen(None, place.examples)], 1800, watch.result)
         if answer is None or answer[0] not in (0, 5):
             raise SystemExit(f"the tests of {file} fail without a change: see {place.root.parent / 'log.txt'}")
         found[file] = answer[1]
@@ -266,7 +267,7 @@ def is_killed(place: Workplace, module: str, mutant: Mutant, survey: Survey) -> 
     limit = PATIENCE * sum(survey.seconds[name] for name in names)
     place.write(module, mutant.apply((ROOT / module).read_text()))
     try:
-        answer = place.pytest(tests_of(module), [Chosen(names)], limit)
+        answer = place.pytest(tests_of(module), [Chosen(names, place.examples)], limit)
     finally:
         place.write(module, (ROOT / module).read_text())
     fate = "hangs" if answer is None else "killed" if answer[0] else "survived"
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--by-hand", action="store_true", help="run the written mutants instead of drawn ones")
     parser.add_argument("--count", type=int, help="mutants of each module, instead of those in targets.py")
     parser.add_argument("--out", type=Path, help="file for the results")
+    parser.add_argument("--examples", type=int, default=100, help="examples of hypothesis; fewer only kill fewer")
     parser.add_argument("--cache", type=Path, help="folder in which times and lines of unchanged tests are kept")
     parser.add_argument("--again", type=Path, help="file of results: run again those that were not killed")
     given = parser.parse_args()
@@ -314,7 +316,7 @@ def main() -> None:
         with suppress(ImportError):
             importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        place = Workplace(Path(folder))
+        place = Workplace(Path(folder), given.examples)
         for module in [name for name in {**TARGETS, **BY_HAND} if given.module in name]:
             if given.by_hand:
                 mutants = by_hand(module)

@@ -159,7 +159,7 @@ def test_pixel_error_worked_by_hand():
 
 def test_sweep_is_the_mean_over_sections_at_each_threshold(em_data):
     interior = annotated_interior(em_data, np.s_[:2, :128, :128])
-    probability = np.stack([gaussian_filter(section.astype(float), 2) for section in interior])
+    probability = np.stack([gaussian_filter(section.astype(float), 3) for section in interior])
     cells = np.stack([ground_truth_cells(section) for section in interior])
     rows = sweep_thresholds(probability, cells, (0.5, 0.8))
     assert [row["threshold"] for row in rows] == [0.5, 0.8]

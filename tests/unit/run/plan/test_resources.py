@@ -86,25 +86,31 @@ def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
 
 
 def test_merging_components_takes_the_memory_of_a_layer_of_blocks_and_of_what_is_open() -> None:
-    """Four times the layers: four times the fragments of the volume, of which a fifth is open at 85 bytes."""
-    thin, thick = (workload(layout((z, 4096, 4096))) for z in (64, 256))
-    grown = held_bytes("merge", config(), thick, 1) - held_bytes("merge", config(), thin, 1)
-    assert grown == pytest.approx(192 * 4096**2 / 2000 * 0.2 * 85)
-    wide = workload(layout((64, 8192, 8192)))
-    in_layer = held_bytes("merge", config(), wide, 1) - held_bytes("merge", config(), thin, 1) - grown
-    assert in_layer == pytest.approx(3 * 16 * 4096**2 / 2000 * 160)
+    """Both in proportion: to the voxels of the volume, and to those of a layer, which more sections do not change."""
+
+    def held(z: int, side: int) -> float:
+        return held_bytes("merge", config(), workload(layout((z, side, side))), 1)
+
+    thin, thick, wide = held(64, 4096), held(256, 4096), held(64, 8192)
+    assert held(448, 4096) - thick == pytest.approx(thick - thin)  # 192 sections more, twice
+    assert wide > thick > thin  # as many voxels in wider layers
+    assert held(64, 4096 * 3) - wide == pytest.approx((wide - thin) * (9 - 4) / (4 - 1))
+    assert (thick - thin) / (wide - thin) < 0.5  # most is what a layer takes
 
 
 def test_a_region_graph_takes_the_memory_of_the_fragments_that_are_solved_together() -> None:
-    """64 and 1,024 sections of 4096 x 4096 hold 1.7 and 27 million fragments; 4 million are solved together."""
-    segment = {"method": "watershed", "connectivity": "volume"}
-    for method, bytes_of_many in (("mean", 130 * 26.64 + 230 * 4), ("multicut", 360 * 26.64)):
-        asked = config(segment={**segment, "agglomerate": {"method": method, "threshold": 0.5}})
-        few, many = (
-            held_bytes("merge", asked, workload(layout((z, 4096, 4096)), of=asked), 1) - 90e6 for z in (64, 1024)
-        )
-        assert few == pytest.approx(360 * 64 * 4096**2 / 645)
-        assert many == pytest.approx(1e6 * bytes_of_many, rel=1e-3)
+    """64 sections of 4096 x 4096 are solved at once, 1,024 in slabs; a multicut solves all at once."""
+
+    def held(method: str, z: int) -> float:
+        agglomerate = {"method": method, "threshold": 0.5}
+        asked = config(segment={"method": "watershed", "connectivity": "volume", "agglomerate": agglomerate})
+        return held_bytes("merge", asked, workload(layout((z, 4096, 4096)), of=asked), 1)
+
+    assert held("mean", 64) == held("multicut", 64)
+    assert held("multicut", 192) - held("multicut", 128) == pytest.approx(held("mean", 128) - held("mean", 64))
+    assert held("multicut", 2048) - held("multicut", 1024) == pytest.approx(16 * (held("mean", 128) - held("mean", 64)))
+    of_slabs = (held("mean", 2048) - held("mean", 1024)) / (held("multicut", 2048) - held("multicut", 1024))
+    assert 0 < of_slabs < 0.5  # of most fragments only the tables are held
 
 
 MEASURED = {
