@@ -253,10 +253,13 @@ def surveyed(place: Workplace, modules: list[str], cache: Path | None) -> dict[s
     return found
 
 
-def is_killed(place: Workplace, module: str, mutant: Mutant, survey: Survey) -> tuple[str, int, float]:
+def is_killed(
+    place: Workplace, module: str, mutant: Mutant, survey: Survey, words: list[str]
+) -> tuple[str, int, float]:
     """Return the fate of a mutant, how many tests reach it, and the seconds that this took."""
     begin, (first, last) = time.perf_counter(), mutant.lines
     quickest = sorted(survey.seconds, key=lambda name: survey.seconds[name])
+    quickest = [name for name in quickest if not words or any(word in name for word in words)]
     reaching = [name for name in quickest if any(first <= line <= last for line in survey.lines[name])]
     others, total = [], 0.0
     for name in quickest:
@@ -280,6 +283,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """Return the results as Markdown: a row per group of modules, and the survivors."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for result in results.values():
+        if result["fate"] == "survived" and key_of(result) in EQUIVALENT:
+            result["fate"] = "equivalent"
         counts[GROUPS.get(result["module"], result["module"])][result["fate"]] += 1
     total = sum(counts.values(), Counter())
     lines = ["| modules | mutants | killed | equivalent | survived |", "|---|---|---|---|---|"]
@@ -306,11 +311,16 @@ def main() -> None:
     parser.add_argument("--module", default="", help="part of the names of the modules")
     parser.add_argument("--by-hand", action="store_true", help="run the written mutants instead of drawn ones")
     parser.add_argument("--count", type=int, help="mutants of each module, instead of those in targets.py")
+    parser.add_argument("--tests", nargs="+", default=[], help="parts of the names of tests: run no others")
     parser.add_argument("--out", type=Path, help="file for the results")
     parser.add_argument("--examples", type=int, default=100, help="examples of hypothesis; fewer only kill fewer")
     parser.add_argument("--cache", type=Path, help="folder in which times and lines of unchanged tests are kept")
     parser.add_argument("--again", type=Path, help="file of results: run again those that were not killed")
+    parser.add_argument("--table", type=Path, nargs="+", help="print the table of these files of results, and end")
     given = parser.parse_args()
+    if given.table:
+        print(table({key: result for path in given.table for key, result in json.loads(path.read_text()).items()}))
+        return
     results = json.loads(given.again.read_text()) if given.again else {}
     for name in LIBRARIES.split():
         with suppress(ImportError):
@@ -331,10 +341,8 @@ def main() -> None:
             print(module, flush=True)
             survey = Survey.of(module, surveyed(place, [module], given.cache))
             for mutant in mutants:
-                fate, reaching, seconds = is_killed(place, module, mutant, survey)
+                fate, reaching, seconds = is_killed(place, module, mutant, survey, given.tests)
                 result = {"module": module, "name": mutant.name, "operator": mutant.operator, "line": mutant.lines[0]}
-                if fate == "survived" and key_of(result) in EQUIVALENT:
-                    fate = "equivalent"
                 results[f"{module}:{mutant.start}:{mutant.name}"] = {**result, "fate": fate, "reaching": reaching}
                 print(f"  {fate:10} {mutant.lines[0]:4} {reaching:3} tests {seconds:5.1f} s  {mutant.name}", flush=True)
                 if given.out:

@@ -26,6 +26,9 @@ TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/evaluation/contingency.py": (7, ()),
     "unet/evaluation/scores.py": (4, ()),
     "unet/evaluation/decoders.py": (4, ()),
+    "unet/segmentation/steepest_ascent.py": (0, ("segmentation/test_watershed.py",)),
+    "unet/storage/zarr_store.py": (0, ("storage/test_locks.py",)),
+    "unet/storage/local_folder.py": (0, ("storage/test_backends.py", "storage/test_zarr_store.py")),
 }
 """Modules that hold the promises: how many mutants are drawn, and files below `tests/unit` beside that of the name."""
 
@@ -98,5 +101,26 @@ BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Changes that a review found unnoticed: text that a module holds once, and what replaces it."""
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str], str] = {
+    (
+        "unet/storage/files.py",
+        "_rename_if_absent: time.monotonic() > deadline -> (time.monotonic() >= deadline)",
+    ): "a clock hits a deadline exactly with probability 0, and the wait is 10 s then instead of 10.05 s",
+    (
+        "unet/training/weight_map.py",
+        "_can_improve: live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits -> pass",
+    ): "only leaves out pixels whose candidates can no longer win: without it the same result comes later",
+    (
+        "unet/segmentation/region_graph.py",
+        "gather_edges.components: np.int64 -> np.int32",
+    ): "numbers of blocks, and of the labels of one block, are below 2^28 (`block_edges` refuses more)",
+    (
+        "unet/segmentation/affinity_graph.py",
+        "_sums_of_offset: np.uint64 -> np.uint32",
+    ): "the other operand of each shift, comparison and maximum is of 64 bits, so that the result is too",
+    (
+        "unet/evaluation/scores.py",
+        "VolumeScores.add: np.int64 -> np.int32",
+    ): "a pair of classes is at most 255 * 255",
+}
 """Mutants that change nothing that a caller can see, by module and name, and why."""

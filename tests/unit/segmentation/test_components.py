@@ -115,12 +115,16 @@ def volumes_and_blocks(draw: st.DrawFn) -> tuple[np.ndarray, Index]:
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @settings(deadline=None, max_examples=150)
-@given(volumes_and_blocks())
+@given(volumes_and_blocks(), st.sampled_from([0, 2, 5]))
 def test_blocks_give_the_whole_volume_answer_number_for_number(
-    connectivity: Connectivity, case: tuple[np.ndarray, Index]
+    connectivity: Connectivity, case: tuple[np.ndarray, Index], min_size: int
 ) -> None:
     values, block = case
-    assert np.array_equal(blockwise(values, block, connectivity), whole_volume(values, connectivity))
+    expected = whole_volume(values, connectivity)
+    large = np.bincount(expected.ravel()) >= max(min_size, 1)
+    large[0] = False
+    expected = (np.cumsum(large) * large)[expected]
+    assert np.array_equal(blockwise(values, block, connectivity, min_size=min_size), expected)
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
@@ -175,6 +179,14 @@ def test_small_objects_are_dropped_by_their_whole_size_and_leave_no_gap() -> Non
     for block in [(1, 1, 8), (1, 1, 3), (1, 1, 1)]:
         ids = blockwise(values, block, "section", min_size=2)
         assert ids.tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
+
+
+def test_small_objects_that_cross_layers_of_blocks_are_dropped_too() -> None:
+    """Columns of 3 and of 2 voxels through the layers; the second is too small, and leaves no gap."""
+    values = np.zeros((4, 1, 5), bool)
+    values[1:3, 0, 0] = values[0:3, 0, 2] = values[1:4, 0, 4] = True
+    ids = blockwise(values, (1, 1, 5), "volume", min_size=3)
+    assert ids[:, 0].tolist() == [[0, 0, 1, 0, 0], [0, 0, 1, 0, 2], [0, 0, 1, 0, 2], [0, 0, 0, 0, 2]]
 
 
 def test_ids_beyond_32_bits_are_kept_whole() -> None:

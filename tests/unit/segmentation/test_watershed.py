@@ -138,6 +138,22 @@ def test_no_local_maximum_lies_in_the_background_for_any_confidence(
     assert set(np.unique(found[found > 0])) == set(np.unique(found[foreground]))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_voxel_beside_the_foreground_joins_what_is_straight_beside_it_however_high_the_rest(seed: int) -> None:
+    """The distance alone decides in the background: a summit at a corner is farther than a slope beside the edge."""
+    noise = np.random.default_rng(seed).random((1, 80, 80))
+    cells = ndimage.gaussian_filter(noise, (0, 1.5, 1.5)) > 0.5
+    sure = np.where(cells, 1 + np.random.default_rng(seed).random(cells.shape), 0).astype(np.float32)
+    parameters = WatershedParameters(5, 0, 3, "section", confidence_weight=5)
+    found = np.pad(blockwise(cells, cells.shape, parameters, None, sure)[0], 1)
+    inside = np.pad(cells[0], 1)
+    beside = np.stack([np.roll(np.where(inside, found, 0), step, axis) for axis in (0, 1) for step in (-1, 1)])
+    at_edge = ~inside & beside.any(0)
+    at_edge[[0, -1]] = at_edge[:, [0, -1]] = False
+    assert at_edge.sum() > 500
+    assert (beside == found).any(0)[at_edge].all()
+
+
 def test_a_plateau_is_one_local_maximum_however_it_is_cut() -> None:
     wide = np.ones((1, 9, 30), bool)
     for block in [(1, 9, 30), (1, 4, 7)]:
