@@ -43,7 +43,7 @@ LIBRARIES = "numpy scipy.ndimage scipy.sparse.csgraph torch zarr cc3d fastremap 
 LIBRARIES += " hypothesis skimage.segmentation yaml numcodecs google_crc32c networkx"
 OTHERS_S = 10.0
 """Seconds of other tests that are run if those that reach the statement pass: some act in processes of their own."""
-PATIENCE, CPU_S, WALL_S = 6, 30.0, 240.0
+PATIENCE, CPU_S, WALL_S = 2, 30.0, 240.0
 """A run may take this many times its usual seconds, and so many of a processor and in all beside; then it hangs."""
 
 
@@ -231,7 +231,7 @@ def surveyed(place: Workplace, modules: list[str], cache: Path | None) -> dict[s
 
     A file that has not changed since is looked up in the folder `cache`.
     """
-    found, targets = {}, [*{**TARGETS, **BY_HAND}]
+    found, targets = {}, sorted({*TARGETS, *BY_HAND})
     sources = "".join((ROOT / name).read_text() for name in targets)
     for file in sorted({file for module in modules for file in tests_of(module)}):
         key = hashlib.sha256((file + (ROOT / file).read_text() + sources).encode()).hexdigest()[:16]
@@ -256,7 +256,10 @@ def surveyed(place: Workplace, modules: list[str], cache: Path | None) -> dict[s
 def is_killed(
     place: Workplace, module: str, mutant: Mutant, survey: Survey, words: list[str]
 ) -> tuple[str, int, float]:
-    """Return the fate of a mutant, how many tests reach it, and the seconds that this took."""
+    """Return the fate of a mutant, how many tests reach it, and the seconds that this took.
+
+    With `words`, only tests whose names hold one of them are run.
+    """
     begin, (first, last) = time.perf_counter(), mutant.lines
     quickest = sorted(survey.seconds, key=lambda name: survey.seconds[name])
     quickest = [name for name in quickest if not words or any(word in name for word in words)]

@@ -28,7 +28,7 @@ TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/evaluation/decoders.py": (4, ()),
     "unet/segmentation/steepest_ascent.py": (0, ("segmentation/test_watershed.py",)),
     "unet/storage/zarr_store.py": (0, ("storage/test_locks.py",)),
-    "unet/storage/local_folder.py": (0, ("storage/test_backends.py", "storage/test_zarr_store.py")),
+    "unet/storage/local_folder.py": (0, ("storage/test_zarr_store.py",)),
 }
 """Modules that hold the promises: how many mutants are drawn, and files below `tests/unit` beside that of the name."""
 
