@@ -189,6 +189,17 @@ def test_small_objects_that_cross_layers_of_blocks_are_dropped_too() -> None:
     assert ids[:, 0].tolist() == [[0, 0, 1, 0, 0], [0, 0, 1, 0, 2], [0, 0, 1, 0, 2], [0, 0, 0, 0, 2]]
 
 
+@pytest.mark.parametrize(("block", "held"), [((4, 1, 2), 0), ((2, 1, 2), 2)])
+def test_only_what_may_go_on_in_another_layer_is_held_for_the_whole_volume(block: Index, held: int) -> None:
+    """A column through both layers counts in each; faces of the volume lead nowhere."""
+    values = np.zeros((4, 1, 2), bool)
+    values[:, 0, 0] = values[0, 0, 1] = values[3, 0, 1] = True
+    grid = Grid(values.shape, block)
+    tables = {one.box: one for one in label_blocks(values, grid, "volume")}
+    found = LayeredMerge.read(grid, tables.__getitem__)
+    assert (len(found.boundary.size), found.objects) == (held, 1)
+
+
 def test_ids_beyond_32_bits_are_kept_whole() -> None:
     values = np.array([[[1, 0, 1, 1, 0, 1]]], bool)
     ids = blockwise(values, (1, 1, 3), "section", first_id=2**40)

@@ -191,6 +191,12 @@ def test_links_are_steepest_and_a_saddle_that_is_level_with_nothing_higher_joins
     assert label_basins(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 1, 1]]]
 
 
+def test_a_step_on_a_slope_is_no_summit() -> None:
+    """The first 2 has no higher neighbour, but one of its own height that leads on to 3."""
+    height = np.pad(np.array([[[0, 1, 2, 2, 3, 0]]], np.float32), ((0, 0), (1, 1), (1, 1)), constant_values=NO_FRAGMENT)
+    assert label_basins(height, {1: 1, 2: 1}).tolist() == [[[1, 1, 1, 1, 1, 1]]]
+
+
 def test_the_slope_is_the_steeper_the_shorter_the_step() -> None:
     height = np.full((1, 5, 5), NO_FRAGMENT, np.float32)
     height[0, 2, 1:4] = [2, 0, 0]
