@@ -15,6 +15,7 @@ from unet.evaluation.isbi import (
     FINE_THRESHOLDS,
     ground_truth_cells,
     pixel_error,
+    section_errors,
     sweep_thresholds,
     threshold_and_thin,
     v_rand_v_info,
@@ -152,6 +153,22 @@ def test_pixel_error_worked_by_hand():
     assert pixel_error(probability, interior) == 0.5
     assert pixel_error(probability, interior, threshold=0.95) == 0.5
     assert pixel_error(probability, interior, threshold=0.3) == 0.25
+
+
+def test_errors_of_a_section_count_splits_and_mergers_by_hand():
+    """The membrane of the second pixel splits a cell, and that of the fourth is missing: neither can be moved there.
+
+    Pairs of true and found ids among the four labelled pixels: 1 + 1 + 1 + 1, rows 9 + 1, columns 1 + 1 + 4.
+    """
+    interior, found = np.array([[[1, 1, 1, 0, 1]], [[1, 0, 1, 1, 1]]], bool)
+    cells, probability = ground_truth_cells(interior), np.where(found, 0.9, 0.1)
+    assert section_errors(probability, cells, interior, 0.5) == {
+        "rand_error": pytest.approx(1 - 2 * 4 / (10 + 6)),
+        "warping_error": 2 / 5,
+        "warping_splits_and_mergers": (1 + 1) / 5,
+    }
+    assert set(section_errors(interior.astype(float), cells, interior, 0.5).values()) == {0}
+    assert section_errors(probability, np.zeros_like(cells), interior, 0.5) is None
 
 
 # -- sweep ------------------------------------------------------------------------------------------------------------
