@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.stand_in import SHARED, write_stand_in
 from tests.workflow.conftest import CONFIG, Project, write_input
 
 # Before PyTorch is imported, also by the processes that tests start. The workers of xdist share the cores: threads of
@@ -161,6 +162,18 @@ def bucket(s3: S3Server, request: pytest.FixtureRequest) -> str:
     name = f"test-{abs(hash(request.node.nodeid))}"
     s3.client.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session", params=["generated", "real"])
+def em_data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of volumes with labels: a generated stand-in everywhere, and the real ones where they are."""
+    if request.param == "real":
+        if not SHARED.is_dir():
+            pytest.skip("the real volumes are not beside this checkout; the stand-in has the same files")
+        return SHARED
+    folder = tmp_path_factory.mktemp("data")
+    write_stand_in(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

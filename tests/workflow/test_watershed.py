@@ -185,7 +185,9 @@ def test_another_agglomeration_threshold_solves_and_relabels_alone(watershed: Pr
     assert not project.run().jobs
 
 
-def test_labels_do_not_depend_on_the_blocks_nor_on_the_parts_that_are_merged(watershed: Project, new_project: Project) -> None:
+def test_labels_do_not_depend_on_the_blocks_nor_on_the_parts_that_are_merged(
+    watershed: Project, new_project: Project
+) -> None:
     model, chosen = watershed.results / "model/model.pt", watershed.receipt("choose_agglomeration_threshold", "all")
     new_project.configure(
         {

@@ -19,10 +19,7 @@ from unet.config.label_kinds import (
 from unet.geometry.box import Box
 from unet.volumes.readers.open import open_source
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 CLASSES = {"membrane": [0, 32], "ignore": [159], "interior": [191, 255]}
-
-needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
@@ -112,16 +109,15 @@ def test_any_cut_gives_the_classes_of_the_whole(values: np.ndarray, cut: int, ax
     np.testing.assert_array_equal(together, class_map(values, CLASSES, "a"))
 
 
-@needs_real_data
-def test_real_annotations_mean_what_their_readme_says() -> None:
-    isbi = first_section(SHARED / "isbi2012" / "train-labels.tif")
+def test_annotations_mean_what_their_readme_says(em_data: Path) -> None:
+    isbi = first_section(em_data / "isbi2012" / "train-labels.tif")
     np.testing.assert_array_equal(interior_classes(isbi, "isbi"), isbi == 255)
-    vnc = first_section(SHARED / "vnc" / "stack1" / "labels")
+    vnc = first_section(em_data / "vnc" / "stack1" / "labels")
     classes = {"membrane": [0, 32, 64, 96, 128], "interior": [191, 223, 255], "ignore": [159]}
     found = class_map(vnc, classes, "vnc")
     np.testing.assert_array_equal(found == 0, vnc <= 128)
     np.testing.assert_array_equal(found == 255, vnc == 159)
-    mitochondria = first_section(SHARED / "vnc" / "stack1" / "mitochondria")
+    mitochondria = first_section(em_data / "vnc" / "stack1" / "mitochondria")
     with pytest.raises(AnnotationError, match="threshold grey edges"):
         interior_classes(mitochondria, "mitochondria")
 

@@ -1,7 +1,6 @@
 """Overlap tables: counts worked by hand, additivity over blocks, agreement with scikit-image."""
 
-from pathlib import Path
-
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,8 +20,6 @@ from unet.evaluation.contingency import (
     split_errors,
     variation_of_information,
 )
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def as_dict(table):
@@ -154,12 +151,8 @@ def test_adapted_rand_error_relates_to_scikit_image_by_the_pairs_of_a_voxel_with
         assert (f * squares - 2 * n) / (squares - 2 * n) == pytest.approx(expected)
 
 
-def test_scores_on_real_neurons_agree_with_scikit_image():
-    h5py = pytest.importorskip("h5py")
-    path = SHARED / "fib25" / "validation.h5"
-    if not path.is_file():
-        pytest.skip("the shared development data are not beside this checkout")
-    with h5py.File(path) as file:
+def test_scores_of_neurons_agree_with_scikit_image(em_data):
+    with h5py.File(em_data / "fib25" / "validation.h5") as file:
         truth = file["volumes/labels/neuron_ids"][:12]
         segmentation = file["volumes/peers/oversegmentation"][:12]
     truth, segmentation = (np.unique(ids, return_inverse=True)[1].reshape(ids.shape) for ids in (truth, segmentation))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -14,20 +15,15 @@ from unet.evaluation.isbi import (
     FINE_THRESHOLDS,
     ground_truth_cells,
     pixel_error,
+    section_errors,
     sweep_thresholds,
     threshold_and_thin,
     v_rand_v_info,
 )
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 
-
-def real_interior(sections=slice(None)):
-    tifffile = pytest.importorskip("tifffile")
-    path = SHARED / "isbi2012" / "train-labels.tif"
-    if not path.is_file():
-        pytest.skip("the shared development data are not beside this checkout")
-    return tifffile.imread(path)[sections] == 255
+def annotated_interior(em_data: Path, sections=slice(None)):
+    return tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[sections] == 255
 
 
 def scores_by_definition(truth, segmentation):
@@ -131,8 +127,8 @@ def test_scoring_without_labelled_truth_is_refused():
         v_rand_v_info(np.zeros((2, 2), int), np.ones((2, 2), int))
 
 
-def test_the_ground_truth_itself_scores_one():
-    interior = real_interior(0)
+def test_the_ground_truth_itself_scores_one(em_data):
+    interior = annotated_interior(em_data, 0)
     scores = v_rand_v_info(ground_truth_cells(interior), threshold_and_thin(interior.astype(float), 0.5))
     assert scores == pytest.approx((1, 1))
 
@@ -159,12 +155,28 @@ def test_pixel_error_worked_by_hand():
     assert pixel_error(probability, interior, threshold=0.3) == 0.25
 
 
+def test_errors_of_a_section_count_splits_and_mergers_by_hand():
+    """The membrane of the second pixel splits a cell, and that of the fourth is missing: neither can be moved there.
+
+    Pairs of true and found ids among the four labelled pixels: 1 + 1 + 1 + 1, rows 9 + 1, columns 1 + 1 + 4.
+    """
+    interior, found = np.array([[[1, 1, 1, 0, 1]], [[1, 0, 1, 1, 1]]], bool)
+    cells, probability = ground_truth_cells(interior), np.where(found, 0.9, 0.1)
+    assert section_errors(probability, cells, interior, 0.5) == {
+        "rand_error": pytest.approx(1 - 2 * 4 / (10 + 6)),
+        "warping_error": 2 / 5,
+        "warping_splits_and_mergers": (1 + 1) / 5,
+    }
+    assert set(section_errors(interior.astype(float), cells, interior, 0.5).values()) == {0}
+    assert section_errors(probability, np.zeros_like(cells), interior, 0.5) is None
+
+
 # -- sweep ------------------------------------------------------------------------------------------------------------
 
 
-def test_sweep_is_the_mean_over_sections_at_each_threshold():
-    interior = real_interior(np.s_[:2, :128, :128])
-    probability = np.stack([gaussian_filter(section.astype(float), 2) for section in interior])
+def test_sweep_is_the_mean_over_sections_at_each_threshold(em_data):
+    interior = annotated_interior(em_data, np.s_[:2, :128, :128])
+    probability = np.stack([gaussian_filter(section.astype(float), 3) for section in interior])
     cells = np.stack([ground_truth_cells(section) for section in interior])
     rows = sweep_thresholds(probability, cells, (0.5, 0.8))
     assert [row["threshold"] for row in rows] == [0.5, 0.8]

@@ -46,7 +46,8 @@ def test_valid_sizes_of_the_paper_are_16_b_plus_60() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "nearest"), [(570, "nearest are 556 and 572"), (100, "the smallest is 188"), (-3, "188")]
+    ("tile", "nearest"),
+    [(570, "nearest are 556 and 572"), (571, "556 and 572"), (100, "the smallest is 188"), (-3, "188")],
 )
 def test_error_names_the_nearest_sizes(tile: int, nearest: str) -> None:
     with pytest.raises(TileSizeError, match=f"no tile of {tile} fits a valid U-Net of depth 5: .*{nearest}"):

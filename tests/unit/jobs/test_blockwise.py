@@ -4,9 +4,10 @@ import errno
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.jobs.blockwise import BlockOutput, DiskFullError, run_blocks
 from unet.jobs.journal import Journal
+from unet.storage import locks
 from unet.storage.files import read_json
 
 BOXES = Grid((1, 4, 12), (1, 4, 2)).boxes()
@@ -173,48 +175,67 @@ def test_a_new_division_makes_nothing_again(tmp_path: Path) -> None:
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from unet.geometry.box import Box
 from unet.storage.locks import blocks_locked
 with blocks_locked(Path(sys.argv[1]), [Box.parse(sys.argv[2])]):
     print("held", flush=True)
-    time.sleep(float(sys.argv[3]))
+    sys.stdin.read()
 """
 
 
-def holding(folder: Path, box: Box, seconds: float) -> subprocess.Popen[str]:
-    """Start another process that holds the lock of a block."""
-    command = [sys.executable, "-c", HOLD, str(folder / ".blocks.lock"), str(box), str(seconds)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+@contextmanager
+def holding(folder: Path, box: Box) -> Iterator[subprocess.Popen[str]]:
+    """Start another process that holds the lock of a block until it is ended."""
+    command = [sys.executable, "-c", HOLD, str(folder / ".blocks.lock"), str(box)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-def test_a_block_that_another_process_writes_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other, begin = holding(tmp_path, BOXES[3], 4), time.monotonic()
-    assert run(Disk(), tmp_path) == BOXES
-    assert time.monotonic() - begin > 1
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """Calls that take the place of the pauses in which a lock is waited for; another pause is an error."""
+    calls: list[Callable[[], object]] = []
+    monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=lambda seconds: calls.pop()()))
+    return calls
+
+
+def test_a_block_that_another_process_writes_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, waits: list[Callable[[], object]]
+) -> None:
+    disk = Disk()
+    with holding(tmp_path, BOXES[3]) as other:
+
+        def end_the_other() -> None:
+            assert BOXES[3] not in disk.made
+            other.communicate()
+
+        waits.append(end_the_other)
+        assert run(disk, tmp_path) == BOXES
     assert f"block {BOXES[3]} is being written by another process" in caplog.text
-    assert other.wait() == 0
+    assert (waits, other.returncode) == ([], 0)
 
 
-def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
-    other = holding(tmp_path, BOXES[3], 600)
-    other.kill()
-    other.wait()
-    begin = time.monotonic()
-    assert run(Disk(), tmp_path) == BOXES
-    assert time.monotonic() - begin < 60
+def test_a_killed_process_leaves_no_lock(tmp_path: Path, waits: list[Callable[[], object]]) -> None:
+    with holding(tmp_path, BOXES[3]) as other:
+        other.kill()
+        other.wait()
+        assert run(Disk(), tmp_path) == BOXES
 
 
-def test_other_blocks_are_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = holding(tmp_path, Box((9, 9, 9), (10, 10, 10)), 600)
-    assert run(Disk(), tmp_path) == BOXES
+def test_other_blocks_are_not_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, waits: list[Callable[[], object]]
+) -> None:
+    with holding(tmp_path, Box((9, 9, 9), (10, 10, 10))):
+        assert run(Disk(), tmp_path) == BOXES
     assert "being written" not in caplog.text
-    other.kill()
-    other.wait()
 
 
 def test_a_full_disk_is_told_with_what_is_free_and_what_is_needed(tmp_path: Path) -> None:
@@ -230,6 +251,17 @@ def test_a_full_disk_is_told_with_what_is_free_and_what_is_needed(tmp_path: Path
     ):
         run(disk, tmp_path, full)
     assert BOXES[2] in run(disk, tmp_path)
+
+
+def test_before_the_first_block_what_a_full_disk_needs_is_told_by_the_largest_block(tmp_path: Path) -> None:
+    """Two blocks of a byte per voxel, of which the larger has 10^8."""
+    boxes = [Box((0, 0, 0), (100, 1000, 1000)), Box((100, 0, 0), (101, 1, 1))]
+
+    def full(box: Box) -> BlockOutput:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError, match=r"the 2 block\(s\) that this job has yet to write take about 200.0 MB"):
+        run_blocks("test", boxes, full, [Disk(tmp_path / "a")], receipt=tmp_path / "0-of-1.json", fingerprint="now")
 
 
 def test_the_answer_does_not_depend_on_the_threads(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Receipts and journals: what is recorded survives a kill; stale records and lines cut short do not count."""
 
+import json
 import os
 from pathlib import Path
 from random import Random
@@ -38,6 +39,22 @@ def test_a_block_whose_files_have_changed_or_gone_is_not_finished(tmp_path: Path
     journal = journal_of(tmp_path / "0-of-1.jsonl", *map(record, BOXES))
     on_disk = {BOXES[0]: str(BOXES[0]), BOXES[1]: "something else", BOXES[2]: None}
     assert list(journal.finished(NOW, on_disk.get)) == BOXES[:1]
+
+
+def test_a_record_is_on_disk_before_the_next_block_and_the_name_of_a_new_journal_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a block that was written and lost would be taken for finished, or all of them for not begun."""
+    done: list[str] = []
+    monkeypatch.setattr(receipts.os, "fsync", lambda descriptor: done.append(f"{os.fstat(descriptor).st_size > 0}"))
+    monkeypatch.setattr(receipts, "sync_folder", lambda folder: done.append(folder.name))
+    journal_of(tmp_path / "new" / "0-of-1.jsonl", *map(record, BOXES[:2]))
+    assert done == ["True", "new", "True"]
+
+
+def test_each_record_of_a_block_is_newer_than_all_before_it(tmp_path: Path) -> None:
+    revisions = [Journal(tmp_path / f"{job}-of-3.jsonl").add(record(BOXES[0])).revision for job in (2, 0, 0, 1)]
+    assert revisions == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, -1], ids=["nothing", "a brace", "some", "all but the line's end"])
@@ -173,9 +190,12 @@ def test_the_fingerprint_depends_on_every_value_and_not_on_the_order() -> None:
 
 
 def test_a_summary_adds_figures_and_does_not_depend_on_the_order() -> None:
+    """The text of a receipt is the same too: names that only some blocks have come in the order of the blocks."""
     records = [record(box) for box in BOXES]
     found = summarise(records)
     assert found == summarise(reversed(records))
+    named = [BlockRecord(box, "now", "0", {str(n): 1}) for n, box in enumerate(BOXES)]
+    assert json.dumps(summarise(named)) == json.dumps(summarise(reversed(named)))
     assert (found["blocks"], found["voxels"], found["voxels_of_class"]) == (3, 48, [3, 6])
     assert summarise(records[:2])["digest"] != found["digest"]
     assert summarise([record(BOXES[0], digest="x"), *records[1:]])["digest"] != found["digest"]

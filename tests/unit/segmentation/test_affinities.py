@@ -81,6 +81,15 @@ def test_a_membrane_between_two_cells_is_no_interior() -> None:
     assert interior(as_floats, row, row.shape, [(0, 0, 1)], axes=(2,)).tolist() == [[[255, 0, 0, 255]]]
 
 
+def test_affinities_of_the_wrong_shape_are_refused() -> None:
+    """The block is at 1:2 along x: the voxel before it is to be read too."""
+    box = Box((0, 0, 1), (1, 1, 2))
+    with pytest.raises(
+        ValueError, match=r"affinities of shape \(1, 1, 3\) for 0:1,0:1,0:2, to be read for 0:1,0:1,1:2"
+    ):
+        interior(np.zeros((1, 1, 1, 3), np.uint8), box, (1, 1, 3), [(0, 0, 1)], axes=(2,))
+
+
 def test_without_a_nearest_offset_the_message_names_it() -> None:
     row = Box.of_shape((1, 1, 4))
     with pytest.raises(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -33,7 +34,6 @@ from unet.segmentation.merge_table import (
 )
 from unet.storage.files import save_arrays
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
 
@@ -113,12 +113,16 @@ def volumes_and_blocks(draw: st.DrawFn) -> tuple[np.ndarray, Index]:
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @settings(deadline=None, max_examples=150)
-@given(volumes_and_blocks())
+@given(volumes_and_blocks(), st.sampled_from([0, 2, 5]))
 def test_blocks_give_the_whole_volume_answer_number_for_number(
-    connectivity: Connectivity, case: tuple[np.ndarray, Index]
+    connectivity: Connectivity, case: tuple[np.ndarray, Index], min_size: int
 ) -> None:
     values, block = case
-    assert np.array_equal(blockwise(values, block, connectivity), whole_volume(values, connectivity))
+    expected = whole_volume(values, connectivity)
+    large = np.bincount(expected.ravel()) >= max(min_size, 1)
+    large[0] = False
+    expected = (np.cumsum(large) * large)[expected]
+    assert np.array_equal(blockwise(values, block, connectivity, min_size=min_size), expected)
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
@@ -175,6 +179,25 @@ def test_small_objects_are_dropped_by_their_whole_size_and_leave_no_gap() -> Non
         assert ids.tolist() == [[[0, 0, 1, 1, 1, 0, 2, 2]]]
 
 
+def test_small_objects_that_cross_layers_of_blocks_are_dropped_too() -> None:
+    """Columns of 3 and of 2 voxels through the layers; the second is too small, and leaves no gap."""
+    values = np.zeros((4, 1, 5), bool)
+    values[1:3, 0, 0] = values[0:3, 0, 2] = values[1:4, 0, 4] = True
+    ids = blockwise(values, (1, 1, 5), "volume", min_size=3)
+    assert ids[:, 0].tolist() == [[0, 0, 1, 0, 0], [0, 0, 1, 0, 2], [0, 0, 1, 0, 2], [0, 0, 0, 0, 2]]
+
+
+@pytest.mark.parametrize(("block", "held"), [((4, 1, 2), 0), ((2, 1, 2), 2)])
+def test_only_what_may_go_on_in_another_layer_is_held_for_the_whole_volume(block: Index, held: int) -> None:
+    """A column through both layers counts in each; faces of the volume lead nowhere."""
+    values = np.zeros((4, 1, 2), bool)
+    values[:, 0, 0] = values[0, 0, 1] = values[3, 0, 1] = True
+    grid = Grid(values.shape, block)
+    tables = {one.box: one for one in label_blocks(values, grid, "volume")}
+    found = LayeredMerge.read(grid, tables.__getitem__)
+    assert (len(found.boundary.size), found.objects) == (held, 1)
+
+
 def test_ids_beyond_32_bits_are_kept_whole() -> None:
     values = np.array([[[1, 0, 1, 1, 0, 1]]], bool)
     ids = blockwise(values, (1, 1, 3), "section", first_id=2**40)
@@ -216,13 +239,10 @@ def test_nothing_at_all_gives_an_empty_table() -> None:
 
 @pytest.mark.parametrize("block", [(1, 512, 512), (5, 100, 333), (3, 201, 77)])
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
-def test_isbi_cells_in_odd_blocks_equal_the_whole_volume(connectivity: Connectivity, block: Index) -> None:
-    path = SHARED / "isbi2012" / "train-labels.tif"
-    if not path.exists():
-        pytest.skip("the ISBI 2012 volume is not here")
-    import tifffile
-
-    interior = tifffile.imread(path)[:7] == 255
+def test_annotated_cells_in_odd_blocks_equal_the_whole_volume(
+    connectivity: Connectivity, block: Index, em_data: Path
+) -> None:
+    interior = tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[:7] == 255
     assert np.array_equal(blockwise(interior, block, connectivity), whole_volume(interior, connectivity))
 
 

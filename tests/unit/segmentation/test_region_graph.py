@@ -91,6 +91,13 @@ def test_edges_within_a_section_are_left_as_they_are() -> None:
     assert as_dict(same) == as_dict(edges)
 
 
+def test_the_penalty_is_a_whole_number_of_contacts_rounded_down() -> None:
+    """sqrt(2 * 3) - 1 = 1.45 contacts are missing: one is added, through a full membrane."""
+    edges = Edges(np.array([0]), np.array([1]), np.array([1]), np.array([7]), histogram=None)
+    found = add_section_penalty(edges, np.array([4, 5]), np.array([2, 3]), size_mismatch_penalty=1)
+    assert (found.contacts.tolist(), found.boundary.tolist()) == ([2], [7 + 255])
+
+
 def test_a_fragment_as_large_as_a_section_is_like_none_that_it_covers() -> None:
     cells, blank = 9, 90_000
     histogram = cells * np.eye(1, HISTOGRAM_BINS, dtype=int).repeat(2, axis=0)

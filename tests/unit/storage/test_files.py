@@ -83,6 +83,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
     path = tmp_path / "new" / "receipt.json"
     write_json(path, {"a": 1})
+    assert path.read_text() == '{\n "a": 1\n}\n'
     with pytest.raises(ValueError, match="the other half"):
         write_with(path, half)
     assert read_json(path) == {"a": 1}

@@ -123,6 +123,22 @@ def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
 # Between processes
 
 
+def test_blocks_are_locked_in_scan_order_whatever_the_order_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs that lock blocks in one order never wait for each other."""
+    order: list[str] = []
+
+    @contextmanager
+    def noted(path: Path, byte: int, what: str) -> Iterator[None]:
+        order.append(what)
+        yield
+
+    monkeypatch.setattr(locks, "_lock_byte", noted)
+    with blocks_locked(tmp_path / "lock", [OTHER, BOX]):
+        assert order == [f"block {BOX}", f"block {OTHER}"]
+
+
 def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
     path = tmp_path / "writers"
     lock_shared(path)

@@ -37,8 +37,6 @@ from unet.training.label_orientation import (
 )
 from unet.training.synthetic import synthesise
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data"
-needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")
 Volume = tuple[NDArray, NDArray]
 
 
@@ -194,35 +192,33 @@ def test_the_message_of_a_shift_says_by_how_much() -> None:
     assert "moved by -20 along y and +3 along x (voxels), the labels fit" in problem.text
 
 
-def isbi2012() -> Volume:
-    return tifffile.imread(SHARED / "isbi2012/train-volume.tif"), tifffile.imread(
-        SHARED / "isbi2012/train-labels.tif"
-    ).astype(np.uint32)
+def isbi2012(folder: Path) -> Volume:
+    raw, labels = (tifffile.imread(folder / f"isbi2012/train-{name}.tif") for name in ("volume", "labels"))
+    return raw, labels.astype(np.uint32)
 
 
-def fib25() -> Volume:
-    with h5py.File(SHARED / "fib25/validation.h5") as file:
+def fib25(folder: Path) -> Volume:
+    with h5py.File(folder / "fib25/validation.h5") as file:
         ids = file["volumes/labels/neuron_ids"][()].astype(np.uint64)
         return file["volumes/raw"][()], np.where(ids == 0, np.uint64(2**64 - 1), ids)
 
 
-def vnc() -> Volume:
+def vnc(folder: Path) -> Volume:
     raw, classes = (
-        np.stack([imagecodecs.imread(path) for path in sorted((SHARED / "vnc/stack1" / name).iterdir())[:4]])
+        np.stack([imagecodecs.imread(path) for path in sorted((folder / "vnc/stack1" / name).iterdir())[:4]])
         for name in ("raw", "labels")
     )
     return raw, np.where(classes == 159, 255, classes > 159).astype(np.uint8)
 
 
-def nuclei() -> Volume:
-    raw, ids = (tifffile.imread(SHARED / "nuclei" / name)[None] for name in ("img2d.tif", "mask2d.tif"))
+def nuclei(folder: Path) -> Volume:
+    raw, ids = (tifffile.imread(folder / "nuclei" / name)[None] for name in ("img2d.tif", "mask2d.tif"))
     return raw, ids.astype(np.uint32)
 
 
-@needs_real_data
 @pytest.mark.parametrize("volume", [isbi2012, fib25, vnc, nuclei], ids=lambda volume: volume.__name__)
-def test_on_real_volumes_a_mirror_is_found_and_nothing_else(volume: object) -> None:
-    raw, labels = (values[:, :500, :480] for values in volume())  # type: ignore[operator]
+def test_on_annotated_volumes_a_mirror_is_found_and_nothing_else(volume: object, em_data: Path) -> None:
+    raw, labels = (values[:, :500, :480] for values in volume(em_data))  # type: ignore[operator]
     scores = placement_scores(raw, labels)
     assert min(one.given for one in scores if one.given) > 3 * MIN_SCORE
     turned = [one for one in scores if isinstance(one.placement, Orientation) and "z" not in one.placement.flip]

@@ -5,7 +5,7 @@ from math import exp, log
 import pytest
 import torch
 
-from unet.training.loss import weighted_cross_entropy
+from unet.training.loss import WeightedCrossEntropy, weighted_cross_entropy
 
 
 def test_four_pixels_by_hand():
@@ -30,6 +30,17 @@ def test_nothing_labelled_gives_zero_and_zero_gradients():
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole():
+    """Each part is divided by the labelled pixels of the whole, of which the second tile has fewer."""
+    logits, target, weight = torch.randn(2, 2, 3, 3), torch.randint(2, (2, 3, 3)), torch.rand(2, 3, 3) + 0.5
+    target[1, 1:] = 255
+    objective, parts = WeightedCrossEntropy(), (slice(0, 1), slice(1, 2))
+    counts = sum(objective.counts(target[part], weight[part]) for part in parts)
+    assert counts.tolist() == [9 + 3]
+    total = sum(objective.loss(logits[part], target[part], weight[part], counts) for part in parts)
+    torch.testing.assert_close(total, weighted_cross_entropy(logits, target, weight))
 
 
 def test_huge_logits_do_not_overflow():

@@ -158,9 +158,10 @@ class SameBatch:
         yield from [self.batch] * (stop - start)
 
 
-def test_every_step_has_a_dropout_mask_of_its_own(tmp_path):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_step_has_a_dropout_mask_of_its_own(tmp_path, batch):
     """With one batch again and again and weights that stay, only the masks can move the loss."""
-    config = SHORT.model_copy(update={"learning_rate": 1e-30, "log_steps": 1})
+    config = SHORT.model_copy(update={"learning_rate": 1e-30, "log_steps": 1, "batch": batch, "steps": 4})
     for dropout, expected in ((0.0, 1), (0.5, config.steps)):
         folder, model = tmp_path / str(dropout), MODEL.model_copy(update={"dropout": dropout})
         trained(folder, config, SameBatch(sampler(config)), model=model)
@@ -187,11 +188,16 @@ def test_a_clipped_gradient_moves_the_weights_by_no_more(tmp_path):
         assert length == pytest.approx(expected, rel=0.01) if expected else length > 0.1
 
 
-def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path):
-    """Its rim has seen the padding: the gradient is that of the loss on the window of the targets."""
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path, batch):
+    """Its rim has seen the padding: the gradient is that of the loss on the window of the targets.
+
+    A batch of one is computed at once, a larger one sample by sample.
+    """
     model = MODEL.model_copy(update={"convolution": "same", "dropout": 0.0})
-    network, moved = step_of(tmp_path, model, clip_norm=None)
-    raw, target, weight = map(torch.from_numpy, sampler(ONE_STEP).batch(0))
+    network, moved = step_of(tmp_path, model, clip_norm=None, batch=batch)
+    patches = sampler(ONE_STEP.model_copy(update={"batch": batch}))
+    raw, target, weight = map(torch.from_numpy, patches.batch(0))
     logits = network.train()(raw)
     assert (logits.shape[2:], target.shape[1:]) == ((44, 44), (28, 28))
     weighted_cross_entropy(logits[:, :, 8:36, 8:36], target, weight, labelled_pixels(target, weight)).backward()

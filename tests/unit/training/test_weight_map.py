@@ -1,11 +1,12 @@
 """Equation 2 against its plain definition, on real cells, cut anywhere."""
 
 from math import ceil, exp, sqrt
-from pathlib import Path
 
 import cc3d
+import h5py
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -13,8 +14,6 @@ from scipy.ndimage import distance_transform_edt
 
 from unet.geometry.grid import Grid
 from unet.training.weight_map import border_weight, class_weights, cutoff_distance, separation_border, weight_map
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def border_weight_reference(labels, w0, sigma):
@@ -36,21 +35,19 @@ def separated(labels, width=1):
     return np.where(separation_border(labels, width), 0, labels)
 
 
-def isbi_section():
-    tifffile = pytest.importorskip("tifffile")
-    interior = tifffile.imread(SHARED / "isbi2012" / "train-labels.tif", key=3) == 255
+def isbi_section(em_data):
+    interior = tifffile.imread(em_data / "isbi2012" / "train-labels.tif", key=3) == 255
     return cc3d.connected_components(interior, connectivity=4)
 
 
-def fib25_section():
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(SHARED / "fib25" / "train.h5") as file:
-        return separated(file["volumes/labels/neuron_ids"][40])
+def fib25_section(em_data):
+    with h5py.File(em_data / "fib25" / "train.h5") as file:
+        ids = file["volumes/labels/neuron_ids"]
+        return separated(ids[min(40, len(ids) - 1)])
 
 
-def nuclei():
-    tifffile = pytest.importorskip("tifffile")
-    return separated(tifffile.imread(SHARED / "nuclei" / "mask2d.tif"))
+def nuclei(em_data):
+    return separated(tifffile.imread(em_data / "nuclei" / "mask2d.tif"))
 
 
 def voronoi_cells(shape, count, gap, seed=0):
@@ -200,10 +197,8 @@ def test_cutoff_distance_is_where_the_term_falls_to_a_millionth():
 
 
 @pytest.mark.parametrize("section", [isbi_section, fib25_section, nuclei])
-def test_border_term_equals_one_distance_transform_a_cell_on_real_cells(section):
-    if not SHARED.is_dir():
-        pytest.skip("the shared development data are not beside this checkout")
-    labels = section()[:300, :300]
+def test_border_term_equals_one_distance_transform_a_cell_on_annotated_cells(section, em_data):
+    labels = section(em_data)[:300, :300]
     assert border_weight(labels, 10, 5).max() > 5
     assert_equals_the_definition(labels, sigma=5)
 

@@ -10,8 +10,6 @@ from unet.run.inspection.inspection import Inspection, inspect_paths
 from unet.run.inspection.label_guess import NotLabelsError, guess_labels, looks_like
 from unet.training.synthetic import synthesise
 
-DATA = Path(__file__).parents[5] / "shared" / "data"
-
 
 def cells(ids: bool = True) -> np.ndarray:
     """Two sections of 6 x 6 square cells with membranes of 2 px between them."""
@@ -104,11 +102,10 @@ def test_whole_numbers_stored_as_floats_are_labels() -> None:
     assert guess_labels(cells().astype(np.float32)).kind == "instances"
 
 
-def inspected(*paths: str) -> Inspection:
-    return inspect_paths([(SourceConfig(path=f"{DATA}/{path}"), None) for path in paths], (50.0, 4.0, 4.0))
+def inspected(folder: Path, *paths: str) -> Inspection:
+    return inspect_paths([(SourceConfig(path=f"{folder}/{path}"), None) for path in paths], (50.0, 4.0, 4.0))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the data are not here")
 @pytest.mark.parametrize(
     ("raw", "labels", "kind", "ignored"),
     [
@@ -119,13 +116,15 @@ def inspected(*paths: str) -> Inspection:
         ("nuclei/img2d.tif", "nuclei/mask2d.tif", "instances", None),
     ],
 )
-def test_labels_of_real_data_are_understood(raw: str, labels: str, kind: str, ignored: int | None) -> None:
-    found = inspected(labels, raw)
+def test_labels_of_data_sets_are_understood(
+    raw: str, labels: str, kind: str, ignored: int | None, em_data: Path
+) -> None:
+    found = inspected(em_data, labels, raw)
     assert found.problems == []
     assert found.inputs is not None
     assert found.inputs.guess is not None
     assert (found.inputs.raw.path, found.inputs.guess.kind, found.inputs.guess.ignore_id) == (
-        f"{DATA}/{raw}",
+        f"{em_data}/{raw}",
         kind,
         ignored,
     )

@@ -16,7 +16,7 @@ from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_lattices
 from unet.network.tile_selection import PredictionTask, TileSelection
 from unet.run.merge_parts import VOXELS_PER_FRAGMENT
-from unet.run.plan.disk import IDS, PROBABILITY, RAW, store_plans
+from unet.run.plan.disk import FLOATS, IDS, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.plan import ComputeResources, Planner, RunPlan, VolumePlan, passes, price_of
 from unet.run.plan.text import as_text, hours
@@ -90,7 +90,8 @@ def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metada
     }
     assert stores["segmentation-fragments"].bytes == pytest.approx(IDS * voxels)
     assert stores["raw"].bytes == pytest.approx(RAW * voxels * sum(0.25**level for level in range(levels)))
-    assert stores["probability"].bytes > 3 * 4 * PROBABILITY * voxels
+    pyramid = sum(0.25**level for level in range(levels))
+    assert stores["probability"].bytes == pytest.approx(3 * 4 * FLOATS * voxels * pyramid)  # 3 classes of 4 bytes
     assert stores["raw"].files == 8 * levels + levels + 1
     assert (stores["segmentation-fragments"].files, stores["segmentation-tables"].files) == (8 + 2, 8 + 6)
 
@@ -157,7 +158,8 @@ def test_limits_are_named_with_what_to_set() -> None:
     _, plan = planned()
     assert warnings_of(plan.rules, plan.stores, Free(disk=1e12, files=inf, memory=1e12)) == []
     disk, files, *memory = warnings_of(plan.rules, plan.stores, Free(disk=1e3, files=10, memory=1e8))
-    assert "0.000001 GB" in disk or "are free where results lie" in disk
+    needed = sum(one.bytes for one in plan.stores) / 1e9
+    assert disk == f"disk: about {needed:.3g} GB are needed and 1e-06 GB are free where results lie"
     assert "make storage.block larger" in files
     assert any("job of predict" in one for one in memory)
 

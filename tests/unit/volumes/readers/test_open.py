@@ -17,10 +17,6 @@ from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_channels, open_source
 
-SHARED = Path(__file__).parents[4].parent / "shared" / "data"
-
-needs_real_data = pytest.mark.skipif(not SHARED.exists(), reason="the real volumes of ../shared/data are not here")
-
 
 def write_sections(directory: Path, values: np.ndarray, names: list[str] | None = None) -> Path:
     directory.mkdir(exist_ok=True)
@@ -261,27 +257,29 @@ def test_grey_values_that_are_not_finite_are_refused_with_section_and_position(t
         source.read(Box((1, 0, 0), (4, 37, 50)))
 
 
-# -- real files --------------------------------------------------------------------------------------------------------
+# -- files of real data sets, and of their stand-in --------------------------------------------------------------------
 
 
-@needs_real_data
-def test_real_section_directories_pair_up() -> None:
-    raw = open_source(str(SHARED / "vnc" / "stack1" / "raw"))
-    assert (raw.shape, raw.dtype) == ((15, 1024, 1024), np.uint8)
+def test_section_directories_pair_up(em_data: Path) -> None:
+    stack = em_data / "vnc" / "stack1"
+    raw, files = open_source(str(stack / "raw")), sorted((stack / "raw").iterdir())
+    assert (len(raw.shape), raw.shape[0], raw.dtype) == (3, len(files), np.uint8)
     raw.check(Box.of_shape(raw.shape))
     for folder in ("labels", "membranes", "mitochondria", "synapses"):
-        labels = open_source(str(SHARED / "vnc" / "stack1" / folder))
+        labels = open_source(str(stack / folder))
         labels.check(Box.of_shape(labels.shape))
         assert labels.shape == raw.shape
-    section = tifffile.imread(SHARED / "vnc" / "stack1" / "raw" / "07.tif")
-    np.testing.assert_array_equal(raw.read(Box((7, 100, 200), (8, 300, 333)))[0], section[100:300, 200:333])
+    z = len(files) // 2
+    part = raw.read(Box((z, 50, 60), (z + 1, 150, 190)))[0]
+    np.testing.assert_array_equal(part, tifffile.imread(files[z])[50:150, 60:190])
 
 
-@needs_real_data
-def test_real_hdf5_of_cremi_layout_knows_its_voxels() -> None:
-    path = SHARED / "fib25" / "validation.h5"
+def test_hdf5_of_cremi_layout_knows_its_voxels(em_data: Path) -> None:
+    path = em_data / "fib25" / "validation.h5"
     raw, labels = open_source(f"{path}:/volumes/raw"), open_source(f"{path}:/volumes/labels/neuron_ids")
-    assert (raw.shape, raw.voxel_size_nm, raw.offset_nm) == ((35, 250, 250), (10, 10, 10), (1600, 0, 0))
+    with h5py.File(path) as file:
+        shape = file["volumes/raw"].shape
+    assert (raw.shape, raw.voxel_size_nm, raw.offset_nm) == (shape, (10, 10, 10), (1600, 0, 0))
     assert (raw.dtype, labels.dtype) == (np.uint8, np.uint64)
     assert (labels.shape, labels.voxel_size_nm, labels.offset_nm) == (raw.shape, raw.voxel_size_nm, raw.offset_nm)
 

@@ -20,7 +20,6 @@ from tests.unit.volumes.readers.reading import (
     volume,
     whole,
 )
-from tests.unit.volumes.readers.test_open import SHARED, needs_real_data
 from unet.geometry.box import Box
 from unet.volumes.readers import tiff_pages
 from unet.volumes.readers.errors import SourceError
@@ -314,16 +313,15 @@ def test_a_box_of_a_page_of_one_compressed_strip_costs_the_whole_page(tmp_path: 
         assert opened(tmp_path / f"{name}.tif").whole_sections is (name == "strip")
 
 
-# -- real files --------------------------------------------------------------------------------------------------------
+# -- files of a real data set, and of its stand-in ---------------------------------------------------------------------
 
 
-@needs_real_data
-def test_real_tiff_stack_reads_as_tifffile_does() -> None:
-    path = SHARED / "isbi2012" / "train-volume.tif"
+def test_a_tiff_stack_reads_as_tifffile_does(em_data: Path) -> None:
+    path = em_data / "isbi2012" / "train-volume.tif"
     source = open_source(str(path))
     source.check(Box.of_shape(source.shape))
     whole = tifffile.imread(path)
-    assert (source.shape, source.dtype, source.voxel_size_nm) == ((24, 512, 512), np.uint8, None)
+    assert (source.shape, source.dtype, source.voxel_size_nm) == (whole.shape, np.uint8, None)
     for box in boxes(source.shape, 4)[1:]:
         np.testing.assert_array_equal(source.read(box), whole[box.slices])
-    assert open_source(str(SHARED / "isbi2012" / "train-labels.tif")).shape == source.shape
+    assert open_source(str(path.with_name("train-labels.tif"))).shape == source.shape
