@@ -18,7 +18,10 @@ TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/training/affinities.py": (4, ()),
     "unet/training/affinity_loss.py": (3, ()),
     "unet/segmentation/region_graph.py": (6, ("segmentation/test_merging.py",)),
-    "unet/segmentation/layered_merge.py": (8, ("segmentation/test_components.py",)),
+    "unet/segmentation/merge_part.py": (6, ("segmentation/test_merge_tree.py",)),
+    "unet/segmentation/merge_tree.py": (5, ()),
+    "unet/segmentation/settling.py": (7, ("segmentation/test_merge_tree.py",)),
+    "unet/segmentation/small_objects.py": (3, ("segmentation/test_merge_tree.py", "segmentation/test_signed_graph.py")),
     "unet/training/weight_map.py": (8, ()),
     "unet/training/loss.py": (4, ()),
     "unet/training/state.py": (3, ("training/test_trainer.py",)),
@@ -54,7 +57,10 @@ GROUPS = {
     "unet/segmentation/region_graph.py": "affinities and graph",
     "unet/training/affinities.py": "affinities and graph",
     "unet/training/affinity_loss.py": "affinities and graph",
-    "unet/segmentation/layered_merge.py": "layered merge",
+    "unet/segmentation/merge_part.py": "merge tree",
+    "unet/segmentation/merge_tree.py": "merge tree",
+    "unet/segmentation/settling.py": "merge tree",
+    "unet/segmentation/small_objects.py": "merge tree",
     "unet/training/weight_map.py": "weight map",
     "unet/training/loss.py": "loss",
     "unet/training/state.py": "training resume",
@@ -67,7 +73,7 @@ GROUPS = {
 """Row of the table in which a module is counted."""
 
 BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
-    "unet/segmentation/layered_merge.py": (("whole.is_object(self.min_size), whole", "whole.is_object(0), whole"),),
+    "unet/segmentation/merge_tree.py": (("(self.objects.size >= min_size)", "(self.objects.size >= 0)"),),
     "unet/evaluation/isbi.py": (("(splits + mergers)", "splits"),),
     "unet/jobs/journal.py": (("if box and self._key in line and", "if box and"),),
     "unet/storage/files.py": (("            os.link(partial, path)", "            os.replace(partial, path)"),),

@@ -194,8 +194,8 @@ def test_only_what_may_go_on_in_another_layer_is_held_for_the_whole_volume(block
     values[:, 0, 0] = values[0, 0, 1] = values[3, 0, 1] = True
     grid = Grid(values.shape, block)
     tables = {one.box: one for one in label_blocks(values, grid, "volume")}
-    found = LayeredMerge.read(grid, tables.__getitem__)
-    assert (len(found.boundary.size), found.objects) == (held, 1)
+    table, live = merged_in_parts(grid, tree_of_parts(grid.counts[0], 1), tables.__getitem__)
+    assert (sum(len(part.nodes) for part in live), table.objects) == (held, 1)
 
 
 def test_ids_beyond_32_bits_are_kept_whole() -> None:
