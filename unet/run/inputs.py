@@ -190,7 +190,7 @@ class RunInputs(Receipts):
         joined = [self.receipt("merge_part", volume, store, child.name) for child in part.children]
         inputs = self._graph_of(part, volume, store)
         made = joined or [*inputs.pop("segmented"), *inputs.pop("edges", [])]
-        chosen = {key: inputs[key] for key in ("threshold", "decoder") if key in inputs}
+        chosen: Inputs = {key: inputs[key] for key in ("threshold", "decoder") if key in inputs}
         survey, damage = self.receipt("survey", volume), self.damage(rule, volume, store, *name)
         return {"survey": survey, "made": made, "damage": damage, **chosen}
 

@@ -150,9 +150,9 @@ def read_part(
     columns = {f.name: getattr(components, f.name) for f in fields(Nodes) if f.name != "order"}
     nodes = Nodes(order=components.first_voxel, **columns)
     edges, outward = _edges_of_part(grid, layers, fragments, edges_of)
-    planes = ([_of_nodes(plane, block, fragments) for plane, block in side] for side in (lower, upper))
+    low, high = ([_of_nodes(plane, block, fragments) for plane, block in side] for side in (lower, upper))
     near = _near(grid, layers, fragments, reach)
-    return Part(layers, nodes, edges, *planes, near, outward, fragments.component_count), fragments
+    return Part(layers, nodes, edges, low, high, near, outward, fragments.component_count), fragments
 
 
 def settle_part(part: Part, rules: MergeRules) -> tuple[Part, Nodes, NDArray[np.int64]]:
@@ -289,10 +289,12 @@ def _moved(edges: Edges, u: NDArray[Any], v: NDArray[Any]) -> Edges:
 def _concatenated(several: Sequence[Edges]) -> Edges:
     """Return the edges of several lists, one list after the other; histograms only where all have them."""
     several = several or [Edges.empty()]
-    columns = [np.concatenate([getattr(one, name) for one in several]) for name in ("u", "v", "contacts", "boundary")]
+    u, v, contacts, boundary = (
+        np.concatenate([getattr(one, name) for one in several]) for name in ("u", "v", "contacts", "boundary")
+    )
     histograms = [one.histogram for one in several]
     whole = [one for one in histograms if one is not None]
-    return Edges(*columns, np.concatenate(whole) if len(whole) == len(histograms) else None)
+    return Edges(u, v, contacts, boundary, np.concatenate(whole) if len(whole) == len(histograms) else None)
 
 
 def _grouped_outward(edges: GraphEdges, node: NDArray[np.int64]) -> GraphEdges:

@@ -204,7 +204,7 @@ def _with_penalties(
     contacts, boundary = sums.contacts.copy(), sums.boundary.copy()
     contacts[ready], boundary[ready] = added.contacts, added.boundary
     histogram = None if sums.histogram is None else sums.histogram.copy()
-    if histogram is not None:
+    if histogram is not None and added.histogram is not None:
         histogram[ready] = added.histogram
     waiting = is_open.copy()
     for end in (sums.u, sums.v):

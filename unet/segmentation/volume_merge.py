@@ -93,7 +93,7 @@ class VolumeMerge:
         else:
             edges_of = self._edges if self.with_graph else None
             joined, fragments = read_part(grid, part.layers, self._table, edges_of, self.reach)
-            into, starts = fragments.component_of, fragments.offsets
+            into, starts = fragments.component_of.astype(np.int64), fragments.offsets
         live, objects, became = settle_part(joined, self.rules)
         return live, Outcome(objects, became[into], starts)
 
