@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py --peers-python peers/bin/python      # made as benchmarks/inference_peers.py says
     python benchmarks/inference.py --base-channels 64                   # the paper's own network: 16 times the work
+    python benchmarks/inference.py --example fib25 --shape 64 256 256 --parts job       # its 3-D network of affinities
 
 A generated volume is written as ingest leaves it, and a network of the paper's depth (untrained: that changes nothing
 of the cost) with fewer channels. Then, on the GPU if there is one, else with all cores:
@@ -9,7 +10,7 @@ of the cost) with fewer channels. Then, on the GPU if there is one, else with al
 1. `rate`     The largest rate of a matrix product, before and after everything else; of a GPU in bfloat16.
 2. `job`      The script of the rule `predict`, as a process: its time with and without the start-up, its peak memory.
 3. `bare`     As many forward passes of its tiles, in the same engine, with nothing else around them.
-4. `exact`    A section as the job predicts it, against the network on the whole mirrored section.
+4. `exact`    A section as the job predicts it, against the network on the whole mirrored section; of 2-D networks.
 5. `peers`    Seconds a section of each peer, and its deviation, see benchmarks/inference_peers.py.
 6. `growth`   The job with a smaller network on a volume, on 8 times as much, on 64 times as much.
 7. `blocks`   The same network on one volume in blocks of several shapes: cost, memory, and how often a voxel is read.
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import starter
 import torch
 from starter import ROOT, environment
 
@@ -38,6 +40,7 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.section import Precision
 from unet.geometry.box import Box, Index
+from unet.geometry.offsets import ISOTROPIC_OFFSETS, offset_name
 from unet.geometry.tiling import tile_count, tile_geometry, valid_input_sizes
 from unet.jobs.device_capacity import keep_freed_memory, measured_flops_per_second, usable_cores
 from unet.network.complexity import useful_flops_per_voxel
@@ -97,9 +100,11 @@ class Run:
             counts += histogram(values)
         write_json(run.values, {"digest": "0", "statistics": [asdict(intensity_statistics(counts, layout.dtype))]})
         torch.manual_seed(0)
-        model = build_model(config, 1, len(CLASSES)).eval()
-        scale_logits(model, run.normalisation(sample[None, 0, :380, :380]))
-        save_model(run.model, model, config, CLASSES, normalisation={})
+        names = channel_names(config)
+        model = build_model(config, 1, len(names)).eval()
+        section = run.normalisation(sample[None, 0, :380, :380])
+        scale_logits(model, section if config.dimensions == 2 else np.repeat(section[:, None, :84, :84], 84, axis=1))
+        save_model(run.model, model, config, names, normalisation={})
         return run
 
     @property
@@ -117,6 +122,20 @@ class Run:
     @property
     def normalisation(self) -> Normalisation:
         return Normalisation.of(read_json(self.values)["statistics"])
+
+
+def channel_names(config: ModelConfig) -> list[str]:
+    """Return the names of a network's outputs: classes, or offsets."""
+    return (
+        CLASSES if config.output == "classes" else [offset_name(tuple(map(int, one))) for one in config.offsets or []]
+    )
+
+
+def example_network(name: str) -> ModelConfig:
+    """Return the network of an example, with the offsets for cubic voxels where it names none."""
+    given = starter.example(ROOT / "config" / "examples" / f"{name}.yaml")["model"]
+    offsets = {"offsets": ISOTROPIC_OFFSETS} if given.get("output") == "affinities" else {}
+    return ModelConfig(**{**offsets, **given})
 
 
 def scale_logits(model: Any, section: np.ndarray) -> None:
@@ -196,18 +215,18 @@ def bare(run: Run, like: JobTimes) -> float:
     """Seconds of the forward passes of all tiles of a job, in a process of its own that does nothing else."""
     tiles = tile_count(run.layout.grid, tile_geometry(run.config, like.tile))
     passes = -(-tiles // like.batch)
-    numbers = map(str, (passes, like.batch, *like.tile[1:]))
+    numbers = map(str, (passes, like.batch, *like.tile))
     command = [sys.executable, __file__, "--bare", str(run.model), like.precision, *numbers]
     threads = environment(OMP_NUM_THREADS=str(CORES))
     said = subprocess.run(command, env=threads, check=True, capture_output=True, text=True).stdout
     return float(said)
 
 
-def bare_passes(model: Path, precision: Precision, passes: int, batch: int, y: int, x: int) -> float:
+def bare_passes(model: Path, precision: Precision, passes: int, batch: int, *tile: int) -> float:
     """Do the work of `bare` in its process."""
     keep_freed_memory()
     engine = Engine(load_model(model)[0], DEVICE, precision, threads=CORES)
-    grey = torch.randn(batch, 1, y, x, device=DEVICE)
+    grey = torch.randn(batch, 1, *(tile[1:] if engine.is_2d else tile), device=DEVICE)
 
     def forward(number: int) -> None:
         with torch.inference_mode():
@@ -291,7 +310,8 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
         passes.append(bare(run, jobs[0]))
     rates.append(rate())
     best, bare_seconds = min(jobs, key=lambda one: one.without_start_up), min(passes)
-    task = PredictionTask(run.config, len(CLASSES), 1, run.layout, PredictConfig(), best.precision)
+    classes, flat = len(channel_names(run.config)), run.config.dimensions == 2
+    task = PredictionTask(run.config, classes, 1, run.layout, PredictConfig(), best.precision)
     voxels = prod(run.layout.shape)
     return {
         "shape": run.layout.shape,
@@ -307,8 +327,8 @@ def figures(run: Run, rounds: int) -> dict[str, Any]:
         "megavoxels_per_second": voxels / best.without_start_up / 1e6,
         "busy": bare_seconds / best.without_start_up,
         "busy_with_start_up": bare_seconds / best.whole,
-        "efficiency": useful_flops_per_voxel(run.config, 2) * voxels / (best.without_start_up * max(rates)),
-        "deviation": exact(run, best.tile),
+        "efficiency": useful_flops_per_voxel(run.config, classes) * voxels / (best.without_start_up * max(rates)),
+        **({"deviation": exact(run, best.tile)} if flat else {}),
         "peak_memory_gb": max(one.peak for one in jobs) / 1e9,
         "predicted_memory_gb": job_memory(task, best.tile, best.batch, device_kind(DEVICE), CORES).process / 1e9,
     }
@@ -349,13 +369,15 @@ def main(given: Sequence[str] | None = None) -> None:
     """Measure, print a table and the same as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-channels", type=int, default=16)
+    parser.add_argument("--example", help="of config/examples, whose network is measured in place of the paper's")
+    parser.add_argument("--block", type=int, nargs=3, default=(16, 1024, 1024))
     parser.add_argument("--shape", type=int, nargs=3, default=(16, 2048, 2048))
     parser.add_argument("--rounds", type=int, default=2, help="of job and bare passes in turn")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peers-python", type=Path, help="Python that has MONAI and torch-em")
     parser.add_argument("--peer-sections", type=int, default=4, help="of the volume that each peer predicts")
     parser.add_argument("--folder", type=Path, default=ROOT / "results-benchmark-inference")
-    parser.add_argument("--bare", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--bare", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     if arguments.bare:
         model, precision, *numbers = arguments.bare
@@ -363,8 +385,9 @@ def main(given: Sequence[str] | None = None) -> None:
         return
     found: dict[str, Any] = {}
     if "job" in arguments.parts:
-        config = ModelConfig(base_channels=arguments.base_channels)
-        run = Run.made(arguments.folder / "volume", tuple(arguments.shape), (16, 1024, 1024), config)
+        own, block = ModelConfig(base_channels=arguments.base_channels), tuple(arguments.block)
+        config = example_network(arguments.example) if arguments.example else own
+        run = Run.made(arguments.folder / "volume", tuple(arguments.shape), block, config)
         found = figures(run, arguments.rounds)
         if arguments.peers_python is None:
             print("peers left out: --peers-python names no Python; benchmarks/inference_peers.py says how to make one")

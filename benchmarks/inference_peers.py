@@ -7,8 +7,9 @@
 
 Each predicts sections of the stored volume, one after the other: read, normalised with the statistics of the volume,
 through the zero-padded twin of the network (which is what they take) with all cores, softmax, uint8, written to Zarr.
-Their deviation is that of a section's probabilities from those of the same network on the whole section at once, at
-least `RIM` px from the section's faces: beyond, they differ in how they go on, which is not a matter of tiles.
+A 3-D network of affinities predicts the whole volume at once, with a sigmoid. Their deviation is that of the
+probabilities from those of the same network on the whole section (volume) at once, at least `RIM` px from its faces:
+beyond, they differ in how they go on, which is not a matter of tiles.
 """
 
 import json
@@ -27,8 +28,13 @@ from torch import nn
 from unet.config.model import ModelConfig
 from unet.network.model import build_model
 
-WINDOW = (512, 512)
-RIM = 112
+WINDOW = {2: (512, 512), 3: (64, 128, 128)}
+RIM = {2: 112, 3: 20}
+BLOCKS_AND_HALOS = {
+    2: {"512": (512, 512, 64, 64), "1024": (1024, 1024, 96, 96)},
+    3: {"128": (32, 128, 128, 16, 24, 24)},
+}
+"""Of torch-em: the small blocks of its examples, and large ones."""
 Section = np.ndarray
 Predict = Callable[[Section], Section]
 
@@ -43,7 +49,7 @@ def padded_twin(path: Path) -> nn.Module:
 
 
 def whole(model: nn.Module, section: Section) -> Section:
-    """Logits `(K, y, x)` of a section at once."""
+    """Logits `(K, y, x)` of a section at once, or `(K, z, y, x)` of a volume."""
     return model(torch.from_numpy(section[None, None]))[0].numpy()
 
 
@@ -52,52 +58,69 @@ def monai(model: nn.Module, overlap: float, section: Section) -> Section:
     from monai.inferers import sliding_window_inference
 
     found = sliding_window_inference(
-        torch.from_numpy(section[None, None]), WINDOW, 1, model, overlap=overlap, mode="gaussian"
+        torch.from_numpy(section[None, None]), WINDOW[section.ndim], 1, model, overlap=overlap, mode="gaussian"
     )
     return np.asarray(found[0])
 
 
-def torch_em(model: nn.Module, function: str, block: int, halo: int, section: Section) -> Section:
+def torch_em(model: nn.Module, function: str, sizes: tuple[int, ...], section: Section) -> Section:
     """torch-em's blocks with a halo."""
     from torch_em.util import prediction
 
-    output = np.zeros((2, *section.shape), np.float32)
+    output = np.zeros((model.classes, *section.shape), np.float32)
+    block, halo = sizes[: section.ndim], sizes[section.ndim :]
     how: dict[str, Any] = {"output": output, "preprocess": None, "disable_tqdm": True}
-    getattr(prediction, function)(section, model, ["cpu"], (block, block), (halo, halo), **how)
+    getattr(prediction, function)(section, model, ["cpu"], block, halo, **how)
     return output
 
 
-def contestants(model: nn.Module) -> dict[str, Predict]:
-    """Return how each peer is called: torch-em with the small blocks of its examples, and with large ones."""
+def contestants(model: nn.Module, dimensions: int) -> dict[str, Predict]:
+    """Return how each peer is called."""
+    sizes = BLOCKS_AND_HALOS[dimensions]
+    largest = list(sizes)[-1]
     return {
         "monai_025": partial(monai, model, 0.25),
         "monai_05": partial(monai, model, 0.5),
-        "torch_em_512": partial(torch_em, model, "predict_with_halo", 512, 64),
-        "torch_em_1024": partial(torch_em, model, "predict_with_halo", 1024, 96),
-        "torch_em_pipelined_1024": partial(torch_em, model, "predict_with_halo_pipelined", 1024, 96),
+        **{f"torch_em_{name}": partial(torch_em, model, "predict_with_halo", own) for name, own in sizes.items()},
+        f"torch_em_pipelined_{largest}": partial(torch_em, model, "predict_with_halo_pipelined", sizes[largest]),
     }
+
+
+def probabilities(logits: Section) -> torch.Tensor:
+    """Softmax over the classes of a section; a sigmoid for each affinity of a volume."""
+    values = torch.from_numpy(logits)
+    return torch.sigmoid(values) if logits.ndim == 4 else torch.softmax(values, 0)
 
 
 def deviation(logits: Section, reference: Section) -> float:
     """Largest difference of probabilities, away from the faces."""
-    inside = np.s_[:, RIM:-RIM, RIM:-RIM]
-    a, b = (torch.softmax(torch.from_numpy(values[inside]), 0) for values in (logits, reference))
-    return float((a - b).abs().max())
+    rim = RIM[logits.ndim - 1]
+    inside = (slice(None), *[slice(rim, -rim)] * (logits.ndim - 1))
+    return float((probabilities(logits[inside]) - probabilities(reference[inside])).abs().max())
 
 
 def stored(logits: Section) -> Section:
-    """Probability of the last class, as uint8."""
-    probabilities = torch.softmax(torch.from_numpy(logits), 0)[-1]
-    return (probabilities * 255).round().to(torch.uint8).numpy()
+    """Probability of the last class, or all affinities, as uint8."""
+    found = probabilities(logits)
+    return ((found if logits.ndim == 4 else found[-1]) * 255).round().to(torch.uint8).numpy()
 
 
 def measured(predict: Predict, raw: Any, sections: int, mean: float, std: float, folder: Path) -> float:
-    """Seconds from Zarr to Zarr."""
+    """Seconds of some sections, from Zarr to Zarr."""
     shape = (sections, *raw.shape[1:])
-    target = zarr.create_array(folder, shape=shape, chunks=(1, *WINDOW), dtype="uint8", overwrite=True)
+    target = zarr.create_array(folder, shape=shape, chunks=(1, *WINDOW[2]), dtype="uint8", overwrite=True)
     begin = time.perf_counter()
     for z in range(sections):
         target[z] = stored(predict((raw[z].astype(np.float32) - mean) / std))
+    return time.perf_counter() - begin
+
+
+def measured_at_once(predict: Predict, raw: Any, classes: int, mean: float, std: float, folder: Path) -> float:
+    """Seconds of the whole volume, from Zarr to Zarr."""
+    shape, chunks = (classes, *raw.shape), (classes, *WINDOW[3])
+    target = zarr.create_array(folder, shape=shape, chunks=chunks, dtype="uint8", overwrite=True)
+    begin = time.perf_counter()
+    target[:] = stored(predict((raw[:].astype(np.float32) - mean) / std))
     return time.perf_counter() - begin
 
 
@@ -116,14 +139,18 @@ def main(arguments: dict[str, Any]) -> None:
     mean, std, sections = arguments["mean"], arguments["std"], arguments["sections"]
     model, raw = padded_twin(Path(arguments["model"])), zarr.open_array(arguments["raw"], mode="r")
     found: dict[str, Any] = {"sections": sections}
+    dimensions = 3 if any(isinstance(one, nn.Conv3d) for one in model.modules()) else 2
     with torch.inference_mode():
-        first = (raw[0].astype(np.float32) - mean) / std
+        first = ((raw[:] if dimensions == 3 else raw[0]).astype(np.float32) - mean) / std
         reference = whole(model, first)
-        for name, predict in contestants(model).items():
-            difference = deviation(predict(first), reference)  # and a warm-up
-            seconds = measured(predict, raw, sections, mean, std, Path(arguments["folder"]) / f"{name}.zarr")
-            found[name] = {"seconds": seconds / sections, "deviation": difference}
-            print(f"{name}: {seconds / sections:.2f} s a section", file=sys.stderr, flush=True)
+        for name, predict in contestants(model, dimensions).items():
+            difference, store = deviation(predict(first), reference), Path(arguments["folder"]) / f"{name}.zarr"
+            if dimensions == 3:  # the difference was a warm-up
+                seconds = measured_at_once(predict, raw, model.classes, mean, std, store) / raw.shape[0]
+            else:
+                seconds = measured(predict, raw, sections, mean, std, store) / sections
+            found[name] = {"seconds": seconds, "deviation": difference}
+            print(f"{name}: {seconds:.2f} s a section", file=sys.stderr, flush=True)
     del library
     print(json.dumps(found))
 

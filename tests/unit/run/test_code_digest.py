@@ -291,7 +291,7 @@ OF_EDITS = {
     ("unet.segmentation.agglomeration", "agglomerate"): {"agglomeration_threshold_sweep", "decoder_sweep", "merge"},
     ("unet.evaluation.decoders", "curves_of"): {"choose_decoder"},
     ("unet.segmentation.suspected_merges", "large_parts"): {"suspected_merges"},
-    ("unet.evaluation.threshold_curve", "ThresholdCurve"): {"choose_agglomeration_threshold", "choose_decoder"},
+    ("unet.evaluation.threshold_curve", "threshold_curve"): {"choose_agglomeration_threshold", "choose_decoder"},
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.measurement.object_sums", "probability_levels"): {"measure"},
     ("unet.measurement.object_table", "object_table"): {"objects"},
