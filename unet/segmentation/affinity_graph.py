@@ -110,10 +110,10 @@ def block_affinity_edges(
     if use_compiled(ids.size):
         from unet.segmentation.compiled_graph import sum_affinities
 
-        inner, own = box.relative_to(read.start).start, np.ascontiguousarray(ids, np.uint64)
+        inner, packed = box.relative_to(read.start).start, np.ascontiguousarray(ids, np.uint64)
         column_of = np.array([0 if is_nearest(offset) else 2 for offset in offsets], np.int64)
         steps = np.array(offsets, np.int64).reshape(-1, 3)
-        one, other, sums = in_order(*sum_affinities(own, affinities, inner, steps, column_of))
+        one, other, sums = in_order(*sum_affinities(packed, affinities, inner, steps, column_of))
         return AffinityEdges(one.astype(ids.dtype), other.astype(ids.dtype), *sums)
     known, compact = compact_ids(ids)
     if len(known) >= 2**28:
