@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from unet.config.train import AugmentConfig, TrainConfig
 from unet.geometry.tiling import TileGeometry
 from unet.network.auxiliary_head import WithAuxiliaryHead
 from unet.network.model import build_model
+from unet.training import trainer
 from unet.training.affinities import AffinityTargets
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.affinity_patches import AffinitySampler
@@ -323,7 +326,9 @@ class Scores:
         return ValidationResult(loss=1.0, score=self.scores.pop(0), threshold=0.5)
 
 
-def test_the_log_says_how_it_went(tmp_path):
+def test_the_log_says_how_it_went(tmp_path, monkeypatch):
+    """The clock goes on by a second at each look, and every step looks more than once."""
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=map(float, count()).__next__))
     config, seen = SHORT.model_copy(update={"validation_steps": 4}), []
     _, result = trained(tmp_path, config, validation=Scores(0.1, 0.2), on_line=seen.append)
     assert seen == lines(tmp_path)
@@ -339,6 +344,7 @@ def test_the_log_says_how_it_went(tmp_path):
         "validation_threshold",
     ]
     assert 0 <= seen[0]["data_wait_share"] <= 1
+    assert all(0 < line["steps_per_second"] < 1 for line in seen)
     assert result.validation == ValidationResult(1.0, 0.2, 0.5)
 
 
