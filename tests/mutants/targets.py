@@ -121,6 +121,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "gather_edges.components: np.int64 -> np.int32",
     ): "numbers of blocks, and of the labels of one block, are below 2^28 (`block_edges` refuses more)",
     (
+        "unet/segmentation/layered_merge.py",
+        "_Layer.read: np.int64 -> np.int32",
+    ): "of an empty array, to which arrays of 64 bits are added",
+    (
         "unet/segmentation/affinity_graph.py",
         "_sums_of_offset: np.uint64 -> np.uint32",
     ): "the other operand of each shift, comparison and maximum is of 64 bits, so that the result is too",

@@ -1,5 +1,8 @@
 """Training: it learns, the same seed gives the same bits, and the best weights are kept."""
 
+from itertools import count
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +25,7 @@ from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.tiling import TileGeometry
 from unet.network.model import build_model
+from unet.training import trainer
 from unet.training.affinity_loss import AffinityLoss
 from unet.training.loss import labelled_pixels, weighted_cross_entropy
 from unet.training.optimizer import learning_rate
@@ -88,7 +92,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert not np.array_equal(weights(first)[0], weights(other)[0])
 
 
-def test_the_log_says_how_it_went(tmp_path):
+def test_the_log_says_how_it_went(tmp_path, monkeypatch):
+    """The clock goes on by a second at each look, and every step looks more than once."""
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=map(float, count()).__next__))
     config, seen = SHORT.model_copy(update={"validation_steps": 4}), []
     _, result = trained(tmp_path, config, validation=Scores(0.1, 0.2), on_line=seen.append)
     assert seen == lines(tmp_path)
@@ -104,6 +110,7 @@ def test_the_log_says_how_it_went(tmp_path):
         "validation_threshold",
     ]
     assert 0 <= seen[0]["data_wait_share"] <= 1
+    assert all(0 < line["steps_per_second"] < 1 for line in seen)
     assert result.validation == ValidationResult(1.0, 0.2, 0.5)
 
 

@@ -140,6 +140,11 @@ def test_axes_are_followed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read(WHOLE), volume())
 
 
+def test_an_attribute_axes_that_is_no_list_of_names_does_not_count(tmp_path: Path) -> None:
+    write_n5(tmp_path / "a.n5", volume(), axes=["z", "", "x"])
+    assert_reads(tmp_path / "a.n5", volume())
+
+
 def test_axes_of_a_transform_that_may_mean_two_orders_are_refused(tmp_path: Path) -> None:
     transform = {"axes": ["x", "y", "z"], "scale": [4, 4, 40], "translate": [0, 0, 0], "units": ["nm"] * 3}
     write_n5(tmp_path / "a.n5", volume(), transform=transform)
