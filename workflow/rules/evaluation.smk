@@ -132,6 +132,10 @@ rule report:
         ],
         suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
+        viewer=[
+            Path(workflow.basedir) / "report" / f"viewer.{kind}"
+            for kind in ("html.j2", "css", "js")
+        ],
     output:
         report=report(
             f"{RESULTS}/report.html",

@@ -1,7 +1,7 @@
-"""The report of a run: one self-contained HTML page, from plain numbers and arrays.
+"""The report of a run: one HTML page, from plain numbers and arrays.
 
-Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, and the page loads
-nothing from the network.
+Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, but for the tiles of the
+viewer, and the page loads nothing from the network.
 """
 
 import math
@@ -18,9 +18,9 @@ from unet.run.report.costs import rule_costs
 from unet.run.report.decoder_table import DecoderTable
 from unet.run.report.figures import learning_curve, threshold_curve
 from unet.run.report.inputs_section import InputsAsRead
-from unet.run.report.pictures import Picture
 from unet.run.report.suspected_section import COLUMNS as SUSPECTED_COLUMNS
 from unet.run.report.suspected_section import SuspectedInVolume
+from unet.run.report.viewer import Viewer
 
 
 class Score(NamedTuple):
@@ -91,9 +91,9 @@ class ReportData:
     training : records of ``training.jsonl``, see `learning_curve`
     sweeps : volume -> scores at each threshold, see `threshold_curve`; the ``threshold`` of `scores` is marked
     decoder : table of all decoders that were compared; None where none was chosen
-    sections : volume -> {title of the section: pictures of `unet.run.report.pictures.section_row`}
+    viewer : parts of the page that show the volumes, see `unet.run.report.viewer.render_viewer`
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
-    errors : volume -> {kind and position of the error: pictures of `error_row`}, the worst first
+    errors : volume -> {kind and position of the error: link that opens the viewer there}, the worst first
     suspected : volume -> its suspected merge errors, see `unet.run.report.suspected_section`
     benchmarks : time and memory of each job, see `unet.run.report.costs.rule_costs`
     estimated : rule -> estimate of the plan, if a plan was made
@@ -110,9 +110,9 @@ class ReportData:
     training: Sequence[Mapping[str, Any]] = ()
     sweeps: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     decoder: DecoderTable | None = None
-    sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    viewer: Viewer | None = None
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    errors: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     suspected: Mapping[str, SuspectedInVolume] = field(default_factory=dict)
     benchmarks: Sequence[Mapping[str, Any]] = ()
     estimated: Mapping[str, RulePlan] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The pictures of the report: sections as PNG, with ids and errors in colour over the raw grey values."""
+"""The pictures of the report: sections as WebP or PNG, with ids in colour over the raw grey values."""
 
 import base64
 import math
@@ -9,48 +9,17 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
-ERROR_CAPTION = "split orange, merged blue"
+LOSSY_QUALITY, LOSSLESS_EFFORT = 30, 2
+"""Quality of WebP with a loss (0 to 100), and effort of its compression without (0 to 6)."""
 ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
 """Colours by the bits of `unet.evaluation.error_analysis.error_map`: right, split, merged, both."""
 
 
 class Picture(NamedTuple):
-    """A picture: its caption, and its PNG as a ``data:`` URI."""
+    """A picture: its caption, and its PNG or WebP as a ``data:`` URI."""
 
     caption: str
     uri: str
-
-
-def section_row(
-    raw: NDArray[Any],
-    probability: NDArray[Any] | None = None,
-    segmentation: NDArray[Any] | None = None,
-    truth: NDArray[Any] | None = None,
-    errors: NDArray[np.uint8] | None = None,
-    longest_side: int = 512,
-) -> list[Picture]:
-    """Return pictures of one section: raw, probability, segmentation and ground truth over raw, errors.
-
-    Parameters
-    ----------
-    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
-    probability : (y, x) probability of the foreground, float in [0, 1] or uint8 in [0, 255]
-    segmentation, truth : (y, x) ids, 0 = none; an id has one colour wherever it is shown
-    errors : (y, x), see `unet.evaluation.error_analysis.error_map`
-    longest_side : px; larger sections are reduced by a whole factor
-    """
-    factor = math.ceil(max(raw.shape) / longest_side)
-    grey = block_mean(stretch_contrast(raw), factor)
-    pictures = [Picture("raw", png_uri(grey))]
-    if probability is not None:
-        scale = 255 if probability.dtype == np.uint8 else 1
-        pictures.append(Picture("probability", png_uri(block_mean(probability / scale, factor))))
-    for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
-        if ids is not None:
-            pictures.append(Picture(caption, png_uri(overlay(grey, block_centre(ids, factor)))))
-    if errors is not None:
-        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, block_centre(errors, factor)))))
-    return pictures
 
 
 def input_picture(raw: NDArray[Any], labels: NDArray[Any] | None, caption: str, longest_side: int = 512) -> Picture:
@@ -65,26 +34,7 @@ def input_picture(raw: NDArray[Any], labels: NDArray[Any] | None, caption: str, 
     """
     factor = math.ceil(max(raw.shape) / longest_side)
     grey = block_mean(stretch_contrast(raw), factor)
-    return Picture(caption, png_uri(grey if labels is None else overlay(grey, block_centre(labels, factor))))
-
-
-def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
-    """Return pictures of an erroneous object: raw, then the object outlined in white over the other ids inside it.
-
-    Parameters
-    ----------
-    raw, segmentation, truth : (y, x) grey values, predicted ids, true ids
-    kind : ``split``: a true object over its pieces; ``merge``: a predicted object over the true ones that it merges
-    id_ : id of the object
-    """
-    grey = stretch_contrast(raw)
-    own, other = (truth, segmentation) if kind == "split" else (segmentation, truth)
-    inside = own == id_
-    picture = overlay(grey, np.where(inside, other, 0))
-    picture[inside & label_boundary(inside)] = 1.0
-    named = [("segmentation", segmentation), ("ground truth", truth)]
-    pieces = Picture("pieces of one object" if kind == "split" else "merged objects", png_uri(picture))
-    return [Picture("raw", png_uri(grey)), pieces, *(Picture(name, png_uri(overlay(grey, ids))) for name, ids in named)]
+    return Picture(caption, webp_uri(grey if labels is None else overlay(grey, block_centre(labels, factor))))
 
 
 def contact_row(raw: NDArray[Any], segmentation: NDArray[Any], fragments: NDArray[Any], id_: int) -> list[Picture]:
@@ -99,14 +49,7 @@ def contact_row(raw: NDArray[Any], segmentation: NDArray[Any], fragments: NDArra
     picture = overlay(grey, np.where(inside, fragments, 0))
     picture[inside & label_boundary(inside)] = 1.0
     named = [("fragments of the object", picture), ("segmentation", overlay(grey, segmentation))]
-    return [Picture("raw", png_uri(grey)), *(Picture(name, png_uri(drawn)) for name, drawn in named)]
-
-
-def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return a grey picture with the wrong pixels in colour; ``(y, x, 3)`` in [0, 1]."""
-    opacity = 0.6 * (errors > 0)[..., None]
-    mixed: NDArray[np.float64] = grey[..., None] + opacity * (ERROR_COLOURS[errors] - grey[..., None])
-    return mixed
+    return [Picture("raw", webp_uri(grey)), *(Picture(name, webp_uri(drawn)) for name, drawn in named)]
 
 
 def overlay(grey: NDArray[np.float64], ids: NDArray[Any]) -> NDArray[np.float64]:
@@ -134,6 +77,25 @@ def label_boundary(ids: NDArray[Any]) -> NDArray[np.bool_]:
     padded = np.pad(ids, 1, mode="edge")
     beside = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
     return np.logical_or.reduce([ids != other for other in beside])
+
+
+def webp_uri(image: NDArray[np.float64]) -> str:
+    """Return an image (y, x) or (y, x, 3) in [0, 1] as WebP, with a loss, in a ``data:`` URI."""
+    return webp_data(webp_bytes(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), lossy=True))
+
+
+def webp_data(content: bytes) -> str:
+    """Return the content of a WebP file as a ``data:`` URI."""
+    return "data:image/webp;base64," + base64.b64encode(content).decode()
+
+
+def webp_bytes(pixels: NDArray[np.uint8], lossy: bool = False) -> bytes:
+    """Return the content of a WebP file: grey values ``(y, x)`` with a loss, colours ``(y, x, 3 or 4)`` as asked."""
+    if pixels.ndim == 2:
+        pixels, lossy = np.repeat(pixels[..., None], 3, axis=2), True
+    level, method = (LOSSY_QUALITY, 4) if lossy else (None, LOSSLESS_EFFORT)
+    contiguous = np.ascontiguousarray(pixels)
+    return bytes(imagecodecs.webp_encode(contiguous, level=level, lossless=not lossy, method=method))
 
 
 def png_uri(image: NDArray[np.float64]) -> str:
