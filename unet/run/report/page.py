@@ -1,7 +1,7 @@
 """The report of a run: one HTML page, from plain numbers and arrays.
 
-Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, but for the tiles of the
-viewer, and the page loads nothing from the network.
+Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, except for the tiles of
+the viewer. The page loads nothing from the network.
 """
 
 import math

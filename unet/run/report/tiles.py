@@ -172,7 +172,7 @@ def _encoded(layers: Layers, tiles: LevelTiles, index: Index) -> Iterator[tuple[
 
 
 def whole_level(layers: Layers, levels: Sequence[TileLevel], brick: Index, budget: int) -> tuple[int, LevelTiles]:
-    """Return the number and the tiles of the finest level that fits the budget as a whole; of the coarsest if none does.
+    """Return number and tiles of the finest level that fits the budget as a whole; of the coarsest if none does.
 
     A level is estimated from a few bricks before it is made, so that the budget bounds the time, too.
 
@@ -185,9 +185,10 @@ def whole_level(layers: Layers, levels: Sequence[TileLevel], brick: Index, budge
     """
     for number, level in enumerate(levels[:-1]):
         tiles = LevelTiles(level, Grid(level.shape, brick))
-        if level.pixels * LEAST_BYTES <= budget and _estimate(layers, tiles) <= budget:
-            if tiles_of_bricks(layers, tiles, list(tiles.grid.indices()), budget):
-                return number, tiles
+        if level.pixels * LEAST_BYTES > budget or _estimate(layers, tiles) > budget:
+            continue
+        if tiles_of_bricks(layers, tiles, list(tiles.grid.indices()), budget):
+            return number, tiles
     return len(levels) - 1, all_tiles(layers, levels[-1], brick)
 
 

@@ -1,11 +1,11 @@
 """The viewer of the report: the tiles of all volumes, and the part of the page that shows them.
 
-A page that is opened from a disk may not read files by scripts, but may show pictures. Everything that the script has to
-know is therefore in the page; only the pictures lie in the folder `report` beside it:
+A page that is opened from a disk may not read files by scripts, but may show pictures. All that the script has to know
+is therefore in the page. Only the pictures lie in the folder `report` beside it:
 
 ```
 report.html
-report/{volume}/{layer}/{factor}/{z}-{y}-{x}.webp      factor: voxels per pixel, such as 1-2-2; z-y-x: index of the brick
+report/{volume}/{layer}/{factor}/{z}-{y}-{x}.webp    factor: voxels per pixel, as 1-2-2; z-y-x: index of the brick
 ```
 """
 
