@@ -84,7 +84,9 @@
     return ranges[0].flatMap((z) => ranges[1].flatMap((y) => ranges[2].map((x) => [z, y, x])));
   }
 
+  // "1" if a tile is stored, "0" if nothing is to be drawn, undefined if a coarser level has to do.
   function stateOfBrick(level, layer, index) {
+    if (level.bricks) return level.tiles[layer][level.bricks.indexOf(index.join("-"))];
     const counts = AXES.map((_, axis) => Math.ceil(level.shape[axis] / state.volume.brick[axis]));
     return level.tiles[layer][(index[0] * counts[1] + index[1]) * counts[2] + index[2]];
   }
@@ -106,8 +108,7 @@
     let complete = true;
     for (const index of shownBricks(pane, level)) {
       const stored = stateOfBrick(level, layer, index);
-      if (stored === "-") complete = false;
-      if (stored === "1" && !tile(pathOf(level, layer, index)).ready) complete = false;
+      if (!stored || (stored === "1" && !tile(pathOf(level, layer, index)).ready)) complete = false;
     }
     return complete;
   }
@@ -133,7 +134,7 @@
   function drawBrick(context, pane, level, layer, index) {
     const stored = stateOfBrick(level, layer, index);
     const found = stored === "1" && tile(pathOf(level, layer, index));
-    if (stored === "-" || (found && !found.ready)) return;
+    if (!stored || (found && !found.ready)) return;
     const { h, v, n } = PLANES[pane.plane];
     const low = index.map((i, axis) => i * state.volume.brick[axis]);
     const sides = low.map((first, axis) => Math.min(state.volume.brick[axis], level.shape[axis] - first));

@@ -30,12 +30,13 @@ SMALLEST_LEVEL = 2**18
 """Pixels of a level below which no coarser one is made."""
 SCREEN_PX = 1024
 """Longest side in pixels of a section that a browser draws without a coarser level."""
-LEAST_BYTES = 0.02
-"""Bytes per pixel, of all layers together, that no volume stays below; a level too large even so is not tried."""
+LEAST_BYTES, MOST_BYTES = 0.02, 1.0
+"""Bytes per pixel of all layers together that no volume stays below, and that hardly any exceeds. A level too large for
+the first is not tried, one that fits the second is tried without an estimate."""
 SAMPLES = 3
 """Bricks that are encoded to estimate the size of a level."""
-STORED, EMPTY, LEFT_OUT = "1", "0", "-"
-"""States of a tile: there is a file, nothing is to be drawn, or a coarser level has to do."""
+STORED, EMPTY = "1", "0"
+"""States of a tile: there is a file, or nothing is to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +78,34 @@ class Layers(Protocol):
 
 @dataclass
 class LevelTiles:
-    """The tiles of one level.
+    """The tiles of one level, or of some of its bricks.
 
     Attributes
     ----------
     level : where they lie
     grid : the bricks of the level, in pixels
+    bricks : indices of those that have tiles, in the order in which they were made
     files : (layer, index of the brick) -> WebP
-    left_out : indices of the bricks that are not stored
     """
 
     level: TileLevel
     grid: Grid
+    bricks: list[Index] = field(default_factory=list)
     files: dict[tuple[str, Index], bytes] = field(default_factory=dict)
-    left_out: set[Index] = field(default_factory=set)
 
     @property
     def bytes(self) -> int:
         """Size of all files."""
         return sum(map(len, self.files.values()))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every brick of the level is there."""
+        return len(self.bricks) == len(self.grid)
+
     def states(self, layer: str) -> str:
-        """Return one character per brick in scan order: `STORED`, `EMPTY` or `LEFT_OUT`."""
-        return "".join(
-            LEFT_OUT if index in self.left_out else STORED if (layer, index) in self.files else EMPTY
-            for index in self.grid.indices()
-        )
+        """Return one character for each of `bricks`: `STORED` or `EMPTY`."""
+        return "".join(STORED if (layer, index) in self.files else EMPTY for index in self.bricks)
 
 
 def brick_shape(voxel_size_nm: Sequence[float]) -> Index:
@@ -159,7 +162,7 @@ def tiles_of_bricks(layers: Layers, tiles: LevelTiles, indices: Sequence[Index],
         if budget < 0:
             return False
         tiles.files |= encoded
-        tiles.left_out.discard(index)
+        tiles.bricks.append(index)
     return True
 
 
@@ -185,7 +188,9 @@ def whole_level(layers: Layers, levels: Sequence[TileLevel], brick: Index, budge
     """
     for number, level in enumerate(levels[:-1]):
         tiles = LevelTiles(level, Grid(level.shape, brick))
-        if level.pixels * LEAST_BYTES > budget or _estimate(layers, tiles) > budget:
+        if level.pixels * LEAST_BYTES > budget:
+            continue
+        if level.pixels * MOST_BYTES > budget and _estimate(layers, tiles) > budget:
             continue
         if tiles_of_bricks(layers, tiles, list(tiles.grid.indices()), budget):
             return number, tiles
@@ -196,8 +201,6 @@ def _estimate(layers: Layers, tiles: LevelTiles) -> float:
     """Return the bytes that a level would take, from a few bricks of it."""
     numbers = sorted({round(i * (len(tiles.grid) - 1) / (SAMPLES - 1)) for i in range(SAMPLES)})
     some = [tiles.grid.index_of(number) for number in numbers]
-    if len(some) == len(tiles.grid):
-        return 0
     tried = LevelTiles(tiles.level, tiles.grid)
     tiles_of_bricks(layers, tried, some, sys.maxsize)
     return tried.bytes * tiles.level.pixels / sum(tiles.grid.box(index).size for index in some)
@@ -217,7 +220,6 @@ def tiles_around(
     tiles = LevelTiles(level, Grid(level.shape, brick))
     sides = [f * b for f, b in zip(level.factor, brick, strict=True)]
     around = dict.fromkeys(tuple(at // n for at, n in zip(place, sides, strict=True)) for place in places)
-    tiles.left_out = set(tiles.grid.indices())
     tiles_of_bricks(layers, tiles, list(around), budget)
     return tiles if tiles.files else None
 
@@ -227,8 +229,8 @@ def pyramid_tiles(
 ) -> list[LevelTiles]:
     """Return the tiles of a volume, the finest level first.
 
-    1. The finest level that fits the budget is stored as a whole.
-    2. So are coarser ones, each by four times, until a section fits a screen.
+    1. The finest level that fits nine tenths of the budget is stored as a whole.
+    2. So are coarser ones, each by four times, until a section fits a screen: a sixteenth of the bytes or less.
     3. What is left of the budget shows the finest level of all at `places`.
 
     Parameters
@@ -239,7 +241,7 @@ def pyramid_tiles(
     budget : bytes
     places : voxels (z, y, x), the most interesting first
     """
-    number, finest = whole_level(layers, levels, brick, budget)
+    number, finest = whole_level(layers, levels, brick, budget * 9 // 10)
     stored = [finest]
     for level in levels[number + 2 :: 2]:
         if max(stored[-1].level.shape[1:]) <= SCREEN_PX:

@@ -79,6 +79,7 @@ class ViewedVolume:
             {
                 "factor": tiles.level.factor,
                 "shape": tiles.level.shape,
+                "bricks": None if tiles.is_whole else [_joined(index) for index in tiles.bricks],
                 "tiles": {layer: tiles.states(layer) for layer in self.layers},
             }
             for tiles in self.levels

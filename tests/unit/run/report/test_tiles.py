@@ -93,40 +93,42 @@ def test_the_budget_holds_and_finer_levels_are_taken_where_it_allows(budget: int
     ]
     stored = pyramid_tiles(ArrayLayers(truth=noise(shape)), levels, brick, budget, [place])
     assert sum(tiles.bytes for tiles in stored) <= budget
-    whole = next(tiles for tiles in stored if not tiles.left_out)
+    whole = next(tiles for tiles in stored if tiles.is_whole)
     assert whole.level.factor[2] == factor
     index = tuple(at // b for at, b in zip(place, brick, strict=True))
     assert (("truth", index) in stored[0].files) == (budget >= 7_000)
     for detail in stored[:-1]:  # what is left shows full resolution at the place
         assert detail.level is levels[0]
-        assert detail.states("truth").count("1") == 1
-        assert detail.states("truth").count("-") == len(detail.grid) - 1
+        assert detail.bricks == [index]
+        assert detail.states("truth") == "1"
 
 
-def test_a_volume_beyond_any_budget_is_read_at_its_smallest_level_alone() -> None:
-    """Ten petavoxels: nothing else is asked of the layers."""
+def test_of_a_volume_beyond_any_budget_little_is_read() -> None:
+    """Nine petavoxels: the smallest level, and the brick around one place."""
     seen = []
 
     class Noted(ArrayLayers):
         def pictures(self, layer: str, level: TileLevel, box: Box) -> np.ndarray:
-            seen.append(level.pixels)
+            seen.append(box.size)
             return np.full((*box.shape, 4), 255, np.uint8)
 
-    shape = (10**5, 3 * 10**5, 3 * 10**5)
+    shape, brick = (10**5, 3 * 10**5, 3 * 10**5), (8, 32, 32)
     levels = tile_levels(shape, pyramid_factors(shape, (64, 256, 256), (8, 8, 8)), (8, 8, 8))
-    [only] = pyramid_tiles(Noted(truth=np.zeros(0)), levels, (32, 128, 128), 1_000)
-    assert set(seen) == {only.level.pixels}
-    assert only.level.pixels <= SMALLEST_LEVEL
+    detail, whole = pyramid_tiles(Noted(truth=np.zeros(0)), levels, brick, 10_000, [(5, 6, 7)])
+    assert (whole.level, detail.level) == (levels[-1], levels[0])
+    assert detail.bricks == [(0, 0, 0)]
+    assert sum(seen) <= SMALLEST_LEVEL + prod(brick)
 
 
 def test_a_brick_is_stored_with_all_layers_or_not_at_all() -> None:
     level = TileLevel(0, (1, 1, 1), (1, 1, 1), (1, 8, 16))
     layers = ArrayLayers(raw=noise(level.shape)[..., 0], truth=noise(level.shape))
     whole = all_tiles(layers, level, (1, 8, 8))
-    some = LevelTiles(level, whole.grid, left_out={(0, 0, 0), (0, 0, 1)})
+    some = LevelTiles(level, whole.grid)
     assert not tiles_of_bricks(layers, some, list(whole.grid.indices()), whole.bytes - 1)
     assert set(some.files) == {("raw", (0, 0, 0)), ("truth", (0, 0, 0))}
-    assert [some.states(layer) for layer in layers.names] == ["1-", "1-"]
+    assert some.bricks == [(0, 0, 0)]
+    assert not some.is_whole
 
 
 def test_bricks_are_deep_where_voxels_are_cubes() -> None:
