@@ -404,12 +404,14 @@
 
   const SETTINGS = {
     volume: ({ value }) => setVolume(known.volumes.find(({ name }) => name === value)),
-    plane: ({ value }) => setPlane(value),
+    plane: ({ value }) => {
+      state.plane = value;
+      remakePanes();
+    },
     arrangement: ({ value }) => {
       state.arrangement = value;
-      makePanes();
       if (value === "planes") state.cross = true;
-      fit();
+      remakePanes();
     },
     slice: ({ value }) => step(Number(value) - Math.floor(state.centre[normal()])),
     shown: (input) => (state.layers[layerOf(input)].shown = input.checked),
@@ -428,10 +430,11 @@
     fit();
   }
 
-  function setPlane(plane) {
-    state.plane = plane;
+  // Other panes at the same place, zoomed in as much as before for their size.
+  function remakePanes() {
+    const width = panes[0].element.clientWidth;
     makePanes();
-    fit();
+    moveTo(state.centre, (state.scale * panes[0].element.clientWidth) / width);
   }
 
   // The chosen layers above raw in turn; where less motion is wanted, each press shows the next one.
