@@ -171,6 +171,7 @@
     const { canvas, scratch } = pane;
     pane.ratio = window.devicePixelRatio || 1;
     [pane.width, pane.height] = [pane.element.clientWidth, pane.element.clientHeight];
+    if (!pane.width || !pane.height) return; // hidden, as in print
     for (const one of [canvas, scratch]) {
       const [width, height] = [Math.round(pane.width * pane.ratio), Math.round(pane.height * pane.ratio)];
       if (one.width !== width || one.height !== height) [one.width, one.height] = [width, height];
