@@ -215,6 +215,7 @@
   function schedule() {
     if (scheduled) return;
     scheduled = true;
+    root.dataset.drawn = "no"; // for tests
     requestAnimationFrame(() => {
       scheduled = false;
       frame++;
@@ -473,7 +474,7 @@
     const axis = normal();
     const slice = Math.floor(state.centre[axis]);
     const failed = [...tiles.values()].some((one) => one.failed);
-    root.dataset.pending = pending.size;
+    root.dataset.drawn = pending.size ? "no" : "yes";
     $("[data-show=axis]").textContent = AXES[axis];
     $("[data-show=slice]").textContent = `${slice} of ${state.volume.shape[axis] - 1}`;
     Object.assign($("[data-set=slice]"), { max: state.volume.shape[axis] - 1, value: slice });

@@ -54,16 +54,16 @@ class Viewer:
     asked: set[str] = field(default_factory=set)
 
     def open(self, link: str = "#volume=test&z=6&y=24&x=20") -> None:
-        """Open a link of the page anew, and wait for all tiles."""
-        self.page.goto("about:blank")
-        self.page.goto(self.address + link)
+        """Follow a link of the page, and wait for all tiles."""
+        if not self.page.url.startswith(self.address):
+            self.page.goto(self.address)
+        self.page.evaluate(f"location.hash = ''; location.hash = '{link}'")
+        self.page.wait_for_timeout(50)  # the page is told of it later
         self.settle()
 
     def settle(self) -> None:
         """Wait until everything is drawn."""
-        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        self.until("document.querySelector('.viewer').dataset.pending === '0'")
-        self.page.evaluate("new Promise(done => requestAnimationFrame(done))")
+        self.until("document.querySelector('.viewer').dataset.drawn === 'yes'")
 
     def until(self, expression: str) -> None:
         """Wait until JavaScript is true. Playwright's own waiting is refused by the page's policy."""
@@ -149,6 +149,8 @@ def viewer(opened: Viewer) -> Iterator[Viewer]:
     """The report at its middle; afterwards nothing was complained of, and nothing asked of others."""
     opened.page.set_viewport_size({"width": 900, "height": 700})
     opened.open()
+    opened.choose("arrangement", "one")
+    opened.do("fit")
     yield opened
     assert opened.errors == []
     folder = opened.address.rpartition("/")[0]
@@ -317,6 +319,7 @@ def test_links_open_their_place_and_the_address_follows(viewer: Viewer) -> None:
     viewer.until("location.hash === '#volume=train&z=6&y=24&x=20'")
     viewer.open("#volume=unknown&z=1")
     assert viewer.place() == MIDDLE
+    assert viewer.page.input_value("[data-set=volume]") == "train"
 
 
 def test_narrow_screens_print_and_pages_without_scripts(viewer: Viewer) -> None:
