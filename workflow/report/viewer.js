@@ -338,13 +338,13 @@
       element.setPointerCapture(event.pointerId);
     });
     element.addEventListener("pointermove", (event) => {
-      showPointer(voxelAt(pane, event));
-      if (!fingers.has(event.pointerId)) return;
+      if (!fingers.has(event.pointerId)) return showPointer(voxelAt(pane, event));
       const [[x, y], apart] = [middle(), spread()];
       fingers.set(event.pointerId, event);
       const [nowX, nowY] = middle();
       moveBy(pane, x - nowX, y - nowY);
       if (apart > 1) zoom(spread() / apart, pane, ...fromMiddle(pane, { clientX: nowX, clientY: nowY }));
+      showPointer(voxelAt(pane, event));
       follow();
     });
     for (const end of ["pointerup", "pointercancel"]) element.addEventListener(end, (event) => fingers.delete(event.pointerId));
