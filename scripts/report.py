@@ -242,7 +242,7 @@ def _viewed(
     for name in sorted(named, key=lambda name: (prod(named[name].layout.shape), name)):
         share = left // (len(named) - len(viewed))
         viewed[name] = _viewed_volume(named[name], config, overlaps.get(name), worst.get(name, []), share)
-        left -= viewed[name].bytes
+        left -= viewed[name].file_bytes
     return [viewed[name] for name in named]
 
 

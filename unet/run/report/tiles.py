@@ -94,7 +94,7 @@ class LevelTiles:
     files: dict[tuple[str, Index], bytes] = field(default_factory=dict)
 
     @property
-    def bytes(self) -> int:
+    def file_bytes(self) -> int:
         """Size of all files."""
         return sum(map(len, self.files.values()))
 
@@ -203,7 +203,7 @@ def _estimate(layers: Layers, tiles: LevelTiles) -> float:
     some = [tiles.grid.index_of(number) for number in numbers]
     tried = LevelTiles(tiles.level, tiles.grid)
     tiles_of_bricks(layers, tried, some, sys.maxsize)
-    return tried.bytes * tiles.level.pixels / sum(tiles.grid.box(index).size for index in some)
+    return tried.file_bytes * tiles.level.pixels / sum(tiles.grid.box(index).size for index in some)
 
 
 def all_tiles(layers: Layers, level: TileLevel, brick: Index) -> LevelTiles:
@@ -248,7 +248,7 @@ def pyramid_tiles(
             break
         stored.append(all_tiles(layers, level, brick))
     if number > 0:
-        left = budget - sum(tiles.bytes for tiles in stored)
+        left = budget - sum(tiles.file_bytes for tiles in stored)
         detail = tiles_around(layers, levels[0], brick, places, left)
         stored[:0] = [detail] if detail else []
     return stored

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from unet.geometry.box import Box, Index
 from unet.run.report.pictures import ERROR_COLOURS, Picture, webp_bytes, webp_data
 from unet.run.report.tiles import Layers, LevelTiles, TileLevel, brick_shape, pyramid_tiles
-from unet.storage.files import write_with
 
 FOLDER = "report"
 """Folder of the tiles, beside the page."""
@@ -63,9 +62,9 @@ class ViewedVolume:
     stills: Sequence[Picture] = ()
 
     @property
-    def bytes(self) -> int:
+    def file_bytes(self) -> int:
         """Size of all tiles."""
-        return sum(tiles.bytes for tiles in self.levels)
+        return sum(tiles.file_bytes for tiles in self.levels)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Yield the path below `FOLDER` and the content of each tile."""
@@ -151,7 +150,8 @@ def write_tiles(volumes: Sequence[ViewedVolume], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for volume in volumes:
         for path, content in volume.files():
-            write_with(folder / path, lambda file, content=content: file.write(content), durable=False)
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
 
 
 def render_viewer(templates: Path, volumes: Sequence[ViewedVolume], single_file: bool) -> Viewer:

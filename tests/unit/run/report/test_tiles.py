@@ -92,7 +92,7 @@ def test_the_budget_holds_and_finer_levels_are_taken_where_it_allows(budget: int
         TileLevel(0, (1, s, s), (1, s, s), (4, 64 // s, 64 // s)) for s in (1, 2, 4, 8, 32)
     ]
     stored = pyramid_tiles(ArrayLayers(truth=noise(shape)), levels, brick, budget, [place])
-    assert sum(tiles.bytes for tiles in stored) <= budget
+    assert sum(tiles.file_bytes for tiles in stored) <= budget
     whole = next(tiles for tiles in stored if tiles.is_whole)
     assert whole.level.factor[2] == factor
     index = tuple(at // b for at, b in zip(place, brick, strict=True))
@@ -125,7 +125,7 @@ def test_a_brick_is_stored_with_all_layers_or_not_at_all() -> None:
     layers = ArrayLayers(raw=noise(level.shape)[..., 0], truth=noise(level.shape))
     whole = all_tiles(layers, level, (1, 8, 8))
     some = LevelTiles(level, whole.grid)
-    assert not tiles_of_bricks(layers, some, list(whole.grid.indices()), whole.bytes - 1)
+    assert not tiles_of_bricks(layers, some, list(whole.grid.indices()), whole.file_bytes - 1)
     assert set(some.files) == {("raw", (0, 0, 0)), ("truth", (0, 0, 0))}
     assert some.bricks == [(0, 0, 0)]
     assert not some.is_whole
