@@ -238,7 +238,7 @@ def _viewed(
     """Return the tiles of all volumes, in their order; what a small one leaves of the budget is for the larger ones."""
     named, left = {volume.name: volume for volume in volumes}, round(config.report.budget_mb * 1e6)
     worst = {one["volume"]: [tuple(row["centre"]) for row in one["worst"]] for one in found}
-    viewed = {}
+    viewed: dict[str, ViewedVolume] = {}
     for name in sorted(named, key=lambda name: (prod(named[name].layout.shape), name)):
         share = left // (len(named) - len(viewed))
         viewed[name] = _viewed_volume(named[name], config, overlaps.get(name), worst.get(name, []), share)

@@ -70,7 +70,9 @@ class TileLevel:
 class Layers(Protocol):
     """The layers of a volume, as pictures."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the layers, the lowest first."""
 
     def pictures(self, layer: str, level: TileLevel, box: Box) -> NDArray[np.uint8]:
         """Return a box of pixels as grey values ``(z, y, x)`` or as RGBA ``(z, y, x, 4)``."""
