@@ -275,7 +275,7 @@
   function moveTo(centre, scale = state.scale) {
     const { shape, voxel } = state.volume;
     state.centre = centre.map((at, axis) => clamp(at, 0, shape[axis] - 1e-6));
-    state.scale = clamp(scale, fitScale() / 2, LARGEST_VOXEL_PX / Math.min(...voxel));
+    state.scale = clamp(scale, Math.min(fitScale(), 1 / Math.min(...voxel)) / 2, LARGEST_VOXEL_PX / Math.min(...voxel));
     schedule();
   }
 
