@@ -1,14 +1,14 @@
-"""Write the report of a run: configuration, learning curve, pictures, scores and costs on one self-contained page.
+"""Write the report of a run: configuration, learning curve, viewer, scores and costs on one page.
 
 Inputs: the stores of every predicted volume, `evaluation.json`, `overlap.npz`, `training.jsonl`, `plan.json`, and the
 receipts of `suspected_merges`.
 
-Outputs: `report.html`, `scores.json`, `run_config.yaml`.
+Outputs: `report.html`, the tiles of its viewer in folder `report`, `scores.json`, `run_config.yaml`.
 
 1. Collect the scores of all volumes, and compare other segmentations with this one.
 2. Judge the objects, choose what to do next by rules, and write a methods paragraph.
-3. Draw the first, middle and last section as they were read, crops of them with the results, and of suspected merge
-   errors.
+3. Draw the first, middle and last section as they were read, crops of suspected merge errors, and the tiles of the
+   viewer.
 4. Put measured costs beside the estimate of `snakemake plan`, and add the results of `snakemake verify` if they are of
    the present predictions.
 """
@@ -17,6 +17,7 @@ import json
 import logging
 from collections.abc import Sequence
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from unet import __version__
 from unet.config.label_kinds import UNLABELLED
 from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
-from unet.evaluation.error_analysis import error_map
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.jobs.script import run_script
 from unet.run.plan.estimates import estimated_rules, measured_jobs, read_plan, store_sizes
 from unet.run.provenance import NAME as RECORD
@@ -36,27 +36,24 @@ from unet.run.report.headline import few_objects_warnings, headline
 from unet.run.report.inputs_section import GreyHistogram, InputsAsRead, grey_histogram, input_facts, section_as_read
 from unet.run.report.methods_section import Methods, RunRecords, methods
 from unet.run.report.page import ReportData, render
-from unet.run.report.pictures import Picture, contact_row, section_row
+from unet.run.report.pictures import contact_row
 from unet.run.report.run_numbers import Decoding, decoding, run_numbers, scored_volumes
 from unet.run.report.scores_section import SCORES
 from unet.run.report.suspected_section import SuspectedInVolume
+from unet.run.report.tiles import tile_levels
 from unet.run.report.verdict import SegmentedVolume, Verdict, how_made, judged_volume, verdict
 from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
+from unet.run.report.viewer import FOLDER, ViewedVolume, render_viewer, viewed_volume, write_tiles
+from unet.run.report.viewer_layers import VolumeLayers
 from unet.run.ro_crate import NAME as CRATE
-from unet.segmentation.foreground import read_foreground
 from unet.segmentation.region_graph import fragment_ids
 from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json, write_atomically, write_json
 from unet.volumes.volume import Volume
 
 PACKAGES = ("snakemake", "torch", "zarr", "dask", "numcodecs", "numpy", "scipy", "tifffile")
-PICTURES = 3
-"""Sections shown per volume."""
-ERROR_PX = 256
-"""Side in px of the crop around an erroneous object."""
-PICTURE_PX = 512
-"""Side in px of the crop that is shown, from the middle of a section. Memory does not grow with the volume."""
-
+CROP_PX = 256
+"""Side in px of the crop around a suspected merge error."""
 WIDEST_PX = 4096
 """Side in px of the window that is shown of an input, from the middle of a section."""
 
@@ -102,6 +99,7 @@ def main(
     worst = {one["volume"]: one["worst"] for one in found}
     objects = {name: own["stored_objects"] for name, own in delivered.items()}
     versions = {"unet-em": __version__, **{name: version(name) for name in PACKAGES}}
+    viewed = _viewed(volumes, config, overlaps, found)
     page = ReportData(
         title="unet-em: segmentation report",
         warnings=list(few_objects_warnings(delivered)),
@@ -119,7 +117,7 @@ def main(
         agglomeration_threshold=decoded.agglomeration_threshold,
         affinities=config.model.output == "affinities",
         decoder=_decoders(decoder, config),
-        sections={volume.name: _pictures(volume, config, overlaps.get(volume.name)) for volume in volumes},
+        viewer=render_viewer(template.parent, viewed, config.report.single_file),
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
@@ -134,6 +132,7 @@ def main(
         if judged := judged_volume(one):
             delivered[one.name]["level"] = judged.level
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
+    write_tiles([] if config.report.single_file else viewed, report.with_name(FOLDER))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
     write_atomically(run_config, merged.encode())
@@ -242,10 +241,8 @@ def _opened(results: Path, surveys: list[Path], name: str) -> Volume:
 def _around(volume: Volume, centre: Sequence[int]) -> tuple[Box, np.ndarray]:
     """Return the crop of a section around a voxel, and its grey values."""
     z, y, x = centre
-    corner = [
-        max(0, min(c - ERROR_PX // 2, n - ERROR_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)
-    ]
-    box = Box((z, *corner), (z + 1, *(lo + ERROR_PX for lo in corner))).clipped(volume.layout.shape)
+    corner = [max(0, min(c - CROP_PX // 2, n - CROP_PX)) for c, n in zip((y, x), volume.layout.shape[1:], strict=True)]
+    box = Box((z, *corner), (z + 1, *(lo + CROP_PX for lo in corner))).clipped(volume.layout.shape)
     return box, volume.image("raw").read(box).reshape(-1, *box.shape)[0, 0]  # of several channels the first one
 
 
@@ -295,30 +292,30 @@ def _grey_values(volume: Volume, survey: Path) -> GreyHistogram | None:
     return grey_histogram(kept, volume.layout.dtype, read_json(statistics)["statistics"][0])
 
 
-def _pictures(volume: Volume, config: Config, overlaps: Contingency | None) -> dict[str, Sequence[Picture]]:
-    """Return pictures of the first, middle and last section, each cut to a crop."""
-    depth, height, width = volume.layout.shape
-    sections = sorted({0, depth // 2, depth - 1})[:PICTURES]
-    stores = {name: volume.image(name) for name in ("raw", "probability", "segmentation")}
-    has_labels = config.volumes[volume.name].labels is not None and volume.name in config.evaluate.volumes
-    pictures: dict[str, Sequence[Picture]] = {}
-    for z in sections:
-        y, x = max(0, (height - PICTURE_PX) // 2), max(0, (width - PICTURE_PX) // 2)
-        box = Box((z, y, x), (z + 1, y + PICTURE_PX, x + PICTURE_PX)).clipped(volume.layout.shape)
-        foreground = read_foreground(stores["probability"], box, config.segment.main_class, axes=(1, 2))
-        truth = volume.true_ids(box)[0] if has_labels else None
-        ids = stores["segmentation"].read(box)[0]
-        wrong = None
-        if truth is not None and overlaps is not None and not config.segment.sections_alone:
-            wrong = error_map(truth, ids, overlaps)
-        pictures[f"section {z}, y {box.start[1]}:{box.stop[1]}, x {box.start[2]}:{box.stop[2]}"] = section_row(
-            stores["raw"].read(box).reshape(-1, *box.shape)[0, 0],  # of several channels the first one
-            foreground[0],
-            ids,
-            truth,
-            wrong,
-        )
-    return pictures
+def _viewed(
+    volumes: list[Volume], config: Config, overlaps: dict[str, Contingency], found: list[dict[str, Any]]
+) -> list[ViewedVolume]:
+    """Return the tiles of all volumes, in their order; what a small one leaves of the budget is for the larger ones."""
+    named, left = {volume.name: volume for volume in volumes}, round(config.report.budget_mb * 1e6)
+    worst = {one["volume"]: [tuple(row["centre"]) for row in one["worst"]] for one in found}
+    viewed: dict[str, ViewedVolume] = {}
+    for name in sorted(named, key=lambda name: (prod(named[name].layout.shape), name)):
+        share = left // (len(named) - len(viewed))
+        viewed[name] = _viewed_volume(named[name], config, overlaps.get(name), worst.get(name, []), share)
+        left -= viewed[name].file_bytes
+    return [viewed[name] for name in named]
+
+
+def _viewed_volume(
+    volume: Volume, config: Config, overlap: Contingency | None, worst: list[Index], budget: int
+) -> ViewedVolume:
+    """Return the tiles of one volume, of at most `budget` bytes; of the finest level those around its worst objects."""
+    layout, factors = volume.layout, volume.image("raw").spec.factors
+    scored, alone = overlap is not None, config.segment.sections_alone
+    levels = tile_levels(layout.shape, factors, layout.voxel_size_nm)
+    layers = VolumeLayers(volume, levels, config.segment.main_class, scored, None if alone else overlap)
+    places = [*worst, tuple(n // 2 for n in layout.shape)]
+    return viewed_volume(volume.name, layout.shape, layout.voxel_size_nm, layers, levels, budget, places)
 
 
 if __name__ == "__main__":

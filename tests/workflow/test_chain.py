@@ -112,6 +112,7 @@ def test_report_is_one_page_by_itself_that_shows_the_scores(finished: Project) -
     page = (finished.results / "report.html").read_text()
     assert f"{scores_of(finished)['v_rand']:.4f}" in page
     assert "data:image/webp;base64," in page
+    assert list((finished.results / "report/train/errors").rglob("*.webp"))  # of sections that are segmented alone, too
     assert not re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)\s*=\s*[\"'](?!data:|#)[^\"']*", page)
     assert not re.search(r"url\(\s*[\"']?(?!data:|#)", page)
 

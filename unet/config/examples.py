@@ -99,6 +99,9 @@ export_precomputed: {volume: test, stores: [segmentation]}
     "export_webknossos": """
 export_webknossos: {volume: test, stores: [raw, segmentation]}
 """,
+    "report": """
+report: {budget_mb: 100}                               # MB of all the viewer's pictures together
+""",
     "view": """
 view: {volume: test, position: [3, 200, 310]}          # z, y, x in voxels
 """,

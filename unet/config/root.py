@@ -41,6 +41,7 @@ from unet.config.normalisation import NormalisationConfig
 from unet.config.objects import ObjectsConfig
 from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
+from unet.config.report import ReportConfig
 from unet.config.sample import SampleConfig
 from unet.config.section import Section
 from unet.config.segment import SegmentConfig
@@ -80,6 +81,7 @@ class Config(Section):
     meshes: MeshesConfig = MeshesConfig()
     skeletons: SkeletonsConfig = SkeletonsConfig()
     verify: VerifyConfig = VerifyConfig()
+    report: ReportConfig = ReportConfig()
     export: ExportConfig = ExportConfig()
     view: ViewConfig = ViewConfig()
     export_tiff: ExportTiffConfig = ExportTiffConfig()

@@ -7,6 +7,7 @@ best partner of its predicted object has been *merged* with others. Both follow 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,3 +129,53 @@ class ErrorFinder:
 def error_map(truth: NDArray, segmentation: NDArray, table: Contingency) -> NDArray[np.uint8]:
     """Return the errors of each voxel, as `ErrorFinder` finds them by the table of the whole volume."""
     return ErrorFinder(table).errors(truth, segmentation)
+
+
+class SectionErrorFinder:
+    """Find the wrong voxels where each predicted object lies in one section, and a true id is another object in each.
+
+    The section of a voxel is that of its predicted object, so that voxels of coarser levels have one as well.
+
+    Parameters
+    ----------
+    table : pairs of true and predicted ids of the whole volume
+    ids, sections : predicted ids in rising order, and the section of each
+
+    >>> from unet.evaluation.contingency import contingency
+    >>> truth, found = np.array([[1, 1, 2], [1, 1, 1]]), np.array([[5, 5, 5], [6, 7, 7]])
+    >>> finder = SectionErrorFinder(contingency(truth, found), np.array([5, 6, 7]), np.array([0, 1, 1]))
+    >>> finder.errors(truth, found).tolist()
+    [[0, 0, 2], [1, 0, 0]]
+    """
+
+    def __init__(self, table: Contingency, ids: NDArray[Any], sections: NDArray[Any]) -> None:
+        self._ids, self._sections = ids, sections.astype(np.uint64)
+        self._truth = np.unique(table.truth)
+        keyed = self._keyed(table.truth, table.segmentation)
+        self._finder = ErrorFinder(Contingency(keyed, table.segmentation, table.count))
+
+    def errors(self, truth: NDArray[Any], segmentation: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the errors of each voxel, see `ErrorFinder.errors`."""
+        return self._finder.errors(self._keyed(truth, segmentation), segmentation)
+
+    def _keyed(self, truth: NDArray[Any], segmentation: NDArray[Any]) -> NDArray[np.uint64]:
+        """Return true ids that no two sections share; 0 where either id is 0 or not in the table."""
+        if not len(self._truth) or not len(self._ids):
+            return np.zeros(truth.shape, np.uint64)
+        number = np.minimum(np.searchsorted(self._truth, truth), len(self._truth) - 1)
+        at = np.minimum(np.searchsorted(self._ids, segmentation), len(self._ids) - 1)
+        known = (self._truth[number] == truth) & (self._ids[at] == segmentation)
+        keyed = number.astype(np.uint64) + np.uint64(1) + self._sections[at] * np.uint64(len(self._truth))
+        return np.where(known, keyed, np.uint64(0))
+
+
+def matched_ids(table: Contingency) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the predicted ids in rising order, and the true id of which each covers most voxels (the lower of equals).
+
+    >>> from unet.evaluation.contingency import contingency
+    >>> [ids.tolist() for ids in matched_ids(contingency(np.array([1, 2, 2, 3]), np.array([5, 5, 5, 9])))]
+    [[5, 9], [2, 3]]
+    """
+    pairs = table.without_background
+    known, best, _ = _best_partners(pairs.segmentation, pairs.truth, pairs.count)
+    return known, best

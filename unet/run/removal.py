@@ -15,7 +15,7 @@ from unet.run.rules import RULES, names_of_stores
 from unet.storage.files import read_json
 
 WRITTEN = (
-    *("run_config.yaml", "report.html", "scores.json", "augmentation.html", "plan.json", "config.yaml"),
+    *("run_config.yaml", "report.html", "report", "scores.json", "augmentation.html", "plan.json", "config.yaml"),
     *("provenance.json", "ro-crate-metadata.json", "workflow", "receipts", "logs", "benchmarks"),
     *("sample/raw.tif", "sample/labels.tif"),
     *(f"model/{name}" for name in ("model.onnx", "bioimageio.zip", "lock")),

@@ -24,6 +24,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_json(folder / path, {})
     for path in ("model/model.pt", "model/training.jsonl", "report.html", "logs/plan/plan.log", "sample/raw.tif"):
         write_json(folder / path, {})
+    write_json(folder / "report/train/raw/1-1-1/0-0-0.webp", {})
     return folder
 
 

@@ -1,7 +1,7 @@
-"""The report of a run: one self-contained HTML page, from plain numbers and arrays.
+"""The report of a run: one HTML page, from plain numbers and arrays.
 
-Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, and the page loads
-nothing from the network.
+Every part is optional: the page leaves out what is not given. Pictures and curves are embedded, except for the tiles of
+the viewer. The page loads nothing from the network.
 """
 
 import math
@@ -21,11 +21,11 @@ from unet.run.report.errors_section import error_rows, suspected_rows
 from unet.run.report.figures import agglomeration_curve, learning_curve, threshold_curve, validation_curve
 from unet.run.report.inputs_section import InputsAsRead
 from unet.run.report.methods_section import Methods
-from unet.run.report.pictures import Picture
 from unet.run.report.scores_section import key_rows, score_rows
 from unet.run.report.suspected_section import SuspectedInVolume
 from unet.run.report.usual_scores import LEVELS, Kind
 from unet.run.report.verdict import Verdict
+from unet.run.report.viewer import Viewer
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ReportData:
     agglomeration_threshold : the threshold that was taken, which is marked
     affinities : whether objects were joined by affinities
     decoder : table of all decoders that were compared; None where none was chosen
-    sections : volume -> {title of the section: pictures of `unet.run.report.pictures.section_row`}
+    viewer : parts of the page that show the volumes, see `unet.run.report.viewer.render_viewer`
     compare : volume -> {name of the segmentation and the voxels scored: {score key: number}}, our scores included
     worst : volume -> objects with most wrong voxels, as ``evaluation.json`` has them
     suspected : volume -> its suspected merge errors, see `unet.run.report.suspected_section`
@@ -72,7 +72,7 @@ class ReportData:
     agglomeration_threshold: float | None = None
     affinities: bool = False
     decoder: DecoderTable | None = None
-    sections: Mapping[str, Mapping[str, Sequence[Picture]]] = field(default_factory=dict)
+    viewer: Viewer | None = None
     compare: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     worst: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     suspected: Mapping[str, SuspectedInVolume] = field(default_factory=dict)

@@ -1,7 +1,6 @@
-"""The pictures of the report: sections as PNG, with ids and errors in colour over the raw grey values."""
+"""The pictures of the report: sections as WebP or PNG, with ids in colour over the raw grey values."""
 
 import base64
-import math
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -9,82 +8,17 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
-ERROR_CAPTION = "split orange, merged blue"
+from unet.run.report.webp import webp_uri
+
 ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
 """Colours by the bits of `unet.evaluation.error_analysis.error_map`: right, split, merged, both."""
 
 
 class Picture(NamedTuple):
-    """A picture: its caption, and its PNG as a ``data:`` URI."""
+    """A picture: its caption, and its PNG or WebP as a ``data:`` URI."""
 
     caption: str
     uri: str
-
-
-def section_row(
-    raw: NDArray[Any],
-    probability: NDArray[Any] | None = None,
-    segmentation: NDArray[Any] | None = None,
-    truth: NDArray[Any] | None = None,
-    errors: NDArray[np.uint8] | None = None,
-    longest_side: int = 512,
-) -> list[Picture]:
-    """Return pictures of one section: raw, probability, segmentation and ground truth over raw, errors.
-
-    Parameters
-    ----------
-    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
-    probability : (y, x) probability of the foreground, float in [0, 1] or uint8 in [0, 255]
-    segmentation, truth : (y, x) ids, 0 = none; an id has one colour wherever it is shown
-    errors : (y, x), see `unet.evaluation.error_analysis.error_map`
-    longest_side : px; larger sections are reduced by a whole factor
-    """
-    factor = math.ceil(max(raw.shape) / longest_side)
-    grey = block_mean(stretch_contrast(raw), factor)
-    pictures = [Picture("raw", png_uri(grey))]
-    if probability is not None:
-        scale = 255 if probability.dtype == np.uint8 else 1
-        pictures.append(Picture("probability", png_uri(block_mean(probability / scale, factor))))
-    for caption, ids in [("segmentation", segmentation), ("ground truth", truth)]:
-        if ids is not None:
-            pictures.append(Picture(caption, png_uri(overlay(grey, block_centre(ids, factor)))))
-    if errors is not None:
-        pictures.append(Picture(ERROR_CAPTION, png_uri(error_overlay(grey, block_centre(errors, factor)))))
-    return pictures
-
-
-def input_picture(raw: NDArray[Any], labels: NDArray[Any] | None, caption: str, longest_side: int = 512) -> Picture:
-    """Return a picture of one section as it was read: the annotation over the intensities.
-
-    Parameters
-    ----------
-    raw : (y, x) grey values, any dtype; shown from their 0.5th percentile (black) to their 99.5th (white)
-    labels : (y, x) ids or classes, 0 = none; None without an annotation
-    caption : words below the picture
-    longest_side : px; larger sections are reduced by a whole factor
-    """
-    factor = math.ceil(max(raw.shape) / longest_side)
-    grey = block_mean(stretch_contrast(raw), factor)
-    return Picture(caption, png_uri(grey if labels is None else overlay(grey, block_centre(labels, factor))))
-
-
-def error_row(raw: NDArray[Any], segmentation: NDArray[Any], truth: NDArray[Any], kind: str, id_: int) -> list[Picture]:
-    """Return pictures of an erroneous object: raw, then the object outlined in white over the other ids inside it.
-
-    Parameters
-    ----------
-    raw, segmentation, truth : (y, x) grey values, predicted ids, true ids
-    kind : ``split``: a true object over its pieces; ``merge``: a predicted object over the true ones that it merges
-    id_ : id of the object
-    """
-    grey = stretch_contrast(raw)
-    own, other = (truth, segmentation) if kind == "split" else (segmentation, truth)
-    inside = own == id_
-    picture = overlay(grey, np.where(inside, other, 0))
-    picture[inside & label_boundary(inside)] = 1.0
-    named = [("segmentation", segmentation), ("ground truth", truth)]
-    pieces = Picture("pieces of one object" if kind == "split" else "merged objects", png_uri(picture))
-    return [Picture("raw", png_uri(grey)), pieces, *(Picture(name, png_uri(overlay(grey, ids))) for name, ids in named)]
 
 
 def contact_row(raw: NDArray[Any], segmentation: NDArray[Any], fragments: NDArray[Any], id_: int) -> list[Picture]:
@@ -99,14 +33,7 @@ def contact_row(raw: NDArray[Any], segmentation: NDArray[Any], fragments: NDArra
     picture = overlay(grey, np.where(inside, fragments, 0))
     picture[inside & label_boundary(inside)] = 1.0
     named = [("fragments of the object", picture), ("segmentation", overlay(grey, segmentation))]
-    return [Picture("raw", png_uri(grey)), *(Picture(name, png_uri(drawn)) for name, drawn in named)]
-
-
-def error_overlay(grey: NDArray[np.float64], errors: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return a grey picture with the wrong pixels in colour; ``(y, x, 3)`` in [0, 1]."""
-    opacity = 0.6 * (errors > 0)[..., None]
-    mixed: NDArray[np.float64] = grey[..., None] + opacity * (ERROR_COLOURS[errors] - grey[..., None])
-    return mixed
+    return [Picture("raw", webp_uri(grey)), *(Picture(name, webp_uri(drawn)) for name, drawn in named)]
 
 
 def overlay(grey: NDArray[np.float64], ids: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """The report: complete with everything, valid with nothing, closed to the network, safe with any name."""
 
 import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,6 +13,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from tests.array_layers import ArrayLayers, noise
 from unet.config.decoder import CandidatesConfig, FragmentSettings
 from unet.config.segment import SegmentConfig
 from unet.config.watershed import WatershedConfig
@@ -22,13 +25,24 @@ from unet.run.report.inputs_section import InputsAsRead, grey_histogram, section
 from unet.run.report.methods_section import Methods
 from unet.run.report.next_steps import RunNumbers, ScoredVolume
 from unet.run.report.page import ReportData, render
-from unet.run.report.pictures import Picture, contact_row, label_colours, overlay, section_row
+from unet.run.report.pictures import (
+    Picture,
+    block_centre,
+    block_mean,
+    contact_row,
+    label_colours,
+    overlay,
+    stretch_contrast,
+)
 from unet.run.report.scores_section import KEY_SCORES, READINGS, SCORES, key_rows, reading
 from unet.run.report.suspected_section import SuspectedInVolume
+from unet.run.report.tiles import tile_levels
 from unet.run.report.verdict import SegmentedVolume, verdict
+from unet.run.report.viewer import Viewer, render_viewer, viewed_volume
 from unet.volumes.histogram import histogram
 
-TEMPLATE = Path(__file__).parents[4] / "workflow" / "report" / "report.html.j2"
+TEMPLATES = Path(__file__).parents[4] / "workflow" / "report"
+TEMPLATE = TEMPLATES / "report.html.j2"
 VOID = {"meta", "link", "input", "img", "br"}
 
 
@@ -63,8 +77,16 @@ class Page(HTMLParser):
 
 def pixels(picture: Picture) -> np.ndarray:
     head, _, data = picture.uri.partition(",")
-    assert head == "data:image/png;base64"
-    return imagecodecs.png_decode(base64.b64decode(data))
+    assert head == "data:image/webp;base64"
+    return imagecodecs.webp_decode(base64.b64decode(data))
+
+
+def viewer_of(volume: str) -> Viewer:
+    """Of a single file."""
+    shape, voxel = (2, 8, 8), (50.0, 4.0, 4.0)
+    layers = ArrayLayers(raw=noise(shape)[..., 0], segmentation=noise(shape), errors=noise(shape))
+    viewed = viewed_volume(volume, shape, voxel, layers, tile_levels(shape, [(1, 1, 1)], voxel), 10**6)
+    return render_viewer(TEMPLATES, [viewed], single_file=True)
 
 
 def compared(volume: str) -> DecoderTable:
@@ -115,7 +137,7 @@ def full_report(volume: str = "isbi") -> ReportData:
         agglomeration={volume: voi},
         agglomeration_threshold=0.35,
         decoder=compared(volume),
-        sections={volume: {"section 7": section_row(ids, ids / 15, ids, ids)}},
+        viewer=viewer_of(volume),
         suspected={volume: SuspectedInVolume(31, [SUSPECTED], [contact_row(ids, ids, ids, 5)])},
         worst={volume: [{**WORST, "kind": "merge", "centre_nm": [1, 2, 3]}, {**WORST, "centre_nm": [4, 5, 6]}]},
         methods=Methods(f"Volume {volume} was segmented.", ["A work, doi:10.1/2"]),
@@ -131,7 +153,7 @@ def test_all_that_is_given_is_told() -> None:
     assert "isbi (held out): the cells of each section are below what is usual." in text
     assert "The scores rest on 0 true objects" in text
     assert "Volume isbi was segmented." in text
-    for told in ["Report of isbi", "1,834 objects", "0.9728", "0.0611", "own_score", "0.1250", "7 · ground truth"]:
+    for told in ["Report of isbi", "1,834 objects", "0.9728", "0.0611", "own_score", "0.1250", "segmentation over raw"]:
         assert told in text
     for told in [
         "isbi: 31",
@@ -162,7 +184,7 @@ def test_nothing_given_makes_a_page_without_parts() -> None:
     assert not {"section", "table", "svg", "img", "dl"} & {tag for tag, _ in page.tags}
 
 
-PARTS = ["verdict", "inputs", "scores", "training", "sweeps", "agglomeration", "decoder", "sections", "worst"]
+PARTS = ["verdict", "inputs", "scores", "training", "sweeps", "agglomeration", "decoder", "viewer", "worst"]
 
 
 @pytest.mark.parametrize("part", [*PARTS, "suspected", "methods", "benchmarks", "configuration"])
@@ -181,7 +203,15 @@ def test_the_page_asks_nothing_of_the_network() -> None:
     assert page.addresses()
     assert all(address.startswith(("data:", "#")) for address in page.addresses())
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[\w+/=]*", "", html))
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [own for tag, own in page.tags if tag == "script"] == [{"type": "application/json", "id": "viewer-data"}, {}]
+
+
+def test_only_the_script_of_the_viewer_may_run() -> None:
+    [policy] = [own["content"] for _, own in Page(render(TEMPLATE, full_report())).tags if own.get("http-equiv")]
+    digest = base64.b64encode(hashlib.sha256((TEMPLATES / "viewer.js").read_bytes()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in str(policy)
+    [policy] = [own["content"] for _, own in Page(render(TEMPLATE, ReportData())).tags if own.get("http-equiv")]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def test_ids_of_the_two_curves_do_not_clash_where_they_are_referred_to() -> None:
@@ -195,10 +225,14 @@ def test_ids_of_the_two_curves_do_not_clash_where_they_are_referred_to() -> None
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"b&c', "$x_1$ of $", "_hidden", "{{ 7 * 6 }}"])
 def test_names_are_shown_as_they_are(name: str) -> None:
-    page = Page(render(TEMPLATE, full_report(name)))
-    assert "script" not in {tag for tag, _ in page.tags}
+    html = render(TEMPLATE, full_report(name))
+    page = Page(html)
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+    [known] = re.findall(r'id="viewer-data">(.*)</script>', html)
+    assert [volume["name"] for volume in json.loads(known)["volumes"]] == [name]
     assert page.text.count(name) >= 12
     assert any(own.get("alt") == f"{name}, as read: section 7" for _, own in page.tags)
+    assert any(own.get("alt") == f"{name}: errors over raw, section 1" for _, own in page.tags)
     assert "{{" not in re.sub(re.escape(name), "", page.text)
 
 
@@ -290,33 +324,17 @@ def test_rules_sum_time_and_take_the_most_memory() -> None:
     assert rule_costs([]) == []
 
 
-def test_a_row_holds_the_pictures_that_there_are() -> None:
-    raw = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
-    assert [p.caption for p in section_row(raw)] == ["raw"]
-    row = section_row(raw, np.full((8, 8), 0.2), truth=np.ones((8, 8), int))
-    assert [p.caption for p in row] == ["raw", "probability", "ground truth"]
-    assert (pixels(row[1]) == 51).all()
-    assert pixels(row[2]).shape == (8, 8, 3)
-    as_bytes = section_row(raw, np.full((8, 8), 51, np.uint8))[1]
-    assert as_bytes == row[1]
-
-
 def test_raw_of_one_value_or_with_an_outlier_is_drawn() -> None:
-    assert (pixels(section_row(np.full((4, 4), 7, np.uint8))[0]) == 0).all()
+    assert (stretch_contrast(np.full((4, 4), 7, np.uint8)) == 0).all()
     noisy = np.tile(np.array([10.0, 20.0]), (100, 50))
     noisy[0, 0] = 1e6
-    assert pixels(section_row(noisy)[0])[50, :2].tolist() == [0, 255]
+    assert stretch_contrast(noisy)[50, :2].tolist() == [0, 1]
 
 
 def test_large_sections_shrink_by_a_whole_factor() -> None:
     ids = np.repeat(np.repeat([[3, 0], [0, 5]], 5, 0), 5, 1)  # 10 x 10 in steps of 3 px: the last pixel is left out
-    raw, colours = section_row(np.zeros((10, 10)), segmentation=ids, longest_side=4)
-    assert pixels(raw).shape == (3, 3)
-    expected = np.rint(label_colours(np.array([[3, 3, 0], [3, 3, 0], [0, 0, 5]])) * 255)
-    shown = pixels(colours)
-    assert (shown[0, 2] == 0).all()
-    assert (shown[2, 2] == expected[2, 2]).all()
-    assert (shown[0, 1] == expected[0, 1]).all()
+    assert block_mean(ids > 0, 3).shape == (3, 3)
+    assert block_centre(ids, 3).tolist() == [[3, 3, 0], [3, 3, 0], [0, 0, 5]]
 
 
 def test_an_id_has_one_colour_and_its_boundary_is_drawn_in_it() -> None:
