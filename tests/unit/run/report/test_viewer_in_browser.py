@@ -1,5 +1,6 @@
 """The viewer in a browser, opened from a disk: every control, exact planes, and nothing asked of the network."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,8 +98,15 @@ class Viewer:
         self.settle()
 
     def picture(self, pane: int = 0) -> np.ndarray:
-        """A pane as it is seen, ``(y, x, 3)``."""
-        return imagecodecs.png_decode(self.page.locator(".pane canvas").nth(pane).screenshot())[..., :3]
+        """A pane as it is seen, ``(y, x, 3)``. A screenshot holds pixels that the pane covers in part as well."""
+        canvas = self.page.locator(".pane canvas").nth(pane)
+        seen, box = imagecodecs.png_decode(canvas.screenshot())[..., :3], canvas.bounding_box()
+        assert box is not None
+        for axis, (start, length) in enumerate(((box["y"], box["height"]), (box["x"], box["width"]))):
+            first, stop = round(start), round(start + length)
+            own = slice(first - math.floor(start), stop - math.floor(start))
+            seen = seen[own] if axis == 0 else seen[:, own]
+        return seen
 
     def middle(self, pane: int = 0) -> list[int]:
         """Colour of the middle of a pane."""
@@ -130,10 +138,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     unscored = ArrayLayers(**{name: LAYERS.arrays[name] for name in ("raw", "probability", "segmentation")})
     volumes = [volume("test"), volume("train", unscored)]
     viewer = render_viewer(TEMPLATES, volumes, single_file=False)
-    links = {"test": {"worst": "#volume=test&z=1&y=2&x=3"}}
-    (folder / "report.html").write_text(
-        render((TEMPLATES / "report.html.j2").read_text(), ReportData(viewer=viewer, errors=links))
-    )
+    split = {"kind": "split", "object": 7, "size": 900, "wrong": 300, "partners": 3}
+    worst = {"test": [{**split, "centre": [1, 2, 3], "centre_nm": [50.0, 8.0, 12.0]}]}
+    page = render(TEMPLATES / "report.html.j2", ReportData(viewer=viewer, worst=worst))
+    (folder / "report.html").write_text(page)
     write_tiles(volumes, folder / "report")
     with browser_page(900, 700) as page:
         page.set_default_timeout(300_000)
@@ -349,7 +357,7 @@ def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
 def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> None:
     part = render_viewer(TEMPLATES, [volume("test")], single_file=False)
     page = opened.page.context.new_page()
-    (tmp_path / "alone.html").write_text(render((TEMPLATES / "report.html.j2").read_text(), ReportData(viewer=part)))
+    (tmp_path / "alone.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=part)))
     page.goto((tmp_path / "alone.html").as_uri())
     Viewer(page, "").until("document.querySelector('[data-show=place]').innerText.includes('keep the folder')")
     page.close()
@@ -357,7 +365,7 @@ def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> No
 
 def test_one_file_holds_all_its_tiles(tmp_path: Path, opened: Viewer) -> None:
     part = render_viewer(TEMPLATES, [volume("test")], single_file=True)
-    (tmp_path / "single.html").write_text(render((TEMPLATES / "report.html.j2").read_text(), ReportData(viewer=part)))
+    (tmp_path / "single.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=part)))
     viewer = Viewer(opened.page, (tmp_path / "single.html").as_uri())
     viewer.open()
     viewer.show(truth=1)
