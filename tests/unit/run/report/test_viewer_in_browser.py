@@ -174,9 +174,11 @@ def test_a_plane_is_drawn_voxel_by_voxel(viewer: Viewer, plane: str) -> None:
         np.floor(seen.shape[axis] / 2 - ((7, 30, 13)[n] + 0.5) * VOXEL_NM[n] / 10 + 0.5).astype(int)
         for axis, n in enumerate(PLANES[plane])
     ]
-    part = seen[start[0] : start[0] + drawn.shape[0], start[1] : start[1] + drawn.shape[1]]
-    np.testing.assert_array_equal(part, drawn)
-    assert (seen[start[0] - 1, start[1] : start[1] + 9] == 0).all()  # nothing is drawn outside
+    # a pane may begin between two px of the screenshot
+    near = [(start[0] + down, start[1] + right) for down in (1, 0, -1) for right in (1, 0, -1)]
+    parts = {at: seen[at[0] : at[0] + drawn.shape[0], at[1] : at[1] + drawn.shape[1]] for at in near}
+    [(top, left)] = [at for at, part in parts.items() if np.array_equal(part, drawn)]
+    assert (seen[top - 1, left : left + 9] == 0).all()  # nothing is drawn outside
 
 
 def test_layers_lie_over_each_other_with_their_opacity(viewer: Viewer) -> None:
@@ -306,9 +308,8 @@ def test_flicker_shows_layers_in_turn_and_number_keys_switch_them(viewer: Viewer
 
 
 def test_links_open_their_place_and_the_address_follows(viewer: Viewer) -> None:
-    viewer.page.click("text=worst")
-    viewer.settle()
-    assert viewer.place() == (1, 2, 3)
+    viewer.page.click("#errors a")
+    viewer.until("document.querySelector('[data-show=place]').innerText.includes('z 1, y 2, x 3 ')")
     assert viewer.page.is_checked("[data-set=cross]")
     assert viewer.page.evaluate("document.querySelector('.viewer').getBoundingClientRect().top") < 400
     viewer.do("on")
@@ -348,7 +349,7 @@ def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
 
 def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> None:
     part = render_viewer(TEMPLATES, [volume("test")], single_file=False)
-    page = opened.page.context.new_page()
+    page = opened.page.context.browser.new_page()
     (tmp_path / "alone.html").write_text(render((TEMPLATES / "report.html.j2").read_text(), ReportData(viewer=part)))
     page.goto((tmp_path / "alone.html").as_uri())
     Viewer(page, "").until("document.querySelector('[data-show=place]').innerText.includes('keep the folder')")
