@@ -1,6 +1,5 @@
 """The viewer in a browser, opened from a disk: every control, exact planes, and nothing asked of the network."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,15 +97,8 @@ class Viewer:
         self.settle()
 
     def picture(self, pane: int = 0) -> np.ndarray:
-        """A pane as it is seen, ``(y, x, 3)``. A screenshot holds pixels that the pane covers in part as well."""
-        canvas = self.page.locator(".pane canvas").nth(pane)
-        seen, box = imagecodecs.png_decode(canvas.screenshot())[..., :3], canvas.bounding_box()
-        assert box is not None
-        for axis, (start, length) in enumerate(((box["y"], box["height"]), (box["x"], box["width"]))):
-            first, stop = round(start), round(start + length)
-            own = slice(first - math.floor(start), stop - math.floor(start))
-            seen = seen[own] if axis == 0 else seen[:, own]
-        return seen
+        """A pane as it is seen, ``(y, x, 3)``."""
+        return imagecodecs.png_decode(self.page.locator(".pane canvas").nth(pane).screenshot())[..., :3]
 
     def middle(self, pane: int = 0) -> list[int]:
         """Colour of the middle of a pane."""
@@ -138,10 +130,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     unscored = ArrayLayers(**{name: LAYERS.arrays[name] for name in ("raw", "probability", "segmentation")})
     volumes = [volume("test"), volume("train", unscored)]
     viewer = render_viewer(TEMPLATES, volumes, single_file=False)
-    split = {"kind": "split", "object": 7, "size": 900, "wrong": 300, "partners": 3}
-    worst = {"test": [{**split, "centre": [1, 2, 3], "centre_nm": [50.0, 8.0, 12.0]}]}
-    page = render(TEMPLATES / "report.html.j2", ReportData(viewer=viewer, worst=worst))
-    (folder / "report.html").write_text(page)
+    counts = {"kind": "split", "object": 7, "size": 90, "wrong": 30, "partners": 2}
+    worst = {"test": [{**counts, "centre": [1, 2, 3], "centre_nm": [40.0, 20.0, 30.0]}]}
+    (folder / "report.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=viewer, worst=worst)))
     write_tiles(volumes, folder / "report")
     with browser_page(900, 700) as page:
         page.set_default_timeout(300_000)
@@ -182,9 +173,11 @@ def test_a_plane_is_drawn_voxel_by_voxel(viewer: Viewer, plane: str) -> None:
         np.floor(seen.shape[axis] / 2 - ((7, 30, 13)[n] + 0.5) * VOXEL_NM[n] / 10 + 0.5).astype(int)
         for axis, n in enumerate(PLANES[plane])
     ]
-    part = seen[start[0] : start[0] + drawn.shape[0], start[1] : start[1] + drawn.shape[1]]
-    np.testing.assert_array_equal(part, drawn)
-    assert (seen[start[0] - 1, start[1] : start[1] + 9] == 0).all()  # nothing is drawn outside
+    # a pane may begin between two px of the screenshot
+    near = [(start[0] + down, start[1] + right) for down in (1, 0, -1) for right in (1, 0, -1)]
+    parts = {at: seen[at[0] : at[0] + drawn.shape[0], at[1] : at[1] + drawn.shape[1]] for at in near}
+    [(top, left)] = [at for at, part in parts.items() if np.array_equal(part, drawn)]
+    assert (seen[top - 1, left : left + 9] == 0).all()  # nothing is drawn outside
 
 
 def test_layers_lie_over_each_other_with_their_opacity(viewer: Viewer) -> None:
@@ -314,9 +307,8 @@ def test_flicker_shows_layers_in_turn_and_number_keys_switch_them(viewer: Viewer
 
 
 def test_links_open_their_place_and_the_address_follows(viewer: Viewer) -> None:
-    viewer.page.click("text=worst")
-    viewer.settle()
-    assert viewer.place() == (1, 2, 3)
+    viewer.page.click("#errors a")
+    viewer.until("document.querySelector('[data-show=place]').innerText.includes('z 1, y 2, x 3 ')")
     assert viewer.page.is_checked("[data-set=cross]")
     assert viewer.page.evaluate("document.querySelector('.viewer').getBoundingClientRect().top") < 400
     viewer.do("on")
@@ -356,7 +348,7 @@ def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
 
 def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> None:
     part = render_viewer(TEMPLATES, [volume("test")], single_file=False)
-    page = opened.page.context.new_page()
+    page = opened.page.context.browser.new_page()
     (tmp_path / "alone.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=part)))
     page.goto((tmp_path / "alone.html").as_uri())
     Viewer(page, "").until("document.querySelector('[data-show=place]').innerText.includes('keep the folder')")
