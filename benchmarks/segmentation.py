@@ -116,11 +116,9 @@ def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int)
     common = {"survey": folder / "survey.json", "folder": volume.folder, "code": "one"}
     own, store = {**common, "block_range": block_range, "threads": THREADS}, {"store": "segmentation"}
     script("segment")(made=[], receipt=receipts["segment"], segment=segment, background=False, **store, **own)
-    edges = None
     if segment.has_graph:
         script("region_graph")(segmented=[], receipt=receipts["region_graph"], segment=segment, **own)
-        edges = [receipts["region_graph"]]
-    made = {"segmented": [receipts["segment"]], "edges": edges}
+    made = {"made": [receipts["segment"]], "layers_per_part": volume.layout.shape[0]}
     script("merge")(receipt=receipts["merge"], segment=segment, **made, **store, **common)
     script("relabel")(receipt=receipts["relabel"], **store, **own)
 

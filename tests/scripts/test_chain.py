@@ -61,7 +61,8 @@ def run_chain(folder: Path, settings: dict[str, Any]) -> tuple[Project, dict[str
         segment = {"segment": own.model_dump(), "background": False, "threshold": threshold, "store": store}
         tables = project.each_range("segment", name, store, made=lambda block_range: [made[block_range]], **segment)
         merged, settings = project.receipt("merge", name, store), own.model_dump()
-        project.job("merge", merged, segmented=tables, store=store, segment=settings, **common, code="one")
+        whole = {"made": tables, "layers_per_part": 1000, "store": store, "segment": settings}
+        project.job("merge", merged, **whole, **common, code="one")
         return project.each_range("relabel", name, store, merged=merged, store=store)
 
     labelled = [grey] if volume.label_kind == "instances" else segmented("labels", ingested)
@@ -262,7 +263,8 @@ def test_several_classes_make_instances_of_their_own(three_classes: Run) -> None
     made = project.each_range("segment", "train", "segmentation", **arguments)
     merged = project.receipt("merge", "train", "segmentation")
     common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
-    project.job("merge", merged, segmented=made, store="segmentation", segment=segment, **common, code="two")
+    whole = {"made": made, "layers_per_part": 1000, "store": "segmentation", "segment": segment}
+    project.job("merge", merged, **whole, **common, code="two")
     table = load_merge_table(project.volume("train").merge_table("segmentation"))
     fragments = project.array("train", "segmentation-fragments") > 0
     probability = three_classes.array("probability")[1:]

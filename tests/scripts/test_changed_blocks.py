@@ -72,7 +72,11 @@ def learning(project: Project) -> dict[str, int]:
         segment = {"segment": SegmentConfig().model_dump(), "background": False, "store": "labels"}
         made["segment"] = blocks_of(project.each_range("segment", "train", "labels", **segment, made=[]))
         common = {"folder": project.stores("train"), "survey": project.receipt("survey", "train")}
-        merge = {"segmented": [project.receipt("segment", "train", "labels", s) for s in project.block_ranges("train")]}
+        ranges = project.block_ranges("train")
+        merge = {
+            "made": [project.receipt("segment", "train", "labels", one) for one in ranges],
+            "layers_per_part": 1000,
+        }
         project.job("merge", project.receipt("merge", "train", "labels"), **merge, **segment, **common, code="one")
         made["relabel"] = blocks_of(project.each_range("relabel", "train", "labels", store="labels"))
     drawn = {"volume": volume.model_dump(), "weights": weights, "check_model": project.receipt("check_model", "train")}

@@ -97,7 +97,12 @@ def decoded(
     edges = project.each_range("region_graph", name, segmented=segmented, segment=graph, **chosen, threads=threads)
     merged = project.receipt("merge", name, "segmentation")
     common = {"folder": project.stores(name), "survey": project.receipt("survey", name)}
-    how = {"segmented": segmented, "edges": edges, "store": "segmentation", "segment": merging or segment}
+    how = {
+        "made": [*segmented, *edges],
+        "store": "segmentation",
+        "segment": merging or segment,
+        "layers_per_part": 1000,
+    }
     project.job("merge", merged, **how, **chosen, **common, code="one")
     project.each_range("relabel", name, "segmentation", merged=merged, store="segmentation", threads=threads)
     return project.array(name, "segmentation")

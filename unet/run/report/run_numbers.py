@@ -64,7 +64,7 @@ def decoding(receipts: Path, config: Config) -> Decoding:
         joined = read_json(receipts / "choose_agglomeration_threshold" / "all.json")["best"]["threshold"]
         folder = receipts / "agglomeration_threshold_sweep"
         read = {name: read_json(folder / f"{name}.json") for name in config.evaluate.threshold_volumes}
-        agglomeration = {name: one["scores"] for name, one in read.items() if one["voxels"]}
+        agglomeration = {name: with_voi(one["scores"]) for name, one in read.items() if one["voxels"]}
         sweeps.append(Sweep("segment.agglomerate.threshold", "VOI", _mean_voi(list(read.values())), joined))
     graph = own.method == "watershed" and own.agglomerate.method != "none"
     return Decoding(own, _number(threshold), _number(joined) if graph else None, sweeps, agglomeration)
@@ -74,15 +74,25 @@ def _number(threshold: float | str) -> float:
     return float(threshold)
 
 
+def with_voi(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Return the rows of a sweep with the VOI, which is the sum of its two parts.
+
+    >>> with_voi([{"threshold": 0.5, "voi_split": 1.0, "voi_merge": 2.0}])[0]["voi"]
+    3.0
+    """
+    return [{**row, "voi": row["voi_split"] + row["voi_merge"]} for row in rows]
+
+
 def _mean_voi(sweeps: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     """Return the mean VOI at each threshold over volumes, weighted by their labelled voxels.
 
-    >>> _mean_voi([{"voxels": 1, "scores": [{"threshold": 0.5, "voi": 3.0}]}, {"voxels": 0, "scores": []}])
+    >>> row = {"threshold": 0.5, "voi_split": 1.0, "voi_merge": 2.0}
+    >>> _mean_voi([{"voxels": 1, "scores": [row]}, {"voxels": 0, "scores": []}])
     [(0.5, 3.0)]
     """
     known = [one for one in sweeps if one["voxels"]]
     weights = [one["voxels"] for one in known]
-    rows = zip(*(one["scores"] for one in known), strict=True)
+    rows = zip(*(with_voi(one["scores"]) for one in known), strict=True)
     return [(at[0]["threshold"], float(np.average([row["voi"] for row in at], weights=weights))) for at in rows]
 
 
