@@ -62,9 +62,9 @@ DOES_NOT_COMPUTE = {
     "unet.volumes.block_inputs": "says what is done; what is read is said by the code that reads it",
     "unet.volumes.input_states": "says what has to be done again",
     "unet.volumes.readers.errors": "words for what libraries raise",
-    "unet.volumes.readers.tiff.NO_LABELS": "words of a refusal",
-    "unet.volumes.readers.tiff.TAKE_ONE": "words of a refusal",
-    "unet.volumes.readers.tiff.TO_GREY": "words of a refusal",
+    "unet.volumes.readers.tiff_axes.NO_LABELS": "words of a refusal",
+    "unet.volumes.readers.tiff_axes.TAKE_ONE": "words of a refusal",
+    "unet.volumes.readers.tiff_axes.TO_GREY": "words of a refusal",
 }
 """Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
 

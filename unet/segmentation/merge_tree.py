@@ -22,7 +22,7 @@ from unet.segmentation.settling import Nodes
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the merge of a part settled.
+    """Objects that the merge of a part settled.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ from unet.segmentation.small_objects import join_certain
 
 
 class MergeRules(NamedTuple):
-    """How fragments become objects.
+    """Rules by which fragments become objects.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class MergeRules(NamedTuple):
 
     @property
     def penalises_sections(self) -> bool:
-        """Whether edges between sections get a penalty, which needs the sizes of both ends."""
+        """True where edges between sections get a penalty, which needs the sizes of both ends."""
         how = self.agglomerate
         return how is not None and self.section_voxels is not None and how.method not in AFFINITY_METHODS
 
@@ -145,7 +145,7 @@ class NodeEdges:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """What became of the nodes of a part.
+    """Nodes of a part after settling.
 
     Attributes
     ----------

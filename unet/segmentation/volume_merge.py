@@ -36,7 +36,7 @@ def chosen_settings(segment: SegmentConfig, threshold: Path | None, decoder: Pat
 
 @dataclass(frozen=True)
 class VolumeMerge:
-    """How the fragments of one store of a volume are merged.
+    """Merge of the fragments of one store of a volume.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class VolumeMerge:
 
     @property
     def with_graph(self) -> bool:
-        """Whether a region graph tells what is joined or filled. Without one, fragments that touch are one object."""
+        """True where a region graph tells what is joined. Without one, fragments that touch are one object."""
         return self.segment.has_graph
 
     @cached_property
@@ -64,7 +64,7 @@ class VolumeMerge:
 
     @cached_property
     def rules(self) -> MergeRules:
-        """How fragments become objects."""
+        """Rules by which fragments become objects."""
         if not self.with_graph:
             return MergeRules()
         require_method_for(self.segment, self.offsets)

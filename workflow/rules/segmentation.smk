@@ -25,11 +25,6 @@ MERGING = [
 ]
 
 
-def layers_of_parts(wildcards):
-    """Layers of blocks of each part in which a volume is merged."""
-    return INPUTS.layers_per_part(wildcards.volume)
-
-
 rule segment:
     input:
         unpack(inputs_of("segment")),
@@ -106,7 +101,7 @@ rule merge_part:
     params:
         folder=folder_of,
         part=lambda wildcards: wildcards.part,
-        layers_per_part=layers_of_parts,
+        layers_per_part=lambda wildcards: INPUTS.layers_per_part(wildcards.volume),
         store=lambda wildcards: wildcards.store,
         segment=lambda wildcards: segment_settings(
             CONFIG, wildcards.store, [*MERGING, "min_size", "first_id"]
@@ -135,7 +130,7 @@ rule merge:
         runtime=time_limit("merge"),
     params:
         folder=folder_of,
-        layers_per_part=layers_of_parts,
+        layers_per_part=lambda wildcards: INPUTS.layers_per_part(wildcards.volume),
         store=lambda wildcards: wildcards.store,
         segment=lambda wildcards: segment_settings(CONFIG, wildcards.store, MERGING),
         code=code("merge"),

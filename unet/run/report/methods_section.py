@@ -23,7 +23,7 @@ class Methods(NamedTuple):
 
 @dataclass(frozen=True)
 class RunRecords:
-    """What only the records of a run tell.
+    """The records of a run, which the configuration does not tell.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What to do next, chosen by rules: each looks at the numbers of a run, and has nothing to say or one piece of advice.
+"""Choose what to do next by rules: each looks at the numbers of a run, and has nothing to say or one piece of advice.
 
 The rules stand in the order of `RULES`, the most urgent first. `docs/explanation/report.md` lists them with their
 limits, and a test compares the two.
@@ -103,7 +103,7 @@ class RunNumbers:
 
 
 class Advice(NamedTuple):
-    """What to do next: the name of the rule that says so, what was seen, and what to do."""
+    """Next step: the name of the rule that says so, what was seen, and what to do."""
 
     rule: str
     seen: str

@@ -19,7 +19,7 @@ from unet.storage.files import read_json
 
 
 class Decoding(NamedTuple):
-    """How objects were made, with what the run chose.
+    """The way objects were made, with the settings that the run chose.
 
     Attributes
     ----------

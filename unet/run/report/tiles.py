@@ -102,7 +102,7 @@ class LevelTiles:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every brick of the level is there."""
+        """True where every brick of the level is there."""
         return len(self.bricks) == len(self.grid)
 
     def states(self, layer: str) -> str:

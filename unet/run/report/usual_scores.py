@@ -1,4 +1,4 @@
-"""What scores are usual: limits between four levels, for three kinds of objects, and where the limits come from.
+"""Usual scores: limits between four levels, for three kinds of objects, and where the limits come from.
 
 Scores of different tissues, resolutions and crops cannot be compared closely. A level says where a score lies beside
 published ones, and no more. `docs/explanation/report.md` has the same limits with the figures behind them.

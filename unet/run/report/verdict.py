@@ -54,7 +54,7 @@ class JudgedVolume:
 
 
 class Verdict(NamedTuple):
-    """What was made, one sentence per volume; how good it is; and what to do next."""
+    """Say what was made, one sentence per volume; how good it is; and what to do next."""
 
     made: Sequence[str]
     judged: Sequence[JudgedVolume]
