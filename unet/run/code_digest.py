@@ -62,6 +62,7 @@ DOES_NOT_COMPUTE = {
     "unet.volumes.input_states": "says what has to be done again",
     "unet.volumes.readers.errors": "words for what libraries raise",
     "unet.volumes.readers.tiff.NO_LABELS": "words of a refusal",
+    "unet.volumes.readers.tiff.ONE_COLOUR": "words of a refusal",
     "unet.volumes.readers.tiff.TAKE_ONE": "words of a refusal",
     "unet.volumes.readers.tiff.TO_GREY": "words of a refusal",
 }

@@ -126,6 +126,6 @@ def test_each_key_in_vain_is_named_with_what_it_depends_on(sections: dict[str, A
 def test_keys_that_have_an_effect_are_not_told() -> None:
     chosen = {"train": {"optimizer": "sgd", "momentum": 0.9, "validation": ["other"], "validation_crops": 9}}
     watershed = {"segment": {"method": "watershed", "max_section_gap": 2, "agglomerate": {"size_mismatch_penalty": 1}}}
-    assert told(others={"other": TRAIN}, **chosen, **watershed) == []
+    assert told(others={"other": {**TRAIN, "raw": "c.tif"}}, **chosen, **watershed) == []
     workers = {"predict": {"workers": "slurm"}, "slurm": {"workers": 2}, "weights": {"separation_border": 2}}
     assert told(**workers) == []
