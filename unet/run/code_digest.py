@@ -63,6 +63,7 @@ DOES_NOT_COMPUTE = {
     "unet.volumes.input_states": "says what has to be done again",
     "unet.volumes.readers.errors": "words for what libraries raise",
     "unet.volumes.readers.tiff_axes.NO_LABELS": "words of a refusal",
+    "unet.volumes.readers.tiff_axes.ONE_COLOUR": "words of a refusal",
     "unet.volumes.readers.tiff_axes.TAKE_ONE": "words of a refusal",
     "unet.volumes.readers.tiff_axes.TO_GREY": "words of a refusal",
 }

@@ -224,5 +224,8 @@ def test_on_annotated_volumes_a_mirror_is_found_and_nothing_else(volume: object,
     turned = [one for one in scores if isinstance(one.placement, Orientation) and "z" not in one.placement.flip]
     assert max(one.score for one in turned) < MIN_SCORE / 2
     assert [one.placement for one in scores if one.is_better] == []
-    assert better(raw, labels[:, ::-1])[0] == Orientation(flip=("y",))
-    assert better(raw, np.roll(labels, 12, 2))[0] == (0, 0, -12)
+    assert better(raw[:2], labels[:2, ::-1])[0] == Orientation(flip=("y",))
+    found = better(raw[:2], np.roll(labels[:2], 12, 2))[0]
+    assert (
+        np.abs(np.subtract(found, (0, 0, -12))).max() <= 1
+    )  # borders are drawn up to a pixel beside the darkest place

@@ -11,8 +11,9 @@ from unet.volumes.readers.tiff_pages import JPEG
 from unet.volumes.readers.tiff_series import NAMES, StoredSeries
 
 TO_GREY = "convert it to one grey channel"
-TAKE_ONE = "`channels: [0]` at this source takes one colour"
-NO_LABELS = f"{TAKE_ONE}; labels are never read from JPEG"
+ONE_COLOUR = "`channels: [0]` at this source takes one colour"
+TAKE_ONE = f"as labels it is read, one id per colour; {ONE_COLOUR}"
+NO_LABELS = f"{ONE_COLOUR}; labels are never read from JPEG"
 RGB, YCBCR = 2, 6
 COLOURS = {RGB: "RGB", 4: "transparency mask", 5: "CMYK", YCBCR: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
 """Meaning of PhotometricInterpretation, other than grey and a table of colours."""

@@ -114,7 +114,7 @@ def test_rgb_tiff_is_refused_with_advice(tmp_path: Path) -> None:
     message = refusal(tmp_path / "a.tif")
     assert "RGB image of shape (9, 9, 3)" in message
     assert "convert it to one grey channel" in message
-    assert "class_values" in message
+    assert "as labels it is read, one id per colour; `channels: [0]` at this source takes one colour" in message
 
 
 @pytest.mark.parametrize("dtype", ["complex64"])
