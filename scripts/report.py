@@ -92,6 +92,7 @@ def main(
     curve = results / "model" / "training.jsonl"
     planned = read_plan(results / "plan.json", config)
     trained_here = config.model.checkpoint is None and curve.exists()
+    trained = read_json(results / "receipts" / "train" / "model.json") if trained_here else {}
     training = [json.loads(line) for line in curve.read_text().splitlines()] if trained_here else []
     labels = {volume.name: _labels(results, volume.name) for volume in volumes}
     decoded = decoding(results / "receipts", config)
@@ -111,7 +112,7 @@ def main(
         scores={one.name: one.scores for one in scored},
         kinds={one.name: one.kind for one in scored},
         training=training,
-        kept_step=_kept_step(results) if trained_here else None,
+        kept_step=trained.get("kept_step"),
         sweeps={one["volume"]: one["sweep"] for one in found if one["sweep"]},
         agglomeration=decoded.agglomeration,
         agglomeration_threshold=decoded.agglomeration_threshold,
@@ -121,7 +122,7 @@ def main(
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
-        methods=_methods(results, config, volumes, decoded, scores, versions, trained_here),
+        methods=_methods(config, volumes, decoded, scores, versions, trained),
         benchmarks=measured_jobs(results),
         estimated=estimated_rules(planned) if planned else {},
         stores=store_sizes(planned, results / "volumes") if planned else (),
@@ -182,16 +183,14 @@ def _verdict(volumes: list[Volume], objects: dict[str, int], decoded: Decoding, 
 
 
 def _methods(
-    results: Path,
     config: Config,
     volumes: list[Volume],
     decoded: Decoding,
     scores: dict[str, Any],
     versions: dict[str, str],
-    trained_here: bool,
+    trained: dict[str, Any],
 ) -> Methods:
     """Return the methods paragraph, with the steps and thresholds of this run."""
-    trained = read_json(results / "receipts" / "train" / "model.json") if trained_here else {}
     records = RunRecords(
         versions=versions,
         volumes={one.name: (one.layout.shape, one.layout.voxel_size_nm) for one in volumes},
@@ -203,12 +202,6 @@ def _methods(
         scores=scores,
     )
     return methods(config, records)
-
-
-def _kept_step(results: Path) -> int | None:
-    """Return the step of the weights that were kept."""
-    step: int | None = read_json(results / "receipts" / "train" / "model.json").get("kept_step")
-    return step
 
 
 def _labels(results: Path, name: str) -> dict[str, Any]:

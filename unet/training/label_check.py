@@ -189,7 +189,7 @@ def _empty(labels: str, counts: LabelCounts) -> LabelProblem | None:
     inside, around = counts.objects_within, counts.annotated_within
     without = (counts.objects == 0) & (counts.sections > 0)
     margins = [
-        max(0, gap if gap >= MARGIN_PX else 0)
+        gap if gap >= MARGIN_PX else 0
         for axis in (1, 2)
         for gap in (inside.start[axis] - around.start[axis], around.stop[axis] - inside.stop[axis])
     ]

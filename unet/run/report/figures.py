@@ -95,7 +95,7 @@ def agglomeration_curve(
 
     Parameters
     ----------
-    sweeps : volume -> records with ``threshold``, ``voi`` and, if known, ``voi_split`` and ``voi_merge``
+    sweeps : volume -> records with ``threshold``, ``voi_split`` and ``voi_merge``
     affinities : whether the threshold is one of affinities, where a larger one joins less
     chosen : thresholds that the segmentations were made with; each is marked
     """
@@ -105,7 +105,8 @@ def agglomeration_curve(
         what = "mean affinity: larger joins less" if affinities else "boundary score: larger joins more"
         figure, axes = _axes(f"threshold of the agglomeration ({what})", "VOI in bits (0 = perfect)")
         for colour, (volume, records) in zip(_colours(), sweeps.items(), strict=False):
-            by_threshold = {record["threshold"]: record for record in records}
+            voi = [{**one, "voi": one["voi_split"] + one["voi_merge"]} for one in records]
+            by_threshold = {one["threshold"]: one for one in voi}
             for name, line, key in [("VOI", "-", "voi"), ("split", "--", "voi_split"), ("merge", ":", "voi_merge")]:
                 points = _points(by_threshold, key)
                 if len(points):

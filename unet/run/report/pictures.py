@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
-from unet.run.report.webp import webp_uri
+from unet.run.report.webp import as_bytes, webp_uri
 
 ERROR_COLOURS = np.array([[0, 0, 0], [1.0, 0.55, 0.0], [0.15, 0.45, 1.0], [0.85, 0.2, 0.85]])
 """Colours by the bits of `unet.evaluation.error_analysis.error_map`: right, split, merged, both."""
@@ -70,7 +70,7 @@ def png_uri(image: NDArray[np.float64]) -> str:
 
 def png_bytes(image: NDArray[np.float64]) -> bytes:
     """Return an image (y, x) or (y, x, 3) in [0, 1] as the content of a PNG file."""
-    return bytes(imagecodecs.png_encode(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), level=9))
+    return bytes(imagecodecs.png_encode(as_bytes(image), level=9))
 
 
 def stretch_contrast(raw: NDArray[Any]) -> NDArray[np.float64]:

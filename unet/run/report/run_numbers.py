@@ -49,8 +49,7 @@ def decoding(receipts: Path, config: Config) -> Decoding:
     if own.decoder == "auto":
         chosen = read_json(receipts / "choose_decoder" / "all.json")
         own = own.decoded_by(chosen["settings"])
-        points = list(zip(chosen["thresholds"], chosen["candidates"][0]["curve"], strict=True))
-        sweep = Sweep("segment.agglomerate.threshold", "VOI", points, chosen["best"]["threshold"])
+        sweep = _agglomeration_sweep(chosen["thresholds"], chosen["candidates"][0])
         return Decoding(own, _number(own.threshold), _number(own.agglomerate.threshold), [sweep], {})
     threshold, joined = own.threshold, own.agglomerate.threshold
     sweeps: list[Sweep] = []
@@ -61,11 +60,12 @@ def decoding(receipts: Path, config: Config) -> Decoding:
         points = [(row["threshold"], row["v_rand"]) for row in found["scores"]]
         sweeps.append(Sweep("segment.threshold", "V_rand", points, threshold))
     if joined == "auto":
-        joined = read_json(receipts / "choose_agglomeration_threshold" / "all.json")["best"]["threshold"]
+        chosen = read_json(receipts / "choose_agglomeration_threshold" / "all.json")
+        joined = chosen["best"]["threshold"]
         folder = receipts / "agglomeration_threshold_sweep"
         read = {name: read_json(folder / f"{name}.json") for name in config.evaluate.threshold_volumes}
-        agglomeration = {name: with_voi(one["scores"]) for name, one in read.items() if one["voxels"]}
-        sweeps.append(Sweep("segment.agglomerate.threshold", "VOI", _mean_voi(list(read.values())), joined))
+        agglomeration = {name: one["scores"] for name, one in read.items() if one["voxels"]}
+        sweeps.append(_agglomeration_sweep(chosen["thresholds"], chosen["best"]))
     graph = own.method == "watershed" and own.agglomerate.method != "none"
     return Decoding(own, _number(threshold), _number(joined) if graph else None, sweeps, agglomeration)
 
@@ -74,26 +74,10 @@ def _number(threshold: float | str) -> float:
     return float(threshold)
 
 
-def with_voi(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return the rows of a sweep with the VOI, which is the sum of its two parts.
-
-    >>> with_voi([{"threshold": 0.5, "voi_split": 1.0, "voi_merge": 2.0}])[0]["voi"]
-    3.0
-    """
-    return [{**row, "voi": row["voi_split"] + row["voi_merge"]} for row in rows]
-
-
-def _mean_voi(sweeps: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """Return the mean VOI at each threshold over volumes, weighted by their labelled voxels.
-
-    >>> row = {"threshold": 0.5, "voi_split": 1.0, "voi_merge": 2.0}
-    >>> _mean_voi([{"voxels": 1, "scores": [row]}, {"voxels": 0, "scores": []}])
-    [(0.5, 3.0)]
-    """
-    known = [one for one in sweeps if one["voxels"]]
-    weights = [one["voxels"] for one in known]
-    rows = zip(*(with_voi(one["scores"]) for one in known), strict=True)
-    return [(at[0]["threshold"], float(np.average([row["voi"] for row in at], weights=weights))) for at in rows]
+def _agglomeration_sweep(thresholds: Sequence[float], best: Mapping[str, Any]) -> Sweep:
+    """Return the VOI at each threshold, from a row of `unet.evaluation.threshold_curve`."""
+    points = list(zip(thresholds, best["curve"], strict=True))
+    return Sweep("segment.agglomerate.threshold", "VOI", points, best["threshold"])
 
 
 def scored_volumes(

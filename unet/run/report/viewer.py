@@ -31,8 +31,6 @@ FOLDER = "report"
 """Folder of the tiles, beside the page."""
 STILL_PX = 400
 """Longest side in px of a still picture, at most; for print, and for browsers without scripts."""
-OVER_RAW = 0.45
-"""Opacity of objects over raw in a still picture."""
 SHOWN = {"raw": 1.0, "probability": 0.6, "segmentation": 0.45, "truth": 0.45, "errors": 0.7}
 """Layers from the lowest to the uppermost, with their opacity at the beginning."""
 AT_FIRST = ("raw", "segmentation")

@@ -19,6 +19,7 @@ from unet.geometry.grid import Grid
 from unet.geometry.offsets import affinity_offsets, is_nearest
 from unet.run.report.pictures import ERROR_COLOURS, label_boundary, label_colours
 from unet.run.report.tiles import TileLevel
+from unet.run.report.webp import as_bytes
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.zarr_store import Image
 from unet.volumes.volume import Volume
@@ -155,11 +156,6 @@ def read_level(image: Image, level: TileLevel, box: Box) -> NDArray[Any]:
 
 def _with_channels(values: NDArray[Any]) -> NDArray[Any]:
     return values if values.ndim == 4 else values[None]
-
-
-def as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return values in [0, 1] as bytes; those beyond are cut off."""
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 def matched(ids: NDArray[Any], known: NDArray[Any], partners: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """Pictures as WebP: a tenth of the size of PNG for micrographs."""
 
 import base64
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -10,9 +11,14 @@ LOSSY_QUALITY, LOSSLESS_EFFORT = 30, 2
 """Quality of WebP with a loss (0 to 100), and effort of its compression without (0 to 6)."""
 
 
+def as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return values in [0, 1] as bytes; those beyond are cut off."""
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
 def webp_uri(image: NDArray[np.float64]) -> str:
     """Return an image `(y, x)` or `(y, x, 3)` in [0, 1] as WebP, with a loss, in a `data:` URI."""
-    return webp_data(webp_bytes(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), lossy=True))
+    return webp_data(webp_bytes(as_bytes(image), lossy=True))
 
 
 def webp_data(content: bytes) -> str:

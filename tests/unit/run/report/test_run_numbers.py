@@ -8,7 +8,7 @@ import pytest
 
 from unet.config.root import Config
 from unet.run.report.next_steps import Sweep
-from unet.run.report.run_numbers import Decoding, decoding, foreground_share, object_shares, scored_volumes, with_voi
+from unet.run.report.run_numbers import Decoding, decoding, foreground_share, object_shares, scored_volumes
 from unet.storage.files import write_json
 
 
@@ -30,13 +30,14 @@ def test_settings_that_are_given_are_those_in_force(tmp_path: Path) -> None:
 def test_thresholds_that_were_chosen_come_with_all_that_were_tried(tmp_path: Path) -> None:
     rows = [{"threshold": t, "v_rand": v_rand, "v_info": 1.0} for t, v_rand in ((0.3, 0.9), (0.4, 1.0), (0.5, 0.9))]
     write_json(tmp_path / "choose_threshold" / "all.json", {"best": rows[1], "scores": rows})
-    write_json(tmp_path / "choose_agglomeration_threshold" / "all.json", {"best": {"threshold": 0.6, "voi": 1.5}})
+    best = {"threshold": 0.6, "voi": 1.5, "curve": [1.5, 1.5]}
+    write_json(tmp_path / "choose_agglomeration_threshold" / "all.json", {"best": best, "thresholds": [0.5, 0.6]})
     swept = [{"threshold": t, "voi_split": 1.0, "voi_merge": 0.5} for t in (0.5, 0.6)]
     write_json(tmp_path / "agglomeration_threshold_sweep" / "train.json", {"voxels": 7, "scores": swept})
     segment = {"method": "watershed", "threshold": "auto", "agglomerate": {"threshold": "auto"}}
     found = decoding(tmp_path, config_of(segment=segment))
     assert (found.threshold, found.agglomeration_threshold) == (0.4, 0.6)
-    assert found.agglomeration == {"train": with_voi(swept)}
+    assert found.agglomeration == {"train": swept}
     assert found.sweeps == [
         Sweep("segment.threshold", "V_rand", [(0.3, 0.9), (0.4, 1.0), (0.5, 0.9)], 0.4),
         Sweep("segment.agglomerate.threshold", "VOI", [(0.5, 1.5), (0.6, 1.5)], 0.6),
