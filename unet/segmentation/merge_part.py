@@ -205,25 +205,21 @@ def _joined_edges(
     grid: Grid, layers: range, parts: Sequence[Part], of_parts: Sequence[NDArray[np.int64]]
 ) -> tuple[NodeEdges, GraphEdges]:
     """Return the edges between the nodes of joined parts, and those that still lead out."""
-    known = [part.edges.sums for part in parts]
     within = [
         _moved(one, own[one.u.astype(np.int64)], own[one.v.astype(np.int64)])
-        for one, own in zip(known, of_parts, strict=True)
+        for one, own in zip((part.edges.sums for part in parts), of_parts, strict=True)
     ]
-    touching, penalised = [part.edges.touching for part in parts], [part.edges.penalised for part in parts]
-    outward, out_touching = _concatenated([part.outward.sums for part in parts]), [p.outward.touching for p in parts]
-    out_touch = np.concatenate(out_touching)
+    outward = _concatenated([part.outward.sums for part in parts])
+    outward_touching = np.concatenate([part.outward.touching for part in parts])
     inside = outward.v >> BLOCK_BITS < layers.stop * prod(grid.counts[1:])
-    fragment = np.concatenate([part.near.fragment for part in parts])
-    node = np.concatenate([part.near.node for part in parts])
+    fragment, node = (np.concatenate([getattr(part.near, name) for part in parts]) for name in ("fragment", "node"))
     resolved = outward.select(inside)
     within.append(_moved(resolved, resolved.u, _node_of(resolved.v, fragment, node)))
-    touching.append(out_touch[inside])
-    penalised.append(np.zeros(len(resolved), bool))
-    edges = NodeEdges(_concatenated(within), np.concatenate(touching), np.concatenate(penalised))
-    count = len(parts[0].nodes)
-    leading_out = GraphEdges(outward.select(~inside), out_touch[~inside])
-    return edges.renumbered(np.arange(count)), _grouped_outward(leading_out, leading_out.sums.u.astype(np.int64))
+    touching = np.concatenate([*(part.edges.touching for part in parts), outward_touching[inside]])
+    penalised = np.concatenate([*(part.edges.penalised for part in parts), np.zeros(len(resolved), bool)])
+    leading_out = GraphEdges(outward.select(~inside), outward_touching[~inside])
+    edges = NodeEdges(_concatenated(within), touching, penalised)
+    return edges, _grouped_outward(leading_out, leading_out.sums.u.astype(np.int64))
 
 
 def _node_of(fragments: NDArray[np.uint64], known: NDArray[np.uint64], node: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -240,7 +236,7 @@ def _edges_of_part(
     """Return the edges between the components of a part, and those that lead out of it."""
     per_layer = prod(grid.counts[1:])
     first, stop = layers.start * per_layer, layers.stop * per_layer
-    boxes = [grid.box(index) for layer in layers for index in grid.layer(layer)] if edges_of else []
+    boxes = (grid.box(index) for layer in layers for index in grid.layer(layer))
     read = [edges_of(box) for box in boxes] if edges_of else []
     sums, touching = _concatenated([one.sums for one in read]), np.concatenate([[], *(one.touching for one in read)])
     touching = touching.astype(bool)
@@ -254,8 +250,7 @@ def _edges_of_part(
     moved = _moved(within, components(within.u), components(within.v))
     edges = NodeEdges(moved, touching[inside], np.zeros(len(moved), bool))
     leading_out = GraphEdges(outward, touching[~inside])
-    every = np.arange(fragments.component_count)
-    return edges.renumbered(every), _grouped_outward(leading_out, components(outward.u))
+    return edges, _grouped_outward(leading_out, components(outward.u))
 
 
 def _near(grid: Grid, layers: range, fragments: Fragments, reach: int) -> Near:

@@ -47,6 +47,17 @@ def solve_objects(
     return objects
 
 
+def is_mergeable(class_value: NDArray[np.uint8], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return True for the edges by which nodes may be joined: of one class, which is not background."""
+    one, other = class_value[u], class_value[v]
+    return (one > 0) & (one == other)
+
+
+def penalises_sections(settings: AgglomerateConfig, section_voxels: int | None) -> bool:
+    """Return whether edges between sections get a penalty, which needs the sizes of both ends."""
+    return section_voxels is not None and settings.method not in AFFINITY_METHODS
+
+
 def mergeable_edges(
     components: Fragments, edges: EdgeSlabs, settings: AgglomerateConfig, section_voxels: int | None
 ) -> Iterator[Edges]:
@@ -54,13 +65,12 @@ def mergeable_edges(
 
     Parameters are those of `solve_objects`.
     """
-    value, section = components.class_value, components.first_voxel // (section_voxels or 1)
+    section = components.first_voxel // (section_voxels or 1)
     for slab in edges.read():
-        kept = slab.select((value[slab.u] > 0) & (value[slab.u] == value[slab.v]))
-        if section_voxels is None or settings.method in AFFINITY_METHODS:
-            yield kept
-        else:
-            yield add_section_penalty(kept, section, components.size, settings.size_mismatch_penalty)
+        kept = slab.select(is_mergeable(components.class_value, slab.u, slab.v))
+        if penalises_sections(settings, section_voxels):
+            kept = add_section_penalty(kept, section, components.size, settings.size_mismatch_penalty)
+        yield kept
 
 
 def clusters_of_slabs(
@@ -134,10 +144,43 @@ def fill_holes(
     """
     beside = [group_edges(object_of_component[slab.u], object_of_component[slab.v])[:2] for slab in edges.read()]
     u, v, _, _ = group_edges(*(np.concatenate(side) for side in zip(*beside, strict=True)))
+    may_be_hole, certain = (objects.size <= max_size) & ~objects.touches_border, np.zeros(len(objects.size), bool)
+    return fill_certain_holes(objects.class_value, may_be_hole, u, v, certain)[0][object_of_component]
+
+
+def fill_certain_holes(
+    class_value: NDArray[np.uint8],
+    may_be_hole: NDArray[np.bool_],
+    u: NDArray[np.int32],
+    v: NDArray[np.int32],
+    uncertain: NDArray[np.bool_],
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Merge every hole into the object around it, as far as it does not depend on objects that are not certain.
+
+    Parameters
+    ----------
+    class_value : (objects,) class of each object; 0 = background
+    may_be_hole : (objects,) True for objects that are small enough and touch no face of the volume
+    u, v : (edges,) objects that touch, every pair once
+    uncertain : (objects,) True where further voxels or neighbours may come
+
+    Returns
+    -------
+    filled : (objects,) int32, what each object was merged into, 0 to filled objects - 1
+    uncertain : (filled objects,) bool
+    """
     ends, others = np.concatenate([u, v]), np.concatenate([v, u])
-    neighbours = np.bincount(ends, minlength=len(objects.size))
-    hole = (neighbours == 1) & (objects.size <= max_size) & ~objects.touches_border
-    around = np.arange(len(objects.size), dtype=np.int32)
-    enclosed = hole[ends] & (objects.class_value[others] > 0) & ~hole[others]
+    neighbours = np.bincount(ends, minlength=len(class_value))
+    # beside a certain neighbour another one makes two, and background around an object fills nothing
+    decided = np.zeros(len(class_value), bool)
+    decided[ends[~uncertain[others] | (class_value[others] == 0)]] = True
+    unsure = uncertain | (may_be_hole & ~decided & (neighbours > 0))
+    unsure[ends[(uncertain & may_be_hole)[others]]] = True
+    hole = may_be_hole & (neighbours == 1)
+    enclosed = hole[ends] & (class_value[others] > 0) & ~hole[others] & ~unsure[ends]
+    around = np.arange(len(class_value), dtype=np.int32)
     around[ends[enclosed]] = others[enclosed]
-    return compact_labels(around[object_of_component])
+    filled = compact_labels(around)
+    doubt = np.zeros(int(filled.max(initial=-1)) + 1, bool)
+    doubt[filled[unsure]] = True
+    return filled, doubt

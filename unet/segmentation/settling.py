@@ -26,13 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig
+from unet.config.segment import AgglomerateConfig
 from unet.segmentation.agglomeration import Graph, agglomerate
 from unet.segmentation.merging import (
     WHOLE_GRAPH,
     clusters_of_slabs,
     compact_labels,
     edge_score,
+    fill_certain_holes,
+    is_mergeable,
+    penalises_sections,
     score_limit,
     summed_columns,
 )
@@ -57,8 +60,7 @@ class MergeRules(NamedTuple):
     @property
     def penalises_sections(self) -> bool:
         """True where edges between sections get a penalty, which needs the sizes of both ends."""
-        how = self.agglomerate
-        return how is not None and self.section_voxels is not None and how.method not in AFFINITY_METHODS
+        return self.agglomerate is not None and penalises_sections(self.agglomerate, self.section_voxels)
 
     @property
     def joins_below(self) -> int:
@@ -116,7 +118,7 @@ class NodeEdges:
 
     Attributes
     ----------
-    sums : nodes and sums over the contacts; every pair once
+    sums : nodes and sums over the contacts; `settle` sums the edges of a pair that comes several times
     touching : (n,) bool, True where voxels of both nodes share a face
     penalised : (n,) bool, True where the penalty for sections is in the sums
     """
@@ -132,8 +134,12 @@ class NodeEdges:
         """Return the edges where `keep` is True."""
         return NodeEdges(self.sums.select(keep), self.touching[keep], self.penalised[keep])
 
+    def are_mergeable(self, nodes: Nodes) -> NDArray[np.bool_]:
+        """Return True for the edges by which nodes may be joined, see `merging.is_mergeable`."""
+        return is_mergeable(nodes.class_value, self.sums.u, self.sums.v)
+
     def renumbered(self, into: NDArray[np.integer]) -> "NodeEdges":
-        """Return the edges between the nodes ``into[u]`` and ``into[v]``; those within a node are dropped."""
+        """Return the edges between the nodes ``into[u]`` and ``into[v]``, every pair once; edges within a node drop."""
         one = self.sums
         u, v, order, start = group_edges(into[one.u], into[one.v])
         histogram = None if one.histogram is None else sum_groups(one.histogram, order, start)
@@ -181,7 +187,7 @@ def settle(nodes: Nodes, edges: NodeEdges, is_open: NDArray[np.bool_], rules: Me
     doubt = np.zeros(count, bool)
     doubt[cluster[uncertain]] = True
 
-    mergeable = _mergeable(clusters, edges)
+    mergeable = edges.are_mergeable(clusters)
     object_of, doubtful = join_certain(clusters.size, edges.sums.select(mergeable), rules.joins_below, doubt)
     object_of, doubtful = _without_holes(clusters, object_of, doubtful, edges, rules.fill_holes)
     live = _live_clusters(object_of, doubtful, clusters.size < rules.joins_below, edges.sums.select(mergeable))
@@ -197,7 +203,7 @@ def _with_penalties(
     assert rules.agglomerate is not None
     assert rules.section_voxels is not None
     sums = edges.sums
-    due = _mergeable(nodes, edges) & ~edges.penalised
+    due = edges.are_mergeable(nodes) & ~edges.penalised
     ready = due & ~is_open[sums.u] & ~is_open[sums.v]
     section = nodes.first_voxel // rules.section_voxels
     added = add_section_penalty(sums.select(ready), section, nodes.size, rules.agglomerate.size_mismatch_penalty)
@@ -220,7 +226,7 @@ def _agglomerated(
     alone, how = np.arange(len(nodes), dtype=np.int32), rules.agglomerate
     if how is None or how.method == "none":
         return alone, waiting
-    kept = edges.sums.select(_mergeable(nodes, edges))
+    kept = edges.sums.select(edges.are_mergeable(nodes))
     if how.method in WHOLE_GRAPH:
         if waiting.any():
             return alone, np.ones(len(nodes), bool)
@@ -232,12 +238,6 @@ def _agglomerated(
     return compact_labels(cluster), uncertain[cluster]
 
 
-def _mergeable(nodes: Nodes, edges: NodeEdges) -> NDArray[np.bool_]:
-    """Return True for the edges by which nodes may be joined: of one class, which is not background."""
-    one, other = nodes.class_value[edges.sums.u], nodes.class_value[edges.sums.v]
-    return (one > 0) & (one == other)
-
-
 def _without_holes(
     clusters: Nodes, object_of: NDArray[np.int32], doubtful: NDArray[np.bool_], edges: NodeEdges, largest: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -247,20 +247,8 @@ def _without_holes(
     objects = clusters.merged(object_of, len(doubtful))
     near = edges.sums.select(edges.touching)
     u, v, _, _ = group_edges(object_of[near.u], object_of[near.v])
-    ends, others = np.concatenate([u, v]), np.concatenate([v, u])
     may_be_hole = (objects.size <= largest) & ~objects.touches_border
-    # with a certain neighbour beside another one it is no hole, and with background of the volume beside it neither
-    counted = np.zeros(len(objects), bool)
-    counted[ends[~doubtful[others] | (objects.class_value[others] == 0)]] = True
-    unsure = doubtful | (may_be_hole & ~counted & (np.bincount(ends, minlength=len(objects)) > 0))
-    unsure[ends[(doubtful & may_be_hole)[others]]] = True
-    hole = may_be_hole & (np.bincount(ends, minlength=len(objects)) == 1)
-    enclosed = hole[ends] & (objects.class_value[others] > 0) & ~hole[others] & ~unsure[ends]
-    around = np.arange(len(objects), dtype=np.int32)
-    around[ends[enclosed]] = others[enclosed]
-    filled = compact_labels(around)
-    doubt = np.zeros(int(filled.max(initial=-1)) + 1, bool)
-    doubt[filled[unsure]] = True
+    filled, doubt = fill_certain_holes(objects.class_value, may_be_hole, u, v, doubtful)
     return filled[object_of], doubt
 
 
