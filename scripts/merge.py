@@ -54,12 +54,10 @@ def main(
     def outcome_of(part: TreePart) -> Outcome:
         return settled_last if part is tree else merge.load_outcome(part)
 
-    objects, offsets = 0, [np.zeros(1, np.int64)]
-    for part in tree.parts():
-        found = outcome_of(part)
-        objects += int(found.counts(segment.min_size).sum())
-        offsets += [] if part.children else [np.diff(found.starts)]
-    first_id, starts = segment.first_id, np.cumsum(np.concatenate(offsets))
+    counted = {part: merge.count_settled(part) for part in tree.parts() if part is not tree}
+    counted[tree] = int(settled_last.objects.is_object(segment.min_size).sum()), settled_last.starts
+    objects, first_id = sum(number for number, _ in counted.values()), segment.first_id
+    starts = np.cumsum(np.concatenate([[0], *(np.diff(counted[leaf][1]) for leaf in tree.leaves())]))
     pieces = object_tables(grid, tree, outcome_of, objects, first_id, segment.min_size)
     table = source.merge_table(store)
     lut = save_merge_table(table, starts, first_id, objects, pieces)

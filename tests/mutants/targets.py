@@ -73,7 +73,7 @@ GROUPS = {
 """Row of the table in which a module is counted."""
 
 BY_HAND: dict[str, tuple[tuple[str, str], ...]] = {
-    "unet/segmentation/merge_tree.py": (("(self.objects.size >= min_size)", "(self.objects.size >= 0)"),),
+    "unet/segmentation/fragments.py": (("(size >= min_size)", "(size >= 0)"),),
     "unet/evaluation/isbi.py": (("(splits + mergers)", "splits"),),
     "unet/jobs/journal.py": (("if box and self._key in line and", "if box and"),),
     "unet/storage/files.py": (("            os.link(partial, path)", "            os.replace(partial, path)"),),

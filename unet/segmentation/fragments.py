@@ -102,6 +102,11 @@ def face_pairs(
     return np.stack([before[same], behind[same]], axis=1)
 
 
+def is_object(size: NDArray[np.int64], class_value: NDArray[np.uint8], min_size: int) -> NDArray[np.bool_]:
+    """Return True for what becomes an object and gets an id: not background, and `min_size` voxels or more."""
+    return (size >= min_size) & (class_value > 0)
+
+
 @dataclass(frozen=True)
 class Fragments:
     """All fragments of a volume, numbered consecutively through its blocks in scan order, and their components.
@@ -131,7 +136,7 @@ class Fragments:
 
     def is_object(self, min_size: int) -> NDArray[np.bool_]:
         """Return (fragments,) True for what becomes an object: not background, and `min_size` voxels or more."""
-        return (self.size >= min_size) & (self.class_value > 0)
+        return is_object(self.size, self.class_value, min_size)
 
     def select(self, which: NDArray[Any]) -> "Fragments":
         """Return the fragments at these indices (or where a mask is True), in one block, each a component."""

@@ -36,14 +36,10 @@ class Outcome:
     became: NDArray[np.int64]
     starts: NDArray[np.int64]
 
-    def counts(self, min_size: int) -> NDArray[np.bool_]:
-        """Return True for the objects that get an id: no background, and `min_size` voxels or more."""
-        return (self.objects.size >= min_size) & (self.objects.class_value > 0)
-
     def begin_in(self, start: int, stop: int, min_size: int) -> NDArray[np.int64]:
         """Return the objects that get an id and have their first voxel from `start` up to `stop`."""
         first, last = np.searchsorted(self.objects.first_voxel, [start, stop])
-        return first + np.flatnonzero(self.counts(min_size)[first:last])
+        return first + np.flatnonzero(self.objects.is_object(min_size)[first:last])
 
     def ids_of_inputs(self, inputs: slice, ids: NDArray[Any], of_live: NDArray[Any]) -> NDArray[Any]:
         """Return the ids of some inputs, from the ids of all objects and of all live nodes."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.segmentation.fragments import is_object
 from unet.segmentation.merge_part import GraphEdges, Near, Part, Runs
 from unet.segmentation.merge_tree import Outcome
 from unet.segmentation.region_graph import Edges
@@ -31,6 +32,12 @@ def load_outcome(path: Path) -> Outcome:
     """Read what `save_outcome` wrote."""
     arrays = load_arrays(path, "became", "starts", *_names(Nodes))
     return Outcome(_nodes(arrays), arrays["became"], arrays["starts"])
+
+
+def count_settled(path: Path, min_size: int) -> tuple[int, NDArray[np.int64]]:
+    """Return how many settled objects get an id, and `Outcome.starts`; what the inputs became is not read."""
+    with np.load(path) as file:
+        return int(is_object(file["size"], file["class_value"], min_size).sum()), file["starts"]
 
 
 def save_part(path: Path, part: Part) -> None:

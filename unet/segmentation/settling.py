@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from unet.config.segment import AgglomerateConfig
 from unet.segmentation.agglomeration import Graph, agglomerate
+from unet.segmentation.fragments import is_object
 from unet.segmentation.merging import (
     WHOLE_GRAPH,
     clusters_of_slabs,
@@ -98,6 +99,10 @@ class Nodes:
     def concatenate(cls, several: "list[Nodes]") -> "Nodes":
         """Return several sets of nodes, one after the other."""
         return cls(**{f.name: np.concatenate([getattr(one, f.name) for one in several]) for f in fields(cls)})
+
+    def is_object(self, min_size: int) -> NDArray[np.bool_]:
+        """Return (n,) True for what becomes an object, see `fragments.is_object`."""
+        return is_object(self.size, self.class_value, min_size)
 
     def merged(self, into: NDArray[np.integer], count: int) -> "Nodes":
         """Return the `count` nodes that these become; node i becomes node ``into[i]``."""

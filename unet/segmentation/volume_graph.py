@@ -57,10 +57,22 @@ def _of_classes(segment: SegmentConfig, names: Sequence[str], shape: Index) -> V
     return VolumeGraph(read_box, read_box, save, {"channel": channel, "steps": steps})
 
 
+def graph_reach(segment: SegmentConfig, offsets: list[Offset] | None) -> int:
+    """Return the largest distance of two voxels in contact along z, in sections; `offsets` are None for classes."""
+    if offsets is None:
+        return max(step[0] for step in contact_steps(segment))
+    counted = _counted_channels(segment, offsets, segment.max_offset_px)
+    return max((offsets[channel][0] for channel in counted), default=0)
+
+
+def _counted_channels(segment: SegmentConfig, offsets: list[Offset], max_offset_px: int | None) -> list[int]:
+    return graph_channels(offsets, max_offset_px, segment.max_section_gap, segment.connectivity == "section")
+
+
 def _of_affinities(
     segment: SegmentConfig, all_offsets: list[Offset], shape: Index, max_offset_px: int | None
 ) -> VolumeGraph:
-    channels = graph_channels(all_offsets, max_offset_px, segment.max_section_gap, segment.connectivity == "section")
+    channels = _counted_channels(segment, all_offsets, max_offset_px)
     offsets = [all_offsets[channel] for channel in channels]
 
     def read_box(box: Box) -> Box:

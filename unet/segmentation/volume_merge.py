@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
@@ -15,10 +16,10 @@ from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import BlockTable, load_block_table
 from unet.segmentation.merge_part import GraphEdges, Part, join_parts, read_part, settle_part
 from unet.segmentation.merge_tree import Outcome
-from unet.segmentation.part_files import load_outcome, load_part, part_paths, save_outcome, save_part
+from unet.segmentation.part_files import count_settled, load_outcome, load_part, part_paths, save_outcome, save_part
 from unet.segmentation.region_graph import load_edges
 from unet.segmentation.settling import MergeRules
-from unet.segmentation.volume_graph import volume_graph
+from unet.segmentation.volume_graph import graph_reach
 from unet.storage.files import read_json
 from unet.volumes.volume import Volume
 
@@ -75,13 +76,7 @@ class VolumeMerge:
     @cached_property
     def reach(self) -> int:
         """Largest distance of two voxels in contact along z, in sections."""
-        if not self.with_graph:
-            return 0
-        layout = self.source.layout
-        channels = self.source.image("probability").spec.channels
-        block = layout.grid.box((0, 0, 0))
-        graph = volume_graph(self.segment, channels, layout.shape, self.segment.max_offset_px)
-        return graph.read_box(block).stop[0] - block.stop[0]
+        return graph_reach(self.segment, self.offsets) if self.with_graph else 0
 
     def merge(self, part: TreePart) -> tuple[Part, Outcome]:
         """Return what is live in a part, and what it settled; the parts that it joins have to be there."""
@@ -104,6 +99,10 @@ class VolumeMerge:
         save_outcome(settled_file, outcome)
         save_part(live_file, live)
         return [settled_file, live_file]
+
+    def count_settled(self, part: TreePart) -> tuple[int, NDArray[np.int64]]:
+        """Return how many objects that a part settled get an id, and the first input of each of its blocks or parts."""
+        return count_settled(self._paths(part)[0], self.segment.min_size)
 
     def load_outcome(self, part: TreePart) -> Outcome:
         """Read what a part settled."""

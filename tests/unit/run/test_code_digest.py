@@ -287,7 +287,7 @@ OF_EDITS = {
     ("unet.evaluation.scores", "mean_scores"): {"threshold_sweep", "choose_threshold"},
     ("unet.segmentation.components", "label_block"): {"segment"},
     ("unet.segmentation.watershed", "watershed_block"): {"candidate_fragments", "segment"},
-    ("unet.segmentation.region_graph", "block_edges"): {"candidate_graph", "region_graph", "merge", "merge_part"},
+    ("unet.segmentation.region_graph", "block_edges"): {"candidate_graph", "region_graph"},
     ("unet.segmentation.agglomeration", "agglomerate"): {
         *("agglomeration_threshold_sweep", "decoder_sweep", "merge", "merge_part"),
     },

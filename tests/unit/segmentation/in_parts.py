@@ -43,7 +43,7 @@ def merged_in_parts(
         return part
 
     merge(tree)
-    count = sum(int(found.counts(min_size).sum()) for found in outcomes.values())
+    count = sum(int(found.objects.is_object(min_size).sum()) for found in outcomes.values())
     pieces = list(object_tables(grid, tree, outcomes.__getitem__, count, first_id, min_size))
     columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
     offsets = np.cumsum(np.concatenate([[0], *(np.diff(outcomes[leaf].starts) for leaf in tree.leaves())]))
