@@ -48,8 +48,9 @@ from unet.segmentation.suspected_merges import (
     contact_sums,
     find_suspected_merges,
 )
+from unet.segmentation.volume_merge import chosen_settings
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import read_json, write_atomically, write_json
+from unet.storage.files import write_atomically, write_json
 from unet.volumes.volume import Volume
 
 KEPT = 10
@@ -75,12 +76,9 @@ def main(
 
     `threshold` is the receipt of `choose_agglomeration_threshold`, `decoder` that of `choose_decoder`.
     """
-    if decoder is not None:
-        segment = segment.decoded_by(read_json(decoder)["settings"])
+    segment = chosen_settings(segment, threshold, decoder)
     assert segment.suspected_merges is not None
     agglomerate = segment.agglomerate
-    if threshold is not None:
-        agglomerate = agglomerate.model_copy(update={"threshold": read_json(threshold)["best"]["threshold"]})
     source, store = Volume.open(folder, survey), "segmentation"
     grid, tables = source.layout.grid, source.fragment_tables(store)
     offsets = affinity_offsets(source.image("probability").spec.channels)

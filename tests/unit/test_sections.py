@@ -6,10 +6,11 @@ import pytest
 from unet.config.segment import AgglomerateConfig
 from unet.geometry.grid import Grid
 from unet.segmentation.fragments import join_blocks
+from unet.segmentation.height_map import WatershedParameters
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, block_edges, fragment_ids, gather_edges
-from unet.segmentation.watershed import WatershedParameters, watershed_block
+from unet.segmentation.watershed import watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3
 PARAMETERS = WatershedParameters(6, 1, 4, "section", (50.0, 4.0, 4.0))

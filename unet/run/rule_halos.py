@@ -28,7 +28,7 @@ def segment(config: Config, layout: VolumeLayout) -> Index:
     if config.segment.method != "watershed":
         return tuple(before)
     # imported here, since every job reads the Snakefile
-    from unet.segmentation.watershed import WatershedParameters
+    from unet.segmentation.height_map import WatershedParameters
 
     halos = [WatershedParameters.of(one, layout.voxel_size_nm).halo for one in config.segment.fragment_settings]
     return tuple(max(along) + more for along, more in zip(zip(*halos, strict=True), before, strict=True))

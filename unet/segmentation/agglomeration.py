@@ -137,7 +137,7 @@ def agglomerate(
 
     Parameters
     ----------
-    graph : contracted in place, its arrays are overwritten; by the edges that are left nodes might still merge
+    graph : contracted in place; the edges that are left are those by which nodes might still merge
     score : function from the columns of edges to their scores
     threshold : edges that score less merge their nodes
     boundary_nodes : (nodes,) bool, nodes that are not merged with anything; None = no node
@@ -174,11 +174,14 @@ def agglomerate(
 def _agglomerate_compiled(
     graph: Graph, threshold: float, boundary_nodes: NDArray[np.bool_] | None
 ) -> NDArray[np.int32]:
-    """Return what `agglomerate` returns for the mean boundary; the arrays of the graph are overwritten."""
+    """Return what `agglomerate` returns for the mean boundary."""
     from unet.segmentation.compiled_agglomeration import merge_mutual_neighbours
 
-    u, v = (np.ascontiguousarray(end, np.int32) for end in (graph.u, graph.v))
-    contacts, boundary = (np.ascontiguousarray(column, np.int64) for column in graph.columns)
+    # the kernel overwrites arrays, and others may hold these; where nobody does, each is free once it is copied
+    graph.u, graph.v = np.array(graph.u, np.int32), np.array(graph.v, np.int32)
+    for i, column in enumerate(graph.columns):
+        graph.columns[i] = np.array(column, np.int64)
+    u, v, (contacts, boundary) = graph.u, graph.v, graph.columns
     cluster, none = np.empty(graph.nodes, np.int32), np.empty(0, bool)
     not_merged = none if boundary_nodes is None else boundary_nodes
     left = merge_mutual_neighbours(u, v, contacts, boundary, threshold, not_merged, cluster)

@@ -19,6 +19,9 @@ from unet.segmentation.fragments import BlockTable
 Connectivity = Literal["section", "volume"]
 """``section``: 4-connected within each section (z), never across; ``volume``: 6-connected in 3-D."""
 
+Labelled = tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]
+"""Labels of a box in scan order, the first voxel of each in the box, and its voxels in the block."""
+
 AXES: dict[Connectivity, tuple[int, ...]] = {"section": (1, 2), "volume": (0, 1, 2)}
 
 

@@ -237,6 +237,7 @@ def _agglomerated(
             return alone, np.ones(len(nodes), bool)
         return clusters_of_slabs(len(nodes), iter([kept]), np.zeros(len(nodes), np.int64), how), waiting
     graph = Graph(len(nodes), kept.u.astype(np.int32), kept.v.astype(np.int32), summed_columns(kept, how))
+    del kept  # its sums are the graph's alone, which frees what it has merged
     cluster = agglomerate(graph, edge_score(how), score_limit(how), waiting)
     uncertain = waiting.copy()
     uncertain[graph.u] = uncertain[graph.v] = True  # named by their clusters

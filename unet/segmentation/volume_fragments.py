@@ -11,7 +11,8 @@ from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box
 from unet.segmentation.components import BlockComponents
 from unet.segmentation.foreground import compact_confidence, foreground, foreground_probability, foreground_read_box
-from unet.segmentation.watershed import WatershedParameters, labelled_and_read_boxes, watershed_block
+from unet.segmentation.height_map import WatershedParameters
+from unet.segmentation.watershed import labelled_and_read_boxes, watershed_block
 from unet.volumes.volume import Volume
 
 

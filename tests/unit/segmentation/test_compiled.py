@@ -16,11 +16,11 @@ from tests.unit.segmentation.test_watershed import cases
 from unet.geometry import compiled
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
-from unet.segmentation import affinity_graph, agglomeration, region_graph, watershed
+from unet.segmentation import affinity_graph, agglomeration, region_graph, watershed, watershed_by_kernels
 from unet.segmentation.components import first_voxel_and_size, renumber_in_scan_order
 from unet.segmentation.foreground import compact_confidence
+from unet.segmentation.height_map import WatershedParameters
 from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
-from unet.segmentation.watershed import WatershedParameters
 
 needs_numba = pytest.mark.skipif(not compiled.IS_INSTALLED, reason="numba is not installed")
 ROOT = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ def test_basins_of_plateaus_and_ties(shape: Index, levels: int, edge_px: dict[in
     height[random.random(shape) < 0.1] = NO_FRAGMENT
     expected = renumber_in_scan_order(np.ascontiguousarray(label_basins(height, edge_px)))
     whole = Box.of_shape(expected.shape)
-    labels, first, size = watershed.basins_compiled(height, edge_px, whole, expected.shape)
+    labels, first, size = watershed_by_kernels.basins(height, edge_px, whole, expected.shape)
     np.testing.assert_array_equal(labels, expected, strict=True)
     for found, wanted in zip((first, size), first_voxel_and_size(expected, int(expected.max())), strict=True):
         np.testing.assert_array_equal(found, wanted, strict=True)
@@ -141,7 +141,7 @@ def test_rounds_of_the_agglomeration(nodes: int, edges: int, levels: int, bounde
     kept = random.random(nodes) < 0.2 if bounded else None
     made = []
     for choice in (False, True):
-        graph = agglomeration.Graph(nodes, u.copy(), v.copy(), [contacts.copy(), boundary.copy()])
+        graph = agglomeration.Graph(nodes, u, v, [contacts, boundary])  # the arrays are not overwritten
         with always(choice):
             cluster = agglomeration.agglomerate(graph, agglomeration.mean_boundary, 0.4, kept)
         order = np.lexsort((graph.v, graph.u))

@@ -16,9 +16,10 @@ from unet.geometry.distance_transform import capped_distance
 from unet.geometry.grid import Grid
 from unet.segmentation.components import Connectivity
 from unet.segmentation.foreground import confidence, foreground
+from unet.segmentation.height_map import WatershedParameters, height_map
 from unet.segmentation.merge_table import relabel
 from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
-from unet.segmentation.watershed import WatershedParameters, height_map, labelled_and_read_boxes, watershed_block
+from unet.segmentation.watershed import labelled_and_read_boxes, watershed_block
 
 
 def blockwise(
