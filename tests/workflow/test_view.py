@@ -25,7 +25,8 @@ def test_a_run_is_served_until_it_is_stopped(copy_of_finished: Project) -> None:
             time.sleep(0.05)
         assert b"<script" in urllib.request.urlopen(link[1]).read()
         state = json.load(urllib.request.urlopen(link[2]))
-        assert [layer["name"] for layer in state["layers"]] == ["raw", "probability", "truth", "segmentation"]
+        names = ["splits", "merges", "raw", "probability", "truth", "segmentation"]
+        assert [layer["name"] for layer in state["layers"]] == names
         assert list(copy_of_finished.folder.glob(".snakemake/locks/*")) == []  # another run may start
         os.killpg(process.pid, signal.SIGINT)
         process.wait(timeout=60)
