@@ -12,7 +12,8 @@ it held before; components and cc3d take turns, `ROUNDS` times, and the best of 
   and with the threads that the workflow uses by default; against cc3d on the same volume in memory, Zarr read before,
   nothing written; against dask-image's `label` on the same blocks, its labels counted and dropped. And components and
   cc3d once more on eight times the depth (the volume and its mirror image in turn), for the memory.
-- Watershed and agglomeration: the same scripts, in 3-D, against the usual chain on whole arrays: scipy's distance
+- Watershed and agglomeration: the same scripts, in 3-D, with the compiled kernels and without (`watershed_numpy`); and
+  against the usual chain on whole arrays: scipy's distance
   transform, scikit-image's seeds and watershed, then our region graph and agglomeration; and the same with
   bioimage-cpp's distance transform and watershed. VOI is against the cells that the volume was made of.
 - `waterz`, from the same probability in memory: affinities, its watershed on them with its own thresholds, and its
@@ -48,6 +49,7 @@ from starter import script
 from unet.config.segment import SegmentConfig
 from unet.config.storage import StorageConfig
 from unet.evaluation.contingency import adapted_rand_error, contingency, variation_of_information
+from unet.geometry import compiled
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
 from unet.segmentation.agglomeration import Graph, agglomerate, mean_boundary
@@ -65,7 +67,10 @@ AGGLOMERATIONS = ("agglomeration", "waterz_agglomeration")
 """Of fragments that are given."""
 OPTIONAL = ("dask_image", "bioimage_cpp", "waterz")
 """Packages; a contestant needs the one that its name begins with."""
-CONTESTANTS = ("components", "cc3d", "dask_image", "watershed", "skimage", "bioimage_cpp", "waterz", *AGGLOMERATIONS)
+WATERSHEDS = ("watershed", "watershed_numpy")
+"""The workflow's own, with the compiled kernels and without."""
+OTHERS = ("skimage", "bioimage_cpp", "waterz", *AGGLOMERATIONS)
+CONTESTANTS = ("components", "cc3d", "dask_image", *WATERSHEDS, *OTHERS)
 
 
 def cells(depth: int, side: int, seed: int = 0) -> np.ndarray:
@@ -236,9 +241,11 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
             in_memory[name](*(array[:, :64, :64] for array in arrays))
         else:
             del values, arrays
-        segment = SegmentConfig(**(WATERSHED if name == "watershed" else {"connectivity": "volume"}))
+        if name == "watershed_numpy":
+            compiled.IS_INSTALLED = False
+        segment = SegmentConfig(**(WATERSHED if name in WATERSHEDS else {"connectivity": "volume"}))
         memory, seconds, wall = _resident(), [], []
-        for number in range(2 if name in ("components", "cc3d", "watershed") else 1):  # the second one finds all warm
+        for number in range(2 if name in ("components", "cc3d", *WATERSHEDS) else 1):  # the second one finds all warm
             used, began = _processor_seconds(), time.perf_counter()
             if name in in_memory:
                 found = in_memory[name](*arrays)
@@ -251,7 +258,7 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
         row = {"contestant": name, "voxels": voxels, "seconds": min(seconds), "wall": min(wall)}
         row["extra_gb"] = (_peak() - memory) / 1e9
         if name not in ("components", "cc3d", "dask_image"):
-            ids = whole_volume(volume, "segmentation") if name == "watershed" else found
+            ids = whole_volume(volume, "segmentation") if name in WATERSHEDS else found
             row |= quality(np.load(data / "cells.npy"), ids)
         if name == "waterz_agglomeration":
             row["from_ours"] = adapted_rand_error(contingency(agglomerated(*arrays), found))
@@ -313,7 +320,7 @@ def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]
     verdict = {}
     for key in ("seconds", "wall"):
         pairs = [("components", "cc3d"), ("dask_image", "components"), ("skimage", "watershed")]
-        pairs += [("watershed", "waterz"), AGGLOMERATIONS]
+        pairs += [("watershed_numpy", "watershed"), ("watershed", "waterz"), AGGLOMERATIONS]
         for slow, fast in pairs:
             if slow in rows and fast in rows:
                 verdict[f"{slow}_over_{fast}_{key}"] = rows[slow][key] / rows[fast][key]

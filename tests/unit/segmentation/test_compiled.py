@@ -18,7 +18,7 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.segmentation import affinity_graph, agglomeration, region_graph, watershed, watershed_by_kernels
 from unet.segmentation.components import first_voxel_and_size, renumber_in_scan_order
-from unet.segmentation.foreground import compact_confidence
+from unet.segmentation.foreground import LevelConfidence, compact_confidence
 from unet.segmentation.height_map import WatershedParameters
 from unet.segmentation.steepest_ascent import NO_FRAGMENT, label_basins
 
@@ -57,8 +57,8 @@ def test_fragments_of_blocks(
     for box in Grid(cells.shape, block).boxes()[:3]:
         _, read = watershed.labelled_and_read_boxes(box, cells.shape, parameters)
         certain = confidence
-        if isinstance(confidence, watershed.LevelConfidence):
-            certain = watershed.LevelConfidence(confidence.levels[read.slices], confidence.of_level)
+        if isinstance(confidence, LevelConfidence):
+            certain = LevelConfidence(confidence.levels[read.slices], confidence.of_level)
         elif confidence is not None:
             certain = confidence[read.slices]
         here = None if tissue is None else tissue[read.slices]
