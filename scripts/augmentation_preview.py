@@ -15,7 +15,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import ConfigError
 from unet.config.section import Triple
 from unet.config.train import AugmentConfig
-from unet.geometry.tiling import tile_geometry
+from unet.geometry.training_tile import LossRegion, training_geometry
 from unet.jobs.script import run_script
 from unet.run.report.augmentation_page import augmentation_page, style_of
 from unet.storage.files import read_json, write_atomically
@@ -36,6 +36,7 @@ def main(
     folders: list[Path],
     model_config: ModelConfig,
     tile: int | Triple,
+    loss_region: LossRegion,
     augment: AugmentConfig,
     seed: int,
 ) -> None:
@@ -48,7 +49,7 @@ def main(
     raw, targets, weights = (CachedVolume(store, cube=volume.layout.chunk, megabytes=CACHE_MB) for store in stores)
     labelled = LabelledVolume(raw, targets, weights, normalisation)
     style = style_of(report_template.read_text())
-    geometry = tile_geometry(model_config, tile)
+    geometry = training_geometry(model_config, tile, loss_region)
     html = augmentation_page(template.read_text(), style, labelled, geometry, augment, seed)
     write_atomically(page, html.encode())
 

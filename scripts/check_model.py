@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config.model import ModelConfig
+from unet.geometry.training_tile import LossRegion
 from unet.jobs.script import run_script
 from unet.network.compatibility import (
     normalisation_of_model,
@@ -40,13 +41,14 @@ def main(
     asked: dict[str, Any],
     normalisation: dict[str, Any],
     tile: int | tuple[int, int, int] | None,
+    loss_region: LossRegion,
     checkpoint: Path | None = None,
     check_weights: bool = True,
 ) -> None:
     """Compare each volume with the model file, or with the volume that the model will be trained on.
 
-    `tile` is the input size of the training if the first of `volumes` is a training volume. One job of a run reads the
-    weights too, and refuses weights that are not finite.
+    `tile` is `train.tile` if the first of `volumes` is a training volume, and `loss_region` is `train.loss_region`.
+    One job of a run reads the weights too, and refuses weights that are not finite.
     """
     input_states, rule = model_input_states(checkpoint), None
     layouts = {name: VolumeLayout.read(survey) for name, survey in zip(volumes, surveys, strict=True)}
@@ -63,7 +65,8 @@ def main(
         require_same_channels(channels, str(trained_on))
         of_model, whose = voxels[str(trained_on)], f"the model, by volume {trained_on!r},"
     require_same_voxel_size(of_model, whose, voxels, dimensions, model_config.voxel_size_tolerance)
-    warning = tile and require_tile_fits(volumes[0], layouts[volumes[0]].shape, model_config, tile)
+    shape = layouts[volumes[0]].shape
+    warning = tile and require_tile_fits(volumes[0], shape, model_config, tile, loss_region)
     if warning:
         log.warning("%s", warning)
     fit = "fits" if len(volumes) == 1 else "fit"

@@ -10,6 +10,7 @@ from unet.config.segment import SegmentConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
+from unet.geometry.training_tile import training_geometry
 from unet.storage.address import is_address
 
 SEVERAL_SECTIONS = ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d")
@@ -93,12 +94,20 @@ def problem_of_seen_sections(model: ModelConfig, augment: AugmentConfig) -> str 
 
 def problem_of_tiles(model: ModelConfig, train: TrainConfig, predict: PredictConfig) -> str | None:
     """Return which tile does not fit the network, or which average over symmetries needs a network in 3-D."""
-    for key, tile in (("train.tile", train.tile), ("predict.tile", predict.tile)):
-        try:
-            if tile != "auto":
-                tile_geometry(model, tile)
-        except TileSizeError as error:
-            return f"{key}: {error}"
+    if train.loss_region == "tile" and model.convolution == "valid":
+        return (
+            "train.loss_region is tile, but model.convolution is valid, which pads nothing: set it to exact, or "
+            "model.convolution to same"
+        )
+    try:
+        training_geometry(model, train.tile, train.loss_region)
+    except TileSizeError as error:
+        return f"train.tile: {error}"
+    try:
+        if predict.tile != "auto":
+            tile_geometry(model, predict.tile)
+    except TileSizeError as error:
+        return f"predict.tile: {error}"
     chosen = predict.test_time_augmentation
     if model.dimensions == 2 and chosen in ("flips_3d", "symmetries_3d", "cube"):
         return (

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from unet.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, Triple
+from unet.geometry.training_tile import LossRegion
 
 
 class AugmentConfig(Section):
@@ -204,6 +205,13 @@ class TrainConfig(Section):
         572,
         description="Input size of a training patch in px: one side, or the shape (z, y, x). Sizes that do not fit the "
         "network are refused with the nearest sizes that do.",
+    )
+    loss_region: LossRegion = Field(
+        "exact",
+        description="Voxels of a tile that count in the loss, for `model.convolution: same`. `exact`: those that no "
+        "padding reaches, which are all that a prediction keeps. `tile`: all, as is usual with padded convolutions; "
+        "voxels near the border see zeros in place of their surroundings. In 3-D it gives many times as many voxels "
+        "per step, and allows small tiles.",
     )
     batch: PositiveInt = Field(
         1,

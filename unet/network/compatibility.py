@@ -7,7 +7,7 @@ from typing import Any
 from unet.config.model import ModelConfig
 from unet.config.normalisation import NormalisationConfig
 from unet.geometry.box import Index
-from unet.geometry.tiling import tile_geometry, valid_input_sizes
+from unet.geometry.training_tile import LossRegion, largest_training_tile, training_geometry
 from unet.network.output_channels import output_channels
 
 VoxelSize = tuple[float, float, float]
@@ -215,7 +215,9 @@ def require_classes(
             )
 
 
-def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int | Index) -> str | None:
+def require_tile_fits(
+    volume: str, shape: Index, model: ModelConfig, tile: int | Index, region: LossRegion = "exact"
+) -> str | None:
     """Refuse training tiles that exceed a volume, and warn where most of a tile is mirror images.
 
     Beyond the volume's faces a tile sees mirror images. The context of a tile may be mirrored, as in the paper. An
@@ -231,6 +233,8 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
         The network.
     tile : int or tuple of int
         `train.tile`.
+    region : {"exact", "tile"}
+        `train.loss_region`.
 
     Returns
     -------
@@ -242,11 +246,10 @@ def require_tile_fits(volume: str, shape: Index, model: ModelConfig, tile: int |
     IncompatibleModelError
         If the output of a tile exceeds the volume along an axis; names the largest valid tile.
     """
-    geometry = tile_geometry(model, tile)
+    geometry = training_geometry(model, tile, region)
     said = f"train.tile {list(geometry.input)} predicts {list(geometry.output)} voxels (z, y, x) at once"
     if any(out > n for out, n in zip(geometry.output, shape, strict=True)):
-        most = [min(n, out) + 2 * m for n, out, m in zip(shape, geometry.output, geometry.margin, strict=True)]
-        largest = [max(valid_input_sizes(model, side, axis), default=0) for axis, side in enumerate(most)]
+        largest = list(largest_training_tile(model, tile, region, shape))
         raise IncompatibleModelError(
             f"{said}, but volume {volume!r} has only {list(shape)}: the rest would be mirror images; set train.tile to "
             f"{largest} at most, or give a larger volume"

@@ -21,7 +21,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config
 from unet.config.section import Precision
 from unet.geometry.box import Index
-from unet.geometry.tiling import tile_geometry
+from unet.geometry.tiling import full_size
 from unet.network.model import build_model, input_channels
 
 DTYPES: dict[Precision, torch.dtype] = {
@@ -123,5 +123,5 @@ def useful_flops_per_voxel(model: ModelConfig, classes: int, channels: int = 1) 
 
 def training_flops(config: Config, classes: int, channels: int = 1) -> float:
     """Return the operations of a whole training: a backward pass takes twice as many as a forward pass."""
-    tile = tile_geometry(config.model, config.train.tile).input
+    tile = full_size(config.model, config.train.tile)
     return 3.0 * config.train.steps * config.train.batch * forward_cost(config.model, classes, tile, channels).flops

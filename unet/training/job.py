@@ -12,7 +12,7 @@ from unet.config.label_kinds import not_annotated_id
 from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.offsets import affinity_offsets
-from unet.geometry.tiling import tile_geometry
+from unet.geometry.training_tile import training_geometry, validation_geometry
 from unet.network.auxiliary_head import WithAuxiliaryHead
 from unet.network.model import UNet, build_model
 from unet.training.affinities import AffinityTargets
@@ -128,7 +128,8 @@ class TrainingJob:
         return WithShapeDescriptors(loss, self.descriptors.channels, described.weight)
 
     def _sampler(self) -> PatchSampler:
-        geometry, config = tile_geometry(self.model, self.train.tile), self.train
+        config = self.train
+        geometry = training_geometry(self.model, config.tile, config.loss_region)
         volumes = [self._labelled(name) for name in config.volumes]
         sizes = geometry.input, geometry.output
         keys: dict[str, Any] = {
@@ -145,7 +146,7 @@ class TrainingJob:
 
     def _validation(self, device: torch.device, threads: int) -> Validates:
         volumes, config = [self._labelled(name) for name in self.train.validation], self.train
-        geometry = tile_geometry(self.model, config.tile)
+        geometry = validation_geometry(self.model, config.tile, config.loss_region)
         if self.affinities is None:
             return Validation(volumes, geometry, config.validation_crops, device, threads)
         return AffinityValidation(

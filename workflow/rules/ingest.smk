@@ -86,6 +86,7 @@ rule check_model:
         tile=lambda wildcards: (
             CONFIG.train.tile if wildcards.volume in TRAINING_VOLUMES else None
         ),
+        loss_region=CONFIG.train.loss_region,
         code=code("check_model"),
     message:
         "Checking that the model fits {wildcards.volume}"

@@ -153,6 +153,7 @@ rule augmentation_preview:
         folders=INPUTS.folders(TRAINING_VOLUMES[:1]),
         model_config=settings(CONFIG.model),
         tile=settings(CONFIG.train)["tile"],
+        loss_region=CONFIG.train.loss_region,
         augment=settings(CONFIG.train.augment),
         seed=CONFIG.train.seed,
         code=code("augmentation_preview"),

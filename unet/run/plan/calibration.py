@@ -24,6 +24,7 @@ from unet.config.model import ModelConfig
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.tiling import tile_geometry
+from unet.geometry.training_tile import training_geometry, validation_geometry
 from unet.jobs.device_capacity import keep_freed_memory
 from unet.network.model import build_model
 from unet.network.predictor import Predictor, read_box
@@ -107,7 +108,7 @@ def training_seconds(
 ) -> tuple[Seconds, Seconds]:
     """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
-    geometry, volume = tile_geometry(model, config.tile), _cells(channels)
+    geometry, volume = training_geometry(model, config.tile, config.loss_region), _cells(channels)
     sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
     network, batch, ticks = build_model(model, channels, classes), sampler.batch(0), list[Seconds]()
     _, patches = measured(lambda: sampler.batch(0))
@@ -127,7 +128,7 @@ def training_seconds(
         state, curve = Path(folder) / "state.pt", LearningCurve(Path(folder) / "curve.jsonl")
         batches: Any = SimpleNamespace(batches=same_batch)
         train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)
-    validation = Validation([volume], geometry, 1, device)
+    validation = Validation([volume], validation_geometry(model, config.tile, config.loss_region), 1, device)
     crop = measured(lambda: validation.validate(network)) if config.validation else (0.0, 0.0)
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates

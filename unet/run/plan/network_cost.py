@@ -13,7 +13,7 @@ from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.config.root import Config
 from unet.config.section import Precision
-from unet.geometry.tiling import TileSizeError, tile_geometry
+from unet.geometry.tiling import TileSizeError, full_size
 from unet.network.complexity import training_flops, training_step_bytes, useful_flops_per_voxel
 from unet.network.model_header import architecture
 from unet.network.output_channels import offsets_of, output_channels, stored_channels
@@ -60,7 +60,7 @@ def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> fl
     if rule != "train":
         return max(_prediction_bytes(config, name, work, threads) for name in work.volumes)
     first, model, train = work.layouts[0], config.model, config.train
-    tile = tile_geometry(model, train.tile).input
+    tile = full_size(model, train.tile)
     step = training_step_bytes(model, learnt_channels(config, first), tile, first.channels, train.batch)
     more_processes = (train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
     targets = 1 if model.output == "classes" else 8  # ids
