@@ -204,6 +204,11 @@ def test_the_defaults_are_the_papers() -> None:
         ({"train__tile": [1, 570, 572]}, ["train.tile", "570", "556 and 572"]),
         ({"train__tile": [2, 572, 572]}, ["train.tile", "z is 1, not 2"]),
         ({"train__tile": 188}, ["train.tile", "188", "less than the 16", "204"]),
+        ({"train__loss_region": "tile"}, ["train.loss_region is tile", "convolution is valid", "exact"]),
+        (
+            {"train__loss_region": "tile", "model__convolution": "same", "train__tile": 570},
+            ["train.tile", "570", "560 and 576"],
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

@@ -105,6 +105,13 @@ def test_a_tile_that_predicts_more_than_the_volume_is_refused_with_the_largest_t
         require_tile_fits("v", (3, 90, 90), deep, (20, 28, 28))
 
 
+def test_a_tile_that_is_learnt_as_a_whole_has_to_fit_as_a_whole():
+    padded = ModelConfig(dimensions=3, depth=4, convolution="same")
+    assert require_tile_fits("v", (64, 90, 90), padded, 64, "tile") is None
+    with pytest.raises(IncompatibleModelError, match=r"predicts \[64, 64, 64\].*train.tile to \[32, 64, 64\] at most"):
+        require_tile_fits("v", (35, 90, 90), padded, 64, "tile")
+
+
 def test_a_tile_that_sees_mostly_mirror_images_is_a_warning_and_the_papers_on_its_data_is_none():
     assert require_tile_fits("v", (30, 512, 512), PAPER, 572) is None
     assert "at most 46% of what a tile sees are its own voxels" in str(
