@@ -99,13 +99,14 @@ def fails_on_the_second_rank(rank: Rank, device: torch.device) -> float:
 
 
 def test_whole_tiles_are_learnt_and_validated_without_padding(tmp_path):
-    """A padded network of depth 2 answers for the 48 px it reads; without padding a tile of the validation is larger."""
+    """A padded network of depth 2 answers for the 48 px that it reads; a tile of the validation reads more."""
     one = job(tmp_path, 1, 2, tile=48, loss_region="tile")
     one = replace(one, model=one.model.model_copy(update={"convolution": "same"}))
     batch, validation = one._sampler().batch(0), one._validation(torch.device("cpu"), 1)
     assert batch.raw.shape[-2:] == batch.target.shape[-2:] == (48, 48)
     geometry = validation.geometry
-    assert geometry.output == (1, 48, 48) and min(geometry.margin[1:]) > 0
+    assert geometry.output == (1, 48, 48)
+    assert min(geometry.margin[1:]) > 0
     one.run()
     assert [row["step"] for row in curve(one) if "validation_loss" in row] == [6, 12]
 
