@@ -12,7 +12,7 @@ import pytest
 from unet.run.removal import remove_results
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 PART = {
     "raw": "input/raw.tif",

@@ -4,6 +4,7 @@ import numpy as np
 
 from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
+from unet.training.labelled_volume import Readable
 
 
 class ArrayVolume:
@@ -16,3 +17,9 @@ class ArrayVolume:
         """Return the voxels of a box."""
         indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
+
+
+def values_of(volume: Readable) -> np.ndarray:
+    """Return the array of a volume in memory."""
+    assert isinstance(volume, ArrayVolume)
+    return volume.values
