@@ -3,10 +3,12 @@
 import errno
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -291,3 +293,20 @@ def test_no_scheduler_at_the_address_is_told_with_the_key_and_the_address() -> N
         scheduler_client("tcp://127.0.0.1:9", timeout=1),
     ):
         pass
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\nServer: other\r\n\r\n"], ids=["silent", "other"])
+def test_a_program_that_is_no_scheduler_is_not_waited_for(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        connection = pool.submit(server.accept)
+        pool.submit(lambda: connection.result()[0].sendall(answer))
+        begin = time.perf_counter()
+        with (
+            pytest.raises(
+                ConnectionError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:\d+ \(.+\); start one"
+            ),
+            scheduler_client(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=0.5),
+        ):
+            pass
+        assert time.perf_counter() - begin < 10
+        connection.result()[0].close()
