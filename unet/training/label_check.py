@@ -286,11 +286,11 @@ def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[
 
     >>> [problem.is_error for problem in constant_channel_problems("a", [0.0, 3.5])]
     [False]
-    >>> constant_channel_problems("a", [2.0])
-    []
+    >>> constant_channel_problems("a", [2.0]), constant_channel_problems("a", [])
+    ([], [])
     """
     constant = [number for number, std in enumerate(deviations) if std == 0]
-    if len(constant) == len(deviations):
+    if constant and len(constant) == len(deviations):
         text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
         return [LabelProblem(f"{text}, or `sections` and `mask` of the volume", True)]
     return [
