@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Security, Worker
 from distributed.comm import connect
 
 from unet.extras import is_installed, needs
@@ -21,7 +21,17 @@ SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
 }
 
+LOOPBACK = "127.0.0.1:0"
+"""Where pages about a scheduler or worker are served: to this machine alone. Without an address dask serves all."""
+
 log = logging.getLogger(__name__)
+
+
+class _LoopbackWorker(Worker):
+    """A worker without a dashboard. Its pages about health and metrics are for this machine alone."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **(settings | {"dashboard": False, "dashboard_address": LOOPBACK}))
 
 
 @contextmanager
@@ -38,7 +48,9 @@ def local_client(threads: int, dashboard: bool = False) -> Iterator[Client]:
             n_workers=1,
             threads_per_worker=threads,
             memory_limit=0,  # max_in_flight bounds memory; dask would spill arrays to disk
-            dashboard_address="127.0.0.1:0" if dashboard else None,
+            dashboard_address=LOOPBACK,
+            scheduler_kwargs={"dashboard": dashboard},
+            worker_class=_LoopbackWorker,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

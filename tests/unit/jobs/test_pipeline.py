@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from unet.geometry.box import Box
@@ -276,13 +277,19 @@ def test_steps_are_never_pickled() -> None:
     assert run(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)
 
 
+def listening() -> set[tuple[str, int]]:
+    """Addresses at which this process can be reached."""
+    return {tuple(one.laddr) for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.parametrize("asked", [False, True])
-def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
+def test_a_dashboard_is_for_this_machine_alone_and_told_where_it_was_asked_for(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
     caplog.set_level("INFO", "unet.jobs.dask_clients")
+    before = listening()
     with local_client(1, dashboard=asked):
-        pass
+        assert {address for address, _ in listening() - before} == {"127.0.0.1"}
     told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.dask_clients"]
     assert told == ["dask dashboard: http://127.0.0.1"] * asked
 
