@@ -86,8 +86,8 @@ def main() -> None:
             example = base(None if arguments.smoke else arguments.example)
             starter.configure(own, configuration(example, name, seed, arguments.steps, threshold), anew=False)
             starter.run(own, "--cores", str(arguments.cores), "--resources", "gpu=1")
-    columns = ("variant-seed", "V_rand", "V_info", "best V_rand", "pixel error", "adapted Rand", "merges", "splits")
-    columns = (*columns, "threshold", "training (min)")
+    columns = ["variant-seed", "V_rand", "V_info", "best V_rand", "pixel error", "adapted Rand", "merges", "splits"]
+    columns += ["threshold", "training (min)"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for own in runs:
         if (own / "results" / "report.html").exists():

@@ -71,7 +71,7 @@ def stored(name: str) -> Volume:
     folder = DATA / "fib25"
     with h5py.File(folder / "affinities.h5") as file, h5py.File(folder / f"{name}.h5") as labelled:
         found = file[f"{name}/affinities"]
-        offsets = [tuple(int(n) for n in offset) for offset in found.attrs["offsets_zyx"]]
+        offsets: list[Offset] = [(int(z), int(y), int(x)) for z, y, x in found.attrs["offsets_zyx"]]
         peer = labelled["volumes/peers/ffn"][()] if "volumes/peers" in labelled else None
         return Volume(found[()], offsets, labelled["volumes/labels/neuron_ids"][()], peer)
 
@@ -80,7 +80,7 @@ def generated(side: int, seed: int) -> Volume:
     """Voronoi cells, and affinities that are right but for noise."""
     random = np.random.default_rng(seed)
     seeds = random.integers(0, side, (max(2, side**3 // 1000), 3))
-    voxels = np.stack(np.mgrid[:side, :side, :side], axis=-1)
+    voxels = np.moveaxis(np.mgrid[:side, :side, :side], 0, -1)
     cells = np.argmin([((voxels - one) ** 2).sum(axis=-1) for one in seeds], axis=0) + 1
     affinities = np.zeros((len(ISOTROPIC_OFFSETS), *cells.shape), np.uint8)
     for levels, offset in zip(affinities, ISOTROPIC_OFFSETS, strict=True):
@@ -105,7 +105,7 @@ def within_objects(truth: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
     return maximum_filter(truth, 3) == minimum_filter(truth, 3)
 
 
-def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], max_offset: int) -> EdgeSlabs:
+def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], max_offset: int | None) -> EdgeSlabs:
     """Edges of the region graph, in one slab."""
     box, shape = Box.of_shape(volume.truth.shape), volume.truth.shape
     used = graph_channels(volume.offsets, max_offset, None, section=False)

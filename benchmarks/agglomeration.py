@@ -43,7 +43,7 @@ def layers(nodes: int, side: int) -> Iterator[Some]:
     depth = ceil(nodes / side**2)
     for z in range(depth):
         random = np.random.default_rng(z)
-        found = [(a, b, same) for a, b, same in layer(z, depth, side, nodes)]
+        found = list(layer(z, depth, side, nodes))
         u, v, same = (np.concatenate(column) for column in zip(*found, strict=True))
         mean = np.where(same, random.normal(0.1, 0.1, len(u)), random.normal(0.8, 0.15, len(u)))
         contacts = random.integers(1, 200, len(u))
@@ -64,7 +64,9 @@ def whole(nodes: int, side: int) -> Graph:
     return Graph(nodes, u[part].copy(), v[part].copy(), [contacts[part].copy(), boundary[part].copy()])
 
 
-def layer(z: int, depth: int, side: int, nodes: int):
+def layer(
+    z: int, depth: int, side: int, nodes: int
+) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.bool_]]]:
     """Edges that begin in a layer: their nodes, and whether both are of one cell."""
     y, x = np.mgrid[:side, :side]
     for dz, dy, dx in STEPS:

@@ -47,6 +47,7 @@ from unet.network.complexity import useful_flops_per_voxel
 from unet.network.engine import Engine
 from unet.network.model import build_model
 from unet.network.model_file import load_model, save_model
+from unet.network.output_channels import model_offsets
 from unet.network.predictor import Predictor, read_box, tile_lattices
 from unet.network.tile_selection import PredictionTask, device_kind, job_memory
 from unet.storage.files import read_json, write_json
@@ -126,9 +127,9 @@ class Run:
 
 def channel_names(config: ModelConfig) -> list[str]:
     """Return the names of a network's outputs: classes, or offsets."""
-    return (
-        CLASSES if config.output == "classes" else [offset_name(tuple(map(int, one))) for one in config.offsets or []]
-    )
+    if config.output == "classes":
+        return CLASSES
+    return [offset_name(one) for one in model_offsets(config, (1, 1, 1))]  # `example_network` has named them in voxels
 
 
 def example_network(name: str) -> ModelConfig:

@@ -30,7 +30,7 @@ from unet.network.model import build_model
 
 WINDOW = {2: (512, 512), 3: (64, 128, 128)}
 RIM = {2: 112, 3: 20}
-BLOCKS_AND_HALOS = {
+BLOCKS_AND_HALOS: dict[int, dict[str, tuple[int, ...]]] = {
     2: {"512": (512, 512, 64, 64), "1024": (1024, 1024, 96, 96)},
     3: {"128": (32, 128, 128, 16, 24, 24)},
 }
@@ -141,12 +141,12 @@ def main(arguments: dict[str, Any]) -> None:
     found: dict[str, Any] = {"sections": sections}
     dimensions = 3 if any(isinstance(one, nn.Conv3d) for one in model.modules()) else 2
     with torch.inference_mode():
-        first = ((raw[:] if dimensions == 3 else raw[0]).astype(np.float32) - mean) / std
+        first = (np.asarray(raw[:] if dimensions == 3 else raw[0], np.float32) - mean) / std
         reference = whole(model, first)
         for name, predict in contestants(model, dimensions).items():
             difference, store = deviation(predict(first), reference), Path(arguments["folder"]) / f"{name}.zarr"
             if dimensions == 3:  # the difference was a warm-up
-                seconds = measured_at_once(predict, raw, model.classes, mean, std, store) / raw.shape[0]
+                seconds = measured_at_once(predict, raw, len(reference), mean, std, store) / raw.shape[0]
             else:
                 seconds = measured(predict, raw, sections, mean, std, store) / sections
             found[name] = {"seconds": seconds, "deviation": difference}

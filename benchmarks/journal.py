@@ -79,7 +79,7 @@ def timed(seconds: dict[str, float], what: str, work: Callable[[], object]) -> o
 
 def job(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
     """Do what a job does with its journal; seconds of each step."""
-    name, seconds = f"{jobs - 1}-of-{jobs}", {}
+    name, seconds = f"{jobs - 1}-of-{jobs}", dict[str, float]()
     boxes, receipt = boxes_of_range(grid, name), folder / f"{name}.json"
     block_range = BlockRangeJob("ingest", boxes, [Store()], receipt=receipt, fingerprint="f" * 32)
     timed(seconds, "start", block_range.__enter__)
@@ -123,15 +123,15 @@ def main() -> None:
     grid = volume(arguments.blocks)
     if arguments.part:
         seconds = (job if arguments.part == "job" else whole)(arguments.folder, grid, arguments.jobs)
-        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        print(json.dumps({"seconds": seconds, "peak_mb": int(peak.split()[1]) / 1024}))
+        high = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        print(json.dumps({"seconds": seconds, "peak_mb": int(high.split()[1]) / 1024}))
         return
     with tempfile.TemporaryDirectory() as folder:
         size = write_journals(Path(folder), grid, arguments.jobs, arguments.records)
         print(f"{len(grid):,} blocks, {arguments.jobs:,} jobs, {arguments.records} record(s) each: {size:,.0f} MB")
         for part in ("job", "whole"):
-            seconds, peak = measured(part, Path(folder), arguments)
-            for what, took in seconds.items():
+            steps, peak = measured(part, Path(folder), arguments)
+            for what, took in steps.items():
                 print(f"  {what:12} {took:9.3f} s")
             print(f"  {'peak':12} {peak:9.0f} MB")
 

@@ -104,7 +104,7 @@ class Workers:
 def killed_once(folder: Path, what: str, blocks: int, moment: float, workers: Workers | None) -> int:
     """Run until so many more blocks are recorded, wait a moment, kill; how many were recorded meanwhile."""
     before = len(recorded(folder))
-    process = starter.start(folder, *SETTINGS, PREDICTION, **ENVIRONMENT)
+    process = starter.start(folder, *SETTINGS, PREDICTION, session=True, **ENVIRONMENT)
     while len(recorded(folder)) < before + blocks and process.poll() is None:
         time.sleep(0.01)
     time.sleep(moment)

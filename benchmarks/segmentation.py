@@ -37,7 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,12 @@ def probability(ids: np.ndarray, seed: int = 1) -> np.ndarray:
 def stored(folder: Path, values: np.ndarray) -> Volume:
     """The volume as the workflow has it after `predict`, in its default chunks and blocks."""
     storage, voxel = StorageConfig(), [10.0, 10.0, 10.0]
-    layout = {"shape": values.shape, "dtype": "uint8", "voxel_size_nm": voxel, "offset_nm": [0.0, 0.0, 0.0]}
+    layout: dict[str, Any] = {
+        "shape": values.shape,
+        "dtype": "uint8",
+        "voxel_size_nm": voxel,
+        "offset_nm": [0.0, 0.0, 0.0],
+    }
     layout |= {"chunk": storage.chunk, "block": storage.block, "labels_dtype": None, "masked": False}
     write_json(folder / "survey.json", {"layout": layout})
     volume = Volume.open(folder / "volume", folder / "survey.json")
@@ -224,6 +229,17 @@ def quality(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
     return {"voi": sum(variation_of_information(table)), "adapted_rand_error": adapted_rand_error(table)}
 
 
+IN_MEMORY: dict[str, Callable[..., np.ndarray]] = {
+    "cc3d": with_cc3d,
+    "skimage": with_skimage,
+    "bioimage_cpp": with_bioimage_cpp,
+    "waterz": with_waterz,
+    "agglomeration": agglomerated,
+    "waterz_agglomeration": waterz_agglomerated,
+}
+"""Contestants that take arrays; the others read a stored volume."""
+
+
 def contest(name: str, data: Path, times: int) -> dict[str, Any]:
     """One contestant in this process, on the volume repeated so many times; Zarr is written before the clock starts."""
     values = np.load(data / "probability.npy")
@@ -234,21 +250,19 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
         arrays = [np.load(data / "fragments.npy"), values]
     with tempfile.TemporaryDirectory(dir=data) as temporary:
         folder = Path(temporary)
-        in_memory = {"cc3d": with_cc3d, "skimage": with_skimage, "bioimage_cpp": with_bioimage_cpp}
-        in_memory |= {"waterz": with_waterz, "agglomeration": agglomerated, "waterz_agglomeration": waterz_agglomerated}
-        volume, voxels = None if name in in_memory else stored(folder, values), values.size
-        if name in in_memory:
-            in_memory[name](*(array[:, :64, :64] for array in arrays))
+        volume, voxels = None if name in IN_MEMORY else stored(folder, values), values.size
+        if volume is None:
+            IN_MEMORY[name](*(array[:, :64, :64] for array in arrays))
         else:
             del values, arrays
         if name == "watershed_numpy":
             compiled.IS_INSTALLED = False
         segment = SegmentConfig(**(WATERSHED if name in WATERSHEDS else {"connectivity": "volume"}))
-        memory, seconds, wall = _resident(), [], []
+        memory, seconds, wall = _resident(), list[float](), list[float]()
         for number in range(2 if name in ("components", "cc3d", *WATERSHEDS) else 1):  # the second one finds all warm
             used, began = _processor_seconds(), time.perf_counter()
-            if name in in_memory:
-                found = in_memory[name](*arrays)
+            if volume is None:
+                found = IN_MEMORY[name](*arrays)
             elif name == "dask_image":
                 with_dask_image(volume)
             else:
@@ -258,7 +272,7 @@ def contest(name: str, data: Path, times: int) -> dict[str, Any]:
         row = {"contestant": name, "voxels": voxels, "seconds": min(seconds), "wall": min(wall)}
         row["extra_gb"] = (_peak() - memory) / 1e9
         if name not in ("components", "cc3d", "dask_image"):
-            ids = whole_volume(volume, "segmentation") if name in WATERSHEDS else found
+            ids = found if volume is None else whole_volume(volume, "segmentation")
             row |= quality(np.load(data / "cells.npy"), ids)
         if name == "waterz_agglomeration":
             row["from_ours"] = adapted_rand_error(contingency(agglomerated(*arrays), found))
@@ -285,25 +299,24 @@ def _status(key: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def run(name: str, data: Path, times: int = 1) -> dict[str, Any] | None:
-    """A contestant in a process of its own; None where its package is not installed."""
-    if any(name.startswith(package) and importlib.util.find_spec(package) is None for package in OPTIONAL):
-        return None
+def is_installed(name: str) -> bool:
+    """Return whether the package of a contestant is there."""
+    return not any(name.startswith(package) and importlib.util.find_spec(package) is None for package in OPTIONAL)
+
+
+def run(name: str, data: Path, times: int = 1) -> dict[str, Any]:
+    """A contestant in a process of its own."""
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data), "--times", str(times)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     row: dict[str, Any] = json.loads(output.splitlines()[-1])
     return row
 
 
-def alternating(names: list[str], data: Path, times: int = 1) -> dict[str, dict[str, Any]]:
+def alternating(names: Sequence[str], data: Path, times: int = 1) -> dict[str, dict[str, Any]]:
     """Contestants by turns, and the best of each."""
     rounds = [{name: run(name, data, times) for name in names} for _ in range(ROUNDS)]
-    best = {}
-    for name in names:
-        best[name] = rounds[0][name]
-        for key in ("seconds", "wall"):
-            best[name][key] = min(row[name][key] for row in rounds)
-    return best
+    fastest = {name: {key: min(row[name][key] for row in rounds) for key in ("seconds", "wall")} for name in names}
+    return {name: rounds[0][name] | fastest[name] for name in names}
 
 
 def show(row: dict[str, Any]) -> None:
@@ -363,9 +376,9 @@ def compare(data: Path, depth: int, side: int, names: list[str]) -> None:
     for row in (*rows.values(), *large.values()):
         show(row)
     for name in names:
-        if name not in quick and (row := run(name, data)):
-            rows[name] = row
-            show(row)
+        if name not in quick and is_installed(name):
+            rows[name] = run(name, data)
+            show(rows[name])
     print(json.dumps({"verdict": verdict_of(rows, large), "rows": rows, "large": large}))
 
 

@@ -84,9 +84,9 @@ def main() -> None:
     parser.add_argument("--generated", type=int, help="side of a generated cube instead of fib25")
     side = parser.parse_args().generated
     print("| volume | threshold | min_size | merges | listed | right |\n|---|---|---|---|---|---|")
-    volumes = {"generated": lambda: generated(side, 0)} if side else {}
-    volumes = volumes or {name: (lambda name=name: stored(name)) for name in ("train", "validation")}
-    print(json.dumps({"rows": [row for name, read in volumes.items() for row in measured(name, read())]}))
+    names = ["generated"] if side else ["train", "validation"]
+    rows = [row for name in names for row in measured(name, generated(side, 0) if side else stored(name))]
+    print(json.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def make_volume(folder: Path, voxels: int) -> None:
 def block(raw: np.ndarray, number: int, box: Box) -> np.ndarray:
     """The grey values of a block: a turned, mirrored and shifted copy of the generated cells, with noise of its own."""
     random = np.random.default_rng(number)
-    turned = np.rot90(raw, random.integers(4), axes=(1, 2))
+    turned = np.rot90(raw, int(random.integers(4)), axes=(1, 2))
     turned = np.roll(turned, random.integers(PIECE[1], size=2), axis=(1, 2))
     grey = turned[tuple(slice(n) for n in box.shape)].astype(np.int16) + random.integers(-3, 4, box.shape, np.int16)
     return np.clip(grey, 0, 255).astype(np.uint8)

@@ -120,7 +120,7 @@ def steps_of(way: str, name: str, steps: int, smoke: bool) -> dict[str, float]:
     outputs = CHANNELS[config.dimensions]
     model = layers.build_model(config, 1, outputs)
     layout = centre_crop.channels_last(config.dimensions)
-    model.to(memory_format=layout)
+    model.to(memory_format=layout)  # type: ignore[call-overload]  # torch declares no such overload
     raw = torch.randn(BATCH, 1, *(side,) * config.dimensions).contiguous(memory_format=layout)
     tile = (1, side, side) if config.dimensions == 2 else (side,) * 3
     size = tile_geometry(config, tile).output[-config.dimensions :]

@@ -91,7 +91,8 @@ def main(
     counts, annotated = _counts(source, volume, threads)
     voxels = int(np.prod(source.layout.shape))
     log.info("labels of %s: %s", source.name, summary_line(counts, volume.label_kind, names, voxels))
-    deviations = [one["std"] for one in read_json(intensity_statistics)["statistics"]]
+    measured = read_json(intensity_statistics)["statistics"]
+    deviations = [one["std"] for one in measured if one["count"] > 1]  # a single voxel is no constant image
     found = constant_channel_problems(source.name, deviations) + label_problems(
         source.name, counts, volume.label_kind, names
     )

@@ -6,7 +6,8 @@ Outputs: a receipt with mean, standard deviation, percentiles, centre and scale 
 
 1. Add up the counts of all block ranges.
 2. Find the values that fill constant regions, and leave their voxels out.
-3. Compute exact statistics, and centre and scale by the rule of the configuration or of a given model file.
+3. Compute exact statistics, and centre and scale by the rule of the configuration or of a given model file. Warn of
+   many voxels at an end of the intensities, which may be noise around the tissue.
 4. Check that `interior` labels hold at most one value other than 0 in all blocks together.
 """
 
@@ -23,7 +24,7 @@ from unet.config.normalisation import NormalisationConfig
 from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, read_json, write_json
-from unet.volumes.intensity import IntensityError, IntensityStatistics, intensity_statistics
+from unet.volumes.intensity import IntensityError, IntensityStatistics, crowd_at_an_end, intensity_statistics
 from unet.volumes.layout import VolumeLayout
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,18 @@ def main(
         ]
     except IntensityError as error:
         raise IntensityError(f"{name}: {error}") from None
-    for channel, one in enumerate(statistics):
+    for channel, (one, (outside, inside, _)) in enumerate(zip(statistics, counts, strict=True)):
         _log_statistics(f"{name}.raw, channel {channel}", one, rule)
+        left = outside if one.left_out else outside + inside
+        if rule.ignore_value == "auto" and (crowd := crowd_at_an_end(left, np.dtype(layout.dtype))):
+            log.warning(
+                "%s.raw, channel %d: %.0f %% of the voxels have intensities from %g to %g, far from all others, and "
+                "count in mean and standard deviation. If they are noise where nothing was imaged, set a `mask`",
+                name,
+                channel,
+                100 * crowd[2],
+                *crowd[:2],
+            )
     # The digest depends on the content of the image files and not on their state: a touched file changes nothing.
     digest = fingerprint(layout=asdict(layout), block_ranges=receipts_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}

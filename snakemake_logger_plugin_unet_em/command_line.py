@@ -13,7 +13,7 @@ from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file
 
 TARGETS = (
-    *("all", "plan", "verify", "augmentation_preview", "sample", "view"),
+    *("all", "plan", "verify", "augmentation_preview", "sample", "view", "objects", "meshes", "skeletons"),
     *("export", "export_tiff", "export_precomputed", "export_webknossos"),
 )
 """Targets that a user can ask for by name; all others are files."""

@@ -63,7 +63,7 @@ def profile_problem(words: Sequence[str]) -> str | None:
     """Return that `--workflow-profile` or `--profile` names no profile. Without the first, Snakemake would go on.
 
     >>> profile_problem(["--workflow-profile", "slrum"])
-    '--workflow-profile slrum: there is no such profile; workflow/profiles has default and slurm'
+    '--workflow-profile slrum: there is no such profile; there are default and slurm, in any folder'
     """
     # imported when it is needed: it is Snakemake's whole command line
     from snakemake.cli import get_profile_dir
@@ -79,7 +79,7 @@ def profile_problem(words: Sequence[str]) -> str | None:
     for word in option_values("--workflow-profile", words)[:1]:
         if word != "none" and not any((folder / word).exists() for folder in (Path(), Path("profiles"), profiles)):
             known = " and ".join(_names(profiles))
-            return f"--workflow-profile {word}: there is no such profile; workflow/profiles has {known}"
+            return f"--workflow-profile {word}: there is no such profile; there are {known}, in any folder"
     return None
 
 

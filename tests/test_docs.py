@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -99,7 +100,7 @@ def test_pages_can_be_searched_in_light_and_dark(site: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
-    def entries(nav: object) -> list[str]:
+    def entries(nav: Any) -> list[str]:
         if isinstance(nav, str):
             return [nav]
         return [one for item in (nav.values() if isinstance(nav, dict) else nav) for one in entries(item)]

@@ -9,6 +9,7 @@ import ast
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -130,7 +131,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, str]]:
     """Yield operator and new text of each change of a node."""
     if isinstance(node, ast.Compare):
         for index, op in enumerate(node.ops):
-            yield "comparison", _with(node, lambda new, i=index, op=op: new.ops.__setitem__(i, COMPARISONS[type(op)]()))
+            yield "comparison", _with(node, partial(_set_operator, index=index, op=COMPARISONS[type(op)]()))
     elif isinstance(node, ast.Constant) and type(node.value) is int:
         yield "off by one", f"({node.value + 1})"
     elif isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC and not isinstance(node.left, ast.JoinedStr):
@@ -174,7 +175,17 @@ def _changed_call(node: ast.Call) -> Iterator[tuple[str, str]]:
     for index, keyword in enumerate(node.keywords):
         if keyword.arg == "axis" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, int):
             other = ast.Constant(0 if keyword.value.value else -1)
-            yield "axis", _with(node, lambda new, i=index, other=other: setattr(new.keywords[i], "value", other))
+            yield "axis", _with(node, partial(_set_keyword, index=index, value=other))
+
+
+def _set_operator(new: Any, index: int, op: ast.cmpop) -> None:
+    """Put another operator into a comparison."""
+    new.ops[index] = op
+
+
+def _set_keyword(new: Any, index: int, value: ast.expr) -> None:
+    """Give a keyword of a call another value."""
+    new.keywords[index].value = value
 
 
 def _can_swap(argument: ast.expr) -> bool:

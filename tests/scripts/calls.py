@@ -50,7 +50,7 @@ def not_covered(calls: set[Call], script: Path) -> set[str]:
 
 def _validators() -> set[str]:
     """Return the validators of all sections, such as `VolumeConfig._consistent`."""
-    sections = [Section, *Section.__subclasses__()]
+    sections: list[Any] = [Section, *Section.__subclasses__()]
     decorators = [(section.__qualname__, section.__pydantic_decorators__) for section in sections]
     return {
         f"{name}.{validator}"

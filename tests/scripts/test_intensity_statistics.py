@@ -95,6 +95,16 @@ def test_the_rule_of_a_given_model_counts(tmp_path: Path, bare: np.ndarray) -> N
     assert (written["ignore_value"], written["percentiles"]) == ("none", [5, 95])
 
 
+def test_noise_around_the_tissue_is_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    raw = random.integers(60, 200, (2, 40, 40), np.uint8)
+    raw[:, :20] = random.integers(0, 3, (2, 20, 40))
+    prepared(tmp_path / "one", raw).intensity_statistics("train")
+    log = (tmp_path / "one/results/logs/intensity_statistics.log").read_text()
+    assert "WARNING volumes.train.raw, channel 0: 50 % of the voxels have intensities from 0 to 2, far from all" in log
+    assert "set a `mask`" in log
+
+
 def test_a_volume_of_one_value_is_told(tmp_path: Path) -> None:
     project = prepared(tmp_path / "one", np.full((2, 40, 40), 7, np.uint8))
     (found,) = project.intensity_statistics("train")

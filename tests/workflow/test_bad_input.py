@@ -23,7 +23,7 @@ from unet.run.preconditions import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 ROOT = Path(__file__).parents[2]
 LINES = 6

@@ -24,7 +24,7 @@ from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 AXES = {"probability": ["c", "z", "y", "x"]}
 DTYPES = {

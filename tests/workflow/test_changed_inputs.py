@@ -15,7 +15,7 @@ import zarr
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 JOBS = [
     f"results/receipts/{rule}/train/{block_range}.json"

@@ -12,7 +12,7 @@ import pytest
 from unet.run.removal import remove_results
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 PART = {
     "raw": "input/raw.tif",
@@ -116,7 +116,9 @@ def test_the_record_is_of_what_is_configured(copy_of_finished: Project) -> None:
     assert "earlier" not in json.dumps(record) + (project.results / "ro-crate-metadata.json").read_text()
 
 
-def test_a_partial_target_leaves_the_record_of_the_report(finished: Project, copy_of_finished: Project) -> None:
+def test_a_partial_target_and_other_times_leave_the_record_of_the_report(
+    finished: Project, copy_of_finished: Project
+) -> None:
     """Another threshold, but only the fragments are asked for: the report and its record stay those of the old one."""
     project = copy_of_finished
     project.configure({"segment": {"threshold": 0.3}})
@@ -124,6 +126,7 @@ def test_a_partial_target_leaves_the_record_of_the_report(finished: Project, cop
     ran = project.run(target)
     assert ran.rules == {"segment"}
     assert f"receipt       {target}" in ran.output
+    assert "Nothing was made: --touch gives files another time alone" in project.run("--touch").output
     for name in ("run_config.yaml", "provenance.json", "ro-crate-metadata.json", "report.html"):
         assert (project.results / name).read_text() == (finished.results / name).read_text()
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 STORES = ("raw", "labels", "targets", "weights", "probability", "segmentation")
 

@@ -20,7 +20,7 @@ from unet.jobs.script import run_script
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Finished, Project
+    from tests.workflow.conftest import Finished, Project
 
 RECORDS = ("run_config.yaml", "provenance.json", "ro-crate-metadata.json")
 

@@ -12,7 +12,7 @@ from tests.without import OPTIONAL, environment_without
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 ABSENT = OPTIONAL - {"snakemake_executor_plugin_slurm"}
 """The plugin for SLURM, which loads pandas, cannot be hidden so: Snakemake looks for the files of its plugins."""

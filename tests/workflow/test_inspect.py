@@ -16,7 +16,7 @@ from unet.config.root import load_config
 from unet.training.synthetic import synthesise
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 ROOT = Path(__file__).parents[2]
 

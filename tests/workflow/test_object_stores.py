@@ -13,7 +13,8 @@ import yaml
 import zarr
 
 if TYPE_CHECKING:
-    from conftest import Finished, Project, S3Server
+    from tests.conftest import S3Server
+    from tests.workflow.conftest import Finished, Project
 
 BLOCKS = 18
 STORES = ("raw", "mask", "labels", "targets", "probability", "segmentation")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unet.run.plan.estimates import StoreSize, measured_jobs, store_sizes
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 
 def jobs(project: Project) -> Counter[str]:

@@ -21,7 +21,7 @@ from unet.run.reproduce import compare
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 
 def record_of(project: Project) -> dict[str, Any]:

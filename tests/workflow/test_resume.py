@@ -17,7 +17,7 @@ from unet.storage.digests import fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 SEGMENTING = {"segment", "merge", "relabel", "evaluate", "report"}
 BLOCKS = 18

@@ -22,7 +22,7 @@ from unet.volumes.layout import VolumeLayout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 SOLVING = {"merge", "relabel", "suspected_merges", "evaluate", "report"}
 RECEIPTS = (

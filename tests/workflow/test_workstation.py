@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Project
+    from tests.workflow.conftest import Project
 
 SHARDS = ("0-of-2", "1-of-2")
 

@@ -44,7 +44,14 @@ def problem_of_paths(results: str, files: Mapping[str, str | None], inputs: Mapp
 
 
 def problem_of_names(lists: Mapping[str, Sequence[str]], volumes: Sequence[str]) -> str | None:
-    """Return which list names a volume that there is not, or one volume twice."""
+    """Return which list names a volume that there is not, or one volume twice, or which names share a folder."""
+    folders = {name.lower(): name for name in volumes}
+    for name in volumes:
+        if name != (other := folders[name.lower()]):
+            return (
+                f"volumes: {name!r} and {other!r} differ in capital letters alone, and are one folder on some systems: "
+                "rename one"
+            )
     for key, names in lists.items():
         for name in names:
             if name not in volumes:

@@ -1,5 +1,6 @@
 """Clients of dask schedulers: one in this process, or one that somebody else has started; and calls of its workers."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security, Worker
+from distributed.comm import connect
 
 from unet.extras import is_installed, needs
 
@@ -19,7 +21,17 @@ SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
 }
 
+LOOPBACK = "127.0.0.1:0"
+"""Where pages about a scheduler or worker are served: to this machine alone. Without an address dask serves all."""
+
 log = logging.getLogger(__name__)
+
+
+class _LoopbackWorker(Worker):
+    """A worker without a dashboard. Its pages about health and metrics are for this machine alone."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **(settings | {"dashboard": False, "dashboard_address": LOOPBACK}))
 
 
 @contextmanager
@@ -36,7 +48,9 @@ def local_client(threads: int, dashboard: bool = False) -> Iterator[Client]:
             n_workers=1,
             threads_per_worker=threads,
             memory_limit=0,  # max_in_flight bounds memory; dask would spill arrays to disk
-            dashboard_address="127.0.0.1:0" if dashboard else None,
+            dashboard_address=LOOPBACK,
+            scheduler_kwargs={"dashboard": dashboard},
+            worker_class=_LoopbackWorker,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -71,10 +85,12 @@ def scheduler_client(address: str, timeout: float = 60.0) -> Iterator[Client]:
     """
     with dask.config.set(SETTINGS):
         try:
+            asyncio.run(asyncio.wait_for(_shake_hands(address, timeout), timeout))
             client = Client(address, timeout=timeout, set_as_default=False)
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # another program may answer with any bytes
+            why = str(error) or f"nothing was heard for {timeout:.0f} s"
             raise ConnectionError(
-                f"predict.scheduler: no dask scheduler answers at {address} ({error}); start one there, or correct "
+                f"predict.scheduler: no dask scheduler answers at {address} ({why}); start one there, or correct "
                 "predict.scheduler (docs/how-to/slurm.md)"
             ) from None
         with client:
@@ -86,6 +102,12 @@ def scheduler_client(address: str, timeout: float = 60.0) -> Iterator[Client]:
                     f"`dask worker {address}` where this project is installed (docs/how-to/slurm.md)"
                 ) from None
             yield client
+
+
+async def _shake_hands(address: str, timeout: float) -> None:
+    """Connect as a client does, and leave. `Client` itself waits for the first answer without an end."""
+    comm = await connect(address, timeout=timeout, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def call_on_worker(client: Client, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:

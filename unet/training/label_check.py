@@ -13,7 +13,7 @@ import numpy as np
 from unet.training.label_counts import LabelCounts, LabelKind
 
 MIN_PIECES = 4
-"""Mean pieces per section from which an id is no single object, and the background is a mesh."""
+"""Mean pieces per section from which an id is no single object, the background is a mesh, and objects are many."""
 GREY_PIECE = 3
 """Mean pixels of a piece of an id below which the ids are grey values; a copy of EM data has 1.0 to 1.5."""
 GREY_PIECES = 50
@@ -183,7 +183,11 @@ def _cut_ids(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProblem 
 
 
 def _empty(labels: str, counts: LabelCounts) -> LabelProblem | None:
-    """Detect sections, rows or columns where nobody annotated: all background, beside parts full of objects."""
+    """Detect sections, rows or columns where nobody annotated: all background, beside parts full of objects.
+
+    A field inside one or a few large objects, such as a nucleus, may well have nothing beside it. So the run is stopped
+    only for many pieces.
+    """
     if counts.objects is None or counts.objects_within is None or counts.annotated_within is None:
         return None
     inside, around = counts.objects_within, counts.annotated_within
@@ -199,6 +203,7 @@ def _empty(labels: str, counts: LabelCounts) -> LabelProblem | None:
     share = 1 - annotated * kept / counts.annotated
     if share <= 0 or int(counts.objects.sum()) < DENSE * annotated * kept:
         return None
+    pieces = counts.euler / int(np.count_nonzero(counts.objects))
     what = [f"{int(without.sum())} of {counts.annotated_sections} annotated sections"] if without.any() else []
     what += ["the margins of the sections"] if any(margins) else []
     return LabelProblem(
@@ -206,7 +211,7 @@ def _empty(labels: str, counts: LabelCounts) -> LabelProblem | None:
         f"{inside} (z, y, x) is full of them. If nobody annotated the rest, say so, or the network learns that nothing "
         "is there: give it a value of its own and name it in `ignore_id` (or `class_values: {ignore: ...}`), or choose "
         "what is annotated by `crop` or `mask`",
-        share >= EMPTY_SHARE,
+        share >= EMPTY_SHARE and pieces >= MIN_PIECES,
     )
 
 
@@ -281,11 +286,11 @@ def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[
 
     >>> [problem.is_error for problem in constant_channel_problems("a", [0.0, 3.5])]
     [False]
-    >>> constant_channel_problems("a", [2.0])
-    []
+    >>> constant_channel_problems("a", [2.0]), constant_channel_problems("a", [])
+    ([], [])
     """
     constant = [number for number, std in enumerate(deviations) if std == 0]
-    if len(constant) == len(deviations):
+    if constant and len(constant) == len(deviations):
         text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
         return [LabelProblem(f"{text}, or `sections` and `mask` of the volume", True)]
     return [

@@ -26,6 +26,11 @@ MOST_ELSEWHERE = Fraction(1, 10)
 LEAST_BINS = 32
 """Smallest number of bins between two percentiles of float data; a bin is 1/128 of a value wide."""
 
+CROWD = 0.2
+"""Share of the voxels, at an end of the intensities, from which they may be noise around the tissue."""
+CROWD_WIDTH = 0.03
+"""Half the width of such a crowd, as a share of the range from percentile 1 to percentile 99."""
+
 
 class IntensityError(ValueError):
     """The intensities cannot be normalised as the configuration asks."""
@@ -129,6 +134,39 @@ def intensity_statistics(
         fill_values=tuple(fill),
         left_out=int(every[0].sum()) - sum(sums.count),
     )
+
+
+def crowd_at_an_end(counts: NDArray[np.int64], dtype: DTypeLike) -> tuple[float, float, float] | None:
+    """Find voxels that may be noise where nothing was imaged: many, at an end of the intensities, far from all others.
+
+    A crowd lies within 3 % of the range around percentile 1 or 99, holds a fifth of the voxels, and ten times as many
+    as the next 3 %. Voxels of one value are no crowd: they are clipped, or fill a constant region.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        `histogram` of the voxels that were counted.
+    dtype : dtype
+        Type of the intensities that were counted.
+
+    Returns
+    -------
+    tuple of float or None
+        Smallest and largest intensity of the crowd, and its share of the voxels (0 to 1); None if there is none.
+    """
+    sums = BinSums.of(counts, dtype)
+    if not sums.count:
+        return None
+    shares = np.array(sums.count) / sum(sums.count)
+    values = np.array([sums.value(number) for number in range(len(shares))])
+    ends = values[sums.percentile(1)], values[sums.percentile(99)]
+    width = CROWD_WIDTH * (ends[1] - ends[0])
+    for end in ends:
+        inside, beside = abs(values - end) <= width, abs(abs(values - end) - 1.5 * width) < 0.5 * width
+        share = float(shares[inside].sum())
+        if share >= CROWD and shares[beside].sum() <= share / 10 and shares[inside].max() < 0.95 * share:
+            return float(values[inside].min()), float(values[inside].max()), share
+    return None
 
 
 def _without_fill(

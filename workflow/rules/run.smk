@@ -61,6 +61,12 @@ def begin_run():
 
 def end_run():
     """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
+    if workflow.touch:
+        record = Path(RESULTS, "run_config.yaml")
+        logger.warning(
+            f"Nothing was made: --touch gives files another time alone. They are of the settings in {record}"
+        )
+        return
     made = new(EARLIER["made"], written(Path(RESULTS)))
     late = [
         name for name in LAYOUTS.unreadable if Path(receipt("survey", name)) in made

@@ -153,6 +153,7 @@ def test_the_defaults_are_the_papers() -> None:
         ),
         # what contradicts itself
         ({"train__volumes": ["train", "train"]}, ["train.volumes", "'train' 2 times", "train.volume_weights"]),
+        ({"volumes__Train": {"raw": "c.tif"}}, ["'train' and 'Train' differ in capital letters alone", "rename one"]),
         ({"predict__volumes": ["train", "train"]}, ["predict.volumes", "'train' 2 times; name it once"]),
         ({"train__validation": ["train", "train"]}, ["train.validation", "'train' 2 times; name it once"]),
         ({"evaluate__volumes": ["train"] * 3}, ["evaluate.volumes", "'train' 3 times"]),

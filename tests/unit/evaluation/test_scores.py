@@ -24,9 +24,10 @@ def scores_of(volume: dict[str, np.ndarray], block: tuple[int, ...], per_section
     """Scores of a volume added up over blocks, in reverse order to see that order does not matter."""
     comparison = VolumeScores(3, per_section)
     for box in reversed(Grid(volume["target"].shape, block).boxes()):
-        parts = (volume[name][box.slices] for name in ("target", "predicted", "labels", "segmentation"))
+        part = {name: values[box.slices] for name, values in volume.items()}
         near = border_mask(volume["labels"], 1)[box.slices]
-        comparison.add(*parts, near, first_section=box.start[0], foreground_class=1)
+        arrays = part["target"], part["predicted"], part["labels"], part["segmentation"], near
+        comparison.add(*arrays, first_section=box.start[0], foreground_class=1)
     return comparison.scores()
 
 

@@ -3,13 +3,16 @@
 import errno
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from unet.geometry.box import Box
@@ -274,13 +277,19 @@ def test_steps_are_never_pickled() -> None:
     assert run(BOXES, lambda box: 0, Model().infer, nothing) == len(BOXES)
 
 
+def listening() -> set[tuple[str, int]]:
+    """Addresses at which this process can be reached."""
+    return {tuple(one.laddr) for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.parametrize("asked", [False, True])
-def test_the_address_of_a_dashboard_is_told_where_one_was_asked_for(
+def test_a_dashboard_is_for_this_machine_alone_and_told_where_it_was_asked_for(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
     caplog.set_level("INFO", "unet.jobs.dask_clients")
+    before = listening()
     with local_client(1, dashboard=asked):
-        pass
+        assert {address for address, _ in listening() - before} == {"127.0.0.1"}
     told = [one.getMessage().rpartition(":")[0] for one in caplog.records if one.name == "unet.jobs.dask_clients"]
     assert told == ["dask dashboard: http://127.0.0.1"] * asked
 
@@ -291,3 +300,20 @@ def test_no_scheduler_at_the_address_is_told_with_the_key_and_the_address() -> N
         scheduler_client("tcp://127.0.0.1:9", timeout=1),
     ):
         pass
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\nServer: other\r\n\r\n"], ids=["silent", "other"])
+def test_a_program_that_is_no_scheduler_is_not_waited_for(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        connection = pool.submit(server.accept)
+        pool.submit(lambda: connection.result()[0].sendall(answer))
+        begin = time.perf_counter()
+        with (
+            pytest.raises(
+                ConnectionError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:\d+ \(.+\); start one"
+            ),
+            scheduler_client(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=0.5),
+        ):
+            pass
+        assert time.perf_counter() - begin < 10
+        connection.result()[0].close()

@@ -160,7 +160,7 @@ def on_the_whole_volume(name: str, image: NDArray, average: TestTimeAugmentation
     seen = np.stack([grey[z : z + config.sections] for z in range(image.shape[0])]) if config.dimensions == 2 else None
     x = torch.from_numpy(grey[None, None] if seen is None else seen)
     with torch.inference_mode():
-        flips = {"none": [[]], "flips": [[], [-1], [-2], [-1, -2]]}[average]
+        flips: list[list[int]] = {"none": [[]], "flips": [[], [-1], [-2], [-1, -2]]}[average]
         outputs = [torch.softmax(model(x.flip(f)), dim=1).flip(f) for f in flips]
         result = (sum(outputs) / len(outputs)).numpy()
     result = np.moveaxis(result, 1, 0) if config.dimensions == 2 else result[0]

@@ -47,4 +47,4 @@ def merged_in_parts(
     pieces = list(object_tables(grid, tree, outcomes.__getitem__, count, first_id, min_size))
     columns = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in NUMBERED)
     offsets = np.cumsum(np.concatenate([[0], *(np.diff(outcomes[leaf].starts) for leaf in tree.leaves())]))
-    return MergeTable(*columns, offsets, first_id), live
+    return MergeTable(*columns, offsets=offsets, first_id=first_id), live

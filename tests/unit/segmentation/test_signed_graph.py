@@ -66,7 +66,7 @@ def test_mutex_watershed_in_rounds_is_that_of_edge_by_edge(nodes: int, edges: in
     order = np.argsort(-np.abs(weight), kind="stable")
     rows = [(int(u), int(v), float(w)) for (u, v), w in zip(pairs[order], weight[order], strict=True)]
     assert same_partition(found, mutex_edge_by_edge(nodes, rows))
-    assert same_partition(mutex_watershed(nodes, *pairs[::-1].T, weight[::-1]), found)
+    assert same_partition(mutex_watershed(nodes, pairs[::-1, 0], pairs[::-1, 1], weight[::-1]), found)
 
 
 def test_mutex_watershed_is_that_of_the_library() -> None:
@@ -79,7 +79,7 @@ def test_mutex_watershed_is_that_of_the_library() -> None:
         expected = graph.mutex_watershed.mutex_watershed_clustering(
             base, weight[joins], pairs[~joins].astype(np.uint64), -weight[~joins]
         )
-        assert same_partition(mutex_watershed(40, *pairs.T, weight), expected), seed
+        assert same_partition(mutex_watershed(40, pairs[:, 0], pairs[:, 1], weight), expected), seed
 
 
 def test_average_linkage_is_gasp_of_the_library() -> None:

@@ -25,7 +25,7 @@ from unet.volumes.readers.open import SourceError, open_source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import S3Server
+    from tests.conftest import S3Server
 
 SPEC = ImageSpec("p", (3, 150, 131), "uint8", (1, 32, 32), (2, 64, 64), (50.0, 4.0, 4.0), channels=("membrane", "cell"))
 """Two levels; the last block of every axis is cut."""

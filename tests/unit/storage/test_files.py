@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_full_disk_leaves_neither_a_part_nor_litter(
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    def half(file) -> None:  # type: ignore[no-untyped-def]
+    def half(file: IO[bytes]) -> None:
         file.write(b"half")
         raise ValueError("the other half")
 
@@ -211,6 +212,7 @@ def test_a_claim_of_a_killed_writer_is_not_waited_for_for_ever(tmp_path: Path, m
 KILLED = """
 import sys
 from pathlib import Path
+from typing import IO
 from unet.storage.files import write_folder_with, write_with
 
 def half(file):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -271,7 +271,9 @@ def test_threads_that_open_a_file_at_once_keep_its_locks(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("lock", [locked, lambda path: blocks_locked(path, [OTHER, BOX])], ids=["file", "blocks"])
-def test_threads_are_kept_apart_like_processes(tmp_path: Path, lock: Callable[[Path], Iterator[None]]) -> None:
+def test_threads_are_kept_apart_like_processes(
+    tmp_path: Path, lock: Callable[[Path], AbstractContextManager[None]]
+) -> None:
     path = tmp_path / ".blocks.lock"
 
     def work() -> None:

@@ -1,5 +1,7 @@
 """A stand-in for a stored volume that tests of the training share."""
 
+from typing import Any
+
 import numpy as np
 
 from unet.geometry.box import Box
@@ -16,3 +18,9 @@ class ArrayVolume:
         """Return the voxels of a box."""
         indices = [mirrored_indices(lo, hi, n) for lo, hi, n in zip(box.start, box.stop, self.shape, strict=True)]
         return self.values[np.ix_(*indices)]
+
+
+def values_of(volume: Any) -> np.ndarray:
+    """Return the array of a volume in memory, whichever stand-in it is."""
+    values: np.ndarray = volume.values
+    return values

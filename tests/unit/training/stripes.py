@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from tests.unit.training.array_volume import ArrayVolume
+from tests.unit.training.array_volume import ArrayVolume, values_of
 from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.network.auxiliary_head import WithAuxiliaryHead
@@ -30,7 +30,9 @@ def striped_volume() -> LabelledVolume:
     noise = np.random.default_rng(0).normal(0, 15, target.shape)
     raw = np.clip(80 + 80 * target + noise, 0, 255).astype(np.uint8)
     ones = np.ones(target.shape, np.float32)
-    return LabelledVolume(*map(ArrayVolume, (raw, target, ones)), Normalisation((raw.mean(),), (raw.std(),)))
+    return LabelledVolume(
+        ArrayVolume(raw), ArrayVolume(target), ArrayVolume(ones), Normalisation((raw.mean(),), (raw.std(),))
+    )
 
 
 def sampler(config: TrainConfig, augment: AugmentConfig | None = None, model: ModelConfig = MODEL) -> PatchSampler:
@@ -104,7 +106,7 @@ def affinity_sampler(config: TrainConfig, descriptors: ShapeDescriptors | None =
     """Patches of the stripes, of which each bright one is a body; two offsets: a network has two channels here."""
     classes = striped_volume()
     x = np.broadcast_to(np.arange(96) // 6, (2, 96, 96))
-    ids = np.where(classes.targets.values == 1, x + 1, 0).astype(np.uint32)
+    ids = np.where(values_of(classes.targets) == 1, x + 1, 0).astype(np.uint32)
     volume = LabelledVolume(classes.raw, ArrayVolume(ids), classes.weights, classes.normalisation)
     sizes, pairs = ((1, 44, 44), (1, 28, 28)), AffinityTargets(((0, 0, 1), (0, 0, 3)))
     keys = {"augment": config.augment, "batch": config.batch, "seed": config.seed, "descriptors": descriptors}

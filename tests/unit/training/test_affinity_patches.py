@@ -29,7 +29,8 @@ def ids_of_blocks() -> np.ndarray:
 
 def sampler(ids: np.ndarray, augment: AugmentConfig, **keys: object) -> AffinitySampler:
     known = (ids < 2**32 - 1).astype(np.float32)
-    volume = LabelledVolume(*map(ArrayVolume, ((ids % 251).astype(np.uint8), ids, known)), Normalisation((0,), (1,)))
+    raw = ArrayVolume((ids % 251).astype(np.uint8))
+    volume = LabelledVolume(raw, ArrayVolume(ids), ArrayVolume(known), Normalisation((0,), (1,)))
     return AffinitySampler([volume], PATCH, OUTPUT, affinities=PAIRS, augment=augment, dimensions=3, **keys)
 
 

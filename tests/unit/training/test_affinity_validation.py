@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.training.array_volume import values_of
 from tests.unit.training.test_affinity_patches import NONE, PAIRS, ids_of_blocks, sampler
 from unet.config.model import ModelConfig
 from unet.geometry.tiling import tile_geometry
@@ -43,7 +44,7 @@ def test_a_network_that_knows_nothing_scores_one_half() -> None:
 def test_a_volume_without_labels_is_refused() -> None:
     ids = ids_of_blocks()
     [volume] = sampler(ids, NONE).volumes
-    volume.weights.values[:] = 0
+    values_of(volume.weights)[:] = 0
     geometry = tile_geometry(ModelConfig(depth=2, dimensions=3), (20, 20, 20))
     with pytest.raises(ValueError, match=r"no voxel of 1 volume\(s\) is labelled"):
         AffinityValidation([volume], geometry, 2, torch.device("cpu"), PAIRS, 0.05, 3)

@@ -50,7 +50,8 @@ def test_no_patch_has_a_labelled_voxel_of_a_held_back_section(size: int) -> None
     """The voxels tell their section, also where a patch is mirrored beyond the last one."""
     section = np.broadcast_to(np.arange(SHAPE[0], dtype=np.uint8)[:, None, None], SHAPE)
     stores = Stored(section), Stored(section), WithoutSections(Stored(np.ones(SHAPE, np.float32)), [7, 8, 9])
-    volume = LabelledVolume(*(CachedVolume(store, (4, 16, 16)) for store in stores), Normalisation((0.0,), (1.0,)))
+    raw, targets, weights = (CachedVolume(store, (4, 16, 16)) for store in stores)
+    volume = LabelledVolume(raw, targets, weights, Normalisation((0.0,), (1.0,)))
     augment = AugmentConfig(rotation="right", elastic_probability=0)
     sampler = PatchSampler([volume], (size, 20, 20), (size, 12, 12), augment, dimensions=3)
     patches = [sampler.sample(step) for step in range(40)]

@@ -154,6 +154,16 @@ def test_sections_that_nobody_annotated_are_no_background() -> None:
     assert told(counts_of(sparse)) == []
 
 
+def test_a_field_inside_one_object_may_have_nothing_beside_it() -> None:
+    rare = np.zeros((40, 64, 64), int)
+    rare[14] = 1
+    [(text, stops)] = told(counts_of(rare))
+    assert not stops
+    assert "39 of 40 annotated sections" in text
+    rare[14] = dense(1)[0]
+    assert [stops for _, stops in told(counts_of(rare))] == [True]
+
+
 def test_a_corner_that_is_annotated_is_told_from_the_rest() -> None:
     cells = dense()
     cells[:, 32:], cells[:, :, 40:] = 0, 0

@@ -32,8 +32,8 @@ def stored(path, values) -> CachedVolume:
 def sampler(tmp_path):
     raw = np.random.default_rng(0).integers(0, 250, SHAPE, np.uint8)
     parts = (raw, raw % 2, raw.astype(np.float32))
-    images = (stored(tmp_path / f"{name}.zarr", part) for name, part in zip("rtw", parts, strict=True))
-    volume = LabelledVolume(*images, Normalisation((100.0,), (50.0,)))
+    raw, targets, weights = (stored(tmp_path / f"{name}.zarr", part) for name, part in zip("rtw", parts, strict=True))
+    volume = LabelledVolume(raw, targets, weights, Normalisation((100.0,), (50.0,)))
     return PatchSampler([volume], (1, 44, 44), (1, 4, 4), AugmentConfig(), batch=4, seed=3)
 
 

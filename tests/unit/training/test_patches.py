@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from tests.unit.training.array_volume import values_of
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
 from unet.geometry.mirroring import mirrored_indices
@@ -60,13 +61,13 @@ def volume(shape=(3, 60, 70), seed=0, mean=100.0, std=50.0) -> LabelledVolume:
 
 def test_all_channels_move_together_and_each_has_its_statistics():
     one = volume()
-    both = np.stack([one.raw.values, 2 * one.raw.values.astype(np.uint16)])
+    both = np.stack([values_of(one.raw), 2 * values_of(one.raw).astype(np.uint16)])
 
     class TwoChannels(ArrayVolume):
         def read_mirrored(self, box: Box) -> np.ndarray:
             return np.stack([ArrayVolume(channel).read_mirrored(box) for channel in both])
 
-    raw = TwoChannels(one.raw.values)
+    raw = TwoChannels(values_of(one.raw))
     pair = LabelledVolume(raw, one.targets, one.weights, Normalisation((100.0, 200.0), (50.0, 100.0)))
     augment = AugmentConfig(noise=0)
     alone, together = (PatchSampler([v], INPUT, OUTPUT, augment).sample(3) for v in (one, pair))
@@ -219,8 +220,8 @@ def test_every_voxel_is_seen_about_equally_often_faces_included():
 
 def test_patches_hold_labelled_voxels_however_few_there_are():
     sparse = volume((50, 300, 300))
-    sparse.weights.values[:] = 0
-    sparse.weights.values[33, 200:240, 100:140] = 1
+    values_of(sparse.weights)[:] = 0
+    values_of(sparse.weights)[33, 200:240, 100:140] = 1
     sampler = PatchSampler([sparse], INPUT, (1, 24, 24), None)
     assert all(sampler.sample(step).weight.any() for step in range(30))
 
@@ -250,10 +251,10 @@ def test_equal_volume_weights_are_none():
 
 def test_unlabelled_cells_are_not_drawn_however_volumes_are_weighted():
     sparse = volume((2, 200, 200))
-    sparse.weights.values[:] = 0
-    sparse.weights.values[1, 70:90, 70:90] = 1
+    values_of(sparse.weights)[:] = 0
+    values_of(sparse.weights)[1, 70:90, 70:90] = 1
     empty = volume((2, 200, 200))
-    empty.weights.values[:] = 0
+    values_of(empty.weights)[:] = 0
     sampler = PatchSampler([empty, sparse, empty], INPUT, (1, 24, 24), None, volume_weights=[9.0, 0.1, 9.0])
     assert all(sampler.sample(step).weight.any() for step in range(20))
 
@@ -283,7 +284,7 @@ def test_a_volume_is_drawn_more_often_by_its_weight():
 
 def test_volumes_without_labels_and_of_different_shapes_are_refused():
     unlabelled = volume()
-    unlabelled.weights.values[:] = 0
+    values_of(unlabelled.weights)[:] = 0
     with pytest.raises(ValueError, match="nothing to learn from"):
         PatchSampler([unlabelled], INPUT, OUTPUT, None)
     with pytest.raises(ValueError, match=r"\(3, 60, 70\).*\(3, 60, 71\)"):

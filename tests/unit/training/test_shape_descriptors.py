@@ -127,7 +127,8 @@ def test_a_voxel_has_the_same_descriptors_in_every_patch(monkeypatch: pytest.Mon
     """The margin reaches beyond the network's input, and patches reach beyond the faces, where images are."""
     ids = some_ids((6, 14, 14))
     known = (ids < UNKNOWN).astype(np.float32)
-    volume = LabelledVolume(*map(ArrayVolume, (np.zeros(ids.shape, np.uint8), ids, known)), Normalisation((0,), (1,)))
+    raw = ArrayVolume(np.zeros(ids.shape, np.uint8))
+    volume = LabelledVolume(raw, ArrayVolume(ids), ArrayVolume(known), Normalisation((0,), (1,)))
     still = AugmentConfig(flips=False, rotation="none", elastic_px=0)
     pairs = AffinityTargets(((0, 0, 1), (0, 3, 0)))
     patches = AffinitySampler(

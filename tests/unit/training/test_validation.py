@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.training.array_volume import ArrayVolume
+from tests.unit.training.array_volume import ArrayVolume, values_of
 from unet.config.model import ModelConfig
 from unet.geometry.box import Box
 from unet.geometry.tiling import tile_geometry
@@ -70,7 +70,7 @@ def test_the_windows_are_spread_over_what_is_labelled():
 
 def test_of_each_stretch_the_best_labelled_window_is_taken():
     corner = volume(1)
-    corner.weights.values[:, :48, :60] = 0
+    values_of(corner.weights)[:, :48, :60] = 0
     (chosen,) = choose_crops([corner], (1, 48, 48), 1)
     assert chosen[1] == Box((0, 48, 0), (1, 96, 48))
 

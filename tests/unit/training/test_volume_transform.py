@@ -36,8 +36,8 @@ class ArrayVolume:
 def numbered() -> LabelledVolume:
     """Every voxel has a number of its own, in raw and targets alike."""
     number = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
-    parts = (number.astype(np.float32), number, np.ones(SHAPE, np.float32))
-    return LabelledVolume(*map(ArrayVolume, parts), Normalisation((0.0,), (1.0,)))
+    raw, weights = ArrayVolume(number.astype(np.float32)), ArrayVolume(np.ones(SHAPE, np.float32))
+    return LabelledVolume(raw, ArrayVolume(number), weights, Normalisation((0.0,), (1.0,)))
 
 
 @pytest.mark.parametrize("channels", [(), (2,)])

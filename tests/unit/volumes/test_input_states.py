@@ -30,7 +30,7 @@ from unet.volumes.readers.source import MissingChunks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import S3Server
+    from tests.conftest import S3Server
 
 SHAPE, FILE = (6, 40, 50), (2, 16, 16)
 """Shapes of the array and of one of its files: 3 * 3 * 4 = 36 files."""

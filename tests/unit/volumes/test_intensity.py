@@ -14,7 +14,13 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import histogram
-from unet.volumes.intensity import IntensityError, IntensityStatistics, Normalisation, intensity_statistics
+from unet.volumes.intensity import (
+    IntensityError,
+    IntensityStatistics,
+    Normalisation,
+    crowd_at_an_end,
+    intensity_statistics,
+)
 from unet.volumes.readers.open import open_source
 
 INTEGERS = ["uint8", "int8", "uint16", "int16"]
@@ -143,6 +149,24 @@ def test_clipped_tissue_alone_is_left_as_it_is() -> None:
     assert (values == 0).mean() > 0.02
     found = statistics(values)
     assert (found.left_out, found.fill_values, found.count) == (0, (), values.size)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (252, 255)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_noise_around_the_tissue_is_found(low: int, high: int, dtype: str) -> None:
+    random = np.random.default_rng(1)
+    values = np.clip(random.normal(130, 20, (2, 100, 100)), 30, 230)
+    framed = values.copy()
+    framed[:, :40] = random.integers(low, high, (2, 40, 100), endpoint=True)
+    found = crowd_at_an_end(histogram(framed.astype(dtype)), dtype)
+    assert found == pytest.approx((low, high, 0.4), rel=1e-3)
+    assert crowd_at_an_end(histogram(values.astype(dtype)), dtype) is None
+
+
+def test_clipped_and_blank_voxels_are_no_noise() -> None:
+    for values in (tissue(4, 200, 200), np.where(tissue(4, 200, 200) < 100, 0, 200), np.full((1, 9, 9), 7, np.uint8)):
+        assert crowd_at_an_end(histogram(values.astype(np.uint8)), np.uint8) is None
+    assert crowd_at_an_end(histogram(np.empty((0, 2, 2), np.uint8)), np.uint8) is None
 
 
 @pytest.mark.parametrize("cells", [(0, 200), (50, 120, 200, 90, 160)])

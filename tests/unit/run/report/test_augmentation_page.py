@@ -27,7 +27,9 @@ def labelled() -> LabelledVolume:
     raw, cells = (part[:, :90, :90] for part in synthesise(sections=10, size=96, seed=1))
     weights = np.ones(raw.shape, np.float32)
     targets = (cells > 0).astype(np.uint8)
-    return LabelledVolume(*map(ArrayVolume, (raw, targets, weights)), Normalisation((raw.mean(),), (raw.std(),)))
+    return LabelledVolume(
+        ArrayVolume(raw), ArrayVolume(targets), ArrayVolume(weights), Normalisation((raw.mean(),), (raw.std(),))
+    )
 
 
 def written(labelled: LabelledVolume, config: AugmentConfig, geometry: TileGeometry = FLAT) -> str:

@@ -233,6 +233,6 @@ def test_chunks_of_whole_sections_are_known(tmp_path: Path, chunks: Any, whole: 
 def test_the_cache_holds_the_chunks_of_a_layer_of_blocks(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("raw", data=np.zeros((4, 2048, 2048), "u2"), chunks=(2, 512, 512), compression="gzip")
-    source = open_source(f"{tmp_path}/{PLACE}")
+    source: Any = open_source(f"{tmp_path}/{PLACE}")
     cache = source._file.get().id.get_access_plist().get_chunk_cache()
     assert cache[1] == 4 * 2048 * 2048 * 2

@@ -3,6 +3,7 @@
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def write_packed(path: Path, pages: list[bytes], bits: int, shape: tuple[int, in
             values = np.frombuffer(page, np.uint8).reshape(rows, -1)
             tiff.write(values, metadata=None, compression=compression, contiguous=False)
     with tifffile.TiffFile(path, mode="r+") as tiff:
-        for page in tiff.pages:
+        written: Any = tiff.pages
+        for page in written:
             page.tags["BitsPerSample"].overwrite(bits)
             page.tags["ImageWidth"].overwrite(columns)
 
