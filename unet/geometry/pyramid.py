@@ -15,7 +15,7 @@ SMALLEST_BLOCK_PX = 16
 """Smallest side of a block (px) in y and x on any level; smaller blocks would make many tiny files."""
 SUMS = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 """The smallest type that holds the sum of 8 voxels, by the bytes per voxel."""
-PER_SEGMENTED_VOXEL = 200
+PER_SEGMENTED_VOXEL = 500
 """Voxels that numpy down-samples in the time in which it segments one, by which `use_compiled` counts."""
 
 

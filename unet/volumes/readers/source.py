@@ -90,7 +90,8 @@ class Source(ABC):
     whole_sections : bool
         Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
     sections_together : int
-        Number of sections that are decoded together, such as the depth of a chunk as large as a section.
+        Number of sections that are decoded together, such as the depth of a chunk as large as a section, or of a
+        packed cube.
     parallel_reads : bool
         Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
         file anew.
