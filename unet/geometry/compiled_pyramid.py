@@ -8,7 +8,7 @@ from unet.geometry.compiled import kernel
 
 @kernel
 def mean_of_integers(values: NDArray[np.integer], coarse: NDArray[np.integer]) -> None:
-    """Write the mean of integers of 8 or 16 bits, halves rounded up. A side of `coarse` is that of `values`, or half."""
+    """Write the mean of integers of 8 or 16 bits, halves rounded up. Each side of `coarse` is whole or half."""
     depth, rows, columns = coarse.shape
     step_z, step_y, step_x = values.shape[0] // depth, values.shape[1] // rows, values.shape[2] // columns
     count = step_z * step_y * step_x
@@ -32,7 +32,7 @@ def mean_of_integers(values: NDArray[np.integer], coarse: NDArray[np.integer]) -
 
 @kernel
 def most_frequent(values: NDArray[np.integer], coarse: NDArray[np.integer]) -> None:
-    """Write the most frequent id; of equally frequent ones the first. A side of `coarse` is as in `mean_of_integers`."""
+    """Write the most frequent id; of equally frequent ones the first. Each side of `coarse` is whole or half."""
     depth, rows, columns = coarse.shape
     step_z, step_y, step_x = values.shape[0] // depth, values.shape[1] // rows, values.shape[2] // columns
     count = step_z * step_y * step_x
