@@ -40,6 +40,11 @@ def main(
 ) -> None:
     """Write the statistics of each channel to `receipt`; refuse `interior` labels with too many grey values."""
     layout, name = VolumeLayout.read(survey), f"volumes.{survey.stem}"
+    if not counted:  # the volume has blocks, so the plan had none
+        raise IntensityError(
+            f"{name}: its files could not be read when the run was planned, such as while another program had them "
+            "open, and can be read now; run the same command again"
+        )
     levels = {int(level) for block_range in block_ranges for level in read_json(block_range)["levels"]}
     check_interior_levels(levels, f"{name}.labels")
     rule = NormalisationConfig(**(read_json(check_model)["normalisation"] or normalisation.model_dump()))

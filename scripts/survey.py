@@ -56,6 +56,8 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     layout = layout_from_sources(volume, storage, sources)
     for remark in sources.told():
         log.warning("%s", remark)
+    for remark in _decoded_again(sources, layout.block[0]):
+        log.info("%s", remark)
     channels = f"{layout.channels} channels of " if layout.channels > 1 else ""
     log.info(
         "%s: %s voxels of %s nm, %s%s",
@@ -98,6 +100,17 @@ def check_source(source: Source, box: Box) -> None:
     """Check the headers of all sections of a source, and read a few voxels."""
     source.check(box)
     source.probe(box)
+
+
+def _decoded_again(sources: VolumeSources, depth: int) -> list[str]:
+    """Return a remark for each source of packed cubes that are deeper than a block, which may be decoded again."""
+    deep = [one for one in sources.given if not one.whole_sections and one.sections_together > depth]
+    return [
+        f"{one.address}: packed cubes of {one.sections_together} sections are decoded up to "
+        f"{-(-one.sections_together // depth)} times by blocks of {depth}; once with storage: "
+        f"{{block: [{one.sections_together}, 512, 512]}}"
+        for one in deep
+    ]
 
 
 def _axes_from(sources: VolumeSources) -> dict[str, str]:

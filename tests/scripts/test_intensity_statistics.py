@@ -111,3 +111,11 @@ def test_a_volume_of_one_value_is_told(tmp_path: Path) -> None:
     assert (found["std"], found["left_out"]) == (0, 0)
     log = (project.folder / "results/logs/intensity_statistics.log").read_text()
     assert "WARNING volumes.train.raw, channel 0: all 3200 voxels have the value 7" in log
+
+
+def test_files_that_were_open_elsewhere_while_the_run_was_planned(tmp_path: Path, bare: np.ndarray) -> None:
+    """Then the plan has no block ranges. An HDF5 file was closed between the plan and `survey`."""
+    project = prepared(tmp_path / "a", bare)
+    project.each_range = lambda *_, **__: []  # type: ignore[method-assign]
+    with pytest.raises(Refused, match=r"volumes\.train: its files could not be read when .*run the same command again"):
+        project.intensity_statistics("train")

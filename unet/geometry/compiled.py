@@ -41,8 +41,8 @@ def use_compiled(voxels: int) -> bool:
 def was_compiled(cache_folder: str | None) -> bool:
     """Return whether an earlier process has left machine code in the folder, or in one of those that numba chooses."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
-    beside = Path(__file__).parents[1] / "segmentation" / "__pycache__"
-    folders = [Path(cache_folder)] if cache_folder else [beside, user]
+    beside = [Path(__file__).parents[1] / package / "__pycache__" for package in ("segmentation", "geometry")]
+    folders = [Path(cache_folder)] if cache_folder else [*beside, user]
     return any(True for folder in folders for _ in folder.rglob("compiled_*.nbi"))
 
 

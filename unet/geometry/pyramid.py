@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unet.geometry.box import Index
+from unet.geometry.compiled import use_compiled
 
 COARSEST_PX = 128
 """No coarser level is added once both sides of a section are at most this long (px)."""
@@ -14,6 +15,8 @@ SMALLEST_BLOCK_PX = 16
 """Smallest side of a block (px) in y and x on any level; smaller blocks would make many tiny files."""
 SUMS = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
 """The smallest type that holds the sum of 8 voxels, by the bytes per voxel."""
+PER_SEGMENTED_VOXEL = 500
+"""Voxels that numpy down-samples in the time in which it segments one, by which `use_compiled` counts."""
 
 
 def pyramid_factors(shape: Index, block: Index, voxel_size_nm: tuple[float, ...]) -> list[Index]:
@@ -68,9 +71,21 @@ def downsample(values: np.ndarray, step: Index, kind: Literal["image", "label"])
     combine = _mode if kind == "label" else _mean_of_floats if values.dtype.kind == "f" else _mean_of_integers
     sides = (n // s for n, s in zip(padded.shape[-3:], step, strict=True))
     coarse = np.empty((*padded.shape[:-3], *sides), values.dtype)
+    if _has_kernel(values.dtype, kind) and use_compiled(values.size // PER_SEGMENTED_VOXEL):
+        from unet.geometry import compiled_pyramid
+
+        fill = compiled_pyramid.most_frequent if kind == "label" else compiled_pyramid.mean_of_integers
+        for at in np.ndindex(coarse.shape[:-3]):
+            fill(padded[at], coarse[at])
+        return coarse
     for z in range(coarse.shape[-3]):  # a section at a time stays in the processor's caches
         coarse[..., z : z + 1, :, :] = combine(padded[..., z * step[0] : (z + 1) * step[0], :, :], step)
     return coarse
+
+
+def _has_kernel(dtype: np.dtype, kind: Literal["image", "label"]) -> bool:
+    """Return whether there is a kernel for voxels in the machine's byte order: ids, and the mean of small integers."""
+    return dtype.isnative and dtype.kind in "iu" and (kind == "label" or dtype.itemsize <= 2)
 
 
 def _mean_of_integers(values: np.ndarray, step: Index) -> np.ndarray:

@@ -147,8 +147,8 @@ def _level(
     found: Coordinates = coordinates_nm(image, dataset, array.ndim)
     remarks = [f"{backend}: {found.remark}"] if found.remark else []
     level, count = image["datasets"].index(dataset), len(image["datasets"])
-    if level > 0:
-        finest = image["datasets"][0].get("path")
+    finest = _of_smallest_voxels(image, array.ndim).get("path")
+    if dataset.get("path") != finest:
         remarks.append(
             f"{backend}: level {dataset['path']} is read, number {level + 1} of {count}, which has coarser voxels than "
             f"the finest, {finest}"
@@ -168,6 +168,14 @@ def _level(
     return ForeignArray(
         array, backend, names, origin, found.scale_nm, found.translation_nm, tuple(remarks), contradiction
     )
+
+
+def _of_smallest_voxels(image: Mapping[str, Any], axes: int) -> Mapping[str, Any]:
+    """Return the level with the smallest voxels; the first where a level has no scale."""
+    levels = image["datasets"]
+    sizes = [coordinates_nm(image, one, axes).scale_nm for one in levels]
+    known = [prod(size) for size in sizes if size is not None and all(edge > 0 for edge in size)]
+    return levels[known.index(min(known))] if len(known) == len(levels) else levels[0]
 
 
 def _own_names(array: zarr.Array) -> tuple[list[str] | None, str]:

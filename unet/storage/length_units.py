@@ -7,6 +7,7 @@ NM_PER_UNIT = {
     **dict.fromkeys(("um", "µm", "micron", "micrometer", "micrometre"), 1e3),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e6),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e7),
+    **dict.fromkeys(("inch", "inche", "in"), 2.54e7),
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
 }
 """Length in nm of each unit, by its names in lower case."""
@@ -17,8 +18,8 @@ WRITTEN_AS_MICRO = ("\u03bc", r"\u00b5", "\u00e2\u00b5", "\u00c2\u00b5")
 def nm_per_unit(unit: str | None) -> float | None:
     r"""Return the length of a unit in nm; None if the name is no unit of length, such as `pixel`.
 
-    >>> [nm_per_unit(unit) for unit in ("µm", r"\u00B5m", "Nanometers", "1/nm", "ms")]
-    [1000.0, 1000.0, 1.0, None, None]
+    >>> [nm_per_unit(unit) for unit in ("µm", r"\u00B5m", "Nanometers", "inches", "1/nm", "ms")]
+    [1000.0, 1000.0, 1.0, 25400000.0, None, None]
     """
     name = (unit or "").strip().strip("\"'").lower()
     for written in WRITTEN_AS_MICRO:

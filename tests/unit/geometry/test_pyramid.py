@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from unet.geometry import compiled, pyramid
 from unet.geometry.pyramid import downsample, pyramid_factors
 
 STEPS = st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 2))
@@ -64,3 +65,36 @@ def test_extreme_grey_values_do_not_overflow() -> None:
     values = np.full((2, 2, 2), 65535, np.uint16)
     assert downsample(values, (2, 2, 2), "image").tolist() == [[[65535]]]
     assert downsample(np.full((1, 2, 2), -32768, np.int16), (1, 2, 2), "image").tolist() == [[[-32768]]]
+
+
+@pytest.mark.skipif(not compiled.IS_INSTALLED, reason="numba is not installed")
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@settings(deadline=None, max_examples=50)
+@given(shape=SHAPES, step=STEPS, seed=st.integers(0, 99), channels=st.sampled_from([(), (2,)]))
+def test_the_kernel_has_the_mean_of_numpy(
+    dtype: str, shape: tuple[int, ...], step: tuple[int, int, int], seed: int, channels: tuple[int, ...]
+) -> None:
+    """The extremes of the type are among the values, where a sum would overflow first."""
+    ends, random = np.iinfo(dtype), np.random.default_rng(seed)
+    values = random.integers(ends.min, ends.max, (*channels, *shape), dtype, endpoint=True)
+    values[random.random(values.shape) < 0.3] = random.choice([ends.min, ends.max])
+    assert_kernel_is_numpy(values, step, "image")
+
+
+@pytest.mark.skipif(not compiled.IS_INSTALLED, reason="numba is not installed")
+@settings(deadline=None, max_examples=50)
+@given(shape=SHAPES, step=STEPS, seed=st.integers(0, 99), ids=st.integers(1, 5))
+def test_the_kernel_has_the_mode_of_numpy(
+    shape: tuple[int, ...], step: tuple[int, int, int], seed: int, ids: int
+) -> None:
+    values = np.random.default_rng(seed).integers(2**32 - ids, 2**32, shape, np.uint32)
+    assert_kernel_is_numpy(values, step, "label")
+
+
+def assert_kernel_is_numpy(values: np.ndarray, step: tuple[int, int, int], kind: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for choice in (True, False):
+            patch.setattr(pyramid, "use_compiled", lambda voxels, choice=choice: choice)
+            found.append(downsample(values, step, kind))
+    np.testing.assert_array_equal(*found, strict=True)

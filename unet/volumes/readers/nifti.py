@@ -30,6 +30,8 @@ SIZES = (348, 540)
 """Bytes of the headers of NIfTI-1 and NIfTI-2, which are also the first number in them."""
 MAGIC_AT = {348: 344, 540: 4}
 """Byte of the magic string by the size of the header."""
+ITK_TO_NIFTI = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Turns x and y, which run to the left and to the back in ITK and SimpleITK, and to the right and to the front here."""
 NM_PER_UNIT = {"meter": 1e9, "mm": 1e6, "micron": 1e3}
 
 
@@ -142,6 +144,8 @@ def _orientation(header: Any, axes: int) -> Orientation:
     affine = header.get_best_affine()
     if not np.isfinite(affine).all():
         return Orientation(tuple("xyz"), edges, None)
+    if affine[0, 0] < 0 and affine[1, 1] < 0:  # ITK counts x and y the other way, so its plain images are stored so
+        affine = ITK_TO_NIFTI @ affine
     found = orientation(affine[:3, :3].T, affine[:3, 3])
     if not np.allclose(found.edges, edges, rtol=1e-3):
         told = [", ".join(f"{edge:g}" for edge in one) for one in (edges, found.edges)]

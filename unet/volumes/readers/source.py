@@ -90,7 +90,8 @@ class Source(ABC):
     whole_sections : bool
         Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
     sections_together : int
-        Number of sections that are decoded together, such as the depth of a chunk as large as a section.
+        Number of sections that are decoded together, such as the depth of a chunk as large as a section, or of a
+        packed cube.
     parallel_reads : bool
         Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
         file anew.
@@ -154,7 +155,8 @@ class Source(ABC):
         if not all(0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
             raise SourceError(f"{self.address}: box {box} is not inside the volume of shape {self.shape}")
         stored = self._read(box)
-        copy = True if isinstance(stored, np.memmap) else None  # None: copy only if byte order or layout require it
+        is_ours = stored.flags.writeable and not isinstance(stored, np.memmap)
+        copy = None if is_ours else True  # None: copy only if byte order or layout require it
         values = np.array(stored, dtype=self.dtype, order="C", copy=copy)
         if self.dtype.kind == "f":
             self._refuse_not_finite(values, box)

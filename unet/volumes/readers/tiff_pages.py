@@ -267,14 +267,18 @@ def read_page(page: tifffile.TiffPage, selection: Sequence[slice]) -> np.ndarray
     if is_mapped(page):
         return mapped(page, page.dataoffsets[0], page.shape)[_all_axes(page, selection)].reshape(lengths)
     box = _in_five_axes(page, selection)
-    out = np.full(box.shape, page.nodata, page.dtype)
+    out: np.ndarray | None = None
     for number, tile in _segments(page, box):
         if page.databytecounts[number]:
             values = _read_segment(page, number)[None]
             _refuse_short(page, number, tile, values.shape)
+            if tile.contains(box):  # one strip, or one tile, holds all of it: no copy is needed
+                out = values[box.relative_to(tile.start).slices]
+                break
+            out = np.full(box.shape, page.nodata, page.dtype) if out is None else out
             common = Box.of_shape(values.shape).shifted(tile.start).intersected(box)
             out[common.relative_to(box.start).slices] = values[common.relative_to(tile.start).slices]
-    out = out.reshape(lengths)
+    out = (np.full(box.shape, page.nodata, page.dtype) if out is None else out).reshape(lengths)
     return out if page.dtype != np.bool_ else out * np.uint8(255)
 
 

@@ -19,10 +19,14 @@ from tests.unit.volumes.readers.dm_files import dm_file, image
 from tests.unit.volumes.readers.writers import WRITERS, Stored
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.geometry.grid import Grid
+from unet.volumes.readers import knossos
 from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.knossos_cubes import decoded_cube
 from unet.volumes.readers.open import FORMATS, open_source
 from unet.volumes.readers.signatures import signature_of
 from unet.volumes.readers.source import Source
+from unet.volumes.voxel_size import resolve_voxel_size
 
 SHAPE = (4, 6, 9)
 VALUES = np.arange(4 * 6 * 9, dtype=np.uint8).reshape(SHAPE)
@@ -148,10 +152,32 @@ def test_nifti_without_a_unit_has_no_voxel_size_and_says_so(tmp_path: Path) -> N
 
 
 def test_nifti_that_runs_backwards_is_read_as_stored_and_told(tmp_path: Path) -> None:
-    source = nifti_file(tmp_path / "a.nii", affine=np.diag([-1.0, -1.0, 1.0, 1.0]), unit="micron")
+    source = nifti_file(tmp_path / "a.nii", affine=np.diag([-1.0, 1.0, -1.0, 1.0]), unit="micron")
     np.testing.assert_array_equal(whole(source), VALUES)
-    assert "x and y run in the opposite direction" in source.remarks[0]
-    assert "`flip: [x, y]`" in source.remarks[0]
+    assert "x and z run in the opposite direction" in source.remarks[0]
+    assert "`flip: [x, z]`" in source.remarks[0]
+
+
+def test_plain_nifti_of_itk_needs_no_remark(tmp_path: Path) -> None:
+    """ITK and SimpleITK negate x and y of an image with the identity as direction and (8, 15, 80) as origin."""
+    affine = np.diag([-4.0, -5.0, 40.0, 1.0])
+    affine[:3, 3] = -8, -15, 80
+    source = nifti_file(tmp_path / "a.nii", affine=affine, unit="micron")
+    assert (source.remarks, source.offset_nm) == ([], (80e3, 15e3, 8e3))
+    np.testing.assert_array_equal(whole(source), VALUES)
+
+
+@pytest.mark.parametrize("edges", [(4.0, 5.0, 40.0), (4e-9, 5e-9, 4e-8)])
+def test_metres_of_nifti_are_metres_and_4_of_them_no_voxel_size(tmp_path: Path, edges: tuple[float, ...]) -> None:
+    source = nifti_file(tmp_path / "a.nii", affine=np.diag([*edges, 1.0]), unit="meter")
+    if edges[0] < 1:
+        np.testing.assert_allclose(resolve_voxel_size(None, source.voxel_size_nm, "a.nii")[0], SIZE, rtol=1e-6)
+        return
+    with pytest.raises(SourceError, match="which no microscope has; set `voxel_size_nm"):
+        resolve_voxel_size(None, source.voxel_size_nm, "a.nii")
+    known, told = resolve_voxel_size(SIZE, source.voxel_size_nm, "a.nii")
+    assert known == SIZE
+    assert "no microscope has" in str(told)
 
 
 def test_nifti_of_several_times_is_refused(tmp_path: Path) -> None:
@@ -375,6 +401,23 @@ def test_knossos_of_ids_beside_grey_values(tmp_path: Path, cube: np.ndarray, end
     path.write_bytes(path.read_bytes()[:-99])
     with pytest.raises(SourceError, match=rf"z0000{ending}.*(cut short|damaged)"):
         source.read(box)
+
+
+def test_packed_cubes_are_decoded_once_for_all_blocks(
+    tmp_path: Path, cube: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 16 sections touch a cube of 128 eight times. A cube that was written anew is decoded again."""
+    written(tmp_path / "a", "KNOSSOS", np.ones((128, 128, 200), "u1"))
+    packed_cubes(tmp_path / "a", ".png", cube)
+    source, decoded = open_source(f"{tmp_path}/a"), []
+    monkeypatch.setattr(knossos, "decoded_cube", lambda path, end: (decoded.append(path), decoded_cube(path, end))[1])
+    for box in Grid(source.shape, (16, 128, 256)).boxes():
+        whole = np.concatenate([cube, cube], axis=2)[box.slices]
+        np.testing.assert_array_equal(source.read(box), whole)
+    assert len(decoded) == len(set(decoded)) == 2
+    decoded[0].write_bytes(imagecodecs.png_encode(cube[::-1].reshape(-1, 128)))
+    first = Box((0, 0, 0), (1, 128, 128))
+    np.testing.assert_array_equal(source.read(first), cube[-1:])
 
 
 def test_knossos_of_several_kinds_of_grey_values_asks_which(tmp_path: Path, cube: np.ndarray) -> None:

@@ -105,6 +105,18 @@ def write_pyramid(group: zarr.Group, values: np.ndarray) -> None:
     group.attrs["ome"] = ome("zyx", [level("0", [50, 4, 4]), level("1", [50, 8, 8], [0, 2, 2])])
 
 
+def test_levels_that_are_listed_the_coarsest_first_are_told_by_their_scales(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    write_pyramid(group, volume())
+    group.attrs["ome"] = ome("zyx", [level("1", [50, 8, 8], [0, 2, 2]), level("0", [50, 4, 4])])
+    assert_reads(tmp_path / "a.zarr", volume())
+    assert [source.split(": ")[1] for source in open_source(str(tmp_path / "a.zarr")).remarks] == [
+        "the first level is not the largest; 0 is read"
+    ]
+    coarse = open_source(f"{tmp_path}/a.zarr/1")
+    assert "level 1 is read, number 1 of 2, which has coarser voxels than the finest, 0" in coarse.remarks[0]
+
+
 @pytest.mark.parametrize("address", ["a.zarr/1", "a.zarr:/1", "a.zarr:1"])
 def test_a_level_has_its_own_scale_and_is_told(tmp_path: Path, address: str) -> None:
     write_pyramid(zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3), volume())

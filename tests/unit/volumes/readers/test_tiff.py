@@ -325,3 +325,15 @@ def test_a_tiff_stack_reads_as_tifffile_does(em_data: Path) -> None:
     for box in boxes(source.shape, 4)[1:]:
         np.testing.assert_array_equal(source.read(box), whole[box.slices])
     assert open_source(str(path.with_name("train-labels.tif"))).shape == source.shape
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"rowsperstrip": 7}])
+def test_one_section_may_be_written_to_like_several(tmp_path: Path, options: dict[str, Any]) -> None:
+    """One section is returned as it was decoded, without a copy; what is read belongs to the caller all the same."""
+    values = volume("uint16")
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", **options)
+    source = opened(tmp_path / "a.tif")
+    for box in (Box((1, 0, 0), (2, *values.shape[1:])), Box((1, 3, 5), (2, 9, 11)), Box((1, 3, 5), (3, 9, 11))):
+        found = source.read(box)
+        found += 1
+        np.testing.assert_array_equal(source.read(box), values[box.slices])
