@@ -25,7 +25,7 @@ from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import format_of, open_channel, open_channels, open_source, stacked
 from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
-from unet.volumes.readers.views import Downsampled, Window
+from unet.volumes.readers.views import Downsampled, Window, ZeroOutsideMask
 from unet.volumes.several_labels import SeveralLabels
 from unet.volumes.voxel_size import is_impossible, resolve_voxel_size
 
@@ -166,10 +166,13 @@ def _in_stores_voxels(
     mask = placements["mask"].source if "mask" in placements else None
     begin = None if raw.voxel_size_nm and is_impossible(raw.voxel_size_nm) else raw.offset_nm  # of the wrong unit, too
     voxel_size_nm, offset_nm = grid_of_stores(volume, window, frame.voxel_size_nm, begin or (0.0, 0.0, 0.0))
+    intensities, tissue = _used(volume, raw, window, "mean"), mask and _used(volume, mask, window, "mode")
+    if tissue is not None and intensities.dtype.kind == "f":
+        intensities = ZeroOutsideMask(intensities, tissue)
     return VolumeSources(
-        _used(volume, raw, window, "mean"),
+        intensities,
         labels and Unlabelled(_used(volume, labels, window, "mode")),
-        mask and _used(volume, mask, window, "mode"),
+        tissue,
         voxel_size_nm,
         offset_nm,
         (*((remark,) if remark else ()), *opposite_rows(volume)),

@@ -17,6 +17,7 @@ from unet.config.model import ModelConfig
 from unet.config.train import AugmentConfig, TrainConfig
 from unet.training.distributed import Rank, run_ranks
 from unet.training.job import TrainingJob
+from unet.training.validation import Validation
 from unet.volumes.intensity import Normalisation
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.volume import Volume
@@ -104,6 +105,7 @@ def test_whole_tiles_are_learnt_and_validated_without_padding(tmp_path):
     one = replace(one, model=one.model.model_copy(update={"convolution": "same"}))
     batch, validation = one._sampler().batch(0), one._validation(torch.device("cpu"), 1)
     assert batch.raw.shape[-2:] == batch.target.shape[-2:] == (48, 48)
+    assert isinstance(validation, Validation)
     geometry = validation.geometry
     assert geometry.output == (1, 48, 48)
     assert min(geometry.margin[1:]) > 0

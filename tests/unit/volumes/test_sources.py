@@ -201,3 +201,34 @@ def test_headers_of_sections_are_told_beside_what_else_is_wrong(tmp_path: Path) 
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("settings", "used"),
+    [({}, np.s_[:]), ({"crop": [[1, 5], [0, 8], [2, 10]]}, np.s_[1:5, :, 2:]), ({"downsample": [1, 2, 2]}, None)],
+)
+def test_what_is_not_finite_outside_the_mask_reads_as_zero(
+    tmp_path: Path, bad: float, settings: dict[str, Any], used: Any
+) -> None:
+    """And within it is refused, with its place. Coarse voxels are outside where most of their voxels are."""
+    raw, mask = VALUES.astype(np.float32) + 1, np.ones(SHAPE, np.uint8)
+    mask[:, :, 6:] = 0
+    holed = np.where((mask == 0) & (VALUES > 100), np.float32(bad), raw)
+    given = {"mask": hdf5(tmp_path / "mask.h5", mask), **settings}
+    found = everything(opened(tmp_path, raw=holed, **given).raw)
+    if used is None:
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found[..., :3], everything(opened(tmp_path, raw=raw, **given).raw)[..., :3])
+    else:
+        np.testing.assert_array_equal(found, np.where(np.isfinite(holed), holed, 0)[used])
+    holed[2, 4, 4] = bad
+    with pytest.raises(SourceError, match=r"intensity .* \(z, y, x\) = .* not finite .* `mask`"):
+        opened(tmp_path, raw=holed, **given).raw.read(Box((0, 0, 0), found.shape))
+
+
+def test_without_a_mask_nothing_may_be_missing(tmp_path: Path) -> None:
+    raw = np.where(VALUES > 250, np.nan, VALUES).astype(np.float32)
+    source = opened(tmp_path, raw=raw).raw
+    with pytest.raises(SourceError, match="not finite"):
+        source.read(Box.of_shape(SHAPE))

@@ -40,6 +40,12 @@ class SeveralSources(Source):
         self.sections_together = max(source.sections_together for source in sources)
         self.parallel_reads = all(source.parallel_reads for source in sources)
 
+    def keep_not_finite(self) -> None:
+        """Return NaN and infinity from now on."""
+        super().keep_not_finite()
+        for source in self._sources:
+            source.keep_not_finite()
+
     def files_of(self, box: Box) -> list[Path]:
         """Return the files of every source that the voxels of a box come from."""
         return [file for source in self._sources for file in source.files_of(box)]

@@ -98,6 +98,8 @@ class Source(ABC):
     colours : str or None
         Refusal of a source whose channels are colours, or whose voxels are numbers of colours, and that nobody called
         so; None otherwise. Labels alone are read from it.
+    refuses_not_finite : bool
+        Whether `read` refuses NaN and infinity.
     lossy : str or None
         Compression that has changed the values, such as JPEG; None where the voxels are those that were saved.
     """
@@ -108,6 +110,7 @@ class Source(ABC):
     parallel_reads = False
     colours: str | None = None
     lossy: str | None = None
+    refuses_not_finite = True
 
     def __init__(
         self,
@@ -158,9 +161,13 @@ class Source(ABC):
         is_ours = stored.flags.writeable and not isinstance(stored, np.memmap)
         copy = None if is_ours else True  # None: copy only if byte order or layout require it
         values = np.array(stored, dtype=self.dtype, order="C", copy=copy)
-        if self.dtype.kind == "f":
+        if self.dtype.kind == "f" and self.refuses_not_finite:
             self._refuse_not_finite(values, box)
         return values
+
+    def keep_not_finite(self) -> None:
+        """Return NaN and infinity from now on, for a source above this one that replaces or refuses them."""
+        self.refuses_not_finite = False
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files that the voxels of a box come from."""
@@ -237,7 +244,7 @@ class Source(ABC):
             raise SourceError(
                 f"{self.section_name(z)}: intensity {values[at]} at (z, y, x) = ({z}, {y}, {x}), "
                 f"{int(bad.sum())} not finite in box {box}; replace them before ingest, by 0 where nothing was "
-                "imaged, or leave the section out with `sections`"
+                "imaged, leave these voxels out with `mask`, or the section with `sections`"
             )
 
 

@@ -50,6 +50,11 @@ class View(Source):
         self.sections_together, self.lossy = below.sections_together, below.lossy
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
+    def keep_not_finite(self) -> None:
+        """Return NaN and infinity from now on."""
+        super().keep_not_finite()
+        self.below.keep_not_finite()
+
     @abstractmethod
     def box_below(self, box: Box) -> Box:
         """Return the box of the source below that holds the voxels of a box; it may be empty."""
@@ -284,3 +289,31 @@ def most_frequent(groups: np.ndarray) -> np.ndarray:
         better = run > count
         best[better], count[better] = ordered[..., i][better], run[better]
     return best
+
+
+class ZeroOutsideMask(View):
+    """Intensities whose NaN and infinity outside a mask read as 0. Inside the mask they are refused.
+
+    Parameters
+    ----------
+    below : Source
+        Intensities.
+    mask : Source
+        Mask of the same voxels; 0 is outside.
+    """
+
+    def __init__(self, below: Source, mask: Source) -> None:
+        below.keep_not_finite()
+        self._mask = mask
+        super().__init__(below)
+
+    def box_below(self, box: Box) -> Box:
+        """Return the same box."""
+        return box
+
+    def _read(self, box: Box) -> np.ndarray:
+        values = self.below.read(box)
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            values[wrong & (self._mask.read(box) == 0)] = 0
+        return values
