@@ -118,7 +118,7 @@ def main(
         agglomeration_threshold=decoded.agglomeration_threshold,
         affinities=config.model.output == "affinities",
         decoder=_decoders(decoder, config),
-        viewer=render_viewer(template.parent, viewed, config.report.single_file),
+        viewer=render_viewer(template.parent / "viewer", viewed, config.report.single_file),
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},

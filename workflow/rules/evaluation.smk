@@ -133,10 +133,7 @@ rule report:
         suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
         sections=sorted((Path(workflow.basedir) / "report" / "sections").glob("*.j2")),
-        viewer=[
-            Path(workflow.basedir) / "report" / f"viewer.{kind}"
-            for kind in ("html.j2", "css", "js")
-        ],
+        viewer=sorted((Path(workflow.basedir) / "report" / "viewer").iterdir()),
     output:
         report=report(
             f"{RESULTS}/report.html",
