@@ -6,9 +6,9 @@
 
 One run with one thread. The generated volume is a piece of cells around random points, repeated with ids of its own.
 A segmentation of others may have any format that a volume may have. Its ids are numbered from 1, because the tables of
-the workflow are; the probability is 1 everywhere. Seconds are those of the processor, and by the clock. What tables of a
-billion voxels would take follows from the rate per voxel, since a block costs the same among many. Meshes and skeletons
-cost by the object.
+the workflow are; the probability is 1 everywhere. Seconds are those of the processor, and by the clock. What tables of
+a billion voxels would take follows from the rate per voxel, since a block costs the same among many. Meshes and
+skeletons cost by the object.
 """
 
 import argparse
@@ -94,15 +94,15 @@ def rules_of(folder: Path, volume: Volume, formats: list[str]) -> dict[str, Call
         return {"receipts": [receipt(rule)], "tables": [volume.folder / f"{rule}.csv"], "code": "one"}
 
     page = {"report": folder / "report.html", "template": ROOT / "workflow" / "report" / "meshes.html.j2"}
-    named = {"merged": [folder / "merge" / "all.json"], "meshes": meshes, **page}
+    solid = {**every, "merged": [folder / "merge" / "all.json"]}
     counted = {"segment": SegmentConfig(), "has_labels": False}
     listed = {"volumes": [config], "classes": [None], "objects": ObjectsConfig()}
     return {
         "measure": lambda: script("measure")(receipt=receipt("measure"), **counted, **own),
         "objects": lambda: script("objects")(receipts=[receipt("objects")], **listed, **every),
         "surface_faces": lambda: script("surface_faces")(receipt=receipt("surface_faces"), meshes=meshes, **own),
-        "meshes": lambda: script("meshes")(**table("meshes"), **named, **every),
-        "skeletons": lambda: script("skeletons")(**table("skeletons"), skeletons=SkeletonsConfig(), **every),
+        "meshes": lambda: script("meshes")(**table("meshes"), meshes=meshes, **page, **solid),
+        "skeletons": lambda: script("skeletons")(**table("skeletons"), skeletons=SkeletonsConfig(), **solid),
     }
 
 

@@ -31,7 +31,7 @@ from unet.measurement.meshes import mesh_of_faces, require_packages, simplify
 from unet.measurement.multiresolution_files import write_info
 from unet.measurement.surface_faces import SurfaceFaces
 from unet.measurement.table_files import write_csv
-from unet.run.report.inserted_sections import insert_section
+from unet.run.report.inserted_sections import has_place_for, insert_section
 from unet.run.report.meshes_section import MeshesOfVolume, meshes_of_volume, record_of, render_meshes_section
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, write_atomically, write_json
@@ -65,9 +65,13 @@ def main(
             drawn[source.name] = _drawn(source, rows)
             recorded |= {"merged": receipts_digest([objects]), "drawn": record_of(drawn[source.name])}
         write_json(receipt, {**recorded, "files": file_sizes([*files, table], receipt)})
-    if report.exists() and drawn:
-        section = render_meshes_section(template.read_text(), drawn)
-        write_atomically(report, insert_section(report.read_text(), "meshes", section).encode())
+    if drawn and report.exists():
+        page = report.read_text()
+        if has_place_for(page, "meshes"):
+            section = render_meshes_section(template.read_text(), drawn)
+            write_atomically(report, insert_section(page, "meshes", section).encode())
+        else:
+            log.info("%s was made without a place for the meshes; the next report has them", report)
 
 
 def _meshed(source: Volume, meshes: MeshesConfig, code: str) -> tuple[list[dict[str, float]], list[Path]]:

@@ -76,10 +76,11 @@ def main(
     summary: Path,
     run_config: Path,
     decoder: Path | None = None,
+    tiles: Path | None = None,
 ) -> None:
     """Write the page to `report`, the scores to `summary`, and the configuration `merged` to `run_config`.
 
-    `decoder` is the receipt of `choose_decoder`.
+    `decoder` is the receipt of `choose_decoder`. `tiles` is the folder of the viewer's tiles, of a page with one.
     """
     for record in (RECORD, CRATE):
         (results / record).unlink(missing_ok=True)  # records of an earlier report; this run writes its own at its end
@@ -136,7 +137,7 @@ def main(
             delivered[one.name]["level"] = judged.level
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
     html = _with_meshes(html, results, segmented, template.with_name("meshes.html.j2"))
-    write_tiles([] if config.report.single_file else viewed, report.with_name(FOLDER))
+    write_tiles(viewed if tiles else [], report.with_name(FOLDER))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
     write_atomically(run_config, merged.encode())

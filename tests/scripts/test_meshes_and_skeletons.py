@@ -51,9 +51,9 @@ def made(project: Project, rule: str, **settings: Any) -> list[dict[str, str]]:
     """Run a rule on the volume; returns the rows of its table."""
     table, receipt = project.stores("all") / f"{rule}.csv", project.receipt(rule, "all", "all")
     files = {"surveys": [project.receipt("survey", "all")], "receipts": [receipt], "folders": [project.stores("all")]}
+    files["merged"] = [project.receipt("merge", "all", "segmentation")]
     if rule == "meshes":
-        page = {"report": project.folder / "report.html", "template": TEMPLATE}
-        files |= {"merged": [project.receipt("merge", "all", "segmentation")], **page}
+        files |= {"report": project.folder / "report.html", "template": TEMPLATE}
     project.job(rule, receipt, **files, tables=[table], **{rule: settings}, code="one")
     return list(csv.DictReader(table.open()))
 

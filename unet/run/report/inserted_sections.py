@@ -7,6 +7,11 @@
 from jinja2 import Environment, StrictUndefined
 
 
+def has_place_for(page: str, name: str) -> bool:
+    """Return whether a page has the markers of a section."""
+    return f"<!-- {name} -->" in page and f"<!-- /{name} -->" in page
+
+
 def insert_section(page: str, name: str, section: str) -> str:
     """Return the page with a section between its markers; an older section is replaced.
 
@@ -19,9 +24,9 @@ def insert_section(page: str, name: str, section: str) -> str:
         If the page has no markers.
     """
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, begin, rest = page.partition(first)
-    _, end, after = rest.partition(last)
-    if not (begin and end):
+    before, _, rest = page.partition(first)
+    _, _, after = rest.partition(last)
+    if not has_place_for(page, name):
         raise ValueError(f"the report has no place for the {name} between {first} and {last}; run the report anew")
     return f"{before}{first}{section}{last}{after}"
 
