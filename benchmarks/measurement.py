@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def repeated(depth: int, side: int) -> np.ndarray:
-    """Cells in pieces of `PIECE`, each with ids of its own, (z, y, x) uint32."""
+    """Return cells in pieces of `PIECE`, each with ids of its own, (z, y, x) uint32."""
     piece = cells(PIECE[0], PIECE[1])
     found = np.empty((depth, side, side), np.uint32)
     for number, index in enumerate(np.ndindex(*(-(-n // p) for n, p in zip(found.shape, PIECE, strict=True)))):
@@ -53,7 +53,7 @@ def repeated(depth: int, side: int) -> np.ndarray:
 
 
 def given(address: str) -> np.ndarray:
-    """Ids of a file, numbered from 1; 0 stays."""
+    """Return the ids of a file, numbered from 1; 0 stays."""
     source = open_source(SourceConfig(path=address))
     ids = source.read(Box.of_shape(source.shape))
     known, numbered = np.unique(ids, return_inverse=True)
@@ -61,7 +61,7 @@ def given(address: str) -> np.ndarray:
 
 
 def stored(folder: Path, ids: np.ndarray, voxel_size_nm: list[float]) -> Volume:
-    """The volume as the workflow has it after `relabel`, in its default chunks and blocks."""
+    """Write and return the volume as the workflow has it after `relabel`, in its default chunks and blocks."""
     storage = StorageConfig()
     layout = {"shape": ids.shape, "dtype": "uint8", "voxel_size_nm": voxel_size_nm, "offset_nm": [0.0, 0.0, 0.0]}
     layout |= {"chunk": storage.chunk, "block": storage.block, "labels_dtype": None, "masked": False}
@@ -80,7 +80,7 @@ def stored(folder: Path, ids: np.ndarray, voxel_size_nm: list[float]) -> Volume:
 
 
 def rules_of(folder: Path, volume: Volume, formats: list[str]) -> dict[str, Callable[[], None]]:
-    """What makes each product, by the name of its rule."""
+    """Return what makes each product, by the name of its rule."""
     [block_range] = block_range_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
     survey, meshes = folder / "survey.json", MeshesConfig(formats=formats)
     own = {"survey": survey, "folder": volume.folder, "block_range": block_range, "code": "one"}
@@ -107,7 +107,7 @@ def rules_of(folder: Path, volume: Volume, formats: list[str]) -> dict[str, Call
 
 
 def in_short(volume: Volume) -> dict[str, float]:
-    """What the tables hold."""
+    """Return what the tables hold, in short."""
     tables = {path.stem: list(csv.DictReader(path.open())) for path in volume.folder.glob("*.csv")}
     found: dict[str, float] = {name: len(rows) for name, rows in tables.items()}
     summed = {"contacts": "area_um2", "meshes": "triangles", "skeletons": "length_um"}

@@ -171,4 +171,4 @@ def recorded_meshes(receipts: Sequence[Path], merged: Sequence[Path]) -> dict[st
 
 def render_meshes_section(template: str, volumes: Mapping[str, MeshesOfVolume]) -> str:
     """Return the section as HTML; `template` is the source of `workflow/report/meshes.html.j2`."""
-    return rendered(template, volumes=volumes)
+    return rendered(template, volumes=volumes, side=SIDE_PX)
