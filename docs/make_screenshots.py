@@ -10,7 +10,6 @@ It needs the extras `view` and `test`, and Chromium. Nothing outside of this mac
 """
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,18 +25,20 @@ import yaml
 from unet.config.root import Config, load_config
 from unet.run.view.layers import view_of
 from unet.run.view.server import CLIENT, Content, ViewServer, client_mount
+from unet.run.view.state import page_that_opens
 from unet.storage.files import read_json
 
 IMAGES = Path(__file__).parent / "images"
 ARGUMENTS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-QUALITY = 80
+QUALITY = 60
 VOLUME = "test"
 READY = "document.querySelector('.viewer').dataset.drawn === 'yes'"
 
 
 def write(name: str, png: bytes) -> None:
     """Write a picture as WebP."""
-    content = bytes(imagecodecs.webp_encode(imagecodecs.png_decode(png)[..., :3].copy(), level=QUALITY, method=6))
+    pixels = imagecodecs.png_decode(png)[..., :3].copy()
+    content = bytes(imagecodecs.webp_encode(pixels, level=QUALITY, lossless=False, method=6))
     (IMAGES / f"{name}.webp").write_bytes(content)
     print(f"{name}.webp, {len(content) / 1e3:.0f} kB")
 
@@ -95,13 +96,13 @@ def served(config: Config) -> Iterator[str]:
         raise SystemExit("needs neuroglancer: pip install '.[view]'")
     server = ViewServer()
     view = view_of(config, server.url)
-    content = Content.of_bytes(json.dumps(view.state | {"showDefaultAnnotations": True}).encode())
+    content = Content.of_bytes(page_that_opens(view.state, CLIENT))
     client = Path(found.submodule_search_locations[0]) / "static" / "client"
-    server.mounts |= {**view.mounts, CLIENT: client_mount(client), "states/": {"one": content}.get}
+    server.mounts |= {**view.mounts, CLIENT: client_mount(client), "open.html": {"": content}.get}
     thread = Thread(target=server.serve)
     thread.start()
     try:
-        yield f"{server.url}{CLIENT}#!{server.url}states/one"
+        yield f"{server.url}open.html"
     finally:
         server.stop()
         thread.join()
@@ -117,7 +118,9 @@ def neuroglancer_picture(browser: Any, results: Path, name: str, view: dict[str,
         with served(load_config({**values, "view": view})) as link:
             page = browser.new_page(viewport={"width": 1200, "height": 850})
             page.goto(link)
-            page.wait_for_function("window.viewer && viewer.isReady()", timeout=300_000)
+            page.wait_for_function(
+                "window.viewer && viewer.isReady() && viewer.layerManager.managedLayers.length", timeout=300_000
+            )
             page.wait_for_timeout(3000)
             png = page.screenshot()
             page.close()
@@ -130,17 +133,18 @@ def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--only", choices=["report", "neuroglancer"])
+    parser.add_argument("--only", choices=["report", "neuroglancer", "error"])
     asked = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        if asked.only != "neuroglancer":
+        number, _ = worst_of(asked.results, "merge")
+        if asked.only in (None, "report"):
             report_pictures(browser, asked.results)
-        if asked.only != "report":
-            number, _ = worst_of(asked.results, "merge")
+        if asked.only in (None, "neuroglancer"):
             neuroglancer_picture(browser, asked.results, "neuroglancer", {"volume": VOLUME})
+        if asked.only in (None, "error"):
             neuroglancer_picture(browser, asked.results, "neuroglancer-error", {"volume": VOLUME, "error": number})
         browser.close()
 

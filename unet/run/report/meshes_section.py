@@ -28,6 +28,8 @@ SHOWN = 10
 SIDE_PX = 900
 INK = "#7d8794"
 """Lines and words, which are read on a light page and on a dark one."""
+ZOOM = 0.64
+"""Size of the box in the picture, as matplotlib counts it: a box of any sides stays inside."""
 LIGHT = np.array([0.35, -0.5, 0.8])
 """Direction of the light (x, y, z), as the picture is seen."""
 NM_PER_UM = 1e3
@@ -115,7 +117,8 @@ def draw_meshes(
         place = np.where(np.arange(3) == axis, (low + high) / 2, LABELLED[axis] * (high - low) * 1.06 + low)
         axes.text(*place, f"{name}: {high[axis] - low[axis]:.3g} µm", color=INK, fontsize=13, ha="center", va="center")
     axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), zlim=(high[2], low[2]))  # as in a section: y goes down
-    axes.set_box_aspect(np.maximum(high - low, (high - low).max() / 4), zoom=1.15)
+    sides = np.maximum(high - low, (high - low).max() / 4)
+    axes.set_box_aspect(sides, zoom=ZOOM * np.linalg.norm(sides) / sides.max())  # matplotlib divides by the norm
     figure.patch.set_alpha(0)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba()).copy()

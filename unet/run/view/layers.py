@@ -113,7 +113,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
     linked = {"split": "truth", "merge": "segmentation"}
     names = [layer["name"] for layer in layers]
     linked = {kind: layer for kind, layer in linked.items() if layer in names}
-    # first, because neuroglancer 2.41 may drop a layer that comes before one of annotations
+    # first, since they are what one goes through
     layers[:0] = error_layers(found.place, marks, mark.number if mark else None, linked)
     selected = {"split": "splits", "merge": "merges"}[mark.kind] if mark else None
     state = viewer_state(found.place, layers, position, selected, f"unet-em: {name}")
