@@ -3,7 +3,7 @@
 python docs/make_screenshots.py results      of a run of the sample, with its report, `snakemake meshes` and `skeletons`
 
 1. Open `report.html` as a file: wide, narrow and dark, the viewer at the worst object, the largest objects in 3-D.
-2. Serve the run as `snakemake view` does, and open neuroglancer at the worst object that is a merge.
+2. Serve the run as `snakemake view` does, and open neuroglancer in the middle of the volume.
 3. Write each picture as WebP into `docs/images/`.
 
 It needs the extras `view` and `test`, and Chromium. Nothing outside of this machine is asked for anything.
@@ -49,21 +49,21 @@ def until(page: Any, expression: str) -> None:
         page.wait_for_timeout(50)
 
 
-def worst_of(results: Path, kind: str) -> tuple[int, dict[str, Any]]:
-    """Return the number, from 1, and the row of the erroneous object of a kind that is nearest to the middle."""
-    rows = list(enumerate(read_json(results / "volumes" / VOLUME / "evaluation.json")["worst"], start=1))
+def worst_of(results: Path, kind: str) -> dict[str, Any]:
+    """Return the row of the erroneous object of a kind that is nearest to the middle."""
+    rows = read_json(results / "volumes" / VOLUME / "evaluation.json")["worst"]
     shape = read_json(results / "receipts" / "survey" / f"{VOLUME}.json")["layout"]["shape"]
 
     def distance(row: dict[str, Any]) -> float:
         return max(abs(at / n - 0.5) for at, n in zip(row["centre"][1:], shape[1:], strict=True))
 
-    return min(rows, key=lambda row: (row[1]["kind"] != kind, distance(row[1])))
+    return min(rows, key=lambda row: (row["kind"] != kind, distance(row)))
 
 
 def report_pictures(browser: Any, results: Path) -> None:
     """Take the pictures of the report."""
     address = (results / "report.html").absolute().as_uri()
-    z, y, x = worst_of(results, "merge")[1]["centre"]
+    z, y, x = worst_of(results, "merge")["centre"]
     place = f"#volume={VOLUME}&z={z}&y={y}&x={x}"
     for name, width, height, scheme in (
         ("report-wide", 1200, 850, "light"),
@@ -109,13 +109,13 @@ def served(config: Config) -> Iterator[str]:
         server.close()
 
 
-def neuroglancer_picture(browser: Any, results: Path, name: str, view: dict[str, Any]) -> None:
+def neuroglancer_picture(browser: Any, results: Path) -> None:
     """Take a picture of neuroglancer."""
     values = yaml.safe_load((results / "run_config.yaml").read_text())
     folder = os.getcwd()
     os.chdir(results.absolute().parent)  # the configuration names its files from there
     try:
-        with served(load_config({**values, "view": view})) as link:
+        with served(load_config({**values, "view": {"volume": VOLUME}})) as link:
             page = browser.new_page(viewport={"width": 1200, "height": 850})
             page.goto(link)
             page.wait_for_function(
@@ -126,26 +126,23 @@ def neuroglancer_picture(browser: Any, results: Path, name: str, view: dict[str,
             page.close()
     finally:
         os.chdir(folder)
-    write(name, png)
+    write("neuroglancer", png)
 
 
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--only", choices=["report", "neuroglancer", "error"])
+    parser.add_argument("--only", choices=["report", "neuroglancer"])
     asked = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        number, _ = worst_of(asked.results, "merge")
         if asked.only in (None, "report"):
             report_pictures(browser, asked.results)
         if asked.only in (None, "neuroglancer"):
-            neuroglancer_picture(browser, asked.results, "neuroglancer", {"volume": VOLUME})
-        if asked.only in (None, "error"):
-            neuroglancer_picture(browser, asked.results, "neuroglancer-error", {"volume": VOLUME, "error": number})
+            neuroglancer_picture(browser, asked.results)
         browser.close()
 
 
