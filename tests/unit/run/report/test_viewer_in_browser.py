@@ -334,9 +334,10 @@ def test_narrow_screens_print_and_pages_without_scripts(viewer: Viewer) -> None:
     assert viewer.page.locator(".stills").is_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 900), ("dark", 900), ("light", 360)])
+def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
+    viewer.page.set_viewport_size({"width": width, "height": 700})
     viewer.page.emulate_media(color_scheme=scheme)
     viewer.page.click("summary")
     viewer.page.evaluate((Path(axe.__path__[0]) / "axe.min.js").read_text())
