@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def main(
         rows, files = _meshed(source, meshes, code)
         names = ("id", "vertices", "triangles", "volume_um3", "surface_um2")
         write_csv(table, {name: np.array([row[name] for row in rows]) for name in names})
-        recorded = {"rule": "meshes", "digest": bytes_digest(table.read_bytes())}
+        recorded: dict[str, Any] = {"rule": "meshes", "digest": bytes_digest(table.read_bytes())}
         if rows:
             drawn[source.name] = _drawn(source, rows)
             recorded |= {"merged": receipts_digest([objects]), "drawn": record_of(drawn[source.name])}

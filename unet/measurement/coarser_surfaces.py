@@ -50,7 +50,8 @@ def levels_of_detail(
     smoothing : rounds of smoothing, as for the finest level
     voxel_size_nm : (z, y, x) in nm; the shorter sides of a voxel are doubled first
     """
-    levels, factor = [LevelOfDetail(mesh, (1, 1, 1))], (1, 1, 1)
+    factor: Index = (1, 1, 1)
+    levels = [LevelOfDetail(mesh, factor)]
     while len(levels) < MOST_LEVELS and len(levels[-1].mesh.triangles) > FEW_TRIANGLES:
         factor = next_factor(factor, voxel_size_nm)
         coarse = coarser_faces(faces, factor)

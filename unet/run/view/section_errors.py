@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unet.evaluation.contingency import Contingency, contingency
 from unet.evaluation.error_analysis import ErrorFinder
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 
 KEPT = 256
@@ -29,9 +29,7 @@ class SectionErrors:
     truth, segmentation : return the ids of a box, 0 where there is none
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], block: tuple[int, int, int], truth: Read, segmentation: Read
-    ) -> None:
+    def __init__(self, shape: Index, block: Index, truth: Read, segmentation: Read) -> None:
         self._pieces = Grid((1, *shape[1:]), (1, *block[1:]))
         self._truth, self._segmentation, self._one = truth, segmentation, Lock()
         self._finder = lru_cache(maxsize=KEPT)(self._compare)
