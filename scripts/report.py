@@ -34,6 +34,8 @@ from unet.run.provenance import NAME as RECORD
 from unet.run.report.decoder_table import DecoderTable, decoder_table
 from unet.run.report.headline import few_objects_warnings, headline
 from unet.run.report.inputs_section import GreyHistogram, InputsAsRead, grey_histogram, input_facts, section_as_read
+from unet.run.report.inserted_sections import insert_section
+from unet.run.report.meshes_section import recorded_meshes, render_meshes_section
 from unet.run.report.methods_section import Methods, RunRecords, methods
 from unet.run.report.page import ReportData, render
 from unet.run.report.pictures import contact_row
@@ -42,7 +44,7 @@ from unet.run.report.scores_section import SCORES
 from unet.run.report.suspected_section import SuspectedInVolume
 from unet.run.report.tiles import tile_levels
 from unet.run.report.verdict import SegmentedVolume, Verdict, how_made, judged_volume, verdict
-from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
+from unet.run.report.verify_section import VolumeChecks, render_verify_section
 from unet.run.report.viewer import FOLDER, ViewedVolume, render_viewer, viewed_volume, write_tiles
 from unet.run.report.viewer_layers import VolumeLayers
 from unet.run.ro_crate import NAME as CRATE
@@ -74,10 +76,11 @@ def main(
     summary: Path,
     run_config: Path,
     decoder: Path | None = None,
+    tiles: Path | None = None,
 ) -> None:
     """Write the page to `report`, the scores to `summary`, and the configuration `merged` to `run_config`.
 
-    `decoder` is the receipt of `choose_decoder`.
+    `decoder` is the receipt of `choose_decoder`. `tiles` is the folder of the viewer's tiles, of a page with one.
     """
     for record in (RECORD, CRATE):
         (results / record).unlink(missing_ok=True)  # records of an earlier report; this run writes its own at its end
@@ -118,7 +121,7 @@ def main(
         agglomeration_threshold=decoded.agglomeration_threshold,
         affinities=config.model.output == "affinities",
         decoder=_decoders(decoder, config),
-        viewer=render_viewer(template.parent, viewed, config.report.single_file),
+        viewer=render_viewer(template.parent / "viewer", viewed, config.report.single_file),
         compare={one["volume"]: _compared(one) for one in found if one["compare"]},
         worst={one.name: worst[one.name] for one in scored if worst[one.name]},
         suspected={path.stem: _suspected(results, surveys, path) for path in suspected},
@@ -133,7 +136,8 @@ def main(
         if judged := judged_volume(one):
             delivered[one.name]["level"] = judged.level
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
-    write_tiles([] if config.report.single_file else viewed, report.with_name(FOLDER))
+    html = _with_meshes(html, results, segmented, template.with_name("meshes.html.j2"))
+    write_tiles(viewed if tiles else [], report.with_name(FOLDER))
     write_atomically(report, html.encode())
     write_json(summary, delivered)
     write_atomically(run_config, merged.encode())
@@ -157,7 +161,15 @@ def _with_checks(page: str, results: Path, template: Path) -> str:
     if not predicted or receipts_digest(predicted) != verified["digest"]:
         return page
     checks = {name: VolumeChecks(**values) for name, values in verified["checks"].items()}
-    return insert_verify_section(page, render_verify_section(template.read_text(), checks, verified["when"]))
+    return insert_section(page, "checks", render_verify_section(template.read_text(), checks, verified["when"]))
+
+
+def _with_meshes(page: str, results: Path, merged: list[Path], template: Path) -> str:
+    """Insert the picture of the largest objects, where meshes of the present objects were made."""
+    found = recorded_meshes(
+        [results / "receipts" / "meshes" / path.parent.name / "all.json" for path in merged], merged
+    )
+    return insert_section(page, "meshes", render_meshes_section(template.read_text(), found)) if found else page
 
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:

@@ -1,6 +1,6 @@
 """Write skeletons of chosen objects of all predicted volumes.
 
-Inputs: `segmentation.zarr`, the tables of `measure` (bounding boxes), the merge table.
+Inputs: `segmentation.zarr`, the tables of `measure` (bounding boxes), the merge table and its receipt.
 
 Outputs: `skeletons/` in the folder of each volume, with an SWC file per object and neuroglancer's in
 `skeletons/precomputed/`; `skeletons.csv` with nodes, ends, branch points and length; a receipt per volume.
@@ -30,7 +30,7 @@ from unet.measurement.skeleton_files import write_neuroglancer_info, write_skele
 from unet.measurement.skeletons import Skeleton, factors_for, object_mask, require_teasar, skeleton_of_mask
 from unet.measurement.table_files import write_csv
 from unet.segmentation.merge_table import load_merge_table
-from unet.storage.digests import bytes_digest, fingerprint
+from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import write_json
 from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 def main(
     surveys: list[Path],
+    merged: list[Path],
     receipts: list[Path],
     folders: list[Path],
     tables: list[Path],
@@ -50,7 +51,7 @@ def main(
 ) -> None:
     """Write the skeletons of each volume to its folder, and a table of them."""
     require_teasar()
-    for survey, receipt, folder, table in zip(surveys, receipts, folders, tables, strict=True):
+    for survey, objects, receipt, folder, table in zip(surveys, merged, receipts, folders, tables, strict=True):
         source, rows, files = Volume.open(folder, survey), list[dict[str, float]](), list[Path]()
         inputs, boxes = BlockInputs(source), dict(_boxes(source, skeletons))
         progress = Progress("skeletons", len(boxes), "objects")
@@ -64,7 +65,8 @@ def main(
         files.append(write_neuroglancer_info(folder / "skeletons"))
         write_csv(table, {name: np.array([row[name] for row in rows]) for name in COLUMNS})
         sizes = file_sizes([*files, table], receipt)
-        write_json(receipt, {"rule": "skeletons", "digest": bytes_digest(table.read_bytes()), "files": sizes})
+        digest, of_objects = bytes_digest(table.read_bytes()), receipts_digest([objects])
+        write_json(receipt, {"rule": "skeletons", "digest": digest, "merged": of_objects, "files": sizes})
 
 
 def _boxes(source: Volume, skeletons: SkeletonsConfig) -> Iterator[tuple[int, Box]]:

@@ -33,7 +33,8 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predictor
 from unet.network.output_channels import stored_channels
-from unet.run.report.verify_section import VolumeChecks, insert_verify_section, render_verify_section
+from unet.run.report.inserted_sections import insert_section
+from unet.run.report.verify_section import VolumeChecks, render_verify_section
 from unet.run.rules import result_rules
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import receipts_digest
@@ -86,7 +87,7 @@ def main(
     page = results / "report.html"
     if page.exists():
         section = render_verify_section(template.read_text(), found, when)
-        write_atomically(page, insert_verify_section(page.read_text(), section).encode())
+        write_atomically(page, insert_section(page.read_text(), "checks", section).encode())
 
 
 def _differences(

@@ -19,11 +19,13 @@ from pathlib import Path
 from unet.config.root import Config
 from unet.extras import needs
 from unet.jobs.script import Terminated, run_script
-from unet.run.view.layers import View, ViewError, view_of
-from unet.run.view.server import CLIENT, Content, Mount, ViewServer, client_mount
+from unet.run.view.layers import ViewError, view_of
+from unet.run.view.server import CLIENT, Content, ViewServer, client_mount
+from unet.run.view.state import page_that_opens
 from unet.storage.files import write_json
 
-STATE = "state.json"
+STATE, OPEN = "state.json", "open.html"
+"""Where the state is, and the page that opens neuroglancer with it."""
 log = logging.getLogger(__name__)
 
 
@@ -36,8 +38,10 @@ def main(config: Config) -> None:
     server = ViewServer(config.view.port)
     try:
         view = view_of(config, server.url)
-        server.mounts |= {**view.mounts, CLIENT: client_mount(client), STATE: state_mount(view)}
-        sys.stderr.write(f"\nOpen {server.url}{CLIENT}#!{server.url}{STATE}\nStop with Ctrl-C.\n\n")
+        pages = {STATE: json.dumps(view.state).encode(), OPEN: page_that_opens(view.state, CLIENT)}
+        server.mounts |= {**view.mounts, CLIENT: client_mount(client)}
+        server.mounts |= {name: {"": Content.of_bytes(content)}.get for name, content in pages.items()}
+        sys.stderr.write(f"\nOpen {server.url}{OPEN}\nStop with Ctrl-C.\n\n")
         sys.stderr.flush()
         server.serve()
     except (KeyboardInterrupt, Terminated):
@@ -56,12 +60,6 @@ def write_state(config: Config, path: Path) -> None:
     if view.left_out:
         log.info("not in %s, since only `snakemake view` serves them: %s", path, ", ".join(view.left_out))
     log.info("%s is written; open it in neuroglancer, as https://HOST/#!ADDRESS-OF-THE-FILE", path)
-
-
-def state_mount(view: View) -> Mount:
-    """Return the state as a mount of one file."""
-    content = Content.of_bytes(json.dumps(view.state).encode())
-    return lambda key: None if key else content
 
 
 def client_folder() -> Path:

@@ -18,6 +18,7 @@ EXTRAS = {
     "bioimageio.core": "export",
     "tensorboard": "tensorboard",
     "bioimage-cpp": "multicut",
+    "DracoPy": "meshes",
     "pyarrow": "parquet",
     "obstore": "s3",
     "tensorstore": "formats",

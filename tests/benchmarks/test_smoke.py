@@ -43,6 +43,7 @@ QUICK = [
     Smoke("gpu_steps", "--smoke", '"network": "3d-8"'),
     Smoke("ingest", f"--shape 2 256 300 --inputs png --rounds 1 --folder {FOLDER}", '"twice as deep": {"png"'),
     Smoke("journal", "--blocks 200 --jobs 10", "all blocks"),
+    Smoke("measurement", "--depth 8 --side 64 --only objects,meshes --formats ply", '"found": {"meshes": '),
     Smoke("petavoxel", "--sections 0 1024", "plan "),
     Smoke("scheduling", f"--ranges 1 --folder {FOLDER}", '"-n, finished": {"seconds": '),
     Smoke("segmentation", "--depth 8 --side 64 --only components,watershed", '"watershed": {"contestant"'),

@@ -1,6 +1,7 @@
 """Meshes and skeletons as jobs: of whole objects over several blocks, at the right place, and not made twice."""
 
 import csv
+import re
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from tests.scripts.conftest import SCRIPTS, NotedProject, Project, Refused
 from unet.config.segment import SegmentConfig
 from unet.evaluation.skeletons import read_skeletons
 from unet.segmentation.merge_table import ObjectTable, save_merge_table
-from unet.storage.files import read_json
+from unet.storage.files import read_json, write_json
 
 IDS = np.zeros((5, 40, 70), np.uint32)
 IDS[:, 10:15, 2:68] = 1
 IDS[:, 20:38, 20:38] = 2
 IDS[1, 2, 3] = 3
 SIZES = np.bincount(IDS.ravel())[1:]
+TEMPLATE = SCRIPTS.parent / "workflow" / "report" / "meshes.html.j2"
 VOXEL_NM = (16, 8, 8)
 
 
@@ -41,6 +43,7 @@ def segmented(tmp_path_factory: pytest.TempPathFactory) -> NotedProject:
         found.write_block(box, np.full((1, *box.shape), 200, np.uint8))
     table = ObjectTable(np.zeros(0, np.uint32), np.arange(3), SIZES, np.ones(3, np.uint8))
     save_merge_table(source.merge_table("segmentation"), np.zeros(1, np.int64), 1, 3, [table])
+    write_json(project.receipt("merge", "all", "segmentation"), {"rule": "merge", "digest": "3"})
     return project
 
 
@@ -48,12 +51,18 @@ def made(project: Project, rule: str, **settings: Any) -> list[dict[str, str]]:
     """Run a rule on the volume; returns the rows of its table."""
     table, receipt = project.stores("all") / f"{rule}.csv", project.receipt(rule, "all", "all")
     files = {"surveys": [project.receipt("survey", "all")], "receipts": [receipt], "folders": [project.stores("all")]}
+    files["merged"] = [project.receipt("merge", "all", "segmentation")]
+    if rule == "meshes":
+        files |= {"report": project.folder / "report.html", "template": TEMPLATE}
     project.job(rule, receipt, **files, tables=[table], **{rule: settings}, code="one")
     return list(csv.DictReader(table.open()))
 
 
 def test_meshes_are_of_whole_objects_at_their_place(segmented: NotedProject) -> None:
+    pytest.importorskip("DracoPy")
     settings = {"largest": 2, "formats": ["obj", "neuroglancer"]}
+    page = segmented.folder / "report.html"
+    page.write_text("<!-- meshes --><!-- /meshes -->")
     segmented.each_range("surface_faces", "all", meshes=settings)
     rows = made(segmented, "meshes", **settings)
     assert [int(row["id"]) for row in rows] == [1, 2]
@@ -65,10 +74,10 @@ def test_meshes_are_of_whole_objects_at_their_place(segmented: NotedProject) -> 
     for found, first, stop, size in ((x, 2, 68, 8), (y, 10, 15, 8), (z, 0, 5, 16)):
         np.testing.assert_allclose([found.min(), found.max()], [(first - 0.5) * size, (stop - 0.5) * size], atol=size)
     assert sorted(path.name for path in (folder / "precomputed").iterdir()) == [
-        "1.mesh",
-        "1:0",
-        "2.mesh",
-        "2:0",
+        "1",
+        "1.index",
+        "2",
+        "2.index",
         "info",
     ]
     receipt = segmented.receipt("meshes", "all", "all")
@@ -76,6 +85,7 @@ def test_meshes_are_of_whole_objects_at_their_place(segmented: NotedProject) -> 
     assert {path.resolve() for path in (*folder.glob("*.obj"), *(folder / "precomputed").iterdir())} < {
         path.resolve() for path in recorded
     }
+    assert re.findall(r'href="#volume=all[^"]*">(\d)</a>', page.read_text()) == ["2", "1"]  # the largest first
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.obj")}
     (folder / "2.obj").unlink()
     made(segmented, "meshes", **settings)
@@ -116,12 +126,16 @@ def test_whatever_a_job_calls_is_covered_by_the_digest_of_its_rule(segmented: No
 
 @pytest.mark.parametrize(
     ("rule", "settings", "what"),
-    [("meshes", {"reduction": 0.5}, "meshes.reduction: 0.5"), ("skeletons", {}, "snakemake skeletons")],
+    [
+        ("meshes", {"reduction": 0.5}, "meshes.reduction: 0.5 needs bioimage-cpp"),
+        ("meshes", {}, "meshes.formats: neuroglancer needs DracoPy"),
+        ("skeletons", {}, "snakemake skeletons needs bioimage-cpp"),
+    ],
 )
-def test_without_bioimage_cpp_it_is_said_how_to_install_it(
+def test_without_its_package_it_is_said_how_to_install_it(
     segmented: NotedProject, monkeypatch: pytest.MonkeyPatch, rule: str, settings: dict[str, Any], what: str
 ) -> None:
     monkeypatch.setattr("unet.measurement.meshes.is_installed", lambda package: False)
     monkeypatch.setattr("unet.measurement.skeletons.is_installed", lambda package: False)
-    with pytest.raises(Refused, match=rf"{what} needs bioimage-cpp, of the extra {rule}: pip install"):
+    with pytest.raises(Refused, match=rf"{what}, of the extra {rule}: pip install"):
         made(segmented, rule, **settings)

@@ -174,6 +174,11 @@ def test_what_is_scored_makes_nothing_be_learnt_or_ingested_again(copy_of_finish
     assert set(rules_to_come(project)) <= {"report", "all"}
 
 
+def test_a_report_whose_tiles_were_deleted_is_written_again(copy_of_finished: Project) -> None:
+    shutil.rmtree(copy_of_finished.results / "report")
+    assert rules_to_come(copy_of_finished) == {"report": 1, "all": 1}
+
+
 def test_headers_that_were_read_count_at_once_also_of_a_volume_that_comes_into_sight_late(new_project: Project) -> None:
     """Only the training needs `choice`, and the training comes into sight when `train` is surveyed."""
     new_project.configure(

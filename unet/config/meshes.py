@@ -20,7 +20,8 @@ class MeshesConfig(Section):
     formats: list[Literal["ply", "obj", "stl", "neuroglancer"]] = Field(
         ["ply", "neuroglancer"],
         min_length=1,
-        description="Formats of the meshes. `neuroglancer` is a folder `precomputed`; the others are files.",
+        description="Formats of the meshes. `neuroglancer` is its multi-resolution format in a folder `precomputed`, "
+        "and needs the package DracoPy; the others are files.",
     )
     smoothing: Annotated[int, Field(ge=0)] = Field(
         3, description="Rounds of smoothing that keeps the volume. More rounds give a smoother surface."

@@ -63,6 +63,19 @@ def mean_scores(
     return means
 
 
+def joined_over_sections(ids: NDArray[Any], sizes: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return labels and their voxels in all sections, from objects that no two sections share.
+
+    >>> from_section_0, from_section_2 = 7, 7 + 2 * int(SECTION_STRIDE)
+    >>> joined_over_sections(np.array([from_section_0, from_section_2], np.uint64), np.array([4, 5]))
+    (array([7], dtype=uint64), array([9]))
+    """
+    labels, index = np.unique(ids % SECTION_STRIDE, return_inverse=True)
+    joined = np.zeros(len(labels), np.int64)
+    np.add.at(joined, index, sizes)
+    return labels, joined
+
+
 def best_threshold_by_v_rand(
     scores: Sequence[dict[str, float]], thresholds: Sequence[float] | None = None
 ) -> dict[str, float]:

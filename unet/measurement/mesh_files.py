@@ -1,16 +1,20 @@
-"""Write meshes for other programs: OBJ, STL, PLY, and neuroglancer's precomputed format.
+"""Write meshes for other programs: OBJ, STL, PLY, and neuroglancer's multi-resolution format.
 
 Coordinates are nm in the order x, y, z, and triangles are counter-clockwise from outside. A file is there whole or not
 at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unet.measurement.meshes import Mesh
-from unet.storage.files import write_atomically, write_json
+from unet.measurement.multiresolution_files import write_multiresolution
+from unet.storage.files import load_arrays, save_arrays, write_atomically
+
+PREVIEW_TRIANGLES = 12_000
+"""Triangles of an object in a picture, at most where a level has as few."""
 
 
 def obj_bytes(mesh: Mesh) -> bytes:
@@ -42,43 +46,44 @@ def ply_bytes(mesh: Mesh) -> bytes:
     return "\n".join(header).encode() + mesh.vertices[:, ::-1].astype("<f4").tobytes() + rows.tobytes()
 
 
-def neuroglancer_bytes(mesh: Mesh) -> bytes:
-    """Return a mesh as a fragment of neuroglancer's single-resolution format.
-
-    uint32 number of vertices, float32 x, y, z of each, uint32 vertices of each triangle, little-endian:
-    https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/meshes.md
-    """
-    count = np.array([len(mesh.vertices)], "<u4").tobytes()
-    return count + mesh.vertices[:, ::-1].astype("<f4").tobytes() + mesh.triangles.astype("<u4").tobytes()
-
-
 FORMATS: dict[str, Callable[[Mesh], bytes]] = {"obj": obj_bytes, "stl": stl_bytes, "ply": ply_bytes}
 """Formats of one file per object, by the suffix of the file."""
 
 
-def write_mesh(folder: Path, object_id: int, mesh: Mesh, formats: list[str]) -> list[Path]:
+def write_meshes(
+    folder: Path, object_id: int, levels: Sequence[Mesh], scales_nm: Sequence[float], formats: Sequence[str]
+) -> list[Path]:
     """Write the mesh of an object in some formats; return the files.
 
     Parameters
     ----------
     folder : folder of the meshes of a volume; neuroglancer's lie in `precomputed` inside
-    mesh : mesh in nm
+    levels : meshes in nm, the finest first; files of `FORMATS` hold the finest
+    scales_nm : length of a voxel at each level
     formats : of `FORMATS`, and `neuroglancer`
     """
     written = [folder / f"{object_id}.{name}" for name in formats if name in FORMATS]
     for path in written:
-        write_atomically(path, FORMATS[path.suffix[1:]](mesh))
+        write_atomically(path, FORMATS[path.suffix[1:]](levels[0]))
     if "neuroglancer" in formats:
-        fragment = f"{object_id}.mesh"
-        paths = [folder / "precomputed" / fragment, folder / "precomputed" / f"{object_id}:0"]
-        write_atomically(paths[0], neuroglancer_bytes(mesh))
-        write_json(paths[1], {"fragments": [fragment]})
-        written += paths
+        written += write_multiresolution(folder / "precomputed", object_id, levels, scales_nm)
     return written
 
 
-def write_neuroglancer_info(folder: Path) -> Path:
-    """Write the file that says of a folder of fragments what it is."""
-    path = folder / "precomputed" / "info"
-    write_json(path, {"@type": "neuroglancer_legacy_mesh"})
+def preview_file(folder: Path, object_id: int) -> Path:
+    """Return the path of the mesh that pictures are made of."""
+    return folder / "previews" / f"{object_id}.npz"
+
+
+def write_preview(folder: Path, object_id: int, levels: Sequence[Mesh]) -> Path:
+    """Write the finest level of at most `PREVIEW_TRIANGLES`, or else the coarsest one; return the file."""
+    small = [level for level in levels if len(level.triangles) <= PREVIEW_TRIANGLES]
+    mesh, path = (small or levels[-1:])[0], preview_file(folder, object_id)
+    save_arrays(path, {"vertices": mesh.vertices.astype(np.float32), "triangles": mesh.triangles.astype(np.uint32)})
     return path
+
+
+def load_preview(path: Path) -> Mesh:
+    """Return the mesh of `write_preview`, in nm."""
+    found = load_arrays(path, "vertices", "triangles")
+    return Mesh(found["vertices"].astype(np.float64), found["triangles"].astype(np.int64))

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from unet.config.meshes import MeshesConfig
 from unet.extras import is_installed, needs
 from unet.measurement.surface_faces import SurfaceFaces
 
@@ -204,16 +205,18 @@ def triangulated(vertices: NDArray[np.float64], polygons: Polygons) -> Mesh:
     return Mesh(whole, np.concatenate([turned[:, [0, 1, 2]], turned[:, [0, 2, 3]], *fans]))
 
 
-def require_simplification(reduction: float) -> None:
-    """Refuse to remove triangles without the package for it.
+def require_packages(meshes: MeshesConfig) -> None:
+    """Refuse to begin without the packages that the settings need.
 
     Raises
     ------
     MeshError
-        If bioimage-cpp is not installed; the message says how to install it.
+        If bioimage-cpp or DracoPy is not installed; the message says how to install it.
     """
-    if reduction and not is_installed("bioimage-cpp"):
-        raise MeshError(f"meshes.reduction: {reduction} {needs('bioimage-cpp', 'meshes')}")
+    if meshes.reduction and not is_installed("bioimage-cpp"):
+        raise MeshError(f"meshes.reduction: {meshes.reduction} {needs('bioimage-cpp', 'meshes')}")
+    if "neuroglancer" in meshes.formats and not is_installed("DracoPy"):
+        raise MeshError(f"meshes.formats: neuroglancer {needs('DracoPy')}")
 
 
 def simplify(mesh: Mesh, reduction: float) -> Mesh:

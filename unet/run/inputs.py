@@ -253,11 +253,16 @@ class RunInputs(Receipts):
         }
 
     def meshes(self) -> Inputs:
-        """Return the faces of the chosen objects of all predicted volumes."""
+        """Return the faces of the chosen objects of all predicted volumes, and their merge tables."""
         volumes = self.config.predict.volumes
         damage = [marker for name in volumes for marker in self.damage("meshes", name, "all")]
         found = self.receipts_of("surface_faces", volumes)
-        return {"surveys": self.receipts_of("survey", volumes), "found": found, "damage": damage}
+        return {
+            "surveys": self.receipts_of("survey", volumes),
+            "merged": self.receipts_of("merge", volumes, "segmentation"),
+            "found": found,
+            "damage": damage,
+        }
 
     def skeletons(self) -> Inputs:
         """Return the segmentations of all predicted volumes, and their merge tables."""

@@ -1,7 +1,8 @@
 # How good it is, and one page that says so.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
-# Outputs: evaluation.json of each volume with labels; {results}/report.html, scores.json and run_config.yaml
+# Outputs: evaluation.json of each volume with labels; {results}/report.html with its folder report, scores.json and
+#          run_config.yaml
 # Steps:   choose_threshold, agglomeration_threshold_sweep and choose_agglomeration_threshold -> evaluate -> report
 
 EVALUATIONS = [INPUTS.evaluation(name) for name in CONFIG.evaluate.volumes]
@@ -133,11 +134,13 @@ rule report:
         suspected=receipts_of("suspected_merges", INPUTS.searched_for_merges),
         template=Path(workflow.basedir) / "report" / "report.html.j2",
         sections=sorted((Path(workflow.basedir) / "report" / "sections").glob("*.j2")),
-        viewer=[
-            Path(workflow.basedir) / "report" / f"viewer.{kind}"
-            for kind in ("html.j2", "css", "js")
-        ],
+        viewer=sorted((Path(workflow.basedir) / "report" / "viewer").iterdir()),
     output:
+        **(
+            {}
+            if CONFIG.report.single_file
+            else {"tiles": directory(f"{RESULTS}/report")}
+        ),
         report=report(
             f"{RESULTS}/report.html",
             caption="../report/report.rst",

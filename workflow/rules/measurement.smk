@@ -2,7 +2,7 @@
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr; second stores (`volumes.<name>.inside`)
 # Outputs: objects.csv, contacts.csv and inside-*.csv of each predicted volume, and the same as Parquet; meshes/ and
-#          meshes.csv; skeletons/ and skeletons.csv
+#          meshes.csv, and a section of the report; skeletons/ and skeletons.csv
 # Steps:   measure (counts of each block) -> objects; surface_faces -> meshes; measure (bounding boxes) -> skeletons
 
 MEASURED_VOLUMES = CONFIG.predict.volumes
@@ -128,6 +128,8 @@ rule meshes:
     params:
         folders=INPUTS.folders(MEASURED_VOLUMES),
         meshes=settings(CONFIG.meshes),
+        report=f"{RESULTS}/report.html",
+        template=str(Path(workflow.basedir) / "report" / "meshes.html.j2"),
         code=code("meshes"),
     message:
         "Making meshes"

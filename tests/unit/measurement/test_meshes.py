@@ -10,7 +10,7 @@ from tests.unit.measurement.test_object_sums import CUTS, boxes_between
 from unet.geometry.box import Box
 from unet.measurement.block_measures import read_ahead
 from unet.measurement.chosen_objects import ChoiceError, chosen_ids, made_once
-from unet.measurement.mesh_files import FORMATS, neuroglancer_bytes, write_mesh
+from unet.measurement.mesh_files import FORMATS, PREVIEW_TRIANGLES, load_preview, write_meshes, write_preview
 from unet.measurement.meshes import Mesh, mesh_of_faces, simplify
 from unet.measurement.surface_faces import SurfaceFaces, block_faces
 
@@ -105,8 +105,8 @@ def test_files_hold_the_mesh_in_nm_and_x_y_z(tmp_path) -> None:
     assert mesh.vertices.max(axis=0).tolist() == pytest.approx(
         (mesh_of(ball(3)).vertices.max(axis=0) * (40, 8, 4) + (100, 0, 0)).tolist()
     )
-    files = write_mesh(tmp_path, 7, mesh, [*FORMATS, "neuroglancer"])
-    assert [path.name for path in files] == ["7.obj", "7.stl", "7.ply", "7.mesh", "7:0"]
+    files = write_meshes(tmp_path, 7, [mesh], [4.0], list(FORMATS))
+    assert [path.name for path in files] == ["7.obj", "7.stl", "7.ply"]
     points = mesh.vertices[:, ::-1]
     lines = files[0].read_text().splitlines()
     vertices = np.array([line.split()[1:] for line in lines if line.startswith("v")], float)
@@ -121,9 +121,12 @@ def test_files_hold_the_mesh_in_nm_and_x_y_z(tmp_path) -> None:
     assert ((stl["normal"] * outwards).sum(axis=1) > 0).all()
     body = files[2].read_bytes().partition(b"end_header\n")[2]
     assert len(body) == 12 * len(points) + 13 * len(triangles)
-    fragment = neuroglancer_bytes(mesh)
-    assert np.frombuffer(fragment[:4], "<u4")[0] == len(points)
-    np.testing.assert_array_equal(np.frombuffer(fragment[4 + 12 * len(points) :], "<u4").reshape(-1, 3), triangles)
+
+
+def test_pictures_are_made_of_a_level_with_few_triangles(tmp_path) -> None:
+    fine, coarse, coarsest = (Mesh(np.zeros((3, 3)), np.zeros((n, 3), np.int64)) for n in (PREVIEW_TRIANGLES + 1, 9, 5))
+    for levels, expected in (([fine, coarse, coarsest], 9), ([fine], PREVIEW_TRIANGLES + 1), ([coarsest], 5)):
+        assert len(load_preview(write_preview(tmp_path, 7, levels)).triangles) == expected
 
 
 def test_named_objects_or_the_largest_are_chosen() -> None:

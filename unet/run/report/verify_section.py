@@ -1,15 +1,9 @@
-"""Insert the results of `snakemake verify` into an existing report, as a section between two marker comments:
-
-<!-- checks -->  ...  <!-- /checks -->
-"""
+"""The section of the report about the results of `snakemake verify`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jinja2 import Environment, StrictUndefined
-
-BEGIN, END = "<!-- checks -->", "<!-- /checks -->"
-"""Marker comments in the page."""
+from unet.run.report.inserted_sections import rendered
 
 
 @dataclass(frozen=True)
@@ -53,23 +47,4 @@ def render_verify_section(template: str, checks: Mapping[str, VolumeChecks], whe
     when : str
         Date and time of the checks.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(checks=checks, when=when)
-
-
-def insert_verify_section(page: str, section: str) -> str:
-    """Return the page with the section between the markers; an older section is replaced.
-
-    >>> insert_verify_section(f"a {BEGIN} old {END} b", "new")
-    'a <!-- checks -->new<!-- /checks --> b'
-
-    Raises
-    ------
-    ValueError
-        If the page has no markers.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the report has no place for the checks between {BEGIN} and {END}; run the report anew")
-    return f"{before}{BEGIN}{section}{END}{after}"
+    return rendered(template, checks=checks, when=when)

@@ -33,6 +33,8 @@ STILL_PX = 400
 """Longest side in px of a still picture, at most; for print, and for browsers without scripts."""
 SHOWN = {"raw": 1.0, "probability": 0.6, "segmentation": 0.45, "truth": 0.45, "errors": 0.7}
 """Layers from the lowest to the uppermost, with their opacity at the beginning."""
+SCRIPT_PARTS = ("state", "tiles", "levels", "drawing", "panes", "moving", "gestures", "controls", "status", "links")
+"""Files of the script, in the order in which they run; a browser loads no modules from a disk."""
 AT_FIRST = ("raw", "segmentation")
 """Layers that are shown at the beginning."""
 
@@ -144,16 +146,22 @@ def write_tiles(volumes: Sequence[ViewedVolume], folder: Path) -> None:
             (folder / path).write_bytes(content)
 
 
+def viewer_script(templates: Path) -> str:
+    """Return the script of the page, out of its parts. All of them share the scope of one function."""
+    parts = [(templates / f"{part}.js").read_text() for part in SCRIPT_PARTS]
+    return "\n".join(['"use strict";\n(() => {', *parts, "})();\n"])
+
+
 def render_viewer(templates: Path, volumes: Sequence[ViewedVolume], single_file: bool) -> Viewer:
     """Return the viewer's parts of the page.
 
     Parameters
     ----------
-    templates : folder with `viewer.html.j2`, `viewer.css` and `viewer.js`
+    templates : folder with `viewer.html.j2`, `viewer.css` and the files of `SCRIPT_PARTS`
     volumes : at least one volume
     single_file : whether the page holds the tiles, or finds them in `FOLDER`
     """
-    script = (templates / "viewer.js").read_text()
+    script = viewer_script(templates)
     files = (
         {path: webp_data(content) for volume in volumes for path, content in volume.files()} if single_file else None
     )

@@ -3,7 +3,8 @@
 ```
 layer                       read from                                  served as
 raw, probability            raw.zarr, probability.zarr                 files, by byte ranges
-truth, segmentation         labels.zarr, segmentation.zarr             files; sizes of objects as segment properties
+truth, segmentation         labels.zarr, segmentation.zarr             files; names and sizes as segment properties
+its meshes, skeletons       meshes/precomputed, skeletons/precomputed  files, by byte ranges
 errors                      both, and overlap.npz                      computed chunk by chunk
 {name} of `compare`         the files of the user, in any format       read chunk by chunk
 splits, merges              evaluation.json                            points in the state
@@ -12,6 +13,7 @@ splits, merges              evaluation.json                            points in
 A store that is not there, or not yet, is left out.
 """
 
+import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.config.label_kinds import not_annotated_id
 from unet.config.root import Config
 from unet.evaluation.contingency import Contingency
 from unet.evaluation.error_analysis import MERGE, SPLIT, ErrorFinder
+from unet.evaluation.scores import joined_over_sections
+from unet.geometry.box import Box
 from unet.geometry.offsets import affinity_offsets
-from unet.run.view.server import Content, Mount, zarr_mount
+from unet.run.view.section_errors import SectionErrors
+from unet.run.view.server import Content, Mount, precomputed_mount, zarr_mount
 from unet.run.view.state import (
     BOTH_COLOUR,
     MERGE_COLOUR,
@@ -43,6 +49,7 @@ from unet.run.view.virtual_zarr import virtual_labels
 from unet.segmentation.foreground import channel_of
 from unet.segmentation.merge_table import load_merge_table
 from unet.segmentation.segment_properties import properties_of_objects, segment_properties
+from unet.storage.digests import receipts_digest
 from unet.storage.files import load_arrays, read_json
 from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.sources import open_in_volume
@@ -50,6 +57,10 @@ from unet.volumes.volume import Volume
 
 CONTRAST = 2.5
 """Standard deviations around the mean intensity that are drawn from black to white."""
+
+
+BYTES_OF_NUMBERED_IDS = 8
+"""Labels of so many bytes are numbered anew where sections are scored alone, so the table has none of their ids."""
 
 
 class ViewError(ValueError):
@@ -102,7 +113,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
     linked = {"split": "truth", "merge": "segmentation"}
     names = [layer["name"] for layer in layers]
     linked = {kind: layer for kind, layer in linked.items() if layer in names}
-    # first, because neuroglancer 2.41 may drop a layer that comes before one of annotations
+    # first, since they are what one goes through
     layers[:0] = error_layers(found.place, marks, mark.number if mark else None, linked)
     selected = {"split": "splits", "merge": "merges"}[mark.kind] if mark else None
     state = viewer_state(found.place, layers, position, selected, f"unet-em: {name}")
@@ -165,7 +176,38 @@ class _Layers:
             properties = self._properties("segmentation", self._sizes)
             address = self._address("segmentation", segmentation)
             layers.append(segmentation_layer("segmentation", address, properties, **_highlighted(own)))
+            self._add_solids(layers, selected=own is None)
         return [*layers, *self._compared()]
+
+    def _add_solids(self, layers: list[dict[str, Any]], selected: bool) -> None:
+        """Add the meshes to the last layer, and a layer of skeletons, where they are of the present objects.
+
+        The viewer draws meshes of selected objects alone, so all that have one are `selected`; sections look the same.
+        """
+        for rule in ("meshes", "skeletons"):
+            ids = self._solids(rule)
+            if not ids:
+                continue
+            path = f"volumes/{self.volume.name}/{rule}/precomputed"
+            self.mounts[f"{path}/"] = precomputed_mount(self.volume.folder / rule / "precomputed")
+            address = f"precomputed://{self.url}{path}"
+            if rule == "meshes":
+                layers[-1]["source"].append(address)
+                if selected:
+                    layers[-1] |= {"segments": ids, "notSelectedAlpha": layers[-1]["selectedAlpha"]}
+            else:
+                layers.append({"type": "segmentation", "name": rule, "source": address, "segments": ids})
+
+    def _solids(self, rule: str) -> list[str]:
+        """Return the ids of the objects whose meshes or skeletons were made since the last merge."""
+        receipts, name = Path(self.config.results) / "receipts", self.volume.name
+        made, merged = receipts / rule / name / "all.json", receipts / "merge" / name / "segmentation.json"
+        if not all(path.exists() for path in (made, merged, self.volume.folder / rule / "precomputed" / "info")):
+            return []
+        if read_json(made).get("merged") != receipts_digest([merged]):
+            return []
+        with (self.volume.folder / f"{rule}.csv").open() as rows:
+            return [row["id"] for row in csv.DictReader(rows)]
 
     def _compared(self) -> list[dict[str, Any]]:
         """Return the layers of segmentations that others made."""
@@ -183,26 +225,32 @@ class _Layers:
 
     def errors(self) -> list[dict[str, Any]]:
         """Return the layer of wrong voxels: 1 = split off, 2 = merged with others, 3 = both."""
-        table = self.volume.folder / "overlap.npz"
-        stores = self._store("labels"), self._store("segmentation")
-        if self.config.segment.sections_alone or not table.exists() or None in stores:
+        read = self._errors_of()
+        if read is None:
             return []
         if self.static:
             self.left_out.append("errors")
             return []
-        finder, layout = ErrorFinder(Contingency(**load_arrays(table))), self.volume.layout
-        segmentation = self.volume.image("segmentation")
+        layout = self.volume.layout
         where = layout.voxel_size_nm, layout.offset_nm
-
-        def read(box: Any) -> Any:
-            return finder.errors(self.volume.true_ids(box), segmentation.read(box))
-
         mount = virtual_labels("errors", layout.shape, np.dtype(np.uint8), layout.chunk, *where, read)
         kinds = {SPLIT: ("split", SPLIT_COLOUR), MERGE: ("merge", MERGE_COLOUR), SPLIT | MERGE: ("both", BOTH_COLOUR)}
         colours = {str(value): colour for value, (_, colour) in kinds.items()}
         address = self._virtual("errors", mount)
         more: dict[str, Any] = {"visible": False, "segmentColors": colours, "selectedAlpha": 0.6}
         return [segmentation_layer("errors", address, **more)]
+
+    def _errors_of(self) -> Callable[[Box], NDArray[np.uint8]] | None:
+        """Return what computes the errors of a box; None where there is nothing to compare."""
+        table, volume = self.volume.folder / "overlap.npz", self.volume
+        segmentation = self._store("segmentation")
+        if not table.exists() or segmentation is None or self._store("labels") is None:
+            return None
+        read = segmentation.read
+        if self.config.segment.sections_alone:
+            return SectionErrors(volume.layout.shape, volume.layout.block, volume.true_ids, read).errors
+        finder = ErrorFinder(Contingency(**load_arrays(table)))
+        return lambda box: finder.errors(volume.true_ids(box), read(box))
 
     def marks(self) -> list[ErrorMark]:
         """Return the objects with most wrong voxels, worst first."""
@@ -254,14 +302,21 @@ class _Layers:
 
     def _sizes(self) -> Mapping[str, Any] | None:
         folder = self.volume.merge_table("segmentation")
-        return properties_of_objects(load_merge_table(folder)) if folder.is_dir() else None
+        classes = self.config.segment.classes
+        return properties_of_objects(load_merge_table(folder), classes) if folder.is_dir() else None
 
     def _true_sizes(self) -> Mapping[str, Any] | None:
         path = self.volume.folder / "overlap.npz"
-        if self.config.segment.sections_alone or not path.exists():
+        if not path.exists():
             return None
         table = Contingency(**load_arrays(path))
-        return segment_properties(np.unique(table.truth), table.truth_sizes)
+        ids, sizes = np.unique(table.truth), table.truth_sizes
+        if self.config.segment.sections_alone:
+            labels = self._store("labels")
+            if labels is None or labels.dtype.itemsize == BYTES_OF_NUMBERED_IDS:
+                return None
+            ids, sizes = joined_over_sections(ids, sizes)
+        return segment_properties(ids, sizes, [f"true object {one}" for one in ids.tolist()])
 
 
 def _highlighted(mark: ErrorMark | None) -> dict[str, Any]:

@@ -25,6 +25,8 @@ PIECE = 2**20
 """Bytes that are read and sent at once."""
 ZARR_KEY = re.compile(r"zarr\.json|\d{1,2}/zarr\.json|\d{1,2}/c(/\d{1,9}){1,5}")
 """Keys of a Zarr v3 group of arrays `0`, `1` ...: metadata and chunks."""
+MESH_KEY = re.compile(r"info|\d{1,20}(\.index)?")
+"""Keys of a folder of meshes or skeletons in neuroglancer's format."""
 CLIENT_KEY = re.compile(r"[A-Za-z0-9][\w.-]*\.(js|css|wasm|html|map|png|svg|ico)")
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -86,6 +88,24 @@ def zarr_mount(backend: Backend) -> Mount:
                 return file.read_ranges([(offset, length)])[0]
 
         return None if size is None else Content(size, read)
+
+    return find
+
+
+def precomputed_mount(folder: Path) -> Mount:
+    """Return the meshes or skeletons of a folder as a mount; nothing else beside or above them."""
+
+    def find(key: str) -> Content | None:
+        path = folder / key
+        if not MESH_KEY.fullmatch(key) or not path.is_file():
+            return None
+
+        def read(offset: int, length: int) -> bytes:
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+
+        return Content(path.stat().st_size, read)
 
     return find
 

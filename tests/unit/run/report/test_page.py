@@ -38,7 +38,7 @@ from unet.run.report.scores_section import KEY_SCORES, READINGS, SCORES, key_row
 from unet.run.report.suspected_section import SuspectedInVolume
 from unet.run.report.tiles import tile_levels
 from unet.run.report.verdict import SegmentedVolume, verdict
-from unet.run.report.viewer import Viewer, render_viewer, viewed_volume
+from unet.run.report.viewer import SCRIPT_PARTS, Viewer, render_viewer, viewed_volume, viewer_script
 from unet.volumes.histogram import histogram
 
 TEMPLATES = Path(__file__).parents[4] / "workflow" / "report"
@@ -86,7 +86,7 @@ def viewer_of(volume: str) -> Viewer:
     shape, voxel = (2, 8, 8), (50.0, 4.0, 4.0)
     layers = ArrayLayers(raw=noise(shape)[..., 0], segmentation=noise(shape), errors=noise(shape))
     viewed = viewed_volume(volume, shape, voxel, layers, tile_levels(shape, [(1, 1, 1)], voxel), 10**6)
-    return render_viewer(TEMPLATES, [viewed], single_file=True)
+    return render_viewer(TEMPLATES / "viewer", [viewed], single_file=True)
 
 
 def compared(volume: str) -> DecoderTable:
@@ -206,9 +206,16 @@ def test_the_page_asks_nothing_of_the_network() -> None:
     assert [own for tag, own in page.tags if tag == "script"] == [{"type": "application/json", "id": "viewer-data"}, {}]
 
 
+def test_every_part_of_the_script_is_on_the_page() -> None:
+    script = viewer_script(TEMPLATES / "viewer")
+    parts = {path.stem: path.read_text() for path in (TEMPLATES / "viewer").glob("*.js")}
+    assert sorted(parts) == sorted(SCRIPT_PARTS)
+    assert all(part in script for part in parts.values())
+
+
 def test_only_the_script_of_the_viewer_may_run() -> None:
     [policy] = [own["content"] for _, own in Page(render(TEMPLATE, full_report())).tags if own.get("http-equiv")]
-    digest = base64.b64encode(hashlib.sha256((TEMPLATES / "viewer.js").read_bytes()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(viewer_script(TEMPLATES / "viewer").encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in str(policy)
     [policy] = [own["content"] for _, own in Page(render(TEMPLATE, ReportData())).tags if own.get("http-equiv")]
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

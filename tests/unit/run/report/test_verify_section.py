@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unet.run.report.verify_section import BEGIN, END, VolumeChecks, insert_verify_section, render_verify_section
+from unet.run.report.inserted_sections import insert_section
+from unet.run.report.verify_section import VolumeChecks, render_verify_section
 
 TEMPLATE = (Path(__file__).parents[4] / "workflow/report/checks.html.j2").read_text()
 
@@ -22,10 +23,10 @@ def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:
         "2026-11-24",
     ):
         assert part in section
-    page = f"<main>{BEGIN}<section>an older one</section>{END}</main>"
-    assert insert_verify_section(page, section) == f"<main>{BEGIN}{section}{END}</main>"
+    page = "<main><!-- checks --><section>an older one</section><!-- /checks --></main>"
+    assert insert_section(page, "checks", section) == f"<main><!-- checks -->{section}<!-- /checks --></main>"
 
 
 def test_a_page_without_a_place_is_refused() -> None:
     with pytest.raises(ValueError, match="no place for the checks"):
-        insert_verify_section("<main></main>", "new")
+        insert_section("<main></main>", "checks", "new")

@@ -129,7 +129,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     folder = tmp_path_factory.mktemp("report")
     unscored = ArrayLayers(**{name: LAYERS.arrays[name] for name in ("raw", "probability", "segmentation")})
     volumes = [volume("test"), volume("train", unscored)]
-    viewer = render_viewer(TEMPLATES, volumes, single_file=False)
+    viewer = render_viewer(TEMPLATES / "viewer", volumes, single_file=False)
     counts = {"kind": "split", "object": 7, "size": 90, "wrong": 30, "partners": 2}
     worst = {"test": [{**counts, "centre": [1, 2, 3], "centre_nm": [40.0, 20.0, 30.0]}]}
     (folder / "report.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=viewer, worst=worst)))
@@ -334,9 +334,10 @@ def test_narrow_screens_print_and_pages_without_scripts(viewer: Viewer) -> None:
     assert viewer.page.locator(".stills").is_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 900), ("dark", 900), ("light", 360)])
+def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
+    viewer.page.set_viewport_size({"width": width, "height": 700})
     viewer.page.emulate_media(color_scheme=scheme)
     viewer.page.click("summary")
     viewer.page.evaluate((Path(axe.__path__[0]) / "axe.min.js").read_text())
@@ -347,7 +348,7 @@ def test_accessible_by_wcag_aa(viewer: Viewer, scheme: str) -> None:
 
 
 def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> None:
-    part = render_viewer(TEMPLATES, [volume("test")], single_file=False)
+    part = render_viewer(TEMPLATES / "viewer", [volume("test")], single_file=False)
     page = opened.page.context.browser.new_page()
     (tmp_path / "alone.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=part)))
     page.goto((tmp_path / "alone.html").as_uri())
@@ -356,7 +357,7 @@ def test_a_page_without_its_folder_says_so(tmp_path: Path, opened: Viewer) -> No
 
 
 def test_one_file_holds_all_its_tiles(tmp_path: Path, opened: Viewer) -> None:
-    part = render_viewer(TEMPLATES, [volume("test")], single_file=True)
+    part = render_viewer(TEMPLATES / "viewer", [volume("test")], single_file=True)
     (tmp_path / "single.html").write_text(render(TEMPLATES / "report.html.j2", ReportData(viewer=part)))
     viewer = Viewer(opened.page, (tmp_path / "single.html").as_uri())
     viewer.open()

@@ -1,7 +1,8 @@
 """Neuroglancer itself, in a headless browser: grey values and colours of segments are seen at the right voxels."""
 
 import io
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,6 +15,7 @@ from tests.browser import browser_page
 from tests.unit.run.view.stores import arrays, write_run
 from unet.run.view.layers import view_of
 from unet.run.view.server import CLIENT, Content, ViewServer, client_mount
+from unet.run.view.state import SPLIT_COLOUR, page_that_opens
 
 neuroglancer = pytest.importorskip("neuroglancer", reason="needs neuroglancer: pip install '.[view]'")
 CLIENT_FOLDER = Path(neuroglancer.__path__[0]) / "static" / "client"
@@ -45,33 +47,65 @@ def picture(page: Any) -> tuple[np.ndarray, tuple[float, float]]:
     return pixels, (box["y"] + box["height"] / 2, box["x"] + box["width"] / 2)
 
 
-def test_grey_values_and_segments_are_where_their_voxels_are(tmp_path: Path) -> None:
-    values = arrays()
+@contextmanager
+def served(folder: Path, values: dict[str, np.ndarray], **view: Any) -> Iterator[tuple[ViewServer, dict[str, Any]]]:
+    """A server of a run, and the state that it would open with."""
     server = ViewServer()
-    config = write_run(tmp_path, values, view={"position": list(AT)})
-    view = view_of(config, server.url)
-    states = {"raw.json": shown(view.state, 0), "both.json": shown(view.state, 0.5)}
-    files = {name: Content.of_bytes(json.dumps(state).encode()) for name, state in states.items()}
-    server.mounts |= {**view.mounts, CLIENT: client_mount(CLIENT_FOLDER), "states/": files.get}
+    shown_of_run = view_of(write_run(folder, values, view=view), server.url)
+    server.mounts |= {**shown_of_run.mounts, CLIENT: client_mount(CLIENT_FOLDER)}
     thread = Thread(target=server.serve)
     thread.start()
-    asked: list[str] = []
-    errors: list[str] = []
     try:
-        with browser_page(560, 420) as page:
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            for name, opacity in (("raw.json", 0.0), ("both.json", 0.5)):
-                page.goto(f"{server.url}{CLIENT}#!{server.url}states/{name}")  # the second one changes the state alone
-                page.wait_for_function(f"{READY} === {1 if opacity == 0 else 2}", timeout=60_000)
-                page.wait_for_timeout(200)
-                compare(*picture(page), values, opacity)
+        yield server, shown_of_run.state
     finally:
         server.stop()
         thread.join()
         server.close()
+
+
+@contextmanager
+def opened(server: ViewServer, states: dict[str, dict[str, Any]]) -> Iterator[Any]:
+    """A page of a browser for these states; it complains of nothing, and asks nobody else."""
+    files = {name: Content.of_bytes(page_that_opens(state, f"../{CLIENT}")) for name, state in states.items()}
+    server.mounts["states/"] = files.get
+    asked: list[str] = []
+    errors: list[str] = []
+    with browser_page(560, 420) as page:
+        page.set_default_timeout(300_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
     assert errors == []
     assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
+
+
+def test_grey_values_and_segments_are_where_their_voxels_are(tmp_path: Path) -> None:
+    values = arrays()
+    with served(tmp_path, values, position=list(AT)) as (server, state):
+        states = {"raw.html": shown(state, 0), "both.html": shown(state, 0.5)}
+        with opened(server, states) as page:
+            for name, opacity in (("raw.html", 0.0), ("both.html", 0.5)):
+                page.goto(f"{server.url}states/{name}")
+                page.wait_for_function(f"{READY} === {1 if opacity == 0 else 2}")
+                page.wait_for_timeout(200)
+                compare(*picture(page), values, opacity)
+
+
+def test_an_error_is_marked_at_its_voxel_and_no_layer_is_lost(tmp_path: Path) -> None:
+    with served(tmp_path, arrays(), error=1) as (server, state):
+        bare = {"layout": "xy", "showAxisLines": False, "showScaleBar": False, "crossSectionScale": 1 / PX}
+        with opened(server, {"one.html": {**state, **bare, "selectedLayer": {"visible": False}}}) as page:
+            page.goto(f"{server.url}states/one.html")
+            names = [layer["name"] for layer in state["layers"]]
+            page.wait_for_function(f"{READY} === {len(names)}")
+            page.wait_for_timeout(200)
+            assert page.evaluate("viewer.layerManager.managedLayers.map(layer => layer.name)") == names
+            listed = page.evaluate("viewer.state.toJSON().layers.map(layer => (layer.annotations || []).length)")
+            assert listed == [1, 1, 0, 0, 0, 0, 0]
+            pixels, middle = picture(page)
+    y, x = map(round, middle)
+    near = np.abs(pixels[y - 8 : y + 9, x - 8 : x + 9] - list(bytes.fromhex(SPLIT_COLOUR[1:]))).max(axis=-1)
+    assert near.min() <= 12
 
 
 def compare(pixels: np.ndarray, middle: tuple[float, float], values: dict[str, np.ndarray], opacity: float) -> None:

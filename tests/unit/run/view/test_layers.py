@@ -1,6 +1,7 @@
 """What is shown of a run: layers in their places, objects and errors, as far as there are any."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import pytest
 import tifffile
 
 from tests.unit.run.view.stores import arrays, write_run
+from unet.config.segment import SegmentConfig
+from unet.evaluation.contingency import contingency
+from unet.evaluation.error_analysis import error_map
+from unet.evaluation.scores import VolumeScores
 from unet.run.view.layers import View, ViewError, view_of
+from unet.segmentation.merge_table import ObjectTable, save_merge_table
+from unet.storage.digests import receipts_digest
 from unet.storage.files import write_json
 
 URL = "http://127.0.0.1:1/token/"
@@ -97,7 +104,61 @@ def test_objects_of_the_truth_have_their_sizes(run: Path) -> None:
     listed = json.loads(content(view, f"{properties.removeprefix('precomputed://')}/info"))
     assert listed["@type"] == "neuroglancer_segment_properties"
     assert listed["inline"]["ids"] == ["1", "2"]
-    assert listed["inline"]["properties"][0]["values"] == [18 * 40 * 6] * 2
+    names, sizes = (one["values"] for one in listed["inline"]["properties"])
+    assert (names, sizes) == (["true object 1", "true object 2"], [18 * 40 * 6] * 2)
+
+
+def test_objects_have_their_class_as_a_name(run: Path) -> None:
+    table = ObjectTable(np.zeros(0, np.uint32), np.arange(3), np.array([5, 6, 7]), np.array([1, 2, 1], np.uint8))
+    config = write_run(run, {}).model_copy(update={"segment": SegmentConfig(foreground=["interior", "membrane"])})
+    save_merge_table(run / "volumes/v/segmentation-tables/merge", np.zeros(1, np.int64), 5, 3, [table])
+    try:
+        view = view_of(config, URL)
+    finally:
+        shutil.rmtree(run / "volumes/v/segmentation-tables")
+    _, properties = layers(view)["segmentation"]["source"]
+    listed = json.loads(content(view, f"{properties.removeprefix('precomputed://')}/info"))["inline"]
+    assert listed["properties"][0]["values"] == ["interior 5", "membrane 6", "interior 7"]
+
+
+def test_errors_of_sections_that_are_segmented_alone(tmp_path: Path) -> None:
+    """Truth 1 is another object in each section: 5 covers most of it in section 0, and 9 in section 1."""
+    stores = {name: np.array(values) for name, values in STORES.items()}
+    found = stores["segmentation"]
+    found += np.arange(len(found), dtype=np.uint32)[:, None, None] * 10
+    found[1, :, 8:12] = 16  # 5 + 10 keeps 8 of 18 columns, and 6 + 10 has the others
+    config = write_run(tmp_path, stores, segment={"connectivity": "section"})
+    scores = VolumeScores(2, per_section=True)
+    expected = error_map(whole := scores.true_objects(stores["labels"], 0), found, contingency(whole, found))
+    view = view_of(config, URL)
+    for z, y, x in ((0, 0, 0), (0, 1, 1), (2, 2, 2)):
+        chunk = np.frombuffer(content(view, f"{URL}virtual/v/errors.zarr/0/c/{z}/{y}/{x}"), np.uint8)
+        box = expected[2 * z : 2 * z + 2, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16]
+        np.testing.assert_array_equal(chunk.reshape(2, 16, 16)[:, : box.shape[1], : box.shape[2]], box)
+    assert expected[0].any()
+    assert (expected[0] != expected[1]).any()
+
+
+def test_meshes_and_skeletons_are_shown_while_they_are_of_the_present_objects(run: Path) -> None:
+    merged, folder = run / "receipts/merge/v/segmentation.json", run / "volumes/v"
+    write_json(merged, {"digest": "1"})
+    for rule in ("meshes", "skeletons"):
+        write_json(run / f"receipts/{rule}/v/all.json", {"merged": receipts_digest([merged])})
+        write_json(folder / rule / "precomputed" / "info", {"@type": rule})
+        (folder / rule / "precomputed" / "6").write_bytes(b"0123456789")
+        (folder / f"{rule}.csv").write_text("id,length_um\n6,1\n")
+    view = seen(run)
+    found, address = layers(view), f"{URL}volumes/v/meshes/precomputed"
+    assert found["segmentation"]["source"][-1] == f"precomputed://{address}"
+    assert (found["segmentation"]["segments"], found["segmentation"]["notSelectedAlpha"]) == (["6"], 0.4)
+    assert found["skeletons"]["source"] == f"precomputed://{URL}volumes/v/skeletons/precomputed"
+    assert content(view, f"{address}/6") == b"0123456789"
+    assert view.mounts["volumes/v/meshes/precomputed/"]("../raw.zarr/zarr.json") is None
+    assert layers(seen(run, error=2))["segmentation"]["segments"] == ["6"]
+    write_json(merged, {"digest": "2"})
+    assert "segments" not in layers(seen(run))["segmentation"]
+    assert "skeletons" not in layers(seen(run))
+    merged.unlink()
 
 
 def test_segmentations_of_others_are_read_in_any_format(run: Path, tmp_path: Path) -> None:
