@@ -39,8 +39,8 @@ def write(name: str, png: bytes) -> None:
     """Write a picture as WebP."""
     pixels = imagecodecs.png_decode(png)[..., :3].copy()
     content = bytes(imagecodecs.webp_encode(pixels, level=QUALITY, lossless=False, method=6))
-    (IMAGES / f"{name}.webp").write_bytes(content)
-    print(f"{name}.webp, {len(content) / 1e3:.0f} kB")
+    (IMAGES / name).write_bytes(content)
+    print(f"{name}, {len(content) / 1e3:.0f} kB")
 
 
 def until(page: Any, expression: str) -> None:
@@ -66,25 +66,25 @@ def report_pictures(browser: Any, results: Path) -> None:
     z, y, x = worst_of(results, "merge")["centre"]
     place = f"#volume={VOLUME}&z={z}&y={y}&x={x}"
     for name, width, height, scheme in (
-        ("report-wide", 1200, 850, "light"),
-        ("report-dark", 1200, 1000, "dark"),
-        ("report-narrow", 390, 850, "light"),
+        ("report-wide.webp", 1200, 850, "light"),
+        ("report-dark.webp", 1200, 1000, "dark"),
+        ("report-narrow.webp", 390, 850, "light"),
     ):
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-        page.goto(address if name == "report-wide" else address + place)
+        page.goto(address if name == "report-wide.webp" else address + place)
         until(page, READY)
-        if name == "report-dark":
+        if name == "report-dark.webp":
             page.check("[data-layer=errors] [data-set=shown]")
             page.select_option("[data-set=arrangement]", "layers")
-        if name != "report-wide":
+        if name != "report-wide.webp":
             page.evaluate("document.querySelector('#viewer').scrollIntoView()")
         until(page, READY)
         write(name, page.screenshot())
         solids = page.locator("#meshes .solids").first
-        if name == "report-wide" and solids.count():
+        if name == "report-wide.webp" and solids.count():
             solids.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
-            write("report-meshes", solids.screenshot())
+            write("report-meshes.webp", solids.screenshot())
         page.close()
 
 
@@ -126,7 +126,7 @@ def neuroglancer_picture(browser: Any, results: Path) -> None:
             page.close()
     finally:
         os.chdir(folder)
-    write("neuroglancer", png)
+    write("neuroglancer.webp", png)
 
 
 def main() -> None:

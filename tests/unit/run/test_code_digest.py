@@ -297,7 +297,7 @@ OF_EDITS = {
     ("unet.segmentation.merge_table", "relabel"): {"relabel"},
     ("unet.measurement.object_sums", "probability_levels"): {"measure"},
     ("unet.measurement.object_table", "object_table"): {"objects"},
-    ("unet.measurement.surface_faces", "block_faces"): {"surface_faces"},
+    ("unet.measurement.surface_faces", "block_faces"): {"surface_faces", "meshes"},
     ("unet.measurement.meshes", "smooth"): {"meshes"},
     ("unet.measurement.skeletons", "tree_of"): {"skeletons"},
     ("unet.network.export", "to_onnx"): {"export"},
