@@ -22,7 +22,8 @@ def write_page(project: Project, training: list[str]) -> str:
     }
     templates = {"template": REPORT / "augmentation.html.j2", "report_template": REPORT / "report.html.j2"}
     model, augment = config.model.model_dump(), config.train.augment.model_dump()
-    what = {"model_config": model, "tile": config.train.tile, "augment": augment, "seed": 0}
+    what = {"model_config": model, "tile": config.train.tile, "loss_region": config.train.loss_region}
+    what |= {"augment": augment, "seed": 0}
     project.job(
         "augmentation_preview",
         project.receipt("augmentation_preview", "none"),

@@ -41,7 +41,8 @@ def prepared(project: Project, dimensions: int) -> dict[str, Any]:
         "evaluate": {"volumes": ["train"]},
     }
     project.intensity_statistics("train")
-    asked: dict[str, Any] = {"asked": {}, "normalisation": {}, "trained_on": None, "tile": None}
+    asked: dict[str, Any] = {"asked": {}, "normalisation": {}, "trained_on": None}
+    asked |= {"tile": None, "loss_region": "exact"}
     model = {"checkpoint": project.config.model.checkpoint, "model_config": project.config.model.model_dump()}
     surveys = {"volumes": ["train"], "surveys": [project.receipt("survey", "train")]}
     found: dict[str, Any] = project.job(
