@@ -29,6 +29,8 @@ class Executor(RealExecutor):
         for output in [*job.output, job.benchmark]:
             path = Path(str(output))
             path.parent.mkdir(parents=True, exist_ok=True)
+            if getattr(output, "is_directory", False):
+                path.mkdir(exist_ok=True)
             if path.exists():
                 path.touch()  # it says with which configuration the last run was
             else:
