@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,19 @@ class KnossosSource(CubeFiles):
         self.lossy = "JPEG" if self._ending == ".jpg" else None
         if self._ending != ".raw":
             self.sections_together = EDGE
+        self._keep_decoded()
+
+    def _keep_decoded(self) -> None:
         self._decoded = lru_cache(KEPT_BYTES // (EDGE**3 * self.dtype.itemsize))(self._decode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels to another process: all but the cubes that are kept."""
+        return {name: value for name, value in vars(self).items() if name != "_decoded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin with no cube."""
+        vars(self).update(state)
+        self._keep_decoded()
 
     def cube_path(self, index: Index) -> Path:
         """Return the file of a cube."""
