@@ -102,7 +102,9 @@ class Reader:
         assert process.stdin is not None
         assert process.stdout is not None
         print(json.dumps(address), file=process.stdin, flush=True)
-        answered, _, _ = select.select([process.stdout], [], [], 6 * SECONDS)
+        answers = select.poll()  # unlike `select`, for any number of open files
+        answers.register(process.stdout, select.POLLIN)
+        answered = answers.poll(6 * SECONDS * 1000)
         line = process.stdout.readline() if answered else ""
         if line:
             return str(json.loads(line))
