@@ -18,6 +18,10 @@ def jobs(project: Project) -> Counter[str]:
     return Counter(path.relative_to(folder).parts[0] for path in folder.rglob("*.tsv"))
 
 
+FORK_MB = 40
+"""A job that starts a program counts twice for a moment, its child with the same pages included."""
+
+
 def most_memory(project: Project) -> dict[str, float]:
     """MB of the largest job of each rule."""
     most: dict[str, float] = {}
@@ -40,7 +44,7 @@ def test_jobs_files_and_memory_are_as_estimated(finished: Project, copy_of_finis
     assert {one.store for one in sizes} >= {"raw", "mask", "labels", "weights", "segmentation-tables"}
     assert [one for one in sizes if one.estimated_files != one.measured_files] == []
     estimated = {one["rule"]: one["memory_mb"] for one in plan["rules"]}
-    assert {rule: size for rule, size in most_memory(finished).items() if size > estimated[rule]} == {}
+    assert {rule: size for rule, size in most_memory(finished).items() if size > estimated[rule] + FORK_MB} == {}
     assert all(one["seconds"] > 0 for one in plan["rules"])
     for words in ("train: tiles of 48 x 48", "measured on this CPU", "core-hours", "segmentation-fragments"):
         assert words in printed
