@@ -9,8 +9,9 @@ EM. A cell is a box of 4 x 4 x 8 nodes; the mean boundary is 0.1 +- 0.1 within a
 that some true borders are weak and some false ones strong. Each size runs in a process of its own; seconds are those of
 its processor. Memory is the peak resident set of the solve, edges included, above that of the imports.
 
-With `--parts n` the edges come in n runs of layers, as `merge` reads them, and only those of one run and what the runs
-before have left are in memory; then the whole is solved as well, after the peak was taken: the clusters must be equal.
+With `--parts n` the edges come in n ranges of layers, as `merge` reads them. Only the edges of one range, and what the
+ranges before have left open, are in memory. After the peak was taken, the whole is solved as well: the clusters must be
+equal.
 """
 
 import argparse

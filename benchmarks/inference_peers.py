@@ -5,11 +5,12 @@
     echo torch==2.13.0 > pin.txt
     peers/bin/pip install -c pin.txt monai==1.6.1 torch_em==0.10.9
 
-Each predicts sections of the stored volume, one after the other: read, normalised with the statistics of the volume,
-through the zero-padded twin of the network (which is what they take) with all cores, softmax, uint8, written to Zarr.
-A 3-D network of affinities predicts the whole volume at once, with a sigmoid. Their deviation is that of the
-probabilities from those of the same network on the whole section (volume) at once, at least `RIM` px from its faces:
-beyond, they differ in how they go on, which is not a matter of tiles.
+Each predicts sections of the stored volume, one after the other. A section is read and normalised with the statistics
+of the volume. It goes with all cores through the zero-padded twin of the network, since the peers take only such
+networks. The softmax is written to Zarr as uint8. A 3-D network of affinities predicts the whole volume at once, with a
+sigmoid. The deviation compares the probabilities with those of the same network on the whole section (volume) at once.
+Voxels less than `FACE_PX` px from a face do not count: there the peers differ in how they continue the image, which is
+not a matter of tiles.
 """
 
 import json
@@ -29,7 +30,7 @@ from unet.config.model import ModelConfig
 from unet.network.model import build_model
 
 WINDOW = {2: (512, 512), 3: (64, 128, 128)}
-RIM = {2: 112, 3: 20}
+FACE_PX = {2: 112, 3: 20}
 BLOCKS_AND_HALOS: dict[int, dict[str, tuple[int, ...]]] = {
     2: {"512": (512, 512, 64, 64), "1024": (1024, 1024, 96, 96)},
     3: {"128": (32, 128, 128, 16, 24, 24)},
@@ -94,8 +95,8 @@ def probabilities(logits: Section) -> torch.Tensor:
 
 def deviation(logits: Section, reference: Section) -> float:
     """Largest difference of probabilities, away from the faces."""
-    rim = RIM[logits.ndim - 1]
-    inside = (slice(None), *[slice(rim, -rim)] * (logits.ndim - 1))
+    face = FACE_PX[logits.ndim - 1]
+    inside = (slice(None), *[slice(face, -face)] * (logits.ndim - 1))
     return float((probabilities(logits[inside]) - probabilities(reference[inside])).abs().max())
 
 

@@ -4,8 +4,8 @@
     python benchmarks/ingest.py --shape 16 4096 8192 --rounds 3
     python benchmarks/ingest.py --inputs png --contestants unet-em dask
 
-1. A volume of grey values is written in each format: a folder of PNG, TIFF of one zlib strip a page, uncompressed TIFF,
-   HDF5 with a gzip chunk a section, and Zarr with the chunks of the result.
+1. A volume of grey values is written in each format: a folder of PNG, TIFF of one zlib strip per page, uncompressed
+   TIFF, HDF5 with one gzip chunk per section. The last format is Zarr with the chunks of the result.
 2. Each contestant reads it in a process of its own. All write Zarr v3 with the chunks, shards, codec and level of
    `raw.zarr`: 16 x 128 x 128 in 16 x 1024 x 1024, zstd 1, crc32c. dask and ngff-zarr write the finest level only.
    `unet-em` writes a pyramid, a third more voxels, and digests and a journal. ngff-zarr takes no crc32c.

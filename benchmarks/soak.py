@@ -7,8 +7,9 @@ Every job of both runs has the same number of voxels. Prints for each rule the m
 which has to be flat. Prints the processor seconds per voxel as well, which have to be equal within 15 %; rules of less
 than five seconds in the smaller run are nearly all start-up and do not count. Files have to be as the plan said.
 
-Two rules are apart: training learns from the same corner in both runs, and `merge` holds a layer of blocks and what is
-open to the next, which grow with the section, here fourfold; its memory may not exceed what the plan estimates.
+Two rules are judged otherwise. Training learns from the same corner in both runs. `merge` holds a layer of blocks and
+what is open to the next layer. Both grow with the area of a section, here fourfold, so the memory of `merge` may not
+exceed what the plan estimates.
 """
 
 import argparse

@@ -131,8 +131,8 @@ def missing_chunks(source: Source, box: Box) -> list[MissingChunks]:
 def warn_or_refuse_missing(missing: Sequence[MissingChunks], name: str, answer: str) -> None:
     """Warn of chunks that are not stored, or refuse them. Where none is stored, they are always refused.
 
-    A writer may leave out chunks without content, but a volume of nothing is a copy that failed, or metadata that name
-    the files otherwise than they are named.
+    A writer may leave out chunks without content. A volume without any chunk is a copy that failed, or its metadata
+    give other names than the files have.
     """
     if empty := [one for one in missing if one.missing == one.count]:
         raise SourceError(

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.sentences import MAX_WORDS, docstrings, sentences, words
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -152,6 +154,30 @@ def test_messages_and_comments_name_pages_that_are_there() -> None:
     named = {(path, page) for path in files for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text())}
     assert len(named) > 10
     assert [f"{path}: {page}" for path, page in sorted(named) if not (ROOT / page).exists()] == []
+
+
+# Words
+
+
+def test_sentences_are_short() -> None:
+    """Of the pages and of all docstrings; the keys of the configuration are on a page."""
+    folders = ("unet", "scripts", "benchmarks", "docs", "snakemake_logger_plugin_unet_em", "tests")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    pages = [*MARKDOWN, ROOT / "config" / "README.md", ROOT / "benchmarks" / "README.md"]
+    texts = [(name_of(page), page.read_text()) for page in pages]
+    texts += [(f"{name_of(path)}:{line}", text) for path in files for line, text in docstrings(path)]
+    found = [(place, sentence) for place, text in texts for sentence in sentences(text)]
+    assert len(texts) > 5000
+    assert len(found) > 15_000
+    assert [f"{place}: {sentence}" for place, sentence in found if words(sentence) > MAX_WORDS] == []
+
+
+def test_a_long_sentence_is_seen() -> None:
+    long = "word " * (MAX_WORDS + 1)
+    for text in (f"{long}.", f"Short.\n\n- **Bold.** {long}\n", f"| a | {long} |", f"Raises\n------\nE\n    {long}"):
+        assert max(map(words, sentences(text))) == MAX_WORDS + 1
+    for text in (f"```\n{long}\n```", f"a\n\n    {long}", f">>> f()\n{long}", f"a `{long}` b", f"[a](b {long})"):
+        assert max(map(words, sentences(text)), default=0) < 5
 
 
 # In step with the code

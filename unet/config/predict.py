@@ -57,8 +57,8 @@ class PredictConfig(Section):
     job_voxels: PositiveInt | Literal["auto"] = Field(
         "auto",
         description="Voxels per job of every blockwise rule, rounded down to whole blocks. `auto`: 268 million, or "
-        "more if a rule would otherwise have over 1,000 jobs. A job of `ingest` takes at least a layer of blocks where "
-        "image files can only be decoded by whole sections (PNG, TIFF of compressed strips).",
+        "more if a rule would otherwise have over 1,000 jobs. Some image files can only be decoded by whole "
+        "sections (PNG, TIFF of compressed strips); a job of `ingest` then takes at least a layer of blocks.",
     )
     max_blocks_in_flight: Annotated[int, Field(ge=1)] = Field(
         4,

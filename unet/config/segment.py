@@ -50,15 +50,16 @@ class AgglomerateConfig(Section):
     )
     join_fragments_below: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Number of voxels below which what is left after joining is joined with its neighbour of the "
-        "lowest mean boundary, or of the highest mean affinity, whatever the threshold. With 0 nothing is.",
+        description="Number of voxels below which an object is joined with one neighbour after all other joins, "
+        "whatever the threshold. The neighbour has the lowest mean boundary, or the highest mean affinity, of all. "
+        "With 0 no object is joined because it is small.",
     )
 
 
 class SuspectedMergesConfig(Section):
     """Suspected merge errors: large parts of one object that hang together by a small or weak contact.
 
-    They are listed with their places in `suspected_merges.csv` and in the report. The segmentation stays as it is.
+    They are listed with their positions in `suspected_merges.csv` and in the report. The segmentation stays as it is.
     """
 
     min_size: PositiveInt = Field(5000, description="Smallest number of voxels of both parts.")

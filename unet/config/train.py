@@ -263,8 +263,8 @@ class TrainConfig(Section):
     )
     spike_factor: Annotated[float, Field(gt=1)] | None = Field(
         20.0,
-        description="Jump of the loss that stops the training. The training stops if the mean of the last 40 losses is "
-        "this many times the usual loss, and their median is the square root of this number times the usual loss. The "
+        description="Jump of the loss that stops the training, on two conditions. The mean of the last 40 losses is "
+        "this many times the usual loss. Their median is the square root of this number times the usual loss. The "
         "usual loss is the mean of the 200 losses before, without the highest 5 %. With null the training never stops. "
         "After a change of this key it continues from its state.",
     )

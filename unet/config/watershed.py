@@ -14,8 +14,8 @@ class WatershedConfig(Section):
 
     max_distance_px: PositiveFloat = Field(
         4.0,
-        description="Distance to the membrane beyond which a voxel is no higher. A larger value gives fewer fragments, "
-        "and each block reads more around itself.",
+        description="Distance to the membrane beyond which the height does not grow. A larger value gives fewer "
+        "fragments, and each block reads more around itself.",
     )
     confidence_weight_px: NonNegativeFloat = Field(
         5.0,

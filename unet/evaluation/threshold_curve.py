@@ -1,8 +1,10 @@
 """The VOI over the threshold of the agglomeration, and the threshold that it chooses.
 
-1. `ThresholdCurve.smoothed`: the mean over a threshold and its two neighbours. One join of two large objects, by luck
-   at one threshold alone, moves the VOI by more than all other settings, and is no reason to choose it.
-2. `ThresholdCurve.best`: the threshold with the least of these means. The flat part around it says how sure that is.
+1. `ThresholdCurve.smoothed`: the mean over a threshold and its two neighbours. At a single threshold, one join of two
+   large objects may be right by luck. It moves the VOI by more than all other settings, and is no reason to choose the
+   threshold.
+2. `ThresholdCurve.best`: the threshold with the least of these means. The flat part around it says how certain the
+   choice is.
 
 ```
 VOI    .    .              . the scores      one good threshold between two bad ones is not chosen

@@ -6,7 +6,7 @@
 2. `surface_net`: move each vertex to the mean of the centres of its faces. That is a surface net (Gibson 1998,
    doi:10.1007/BFb0056277), which takes the steps of the voxels out of the surface.
 3. `smooth`: move each vertex a share of the way to the mean of its neighbours, then a little back (Taubin 1995,
-   doi:10.1145/218380.218473), which smooths and does not shrink.
+   doi:10.1145/218380.218473). The second step keeps the mesh from shrinking.
 4. `simplify`: merge edges by quadric error (bioimage-cpp).
 
 ```

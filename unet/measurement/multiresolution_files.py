@@ -4,8 +4,9 @@ https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/me
 
 1. The box around all levels is a grid of ``2^(levels - 1)`` cells along each axis. A cell of level l has twice the
    sides of one of level l - 1, and the coarsest level has one cell.
-2. `cut`: divide triangles at the planes between cells, and from level 1 on in the middle of cells, where the viewer
-   shows a finer level beside a coarser one. Both triangles of an edge get the same new vertex, so no gap opens.
+2. `cut`: divide triangles at the planes between cells. From level 1 on, divide them in the middle of cells as well:
+   there the viewer shows a finer level beside a coarser one. Both triangles of an edge get the same new vertex, so no
+   gap opens.
 3. Round vertices to 1/65,535 of a cell. A vertex between two cells has the same place in both.
 4. Compress the triangles of each cell. Cells are in Morton order, x first; a cell above one that has triangles is
    listed even if it has none.

@@ -233,8 +233,8 @@ def require_applicable(
     Raises
     ------
     ValueError
-        If it flips z of a 2-D network, turns tiles that are not square or cubic, rotates affinities, or moves one to a
-        pair that no channel holds.
+        If it flips z of a 2-D network, or turns tiles that are not square or cubic. If it rotates affinities, or moves
+        an affinity to a pair that no channel holds.
     """
     if augmentation == "rotations" and offsets is not None:
         raise ValueError(

@@ -1,9 +1,9 @@
 """Separate objects that touch by one voxel of background.
 
 A voxel becomes background if the next voxel along an axis is of another object. Of two voxels that share a face, the
-first in scan order is thus taken away. No two objects share a face afterwards, the gap along a flat face is one voxel
-wide, and an object loses no more than one voxel of its thickness along an axis. Objects may still touch at an edge or a
-corner, so connected components of what is left need neighbours that share a face (6 in 3-D, 4 in a section).
+first in scan order is thus taken away. No two objects share a face afterwards, and the gap along a flat face is one
+voxel wide. An object loses no more than one voxel of its thickness along an axis. Objects may still touch at an edge or
+a corner. So connected components of the result need neighbours that share a face (6 in 3-D, 4 in a section).
 
 ```
 1 1 1 2 2        1 1 0 2 2

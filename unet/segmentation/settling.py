@@ -7,8 +7,8 @@ certain, whatever the other parts hold:
 1. Agglomerate; an open node is merged with nothing. The linkage is reducible (see `agglomeration`), so what merges here
    merges in the whole graph as well. Equal scores count for the open node: its number is not known yet. Where sections
    have a penalty, the edge to an open node has an unknown score, so the node at its other end waits as well.
-2. Join small objects round by round. An object is **uncertain** if it is open, if an edge may still merge it, or if an
-   uncertain neighbour may still join it or be chosen by it (`join_certain`).
+2. Join small objects round by round. An object is **uncertain** if it is open, or if an edge may still merge it. It is
+   also uncertain if an uncertain neighbour may still join it or be chosen by it (`join_certain`).
 3. Fill holes. The number of an object's neighbours has to be certain.
 4. What is certain is **settled**. The nodes of all other objects stay **live**: as after step 1, with the edges between
    them. A small live node keeps all its neighbours, because it will choose again.

@@ -1,8 +1,8 @@
 """Suspected merge errors: large parts of one object that hang together by a small or weak contact.
 
 A merge error joins two cells into one object. It often shows in the region graph alone: two large parts touch in a few
-voxels, or their score is barely on the right side of the threshold. A contact of two parts is *sound* if it has
-`min_contacts` pairs of adjacent voxels or more, and if its score stays on its side of the threshold after a margin:
+voxels, or their score is barely on the right side of the threshold. A contact of two parts is *sound* if it has at
+least `min_contacts` pairs of adjacent voxels, and its score keeps a margin:
 
 ```
 boundary score    score < threshold - margin
@@ -22,7 +22,7 @@ A A A - - c - - B B B         without c the object would be two
 A A A           B B B
 ```
 
-Fragments are numbered by their first voxels in the volume, all sums are of whole numbers, and all parts with a sound
+Fragments are numbered by their first voxels in the volume. All sums are of whole numbers. All parts with a sound
 contact are joined at once. The pairs are therefore the same for any blocks.
 """
 

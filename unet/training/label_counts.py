@@ -1,7 +1,7 @@
 """Count the labels of a volume block by block: voxels of each class, of each section, and of each id with its pieces.
 
-1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id,
-   and the box that encloses all annotated voxels, and all objects.
+1. `count_labels` counts a block: voxels of each class, annotated voxels of each section, voxels and pieces of each id.
+   It finds the boxes that enclose all annotated voxels, and all objects.
 2. `LabelCounts` of disjoint blocks add up. Counts are sums of integers, and boxes enclose boxes, so the division into
    blocks has no effect.
 

@@ -1,20 +1,21 @@
 """Find labels that are mirrored, transposed or shifted against the intensities, by the borders of cells.
 
-Files of different programs run in opposite directions: the first row of an MRC file is the bottom of the picture, that
-of a TIFF its top. Others store x before y, or hold another crop. Shapes agree, so that only the voxels tell.
+Files of different programs run in opposite directions: the first row of an MRC file is the bottom of the picture, the
+first row of a TIFF the top. Other files store x before y, or hold another crop. The shapes agree, so only the voxels
+show the error.
 
 1. `orientation_windows` chooses up to `WINDOWS` windows of one section where most is annotated.
 2. In each, `fit` correlates the borders and the background of the labels with the intensities, less their local mean.
    Membranes are dark, or bright, in all windows alike; nothing is assumed about which.
 3. The same labels, shifted by every other distance, say how large a correlation is by chance. With c(s) the correlation
    at shift s, and windows w, the score is ``sum_w c_w(0) / sqrt(sum_w var_w c(s))``: standard deviations from chance.
-4. The score is compared with that of the labels in each other orientation and in neighbouring sections, on the same
-   windows, and with the best of all shifts in the section.
+4. The score is compared with the score of the labels in each other orientation and in neighbouring sections, on the
+   same windows. It is also compared with the best of all shifts in the section.
 5. Labels without any better place that fit no better than chance may belong to another volume (`unrelated_problem`).
 
-Labels as they are score 46 to 196 on ISBI 2012 (sections of 512 px), 24 to 106 on fib25 (250 px), 75 to 142 on vnc
-(768 px), 34 on nuclei, 11 to 37 on generated cells of 192 px, and 6 to 14 on windows of 80 px. Mirrored in their
-sections they score below 4 everywhere. So `MIN_SCORE` is twice what chance has reached.
+Labels as they are score 46 to 196 on ISBI 2012 (sections of 512 px), 24 to 106 on fib25 (250 px), and 75 to 142 on vnc
+(768 px). They score 34 on nuclei, 11 to 37 on generated cells of 192 px, and 6 to 14 on windows of 80 px. Mirrored in
+their sections they score below 4 everywhere. So `MIN_SCORE` is twice what chance has reached.
 """
 
 from collections import Counter

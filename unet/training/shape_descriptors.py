@@ -4,7 +4,7 @@ Sheridan et al. 2022 (doi:10.1038/s41592-022-01711-z) let a network learn, besid
 looks like within a Gaussian neighbourhood. The task asks for more context than a pair of voxels does. It is an
 auxiliary one: the descriptors themselves are not stored.
 
-With the Gaussian weight g(d) of an offset d, and V(p) the offsets d for which p + d is of the object at p,
+g(d) is the Gaussian weight of an offset d. V(p) is the set of offsets d for which p + d is of the object at p:
 
 ```
 size         s    = sum_V g(d) / sum g(d)

@@ -15,8 +15,8 @@ row y     . . . . x . . .
 row y+1   . B . . . . C C      from row y+1:                       C at dx = 2,  B at dx = 3
 ```
 
-Two candidates per row are enough: of three cells in one row, the one with the largest ``|dx|`` is farther than the
-other two from every pixel of the column, whatever its ``dy``, so it is never among the two nearest.
+Two candidates per row are enough: of three cells in one row, the cell with the largest ``|dx|`` is farther than the
+other two from every pixel of the column. This holds for any ``dy``, so this cell is never among the two nearest.
 
 Where ``d1 + d2`` exceeds `cutoff_distance`, the term would be below ``1e-6 w0`` and is set to 0. A block with a halo
 of ``ceil(cutoff_distance(sigma))`` pixels therefore gives the same weights as the whole section, bit for bit.
@@ -242,8 +242,8 @@ def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int) -> None:
 def class_weights(counts: ArrayLike, balance: bool = True) -> NDArray[np.float64]:
     """Return the class term `w_c` of equation 2: inverse class frequency, with mean 1 over the training pixels.
 
-    ``w_c = N / (K n_c)`` with `n_c` the pixels of class c, `N` their sum and `K` the number of classes that occur, so
-    that every class contributes equally to the loss, and the mean over the labelled pixels, ``sum n_c w_c / N``, is 1.
+    ``w_c = N / (K n_c)`` with `n_c` the pixels of class c, `N` their sum and `K` the number of classes that occur. So
+    every class contributes equally to the loss, and the mean over the labelled pixels, ``sum n_c w_c / N``, is 1.
 
     Parameters
     ----------

@@ -95,8 +95,8 @@ def placed(frame: Frame, given: SourceConfig, source: Source) -> Placement:
     Raises
     ------
     SourceError
-        If its voxel size is not that of raw, if it has another shape and its place is not known, or if the numbers of
-        its sections do not fit those of raw.
+        If its voxel size differs from the voxel size of raw. If it has another shape and its position is not known. If
+        the numbers of its sections do not fit the numbers of raw.
     """
     raw = frame.raw
     if source.voxel_size_nm:

@@ -82,8 +82,8 @@ def open_volume(volume: VolumeConfig, compared: bool = False) -> VolumeSources:
     Raises
     ------
     SourceError
-        If a source cannot be opened, if labels or mask do not lie on the voxels of raw, if the voxel size is not known,
-        or if `sections` or `crop` exceed the volume.
+        If a source cannot be opened, or the voxel size is not known. If labels or mask do not lie on the voxels of raw.
+        If `sections` or `crop` exceed the volume.
     """
     problems = Problems()
     opened = {key: problems.tried(key, open_) for key, open_ in _openers(volume, compared).items()}

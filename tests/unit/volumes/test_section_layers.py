@@ -1,5 +1,7 @@
-"""Sections that are decoded as a whole are decoded once a layer of blocks, with the voxels and within the memory of
-reading them block by block."""
+"""Sections that are decoded as a whole are decoded once per layer of blocks.
+
+Voxels and memory are those of reading block by block.
+"""
 
 import os
 import threading

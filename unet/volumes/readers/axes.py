@@ -128,7 +128,7 @@ def axis_order(
     Raises
     ------
     SourceError
-        If y or x is missing, if an axis is named twice, or if an axis longer than 1 is not one of c, z, y and x.
+        If y or x is missing, or an axis is named twice. If an axis longer than 1 is not one of c, z, y and x.
     """
     lengths = tuple(int(n) for n in stored)
     if configured is not None:

@@ -37,8 +37,8 @@ class Format:
     package : str or None
         Optional package that reads it; see `unet.extras`.
     axes, dtypes, voxel_size, writers : str
-        For the documentation: where the order of the axes is from, which types are read, where the voxel size is from,
-        and with the files of which writers the reader is tested.
+        For the documentation: origin of the order of the axes, types that are read, and origin of the voxel size. The
+        last one names the writers whose files the reader is tested with.
     """
 
     name: str

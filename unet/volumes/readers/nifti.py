@@ -31,7 +31,7 @@ SIZES = (348, 540)
 MAGIC_AT = {348: 344, 540: 4}
 """Byte of the magic string by the size of the header."""
 ITK_TO_NIFTI = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Turns x and y, which run to the left and to the back in ITK and SimpleITK, and to the right and to the front here."""
+"""Turns x and y. They run to the left and to the back in ITK and SimpleITK, and to the right and to the front here."""
 NM_PER_UNIT = {"meter": 1e9, "mm": 1e6, "micron": 1e3}
 
 

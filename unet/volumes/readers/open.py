@@ -66,8 +66,8 @@ def open_source(given: SourceConfig | str, colours: bool = False) -> Source:
     Raises
     ------
     SourceError
-        If there is no such file or array inside, if its format, axes or dtype are not supported, if it is cut short,
-        if its voxels are colours, or if the files of a folder are not one series of sections.
+        If there is no such file, or no such array inside. If its format, axes or dtype are not supported. If it is cut
+        short, or its voxels are colours. If the files of a folder are not one series of sections.
     """
     given = SourceConfig(path=given) if isinstance(given, str) else given
     source = _open_file(given)

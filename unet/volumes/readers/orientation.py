@@ -18,7 +18,7 @@ class Orientation:
     names : tuple of str
         Axis of space, x, y or z, to which each axis of the array is parallel; x, y, z in turn if one is oblique.
     edges, offset : tuple of float, or None
-        Length of a step along each axis, and place of the first voxel on it, in the unit of the file.
+        Length of a step along each axis, and position of the first voxel on the axis, in the unit of the file.
     remarks : list of str
         What the user has to know, as sentences without the address.
     """

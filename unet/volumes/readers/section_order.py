@@ -82,7 +82,7 @@ def section_order(names: Iterable[str], folder: str) -> SectionOrder:
     Raises
     ------
     SourceError
-        If the names are of several series, if two of them have the same number, or if two readings of the names give
+        If the names are of several series, or two names have the same number. If two readings of the names give
         different orders.
     """
     names = sorted(names)

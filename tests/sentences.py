@@ -1,0 +1,49 @@
+"""Sentences of pages and docstrings, and the number of their words."""
+
+import ast
+import re
+from collections.abc import Iterator
+from inspect import cleandoc
+from pathlib import Path
+
+MAX_WORDS = 25
+"""Words of a sentence; CONTRIBUTING.md says so."""
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+EXAMPLE = re.compile(r"^>>>.*?(?:\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
+"""A doctest with its result, up to an empty line."""
+LITERAL = re.compile(r"(?<=\n\n) {4,}.*?(?=\n\S|\Z)", re.DOTALL)
+"""Lines that are indented behind an empty line: drawings, formulas, commands."""
+PASSAGE = re.compile(
+    r"^\s*$|^\s*(?:[-*+]|\d+\.) |^#+ |^-{3,}$"  # an empty line, an item, a heading, the underline of a section
+    r"|^\s*[\w, *]+ : .*$|^\s*\w+$"  # a parameter with its type, an exception
+    r"|\s*\|\s*",  # a cell of a table
+    re.MULTILINE,
+)
+END = re.compile(r"(?<=[.!?:;])[*_\"')]*\s+")
+WORD = re.compile(r"[A-Za-z][\w'’.-]*")
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of prose without code, addresses and doctests. A colon and a semicolon end one as well."""
+    for left_out in (FRONT_MATTER, FENCED, EXAMPLE, LITERAL):
+        text = left_out.sub("\n\n", text)
+    text = re.sub(r"``.*?``|`[^`]*`", "X", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)|<[^>\n]*>", " ", text)
+    for passage in PASSAGE.split(text):
+        yield from (one for one in END.split(" ".join(passage.split())) if one)
+
+
+def words(sentence: str) -> int:
+    """Return the number of words; a number and a sign are none."""
+    return len(WORD.findall(sentence))
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of every docstring of a module, of constants and fields as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        body = node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else []
+        for statement in body:
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.lineno, cleandoc(value.value)
