@@ -65,7 +65,7 @@ class Volume(NamedTuple):
 
 
 def stored(name: str) -> Volume:
-    """The affinities and labels of a volume of fib25."""
+    """Return the affinities and labels of a volume of fib25."""
     import h5py
 
     folder = DATA / "fib25"
@@ -77,7 +77,7 @@ def stored(name: str) -> Volume:
 
 
 def generated(side: int, seed: int) -> Volume:
-    """Voronoi cells, and affinities that are right but for noise."""
+    """Return the affinities and labels of Voronoi cells; the affinities are right but for noise."""
     random = np.random.default_rng(seed)
     seeds = random.integers(0, side, (max(2, side**3 // 1000), 3))
     voxels = np.moveaxis(np.mgrid[:side, :side, :side], 0, -1)
@@ -90,7 +90,7 @@ def generated(side: int, seed: int) -> Volume:
 
 
 def fragments_of(volume: Volume, settings: FragmentSettings) -> tuple[Fragments, NDArray[np.uint32]]:
-    """Basins of the watershed on the interior."""
+    """Return the basins of the watershed on the interior."""
     shape, threshold = volume.truth.shape, settings.threshold
     box = Box.of_shape(shape)
     segment = SegmentConfig(method="watershed", connectivity="volume", watershed=settings.watershed)
@@ -106,7 +106,7 @@ def within_objects(truth: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
 
 
 def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], max_offset: int | None) -> EdgeSlabs:
-    """Edges of the region graph, in one slab."""
+    """Return the edges of the region graph, in one slab."""
     box, shape = Box.of_shape(volume.truth.shape), volume.truth.shape
     used = graph_channels(volume.offsets, max_offset, None, section=False)
     ids = fragment_ids(labels, box, Grid(shape, shape))
@@ -115,12 +115,12 @@ def edges_of(volume: Volume, fragments: Fragments, labels: NDArray[np.uint32], m
 
 
 def scores(table: Contingency) -> dict[str, float]:
-    """VOI and adapted Rand error."""
+    """Return VOI and adapted Rand error."""
     return dict(zip(SCORES, (*variation_of_information(table), adapted_rand_error(table)), strict=True))
 
 
 def decoded(volume: Volume, decoders: list[Decoder], seconds: dict[str, float]) -> Iterator[tuple[str, Any, dict]]:
-    """Scores of the fragments of each variant, and of each decoder; the time of each step is added to `seconds`."""
+    """Return the scores of each variant's fragments, and of each decoder; add the time of each step to `seconds`."""
 
     def timed(step: str, began: float) -> None:
         seconds[step] = seconds.get(step, 0) + time.perf_counter() - began
@@ -149,18 +149,18 @@ def decoded(volume: Volume, decoders: list[Decoder], seconds: dict[str, float]) 
 
 
 def name_of(decoder: Decoder) -> str:
-    """The settings of a decoder, in the order of the table's title."""
+    """Return the settings of a decoder as text, in the order of the table's title."""
     return ", ".join(map(str, (*decoder.kind[:3], decoder.threshold, decoder.join_fragments_below)))
 
 
 def show(volume: str, name: str, row: dict[str, float]) -> None:
-    """A line of the table."""
+    """Print a line of the table."""
     split, merge, error = (row[key] for key in SCORES)
     print("|", " | ".join((volume, name, f"{split + merge:.3f}", f"{split:.3f}", f"{merge:.3f}", f"{error:.4f}")), "|")
 
 
 def chosen_on(volume: Volume, rows: dict[str, dict[str, float]]) -> list[Decoder]:
-    """Each method's decoder with the least smoothed VOI; the best of each combination of settings is shown."""
+    """Return each method's decoder with the least smoothed VOI; print the best of each combination of settings."""
     found: dict[str, dict[str, Any]] = {}
     for name, decoder, row in decoded(volume, CANDIDATES.decoders(affinities=True), {}):
         if decoder is None:

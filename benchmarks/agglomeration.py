@@ -40,7 +40,7 @@ Some = tuple[NDArray[np.int32], NDArray[np.int32], Columns]
 
 
 def layers(nodes: int, side: int) -> Iterator[Some]:
-    """The synthetic graph, layer by layer."""
+    """Yield the synthetic graph, layer by layer."""
     depth = ceil(nodes / side**2)
     for z in range(depth):
         random = np.random.default_rng(z)
@@ -53,7 +53,7 @@ def layers(nodes: int, side: int) -> Iterator[Some]:
 
 
 def whole(nodes: int, side: int) -> Graph:
-    """All of it."""
+    """Return the whole synthetic graph."""
     u, v = np.empty((2, 6 * nodes), np.int32)
     contacts, boundary = np.empty((2, 6 * nodes), np.int64)
     filled = 0
@@ -68,7 +68,7 @@ def whole(nodes: int, side: int) -> Graph:
 def layer(
     z: int, depth: int, side: int, nodes: int
 ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.bool_]]]:
-    """Edges that begin in a layer: their nodes, and whether both are of one cell."""
+    """Return the edges that begin in a layer: their nodes, and whether both are of one cell."""
     y, x = np.mgrid[:side, :side]
     for dz, dy, dx in STEPS:
         inside = (y + dy < side) & (x + dx < side)
@@ -82,7 +82,7 @@ def layer(
 
 
 def in_parts(nodes: int, parts: int, side: int) -> NDArray[np.int32]:
-    """Clusters from the edges of some layers after those of others."""
+    """Return the clusters, computed from some layers after the others."""
     depth = ceil(nodes / side**2)
     part_of_layer = np.arange(depth) * parts // depth
 
@@ -107,13 +107,13 @@ def same_partition(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
 
 
 def resident(key: str) -> int:
-    """Bytes in memory now (`VmRSS`), or at most since the peak was set back (`VmHWM`)."""
+    """Return the bytes in memory now (`VmRSS`), or at most since the peak was reset (`VmHWM`)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
 
 def measure(nodes: int, parts: int) -> dict[str, float]:
-    """One solve in this process."""
+    """Measure one solve in this process."""
     start = resident("VmRSS")
     side = min(SIDE, ceil(nodes ** (1 / 3)))
     graph = whole(nodes, side) if parts == 1 else None

@@ -33,7 +33,7 @@ MODEL = ModelConfig(depth=4, base_channels=16, dropout=0)
 
 
 def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
-    """A volume as ingest leaves it; the arguments of its prediction."""
+    """Write a volume as ingest leaves it, and return the arguments of its prediction."""
     layout = VolumeLayout(raw.shape, "uint8", (50, 4, 4), (0, 0, 0), CHUNK, BLOCK, None, mask is not None)
     survey, values, stores = folder / "survey.json", folder / "grey.json", folder / "train"
     statistics = vars(intensity_statistics(histogram(raw), raw.dtype))
@@ -54,7 +54,7 @@ def made(folder: Path, raw: np.ndarray, mask: np.ndarray | None) -> dict[str, An
 
 
 def seconds(arguments: dict[str, Any], model: Path) -> float:
-    """Time of the prediction."""
+    """Return the time of the prediction."""
     begin = time.perf_counter()
     predict = PredictConfig(dashboard=False)
     elsewhere = {"slurm": SlurmConfig(), "worker_logs": model.parent}

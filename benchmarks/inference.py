@@ -148,7 +148,7 @@ def scale_logits(model: Any, section: np.ndarray) -> None:
 
 
 def rate() -> float:
-    """Floating-point operations a second of a matrix product with the whole device, of the size that suits it best."""
+    """Return the floating-point operations per second of a matrix product of the size that suits the device best."""
     if DEVICE.type == "cuda":
         return measured_flops_per_second(DEVICE, seconds=2.0)
     torch.set_num_threads(CORES)
@@ -213,7 +213,7 @@ def job(run: Run, **predict: Any) -> JobTimes:
 
 
 def bare(run: Run, like: JobTimes) -> float:
-    """Seconds of the forward passes of all tiles of a job, in a process of its own that does nothing else."""
+    """Return the seconds of the forward passes of all tiles of a job, in a process that does nothing else."""
     tiles = tile_count(run.layout.grid, tile_geometry(run.config, like.tile))
     passes = -(-tiles // like.batch)
     numbers = map(str, (passes, like.batch, *like.tile))
@@ -245,7 +245,7 @@ def bare_passes(model: Path, precision: Precision, passes: int, batch: int, *til
 
 
 def exact(run: Run, tile: Index) -> float:
-    """Largest difference of the first section's probabilities from the network on the whole of it, mirrored."""
+    """Return the largest difference of a section's probabilities from the network on the whole section, mirrored."""
     raw, model = open_image(run.folder / "volume" / "raw.zarr"), load_model(run.model)[0]
     _, height, width = raw.shape
     section = Box((0, 0, 0), (1, height, width))
@@ -261,7 +261,7 @@ def exact(run: Run, tile: Index) -> float:
 
 
 def peers(run: Run, python: Path, sections: int) -> dict[str, Any]:
-    """The figures of the peers, from their environment."""
+    """Return the figures of the peers, from their environment."""
     statistics = read_json(run.values)["statistics"][0]
     arguments = {
         "threads": CORES,
@@ -278,7 +278,7 @@ def peers(run: Run, python: Path, sections: int) -> dict[str, Any]:
 
 
 def growth(folder: Path) -> dict[str, list[float]]:
-    """Nanoseconds a voxel and peak gigabytes of jobs on larger and larger volumes; the best of two for each."""
+    """Return nanoseconds per voxel and peak gigabytes of larger and larger jobs; each the best of two."""
     found: dict[str, list[float]] = {"ns_per_voxel": [], "peak_gb": []}
     for shape in GROWTH:
         run = Run.made(folder / "growth", shape, (8, 256, 256), SMALL)
@@ -290,7 +290,7 @@ def growth(folder: Path) -> dict[str, list[float]]:
 
 
 def blocks(folder: Path, shape: Index) -> dict[str, list[float]]:
-    """Nanoseconds a voxel, peak gigabytes, and voxels read for each predicted, by the shape of the blocks."""
+    """Return nanoseconds per voxel, peak gigabytes, and voxels read per predicted voxel, by the shape of the blocks."""
     found = {}
     for block in BLOCKS:
         run = Run.made(folder / "blocks", shape, block, SMALL)
@@ -352,7 +352,7 @@ def compared(found: dict[str, Any], of_peers: dict[str, Any], sections: int) -> 
 
 
 def table(found: dict[str, Any]) -> str:
-    """The figures for people."""
+    """Return the figures as a table."""
     rows = [f"| {key} | {_short(value)} |" for key, value in found.items() if not isinstance(value, dict)]
     for key, values in found.items():
         if isinstance(value := values, dict):

@@ -41,7 +41,7 @@ Predict = Callable[[Section], Section]
 
 
 def padded_twin(path: Path) -> nn.Module:
-    """The network with the same weights that returns all of its input."""
+    """Return the network with the same weights whose output is as large as its input."""
     content = torch.load(path, weights_only=True)
     header, config = content["header"], ModelConfig(**content["header"]["model"])
     model = build_model(config.model_copy(update={"convolution": "same"}), header["channels"], len(header["classes"]))
@@ -50,12 +50,12 @@ def padded_twin(path: Path) -> nn.Module:
 
 
 def whole(model: nn.Module, section: Section) -> Section:
-    """Logits `(K, y, x)` of a section at once, or `(K, z, y, x)` of a volume."""
+    """Return the logits `(K, y, x)` of a section at once, or `(K, z, y, x)` of a volume."""
     return model(torch.from_numpy(section[None, None]))[0].numpy()
 
 
 def monai(model: nn.Module, overlap: float, section: Section) -> Section:
-    """MONAI's sliding window, its results weighed by a Gaussian."""
+    """Predict by MONAI's sliding window, its results weighted by a Gaussian."""
     from monai.inferers import sliding_window_inference
 
     found = sliding_window_inference(
@@ -65,7 +65,7 @@ def monai(model: nn.Module, overlap: float, section: Section) -> Section:
 
 
 def torch_em(model: nn.Module, function: str, sizes: tuple[int, ...], section: Section) -> Section:
-    """torch-em's blocks with a halo."""
+    """Predict by torch-em's blocks with a halo."""
     from torch_em.util import prediction
 
     output = np.zeros((model.classes, *section.shape), np.float32)
@@ -88,26 +88,26 @@ def contestants(model: nn.Module, dimensions: int) -> dict[str, Predict]:
 
 
 def probabilities(logits: Section) -> torch.Tensor:
-    """Softmax over the classes of a section; a sigmoid for each affinity of a volume."""
+    """Return the softmax over the classes of a section, or the sigmoid of each affinity of a volume."""
     values = torch.from_numpy(logits)
     return torch.sigmoid(values) if logits.ndim == 4 else torch.softmax(values, 0)
 
 
 def deviation(logits: Section, reference: Section) -> float:
-    """Largest difference of probabilities, away from the faces."""
+    """Return the largest difference of probabilities, away from the faces."""
     face = FACE_PX[logits.ndim - 1]
     inside = (slice(None), *[slice(face, -face)] * (logits.ndim - 1))
     return float((probabilities(logits[inside]) - probabilities(reference[inside])).abs().max())
 
 
 def stored(logits: Section) -> Section:
-    """Probability of the last class, or all affinities, as uint8."""
+    """Return the probability of the last class, or all affinities, as uint8."""
     found = probabilities(logits)
     return ((found if logits.ndim == 4 else found[-1]) * 255).round().to(torch.uint8).numpy()
 
 
 def measured(predict: Predict, raw: Any, sections: int, mean: float, std: float, folder: Path) -> float:
-    """Seconds of some sections, from Zarr to Zarr."""
+    """Return the seconds of some sections, from Zarr to Zarr."""
     shape = (sections, *raw.shape[1:])
     target = zarr.create_array(folder, shape=shape, chunks=(1, *WINDOW[2]), dtype="uint8", overwrite=True)
     begin = time.perf_counter()
@@ -117,7 +117,7 @@ def measured(predict: Predict, raw: Any, sections: int, mean: float, std: float,
 
 
 def measured_at_once(predict: Predict, raw: Any, classes: int, mean: float, std: float, folder: Path) -> float:
-    """Seconds of the whole volume, from Zarr to Zarr."""
+    """Return the seconds of the whole volume, from Zarr to Zarr."""
     shape, chunks = (classes, *raw.shape), (classes, *WINDOW[3])
     target = zarr.create_array(folder, shape=shape, chunks=chunks, dtype="uint8", overwrite=True)
     begin = time.perf_counter()
@@ -126,7 +126,7 @@ def measured_at_once(predict: Predict, raw: Any, classes: int, mean: float, std:
 
 
 def declare_vision_operators() -> Any:
-    """torchvision has no CPU build; it can be imported, which torch_em does, once its operators are declared."""
+    """Declare the operators of torchvision, so that torch_em can import it although there is no CPU build."""
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

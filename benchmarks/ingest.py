@@ -167,7 +167,7 @@ def _lazy(path: Path) -> Any:
 
 
 def dask_to_zarr(path: Path, out: Path, threads: int) -> None:
-    """`dask.array.from_array(...).to_zarr(...)`."""
+    """Write by `dask.array.from_array(...).to_zarr(...)`."""
     import dask
 
     array = _lazy(path)
@@ -184,7 +184,7 @@ def dask_to_zarr(path: Path, out: Path, threads: int) -> None:
 
 
 def ngff_zarr(path: Path, out: Path, threads: int) -> None:
-    """`ngff_zarr.to_ngff_zarr(...)`, without a pyramid."""
+    """Write by `ngff_zarr.to_ngff_zarr(...)`, without a pyramid."""
     import dask
     import ngff_zarr as ngff
 
@@ -197,7 +197,7 @@ def ngff_zarr(path: Path, out: Path, threads: int) -> None:
 
 
 def unet_em(path: Path, out: Path, threads: int) -> None:
-    """Rules `survey` and `ingest`, every block range one after the other."""
+    """Run the rules `survey` and `ingest`, one block range after the other."""
     address = f"{path}:/raw" if path.suffix == ".h5" else str(path)
     volume = VolumeConfig.model_validate({"raw": address, "voxel_size_nm": [30, 8, 8]})
     storage, survey = StorageConfig(chunk=CHUNK, block=BLOCK), out / "receipts" / "survey.json"

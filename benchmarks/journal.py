@@ -48,13 +48,13 @@ class Store:
 
 
 def volume(blocks: int) -> Grid:
-    """A volume of so many blocks, or a few more to fill its last layer."""
+    """Return the grid of a volume of `blocks` blocks, or a few more to fill its last layer."""
     layers = -(-blocks // ROW**2)
     return Grid((layers * BLOCK[0], ROW * BLOCK[1], ROW * BLOCK[2]), BLOCK)
 
 
 def write_journals(folder: Path, grid: Grid, jobs: int, records: int) -> float:
-    """Every block `records` times, the last time as it is now, but for the very last; MB of all."""
+    """Record every block `records` times, the last time as it is now, except for the last block; return the MB."""
     figures: dict[str, object] = {"levels": {}, "bytes": 16_000_000}
     last = grid.boxes()[-1]
     for number_of_job in range(jobs):
@@ -103,7 +103,7 @@ def whole(folder: Path, grid: Grid, jobs: int) -> dict[str, float]:
 
 
 def measured(part: str, folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, float], float]:
-    """Seconds of each step of a part, and the most memory in MB, of a process of its own."""
+    """Return the seconds of each step of a part, and its peak memory in MB, in a process of its own."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
     command += ["--blocks", str(arguments.blocks), "--jobs", str(arguments.jobs)]
     said = subprocess.run(command, env=starter.environment(), capture_output=True, text=True, check=True).stdout

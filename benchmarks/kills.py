@@ -39,7 +39,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
 def recorded(folder: Path) -> list[str]:
-    """The blocks in the journals, each as often as it was made."""
+    """Return the blocks in the journals, each as often as it was made."""
     lines = [
         line for path in (folder / RECEIPTS).glob("*.jsonl") for line in path.read_text().splitlines(keepends=True)
     ]

@@ -39,7 +39,7 @@ STRIP = 24
 
 
 def masks(folder: Path, shape: tuple[int, ...]) -> dict[str, str]:
-    """A mask file for each half."""
+    """Write a mask file for each half, and return their paths."""
     middle, found = shape[1] // 2, {}
     for name, part in (("train", np.s_[:, : middle - STRIP]), ("validation", np.s_[:, middle + STRIP :])):
         mask = np.zeros(shape, np.uint8)

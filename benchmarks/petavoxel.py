@@ -23,7 +23,7 @@ SHAPE = (33_333, 125_000, 125_000)
 
 
 def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The whole volume, or some of its sections; the sample stands for the annotation."""
+    """Return the configuration of the whole volume, or of some sections; the sample stands for the annotation."""
     channels = arguments.base_channels
     whole = {"raw": "raw.zarr", "voxel_size_nm": [30, 8, 8]}
     if arguments.sections:

@@ -102,12 +102,12 @@ def disk(stores: list[StoreSize]) -> dict[str, Any]:
 
 
 def pair(estimated: float, found: float) -> str:
-    """Both, and their ratio."""
+    """Return both values and their ratio."""
     return f"{estimated:8.1f} /{found:8.1f}{ratio(estimated, found):7.2f}"
 
 
 def ratio(estimated: float, found: float) -> float:
-    """Estimated over measured."""
+    """Return the estimated value over the measured one."""
     return round(estimated / found, 3) if found else float("nan")
 
 

@@ -25,7 +25,7 @@ VOXEL_NM = (10.0, 10.0, 10.0)
 
 
 def write_skeletons(labels: np.ndarray, folder: Path, spacing_nm: float) -> None:
-    """An SWC file a label, in nm."""
+    """Write an SWC file per label, in nm."""
     import kimimaro
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_skeletons(labels: np.ndarray, folder: Path, spacing_nm: float) -> None
 
 
 def row(name: str, skeletons: PlacedSkeletons, ids: np.ndarray) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     scores = expected_run_length_scores(skeletons, ids[tuple(skeletons.voxel)].astype(np.uint64))
     counts = [scores[key] for key in ("split_edges", "omitted_edges", "merging_segments")]
     return f"| {name} | {scores['erl_nm']:.0f} | {' | '.join(map(str, counts))} |"

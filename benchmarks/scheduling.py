@@ -44,7 +44,7 @@ CONFIG: dict[str, Any] = {
 
 
 def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int | str) -> None:
-    """A folder in which a volume of `shape` has just been surveyed."""
+    """Make a folder in which a volume of `shape` has just been surveyed."""
     predict = CONFIG["predict"] | {"job_voxels": job_voxels}
     values = CONFIG | {"predict": predict, "segment": {"method": method}}
     starter.configure(folder, values)
@@ -62,7 +62,7 @@ def prepare(folder: Path, shape: tuple[int, ...], method: str, job_voxels: int |
 
 
 def measured(folder: Path, block_ranges: int, method: str) -> dict[str, Spent]:
-    """Dry run, run of pretended jobs, and dry run of what is finished; 4 blocks per block range, 64 per section."""
+    """Measure a dry run, a run of pretended jobs, and a dry run after it; 4 blocks per block range, 64 per section."""
     shape = (BLOCK[0] * -(-block_ranges * 4 // 64), BLOCK[1] * 8, BLOCK[2] * 8)
     prepare(folder, shape, method, 4 * prod(BLOCK))
     return {

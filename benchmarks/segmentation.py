@@ -74,7 +74,7 @@ CONTESTANTS = ("components", "cc3d", "dask_image", *WATERSHEDS, *OTHERS)
 
 
 def cells(depth: int, side: int, seed: int = 0) -> np.ndarray:
-    """Ids of the cells, (z, y, x) uint32."""
+    """Return the ids of the cells, (z, y, x) uint32."""
     random = np.random.default_rng(seed)
     points = random.random((depth * side**2 // CELL_VOXELS, 3)) * (depth, side, side)
     tree, found = cKDTree(points), np.empty((depth, side, side), np.uint32)
@@ -86,7 +86,7 @@ def cells(depth: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def probability(ids: np.ndarray, seed: int = 1) -> np.ndarray:
-    """A network's interior probability: walls two voxels wide, blurred, with noise and weak spots."""
+    """Return a network's interior probability: walls two voxels wide, blurred, with noise and weak spots."""
     wall = np.zeros(ids.shape, np.float32)
     for axis in range(3):
         line, marked = np.moveaxis(ids, axis, 0), np.moveaxis(wall, axis, 0)
@@ -101,7 +101,7 @@ def probability(ids: np.ndarray, seed: int = 1) -> np.ndarray:
 
 
 def stored(folder: Path, values: np.ndarray) -> Volume:
-    """The volume as the workflow has it after `predict`, in its default chunks and blocks."""
+    """Write the volume as the workflow has it after `predict`, in its default chunks and blocks."""
     storage, voxel = StorageConfig(), [10.0, 10.0, 10.0]
     layout: dict[str, Any] = {
         "shape": values.shape,
@@ -119,7 +119,7 @@ def stored(folder: Path, values: np.ndarray) -> Volume:
 
 
 def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int) -> None:
-    """Every script from the probability to the final ids, in one block range; each run has its receipts."""
+    """Run every script from the probability to the final ids, in one block range; each run has its receipts."""
     [block_range] = block_range_names(volume.layout.grid, volume.layout.shape[0] * 10**9)
     rules = ("segment", "region_graph", "merge", "relabel")
     receipts = {rule: folder / str(number) / rule / "0.json" for rule in rules}
@@ -134,19 +134,19 @@ def segmented(folder: Path, volume: Volume, segment: SegmentConfig, number: int)
 
 
 def whole_volume(volume: Volume, store: str) -> np.ndarray:
-    """All voxels of a store."""
+    """Return all voxels of a store."""
     return volume.image(store).read(Box.of_shape(volume.layout.shape))
 
 
 def with_cc3d(values: np.ndarray) -> np.ndarray:
-    """Components in memory."""
+    """Label components in memory."""
     import cc3d
 
     return cc3d.connected_components(values > 255 * THRESHOLD, connectivity=6)
 
 
 def with_dask_image(volume: Volume) -> int:
-    """Components of the same blocks by dask-image."""
+    """Label components of the same blocks by dask-image."""
     import dask.array as da
     from dask_image.ndmeasure import label
 
@@ -156,12 +156,12 @@ def with_dask_image(volume: Volume) -> int:
 
 
 def with_skimage(values: np.ndarray) -> np.ndarray:
-    """Distance transform, seeds, watershed, region graph and agglomeration of whole arrays."""
+    """Compute distance transform, seeds, watershed, region graph and agglomeration of whole arrays."""
     return agglomerated(flooded(values), values)
 
 
 def flooded(values: np.ndarray) -> np.ndarray:
-    """Fragments of scikit-image's watershed."""
+    """Return the fragments of scikit-image's watershed."""
     from skimage.segmentation import watershed
 
     distance = distance_transform_edt(values > 255 * THRESHOLD).astype(np.float32)
@@ -169,7 +169,7 @@ def flooded(values: np.ndarray) -> np.ndarray:
 
 
 def with_bioimage_cpp(values: np.ndarray) -> np.ndarray:
-    """The same with bioimage-cpp's distance transform and watershed."""
+    """Do as `with_skimage`, with bioimage-cpp's distance transform and watershed."""
     import bioimage_cpp as bic
 
     distance = np.asarray(bic.distance.distance_transform((values > 255 * THRESHOLD).astype(np.uint8)), np.float32)
@@ -178,7 +178,7 @@ def with_bioimage_cpp(values: np.ndarray) -> np.ndarray:
 
 
 def seeds_of(distance: np.ndarray) -> np.ndarray:
-    """Numbered maxima of the smoothed distance."""
+    """Return the numbered maxima of the smoothed distance."""
     from skimage.feature import peak_local_max
 
     peaks = peak_local_max(gaussian_filter(distance, 1), min_distance=3, exclude_border=False)
@@ -188,7 +188,7 @@ def seeds_of(distance: np.ndarray) -> np.ndarray:
 
 
 def agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Fragments joined by their mean boundary, in whole arrays."""
+    """Return the fragments joined by their mean boundary, in whole arrays."""
     edges = block_edges(labels.astype(np.uint64), 255 - values, values.shape, [(0, 0, 1), (0, 1, 0), (1, 0, 0)])
     u, v = (ids.astype(np.int32) - 1 for ids in (edges.u, edges.v))
     graph = Graph(int(labels.max()), u, v, [edges.contacts, edges.boundary])
@@ -196,7 +196,7 @@ def agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def with_waterz(values: np.ndarray) -> np.ndarray:
-    """Basins and their joins by waterz; of the smaller of two voxels, walls would be plateaus and borders anywhere."""
+    """Label and join basins by waterz. With the smaller of two voxels, walls would be plateaus and borders anywhere."""
     import waterz
 
     mean = affinities(values, lambda one, other: np.add(one, other, dtype=np.float32) / 2)
@@ -205,7 +205,7 @@ def with_waterz(values: np.ndarray) -> np.ndarray:
 
 
 def waterz_agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`agglomerated` by waterz."""
+    """Do as `agglomerated`, by waterz."""
     import waterz
 
     smaller = affinities(values, np.minimum)
@@ -214,7 +214,7 @@ def waterz_agglomerated(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def affinities(values: np.ndarray, of_two: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """(3, z, y, x), of every voxel and the one before it along each axis."""
+    """Return affinities (3, z, y, x) of every voxel and the voxel before it along each axis."""
     found = np.zeros((3, *values.shape), np.float32)
     for axis in range(3):
         line, along = np.moveaxis(values, axis, 0), np.moveaxis(found[axis], axis, 0)
@@ -224,7 +224,7 @@ def affinities(values: np.ndarray, of_two: Callable[[np.ndarray, np.ndarray], np
 
 
 def quality(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Against the cells."""
+    """Score a segmentation against the cells."""
     table = contingency(truth, found)
     return {"voi": sum(variation_of_information(table)), "adapted_rand_error": adapted_rand_error(table)}
 
@@ -241,7 +241,7 @@ IN_MEMORY: dict[str, Callable[..., np.ndarray]] = {
 
 
 def contest(name: str, data: Path, times: int) -> dict[str, Any]:
-    """One contestant in this process, on the volume repeated so many times; Zarr is written before the clock starts."""
+    """Run one contestant in this process, on `times` copies of the volume; Zarr is written before the clock starts."""
     values = np.load(data / "probability.npy")
     if times > 1:
         values = np.concatenate([values, values[::-1]] * (times // 2))
@@ -285,7 +285,7 @@ def _processor_seconds() -> float:
 
 
 def _resident() -> int:
-    """Bytes of this process now; the peak counts from here on."""
+    """Return the bytes of this process, and reset its peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -305,7 +305,7 @@ def is_installed(name: str) -> bool:
 
 
 def run(name: str, data: Path, times: int = 1) -> dict[str, Any]:
-    """A contestant in a process of its own."""
+    """Run a contestant in a process of its own."""
     command = [sys.executable, __file__, "--contestant", name, "--data", str(data), "--times", str(times)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     row: dict[str, Any] = json.loads(output.splitlines()[-1])
@@ -313,14 +313,14 @@ def run(name: str, data: Path, times: int = 1) -> dict[str, Any]:
 
 
 def alternating(names: Sequence[str], data: Path, times: int = 1) -> dict[str, dict[str, Any]]:
-    """Contestants by turns, and the best of each."""
+    """Run contestants in turn, and return the best round of each."""
     rounds = [{name: run(name, data, times) for name in names} for _ in range(ROUNDS)]
     fastest = {name: {key: min(row[name][key] for row in rounds) for key in ("seconds", "wall")} for name in names}
     return {name: rounds[0][name] | fastest[name] for name in names}
 
 
 def show(row: dict[str, Any]) -> None:
-    """A line of the table."""
+    """Print a line of the table."""
     scores = (f"{row[key]:.4f}" if key in row else "" for key in ("voi", "adapted_rand_error", "from_ours"))
     times = (f"{row[key]:.3f}" for key in ("seconds", "wall"))
     rate = row["voxels"] / 1e6 / row["seconds"]
@@ -345,7 +345,7 @@ def verdict_of(rows: dict[str, dict[str, Any]], large: dict[str, dict[str, Any]]
 
 
 def main() -> None:
-    """All contestants, and what their ratios are."""
+    """Run all contestants, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--depth", type=int, default=32)
     parser.add_argument("--side", type=int, default=1024)

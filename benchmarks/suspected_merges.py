@@ -31,7 +31,7 @@ SETTINGS = [SuspectedMergesConfig(min_size=size) for size in (10_000, 5000, 2000
 
 
 def body_of(table: Contingency) -> dict[int, int]:
-    """The true body of most labelled voxels of each part; parts count from 1."""
+    """Return the true body of most labelled voxels of each part; parts count from 1."""
     pairs = table.without_background
     order = np.lexsort((-pairs.count, pairs.segmentation))
     parts, first = np.unique(pairs.segmentation[order], return_index=True)
@@ -39,14 +39,14 @@ def body_of(table: Contingency) -> dict[int, int]:
 
 
 def merges(table: Contingency, min_size: int) -> int:
-    """True bodies of this size in one object, less one."""
+    """Count the true bodies of this size in one object, less one."""
     pairs = table.without_background
     _, bodies = np.unique(pairs.segmentation[pairs.count >= min_size], return_counts=True)
     return int((bodies - 1).sum())
 
 
 def measured(name: str, volume: Volume) -> list[dict[str, Any]]:
-    """A row for each threshold and size."""
+    """Return a row per threshold and size."""
     fragments, labels = fragments_of(volume, CANDIDATES.fragments[1])
     box, components, rows = Box.of_shape(labels.shape), fragments.merge_components(), []
     used = graph_channels(volume.offsets, 3, None, section=False)
@@ -79,7 +79,7 @@ def measured(name: str, volume: Volume) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Both volumes."""
+    """Measure both volumes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generated", type=int, help="side of a generated cube instead of fib25")
     side = parser.parse_args().generated

@@ -19,7 +19,7 @@ PIECE = (16, 512)
 
 
 def shape_of(voxels: int) -> tuple[int, int, int]:
-    """A volume of about so many voxels.
+    """Return the shape of a volume of about `voxels` voxels.
 
     >>> shape_of(2**30), shape_of(2**25)
     ((64, 4096, 4096), (32, 1024, 1024))
@@ -48,7 +48,7 @@ def make_volume(folder: Path, voxels: int) -> None:
 
 
 def block(raw: np.ndarray, number: int, box: Box) -> np.ndarray:
-    """The grey values of a block: a turned, mirrored and shifted copy of the generated cells, with noise of its own."""
+    """Return the grey values of a block: a turned, mirrored, shifted copy of the generated cells, with noise."""
     random = np.random.default_rng(number)
     turned = np.rot90(raw, int(random.integers(4)), axes=(1, 2))
     turned = np.roll(turned, random.integers(PIECE[1], size=2), axis=(1, 2))

@@ -88,7 +88,7 @@ def train(config: dict[str, Any], folder: Path, cores: str) -> list[dict[str, An
 
 
 def figures(lines: list[dict[str, Any]], config: Config) -> dict[str, float]:
-    """Steps a second, the share of the time waiting for patches, and the share of a matrix product's rate."""
+    """Return steps per second, the share of time waiting for patches, and the share of a matrix product's rate."""
     kept = lines[int(WARM_UP * len(lines)) :]
     steps, seconds = kept[-1]["step"] - kept[0]["step"], kept[-1]["seconds"] - kept[0]["seconds"]
     waited = sum(line["data_wait_share"] / line["steps_per_second"] for line in kept[1:])

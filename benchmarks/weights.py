@@ -38,7 +38,7 @@ FIB25 = DATA / "fib25" / "train.h5"
 
 
 def voronoi(size: int, count: int, elongation: float = 1, seed: int = 0) -> NDArray[np.int64]:
-    """A square section of `count` cells around random points; elongated ones lie along the diagonal."""
+    """Return a square section of `count` cells around random points; elongated ones lie along the diagonal."""
     pixels = np.indices((size, size)).reshape(2, -1).T
     points = np.random.default_rng(seed).random((count, 2)) * size
     across = np.array([[1, 1 / elongation], [-1, 1 / elongation]])  # squeezed along the diagonal
@@ -46,12 +46,12 @@ def voronoi(size: int, count: int, elongation: float = 1, seed: int = 0) -> NDAr
 
 
 def separated(labels: NDArray) -> NDArray:
-    """Without the pixels on each side of a contact."""
+    """Return the labels without the pixels on each side of a contact."""
     return np.where(separation_border(labels, 1), 0, labels)
 
 
 def fib25_mosaic(path: Path) -> NDArray[np.int64]:
-    """Four sections of real neurites side by side, the ids of each kept apart."""
+    """Return four sections of real neurites side by side, with the ids of each section distinct."""
     import h5py
 
     with h5py.File(path) as file:
@@ -62,8 +62,8 @@ def fib25_mosaic(path: Path) -> NDArray[np.int64]:
     return np.block([apart[:2], apart[2:]])
 
 
-def one_transform_a_cell(labels: NDArray) -> NDArray[np.float64]:
-    """The definition: the exact distance to every cell, the two smallest kept, without a cutoff."""
+def one_transform_per_cell(labels: NDArray) -> NDArray[np.float64]:
+    """Return the border term by its definition: the two smallest exact distances to all cells, without a cutoff."""
     nearest, second = np.full((2, *labels.shape), np.inf)
     for cell in np.unique(labels[labels > 0]):
         distance = distance_transform_edt(labels != cell)
@@ -73,12 +73,12 @@ def one_transform_a_cell(labels: NDArray) -> NDArray[np.float64]:
 
 
 def ours(labels: NDArray) -> NDArray[np.float32]:
-    """The function under test."""
+    """Call the function under test."""
     return border_weight(labels, W0, SIGMA)
 
 
 def blockwise(labels: NDArray, block: int) -> NDArray[np.float32]:
-    """The same from blocks of `block` x `block` pixels, each read with its halo."""
+    """Return the border term from blocks of `block` x `block` pixels, each read with its halo."""
     halo = ceil(cutoff_distance(SIGMA))
     term = np.empty(labels.shape, np.float32)
     for box in Grid(labels.shape, (1, block, block)).boxes():
@@ -88,7 +88,7 @@ def blockwise(labels: NDArray, block: int) -> NDArray[np.float32]:
 
 
 def best_times(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """CPU seconds of each contestant's best round; they take turns."""
+    """Return the CPU seconds of each contestant's best round; the contestants take turns."""
     best = dict.fromkeys(contestants, np.inf)
     for _ in range(rounds):
         for name, work in contestants.items():
@@ -99,14 +99,14 @@ def best_times(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[s
 
 
 def error(labels: NDArray) -> float:
-    """Largest difference from the definition, in units of w0."""
-    return float(np.abs(ours(labels) - one_transform_a_cell(labels)).max() / W0)
+    """Return the largest difference from the definition, in units of w0."""
+    return float(np.abs(ours(labels) - one_transform_per_cell(labels)).max() / W0)
 
 
 def speed(rounds: int, scale: int) -> list[dict[str, Any]]:
-    """400 cells on 512 x 512: how many times faster than one distance transform a cell."""
+    """Measure how many times faster 400 cells on 512 x 512 are than one distance transform per cell."""
     labels = voronoi(512 // scale, 400 // scale**2)
-    best = best_times({"transforms": partial(one_transform_a_cell, labels), "ours": partial(ours, labels)}, rounds)
+    best = best_times({"transforms": partial(one_transform_per_cell, labels), "ours": partial(ours, labels)}, rounds)
     ratio = best["transforms"] / best["ours"]
     shown = f"{1e3 * best['ours']:.1f} ms against {best['transforms']:.2f} s"
     return [
@@ -116,7 +116,7 @@ def speed(rounds: int, scale: int) -> list[dict[str, Any]]:
 
 
 def flatness(rounds: int, scale: int, fib25: Path) -> list[dict[str, Any]]:
-    """Cost per pixel for few and many, round and long cells; the two sizes are each compared within themselves."""
+    """Measure the cost per pixel for few and many, round and long cells; each size is compared within itself."""
     side, of = 512 // scale, scale**2
     sections = {f"{count} cells": voronoi(side, count // of) for count in (50, 500, 5000)}
     sections["500 long cells"] = voronoi(side, 500 // of, elongation=12)
@@ -136,7 +136,8 @@ def flatness(rounds: int, scale: int, fib25: Path) -> list[dict[str, Any]]:
 
 
 def blocks(rounds: int, scale: int) -> list[dict[str, Any]]:
-    """Three sections of 1024 x 1024 in blocks with a halo: the difference, and the cost over that of whole sections.
+    """Measure three sections of 1024 x 1024 in blocks with a halo: the difference, and the cost relative to whole
+    sections.
 
     The halo is extra work, but small windows stay in the cache: the cost can be below 1.
     """
@@ -152,12 +153,12 @@ def blocks(rounds: int, scale: int) -> list[dict[str, Any]]:
 
 
 def background(labels: NDArray) -> str:
-    """The share of pixels that have a border term."""
+    """Return the share of pixels that have a border term."""
     return f"{100 * np.mean(labels == 0):.0f} % background, {np.unique(labels[labels > 0]).size} cells"
 
 
 def error_verdict(name: str, labels: NDArray) -> dict[str, Any]:
-    """The row on exactness."""
+    """Return the row on exactness."""
     largest = error(labels)
     return verdict(f"largest error / w0, {name}", "", largest, largest < 1e-6, "< 1e-6")
 
@@ -165,13 +166,13 @@ def error_verdict(name: str, labels: NDArray) -> dict[str, Any]:
 def verdict(
     measured: str, detail: str, value: float, met: bool | None = None, target: str | None = None
 ) -> dict[str, Any]:
-    """One row of the table."""
+    """Return one row of the table."""
     met = None if met is None else bool(met)
     return {"measured": measured, "detail": detail, "value": float(f"{value:.3g}"), "target": target, "met": met}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """Return the rows in Markdown."""
     lines = ["| measured | value | target | met | detail |", "|---|---|---|---|---|"]
     for row in rows:
         met = {True: "yes", False: "NO", None: ""}[row["met"]]

@@ -16,7 +16,7 @@ class ArrayLayers:
         self.names = list(arrays)
 
     def pictures(self, layer: str, level: TileLevel, box: Box) -> np.ndarray:
-        """As `unet.run.report.tiles.Layers` says."""
+        """Return pictures as `unet.run.report.tiles.Layers` says."""
         z, y, x = level.factor
         return self.arrays[layer][::z, ::y, ::x][box.slices]
 

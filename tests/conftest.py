@@ -1,4 +1,4 @@
-"""What all tests share: how hypothesis draws its examples, a process left as it was, one finished run, an S3 server."""
+"""Shared by all tests: how hypothesis draws its examples, a process left as it was, one finished run, an S3 server."""
 
 import fcntl
 import logging
@@ -94,14 +94,14 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a user sets."""
+        """Return the environment variables that a user sets."""
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         here = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}
         return {**keys, **here}
 
     @cached_property
     def client(self) -> Any:
-        """Of botocore."""
+        """Return the client of botocore."""
         import boto3
 
         keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
@@ -125,7 +125,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """In a process of its own."""
+    """Start an S3 server in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -160,7 +160,7 @@ def test_messages_and_comments_name_pages_that_are_there() -> None:
 
 
 def test_sentences_are_short() -> None:
-    """Of the pages and of all docstrings; the keys of the configuration are on a page."""
+    """Look at the pages and at all docstrings; the keys of the configuration are on a page."""
     folders = ("unet", "scripts", "benchmarks", "docs", "snakemake_logger_plugin_unet_em", "tests")
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     pages = [*MARKDOWN, ROOT / "config" / "README.md", ROOT / "benchmarks" / "README.md"]
@@ -210,7 +210,7 @@ def defined_in(module: Path) -> set[str]:
 
 
 def is_in_code(name: str) -> bool:
-    """Whether a full name such as `unet.geometry.box.Box.shape` is a module or defined in one."""
+    """Return whether a full name such as `unet.geometry.box.Box.shape` is a module or defined in one."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         path = ROOT.joinpath(*parts[:count])

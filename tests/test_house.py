@@ -219,20 +219,32 @@ def test_no_input_is_ancient() -> None:
     assert [path.name for path in rules if "ancient(" in path.read_text()] == []
 
 
+DETERMINERS = ("A", "All", "An", "As", "Each", "Every", "No", "Nothing", "One", "Some", "The", "Two")
+QUESTIONS = ("How", "Of", "That", "Those", "What", "Where", "Whether", "Which")
+"""First words of docstrings that leave open what is named or done."""
+
+
 def test_docstrings_begin_with_what_they_name_or_do() -> None:
-    """None begins with a question word or a preposition, but the questions that packages answer."""
+    """Functions begin with a verb, properties may name their value; the docstring of a package is a question."""
+    folders = ("unet", "scripts", "benchmarks", "docs", "snakemake_logger_plugin_unet_em", "tests")
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path.stem != "__init__"]
     nodes = [
         (path, node)
-        for folder in ("unet", "scripts", "benchmarks", "docs")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        if path.name != "__init__.py"
+        for path in paths
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
     ]
-    found = [(path.name, ast.get_docstring(node) or "") for path, node in nodes]
-    assert sum(bool(text) for _, text in found) > 1000
-    first = ("Of ", "What ", "Which ", "How ", "Where ", "Whether ", "That ", "Those ")
-    assert [(name, text[:60]) for name, text in found if text.startswith(first)] == []
+    begins = [(path, node, str(ast.get_docstring(node)).split()[0].strip(",:")) for path, node in nodes]
+    assert len(begins) > 2500
+    wrong = [(path.name, node) for path, node, word in begins if word in QUESTIONS]
+    functions = [one for one in begins if isinstance(one[1], ast.FunctionDef) and "tests" not in one[0].parts]
+    assert len(functions) > 2000
+    wrong += [
+        (path.name, node)
+        for path, node, word in functions
+        if word in DETERMINERS and not any("property" in ast.unparse(one) for one in node.decorator_list)
+    ]
+    assert [f"{name}: {str(ast.get_docstring(node)).splitlines()[0]}" for name, node in wrong] == []
 
 
 def test_conda_environment_and_package_ask_for_the_same() -> None:
@@ -245,7 +257,8 @@ def test_conda_environment_and_package_ask_for_the_same() -> None:
 
 
 def test_every_optional_package_is_named_with_its_extra() -> None:
-    """Of `unet.extras` and pyproject.toml; `all` and the tests have everything, and no plain install needs an extra.
+    """Compare `unet.extras` with pyproject.toml; `all` and the tests have everything, and no plain install needs an
+    extra.
 
     What builds the documentation is no package that a run could miss.
     """
@@ -260,7 +273,7 @@ def test_every_optional_package_is_named_with_its_extra() -> None:
 
 
 def test_every_direct_dependency_has_a_line_that_says_why() -> None:
-    """Of `docs/decisions/dependencies.md`, with its extra; and each extra has a line that says what it brings."""
+    """Compare `docs/decisions/dependencies.md` with pyproject.toml; each extra has a line that says what it brings."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text()
     table = page.partition("## Direct dependencies")[2].partition("\n## ")[0]

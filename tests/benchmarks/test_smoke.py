@@ -143,7 +143,7 @@ def test_every_configuration_is_one_that_a_run_takes(programs: dict[str, Any], t
 
 
 def test_one_command_measures_everything_on_a_gpu(tmp_path: Path) -> None:
-    """With a Python that only notes what it is told: the script ends, and each file that it names is there."""
+    """Let the script call a Python that only notes its arguments: it ends, and each file that it names exists."""
     (tmp_path / "benchmarks").mkdir()
     shutil.copy(BENCHMARKS / "gpu.sh", tmp_path / "benchmarks")
     for name in ("noting", "nvidia-smi"):

@@ -61,7 +61,7 @@ class OnSlurm(Project):
         (self.folder / "profile" / "config.yaml").write_text(yaml.safe_dump(values))
 
     def start(self, *arguments: str, **how: Any) -> Running:
-        """As a project's, on SLURM; what is said goes to a file."""
+        """Start Snakemake as a project does, on SLURM; its output goes to a file."""
         said = self.folder / "said.txt"
         self.started.append(super().start("--workflow-profile", "profile", *arguments, output=said))
         return self.started[-1]

@@ -112,14 +112,14 @@ class Slurm:
     host: str
 
     def call(self, *command: str) -> str:
-        """What a command of SLURM prints."""
+        """Return the output of a SLURM command."""
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
 
     def jobs(self, folder: Path | None = None, states: str = "PENDING,RUNNING,COMPLETING") -> list["Job"]:
-        """Those in some states, of a working directory or of all."""
+        """Return the jobs in some states, of a working directory or of all."""
         text = self.call("squeue", "--noheader", f"--states={states}", "--format=%i|%T|%j|%k|%l|%Z")
         found = [Job(*line.split("|")) for line in text.splitlines()]
         return [job for job in found if folder is None or job.folder == str(folder)]
@@ -225,7 +225,7 @@ def _stop(slurm: Slurm) -> None:
 
 
 def _runs(pid_file: Path) -> bool:
-    """Whether the process of a pid file lives; one that nobody has waited for does not."""
+    """Return whether the process of a pid file lives; a process that nobody has waited for does not."""
     try:
         return Path(f"/proc/{int(pid_file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (OSError, ValueError):

@@ -191,7 +191,7 @@ def workers(slurm: Slurm, states: str = "PENDING,RUNNING,COMPLETING") -> list[Jo
 
 
 def soon(what: Callable[[], bool], seconds: float = 300) -> bool:
-    """Whether something becomes true in time."""
+    """Return whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not what() and time.monotonic() < deadline:
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""What `python -m tests.mutants` changes: modules with their tests, written mutants, and equivalent ones."""
+"""Targets of `python -m tests.mutants`: modules with their tests, written mutants, and equivalent ones."""
 
 TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/geometry/tiling.py": (8, ()),

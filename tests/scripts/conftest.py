@@ -72,7 +72,7 @@ class Project:
         return read_json(receipt) if receipt.exists() else None
 
     def receipt(self, rule: str, *path: str) -> Path:
-        """Where a job's receipt lies."""
+        """Return the path of a job's receipt."""
         return self.folder / "results" / "receipts" / Path(rule, *path).with_suffix(".json")
 
     def checked(self, volume: str) -> list[Path]:
@@ -142,7 +142,7 @@ class NotedProject(Project):
     calls: dict[str, set[Call]] = field(default_factory=dict)
 
     def job(self, rule: str, receipt: Path, **arguments: Any) -> Any:
-        """As in any project."""
+        """Run a job as in any project, and note its calls."""
         with calls_noted(self.calls.setdefault(rule, set())):
             return super().job(rule, receipt, **arguments)
 

@@ -1,4 +1,4 @@
-"""What `snakemake view` writes for a server of one's own, and how it says what is missing."""
+"""The state that `snakemake view` writes for another server, and how it says what is missing."""
 
 import sys
 from pathlib import Path

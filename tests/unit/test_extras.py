@@ -1,4 +1,4 @@
-"""What a plain install lacks: nothing loads it unasked, and who asks for it is told how to get it."""
+"""Packages that a plain install lacks: nothing loads them unasked, and a message says how to get them."""
 
 import os
 import subprocess

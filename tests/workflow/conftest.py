@@ -63,7 +63,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run of Snakemake ended; `jobs` are those that ran, such as `predict/train/0-of-2`."""
+    """Result of a run of Snakemake; `jobs` are those that ran, such as `predict/train/0-of-2`."""
 
     status: int
     output: str
@@ -88,7 +88,7 @@ class Project:
 
     @property
     def results(self) -> Path:
-        """Where everything is written."""
+        """Return the folder of results."""
         return self.folder / "results"
 
     @property

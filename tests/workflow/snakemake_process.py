@@ -54,7 +54,7 @@ class SnakemakeProcess:
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """As `returncode`."""
+        """Return the exit code, or None while the process runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -92,7 +92,7 @@ def _leads_session(pid: int) -> bool:
 
 
 def _run(words: list[str], folder: str, root: str, environment: dict[str, str], output: str) -> None:
-    """What the forked process does: what `python -m snakemake` does, started in a folder with an environment."""
+    """Do what `python -m snakemake` does, in the forked process, started in a folder with an environment."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)

@@ -1,4 +1,4 @@
-"""What was deleted or cut short is made again by a plain run, and nothing else is; what cannot be is refused."""
+"""Files that were deleted or cut short are made again by a plain run, and nothing else is; the rest is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_receipts_without_their_chunks_do_not_count(finished: Project, copy_of_f
 
 
 def test_a_damaged_chunk_of_the_same_size_is_refused_when_it_is_read(copy_of_finished: Project) -> None:
-    """As a disk does it: neither size nor time tell."""
+    """Damage it as a disk does: neither size nor time tell."""
     project = copy_of_finished
     path = max(project.block_files("raw"), key=lambda file: file.stat().st_size)
     times, content = path.stat(), bytearray(path.read_bytes())

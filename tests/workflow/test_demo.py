@@ -1,4 +1,4 @@
-"""What `make demo` runs: the embedded sample with the default configuration, and Snakemake's own report of it."""
+"""The run of `make demo`: the embedded sample with the default configuration, and Snakemake's own report of it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What cannot work stops with a message for people, keeps what is finished, and `verify` notices what is wrong."""
+"""A run that cannot work stops with a message for people and keeps what is finished; `verify` notices what is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORDS = ("run_config.yaml", "provenance.json", "ro-crate-metadata.json")
 
 
 def records_of(project: Project) -> dict[str, str]:
-    """What stands beside a report."""
+    """Return the records beside a report."""
     return {name: (project.results / name).read_text() for name in RECORDS}
 
 

@@ -33,7 +33,7 @@ class Resumed:
     ran: Finished
 
     def content(self, store: str) -> dict[str, str]:
-        """As `Project.content`, of objects."""
+        """Return what `Project.content` returns, of objects."""
         objects = self.server.objects(BUCKET, f"results/train/{store}.zarr/")
         return {key: hashlib.blake2b(content).hexdigest() for key, content in sorted(objects.items())}
 

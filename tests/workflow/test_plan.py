@@ -1,4 +1,4 @@
-"""What the plan says of a run, against that run: jobs and files exactly, memory never less."""
+"""The plan of a run, against that run: jobs and files exactly, memory never less."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def jobs(project: Project) -> Counter[str]:
-    """How many jobs of each rule a run had."""
+    """Return how many jobs of each rule a run had."""
     folder = project.results / "benchmarks"
     return Counter(path.relative_to(folder).parts[0] for path in folder.rglob("*.tsv"))
 

@@ -60,7 +60,7 @@ def looked_at(commands: list[str]) -> list[str]:
 
 
 def write_data(folder: Path) -> None:
-    """What `mine.yaml` names."""
+    """Write the files that `mine.yaml` names."""
     raw, labels = synthesise(sections=4, size=128, seed=3)
     (folder / "sections").mkdir()
     for z, section in enumerate(raw):

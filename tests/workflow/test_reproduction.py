@@ -29,7 +29,7 @@ def record_of(project: Project) -> dict[str, Any]:
 
 
 def reproduce(project: Project) -> subprocess.CompletedProcess[str]:
-    """What `make reproduce RUN=results` runs."""
+    """Run what `make reproduce RUN=results` runs."""
     environment = os.environ | {"PYTHONPATH": str(project.root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "unet.run.reproduce", "results"]
     return subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=900)

@@ -1,4 +1,4 @@
-"""What runs again and what does not: after nothing, a parameter, the code or the model changed, and after a kill."""
+"""Jobs that run again, and jobs that do not: after nothing, after a changed parameter, code or model, after a kill."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def slow_prediction() -> dict[str, Any]:
 
 
 def traces(project: Project, rule: str, store: str) -> dict[str, Any]:
-    """What a rule left, with times: its receipts and the files of its store."""
+    """Return what a rule left, with times: its receipts and the files of its store."""
     folder = project.results / "receipts" / rule
     files = [*folder.rglob("*.json*"), *project.block_files(store)]
     return {str(path.relative_to(project.folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
@@ -143,20 +143,20 @@ def test_another_division_finds_every_block_finished(finished: Project, copy_of_
 
 
 def jobs_to_come(project: Project, rule: str) -> int:
-    """How many jobs of a rule a dry run counts."""
+    """Return how many jobs of a rule a dry run counts."""
     found = re.search(rf"^{rule} +(\d+)$", project.run("-n").output, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
 def rules_to_come(project: Project, *targets: str) -> dict[str, int]:
-    """How many jobs of each rule a dry run counts."""
+    """Return how many jobs of each rule a dry run counts."""
     output = project.run("-n", *targets).output
     table = output.partition("Job stats:")[2].partition("total")[0]
     return {name: int(jobs) for name, jobs in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
 
 def test_what_is_scored_makes_nothing_be_learnt_or_ingested_again(copy_of_finished: Project) -> None:
-    """Of `held` all is to be made; of `train`, which is no longer scored, and then again, nothing but its scores."""
+    """Make all of `held`; of `train`, which is no longer scored, and then again, make nothing but its scores."""
     project, scores = copy_of_finished, "results/volumes/{}/evaluation.json"
     held = {**project.config["volumes"]["train"], "sections": [2, 4]}
     del held["mask"]

@@ -145,7 +145,7 @@ def _chosen(results: Path, volumes: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _jobs(results: Path, asked: set[Path]) -> list[dict[str, Any]]:
-    """Script and arguments of every job, as it was started last; `run_script` leaves them beside its log."""
+    """Return script and arguments of every job, as it was started last; `run_script` leaves them beside its log."""
     logs = results / "logs"
     paths = [path for path in sorted(logs.glob("*/**/*.json")) if path.with_suffix(".log") in asked]
     found = {path: path.relative_to(logs).parts[0] for path in paths}

@@ -132,7 +132,7 @@ def _read(results: Path, volume: str, store: str, box: Box) -> np.ndarray:
 
 
 def _table(results: Path, volume: str, name: str, box: Box) -> dict[str, np.ndarray]:
-    """The arrays of a block's table; none where it is not there."""
+    """Return the arrays of a block's table; none where the table is missing."""
     path = BlockTables.from_name(results / "volumes" / volume, name, _opened(results, volume).layout.grid).of(box)
     return load_arrays(path) if path.exists() else {}
 

@@ -39,7 +39,7 @@ class Readable(Protocol):
         """The blocks of the volume."""
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Voxels `(c, z, y, x)` of a box."""
+        """Return the voxels `(c, z, y, x)` of a box."""
 
 
 def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:

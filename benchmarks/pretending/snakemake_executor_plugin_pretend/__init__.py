@@ -44,12 +44,12 @@ class Executor(RealExecutor):
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Nothing is running."""
+        """Do nothing: no job is running."""
 
     def shutdown(self) -> None:
-        """Nothing is running."""
+        """Do nothing: no job is running."""
 
     @property
     def cores(self) -> int | None:
-        """As Snakemake was told."""
+        """Return the number of cores that Snakemake was given."""
         return self.workflow.resource_settings.cores

@@ -1,4 +1,4 @@
-"""What is shown and exported: wrong keys are told, and the commands of the how-to are valid."""
+"""Sections of what is shown and exported: wrong keys are named, and the commands of the how-to are valid."""
 
 import re
 from pathlib import Path

@@ -41,7 +41,7 @@ def lines(*lengths_nm: list[float]) -> PlacedSkeletons:
 
 
 def erl(skeletons: PlacedSkeletons, *segment: int) -> float | int | None:
-    """Of nodes in these segments."""
+    """Return the expected run length of nodes in these segments."""
     return expected_run_length_scores(skeletons, np.array(segment, np.uint64))["erl_nm"]
 
 
@@ -102,7 +102,7 @@ def test_skeletons_without_an_edge_have_no_run_length() -> None:
 
 
 def scores_of(skeletons: PlacedSkeletons, ids: np.ndarray, block: tuple[int, ...]) -> dict[str, Any]:
-    """Of a segmentation that is looked up block by block, the last one first."""
+    """Return the scores of a segmentation that is read block by block, the last block first."""
     runs = ExpectedRunLength(skeletons)
     for box in reversed(Grid(ids.shape, block).boxes()):
         runs.add(box, ids[box.slices])
@@ -195,7 +195,7 @@ def test_agrees_with_segmentation_skeleton_metrics(seed: str) -> None:
 
 
 def test_skeletons_of_kimimaro_are_followed_to_their_ends_and_through_other_results_less_far(tmp_path: Path) -> None:
-    """Of the bodies of the stand-in."""
+    """Take the bodies of the stand-in."""
     write_stand_in(tmp_path)
     with h5py.File(tmp_path / "fib25" / "validation.h5") as file:
         truth = file["volumes/labels/neuron_ids"][:]

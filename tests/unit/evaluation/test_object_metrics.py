@@ -20,7 +20,7 @@ ids = arrays(np.int64, (2, 6, 7), elements=st.integers(0, 3))
 
 
 def border_by_definition(section: np.ndarray, distance: float) -> np.ndarray:
-    """As CREMI's script finds it: a distance transform of the pixels whose four neighbours are like them."""
+    """Return the border as CREMI's script finds it: a distance transform of pixels like their four neighbours."""
     padded = np.pad(section, 1, mode="edge")
     beside = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
     alike = np.logical_and.reduce([section == other for other in beside])

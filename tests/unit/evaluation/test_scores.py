@@ -93,7 +93,7 @@ def test_an_id_is_another_object_in_each_section_only_where_sections_are_segment
 @pytest.mark.parametrize("per_section", [True, False])
 @pytest.mark.parametrize("first", [2**44, 2**57, 2**64 - 4])
 def test_ids_of_64_bits_are_scored_as_small_ones_are(first: int, per_section: bool) -> None:
-    """As a chunked graph gives them: above 2^56, where the section's number has no room beside them."""
+    """Take ids of a chunked graph: above 2^56, where the section's number has no room beside the id."""
     rng, shape = np.random.default_rng(3), (3, 6, 5)
     volume = {
         "target": rng.choice(np.array([0, 1, 255], np.uint8), shape),

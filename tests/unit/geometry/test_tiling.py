@@ -101,7 +101,7 @@ def test_sizes_of_a_network_with_kernels_of_one_along_z(keys: dict) -> None:
 
 
 def test_reach_along_z_of_a_padded_network_with_kernels_of_one() -> None:
-    """With weights of one sign nothing cancels, so a bright voxel changes every output that depends on it."""
+    """Use weights of one sign: nothing cancels, so a bright voxel changes every output that depends on it."""
     config = THICK.model_copy(update={"convolution": "same"})
     network, furthest = build_model(config).double().eval(), 0
     for weights in network.parameters():
@@ -148,7 +148,7 @@ def test_fitting_sizes_are_those_the_network_takes(variant: dict, pooling: list 
 def test_reach_is_the_furthest_voxel_that_changes_a_period_of_the_networks_output(
     architecture: str, upsampling: str, pooling: list | None
 ) -> None:
-    """With weights of one sign nothing cancels, so a bright voxel changes every output that depends on it."""
+    """Use weights of one sign: nothing cancels, so a bright voxel changes every output that depends on it."""
     config = ModelConfig(
         architecture=architecture, upsampling=upsampling, convolution="same", depth=4, base_channels=1, pooling=pooling
     )

@@ -240,7 +240,7 @@ run_script(main, SimpleNamespace(input={}, output={"receipt": "receipt.json"}, p
 
 
 def test_a_job_leaves_what_it_used_beside_its_log(tmp_path: Path) -> None:
-    """In a process of its own, which holds nothing that other tests left to be freed."""
+    """Run the job in a process of its own, where other tests have left nothing to be freed."""
     done = subprocess.run([sys.executable, "-c", HOLDER], cwd=tmp_path, capture_output=True, text=True, check=True)
     used = json.loads((tmp_path / "job.usage").read_text())
     assert int(done.stdout) / 1024 + 290 < used["peak_mb"] < int(done.stdout) / 1024 + 400

@@ -61,7 +61,7 @@ def test_a_coarse_voxel_belongs_to_the_object_if_half_of_its_voxels_do(
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_fragments_are_closed_together_and_stay_in_their_halves(level: int) -> None:
-    """Of noise, whose voxels touch in edges and corners; the viewer shows halves of cells from level 1 on."""
+    """Take noise, whose voxels touch in edges and corners; the viewer shows halves of cells from level 1 on."""
     mask = gaussian_filter(np.random.default_rng(3).random((14, 15, 13)), 0.8) > 0.5
     mesh = mesh_of_faces(faces_of_mask(mask), 1)
     found = fragments(mesh, Grid.around([mesh] * 3), level, 3)

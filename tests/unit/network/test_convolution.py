@@ -88,7 +88,7 @@ def test_other_devices_use_the_layer_itself(monkeypatch) -> None:
 
 @pytest.mark.parametrize("layer", [Convolution3d(*sizes) for sizes in ((1, 4, 3), (4, 4, 3), (4, 2, 1), (1, 4, 1))])
 def test_in_bfloat16_a_layer_computes_what_pytorch_computes(layer) -> None:
-    """With gradients in float32, within the precision of bfloat16."""
+    """Compare gradients in float32, within the precision of bfloat16."""
     x = torch.randn(1, layer.in_channels, 8, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = layer(x), torch.nn.functional.conv3d(x, layer.weight, layer.bias)

@@ -1,4 +1,4 @@
-"""What is exported is the model: within the halo, at sizes never seen, in other runtimes, cut into tiles by others."""
+"""The export is the model: within the halo, at sizes never seen, in other runtimes, cut into tiles by others."""
 
 import json
 import sys
@@ -59,12 +59,12 @@ def network_of(keys: dict[str, Any], channels: int = 1) -> tuple[PaddedNetwork, 
 
 
 def channel(centre: float, scale: float) -> dict[str, Any]:
-    """What `intensity_statistics` says of a channel that the export needs."""
+    """Return the entry of `intensity_statistics` for a channel that the export needs."""
     return {"centre": centre, "scale": scale, "fill_values": []}
 
 
 def header_of(config: ModelConfig, **changes: Any) -> dict[str, Any]:
-    """As `save_model` writes it."""
+    """Return the header as `save_model` writes it."""
     statistics = {"first": [channel(MEAN, STD)], "second": [channel(1.0, 1.0)]}
     return {
         "version": "1",
@@ -91,7 +91,7 @@ class Array:
         self.values = values
 
     def read_mirrored(self, window: Box) -> np.ndarray:
-        """As a store reads."""
+        """Read a box as a store does."""
         axes = zip(window.start, window.stop, self.values.shape, strict=True)
         return self.values[np.ix_(*(mirrored_indices(lo, hi, n) for lo, hi, n in axes))]
 

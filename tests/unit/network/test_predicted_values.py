@@ -1,4 +1,4 @@
-"""What a prediction holds: sums, precision, quantised values, normalised inputs and affinities."""
+"""Values of a prediction: sums, precision, quantised values, normalised inputs and affinities."""
 
 from dataclasses import replace
 

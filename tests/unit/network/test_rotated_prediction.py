@@ -89,7 +89,7 @@ def test_rotations_are_the_mean_of_the_seven_angles() -> None:
 
 
 def test_rotations_leave_a_constant_volume_as_it_is() -> None:
-    """Of a network whose up-sampling knows no phase; the paper's draws its 2x2 pattern into constant volumes too."""
+    """Take a network whose up-sampling knows no phase; the paper's draws its 2x2 pattern into constant volumes too."""
     image = np.full((1, 25, 31), 200, np.uint8)
     plain, turned = (predicted(predictor("bilinear", 60, a), image, (1, 16, 31)) for a in ("none", "rotations"))
     np.testing.assert_allclose(turned, plain, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Which finished jobs run again because the user's files are others now."""
+"""Finished jobs that run again because the user's files have changed."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ class Run:
         self.survey.write_text(json.dumps({"input_states": input_states, "layout": vars(LAYOUT)}))
 
     def changes(self, has_record: bool = True, looks: bool = True, code: str = "code") -> InputChanges:
-        """As a process sees them."""
+        """Return the changes as a process sees them."""
         return InputChanges(self.inputs, lambda rule: code, lambda path: has_record, self.told.append, looks)
 
 

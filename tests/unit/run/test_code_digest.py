@@ -50,7 +50,7 @@ def f(x: int, w: int = 4) -> int:
 
 
 def digest(folder: Path, source: str) -> str:
-    """Of a script with this content; each in a folder of its own, because files are read once a process."""
+    """Return the digest of a script with this content. Each has its own folder: files are read once per process."""
     folder.mkdir()
     (folder / "script.py").write_text(source)
     return code_digest(folder / "script.py")
@@ -219,7 +219,7 @@ def test_an_import_that_leads_nowhere_is_told(tmp_path: Path) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Of all scripts whose rule has one."""
+    """Return the digests of all scripts whose rule has one."""
     scripts = sorted((root / "scripts").glob("*.py"))
     return {path.stem: code_digest(path, root / "unet") for path in scripts if path.stem not in NO_DIGEST}
 

@@ -1,4 +1,4 @@
-"""What stops a run before its first job, and what is said then."""
+"""Problems that stop a run before its first job, and their messages."""
 
 from pathlib import Path
 from typing import Any

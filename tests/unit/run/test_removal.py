@@ -1,4 +1,4 @@
-"""What runs wrote is removed, what they did not write stays, and other folders are refused."""
+"""Removal of what runs wrote: everything else stays, and other folders are refused."""
 
 from pathlib import Path
 

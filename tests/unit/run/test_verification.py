@@ -1,4 +1,4 @@
-"""Where a cut would show: windows at every kind of border, and a seam score worked by hand."""
+"""Places where a cut would show: windows at every kind of border, and a seam score worked by hand."""
 
 import numpy as np
 import pytest

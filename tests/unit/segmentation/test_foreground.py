@@ -1,4 +1,4 @@
-"""What a threshold means on stored probabilities."""
+"""Meaning of a threshold on stored probabilities."""
 
 from fractions import Fraction
 

@@ -118,7 +118,7 @@ def some_graph(seed: int) -> tuple[list[tuple[int, int, int, float]], list[int],
 
 @pytest.mark.parametrize("method", ["mean", "quantile", "average_linkage"])
 def test_numbering_and_slabs_do_not_matter(method: str) -> None:
-    """Of three slabs with a random third of every edge each, and nodes in another order."""
+    """Take three slabs with a random third of every edge each, and nodes in another order."""
     sound, listed = SoundContact(AgglomerateConfig(method=method), LIMITS), 0  # type: ignore[arg-type]
     for seed in range(20):
         rows, sizes, objects = some_graph(seed)

@@ -92,7 +92,7 @@ def test_of_equal_edges_the_same_joins_whatever_the_blocks(
 
 
 def test_components_are_numbered_by_their_first_voxels() -> None:
-    """In the order of blocks of two columns 4 comes before 3."""
+    """Take the order of blocks of two columns: 4 comes before 3."""
     basins = np.array([[[1, 2, 2, 3], [2, 2, 2, 3], [4, 4, 2, 3]]], np.uint32)
     for block in [(1, 3, 4), (1, 3, 2), (1, 2, 3), (1, 1, 1)]:
         grid = Grid(basins.shape, block)

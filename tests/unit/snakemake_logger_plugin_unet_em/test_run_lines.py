@@ -51,7 +51,7 @@ def test_a_job_has_two_lines() -> None:
 
 
 def test_jobs_behind_the_last_one_that_is_asked_for_do_not_count() -> None:
-    """With `--until` Snakemake's progress counts them."""
+    """Snakemake's progress counts these jobs with `--until`."""
     lines = RunLines()
     assert said(lines, LogEvent.RUN_INFO, "", stats={"survey": 1, "ingest": 1, "total": 2}) == [
         "2 jobs: survey, ingest"
@@ -154,7 +154,7 @@ def test_time_left_is_the_mean_of_each_rule_over_what_runs_at_once() -> None:
 
 
 def test_snakemake_finds_the_plugin_where_the_package_is_found() -> None:
-    """As a profile asks for it, from any folder; an editable install has to put the root into `sys.path`."""
+    """Ask for it as a profile does, from any folder; an editable install has to put the root into `sys.path`."""
     found = "from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry as R; print(*R().plugins)"
     ran = subprocess.run(
         [sys.executable, "-c", found], cwd="/", env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True

@@ -109,7 +109,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_content_is_on_disk_before_its_name_and_the_name_before_the_return(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
 ) -> None:
-    """In this order: the content (and that of a folder), the name, the folder where the name stands."""
+    """Expect this order: the content (and that of a folder), the name, the folder where the name stands."""
     done: list[str] = []
 
     def noting(name: str, real: Callable[..., None]) -> None:

@@ -19,7 +19,7 @@ def loss_of(objective: AffinityLoss, logits: Tensor, target: Tensor = TARGET, we
 
 
 def test_balanced_loss_and_gradient_of_four_voxels() -> None:
-    """Of a = 1/2 everywhere, share 3/4: weights 2/3 and 2, of mean 1; the gradient is b (a - t) / 4."""
+    """Take a = 1/2 everywhere, share 3/4: weights 2/3 and 2, of mean 1; the gradient is b (a - t) / 4."""
     logits = torch.zeros(TARGET.shape, requires_grad=True)
     loss = loss_of(AffinityLoss(0.05), logits)
     loss.backward()

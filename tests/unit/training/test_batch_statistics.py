@@ -62,7 +62,7 @@ def test_a_network_has_loss_gradients_and_running_statistics_of_the_whole_batch(
 
 
 def test_the_gradient_also_reaches_layers_below() -> None:
-    """Of two normalisations in a row: the second one's gradient passes through the statistics of the first."""
+    """Take two normalisations in a row: the second one's gradient passes through the statistics of the first."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     with torch.no_grad():

@@ -28,7 +28,7 @@ def first_lost(losses: np.ndarray, factor: float = FACTOR) -> int | None:
 
 
 def spread(seed: int, steps: int) -> np.ndarray:
-    """Of patches that differ by a factor of 2 or 3."""
+    """Return the losses of patches that differ by a factor of 2 or 3."""
     return np.exp(np.random.default_rng(seed).normal(0, 0.5, steps))
 
 
@@ -70,7 +70,7 @@ def test_an_explosion_is_found_before_it_is_infinite():
 
 
 def test_a_learning_rate_far_too_high_is_found():
-    """As of AdamW at 10 with clipped gradients: the loss is ten times what it was, with explosions among that."""
+    """Take AdamW at 10 with clipped gradients: the loss is ten times what it was, with explosions among that."""
     random = np.random.default_rng(0)
     wild = spread(1, 200) * np.where(random.random(200) < 0.2, 300, 10)
     assert 400 + RECENT_STEPS // 2 <= first_lost(np.concatenate([spread(0, 400), wild])) <= 400 + RECENT_STEPS

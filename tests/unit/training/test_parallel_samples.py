@@ -51,7 +51,7 @@ def test_without_dropout_it_is_the_gradient_of_the_batch() -> None:
 @pytest.mark.parametrize("normalisation", ["none", "batch"])
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_do_not_change_a_bit(threads: int, normalisation: str) -> None:
-    """Of loss, gradients and running statistics, with dropout."""
+    """Compare loss, gradients and running statistics, with dropout."""
     alone, together = network(normalisation=normalisation), network(normalisation=normalisation)
     (loss, gradients), (other_loss, other_gradients) = step(alone), step(together, threads)
     assert loss == other_loss

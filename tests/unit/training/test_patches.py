@@ -266,7 +266,7 @@ def test_volume_weights_that_do_not_fit_are_refused(weights):
 
 
 def share_of_first(sampler: PatchSampler) -> float:
-    """How often patches are of the first of two volumes, whose grey values are above 0."""
+    """Return how often patches are of the first of two volumes, whose grey values are above 0."""
     return float(np.mean([sampler.sample(step).raw.mean() > 0 for step in range(400)]))
 
 

@@ -16,7 +16,7 @@ ONES = torch.ones(1, 1, 1, 1)
 
 
 def test_the_loss_of_four_voxels_and_its_gradient() -> None:
-    """Of probability 1/2 everywhere: squares 1/4, 0, 1/4 and 0, 0, 1/4 over 2 x 3 values; the fourth is unknown."""
+    """Take probability 1/2 everywhere: squares 1/4, 0, 1/4 and 0, 0, 1/4 over 2 x 3 values; the fourth is unknown."""
     objective, logits = WithShapeDescriptors(AffinityLoss(), 2, weight=3.0), torch.zeros(TARGET.shape)
     logits.requires_grad_()
     counts = objective.counts(TARGET, ONES)

@@ -167,7 +167,7 @@ class SameBatch:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_every_step_has_a_dropout_mask_of_its_own(tmp_path, batch):
-    """With one batch again and again and weights that stay, only the masks can move the loss."""
+    """Repeat one batch with weights that stay: only the masks can change the loss."""
     config = SHORT.model_copy(update={"learning_rate": 1e-30, "log_steps": 1, "batch": batch, "steps": 4})
     for dropout, expected in ((0.0, 1), (0.5, config.steps)):
         folder, model = tmp_path / str(dropout), MODEL.model_copy(update={"dropout": dropout})

@@ -92,7 +92,7 @@ def test_going_on_with_other_threads_is_told(tmp_path, caplog):
 
 
 def test_the_same_threads_give_the_same_bits_on_any_cores(tmp_path):
-    """What a sum of several threads is depends on how many share it, not on where they run."""
+    """A sum of several threads depends on how many share it, not on where they run."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     config = SHORT.model_copy(update={"batch": 1})
     try:

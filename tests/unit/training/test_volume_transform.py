@@ -80,7 +80,7 @@ def test_symmetries_in_3d_leave_z_along_z() -> None:
 
 
 def test_grey_values_are_interpolated_linearly_at_the_displaced_positions_and_labels_are_the_nearest() -> None:
-    """Of a grey value that is linear in the position, interpolation is exact."""
+    """Take a grey value that is linear in the position: its interpolation is exact."""
     z, y, x = np.meshgrid(*map(np.arange, (50, 50, 50)), indexing="ij")
     box = Box((22, 23, 24), (30, 31, 34))
     f = DisplacementField(np.random.default_rng(1).normal(0, 1.5, (3, 4, 4, 4)), box)

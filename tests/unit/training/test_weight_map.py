@@ -122,7 +122,7 @@ def test_border_equals_its_definition_pixel_by_pixel(labels, width):
 
 
 def contact_within(labels, y, x, steps):
-    """Whether a contact pixel of the same cell is at most `steps` steps away inside the cell."""
+    """Return whether a contact pixel of the same cell is at most `steps` steps away inside the cell."""
     around = [(y + dy, x + dx) for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))]
     around = [(v, u) for v, u in around if 0 <= v < labels.shape[0] and 0 <= u < labels.shape[1]]
     if any(labels[p] not in (0, labels[y, x]) for p in around):

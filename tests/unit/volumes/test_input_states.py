@@ -57,7 +57,7 @@ class Store:
 
     @property
     def array(self) -> zarr.Array:
-        """As somebody else writes it."""
+        """Open the array for writing, as another program does."""
         return zarr.open_array(self.folder / "em", mode="r+")
 
     def file_at(self, voxel: tuple[int, ...]) -> Path:

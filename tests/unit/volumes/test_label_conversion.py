@@ -35,7 +35,7 @@ def labels(values: Any, dtype: str, **settings: Any) -> Source:
 
 
 def ids(values: Any, dtype: str, **settings: Any) -> list[int]:
-    """What is read of them, at once and voxel by voxel."""
+    """Return the ids that are read, at once and voxel by voxel."""
     return whole_and_by_voxel(labels(values, dtype, **settings))[0, 0].tolist()
 
 

@@ -1,4 +1,4 @@
-"""Which voxel size counts: the file's, the configuration's, or neither."""
+"""The voxel size that counts: the file's, the configuration's, or neither."""
 
 import pytest
 

@@ -120,7 +120,7 @@ Said = tuple[str, str] | None
 
 
 def no_objects(run: RunNumbers) -> Said:
-    """Some volume has no object, or a single one."""
+    """Advise where a volume has no object, or a single one."""
     without = [name for name, number in run.objects.items() if number < 2]
     if not without:
         return None
@@ -132,7 +132,7 @@ def no_objects(run: RunNumbers) -> Said:
 
 
 def not_scored(run: RunNumbers) -> Said:
-    """No volume is scored."""
+    """Advise where no volume is scored."""
     if run.scored:
         return None
     return (
@@ -144,7 +144,7 @@ def not_scored(run: RunNumbers) -> Said:
 
 
 def nothing_held_out(run: RunNumbers) -> Said:
-    """The network learnt from every scored volume."""
+    """Advise where the network learnt from every scored volume."""
     if not run.scored or any(not one.learnt for one in run.scored):
         return None
     return (
@@ -154,7 +154,7 @@ def nothing_held_out(run: RunNumbers) -> Said:
 
 
 def few_objects(run: RunNumbers) -> Said:
-    """Fewer than `FEW_OBJECTS` true objects decide the scores."""
+    """Advise where fewer than `FEW_OBJECTS` true objects decide the scores."""
     number = sum(one.scores.get("true_objects") or 0 for one in run.judged)
     if not run.judged or number >= FEW_OBJECTS:
         return None
@@ -165,7 +165,7 @@ def few_objects(run: RunNumbers) -> Said:
 
 
 def far_below_training(run: RunNumbers) -> Said:
-    """The held-out volumes score worse than the training volumes by more than `GAP`."""
+    """Advise where the held-out volumes score worse than the training volumes by more than `GAP`."""
     learnt, new = ([one for one in run.scored if one.learnt is is_learnt] for is_learnt in (True, False))
     gaps = {
         a.name: _loss(a) - _loss(b)
@@ -183,7 +183,7 @@ def far_below_training(run: RunNumbers) -> Said:
 
 
 def membranes_left_out(run: RunNumbers) -> Said:
-    """Components score `BETTER_BY_THRESHOLDING` below thresholding, whose membranes are thinned to lines."""
+    """Advise where components score `BETTER_BY_THRESHOLDING` below thresholding, which thins membranes to lines."""
     worse = [
         one.name
         for one in run.judged
@@ -201,7 +201,7 @@ def membranes_left_out(run: RunNumbers) -> Said:
 
 
 def merges_dominate(run: RunNumbers) -> Said:
-    """VOI merge exceeds VOI split, both off the borders, `DOMINATES` times."""
+    """Advise where VOI merge exceeds VOI split, both off the borders, `DOMINATES` times."""
     names = [one.name for one in run.judged if _dominates(one, "cremi_voi_merge", "cremi_voi_split")]
     if not names:
         return None
@@ -214,7 +214,7 @@ def merges_dominate(run: RunNumbers) -> Said:
 
 
 def splits_dominate(run: RunNumbers) -> Said:
-    """VOI split exceeds VOI merge, both off the borders, `DOMINATES` times."""
+    """Advise where VOI split exceeds VOI merge, both off the borders, `DOMINATES` times."""
     names = [one.name for one in run.judged if _dominates(one, "cremi_voi_split", "cremi_voi_merge")]
     if not names:
         return None
@@ -228,7 +228,7 @@ def splits_dominate(run: RunNumbers) -> Said:
 
 
 def largest_holds_most(run: RunNumbers) -> Said:
-    """The largest of several objects of a volume has more than `LARGEST_SHARE` of all object voxels."""
+    """Advise where the largest of several objects has more than `LARGEST_SHARE` of a volume's object voxels."""
     names = [name for name, share in run.largest_share.items() if share > LARGEST_SHARE and run.objects[name] > 1]
     if not names:
         return None
@@ -240,7 +240,7 @@ def largest_holds_most(run: RunNumbers) -> Said:
 
 
 def many_small(run: RunNumbers) -> Said:
-    """More than `SMALL_SHARE` of the objects have fewer than `SMALL_VOXELS` voxels."""
+    """Advise where more than `SMALL_SHARE` of the objects have fewer than `SMALL_VOXELS` voxels."""
     names = [name for name, share in run.small_share.items() if share > SMALL_SHARE]
     if not names:
         return None
@@ -252,7 +252,7 @@ def many_small(run: RunNumbers) -> Said:
 
 
 def optimum_not_flat(run: RunNumbers) -> Said:
-    """A threshold beside the chosen one is worse by more than `FLAT`."""
+    """Advise where a threshold beside the chosen one is worse by more than `FLAT`."""
     steep = [sweep for sweep in run.sweeps if not _ends(sweep) and not _is_flat(sweep)]
     if not steep:
         return None
@@ -265,7 +265,7 @@ def optimum_not_flat(run: RunNumbers) -> Said:
 
 
 def optimum_at_the_end(run: RunNumbers) -> Said:
-    """The chosen threshold is the lowest or the highest that was tried."""
+    """Advise where the chosen threshold is the lowest or the highest that was tried."""
     ends = [sweep for sweep in run.sweeps if _ends(sweep)]
     if not ends:
         return None
@@ -277,7 +277,7 @@ def optimum_at_the_end(run: RunNumbers) -> Said:
 
 
 def still_learning(run: RunNumbers) -> Said:
-    """The validation loss fell by more than `STILL_LEARNING` over the last quarter of at least four validations."""
+    """Advise where the validation loss fell by more than `STILL_LEARNING` over the last quarter of the validations."""
     losses = run.validation_losses
     if len(losses) < 4:
         return None

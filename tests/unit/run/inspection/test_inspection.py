@@ -1,4 +1,4 @@
-"""What is found of given files, of each format: roles, voxel sizes, annotated sections, and errors of single files."""
+"""Inspection of given files, of each format: roles, voxel sizes, annotated sections, and errors of single files."""
 
 from pathlib import Path
 from typing import Any

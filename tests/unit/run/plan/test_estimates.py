@@ -1,4 +1,4 @@
-"""What the jobs of a run took, from Snakemake's samples and from what the jobs counted themselves."""
+"""Times of a run's jobs, from Snakemake's samples and from what the jobs counted themselves."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the plan estimates, against counts made by hand."""
+"""Estimates of the plan, against counts made by hand."""
 
 from math import inf
 

@@ -1,4 +1,4 @@
-"""What jobs ask a scheduler for: it grows with the volume, the network and the attempt, and holds what was measured."""
+"""Resources of jobs: they grow with the volume, the network and the attempt, and cover what was measured."""
 
 import subprocess
 import sys

@@ -82,7 +82,7 @@ def pixels(picture: Picture) -> np.ndarray:
 
 
 def viewer_of(volume: str) -> Viewer:
-    """Of a single file."""
+    """Return the viewer of a single file."""
     shape, voxel = (2, 8, 8), (50.0, 4.0, 4.0)
     layers = ArrayLayers(raw=noise(shape)[..., 0], segmentation=noise(shape), errors=noise(shape))
     viewed = viewed_volume(volume, shape, voxel, layers, tile_levels(shape, [(1, 1, 1)], voxel), 10**6)

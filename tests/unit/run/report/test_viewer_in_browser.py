@@ -37,7 +37,7 @@ LAYERS = ArrayLayers(
 
 
 def volume(name: str, layers: ArrayLayers = LAYERS) -> ViewedVolume:
-    """Of two levels, each of several bricks."""
+    """Return a volume of two levels, each of several bricks."""
     levels = [TileLevel(0, (1, s, s), (1, s, s), (12, 48 // s, 40 // s)) for s in (1, 2)]
     brick = (5, 16, 16)
     tiles = [all_tiles(layers, level, brick) for level in levels]
@@ -106,7 +106,7 @@ class Viewer:
         return [int(one) for one in seen[seen.shape[0] // 2, seen.shape[1] // 2]]
 
     def text(self, what: str) -> str:
-        """What the viewer says."""
+        """Return the text that the viewer shows."""
         return str(self.page.locator(f"[data-show={what}]").inner_text())
 
     def place(self) -> tuple[int, ...]:

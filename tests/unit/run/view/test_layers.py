@@ -1,4 +1,4 @@
-"""What is shown of a run: layers in their places, objects and errors, as far as there are any."""
+"""Layers of a run that are shown: positions, objects and errors, as far as there are any."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen(folder: Path, static: bool = False, **view: Any) -> View:
-    """What is shown of it."""
+    """Return the layers that are shown of a run."""
     return view_of(write_run(folder, {}, view=view), URL, static)
 
 
@@ -44,7 +44,7 @@ def layers(view: View) -> dict[str, dict[str, Any]]:
 
 
 def content(view: View, path: str) -> bytes:
-    """What the server would send for the address of a layer and a key behind it."""
+    """Return the bytes that the server would send for the address of a layer and a key behind it."""
     path = path.removeprefix(URL)
     mount = max((one for one in view.mounts if path.startswith(one)), key=len)
     found = view.mounts[mount](path[len(mount) :])
@@ -89,7 +89,7 @@ def test_errors_are_marked_where_they_are(run: Path) -> None:
 
 
 def test_wrong_voxels_are_computed_chunk_by_chunk(run: Path) -> None:
-    """Of the worked case: 6 is not the best partner of 1; 6 has most voxels of truth 1, so its part of 2 is merged."""
+    """Take the worked case: 6 is not the best partner of 1; 6 is mostly of truth 1, so its part of 2 is merged."""
     view = seen(run)
     chunk = content(view, f"{URL}virtual/v/errors.zarr/0/c/0/0/0")
     row = np.frombuffer(chunk, np.uint8).reshape(2, 16, 16)[1, 3]

@@ -12,7 +12,7 @@ from unet.run.view.virtual_zarr import virtual_labels
 
 
 def fetched(mount: Mount, folder: Any, keys: list[str]) -> zarr.Array:
-    """What a mount serves, written to files and opened with zarr."""
+    """Write the content of a mount to files, and open it with zarr."""
     for key in keys:
         content = mount(key)
         assert content is not None, key

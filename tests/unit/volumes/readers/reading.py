@@ -1,4 +1,4 @@
-"""What tests of readers share: a volume of noise, boxes of it, what a source reads, and how it is refused."""
+"""Shared by tests of readers: a volume of noise, boxes of it, what a source reads, and how it is refused."""
 
 import pickle
 from pathlib import Path

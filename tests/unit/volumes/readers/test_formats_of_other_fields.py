@@ -1,4 +1,4 @@
-"""What is special in NRRD, NIfTI, DM3/DM4, wkw and KNOSSOS; files whose ending lies; packages that are missing."""
+"""Special cases of NRRD, NIfTI, DM3/DM4, wkw and KNOSSOS; files with a wrong ending; packages that are missing."""
 
 import json
 import re

@@ -59,12 +59,12 @@ def reader(valid: dict[str, tuple[Path, str]]) -> Iterator[Reader]:
 
 
 def bad(outcome: str) -> bool:
-    """Whether reading has ended as it never should."""
+    """Return whether reading has ended as it never should."""
     return not outcome.startswith(("read", "refused: "))
 
 
 def damaged(reader: Reader, folder: Path, address: str, which: float, mutations: list[Mutation]) -> str:
-    """How a volume is read after changes of one of its files, which is restored."""
+    """Read a volume after changes of one of its files, which is restored."""
     paths = files_below(folder)
     path = paths[int(which * len(paths))]
     content = changed = path.read_bytes()
@@ -157,7 +157,7 @@ def tiff_huge(folder: Path, tag: str, number: int) -> str:
 
 
 def zeros_packed(count: int) -> bytes:
-    """That many zeros as zlib packs them: the same 16 MB again and again, and the checksum (RFC 1950) of zeros."""
+    """Return `count` zeros as zlib packs them: the same 16 MB repeated, and the checksum (RFC 1950) of zeros."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     piece = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
     return b"\x78\xda" + piece * (count >> 24) + b"\3\0" + struct.pack(">HH", count % 65521, 1)

@@ -1,4 +1,4 @@
-"""What ImageJ, OME-XML and Micro-Manager say about a TIFF is followed, or refused where the pages do not fit."""
+"""Descriptions of a TIFF by ImageJ, OME-XML and Micro-Manager are followed, or refused where the pages do not fit."""
 
 import json
 import re

@@ -28,7 +28,7 @@ PERMUTATIONS = ("zyx", "zxy", "yzx", "yxz", "xzy", "xyz")
 
 @dataclass(frozen=True)
 class Stored:
-    """How a volume is stored, beside its values."""
+    """Storage of a volume, beside its values."""
 
     voxel_size_nm: tuple[float, float, float] | None = None
     offset_nm: tuple[float, float, float] | None = None

@@ -108,7 +108,7 @@ def test_our_reader_finds_a_precomputed_volume_in_its_place(stores: Any, tmp_pat
 
 
 def test_a_box_is_a_shard(stores: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With chunks of 16: 9 x 10 x 2 chunks along x, y, z, of which 4 x 8 x 2 have one number of a shard."""
+    """Take chunks of 16: 9 x 10 x 2 chunks along x, y, z, of which 4 x 8 x 2 have one number of a shard."""
     monkeypatch.setattr(precomputed, "CHUNK", 16)
     image = stores("segmentation")
     [scale, _] = precomputed_scales(tmp_path / "volume", image)
