@@ -39,11 +39,19 @@ def words(sentence: str) -> int:
     return len(WORD.findall(sentence))
 
 
+def definitions(path: Path) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef]:
+    """Yield a module with its classes and functions, those inside of others as well."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    for node in waiting:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield node
+        waiting += getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []
+
+
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the line and the text of every docstring of a module, of constants and fields as well."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        body = node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else []
-        for statement in body:
+    for node in definitions(path):
+        for statement in node.body:
             value = statement.value if isinstance(statement, ast.Expr) else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 yield value.lineno, cleandoc(value.value)

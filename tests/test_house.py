@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.sentences import definitions
 from unet.config.pages import pages
 from unet.extras import EXTRAS
 
@@ -228,23 +229,23 @@ def test_docstrings_begin_with_what_they_name_or_do() -> None:
     """Functions begin with a verb, properties may name their value; the docstring of a package is a question."""
     folders = ("unet", "scripts", "benchmarks", "docs", "snakemake_logger_plugin_unet_em", "tests")
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path.stem != "__init__"]
-    nodes = [
-        (path, node)
+    found = [
+        (path, node, text)
         for path in paths
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+        for node in definitions(path)
+        if (text := ast.get_docstring(node, clean=False)) is not None
     ]
-    begins = [(path, node, str(ast.get_docstring(node)).split()[0].strip(",:")) for path, node in nodes]
-    assert len(begins) > 2500
-    wrong = [(path.name, node) for path, node, word in begins if word in QUESTIONS]
-    functions = [one for one in begins if isinstance(one[1], ast.FunctionDef) and "tests" not in one[0].parts]
+    assert len(found) > 2500
+    functions = [one for one in found if isinstance(one[1], ast.FunctionDef) and "tests" not in one[0].parts]
     assert len(functions) > 2000
+    wrong = [(path, text) for path, _, text in found if text.split()[0] in QUESTIONS]
     wrong += [
-        (path.name, node)
-        for path, node, word in functions
-        if word in DETERMINERS and not any("property" in ast.unparse(one) for one in node.decorator_list)
+        (path, text)
+        for path, node, text in functions
+        if text.split()[0].strip(",:") in DETERMINERS
+        and not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
     ]
-    assert [f"{name}: {str(ast.get_docstring(node)).splitlines()[0]}" for name, node in wrong] == []
+    assert [f"{path.name}: {text.strip().splitlines()[0]}" for path, text in wrong] == []
 
 
 def test_conda_environment_and_package_ask_for_the_same() -> None:
