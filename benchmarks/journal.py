@@ -61,10 +61,15 @@ def write_journals(folder: Path, grid: Grid, jobs: int, records: int) -> float:
         name = f"{number_of_job}-of-{jobs}"
         with (folder / f"{name}.jsonl").open("w") as file:
             for number in range(1, records + 1):
-                made_from = "f" * 32 if number == records else f"{number:032x}"
+                fingerprint = "f" * 32 if number == records else f"{number:032x}"
                 for box in boxes_of_range(grid, name):
                     if box != last or number < records:
-                        line = {"box": str(box), "fingerprint": made_from, "digest": "d" * 32, "figures": figures}
+                        line = {
+                            "box": str(box),
+                            "fingerprint": fingerprint,
+                            "digest": "d" * 32,
+                            "figures": figures,
+                        }
                         file.write(json.dumps(line | {"revision": number}, separators=(",", ":")) + "\n")
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 

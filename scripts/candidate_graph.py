@@ -4,7 +4,7 @@ Inputs: `candidate-fragments.zarr`, `probability.zarr`.
 
 Outputs: a table of edges per block, entry and offset; a receipt and a journal per block range.
 
-1. Read each block of fragments as far as the longest offset reaches.
+1. Read each block of fragments as far as the longest offset max_offsets.
 2. Sum up the boundary probability, or the affinities, over the pairs of voxels of each two fragments, as `region_graph`
    does: once for each set of fragments and each largest offset.
 """
@@ -36,8 +36,8 @@ def main(
     """Write tables of edges per block, beside the block's tables of fragments."""
     source = Volume.open(folder, survey)
     channels, grid = source.image("probability").spec.channels, source.layout.grid
-    reaches = segment.candidates.offsets_for(affinity_offsets(channels) is not None)
-    graphs = [volume_graph(segment, channels, source.layout.shape, reach) for reach in reaches]
+    max_offsets = segment.candidates.offsets_for(affinity_offsets(channels) is not None)
+    graphs = [volume_graph(segment, channels, source.layout.shape, max_offset) for max_offset in max_offsets]
     sets = range(len(segment.candidates.fragments))
     tables = {(one, n): source.candidate_tables(one, n) for one, n in product(sets, range(len(graphs)))}
 

@@ -43,12 +43,12 @@ from unet.training.label_orientation import (
     ORIENTATIONS,
     SECTION_SHIFTS,
     WINDOWS,
-    Fit,
     Orientation,
     PlacementScore,
+    ShiftCorrelation,
     best_shift,
     box_in_file,
-    fit,
+    correlate_borders,
     is_possible,
     orientation_problem,
     orientation_windows,
@@ -165,12 +165,14 @@ def _orientation(source: Volume, volume: VolumeConfig, windows: list[tuple[Box, 
     raw = source.image("raw")  # of several channels the first one counts
     intensities = [spectrum(raw.read(window).reshape(-1, *window.shape)[0, 0]) for window, _ in windows]
     labels = [store.read(window)[0] for window, _ in windows]
-    given = [fit(own, values) for own, values in zip(intensities, labels, strict=True)]
+    given = [correlate_borders(own, values) for own, values in zip(intensities, labels, strict=True)]
 
     def placed(placement: Orientation | Index, boxes: list[Box], turn: Orientation) -> PlacementScore:
         """Score labels that lie in other boxes, in the windows for which the volume holds these."""
         usable = [i for i, box in enumerate(boxes) if whole.contains(box)]
-        found: list[Fit] = [fit(intensities[i], oriented(store.read(boxes[i]), turn)[0]) for i in usable]
+        found: list[ShiftCorrelation] = [
+            correlate_borders(intensities[i], oriented(store.read(boxes[i]), turn)[0]) for i in usable
+        ]
         return PlacementScore(placement, score(found), score(given[i] for i in usable))
 
     scores = [

@@ -55,7 +55,7 @@ def main(
     held_back = [z for path in checked for z in read_json(path)["held_back"]]
     affinities = affinity_offsets(source.image("probability").spec.channels) is not None
     decoders = segment.candidates.decoders(affinities)
-    reaches = segment.candidates.offsets_for(affinities)
+    max_offsets = segment.candidates.offsets_for(affinities)
     section = source.section_voxels(segment.connectivity)
 
     def labels_of(box: Box) -> np.ndarray:
@@ -67,9 +67,9 @@ def main(
         fragments = join_blocks(source.layout.grid, (load_block_table(tables.of(box)) for box in boxes))
         table = _overlaps(source, number, fragments, labels_of)
         components, voxels = fragments.merge_components(), table.voxels
-        for n, reach in enumerate(reaches):
+        for n, max_offset in enumerate(max_offsets):
             graph = _graph(source, number, n, fragments, affinities)
-            own = [one for one in decoders if (one.fragments, one.max_offset_px) == (number, reach)]
+            own = [one for one in decoders if (one.fragments, one.max_offset_px) == (number, max_offset)]
             for row in decoder_scores(table, components, graph, own, segment.agglomerate, section):
                 rows.append(row)
                 progress.advance(1)

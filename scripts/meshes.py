@@ -32,7 +32,7 @@ from unet.measurement.meshes import mesh_of_faces, require_packages, simplify
 from unet.measurement.multiresolution_files import write_info
 from unet.measurement.surface_faces import SurfaceFaces
 from unet.measurement.table_files import write_csv
-from unet.run.report.inserted_sections import has_place_for, insert_section
+from unet.run.report.inserted_sections import has_markers_for, insert_section
 from unet.run.report.meshes_section import MeshesOfVolume, meshes_of_volume, record_of, render_meshes_section
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import load_arrays, write_atomically, write_json
@@ -68,7 +68,7 @@ def main(
         write_json(receipt, {**recorded, "files": file_sizes([*files, table], receipt)})
     if drawn and report.exists():
         page = report.read_text()
-        if has_place_for(page, "meshes"):
+        if has_markers_for(page, "meshes"):
             section = render_meshes_section(template.read_text(), drawn)
             write_atomically(report, insert_section(page, "meshes", section).encode())
         else:
@@ -82,8 +82,8 @@ def _meshed(source: Volume, meshes: MeshesConfig, code: str) -> tuple[list[dict[
     for faces in objects:
         record = source.folder / "meshes" / "records" / f"{int(faces.ids[0])}.json"
         settings = meshes.model_dump(exclude={"ids", "largest"})
-        made_from = fingerprint(faces=_digest(faces), settings=settings, code=code)
-        rows.append(made_once(record, made_from, partial(_make, source, faces, meshes)))
+        input_fingerprint = fingerprint(faces=_digest(faces), settings=settings, code=code)
+        rows.append(made_once(record, input_fingerprint, partial(_make, source, faces, meshes)))
         files += recorded_files(record)
         progress.advance(1)
     if "neuroglancer" in meshes.formats:

@@ -58,8 +58,10 @@ def main(
         for object_id, box in boxes.items():
             record = folder / "skeletons" / "records" / f"{object_id}.json"
             how = skeletons.model_dump(exclude={"ids", "largest"})
-            made_from = fingerprint(voxels=inputs.digests("segmentation", box), box=str(box), settings=how, code=code)
-            rows.append(made_once(record, made_from, partial(_make, source, object_id, box, skeletons)))
+            input_fingerprint = fingerprint(
+                voxels=inputs.digests("segmentation", box), box=str(box), settings=how, code=code
+            )
+            rows.append(made_once(record, input_fingerprint, partial(_make, source, object_id, box, skeletons)))
             files += recorded_files(record)
             progress.advance(1)
         files.append(write_neuroglancer_info(folder / "skeletons"))

@@ -54,7 +54,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     except SeveralProblems as problems:
         raise SeveralProblems(f"volumes.{name}: {problems}") from None
     layout = layout_from_sources(volume, storage, sources)
-    for remark in sources.told():
+    for remark in sources.all_remarks():
         log.warning("%s", remark)
     for remark in _decoded_again(sources, layout.block[0]):
         log.info("%s", remark)
@@ -77,7 +77,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
             "input_states": input_states,
             "layout": asdict(layout),
             "missing_chunks": [asdict(one) for one in missing],
-            "remarks": sources.told(),
+            "remarks": sources.all_remarks(),
             "label_boxes": [str(box) for box in sources.label_boxes],
             "voxel_size_from": "the configuration" if volume.voxel_size_nm else sources.raw.voxel_size_from,
             "axes_from": _axes_from(sources),

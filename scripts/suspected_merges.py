@@ -1,4 +1,4 @@
-"""List where two large parts of one object hang together by a small or weak contact: suspected merge errors.
+"""List where two large parts of one object are connected by a small or weak contact: suspected merge errors.
 
 Inputs: the fragment tables of `segment`, the edges of `region_graph`, the merge table, `segmentation-fragments.zarr`.
 
@@ -100,7 +100,7 @@ def main(
     rows = _rows(source, found, sound, object_of, _centres(source, segment, fragments, offsets, found))
     content = _csv(rows, agglomerate.method in AFFINITY_METHODS)
     write_atomically(table, content)
-    log.info("%s: %d pair(s) of large parts hang together by a small or weak contact", source.name, len(rows))
+    log.info("%s: %d pair(s) of large parts are connected by a small or weak contact", source.name, len(rows))
     made = receipts_digest([*segmented, *edges, merged])
     digest = fingerprint(made=made, table=bytes_digest(content), code=code)
     write_json(receipt, {"rule": "suspected_merges", "digest": digest, "pairs": len(rows), "largest": rows[:KEPT]})

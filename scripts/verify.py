@@ -36,7 +36,7 @@ from unet.network.output_channels import stored_channels
 from unet.run.report.inserted_sections import insert_section
 from unet.run.report.verify_section import VolumeChecks, render_verify_section
 from unet.run.rules import result_rules
-from unet.run.verification import seams, windows_to_check
+from unet.run.verification import crops_to_check, seams
 from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json, write_atomically, write_json
 from unet.storage.zarr_store import Image, StoreError
@@ -74,7 +74,7 @@ def main(
             predictor, header = load_predictor(model, predict, normalisation, source, device, threads)
             _check_model(image, header)
             block_ranges = [path.stem for path in predicted if path.parent.name == source.name]
-            crops = windows_to_check(image.grid, block_ranges, verify.crop_px, verify.crops, verify.seed)
+            crops = crops_to_check(image.grid, block_ranges, verify.crop_px, verify.crops, verify.seed)
             config = ModelConfig(**header["model"])
             same, other = _differences(source, image, predictor, config, crops)
             seam = seams(image, verify.seed).score

@@ -216,7 +216,7 @@ def test_verify_accepts_a_finished_run_each_time_it_is_asked(
     assert records_of(project) == records_of(finished)
     found = project.receipt("verify", "all")["checks"]["train"]
     assert (found["difference"], found["across_tiles"] <= 1) == (0, True)
-    assert sum(found["windows"].values()) == 4
+    assert sum(found["crops"].values()) == 4
     assert 0.5 < found["seam_score"] < 1.5
     page = (project.results / "report.html").read_text()
     assert f"{found['seam_score']:.3f}" in page

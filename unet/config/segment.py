@@ -57,7 +57,7 @@ class AgglomerateConfig(Section):
 
 
 class SuspectedMergesConfig(Section):
-    """Suspected merge errors: large parts of one object that hang together by a small or weak contact.
+    """Suspected merge errors: large parts of one object that are connected by a small or weak contact.
 
     They are listed with their positions in `suspected_merges.csv` and in the report. The segmentation stays as it is.
     """

@@ -72,18 +72,18 @@ def network_output(config: NetworkShape, axis: int, size: int) -> int:
     skip                    cut to s', the same on both sides
     ```
     """
-    valid, reach = config.convolution == "valid", _reach(config, axis)
-    skips, n = [], size - (2 * reach[0] if valid else 0)
+    valid, overhang = config.convolution == "valid", _overhang(config, axis)
+    skips, n = [], size - (2 * overhang[0] if valid else 0)
     for deeper, f in enumerate(_factors(config, axis), start=1):
         if n < f or n % f:
             return 0
         skips.append(n)
-        n = n // f - (2 * reach[deeper] if valid else 0)
+        n = n // f - (2 * overhang[deeper] if valid else 0)
     for f, level in _expanding_path(config, axis):
         n = n * f - (f // 2 * 2 if _interpolates(config) and valid else 0)
         if level is not None and (skips[level] < n or (skips[level] - n) % 2):
             return 0
-        n -= 2 * reach[level] if valid and level is not None and config.architecture == "unet" else 0
+        n -= 2 * overhang[level] if valid and level is not None and config.architecture == "unet" else 0
     return max(0, n)
 
 
@@ -91,18 +91,18 @@ def _interval_read(config: NetworkShape, axis: int, voxel: int) -> Interval:
     """Return the first and last input voxel that an output voxel of a zero-padded network depends on."""
     a = b = voxel
     skips: dict[int, Interval] = {}
-    reach = _reach(config, axis)
+    overhang = _overhang(config, axis)
     for f, level in reversed(_expanding_path(config, axis)):
         if config.architecture == "unet" and level is not None:
-            a, b = a - reach[level], b + reach[level]
+            a, b = a - overhang[level], b + overhang[level]
         if level is not None:
             skips[level] = a, b
         a, b = (_interpolated(a, f)[0], _interpolated(b, f)[1]) if _interpolates(config) else (a // f, b // f)
     for level, f in reversed(list(enumerate(_factors(config, axis)))):
-        a, b = (a - reach[level + 1]) * f, (b + reach[level + 1]) * f + f - 1
+        a, b = (a - overhang[level + 1]) * f, (b + overhang[level + 1]) * f + f - 1
         c, d = skips.get(level, (a, b))
         a, b = min(a, c), max(b, d)
-    return a - reach[0], b + reach[0]
+    return a - overhang[0], b + overhang[0]
 
 
 def _interpolated(voxel: int, f: int) -> Interval:
@@ -139,7 +139,7 @@ def _factors(config: NetworkShape, axis: int) -> list[int]:
     return [factor[axis] for factor in pooling_factors(config)]
 
 
-def _reach(config: NetworkShape, axis: int) -> list[int]:
+def _overhang(config: NetworkShape, axis: int) -> list[int]:
     """Return how many voxels the two convolutions of each level reach along one axis: 2 with 3x3, 0 with size 1."""
     return [kernel[axis] - 1 for kernel in config.kernels or [(3, 3, 3)] * config.depth]
 

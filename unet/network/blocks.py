@@ -78,13 +78,13 @@ class Interpolation(nn.Module):
         layers = LAYERS[config.dimensions]
         self.reduce = layers.convolution(deep, fine, kernel_size=1)
         self.factor, self.mode = factor, layers.interpolation
-        self.rim = tuple(f // 2 if config.convolution == "valid" else 0 for f in factor)
+        self.border = tuple(f // 2 if config.convolution == "valid" else 0 for f in factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(n, deep, *size)` to `(n, fine, *(size * factor - 2 * rim))`."""
+        """Map `(n, deep, *size)` to `(n, fine, *(size * factor - 2 * border))`."""
         size = [n * f for n, f in zip(x.shape[2:], self.factor, strict=True)]
         x = nn.functional.interpolate(self.reduce(x), size=size, mode=self.mode, align_corners=False)
-        return centre_crop(x, [n - 2 * r for n, r in zip(size, self.rim, strict=True)])
+        return centre_crop(x, [n - 2 * r for n, r in zip(size, self.border, strict=True)])
 
 
 def upsampling(config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...]) -> nn.Module:
@@ -97,8 +97,8 @@ def upsampling(config: ModelConfig, deep: int, fine: int, factor: tuple[int, ...
 class Residual(nn.Module):
     """Two convolutions whose input is added to their result (He et al. 2016, arXiv 1512.03385, figure 2).
 
-    Unpadded convolutions lose a rim, which is cropped from the input. Where channels differ, a 1x1 convolution brings
-    the input to the channels of the result. Receptive field and output size are those of the two convolutions alone.
+    Unpadded convolutions lose a border, which is cropped from the input. Where channels differ, a 1x1 convolution gives
+    the input the channels of the result. Receptive field and output size are those of the two convolutions alone.
     """
 
     def __init__(self, config: ModelConfig, channels_in: int, channels_out: int, level: int) -> None:

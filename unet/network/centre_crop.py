@@ -38,7 +38,7 @@ class CentreCrop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient within a rim of zeros."""
+        """Return the gradient padded with zeros."""
         padded = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.layout).zero_()
         _centre(padded, grad.shape[2:]).copy_(grad)
         return padded, None

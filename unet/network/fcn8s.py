@@ -62,13 +62,13 @@ def learned_interpolation(config: ModelConfig, classes: int, factor: tuple[int, 
     An output is complete where every input under its kernel exists: all outputs but the first and the last
     `f - f mod 2`. An unpadded network drops the incomplete outputs; a padded network drops half of them and has `n f`.
     """
-    rims, kernel = tuple(f - f % 2 for f in factor), linear_kernel(factor)
+    borders, kernel = tuple(f - f % 2 for f in factor), linear_kernel(factor)
     up = LAYERS[config.dimensions].transposed(
         classes,
         classes,
         kernel_size=tuple(kernel.shape),
         stride=factor,
-        padding=rims if config.convolution == "valid" else tuple(r // 2 for r in rims),
+        padding=borders if config.convolution == "valid" else tuple(r // 2 for r in borders),
         bias=False,
     )
     weight = torch.zeros(classes, classes, *kernel.shape)

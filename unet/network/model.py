@@ -16,8 +16,8 @@ level 4    32     ->  28 (1024) ------------------->'
 ```
 
 Nothing is padded, so an output pixel depends on the input pixels in its receptive field alone. This holds for every
-variant with `convolution: valid`: an up-sampling drops the outputs at a tile's rim whose inputs are incomplete. Input
-572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
+variant with `convolution: valid`: an up-sampling drops the outputs at a tile's border whose inputs are incomplete.
+Input 572 gives 388 with the paper's up-convolution, 358 with interpolation, 420 with FCN-8s.
 """
 
 import torch

@@ -138,8 +138,8 @@ class RotatedLattice:
 
     def _side_along_row(self, box: Box, axis: int, y: int, x: int) -> int:
         """Return -1 for a cell before those of its row that meet `box` along an axis, 0 for these, 1 behind them."""
-        reach = self._reach(self._cell(box.start[0], y, x))
-        side = int(reach.start[axis] >= box.stop[axis]) - int(reach.stop[axis] <= box.start[axis])
+        covered = self._covered(self._cell(box.start[0], y, x))
+        side = int(covered.start[axis] >= box.stop[axis]) - int(covered.stop[axis] <= box.start[axis])
         return side if self.to_volume[axis - 1][1] > 0 else -side
 
     def _cell(self, z: int, y: int, x: int) -> Box:
@@ -186,9 +186,9 @@ class RotatedLattice:
 
     def overlap(self, cell: Box, box: Box) -> Box:
         """Return the part of `box` around the voxels in `cell`; its size is 0 where box and cell do not meet."""
-        return self._reach(cell).intersected(box)
+        return self._covered(cell).intersected(box)
 
-    def _reach(self, cell: Box) -> Box:
+    def _covered(self, cell: Box) -> Box:
         """Return the box around the voxels whose position on the lattice lies in `cell`."""
         return hull(self.to_volume, Box(cell.start, (cell.stop[0], cell.stop[1] + 1, cell.stop[2] + 1)))
 

@@ -219,8 +219,8 @@ def job_memory(
     passes = ALLOCATOR_OVERHEAD[kind] * cost.bytes * (threads if kind == "cpu" else 1)
     in_flight, inferred = min(at_once, blocks) * (read + stored), min(MAX_BLOCKS_INFERRED, blocks)
     if kind == "cpu":
-        scattered = FRAGMENTATION_FACTOR if blocks > at_once else 1.0
-        return JobMemory(PROCESS_BYTES + scattered * (in_flight + inferred * summed) + passes, 0.0)
+        fragmentation = FRAGMENTATION_FACTOR if blocks > at_once else 1.0
+        return JobMemory(PROCESS_BYTES + fragmentation * (in_flight + inferred * summed) + passes, 0.0)
     return JobMemory(2 * PROCESS_BYTES + in_flight, inferred * (read + summed + stored) + passes)
 
 

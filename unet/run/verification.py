@@ -1,11 +1,11 @@
 """The places where a finished volume would show its blocks, and how much it shows them.
 
-A result that does not depend on the cut is the same in the middle of a block and at its border. So windows are inferred
+A result that does not depend on the cut is the same in the middle of a block and at its border. So crops are predicted
 again where borders are, and the jumps across block faces are compared with those inside blocks:
 
 ```
                       block border
-      |               |               |           windows   corner of four blocks, first block of a block range,
+      |               |               |           crops   corner of four blocks, first block of a block range,
       |   inside      | x             |                     corner of the volume, anywhere, in turn
       |---------------+---------------|
       |               |  ^            |           seams     jump from the voxel before a border to the one behind it,
@@ -42,8 +42,8 @@ class Readable(Protocol):
         """Return the voxels `(c, z, y, x)` of a box."""
 
 
-def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
-    """Return the places where a cut would show first, in turn: the kind of place, and a window of one section.
+def crops_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
+    """Return the places where a cut would show first, in turn: the kind of place, and a crop of one section.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ def windows_to_check(grid: Grid, block_ranges: list[str], side: int, number: int
     block_ranges
         Names of the jobs that wrote it.
     side
-        Side of a window in px; smaller at the volume's faces.
+        Side of a crop in px; smaller at the volume's faces.
     number, seed
-        Number of windows, and seed of the random places.
+        Number of crops, and seed of the random places.
     """
     rng = np.random.default_rng(seed)
     kinds: dict[str, Callable[[], Index]] = {

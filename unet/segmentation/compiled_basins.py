@@ -226,9 +226,9 @@ def _unite_level(
     """Unite a local maximum with the neighbours of its height; of two maxima the later one does it."""
     depth, rows, width = links.shape
     level = height[z + ring[0], y + ring[1], x + ring[2]]
-    reach = ring[0]
+    radius = ring[0]
     root = -1
-    for dz in range(-reach, reach + 1):
+    for dz in range(-radius, radius + 1):
         if not 0 <= z + dz < depth:
             continue
         for dy in range(-1, 2):

@@ -206,17 +206,17 @@ def smooth(
     `weights` are the Gaussian's along each axis, (3, n), from the outermost to the middle.
     """
     depth, height, width = values.shape
-    reach = weights.shape[1] - 1
-    slots = 2 * reach + 1
+    radius = weights.shape[1] - 1
+    slots = 2 * radius + 1
     ring, lines = np.empty((slots, width), np.float32), np.empty((slots, width), np.float32)
-    filtered, row, sums = np.empty(width, np.float32), np.empty(width + 2 * reach, np.float32), np.empty(width)
+    filtered, row, sums = np.empty(width, np.float32), np.empty(width + 2 * radius, np.float32), np.empty(width)
     for z in range(out.shape[0]):
         at = z + start[0]
-        filled = max(0, start[1] - reach)
+        filled = max(0, start[1] - radius)
         for y in range(out.shape[1]):
             to = y + start[1]
-            while filled < min(height, to + reach + 1):
-                if reach == 3:
+            while filled < min(height, to + radius + 1):
+                if radius == 3:
                     last = depth - 1
                     _sum_of_seven(
                         ring[filled % slots],
@@ -231,10 +231,10 @@ def smooth(
                     )
                 else:
                     for k in range(slots):
-                        _copy(lines[k], values[min(max(at + k - reach, 0), depth - 1), filled])
+                        _copy(lines[k], values[min(max(at + k - radius, 0), depth - 1), filled])
                     _weighted_sum(ring[filled % slots], lines, weights[0], sums)
                 filled += 1
-            if reach == 3:
+            if radius == 3:
                 last = height - 1
                 _sum_of_seven(
                     filtered,
@@ -249,12 +249,12 @@ def smooth(
                 )
             else:
                 for k in range(slots):
-                    _copy(lines[k], ring[min(max(to + k - reach, 0), height - 1) % slots])
+                    _copy(lines[k], ring[min(max(to + k - radius, 0), height - 1) % slots])
                 _weighted_sum(filtered, lines, weights[1], sums)
-            _copy(row[reach : reach + width], filtered)
-            row[:reach] = filtered[0]
-            row[reach + width :] = filtered[width - 1]
-            if reach == 3:
+            _copy(row[radius : radius + width], filtered)
+            row[:radius] = filtered[0]
+            row[radius + width :] = filtered[width - 1]
+            if radius == 3:
                 _sum_of_seven(filtered, row, row[1:], row[2:], row[3:], row[4:], row[5:], row[6:], weights[2])
             else:
                 for k in range(slots):

@@ -15,7 +15,7 @@ layers of blocks    0:2       2:4       4:6       6:7
 ```
 
 An edge leads out of a part where the second voxel of a contact lies in a layer behind. The part behind knows nothing of
-such an edge. So all its nodes with a voxel within `reach` sections of its first face are open.
+such an edge. So all its nodes with a voxel within `contact_distance` sections of its first face are open.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +83,7 @@ class Part:
     layers : the layers
     nodes, edges : nodes that may still change, and the edges between them
     lower, upper : nodes + 1 on the first and the last face of the part, for each block of the layer there
-    near : fragments within reach of the first face
+    near : fragments within `contact_distance` sections of the first face
     outward : edges that lead out of the part: u is a node, v a fragment behind the part
     components : connected components of touching fragments
     """
@@ -120,7 +120,7 @@ def read_part(
     layers: range,
     table_of: Callable[[Box], BlockTable],
     edges_of: Callable[[Box], GraphEdges] | None = None,
-    reach: int = 0,
+    contact_distance: int = 0,
 ) -> tuple[Part, Fragments]:
     """Return the part of these layers, nothing settled; its nodes are the components of the fragments.
 
@@ -130,7 +130,7 @@ def read_part(
     layers : layers of blocks of the part
     table_of : function that reads the fragments of a block
     edges_of : function that reads the edges of a block; None where there is no region graph
-    reach : largest distance of two voxels in contact along z, in sections
+    contact_distance : largest distance of two voxels in contact along z, in sections
     """
     lower, upper = list[tuple[Runs, int]](), list[tuple[Runs, int]]()
     indices = [index for layer in layers for index in grid.layer(layer)]
@@ -151,7 +151,7 @@ def read_part(
     nodes = Nodes(order=components.first_voxel, **columns)
     edges, outward = _edges_of_part(grid, layers, fragments, edges_of)
     low, high = ([_of_nodes(plane, block, fragments) for plane, block in side] for side in (lower, upper))
-    near = _near(grid, layers, fragments, reach)
+    near = _near(grid, layers, fragments, contact_distance)
     return Part(layers, nodes, edges, low, high, near, outward, fragments.component_count), fragments
 
 
@@ -164,7 +164,7 @@ def settle_part(part: Part, rules: MergeRules) -> tuple[Part, Nodes, NDArray[np.
     return part.renumbered(found.live, found.edges, found.became), found.objects, found.became
 
 
-def join_parts(grid: Grid, parts: Sequence[Part], reach: int = 0) -> tuple[Part, NDArray[np.int64]]:
+def join_parts(grid: Grid, parts: Sequence[Part], contact_distance: int = 0) -> tuple[Part, NDArray[np.int64]]:
     """Return neighbouring parts as one, nothing settled, and the node of each node of the parts, one after the other.
 
     Raises
@@ -189,7 +189,7 @@ def join_parts(grid: Grid, parts: Sequence[Part], reach: int = 0) -> tuple[Part,
     moved = [part.renumbered(nodes, part.edges, own) for part, own in zip(parts, of_parts, strict=True)]
     edges, outward = _joined_edges(grid, layers, moved, of_parts)
     near = Near(*(np.concatenate([getattr(part.near, f.name) for part in moved]) for f in fields(Near)))
-    near = near.select((near.section < layers.start * grid.block[0] + reach) & (layers.start > 0))
+    near = near.select((near.section < layers.start * grid.block[0] + contact_distance) & (layers.start > 0))
     components = sum(part.components for part in parts) - (int(starts[-1]) - count)
     return Part(layers, nodes, edges, moved[0].lower, moved[-1].upper, near, outward, components), into
 
@@ -226,7 +226,7 @@ def _node_of(fragments: NDArray[np.uint64], known: NDArray[np.uint64], node: NDA
     """Return the nodes of fragments that edges lead to."""
     at = np.searchsorted(known, fragments)
     if len(fragments) and (at.max() >= len(known) or (known[at] != fragments).any()):
-        raise ValueError("an edge leads to a fragment out of its reach: tables of fragments and edges do not fit")
+        raise ValueError("an edge leads to a fragment that no table has: tables of fragments and edges do not fit")
     return node[at]
 
 
@@ -253,15 +253,15 @@ def _edges_of_part(
     return edges, _grouped_outward(leading_out, components(outward.u))
 
 
-def _near(grid: Grid, layers: range, fragments: Fragments, reach: int) -> Near:
-    """Return the fragments within reach of the first face of a part."""
+def _near(grid: Grid, layers: range, fragments: Fragments, contact_distance: int) -> Near:
+    """Return the fragments within `contact_distance` sections of the first face of a part."""
     section = fragments.first_voxel // prod(grid.shape[1:])
     per_layer, count = prod(grid.counts[1:]), np.diff(fragments.offsets)
     block = np.repeat(np.arange(len(count)) + layers.start * per_layer, count).astype(np.uint64)
     label = np.arange(len(section)) - np.repeat(fragments.offsets[:-1], count) + 1
     ids = block << BLOCK_BITS | label.astype(np.uint64)
     near = Near(ids, section, fragments.component_of.astype(np.int64))
-    return near.select((section < layers.start * grid.block[0] + reach) & (layers.start > 0))
+    return near.select((section < layers.start * grid.block[0] + contact_distance) & (layers.start > 0))
 
 
 def _of_nodes(plane: Runs, block: int, fragments: Fragments) -> Runs:

@@ -1,4 +1,4 @@
-"""Suspected merge errors: large parts of one object that hang together by a small or weak contact.
+"""Suspected merge errors: large parts of one object that are connected by a small or weak contact.
 
 A merge error joins two cells into one object. It often shows in the region graph alone: two large parts touch in a few
 voxels, or their score is barely on the right side of the threshold. A contact of two parts is *sound* if it has at

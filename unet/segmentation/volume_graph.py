@@ -57,7 +57,7 @@ def _of_classes(segment: SegmentConfig, names: Sequence[str], shape: Index) -> V
     return VolumeGraph(read_box, read_box, save, {"channel": channel, "steps": steps})
 
 
-def graph_reach(segment: SegmentConfig, offsets: list[Offset] | None) -> int:
+def largest_contact_distance(segment: SegmentConfig, offsets: list[Offset] | None) -> int:
     """Return the largest distance of two voxels in contact along z, in sections; `offsets` are None for classes."""
     if offsets is None:
         return max(step[0] for step in contact_steps(segment))

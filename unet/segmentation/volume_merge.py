@@ -19,7 +19,7 @@ from unet.segmentation.merge_tree import Outcome
 from unet.segmentation.part_files import count_settled, load_outcome, load_part, part_paths, save_outcome, save_part
 from unet.segmentation.region_graph import load_edges
 from unet.segmentation.settling import MergeRules
-from unet.segmentation.volume_graph import graph_reach
+from unet.segmentation.volume_graph import largest_contact_distance
 from unet.storage.files import read_json
 from unet.volumes.volume import Volume
 
@@ -74,20 +74,20 @@ class VolumeMerge:
         return MergeRules(joins, section, self.segment.fill_holes)
 
     @cached_property
-    def reach(self) -> int:
+    def contact_distance(self) -> int:
         """Largest distance of two voxels in contact along z, in sections."""
-        return graph_reach(self.segment, self.offsets) if self.with_graph else 0
+        return largest_contact_distance(self.segment, self.offsets) if self.with_graph else 0
 
     def merge(self, part: TreePart) -> tuple[Part, Outcome]:
         """Return what is live in a part, and what it settled; the parts that it joins have to be there."""
         grid = self.source.layout.grid
         if part.children:
             inputs = [load_part(self._paths(child)[1]) for child in part.children]
-            joined, into = join_parts(grid, inputs, self.reach)
+            joined, into = join_parts(grid, inputs, self.contact_distance)
             starts = np.cumsum([0, *(len(one.nodes) for one in inputs)])
         else:
             edges_of = self._edges if self.with_graph else None
-            joined, fragments = read_part(grid, part.layers, self._table, edges_of, self.reach)
+            joined, fragments = read_part(grid, part.layers, self._table, edges_of, self.contact_distance)
             into, starts = fragments.component_of.astype(np.int64), fragments.offsets
         live, objects, became = settle_part(joined, self.rules)
         return live, Outcome(objects, became[into], starts)

@@ -208,7 +208,11 @@ def _finest(where: str, group: zarr.Group, backend: ForeignBackend, store: Store
     if len(inside) == 1:
         path, member = inside[0]
         found = _finest(where, member, backend, store)
-        return found if _said(group).get("bioformats2raw.layout") else _told(found, f"{where}: {place}/{path} is read")
+        return (
+            found
+            if _said(group).get("bioformats2raw.layout")
+            else _with_remark(found, f"{where}: {place}/{path} is read")
+        )
     shapes = [f"{place}/{path} {_shape_of(member)}" for path, member in inside[:MAX_LISTED]]
     more = f" and {len(inside) - MAX_LISTED} more" if len(inside) > MAX_LISTED else ""
     raise StoreError(
@@ -217,7 +221,7 @@ def _finest(where: str, group: zarr.Group, backend: ForeignBackend, store: Store
     )
 
 
-def _told(found: ForeignArray, remark: str) -> ForeignArray:
+def _with_remark(found: ForeignArray, remark: str) -> ForeignArray:
     return replace(found, remarks=(*found.remarks, remark))
 
 
@@ -234,7 +238,7 @@ def _finest_level(where: str, group: zarr.Group, backend: ForeignBackend, image:
     dataset, array = max(there, key=lambda pair: prod(pair[1].shape))
     found = _level(array, backend, image, dataset)
     if dataset is not image["datasets"][0]:
-        return _told(found, f"{where}: the first level is not the largest; {dataset['path']} is read")
+        return _with_remark(found, f"{where}: the first level is not the largest; {dataset['path']} is read")
     return found
 
 

@@ -79,10 +79,10 @@ class AffinityTargets:
         >>> AffinityTargets(((0, 0, 1), (0, 3, 0)), erode_labels=2).margin
         (0, 3, 3)
         """
-        z, y, x = (max(self._reach(offset, axis) for offset in self.offsets) for axis in range(3))
+        z, y, x = (max(self._margin_along(offset, axis) for offset in self.offsets) for axis in range(3))
         return z, y, x
 
-    def _reach(self, offset: Offset, axis: int) -> int:
+    def _margin_along(self, offset: Offset, axis: int) -> int:
         eroded = is_nearest(offset) and axis in self.axes
         return abs(offset[axis]) + (self.erode_labels if eroded else 0)
 

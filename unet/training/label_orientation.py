@@ -5,8 +5,8 @@ first row of a TIFF the top. Other files store x before y, or hold another crop.
 show the error.
 
 1. `orientation_windows` chooses up to `WINDOWS` windows of one section where most is annotated.
-2. In each, `fit` correlates the borders and the background of the labels with the intensities, less their local mean.
-   Membranes are dark, or bright, in all windows alike; nothing is assumed about which.
+2. In each window, `correlate_borders` compares the borders and the background of the labels with the intensities, less
+   their local mean. Membranes are dark, or bright, in all windows alike; nothing is assumed about which.
 3. The same labels, shifted by every other distance, say how large a correlation is by chance. With c(s) the correlation
    at shift s, and windows w, the score is ``sum_w c_w(0) / sqrt(sum_w var_w c(s))``: standard deviations from chance.
 4. The score is compared with the score of the labels in each other orientation and in neighbouring sections, on the
@@ -74,8 +74,8 @@ ORIENTATIONS = [
 """Mirrored; with y and x exchanged, also turned by 90 degrees; with z exchanged."""
 
 
-class Fit(NamedTuple):
-    """Correlation of labels and intensities in a window, and its variance over all other shifts. Fits add up."""
+class ShiftCorrelation(NamedTuple):
+    """Correlation of labels and intensities in a window, and its variance over all other shifts. Both add up."""
 
     correlation: float
     variance: float
@@ -109,7 +109,7 @@ def spectrum(intensities: NDArray) -> NDArray[np.complex128]:
     return transformed
 
 
-def fit(intensities: NDArray[np.complex128], labels: NDArray) -> Fit:
+def correlate_borders(intensities: NDArray[np.complex128], labels: NDArray) -> ShiftCorrelation:
     """Correlate the borders and the background of labels with the intensities of a window.
 
     Parameters
@@ -123,11 +123,16 @@ def fit(intensities: NDArray[np.complex128], labels: NDArray) -> Fit:
     far = np.ones(labels.shape, np.bool_)
     for rows, columns in product((slice(NEAR_PX + 1), slice(-NEAR_PX, None)), repeat=2):
         far[rows, columns] = False
-    return Fit(float(by_shift[0, 0]), float(np.square(by_shift[far]).mean())) if far.any() else Fit(0.0, 0.0)
+    if not far.any():
+        return ShiftCorrelation(0.0, 0.0)
+    return ShiftCorrelation(float(by_shift[0, 0]), float(np.square(by_shift[far]).mean()))
 
 
 def correlation_by_shift(intensities: NDArray[np.complex128], labels: NDArray) -> NDArray[np.float64]:
-    """Return the correlation of intensities and labels for every shift `(y, x)` of the labels, cyclic; as for `fit`."""
+    """Return the correlation of intensities and labels for every cyclic shift `(y, x)` of the labels.
+
+    Parameters are those of `correlate_borders`.
+    """
     known = labels != not_annotated_id(labels.dtype)
     if not known.any():
         return np.zeros(labels.shape)
@@ -185,15 +190,15 @@ def _without_local_mean(intensities: NDArray) -> NDArray[np.float64]:
     return detail - detail.mean()
 
 
-def score(fits: Iterable[Fit]) -> float:
+def score(correlations: Iterable[ShiftCorrelation]) -> float:
     """Return by how many standard deviations the correlation of all windows together differs from chance.
 
-    >>> score([Fit(-3.0, 1.0), Fit(-5.0, 3.0)])
+    >>> score([ShiftCorrelation(-3.0, 1.0), ShiftCorrelation(-5.0, 3.0)])
     4.0
     """
-    fits = list(fits)
-    variance = sum(one.variance for one in fits)
-    return abs(sum(one.correlation for one in fits)) / variance**0.5 if variance else 0.0
+    correlations = list(correlations)
+    variance = sum(one.variance for one in correlations)
+    return abs(sum(one.correlation for one in correlations)) / variance**0.5 if variance else 0.0
 
 
 def orientation_windows(

@@ -75,7 +75,7 @@ class LossGradient:
         """Return the part of these tiles in the loss over the tiles of all ranks."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             logits = network(batch.raw)
-        # A zero-padded network returns more than the tile's output. Its rim depends on the padding and is not learnt.
+        # A zero-padded network returns more than the tile's output. Its border depends on the padding, and is left out.
         logits = centre_crop(logits, batch.target.shape[-(logits.ndim - 2) :])
         return self._objective.loss(logits, batch.target, batch.weight, counts)
 

@@ -27,7 +27,7 @@ background, of another object, beyond the volume or in its mirror image are not 
 
 Passes, for each object of a patch:
 
-1. Cut its mask out, with the reach of g around it.
+1. Cut its mask out, with the margin of g around it.
 2. Sum along x with the weights g, d g and d^2 g, then along y and z, up to order 2 in all: ten sums in 3-D, six in 2-D.
    Each is a product with a banded matrix.
 3. Turn the sums into descriptors at the voxels of the object.
@@ -50,7 +50,7 @@ from unet.config.train import TrainConfig
 from unet.geometry.box import Index
 from unet.segmentation.region_graph import compact_ids
 
-REACH = 3.0
+CUTOFF_SIGMAS = 3.0
 """Standard deviations at which the Gaussian neighbourhood ends."""
 LARGEST_SIGMA = 50.0
 """Largest standard deviation in voxels: whole numbers describe no wider Gaussian well, and sums would take seconds."""
@@ -108,7 +108,7 @@ class ShapeDescriptors:
         >>> ShapeDescriptors((1.6, 20, 20), (1, 2)).margin
         (0, 60, 60)
         """
-        z, y, x = (round(REACH * self.sigma[axis]) if axis in self.axes else 0 for axis in range(3))
+        z, y, x = (round(CUTOFF_SIGMAS * self.sigma[axis]) if axis in self.axes else 0 for axis in range(3))
         return z, y, x
 
     def targets(
@@ -170,18 +170,18 @@ class ShapeDescriptors:
 
     def _matrices(self, axis: int, size: int) -> NDArray[np.float64]:
         """Return the banded matrices of d^k g(d) along an axis for k = 0, 1, 2: (3, size, size and margin)."""
-        reach, weights = self.margin[axis], self._weights(axis)
-        offset = np.arange(size + 2 * reach) - reach - np.arange(size)[:, None]
-        banded = np.where(abs(offset) <= reach, weights[np.clip(offset + reach, 0, 2 * reach)], 0.0)
+        margin, weights = self.margin[axis], self._weights(axis)
+        offset = np.arange(size + 2 * margin) - margin - np.arange(size)[:, None]
+        banded = np.where(abs(offset) <= margin, weights[np.clip(offset + margin, 0, 2 * margin)], 0.0)
         return np.stack([banded, banded * offset, banded * offset**2])
 
     def _weights(self, axis: int) -> NDArray[np.float64]:
-        """Return the weights of the offsets -reach to reach along an axis: whole numbers, a rounded Gaussian.
+        """Return the weights of the offsets -margin to margin along an axis: whole numbers, a rounded Gaussian.
 
-        Their sum is about S, with S^n reach^2 = 2^52 for the n axes and the longest reach.
+        Their sum is about S, with S^n margin^2 = 2^52 for the n axes and the largest margin.
         """
-        reach = self.margin[axis]
-        gauss = np.exp(-0.5 * (np.arange(-reach, reach + 1) / self.sigma[axis]) ** 2)
+        margin = self.margin[axis]
+        gauss = np.exp(-0.5 * (np.arange(-margin, margin + 1) / self.sigma[axis]) ** 2)
         total = (EXACT / max(1, *self.margin) ** 2) ** (1 / len(self.axes))
         return np.rint(gauss / gauss.sum() * total)
 

@@ -44,7 +44,7 @@ class ColourIds(View):
     def __init__(self, below: Source) -> None:
         super().__init__(below, channels=1)
         self.dtype = np.dtype("uint32")
-        tell(
+        add_remark(
             self,
             f"{below.address}: {COLOURS[below.channels]} colours are read as one id per colour, red x 65536 + green x "
             "256 + blue; black is 0"
@@ -81,7 +81,7 @@ class LabelValues(View):
         self._stored = below.dtype
         self.dtype = label_dtype(self._stored, used_as)
         if self._stored.kind == "f":
-            tell(
+            add_remark(
                 self,
                 f"{self.address}: labels of {self._stored.name} are read as ids, since they have to be whole numbers",
             )
@@ -177,7 +177,7 @@ class LabelValues(View):
         for value in self._not_annotated:
             if not low <= value <= high:
                 became = f"; stored as {self._stored.name}, {value} has become {value % (high + 1)}"
-                tell(
+                add_remark(
                     self,
                     f'{self.address}: {value} is to mean "not annotated", but labels of {self._stored.name} cannot '
                     f"hold it{became if value < 0 and self._stored.kind == 'u' else ''}",
@@ -213,7 +213,7 @@ def label_dtype(stored: np.dtype, used_as: Use = "ids") -> np.dtype:
     return np.dtype("uint64" if stored.itemsize == 8 else "uint32")
 
 
-def tell(source: Source, remark: str) -> None:
+def add_remark(source: Source, remark: str) -> None:
     """Add a remark to those of a source, once."""
     if remark not in source.remarks:
         source.remarks.append(remark)

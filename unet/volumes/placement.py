@@ -24,7 +24,7 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box, Index
-from unet.volumes.label_conversion import tell
+from unet.volumes.label_conversion import add_remark
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Nm, Source
 from unet.volumes.readers.views import Flipped, Placed, View
@@ -135,7 +135,7 @@ def _placed_at(source: Source, at: Index, shape: Index) -> Placement:
     box = Box.of_shape(source.shape).shifted(at)
     found = Placed(source, at, shape)
     if box != Box.of_shape(shape):
-        tell(found, f"{source.address}: lies at {box} (z, y, x) of the volume of shape {shape}; {_OUTSIDE}")
+        add_remark(found, f"{source.address}: lies at {box} (z, y, x) of the volume of shape {shape}; {_OUTSIDE}")
     return Placement(found, [box])
 
 
@@ -186,7 +186,7 @@ def _placed_by_numbers(frame: Frame, given: SourceConfig, source: Source, number
         )
     found = PlacedSections(source, at, raw.shape)
     example = f"number {numbers[0]} is section {at[0]} (the first is 0)"
-    tell(
+    add_remark(
         found,
         f"{source.address}: {len(at)} of {raw.shape[0]} sections, placed by the numbers in their names: {example}; "
         f"{_OUTSIDE}",
@@ -250,7 +250,7 @@ def _pair_sections(raw: Source, source: Source) -> None:
             f"{source.address}: its {len(own)} sections have {ranges}: in their order, they would lie on sections of "
             f"other numbers. If they belong to these, {advice} ({own[0]}); else leave out those that raw does not have"
         )
-    tell(source, f"{source.address}: its {len(own)} sections have {ranges}; they are taken in their order")
+    add_remark(source, f"{source.address}: its {len(own)} sections have {ranges}; they are taken in their order")
 
 
 def _refuse_gaps(source: Source) -> None:

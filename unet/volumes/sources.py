@@ -25,7 +25,7 @@ from unet.volumes.readers import mrc
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import format_of, open_channel, open_channels, open_source, stacked
 from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
-from unet.volumes.readers.views import Downsampled, Window, ZeroOutsideMask
+from unet.volumes.readers.views import Cropped, Downsampled, ZeroOutsideMask
 from unet.volumes.several_labels import SeveralLabels
 from unet.volumes.voxel_size import is_impossible, resolve_voxel_size
 
@@ -64,7 +64,7 @@ class VolumeSources:
         """Return the box of all voxels."""
         return Box((0, 0, 0), self.raw.shape)
 
-    def told(self) -> list[str]:
+    def all_remarks(self) -> list[str]:
         """Return what the user has to know about how the files are read, each remark once."""
         return list(dict.fromkeys([*self.remarks, *(remark for source in self.given for remark in source.remarks)]))
 
@@ -197,16 +197,16 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
 def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
     """Return the voxels of the raw files, in which other files are placed, and a remark on their size or None."""
     overrule = volume.voxel_size_from == "configuration"
-    told = [one for one in raw.remarks if "voxel_size_nm" in one]
+    remarks = [one for one in raw.remarks if "voxel_size_nm" in one]
     size, remark = resolve_voxel_size(
-        volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule, told=told
+        volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule, remarks=remarks
     )
     return Frame(raw, size, overrule), remark
 
 
 def _used(volume: VolumeConfig, source: Source, window: Box, method: str) -> Source:
     """Return the voxels of a source that a volume takes, as coarse as it takes them."""
-    cut = source if window.shape == source.shape else Window(source, window)
+    cut = source if window.shape == source.shape else Cropped(source, window)
     return Downsampled(cut, volume.downsample, method) if volume.downsample != (1, 1, 1) else cut
 
 

@@ -9,7 +9,7 @@ from unet.volumes.readers.source import Nm
 TOLERANCE = 0.01
 """Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
 PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
-"""Edges that writers store when nobody told them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
+"""Edges that writers store when nobody remarks them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
 SMALLEST_NM, LARGEST_NM = 1e-3, 1e6
 """Edges between which a size may be true. A size beyond has a wrong unit, such as 4 m for 4 nm."""
 UNKNOWN = "does not say how large a voxel is"
@@ -59,7 +59,7 @@ def resolve_voxel_size(
     where: str,
     other: str = "the configuration",
     overrule: bool = False,
-    told: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> tuple[tuple[float, float, float], str | None]:
     """Return the voxel size ``(z, y, x)`` in nm, and a remark for the user or None.
 
@@ -70,7 +70,7 @@ def resolve_voxel_size(
 
     Parameters
     ----------
-    told : sequence of str
+    remarks : sequence of str
         Why the file states no size, for the error.
 
     Raises
@@ -81,7 +81,7 @@ def resolve_voxel_size(
     wrong_unit = file_nm is not None and is_impossible(file_nm)
     if config_nm is None and (file_nm is None or wrong_unit):
         said = f"states voxels of {_nm(file_nm)} nm, which no microscope has" if file_nm else UNKNOWN
-        because = f". {'; '.join(told)}" if told else ""
+        because = f". {'; '.join(remarks)}" if remarks else ""
         raise SourceError(f"{where}: {said}; set `voxel_size_nm: [z, y, x]` of this volume{because}")
     known, remark = config_nm or file_nm, None
     assert known is not None

@@ -54,7 +54,11 @@ class Disk:
 
 
 def run(
-    disk: Disk, folder: Path, work: Callable[[Box], BlockOutput] | None = None, made_from: str = "now", threads: int = 1
+    disk: Disk,
+    folder: Path,
+    work: Callable[[Box], BlockOutput] | None = None,
+    fingerprint: str = "now",
+    threads: int = 1,
 ) -> list[Box]:
     """Run block range 0-of-1, and return the blocks that were made by this run."""
     disk.made.clear()
@@ -65,7 +69,7 @@ def run(
         work or disk.work,
         [disk],
         receipt=receipt,
-        fingerprint=made_from,
+        fingerprint=fingerprint,
         threads=threads,
     )
     return sorted(disk.made)
@@ -117,11 +121,11 @@ def test_the_receipt_tells_where_it_ran_and_how_earlier_runs_ended(
             raise ValueError("bad block")
         return disk.work(box)
 
-    for slurm_job, made_from in (("6", "older"), ("7", "now")):
+    for slurm_job, fingerprint in (("6", "older"), ("7", "now")):
         monkeypatch.setenv("SLURM_JOB_ID", slurm_job)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
         with pytest.raises(ValueError, match="bad block"):
-            run(disk, tmp_path, broken, made_from)
+            run(disk, tmp_path, broken, fingerprint)
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     run(disk, tmp_path)
     told = read_json(tmp_path / "0-of-1.json")["run"]
@@ -160,7 +164,7 @@ def test_exactly_what_is_missing_or_changed_is_made_again(tmp_path: Path) -> Non
 def test_another_fingerprint_makes_all_again(tmp_path: Path) -> None:
     disk = Disk()
     run(disk, tmp_path)
-    assert run(disk, tmp_path, made_from="another model") == BOXES
+    assert run(disk, tmp_path, fingerprint="another model") == BOXES
 
 
 def test_a_new_division_makes_nothing_again(tmp_path: Path) -> None:

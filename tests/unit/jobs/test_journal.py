@@ -17,9 +17,9 @@ BOXES = [Box((0, 0, x), (1, 4, x + 4)) for x in (0, 4, 8)]
 NOW = dict.fromkeys(BOXES, "now")
 
 
-def record(box: Box, made_from: str = "now", digest: str | None = None) -> BlockRecord:
+def record(box: Box, input_hash: str = "now", digest: str | None = None) -> BlockRecord:
     """Return a record whose digest is by default its box."""
-    return BlockRecord(box, made_from, digest or str(box), {"voxels_of_class": [1, 2]})
+    return BlockRecord(box, input_hash, digest or str(box), {"voxels_of_class": [1, 2]})
 
 
 def journal_of(path: Path, *records: BlockRecord) -> Journal:
@@ -116,19 +116,19 @@ def test_journals_of_any_history_tell_what_was_written_last(tmp_path: Path, seed
     from_each: dict[tuple[str, Box], BlockRecord] = {}
     watching = Journal(tmp_path / "watching.jsonl")
     for job in range(12):
-        journal, made_from = Journal(tmp_path / f"{random.choice(BLOCK_RANGES)}.jsonl"), random.choice(["f1", "f2"])
-        journal.recorded(dict.fromkeys(BOXES, made_from))
+        journal, input_hash = Journal(tmp_path / f"{random.choice(BLOCK_RANGES)}.jsonl"), random.choice(["f1", "f2"])
+        journal.recorded(dict.fromkeys(BOXES, input_hash))
         for number in range(random.randrange(4)):
-            one = record(random.choice(BOXES), made_from, f"{job}-{number}")
+            one = record(random.choice(BOXES), input_hash, f"{job}-{number}")
             journal.add(one)
-            newest[one.box] = from_each[made_from, one.box] = one
+            newest[one.box] = from_each[input_hash, one.box] = one
         if random.random() < 0.3:
-            line = record(random.choice(BOXES), made_from, "torn").to_line()
+            line = record(random.choice(BOXES), input_hash, "torn").to_line()
             with journal.path.open("a") as file:
                 file.write(line[: random.randrange(len(line) - 1)])
         assert watching.latest() == newest
         for name in ("f1", "f2"):
-            ours = {box: one for (made_from, box), one in from_each.items() if made_from == name}
+            ours = {box: one for (input_hash, box), one in from_each.items() if input_hash == name}
             assert watching.recorded(dict.fromkeys(BOXES, name)) == ours
             assert watching.count_voxels(name) == sum(box.size for box in ours)
 

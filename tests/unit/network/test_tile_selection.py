@@ -101,7 +101,7 @@ def test_memory_of_a_job_is_shared_out_between_process_and_gpu() -> None:
     assert job_memory(task(max_blocks_in_flight=9), tile, 1, "cpu", 1).process > with_cpu.process
 
 
-def test_memory_is_scattered_once_more_blocks_than_are_in_flight_have_been_through() -> None:
+def test_memory_is_fragmented_once_more_blocks_than_are_in_flight_have_been_through() -> None:
     tile, in_flight = (1, 172, 172), task().predict.max_blocks_in_flight
     one, few, many, more = (
         job_memory(task(), tile, 1, "cpu", 1, blocks).process for blocks in (1, in_flight, in_flight + 1, 99)

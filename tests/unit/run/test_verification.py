@@ -1,4 +1,4 @@
-"""Places where a cut would show: windows at every kind of border, and a seam score worked by hand."""
+"""Places where a cut would show: crops at every kind of border, and a seam score worked by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
-from unet.run.verification import seams, windows_to_check
+from unet.run.verification import crops_to_check, seams
 
 GRID = Grid((3, 100, 90), (2, 32, 40))
 SHARDS = block_range_names(GRID, 5 * 2 * 32 * 40)
@@ -27,10 +27,10 @@ class Array:
         return self.values[:, *box.slices]
 
 
-def test_windows_lie_where_a_cut_would_show() -> None:
-    windows = windows_to_check(GRID, SHARDS, side=16, number=8, seed=0)
-    assert [kind for kind, _ in windows] == 2 * ["block border", "block range border", "face of the volume", "anywhere"]
-    for kind, box in windows:
+def test_crops_lie_where_a_cut_would_show() -> None:
+    crops = crops_to_check(GRID, SHARDS, side=16, number=8, seed=0)
+    assert [kind for kind, _ in crops] == 2 * ["block border", "block range border", "face of the volume", "anywhere"]
+    for kind, box in crops:
         assert box.size > 0
         if kind == "block border":
             assert all(
@@ -41,17 +41,17 @@ def test_windows_lie_where_a_cut_would_show() -> None:
             assert all(lo == 0 or hi == n for lo, hi, n in zip(box.start, box.stop, GRID.shape, strict=True))
 
 
-def test_a_window_at_a_block_range_border_holds_blocks_of_two_jobs() -> None:
+def test_a_crop_at_a_block_range_border_holds_blocks_of_two_jobs() -> None:
     grid = Grid((1, 64, 128), (1, 64, 64))
-    (kind, box), *_ = windows_to_check(grid, ["0-of-2", "1-of-2"], side=16, number=2, seed=3)[1:]
+    (kind, box), *_ = crops_to_check(grid, ["0-of-2", "1-of-2"], side=16, number=2, seed=3)[1:]
     assert (kind, str(box)) == ("block range border", "0:1,0:8,56:72")
 
 
 @settings(max_examples=30)
 @given(shape=st.tuples(*[st.integers(1, 40)] * 3), block=st.tuples(*[st.integers(1, 20)] * 3), seed=st.integers(0, 9))
-def test_windows_of_any_volume_are_inside_it(shape, block, seed) -> None:
+def test_crops_of_any_volume_are_inside_it(shape, block, seed) -> None:
     grid = Grid(shape, block)
-    for _, box in windows_to_check(grid, block_range_names(grid, 100), side=8, number=8, seed=seed):
+    for _, box in crops_to_check(grid, block_range_names(grid, 100), side=8, number=8, seed=seed):
         assert box.size > 0
         assert box.clipped(shape) == box
 

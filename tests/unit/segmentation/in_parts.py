@@ -21,7 +21,7 @@ def merged_in_parts(
     tree: TreePart,
     table_of: Callable[[Box], BlockTable],
     edges_of: Callable[[Box], GraphEdges] | None = None,
-    reach: int = 0,
+    contact_distance: int = 0,
     rules: MergeRules = MergeRules(),  # noqa: B008
     first_id: int = 1,
     min_size: int = 0,
@@ -32,10 +32,10 @@ def merged_in_parts(
     def merge(one: TreePart) -> Part:
         if one.children:
             inputs = [merge(child) for child in one.children]
-            part, into = join_parts(grid, inputs, reach)
+            part, into = join_parts(grid, inputs, contact_distance)
             starts = np.cumsum([0, *(len(part.nodes) for part in inputs)])
         else:
-            part, fragments = read_part(grid, one.layers, table_of, edges_of, reach)
+            part, fragments = read_part(grid, one.layers, table_of, edges_of, contact_distance)
             into, starts = fragments.component_of, fragments.offsets
         part, objects, became = settle_part(part, rules)
         outcomes[one] = Outcome(objects, became[into], starts)

@@ -127,7 +127,7 @@ METHODS = {
     levels=st.sampled_from([2, 3, 256]),
     method=st.sampled_from(["touching", *METHODS]),
     by_section=st.booleans(),
-    reach=st.integers(1, 4),
+    contact_distance=st.integers(1, 4),
     join_below=st.sampled_from([0, 6, 25]),
     holes=st.sampled_from([0, 8, 60]),
 )
@@ -140,11 +140,11 @@ def test_any_tree_of_parts_gives_the_objects_of_one_solve(
     levels: int,
     method: str,
     by_section: bool,
-    reach: int,
+    contact_distance: int,
     join_below: int,
     holes: int,
 ) -> None:
-    steps = [*WITHIN, *((ahead, 0, 0) for ahead in range(1, reach + 1))]
+    steps = [*WITHIN, *((ahead, 0, 0) for ahead in range(1, contact_distance + 1))]
     cells = Cells(
         seed, (9, 7, 8), (depth, 4, 5), seeds if not by_section else min(seeds, 12), levels, steps, by_section
     )
@@ -155,7 +155,7 @@ def test_any_tree_of_parts_gives_the_objects_of_one_solve(
     expected = merged_whole(cells, rules, min_size=4)
     tree = tree_of_parts(cells.grid.counts[0], per_leaf, fan_out)
     found, live = merged_in_parts(
-        cells.grid, tree, cells.tables.__getitem__, cells.graph_for(rules), reach, rules, min_size=4
+        cells.grid, tree, cells.tables.__getitem__, cells.graph_for(rules), contact_distance, rules, min_size=4
     )
     fragments = join_blocks(cells.grid, cells.tables.values())
     has_voxels = fragments.size > 0  # no voxel has the label of the others

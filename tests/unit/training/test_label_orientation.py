@@ -26,7 +26,7 @@ from unet.training.label_orientation import (
     PlacementScore,
     best_shift,
     box_in_file,
-    fit,
+    correlate_borders,
     is_possible,
     orientation_problem,
     orientation_windows,
@@ -49,17 +49,19 @@ def placement_scores(raw: NDArray, labels: NDArray) -> list[PlacementScore]:
     """The scores of all other places, over up to eight sections."""
     sections = sorted({round(z) for z in np.linspace(0, len(raw) - 1, WINDOWS)})
     intensities = {z: spectrum(raw[z]) for z in sections}
-    given = {z: fit(intensities[z], labels[z]) for z in sections}
+    given = {z: correlate_borders(intensities[z], labels[z]) for z in sections}
     found = []
     for turn in ORIENTATIONS:
         if is_possible(turn, Box.of_shape(labels.shape)) and ("z" not in turn.flip or len(raw) > 1):
             turned = oriented(labels, turn)
             found.append(
-                PlacementScore(turn, score(fit(intensities[z], turned[z]) for z in sections), score(given.values()))
+                PlacementScore(
+                    turn, score(correlate_borders(intensities[z], turned[z]) for z in sections), score(given.values())
+                )
             )
     for by in SECTION_SHIFTS:
         usable = [z for z in sections if 0 <= z + by < len(raw)]
-        moved = score(fit(intensities[z], labels[z + by]) for z in usable)
+        moved = score(correlate_borders(intensities[z], labels[z + by]) for z in usable)
         found.append(PlacementScore((-by, 0, 0), moved, score(given[z] for z in usable)))
     shifted = best_shift([(intensities[z], labels[z]) for z in sections], score(given.values()))
     return found + [shifted] * (shifted is not None)
@@ -143,7 +145,7 @@ def test_what_nobody_annotated_says_nothing() -> None:
     labels = np.where(np.arange(150) < 30, labels, np.uint32(2**32 - 1))
     assert better(raw, labels) == []
     assert better(raw[:, :, :30], np.flip(labels[:, :, :30], 1))[0] == Orientation(flip=("y",))
-    assert score([fit(spectrum(raw[0]), np.full(raw[0].shape, 2**32 - 1, np.uint32))]) == 0
+    assert score([correlate_borders(spectrum(raw[0]), np.full(raw[0].shape, 2**32 - 1, np.uint32))]) == 0
 
 
 def test_windows_lie_where_most_is_annotated_inside_their_file() -> None:

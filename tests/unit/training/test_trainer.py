@@ -197,7 +197,7 @@ def test_a_clipped_gradient_moves_the_weights_by_no_more(tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_padded_network_learns_from_the_middle_of_its_output(tmp_path, batch):
-    """Its rim has seen the padding: the gradient is that of the loss on the window of the targets.
+    """Its border has seen the padding: the gradient is that of the loss on the window of the targets.
 
     A batch of one is computed at once, a larger one sample by sample.
     """

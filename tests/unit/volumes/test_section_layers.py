@@ -18,7 +18,7 @@ from unet.geometry.grid import Grid
 from unet.volumes import section_layers
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Source
-from unet.volumes.readers.views import Downsampled, Flipped, Window
+from unet.volumes.readers.views import Cropped, Downsampled, Flipped
 from unet.volumes.section_layers import LayerReader
 
 SHAPE, BLOCK = (5, 30, 40), (2, 16, 16)
@@ -85,7 +85,7 @@ def test_blocks_that_are_finished_are_left_out(tmp_path: Path, kept_bytes: int) 
 
 def test_views_decode_each_section_once_too(tmp_path: Path, kept_bytes: int) -> None:
     source = Decoded()
-    view = Downsampled(Window(Flipped(source, "zy"), Box((1, 2, 0), (5, 30, 40))), (2, 2, 2), "mean")
+    view = Downsampled(Cropped(Flipped(source, "zy"), Box((1, 2, 0), (5, 30, 40))), (2, 2, 2), "mean")
     boxes = Grid(view.shape, (1, 8, 8)).boxes()
     expected = [Downsampled(view.below, (2, 2, 2), "mean").read(box) for box in boxes]
     source.times.clear()

@@ -59,7 +59,7 @@ def test_an_implausible_voxel_size_of_a_file_is_told_with_the_unit_that_was_assu
 
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
     with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`.*\. 8 by one, 4 by another"):
-        resolve_voxel_size(None, None, "a.tif", told=["8 by one, 4 by another"])
+        resolve_voxel_size(None, None, "a.tif", remarks=["8 by one, 4 by another"])
 
 
 @pytest.mark.parametrize("edges", [None, (0, 4, 4), (float("nan"), 4, 4), (float("inf"), 4, 4)])

@@ -73,7 +73,7 @@ def suspected_rows(volume: str, largest: Sequence[Mapping[str, Any]]) -> list[Er
     ]
 
 
-def place_link(volume: str, voxel: Sequence[int]) -> str:
+def position_link(volume: str, voxel: Sequence[int]) -> str:
     """Return the address within the report of a voxel `(z, y, x)`."""
     return "#" + urlencode({"volume": volume, **dict(zip("zyx", voxel, strict=True))})
 
@@ -86,4 +86,4 @@ def view_command(place: str) -> str:
 def _place(volume: str, one: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return voxel, nm and link of an error's centre."""
     nm = ", ".join(f"{value:,.0f}" for value in one["centre_nm"])
-    return ", ".join(map(str, one["centre"])), nm, place_link(volume, one["centre"])
+    return ", ".join(map(str, one["centre"])), nm, position_link(volume, one["centre"])

@@ -46,7 +46,7 @@ def learning_curve(records: Sequence[Mapping[str, Any]], kept_step: int | None =
         _mark(axes, [] if kept_step is None else [kept_step], "weights kept: step {:g}")
         _legend(axes)
         last = {label: points[-1, 1] for label, points in curves.items()}
-        return _svg(figure, f"Loss over optimiser steps; at the end {_told(last)}")
+        return _svg(figure, f"Loss over optimiser steps; at the end {_listed(last)}")
 
 
 def validation_curve(records: Sequence[Mapping[str, Any]], kept_step: int | None = None) -> str:
@@ -84,8 +84,8 @@ def threshold_curve(sweeps: Mapping[str, Sequence[Mapping[str, float]]], chosen:
         chosen = sorted(set(chosen))
         _mark(axes, chosen, "chosen: {:g}")
         _legend(axes)
-        told = "" if not chosen else f"; chosen {', '.join(f'{one:g}' for one in chosen)}"
-        return _svg(figure, f"V_rand and V_info over the threshold of {', '.join(sweeps)}{told}")
+        listed = "" if not chosen else f"; chosen {', '.join(f'{one:g}' for one in chosen)}"
+        return _svg(figure, f"V_rand and V_info over the threshold of {', '.join(sweeps)}{listed}")
 
 
 def agglomeration_curve(
@@ -147,7 +147,7 @@ def _mark(axes: Any, places: Iterable[float], words: str) -> None:
         axes.axvline(place, color=INK, alpha=0.6, lw=1, ls=":", label=words.format(place))
 
 
-def _told(values: Mapping[str, float]) -> str:
+def _listed(values: Mapping[str, float]) -> str:
     return ", ".join(f"{label} {value:.3g}" for label, value in values.items())
 
 

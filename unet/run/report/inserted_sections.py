@@ -7,7 +7,7 @@
 from jinja2 import Environment, StrictUndefined
 
 
-def has_place_for(page: str, name: str) -> bool:
+def has_markers_for(page: str, name: str) -> bool:
     """Return whether a page has the markers of a section."""
     return f"<!-- {name} -->" in page and f"<!-- /{name} -->" in page
 
@@ -26,7 +26,7 @@ def insert_section(page: str, name: str, section: str) -> str:
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = page.partition(first)
     _, _, after = rest.partition(last)
-    if not has_place_for(page, name):
+    if not has_markers_for(page, name):
         raise ValueError(f"the report has no place for the {name} between {first} and {last}; run the report anew")
     return f"{before}{first}{section}{last}{after}"
 

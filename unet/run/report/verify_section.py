@@ -14,8 +14,8 @@ class VolumeChecks:
     ----------
     blocks : int
         Blocks of all stores that were read again; each has the digest that was recorded when it was written.
-    windows : dict
-        Windows that were inferred again: kind of position -> number.
+    crops : dict
+        Crops that were predicted again: kind of position -> number.
     difference : float
         Largest difference between a stored probability and the same tiles inferred again, in the stored unit: grey
         levels of uint8, or probability.
@@ -28,7 +28,7 @@ class VolumeChecks:
     """
 
     blocks: int
-    windows: Mapping[str, int]
+    crops: Mapping[str, int]
     difference: float
     across_tiles: float
     seam_score: float

@@ -39,7 +39,7 @@ from unet.run.view.state import (
     PROBABILITY_SHADER,
     SPLIT_COLOUR,
     ErrorMark,
-    Place,
+    VoxelSpace,
     error_layers,
     image_layer,
     segmentation_layer,
@@ -143,7 +143,7 @@ class _Layers:
 
     def __init__(self, config: Config, volume: Volume, url: str, static: bool) -> None:
         self.config, self.volume, self.url, self.static = config, volume, url, static
-        self.place = Place(volume.layout.voxel_size_nm, volume.layout.offset_nm)
+        self.place = VoxelSpace(volume.layout.voxel_size_nm, volume.layout.offset_nm)
         self.mounts: dict[str, Mount] = {}
         self.left_out: list[str] = []
 

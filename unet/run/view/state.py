@@ -26,7 +26,7 @@ void main() { emitGrayscale(normalized()); }
 
 
 @dataclass(frozen=True)
-class Place:
+class VoxelSpace:
     """The voxels of a volume in space, `(z, y, x)` in nm."""
 
     voxel_size_nm: tuple[float, ...]
@@ -40,7 +40,7 @@ class Place:
     def point(self, voxel: Sequence[float]) -> list[float]:
         """Return the centre of a voxel `(z, y, x)` as the viewer counts, `[x, y, z]`.
 
-        >>> Place((40.0, 4.0, 4.0), (80.0, 0.0, 2.0)).point((1, 5, 6))
+        >>> VoxelSpace((40.0, 4.0, 4.0), (80.0, 0.0, 2.0)).point((1, 5, 6))
         [6.5, 5.0, 3.0]
         """
         return [o / s + v for o, s, v in zip(self.offset_nm, self.voxel_size_nm, voxel, strict=True)][::-1]
@@ -111,7 +111,7 @@ def segmentation_layer(name: str, url: str, properties: str | None = None, **mor
 
 
 def error_layers(
-    place: Place, marks: Sequence[ErrorMark], selected: int | None, linked: Mapping[str, str]
+    place: VoxelSpace, marks: Sequence[ErrorMark], selected: int | None, linked: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return the erroneous objects as points, in one layer of splits and one of merges; none where there are none.
 
@@ -133,7 +133,7 @@ def error_layers(
 
 
 def _annotation_layer(
-    place: Place, name: str, colour: str, marks: Sequence[ErrorMark], linked: str | None
+    place: VoxelSpace, name: str, colour: str, marks: Sequence[ErrorMark], linked: str | None
 ) -> dict[str, Any]:
     points = [
         {
@@ -160,7 +160,7 @@ def _annotation_layer(
 
 
 def viewer_state(
-    place: Place, layers: Sequence[dict[str, Any]], position: Sequence[float], selected: str | None, title: str
+    place: VoxelSpace, layers: Sequence[dict[str, Any]], position: Sequence[float], selected: str | None, title: str
 ) -> dict[str, Any]:
     """Return the state of the viewer.
 

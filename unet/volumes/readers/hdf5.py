@@ -10,7 +10,7 @@ from unet.geometry.box import Box
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.hdf5_attributes import Stated, order_of, stated_place
+from unet.volumes.readers.hdf5_attributes import Stated, order_of, stated_placement
 from unet.volumes.readers.hdf5_datasets import find_dataset
 from unet.volumes.readers.hdf5_layouts import Layout, layout_of
 from unet.volumes.readers.hdf5_storage import OpenDataset, missing_chunks_of, require_filters, require_stored
@@ -100,7 +100,7 @@ class Hdf5Source(ArraySource):
             self.order = axis_order(layout.shape, layout.names, given.path, "the layout of the file")
         else:
             self.order = order_of(dataset, layout.shape, given.path, given.axes)
-        stated = stated_place(dataset, self.order, given.path)
+        stated = stated_placement(dataset, self.order, given.path)
         if size := stated_voxel_size(layout.voxel_size_nm, given.path):
             stated.voxel_size_nm, stated.origin = size, layout.origin
         return stated

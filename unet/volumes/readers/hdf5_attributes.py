@@ -108,7 +108,7 @@ def order_of(dataset: h5py.Dataset, shape: Sequence[int], address: str, configur
     return orders[0]
 
 
-def stated_place(dataset: h5py.Dataset, order: AxisOrder, address: str) -> Stated:
+def stated_placement(dataset: h5py.Dataset, order: AxisOrder, address: str) -> Stated:
     """Return voxel size and offset by the attributes of a dataset and by the coordinates of its axes.
 
     Two attributes that differ are of no use: which of them is right, the user has to say.

@@ -51,15 +51,15 @@ def png_section(path: Path) -> Section:
         refusal = f"{path}: {COLOURS.get(colour, colour)} PNG and not grey; {TO_GREY}"
     if colour not in (GREY, PALETTE, *SAMPLES):
         raise SourceError(refusal)
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     if palette is not None:
-        told = ("the stored numbers of its table of colours are the ids, not the colours that viewers show",)
+        remarks = ("the stored numbers of its table of colours are the ids, not the colours that viewers show",)
     elif colour == PALETTE:
-        told = ("grey values of its palette, instead of the stored indices",)
+        remarks = ("grey values of its palette, instead of the stored indices",)
     elif bits < 8:
-        told = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",)
+        remarks = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",)
     return Section(
-        (rows, columns), np.dtype("uint16" if bits == 16 else "uint8"), remarks=told, decoded_whole=True,
+        (rows, columns), np.dtype("uint16" if bits == 16 else "uint8"), remarks=remarks, decoded_whole=True,
         channels=SAMPLES.get(colour, 1), colours=refusal and (f"{refusal}; {TAKE_ONE}" if palette is None else refusal),
         palette=palette,
     )  # fmt: skip

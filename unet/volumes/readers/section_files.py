@@ -30,7 +30,7 @@ OTHER_IMAGES = frozenset(f".{ending}" for ending in _OTHER_IMAGES.split())
 """Endings of images that are no sections. A folder with as many of them as of sections is refused."""
 UNSEEN = ("thumbs.db", "desktop.ini")
 """Files of Windows that its users do not see."""
-TOLD = 3
+MAX_LISTED = 3
 """Sections of which a message says what is wrong; others are counted."""
 PIXEL_TOLERANCE = 0.01
 """Share by which pixel sizes of sections may differ."""
@@ -90,7 +90,7 @@ class SectionFiles(Source):
         self.numbers = order.numbers
         self.gaps = order.gaps
         self.whole_sections = self._first.decoded_whole
-        self._folder, self._told = folder, {*self._first.remarks}
+        self._folder, self._known_remarks = folder, {*self._first.remarks}
 
     def refuse_gaps(self) -> None:
         """Raise an error if numbers are missing between those of the sections."""
@@ -124,12 +124,12 @@ class SectionFiles(Source):
             except SourceError as error:
                 problems[self._sections[z].name] = error
                 continue
-            self._tell(section, z)
+            self._add_remarks(section, z)
             self.lossy = self.lossy or section.lossy
         if problems:
-            others = [str(one) for one in problems.values()][1:TOLD]
-            more = len(problems) - TOLD
-            names = [*problems][TOLD:]
+            others = [str(one) for one in problems.values()][1:MAX_LISTED]
+            more = len(problems) - MAX_LISTED
+            names = [*problems][MAX_LISTED:]
             rest = [f"and {more} more of its sections, from {names[0]} to {names[-1]}"] if more > 0 else []
             raise SourceError("; ".join([str(next(iter(problems.values()))), *others, *rest]))
 
@@ -138,18 +138,18 @@ class SectionFiles(Source):
         refuse_difference(section, str(self._sections[z]), self._first, str(self._sections[0]))
         return section
 
-    def _tell(self, section: Section, z: int) -> None:
+    def _add_remarks(self, section: Section, z: int) -> None:
         """Add a remark on a section to `remarks`, unless another section has the same."""
-        told = list(section.remarks)
+        remarks = list(section.remarks)
         ours, theirs = section.voxel_size_nm, self._first.voxel_size_nm
         sizes = zip(ours, theirs, strict=True) if ours and theirs else []
         if any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in sizes):
-            told.append(
+            remarks.append(
                 f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm (z, y, x), is used; are the "
                 "sections of one magnification?"
             )
-        self.remarks += [f"{self._sections[z]}: {remark}" for remark in told if remark not in self._told]
-        self._told.update(told)
+        self.remarks += [f"{self._sections[z]}: {remark}" for remark in remarks if remark not in self._known_remarks]
+        self._known_remarks.update(remarks)
 
     def _read(self, box: Box) -> np.ndarray:
         in_section = Box(box.start[1:], box.stop[1:])

@@ -21,7 +21,7 @@ from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.exif_orientation import ORIENTATION
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import ArraySource, MissingChunks
-from unet.volumes.readers.tiff_axes import channels_told, colours_of, order_of_axes
+from unet.volumes.readers.tiff_axes import channel_remarks, colours_of, order_of_axes
 from unet.volumes.readers.tiff_claims import companion_xml
 from unet.volumes.readers.tiff_metadata import stated_size
 from unet.volumes.readers.tiff_pages import (
@@ -123,7 +123,7 @@ class TiffStack(ArraySource):
         known = size.voxel_size(str(path)) if size else None
         remarks = [
             f"{path}: {remark}"
-            for remark in (*series.remarks, *self.first.remarks, *([] if colours else channels_told(series, order)))
+            for remark in (*series.remarks, *self.first.remarks, *([] if colours else channel_remarks(series, order)))
         ]
         if size and known is None and (told := size.remark(str(path))):
             remarks.append(told)

@@ -56,7 +56,7 @@ def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None
         )
 
 
-def channels_told(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
+def channel_remarks(series: StoredSeries, order: AxisOrder) -> Iterator[str]:
     """Yield a remark on an image of channels and one section, since writers confuse channels with sections.
 
     GDAL calls them bands, which are samples of a pixel, as colours are.

@@ -142,7 +142,7 @@ def _described(
         raise Unfit(complaints[0])
     if not found or (kind in NAMES and found[0].kind in ("uniform", "generic") and len(offsets) > 1):
         raise Unfit("it names no image that is here")
-    chosen = _chosen(path, number, [_told(series) for series in found])
+    chosen = _chosen(path, number, [_description(series) for series in found])
     if lost := _absent([found[chosen]]):
         raise SourceError(
             f"{path}: image {chosen} misses {lost} of its {len(found[chosen])} planes{missing_planes(tiff, path)}; "
@@ -302,7 +302,7 @@ def _first_of(pages: Sequence[int], count: int) -> str:
 # -- several images ----------------------------------------------------------------------------------------------------
 
 
-def _told(series: tifffile.TiffPageSeries) -> str:
+def _description(series: tifffile.TiffPageSeries) -> str:
     name = f"{series.name!r}, " if series.name else ""
     return f"{name}axes {series.axes} of lengths {series.shape}, {series.dtype}"
 

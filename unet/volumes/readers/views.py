@@ -1,9 +1,9 @@
-"""Show the voxels of a source in another way: some channels, flipped, a window, placed in a larger volume, coarser.
+"""Show the voxels of a source in another way: some channels, flipped, cropped, placed in a larger volume, coarser.
 
 Each view is a `Source` over another one. It maps a box of its own voxels to the box of the source below:
 
 ```
-raw.tif (40, 900, 900)  ->  Flipped, y  ->  Window 10:20,0:512,0:512  ->  Downsampled (1, 2, 2)  =  (10, 256, 256)
+raw.tif (40, 900, 900)  ->  Flipped, y  ->  Cropped 10:20,0:512,0:512  ->  Downsampled (1, 2, 2)  =  (10, 256, 256)
 ```
 """
 
@@ -155,27 +155,27 @@ class Flipped(View):
         return values[(..., *step)]
 
 
-class Window(View):
+class Cropped(View):
     """A box of a source as a source of its own."""
 
-    def __init__(self, below: Source, window: Box) -> None:
-        if not all(0 <= a < b <= n for a, b, n in zip(window.start, window.stop, below.shape, strict=True)):
+    def __init__(self, below: Source, crop: Box) -> None:
+        if not all(0 <= a < b <= n for a, b, n in zip(crop.start, crop.stop, below.shape, strict=True)):
             raise SourceError(
-                f"{below.address}: the box {window} (z, y, x) is not inside its shape {below.shape}; correct "
+                f"{below.address}: the box {crop} (z, y, x) is not inside its shape {below.shape}; correct "
                 "`sections` or `crop`"
             )
-        self._window = window
+        self._crop = crop
         offset = below.offset_nm
         if below.voxel_size_nm is not None:
-            begin = zip(offset or (0.0, 0.0, 0.0), window.start, below.voxel_size_nm, strict=True)
+            begin = zip(offset or (0.0, 0.0, 0.0), crop.start, below.voxel_size_nm, strict=True)
             offset = tuple(nm + start * edge for nm, start, edge in begin)
-        super().__init__(below, window.shape, offset_nm=offset)
+        super().__init__(below, crop.shape, offset_nm=offset)
         if below.numbers is not None:
-            self.numbers = below.numbers[window.start[0] : window.stop[0]]
+            self.numbers = below.numbers[crop.start[0] : crop.stop[0]]
 
     def box_below(self, box: Box) -> Box:
-        """Return the box shifted by the beginning of the window."""
-        return box.shifted(self._window.start)
+        """Return the box shifted by the beginning of the crop."""
+        return box.shifted(self._crop.start)
 
 
 class Placed(View):
