@@ -92,7 +92,7 @@ def _log_statistics(channel: str, found: IntensityStatistics, rule: Normalisatio
         log.info("%s: left out %.1f %% of the voxels: %s value %s", channel, share, what, values)
     log.info("%s: mean %.4g, standard deviation %.4g", channel, found.mean, found.std)
     if found.std == 0:
-        log.warning("%s: all %d voxels have the value %g, so there is nothing to see", channel, found.count, found.mean)
+        log.warning("%s: all %d voxels have the value %g, so it shows nothing", channel, found.count, found.mean)
     if (found.centre, found.scale) != (found.mean, found.std):
         log.info("%s: normalised as (x - %.4g) / %.4g", channel, found.centre, found.scale)
 

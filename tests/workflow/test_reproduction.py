@@ -60,7 +60,7 @@ def test_the_first_voxel_that_differs_is_found(copy_of_finished: Project, tmp_pa
     journal = Journal.of_receipt(now / "receipts/predict/train/0-of-2.json")
     journal.add(replace(journal.latest()[box], digest="another"))
     found = compare(was, now).difference
-    assert found == f"probability.zarr of volume train, block {box}, voxel {voxel}: {value} was, {value ^ 1} is"
+    assert found == f"probability.zarr of volume train, block {box}, voxel {voxel}: was {value}, is {value ^ 1}"
     shutil.rmtree(now / "volumes")
     assert compare(was, now).difference == f"probability.zarr of volume train, block {box}", "receipts alone"
 

@@ -84,9 +84,7 @@ def test_no_block_of_another_model_survives(finished: Project, copy_of_finished:
     assert ran.rules == {"train", "predict"}
     assert project.blocks_made(ran, "predict") == BLOCKS
     made_with = project.receipt("predict", "train", "0-of-2")["fingerprint"]
-    assert latest_fingerprints(project, "predict") == dict.fromkeys(
-        latest_fingerprints(finished, "predict"), made_with
-    )
+    assert latest_fingerprints(project, "predict") == dict.fromkeys(latest_fingerprints(finished, "predict"), made_with)
     assert made_with != finished.receipt("predict", "train", "0-of-2")["fingerprint"]
     assert (project.array("probability") != finished.array("probability")).mean() > 0.2
 

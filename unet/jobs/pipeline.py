@@ -39,7 +39,7 @@ from unet.jobs.dask_clients import worker_of_tasks, workers_of, workers_to_choos
 DRAIN_TIMEOUT_S = 20.0
 """Seconds in which the blocks in flight may finish when the run ends early; then they stop at their next tile."""
 STOP_TIMEOUT_S = 8.0
-"""Seconds to wait for blocks that were told to stop."""
+"""Seconds to wait for blocks that were cancelled."""
 POLL_S = 0.2
 """Seconds to wait for a finished block before signals and timeouts are checked."""
 RESULT_TIMEOUT_S = 10.0
@@ -63,7 +63,7 @@ class Interrupted(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """A block was told to stop."""
+    """A block was cancelled."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class ReadInferWrite:
         array = self.read(box)
         with self.device:
             if stop():
-                raise Stopped(f"block {box} was told to stop")
+                raise Stopped(f"block {box} was cancelled")
             array = self.infer(array, box, stop)
         return self.write(array, box)
 
@@ -272,7 +272,7 @@ class _Pipeline:
 
     def stop(self) -> None:
         """Tell the blocks in flight to stop at their next tile."""
-        log.info("%d block(s) in flight are told to stop; a rerun makes them", len(self.in_flight))
+        log.info("%d block(s) in flight are cancelled; a rerun makes them", len(self.in_flight))
         _STOPPED.add(self.name)
         if self.work is not None:
             with suppress(TimeoutError):

@@ -72,7 +72,7 @@ class RotatedLattice:
     def __post_init__(self) -> None:
         if 0 in self.cell_geometry.stride:
             raise TileSizeError(
-                f"test_time_augmentation: rotations interpolates, so a tile's output must be larger in y and x than "
+                f"test_time_augmentation: rotations interpolates; a tile's output must be larger in y and x than "
                 f"the {self.geometry.stride_unit} that tiles are apart at least, but that of {self.geometry.input} is "
                 f"{self.geometry.output}; choose a larger predict.tile"
             )

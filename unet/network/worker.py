@@ -243,7 +243,7 @@ def _on_this_worker(prediction: PredictionSpec) -> BlockPredictor:
 def _checking(stop: Stop, box: Box) -> Callable[[], None]:
     def check() -> None:
         if stop():
-            raise Stopped(f"block {box} was told to stop")
+            raise Stopped(f"block {box} was cancelled")
 
     return check
 

@@ -114,12 +114,12 @@ def _in_block(was: Path, now: Path, volume: str, stores: list[str], box: Box) ->
             return place
         before, after = (_read(results, volume, name, box) for results in (was, now))
         if before.shape != after.shape:
-            return f"{place}: {before.shape} were, {after.shape} are"
+            return f"{place}: shape was {before.shape}, is {after.shape}"
         others = np.argwhere(before != after)
         if len(others):
             first = tuple(others[0])
             voxel = tuple(int(i) for i in (*first[:-3], *np.add(first[-3:], box.start)))
-            return f"{place}, voxel {voxel}: {before[first]} was, {after[first]} is"
+            return f"{place}, voxel {voxel}: was {before[first]}, is {after[first]}"
     return None
 
 
@@ -214,12 +214,12 @@ def other_software(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
     """Yield a line per difference in software."""
     for key in ("unet-em", "python", "git"):
         if was[key] != now[key]:
-            yield f"{key}: {was[key]} was, {now[key]} is"
+            yield f"{key}: was {was[key]}, is {now[key]}"
     packages = sorted(was["packages"].keys() | now["packages"].keys())
     for name in packages:
         before, after = (versions["packages"].get(name, "none") for versions in (was, now))
         if before != after:
-            yield f"{name}: {before} was, {after} is"
+            yield f"{name}: was {before}, is {after}"
 
 
 def main() -> None:

@@ -116,9 +116,9 @@ def _membranes(labels: str, counts: LabelCounts, kind: LabelKind) -> LabelProble
     if kind == "classes" or counts.foreground >= 0.5 or cells - mesh < MIN_PIECES:
         return None
     return LabelProblem(
-        f"{labels}: what is not 0 ({counts.foreground:.0%}) parts what is 0 into cells, as membranes do (pieces "
-        f"less holes per section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} membranes are 0 and cells "
-        "are not: invert the file, or set `label_kind: classes` with "
+        f"{labels}: the voxels that are not 0 ({counts.foreground:.0%}) divide the voxels of 0 into cells, as "
+        f"membranes do (pieces less holes per section: {mesh:.0f} and {cells:.0f}); but with label_kind: {kind} "
+        "membranes are 0 and cells are not: invert the file, or set `label_kind: classes` with "
         "`class_values: {membrane: <its value>, interior: 0}`",
         True,
     )
@@ -161,8 +161,9 @@ def _exchanged(labels: str, counts: LabelCounts, kind: LabelKind, names: Sequenc
     if counts.foreground >= 0.5 or cells - mesh < MIN_PIECES:
         return None
     return LabelProblem(
-        f"{labels}: class {names[1]!r} ({counts.foreground:.0%}) parts class {names[0]!r} into cells, as membranes do "
-        f"(pieces less holes per section: {mesh:.0f} and {cells:.0f}): are their values in `class_values` exchanged?",
+        f"{labels}: class {names[1]!r} ({counts.foreground:.0%}) divides class {names[0]!r} into cells, as membranes "
+        f"do (pieces less holes per section: {mesh:.0f} and {cells:.0f}): are their values in `class_values` "
+        "exchanged?",
         False,
     )
 
@@ -291,7 +292,7 @@ def constant_channel_problems(volume: str, deviations: Sequence[float]) -> list[
     """
     constant = [number for number, std in enumerate(deviations) if std == 0]
     if constant and len(constant) == len(deviations):
-        text = f"volumes.{volume}.raw: all grey values are equal, so there is nothing to see; correct the file"
+        text = f"volumes.{volume}.raw: all grey values are equal, so it shows nothing; correct the file"
         return [LabelProblem(f"{text}, or `sections` and `mask` of the volume", True)]
     return [
         LabelProblem(f"volumes.{volume}.raw: all grey values of channel {number} are equal", False)

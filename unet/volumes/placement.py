@@ -259,9 +259,9 @@ def _refuse_gaps(source: Source) -> None:
         source.refuse_gaps()
     except SourceError as error:
         raise SourceError(
-            f"{error}. Without them, no number says where the sections after a gap lie: if only some sections of raw "
-            "are annotated, name these files by a pattern, and write `first_number`, the number that means the first "
-            "section of raw"
+            f"{error}. Without them, no number says where the sections after a gap lie. If only some sections of raw "
+            "are annotated, name these files by a pattern, and write `first_number`: the number of the first section "
+            "of raw"
         ) from None
 
 

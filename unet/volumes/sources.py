@@ -229,7 +229,7 @@ def opposite_rows(volume: VolumeConfig) -> list[str]:
     raw = volume.raw[0]
     return [
         f"{other.path} is {_format_name(other)}, but {raw.path} is {_format_name(raw)}. The first row of MRC is the "
-        "bottom of the picture, that of other formats its top, unless the program that converted one has turned it. "
+        "bottom of the picture, in other formats the top; a program that converted a file may have turned it. "
         f"Look whether they fit; if they are mirrored, write `{key}: {{path: {other.path}, flip: [y]}}`"
         + (". `check_labels` compares them before the training" if key == "labels" else "")
         for key, found in others.items()

@@ -196,7 +196,7 @@ def test_blocks_that_cannot_finish_in_time_after_a_signal_are_told_to_stop(monke
         while box.start[0] > 1:  # endless but for the asking
             time.sleep(0.01)
             if stop():
-                raise Stopped("told to stop")
+                raise Stopped("cancelled")
 
     def done(box: Box, result: Any) -> None:
         finished.append(box)

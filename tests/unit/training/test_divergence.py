@@ -87,10 +87,10 @@ def test_while_there_are_few_losses_nothing_is_lost():
 
 
 def test_a_state_is_kept_only_while_no_loss_is_near_the_limit():
-    calm = [1.0] * BASELINE_STEPS
-    assert is_stable([*calm, *[4.0] * RECENT_STEPS], FACTOR)
-    assert not is_stable([*calm, 5.0, *[1.0] * (RECENT_STEPS - 1)], FACTOR)  # above the root of 20
-    assert is_stable([*calm, 5.0, *[1.0] * RECENT_STEPS], FACTOR)  # and as many steps later again
+    stable = [1.0] * BASELINE_STEPS
+    assert is_stable([*stable, *[4.0] * RECENT_STEPS], FACTOR)
+    assert not is_stable([*stable, 5.0, *[1.0] * (RECENT_STEPS - 1)], FACTOR)  # above the root of 20
+    assert is_stable([*stable, 5.0, *[1.0] * RECENT_STEPS], FACTOR)  # and as many steps later again
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.3])

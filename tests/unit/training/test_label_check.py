@@ -190,7 +190,7 @@ def test_exchanged_classes_are_told() -> None:
     classes = np.where(dense() > 0, 0, 1)
     [(text, stops)] = told(counts_of(classes, classes), "classes")
     assert not stops
-    assert "class 'interior' (44%) parts class 'membrane' into cells" in text
+    assert "class 'interior' (44%) divides class 'membrane' into cells" in text
     assert told(counts_of(1 - classes, 1 - classes), "classes") == []
 
 

@@ -137,7 +137,7 @@ def guess_labels(values: NDArray) -> LabelGuess:
 
 def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
     low, high = sorted(shares)
-    pieces = pieces_per_section(values, connectivity=4)  # a thin membrane parts its neighbours along diagonals, too
+    pieces = pieces_per_section(values, connectivity=4)  # a thin membrane separates its neighbours along diagonals, too
     inverted = shares[high] < 0.5 and pieces[low] - pieces[high] >= MIN_PIECES
     if low == 0 and not inverted:
         few = "" if pieces[high] > 1.5 else "; it is one piece in each section, as a mask is"
@@ -145,7 +145,7 @@ def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
         why = f"two values, 0 ({shares[0]:.0%}) and {high} in {pieces[high]:.0f} pieces per section"
         return LabelGuess("interior", why, foreground=shares[high], warnings=warnings)
     membrane, interior = (high, low) if inverted else (low, high)
-    why = f"two values, and what is {membrane} parts what is {interior} into {pieces[interior]:.0f} pieces per section"
+    why = f"two values, and {membrane} divides {interior} into {pieces[interior]:.0f} pieces per section"
     if not inverted:
         why = f"two values, {low} and {high}, of which neither is 0"
     return LabelGuess(

@@ -284,7 +284,7 @@ def _components(found: Suggestion, guess: LabelGuess, size: VoxelSize) -> None:
     found.add("segment.threshold", "auto", "the best V_rand on evaluate.threshold_volumes")
     _connectivity(found, size)
     if guess.kind == "instances":
-        found.add("weights.w0", 10, "a heavy border keeps objects apart that touch")
+        found.add("weights.w0", 10, "a large border weight keeps touching objects apart")
 
 
 def _connectivity(found: Suggestion, size: VoxelSize) -> None:

@@ -123,8 +123,8 @@ def advice_on_blocks(config: Config, layouts: Sequence[VolumeLayout]) -> list[st
     better = next(block for block in times if times[block] < WORTH_RECUTTING * min(times.values()))
     around, block = (" x ".join(map(str, one)) for one in (halo, deepest.block))
     advice = (
-        f"time: the watershed looks {around} voxels around each block, so that in blocks of {block} it works through "
-        f"{times[deepest.block]:.1f} times the volume; storage.block: {list(better)} makes that {times[better]:.1f}"
+        f"time: the watershed reads {around} voxels around each block. In blocks of {block} it reads "
+        f"{times[deepest.block]:.1f} times the volume; with storage.block: {list(better)} {times[better]:.1f} times"
     )
     return [] if better == deepest.block else [advice]
 

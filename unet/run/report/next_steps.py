@@ -219,11 +219,11 @@ def splits_dominate(run: RunNumbers) -> Said:
     if not names:
         return None
     if run.method == "components":
-        do = "Lower segment.threshold, or set segment.min_size to drop crumbs."
+        do = "Lower segment.threshold, or set segment.min_size to drop very small objects."
     else:
         how = "Lower" if run.affinities else "Raise"
         do = f"{how} segment.agglomerate.threshold, so that more is joined; segment.agglomerate.join_fragments_below "
-        do += "joins crumbs."
+        do += "joins very small objects."
     return f"{_names(names)}: split errors outweigh merge errors.", do
 
 
@@ -247,7 +247,7 @@ def many_small(run: RunNumbers) -> Said:
     shares = ", ".join(f"{100 * run.small_share[name]:.0f} % in {name}" for name in names)
     return (
         f"Many objects have fewer than {SMALL_VOXELS} voxels: {shares}.",
-        f"If they are crumbs, set segment.min_size (now {run.min_size}) above their size.",
+        f"If they are noise, set segment.min_size (now {run.min_size}) above their size.",
     )
 
 

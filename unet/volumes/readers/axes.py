@@ -226,6 +226,6 @@ def _refuse_unusable(names: Sequence[str], lengths: Index, where: str, origin: s
     else:
         return
     raise SourceError(
-        f"{where}: axes {listed} by {origin}; {problem}: extract one time point or position, or say what each axis is "
-        "with `axes` at this source, one letter of c, z, y and x per axis"
+        f"{where}: axes {listed} by {origin}; {problem}: extract one time point or position, or name each axis by "
+        "`axes` at this source: one letter of c, z, y and x per axis"
     )

@@ -177,7 +177,7 @@ def test_blocks_that_a_watershed_in_3_d_reads_dearly_are_named_with_better_ones(
     [advice] = said("volume", (16, 1024, 1024))
     # (16 + 34) / 16 * (1058 / 1024)^2, (64 + 34) / 64 * (546 / 512)^2, and 1.5 in blocks of 256 x 256 x 256
     assert "17 x 17 x 17 voxels" in advice
-    assert "3.3 times the volume; storage.block: [64, 512, 512] makes that 1.7" in advice
+    assert "3.3 times the volume; with storage.block: [64, 512, 512] 1.7 times" in advice
     assert said("volume", (64, 512, 512)) == said("section", (16, 1024, 1024)) == []
     assert (
         advice_on_blocks(configuration(), [deep])
