@@ -3,7 +3,7 @@
     python benchmarks/ablation.py --cores 2                     # all variants on ISBI 2012, then the table
     python benchmarks/ablation.py --only base fcn8s --seeds 0 1  # some of them
     python benchmarks/ablation.py --table                       # of the runs that are there already
-    python benchmarks/ablation.py --example fib25-2d --only w0-0 w0-10 --seeds 0 1 2  # does the weight map separate cells?
+    python benchmarks/ablation.py --example fib25-2d --only w0-0 w0-10 --seeds 0 1 2  # effect of the weight map
 
 Every variant is a run of the workflow itself in a folder of its own, resumable like any other. The threshold is chosen
 on the training volume, unless one is given: then the trained models are segmented and scored again with it. The scores

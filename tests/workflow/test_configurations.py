@@ -126,7 +126,7 @@ def test_a_partial_target_and_other_times_leave_the_record_of_the_report(
     ran = project.run(target)
     assert ran.rules == {"segment"}
     assert f"receipt       {target}" in ran.output
-    assert "Nothing was made: --touch gives files another time alone" in project.run("--touch").output
+    assert "Nothing was made: --touch only changes times" in project.run("--touch").output
     for name in ("run_config.yaml", "provenance.json", "ro-crate-metadata.json", "report.html"):
         assert (project.results / name).read_text() == (finished.results / name).read_text()
 

@@ -66,8 +66,8 @@ SAMPLE: dict[str, Any] = {
 """Configuration of the sample: the keys that differ from their defaults, small enough for two cores."""
 
 HEADER = """\
-# The embedded sample. `snakemake --cores 2` generates a volume of 24 sections, trains on 16 of them (volume `train`),
-# chooses the best weights on 2 more (volume `choice`), and segments the 16 and the 6 left (volume `test`).
+# The embedded sample. `snakemake --cores 2` generates a volume of 24 sections, and trains on 16 (volume `train`). It
+# chooses the best weights on 2 more (volume `choice`). It segments `train` and the 6 sections left (volume `test`).
 # Generated from unet/config/pages.py by `make config`. config/README.md lists every key with its default.
 # For your own data, copy a file of config/examples/ and pass it to Snakemake: --configfile mine.yaml
 """

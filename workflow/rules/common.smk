@@ -1,4 +1,4 @@
-# What all rules share and only Snakemake can tell: its command line, its process, its records.
+# Shared by all rules, and known to Snakemake alone: its command line, its process, its records.
 # What follows from the configuration and receipts alone is in unet/run: inputs, parameters, changes, preconditions.
 #
 # Inputs:  none
@@ -63,12 +63,12 @@ IS_MAIN, DRY_RUN = workflow.is_main_process, is_dry_run(sys.argv)
 
 
 def code(rule):
-    """Digest of a script and of the package's code that it uses: an edit of either reruns the rule."""
+    """Return the digest of a script and of the package's code that it uses: an edit of either reruns the rule."""
     return cached_code_digest(ROOT / "scripts" / f"{rule}.py")
 
 
 def has_record(path):
-    """Whether Snakemake knows with which parameters a file was made."""
+    """Return whether Snakemake knows with which parameters a file was made."""
     return workflow.persistence.metadata(IOFile(str(path))) is not None
 
 
@@ -89,7 +89,7 @@ wildcard_constraints:
 
 
 def per_job(function):
-    """An input or parameter of a job out of its wildcards; for errors of the user one sentence."""
+    """Return an input or parameter of a job, from its wildcards; for errors of the user one sentence."""
 
     def of_job(wildcards):
         try:
@@ -101,31 +101,31 @@ def per_job(function):
 
 
 def inputs_of(rule):
-    """All inputs of a rule's jobs: the method of its name in `RunInputs`, which is given the wildcards."""
+    """Return all inputs of a rule's jobs: the method of its name in `RunInputs`, which is given the wildcards."""
     method = getattr(INPUTS, rule)
     return per_job(lambda wildcards: method(**dict(wildcards.items())))
 
 
 def all_receipts(rule, *store):
-    """The receipts of all jobs of a rule on the volume of a job."""
+    """Return the receipts of all jobs of a rule on the volume of a job."""
     return per_job(lambda wildcards: receipts(rule, wildcards.volume, *store))
 
 
 def damage(rule):
-    """The marker that files of a job were deleted or cut short, as an input of the job."""
+    """Return the marker that files of a job were deleted or cut short, as an input of the job."""
     return lambda wildcards: INPUTS.damage(rule, *wildcards)
 
 
 def stale(rule):
-    """The marker that a rule has read other files of the user than there are now, as an input of its job."""
+    """Return the marker that the user's files have changed since a rule read them, as an input of its job."""
     return per_job(lambda wildcards: CHANGES.markers(rule, wildcards.volume))
 
 
 def folder_of(wildcards):
-    """The folder of a volume's stores."""
+    """Return the folder of a volume's stores."""
     return f"{RESULTS}/volumes/{wildcards.volume}"
 
 
 def results_folder(wildcards):
-    """The folder of everything that is written. A job's parameter, so that Snakemake does not compare its content."""
+    """Return the results folder. It is a job's parameter, so that Snakemake does not compare its content."""
     return RESULTS

@@ -13,7 +13,7 @@ from unet.config.yaml_file import read_config_file, with_line_numbers
 
 
 def with_config_files(message):
-    """A message about keys, with the places where they stand."""
+    """Return a message about keys, with file and line of each key."""
     paths = [Path(os.path.relpath(path)) for path in workflow.configfiles]
     return with_line_numbers(message, paths, workflow.config_settings.config)
 

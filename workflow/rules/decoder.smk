@@ -1,4 +1,4 @@
-# The settings of the decoding, chosen together (segment.decoder: auto), where the network did not learn.
+# The settings of the decoding, chosen together (segment.decoder: auto), on sections that the network did not learn from.
 #
 # Inputs:  probability.zarr and labels.zarr of evaluate.threshold_volumes
 # Outputs: candidate-fragments.zarr and candidate-tables; the receipt of choose_decoder

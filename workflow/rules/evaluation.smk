@@ -1,4 +1,4 @@
-# How good it is, and one page that says so.
+# Scores of the objects, and the report.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr and targets.zarr; the sweeps
 # Outputs: evaluation.json of each volume with labels; {results}/report.html with its folder report, scores.json and

@@ -2,7 +2,7 @@
 #
 # Inputs:  the image files of each volume
 # Outputs: raw.zarr, mask.zarr, classes.zarr or labels.zarr in {results}/volumes/{volume}/
-# Steps:   sample (the generated volume) -> survey (headers, layout) -> check_model (model and volumes are for each other)
+# Steps:   sample (the generated volume) -> survey (headers, layout) -> check_model (model and volumes fit each other)
 #          -> ingest (a block range per job) -> histogram (a block range per job) -> intensity_statistics (frozen statistics)
 
 

@@ -1,4 +1,4 @@
-# What the objects are, whenever it is asked for: `snakemake objects`, `snakemake meshes`, `snakemake skeletons`.
+# Measurements of the objects, on request: `snakemake objects`, `snakemake meshes`, `snakemake skeletons`.
 #
 # Inputs:  segmentation.zarr, probability.zarr, labels.zarr; second stores (`volumes.<name>.inside`)
 # Outputs: objects.csv, contacts.csv and inside-*.csv of each predicted volume, and the same as Parquet; meshes/ and

@@ -1,17 +1,17 @@
-# What jobs ask for: threads, GPUs, memory in MB, and time in minutes.
+# Resources of jobs: threads, GPUs, memory in MB, and time in minutes.
 #
 # Inputs:  none
 # Outputs: none
 
-# With predict.workers: slurm it is the workers that use GPUs.
+# With predict.workers: slurm the workers use the GPUs, not the jobs.
 PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus
-# Memory and time where nothing looks at them, see `is_asked_for`.
+# Memory and time where nothing reads them, see `is_needed`.
 NOT_COUNTED = 1
 
 
 def predict_threads():
-    """Threads of a prediction: 4 beside a GPU; else the cores, divided by the jobs that `--resources gpu=N` lets run."""
+    """Return the threads of a prediction: 4 beside a GPU; else the cores, divided by N of `--resources gpu=N`."""
     given = workflow.resource_settings
     cores, jobs = given.cores, given.resources.get("gpu")
     jobs = getattr(jobs, "value", jobs)
@@ -21,29 +21,30 @@ def predict_threads():
 PREDICT_THREADS = predict_threads()
 
 
-def is_asked_for():
-    """Whether anything looks at the memory and time of jobs: a scheduler, which has `--jobs`, or limits on the command
-    line. To count them takes seconds, mostly of loading PyTorch. A job reads this file too, and has what it was given.
+def is_needed():
+    """Return whether anything reads the memory and time of jobs: a scheduler (`--jobs`), or limits on the command line.
+
+    Counting them takes seconds, mostly to load PyTorch. A job reads this file too, and has what it was given.
     """
     given = workflow.resource_settings
     limited = {"mem", "mem_mb", "runtime"} & set(given.resources)
     return IS_MAIN and (given.nodes is not None or bool(limited))
 
 
-ASKED_FOR = is_asked_for()
+IS_NEEDED = is_needed()
 
 
 @per_job
 def workload(wildcards):
-    """How much a job has to do: of its volume, else of all used volumes whose headers can be read."""
+    """Return the workload of a job: its volume, else all used volumes whose headers can be read."""
     names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
     known = {name: LAYOUTS.get(name) for name in names}
     return Workload.of(CONFIG, {name: one for name, one in known.items() if one})
 
 
 def memory(name):
-    """Memory of a rule's jobs in MB, where it is asked for; more when one is tried again."""
-    if not ASKED_FOR:
+    """Return the memory of a rule's jobs in MB, where it is needed; more when a job is tried again."""
+    if not IS_NEEDED:
         return NOT_COUNTED
     return lambda wildcards, threads, attempt: attempt * estimated_memory(
         name, workload(wildcards), threads
@@ -51,8 +52,8 @@ def memory(name):
 
 
 def time_limit(name):
-    """Time of a rule's jobs in minutes, where it is asked for; more when one is tried again."""
-    if not ASKED_FOR:
+    """Return the time of a rule's jobs in minutes, where it is needed; more when a job is tried again."""
+    if not IS_NEEDED:
         return NOT_COUNTED
     return lambda wildcards, attempt: attempt * estimated_minutes(
         name, workload(wildcards)

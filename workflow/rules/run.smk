@@ -1,4 +1,4 @@
-# What happens around the jobs: checks before the first one, and what is said and recorded after the last.
+# Steps around the jobs: checks before the first job, messages and records after the last one.
 #
 # Inputs:  none
 # Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
@@ -25,7 +25,7 @@ def check_before_run():
 
 
 def note_damage():
-    """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
+    """Note the receipts whose files are damaged: their jobs run again. `verify` finds the damage itself."""
     if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
         return
     try:
@@ -46,7 +46,7 @@ def print_plan():
 
 
 def begin_run():
-    """Note what is there before the first job, so that the end can tell what this run has made."""
+    """Note which receipts exist before the first job, to tell at the end what this run has made."""
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
     rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
@@ -60,11 +60,11 @@ def begin_run():
 
 
 def end_run():
-    """Record the run if it has made the report, and say what it has made, with the scores of what is delivered."""
+    """Record the run if it has made the report. List what it has made, with the scores."""
     if workflow.touch:
         record = Path(RESULTS, "run_config.yaml")
         logger.warning(
-            f"Nothing was made: --touch gives files another time alone. They are of the settings in {record}"
+            f"Nothing was made: --touch only changes times. The files belong to the settings in {record}"
         )
         return
     made = new(EARLIER["made"], written(Path(RESULTS)))
@@ -74,7 +74,7 @@ def end_run():
     if late:
         raise WorkflowError(
             f"The headers of {', '.join(late)} could not be read when this run was planned, but "
-            "could be read later: run the same command again, which makes what is missing"
+            "could be read later. Run the same command again: it makes what is missing"
         )
     lines = lines_of_run(Path(RESULTS), made)
     if is_reported(Path(RESULTS), made):
@@ -83,14 +83,14 @@ def end_run():
 
 
 def end_failed_run():
-    """Do the same, and say last of all why jobs have failed."""
+    """Do the same as `onsuccess`, and print last why jobs have failed."""
     end_run()
     failed = new(EARLIER["failed"], notes_of_failures(Path(RESULTS)))
     logger.error("\n".join(["", *failure_lines(failures(failed))]))
 
 
 def write_record():
-    """Write what the report's run was made of, and the same as an RO-Crate; return what could not be written."""
+    """Write the record of the report's run, and the same as an RO-Crate; return what could not be written."""
     # imported when it is needed, since every job reads this file
     from unet.run.ro_crate import write_run_crate
 

@@ -1,9 +1,10 @@
-# One consistent set of instances, the same whatever the blocks and block ranges.
+# One consistent set of instances, which does not depend on blocks and block ranges.
 #
 # Inputs:  probability.zarr (store `segmentation`) or classes.zarr (store `labels`, for interior and class annotations)
 # Outputs: segmentation.zarr or labels.zarr
-# Steps:   segment (fragments of each block) -> region_graph (which of them touch; where they are to be joined or filled)
-#          -> merge_part (parts of a large volume, joined as a tree) -> merge -> relabel (final ids, with the pyramid); suspected_merges (places to look at)
+# Steps:   segment (fragments of each block) -> region_graph (which fragments touch, for a watershed or filled holes)
+#          -> merge_part (parts of a large volume, joined as a tree) -> merge -> relabel (final ids, with the pyramid);
+#          suspected_merges (weak contacts inside objects)
 
 LABELLING = [
     *CHOOSING,

@@ -1,4 +1,4 @@
-# What the terminal is told beside Snakemake's own events: which jobs are left (snakemake_logger_plugin_unet_em).
+# Information for the terminal beside Snakemake's own events: the jobs that are left (snakemake_logger_plugin_unet_em).
 #
 # Inputs:  none
 # Outputs: none
@@ -9,7 +9,7 @@ from snakemake_logger_plugin_unet_em.command_line import option_values
 
 
 def follow_jobs():
-    """Let the time left be told, and which rules there are."""
+    """Give the logger plugin the jobs that are left, for the time left, and the names of all rules."""
     for handler in workflow.logger_manager.get_log_handlers():
         if hasattr(handler, "run_lines"):
             handler.run_lines.time_left.jobs_left = jobs_left
@@ -17,20 +17,20 @@ def follow_jobs():
 
 
 def jobs_left():
-    """The rule of each job that has not finished, by its number; None while Snakemake changes them."""
+    """Return the rule of each unfinished job, by the number of the job; None while Snakemake changes the jobs."""
     try:
         left = {
             workflow.dag.jobid(job): job.rule.name
             for job in workflow.dag.needrun_jobs()
         }
     except (KeyError, RuntimeError):
-        # The terminal has a thread of its own, and may ask in the middle of a change.
+        # The logger plugin has a thread of its own, and may ask in the middle of a change.
         return None
     return {number: rule for number, rule in left.items() if rule != "all"}
 
 
 def named_rules():
-    """Rules that options of the command line name, by option; those of --until and the like Snakemake checks itself."""
+    """Return the rules that options of the command line name, by option; Snakemake checks those of --until itself."""
     given = workflow.resource_settings
     return {
         "--set-threads": given.overwrite_threads,

@@ -1,11 +1,11 @@
-# The results in a browser, whenever it is asked for: `snakemake view`.
+# The results in a browser, on request: `snakemake view`.
 #
 # Inputs:  the stores of a volume, as they are
 # Outputs: a link on the terminal; with `view.state` a file for a neuroglancer of one's own
 # Steps:   view
 
 
-# It has neither inputs nor outputs: it makes nothing first, locks nothing, and may be asked for while a run goes on.
+# The rule has neither inputs nor outputs. It makes nothing first, locks nothing, and can be started while a run goes on.
 
 
 rule view:

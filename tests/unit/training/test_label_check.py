@@ -106,7 +106,7 @@ NOT_RIGHT: list[tuple[Any, Any, LabelKind, str]] = [
         [np.tile(255 * (1 - CELL), (4, 4))],
         None,
         "instances",
-        r"not 0 \(44%\) parts .*: -8 and 16\).*instances membranes are 0",
+        r"not 0 \(44%\) divide .*: -8 and 16\).*instances membranes are 0",
     ),
     ([np.tile(255 * (1 - CELL), (4, 4))], None, "interior", r": -8 and 16\).*interior membranes are 0.*invert"),
 ]
