@@ -7,7 +7,7 @@ same as Parquet with `objects.parquet`; a receipt per volume.
 
 1. Add up the counts of all blocks.
 2. Count the voxels of every value of a second store in every object, block by block.
-3. Write a row per object: size, surface, place, principal axes, probability, class, best true match, what is inside.
+3. Write a row per object: size, surface, position, principal axes, probability, class, best true match, voxels inside.
 """
 
 import logging
@@ -57,7 +57,7 @@ def main(
     objects: ObjectsConfig,
     threads: int = 1,
 ) -> None:
-    """Write the tables of each volume to its folder, and a receipt with what they hold in short."""
+    """Write the tables of each volume to its folder, and a receipt with a summary of them."""
     if objects.parquet:
         require_parquet()
     for survey, receipt, folder, config in zip(surveys, receipts, folders, volumes, strict=True):
@@ -95,7 +95,7 @@ def _tables(source: Volume, config: VolumeConfig, classes: Sequence[str | None],
 
 
 def _class_names(source: Volume, measures: Measures, classes: Sequence[str | None]) -> np.ndarray:
-    """Return the name of the class of each object: the last of the network where none is named."""
+    """Return the name of the class of each object: the network's last class where none is named."""
     merged, channels = load_merge_table(source.merge_table("segmentation")), source.image("probability").spec.channels
     last = channels[-1] if affinity_offsets(channels) is None else "interior"
     names = np.array([name or last for name in classes])

@@ -1,6 +1,6 @@
 """Label the fragments of every block of a block range.
 
-Inputs: `probability.zarr`, or `classes.zarr` for annotated classes; the receipt of what chose the settings.
+Inputs: `probability.zarr`, or `classes.zarr` for annotated classes; the receipt of the rule that chose the settings.
 
 Outputs: blocks of `{store}-fragments.zarr`, one table of fragments per block; a receipt and a journal per block range.
 

@@ -6,8 +6,8 @@ Outputs: `skeletons/` in the folder of each volume, with an SWC file per object 
 `skeletons/precomputed/`; `skeletons.csv` with nodes, ends, branch points and length; a receipt per volume.
 
 1. Choose the objects: those that `skeletons.ids` names, or the largest.
-2. Gather the voxels of an object from all its blocks. One that is too large is down-sampled, with a warning.
-3. Skeletonise it as a whole, and write it. An object whose files are there already is left out.
+2. Gather the voxels of an object from all its blocks. An object that is too large is down-sampled, with a warning.
+3. Skeletonise the whole object, and write it. Objects whose files exist already are left out.
 """
 
 import logging
@@ -83,12 +83,12 @@ def _boxes(source: Volume, skeletons: SkeletonsConfig) -> Iterator[tuple[int, Bo
 
 
 def _make(source: Volume, object_id: int, box: Box, skeletons: SkeletonsConfig) -> tuple[list[Path], dict[str, float]]:
-    """Return the files of an object, which are written, and its row of the table."""
+    """Write the files of an object; return them, and the object's row of the table."""
     layout = source.layout
     factors = factors_for(box, layout.voxel_size_nm, skeletons.max_voxels)
     if max(factors) > 1:
         log.warning(
-            "%s: the bounding box of object %d has %s voxels, more than skeletons.max_voxels: %s are taken together",
+            "%s: the bounding box of object %d has %s voxels, more than skeletons.max_voxels: %s voxels become one",
             *(source.name, object_id, format_sizes(box.shape), format_sizes(factors)),
         )
     mask = object_mask(object_id, box, layout.grid, source.image("segmentation").read, factors)

@@ -9,7 +9,8 @@ Outputs: a receipt with the layout, from which blocks, block ranges and jobs fol
 3. Count chunks that are not stored, and warn of them or stop (`missing_chunks`).
 4. Record the layout and the states of the files.
 
-What headers and the first chunk can tell is told here, before anything is written, and all of it by one message.
+This rule reports all problems that show in headers and first chunks. It does so before anything is written, in one
+message.
 """
 
 import logging
@@ -88,7 +89,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
 
 
 def check(sources: VolumeSources) -> None:
-    """Check the headers of all sections, and read a few voxels of each file; tell all that is wrong at once."""
+    """Check the headers of all sections, and read a few voxels of each file; report all problems at once."""
     problems = Problems()
     for key, source in (("raw", sources.raw), ("mask", sources.mask), ("labels", sources.labels)):
         if source is not None:
@@ -103,7 +104,7 @@ def check_source(source: Source, box: Box) -> None:
 
 
 def _decoded_again(sources: VolumeSources, depth: int) -> list[str]:
-    """Return a remark for each source of packed cubes that are deeper than a block, which may be decoded again."""
+    """Return a remark for each source whose packed cubes are deeper than a block: they may be decoded several times."""
     deep = [one for one in sources.given if not one.whole_sections and one.sections_together > depth]
     return [
         f"{one.address}: packed cubes of {one.sections_together} sections are decoded up to "
@@ -114,7 +115,7 @@ def _decoded_again(sources: VolumeSources, depth: int) -> list[str]:
 
 
 def _axes_from(sources: VolumeSources) -> dict[str, str]:
-    """Return where the order of the axes of raw, labels and mask is from."""
+    """Return the origin of the order of the axes of raw, labels and mask."""
     opened = {"raw": sources.raw, "labels": sources.labels, "mask": sources.mask}
     return {key: source.axes_from for key, source in opened.items() if source is not None}
 

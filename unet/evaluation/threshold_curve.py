@@ -1,4 +1,4 @@
-"""The VOI over the threshold of the agglomeration, and the threshold that it chooses.
+"""Choose the threshold of the agglomeration from the VOI at several thresholds.
 
 1. `ThresholdCurve.smoothed`: the mean over a threshold and its two neighbours. At a single threshold, one join of two
    large objects may be right by luck. It moves the VOI by more than all other settings, and is no reason to choose the
@@ -44,9 +44,10 @@ class ThresholdCurve:
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
-        """Return the mean VOI over each threshold and its two neighbours; infinite at the ends, which have but one.
+        """Return the mean VOI over each threshold and its two neighbours; infinite at both ends, which have one
+        neighbour.
 
-        Of fewer than three thresholds each stands for itself.
+                With fewer than three thresholds it is the VOI itself.
 
         >>> ThresholdCurve([0.1, 0.2, 0.3, 0.4], np.array([3.0, 0, 3, 0]), np.zeros(4)).smoothed.tolist()
         [inf, 2.0, 1.0, inf]

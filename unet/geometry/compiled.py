@@ -1,7 +1,7 @@
 """Loops that numba compiles: when they are used, and where what was compiled is kept.
 
 A module of kernels imports `kernel` from here, and is itself imported inside the functions that call it. What computes
-nothing therefore imports no numba (0.5 s). Each kernel has a twin in numpy, with the same bits as result. The twin is
+nothing therefore imports no numba (0.5 s). Each kernel has an equivalent in numpy, with the same bits as result. It is
 used where numba is missing, and on the first voxels of a process: small volumes are done before a compiler is loaded.
 
 The machine code is kept beside the module, or where that cannot be written, in the user's cache folder. The environment

@@ -77,7 +77,8 @@ class BlockRangeJob:
     receipt
         Declared output of the job, written last.
     fingerprint
-        Hash of everything that all blocks depend on: model, parameters and code. A block with another one is redone.
+        Hash of everything that all blocks depend on: model, parameters and code. A block with another hash is made
+        again.
     inputs_of
         Function that returns, as JSON values, what one block depends on in addition: the state of the files, or the
         digests of the blocks, that it reads (`unet.volumes.block_inputs`).
@@ -151,8 +152,8 @@ class BlockRangeJob:
         Parameters
         ----------
         more
-            Further entries. The entry `run` describes this run. Where the job ran, and how earlier runs of the job
-            ended that did not finish, is added to it.
+            Further entries. The entry `run` describes this run. `finish` adds where the job ran, and how earlier,
+            unfinished runs of the job ended.
         """
         earlier = self._journal.interruptions(self.fingerprint)
         run = {**self._run, **({"ended_before": earlier} if earlier else {}), **more.pop("run", {})}

@@ -1,11 +1,12 @@
-"""One digest of the code that computes the result of a rule. Snakemake does not see edits of a package.
+"""Compute one digest of the code that computes the result of a rule. Snakemake does not see edits of a package.
 
-1. A script counts whole. Of the package count the definitions that it uses, directly or not: functions, classes and
-   constants, found by their names through all imports.
-2. Each counts by its normal form (`unet.run.normal_form`), without docstrings, messages, log calls and annotations.
-3. What does not compute a result is in `DOES_NOT_COMPUTE`. Everything else counts.
+1. The whole script is part of the digest, and the definitions of the package that it uses, directly or not. These are
+   functions, classes and constants, found by their names through all imports.
+2. A definition enters by its normal form (`unet.run.normal_form`): without docstrings, messages, log calls and
+   annotations.
+3. Code that does not compute a result is listed in `DOES_NOT_COMPUTE`. All other code is part of the digest.
 
-Neither the names nor the places of files count. A definition that moves to another module changes nothing.
+Neither the names nor the folders of files enter. A definition that moves to another module changes nothing.
 """
 
 import ast
@@ -23,26 +24,26 @@ PACKAGE = Path(unet.__path__[0])
 DOES_NOT_COMPUTE = {
     "unet.__version__": "a release alone changes nothing",
     "unet.extras": "says how to install what is missing",
-    "unet.geometry.compiled": "chooses between two ways to the same bits",
-    "unet.jobs.blockwise": "the order of blocks and what is recorded of them; each is made the same in any order",
-    "unet.jobs.dask_clients": "asks schedulers and workers; a block is the same on any",
+    "unet.geometry.compiled": "chooses between two implementations that give the same bits",
+    "unet.jobs.blockwise": "order and records of blocks; a block is the same in any order",
+    "unet.jobs.dask_clients": "connects to schedulers and workers; a block is the same on any",
     "unet.jobs.device_capacity": "measures the machine; the tile chosen by it is part of a block's fingerprint",
     "unet.jobs.devices": "finds a free device; its name and precision are recorded",
-    "unet.jobs.journal": "says what is done; a fingerprint that is computed in another way is another one by itself",
+    "unet.jobs.journal": "records finished blocks; a fingerprint that is computed in another way differs anyway",
     "unet.jobs.log_line": "words of log lines",
-    "unet.jobs.pipeline": "the order of blocks and their workers; each is made the same in any order",
+    "unet.jobs.pipeline": "order and workers of blocks; a block is the same in any order",
     "unet.jobs.privacy": "keeps secrets out of records and logs",
     "unet.jobs.progress": "says how far a job is",
     "unet.jobs.script": "arguments, log file and errors of a script",
     "unet.jobs.slurm_workers": "starts the workers of a prediction",
-    "unet.network.complexity": "predicts time and memory; what is chosen by it is part of a block's fingerprint",
+    "unet.network.complexity": "predicts time and memory; the tile chosen by it is part of a block's fingerprint",
     "unet.network.tile_selection": "chooses tile and batch, which are part of a block's fingerprint",
     "unet.network.worker.Lease": "keeps the workers of an earlier run from writing",
     "unet.network.worker.MAX_LOADED_MODELS": "models that a worker holds at once",
-    "unet.run.plan.limits": "refuses what does not work",
+    "unet.run.plan.limits": "refuses configurations that cannot run",
     "unet.storage.address": "strings of addresses; the bytes behind them are the same",
     "unet.storage.backends": "carries the bytes of files; they are the same behind any address",
-    "unet.storage.digests": "says what is done; a fingerprint that is computed in another way is another one by itself",
+    "unet.storage.digests": "hashes; a fingerprint that is computed in another way differs anyway",
     "unet.storage.error_causes": "words for what the system and libraries raise",
     "unet.storage.files": "carries small files to the disk and back, whole",
     "unet.storage.local_folder": "carries the bytes of files",
@@ -53,24 +54,24 @@ DOES_NOT_COMPUTE = {
     "unet.storage.zarr_store._lock": "keeps two processes from one store",
     "unet.training.distributed.TIMEOUT": "how long a process waits for another",
     "unet.training.distributed._watched_children": "ends a training whose processes died",
-    "unet.training.divergence": "ends a training that is lost; one that goes on is the same",
+    "unet.training.divergence": "ends a training that diverges; a training that goes on is the same",
     "unet.training.folder": "keeps the files of one training from those of another",
     "unet.training.label_counts.summary_line": "words of a log line",
     "unet.training.learning_curve": "shows how a training goes on",
-    "unet.training.state": "keeps a training; one that goes on from there is the same",
-    "unet.training.stop_requests": "ends a training that a signal stops; its state goes on",
-    "unet.volumes.block_inputs": "says what is done; what is read is said by the code that reads it",
+    "unet.training.state": "stores the state of a training; a training that goes on from it is the same",
+    "unet.training.stop_requests": "ends a training at a signal; a training that goes on from its state is the same",
+    "unet.volumes.block_inputs": "digests of inputs; the code that reads them counts",
     "unet.volumes.intensity.CROWD": "when a warning is given",
     "unet.volumes.intensity.CROWD_WIDTH": "when a warning is given",
     "unet.volumes.intensity.crowd_at_an_end": "when a warning is given",
-    "unet.volumes.input_states": "says what has to be done again",
+    "unet.volumes.input_states": "tells which jobs run again",
     "unet.volumes.readers.errors": "words for what libraries raise",
     "unet.volumes.readers.tiff_axes.NO_LABELS": "words of a refusal",
     "unet.volumes.readers.tiff_axes.ONE_COLOUR": "words of a refusal",
     "unet.volumes.readers.tiff_axes.TAKE_ONE": "words of a refusal",
     "unet.volumes.readers.tiff_axes.TO_GREY": "words of a refusal",
 }
-"""Modules and definitions whose code changes no result, and why. What is used by these alone does not count either."""
+"""Modules and definitions whose code changes no result, and why. Code that only they use does not count either."""
 
 
 def code_digest(script: Path, package: Path = PACKAGE) -> str:
@@ -114,7 +115,8 @@ class Module:
 class Source:
     """The content of a file: statements by the name that they define, and all imports.
 
-    The name is empty where a statement defines none, and `__main__` for what only a file that is started runs.
+    The name is empty for a statement that defines none, and `__main__` for statements that run only when the file is
+    started.
     """
 
     statements: dict[str, list[ast.stmt]]

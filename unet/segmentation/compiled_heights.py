@@ -1,7 +1,8 @@
 """Kernels of `height_map`, voxel by voxel, with the same bits.
 
-1. `steps_along_z`, `distance_heights`: the distances to the other kind of voxel. The order of the axes does not matter:
-   first two sweeps over the sections, then row by row. Squares are integers, as small as they fit.
+1. `steps_along_z`, `distance_heights`: the distances of foreground voxels to the background, and of background voxels
+   to the foreground. First come two sweeps over the sections, then each row along y and x. Squares are integers of the
+   smallest type that holds them.
 2. `smooth`: scipy's `gaussian_filter1d` along one axis after the other, with rows that stay in the cache. The sums are
    in float64 and in scipy's order, from the outermost pair inwards.
 """
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from unet.geometry.compiled import kernel
 
-LOWEST = np.float32(-np.inf)
-BELOW = np.float32(0.9)
+NO_HEIGHT = np.float32(-np.inf)
+"""Height of background voxels that no fragment extends to."""
+BACKGROUND_CONFIDENCE_PX = np.float32(0.9)
+"""As in `height_map`: a kernel does not see changes of other files."""
 
 
 @kernel
@@ -55,7 +58,7 @@ def distance_heights(
     longest: tuple[int, int],
     parts: np.float32,
     caps: tuple[np.float32, np.float32],
-    grey: tuple[NDArray[Any], NDArray[np.float32]],
+    confidence: tuple[NDArray[Any], NDArray[np.float32]],
     weight: np.float32,
     rings: tuple[NDArray[Any], NDArray[Any]],
     rows: tuple[NDArray[Any], NDArray[Any]],
@@ -63,7 +66,7 @@ def distance_heights(
     inside: NDArray[np.float32],
     below: NDArray[np.float32],
 ) -> None:
-    """Write the heights of the foreground before smoothing, 0 in the background, and those of the background.
+    """Write the heights of the foreground before smoothing, 0 in the background, and the heights of the background.
 
     Parameters
     ----------
@@ -72,8 +75,8 @@ def distance_heights(
     units : edges of a voxel ``(z, y, x)`` in units of ``1 / parts`` px, 0 where voxels are no neighbours along z
     longest : largest distance in these units within the foreground, and within the background
     parts : units per px
-    caps : largest distance (px) within the foreground, and the one from it up to which the background has a height
-    grey : confidence of every voxel, and of every level; see `_confident`
+    caps : largest distance (px) within the foreground; largest distance from it at which the background has a height
+    confidence : confidence of every voxel, and of every stored level; see `_copy_confidence`
     weight : height (px) that full confidence adds to the foreground
     rings, rows : memory of the squares of distances within the foreground, and within the background, as integers
     start : of `below` in the volume
@@ -105,7 +108,7 @@ def distance_heights(
             for x in range(width):
                 distance = np.sqrt(np.float32(nearest_in[x])) * px
                 out[x] = distance if distance < caps[0] else caps[0]
-            _confident(line, grey, z, y)
+            _copy_confidence(line, confidence, z, y)
             if weight != 0:
                 for x in range(width):
                     more = line[x] - np.float32(1)
@@ -119,7 +122,7 @@ def distance_heights(
             for x in range(width):
                 outside = np.sqrt(np.float32(nearest_out[x])) * px
                 certain = line[x] if line[x] < 1 else np.float32(1)
-                line[x] = LOWEST if outside > caps[1] else BELOW * certain - outside
+                line[x] = NO_HEIGHT if outside > caps[1] else BACKGROUND_CONFIDENCE_PX * certain - outside
             background, first = below[z - start[0], y - start[1]], start[2]
             for x in range(len(background)):
                 background[x] = line[first + x]
@@ -148,9 +151,11 @@ def _squares_along_z(
 
 
 @kernel
-def _confident(line: NDArray[np.float32], grey: tuple[NDArray[Any], NDArray[np.float32]], z: int, y: int) -> None:
-    """Write the confidence of a row: 0 without any, that of the levels of the voxels, or the voxels' own."""
-    values, of_level = grey
+def _copy_confidence(
+    line: NDArray[np.float32], confidence: tuple[NDArray[Any], NDArray[np.float32]], z: int, y: int
+) -> None:
+    """Write the confidence of a row: 0 if none is given, else that of the voxels' levels, or the voxels' own."""
+    values, of_level = confidence
     if values.size == 0:
         line[:] = 0
     elif of_level.size == 0:

@@ -77,7 +77,7 @@ def heights(
         longest,
         np.float32(parameters.units_per_px),
         (np.float32(parameters.max_distance), np.float32(parameters.expand_distance)),
-        (np.empty((0, 0, 0), np.uint8), np.empty(0, np.float32)) if confidence is None else _grey(confidence),
+        (np.empty((0, 0, 0), np.uint8), np.empty(0, np.float32)) if confidence is None else _confidence_of(confidence),
         np.float32(parameters.confidence_weight if confidence is not None else 0),
         (ring[0], ring[1]),
         (rows[0], rows[1]),
@@ -92,7 +92,7 @@ def heights(
     return height
 
 
-def _grey(confidence: Confidence) -> tuple[NDArray[Any], NDArray[np.float32]]:
+def _confidence_of(confidence: Confidence) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Return confidences as the kernels take them: levels and the confidence of each, or voxels and nothing."""
     if isinstance(confidence, LevelConfidence):
         return np.ascontiguousarray(confidence.levels), confidence.of_level

@@ -16,18 +16,19 @@ from zarr.core.buffer import Buffer
 from zarr.registry import register_codec as register_v3_codec
 
 BLOSC_HEADER = 16
-"""Bytes of the header of a Blosc frame: from the fifth on decoded length, length of a block, and of the frame."""
+"""Bytes of the header of a Blosc frame. Bytes 4 to 15 hold the decoded length, and the lengths of a block and the
+frame."""
 SMALL_BYTES, MAX_RATIO = 1 << 26, 100_000
-"""Most bytes per stored byte of a frame that decodes to more than 64 MiB. One value compresses to 1/18,000 by zstd."""
+"""Largest compression that is believed of a frame of more than 64 MiB. zstd stores equal bytes in 1/18,000."""
 
 
-def refuse_torn_frame(frame: bytes | memoryview) -> None:
-    """Raise an error if a Blosc frame is shorter than its header says, or cannot hold as much as it says.
+def refuse_truncated_frame(frame: bytes | memoryview) -> None:
+    """Raise an error if a Blosc frame is truncated or damaged.
 
     Raises
     ------
     ValueError
-        If it is.
+        If the frame is shorter than its header says, or too short for the decoded length in its header.
     """
     content = memoryview(frame).cast("B")
     decoded = int.from_bytes(content[4:8], "little")
@@ -39,19 +40,19 @@ def refuse_torn_frame(frame: bytes | memoryview) -> None:
 
 
 class WholeBlosc(numcodecs.Blosc):
-    """Blosc of Zarr v2 that refuses a torn frame."""
+    """Blosc of Zarr v2 that refuses a truncated frame."""
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """Return the decompressed content of a frame."""
-        refuse_torn_frame(memoryview(ensure_contiguous_ndarray(buf, self.max_buffer_size)))
+        refuse_truncated_frame(memoryview(ensure_contiguous_ndarray(buf, self.max_buffer_size)))
         return super().decode(buf, out)
 
 
 class WholeBloscCodec(BloscCodec):
-    """Blosc of Zarr v3 that refuses a torn frame."""
+    """Blosc of Zarr v3 that refuses a truncated frame."""
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        refuse_torn_frame(chunk_data.to_bytes())
+        refuse_truncated_frame(chunk_data.to_bytes())
         return await super()._decode_single(chunk_data, chunk_spec)
 
 

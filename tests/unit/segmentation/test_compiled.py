@@ -1,4 +1,4 @@
-"""The compiled kernels against their twins in numpy, to the bit; and where what was compiled is kept."""
+"""The compiled kernels against the numpy code, to the bit; and the cache of compiled code."""
 
 import os
 import subprocess

@@ -54,7 +54,7 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
         job = path.relative_to(folder)
         usage = results / "logs" / job.with_suffix(".usage")
         used = read_json(usage) if usage.exists() else {}
-        for row in list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1:]:  # none in a torn file
+        for row in list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))[-1:]:  # none in a truncated file
             more = {}
             for column, own in (("cpu_time", "processor_seconds"), ("max_rss", "peak_mb")):
                 sampled = 0.0 if row.get(column) in ("NA", "-", "", None) else float(row[column])

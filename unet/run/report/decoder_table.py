@@ -1,4 +1,4 @@
-"""The table of the decoders that were compared: what was chosen, all scores, and how flat the optimum is."""
+"""The table of the decoders that were compared: the chosen one, all scores, and how flat the optimum is."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from unet.config.segment import SegmentConfig
 
 
 class DecoderRow(NamedTuple):
-    """A combination of settings: what it is, the scores at its best threshold, and its VOI at every threshold."""
+    """A combination of settings, the scores at its best threshold, and its VOI at every threshold."""
 
     fragments: str
     offsets: str

@@ -59,7 +59,7 @@ class CubeFiles(ArraySource):
         """Check that the files of the cubes that a box touches are whole."""
         for path in self.cubes_of(box):
             with read_errors(path, self.format_name):
-                self.refuse_torn(path)
+                self.refuse_truncated(path)
 
     def cubes_of(self, box: Box) -> Iterator[Path]:
         """Yield the files of the cubes that a box touches."""
@@ -84,5 +84,5 @@ class CubeFiles(ArraySource):
         """Yield the index `(x, y, z)` of each cube that has a file."""
 
     @abstractmethod
-    def refuse_torn(self, path: Path) -> None:
+    def refuse_truncated(self, path: Path) -> None:
         """Raise an error if the file of a cube is not whole."""

@@ -28,7 +28,6 @@ class Hdf5Source(ArraySource):
 
     format_name = "HDF5"
     parallel_reads = True
-    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
         self._path = path

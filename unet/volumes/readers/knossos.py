@@ -28,7 +28,7 @@ from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.cube_files import CubeFiles
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.knossos_cubes import DTYPES, EDGE, GREY, IDS, decoded_cube, refuse_torn_cube
+from unet.volumes.readers.knossos_cubes import DTYPES, EDGE, GREY, IDS, decoded_cube, refuse_truncated_cube
 from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
@@ -98,9 +98,9 @@ class KnossosSource(CubeFiles):
         """Yield the index of each cube."""
         return (index for _, index in _cube_indices(self._cubes, self._ending))
 
-    def refuse_torn(self, path: Path) -> None:
+    def refuse_truncated(self, path: Path) -> None:
         """Raise an error if a cube has not 128 x 128 x 128 voxels, as far as its header tells."""
-        refuse_torn_cube(path, self._ending)
+        refuse_truncated_cube(path, self._ending)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         out = np.zeros(tuple(s.stop - s.start for s in selection), self.dtype, order="F")

@@ -35,7 +35,7 @@ def decoded_cube(path: Path, ending: str) -> np.ndarray:
         If the file has not 128 x 128 x 128 voxels.
     """
     with read_errors(path, "KNOSSOS"):
-        refuse_torn_cube(path, ending)
+        refuse_truncated_cube(path, ending)
         if ending == ".raw":
             return np.memmap(path, DTYPES[ending], "r", 0, (EDGE,) * 3, "F")
         if ending in GREY:
@@ -52,7 +52,7 @@ def decoded_cube(path: Path, ending: str) -> np.ndarray:
 IMAGES = {".jpg": (jpeg_section, jpeg_crop), ".png": (png_section, png_crop)}
 
 
-def refuse_torn_cube(path: Path, ending: str) -> None:
+def refuse_truncated_cube(path: Path, ending: str) -> None:
     """Raise an error if the size of a cube, or the header of its image, is not that of 128 x 128 x 128 voxels."""
     if ending == ".raw" and (size := path.stat().st_size) != EDGE**3:
         raise SourceError(

@@ -1,4 +1,4 @@
-"""Base of sources that consist of several others: files, states and checks are asked of each."""
+"""Base of sources that consist of several other sources: files, states and checks are those of all of them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class SeveralSources(Source):
     remarks : sequence of str
         Remarks beside those of the sources.
     **known
-        What else the constructor of `Source` takes.
+        Further arguments of the constructor of `Source`.
     """
 
     def __init__(self, sources: Sequence[Source], dtype: DTypeLike, remarks: Sequence[str] = (), **known: Any) -> None:

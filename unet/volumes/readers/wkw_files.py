@@ -68,7 +68,7 @@ class Header:
         cube = block << (lengths >> 4)
         return cls(block, cube, kind == RAW, dtype, size // dtype.itemsize, int.from_bytes(head[8:], "little"))
 
-    def refuse_torn(self, path: Path) -> None:
+    def refuse_truncated(self, path: Path) -> None:
         """Raise an error if a cube file has another header, or ends before its last block."""
         found, size = Header.of(path), path.stat().st_size
         if (found.block, found.cube, found.dtype, found.channels) != (self.block, self.cube, self.dtype, self.channels):
@@ -129,9 +129,9 @@ class WkwSource(CubeFiles):
         """Yield the index of each cube file."""
         return _cube_indices(self._folder)
 
-    def refuse_torn(self, path: Path) -> None:
+    def refuse_truncated(self, path: Path) -> None:
         """Raise an error if a cube file has another header than the layer, or ends before its last block."""
-        self._header.refuse_torn(path)
+        self._header.refuse_truncated(path)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         import wkw
@@ -142,7 +142,7 @@ class WkwSource(CubeFiles):
             *(range(a // self.edge, -(-(a + n) // self.edge)) for a, n in zip(low, shape, strict=True))
         ):
             if (path := self.cube_path(index)).is_file():
-                self.refuse_torn(path)
+                self.refuse_truncated(path)
         if max(a + n for a, n in zip(low, shape, strict=True)) >= LARGEST:
             raise SourceError(f"{self._folder}: wkw addresses at most {LARGEST} voxels along an axis; crop the layer")
         with wkw.Dataset.open(str(self._folder)) as dataset:

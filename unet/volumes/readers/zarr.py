@@ -98,8 +98,8 @@ def _open_zarr(root: Path | str, path: str) -> ForeignArray:
         except StoreError as error:
             raise SourceError(str(error)) from error
         except ValueError as error:
-            if torn := _torn_metadata(root, path):
-                raise SourceError(f"{torn}: is no JSON, it is damaged or cut short; copy it again") from error
+            if damaged := _damaged_metadata(root, path):
+                raise SourceError(f"{damaged}: is no JSON, it is damaged or cut short; copy it again") from error
             raise
 
 
@@ -183,7 +183,7 @@ def _metadata_states(where: Path | str, *paths: str) -> list[list[Any]]:
     return [[key, *state] for key, state in states if state is not None]
 
 
-def _torn_metadata(where: Path | str, path: str) -> str | None:
+def _damaged_metadata(where: Path | str, path: str) -> str | None:
     """Return the first metadata file on the way to a path that is no JSON."""
     backend = foreign_backend(where)
     for key, *_ in _metadata_states(where, path):

@@ -69,7 +69,7 @@ class WkwMagnification:
         cube = np.zeros((len(given), CUBE, CUBE, CUBE), self.dtype, order="F")
         x, y, z = (slice(0, n) for n in box.shape[::-1])
         cube[:, x, y, z] = given.transpose(0, 3, 2, 1)
-        self._file(box).unlink(missing_ok=True)  # a compressed cube is not written over
+        self._file(box).unlink(missing_ok=True)  # wkw does not overwrite a compressed cube
         with wkw.Dataset.open(str(self.path)) as dataset:  # a file is finished when its dataset is closed
             dataset.write(box.start[::-1], cube)
 
