@@ -149,7 +149,7 @@ def print_kernels(step: Callable[[], Any]) -> None:
         for _ in range(3):
             step()
     for event in sorted(profiler.key_averages(), key=lambda event: -event.self_device_time_total)[:14]:
-        print(f"{event.self_device_time_total / 3e3:8.2f} ms a step, {event.count // 3:5d} calls  {event.key[:90]}")
+        print(f"{event.self_device_time_total / 3e3:8.2f} ms per step, {event.count // 3:5d} calls  {event.key[:90]}")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -55,7 +55,7 @@ def example(path: Path) -> dict[str, Any]:
 
 
 def miniature() -> dict[str, Any]:
-    """Return a configuration whose whole run takes a minute: what a smoke test puts in the place of an example."""
+    """Return a configuration whose whole run takes a minute: what a smoke test runs instead of an example."""
     volume = SAMPLE | {"sections": [0, 2]}
     return {
         "sample": {"sections": 4, "size": 128},

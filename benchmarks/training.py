@@ -213,7 +213,7 @@ def compare_ways(rounds: int, steps: int, smoke: bool) -> list[dict[str, Any]]:
 
 def print_ways(rows: list[dict[str, Any]]) -> None:
     """Print the figures of part `step` as a table."""
-    print("| network | way | beside | steps/s | processor seconds a step | of the matrix-product rate |")
+    print("| network | way | beside | steps/s | processor seconds per step | of the matrix-product rate |")
     print("|---|---|---|---|---|---|")
     for row in rows:
         beside = "a busy process" if row["busy"] else "nothing"

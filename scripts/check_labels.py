@@ -157,7 +157,7 @@ def _counts(source: Volume, volume: VolumeConfig, threads: int) -> tuple[LabelCo
 
 
 def _orientation(source: Volume, volume: VolumeConfig, windows: list[tuple[Box, Box]]) -> list[LabelProblem]:
-    """Return a problem if the labels fit the intensities better in another place, or not at all as they are."""
+    """Return a problem if the labels fit the intensities better in another position, or not at all as they are."""
     if volume.labels is None or not windows:
         return []
     whole = Box.of_shape(source.layout.shape)

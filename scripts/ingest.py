@@ -5,7 +5,7 @@ Inputs: the image files of the volume, and the receipt of `survey`.
 Outputs: blocks of `raw.zarr`, `mask.zarr`, and `labels.zarr` (instances) or `classes.zarr` (other kinds of labels); a
 receipt and a journal per block range.
 
-1. Read a block from all image files. Sections that can only be decoded as a whole are decoded once a layer of blocks,
+1. Read a block from all image files. Sections that can only be decoded as a whole are decoded once per layer of blocks,
    several at once.
 2. Convert labels to class indices (instances are ids already), and the mask to 0 and 1.
 3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.

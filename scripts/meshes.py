@@ -72,7 +72,7 @@ def main(
             section = render_meshes_section(template.read_text(), drawn)
             write_atomically(report, insert_section(page, "meshes", section).encode())
         else:
-            log.info("%s was made without a place for the meshes; the next report has them", report)
+            log.info("%s has no markers for the meshes; the next report shows them", report)
 
 
 def _meshed(source: Volume, meshes: MeshesConfig, code: str) -> tuple[list[dict[str, float]], list[Path]]:

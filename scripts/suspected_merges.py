@@ -6,7 +6,7 @@ Outputs: `suspected_merges.csv`, and a receipt with the pairs of the largest par
 
 1. Within each large object, join the fragments whose contact is neither small nor weak. What is left are its parts.
 2. List the pairs of large parts that touch, with their sizes and the number and score of their voxel pairs.
-3. Read the blocks with such a contact again, to find where it lies. The place is the mean of its voxel pairs.
+3. Read the blocks with such a contact again, to find where it lies. The position is the mean of its voxel pairs.
 """
 
 import csv

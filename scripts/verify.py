@@ -5,7 +5,7 @@ Inputs: all stores and journals of a run, the model file.
 Outputs: a receipt, and a section of the report.
 
 1. Compare the digest of every block on disk, of every store, with the digest in the journal.
-2. Predict crops again: across borders of blocks and block ranges, at the volume's faces, and at random places. Each
+2. Predict crops again: across borders of blocks and block ranges, at the volume's faces, and at random positions. Each
    crop is predicted with the same tiles and with tiles of another size, and compared with the stored probabilities.
 3. Compare the differences of probability across block borders with the differences beside the borders.
 """

@@ -5,7 +5,7 @@ Inputs: whatever of the volume is there: raw, probability, labels and segmentati
 
 Outputs: a link on the terminal; with `view.state` a file instead, for a neuroglancer of one's own.
 
-1. Collect the layers, and the place that section `view` asks for.
+1. Collect the layers, and the position that section `view` names.
 2. Serve the stores and neuroglancer itself on this machine, until Ctrl-C. Nothing is copied, and the network is asked
    for nothing.
 """

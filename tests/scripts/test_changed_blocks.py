@@ -1,6 +1,6 @@
 """A change of the inputs costs the blocks that read it, and the stores are those of a fresh run, bit for bit.
 
-4 sections of 128 x 128 px in blocks of 1 x 32 x 32: 16 blocks a section, 64 in all.
+4 sections of 128 x 128 px in blocks of 1 x 32 x 32: 16 blocks per section, 64 in all.
 """
 
 from collections.abc import Callable, Iterator

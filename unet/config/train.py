@@ -113,7 +113,7 @@ class AugmentConfig(Section):
 
 
 class ShapeDescriptorsConfig(Section):
-    """Local shape descriptors (Sheridan et al. 2022): size, place and extent of the object around each voxel.
+    """Local shape descriptors (Sheridan et al. 2022): size, position and extent of the object around each voxel.
 
     An auxiliary output that is learnt beside affinities and not stored.
     """

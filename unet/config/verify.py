@@ -11,7 +11,7 @@ class VerifyConfig(Section):
     crops: PositiveInt = Field(
         8,
         description="Number of crops per volume. They lie across block borders, across borders of block ranges, at the "
-        "volume's faces and at random places, in turn.",
+        "volume's faces and at random positions, in turn.",
     )
     crop_px: PositiveInt = Field(64, description="Side of a crop in px along y and x.")
     seed: int = Field(0, description="Seed of the crops' random positions.")

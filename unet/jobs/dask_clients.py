@@ -14,10 +14,10 @@ from distributed.comm import connect
 from unet.extras import is_installed, needs
 
 SETTINGS = {
-    "distributed.worker.profile.enabled": False,  # samples every thread a hundred times a second
+    "distributed.worker.profile.enabled": False,  # samples every thread a hundred times per second
     "distributed.diagnostics.nvml": False,  # would look at every GPU, also those of other jobs
     "distributed.admin.tick.limit": "1h",  # a long forward pass is no reason to warn
-    "distributed.admin.tick.interval": "1s",  # fifty a second keep the interpreter from the tiles
+    "distributed.admin.tick.interval": "1s",  # fifty per second keep the interpreter from the tiles
     "distributed.admin.system-monitor.interval": "10s",
 }
 

@@ -7,7 +7,7 @@ https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/me
 2. `cut`: divide triangles at the planes between cells. From level 1 on, divide them in the middle of cells as well:
    there the viewer shows a finer level beside a coarser one. Both triangles of an edge get the same new vertex, so no
    gap opens.
-3. Round vertices to 1/65,535 of a cell. A vertex between two cells has the same place in both.
+3. Round vertices to 1/65,535 of a cell. A vertex between two cells has the same position in both.
 4. Compress the triangles of each cell. Cells are in Morton order, x first; a cell above one that has triangles is
    listed even if it has none.
 
@@ -114,7 +114,7 @@ def manifest(grid: Grid, encoded: Sequence[dict[Cell, bytes]], scales_nm: Sequen
 
 
 def morton(cell: Cell) -> int:
-    """Return the place of a cell in Morton order.
+    """Return the number of a cell in Morton order.
 
     >>> [morton(cell) for cell in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2, 0, 0)]]
     [0, 1, 2, 4, 8]

@@ -31,7 +31,7 @@ def object_table(
     offset_nm: Sequence[float],
     with_probability: bool = True,
 ) -> Table:
-    """Return the table of objects: size, surface, place and shape.
+    """Return the table of objects: size, surface, position and shape.
 
     Parameters
     ----------

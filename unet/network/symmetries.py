@@ -11,7 +11,7 @@ g d is an offset       (flip of z, d = x+3)   channel g d, read at p
 -g d is an offset      (flip of x, d = x+3)   channel -g d, read at the other end of the pair: at p + d
 
 x flipped    . . B . . A .         the pair A, B is stored at B, which comes first in the flipped image:
-undone       . A . . B . .         after the flip is undone, at p + d. Its place in the result is A.
+undone       . A . . B . .         after the flip is undone, at p + d. Its position in the result is A.
 ```
 
 A tile has no result for p + d beyond its output. `averaged_geometry` cuts these voxels from the tile, for all

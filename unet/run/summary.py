@@ -12,14 +12,14 @@ from unet.storage.files import read_json
 class Product(NamedTuple):
     """Something that a run can make.
 
-    `sign` is a pattern of the file that is written when it is made, `place` where it lies in the folder of results;
-    without a place it is that file.
-    The product is not named beside another one that follows from it, `unless`.
+    `sign` is a pattern of the file that is written when the product is made. `path` is the product's path in the folder
+    of results; without it, the product is that file. The product is not named beside another one that follows from it,
+    `unless`.
     """
 
     name: str
     sign: str
-    place: str
+    path: str
     unless: str = ""
 
 
@@ -70,7 +70,7 @@ def is_reported(results: Path, made: Iterable[Path]) -> bool:
 def lines_of_run(results: Path, made: Iterable[Path]) -> list[str]:
     """Return what a run has made, with the scores of what is delivered where it has made the report."""
     made = list(made)
-    lines = [f"{name:14}{place}" for name, place in products(results, made)]
+    lines = [f"{name:14}{path}" for name, path in products(results, made)]
     return lines + (headline(read_json(results / "scores.json")) if is_reported(results, made) else [])
 
 
@@ -101,20 +101,20 @@ def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
     for product in PRODUCTS:
         signs = [path.relative_to(results) for path in made if path.relative_to(results).match(product.sign)]
         if signs and product.unless not in found:
-            places = dict.fromkeys(_place(results, product.place, sign) for sign in signs)
-            found.setdefault(product.name, []).extend(places)
+            paths = dict.fromkeys(_path(results, product.path, sign) for sign in signs)
+            found.setdefault(product.name, []).extend(paths)
     if not found and made:
         more = [f"and {len(made) - RECEIPTS_TOLD:,} more"] if len(made) > RECEIPTS_TOLD else []
         found = {"receipt": [*map(str, made[:RECEIPTS_TOLD]), *more]}
-    return [(name, place) for name, places in found.items() for place in places]
+    return [(name, path) for name, paths in found.items() for path in paths]
 
 
-def _place(results: Path, place: str, sign: Path) -> str:
+def _path(results: Path, path: str, sign: Path) -> str:
     """Return where a product lies: a store perhaps at the address that the survey of its volume names."""
-    if "{volume}" not in place:
-        return str(results / (place or sign))
+    if "{volume}" not in path:
+        return str(results / (path or sign))
     volume = sign.parts[sign.parts.index("volumes") + 1] if sign.parts[0] == "volumes" else sign.parts[2]
-    path, survey = place.format(volume=volume), results / "receipts" / "survey" / f"{volume}.json"
+    path, survey = path.format(volume=volume), results / "receipts" / "survey" / f"{volume}.json"
     address = read_json(survey).get("address") if survey.exists() and path.endswith(".zarr") else None
     return f"{address}/{path.removeprefix('volumes/')}" if address else str(results / path)
 

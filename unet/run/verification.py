@@ -1,4 +1,4 @@
-"""The places where a finished volume would show its blocks, and how much it shows them.
+"""Positions where a finished volume would show its blocks, and how much it shows them.
 
 A result that does not depend on the cut is the same in the middle of a block and at its border. So crops are predicted
 again where borders are, and the jumps across block faces are compared with those inside blocks:
@@ -43,7 +43,7 @@ class Readable(Protocol):
 
 
 def crops_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, seed: int) -> list[tuple[str, Box]]:
-    """Return the places where a cut would show first, in turn: the kind of place, and a crop of one section.
+    """Return the positions where a cut would show first, in turn: the kind of position, and a crop of one section.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def crops_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, 
     side
         Side of a crop in px; smaller at the volume's faces.
     number, seed
-        Number of crops, and seed of the random places.
+        Number of crops, and seed of the random positions.
     """
     rng = np.random.default_rng(seed)
     kinds: dict[str, Callable[[], Index]] = {
@@ -67,7 +67,7 @@ def crops_to_check(grid: Grid, block_ranges: list[str], side: int, number: int, 
 
 
 def _block_corner(rng: np.random.Generator, grid: Grid) -> Index:
-    """Return a corner between blocks; along an axis with one block, any place."""
+    """Return a corner between blocks; along an axis with one block, any position."""
     return tuple(
         int(rng.integers(1, count)) * block if count > 1 else int(rng.integers(n))
         for n, count, block in zip(grid.shape, grid.counts, grid.block, strict=True)
@@ -100,7 +100,7 @@ class SeamJumps:
 
     @property
     def score(self) -> float:
-        """`across / beside`: 1 where borders are like any other place; 1 too where nothing changes at all."""
+        """`across / beside`: 1 where borders are like any other voxels, and where no voxel differs."""
         if self.beside == 0:
             return 1.0 if self.across == 0 else float("inf")
         return float(self.across / self.beside)

@@ -80,7 +80,7 @@ def split_url(address: str) -> tuple[str, str | None]:
 
 
 def split_path(address: str) -> tuple[Path, str | None]:
-    """Return the file of a path, and the place inside the file, or None.
+    """Return the file of a path, and the path inside the file, or None.
 
     Colons in the names of a file that is there, or of a folder that is there, separate nothing.
 
@@ -93,5 +93,5 @@ def split_path(address: str) -> tuple[Path, str | None]:
     if not colon or not inner or whole.exists() or (":" not in whole.name and whole.parent.is_dir()):
         return whole, None
     colons = [i for i, letter in enumerate(address) if letter == ":"]
-    at = next((i for i in reversed(colons) if Path(address[:i]).exists()), len(path))  # the place may have colons
+    at = next((i for i in reversed(colons) if Path(address[:i]).exists()), len(path))  # the path inside may have colons
     return Path(address[:at]), address[at + 1 :]

@@ -21,7 +21,7 @@ from unet.storage.object_storage import ObjectStorage
 OWNER = ".owner"
 """Name of the file that says which results folder owns an address."""
 Backend = LocalFolder | ObjectStorage
-"""A place for the files of a store."""
+"""Storage for the files of a store."""
 
 
 def backend_of(where: Path | str) -> Backend:

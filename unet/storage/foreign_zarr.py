@@ -22,7 +22,7 @@ from unet.storage.zip_archive import ZipArchive
 register_checked_blosc()
 
 ForeignBackend = Backend | ZipArchive
-"""A place for the files of a store of another program."""
+"""Storage for the files of a store of another program."""
 
 
 def foreign_backend(where: Path | str) -> ForeignBackend:
@@ -41,7 +41,7 @@ class ForeignArray:
     axes_from : str
         Where the names are from.
     scale_nm, translation_nm : tuple of float, or None
-        Voxel size and place of the first voxel in nm, one number per axis.
+        Voxel size and position of the first voxel in nm, one number per axis.
     remarks : tuple of str
         What the user has to know about how the metadata were understood.
     contradiction : str or None

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class Openable(Protocol):
-    """A place for files of which parts can be read."""
+    """Storage of files of which parts can be read."""
 
     def open(self, key: str) -> AbstractContextManager[RangeReader]:
         """Open a file."""

@@ -6,8 +6,9 @@ thread 2   sample 1: convolution -> mean, var  + -> of the batch -> + -> normali
 ```
 
 Each thread computes mean and variance of its sample forward, and the sums of g and g x^ backward. The threads wait for
-each other once a layer and direction. Every thread then combines the values of all samples in their order, in float64,
-so all have the same bits, whichever came first. For each channel, with S samples of n voxels, scale w and shift b,
+each other once per layer and direction. Every thread then combines the values of all samples in their order, in
+float64, so all have the same bits, whichever came first. For each channel, with S samples of n voxels, scale w and
+shift b,
 
 ```
 mean = 1/S sum mean_i,   var = 1/S sum (var_i + (mean_i - mean)^2),   s = 1 / sqrt(var + eps)

@@ -11,7 +11,7 @@ show the error.
    at shift s, and windows w, the score is ``sum_w c_w(0) / sqrt(sum_w var_w c(s))``: standard deviations from chance.
 4. The score is compared with the score of the labels in each other orientation and in neighbouring sections, on the
    same windows. It is also compared with the best of all shifts in the section.
-5. Labels without any better place that fit no better than chance may belong to another volume (`unrelated_problem`).
+5. Labels that have no better position and fit no better than chance may belong to another volume (`unrelated_problem`).
 
 Labels as they are score 46 to 196 on ISBI 2012 (sections of 512 px), 24 to 106 on fib25 (250 px), and 75 to 142 on vnc
 (768 px). They score 34 on nuclei, 11 to 37 on generated cells of 192 px, and 6 to 14 on windows of 80 px. Mirrored in

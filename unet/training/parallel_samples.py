@@ -7,7 +7,7 @@ thread 1   sample 2: forward, backward -> gradient 2 /
 ```
 
 With many threads in each operation, all threads wait for the slowest at the end of every operation: some hundred times
-a step, and most of the time where another process has one of the cores. Here the threads wait once a step. How an
+a step, and most of the time where another process has one of the cores. Here the threads wait once per step. How an
 operation divides its sums no longer depends on the number of threads.
 
 Weights are shared, but each sample has a gradient of its own. Dropout draws from a generator that is seeded for each

@@ -234,7 +234,7 @@ def _compete(nearest: Keys, second: Keys, candidate: Keys, bits: int) -> None:
     """Keep the two smallest keys of distinct cells, in place."""
     loser = np.maximum(nearest, candidate)
     same = (nearest ^ candidate) & ((1 << bits) - 1) == 0
-    loser |= same.astype(loser.dtype) * _far(loser.dtype)  # the same cell never takes both places
+    loser |= same.astype(loser.dtype) * _far(loser.dtype)  # the same cell never takes both slots
     np.minimum(second, loser, out=second)
     np.minimum(nearest, candidate, out=nearest)
 

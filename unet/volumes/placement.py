@@ -73,7 +73,7 @@ class PlacedSections(View):
         return found
 
     def section_name(self, z: int) -> str:
-        """Return the place of section ``z``, for messages."""
+        """Return the name of section ``z``, for messages."""
         return super().section_name(z) if z in self._at else f"{self.address}, no section"
 
     def _read(self, box: Box) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Read the blocks of a job so that sections which are decoded as a whole are decoded once a layer of blocks.
+"""Read the blocks of a job so that sections which are decoded as a whole are decoded once per layer of blocks.
 
 ```
 sections of a layer, decoded once          blocks of the layer, read one by one
@@ -195,7 +195,7 @@ class _InMemory:
 
 
 class _OnDisk:
-    """Blocks in a scratch file, one after the other. It is read and written at places, since a map counts as memory."""
+    """Blocks in a scratch file, one after the other. It is read and written at offsets: a map would count as memory."""
 
     bytes_in_memory = 0
 

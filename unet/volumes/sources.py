@@ -39,7 +39,7 @@ class VolumeSources:
     raw, labels, mask : Source, or None
         Intensities; labels as `unet.volumes.label_conversion` describes them, and mask, if they are given.
     voxel_size_nm, offset_nm : tuple of float
-        Voxel size, and place of the centre of the first voxel, `(z, y, x)` in nm.
+        Voxel size, and position of the centre of the first voxel, `(z, y, x)` in nm.
     remarks : tuple of str
         What the user has to know beyond the remarks of the sources.
     label_boxes : tuple of Box
@@ -248,7 +248,7 @@ def _format_name(given: SourceConfig) -> str:
 def grid_of_stores(
     volume: VolumeConfig, window: Box, voxel_size_nm: Nm, offset_nm: Nm
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return voxel size of a volume's stores, and place of the centre of their first voxel, `(z, y, x)` in nm.
+    """Return voxel size of a volume's stores, and position of the centre of their first voxel, `(z, y, x)` in nm.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def grid_of_stores(
     window : Box
         Voxels of the raw file that the volume takes.
     voxel_size_nm, offset_nm : tuple of float
-        Voxel size of the raw file, and place of the centre of its first voxel.
+        Voxel size of the raw file, and position of the centre of its first voxel.
     """
     z, y, x = (edge * f for edge, f in zip(voxel_size_nm, volume.downsample, strict=True))
     steps = zip(offset_nm, voxel_size_nm, window.start, volume.downsample, strict=True)

@@ -32,7 +32,7 @@ ZARR = ".zarr"
 class Volume:
     """The stores of a volume, which all have the same blocks. They lie in `folder`, or below an address.
 
-    Locks and tables always lie in `folder`. No fingerprint depends on the place of the stores, so they may be copied.
+    Locks and tables always lie in `folder`. No fingerprint depends on the address of the stores, so they may be copied.
     """
 
     folder: Path

@@ -7,7 +7,7 @@ from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Nm
 
 TOLERANCE = 0.01
-"""Largest difference between two voxel sizes or places, as a share of a voxel's edge."""
+"""Largest difference between two voxel sizes or positions, as a share of a voxel's edge."""
 PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
 """Edges that writers store when nobody remarks them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
 SMALLEST_NM, LARGEST_NM = 1e-3, 1e6

@@ -91,7 +91,7 @@ def test_every_voxel_reads_its_turned_position_from_one_tile(lattice: RotatedLat
 @settings(max_examples=30, deadline=None)
 @given(lattice=lattices, box=boxes)
 def test_tiles_are_sampled_at_their_pixels_turned_positions(lattice: RotatedLattice, box: Box) -> None:
-    """On a ramp, from which this kernel departs by less than 0.05 a pixel of slope.
+    """On a ramp, from which this kernel departs by less than 0.05 per pixel of slope.
 
     The rest of the tolerance is for float32, which has steps of 0.008 at 100,000; a wrong pixel would be 0.5 off.
     """

@@ -169,7 +169,7 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class View:
-    """The place of the pictures: the volume, the voxel in the middle, and the sizes of input and target in voxels."""
+    """The position of the pictures: the volume, the voxel in the middle, and the sizes (voxels) of input and target."""
 
     volume: LabelledVolume
     centre: Index
@@ -178,7 +178,7 @@ class View:
     stack: bool = False
 
     def moved(self, transform: VolumeTransform) -> "View":
-        """Return the view of the same place in the transformed volume."""
+        """Return the view of the same position in the transformed volume."""
         volume, centre = transform.applied(self.volume, self.centre, self.input_size, self.output_size)
         return replace(self, volume=volume, centre=centre)
 

@@ -11,11 +11,11 @@ PARTS = {"split": "{:,} pieces", "merge": "{:,} true objects"}
 
 
 class ErrorRow(NamedTuple):
-    """A place to look at.
+    """An object or contact to look at.
 
     Attributes
     ----------
-    number : place among the rows, 1 for the worst
+    number : rank among the rows, 1 for the worst
     what : what is wrong, in words
     object_id : id in the truth of a split, in the segmentation of a merge
     amount : how much of the object is wrong, in words
@@ -79,7 +79,7 @@ def position_link(volume: str, voxel: Sequence[int]) -> str:
 
 
 def view_command(place: str) -> str:
-    """Return the command that opens a place in neuroglancer, without the configuration file of the run."""
+    """Return the command that opens a position in neuroglancer, without the configuration file of the run."""
     return f'snakemake view --config view="{{{place}}}"'
 
 

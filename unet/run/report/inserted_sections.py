@@ -27,7 +27,7 @@ def insert_section(page: str, name: str, section: str) -> str:
     before, _, rest = page.partition(first)
     _, _, after = rest.partition(last)
     if not has_markers_for(page, name):
-        raise ValueError(f"the report has no place for the {name} between {first} and {last}; run the report anew")
+        raise ValueError(f"the report has no markers for the {name}, {first} and {last}; make the report again")
     return f"{before}{first}{section}{last}{after}"
 
 

@@ -218,7 +218,7 @@ def all_tiles(layers: Layers, level: TileLevel, brick: Index) -> LevelTiles:
 def tiles_around(
     layers: Layers, level: TileLevel, brick: Index, places: Sequence[Index], budget: int
 ) -> LevelTiles | None:
-    """Return the tiles of a level at some voxels ``(z, y, x)``, the first places first; None if not one fits."""
+    """Return the tiles of a level at some voxels ``(z, y, x)``, the first positions first; None if not one fits."""
     tiles = LevelTiles(level, Grid(level.shape, brick))
     sides = [f * b for f, b in zip(level.factor, brick, strict=True)]
     around = dict.fromkeys(tuple(at // n for at, n in zip(place, sides, strict=True)) for place in places)

@@ -43,7 +43,7 @@ class UsualScore(NamedTuple):
         return None if None in found else float(sum(value for value in found if value is not None))
 
     def level(self, value: float) -> int:
-        """Return the place of a score's level in `LEVELS`.
+        """Return the index of a score's level in `LEVELS`.
 
         >>> [USUAL["volume"][0].level(error) for error in (0.02, 0.06, 0.1, 0.2, 0.9)]
         [0, 0, 1, 2, 3]

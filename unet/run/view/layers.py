@@ -84,7 +84,7 @@ class View:
 
 
 def view_of(config: Config, url: str, static: bool = False) -> View:
-    """Return what a viewer shows of the volume and at the place that section `view` asks for.
+    """Return what a viewer shows of the volume and at the position that section `view` names.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
     Raises
     ------
     ViewError
-        If the volume has not been read yet, or the place or the error is not there.
+        If the volume has not been read yet, or the position or the error is not there.
     """
     results, asked = Path(config.results), config.view
     name = config.volume_or_first(asked.volume)

@@ -1,4 +1,4 @@
-"""Open the stores of a volume in napari: images, and labels on top of them, at their scale and place.
+"""Open the stores of a volume in napari: images, and labels on top of them, at their scale and position.
 
     python -m unet.run.view.napari_layers results/volumes/test
 

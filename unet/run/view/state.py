@@ -52,7 +52,7 @@ class ErrorMark:
 
     Attributes
     ----------
-    number : its place among the objects with most wrong voxels, 1 for the worst
+    number : rank among the objects with most wrong voxels, 1 for the worst
     kind : ``split`` of a true object, or ``merge`` by a predicted one
     object_id : id in the truth of a split, in the segmentation of a merge
     centre : voxel `(z, y, x)`

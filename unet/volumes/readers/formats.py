@@ -25,7 +25,7 @@ class Format:
     suffixes : tuple of str
         Endings of its files or folders, in lower case.
     open : callable
-        Returns the source of (the user's settings, the file or an address, the place inside or None).
+        Returns the source of (the user's settings, the file or an address, the path inside or None).
     recognises : callable
         Returns whether a path without one of the endings is of this format, by its content.
     recognises_address : callable or None

@@ -263,7 +263,7 @@ def _step(scale: h5py.Dataset) -> float:
 
 
 def _offset(dataset: h5py.Dataset, address: str, found: Stated) -> Nm | None:
-    """Return the place of the centre of the first voxel, as CREMI has it: (z, y, x) in nm, or in `units`."""
+    """Return the position of the centre of the first voxel, as CREMI has it: (z, y, x) in nm, or in `units`."""
     value = attribute(dataset, "offset")
     if value is None:
         return None

@@ -69,7 +69,7 @@ class OpenDataset:
         dataset = self.get()
         values: np.ndarray = read_chunks(dataset, selection) if can_decode(dataset) else dataset[selection]
         if self.get().external:
-            self.close()  # HDF5 refuses to open it once more with another place of its external files
+            self.close()  # HDF5 refuses to open it once more with another folder of external files
         return values
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class Mapping:
     Attributes
     ----------
     file : Path
-        File of the source; if it is in none of the places where HDF5 looks, the first of them.
+        File of the source; if it is in none of the folders where HDF5 looks, the first of them.
     name : str
         Dataset in the file.
     ranges : tuple of slice

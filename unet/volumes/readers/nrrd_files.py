@@ -167,7 +167,7 @@ class Space:
 
 
 def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
-    """Return names, steps and places of the axes."""
+    """Return names, steps and origins of the axes."""
     kinds = [kind.lower() for kind in header.get("kinds", ["???"] * len(sizes))]
     directions = header.get("space directions")
     vectors = None if directions is None else [None if v is None or np.isnan(v).any() else v for v in directions]

@@ -31,7 +31,7 @@ WORDS = {
 SECTION_WORDS = frozenset(WORDS["sections"].split())
 """Text before a number of sections."""
 SERIES_WORDS = frozenset(WORDS["series"].split())
-"""Text before a number of channels, tiles, places or times: what one volume has one of."""
+"""Text before a number of channels, tiles, positions or times: what one volume has one of."""
 DEPTH_WORDS = frozenset(WORDS["depths"].split())
 """Text before a number that may be negative."""
 LENGTH = re.compile(r"\s*(nm|um|µm|μm|mm|micron|a\b|å)", re.IGNORECASE)

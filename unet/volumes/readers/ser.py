@@ -138,7 +138,7 @@ def _unpacked(file: BinaryIO, layout: str) -> tuple[Any, ...]:
 
 
 def _element(path: Path, offset: int) -> Element:
-    """Return an image by its place in the file."""
+    """Return an image by its offset in the file."""
     if offset < 0:
         raise SourceError(f"{path}: the file says that an image begins at byte {offset}; copy or export it again")
     with path.open("rb") as file:

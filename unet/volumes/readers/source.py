@@ -229,7 +229,7 @@ class Source(ABC):
         """
 
     def section_name(self, z: int) -> str:
-        """Return the place of section ``z``, for messages."""
+        """Return the name of section ``z``, for messages."""
         return f"{self.address}, section {z} (the first is 0)"
 
     @abstractmethod

@@ -230,7 +230,7 @@ class TiffStack(ArraySource):
         return out
 
     def _planes(self, selection: Sequence[slice]) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield the planes of a selection, each with its place in what is read."""
+        """Yield the planes of a selection, each with its position in the selection."""
         outer = self.series.outer
         ranges = [range(s.start, s.stop) for s in selection[: len(outer)]]
         for at in np.ndindex(*map(len, ranges)):

@@ -326,7 +326,7 @@ def _grid(page: tifffile.TiffPage) -> Index:
 
 
 def _segments(page: tifffile.TiffPage, box: Box) -> Iterator[tuple[int, Box]]:
-    """Yield number and place (in five axes, inside the image) of each strip or tile that a box touches."""
+    """Yield number and position (in five axes, inside the image) of each strip or tile that a box touches."""
     chunk, grid = _chunk(page), _grid(page)
     spans = list(zip(box.start, box.stop, chunk, strict=False))
     for at in product(*(range(lo // c, -(-hi // c)) for lo, hi, c in spans)):

@@ -93,7 +93,7 @@ class View(Source):
         self.below.refuse_gaps()
 
     def section_name(self, z: int) -> str:
-        """Return the place of section ``z``, for messages."""
+        """Return the name of section ``z``, for messages."""
         below = self.box_below(Box((z, 0, 0), (z + 1, *self.shape[1:])))
         return self.below.section_name(below.start[0])
 
@@ -222,7 +222,7 @@ class Placed(View):
 class Downsampled(View):
     """A source with coarser voxels: the mean of intensities, or the most frequent of labels (the smallest of several).
 
-    Voxels at the far faces that do not fill a coarse voxel are left out. The offset is the place of the first coarse
+    Voxels at the far faces that do not fill a coarse voxel are left out. The offset is the position of the first coarse
     voxel's centre, as in the levels of a pyramid.
     """
 

@@ -32,7 +32,7 @@ document.addEventListener("click", ({ target }) => {
   if (link && link.getAttribute("href") === location.hash) open(location.hash);
 });
 
-// The viewer begins at the place that the address names, or in the middle of the first volume.
+// The viewer begins at the position that the address names, or in the middle of the first volume.
 root.hidden = false;
 setVolume(state.volume);
 open(location.hash);

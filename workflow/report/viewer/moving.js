@@ -1,4 +1,4 @@
-// Moving and zooming: all panes show the same place at the same scale.
+// Moving and zooming: all panes show the same position at the same scale.
 
 const extents = () => state.volume.shape.map((n, axis) => n * state.volume.voxel[axis]);
 

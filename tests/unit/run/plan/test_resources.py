@@ -39,7 +39,7 @@ def workload(*layouts: VolumeLayout, of: Config | None = None) -> Workload:
 
 
 def test_the_share_of_a_job() -> None:
-    """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes a voxel."""
+    """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes per voxel."""
     layouts = [layout((32, 2048, 2048)), layout((16, 500, 1024), "uint16", channels=2)]
     small = config(predict={"job_voxels": 2**26})
     share = workload(*layouts, of=small)

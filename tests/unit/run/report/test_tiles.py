@@ -88,7 +88,7 @@ def test_levels_get_coarser_until_one_is_small(shape: Index, voxel: tuple[int, i
 @pytest.mark.parametrize(("budget", "factor"), [(500, 32), (1_500, 8), (7_000, 4), (200_000, 1)])
 def test_the_budget_holds_and_finer_levels_are_taken_where_it_allows(budget: int, factor: int) -> None:
     shape, brick, place = (4, 64, 64), (2, 16, 16), (3, 50, 18)
-    levels = [  # noise: 4 bytes a pixel, 65 kB on the finest level
+    levels = [  # noise: 4 bytes per pixel, 65 kB on the finest level
         TileLevel(0, (1, s, s), (1, s, s), (4, 64 // s, 64 // s)) for s in (1, 2, 4, 8, 32)
     ]
     stored = pyramid_tiles(ArrayLayers(truth=noise(shape)), levels, brick, budget, [place])

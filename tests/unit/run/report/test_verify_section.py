@@ -28,5 +28,5 @@ def test_the_section_names_what_was_found_and_replaces_an_older_one() -> None:
 
 
 def test_a_page_without_a_place_is_refused() -> None:
-    with pytest.raises(ValueError, match="no place for the checks"):
+    with pytest.raises(ValueError, match="no markers for the checks"):
         insert_section("<main></main>", "checks", "new")
