@@ -107,12 +107,12 @@ class Module:
     path: Path
     package: Path
     full_name: str
-    source: "Source"
+    source: "ParsedFile"
     imports: dict[str, list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class ParsedFile:
     """The content of a file: statements by the name that they define, and all imports.
 
     The name is empty for a statement that defines none, and `__main__` for statements that run only when the file is
@@ -159,7 +159,7 @@ def _meaning(definition: Definition) -> tuple[str, list[tuple[str, list[Definiti
 
 
 @cache
-def _form(source: Source, name: str) -> Form:
+def _form(source: ParsedFile, name: str) -> Form:
     return normal_form(source.statements[name])
 
 
@@ -225,17 +225,17 @@ def _module(path: Path, package: Path) -> Module:
 
 
 @cache
-def _source(text: str) -> Source:
+def _source(text: str) -> ParsedFile:
     tree = ast.parse(text)
     statements: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         for name in _names_defined(statement):
             statements.setdefault(name, []).append(statement)
-    return Source(statements, list(_imports_among(tree.body)))
+    return ParsedFile(statements, list(_imports_among(tree.body)))
 
 
 def _names_defined(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a module defines, see `Source`."""
+    """Return the names that a statement at the top of a module defines, see `ParsedFile`."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):

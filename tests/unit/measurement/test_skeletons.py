@@ -1,4 +1,4 @@
-"""Skeletons: of shapes whose middle line is known, over blocks, and as other programs read them."""
+"""Skeletons: of shapes whose medial axis is known, over blocks, and as other programs read them."""
 
 import numpy as np
 import pytest

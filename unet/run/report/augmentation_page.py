@@ -168,7 +168,7 @@ class ShownRow:
 
 
 @dataclass(frozen=True)
-class View:
+class PatchView:
     """The position of the pictures: the volume, the voxel in the middle, and the sizes (voxels) of input and target."""
 
     volume: LabelledVolume
@@ -177,7 +177,7 @@ class View:
     output_size: Index
     stack: bool = False
 
-    def moved(self, transform: VolumeTransform) -> "View":
+    def moved(self, transform: VolumeTransform) -> "PatchView":
         """Return the view of the same position in the transformed volume."""
         volume, centre = transform.applied(self.volume, self.centre, self.input_size, self.output_size)
         return replace(self, volume=volume, centre=centre)
@@ -277,17 +277,17 @@ def most_labelled_voxel(counts: np.ndarray, patch: Index) -> Index:
     )
 
 
-def _views(volume: LabelledVolume, geometry: TileGeometry) -> tuple[View, View]:
+def _views(volume: LabelledVolume, geometry: TileGeometry) -> tuple[PatchView, PatchView]:
     """Return the view of the patch, and the view of the stack of sections through it."""
     centre = most_labelled_voxel(count_labelled(volume.weights), geometry.output)
     depth, height, width = (min(most, n) for most, n in zip(STACK, volume.raw.shape, strict=True))
     first = int(np.clip(centre[0] - depth // 2, 0, volume.raw.shape[0] - depth))
     size = (depth, height, width)
-    patch = View(volume, centre, geometry.input, geometry.output)
-    return patch, View(volume, (first + depth // 2, *centre[1:]), size, size, stack=True)
+    patch = PatchView(volume, centre, geometry.input, geometry.output)
+    return patch, PatchView(volume, (first + depth // 2, *centre[1:]), size, size, stack=True)
 
 
-def _pictures(row: Row, config: AugmentConfig, view: View, seed: int) -> list[Picture]:
+def _pictures(row: Row, config: AugmentConfig, view: PatchView, seed: int) -> list[Picture]:
     """Return the unchanged patch and `DRAWS` draws; a row of `ROWS` leaves out draws that equal an earlier one."""
     show = magnified if row.magnified else np.asarray
     pictures = [show(view.picture(Transform(), row.grid))]
