@@ -133,9 +133,9 @@ class AffinitiesConfig(Section):
 
     erode_labels: Annotated[int, Field(ge=0)] = Field(
         1,
-        description="Voxels on each side of a contact of two bodies in which the affinities of nearest neighbours are "
-        "0, so that touching bodies get a border; in 3-D for voxels that are nearly cubes and a 3-D network, else "
-        "within the section. Longer offsets are not affected.",
+        description="Width in voxels, on each side of a contact, of a border between touching bodies. In the border "
+        "the affinities of nearest neighbours are 0. It is drawn in 3-D for voxels that are nearly cubes and a 3-D "
+        "network, else within the section. Longer offsets are not affected.",
     )
     class_balance: bool = Field(
         True,

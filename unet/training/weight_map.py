@@ -51,11 +51,11 @@ def separation_border(labels: NDArray, width: int, axes: Sequence[int] = (-2, -1
     """Return the pixels that become background so that no two cells touch.
 
     A contact pixel belongs to a cell and has a 4-neighbour in its section that belongs to another cell. The border is
-    the set of contact pixels, dilated ``width - 1`` times by the 4-neighbourhood, each time only within the same cell:
-    pixels of a cell whose path inside the cell to one of its contact pixels is shorter than ``width`` steps. So
-    ``width`` pixels go on each side of a contact, and the line drawn is ``2 width`` wide. Contact with 0 draws nothing.
-    Where a cell is too thin for its contacts (up to ``width`` pixels beside one, up to ``2 width`` between two), it
-    disappears; the pieces of a cell cut in two keep their id and stay one cell for `border_weight`.
+    the set of contact pixels, dilated ``width - 1`` times by the 4-neighbourhood, each time only within the same cell.
+    These are the pixels whose path inside the cell to a contact pixel is shorter than ``width`` steps. So ``width``
+    pixels are removed on each side of a contact, and the line is ``2 width`` wide. Contact with 0 draws nothing. A cell
+    disappears where it is too thin for its contacts: up to ``width`` pixels beside one contact, up to ``2 width``
+    between two. The pieces of a cell cut in two keep their id and stay one cell for `border_weight`.
 
     Parameters
     ----------
