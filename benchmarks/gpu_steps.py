@@ -43,7 +43,7 @@ LAYOUTS = ("channels_last", "channels_first")
 COMPILATIONS = ("none", "default", "reduce-overhead")
 CLASSES = 9
 """Channels of the output."""
-LEAST_SECONDS = 1.0
+MIN_SECONDS = 1.0
 """Time over which steps are averaged."""
 
 
@@ -113,7 +113,7 @@ def measure(name: str, number_format: str, layout: str, compilation: str, smoke:
     step, forward_pass = step_function(model, raw, target, number_format == "bfloat16", compilation)
     begin = _now(device)
     step()
-    first, least = _now(device) - begin, 0.01 if smoke else LEAST_SECONDS
+    first, least = _now(device) - begin, 0.01 if smoke else MIN_SECONDS
     a_step, a_pass = (seconds_of(work, device, least) for work in (step, forward_pass))
     if profile:
         print_kernels(step)

@@ -27,7 +27,7 @@ from unet.config.root import load_config
 from unet.run.plan.estimates import estimated_rules, read_plan, store_sizes
 
 FLAT, LINEAR = 1.15, 0.15
-LEAST_SECONDS = 5
+MIN_SECONDS = 5
 JOBS = 4
 """Of a rule in the smaller run."""
 
@@ -68,7 +68,7 @@ def main() -> None:
         before = small[rule]
         memory = one["memory"] / max(before["memory"], 1)
         linear = one["cores"] / max(before["cores"], 1e-9) / times
-        counts = before["cores"] >= LEAST_SECONDS and rule != "train"
+        counts = before["cores"] >= MIN_SECONDS and rule != "train"
         table[rule] = {"memory": round(memory, 3), "time": round(linear, 3) if counts else None}
         print(
             f"{rule:<16}{before['jobs']:>5.0f} ->{one['jobs']:>4.0f}{before['memory']:>9.0f} -> {one['memory']:<7.0f}"

@@ -28,7 +28,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_json
-from unet.training.held_back import LEAST_SECTIONS, held_back_sections
+from unet.training.held_back import MIN_SECTIONS, held_back_sections
 from unet.training.label_check import (
     LabelError,
     LabelProblem,
@@ -113,7 +113,7 @@ def main(
             "chosen on sections that the network learns from, which looks too good",
             source.name,
             counts.annotated_sections,
-            LEAST_SECTIONS,
+            MIN_SECTIONS,
         )
     largest, size, euler = counts.largest
     write_json(

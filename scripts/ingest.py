@@ -10,7 +10,7 @@ receipt and a journal per block range.
 2. Convert labels to class indices (instances are ids already), and the mask to 0 and 1.
 3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.
 
-Memory is bounded by a block and a few sections per thread, and by `unet.volumes.section_layers.KEPT_BYTES`.
+Memory is bounded by a block and a few sections per thread, and by `unet.volumes.section_layers.CACHE_BYTES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
 from unet.volumes.label_conversion import class_indices, grey_level_counts
 from unet.volumes.readers.source import Source
-from unet.volumes.section_layers import KEPT_BYTES, LayerReader
+from unet.volumes.section_layers import CACHE_BYTES, LayerReader
 from unet.volumes.sources import open_volume
 from unet.volumes.volume import Volume
 
@@ -40,7 +40,7 @@ def main(
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
-    readers = [LayerReader(part.source, target.folder, KEPT_BYTES // len(parts)) for part in parts]
+    readers = [LayerReader(part.source, target.folder, CACHE_BYTES // len(parts)) for part in parts]
 
     def expect(boxes: Sequence[Box]) -> None:
         for reader in readers:

@@ -53,7 +53,7 @@ from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
 from unet.storage.files import write_atomically, write_json
 from unet.volumes.volume import Volume
 
-KEPT = 10
+SHOWN_PAIRS = 10
 """Pairs in the receipt, which the report shows."""
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,9 @@ def main(
     log.info("%s: %d pair(s) of large parts are connected by a small or weak contact", source.name, len(rows))
     made = receipts_digest([*segmented, *edges, merged])
     digest = fingerprint(made=made, table=bytes_digest(content), code=code)
-    write_json(receipt, {"rule": "suspected_merges", "digest": digest, "pairs": len(rows), "largest": rows[:KEPT]})
+    write_json(
+        receipt, {"rule": "suspected_merges", "digest": digest, "pairs": len(rows), "largest": rows[:SHOWN_PAIRS]}
+    )
 
 
 def _centres(

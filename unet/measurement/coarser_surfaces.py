@@ -20,7 +20,7 @@ from unet.measurement.surface_faces import SurfaceFaces, block_faces
 
 FEW_TRIANGLES = 1000
 """Triangles below which a mesh needs no coarser level."""
-MOST_LEVELS = 4
+MAX_LEVELS = 4
 """Levels of detail of an object, at most; each doubles the size of a voxel."""
 
 
@@ -52,7 +52,7 @@ def levels_of_detail(
     """
     factor: Index = (1, 1, 1)
     levels = [LevelOfDetail(mesh, factor)]
-    while len(levels) < MOST_LEVELS and len(levels[-1].mesh.triangles) > FEW_TRIANGLES:
+    while len(levels) < MAX_LEVELS and len(levels[-1].mesh.triangles) > FEW_TRIANGLES:
         factor = next_factor(factor, voxel_size_nm)
         coarse = coarser_faces(faces, factor)
         if not len(coarse):

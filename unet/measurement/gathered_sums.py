@@ -5,11 +5,11 @@ from typing import TypeVar
 
 Rows = TypeVar("Rows", bound=Sized)
 
-LEAST_ROWS = 2**16
+MIN_ROWS = 2**16
 """Rows that are gathered at least before they are summed."""
 
 
-def gathered_sum(parts: Iterable[Rows], merged: Callable[[list[Rows]], Rows], least_rows: int = LEAST_ROWS) -> Rows:
+def gathered_sum(parts: Iterable[Rows], merged: Callable[[list[Rows]], Rows], min_rows: int = MIN_ROWS) -> Rows:
     """Return the sum of tables. Rows are gathered until there are more than twice as many as the sum has.
 
     So each row is copied a few times at most, and memory is that of the sum and of one table more.
@@ -18,7 +18,7 @@ def gathered_sum(parts: Iterable[Rows], merged: Callable[[list[Rows]], Rows], le
     ----------
     parts : tables, one after the other
     merged : function that returns the sum of several tables; of none it returns an empty table
-    least_rows : rows to gather at least
+    min_rows : rows to gather at least
 
     >>> gathered_sum([["a"], ["b", "a"]], lambda tables: sorted({row for table in tables for row in table}))
     ['a', 'b']
@@ -27,6 +27,6 @@ def gathered_sum(parts: Iterable[Rows], merged: Callable[[list[Rows]], Rows], le
     for part in parts:
         waiting.append(part)
         rows += len(part)
-        if rows > max(2 * len(whole), least_rows):
+        if rows > max(2 * len(whole), min_rows):
             whole, waiting, rows = merged([whole, *waiting]), [], 0
     return merged([whole, *waiting])

@@ -124,22 +124,22 @@ def main(words: Sequence[str] | None = None) -> None:
     size = tuple(arguments.voxel_size) if arguments.voxel_size else None
     found = inspect_paths(given, size, arguments.model)
     for summary in found.summaries:
-        _tell(f"{summary.text()}\n")
+        _print(f"{summary.text()}\n")
     if arguments.pictures is not None:
         _draw(found, arguments.pictures)
     for warning in found.warnings:
-        _tell(f"WARNING: {warning}")
+        _print(f"WARNING: {warning}")
     if found.inputs is None or found.problems:
         raise SystemExit("\n".join(["no configuration is written:", *found.problems, *settings_hint(found.problems)]))
     hardware = hardware_here()
     minutes = arguments.minutes or (MINUTES_WITH_GPU if hardware.gpu else MINUTES)
-    _tell(f"measuring this machine for some seconds: {hardware}")
+    _print(f"measuring this machine for some seconds: {hardware}")
     try:
         results = arguments.results or f"results-{stem(found.inputs.raw.path)}"
         estimate = fitted(found.inputs, hardware, minutes, results)
     except PROBLEMS as error:
         raise SystemExit(f"no configuration is written, since it would not work:\n{error}") from None
-    _tell(estimate_text(estimate, minutes))
+    _print(estimate_text(estimate, minutes))
     command = f"python -m unet.run.inspect {shlex.join(words if words is not None else sys.argv[1:])}"
     sys.stdout.write(configuration_text(estimate, hardware, command))
 
@@ -152,10 +152,10 @@ def _draw(found: Inspection, folder: Path) -> None:
     except PROBLEMS as error:
         found.problems.append(message_of(error))
     else:
-        _tell(f"pictures: {len(written)} in {folder}")
+        _print(f"pictures: {len(written)} in {folder}")
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -38,7 +38,7 @@ PRODUCTS = (
     Product("probability", "receipts/predict/*/*.json", "volumes/{volume}/probability.zarr", unless="segmentation"),
     Product("scores", "volumes/*/evaluation.json", "volumes/{volume}/evaluation.json", unless="report"),
 )
-FAILURES_TOLD, LOGS_TOLD, RECEIPTS_TOLD = 20, 3, 5
+MAX_FAILURES_LISTED, MAX_LOGS_LISTED, MAX_RECEIPTS_LISTED = 20, 3, 5
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def products(results: Path, made: Iterable[Path]) -> list[tuple[str, str]]:
             paths = dict.fromkeys(_path(results, product.path, sign) for sign in signs)
             found.setdefault(product.name, []).extend(paths)
     if not found and made:
-        more = [f"and {len(made) - RECEIPTS_TOLD:,} more"] if len(made) > RECEIPTS_TOLD else []
-        found = {"receipt": [*map(str, made[:RECEIPTS_TOLD]), *more]}
+        more = [f"and {len(made) - MAX_RECEIPTS_LISTED:,} more"] if len(made) > MAX_RECEIPTS_LISTED else []
+        found = {"receipt": [*map(str, made[:MAX_RECEIPTS_LISTED]), *more]}
     return [(name, path) for name, paths in found.items() for path in paths]
 
 
@@ -143,10 +143,10 @@ def failure_lines(found: Iterable[Failure]) -> list[str]:
     found = list(found)
     jobs = sum(len(one.logs) for one in found)
     lines = [f"{jobs} job{'s' * (jobs != 1)} failed:"] if jobs else []
-    for one in found[:FAILURES_TOLD]:
-        lines += [one.message, *(f"    log: {log}" for log in one.logs[:LOGS_TOLD])]
-        if len(one.logs) > LOGS_TOLD:
-            lines.append(f"    and {len(one.logs) - LOGS_TOLD} more")
-    if len(found) > FAILURES_TOLD:
-        lines.append(f"and {len(found) - FAILURES_TOLD} other messages, in the files *.error beside the logs")
+    for one in found[:MAX_FAILURES_LISTED]:
+        lines += [one.message, *(f"    log: {log}" for log in one.logs[:MAX_LOGS_LISTED])]
+        if len(one.logs) > MAX_LOGS_LISTED:
+            lines.append(f"    and {len(one.logs) - MAX_LOGS_LISTED} more")
+    if len(found) > MAX_FAILURES_LISTED:
+        lines.append(f"and {len(found) - MAX_FAILURES_LISTED} other messages, in the files *.error beside the logs")
     return lines

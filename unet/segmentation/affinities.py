@@ -29,7 +29,7 @@ CERTAIN = 255
 """The affinity 1 as stored in uint8."""
 
 
-class MethodNeedsOther(ValueError):
+class MethodMismatchError(ValueError):
     """`segment.agglomerate.method` needs affinities and the network gives classes, or the other way round."""
 
 
@@ -148,12 +148,12 @@ def require_method_for(segment: SegmentConfig, offsets: Sequence[Offset] | None)
 
     Raises
     ------
-    MethodNeedsOther
+    MethodMismatchError
         If the method needs classes and the output is affinities, or the other way round.
     """
     instead = segment.fitting_methods(offsets is not None)
     if instead is not None:
-        raise MethodNeedsOther(
+        raise MethodMismatchError(
             f"segment.agglomerate.method is {segment.agglomerate.method}, but the network gives "
             f"{'classes' if offsets is None else 'affinities'}: take one of {instead}"
         )

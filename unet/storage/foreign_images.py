@@ -210,7 +210,7 @@ def _finest(where: str, group: zarr.Group, backend: ForeignBackend, store: Store
         found = _finest(where, member, backend, store)
         return (
             found
-            if _said(group).get("bioformats2raw.layout")
+            if _metadata_of(group).get("bioformats2raw.layout")
             else _with_remark(found, f"{where}: {place}/{path} is read")
         )
     shapes = [f"{place}/{path} {_shape_of(member)}" for path, member in inside[:MAX_LISTED]]
@@ -254,7 +254,7 @@ def _level_array(where: str, group: zarr.Group, path: str) -> zarr.Array | None:
 
 def _images_inside(group: zarr.Group) -> list[tuple[str, zarr.Group]]:
     """Return path and group of the images of a bioformats2raw layout, a plate, a well or a group of labels."""
-    said = _said(group)
+    said = _metadata_of(group)
     if said.get("bioformats2raw.layout"):
         names = _series_names(group)
     elif isinstance(said.get("plate"), Mapping):
@@ -273,7 +273,7 @@ def _images_inside(group: zarr.Group) -> list[tuple[str, zarr.Group]]:
 
 def _series_names(group: zarr.Group) -> list[str]:
     """Return the names of the images of a bioformats2raw layout: those that the group OME lists, or 0, 1, 2 ..."""
-    series = _said(group.get("OME")).get("series")
+    series = _metadata_of(group.get("OME")).get("series")
     if isinstance(series, list) and series:
         return [str(name) for name in series]
     names: list[str] = []
@@ -283,11 +283,11 @@ def _series_names(group: zarr.Group) -> list[str]:
 
 
 def _images_of_well(well: Any) -> list[str]:
-    said = _said(well).get("well")
+    said = _metadata_of(well).get("well")
     return [str(image.get("path")) for image in said.get("images", [])] if isinstance(said, Mapping) else []
 
 
-def _said(node: Any) -> Mapping[str, Any]:
+def _metadata_of(node: Any) -> Mapping[str, Any]:
     """Return what a group says of OME-Zarr; nothing if it is no group."""
     return ome_attributes(dict(node.attrs)) if isinstance(node, zarr.Group) else {}
 

@@ -23,7 +23,7 @@ from unet.storage.chunk_files import ChunkFiles
 from unet.storage.object_storage import ObjectStorage
 from unet.storage.shard_codec import ABSENT, CHECKSUM_BYTES, RangeReader
 
-MOST_OBJECTS = 4096
+MAX_OBJECTS = 4096
 """Shards at an address of which the index is read: one request each."""
 REQUESTS = 16
 """Requests at once."""
@@ -148,10 +148,10 @@ def missing_in_shards(
 
 
 def looked_at(backend: object, shards: Sequence[Item]) -> Sequence[Item]:
-    """Return the shards whose index is read: at an address at most `MOST_OBJECTS`, spread over all."""
-    if not isinstance(backend, ObjectStorage) or len(shards) <= MOST_OBJECTS:
+    """Return the shards whose index is read: at an address at most `MAX_OBJECTS`, spread over all."""
+    if not isinstance(backend, ObjectStorage) or len(shards) <= MAX_OBJECTS:
         return shards
-    chosen = np.linspace(0, len(shards) - 1, MOST_OBJECTS).round().astype(int)
+    chosen = np.linspace(0, len(shards) - 1, MAX_OBJECTS).round().astype(int)
     return [shards[i] for i in chosen]
 
 

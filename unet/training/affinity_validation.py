@@ -23,7 +23,7 @@ from unet.training.validation import ValidationResult, choose_crops, mode_restor
 
 CROP_SIDE = {2: 512, 3: 256}
 """Side of a crop in px by the dimensions of the network: a crop has many sections and channels in 3-D."""
-LEAST_PROBABILITY = 1e-7
+MIN_PROBABILITY = 1e-7
 """Probability from which on a wrong answer counts the same."""
 
 
@@ -106,7 +106,7 @@ def loss_sums(probabilities: NDArray[np.float32], targets: NDArray[np.uint8]) ->
     for channel, (probability, target) in enumerate(zip(probabilities, targets, strict=True)):
         for truth in (0, 1):
             given = probability[target == truth] if truth else 1 - probability[target == truth]
-            entropy = -np.log(np.maximum(given, LEAST_PROBABILITY)).sum(dtype=np.float64)
+            entropy = -np.log(np.maximum(given, MIN_PROBABILITY)).sum(dtype=np.float64)
             sums[channel, truth] = given.size, entropy
     return sums
 

@@ -24,7 +24,7 @@ from statistics import median
 from unet.config.train import TrainConfig
 
 RECENT_STEPS, BASELINE_STEPS = 40, 200
-LOSSES_KEPT = RECENT_STEPS + BASELINE_STEPS
+MAX_STORED_LOSSES = RECENT_STEPS + BASELINE_STEPS
 """Number of losses that a training has to keep."""
 BASELINE_SHARE = 0.95
 
@@ -41,7 +41,7 @@ def baseline_losses(losses: Sequence[float]) -> list[float]:
     >>> baseline_losses([9.0, *[0.5] * 39, *[2.0] * 40]) == [0.5] * 38, baseline_losses([0.5] * 79)
     (True, [])
     """
-    before = losses[-LOSSES_KEPT:-RECENT_STEPS]
+    before = losses[-MAX_STORED_LOSSES:-RECENT_STEPS]
     return sorted(before)[: int(BASELINE_SHARE * len(before))] if len(before) >= RECENT_STEPS else []
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from unet.geometry.box import Box, Index
 
-LEAST_SECTIONS = 4
+MIN_SECTIONS = 4
 """Annotated sections from which some are held back. Of fewer sections every one is needed to learn from."""
 
 
@@ -43,7 +43,7 @@ def held_back_sections(annotated: Sequence[int], share: float) -> list[int]:
     >>> held_back_sections(range(20), 0.15), held_back_sections([0, 7, 9, 30], 0.1), held_back_sections([0, 1, 2], 0.5)
     ([17, 18, 19], [30], [])
     """
-    if share == 0 or len(annotated) < LEAST_SECTIONS:
+    if share == 0 or len(annotated) < MIN_SECTIONS:
         return []
     return list(annotated)[-max(1, round(share * len(annotated))) :]
 

@@ -44,7 +44,7 @@ NEAR_PX = 8
 AXES = "zyx"
 SECTION_SHIFTS = (-2, -1, 1, 2)
 """Numbers of sections by which labels may be off."""
-LEAST_SHIFT_PX = 3
+MIN_SHIFT_PX = 3
 """Shift in px that is more than another way to draw the same border."""
 UNRELATED_SCORE = 3.0
 """Standard deviations from chance below which the borders of labels do not follow the intensities."""
@@ -162,7 +162,7 @@ def best_shift(windows: Sequence[tuple[NDArray[np.complex128], NDArray]], given:
     at = [int(i) for i in np.unravel_index(int(strength.argmax()), shape)]
     y, x = (i - n if 2 * i > n else i for i, n in zip(at, shape, strict=True))
     spread = float(np.sqrt(np.square(strength).mean()))
-    found = float(strength.max()) / spread if spread and max(abs(y), abs(x)) >= LEAST_SHIFT_PX else 0.0
+    found = float(strength.max()) / spread if spread and max(abs(y), abs(x)) >= MIN_SHIFT_PX else 0.0
     return PlacementScore((0, y, x), found, given)
 
 

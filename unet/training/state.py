@@ -26,7 +26,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    """Losses of the last steps, at most `divergence.LOSSES_KEPT`."""
+    """Losses of the last steps, at most `divergence.MAX_STORED_LOSSES`."""
     line_losses: list[float] = field(default_factory=list)
     loss: float | None = None
     best: dict[str, float] | None = None

@@ -27,7 +27,7 @@ from unet.network.centre_crop import channels_last
 from unet.network.model import is_2d
 from unet.training.device_batch import DeviceBatch, on_device
 from unet.training.distributed import SINGLE_PROCESS, Rank
-from unet.training.divergence import LOSSES_KEPT, is_stable, require_finite, require_stable
+from unet.training.divergence import MAX_STORED_LOSSES, is_stable, require_finite, require_stable
 from unet.training.learning_curve import LearningCurve
 from unet.training.loss import Objective, WeightedCrossEntropy
 from unet.training.loss_gradient import LossGradient, seed_of_step
@@ -257,7 +257,7 @@ class _Run:
         for step, loss, norm, stops in pending:
             require_finite(step, loss.item(), norm.item(), self.config, self._kept_state)
             self.state.line_losses.append(loss.item())
-            self.state.losses = [*self.state.losses, loss.item()][-LOSSES_KEPT:]
+            self.state.losses = [*self.state.losses, loss.item()][-MAX_STORED_LOSSES:]
             self.stop_requested |= stops.item() > 0
             require_stable(step, self.state.losses, self.config, self._kept_state)
 

@@ -34,7 +34,7 @@ from unet.config.label_kinds import UNLABELLED
 Keys = NDArray[np.signedinteger]
 """Packed ``(squared distance << bits) | cell``: the smaller key is the nearer cell."""
 
-FEW = 1 / 4
+FEW_PIXELS_SHARE = 1 / 4
 """Share of unfinished pixels below which it is faster to select them than to continue with all pixels."""
 
 
@@ -178,7 +178,7 @@ def _two_nearest_cells(cells: NDArray, cutoff: float) -> tuple[Keys, Keys]:
         live = _can_improve(nearest[pixels], second[pixels], dy, cutoff, bits)
         if not live.any():
             break
-        if np.count_nonzero(live) <= FEW * cells.size:
+        if np.count_nonzero(live) <= FEW_PIXELS_SHARE * cells.size:
             pixels = every[pixels][live]
         one, two = nearest[pixels], second[pixels]
         for y in (radius - dy, radius + dy):

@@ -19,11 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 from unet.config.normalisation import NormalisationConfig
 from unet.volumes.histogram import BinSums, bins
 
-LEAST_FILL = Fraction(1, 1000)
+MIN_FILL = Fraction(1, 1000)
 """Smallest share of all voxels, in constant regions of one value, for the value to be left out of the statistics."""
-MOST_ELSEWHERE = Fraction(1, 10)
+MAX_ELSEWHERE = Fraction(1, 10)
 """Largest share of the other voxels with such a value. With a larger share the image is drawn, not imaged."""
-LEAST_BINS = 32
+MIN_BINS = 32
 """Smallest number of bins between two percentiles of float data; a bin is 1/128 of a value wide."""
 
 CROWD = 0.2
@@ -68,10 +68,10 @@ def fill_bins(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDAr
     elsewhere, constant : numpy.ndarray
         `histogram` of the voxels outside and inside of constant regions.
     """
-    least = LEAST_FILL * int(elsewhere[0].sum() + constant[0].sum())
+    least = MIN_FILL * int(elsewhere[0].sum() + constant[0].sum())
     found = np.flatnonzero(constant[0] >= max(1, float(least)))
     same = int(elsewhere[0, found].sum())
-    return found if same <= MOST_ELSEWHERE * int(elsewhere[0].sum()) else found[:0]
+    return found if same <= MAX_ELSEWHERE * int(elsewhere[0].sum()) else found[:0]
 
 
 def intensity_statistics(
@@ -204,7 +204,7 @@ def _numbers(rule: NormalisationConfig, sums: BinSums, dtype: DTypeLike, channel
         return float(sums.mean), sqrt(sums.variance)
     low, high = (sums.percentile(percent) for percent in rule.percentiles)
     first, last = sums.value(low), sums.value(high)
-    if np.dtype(dtype).kind == "f" and sums.bins[high] - sums.bins[low] < LEAST_BINS:
+    if np.dtype(dtype).kind == "f" and sums.bins[high] - sums.bins[low] < MIN_BINS:
         raise IntensityError(
             f"normalisation.percentiles: {list(rule.percentiles)} % of these float data are about {first:g} and "
             f"{last:g}, too close to each other to be known; leave percentiles out, or store the data as integers"

@@ -11,10 +11,10 @@ sections of a layer, decoded once          blocks of the layer, read one by one
 
 1. The threads that want a block of a layer decode its sections, each another section.
 2. A decoded section is cut into the blocks that are yet to be made. They are kept in memory if the layer is small
-   (`KEPT_BYTES`), else in a scratch file without a name, which vanishes with the process.
+   (`CACHE_BYTES`), else in a scratch file without a name, which vanishes with the process.
 3. A block that was read is dropped; the last one drops the layer.
 
-Blocks come in scan order, so few layers are open at once. Memory is `KEPT_BYTES` and a few sections per thread.
+Blocks come in scan order, so few layers are open at once. Memory is `CACHE_BYTES` and a few sections per thread.
 """
 
 import errno
@@ -34,7 +34,7 @@ import numpy as np
 from unet.geometry.box import Box, Index
 from unet.volumes.readers.source import Source
 
-KEPT_BYTES = 2**28
+CACHE_BYTES = 2**28
 """Bytes of decoded layers that a job keeps in memory; larger layers go to a scratch file."""
 
 
@@ -51,7 +51,7 @@ class LayerReader:
         Bytes of decoded sections that are kept in memory.
     """
 
-    def __init__(self, source: Source, folder: Path, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, source: Source, folder: Path, kept_bytes: int = CACHE_BYTES) -> None:
         self.source, self._folder, self._kept_bytes = source, folder, kept_bytes
         self._in_memory = 0
         self._layers: dict[tuple[int, int], _Layer] = {}

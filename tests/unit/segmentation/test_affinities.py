@@ -10,7 +10,7 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.offsets import Offset, is_nearest
 from unet.segmentation.affinities import (
-    MethodNeedsOther,
+    MethodMismatchError,
     MissingAffinity,
     graph_channels,
     interior,
@@ -160,6 +160,6 @@ def test_offsets_that_the_graph_counts() -> None:
 @pytest.mark.parametrize(("method", "offsets"), [("average_linkage", None), ("mean", NEAREST), ("multicut", NEAREST)])
 def test_a_method_that_does_not_fit_the_output_is_refused(method: str, offsets: list[Offset] | None) -> None:
     segment = SegmentConfig(method="watershed", agglomerate=AgglomerateConfig.model_validate({"method": method}))
-    with pytest.raises(MethodNeedsOther, match=f"segment.agglomerate.method is {method}, but the network gives"):
+    with pytest.raises(MethodMismatchError, match=f"segment.agglomerate.method is {method}, but the network gives"):
         require_method_for(segment, offsets)
     require_method_for(SegmentConfig(), offsets)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unet.training.divergence import (
     BASELINE_STEPS,
-    LOSSES_KEPT,
+    MAX_STORED_LOSSES,
     RECENT_STEPS,
     baseline_losses,
     has_diverged,
@@ -24,7 +24,7 @@ def first_lost(losses: np.ndarray, factor: float = FACTOR) -> int | None:
     """The step after which the training is stopped, counted from 1."""
     values = losses.tolist()
     ends = range(1, len(values) + 1)
-    return next((end for end in ends if has_diverged(values[max(0, end - LOSSES_KEPT) : end], factor)), None)
+    return next((end for end in ends if has_diverged(values[max(0, end - MAX_STORED_LOSSES) : end], factor)), None)
 
 
 def spread(seed: int, steps: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_losses_without_a_mean_are_no_divergence():
 
 def test_one_huge_loss_neither_stops_nor_blinds():
     for last in range(RECENT_STEPS + 1):  # wherever it lies in the window
-        assert not has_diverged([1.0] * (LOSSES_KEPT - last - 1) + [1e30] + [1.0] * last, 2)
+        assert not has_diverged([1.0] * (MAX_STORED_LOSSES - last - 1) + [1e30] + [1.0] * last, 2)
     assert has_diverged([1.0] * 100 + [1e30] + [1.0] * 99 + [21.0] * RECENT_STEPS, FACTOR)
 
 
@@ -98,9 +98,9 @@ def test_a_state_can_be_kept_often_enough_however_rare_the_foreground(share):
     """The worst share is the one that `BASELINE_SHARE` leaves out: there it takes some hundred steps."""
     foreground = np.random.default_rng(0).random(4000) < share
     losses = (spread(0, 4000) * np.where(foreground, 1e6, 1)).tolist()
-    good = [end for end in range(LOSSES_KEPT, 4000) if is_stable(losses[end - LOSSES_KEPT : end], FACTOR)]
+    good = [end for end in range(MAX_STORED_LOSSES, 4000) if is_stable(losses[end - MAX_STORED_LOSSES : end], FACTOR)]
     assert len(good) > 100
-    assert max(np.diff([LOSSES_KEPT, *good, 4000])) < 1000
+    assert max(np.diff([MAX_STORED_LOSSES, *good, 4000])) < 1000
 
 
 def test_without_a_factor_nothing_is_lost_and_everything_good():
@@ -114,5 +114,5 @@ def test_without_a_factor_nothing_is_lost_and_everything_good():
 @given(st.lists(st.floats(0.01, 10), max_size=300), st.integers(-6, 6), st.floats(1.1, 30))
 def test_the_scale_of_the_losses_does_not_matter(losses, power, factor):
     scaled = [2.0**power * loss for loss in losses]
-    assert has_diverged(scaled, factor) == has_diverged(losses[-LOSSES_KEPT:], factor)
-    assert is_stable(scaled, factor) == is_stable(losses[-LOSSES_KEPT:], factor)
+    assert has_diverged(scaled, factor) == has_diverged(losses[-MAX_STORED_LOSSES:], factor)
+    assert is_stable(scaled, factor) == is_stable(losses[-MAX_STORED_LOSSES:], factor)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unet.config.train import AugmentConfig
 from unet.geometry.box import Box
-from unet.training.held_back import LEAST_SECTIONS, WithoutSections, held_back_sections, only_sections
+from unet.training.held_back import MIN_SECTIONS, WithoutSections, held_back_sections, only_sections
 from unet.training.patches import CachedVolume, LabelledVolume, PatchSampler
 from unet.volumes.intensity import Normalisation
 
@@ -30,7 +30,7 @@ def test_the_last_annotated_sections_are_held_back_and_at_least_half_is_learnt(f
     annotated = sorted(found)
     held = held_back_sections(annotated, share)
     assert held == annotated[len(annotated) - len(held) :]
-    if share == 0 or len(annotated) < LEAST_SECTIONS:
+    if share == 0 or len(annotated) < MIN_SECTIONS:
         assert held == []
     else:
         assert 1 <= len(held) <= (len(annotated) + 1) / 2

@@ -214,7 +214,7 @@ def test_a_reach_whose_square_overflows_32_bits_is_exact_too():
 
 @pytest.mark.parametrize("few", [0, 1])
 def test_pixels_picked_out_early_or_never_get_the_same_term(few, monkeypatch):
-    monkeypatch.setattr("unet.training.weight_map.FEW", few)
+    monkeypatch.setattr("unet.training.weight_map.FEW_PIXELS_SHARE", few)
     assert_equals_the_definition(voronoi_cells((60, 50), 20, 9), sigma=3)
 
 

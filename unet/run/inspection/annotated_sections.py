@@ -20,13 +20,13 @@ from unet.volumes.readers.source import Source
 
 WHOLE_VOXELS = 256 * 2**20
 """Largest number of voxels of labels of which every section is read whole."""
-LOOKED_AT = 64
+SAMPLED_SECTIONS = 64
 """Sections of larger labels whose middle is read."""
-LOOKED_AT_PX = 1024
+SAMPLE_PX = 1024
 """Side in px of that middle."""
-LEAST_FOR_VALIDATION, LEAST_FOR_TEST = 4, 12
+MIN_FOR_VALIDATION, MIN_FOR_TEST = 4, 12
 """Annotated sections from which some are held back."""
-MOST_RUNS = 12
+MAX_RUNS = 12
 """Largest number of runs of annotated sections that become volumes of their own."""
 
 Run = tuple[int, int]
@@ -73,8 +73,8 @@ def find_annotated_sections(labels: Source) -> AnnotatedSections:
         looked_at = tuple(range(depth))
         drawn = [_is_drawn(labels, Box((z, 0, 0), (z + 1, *labels.shape[1:]))) for z in looked_at]
         return AnnotatedSections(runs_of([z for z in looked_at if drawn[z]]), depth, depth)
-    looked_at = spread(depth, LOOKED_AT)
-    found = [z for z in looked_at if _is_drawn(labels, middle_window(labels, z, LOOKED_AT_PX))]
+    looked_at = spread(depth, SAMPLED_SECTIONS)
+    found = [z for z in looked_at if _is_drawn(labels, middle_window(labels, z, SAMPLE_PX))]
     if not found:
         return AnnotatedSections((), depth, len(looked_at))
     before = max((z for z in looked_at if z < found[0]), default=-1)
@@ -87,7 +87,7 @@ def _edge(labels: Source, empty: int, drawn: int) -> int:
     """Return the drawn section next to the empty ones, between an empty section and a drawn one, by bisection."""
     while abs(drawn - empty) > 1:
         middle = (drawn + empty) // 2
-        if _is_drawn(labels, middle_window(labels, middle, LOOKED_AT_PX)):
+        if _is_drawn(labels, middle_window(labels, middle, SAMPLE_PX)):
             drawn = middle
         else:
             empty = middle
@@ -149,19 +149,19 @@ def split_sections(annotated: AnnotatedSections) -> Split:
     >>> split_sections(AnnotatedSections(((3, 6),), 24, 24)).volumes
     {'train': (3, 6)}
     """
-    runs = annotated.runs[:MOST_RUNS]
+    runs = annotated.runs[:MAX_RUNS]
     numbers = np.concatenate([np.arange(*run) for run in runs])
     count = len(numbers)
-    test = max(2, count // 6) if count >= LEAST_FOR_TEST else 0
-    validation = max(1, count // 12) if count >= LEAST_FOR_VALIDATION else 0
+    test = max(2, count // 6) if count >= MIN_FOR_TEST else 0
+    validation = max(1, count // 12) if count >= MIN_FOR_VALIDATION else 0
     ends = [0, count - validation - test, count - test, count]
     parts = [runs_of(numbers[a:b].tolist()) for a, b in pairwise(ends)]
     if test:
         why = f"the last sixth of {count} annotated sections tests, a twelfth before it validates, the rest trains"
     elif validation:
-        why = f"{count} annotated sections: {validation} validates, none tests (from {LEAST_FOR_TEST} on some do)"
+        why = f"{count} annotated sections: {validation} validates, none tests (from {MIN_FOR_TEST} on some do)"
     else:
         why = f"{count} annotated section{'s' * (count != 1)}: all train, so that no score is honest"
-    if len(annotated.runs) > MOST_RUNS:
-        why += f"; of {len(annotated.runs)} ranges of sections the first {MOST_RUNS} are used"
+    if len(annotated.runs) > MAX_RUNS:
+        why += f"; of {len(annotated.runs)} ranges of sections the first {MAX_RUNS} are used"
     return Split(parts[0], parts[1], parts[2], why)

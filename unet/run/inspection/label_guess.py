@@ -20,7 +20,7 @@ FLAT = 0.6
 """Share of neighbouring pixels with one value from which labels are flat. The most frequent value does not count."""
 FEW_VALUES = 16
 """Largest number of values that are called few."""
-MOST_CLASSES = 64
+MAX_CLASSES = 64
 """Largest number of grey values that are written out as classes."""
 ONE_PIECE = 0.6
 """Share of the ids that are in one piece in a section, from which ids are instances."""
@@ -130,7 +130,7 @@ def guess_labels(values: NDArray) -> LabelGuess:
     many = sum(n >= MIN_PIECES for grey, n in pieces.items() if grey != 0)
     if len(shares) <= FEW_VALUES and (many >= 1 and single < ONE_PIECE):
         return _as_classes(values, shares, pieces)
-    if single >= ONE_PIECE or len(shares) > MOST_CLASSES:
+    if single >= ONE_PIECE or len(shares) > MAX_CLASSES:
         return _as_instances(values, shares, single)
     return _as_classes(values, shares, pieces)
 

@@ -12,7 +12,7 @@ from unet.run.inspection.suggested_settings import VoxelSize
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.sources import VolumeSources, open_volume
 
-MOST_PIECES_OF_MASK = 3
+MAX_PIECES_OF_MASK = 3
 """Largest mean number of pieces per section of what a mask holds."""
 
 
@@ -71,7 +71,7 @@ def may_be_mask(summary: SourceSummary) -> bool:
     if len(np.unique(values)) > 2:
         return False
     pieces = pieces_per_section(values)
-    return max((n for grey, n in pieces.items() if grey), default=0.0) <= MOST_PIECES_OF_MASK
+    return max((n for grey, n in pieces.items() if grey), default=0.0) <= MAX_PIECES_OF_MASK
 
 
 def annotated_raw(roles: Roles, sizes: Sequence[VoxelSize]) -> tuple[int, VolumeSources]:

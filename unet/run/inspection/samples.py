@@ -14,7 +14,7 @@ WINDOW_PX = 1024
 """Side in px of the window that is read of a section, from its middle."""
 LONGEST_SHIFT_PX = 64
 """Largest shift in px whose correlation is compared with that of neighbouring sections."""
-LEAST_CORRELATION = 0.05
+MIN_CORRELATION = 0.05
 """Correlation of neighbouring sections below which nothing follows from it."""
 
 
@@ -113,7 +113,7 @@ def _distance_of_pair(source: Source, z: int, side: int) -> float | None:
         for section in (z, z + 1)
     )
     between = _correlation(first, second)
-    if not between >= LEAST_CORRELATION:
+    if not between >= MIN_CORRELATION:
         return None
     before = 1.0
     for shift in range(1, min(LONGEST_SHIFT_PX, first.shape[1] // 2)):

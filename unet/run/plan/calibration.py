@@ -41,7 +41,7 @@ from unet.volumes.intensity import Normalisation, intensity_statistics
 
 Seconds = tuple[float, float]
 """On the clock, and of all processors together."""
-LEAST_SECONDS = 1.0
+MIN_SECONDS = 1.0
 """Seconds that a measurement goes on for, once the work has been done for the first time."""
 BLOCK = (16, 512, 512)
 REPEATS = 7
@@ -158,7 +158,7 @@ def machine_speed() -> float:
         return REFERENCE_SECONDS / min(measured(once, 0)[1] for _ in range(REPEATS))
 
 
-def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds:
+def measured(work: Callable[[], Any], seconds: float = MIN_SECONDS) -> Seconds:
     """Measure `work` for so long, once it has been done before; where that takes long, the first time."""
     for at_least in (0.0, seconds):
         count, clock, processor = 0, time.perf_counter(), time.process_time()
@@ -166,7 +166,7 @@ def measured(work: Callable[[], Any], seconds: float = LEAST_SECONDS) -> Seconds
             work()
             count += 1
         taken = (time.perf_counter() - clock) / count, (time.process_time() - processor) / count
-        if taken[0] * count > LEAST_SECONDS:
+        if taken[0] * count > MIN_SECONDS:
             break
     return taken
 

@@ -17,7 +17,7 @@ from unet.volumes.layout import VolumeLayout
 
 MAX_RANGES = 10_000
 """Block ranges per volume. More take over two minutes and 1.2 GB to plan a run (benchmarks/scheduling.py)."""
-MOST_FRAGMENTS = 2**31 - 1
+MAX_FRAGMENTS = 2**31 - 1
 """Fragments per part of a volume: unions of fragments are numbered with 32 bits."""
 LONG_JOB_HOURS = 24
 """Clusters end most jobs by then. A job continues where it was, but it has to be submitted again."""
@@ -71,11 +71,11 @@ def too_many_fragments(config: Config, volume: str, layout: VolumeLayout) -> str
     """Return why the fragments of a part of a volume cannot be joined in one solve; None if they can."""
     layer = prod(layout.shape[1:]) * layout.block[0]
     fragments = layers_per_part(config, layout) * layer / voxels_per_fragment(config)
-    if fragments <= MOST_FRAGMENTS:
+    if fragments <= MAX_FRAGMENTS:
         return None
     return (
         f"volume {volume!r} has about {fragments:.2g} fragments in a part that one job merges, and one solve numbers "
-        f"{MOST_FRAGMENTS} at most: set segment.merge_voxels to auto, and the first number of storage.block smaller"
+        f"{MAX_FRAGMENTS} at most: set segment.merge_voxels to auto, and the first number of storage.block smaller"
     )
 
 

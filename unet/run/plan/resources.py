@@ -15,7 +15,7 @@ from unet.geometry.box import Index
 from unet.run.merge_parts import layers_per_part, voxels_per_fragment
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, WATERSHED, cost_of
-from unet.volumes.section_layers import KEPT_BYTES
+from unet.volumes.section_layers import CACHE_BYTES
 
 SAFETY = 4.0
 """Time that is asked for over the time expected: nodes differ, and a volume may be twice as hard as another."""
@@ -82,7 +82,7 @@ def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float
 def _decoded_bytes(work: Workload, threads: int) -> float:
     """Return the bytes of sections that are decoded whole: those at work, each in some copies, and kept layers."""
     at_work = threads * DECODED_COPIES * work.decoded_sections * work.section * max(work.raw_bytes, work.label_bytes)
-    return at_work + min(KEPT_BYTES, work.layer * (work.raw_bytes + work.label_bytes)) if at_work else 0.0
+    return at_work + min(CACHE_BYTES, work.layer * (work.raw_bytes + work.label_bytes)) if at_work else 0.0
 
 
 def part_voxels(config: Config, work: Workload) -> int:

@@ -23,7 +23,7 @@ from unet.run.report.webp import as_bytes, webp_bytes, webp_data
 from unet.storage.digests import receipts_digest
 from unet.storage.files import read_json
 
-SHOWN = 10
+MAX_OBJECTS = 10
 """Objects in the picture, the largest."""
 SIDE_PX = 900
 INK = "#7d8794"
@@ -73,7 +73,7 @@ def meshes_of_volume(
     meshes : by id, in nm; of few triangles, because each is drawn
     extent_nm : first and last corner of the volume, (z, y, x)
     """
-    largest = sorted(figures, key=lambda row: (-row["volume_um3"], row["id"]))[:SHOWN]
+    largest = sorted(figures, key=lambda row: (-row["volume_um3"], row["id"]))[:MAX_OBJECTS]
     ids = [int(row["id"]) for row in largest]
     colours = label_colours(np.array(ids, np.uint64))
     objects = [

@@ -14,7 +14,7 @@ FEW_OBJECTS = 30
 """True objects of the scored volumes, all together, below which one object may decide a score."""
 DOMINATES = 1.5
 """How many times the one kind of error exceeds the other for it to dominate."""
-LEAST_BITS = 0.05
+MIN_BITS = 0.05
 """VOI in bits, off the borders, below which neither kind of error matters."""
 GAP = {"sections": 0.03, "volume": 0.2, "separate": 0.1}
 """Difference between training and held-out volumes that says that more has to be annotated: of V_rand, of VOI in bits
@@ -331,7 +331,7 @@ def _loss(volume: ScoredVolume) -> float:
 
 def _dominates(volume: ScoredVolume, one: str, other: str) -> bool:
     more, less = volume.scores.get(one), volume.scores.get(other)
-    return more is not None and less is not None and more >= LEAST_BITS and more > DOMINATES * less
+    return more is not None and less is not None and more >= MIN_BITS and more > DOMINATES * less
 
 
 def _place(sweep: Sweep) -> int:

@@ -30,7 +30,7 @@ SMALLEST_LEVEL = 2**18
 """Pixels of a level below which no coarser one is made."""
 SCREEN_PX = 1024
 """Longest side in pixels of a section that a browser draws without a coarser level."""
-LEAST_BYTES, MOST_BYTES = 0.02, 1.0
+MIN_BYTES, MAX_BYTES = 0.02, 1.0
 """Bytes per pixel of all layers together that no volume stays below, and that hardly any exceeds. A level too large for
 the first is not tried, one that fits the second is tried without an estimate."""
 SAMPLES = 3
@@ -190,9 +190,9 @@ def whole_level(layers: Layers, levels: Sequence[TileLevel], brick: Index, budge
     """
     for number, level in enumerate(levels[:-1]):
         tiles = LevelTiles(level, Grid(level.shape, brick))
-        if level.pixels * LEAST_BYTES > budget:
+        if level.pixels * MIN_BYTES > budget:
             continue
-        if level.pixels * MOST_BYTES > budget and _estimate(layers, tiles) > budget:
+        if level.pixels * MAX_BYTES > budget and _estimate(layers, tiles) > budget:
             continue
         if tiles_of_bricks(layers, tiles, list(tiles.grid.indices()), budget):
             return number, tiles

@@ -31,7 +31,7 @@ FOLDER = "report"
 """Folder of the tiles, beside the page."""
 STILL_PX = 400
 """Longest side in px of a still picture, at most; for print, and for browsers without scripts."""
-SHOWN = {"raw": 1.0, "probability": 0.6, "segmentation": 0.45, "truth": 0.45, "errors": 0.7}
+OPACITY = {"raw": 1.0, "probability": 0.6, "segmentation": 0.45, "truth": 0.45, "errors": 0.7}
 """Layers from the lowest to the uppermost, with their opacity at the beginning."""
 SCRIPT_PARTS = ("state", "tiles", "levels", "drawing", "panes", "moving", "gestures", "controls", "status", "links")
 """Files of the script, in the order in which they run; a browser loads no modules from a disk."""
@@ -85,7 +85,7 @@ class ViewedVolume:
             for tiles in self.levels
         ]
         sizes = {"shape": self.shape, "voxel": [float(nm) for nm in self.voxel_size_nm], "brick": self.brick}
-        layers = [{"name": name, "opacity": SHOWN[name], "shown": name in AT_FIRST} for name in self.layers]
+        layers = [{"name": name, "opacity": OPACITY[name], "shown": name in AT_FIRST} for name in self.layers]
         return {"name": self.name, **sizes, "layers": layers, "levels": levels}
 
 
@@ -123,7 +123,9 @@ def still_pictures(layers: Layers, levels: Sequence[TileLevel]) -> list[Picture]
     box = Box((middle, 0, 0), (middle + 1, *level.shape[1:]))
     where = f"section {middle * level.factor[0]}"
     return [
-        Picture(f"{layer} over raw, {where}", still_uri(layers.pictures("raw", level, box)[0], drawn[0], SHOWN[layer]))
+        Picture(
+            f"{layer} over raw, {where}", still_uri(layers.pictures("raw", level, box)[0], drawn[0], OPACITY[layer])
+        )
         for layer in ("segmentation", "errors")
         if layer in layers.names
         for drawn in [layers.pictures(layer, level, box)]
@@ -171,7 +173,7 @@ def render_viewer(templates: Path, volumes: Sequence[ViewedVolume], single_file:
         volumes=volumes,
         known=known,
         script=Markup(script),
-        layers=[name for name in SHOWN if any(name in volume.layers for volume in volumes)],
+        layers=[name for name in OPACITY if any(name in volume.layers for volume in volumes)],
         colours={
             kind: _hex(colour) for kind, colour in zip(("split", "merged", "both"), ERROR_COLOURS[1:], strict=True)
         },

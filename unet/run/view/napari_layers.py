@@ -13,7 +13,7 @@ from unet.storage.zarr_store import Image, StoreError, level_arrays, open_image
 
 STORES = ("raw", "probability", "labels", "segmentation")
 """Stores that are shown, the lowest first."""
-SHOWN = ("raw", "segmentation")
+VISIBLE = ("raw", "segmentation")
 """Stores that can be seen at first."""
 LayerData = tuple[list[Any], dict[str, Any], str]
 """Levels of an array, keywords of a layer, and its type, as napari's readers return them."""
@@ -53,7 +53,7 @@ def _layer(name: str, image: Image) -> LayerData:
         "translate": spec.offset_nm,
         "units": ("nm",) * 3,
         "axis_labels": ("z", "y", "x"),
-        "visible": name in SHOWN,
+        "visible": name in VISIBLE,
     }
     if spec.kind == "label":
         return levels, keywords | {"opacity": 0.4}, "labels"

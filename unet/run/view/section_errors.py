@@ -13,7 +13,7 @@ from unet.evaluation.error_analysis import ErrorFinder
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 
-KEPT = 256
+MAX_SECTIONS = 256
 """Sections whose tables are kept in memory."""
 Read = Callable[[Box], NDArray[Any]]
 
@@ -32,7 +32,7 @@ class SectionErrors:
     def __init__(self, shape: Index, block: Index, truth: Read, segmentation: Read) -> None:
         self._pieces = Grid((1, *shape[1:]), (1, *block[1:]))
         self._truth, self._segmentation, self._one = truth, segmentation, Lock()
-        self._finder = lru_cache(maxsize=KEPT)(self._compare)
+        self._finder = lru_cache(maxsize=MAX_SECTIONS)(self._compare)
 
     def errors(self, box: Box) -> NDArray[np.uint8]:
         """Return the errors of the voxels of a box, see `ErrorFinder.errors`."""

@@ -19,7 +19,7 @@ from unet.storage.local_folder import file_state, links_of
 from unet.volumes.readers.errors import read_errors
 from unet.volumes.readers.source import ArraySource, MissingChunks
 
-FEW = 10_000
+MAX_LISTED_CUBES = 10_000
 """Number of cubes up to which each is asked for by its name. Otherwise the folders are listed."""
 
 
@@ -65,7 +65,7 @@ class CubeFiles(ArraySource):
         """Yield the files of the cubes that a box touches."""
         ranges = self._ranges(box)
         indices: Iterable[Index]
-        if prod(map(len, ranges)) <= FEW:
+        if prod(map(len, ranges)) <= MAX_LISTED_CUBES:
             indices = product(*ranges)
         else:
             indices = (one for one in self.indices() if all(i in part for i, part in zip(one, ranges, strict=True)))

@@ -33,7 +33,7 @@ from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 CONF = "knossos.conf"
-KEPT_BYTES = 2**28
+CACHE_BYTES = 2**28
 """Bytes of decoded cubes that a source keeps, since the blocks of one cube are read one after the other."""
 CUBE = re.compile(r"(.*)_x(\d{4,})_y(\d{4,})_z(\d{4,})(\.(?:raw|jpg|png|seg\.sz|seg\.sz\.zip))")
 FOLDER = re.compile(r"([xyz])(\d{4,})")
@@ -78,7 +78,7 @@ class KnossosSource(CubeFiles):
         self._keep_decoded()
 
     def _keep_decoded(self) -> None:
-        self._decoded = lru_cache(KEPT_BYTES // (EDGE**3 * self.dtype.itemsize))(self._decode)
+        self._decoded = lru_cache(CACHE_BYTES // (EDGE**3 * self.dtype.itemsize))(self._decode)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels to another process: all but the cubes that are kept."""

@@ -89,7 +89,7 @@ class StoredSeries:
         return f"axes {self.letters} of lengths {self.shape}"
 
 
-class Unfit(Exception):
+class Mismatch(Exception):
     """A description that does not fit the pages of its file."""
 
 
@@ -114,7 +114,7 @@ def find_series(tiff: tifffile.TiffFile, path: Path, number: int | None, axes: s
         return _of_pages(tiff, path, offsets, number)
     try:
         return _described(tiff, path, offsets, number, kind)
-    except Unfit as unfit:
+    except Mismatch as unfit:
         if axes is None:
             raise SourceError(
                 f"{path}: {NAMES.get(kind, kind)} and the pages of the file do not fit: {unfit}; copy or export it "
@@ -133,15 +133,15 @@ def _described(
 ) -> StoredSeries:
     """Return the image that a description tells of, after checking that it fits the pages."""
     if problem := check_claims(tiff, path):
-        raise Unfit(problem)
+        raise Mismatch(problem)
     with _complaints(tiff) as complaints:
         found = list(tiff.series)
     if kind == "imagej" and len(offsets) == 1:
         _check_imagej_end(tiff)
     if complaints and not _absent(found):
-        raise Unfit(complaints[0])
+        raise Mismatch(complaints[0])
     if not found or (kind in NAMES and found[0].kind in ("uniform", "generic") and len(offsets) > 1):
-        raise Unfit("it names no image that is here")
+        raise Mismatch("it names no image that is here")
     chosen = _chosen(path, number, [_description(series) for series in found])
     if lost := _absent([found[chosen]]):
         raise SourceError(
@@ -175,7 +175,9 @@ def _refuse_unnamed_pages(found: Sequence[tifffile.TiffPageSeries], offsets: Seq
     named = {page.offset for series in found for page in series._pages if page is not None}
     unnamed = [i for i, offset in enumerate(offsets) if offset not in named]
     if unnamed and len(found[0]._pages) == len(named):
-        raise Unfit(f"the file has {len(offsets)} pages, and OME-XML names {len(named)} of them, not page {unnamed[0]}")
+        raise Mismatch(
+            f"the file has {len(offsets)} pages, and OME-XML names {len(named)} of them, not page {unnamed[0]}"
+        )
 
 
 def _stored(
@@ -196,14 +198,14 @@ def _stored(
     if begin is None and series.kind == "imagej" and len(offsets) == 1 and planes > 1 and is_mapped(page):
         begin = page.dataoffsets[0]
     if begin is not None and series.kind == "shaped" and 1 < len(offsets) < planes and len(series._pages) == 1:
-        raise Unfit(f"it says {shape}, but there are {len(offsets)} pages of {page.shape}")
+        raise Mismatch(f"it says {shape}, but there are {len(offsets)} pages of {page.shape}")
     if begin is not None and is_mapped(page):
         _check_end(path, tiff, begin, shape, series.dtype)
         found: list[Any] = [page]
     else:
         begin, found = None, list(series._pages)
         if shape[len(shape) - len(in_page) :] != tuple(in_page) or planes != len(found):
-            raise Unfit(f"it says {shape}, but there are {len(found)} planes of {page.shape}")
+            raise Mismatch(f"it says {shape}, but there are {len(found)} planes of {page.shape}")
     if getattr(series, "transform", None) is not None:
         raise SourceError(f"{path}: a {series.kind} file whose values have to be transformed; export it as plain TIFF")
     where = {page.parent.filehandle.path: None for page in found}
@@ -236,7 +238,7 @@ def _check_imagej_end(tiff: tifffile.TiffFile) -> None:
     if images > 1 and is_mapped(page):
         end, size = page.dataoffsets[0] + images * page.nbytes, tiff.filehandle.size
         if end > size:
-            raise Unfit(f"cut short, {images} images of {page.shape} reach byte {end} of a file of {size}")
+            raise Mismatch(f"cut short, {images} images of {page.shape} reach byte {end} of a file of {size}")
 
 
 def _imagej_shape(
@@ -249,9 +251,9 @@ def _imagej_shape(
         return (images, *full), f"I{letters}"  # a plain stack, as ImageJ wrote it before it knew hyperstacks
     colours = series.keyframe.samplesperpixel
     if images > 1 and images not in (planes, planes * colours):
-        raise Unfit(f"it says {images} images, and sizes for {planes}")
+        raise Mismatch(f"it says {images} images, and sizes for {planes}")
     if pages not in (1, planes):
-        raise Unfit(f"it says {planes} images, but there are {pages} pages")
+        raise Mismatch(f"it says {planes} images, but there are {pages} pages")
     return full, letters
 
 

@@ -37,7 +37,7 @@ function targetLevel(pane) {
   const { h, v } = PLANES[pane.plane];
   const sidePx = (level) => Math.min(...[h, v].map((axis) => level.factor[axis] * voxel[axis])) * state.scale * pane.ratio;
   let number = Math.max(0, levels.findLastIndex((level) => sidePx(level) <= 1.5));
-  while (number < levels.length - 1 && shownBricks(pane, levels[number]).length > MOST_TILES_OF_A_LAYER) number++;
+  while (number < levels.length - 1 && shownBricks(pane, levels[number]).length > MAX_TILES_OF_A_LAYER) number++;
   return number;
 }
 

@@ -8,7 +8,7 @@ const root = document.querySelector("#viewer .viewer");
 const $ = (selector) => root.querySelector(selector);
 const PLANES = { xy: { h: 2, v: 1, n: 0 }, xz: { h: 2, v: 0, n: 1 }, yz: { h: 0, v: 1, n: 2 } };
 const AXES = ["z", "y", "x"];
-const [MOST_TILES_OF_A_LAYER, KEPT_TILES, FLICKER_MS, LARGEST_VOXEL_PX] = [64, 160, 700, 64];
+const [MAX_TILES_OF_A_LAYER, KEPT_TILES, FLICKER_MS, LARGEST_VOXEL_PX] = [64, 160, 700, 64];
 
 const state = {
   volume: known.volumes[0],

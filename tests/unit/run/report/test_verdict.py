@@ -159,6 +159,6 @@ def test_the_page_lists_every_rule_and_every_limit() -> None:
     for usual in [one for scores in USUAL.values() for one in scores]:
         assert f"| {usual.name} |" in page
         assert " | ".join(f"{limit:g}" for limit in usual.limits) in page
-    constants = [rules.FEW_OBJECTS, rules.DOMINATES, rules.LEAST_BITS, rules.BETTER_BY_THRESHOLDING]
+    constants = [rules.FEW_OBJECTS, rules.DOMINATES, rules.MIN_BITS, rules.BETTER_BY_THRESHOLDING]
     for limit in [*constants, *GAP.values(), *rules.FLAT.values(), rules.SMALL_VOXELS]:
         assert f"{limit:g}" in page
