@@ -4,7 +4,7 @@ Inputs: `candidate-fragments.zarr`, `probability.zarr`.
 
 Outputs: a table of edges per block, entry and offset; a receipt and a journal per block range.
 
-1. Read each block of fragments as far as the longest offset max_offsets.
+1. Read each block of fragments, with a halo of the longest offset.
 2. Sum up the boundary probability, or the affinities, over the pairs of voxels of each two fragments, as `region_graph`
    does: once for each set of fragments and each largest offset.
 """

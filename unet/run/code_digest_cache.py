@@ -51,7 +51,7 @@ def _key(scripts: Path) -> str:
 
 @cache
 def _kept(file: Path, key: str) -> dict[str, str]:
-    """Return the digests that are kept under a key; an empty dict if there are none. The file is read once a start."""
+    """Return the digests that are kept under a key; an empty dict if there are none. It is read once."""
     with suppress(OSError, ValueError, AttributeError):
         found = json.loads(file.read_bytes())
         if found.get("key") == key:

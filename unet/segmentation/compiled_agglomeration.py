@@ -56,7 +56,7 @@ def _lowest_edges(
     lowest_score: NDArray[np.float64],
     lowest: NDArray[np.int32],
 ) -> None:
-    """Write the lowest edge of every node that has one, and its score; of equal ones that of the lowest nodes."""
+    """Write the lowest edge of every node that has edges, and its score; of equal edges the one of the lowest nodes."""
     for edge in range(edges):
         lowest_score[u[edge]] = np.inf
         lowest_score[v[edge]] = np.inf

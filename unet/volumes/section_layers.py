@@ -9,7 +9,7 @@ sections of a layer, decoded once          blocks of the layer, read one by one
 +-----------------------------+            +---------+---------+---------+
 ```
 
-1. The threads that want a block of a layer decode its sections, each another section.
+1. The threads that need a block of a layer decode its sections, each another section.
 2. A decoded section is cut into the blocks that are yet to be made. They are kept in memory if the layer is small
    (`CACHE_BYTES`), else in a scratch file without a name, which vanishes with the process.
 3. A block that was read is dropped; the last one drops the layer.
@@ -39,12 +39,12 @@ CACHE_BYTES = 2**28
 
 
 class LayerReader:
-    """Reads the blocks of a job from one source.
+    """Reader of the blocks of a job from one source.
 
     Parameters
     ----------
     source : Source
-        The source. One of cheap boxes is read block by block.
+        The source. A source that can read a box alone is read block by block.
     folder : Path
         Folder of scratch files.
     kept_bytes : int
@@ -60,7 +60,7 @@ class LayerReader:
         self._reading: AbstractContextManager[object] = nullcontext() if source.parallel_reads else threading.Lock()
 
     def expect(self, boxes: Sequence[Box]) -> None:
-        """Tell which blocks will be read, about in this order. Other blocks may be read, but cost more."""
+        """Announce the blocks that will be read, about in this order. Other blocks may be read, but cost more."""
         expected = defaultdict(list)
         for box in boxes if self.source.whole_sections else ():
             expected[_layer_of(box)].append(box)
@@ -210,7 +210,7 @@ class _OnDisk:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed when it is dropped
 
     def put(self, box: Box, z: int, values: np.ndarray) -> None:
-        """Write sections of every channel to their place."""
+        """Write sections of every channel to their offsets in the file."""
         depth, *sides = values.shape[-3:]
         section = prod(sides) * self._dtype.itemsize
         for channel, part in enumerate(values.reshape(-1, depth, *sides)):

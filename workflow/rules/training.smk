@@ -63,7 +63,7 @@ rule check_labels:
         output=CONFIG.model.output,
         code=code("check_labels"),
     message:
-        "Looking at the labels of {wildcards.volume}"
+        "Checking the labels of {wildcards.volume}"
     script:
         "../../scripts/check_labels.py"
 
