@@ -1,13 +1,13 @@
 """Show a volume of a run in neuroglancer, in a browser, straight from the stores.
 
-Inputs: whatever of the volume is there: raw, probability, labels and segmentation, the files of `compare`,
+Inputs: those of the following that exist: raw, probability, labels and segmentation, the files of `compare`,
 `evaluation.json`.
 
 Outputs: a link on the terminal; with `view.state` a file instead, for a neuroglancer of one's own.
 
 1. Collect the layers, and the position that section `view` names.
-2. Serve the stores and neuroglancer itself on this machine, until Ctrl-C. Nothing is copied, and the network is asked
-   for nothing.
+2. Serve the stores and neuroglancer itself on this machine, until Ctrl-C. Nothing is copied, and nothing is fetched
+   from the network.
 """
 
 import json

@@ -37,7 +37,7 @@ def problem_of_affinities(
 
 
 def _problem_of_labels(model: ModelConfig, label_kinds: Mapping[str, str]) -> str | None:
-    """Return the first volume whose labels do not tell which voxels belong to one object."""
+    """Return the first volume whose labels do not say which voxels belong to one object."""
     crosses = model.dimensions == 3 if model.offsets == "auto" else any(z for z, _, _ in model.offsets)
     for name, kind in label_kinds.items():
         if kind == "classes":

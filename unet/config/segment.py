@@ -245,5 +245,5 @@ class SegmentConfig(Section):
 
     @property
     def has_graph(self) -> bool:
-        """Return whether the segmentation needs the region graph, which tells the fragments that touch."""
+        """Return whether the segmentation needs the region graph, the graph of touching fragments."""
         return self.fill_holes > 0 or (self.method == "watershed" and self.agglomerate.method != "none")

@@ -159,5 +159,5 @@ def _wait_for_locks(folder: Path, visible: list[str], count: int, timeout: float
 
 
 def _lock_file(folder: Path, device: str) -> Path:
-    """Return the lock file of a device; the host name tells apart device 0 of two machines that share the folder."""
+    """Return the lock file of a device; the host name distinguishes device 0 of two machines that share the folder."""
     return folder / f"{socket.gethostname()}-{device.replace('/', '-')}.lock"

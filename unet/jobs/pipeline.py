@@ -248,7 +248,7 @@ class _Pipeline:
                 self.in_flight[future].since = now
 
     def drain(self) -> None:
-        """Let the blocks in flight finish within `DRAIN_TIMEOUT_S`, then tell the others to stop."""
+        """Let the blocks in flight finish within `DRAIN_TIMEOUT_S`, then cancel the others."""
         for seconds, then in ((DRAIN_TIMEOUT_S, self.stop), (STOP_TIMEOUT_S, lambda: None)):
             deadline = time.monotonic() + seconds
             while self.in_flight and time.monotonic() < deadline:

@@ -129,7 +129,7 @@ def _is_user_error(error: Exception) -> bool:
 
     The user can act on two kinds of errors: those that this package raises with a message of its own, and system errors
     about files or space. Any other error of a library or of Python is a defect, even if this package has called the
-    library. So is a library's system error without a file's name, because nobody could tell what it is about.
+    library. So is a library's system error without a file's name, because its cause is not clear.
     """
     if type(error).__module__.startswith("unet."):
         return True

@@ -189,7 +189,7 @@ class _WorkerPool:
     def _replace(self, ended: list[str]) -> None:
         """Remove the ended workers from the cluster, and submit as many new ones. Runs in the cluster's thread.
 
-        The cluster itself removes workers that have disconnected, but submits new ones only when asked.
+        The cluster itself removes workers that have disconnected, but submits new ones only on request.
         """
         for worker in ended:
             self.cluster.workers.pop(worker, None)

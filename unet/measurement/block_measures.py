@@ -60,7 +60,7 @@ def sum_of_measures(paths: Iterable[Path]) -> Measures:
 
 
 def sum_of_overlaps(parts: Iterable[Contingency]) -> Contingency:
-    """Return the contingency table of several blocks together, in memory that is bounded by the pairs."""
+    """Return the contingency table of several blocks together, in memory that is bounded by the number of pairs."""
     return gathered_sum(parts, _joined)
 
 

@@ -2,7 +2,7 @@
 
 A *face* lies between two neighbouring voxels of different ids, and belongs to the block of its first voxel. A block is
 therefore read with one plane beyond its upper faces. Faces between an object and id 0 count as well: all faces of an
-object together are its surface. Faces of the volume itself are no surface, since the object goes on behind them.
+object together are its surface. Faces of the volume itself are no surface, since the object continues behind them.
 
 ```
 ids    a a a b b 0      faces perpendicular to x: a-b 1, 0-b 1

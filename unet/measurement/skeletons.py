@@ -4,7 +4,7 @@
    voxels than allowed, voxels are taken together; one that holds a voxel of the object is of the object.
 2. `skeleton_of_mask`: skeletonise it by TEASAR (Sato 2000, doi:10.1109/PCCGA.2000.883951), as bioimage-cpp does it.
    Paths run from the farthest voxels to a root. A path takes all voxels within ``scale * distance + radius``.
-3. `tree_of`: order the nodes so that each follows its parent, as SWC asks for.
+3. `tree_of`: order the nodes so that each follows its parent, as SWC requires.
 
 An object lies in one job whole, so the blocks do not enter the skeleton.
 """

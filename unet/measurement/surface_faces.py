@@ -2,7 +2,7 @@
 
 A *face* lies between a voxel of the object and a neighbour that is not of it. It belongs to the block of the voxel with
 the lower coordinate, so a block is read with one plane beyond its upper faces. Faces in the faces of the volume close
-the surface where the object goes on outside.
+the surface where the object continues outside.
 
 A face is named by its voxel inside the object, and its side:
 

@@ -93,7 +93,7 @@ def unreadable_file_error(path: Path, error: OSError) -> ModelFileError:
 
 
 def foreign_file_error(path: Path) -> ModelFileError:
-    """Return the error for a file that is not a model file; the first bytes tell its kind."""
+    """Return the error for a file that is not a model file; the first bytes show its kind."""
     return ModelFileError(f"{path}: not a model file of this workflow, but {_kind_of(path)}; {ADVICE}")
 
 

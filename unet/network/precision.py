@@ -26,7 +26,7 @@ def choose_precision(asked: "Precision | Literal['auto', 'fastest']", device: "t
 def cpu_multiplies_bfloat16() -> bool:
     """Return whether the CPU has instructions that multiply matrices of bfloat16 (AMX).
 
-    Without them bfloat16 is slower than float32. A PyTorch that cannot tell gets the answer no.
+    Without them bfloat16 is slower than float32. The answer is no if PyTorch cannot say.
     """
     import torch
 

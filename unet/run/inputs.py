@@ -78,7 +78,7 @@ class RunInputs(Receipts):
 
     @property
     def exported_tiff(self) -> str:
-        """Return the file that `export_tiff` writes; its name tells store and box."""
+        """Return the file that `export_tiff` writes; its name holds store and box."""
         asked = self.config.export_tiff
         box = "".join(f"-{axis}{lo}-{hi}" for axis, (lo, hi) in zip("zyx", asked.box or (), strict=False))
         return f"{self.results}/exports/{self.exported_volume('export_tiff')}/{asked.store}{box}.ome.tif"

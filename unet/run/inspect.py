@@ -105,7 +105,7 @@ def _source(text: str) -> SourceConfig:
 
 
 def settings_hint(problems: Sequence[str]) -> list[str]:
-    """Return how a source is given with the settings that a problem asks for, which is YAML in place of its path."""
+    """Return a source with the settings that a problem requires, as YAML in place of its path."""
     asked = [key for key in ("offset", "axes", "channels", "flip") if any(f"`{key}" in one for one in problems)]
     example = {"offset": "[0, 0, 0]", "axes": "zyx", "channels": "[0]", "flip": "[y]"}
     return [f"here: python -m unet.run.inspect '{{path: PATH, {key}: {example[key]}}}' ..." for key in asked[:1]]

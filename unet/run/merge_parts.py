@@ -1,4 +1,4 @@
-"""In which parts a volume is merged, from the configuration and the volume's shape."""
+"""Divide a volume into the parts that are merged, by the configuration and the volume's shape."""
 
 from math import ceil, prod
 
@@ -7,7 +7,7 @@ from unet.geometry.part_tree import TreePart, tree_of_parts
 from unet.volumes.layout import VolumeLayout
 
 VOXELS_PER_FRAGMENT = {"components": 2000, "section": 400, "volume": 2100}
-"""Voxels per component of the foreground (vnc: 2,800), and per whole basin by connectivity (ISBI 2012: 450; fib25)."""
+"""Voxels per component (vnc: 2,800), and per basin that no block cuts, by connectivity (ISBI 2012: 450; fib25)."""
 FACE_VOXELS_PER_FRAGMENT = 60
 """Voxels of the faces of blocks per 3-D basin that these cut or make (fib25, blocks of 16, 32, 64 sections)."""
 PART_FRAGMENTS = 1_000_000
@@ -15,7 +15,7 @@ PART_FRAGMENTS = 1_000_000
 
 
 def voxels_per_fragment(config: Config) -> int:
-    """Return the voxels per fragment, as has been seen with the configured method."""
+    """Return the measured voxels per fragment with the configured method."""
     kind = "components" if config.segment.method == "components" else config.segment.connectivity
     whole, faces = VOXELS_PER_FRAGMENT[kind], sum(1 / edge for edge in config.storage.block)
     return round(1 / (1 / whole + faces / FACE_VOXELS_PER_FRAGMENT)) if kind == "volume" else whole

@@ -21,7 +21,7 @@ from unet.storage.file_patterns import is_pattern, matching_files
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for a dry run. While a Snakefile is read, nothing else tells.
+    """Return whether a command line asks for a dry run. Nothing else shows it while a Snakefile is read.
 
     >>> is_dry_run(["snakemake", "-np"]), is_dry_run(["snakemake", "--dry-run"]), is_dry_run(["snakemake", "plan"])
     (True, True, False)
@@ -66,7 +66,7 @@ def problems_of_addresses(config: Config) -> list[str]:
 
 
 def problem_of_model(config: Config) -> str | None:
-    """Return why a given model cannot be scored: it predicts something else, or tells other classes apart.
+    """Return why a given model cannot be scored: it predicts something else, or distinguishes other classes.
 
     No job depends on what is scored.
     """
@@ -104,8 +104,8 @@ def problem_of_skeletons(config: Config) -> str | None:
 def problems_of_compared_volumes(config: Config) -> list[str]:
     """Return what is wrong with the files of volumes that have segmentations of others, and why.
 
-    Rule `survey` does not read these segmentations. If there is a problem, all other volumes are looked at as well, of
-    which `survey` would tell later.
+    Rule `survey` does not read these segmentations. If there is a problem, all other volumes are looked at as well,
+    which `survey` would report later.
     """
     compared = [name for name in config.evaluate.volumes if config.volumes[name].compare]
     problems = [problem for name in compared if (problem := _problem_of_headers(config, name))]
@@ -114,7 +114,7 @@ def problems_of_compared_volumes(config: Config) -> list[str]:
 
 
 def _problem_of_headers(config: Config, name: str) -> str | None:
-    """Return what headers tell that is wrong with the files of a volume."""
+    """Return the problems of a volume's files that headers show."""
     volume = config.volumes[name]
     if config.is_sample(volume):
         return None
@@ -232,7 +232,7 @@ def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
     key
         Where the folder is configured.
     may_try
-        Whether a folder may be made in it, and removed at once. Rights alone do not tell all: a file system may be
+        Whether a folder may be made in it, and removed at once. Rights alone are not enough: a file system may be
         mounted to be read, or be one of the kernel's.
     """
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
@@ -251,7 +251,7 @@ def problem_of_folder(key: str, folder: Path, may_try: bool) -> str | None:
 
 
 def _problem_of_start(config: Config) -> str | None:
-    """Return why a training cannot continue the weights of `train.start_from`, as far as the file's header tells."""
+    """Return why a training cannot continue the weights of `train.start_from`, as far as the file's header shows."""
     if config.train.start_from is None:
         return None
     from unet.network.compatibility import IncompatibleModelError, require_same_network

@@ -29,7 +29,7 @@ from unet.storage.files import read_json, write_json
 FORMAT = "unet-em provenance 1"
 NAME = "provenance.json"
 HASHED_BYTES = 2**30
-"""Inputs of more bytes have no digest; the digests of the ingested blocks tell them apart."""
+"""Inputs of more bytes have no digest; the digests of the ingested blocks distinguish them."""
 
 
 def configuration_text(config: Config) -> str:
@@ -183,7 +183,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _processor() -> str:
-    """Return the processor's name as the system tells it."""
+    """Return the processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*:\s*(.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
     return match[1] if match else platform.processor()

@@ -3,7 +3,7 @@
     python -m unet.run.removal results           (make clean-results RESULTS=results)
 
 `snakemake --delete-all-output` removes declared outputs alone, so the stores would stay, and be found finished by the
-next run. Files that no run writes stay where they are, and so do stores at an address; both are told.
+next run. Files that no run writes stay where they are, and so do stores at an address; both are listed.
 """
 
 import argparse

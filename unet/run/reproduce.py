@@ -1,8 +1,8 @@
-"""Repeat a run from its `provenance.json`, and tell whether every voxel is the same, or where the first one differs.
+"""Repeat a run from its `provenance.json`, and say whether every voxel is the same, or where the first one differs.
 
     python -m unet.run.reproduce results           (make reproduce RUN=results)
 
-1. Differences in versions and code are told. Input that is not the same ends the reproduction.
+1. Differences in versions and code are reported. Input that is not the same ends the reproduction.
 2. The run is repeated into `{results}-reproduced`, with the same configuration, tiles and threads of the training.
 3. The journals are compared in the order in which the stores follow from each other, block by block (`compare`).
 4. In the first block with another digest the first voxel with another value is looked up, where both stores are

@@ -14,7 +14,7 @@ layers of blocks    0:2       2:4       4:6       6:7
                                  0:7                  all settled
 ```
 
-An edge leads out of a part where the second voxel of a contact lies in a layer behind. The part behind knows nothing of
+An edge leads out of a part where the second voxel of a contact lies in a layer behind. The part behind does not know
 such an edge. So all its nodes with a voxel within `contact_distance` sections of its first face are open.
 """
 
@@ -122,7 +122,7 @@ def read_part(
     edges_of: Callable[[Box], GraphEdges] | None = None,
     contact_distance: int = 0,
 ) -> tuple[Part, Fragments]:
-    """Return the part of these layers, nothing settled; its nodes are the components of the fragments.
+    """Return the part of these layers with nothing settled; its nodes are the components of the fragments.
 
     Parameters
     ----------

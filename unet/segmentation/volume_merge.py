@@ -25,7 +25,7 @@ from unet.volumes.volume import Volume
 
 
 def chosen_settings(segment: SegmentConfig, threshold: Path | None, decoder: Path | None) -> SegmentConfig:
-    """Return the settings with what was chosen.
+    """Return the settings with the chosen values filled in.
 
     `threshold` is the receipt of `choose_agglomeration_threshold`, `decoder` that of `choose_decoder`.
     """
@@ -46,7 +46,7 @@ class VolumeMerge:
     store : str
         ``segmentation`` or ``labels``.
     segment : SegmentConfig
-        Settings, with what was chosen.
+        Settings, with the chosen values filled in.
     """
 
     source: Volume
@@ -55,7 +55,7 @@ class VolumeMerge:
 
     @property
     def with_graph(self) -> bool:
-        """True where a region graph tells what is joined. Without one, fragments that touch are one object."""
+        """True where a region graph decides what is joined. Without one, fragments that touch are one object."""
         return self.segment.has_graph
 
     @cached_property
@@ -79,7 +79,7 @@ class VolumeMerge:
         return largest_contact_distance(self.segment, self.offsets) if self.with_graph else 0
 
     def merge(self, part: TreePart) -> tuple[Part, Outcome]:
-        """Return what is live in a part, and what it settled; the parts that it joins have to be there."""
+        """Return the live nodes of a part, and the objects that it settled. The parts that it joins must be merged."""
         grid = self.source.layout.grid
         if part.children:
             inputs = [load_part(self._paths(child)[1]) for child in part.children]

@@ -1,6 +1,6 @@
 """Refuse chunks of Blosc that are cut short or damaged.
 
-c-blosc decodes a frame that is cut short to whatever lies in memory behind it. It reserves as much memory as the header
+c-blosc decodes a truncated frame together with the memory behind it. It reserves as much memory as the header
 says.
 """
 

@@ -26,7 +26,7 @@ Selection = Sequence[slice]
 
 
 class Listing(Protocol):
-    """Storage of files that tells their states: a backend, or a zip archive."""
+    """Storage of files that returns their states: a backend, or a zip archive."""
 
     def state(self, key: str) -> FileState | None:
         """Return the state of a file; None if the file does not exist."""

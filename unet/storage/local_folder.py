@@ -1,4 +1,4 @@
-"""Files of a store in a local folder, and the state of a file: what tells two versions of it apart."""
+"""Files of a store in a local folder, and the state of a file, by which two versions of it differ."""
 
 import os
 import shutil

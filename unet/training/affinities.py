@@ -138,7 +138,7 @@ class AffinityTargets:
 
 
 def mirror_images(box: Box, shape: Index) -> NDArray[np.int32] | None:
-    """Return a number for each voxel of a box that tells the volume (0) and its mirror images beyond the faces apart.
+    """Return a number per voxel of a box, which distinguishes the volume (0) from its mirror images beyond the faces.
 
     The face's own voxels belong to the volume. Returns None for a box inside the volume.
 

@@ -79,7 +79,7 @@ class SampleExchange:
         self._barrier.abort()
 
     def begin_step(self) -> None:
-        """Start anew, whatever became of the step before."""
+        """Start again, also after a failed step."""
         self._barrier.reset()
         self._calls = [0] * self.samples
 

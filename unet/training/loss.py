@@ -1,4 +1,4 @@
-"""The weighted cross-entropy of the U-Net paper, and what a training asks of any loss."""
+"""The weighted cross-entropy of the U-Net paper, and the interface of any loss of a training."""
 
 from typing import Protocol
 

@@ -12,7 +12,7 @@ class TrainingStoppedError(RuntimeError):
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM or SIGINT sets. One more step tells all ranks; then the state is written."""
+    """Yield an event that SIGTERM or SIGINT sets. All ranks learn it at the next step; then the state is written."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped  # only the main thread may handle signals

@@ -49,7 +49,7 @@ class WeightAverage:
                 self.tensors[key].copy_(latest[key])
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Replace the average by that of a saved state."""
+        """Replace the average by the average of a saved state."""
         for key, value in self.tensors.items():
             value.copy_(tensors[key])
 

@@ -103,7 +103,7 @@ def intensity_statistics(
     Raises
     ------
     IntensityError
-        If no voxel is left, or if the two percentiles cannot be told apart.
+        If no voxel is left, or if the two percentiles are equal.
     ValueError
         If the dtype is not counted.
     """

@@ -214,7 +214,7 @@ def label_dtype(stored: np.dtype, used_as: Use = "ids") -> np.dtype:
 
 
 def add_remark(source: Source, remark: str) -> None:
-    """Add a remark to those of a source, once."""
+    """Add a remark to a source, unless it has the same remark."""
     if remark not in source.remarks:
         source.remarks.append(remark)
 

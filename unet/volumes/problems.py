@@ -1,4 +1,4 @@
-"""Collect what is wrong with the files of a volume, so that all of it is told at once, and not one problem a run."""
+"""Collect the problems of a volume's files, so that one message reports all of them."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,7 +7,7 @@ from unet.config.label_kinds import AnnotationError
 from unet.volumes.readers.errors import SourceError
 
 KEYS = ("raw", "labels", "mask", "compare")
-"""Keys of a volume's sources, in the order in which their problems are told."""
+"""Keys of a volume's sources, in the order in which their problems are reported."""
 Result = TypeVar("Result")
 
 

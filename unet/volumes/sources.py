@@ -70,7 +70,7 @@ class VolumeSources:
 
 
 def open_volume(volume: VolumeConfig, compared: bool = False) -> VolumeSources:
-    """Open the sources of a volume. Only headers are read. All that is wrong with them is told by one error.
+    """Open the sources of a volume. Only headers are read. One error reports all problems.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@
 3. `machine_speed`     A block written to a real store with its pyramid and read again, against the machine on which
                        `RULES` was measured: so much faster or slower are the rules that need no network.
 
-Processor seconds are all threads' together and hold on a busy machine too; on a GPU only the clock tells.
+Processor seconds are all threads' together and hold on a busy machine too; on a GPU only wall-clock time counts.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Compare the estimates of a plan with what was then measured: for the report, and for `benchmarks/plan.py`."""
+"""Compare the estimates of a plan with measurements: for the report, and for `benchmarks/plan.py`."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ class StoreSize:
 
 
 def planned_for(config: Config) -> str:
-    """Return a digest of all that a plan depends on; what there is to compute with does not count."""
+    """Return a digest of all that a plan depends on, except for the machine."""
     return fingerprint(config=config.model_dump(mode="json", exclude={"plan"}))
 
 
@@ -46,7 +46,8 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
     ended.
 
     Processor seconds (``cpu_time``) and memory in MB (``max_rss``) are the larger of two numbers: Snakemake's samples
-    of all the job's processes, and what the job itself counted (`unet.jobs.script`). Neither sees everything.
+    of all the job's processes, and what the job itself counted (`unet.jobs.script`). Neither number includes
+    everything.
     """
     folder = results / "benchmarks"
     rows: list[dict[str, Any]] = []
@@ -64,7 +65,7 @@ def measured_jobs(results: Path) -> list[dict[str, Any]]:
 
 
 def store_sizes(plan: Mapping[str, Any], volumes: Path) -> list[StoreSize]:
-    """Return what each store takes in the folder of all volumes, beside what was estimated."""
+    """Return bytes and files of each store in the folder of all volumes, measured and estimated."""
     sizes = []
     for one in plan["stores"]:
         name = one["store"] if one["store"].endswith("-tables") else f"{one['store']}.zarr"

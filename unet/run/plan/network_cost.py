@@ -1,4 +1,4 @@
-"""Memory and time that the network of a job takes beside the job's own work, as a scheduler is asked for them.
+"""Memory and time of a job's network, beside the job's own work, as requested from a scheduler.
 
 This module loads PyTorch, which takes seconds, and every job reads the Snakefile. So it is imported when it is needed.
 """

@@ -1,7 +1,7 @@
 """The estimated cost of a run, from the headers of its volumes: jobs, arithmetic, time, memory, disk and files.
 
 1. `Planner.volume`  counts blocks, block ranges, tiles and arithmetic of each predicted volume.
-2. `Planner.speeds`  tells how fast the device is in the network: measured now (`calibration`), or given.
+2. `Planner.speeds` is the speed of the device in the network: measured now (`calibration`), or given.
 3. `Planner.rules`   walks through `job_counts` (`unet.run.rules`) and adds up time and memory of each rule.
 4. `disk` adds up what is stored; `limits` says what will not work.
 """
@@ -264,7 +264,7 @@ def passes(grid: Grid, geometry: TileGeometry, augmentation: TestTimeAugmentatio
     """Return the passes through the network per tile of the volume's own lattice.
 
     Turned blocks touch other cells than straight ones, so rotations take not quite 7, and are counted. The number of
-    tiles along z is the same for both, so one section tells.
+    tiles along z is the same for both, so one section decides.
     """
     blocks = Grid((1, *grid.shape[1:]), (1, *grid.block[1:]))
     some = [blocks.box(blocks.index_of(n)) for n in range(0, len(blocks), ceil(len(blocks) / TURNED_BLOCKS))]

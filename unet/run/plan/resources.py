@@ -1,6 +1,6 @@
-"""Memory and time that a job asks a scheduler for, from the configuration and the shapes of its volumes.
+"""Memory and time that a job requests from a scheduler, from the configuration and the shapes of its volumes.
 
-1. `Workload` tells how much there is to do: voxels of a block, of a section, of all volumes.
+1. `Workload` says how much work there is: voxels of a block, of a section, of all volumes.
 2. `RULES` (`unet.run.rules`) holds what a rule takes for that. The plan (`unet.run.plan.plan`) reads the same table.
 3. `held_bytes` adds up what a job holds at its peak, copy by copy. A network adds what `network_cost` counts.
 4. Snakemake multiplies both by the attempt: a job that was cut off gets more, and continues where it was. So the
@@ -18,7 +18,7 @@ from unet.run.rules import RULES, WATERSHED, cost_of
 from unet.volumes.section_layers import CACHE_BYTES
 
 SAFETY = 4.0
-"""Time that is asked for over the time expected: nodes differ, and a volume may be twice as hard as another."""
+"""Requested time over the expected time: nodes differ, and one volume may take twice as long as another."""
 SNAKEMAKE_MB = 400
 """Memory of the two Snakemakes around the script of a job on a cluster, in MB; each took up to 190 (2026-11-25)."""
 START_MINUTES = 10

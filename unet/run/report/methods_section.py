@@ -23,7 +23,7 @@ class Methods(NamedTuple):
 
 @dataclass(frozen=True)
 class RunRecords:
-    """The records of a run, which the configuration does not tell.
+    """The records of a run, which the configuration does not hold.
 
     Attributes
     ----------

@@ -60,7 +60,7 @@ CONTRAST = 2.5
 
 
 BYTES_OF_NUMBERED_IDS = 8
-"""Labels of so many bytes are numbered anew where sections are scored alone, so the table has none of their ids."""
+"""Labels of so many bytes get new ids where sections are scored alone, so the table has none of their ids."""
 
 
 class ViewError(ValueError):
@@ -121,7 +121,7 @@ def view_of(config: Config, url: str, static: bool = False) -> View:
 
 
 def _position(config: Config, volume: Volume, marks: list[ErrorMark]) -> tuple[tuple[float, ...], ErrorMark | None]:
-    """Return the voxel at which the viewer opens, and the error that lies there if one was asked for."""
+    """Return the voxel at which the viewer opens, and the error that lies there if the section names one."""
     asked, shape = config.view, volume.layout.shape
     if asked.error is not None:
         if asked.error > len(marks):

@@ -1,6 +1,6 @@
 """Serve files and arrays over HTTP on the loopback interface, with byte ranges and CORS.
 
-Every address begins with a token that only the printed link tells. Other users of the machine, and pages of other
+Every address begins with a token that only the printed link holds. Other users of the machine, and pages of other
 sites in the same browser, do not know the token, so they can read nothing.
 
 A path is looked up in two steps: the longest mount that it begins with, then a key below that mount. A mount itself
@@ -192,7 +192,7 @@ class ViewServer:
         self._server.shutdown()
 
     def close(self) -> None:
-        """Give the port back, and tell the clients."""
+        """Free the port, and inform the clients."""
         self.stopped.set()
         self._server.server_close()
 
@@ -271,7 +271,7 @@ def _handler(server: ViewServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", str(length))
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: a viewer asks for hundreds of chunks."""
+            """Log nothing: a viewer requests hundreds of chunks."""
 
         def handle(self) -> None:
             with suppress(BrokenPipeError, ConnectionResetError):  # the viewer no longer wants the chunk

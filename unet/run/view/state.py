@@ -13,7 +13,7 @@ from urllib.parse import quote
 from unet.geometry.box import Index
 
 SPLIT_COLOUR, MERGE_COLOUR, BOTH_COLOUR = "#e6ab02", "#e7298a", "#7570b3"
-"""Colours of voxels that are split off, merged with others, and both. Readers who see no red tell them apart."""
+"""Colours of voxels that are split off, merged with others, and both. Readers who see no red can distinguish them."""
 PROBABILITY_SHADER = """\
 #uicontrol invlerp normalized
 #uicontrol vec3 color color(default="#ff7f00")

@@ -44,7 +44,7 @@ class ChannelStack(SeveralSources):
 
 
 def _other_numbers(first: Source, other: Source) -> list[str]:
-    """Return what to tell where the sections of two channels have different numbers in their names.
+    """Return remarks where the sections of two channels have different numbers in their names.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from unet.volumes.readers.errors import read_errors
 from unet.volumes.readers.source import ArraySource, MissingChunks
 
 MAX_LISTED_CUBES = 10_000
-"""Number of cubes up to which each is asked for by its name. Otherwise the folders are listed."""
+"""Number of cubes up to which each is looked up by its name. Otherwise the folders are listed."""
 
 
 class CubeFiles(ArraySource):

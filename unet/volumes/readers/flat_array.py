@@ -119,7 +119,7 @@ class FlatArray:
 
 @lru_cache(maxsize=4)
 def _decompressed(path: Path, codec: Codec, stream: int, end: int, state: FileState) -> np.memmap:
-    """Return the first bytes of a decompressed stream, in a temporary file. `state` tells versions of a file apart."""
+    """Return the first bytes of a decompressed stream, in a temporary file. `state` differs between versions of it."""
     with path.open("rb") as packed, TemporaryFile() as file:
         packed.seek(stream)
         with OPEN[codec](packed) as unpacked:

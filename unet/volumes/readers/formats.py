@@ -33,7 +33,7 @@ class Format:
     has_inner : bool
         Whether an address may name something inside the file, after a colon.
     is_folder : bool
-        Whether its volumes are folders; the ending of a folder tells no other format.
+        Whether its volumes are folders; the ending of a folder means no other format.
     package : str or None
         Optional package that reads it; see `unet.extras`.
     axes, dtypes, voxel_size, writers : str

@@ -1,4 +1,4 @@
-"""Know the layouts of HDF5 files whose conventions no attribute of the dataset tells.
+"""Recognise layouts of HDF5 files whose conventions no attribute of the dataset names.
 
 ```
 BigDataViewer   t00000/s00/0/cells      time point, setup (channel, angle, tile), level; 16 bits stored as if signed
@@ -156,7 +156,7 @@ def _imaris(dataset: h5py.Dataset, file: h5py.File, channel: str, address: str) 
 
 
 def _velox(dataset: h5py.Dataset, address: str) -> Layout:
-    """Return the axes of an image of Thermo Fisher Velox; its pixel size is told, since the file knows no thickness."""
+    """Return the axes of an image of Thermo Fisher Velox. A remark gives the pixel size: the file has no thickness."""
     pixel = _velox_pixel_nm(dataset.parent.get("Metadata"))
     told = f"pixels of {pixel[0]:g} x {pixel[1]:g} nm (y, x) by Velox" if pixel else "no pixel size is known"
     remark = f"{address}: {told}, and no thickness of a section; set `voxel_size_nm` of this volume"

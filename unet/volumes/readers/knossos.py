@@ -99,7 +99,7 @@ class KnossosSource(CubeFiles):
         return (index for _, index in _cube_indices(self._cubes, self._ending))
 
     def refuse_truncated(self, path: Path) -> None:
-        """Raise an error if a cube has not 128 x 128 x 128 voxels, as far as its header tells."""
+        """Raise an error if a cube has not 128 x 128 x 128 voxels, as far as its header says."""
         refuse_truncated_cube(path, self._ending)
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:

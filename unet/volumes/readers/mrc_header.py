@@ -35,7 +35,7 @@ ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 STAMPS: dict[bytes, Literal["<", ">"]] = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
 """Byte order by the first bytes of the machine stamp."""
 IMOD_STAMP = 1146047817
-"""The letters IMOD in the header. Bit 0 of the flags after them tells whether bytes are signed."""
+"""The letters IMOD in the header. Bit 0 of the flags after them says whether bytes are signed."""
 SIGNED, PACKED = 1, 16
 """Flags of IMOD: bytes of mode 0 are signed; bytes of mode 0 hold two voxels."""
 VOLUME_STACKS = range(401, 631)

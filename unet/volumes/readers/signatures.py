@@ -1,4 +1,4 @@
-"""Tell the format of a file by its first bytes, where its ending does not tell, or tells another format."""
+"""Recognise the format of a file by its first bytes, where its ending names none or another one."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -84,7 +84,7 @@ class Source(ABC):
     axes_from, voxel_size_from : str
         Where the order of the axes, and the voxel size, are from.
     remarks : list of str
-        What the user has to know about how the files are read. `check` may add to it; `survey` tells them as warnings.
+        What the user has to know about how the files are read. `check` may add to it; `survey` logs them as warnings.
     numbers : tuple of int or Decimal, or None
         Number of each section in its file name; None where sections have no names.
     whole_sections : bool

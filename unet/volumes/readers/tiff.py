@@ -81,7 +81,7 @@ def _one_section(path: Path) -> "TiffStack":
 
 @lru_cache(MANY_FILES)
 def _section_of_state(path: Path, size: int, time_ns: int) -> "TiffStack":
-    """Return the source of a file of one section. It is kept, since every block of a layer asks for it again."""
+    """Return the source of a file of one section. It is kept, since every block of a layer needs it again."""
     stack = TiffStack(SourceConfig(path=str(path)), path)
     if stack.shape[0] != 1 or (stack.channels != 1 and stack.colours is None):
         held = f"{stack.shape[0]} pages" if stack.channels == 1 else f"{stack.channels} channels"

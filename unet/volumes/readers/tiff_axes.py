@@ -45,7 +45,7 @@ def _suggested(series: StoredSeries, meaning: dict[str, str]) -> str:
 
 
 def _refuse_sections_by_another_name(series: StoredSeries, address: str) -> None:
-    """Raise for a stack that ImageJ says to be frames or channels, as most writers do that were not told the axes."""
+    """Raise for a stack that ImageJ says to be frames or channels, as most writers do that do not know the axes."""
     outer = series.letters[:-2]
     if series.kind == "imagej" and series.letters[-2:] == "YX" and outer in ("T", "C"):
         n, kind = series.shape[0], {"T": "frames", "C": "channels"}[outer]

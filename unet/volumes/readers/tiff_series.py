@@ -131,7 +131,7 @@ def find_series(tiff: tifffile.TiffFile, path: Path, number: int | None, axes: s
 def _described(
     tiff: tifffile.TiffFile, path: Path, offsets: Sequence[int], number: int | None, kind: str
 ) -> StoredSeries:
-    """Return the image that a description tells of, after checking that it fits the pages."""
+    """Return the image that a description describes, after checking that it fits the pages."""
     if problem := check_claims(tiff, path):
         raise Mismatch(problem)
     with _complaints(tiff) as complaints:
