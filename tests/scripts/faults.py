@@ -49,7 +49,7 @@ class Disk:
         """Whether units of a file count: those of the results, not of caches elsewhere."""
         if isinstance(path, int):
             return False
-        return os.path.abspath(os.fsdecode(path)).startswith(self._below)
+        return _is_below(path, self._below)
 
     def spend(self, units: int, path: Any, needs_room: bool = True) -> int:
         """Count units; return how many of them still work, or let the fault happen."""
@@ -60,7 +60,7 @@ class Disk:
             return units
         if self._fault.kind == "kill":
             return max(left, 0)
-        if not os.path.abspath(os.fsdecode(path)).startswith(self._fault.below):
+        if not _is_below(path, self._fault.below):
             return units
         if self._fault.kind == "full":
             return max(left, 0) if needs_room else units
@@ -73,14 +73,20 @@ class Disk:
             os.kill(os.getpid(), signal.SIGKILL)
         number = errno.ENOSPC if self._fault.kind == "full" else errno.EACCES
         # As the system does it: an error of `write` does not name the file, an error of `open` does.
-        raise OSError(number, os.strerror(number), os.fsdecode(path)) if name_known else OSError(
-            number, os.strerror(number)
+        raise (
+            OSError(number, os.strerror(number), os.fsdecode(path))
+            if name_known
+            else OSError(number, os.strerror(number))
         )
 
     def operate(self, path: Any, needs_room: bool = True) -> None:
         """Count one operation on a name."""
         if self.concerns(path) and self.spend(1, path, needs_room) == 0:
             self.fail(path, name_known=True)
+
+
+def _is_below(path: Any, folder: str) -> bool:
+    return os.path.abspath(os.fsdecode(path)).startswith(f"{folder.rstrip('/')}/")
 
 
 def install(fault: Fault | None, below: str) -> Disk:

@@ -156,7 +156,7 @@ class HostileChain:
         if record.params != _text(job.params) or record.inputs != sorted(map(str, job.files)):
             return True
         oldest = min(path.stat().st_mtime_ns for path in job.outputs)
-        newer = [path for path in job.files if path.stat().st_mtime_ns > oldest]
+        newer = [path for path in job.files if path.exists() and path.stat().st_mtime_ns > oldest]
         return any(record.checksums.get(str(path)) != _checksum(path) for path in newer)
 
     def _jobs(self, config: Config, inputs: RunInputs, changes: InputChanges) -> Iterator[Job]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from unet.geometry.box import Box
 from unet.storage.digests import fingerprint, sum_of_digests
-from unet.storage.files import sync_folder
+from unet.storage.files import named_errors, sync_folder
 
 LINE_BEGINS = b'{"box":"'
 LONGEST_LINE = 4096
@@ -91,7 +91,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         if _is_cut_short(path):
             # A kill has cut the last line short; the next line must begin on a line of its own.
-            with path.open("ab") as handle:
+            with named_errors(path), path.open("ab") as handle:
                 handle.write(b"\n")
 
     @classmethod
@@ -180,7 +180,7 @@ class Journal:
 
     def _append(self, line: str) -> None:
         is_new = not self.path.exists()
-        with self.path.open("ab") as handle:
+        with named_errors(self.path), self.path.open("ab") as handle:
             handle.write(line.encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())

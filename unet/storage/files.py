@@ -90,7 +90,8 @@ def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
     new.mkdir()
     try:
         remove_leftovers(folder.parent, new.stat().st_mtime, folder.name)
-        write(new)
+        with named_errors(new):
+            write(new)
         for path in new.iterdir():
             _sync(path)
         sync_folder(new)
@@ -171,6 +172,17 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Add the name of a file to system errors without one: the system names files when it opens them alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _remove_leftovers_of(path: Path, now: float) -> None:
     remove_leftovers(path.parent, now, path.name)
 
@@ -193,7 +205,7 @@ def _partial_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
-        with partial.open("wb") as file:
+        with named_errors(partial), partial.open("wb") as file:
             clean_up(path, os.fstat(file.fileno()).st_mtime)
             write(file)
             file.flush()
