@@ -38,7 +38,7 @@ from unet.run.report.verify_section import VolumeChecks, render_verify_section
 from unet.run.rules import result_rules
 from unet.run.verification import seams, windows_to_check
 from unet.storage.digests import receipts_digest
-from unet.storage.files import read_json, write_atomically, write_json
+from unet.storage.files import read_json, write_atomically, write_receipt
 from unet.storage.zarr_store import Image, StoreError
 from unet.volumes.integrity import blocks_of_receipt
 from unet.volumes.intensity import Normalisation
@@ -83,7 +83,7 @@ def main(
             log.info("%s: %s", source.name, format_values(asdict(found[source.name])))
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     checks = {name: asdict(checks) for name, checks in found.items()}
-    write_json(receipt, {"rule": "verify", "digest": receipts_digest(predicted), "when": when, "checks": checks})
+    write_receipt(receipt, {"rule": "verify", "digest": receipts_digest(predicted), "when": when, "checks": checks})
     page = results / "report.html"
     if page.exists():
         section = render_verify_section(template.read_text(), found, when)

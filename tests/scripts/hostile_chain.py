@@ -20,7 +20,7 @@ from tests.scripts.job_server import DEFECT, Ended, JobServer
 from unet.config.root import Config, load_config
 from unet.jobs.blockwise import digest_of_block
 from unet.jobs.journal import BlockRecord, Journal
-from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts
+from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts, remove_unreadable_receipts
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
     asked_of_model,
@@ -139,6 +139,7 @@ class HostileChain:
         inputs = RunInputs(config, str(self.results), lambda name: layouts.get(name), StaleMarkers())
         changes = InputChanges(inputs, lambda rule: "one", lambda path: Path(path) in self.records, print, looks=True)
         layouts = KnownLayouts(changes, warns=False)
+        list(remove_unreadable_receipts(self.results, dry_run=False))
         for receipt, problem in list(damaged_receipts(inputs)):
             inputs.markers.write(receipt, problem)
         runs: list[Job] = []

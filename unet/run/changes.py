@@ -12,7 +12,7 @@ import yaml
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
 from unet.run.rules import RULES
-from unet.storage.files import read_json
+from unet.storage.files import DamagedFileError, read_json
 from unet.training.folder import missing_copies
 from unet.volumes.input_states import (
     InputStates,
@@ -22,7 +22,7 @@ from unet.volumes.input_states import (
     model_input_states,
     survey_input_states,
 )
-from unet.volumes.integrity import invalid_receipts
+from unet.volumes.integrity import invalid_receipts, unreadable_receipts
 from unet.volumes.layout import VolumeLayout
 
 
@@ -72,7 +72,11 @@ class InputChanges:
         made = self.inputs.made_by(rule, volume)
         if not made.exists():
             return False
-        others = changed_inputs(read_json(made).get("input_states"), self._input_states(rule, volume))
+        try:
+            then = read_json(made).get("input_states")
+        except DamagedFileError:  # of a dry run, which removes nothing
+            then = None
+        others = changed_inputs(then, self._input_states(rule, volume))
         problem = f"not made from what is there now ({'; '.join(others)})" if others else None
         problem = problem or (self._without_record(made) if rule == "survey" else None)
         if problem:
@@ -167,6 +171,14 @@ def damaged_receipts(inputs: RunInputs) -> Iterator[tuple[Path, str]]:
         problem = missing_copies(model / "model.pt", model / "training.jsonl", made)
         if problem:
             yield made, problem
+
+
+def remove_unreadable_receipts(results: Path, dry_run: bool) -> Iterator[tuple[Path, str]]:
+    """Remove each receipt that is damaged itself, and yield it with the problem. A dry run removes nothing."""
+    for path, problem in list(unreadable_receipts(results)):
+        if not dry_run:
+            path.unlink()
+        yield path, problem
 
 
 def runs_again(receipt: Path, inputs: RunInputs, words: Iterable[str]) -> bool:

@@ -14,7 +14,13 @@ from snakemake.logging import logger
 from unet.config.unused_keys import unused_keys
 from unet.extras import is_installed, needs
 from unet.jobs.devices import machine_has_gpu
-from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts, runs_again
+from unet.run.changes import (
+    InputChanges,
+    KnownLayouts,
+    damaged_receipts,
+    remove_unreadable_receipts,
+    runs_again,
+)
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
