@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -31,7 +32,7 @@ from unet.run.parameters import (
     settings,
     volume_settings,
 )
-from unet.volumes.integrity import StaleMarkers, blocks_of_receipt
+from unet.volumes.integrity import StaleMarkers
 from unet.volumes.volume import Volume
 
 NAME = "train"
@@ -316,7 +317,7 @@ class HostileChain:
                 if self.run() == 0:
                     return errors
             except JobFailed as failed:
-                assert is_expected(failed), str(failed)
+                expect(failed)
                 errors.append(failed.error)
                 self.follow(failed.error)
         raise AssertionError("\n".join(["not done after many runs", *errors]))
@@ -340,7 +341,7 @@ class HostileChain:
         if ended.status == 0:
             return None
         failed = JobFailed(job, ended, _last_error(ended.said))
-        assert is_expected(failed), str(failed)
+        expect(failed)
         return failed.error
 
     def follow(self, advice: str) -> None:
@@ -386,16 +387,13 @@ def made_twice(before: dict[tuple[str, str], BlockRecord], after: dict[tuple[str
     ]
 
 
-def is_expected(failed: JobFailed) -> bool:
-    """Tell whether an error is one line for the user, and names a path of the results or of the inputs."""
-    if failed.ended.status < 0 or failed.ended.status == DEFECT or "Traceback" in failed.ended.said:
-        return False
-    return "defect of the program" not in failed.ended.said and "/" in failed.error
-
-
-def blocks_of(volume: Volume, receipt: Path) -> int:
-    """Return the number of blocks of a job."""
-    return len(blocks_of_receipt(volume, receipt))
+def expect(failed: JobFailed, *words: str) -> None:
+    """Require that an error is one for the user, that it names a path, and that it has some words."""
+    ended = failed.ended
+    defect = ended.status in (DEFECT, -signal.SIGALRM) or "Traceback" in ended.said
+    assert not defect, str(failed)
+    assert "defect of the program" not in ended.said, str(failed)
+    assert all(word in failed.error for word in ("/", *words)), str(failed)
 
 
 def _stores_of(rule: str, volume: Volume) -> list[Any]:

@@ -2,8 +2,8 @@
 
     python -m tests.scripts.job_server     # reads one JSON object a line, answers with one JSON object a line
 
-A start of Python with PyTorch takes seconds, a fork some hundredths of a second. Nothing is run in the server itself, so
-no thread and no lock is inherited.
+A start of Python with PyTorch takes seconds, a fork some hundredths of a second. The server itself runs no job, so no
+thread and no lock is inherited.
 """
 
 import ctypes

@@ -210,7 +210,7 @@ def _start_log(path: Path | None) -> None:
 class _LogFile(logging.FileHandler):
     """A log file. Lines that cannot be written are dropped, without a traceback for each of them."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         """Do nothing."""
 
     def close(self) -> None:
