@@ -21,7 +21,14 @@ from tests.scripts.job_server import DEFECT, Ended, JobServer
 from unet.config.root import Config, load_config
 from unet.jobs.blockwise import digest_of_block
 from unet.jobs.journal import BlockRecord, Journal
-from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts, remove_unreadable_receipts
+from unet.run.changes import (
+    InputChanges,
+    KnownLayouts,
+    damaged_receipts,
+    hidden_changes,
+    remove_unreadable_receipts,
+    set_time_before,
+)
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
     asked_of_model,
@@ -140,6 +147,8 @@ class HostileChain:
         inputs = RunInputs(config, str(self.results), lambda name: layouts.get(name), StaleMarkers())
         changes = InputChanges(inputs, lambda rule: "one", lambda path: Path(path) in self.records, print, looks=True)
         layouts = KnownLayouts(changes, warns=False)
+        for receipt, changed in hidden_changes(self.results, self._checksums_of):
+            set_time_before(receipt, changed)
         list(remove_unreadable_receipts(self.results, dry_run=False))
         for receipt, problem in list(damaged_receipts(inputs)):
             inputs.markers.write(receipt, problem)
@@ -150,6 +159,10 @@ class HostileChain:
                 runs.append(job)
                 outputs |= set(job.outputs)
         return runs
+
+    def _checksums_of(self, path: Path) -> dict[str, str]:
+        record = self.records.get(path)
+        return {} if record is None else record.checksums
 
     def _needs_run(self, job: Job) -> bool:
         record = self.records.get(job.receipt)

@@ -3,8 +3,11 @@
 A marker beside the receipt is an input of the job (`unet.volumes.integrity.StaleMarkers`), so Snakemake runs it again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
@@ -179,6 +182,42 @@ def remove_unreadable_receipts(results: Path, dry_run: bool) -> Iterator[tuple[P
         if not dry_run:
             path.unlink()
         yield path, problem
+
+
+def hidden_changes(results: Path, checksums_of: Callable[[Path], Mapping[str, str]]) -> Iterator[tuple[Path, Path]]:
+    """Yield each receipt that was made of another content of an input than there is now, and the input, by time alone.
+
+    Snakemake compares contents only where the time of an input is later than that of the output. That an input is
+    later is not seen where a clock was set back between the two jobs, or where two machines have written them.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of everything that is written.
+    checksums_of : callable
+        Return what Snakemake has recorded of the inputs of a file: SHA-256 by path.
+    """
+
+    @cache
+    def content(path: str) -> tuple[str, int] | None:
+        file = Path(path)
+        return (sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns) if file.is_file() else None
+
+    receipts = [*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]
+    for receipt in sorted([*receipts, *results.glob("report.html")]):
+        time = receipt.stat().st_mtime_ns
+        for name, recorded in sorted(checksums_of(receipt).items()):
+            algorithm, _, checksum = recorded.rpartition(":")
+            found = content(name) if algorithm in ("", "sha256") else None
+            if found is not None and found[0] != checksum and found[1] <= time:
+                yield receipt, Path(name)
+                break
+
+
+def set_time_before(receipt: Path, changed: Path) -> None:
+    """Set the time of a receipt before that of a changed input, so that Snakemake compares their contents."""
+    found = receipt.stat()
+    os.utime(receipt, ns=(found.st_atime_ns, changed.stat().st_mtime_ns - 1000))
 
 
 def runs_again(receipt: Path, inputs: RunInputs, words: Iterable[str]) -> bool:

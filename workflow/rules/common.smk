@@ -18,8 +18,10 @@ from unet.run.changes import (
     InputChanges,
     KnownLayouts,
     damaged_receipts,
+    hidden_changes,
     remove_unreadable_receipts,
     runs_again,
+    set_time_before,
 )
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs
@@ -76,6 +78,12 @@ def code(rule):
 def has_record(path):
     """Whether Snakemake knows with which parameters a file was made."""
     return workflow.persistence.metadata(IOFile(str(path))) is not None
+
+
+def checksums_of_inputs(path):
+    """What Snakemake has recorded of the contents of the inputs of a file; empty without a record."""
+    record = workflow.persistence.metadata(IOFile(str(path)))
+    return {} if record is None else (record.input_checksums or {})
 
 
 INPUTS = RunInputs(
