@@ -130,6 +130,9 @@ class Journal:
     def finished(self, expected: Mapping[Box, str], digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
         """Return the records of the blocks that have their expected fingerprint and whose files are unchanged.
 
+        Such a record is written again where a newer one describes other files: a run with other settings has replaced
+        the files, and a run that was killed has written them anew without recording it.
+
         Parameters
         ----------
         expected
@@ -138,7 +141,10 @@ class Journal:
             Function that returns the digest of a block's files on disk; None if a file is missing.
         """
         latest = self.recorded(expected)
-        return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+        found = {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+        return {
+            box: self.add(record) if record.revision < self._revisions[box] else record for box, record in found.items()
+        }
 
     def count_voxels(self, fingerprint: str) -> int:
         """Return how many voxels all jobs of the rule on the volume have recorded.

@@ -132,7 +132,25 @@ def damage(rule):
 
 def stale(rule):
     """The marker that a rule has read other files of the user than there are now, as an input of its job."""
-    return per_job(lambda wildcards: CHANGES.markers(rule, wildcards.volume))
+
+    def marker(wildcards):
+        note_hidden_changes()
+        return CHANGES.markers(rule, wildcards.volume)
+
+    return per_job(marker)
+
+
+@cache
+def note_hidden_changes():
+    """Let Snakemake see changes that times do not show; it has its records only once jobs are looked for."""
+    if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
+        return
+    for path, changed in hidden_changes(Path(RESULTS), checksums_of_inputs):
+        logger.warning(
+            f"{path}: {changed} was another one when this was made, though its time is not later (was a clock set back, "
+            "or is that of another machine wrong?); the job runs again"
+        )
+        set_time_before(path, changed)
 
 
 def folder_of(wildcards):

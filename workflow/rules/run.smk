@@ -28,12 +28,6 @@ def note_damage():
     """Note which receipts do not hold any more: their jobs run again. `verify` finds the damage itself."""
     if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
         return
-    for path, changed in hidden_changes(Path(RESULTS), checksums_of_inputs):
-        logger.warning(
-            f"{path}: {changed} was another one when this was made, though its time is not later (was a clock set back, "
-            "or is that of another machine wrong?); the job runs again"
-        )
-        set_time_before(path, changed)
     for path, problem in remove_unreadable_receipts(Path(RESULTS), DRY_RUN):
         logger.warning(f"{path}: {problem}; the job runs again")
         if DRY_RUN:
