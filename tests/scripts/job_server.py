@@ -88,7 +88,7 @@ def start(job: dict[str, Any], said: Path) -> int:
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, handle), (2, handle)):
             os.dup2(source, target)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         disk = install(Fault(**job["fault"]) if job.get("fault") else None, job["results"])
         if job.get("preparation"):
             exec(job["preparation"], {})

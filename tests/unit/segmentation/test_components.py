@@ -284,15 +284,14 @@ def test_a_table_whose_bits_changed_is_refused(tmp_path: Path, name: str) -> Non
     table = merge([(np.array([0, 4]), np.array([1, 2])), (np.array([2]), np.array([1]))], [(1, 2)])
     save(tmp_path / "merge", table)
     path = tmp_path / "merge" / name
-    content = path.read_bytes()
+    content, mapped = path.read_bytes(), load_merge_table(tmp_path / "merge", checked=[])
     for at in (9, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(DamagedFileError, match=rf"{name}: is damaged.* remove .*merge and run again"):
             load_merge_table(tmp_path / "merge")
-        if name == "lut.npy" and at > 128:
-            damaged = load_merge_table(tmp_path / "merge", checked=[])
+        if name == "lut.npy":
             with pytest.raises(DamagedFileError, match="lut"):
-                damaged.lut_of_block(0)
+                mapped.lut_of_block(0)
 
 
 @pytest.mark.parametrize("wrong", [[], [1], [1, 1, 1]], ids=["none", "too few", "too many"])
