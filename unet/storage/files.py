@@ -123,13 +123,25 @@ def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
         for path in new.iterdir():
             _sync(path)
         sync_folder(new)
-        with suppress(FileNotFoundError):
-            os.replace(folder, old)
-        os.replace(new, folder)
+        _replace_folder(new, folder, old)
         sync_folder(folder.parent)
     finally:
         for path in (new, old):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _replace_folder(new: Path, folder: Path, old: Path) -> None:
+    """Rename a folder to the name of another one. Of several that do so at once, the last one wins."""
+    while True:
+        with suppress(FileNotFoundError):
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(old, ignore_errors=True)  # another writer came in between
 
 
 def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
