@@ -143,6 +143,16 @@ class HostileChain:
 
     def plan(self) -> list[Job]:
         """Return the jobs that Snakemake would run now, in order; markers are written."""
+        runs: list[Job] = []
+        outputs: set[Path] = set()
+        for job in self.jobs():
+            if self._needs_run(job) or outputs & set(job.files):
+                runs.append(job)
+                outputs |= set(job.outputs)
+        return runs
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs of the chain as they are now, in order; markers are written."""
         config = self.config
         inputs = RunInputs(config, str(self.results), lambda name: layouts.get(name), StaleMarkers())
         changes = InputChanges(inputs, lambda rule: "one", lambda path: Path(path) in self.records, print, looks=True)
@@ -152,13 +162,7 @@ class HostileChain:
         list(remove_unreadable_receipts(self.results, dry_run=False))
         for receipt, problem in list(damaged_receipts(inputs)):
             inputs.markers.write(receipt, problem)
-        runs: list[Job] = []
-        outputs: set[Path] = set()
-        for job in self._jobs(config, inputs, changes):
-            if self._needs_run(job) or outputs & set(job.files):
-                runs.append(job)
-                outputs |= set(job.outputs)
-        return runs
+        return list(self._jobs(config, inputs, changes))
 
     def _checksums_of(self, path: Path) -> dict[str, str]:
         record = self.records.get(path)

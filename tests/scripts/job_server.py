@@ -16,6 +16,7 @@ import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -133,9 +134,10 @@ def main() -> None:
 
     for path in SCRIPTS.glob("*.py"):
         main_of(path.stem)
+    said = Path(mkdtemp(prefix="said-"))  # on another disk than the results, which may be full
     for line in sys.stdin:
         jobs = json.loads(line)
-        places = [Path(f"{job['results']}.{number}.said") for number, job in enumerate(jobs)]
+        places = [said / f"{number}.txt" for number in range(len(jobs))]
         running = [(start(job, place), place) for job, place in zip(jobs, places, strict=True)]
         print(json.dumps([_end(*one) for one in running]), flush=True)
 

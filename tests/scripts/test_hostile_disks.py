@@ -122,8 +122,7 @@ def test_two_runs_with_other_settings_end_as_the_last_one_is_set(ground: Ground,
             break
         chain.run_job(one)
     chain.settings = configuration(chain.folder)
-    jobs = {job.receipt: job for job in chain.plan()}
-    mine = next(jobs[job.receipt] for job in theirs if job.rule == rule and job.receipt in jobs)
+    mine = next(job for job in chain.jobs() if job.rule == rule)
     other = next(job for job in theirs if job.receipt == mine.receipt)
     ended = ground.server.run(chain.request(mine), chain.request(other))
     for one in ended:
