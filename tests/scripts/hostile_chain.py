@@ -155,7 +155,9 @@ class HostileChain:
         """Return all jobs of the chain as they are now, in order; markers are written."""
         config = self.config
         inputs = RunInputs(config, str(self.results), lambda name: layouts.get(name), StaleMarkers())
-        changes = InputChanges(inputs, lambda rule: "one", lambda path: Path(path) in self.records, print, looks=True)
+        changes = InputChanges(
+            inputs, lambda rule: "one", lambda path: Path(path) in self.records, _say_nothing, looks=True
+        )
         layouts = KnownLayouts(changes, warns=False)
         for receipt, changed in hidden_changes(self.results, self._checksums_of):
             set_time_before(receipt, changed)
@@ -429,6 +431,10 @@ def _stores_of(rule: str, volume: Volume) -> list[Any]:
 def _last_error(said: str) -> str:
     lines = [line.partition(" ERROR ")[2] for line in said.splitlines() if " ERROR " in line]
     return "\n".join(lines) or said
+
+
+def _say_nothing(sentence: str) -> None:
+    """Warn nobody."""
 
 
 def _text(params: dict[str, Any]) -> str:

@@ -205,6 +205,7 @@ def test_whatever_happens_it_ends_as_in_peace_or_says_why(ground: Ground) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 def test_for_an_hour_whatever_happens_it_ends_as_in_peace(ground: Ground) -> None:
     end, seed = time.monotonic() + float(os.environ.get("UNET_EM_HOSTILE_SECONDS", "3600")), 0
     seed = int(os.environ.get("UNET_EM_HOSTILE_SEED", "0"))
