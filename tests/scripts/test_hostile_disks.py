@@ -50,7 +50,7 @@ def assert_as_in_peace(ground: Ground, chain: HostileChain, threshold: int = 0) 
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("where", [0.3, 0.85])
+@pytest.mark.parametrize("where", [0.3, pytest.param(0.85, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", READ_BY)
 def test_a_flipped_bit_is_found_by_verify_and_by_the_next_rule(ground: Ground, name: str, where: float) -> None:
     chain, reader = ground.fresh(), READ_BY[name]
@@ -111,7 +111,10 @@ def test_two_runs_on_one_folder_do_all_once(ground: Ground) -> None:
     assert all('"revision":1,' in line for line in lines)
 
 
-@pytest.mark.parametrize("rule", ["segment", "merge", "relabel", "measure", "objects"])
+@pytest.mark.parametrize(
+    "rule",
+    ["merge", "relabel", *(pytest.param(name, marks=pytest.mark.slow) for name in ("segment", "measure", "objects"))],
+)
 def test_two_runs_with_other_settings_end_as_the_last_one_is_set(ground: Ground, rule: str) -> None:
     """Both write the same stores at the same moment; the next run finds what is of its own settings."""
     chain = ground.fresh()
@@ -125,9 +128,9 @@ def test_two_runs_with_other_settings_end_as_the_last_one_is_set(ground: Ground,
     mine = next(job for job in chain.jobs() if job.rule == rule)
     other = next(job for job in theirs if job.receipt == mine.receipt)
     ended = ground.server.run(chain.request(mine), chain.request(other))
-    for one in ended:
-        if one.status != 0:
-            expect(JobFailed(mine, one, one.said))
+    for how in ended:
+        if how.status != 0:
+            expect(JobFailed(mine, how, how.said))
     for threshold in (0, 1, 0):
         chain.settings = configuration(chain.folder, threshold=threshold)
         chain.records.pop(mine.receipt, None)

@@ -14,7 +14,7 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -71,7 +71,7 @@ def write_json(path: Path, values: Any) -> None:
     write_atomically(path, _as_json(values))
 
 
-def write_receipt(path: Path, values: dict[str, Any]) -> None:
+def write_receipt(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON as `write_json` does, with a checksum by which `read_json` notices changed bits."""
     write_json(path, {**values, CHECKSUM: _checksum(values)})
 
@@ -290,8 +290,8 @@ def _rename_if_absent(partial: Path, path: Path) -> None:
             claim.unlink(missing_ok=True)
 
 
-def _checksum(values: dict[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+def _checksum(values: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
