@@ -321,3 +321,21 @@ def test_the_file_is_named_where_the_system_does_not_name_it(tmp_path: Path) -> 
 
     with pytest.raises(OSError, match=r"a\.json\.\w+\.partial"):
         write_with(tmp_path / "a.json", full)
+
+
+def test_of_two_folders_written_at_once_the_last_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other writer comes in after the old folder was renamed, and before the new one gets its name."""
+    folder, other, real = tmp_path / "a", tmp_path / "other", os.replace
+    write_folder_with(folder, lambda new: (new / "a.npy").write_bytes(b"old"))
+    other.mkdir()
+    (other / "a.npy").write_bytes(b"other")
+
+    def replace(source: Path, target: Path) -> None:
+        if target == folder and other.exists():
+            real(other, folder)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write_folder_with(folder, lambda new: (new / "a.npy").write_bytes(b"new"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (folder / "a.npy").read_bytes() == b"new"
