@@ -39,6 +39,8 @@ READ_BY = {
     "receipts/targets/train/0-of-2.jsonl": "targets",
 }
 """Files of every kind, and a rule that reads each of them. Weights are read by the training, which is not run here."""
+FEW = [pytest.param(name, 0.3, marks=() if number % 2 else pytest.mark.slow) for number, name in enumerate(READ_BY)]
+"""Every second kind of file in every test run; the others, and another place in each, take minutes."""
 NOT_BY_VERIFY = {"receipts/histogram/train/0-of-2.npz"}
 """Counts that only `intensity_statistics` reads, with its own digest; what follows from them is in a receipt."""
 
@@ -50,8 +52,9 @@ def assert_as_in_peace(ground: Ground, chain: HostileChain, threshold: int = 0) 
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("where", [0.3, pytest.param(0.85, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", READ_BY)
+@pytest.mark.parametrize(
+    ("name", "where"), [*FEW, *(pytest.param(name, 0.85, marks=pytest.mark.slow) for name in READ_BY)]
+)
 def test_a_flipped_bit_is_found_by_verify_and_by_the_next_rule(ground: Ground, name: str, where: float) -> None:
     chain, reader = ground.fresh(), READ_BY[name]
     damage_file(chain.results / name, where, "flip")
