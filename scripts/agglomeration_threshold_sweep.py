@@ -27,7 +27,7 @@ from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import solve_objects
 from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 from unet.training.held_back import only_sections
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -84,7 +84,7 @@ def main(
         rows.append({"threshold": threshold, **scores_of(table, objects)})
     best = min(rows, key=lambda row: row.get("voi_split", float("inf")) + row.get("voi_merge", 0))
     log.info("best of %d thresholds: %s", len(rows), format_values(best))
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "agglomeration_threshold_sweep",

@@ -27,7 +27,7 @@ from unet.geometry.box import Box, Index
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 from unet.training.held_back import MIN_SECTIONS, held_back_sections
 from unet.training.label_check import (
     LabelError,
@@ -85,7 +85,7 @@ def main(
     if not used or intensity_statistics is None:
         log.info("labels of %s: not used, the volume is neither learnt from nor scored", source.name)
         nothing = {"used": False, "held_back": [], "warnings": []}
-        write_json(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), **nothing})
+        write_receipt(receipt, {"rule": "check_labels", "digest": fingerprint(used=False), **nothing})
         return
     names = volume.class_names
     counts, annotated = _counts(source, volume, threads)
@@ -116,7 +116,7 @@ def main(
             MIN_SECTIONS,
         )
     largest, size, euler = counts.largest
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "check_labels",

@@ -25,7 +25,7 @@ from unet.network.compatibility import (
 )
 from unet.network.model_header import read_header
 from unet.storage.digests import fingerprint
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.input_states import model_input_states
 from unet.volumes.layout import VolumeLayout
 
@@ -74,7 +74,7 @@ def main(
     digest = fingerprint(voxel_size_nm=of_model, dimensions=dimensions)
     warnings = [warning] if warning else []
     of_network = {"dimensions": dimensions, "normalisation": rule}
-    write_json(
+    write_receipt(
         receipt,
         {"rule": "check_model", "digest": digest, "input_states": input_states, **of_network, "warnings": warnings},
     )

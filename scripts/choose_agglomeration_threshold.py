@@ -16,7 +16,7 @@ from unet.evaluation.decoders import mean_over_volumes
 from unet.evaluation.threshold_curve import threshold_curve
 from unet.jobs.script import run_script
 from unet.storage.digests import receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def main(sweeps: list[Path], receipt: Path) -> None:
             *(best["threshold"], curve.thresholds[0], curve.thresholds[-1]),
         )
     chosen = {"best": best, "thresholds": list(curve.thresholds)}
-    write_json(receipt, {"rule": "choose_agglomeration_threshold", "digest": receipts_digest(sweeps), **chosen})
+    write_receipt(receipt, {"rule": "choose_agglomeration_threshold", "digest": receipts_digest(sweeps), **chosen})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from unet.evaluation.decoders import curves_of, mean_over_volumes
 from unet.jobs.log_line import format_values
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def main(sweeps: list[Path], receipt: Path, segment: SegmentConfig, code: str) -
             best.thresholds[0],
             best.thresholds[-1],
         )
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "choose_decoder",

@@ -15,7 +15,7 @@ from pathlib import Path
 from unet.evaluation.scores import best_threshold_by_v_rand, mean_scores
 from unet.jobs.script import run_script
 from unet.storage.digests import receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def main(sweeps: list[Path], receipt: Path) -> None:
     chosen = best_threshold_by_v_rand(scores)
     sections = sum(row["sections"] for row in unseen)
     log.info("threshold %.2f, V_rand %.4f on %d section(s)", chosen["threshold"], chosen["v_rand"], sections)
-    write_json(
+    write_receipt(
         receipt, {"rule": "choose_threshold", "digest": receipts_digest(sweeps), "best": chosen, "scores": scores}
     )
 

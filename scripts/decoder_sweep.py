@@ -28,7 +28,7 @@ from unet.segmentation.affinity_graph import load_affinity_edges
 from unet.segmentation.fragments import Fragments, join_blocks, load_block_table
 from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 from unet.training.held_back import only_sections
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
@@ -75,7 +75,7 @@ def main(
                 progress.advance(1)
     made = receipts_digest([*segmented, *edges, *labelled, *checked])
     digest = fingerprint(made=made, rows=rows, code=code)
-    write_json(receipt, {"rule": "decoder_sweep", "digest": digest, "voxels": voxels, "scores": rows})
+    write_receipt(receipt, {"rule": "decoder_sweep", "digest": digest, "voxels": voxels, "scores": rows})
 
 
 def _overlaps(source: Volume, number: int, fragments: Fragments, labels_of: Any) -> Contingency:

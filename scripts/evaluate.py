@@ -35,7 +35,7 @@ from unet.jobs.log_line import format_values
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
-from unet.storage.files import read_json, save_arrays, write_json
+from unet.storage.files import read_json, save_arrays, write_receipt
 from unet.volumes.input_states import evaluation_input_states
 from unet.volumes.volume import Volume
 
@@ -123,7 +123,7 @@ def main(
             "%s, %s: %s", source.name, who, format_values({key: scored[key] for key in LOGGED_SCORES if key in scored})
         )
     save_arrays(table, vars(comparison.objects.overlap))
-    write_json(evaluation, found)
+    write_receipt(evaluation, found)
 
 
 def _classes(channels: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from unet.network.export import (
 )
 from unet.network.model_file import load_model
 from unet.storage.digests import bytes_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -84,7 +84,7 @@ def main(
         )
     check_package(package)
     digests = {path.name: bytes_digest(path.read_bytes()) for path in (onnx, package)}
-    write_json(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
+    write_receipt(receipt, {"rule": "export", "digests": digests, "largest_difference": differences})
 
 
 def _middle(volume: Volume, shape: tuple[int, ...], sections: int) -> NDArray[np.float32]:

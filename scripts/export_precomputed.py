@@ -18,7 +18,7 @@ from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table
 from unet.segmentation.segment_properties import properties_of_objects
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.volume import Volume
 from unet.volumes.writers.levels import begin_export, copy_levels
 from unet.volumes.writers.precomputed import add_segment_properties, precomputed_scales
@@ -51,7 +51,7 @@ def main(
             add_segment_properties(target, properties_of_objects(load_merge_table(table)))
         log.info("precomputed://file://%s", target.absolute())
     files = file_sizes((volumes / store / "info" for store in export.stores), receipt)
-    write_json(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
+    write_receipt(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.storage.zarr_store import Image
 from unet.volumes.volume import Volume
 from unet.volumes.writers.levels import begin_export, copy_levels
@@ -50,7 +50,7 @@ def main(
     write_properties(dataset, images, _largest_id(source))
     log.info("%s: copy this folder into the folder of binary data of your WEBKNOSSOS", dataset)
     files = file_sizes([dataset / PROPERTIES], receipt)
-    write_json(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
+    write_receipt(receipt, {"rule": RULE, "digest": depends_on, "exported": export.stores, "files": files})
 
 
 def _largest_id(source: Volume) -> int | None:

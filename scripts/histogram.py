@@ -21,7 +21,7 @@ from unet.jobs.journal import file_sizes
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest
-from unet.storage.files import save_arrays, write_json
+from unet.storage.files import save_arrays, write_receipt
 from unet.volumes.constant_regions import HALO, constant_regions
 from unet.volumes.histogram import BINS, histogram, rows_of
 from unet.volumes.volume import Volume
@@ -50,7 +50,7 @@ def main(survey: Path, receipt: Path, folder: Path, block_range: str, code: str,
     table = receipt.with_suffix(".npz")
     save_arrays(table, {"counts": total})
     found = {"digest": bytes_digest(total.tobytes()), "blocks": len(boxes), "files": file_sizes([table], receipt)}
-    write_json(receipt, {"rule": "histogram", **found})
+    write_receipt(receipt, {"rule": "histogram", **found})
 
 
 def _counts(values: np.ndarray, inner: Box, tissue: NDArray[np.bool_] | None) -> NDArray[np.int64]:

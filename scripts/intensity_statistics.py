@@ -23,7 +23,7 @@ from unet.config.label_kinds import check_interior_levels
 from unet.config.normalisation import NormalisationConfig
 from unet.jobs.script import run_script
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import load_arrays, read_json, write_json
+from unet.storage.files import load_arrays, read_json, write_receipt
 from unet.volumes.intensity import IntensityError, IntensityStatistics, crowd_at_an_end, intensity_statistics
 from unet.volumes.layout import VolumeLayout
 
@@ -71,7 +71,7 @@ def main(
     # The digest depends on the content of the image files and not on their state: a touched file changes nothing.
     digest = fingerprint(layout=asdict(layout), block_ranges=receipts_digest(block_ranges))
     values = {"digest": digest, "normalisation": rule.model_dump(), "statistics": [asdict(one) for one in statistics]}
-    write_json(receipt, {"rule": "intensity_statistics", **values})
+    write_receipt(receipt, {"rule": "intensity_statistics", **values})
 
 
 def _counts(receipt: Path) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from unet.segmentation.merge_table import id_dtype, save_merge_table
 from unet.segmentation.merge_tree import Outcome, object_tables
 from unet.segmentation.volume_merge import VolumeMerge, chosen_settings
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def main(
     dtype = id_dtype(first_id, objects).name
     source.create(store, dtype, kind="label")
     log.info("%d fragments became %d objects", starts[-1], objects)
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "merge",

@@ -17,7 +17,7 @@ from unet.jobs.journal import file_sizes
 from unet.jobs.script import run_script
 from unet.segmentation.volume_merge import VolumeMerge, chosen_settings
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def main(
     live, outcome = merge.merge(tree.named(part))
     files = merge.save(tree.named(part), live, outcome)
     log.info("part %s: %d objects are settled, %d may change", part, len(outcome.objects), len(live.nodes))
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "merge_part",

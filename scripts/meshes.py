@@ -35,7 +35,7 @@ from unet.measurement.table_files import write_csv
 from unet.run.report.inserted_sections import has_markers_for, insert_section
 from unet.run.report.meshes_section import MeshesOfVolume, meshes_of_volume, record_of, render_meshes_section
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import load_arrays, write_atomically, write_json
+from unet.storage.files import load_arrays, write_atomically, write_receipt
 from unet.volumes.volume import Volume
 
 NM_PER_UM = 1e3
@@ -65,7 +65,7 @@ def main(
         if rows:
             drawn[source.name] = _drawn(source, rows)
             recorded |= {"merged": receipts_digest([objects]), "drawn": record_of(drawn[source.name])}
-        write_json(receipt, {**recorded, "files": file_sizes([*files, table], receipt)})
+        write_receipt(receipt, {**recorded, "files": file_sizes([*files, table], receipt)})
     if drawn and report.exists():
         page = report.read_text()
         if has_markers_for(page, "meshes"):

@@ -39,7 +39,7 @@ from unet.measurement.object_table import (
 from unet.measurement.table_files import require_parquet, write_csv, write_parquet
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import bytes_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.input_states import inside_input_states
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_in_volume
@@ -74,7 +74,9 @@ def main(
         if objects.parquet:
             files += [path.with_suffix(".parquet") for path in files]
         sizes = {"files": file_sizes(files, receipt)}
-        write_json(receipt, {"rule": "objects", "digests": digests, "input_states": states, "summary": found, **sizes})
+        write_receipt(
+            receipt, {"rule": "objects", "digests": digests, "input_states": states, "summary": found, **sizes}
+        )
 
 
 def _tables(source: Volume, config: VolumeConfig, classes: Sequence[str | None], threads: int) -> dict[str, Table]:

@@ -39,7 +39,7 @@ def main(
     """Write the blocks of `block_range` to `{store}.zarr`. Objects are separated along `separated_axes`."""
     source = Volume.open(folder, survey)
     fragments, grid, axes = f"{store}-fragments", source.layout.grid, tuple(separated_axes)
-    table = load_merge_table(source.merge_table(store))
+    table = load_merge_table(source.merge_table(store), checked=[])
     image = source.create(store, table.lut.dtype.name, kind="label")
     number = {box: index for index, box in enumerate(grid.boxes())}
 

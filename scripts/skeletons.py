@@ -31,7 +31,7 @@ from unet.measurement.skeletons import Skeleton, factors_for, object_mask, requi
 from unet.measurement.table_files import write_csv
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.volumes.block_inputs import BlockInputs
 from unet.volumes.volume import Volume
 
@@ -68,7 +68,7 @@ def main(
         write_csv(table, {name: np.array([row[name] for row in rows]) for name in COLUMNS})
         sizes = file_sizes([*files, table], receipt)
         digest, of_objects = bytes_digest(table.read_bytes()), receipts_digest([objects])
-        write_json(receipt, {"rule": "skeletons", "digest": digest, "merged": of_objects, "files": sizes})
+        write_receipt(receipt, {"rule": "skeletons", "digest": digest, "merged": of_objects, "files": sizes})
 
 
 def _boxes(source: Volume, skeletons: SkeletonsConfig) -> Iterator[tuple[int, Box]]:

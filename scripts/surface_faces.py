@@ -34,7 +34,7 @@ def main(
     tables, shape, merged = (
         source.face_tables("segmentation"),
         source.layout.shape,
-        load_merge_table(source.merge_table("segmentation")),
+        load_merge_table(source.merge_table("segmentation"), checked=["sizes"]),
     )
     key = f"meshes.ids.{source.name}"
     ids = sorted(chosen_ids(key, merged.sizes, merged.first_id, meshes.ids.get(source.name), meshes.largest))

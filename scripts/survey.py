@@ -26,7 +26,7 @@ from unet.geometry.grid import Grid
 from unet.jobs.log_line import format_sizes
 from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.storage.object_storage import CannotList
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.layout_from_headers import layout_from_sources
@@ -70,7 +70,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     )
     missing = [found for source in sources.given for found in missing_chunks(source, sources.box)]
     warn_or_refuse_missing(missing, name, volume.missing_chunks)
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "survey",

@@ -50,7 +50,7 @@ from unet.segmentation.suspected_merges import (
 )
 from unet.segmentation.volume_merge import chosen_settings
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import write_atomically, write_json
+from unet.storage.files import write_atomically, write_receipt
 from unet.volumes.volume import Volume
 
 SHOWN_PAIRS = 10
@@ -103,7 +103,7 @@ def main(
     log.info("%s: %d pair(s) of large parts are connected by a small or weak contact", source.name, len(rows))
     made = receipts_digest([*segmented, *edges, merged])
     digest = fingerprint(made=made, table=bytes_digest(content), code=code)
-    write_json(
+    write_receipt(
         receipt, {"rule": "suspected_merges", "digest": digest, "pairs": len(rows), "largest": rows[:SHOWN_PAIRS]}
     )
 

@@ -26,7 +26,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, read_foreground
 from unet.storage.digests import fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -74,7 +74,7 @@ def main(
         held_back=held_back,
         code=code,
     )
-    write_json(
+    write_receipt(
         receipt,
         {
             "rule": "threshold_sweep",

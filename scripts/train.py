@@ -23,7 +23,7 @@ from unet.jobs.script import run_script
 from unet.network.model_file import save_model
 from unet.network.output_channels import output_channels
 from unet.storage.digests import bytes_digest, fingerprint, receipts_digest
-from unet.storage.files import read_json, write_json
+from unet.storage.files import read_json, write_receipt
 from unet.storage.locks import lock_exclusive
 from unet.training.distributed import run_ranks
 from unet.training.divergence import TrainingError
@@ -100,7 +100,7 @@ def main(
     else:
         log.info("this training is finished: its model of step %d is taken from %s", done["kept_step"], kept.path)
     kept.publish(model, curve)
-    write_json(receipt, done)
+    write_receipt(receipt, done)
 
 
 def log_other_trainings(kept: TrainingFolder) -> None:

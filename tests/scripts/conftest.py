@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -151,3 +151,13 @@ class NotedProject(Project):
 def project(tmp_path: Path) -> Project:
     """An empty project."""
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What all hostile runs share; a `tests.scripts.hostile_ground.Ground`."""
+    from tests.scripts.hostile_ground import Ground  # which imports this module
+
+    ground = Ground(tmp_path_factory.mktemp("hostile"))
+    yield ground
+    ground.server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -96,3 +97,42 @@ def test_images_changed_after_ingest_are_taken_in_again(finished: Project, copy_
     np.testing.assert_array_equal(project.array("raw"), changed)
     assert (project.array("probability") != before).any()
     assert "differs" not in project.run("verify").output
+
+
+def test_a_receipt_whose_bits_changed_is_written_again(finished: Project, copy_of_finished: Project) -> None:
+    """A percentile whose last digit is another would change probabilities, and nothing of the file looks wrong."""
+    project = copy_of_finished
+    statistics = project.results / "receipts/intensity_statistics/train.json"
+    content = statistics.read_bytes()
+    at = content.index(b",", content.index(b'"p99": ')) - 1  # its last digit
+    statistics.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    cut_short = project.results / "receipts/survey/train.json"
+    cut_short.write_bytes(cut_short.read_bytes()[:-40])
+    planned = project.run("-n")
+    assert "intensity_statistics/train.json: is damaged (its checksum is" in planned.output
+    assert "survey/train.json: is damaged" in planned.output
+    ran = project.run()
+    assert {"survey", "intensity_statistics"} <= ran.rules
+    assert json.loads(statistics.read_text())["statistics"] == json.loads(content)["statistics"]
+    for rule in ("ingest", "predict", "segment", "relabel"):
+        assert project.blocks_made(ran, rule) == 0, rule
+    for store in STORES:
+        assert project.content(store) == finished.content(store), store
+    assert not project.run().jobs
+
+
+def test_a_clock_that_was_set_back_hides_no_change(copy_of_finished: Project) -> None:
+    """The fragments are of the new threshold, but the files made of the old one have a later time."""
+    project = copy_of_finished
+    before = project.content("segmentation")
+    project.configure({"segment": {"threshold": 0.3}})
+    project.run("--until", "segment")
+    for rule in ("merge", "relabel"):
+        for receipt in (project.results / "receipts" / rule).rglob("*.json"):
+            later = receipt.stat().st_mtime_ns + 5 * 3600 * 10**9
+            os.utime(receipt, ns=(later, later))
+    ran = project.run("--until", "relabel")
+    assert "was a clock set back" in ran.output
+    assert {"merge", "relabel"} <= ran.rules
+    assert project.content("segmentation") != before
+    assert "Nothing to be done" in project.run("--until", "relabel").output

@@ -24,7 +24,7 @@ from unet.jobs.devices import scheduler_assignment
 from unet.jobs.journal import BlockRecord, Journal, summarise
 from unet.jobs.progress import Progress
 from unet.storage.digests import fingerprint as fingerprint_of
-from unet.storage.files import write_json
+from unet.storage.files import write_receipt
 from unet.storage.locks import blocks_locked
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class BlockRangeJob:
         whole = summarise(self._records[box] for box in self.boxes)
         stores = [store.name for store in self.stores]
         values = {"rule": self.rule, "fingerprint": self.fingerprint, "stores": stores, **whole, **more, "run": run}
-        write_json(self.receipt, values)
+        write_receipt(self.receipt, values)
 
     @property
     def _run(self) -> dict[str, Any]:

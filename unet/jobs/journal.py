@@ -23,11 +23,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from google_crc32c import value as crc32c
+
 from unet.geometry.box import Box
 from unet.storage.digests import fingerprint, sum_of_digests
-from unet.storage.files import sync_folder
+from unet.storage.files import named_errors, sync_folder
 
 LINE_BEGINS = b'{"box":"'
+CHECK = ',"check":"'
+"""What stands before the checksum of a line."""
 LONGEST_LINE = 4096
 """Bytes allowed per block's line. It is short because a job reads the lines of all blocks of the volume."""
 
@@ -60,7 +64,8 @@ class BlockRecord:
         ValueError
             If the line is longer than `LONGEST_LINE` bytes.
         """
-        line = _as_line({"box": str(self.box), **{key: value for key, value in vars(self).items() if key != "box"}})
+        values = {"box": str(self.box), **{key: value for key, value in vars(self).items() if key != "box"}}
+        line = _with_checksum(_as_line(values))
         if len(line) > LONGEST_LINE:
             raise ValueError(
                 f"the figures of block {self.box} take {len(line)} bytes in the journal, at most {LONGEST_LINE} are "
@@ -70,8 +75,14 @@ class BlockRecord:
 
     @classmethod
     def from_line(cls, line: str | bytes) -> "BlockRecord":
-        """Return the record of a line; the inverse of `to_line`."""
-        values = json.loads(line)
+        """Return the record of a line; the inverse of `to_line`.
+
+        Raises
+        ------
+        ValueError
+            If the line was cut short, or its bits have changed.
+        """
+        values = json.loads(_without_checksum(line if isinstance(line, bytes) else line.encode()))
         revision = values.get("revision", 0)  # earlier versions wrote none
         return cls(Box.parse(values["box"]), values["fingerprint"], values["digest"], values["figures"], revision)
 
@@ -91,7 +102,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         if _is_cut_short(path):
             # A kill has cut the last line short; the next line must begin on a line of its own.
-            with path.open("ab") as handle:
+            with named_errors(path), path.open("ab") as handle:
                 handle.write(b"\n")
 
     @classmethod
@@ -119,6 +130,9 @@ class Journal:
     def finished(self, expected: Mapping[Box, str], digest_of: Callable[[Box], str | None]) -> dict[Box, BlockRecord]:
         """Return the records of the blocks that have their expected fingerprint and whose files are unchanged.
 
+        Such a record is written again where a newer one describes other files: a run with other settings has replaced
+        the files, and a run that was killed has written them anew without recording it.
+
         Parameters
         ----------
         expected
@@ -127,7 +141,10 @@ class Journal:
             Function that returns the digest of a block's files on disk; None if a file is missing.
         """
         latest = self.recorded(expected)
-        return {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+        found = {box: record for box, record in latest.items() if digest_of(box) == record.digest}
+        return {
+            box: self.add(record) if record.revision < self._revisions[box] else record for box, record in found.items()
+        }
 
     def count_voxels(self, fingerprint: str) -> int:
         """Return how many voxels all jobs of the rule on the volume have recorded.
@@ -180,7 +197,7 @@ class Journal:
 
     def _append(self, line: str) -> None:
         is_new = not self.path.exists()
-        with self.path.open("ab") as handle:
+        with named_errors(self.path), self.path.open("ab") as handle:
             handle.write(line.encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
@@ -227,9 +244,9 @@ def _box_of(line: bytes) -> bytes:
 
 
 def _parse_line(line: bytes) -> BlockRecord | None:
-    """Return the record of a line; None for an interruption, or a line that a kill has cut short.
+    """Return the record of a line; None for an interruption, or a line that is cut short or damaged.
 
-    The block of a line that was cut short is processed again.
+    The block of a damaged line is processed again.
     """
     with suppress(ValueError, KeyError, TypeError):
         return BlockRecord.from_line(line)
@@ -252,6 +269,21 @@ def _is_cut_short(path: Path) -> bool:
 
 def _as_line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, separators=(",", ":"))
+
+
+def _with_checksum(line: str) -> str:
+    """Return a line with the CRC-32C of all before it as its last value."""
+    return f'{line[:-1]}{CHECK}{crc32c(line[:-1].encode()):08x}"}}'
+
+
+def _without_checksum(line: bytes) -> bytes:
+    """Return a line without its checksum; a line without one, as earlier versions wrote it, as it is."""
+    before, found, check = line.rpartition(CHECK.encode())
+    if not found:
+        return line
+    if check.strip() != f'{crc32c(before):08x}"}}'.encode():
+        raise ValueError("the checksum of the line is wrong")
+    return before + b"}"
 
 
 def summarise(records: Iterable[BlockRecord]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class _Pipeline:
         if self.failure is not None:
             box, error = self.failure
             raise BlockError(
-                f"block {box} failed twice, at last with {error!r} ({self.finished} blocks are finished)"
+                f"block {box} failed twice, at last with {_told(error)} ({self.finished} blocks are finished)"
             ) from error
         return self.finished
 
@@ -223,7 +223,7 @@ class _Pipeline:
     def failed(self, block: _InFlight, error: BaseException, worker: str | None) -> None:
         """Submit a failed block once more, or end the run."""
         if block.attempt == 1 and self.failure is None:
-            log.warning("block %s failed with %r; it is tried once more", block.box, error)
+            log.warning("block %s failed with %s; it is tried once more", block.box, _told(error))
             self.submit(block.box, attempt=2, not_on=worker)
         else:
             self.failure = self.failure or (block.box, error)
@@ -347,3 +347,8 @@ def _record_signals() -> Iterator[list[str]]:
         yield received
     finally:
         restore()
+
+
+def _told(error: BaseException) -> str:
+    """Return the kind of an error and its words; `repr` leaves out the file of a system error."""
+    return f"{type(error).__name__}: {error}"

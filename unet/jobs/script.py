@@ -57,14 +57,17 @@ def run_script(main: Callable[..., None], snakemake: Any = None) -> None:
     """
     arguments = _from_snakemake(main, snakemake) if snakemake is not None else _from_shell(main)
     path = Path(snakemake.log[0]) if snakemake is not None and snakemake.log else None
-    if path is not None:
-        write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
     _start_log(path)
     _write_failure(path, KILLED)
     _handle_sigterm()
     log = logging.getLogger(f"unet.{Path(inspect.getfile(main)).stem}")
     try:
+        if path is not None:
+            write_atomically(path.with_suffix(".json"), json.dumps(arguments, default=str).encode())
         validate_call(config=ConfigDict(arbitrary_types_allowed=True))(main)(**arguments)
+        if path is not None:
+            write_atomically(path.with_suffix(".usage"), json.dumps(_resource_usage()).encode())
+            path.with_suffix(".error").unlink(missing_ok=True)
     except Terminated:
         log.error(stopped := "stopped by SIGTERM; what is finished is recorded, run again to continue")
         _write_failure(path, stopped)
@@ -78,9 +81,6 @@ def run_script(main: Callable[..., None], snakemake: Any = None) -> None:
         for line in _user_message(error).splitlines():
             log.error("%s", line)
         sys.exit(1)
-    if path is not None:
-        path.with_suffix(".error").unlink(missing_ok=True)
-        write_atomically(path.with_suffix(".usage"), json.dumps(_resource_usage()).encode())
 
 
 def _write_failure(log: Path | None, message: str) -> None:
@@ -191,16 +191,32 @@ def _as_plain_list(value: Any) -> Any:
 
 
 def _start_log(path: Path | None) -> None:
-    """Log to stderr from level INFO on, and to a file all messages of the package, also those for debugging."""
+    """Log to stderr from level INFO on, and to a file all messages of the package, also those for debugging.
+
+    Where the file cannot be written, such as on a full disk, stderr says the same.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     handlers[0].setLevel(logging.INFO)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w"))
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(path, mode="w"))
     logging.getLogger("unet").setLevel(logging.DEBUG)  # libraries stay at INFO
     for handler in handlers:
         handler.setFormatter(_SecretFreeFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file. Lines that cannot be written are dropped, without a traceback for each of them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Close the file, on a full disk without the lines that are still in memory."""
+        with suppress(OSError):
+            super().close()
 
 
 class _SecretFreeFormatter(logging.Formatter):

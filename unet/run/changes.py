@@ -3,8 +3,12 @@
 A marker beside the receipt is an input of the job (`unet.volumes.integrity.StaleMarkers`), so Snakemake runs it again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
@@ -12,7 +16,7 @@ import yaml
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
 from unet.run.rules import RULES
-from unet.storage.files import read_json
+from unet.storage.files import DamagedFileError, read_json
 from unet.training.folder import missing_copies
 from unet.volumes.input_states import (
     InputStates,
@@ -22,7 +26,7 @@ from unet.volumes.input_states import (
     model_input_states,
     survey_input_states,
 )
-from unet.volumes.integrity import invalid_receipts
+from unet.volumes.integrity import invalid_receipts, unreadable_receipts
 from unet.volumes.layout import VolumeLayout
 
 
@@ -72,7 +76,11 @@ class InputChanges:
         made = self.inputs.made_by(rule, volume)
         if not made.exists():
             return False
-        others = changed_inputs(read_json(made).get("input_states"), self._input_states(rule, volume))
+        try:
+            then = read_json(made).get("input_states")
+        except DamagedFileError:  # of a dry run, which removes nothing
+            then = None
+        others = changed_inputs(then, self._input_states(rule, volume))
         problem = f"not made from what is there now ({'; '.join(others)})" if others else None
         problem = problem or (self._without_record(made) if rule == "survey" else None)
         if problem:
@@ -167,6 +175,51 @@ def damaged_receipts(inputs: RunInputs) -> Iterator[tuple[Path, str]]:
         problem = missing_copies(model / "model.pt", model / "training.jsonl", made)
         if problem:
             yield made, problem
+
+
+def remove_unreadable_receipts(results: Path, dry_run: bool) -> Iterator[tuple[Path, str]]:
+    """Remove each receipt that is damaged itself, and yield it with the problem. A dry run removes nothing."""
+    for path, problem in list(unreadable_receipts(results)):
+        if not dry_run:
+            path.unlink()
+        yield path, problem
+
+
+def hidden_changes(results: Path, checksums_of: Callable[[Path], Mapping[str, str]]) -> Iterator[tuple[Path, Path]]:
+    """Yield each receipt that was made of another content of an input than there is now, and the input, by time alone.
+
+    Snakemake compares contents only where the time of an input is later than that of the output. That an input is
+    later is not seen where a clock was set back between the two jobs, or where two machines have written them.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of everything that is written.
+    checksums_of : callable
+        Return what Snakemake has recorded of the inputs of a file: SHA-256 by path.
+    """
+
+    @cache
+    def content(path: str) -> tuple[str, int] | None:
+        file = Path(path)
+        return (sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns) if file.is_file() else None
+
+    receipts = [*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]
+    for receipt in sorted([*receipts, *results.glob("report.html")]):
+        time = receipt.stat().st_mtime_ns
+        for name, recorded in sorted(checksums_of(receipt).items()):
+            algorithm, _, checksum = recorded.rpartition(":")
+            found = content(name) if algorithm in ("", "sha256") else None
+            if found is not None and found[0] != checksum and found[1] <= time:
+                yield receipt, Path(name)
+                break
+
+
+def set_time_before(receipt: Path, changed: Path) -> None:
+    """Set the time of a receipt before that of a changed input, so that Snakemake compares their contents."""
+    found = receipt.stat()
+    with suppress(PermissionError):  # a dry run of somebody who may not write there
+        os.utime(receipt, ns=(found.st_atime_ns, changed.stat().st_mtime_ns - 1000))
 
 
 def runs_again(receipt: Path, inputs: RunInputs, words: Iterable[str]) -> bool:

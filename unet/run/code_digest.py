@@ -50,6 +50,7 @@ DOES_NOT_COMPUTE = {
     "unet.storage.locks": "keeps two processes from one file",
     "unet.storage.ngff.implausible_voxel_size": "refuses a voxel size; the one that is taken is a parameter",
     "unet.storage.object_storage": "carries the bytes of objects",
+    "unet.storage.page_checksums": "refuses files that changed on the disk",
     "unet.storage.zip_archive": "carries the bytes of files; they are the same in an archive",
     "unet.storage.zarr_store._lock": "keeps two processes from one store",
     "unet.training.distributed.TIMEOUT": "how long a process waits for another",

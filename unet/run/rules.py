@@ -142,14 +142,20 @@ def names_of_stores(rule: str) -> list[str]:
     return list(dict.fromkeys(name.format(store=kind) for name in RULES[rule].stores for kind in kinds))
 
 
-def result_rules() -> list[str]:
-    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them."""
-    between = ("-fragments", "-tables")
-    return [
-        name
+def result_rules(between: bool = False) -> list[str]:
+    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them.
+
+    Parameters
+    ----------
+    between : bool
+        Return the rules of a run whose stores are fragments and tables instead.
+    """
+    found = {
+        name: any(not store.endswith(("-fragments", "-tables")) for store in rule.stores)
         for name, rule in RULES.items()
-        if rule.blockwise and any(not store.endswith(between) for store in rule.stores)
-    ]
+        if rule.blockwise and rule.stores
+    }
+    return [name for name, is_result in found.items() if is_result != between and (is_result or RULES[name].volumes)]
 
 
 def cost_of(rule: str, config: Config) -> Cost:

@@ -2,11 +2,13 @@
 
 The table is a folder of ``.npy`` files. A job that relabels a block maps the block's own rows alone, and a job that
 merges appends layer by layer. ``lut`` has a row per fragment, ``offsets`` finds the blocks in it; ``first_voxel``,
-``sizes`` and ``class_values`` have a row per object, in the order of the ids.
+``sizes`` and ``class_values`` have a row per object, in the order of the ids. ``table.json`` has the first id, and the
+checksums of the pages of all files, by which a changed bit is noticed when a page is used.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.segmentation.fragments import Fragments
-from unet.storage.files import write_folder_with
+from unet.storage.files import DamagedFileError, read_json, write_folder_with, write_receipt
+from unet.storage.page_checksums import page_checksums, require_pages
 
-FILES = ("lut", "first_voxel", "sizes", "class_values", "offsets", "first_id")
-"""Names of the files in the folder, each with the suffix ``.npy``."""
+FILES = ("lut", "first_voxel", "sizes", "class_values", "offsets")
+"""Names of the arrays in the folder, each with the suffix ``.npy``."""
+DESCRIPTION = "table.json"
+"""Name of the file with the first id and the checksums."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,18 @@ class MergeTable(ObjectTable):
     ----------
     offsets : (blocks + 1,) int64, a block's fragments are ``lut[offsets[i]:offsets[i + 1]]``
     first_id : id of the first object; the others follow without a gap
+    check_rows : function that raises an error if the rows of ``lut`` from a first to before a last one are damaged
     """
 
     offsets: NDArray[np.int64]
     first_id: int
+    check_rows: Callable[[int, int], None] = field(default=lambda first, last: None, repr=False, compare=False)
 
     def lut_of_block(self, block: int) -> NDArray[Any]:
         """Return the final id by local label of one block, ``(n + 1,)``; entry 0 is 0."""
-        own = self.lut[self.offsets[block] : self.offsets[block + 1]]
+        first, last = int(self.offsets[block]), int(self.offsets[block + 1])
+        self.check_rows(first, last)
+        own = self.lut[first:last]
         return np.concatenate([np.zeros(1, own.dtype), own])
 
 
@@ -143,7 +152,6 @@ def save_merge_table(
 
     def write(new: Path) -> None:
         np.save(new / "offsets.npy", offsets)
-        np.save(new / "first_id.npy", np.array(first_id, np.uint64))
         with (
             _NpyWriter(new / "lut.npy", int(offsets[-1]), id_dtype(first_id, objects)) as lut,
             _NpyWriter(new / "first_voxel.npy", objects, np.dtype(np.int64)) as first_voxel,
@@ -156,17 +164,48 @@ def save_merge_table(
                 sizes.append(piece.sizes)
                 class_values.append(piece.class_values)
                 digest.update(piece.lut.tobytes())
+        checksums = {name: page_checksums(new / f"{name}.npy") for name in FILES}
+        write_receipt(new / DESCRIPTION, {"first_id": first_id, "checksums": checksums})
 
     write_folder_with(folder, write)
     return digest.hexdigest()
 
 
-def load_merge_table(folder: Path) -> MergeTable:
-    """Map the table that `save_merge_table` wrote: rows are read when they are used."""
-    if not folder.is_dir():
+def load_merge_table(folder: Path, checked: Iterable[str] = FILES) -> MergeTable:
+    """Map the table that `save_merge_table` wrote: rows are read when they are used.
+
+    Parameters
+    ----------
+    folder : folder of the table
+    checked : arrays that are checked as a whole. Of ``lut`` a block's own rows are checked when they are used; the
+        other arrays have to be named if they are used.
+
+    Raises
+    ------
+    ValueError
+        If there is no table.
+    DamagedFileError
+        If a file is not what was written.
+    """
+    if not (folder / DESCRIPTION).is_file():
         raise ValueError(f"{folder} is not there: no merge table; remove the receipts of `merge`, and run again")
+    try:
+        values = read_json(folder / DESCRIPTION)
+        checksums: dict[str, list[int]] = values["checksums"]
+    except (DamagedFileError, KeyError) as error:
+        raise DamagedFileError(f"{folder / DESCRIPTION}: is damaged; remove {folder} and run again") from error
+    for name in FILES:
+        whole = name in checked or name == "offsets"
+        require_pages(folder / f"{name}.npy", checksums[name], stop=None if whole else 1)
     columns: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FILES}
-    return MergeTable(**{**columns, "first_id": int(columns["first_id"])})
+    return MergeTable(
+        **columns, first_id=values["first_id"], check_rows=partial(_check_rows, columns["lut"], checksums["lut"])
+    )
+
+
+def _check_rows(lut: np.memmap[Any, Any], checksums: list[int], first: int, last: int) -> None:
+    start, stop = (lut.offset + row * lut.itemsize for row in (first, last))
+    require_pages(Path(str(lut.filename)), checksums, start, stop)
 
 
 class _NpyWriter:

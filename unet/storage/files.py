@@ -6,13 +6,15 @@
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -30,8 +32,14 @@ CLAIM_POLL_S = 0.05
 """Seconds between two checks whether a claimed file exists."""
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 """System error numbers of file systems that cannot synchronise a folder, or do not allow it to be opened."""
+CHECKSUM = "checksum"
+"""Key of the checksum of a receipt."""
 _CLEANED: set[Path] = set()
 """Folders from which this process has removed the files of killed writers."""
+
+
+class DamagedFileError(ValueError):
+    """A small file of the results is not what was written."""
 
 
 def write_with(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
@@ -63,9 +71,29 @@ def write_json(path: Path, values: Any) -> None:
     write_atomically(path, _as_json(values))
 
 
+def write_receipt(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON as `write_json` does, with a checksum by which `read_json` notices changed bits."""
+    write_json(path, {**values, CHECKSUM: _checksum(values)})
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file. A checksum that `write_receipt` has written is compared, and left out.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is no JSON, such as one that was cut short, or if the checksum is another one.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise DamagedFileError(f"{path}: is damaged ({error}); remove {path} and run again") from None
+    if isinstance(values, dict) and (noted := values.pop(CHECKSUM, None)) not in (None, _checksum(values)):
+        raise DamagedFileError(
+            f"{path}: is damaged (its checksum is {_checksum(values)}, but {noted} was written); remove {path} and run "
+            "again"
+        )
+    return values
 
 
 def write_json_if_absent(path: Path, values: Any) -> None:
@@ -90,17 +118,30 @@ def write_folder_with(folder: Path, write: Callable[[Path], object]) -> None:
     new.mkdir()
     try:
         remove_leftovers(folder.parent, new.stat().st_mtime, folder.name)
-        write(new)
+        with named_errors(new):
+            write(new)
         for path in new.iterdir():
             _sync(path)
         sync_folder(new)
-        with suppress(FileNotFoundError):
-            os.replace(folder, old)
-        os.replace(new, folder)
+        _replace_folder(new, folder, old)
         sync_folder(folder.parent)
     finally:
         for path in (new, old):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _replace_folder(new: Path, folder: Path, old: Path) -> None:
+    """Rename a folder to the name of another one. Of several that do so at once, the last one wins."""
+    while True:
+        with suppress(FileNotFoundError):
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(old, ignore_errors=True)  # another writer came in between
 
 
 def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
@@ -120,9 +161,24 @@ def save_arrays(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def load_arrays(path: Path | str, *names: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays that `save_arrays` wrote; raise an error if one of the names is missing."""
-    with np.load(path) as file:
-        arrays = dict(file)
+    """Read the arrays that `save_arrays` wrote.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is cut short, or its bits have changed: each array carries a checksum.
+    ValueError
+        If one of the names is missing.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, KeyError) as error:
+        if getattr(error, "errno", None) is not None:  # the disk has not answered, or the file is not there
+            raise
+        raise DamagedFileError(
+            f"{path}: is damaged ({error}); remove {path} and run again, which makes the table again"
+        ) from error
     if missing := set(names) - set(arrays):
         raise ValueError(f"{path} holds no {', '.join(sorted(missing))}: not a table of components; remove it")
     return arrays
@@ -171,6 +227,17 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Add the name of a file to system errors without one: the system names files when it opens them alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _remove_leftovers_of(path: Path, now: float) -> None:
     remove_leftovers(path.parent, now, path.name)
 
@@ -193,7 +260,7 @@ def _partial_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
-        with partial.open("wb") as file:
+        with named_errors(partial), partial.open("wb") as file:
             clean_up(path, os.fstat(file.fileno()).st_mtime)
             write(file)
             file.flush()
@@ -221,6 +288,11 @@ def _rename_if_absent(partial: Path, path: Path) -> None:
                 os.replace(partial, path)
         finally:
             claim.unlink(missing_ok=True)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _as_json(values: Any) -> bytes:

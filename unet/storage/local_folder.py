@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from unet.storage.files import write_with
+from unet.storage.files import named_errors, write_with
 
 METADATA = "zarr.json"
 """Key of the metadata of a Zarr v3 store."""
@@ -114,8 +114,9 @@ class LocalFolder:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Do nothing: errors of the system already name their file."""
-        yield
+        """Add the name of the folder to errors of the system that name no file, such as of a full disk."""
+        with named_errors(self.path):
+            yield
 
 
 class FileRangeReader:

@@ -125,7 +125,8 @@ class Image:
 
     def __init__(self, path: Path, backend: Backend, spec: ImageSpec, group: zarr.Group) -> None:
         self.path, self.backend, self.spec = path, backend, spec
-        arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
+        with backend.translate_errors():
+            arrays = [_array(group, str(level)) for level in range(len(spec.factors))]
         blocks: list[Index] = [array.shards or array.chunks for array in arrays]
         self._grids = [Grid(array.shape, block) for array, block in zip(arrays, blocks, strict=True)]
         codec, dtype = Zstd(level=ZSTD_LEVEL), self.dtype

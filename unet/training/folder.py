@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.storage.digests import bytes_digest
-from unet.storage.files import read_json, write_atomically, write_json
+from unet.storage.files import read_json, write_atomically, write_json, write_receipt
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TrainingFolder:
     def write_receipt(self, receipt: Mapping[str, Any]) -> None:
         """Write the receipt of a finished training, as its last file."""
         (self.path / "stopped.json").unlink(missing_ok=True)
-        write_json(self.path / "receipt.json", receipt)
+        write_receipt(self.path / "receipt.json", receipt)
 
     def stop_reason(self) -> str | None:
         """Return why the last attempt ended without a model; None if the training itself is not the cause."""

@@ -5,7 +5,8 @@ files on disk:
 
 1. The receipt of a block range records the sizes of its blocks' files and tables, which are listed once per store.
 2. A receipt that names files, such as those of a merge table, records their sizes.
-3. The receipt of a job that reads the user's files records their states (`unet.volumes.input_states`).
+3. A receipt that is damaged itself is removed, so its job runs again.
+4. The receipt of a job that reads the user's files records their states (`unet.volumes.input_states`).
 
 For each stale receipt a marker file `<receipt>.stale` is written. The marker is an input of the job and newer than the
 job's outputs. Snakemake thus runs the job again, even if its own records are lost. The job's journal then tells which
@@ -20,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from unet.geometry.box import Box
-from unet.storage.files import read_json, write_json
+from unet.storage.files import DamagedFileError, read_json, write_json
 from unet.volumes.volume import Volume
 
 Sizes = dict[Box, int | None] | None
@@ -63,10 +64,11 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
     results : Path
         Folder of all files that a run writes.
     """
-    for survey in sorted((results / "receipts" / "survey").glob("*.json")):
+    unreadable = dict(unreadable_receipts(results))
+    for survey in sorted({*(results / "receipts" / "survey").glob("*.json")} - {*unreadable}):
         volume = Volume.open(results / "volumes" / survey.stem, survey)
         sizes: dict[str, Sizes] = {}
-        for receipt in sorted((results / "receipts").glob(f"*/{survey.stem}/**/*.json")):
+        for receipt in sorted({*(results / "receipts").glob(f"*/{survey.stem}/**/*.json")} - {*unreadable}):
             values = read_json(receipt)
             for name in values.get("stores", []):
                 if name not in sizes:
@@ -74,6 +76,15 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
             problem = _problem(volume, receipt, values, sizes) or _of_files(receipt, values.get("files", {}))
             if problem is not None:
                 yield receipt, problem
+
+
+def unreadable_receipts(results: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each receipt that is cut short or whose bits have changed, with the problem."""
+    for receipt in sorted([*(results / "receipts").rglob("*.json"), *(results / "volumes").glob("*/evaluation.json")]):
+        try:
+            read_json(receipt)
+        except DamagedFileError as error:
+            yield receipt, str(error).partition("; remove ")[0].removeprefix(f"{receipt}: ")
 
 
 def blocks_of_receipt(volume: Volume, receipt: Path) -> list[Box]:

@@ -14,7 +14,15 @@ from snakemake.logging import logger
 from unet.config.unused_keys import unused_keys
 from unet.extras import is_installed, needs
 from unet.jobs.devices import machine_has_gpu
-from unet.run.changes import InputChanges, KnownLayouts, damaged_receipts, runs_again
+from unet.run.changes import (
+    InputChanges,
+    KnownLayouts,
+    damaged_receipts,
+    hidden_changes,
+    remove_unreadable_receipts,
+    runs_again,
+    set_time_before,
+)
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
@@ -72,6 +80,12 @@ def has_record(path):
     return workflow.persistence.metadata(IOFile(str(path))) is not None
 
 
+def checksums_of_inputs(path):
+    """What Snakemake has recorded of the contents of the inputs of a file; empty without a record."""
+    record = workflow.persistence.metadata(IOFile(str(path)))
+    return {} if record is None else (record.input_checksums or {})
+
+
 INPUTS = RunInputs(
     CONFIG, RESULTS, lambda volume: LAYOUTS.get(volume), StaleMarkers(dry_run=DRY_RUN)
 )
@@ -118,7 +132,25 @@ def damage(rule):
 
 def stale(rule):
     """Return the marker that the user's files have changed since a rule read them, as an input of its job."""
-    return per_job(lambda wildcards: CHANGES.markers(rule, wildcards.volume))
+
+    def marker(wildcards):
+        note_hidden_changes()
+        return CHANGES.markers(rule, wildcards.volume)
+
+    return per_job(marker)
+
+
+@cache
+def note_hidden_changes():
+    """Let Snakemake see changes that times do not show; it has its records only once jobs are looked for."""
+    if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
+        return
+    for path, changed in hidden_changes(Path(RESULTS), checksums_of_inputs):
+        logger.warning(
+            f"{path}: {changed} was another one when this was made, though its time is not later (was a clock set back, "
+            "or is that of another machine wrong?); the job runs again"
+        )
+        set_time_before(path, changed)
 
 
 def folder_of(wildcards):

@@ -28,6 +28,10 @@ def note_damage():
     """Note the receipts whose files are damaged: their jobs run again. `verify` finds the damage itself."""
     if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
         return
+    for path, problem in remove_unreadable_receipts(Path(RESULTS), DRY_RUN):
+        logger.warning(f"{path}: {problem}; the job runs again")
+        if DRY_RUN:
+            INPUTS.markers.write(path, problem)
     try:
         for path, problem in list(damaged_receipts(INPUTS)):
             if runs_again(path, INPUTS, sys.argv):

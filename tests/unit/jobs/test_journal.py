@@ -222,3 +222,29 @@ def test_the_digest_of_receipts_does_not_depend_on_the_block_ranges(tmp_path: Pa
     whole, parts = ([*sorted((tmp_path / folder).glob("*.json"))] for folder in "ab")
     assert receipts_digest(whole) == receipts_digest(parts) == receipts_digest(reversed(parts))
     assert receipts_digest(whole) != receipts_digest(parts[:1])
+
+
+@pytest.mark.parametrize("at", [12, 40, 60, -5])
+def test_a_line_whose_bits_changed_does_not_count(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "0-of-1.jsonl"
+    journal_of(path, record(BOXES[0]))
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    assert not Journal(path).finished(NOW, str)
+    assert not Journal(path).latest()
+
+
+def test_of_files_that_a_killed_job_wrote_again_the_record_is_renewed(tmp_path: Path) -> None:
+    """Made from f1, from f2, and from f1 again by a job that was killed before it recorded the block.
+
+    The files are those of f1, but the newest record is that of f2: `verify` would call them damaged for ever.
+    """
+    journal, [a, *_] = Journal(tmp_path / "0-of-1.jsonl"), BOXES
+    journal.add(record(a, "f1", "one"))
+    journal.add(record(a, "f2", "two"))
+    assert set(journal.finished({a: "f1"}, {a: "one"}.get)) == {a}
+    assert journal.latest()[a].digest == "one"
+    lines = journal.path.read_text()
+    assert set(journal.finished({a: "f1"}, {a: "one"}.get)) == {a}
+    assert journal.path.read_text() == lines, "the newest record is not written once more"

@@ -161,9 +161,9 @@ def test_a_block_that_fails_twice_is_named_after_the_blocks_in_flight_are_done(
 
 def test_a_full_disk_keeps_its_cause() -> None:
     def write(array: Any, box: Box) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk/a.partial")
 
-    with pytest.raises(BlockError) as caught:
+    with pytest.raises(BlockError, match=r"OSError: .*No space left on device: '/disk/a.partial'") as caught:
         run(BOXES, lambda box: 0, nothing, write)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC

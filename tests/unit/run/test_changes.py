@@ -1,14 +1,24 @@
 """Finished jobs that run again because the user's files have changed."""
 
 import json
+import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from unet.config.root import load_config
-from unet.run.changes import InputChanges, KnownLayouts, runs_again
+from unet.run.changes import (
+    InputChanges,
+    KnownLayouts,
+    hidden_changes,
+    remove_unreadable_receipts,
+    runs_again,
+    set_time_before,
+)
 from unet.run.inputs import RunInputs
 from unet.run.provenance import configuration_text
+from unet.storage.files import write_json, write_receipt
 from unet.volumes.input_states import survey_input_states
 from unet.volumes.integrity import StaleMarkers
 from unet.volumes.layout import VolumeLayout
@@ -101,3 +111,36 @@ def test_damage_of_what_nobody_asks_for_is_not_announced(run: Run) -> None:
             for rule in ("ingest", "surface_faces", "meshes")}  # fmt: skip
     asked = [False, False, True]
     assert told == {"ingest": [True] * 3, "surface_faces": asked, "meshes": asked}
+
+
+def test_a_change_that_times_do_not_show_is_found_by_contents(tmp_path: Path) -> None:
+    """`merge` was made of one version of `segment`; another one came later, by a clock that had been set back."""
+    segment, merge = tmp_path / "receipts/segment/v.json", tmp_path / "receipts/merge/v.json"
+    for path in (segment, merge):
+        write_json(path, {"rule": path.parent.name})
+    recorded = {merge: {str(segment): f"sha256:{sha256(segment.read_bytes()).hexdigest()}", "gone.json": "sha256:0"}}
+
+    def found() -> list[tuple[Path, Path]]:
+        return list(hidden_changes(tmp_path, lambda path: recorded.get(path, {})))
+
+    assert found() == []
+    write_json(segment, {"rule": "segment", "threshold": 0.3})
+    assert found() == [], "it is later, which Snakemake sees"
+    os.utime(segment, (1_000_000_000, 1_000_000_000))
+    assert found() == [(merge, segment)]
+    set_time_before(*found()[0])
+    assert merge.stat().st_mtime_ns < segment.stat().st_mtime_ns
+    assert found() == []
+
+
+def test_receipts_that_are_damaged_are_removed_but_not_by_a_dry_run(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "receipts/ingest/v/0-of-1.json", tmp_path / "receipts/survey/v.json"
+    write_receipt(whole, {"rule": "ingest"})
+    write_receipt(cut, {"rule": "survey"})
+    cut.write_bytes(cut.read_bytes()[:-10])
+    for dry_run in (True, False):
+        [(path, problem)] = remove_unreadable_receipts(tmp_path, dry_run)
+        assert path == cut
+        assert problem.startswith("is damaged")
+        assert cut.exists() == dry_run
+    assert whole.exists()

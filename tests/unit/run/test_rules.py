@@ -156,6 +156,8 @@ def test_a_watershed_and_a_region_graph_have_costs_of_their_own() -> None:
 
 def test_verify_reads_the_stores_that_are_results() -> None:
     assert result_rules() == ["ingest", "targets", "weight_map", "predict", "relabel"]
+    between = ["candidate_fragments", "candidate_graph", "segment", "region_graph", "measure"]
+    assert sorted(result_rules(between=True)) == sorted(between)
 
 
 def test_a_region_graph_reads_as_far_as_its_longest_step() -> None:

@@ -32,7 +32,7 @@ from unet.segmentation.merge_table import (
     relabel,
     save_merge_table,
 )
-from unet.storage.files import save_arrays
+from unet.storage.files import DamagedFileError, save_arrays
 
 CONNECTIVITIES: list[Connectivity] = ["section", "volume"]
 
@@ -275,7 +275,23 @@ def test_a_table_in_pieces_is_the_whole_one_with_the_same_bytes(tmp_path: Path) 
     assert len(digests) == 1
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
-    assert len(files) == len(FILES)
+    assert len(files) == len(FILES) + 1  # and the checksums
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in FILES), "table.json"])
+def test_a_table_whose_bits_changed_is_refused(tmp_path: Path, name: str) -> None:
+    """A row of the merge table that has become another one would give voxels to another object."""
+    table = merge([(np.array([0, 4]), np.array([1, 2])), (np.array([2]), np.array([1]))], [(1, 2)])
+    save(tmp_path / "merge", table)
+    path = tmp_path / "merge" / name
+    content, mapped = path.read_bytes(), load_merge_table(tmp_path / "merge", checked=[])
+    for at in (9, len(content) // 2, len(content) - 3):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(DamagedFileError, match=rf"{name}: is damaged.* remove .*merge and run again"):
+            load_merge_table(tmp_path / "merge")
+        if name == "lut.npy":
+            with pytest.raises(DamagedFileError, match="lut"):
+                mapped.lut_of_block(0)
 
 
 @pytest.mark.parametrize("wrong", [[], [1], [1, 1, 1]], ids=["none", "too few", "too many"])

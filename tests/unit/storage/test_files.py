@@ -16,6 +16,7 @@ import pytest
 
 from unet.storage import files
 from unet.storage.files import (
+    DamagedFileError,
     load_arrays,
     read_json,
     save_arrays,
@@ -23,6 +24,7 @@ from unet.storage.files import (
     write_folder_with,
     write_json,
     write_json_if_absent,
+    write_receipt,
     write_with,
 )
 
@@ -280,3 +282,60 @@ def test_a_folder_in_which_a_piece_still_grows_is_not_left(tmp_path: Path) -> No
     os.utime(growing, (0, 0))
     write(tmp_path / "merge")
     assert not growing.exists()
+
+
+def test_a_receipt_whose_bits_changed_is_refused(tmp_path: Path) -> None:
+    path, values = tmp_path / "a.json", {"rule": "histogram", "mean": 128.5, "digest": "0f"}
+    write_receipt(path, values)
+    assert read_json(path) == values
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"128.5", b"129.5"))
+    with pytest.raises(
+        DamagedFileError, match=r"a\.json: is damaged \(its checksum is .* remove .*a\.json and run again"
+    ):
+        read_json(path)
+    path.write_bytes(content[:-9])
+    with pytest.raises(DamagedFileError, match=r"a\.json: is damaged"):
+        read_json(path)
+
+
+def test_arrays_whose_bits_changed_are_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    save_arrays(path, {"a": np.arange(2000)})
+    content = path.read_bytes()
+    for at in range(40, len(content), 97):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        try:
+            found = load_arrays(path, "a")["a"]
+        except (DamagedFileError, ValueError) as error:
+            assert str(path) in str(error)  # noqa: PT017
+        else:
+            np.testing.assert_array_equal(found, np.arange(2000))  # a bit that nobody reads, such as of a date
+
+
+def test_the_file_is_named_where_the_system_does_not_name_it(tmp_path: Path) -> None:
+    """`open` names the file in its error, `write` does not."""
+
+    def full(file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"a\.json\.\w+\.partial"):
+        write_with(tmp_path / "a.json", full)
+
+
+def test_of_two_folders_written_at_once_the_last_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other writer comes in after the old folder was renamed, and before the new one gets its name."""
+    folder, other, real = tmp_path / "a", tmp_path / "other", os.replace
+    write_folder_with(folder, lambda new: (new / "a.npy").write_bytes(b"old"))
+    other.mkdir()
+    (other / "a.npy").write_bytes(b"other")
+
+    def replace(source: Path, target: Path) -> None:
+        if target == folder and other.exists():
+            real(other, folder)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write_folder_with(folder, lambda new: (new / "a.npy").write_bytes(b"new"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (folder / "a.npy").read_bytes() == b"new"
