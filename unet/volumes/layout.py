@@ -14,8 +14,8 @@ from unet.storage.files import read_json
 class VolumeLayout:
     """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`.
 
-    `decoded_sections` is the number of whole sections that the image files decode for a box of any size; 0 where they
-    read a box by itself.
+    `decoded` is the shape of what the image files decode at once for a block that shares it with others; zeros where each
+    block is read by itself.
     """
 
     shape: Index
@@ -27,7 +27,7 @@ class VolumeLayout:
     labels_dtype: str | None
     masked: bool
     channels: int = 1
-    decoded_sections: int = 0
+    decoded: Index = (0, 0, 0)
 
     @classmethod
     def read(cls, receipt: Path) -> "VolumeLayout":
@@ -45,5 +45,6 @@ class VolumeLayout:
 
     @property
     def ingested_together(self) -> int:
-        """Return the blocks that a job of `ingest` takes together: a layer where whole sections are decoded, else 1."""
-        return prod(self.grid.counts[1:]) if self.decoded_sections else 1
+        """Return the blocks that a job of `ingest` takes together: a layer where blocks side by side share chunks, else 1."""
+        wide = any(2 * side > n > 1 for side, n in zip(self.decoded[1:], self.shape[1:], strict=True))
+        return prod(self.grid.counts[1:]) if wide else 1

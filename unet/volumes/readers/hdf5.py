@@ -28,7 +28,6 @@ class Hdf5Source(ArraySource):
 
     format_name = "HDF5"
     parallel_reads = True
-    parallel_reads = True
 
     def __init__(self, given: SourceConfig, path: Path, inner: str | None) -> None:
         self._path = path
@@ -59,11 +58,8 @@ class Hdf5Source(ArraySource):
             where=path,
             remarks=[remark for remark in remarks if remark],
         )
-        by_name = dict(zip(self.order.names, zip(self.order.stored, chunks or (), strict=False), strict=False))
-        # compressed chunks of about the size of a section are decoded for each block that touches them
-        sides = [by_name[axis] for axis in "yx"] if chunks and dataset_filters else []
-        self.whole_sections = any(2 * side > n > 1 for n, side in sides)
-        self.sections_together = by_name["z"][1] if self.whole_sections and "z" in by_name else 1
+        if chunks and dataset_filters:
+            self.decode_in(self.order.chunk(chunks))
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files that the voxels of a box come from."""

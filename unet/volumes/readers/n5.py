@@ -80,6 +80,7 @@ class N5Source(ChunkedSource):
             remarks=[*remarks, *([f"{address}: {found.remark}"] if found.remark else [])],
             where=root,
         )
+        self.decode_in(order.chunk(self._block))
         with read_errors(root, "N5"):
             self._array()
 

@@ -1,6 +1,7 @@
 """Base of sources that consist of several others: files, states and checks are asked of each."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class SeveralSources(Source):
             remarks=[*(remark for source in sources for remark in source.remarks), *remarks],
             **known,
         )
+        chunks = [source.chunk for source in sources if source.chunk is not None]
+        self.chunk = max(chunks, key=attrgetter("size"), default=None)
         self.whole_sections = any(source.whole_sections for source in sources)
         self.sections_together = max(source.sections_together for source in sources)
         self.parallel_reads = all(source.parallel_reads for source in sources)

@@ -29,7 +29,7 @@ from unet.volumes.readers.tiff_pages import (
     Section,
     absent_segments,
     is_mapped,
-    is_one_segment,
+    decoded_together,
     long_axes,
     mapped,
     page_at,
@@ -63,7 +63,7 @@ def tiff_section(path: Path) -> Section:
     stack = _one_section(path)
     first = stack.first
     return Section(
-        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections,
+        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.chunk.shape[1:] if stack.chunk else None,
         stack.channels, stack.colours, lossy=stack.lossy, orientation=first.orientation,
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ class TiffStack(ArraySource):
             colours = colours_of(page, series, given.path) if given.axes is None else None
             order = order_of_axes(series, given)
             size = stated_size(tiff, series.number, series.count)
-            self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
+            of_page = series.shape[len(series.outer) :] if series.by_tifffile else decoded_together(page)
         known = size.voxel_size(str(path)) if size else None
         remarks = [
             f"{path}: {remark}"
@@ -138,6 +138,8 @@ class TiffStack(ArraySource):
             where=path,
         )
         self.colours, self.lossy = colours, self.first.lossy
+        if of_page is not None and series.begin is None:
+            self.decode_in(order.chunk((*(1 for _ in series.outer), *of_page)))
 
     def plane_name(self, plane: int) -> str:
         """Return the file and the page of a plane, for messages."""

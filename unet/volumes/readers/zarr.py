@@ -66,6 +66,7 @@ class ZarrSource(ChunkedSource):
             voxel_size_from=origin,
             remarks=[*self._array.remarks, *remarks, *_beyond_bounding_box(root, self._array.path, order, address)],
         )
+        self.decode_in(order.chunk(self._array.array.chunks))
 
     @property
     def chunk_files(self) -> ChunkFiles:
