@@ -11,8 +11,8 @@ chunks of the image files             blocks of the job
 
 1. Chunks side by side are decoded together, up to `UNIT_BYTES`, or one chunk if it is larger: that is a unit.
 2. The threads that want a block decode the units that it touches, each another one.
-3. A decoded unit is cut into the blocks that are yet to be read. They are kept in memory up to `KEPT_BYTES`, beyond that
-   in a scratch file without a name, which vanishes with the process.
+3. A decoded unit is cut into the blocks that are yet to be read. They are kept in memory up to `KEPT_BYTES`, beyond
+   that in a scratch file without a name, which vanishes with the process.
 4. A block that was read is dropped. A block that shares no unit with another one is read by itself.
 
 Blocks that share deep chunks are read one after the other (`in_reading_order`), so that few are open at once. Memory is
@@ -72,10 +72,10 @@ def in_reading_order(boxes: Sequence[Box], sources: Iterable[Source]) -> list[Bo
     >>> [box.start for box in in_reading_order(Grid((4, 1, 2), (1, 1, 1)).boxes(), [deep])]
     [(0, 0, 0), (1, 0, 0), (0, 0, 1), (1, 0, 1), (2, 0, 0), (3, 0, 0), (2, 0, 1), (3, 0, 1)]
     """
-    source = max(sources, key=lambda one: one.sections_together)
-    depth, begin = source.sections_together, source.chunk.start[0] if source.chunk else 0
-    if depth <= max((box.shape[0] for box in boxes), default=1):
+    deepest = max((one.chunk for one in sources if one.chunk), key=lambda chunk: chunk.shape[0], default=None)
+    if deepest is None or deepest.shape[0] <= max((box.shape[0] for box in boxes), default=1):
         return list(boxes)
+    begin, depth = deepest.start[0], deepest.shape[0]
     return sorted(boxes, key=lambda box: ((box.start[0] - begin) // depth, *box.start[1:], box.start[0]))
 
 
@@ -268,9 +268,8 @@ class _Scratch:
     def require(self, size: int) -> None:
         """Raise an error if the disk has no room for so many bytes."""
         if shutil.disk_usage(self._folder).free < size:
-            raise OSError(
-                errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {size / 1e6:.1f} MB of decoded voxels", str(self._folder)
-            )
+            what = f"{os.strerror(errno.ENOSPC)} for {size / 1e6:.1f} MB of decoded voxels"
+            raise OSError(errno.ENOSPC, what, str(self._folder))
 
     def write(self, values: np.ndarray) -> int:
         """Write an array, and return its place. A place that was given back is taken again."""

@@ -1,5 +1,5 @@
-"""Chunks, and sections that are decoded as a whole, are decoded once for all blocks of a job, with the voxels and within
-the memory of reading them block by block."""
+"""Chunks, and sections that are decoded as a whole, are decoded once for all blocks of a job, with the voxels that
+blocks have that are read one by one, and within bounded memory."""
 
 import os
 import threading

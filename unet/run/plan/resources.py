@@ -118,8 +118,8 @@ def core_seconds(rule: str, config: Config, work: Workload) -> float:
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
     if rule in MERGING:
         return cost.start + part_voxels(config, work) / cost.rate + NUMBERED * (rule == "merge") * work.voxels
-    if rule == "ingest" and work.ingests_layers:
-        own = max(own, work.layer)
+    if rule == "ingest":
+        own = max(own, work.ingested_together)
     return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.blocks() / cost.rate
 
 

@@ -60,7 +60,7 @@ class Workload:
 
     @property
     def decoded(self) -> int:
-        """Voxels that the image files of a volume decode at once, shared by blocks; 0 where each block is read alone."""
+        """Voxels that image files decode at once and that blocks share; 0 where each block is read alone."""
         return max(prod(layout.decoded) for layout in self.layouts)
 
     @property
@@ -69,9 +69,9 @@ class Workload:
         return max(-(-layout.decoded[0] // layout.block[0]) for layout in self.layouts)
 
     @property
-    def ingests_layers(self) -> bool:
-        """Whether a job of `ingest` takes whole layers of blocks."""
-        return any(layout.ingested_together > 1 for layout in self.layouts)
+    def ingested_together(self) -> int:
+        """Voxels that a job of `ingest` takes at least, since they share what image files decode at once."""
+        return max(min(one.ingested_together * prod(one.block), prod(one.shape)) for one in self.layouts)
 
     @property
     def label_bytes(self) -> int:

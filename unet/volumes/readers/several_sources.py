@@ -39,8 +39,6 @@ class SeveralSources(Source):
         )
         chunks = [source.chunk for source in sources if source.chunk is not None]
         self.chunk = max(chunks, key=attrgetter("size"), default=None)
-        self.whole_sections = any(source.whole_sections for source in sources)
-        self.sections_together = max(source.sections_together for source in sources)
         self.parallel_reads = all(source.parallel_reads for source in sources)
 
     def keep_not_finite(self) -> None:

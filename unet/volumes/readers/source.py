@@ -90,10 +90,6 @@ class Source(ABC):
     chunk : Box or None
         The first of the chunks, of which each can only be decoded as a whole; the others lie side by side with it. None
         where a box costs no more than its own voxels. Set by `decode_in`.
-    whole_sections : bool
-        Whether a chunk is about as wide or as high as a section, so that blocks side by side share it.
-    sections_together : int
-        Number of sections that are decoded together, such as the depth of a chunk or of a packed cube.
     parallel_reads : bool
         Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
         file anew.
@@ -108,8 +104,6 @@ class Source(ABC):
 
     numbers: tuple[Number, ...] | None = None
     chunk: Box | None = None
-    whole_sections = False
-    sections_together = 1
     parallel_reads = False
     colours: str | None = None
     lossy: str | None = None
@@ -168,12 +162,18 @@ class Source(ABC):
             self._refuse_not_finite(values, box)
         return values
 
-    def decode_in(self, chunk: Index) -> None:
-        """Say that voxels can only be decoded by chunks of a shape `(z, y, x)`, the first of which begins at voxel 0."""
-        shape = tuple(min(int(c), n) for c, n in zip(chunk, self.shape, strict=True))
-        self.chunk = Box.of_shape(shape)
-        self.whole_sections = any(2 * side > n > 1 for side, n in zip(shape[1:], self.shape[1:], strict=True))
-        self.sections_together = shape[0]
+    def decode_in(self, chunk: Index, before: Index = (0, 0, 0)) -> None:
+        """Say that voxels can only be decoded by chunks of a shape `(z, y, x)`.
+
+        Parameters
+        ----------
+        chunk : tuple of int
+            Shape of a chunk in voxels.
+        before : tuple of int
+            Voxels of the first chunk that lie before voxel 0 of the source.
+        """
+        shape = tuple(min(c, n + b) for c, n, b in zip(chunk, self.shape, before, strict=True))
+        self.chunk = Box.of_shape(shape).relative_to(before)
 
     def keep_not_finite(self) -> None:
         """Return NaN and infinity from now on, for a source above this one that replaces or refuses them."""

@@ -28,8 +28,8 @@ from unet.volumes.readers.tiff_pages import (
     JPEG,
     Section,
     absent_segments,
-    is_mapped,
     decoded_together,
+    is_mapped,
     long_axes,
     mapped,
     page_at,
@@ -61,9 +61,9 @@ def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 def tiff_section(path: Path) -> Section:
     """Return the header of a TIFF of one section."""
     stack = _one_section(path)
-    first = stack.first
+    first, decoded = stack.first, stack.chunk.shape[1:] if stack.chunk else None
     return Section(
-        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.chunk.shape[1:] if stack.chunk else None,
+        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, decoded,
         stack.channels, stack.colours, lossy=stack.lossy, orientation=first.orientation,
     )  # fmt: skip
 

@@ -46,9 +46,8 @@ class View(Source):
             voxel_size_from=below.voxel_size_from,
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
-        self.chunk, self.whole_sections = below.chunk and self._chunk_above(below.chunk), below.whole_sections
-        self.sections_together, self.lossy = below.sections_together, below.lossy
-        self.parallel_reads = below.parallel_reads
+        self.chunk = below.chunk and self._chunk_above(below.chunk)
+        self.parallel_reads, self.lossy = below.parallel_reads, below.lossy
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     def keep_not_finite(self) -> None:
@@ -254,7 +253,6 @@ class Downsampled(View):
             offset = tuple(nm + (f - 1) / 2 * edge for nm, edge, f in steps)
             voxel_size = tuple(edge * f for _, edge, f in steps)
         super().__init__(below, shape, voxel_size, offset)
-        self.sections_together = max(1, below.sections_together // factors[0])
 
     def box_below(self, box: Box) -> Box:
         """Return the box of the finer voxels."""
