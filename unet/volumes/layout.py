@@ -50,8 +50,8 @@ class VolumeLayout:
     def ingested_together(self) -> int:
         """Return the blocks that a job of `ingest` takes together, since they share what image files decode at once.
 
-        These are as many layers of blocks as chunks are deep, if they have at most `TOGETHER` voxels. Otherwise they are one
-        layer, if chunks are about as wide as a section, or single blocks.
+        These are as many layers of blocks as chunks are deep, if they have at most `TOGETHER` voxels. Otherwise they
+        are one layer, if chunks are about as wide as a section, or single blocks.
         """
         layer, depth = prod(self.grid.counts[1:]), -(-self.decoded[0] // self.block[0])
         wide = any(2 * side > n > 1 for side, n in zip(self.decoded[1:], self.shape[1:], strict=True))

@@ -120,7 +120,9 @@ def test_a_job_decodes_each_chunk_once(tmp_path: Path, write: Writer, chunk: Ind
     assert len(times) == np.prod([-(-n // c) for n, c in zip(SHAPE, chunk, strict=True)])
 
 
-@pytest.mark.parametrize(("write", "chunk"), [(tiff_tiles, (1, 32, 16)), (tiff_strips, (1, 3, 46)), (wkw_lz4, (8, 8, 8))])
+@pytest.mark.parametrize(
+    ("write", "chunk"), [(tiff_tiles, (1, 32, 16)), (tiff_strips, (1, 3, 46)), (wkw_lz4, (8, 8, 8))]
+)
 def test_a_job_decodes_each_strip_tile_and_packed_block_once(tmp_path: Path, write: Writer, chunk: Index) -> None:
     source = open_source(write(tmp_path, chunk))
     assert isinstance(source, ArraySource)
