@@ -107,7 +107,7 @@ def check_source(source: Source, box: Box) -> None:
 
 def _decoded_again(sources: VolumeSources, layout: VolumeLayout) -> list[str]:
     """Return a remark for each source whose chunks are so deep that several jobs of `ingest` decode them."""
-    depths = {one.address: unit_shape(one, layout.block)[0] for one in sources.given}
+    depths = {one.address: min(unit_shape(one, layout.block)[0], layout.shape[0]) for one in sources.given}
     layers = max(1, layout.ingested_together // prod(layout.grid.counts[1:]))
     return [
         f"{address}: chunks of {depth} sections are decoded by up to {times} jobs, since a layer of them is more than "

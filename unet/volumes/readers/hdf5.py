@@ -7,6 +7,7 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.volumes.readers.array_attributes import packing_remark
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
@@ -45,6 +46,8 @@ class Hdf5Source(ArraySource):
                 layout = layout_of(dataset, self._inner, path, given)
                 stated = self._describe(dataset, layout, given)
                 remarks = [chosen, *layout.remarks, *stated.remarks, *_far_files(given.path, path, self._all_beside)]
+                if packed := packing_remark(dict(dataset.attrs)):
+                    remarks.append(f"{given.path}: {packed}")
         self._stored_dtype = layout.dtype
         self._file = OpenDataset(path, self._inner, [path, *self._beside])
         super().__init__(
