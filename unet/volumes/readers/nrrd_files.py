@@ -250,7 +250,7 @@ FORMAT = Format(
     open=lambda given, path, inner: NrrdSource(given, Path(path)),
     package="pynrrd",
     axes="kinds and space directions; the fastest axis is x",
-    dtypes="integers of 8 to 64 bits, float32; raw, gzip or bzip2",
+    dtypes="integers of 8 to 64 bits, float32; raw, gzip or bzip2; one file or several",
     voxel_size="space directions or spacings, with their units",
     writers="pynrrd",
 )
