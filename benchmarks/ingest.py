@@ -103,7 +103,8 @@ def write_inputs(folder: Path, shape: tuple[int, int, int], names: list[str]) ->
         store["deep"] = zarr.create_array(folder / "deep.zarr", shape=shape, chunks=(DEEP, 256, 256), dtype="uint8")
     chunks = h5py.File(folder / "chunks.h5", "w")
     if "chunks" in names:
-        options = {"chunks": (32, 128, 128), "compression": "gzip", "compression_opts": 1}
+        fitting = tuple(map(min, (32, 128, 128), shape))
+        options = {"chunks": fitting, "compression": "gzip", "compression_opts": 1}
         store["chunks"] = chunks.create_dataset("raw", shape, np.uint8, **options)
     with h5, strip, plain, chunks:
         for z, section in enumerate(sections(shape)):
@@ -237,7 +238,7 @@ def unet_em(path: Path, out: Path, threads: int, jobs: int | None = None) -> Non
 
 
 def one_job(path: Path, out: Path, threads: int) -> None:
-    """Rules `survey` and `ingest`, of which one job takes the whole volume; with compiled kernels from the beginning."""
+    """Rules `survey` and `ingest`: one job takes the whole volume, with compiled kernels from the first voxel."""
     compiled._seen = compiled.VOXELS_WHILE_COMPILING  # they take 110 MB, and would come in the larger volume alone
     unet_em(path, out, threads, jobs=1)
 
