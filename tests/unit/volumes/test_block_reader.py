@@ -269,3 +269,18 @@ def test_a_place_in_the_scratch_file_is_taken_again(tmp_path: Path) -> None:
         reader.read(box)
     assert reader._kept._scratch is not None
     assert reader._kept._scratch._end == 4 * 2 * boxes[0].size
+
+
+@pytest.mark.parametrize(("factors", "times"), [((2, 2, 2), {1}), ((1, 3, 1), {1, 2})])
+def test_coarser_voxels_are_those_of_single_blocks(tmp_path: Path, factors: Index, times: set[int]) -> None:
+    """Chunks of 4 x 8 x 8. Three voxels along y do not divide a chunk, so that chunks there are decoded again."""
+    source = Chunked((16, 48, 40), (4, 8, 8))
+    view = Downsampled(source, factors, "mean")
+    boxes = Grid(view.shape, (1, 5, 7)).boxes()
+    expected = [view.read(box) for box in boxes]
+    source.times.clear()
+    order = in_reading_order(boxes, [view])
+    found = dict(zip(order, read_all(BlockReader(view, tmp_path), order), strict=True))
+    for box, values in zip(boxes, expected, strict=True):
+        np.testing.assert_array_equal(found[box], values)
+    assert set(source.times.values()) == times
