@@ -3,6 +3,7 @@
     python benchmarks/ingest.py                                  # 16 x 8192 x 16384 = 2 Gvoxel; 25 GB of disk
     python benchmarks/ingest.py --shape 16 4096 8192 --rounds 3
     python benchmarks/ingest.py --inputs png --contestants unet-em dask
+    python benchmarks/ingest.py --memory --shape 64 2048 2048    # one job for N and for 4 N sections
 
 1. A volume of grey values is written in each format: a folder of PNG, TIFF of one zlib strip per page, uncompressed
    TIFF, HDF5 with one gzip chunk per section. The last format is Zarr with the chunks of the result.
@@ -11,6 +12,9 @@
    `unet-em` writes a pyramid, a third more voxels, and digests and a journal. ngff-zarr takes no crc32c.
 3. Voxels are compared with those that went in. `copy` copies the files, `decode` decodes each section once.
 4. A volume of twice the sections shows whether the memory of `unet-em` grows.
+
+`--memory` measures the peak of one job that takes a whole volume, and a volume of four times the sections: of PNG, of
+HDF5 in packed chunks of 32 x 128 x 128, and of Zarr in chunks of 64 x 256 x 256, four times as deep as a block.
 
 All have as many threads as there are cores, zarr-python's own included. It would start four more, and on a shared
 machine more threads get more of the time. Processor seconds are the figure to compare there; they contain the start of
@@ -27,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +46,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
+from unet.geometry import compiled
 from unet.geometry.block_ranges import block_range_names, voxels_per_job
 from unet.geometry.grid import Grid
 from unet.training.synthetic import synthesise
@@ -51,9 +57,22 @@ PIECE = 512
 """Side of the generated cells, by which a section is tiled."""
 WHOLE = ("png", "strip.tif", "sections.h5")
 """Inputs whose sections can only be decoded as a whole."""
-NAMES = {"png": "png", "strip": "strip.tif", "tiff": "plain.tif", "hdf5": "sections.h5", "zarr": "grey.zarr"}
+NAMES = {
+    "png": "png",
+    "strip": "strip.tif",
+    "tiff": "plain.tif",
+    "hdf5": "sections.h5",
+    "zarr": "grey.zarr",
+    "chunks": "chunks.h5",
+    "deep": "deep.zarr",
+}
+IN_MEMORY_MODE = ("png", "chunks", "deep")
+COMPARED_INPUTS = ["png", "strip", "tiff", "hdf5", "zarr"]
+DEEP = 64
+"""Sections that are written together."""
 ENDS = "ends.npy"
 """The first and the last section, with which the results are compared."""
+STORED = "volumes/all/raw.zarr/0"
 Contestant = Callable[[Path, Path, int], None]
 
 
@@ -75,12 +94,19 @@ def write_inputs(folder: Path, shape: tuple[int, int, int], names: list[str]) ->
     (folder / "png").mkdir(parents=True)
     h5 = h5py.File(folder / "sections.h5", "w")
     strip, plain = (tifffile.TiffWriter(folder / NAMES[name], bigtiff=True) for name in ("strip", "tiff"))
-    layer, store, ends = [], None, []
+    layer, store, ends = [], dict[str, Any](), []
     if "hdf5" in names:
         h5.create_dataset("raw", shape, np.uint8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1)
     if "zarr" in names:
-        store = zarr.create_array(folder / "grey.zarr", shape=shape, chunks=(16, 512, 512), dtype="uint8")
-    with h5, strip, plain:
+        store["grey"] = zarr.create_array(folder / "grey.zarr", shape=shape, chunks=(16, 512, 512), dtype="uint8")
+    if "deep" in names:
+        store["deep"] = zarr.create_array(folder / "deep.zarr", shape=shape, chunks=(DEEP, 256, 256), dtype="uint8")
+    chunks = h5py.File(folder / "chunks.h5", "w")
+    if "chunks" in names:
+        fitting = tuple(map(min, (32, 128, 128), shape))
+        options = {"chunks": fitting, "compression": "gzip", "compression_opts": 1}
+        store["chunks"] = chunks.create_dataset("raw", shape, np.uint8, **options)
+    with h5, strip, plain, chunks:
         for z, section in enumerate(sections(shape)):
             if "png" in names:
                 (folder / "png" / f"s{z:05}.png").write_bytes(imagecodecs.png_encode(section, level=1))
@@ -94,9 +120,10 @@ def write_inputs(folder: Path, shape: tuple[int, int, int], names: list[str]) ->
                 h5["raw"][z] = section
             ends += [section] if z in (0, shape[0] - 1) else []
             layer.append(section)
-            if store is not None and (len(layer) == 16 or z == shape[0] - 1):
-                store[z + 1 - len(layer) : z + 1] = np.stack(layer)
-            layer = layer if len(layer) < 16 else []
+            if len(layer) == DEEP or z == shape[0] - 1:
+                for one in store.values():
+                    one[z + 1 - len(layer) : z + 1] = np.stack(layer)
+                layer = []
     np.save(folder / ENDS, ends)
 
 
@@ -196,8 +223,8 @@ def ngff_zarr(path: Path, out: Path, threads: int) -> None:
         ngff.to_ngff_zarr(out, levels, version="0.5", chunks_per_shard=shard, compressors=codecs)
 
 
-def unet_em(path: Path, out: Path, threads: int) -> None:
-    """Run the rules `survey` and `ingest`, one block range after the other."""
+def unet_em(path: Path, out: Path, threads: int, jobs: int | None = None) -> None:
+    """Run the rules `survey` and `ingest`, every block range one after the other."""
     address = f"{path}:/raw" if path.suffix == ".h5" else str(path)
     volume = VolumeConfig.model_validate({"raw": address, "voxel_size_nm": [30, 8, 8]})
     storage, survey = StorageConfig(chunk=CHUNK, block=BLOCK), out / "receipts" / "survey.json"
@@ -205,22 +232,33 @@ def unet_em(path: Path, out: Path, threads: int) -> None:
     folder = out / "volumes" / "all"
     layout = Volume.open(folder, survey).layout
     main = starter.script("ingest")
-    for name in block_range_names(layout.grid, voxels_per_job(layout.shape, "auto"), layout.ingested_together):
+    job = voxels_per_job(layout.shape, "auto") if jobs is None else prod(layout.shape) // jobs
+    for name in block_range_names(layout.grid, job, layout.ingested_together):
         main(survey, out / "receipts" / f"{name}.json", folder, name, volume, "benchmark", threads)
+
+
+def one_job(path: Path, out: Path, threads: int) -> None:
+    """Rules `survey` and `ingest`: one job takes the whole volume, with compiled kernels from the first voxel."""
+    compiled._seen = compiled.VOXELS_WHILE_COMPILING  # they take 110 MB, and would come in the larger volume alone
+    unet_em(path, out, threads, jobs=1)
 
 
 CONTESTANTS: dict[str, Contestant] = {
     "copy": copy,
     "decode": decode,
     "unet-em": unet_em,
+    "one-job": one_job,
     "dask": dask_to_zarr,
     "ngff-zarr": ngff_zarr,
 }
 
 
+COMPARED = [name for name in CONTESTANTS if name != "one-job"]
+
+
 def same_voxels(contestant: str, out: Path, truth: Path) -> bool:
     """Return whether the first and the last section that a contestant has written are those that went in."""
-    inside = {"unet-em": "volumes/all/raw.zarr/0", "dask": "", "ngff-zarr": "scale0/image"}
+    inside = {"unet-em": STORED, "one-job": STORED, "dask": "", "ngff-zarr": "scale0/image"}
     if contestant not in inside:
         return True
     folder = out / inside[contestant]
@@ -270,8 +308,9 @@ def main() -> None:
     """Write the inputs, compare, print the table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, default=[16, 8192, 16384])
-    parser.add_argument("--inputs", nargs="*", choices=list(NAMES), default=list(NAMES))
-    parser.add_argument("--contestants", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--inputs", nargs="*", choices=list(NAMES), help="by default those of the mode")
+    parser.add_argument("--contestants", nargs="*", choices=list(CONTESTANTS), default=COMPARED)
+    parser.add_argument("--memory", action="store_true", help="the peak of one job, for N and for 4 N sections")
     parser.add_argument("--once", action="store_true", help="without the volume of twice the sections")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -286,9 +325,13 @@ def main() -> None:
     if find_spec("ngff_zarr") is None and "ngff-zarr" in arguments.contestants:
         print("ngff-zarr is not installed, and is left out")
         arguments.contestants.remove("ngff-zarr")
+    if arguments.memory:
+        arguments.contestants = ["one-job"]
+    arguments.inputs = arguments.inputs or (list(IN_MEMORY_MODE) if arguments.memory else COMPARED_INPUTS)
     tables: list[Any] = []
-    deeper = [one for one in arguments.contestants if one == "unet-em" and not arguments.once]
-    for depth, who in ((1, arguments.contestants), *([(2, deeper)] if deeper else [])):
+    deeper = [one for one in arguments.contestants if one in ("unet-em", "one-job") and not arguments.once]
+    times = 4 if arguments.memory else 2
+    for depth, who in ((1, arguments.contestants), *([(times, deeper)] if deeper else [])):
         shape = (depth * arguments.shape[0], arguments.shape[1], arguments.shape[2])
         folder = arguments.folder.absolute() / str(shape[0])
         shutil.rmtree(folder, ignore_errors=True)
@@ -299,17 +342,18 @@ def main() -> None:
         tables.append(compare(folder, shape, arguments.inputs, who, arguments))
         shutil.rmtree(folder)
     table, deep = tables if deeper else (tables[0], {})
-    print(json.dumps({"unet-em": summary(table, deep), "table": table, "twice as deep": deep}))
+    print(json.dumps({"unet-em": summary(table, deep), "table": table, "deeper": deep}))
 
 
 def summary(table: Any, deeper: Any) -> dict[str, Any]:
     """Return, by input, the processor time of `unet-em` over that of the others, and memory of twice the sections."""
     found = {}
     for name, row in table.items():
-        ours = row.get("unet-em")
+        who = "one-job" if "one-job" in row else "unet-em"
+        ours = row.get(who)
         if ours:
-            ratios = {f"over {other}": round(ours[1] / one[1], 3) for other, one in row.items() if other != "unet-em"}
-            found[name] = ratios | ({"memory": round(deeper[name]["unet-em"][2] / ours[2], 3)} if deeper else {})
+            ratios = {f"over {other}": round(ours[1] / one[1], 3) for other, one in row.items() if other != who}
+            found[name] = ratios | ({"memory": round(deeper[name][who][2] / ours[2], 3)} if deeper else {})
     return found
 
 

@@ -36,6 +36,7 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.foreground import as_probability, channel_of
 from unet.storage.files import read_json, save_arrays, write_receipt
+from unet.volumes.block_reader import in_reading_order
 from unet.volumes.input_states import evaluation_input_states
 from unet.volumes.volume import Volume
 
@@ -79,10 +80,14 @@ def main(
     skeletons = true_skeletons(volume, source.layout)
     runs = ExpectedRunLength(skeletons) if skeletons else None
     references = {
-        name: ReferenceSegmentation.open(address, volume, skeletons) for name, address in volume.compare.items()
+        name: ReferenceSegmentation.open(address, volume, skeletons, source) for name, address in volume.compare.items()
     }
     progress = Progress("evaluate", len(source.layout.grid), "blocks")
-    for box in source.layout.grid.boxes():
+    readers = [reference.reader for reference in references.values()]
+    boxes = in_reading_order(source.layout.grid.boxes(), [reader.source for reader in readers])
+    for reader in readers:
+        reader.expect(boxes)
+    for box in boxes:
         block = ComparedBlock.read(source, box)
         if affinities:  # a voxel is in the class of interiors if it is in an object
             predicted = (block.segmentation > 0).astype(np.uint8)

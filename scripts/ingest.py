@@ -5,12 +5,12 @@ Inputs: the image files of the volume, and the receipt of `survey`.
 Outputs: blocks of `raw.zarr`, `mask.zarr`, and `labels.zarr` (instances) or `classes.zarr` (other kinds of labels); a
 receipt and a journal per block range.
 
-1. Read a block from all image files. Sections that can only be decoded as a whole are decoded once per layer of blocks,
-   several at once.
+1. Read a block from all image files. A chunk, or a section that can only be decoded as a whole, is decoded once for all
+   blocks of the job that touch it.
 2. Convert labels to class indices (instances are ids already), and the mask to 0 and 1.
 3. Write the block, and record it in the journal. A killed job continues with the blocks that are not recorded.
 
-Memory is bounded by a block and a few sections per thread, and by `unet.volumes.section_layers.CACHE_BYTES`.
+Memory is bounded by a block and a few sections or chunks per thread, and by `unet.volumes.block_reader.CACHE_BYTES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import read_json
 from unet.storage.zarr_store import Image
+from unet.volumes.block_reader import CACHE_BYTES, BlockReader, in_reading_order
 from unet.volumes.label_conversion import class_indices, grey_level_counts
 from unet.volumes.readers.source import Source
-from unet.volumes.section_layers import CACHE_BYTES, LayerReader
 from unet.volumes.sources import open_volume
 from unet.volumes.volume import Volume
 
@@ -40,11 +40,13 @@ def main(
     target = Volume.open(folder, survey)
     parts = _parts(target, volume)
     images = [part.image for part in parts]
-    readers = [LayerReader(part.source, target.folder, CACHE_BYTES // len(parts)) for part in parts]
+    readers = [BlockReader(part.source, target.folder, CACHE_BYTES // len(parts)) for part in parts]
 
-    def expect(boxes: Sequence[Box]) -> None:
+    def ordered(boxes: Sequence[Box]) -> list[Box]:
+        found = in_reading_order(boxes, [part.source for part in parts])
         for reader in readers:
-            reader.expect(boxes)
+            reader.expect(found)
+        return found
 
     def ingest(box: Box) -> BlockOutput:
         values = [reader.read(box) for reader in readers]
@@ -64,7 +66,7 @@ def main(
         fingerprint=fingerprint(layout=read_json(survey)["layout"], volume=volume.model_dump(mode="json"), code=code),
         inputs_of=lambda box: [state for part in parts for state in part.source.state(box)],
         threads=threads,
-        begin=expect,
+        order=ordered,
     )
 
 

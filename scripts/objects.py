@@ -40,6 +40,7 @@ from unet.measurement.table_files import require_parquet, write_csv, write_parqu
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import bytes_digest
 from unet.storage.files import write_receipt
+from unet.volumes.block_reader import BlockReader, in_reading_order
 from unet.volumes.input_states import inside_input_states
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_in_volume
@@ -107,14 +108,16 @@ def _class_names(source: Volume, measures: Measures, classes: Sequence[str | Non
 
 def _overlap(source: Volume, other: Source, threads: int) -> Contingency:
     """Return the contingency table of the objects and a second store."""
-    image, boxes = source.image("segmentation"), source.layout.grid.boxes()
+    image, boxes = source.image("segmentation"), in_reading_order(source.layout.grid.boxes(), [other])
+    reader = BlockReader(other, source.folder)
     progress = Progress("objects", len(boxes), "blocks")
 
     def count(box: Box) -> Contingency:
-        found = contingency(image.read(box), other.read(box))
+        found = contingency(image.read(box), reader.read(box))
         progress.advance(1)
         return found
 
+    reader.expect(boxes)
     with ThreadPoolExecutor(threads) as pool:
         return sum_of_overlaps(pool.map(count, boxes))
 

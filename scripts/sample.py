@@ -24,9 +24,6 @@ from unet.training.synthetic import synthesise
 VOXEL_NM = (50, 4, 4)
 """Voxel size (z, y, x) in nm, typical of serial-section microscopes."""
 
-ROWS_PER_STRIP = 32
-"""Rows that are compressed together, less than the smallest sample has: no box decodes a whole section."""
-
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +39,7 @@ def main(raw: Path, labels: Path, sample: SampleConfig) -> None:
 
 def _write(path: Path, values: np.ndarray, **options: Any) -> None:
     content = io.BytesIO()
-    tifffile.imwrite(content, values, compression="zlib", rowsperstrip=ROWS_PER_STRIP, **options)
+    tifffile.imwrite(content, values, **options)  # uncompressed: a box costs its own pixels
     write_atomically(path, content.getvalue())
 
 

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from unet.config.storage import StorageConfig
@@ -28,7 +29,9 @@ from unet.jobs.script import run_script
 from unet.storage.digests import fingerprint
 from unet.storage.files import write_receipt
 from unet.storage.object_storage import CannotList
+from unet.volumes.block_reader import unit_shape
 from unet.volumes.input_states import survey_input_states
+from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import layout_from_sources
 from unet.volumes.problems import Problems, SeveralProblems
 from unet.volumes.readers.errors import SourceError
@@ -57,7 +60,7 @@ def main(receipt: Path, name: str, volume: VolumeConfig, storage: StorageConfig,
     layout = layout_from_sources(volume, storage, sources)
     for remark in sources.all_remarks():
         log.warning("%s", remark)
-    for remark in _decoded_again(sources, layout.block[0]):
+    for remark in _decoded_again(sources, layout):
         log.info("%s", remark)
     channels = f"{layout.channels} channels of " if layout.channels > 1 else ""
     log.info(
@@ -103,14 +106,15 @@ def check_source(source: Source, box: Box) -> None:
     source.probe(box)
 
 
-def _decoded_again(sources: VolumeSources, depth: int) -> list[str]:
-    """Return a remark for each source whose packed cubes are deeper than a block: they may be decoded several times."""
-    deep = [one for one in sources.given if not one.whole_sections and one.sections_together > depth]
+def _decoded_again(sources: VolumeSources, layout: VolumeLayout) -> list[str]:
+    """Return a remark for each source whose chunks are so deep that several jobs of `ingest` decode them."""
+    depths = {one.address: min(unit_shape(one, layout.block)[0], layout.shape[0]) for one in sources.given}
+    layers = max(1, layout.ingested_together // prod(layout.grid.counts[1:]))
     return [
-        f"{one.address}: packed cubes of {one.sections_together} sections are decoded up to "
-        f"{-(-one.sections_together // depth)} times by blocks of {depth}; once with storage: "
-        f"{{block: [{one.sections_together}, 512, 512]}}"
-        for one in deep
+        f"{address}: chunks of {depth} sections are decoded by up to {times} jobs, since a layer of them is more than "
+        f"a job takes; once with storage: {{block: [{depth}, 512, 512]}}"
+        for address, depth in depths.items()
+        if (times := -(-depth // (layers * layout.block[0]))) > 1
     ]
 
 

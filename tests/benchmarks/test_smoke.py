@@ -41,7 +41,7 @@ QUICK = [
     Smoke("agglomeration", "--nodes 5000 --parts 4", '"same_as_whole": true'),
     Smoke("empty", "--shape 4 316 316", '"masked": 0.'),
     Smoke("gpu_steps", "--smoke", '"network": "3d-8"'),
-    Smoke("ingest", f"--shape 2 256 300 --inputs png --rounds 1 --folder {FOLDER}", '"twice as deep": {"png"'),
+    Smoke("ingest", f"--shape 2 256 300 --inputs png --rounds 1 --folder {FOLDER}", '"deeper": {"png"'),
     Smoke("journal", "--blocks 200 --jobs 10", "all blocks"),
     Smoke("measurement", "--depth 8 --side 64 --only objects,meshes --formats ply", '"found": {"meshes": '),
     Smoke("petavoxel", "--sections 0 1024", "plan "),

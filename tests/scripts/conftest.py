@@ -14,7 +14,6 @@ import pytest
 
 from tests.scripts.calls import Call, calls_noted
 from unet.config.root import Config, load_config
-from unet.geometry.block_ranges import block_range_names
 from unet.geometry.box import Box
 from unet.jobs.script import run_script
 from unet.storage.files import read_json, write_json
@@ -95,10 +94,12 @@ class Project:
         image = self.volume(volume).image(store)
         return image.read(Box.of_shape(image.shape))
 
-    def block_ranges(self, volume: str) -> list[str]:
-        """All block ranges: two, where there are blocks for them."""
-        grid = self.volume(volume).layout.grid
-        return block_range_names(grid, -(-len(grid) // 2) * int(np.prod(grid.block)))
+    def block_ranges(self, volume: str, rule: str = "") -> list[str]:
+        """All block ranges of a rule: two, where there are blocks for them."""
+        layout = self.volume(volume).layout
+        together = layout.ingested_together if rule == "ingest" else 1
+        count = min(2, -(-len(layout.grid) // together))
+        return [f"{number}-of-{count}" for number in range(count)]
 
     # The chain
 
@@ -111,7 +112,7 @@ class Project:
     def each_range(self, rule: str, name: str, *path: str, **arguments: Any) -> list[Path]:
         """Run a rule on every block range; returns the receipts."""
         receipts = []
-        for block_range in self.block_ranges(name):
+        for block_range in self.block_ranges(name, rule):
             receipts.append(self.receipt(rule, name, *path, block_range))
             fixed = {"survey": self.receipt("survey", name), "folder": self.stores(name), "block_range": block_range}
             own = {k: v(block_range) if callable(v) else v for k, v in arguments.items()}

@@ -53,7 +53,7 @@ class Ranged(Project):
 
     blocks_per_range = 1
 
-    def block_ranges(self, volume: str) -> list[str]:
+    def block_ranges(self, volume: str, rule: str = "") -> list[str]:
         """All block ranges."""
         grid = self.volume(volume).layout.grid
         return block_range_names(grid, self.blocks_per_range * int(np.prod(grid.block)))

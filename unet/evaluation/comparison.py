@@ -14,8 +14,8 @@ from unet.evaluation.expected_run_length import ExpectedRunLength
 from unet.evaluation.object_metrics import CREMI_BORDER_NM, ObjectScores, border_mask
 from unet.evaluation.skeletons import PlacedSkeletons, place_in_volume, read_skeletons
 from unet.geometry.box import Box
+from unet.volumes.block_reader import BlockReader
 from unet.volumes.layout import VolumeLayout
-from unet.volumes.readers.source import Source
 from unet.volumes.sources import open_in_volume
 from unet.volumes.volume import Volume, padded_in_section
 
@@ -65,14 +65,14 @@ class ReferenceSegmentation:
 
     Attributes
     ----------
-    source : the segmentation
+    reader : reads the segmentation
     whole : scores of the segmentation over all voxels
     labelled : scores of the segmentation over the voxels that it labels
     ours : scores of our segmentation over the same voxels
     run_length : expected run length of the segmentation; None without skeletons
     """
 
-    source: Source
+    reader: BlockReader
     whole: ObjectScores
     labelled: ObjectScores
     ours: ObjectScores
@@ -80,16 +80,16 @@ class ReferenceSegmentation:
 
     @classmethod
     def open(
-        cls, given: SourceConfig, config: VolumeConfig, skeletons: PlacedSkeletons | None
+        cls, given: SourceConfig, config: VolumeConfig, skeletons: PlacedSkeletons | None, volume: Volume
     ) -> "ReferenceSegmentation":
         """Open the segmentation of a volume that somebody else made, with no block counted yet."""
-        found = open_in_volume(config, given)
+        reader = BlockReader(open_in_volume(config, given), volume.folder)
         run_length = ExpectedRunLength(skeletons) if skeletons else None
-        return cls(found, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
+        return cls(reader, ObjectScores.empty(), ObjectScores.empty(), ObjectScores.empty(), run_length)
 
     def add(self, block: ComparedBlock) -> None:
         """Add the counts of a block."""
-        ids = self.source.read(block.box)
+        ids = self.reader.read(block.box)
         annotated = block.target != UNLABELLED
         is_labelled = ids != 0
         truth = np.where(is_labelled, block.labels, 0)

@@ -41,7 +41,7 @@ def block_range_names(grid: Grid, job_voxels: int, together: int = 1) -> list[st
     Parameters
     ----------
     together : int
-        Blocks that a job takes together, of which the grid has a whole multiple: 1, or those of a layer.
+        Blocks that a job takes together, such as those of a layer; the last ones of the grid may be fewer.
 
     >>> block_range_names(Grid((1, 8, 8), (1, 4, 4)), job_voxels=32)
     ['0-of-2', '1-of-2']
@@ -54,10 +54,10 @@ def block_range_count(grid: Grid, job_voxels: int, together: int = 1) -> int:
     """Return the number of block ranges of a grid, each of about ``job_voxels`` voxels.
 
     >>> grid = Grid((3, 8, 8), (1, 4, 4))
-    >>> block_range_count(grid, job_voxels=32), block_range_count(grid, job_voxels=32, together=4)
-    (6, 3)
+    >>> [block_range_count(grid, job_voxels=32, together=together) for together in (1, 4, 8)]
+    [6, 3, 2]
     """
-    return max(1, ceil(len(grid) // together / max(1, job_voxels // (prod(grid.block) * together))))
+    return max(1, ceil(ceil(len(grid) / together) / max(1, job_voxels // (prod(grid.block) * together))))
 
 
 def boxes_of_range(grid: Grid, name: str, together: int = 1) -> list[Box]:
@@ -69,8 +69,8 @@ def boxes_of_range(grid: Grid, name: str, together: int = 1) -> list[Box]:
         If the name does not have the form ``{k}-of-{n}`` with ``0 <= k < n``.
     """
     k, n = _parse_name(name)
-    units = len(grid) // together
-    first, stop = (i * units // n * together for i in (k, k + 1))
+    units = ceil(len(grid) / together)
+    first, stop = (min(i * units // n * together, len(grid)) for i in (k, k + 1))
     return [grid.box(grid.index_of(number)) for number in range(first, stop)]
 
 
@@ -100,7 +100,7 @@ def ranges_around(grid: Grid, name: str, margin: Index, count: int | None = None
     """
     k, n = _parse_name(name)
     count = n if count is None else count
-    units = len(grid) // together
+    units = ceil(len(grid) / together)
     blocks, (_, along_y, along_x) = len(grid), grid.counts
     z, y, x = (ceil(m / b) for m, b in zip(margin, grid.block, strict=True))
     first, last, found = k * blocks // n, (k + 1) * blocks // n - 1, set()

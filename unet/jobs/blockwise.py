@@ -212,7 +212,7 @@ def run_blocks(
     fingerprint: str,
     inputs_of: Callable[[Box], Any] | None = None,
     threads: int = 1,
-    begin: Callable[[Sequence[Box]], object] = lambda unfinished: None,
+    order: Callable[[Sequence[Box]], Sequence[Box]] = lambda unfinished: unfinished,
 ) -> None:
     """Process every unfinished block with `work`, then write the receipt.
 
@@ -222,8 +222,8 @@ def run_blocks(
         Function that reads, computes and writes one block, and returns its digest and counts.
     threads
         Number of blocks that are processed at the same time; the result does not depend on it.
-    begin
-        Function that is called with the unfinished blocks, before the first of them. They are started in this order.
+    order
+        Function that is called with the unfinished blocks, and returns them in the order in which they are started.
 
     The other parameters are those of `BlockRangeJob`.
     """
@@ -231,8 +231,7 @@ def run_blocks(
         BlockRangeJob(rule, boxes, stores, receipt=receipt, fingerprint=fingerprint, inputs_of=inputs_of) as job,
         ThreadPoolExecutor(threads) as pool,
     ):
-        begin(job.unfinished)
-        running = {pool.submit(work, box): box for box in job.unfinished}
+        running = {pool.submit(work, box): box for box in order(job.unfinished)}
         try:
             for future in as_completed(running):
                 job.record(running[future], future.result())

@@ -9,13 +9,16 @@ from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.storage.files import read_json
 
+TOGETHER = 2**33
+"""Most voxels of several layers of blocks that a job of `ingest` takes together: minutes of work."""
+
 
 @dataclass(frozen=True)
 class VolumeLayout:
     """Shape, type, voxel size, chunks and blocks of a volume's stores, in voxels or nm, in the order `(z, y, x)`.
 
-    `decoded_sections` is the number of whole sections that the image files decode for a box of any size; 0 where they
-    read a box by itself.
+    `decoded` is the shape of what the image files decode at once, if blocks share it; zeros where each block is read by
+    itself.
     """
 
     shape: Index
@@ -27,7 +30,7 @@ class VolumeLayout:
     labels_dtype: str | None
     masked: bool
     channels: int = 1
-    decoded_sections: int = 0
+    decoded: Index = (0, 0, 0)
 
     @classmethod
     def read(cls, receipt: Path) -> "VolumeLayout":
@@ -45,5 +48,13 @@ class VolumeLayout:
 
     @property
     def ingested_together(self) -> int:
-        """Return the blocks that a job of `ingest` takes together: a layer where whole sections are decoded, else 1."""
-        return prod(self.grid.counts[1:]) if self.decoded_sections else 1
+        """Return the blocks that a job of `ingest` takes together, since they share what image files decode at once.
+
+        These are as many layers of blocks as chunks are deep, if they have at most `TOGETHER` voxels. Otherwise they
+        are one layer, if chunks are about as wide as a section, or single blocks.
+        """
+        layer, depth = prod(self.grid.counts[1:]), -(-self.decoded[0] // self.block[0])
+        wide = any(2 * side > n > 1 for side, n in zip(self.decoded[1:], self.shape[1:], strict=True))
+        if depth > 1 and depth * layer * prod(self.block) <= TOGETHER:
+            return min(depth, self.grid.counts[0]) * layer
+        return layer if wide else 1

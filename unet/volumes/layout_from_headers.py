@@ -1,9 +1,12 @@
 """Derive the layout of a volume's stores from the headers of its image files. No voxel is read."""
 
+from math import prod
+
 from unet.config.root import Config
 from unet.config.storage import StorageConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Index
+from unet.volumes.block_reader import unit_shape
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.readers.source import Source
 from unet.volumes.sources import VolumeSources, grid_of_stores, open_volume, used_box
@@ -34,7 +37,7 @@ def layout_from_sources(volume: VolumeConfig, storage: StorageConfig, sources: V
         labels_dtype=_labels_dtype(sources.labels, volume),
         masked=sources.mask is not None,
         channels=sources.raw.channels,
-        decoded_sections=max(one.sections_together if one.whole_sections else 0 for one in sources.given),
+        decoded=max((unit_shape(one, storage.block) for one in sources.given), key=prod),
     )
 
 

@@ -56,7 +56,7 @@ def test_receipts_around_a_block_range_are_those_within_the_margin() -> None:
 
 def test_ingest_takes_whole_layers_where_sections_are_decoded_as_a_whole() -> None:
     """Two layers of 3 x 2 blocks of 200 voxels: a job of `ingest` takes a layer, the others 400 voxels."""
-    layout = VolumeLayout(**{**vars(LAYOUT), "shape": (4, 30, 20), "decoded_sections": 1})
+    layout = VolumeLayout(**{**vars(LAYOUT), "shape": (4, 30, 20), "decoded": (1, 30, 20)})
     run, six = inputs(layout=layout), tuple(f"{k}-of-6" for k in range(6))
     assert run.receipts("ingest", "train") == receipts("ingest", "train", ranges=("0-of-2", "1-of-2"))
     assert run.receipts("histogram", "train") == receipts("histogram", "train", ranges=six)

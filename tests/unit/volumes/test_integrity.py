@@ -66,7 +66,7 @@ def test_a_table_of_a_block_is_missed(tmp_path: Path) -> None:
 
 def test_layers_that_are_ingested_together_are_looked_for_together(tmp_path: Path) -> None:
     """Three layers of four blocks on two jobs of `ingest`: one and two layers, not six blocks each."""
-    layout = replace(LAYOUT, shape=(3, 30, 20), chunk=(1, 5, 5), block=(1, 15, 10), decoded_sections=1)
+    layout = replace(LAYOUT, shape=(3, 30, 20), chunk=(1, 5, 5), block=(1, 15, 10), decoded=(1, 30, 20))
     volume = Volume(tmp_path, layout)
     taken = {rule: [len(blocks_of_receipt(volume, Path(f"receipts/{rule}/train/{k}-of-2.json"))) for k in (0, 1)]
              for rule in ("ingest", "predict")}  # fmt: skip

@@ -15,7 +15,7 @@ from unet.geometry.box import Index
 from unet.run.merge_parts import layers_per_part, voxels_per_fragment
 from unet.run.plan.workload import Workload
 from unet.run.rules import RULES, WATERSHED, cost_of
-from unet.volumes.section_layers import CACHE_BYTES
+from unet.volumes.block_reader import CACHE_BYTES
 
 SAFETY = 4.0
 """Requested time over the expected time: nodes differ, and one volume may take twice as long as another."""
@@ -80,9 +80,10 @@ def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float
 
 
 def _decoded_bytes(work: Workload, threads: int) -> float:
-    """Return the bytes of sections that are decoded whole: those at work, each in some copies, and kept layers."""
-    at_work = threads * DECODED_COPIES * work.decoded_sections * work.section * max(work.raw_bytes, work.label_bytes)
-    return at_work + min(CACHE_BYTES, work.layer * (work.raw_bytes + work.label_bytes)) if at_work else 0.0
+    """Return the bytes of chunks that blocks share: those being decoded, each in some copies, and those kept."""
+    at_work = threads * DECODED_COPIES * work.decoded * max(work.raw_bytes, work.label_bytes)
+    kept = work.decoded_layers * work.layer * (work.raw_bytes + work.label_bytes)
+    return at_work + min(CACHE_BYTES, kept)
 
 
 def part_voxels(config: Config, work: Workload) -> int:
@@ -117,8 +118,8 @@ def core_seconds(rule: str, config: Config, work: Workload) -> float:
     cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
     if rule in MERGING:
         return cost.start + part_voxels(config, work) / cost.rate + NUMBERED * (rule == "merge") * work.voxels
-    if rule == "ingest" and work.decoded_sections:
-        own = max(own, work.layer)
+    if rule == "ingest":
+        own = max(own, work.ingested_together)
     return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.blocks() / cost.rate
 
 

@@ -59,9 +59,19 @@ class Workload:
         return sum(prod(layout.shape) for layout in self.layouts)
 
     @property
-    def decoded_sections(self) -> int:
-        """Sections that the image files of a volume decode together; 0 where they read a box by itself."""
-        return max(layout.decoded_sections for layout in self.layouts)
+    def decoded(self) -> int:
+        """Voxels that image files decode at once and that blocks share; 0 where each block is read alone."""
+        return max(prod(layout.decoded) for layout in self.layouts)
+
+    @property
+    def decoded_layers(self) -> int:
+        """Layers of blocks that what is decoded at once reaches through."""
+        return max(-(-layout.decoded[0] // layout.block[0]) for layout in self.layouts)
+
+    @property
+    def ingested_together(self) -> int:
+        """Voxels that a job of `ingest` takes at least, since they share what image files decode at once."""
+        return max(min(one.ingested_together * prod(one.block), prod(one.shape)) for one in self.layouts)
 
     @property
     def label_bytes(self) -> int:

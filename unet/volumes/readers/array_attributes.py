@@ -10,6 +10,7 @@ resolution       one number per axis as they are stored, with `offset` and `unit
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from unet.storage.ngff import Coordinates, in_nm
@@ -39,6 +40,23 @@ def placement(attributes: Mapping[str, Any], names: Sequence[str], where: str) -
             spatial = [i for i, name in enumerate(names) if name in SPATIAL]
             return in_nm(values, offset, units, spatial), f"the attribute {key}"
     return Coordinates(), "the file"
+
+
+def packing_remark(attributes: Mapping[str, Any]) -> str | None:
+    """Return what the user has to know where attributes say that values are packed, by the conventions of netCDF.
+
+    >>> packing_remark({"scale_factor": 0.5, "add_offset": 3.0})
+    'scale_factor and add_offset say that values mean 0.5 x stored + 3; stored ones are read'
+    """
+    if not {"scale_factor", "add_offset"} & {*attributes}:
+        return None
+    found = [attributes.get(name, default) for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))]
+    with suppress(TypeError, ValueError):
+        scale, offset = (float(value) for value in found)
+        if (scale, offset) == (1.0, 0.0):
+            return None
+        return f"scale_factor and add_offset say that values mean {scale:g} x stored + {offset:g}; stored ones are read"
+    return None
 
 
 ByAxis = dict[str, tuple[float, float | None, str | None]]

@@ -92,6 +92,15 @@ class AxisOrder:
             return None
         return tuple(float(values[self.names.index(axis)]) for axis in "zyx")
 
+    def chunk(self, stored: Sequence[int]) -> Index:
+        """Return the shape `(z, y, x)` of a chunk from its lengths along the stored axes.
+
+        >>> axis_order((2, 4, 3), ("x", "y", "c"), "a.h5", "axistags").chunk((2, 3, 1))
+        (1, 3, 2)
+        """
+        z, y, x = (int(stored[self.names.index(axis)]) if axis in self.names else 1 for axis in "zyx")
+        return z, y, x
+
     def _length(self, axis: str) -> int:
         return self.stored[self.names.index(axis)] if axis in self.names else 1
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.volumes.readers.array_attributes import packing_remark
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.formats import Format
@@ -45,6 +46,8 @@ class Hdf5Source(ArraySource):
                 layout = layout_of(dataset, self._inner, path, given)
                 stated = self._describe(dataset, layout, given)
                 remarks = [chosen, *layout.remarks, *stated.remarks, *_far_files(given.path, path, self._all_beside)]
+                if packed := packing_remark(dict(dataset.attrs)):
+                    remarks.append(f"{given.path}: {packed}")
         self._stored_dtype = layout.dtype
         self._file = OpenDataset(path, self._inner, [path, *self._beside])
         super().__init__(
@@ -58,11 +61,8 @@ class Hdf5Source(ArraySource):
             where=path,
             remarks=[remark for remark in remarks if remark],
         )
-        by_name = dict(zip(self.order.names, zip(self.order.stored, chunks or (), strict=False), strict=False))
-        # compressed chunks of about the size of a section are decoded for each block that touches them
-        sides = [by_name[axis] for axis in "yx"] if chunks and dataset_filters else []
-        self.whole_sections = any(2 * side > n > 1 for n, side in sides)
-        self.sections_together = by_name["z"][1] if self.whole_sections and "z" in by_name else 1
+        if chunks and dataset_filters:
+            self.decode_in(self.order.chunk(chunks))
 
     def files_of(self, box: Box) -> list[Path]:
         """Return the files that the voxels of a box come from."""

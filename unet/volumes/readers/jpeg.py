@@ -39,7 +39,7 @@ def jpeg_section(path: Path) -> Section:
         kind = f"{bits} bits" if bits != 8 else "a lossless or arithmetic coding"
         raise SourceError(f"{path}: JPEG of {kind} is not read; convert it to TIFF or PNG")
     return Section(
-        (rows, columns), np.dtype("uint8"), decoded_whole=True, channels=samples,
+        (rows, columns), np.dtype("uint8"), decoded=(rows, columns), channels=samples,
         colours=refusal and f"{refusal}; {NO_LABELS}", lossy="JPEG", orientation=orientation,
         remarks=tuple(turned_remark(orientation)),
     )  # fmt: skip

@@ -14,16 +14,13 @@ Grey values are read unless the address says which cubes, as in `dataset:/mag1/*
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unet.config.source import SourceConfig
 from unet.geometry.box import Index
-from unet.storage.local_folder import FileState, file_state
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.cube_files import CubeFiles
 from unet.volumes.readers.errors import SourceError, read_errors
@@ -33,8 +30,6 @@ from unet.volumes.readers.source import Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 CONF = "knossos.conf"
-CACHE_BYTES = 2**28
-"""Bytes of decoded cubes that a source keeps, since the blocks of one cube are read one after the other."""
 CUBE = re.compile(r"(.*)_x(\d{4,})_y(\d{4,})_z(\d{4,})(\.(?:raw|jpg|png|seg\.sz|seg\.sz\.zip))")
 FOLDER = re.compile(r"([xyz])(\d{4,})")
 SETTING = re.compile(r'^\s*(experiment name|boundary|scale|magnification)\s+(?:([xyz])\s+)?"?([^";]+)"?;\s*$')
@@ -74,20 +69,7 @@ class KnossosSource(CubeFiles):
         )
         self.lossy = "JPEG" if self._ending == ".jpg" else None
         if self._ending != ".raw":
-            self.sections_together = EDGE
-        self._keep_decoded()
-
-    def _keep_decoded(self) -> None:
-        self._decoded = lru_cache(CACHE_BYTES // (EDGE**3 * self.dtype.itemsize))(self._decode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what travels to another process: all but the cubes that are kept."""
-        return {name: value for name, value in vars(self).items() if name != "_decoded"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin with no cube."""
-        vars(self).update(state)
-        self._keep_decoded()
+            self.decode_in((EDGE, EDGE, EDGE))
 
     def cube_path(self, index: Index) -> Path:
         """Return the file of a cube."""
@@ -111,16 +93,8 @@ class KnossosSource(CubeFiles):
             into = tuple(slice(a - s.start, b - s.start) for a, b, s in zip(low, high, selection, strict=True))
             path = self.cube_path(index)
             if path.is_file():
-                out[into] = self._cube(path)[inside]
+                out[into] = decoded_cube(path, self._ending)[inside]
         return out
-
-    def _cube(self, path: Path) -> np.ndarray:
-        """Return the voxels `(x, y, z)` of a cube. A packed one is kept as long as there is room."""
-        return decoded_cube(path, ".raw") if self._ending == ".raw" else self._decoded(path, file_state(path))
-
-    def _decode(self, path: Path, state: FileState) -> np.ndarray:
-        """Decode the cube of a file in a state; another state is another cube."""
-        return decoded_cube(path, self._ending)
 
 
 def is_knossos(folder: Path) -> bool:

@@ -80,6 +80,7 @@ class N5Source(ChunkedSource):
             remarks=[*remarks, *([f"{address}: {found.remark}"] if found.remark else [])],
             where=root,
         )
+        self.decode_in(order.chunk(self._block))
         with read_errors(root, "N5"):
             self._array()
 
@@ -185,6 +186,10 @@ def _array_metadata(attributes: Attributes, address: str) -> Attributes:
     compression = attributes.get("compression", attributes.get("compressionType", "raw"))
     compression = compression if isinstance(compression, Mapping) else {"type": str(compression)}
     dtype, kind = attributes.get("dataType"), str(compression.get("type"))
+    if attributes.get("isLabelMultiset"):
+        raise SourceError(
+            f"{address}: is a multiset of labels of Paintera, several ids per voxel; export the ids as uint64"
+        )
     if dtype not in DTYPES:
         raise SourceError(
             f"{address}: dataType {dtype} is not supported; convert it to one of {', '.join(sorted(DTYPES))}"

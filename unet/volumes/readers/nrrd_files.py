@@ -1,27 +1,32 @@
-"""Read NRRD, with its voxels behind the header or in a file beside it (.nhdr). The fastest axis comes first."""
+"""Read NRRD, with its voxels behind the header or in files beside it (.nhdr). The fastest axis comes first."""
 
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from unet.config.source import SourceConfig
-from unet.geometry.box import Index
+from unet.geometry.box import Box, Index
 from unet.storage.length_units import nm_per_unit
 from unet.volumes.readers.axes import axis_order
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.flat_array import Codec, FlatArray
+from unet.volumes.readers.flat_parts import FlatParts
 from unet.volumes.readers.formats import Format
+from unet.volumes.readers.nrrd_data_files import data_files
 from unet.volumes.readers.orientation import orientation
 from unet.volumes.readers.source import ArraySource, Nm
 from unet.volumes.voxel_size import stated_voxel_size
 
 LONGEST_HEADER = 1 << 20
 """Bytes in which the empty line after the header is looked for."""
+LAST_FIELD = re.compile(r"data ?file:\s*LIST\b")
+"""Field after which only names of files follow."""
 CODECS: dict[str, Codec | None] = {
     "raw": None,
     **dict.fromkeys(("gzip", "gz"), "gzip"),
@@ -55,9 +60,9 @@ class NrrdSource(ArraySource):
 
     def __init__(self, given: SourceConfig, path: Path) -> None:
         with read_errors(path, "NRRD"):
-            header, length = _header(path)
+            header, length, listed = _header(path)
             sizes = _sizes(header, path)
-            self._array = _array(header, length, sizes, path)
+            self._array = _array(header, length, listed, sizes, path)
             self._array.check()
             space = _space(header, sizes, path)
         order = axis_order(sizes, space.names, given.path, "kinds and directions of the header", given.axes)
@@ -65,7 +70,7 @@ class NrrdSource(ArraySource):
         remarks = [f"{given.path}: {remark}" for remark in space.remarks]
         super().__init__(
             given.path,
-            list(dict.fromkeys((path, self._array.path))),
+            list(dict.fromkeys((path, *self._array.paths))),
             order,
             self._array.dtype,
             voxel_size_nm=stated_voxel_size(size, given.path),
@@ -75,12 +80,27 @@ class NrrdSource(ArraySource):
             where=path,
         )
 
+        if len(self._array.parts) > 1 and self._array.parts[0].codec is not None:
+            self.decode_in(order.chunk(self._array.part_shape))
+
+    def files_of(self, box: Box) -> list[Path]:
+        """Return the header, and the files that the voxels of a box come from."""
+        return list(dict.fromkeys((self.files[0], *self._array.files_of(self.order.selection(box)))))
+
+    def check(self, box: Box) -> None:
+        """Check that the files of a box can hold its voxels."""
+        with read_errors(self.where, "NRRD"):
+            self._array.check(self.order.selection(box))
+
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         return self._array.read(selection)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the fields of the header, and its bytes. pynrrd drops the µ of µm, so that the text is decoded here."""
+def _header(path: Path) -> tuple[dict[str, Any], int, list[str]]:
+    """Return the fields of the header, its bytes, and the lines behind `data file: LIST`, which ends it.
+
+    pynrrd drops the µ of µm, so that the text is decoded here.
+    """
     import nrrd  # type: ignore[import-untyped]
 
     with path.open("rb") as file:
@@ -93,11 +113,13 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         text = head.decode("latin-1")
     lines = text.splitlines()
     detached = re.search(r"^data ?file:", text, re.MULTILINE)
+    ends = (i + 1 for i, line in enumerate(lines) if LAST_FIELD.match(line))
+    last = next(ends, len(lines))
     if not end and (not detached or len(content) == LONGEST_HEADER):
         raise EOFError("truncated, no empty line ends the header")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return dict(nrrd.read_header([*lines, ""])), len(head)
+        return dict(nrrd.read_header([*lines[:last], ""])), len(head), lines[last:]
 
 
 def _sizes(header: dict[str, Any], path: Path) -> Index:
@@ -112,7 +134,7 @@ def _sizes(header: dict[str, Any], path: Path) -> Index:
     return sizes
 
 
-def _array(header: dict[str, Any], length: int, sizes: Index, path: Path) -> FlatArray:
+def _array(header: dict[str, Any], length: int, listed: list[str], sizes: Index, path: Path) -> FlatParts:
     """Return where the voxels lie."""
     encoding = header["encoding"].lower()
     if encoding not in CODECS:
@@ -127,33 +149,22 @@ def _array(header: dict[str, Any], length: int, sizes: Index, path: Path) -> Fla
         raise SourceError(f"{path}: endian is {header.get('endian')}, not little or big; correct the header")
     dtype = dtype.newbyteorder(">" if header.get("endian") == "big" else "<")
     beside = header.get("data file", header.get("datafile"))
-    data = path if beside is None else _data_file(path, beside)
+    files, held = ([path], sizes) if beside is None else data_files(path, beside.strip(), listed, sizes)
     lines, skip = (int(header.get(f"{what} skip", header.get(f"{what}skip", 0))) for what in ("line", "byte"))
     if lines or (skip and skip != -1 and CODECS[encoding] is None and skip < 0):
         raise SourceError(f"{path}: line skip {lines} and byte skip {skip} are not supported; write it again as raw")
     begin, codec = (length if beside is None else 0), CODECS[encoding]
-    if codec is None:
-        nbytes = int(np.prod([*map(int, sizes)], dtype=object)) * dtype.itemsize
-        at = data.stat().st_size - nbytes if skip == -1 else begin + skip
-        return FlatArray(data, at, sizes, dtype)
-    if skip < 0:
+    if codec is not None and skip < 0:
         raise SourceError(f"{path}: byte skip {skip} is not supported with encoding {encoding}; write it again as raw")
-    return FlatArray(data, skip, sizes, dtype, codec=codec, stream=begin)
+    return FlatParts(tuple(_part(file, held, dtype, begin, skip, codec) for file in files), sizes)
 
 
-def _data_file(path: Path, name: str) -> Path:
-    """Return the file with the voxels. It lies in the folder of its header or below, so that no header reads others."""
-    if name.upper().startswith("LIST") or "%" in name:
-        raise SourceError(f"{path}: its voxels lie in several files, `data file: {name}`; write one file (`unu save`)")
-    data = path.parent / name
-    if not data.resolve().is_relative_to(path.parent.resolve()):
-        raise SourceError(
-            f"{path}: its voxels lie in another folder, `data file: {name}`; move that file beside its header, and "
-            f"write `data file: {Path(name).name}` into the header"
-        )
-    if not data.is_file():
-        raise SourceError(f"{path}: its voxels lie in {data}, which is not there; copy that file as well")
-    return data
+def _part(file: Path, shape: Index, dtype: np.dtype, begin: int, skip: int, codec: Codec | None) -> FlatArray:
+    """Return where voxels lie in a file: behind a header and `skip` bytes; -1 means at the end."""
+    if codec is not None:
+        return FlatArray(file, skip, shape, dtype, codec=codec, stream=begin)
+    at = file.stat().st_size - prod(map(int, shape)) * dtype.itemsize if skip == -1 else begin + skip
+    return FlatArray(file, at, shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -239,7 +250,7 @@ FORMAT = Format(
     open=lambda given, path, inner: NrrdSource(given, Path(path)),
     package="pynrrd",
     axes="kinds and space directions; the fastest axis is x",
-    dtypes="integers of 8 to 64 bits, float32; raw, gzip or bzip2",
+    dtypes="integers of 8 to 64 bits, float32; raw, gzip or bzip2; one file or several",
     voxel_size="space directions or spacings, with their units",
     writers="pynrrd",
 )

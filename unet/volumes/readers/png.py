@@ -59,7 +59,7 @@ def png_section(path: Path) -> Section:
     elif bits < 8:
         remarks = (f"{bits} bits, whose values 0 to {2**bits - 1} are read as 0 to 255",)
     return Section(
-        (rows, columns), np.dtype("uint16" if bits == 16 else "uint8"), remarks=remarks, decoded_whole=True,
+        (rows, columns), np.dtype("uint16" if bits == 16 else "uint8"), remarks=remarks, decoded=(rows, columns),
         channels=SAMPLES.get(colour, 1), colours=refusal and (f"{refusal}; {TAKE_ONE}" if palette is None else refusal),
         palette=palette,
     )  # fmt: skip

@@ -71,6 +71,7 @@ class PrecomputedSource(ChunkedSource):
             remarks=_remarks(scales, index, address),
             where=where,
         )
+        self.decode_in(order.chunk((*self._scale["chunk_sizes"][0], self._dimensions[3])))
         self.lossy = "JPEG" if self._scale["encoding"] == "jpeg" else None
         with read_errors(where, self.format_name):
             self._array()

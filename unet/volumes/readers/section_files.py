@@ -89,7 +89,8 @@ class SectionFiles(Source):
         self.colours, self.lossy = self._first.colours, self._first.lossy
         self.numbers = order.numbers
         self.gaps = order.gaps
-        self.whole_sections = self._first.decoded_whole
+        if self._first.decoded is not None:
+            self.decode_in((1, *self._first.decoded))
         self._folder, self._known_remarks = folder, {*self._first.remarks}
 
     def refuse_gaps(self) -> None:

@@ -1,6 +1,7 @@
 """Base of sources that consist of several other sources: files, states and checks are those of all of them."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ class SeveralSources(Source):
             remarks=[*(remark for source in sources for remark in source.remarks), *remarks],
             **known,
         )
-        self.whole_sections = any(source.whole_sections for source in sources)
-        self.sections_together = max(source.sections_together for source in sources)
+        chunks = [source.chunk for source in sources if source.chunk is not None]
+        self.chunk = max(chunks, key=attrgetter("size"), default=None)
         self.parallel_reads = all(source.parallel_reads for source in sources)
 
     def keep_not_finite(self) -> None:

@@ -87,11 +87,9 @@ class Source(ABC):
         What the user has to know about how the files are read. `check` may add to it; `survey` logs them as warnings.
     numbers : tuple of int or Decimal, or None
         Number of each section in its file name; None where sections have no names.
-    whole_sections : bool
-        Whether a box of any size decodes its sections as a whole, so that small boxes are costly.
-    sections_together : int
-        Number of sections that are decoded together, such as the depth of a chunk as large as a section, or of a
-        packed cube.
+    chunk : Box or None
+        The first of the chunks, of which each can only be decoded as a whole; the others lie side by side with it. None
+        where a box costs no more than its own voxels. Set by `decode_in`.
     parallel_reads : bool
         Whether several threads may call `read` at once. Set it where the library allows that, or each call opens the
         file anew.
@@ -105,8 +103,7 @@ class Source(ABC):
     """
 
     numbers: tuple[Number, ...] | None = None
-    whole_sections = False
-    sections_together = 1
+    chunk: Box | None = None
     parallel_reads = False
     colours: str | None = None
     lossy: str | None = None
@@ -164,6 +161,19 @@ class Source(ABC):
         if self.dtype.kind == "f" and self.refuses_not_finite:
             self._refuse_not_finite(values, box)
         return values
+
+    def decode_in(self, chunk: Index, before: Index = (0, 0, 0)) -> None:
+        """Say that voxels can only be decoded by chunks of a shape `(z, y, x)`.
+
+        Parameters
+        ----------
+        chunk : tuple of int
+            Shape of a chunk in voxels.
+        before : tuple of int
+            Voxels of the first chunk that lie before voxel 0 of the source.
+        """
+        shape = tuple(min(c, n + b) for c, n, b in zip(chunk, self.shape, before, strict=True))
+        self.chunk = Box.of_shape(shape).relative_to(before)
 
     def keep_not_finite(self) -> None:
         """Return NaN and infinity from now on, for a source above this one that replaces or refuses them."""

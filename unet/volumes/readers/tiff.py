@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,13 @@ from unet.volumes.readers.formats import Format
 from unet.volumes.readers.source import ArraySource, MissingChunks
 from unet.volumes.readers.tiff_axes import channel_remarks, colours_of, order_of_axes
 from unet.volumes.readers.tiff_claims import companion_xml
-from unet.volumes.readers.tiff_metadata import stated_size
+from unet.volumes.readers.tiff_metadata import SIGNED, stated_size, value_calibration
 from unet.volumes.readers.tiff_pages import (
     JPEG,
     Section,
     absent_segments,
+    decoded_together,
     is_mapped,
-    is_one_segment,
     long_axes,
     mapped,
     page_at,
@@ -61,9 +61,9 @@ def opened_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
 def tiff_section(path: Path) -> Section:
     """Return the header of a TIFF of one section."""
     stack = _one_section(path)
-    first = stack.first
+    first, decoded = stack.first, stack.chunk.shape[1:] if stack.chunk else None
     return Section(
-        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, stack.whole_sections,
+        stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, decoded,
         stack.channels, stack.colours, lossy=stack.lossy, orientation=first.orientation,
     )  # fmt: skip
 
@@ -119,25 +119,31 @@ class TiffStack(ArraySource):
             colours = colours_of(page, series, given.path) if given.axes is None else None
             order = order_of_axes(series, given)
             size = stated_size(tiff, series.number, series.count)
-            self.whole_sections = series.by_tifffile or (series.begin is None and is_one_segment(page))
+            of_page = series.shape[len(series.outer) :] if series.by_tifffile else decoded_together(page)
+            calibration = value_calibration(tiff)
+        self._is_signed = calibration == SIGNED and self.first.dtype == np.uint16
         known = size.voxel_size(str(path)) if size else None
         remarks = [
             f"{path}: {remark}"
             for remark in (*series.remarks, *self.first.remarks, *([] if colours else channel_remarks(series, order)))
         ]
+        if calibration is not None:
+            remarks.append(f"{path}: {_calibration_remark(calibration, self._is_signed)}")
         if size and known is None and (told := size.remark(str(path))):
             remarks.append(told)
         super().__init__(
             given.path,
             series.files,
             order,
-            self.first.dtype,
+            np.int16 if self._is_signed else self.first.dtype,
             voxel_size_nm=known,
             voxel_size_from=size.origin if size and known else "the file",
             remarks=remarks,
             where=path,
         )
         self.colours, self.lossy = colours, self.first.lossy
+        if of_page is not None and series.begin is None:
+            self.decode_in(order.chunk((*(1 for _ in series.outer), *of_page)))
 
     def plane_name(self, plane: int) -> str:
         """Return the file and the page of a plane, for messages."""
@@ -173,6 +179,10 @@ class TiffStack(ArraySource):
             page = self._page(files, 0)
             missing, count = (sum(numbers) for numbers in zip(*counted, strict=True))
             return [MissingChunks(self.address, missing, count, float(page.nodata), segment_kind(page))]
+
+    def _read(self, box: Box) -> np.ndarray:
+        values = super()._read(box)
+        return (values.astype("=u2") ^ np.uint16(1 << 15)).view(np.int16) if self._is_signed else values
 
     def _read_stored(self, selection: tuple[slice, ...]) -> np.ndarray:
         series = self.series
@@ -257,6 +267,15 @@ class TiffStack(ArraySource):
             section = replace(section, orientation=self.first.orientation)
         refuse_difference(section, where, self.first, f"page {self.series.planes[0][2]}")
         return page
+
+
+def _calibration_remark(calibration: tuple[float, float], is_signed: bool) -> str:
+    """Return what a user has to know of values that ImageJ shows otherwise than they are stored."""
+    if is_signed:
+        return "ImageJ's description says that its values are signed: 32768 is subtracted from the stored ones"
+    c0, c1 = calibration
+    shown = f"{c0:g} + {c1:g} x the stored values" if isfinite(c1) else "values by a curve"
+    return f"ImageJ's description says to show {shown}; the stored ones are read"
 
 
 class _OpenFiles:

@@ -72,6 +72,24 @@ def stated_size(tiff: tifffile.TiffFile, number: int = 0, count: int = 1) -> Sta
     return None
 
 
+SIGNED = (-32768.0, 1.0)
+"""Calibration by which ImageJ stores signed values of 16 bits: as unsigned ones, 32768 too large."""
+
+
+def value_calibration(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+    """Return the numbers c0 and c1 of ImageJ, which shows c0 + c1 * stored; None where it shows the stored values.
+
+    Of a calibration that is no straight line c1 is NaN.
+    """
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        metadata = tiff.imagej_metadata or {}
+        if "cf" not in metadata or "c0" not in metadata:
+            return None
+        found = _number(metadata["c0"]), _number(metadata.get("c1", nan)) if metadata["cf"] == 0 else nan
+        return None if found == (0.0, 1.0) else found
+    return None
+
+
 def pixels_elements(xml: str | None) -> list[ElementTree.Element]:
     """Return the elements `Pixels` of OME-XML, one per image."""
     return [element for element in ElementTree.fromstring(xml or "<none/>").iter() if local_name(element) == "Pixels"]

@@ -44,8 +44,8 @@ class Section:
         Whether viewers show the value 0 as white (PhotometricInterpretation 0), so that all they show is a negative.
     remarks : tuple of str
         What the user has to know about how the values are read, without the name of the file.
-    decoded_whole : bool
-        Whether a box of any size decodes the whole section.
+    decoded : tuple of int, or None
+        Pixels `(y, x)` that can only be decoded together, such as a strip; None where a box costs its own pixels alone.
     channels : int
         Samples of a pixel.
     colours : str or None
@@ -63,7 +63,7 @@ class Section:
     voxel_size_nm: Nm | None = None
     zero_is_white: bool = False
     remarks: tuple[str, ...] = ()
-    decoded_whole: bool = False
+    decoded: Index | None = None
     channels: int = 1
     colours: str | None = None
     palette: bytes | None = None
@@ -253,9 +253,12 @@ def is_mapped(page: tifffile.TiffPage) -> bool:
     return bool(page.is_final and page.dataoffsets[0] and page.databytecounts[0])
 
 
-def is_one_segment(page: tifffile.TiffPage) -> bool:
-    """Return whether a box of any size decodes all pixels of a plane of samples."""
-    return not is_mapped(page) and prod(_grid(page)[1:]) == 1
+def decoded_together(page: tifffile.TiffPage) -> Index | None:
+    """Return the shape of a strip or tile along the long axes of a page; None where pixels lie uncompressed."""
+    if is_mapped(page):
+        return None
+    sides = dict(zip("ZYX", _chunk(page)[1:], strict=True))
+    return tuple(sides.get(page.axes[i], page.shape[i]) for i in long_axes(page))
 
 
 def read_page(page: tifffile.TiffPage, selection: Sequence[slice]) -> np.ndarray:

@@ -46,14 +46,18 @@ class View(Source):
             voxel_size_from=below.voxel_size_from,
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
-        self.whole_sections, self.parallel_reads = below.whole_sections, below.parallel_reads
-        self.sections_together, self.lossy = below.sections_together, below.lossy
+        self.chunk = below.chunk and self._chunk_above(below.chunk)
+        self.parallel_reads, self.lossy = below.parallel_reads, below.lossy
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     def keep_not_finite(self) -> None:
         """Return NaN and infinity from now on."""
         super().keep_not_finite()
         self.below.keep_not_finite()
+
+    def _chunk_above(self, chunk: Box) -> Box:
+        """Return the voxels of a chunk of the source below."""
+        return chunk
 
     @abstractmethod
     def box_below(self, box: Box) -> Box:
@@ -142,6 +146,9 @@ class Flipped(View):
         pairs = [(n - hi, n - lo) if flipped else (lo, hi) for lo, hi, n, flipped in ends]
         return Box(tuple(lo for lo, _ in pairs), tuple(hi for _, hi in pairs))
 
+    def _chunk_above(self, chunk: Box) -> Box:
+        return self.box_below(chunk)  # turned twice is not turned
+
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the files hold; None if they hold all of them."""
         found = super().covers(box)
@@ -177,6 +184,9 @@ class Cropped(View):
         """Return the box shifted by the beginning of the crop."""
         return box.shifted(self._crop.start)
 
+    def _chunk_above(self, chunk: Box) -> Box:
+        return chunk.relative_to(self._crop.start)
+
 
 class Placed(View):
     """A source that holds a part of a larger volume. Voxels outside are 0, and `covers` says where they are."""
@@ -199,6 +209,9 @@ class Placed(View):
     def box_below(self, box: Box) -> Box:
         """Return the part of a box that the source holds, in its own voxels."""
         return box.intersected(self._inside).relative_to(self._inside.start)
+
+    def _chunk_above(self, chunk: Box) -> Box:
+        return chunk.shifted(self._inside.start)
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which voxels of a box the source holds; None if it holds all of them."""
@@ -240,12 +253,17 @@ class Downsampled(View):
             offset = tuple(nm + (f - 1) / 2 * edge for nm, edge, f in steps)
             voxel_size = tuple(edge * f for _, edge, f in steps)
         super().__init__(below, shape, voxel_size, offset)
-        self.sections_together = max(1, below.sections_together // factors[0])
 
     def box_below(self, box: Box) -> Box:
         """Return the box of the finer voxels."""
         start, stop = (tuple(n * f for n, f in zip(end, self._factors, strict=True)) for end in (box.start, box.stop))
         return Box(start, stop)
+
+    def _chunk_above(self, chunk: Box) -> Box:
+        """Return the coarse voxels of a chunk; if it holds no whole number of them, borders are decoded again."""
+        start = tuple(lo // f for lo, f in zip(chunk.start, self._factors, strict=True))
+        shape = tuple(max(1, c // f) for c, f in zip(chunk.shape, self._factors, strict=True))
+        return Box.of_shape(shape).shifted(start)
 
     def covers(self, box: Box) -> np.ndarray | None:
         """Return which coarse voxels consist only of voxels that the files hold; None if all do."""

@@ -119,6 +119,9 @@ class WkwSource(CubeFiles):
             voxel_size_from=f"scale of {PROPERTIES}",
             where=self._folder,
         )
+        if not self._header.is_raw:
+            edge = self._header.block
+            self.decode_in(order.chunk((1, *[edge] * 3)), order.chunk((0, *(n % edge for n in self.begin))))
 
     def cube_path(self, index: Index) -> Path:
         """Return the file of a cube."""

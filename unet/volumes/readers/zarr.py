@@ -18,7 +18,7 @@ from unet.storage.foreign_images import open_foreign
 from unet.storage.foreign_zarr import ForeignArray, foreign_backend
 from unet.storage.local_folder import links_of
 from unet.storage.zarr_store import StoreError
-from unet.volumes.readers.array_attributes import placement
+from unet.volumes.readers.array_attributes import packing_remark, placement
 from unet.volumes.readers.axes import AxisOrder, axis_order
 from unet.volumes.readers.chunked import ChunkedSource
 from unet.volumes.readers.errors import SourceError, read_errors
@@ -66,6 +66,7 @@ class ZarrSource(ChunkedSource):
             voxel_size_from=origin,
             remarks=[*self._array.remarks, *remarks, *_beyond_bounding_box(root, self._array.path, order, address)],
         )
+        self.decode_in(order.chunk(self._array.array.chunks))
 
     @property
     def chunk_files(self) -> ChunkFiles:
@@ -106,12 +107,13 @@ def _open_zarr(root: Path | str, path: str) -> ForeignArray:
 def _place(array: ForeignArray, order: AxisOrder, address: str) -> tuple[Nm | None, Nm | None, str, tuple[str, ...]]:
     """Return voxel size and offset (z, y, x) in nm, where they are from, and remarks."""
     scale, translation, origin = array.scale_nm, array.translation_nm, "the scale of OME-Zarr"
-    remarks: tuple[str, ...] = ()
+    told = [packing_remark(array.attributes)]
     if scale is None:
         found, origin = placement(array.attributes, order.names, address)
         scale, translation = found.scale_nm, found.translation_nm
-        remarks = (f"{address}: {found.remark}",) if found.remark else ()
+        told.append(found.remark)
     size = stated_voxel_size(order.by_axis(scale), address)
+    remarks = tuple(f"{address}: {remark}" for remark in told if remark)
     return size, order.by_axis(translation) if size else None, origin, remarks
 
 

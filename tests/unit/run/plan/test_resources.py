@@ -78,7 +78,7 @@ def test_a_watershed_is_given_more(rule: str) -> None:
 def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
     """Two threads with 3 copies of a section of uint16 each, and 256 MiB of decoded layers; time for a whole layer."""
     read = layout((64, 8192, 16384), "uint16")
-    cheap, costly = (workload(one) for one in (read, replace(read, decoded_sections=1)))
+    cheap, costly = (workload(one) for one in (read, replace(read, decoded=(1, 8192, 16384))))
     more = held_bytes("ingest", config(), costly, 2) - held_bytes("ingest", config(), cheap, 2)
     assert more == 2 * 3 * 2**27 * 2 + 2**28
     assert minutes("ingest", config(), costly) > minutes("ingest", config(), cheap)

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 
 from tests.unit.volumes.readers.writers import WRITERS, Stored, Writer
 from unet.config.source import SourceConfig
@@ -195,3 +197,30 @@ def test_a_file_cut_short_never_gives_other_voxels(tmp_path: Path, name: str) ->
         path.write_bytes(content)
     assert refused
     assert [message for message in refused if str(tmp_path) not in message] == []
+
+
+@pytest.mark.parametrize("kind", ["h5", "zarr"])
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"scale_factor": 0.5, "add_offset": 3.0}, "values mean 0.5 x stored + 3; stored ones are read"),
+        ({"add_offset": -7}, "values mean 1 x stored + -7; stored"),
+        ({"scale_factor": 1.0}, None),
+        ({"scale_factor": "a"}, None),
+        ({}, None),
+    ],
+)
+def test_packed_values_of_netcdf_are_told(
+    tmp_path: Path, kind: str, attributes: dict[str, Any], told: str | None
+) -> None:
+    values = volume("uint8")
+    if kind == "h5":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["raw"] = values
+            file["raw"].attrs.update(attributes)
+    else:
+        zarr.create_array(tmp_path / "a.zarr", data=values, attributes=attributes)
+    source = open_source(str(tmp_path / f"a.{kind}"))
+    np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), values)
+    assert any("stored ones are read" in remark for remark in source.remarks) == (told is not None)
+    assert (told or "") in " ".join(source.remarks)

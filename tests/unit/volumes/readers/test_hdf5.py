@@ -219,15 +219,15 @@ def test_a_source_that_was_read_travels_to_other_processes(tmp_path: Path, start
 
 
 @pytest.mark.parametrize(
-    ("chunks", "whole"),
-    [((1, 37, 50), True), ((5, 64, 64), True), ((5, 16, 50), True), ((5, 16, 16), False), (None, False)],
+    ("chunks", "found"),
+    [((1, 37, 50), (1, 37, 50)), ((5, 64, 64), (5, 37, 50)), ((5, 16, 16), (5, 16, 16)), (None, None)],
 )
-def test_chunks_of_whole_sections_are_known(tmp_path: Path, chunks: Any, whole: bool) -> None:
+def test_what_is_decoded_together_is_known(tmp_path: Path, chunks: Any, found: Any) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         maxshape = (None, None, None) if chunks else None
         packed = "gzip" if chunks else None  # of chunks that are not packed, HDF5 reads parts
         file.create_dataset("raw", data=volume(), chunks=chunks, maxshape=maxshape, compression=packed)
-    assert open_source(f"{tmp_path}/{PLACE}").whole_sections == whole
+    assert open_source(f"{tmp_path}/{PLACE}").chunk == (Box.of_shape(found) if found else None)
 
 
 def test_the_cache_holds_the_chunks_of_a_layer_of_blocks(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.volumes.readers import hdf5
 from unet.volumes.readers.errors import SourceError
@@ -80,18 +81,18 @@ def test_a_file_is_opened_once_to_read_its_blocks_also_by_many_threads(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("chunks", "whole", "together"),
-    [((1, 30, 41), True, 1), ((4, 30, 41), True, 4), ((1, 16, 41), True, 1), ((1, 8, 8), False, 1)],
+    ("chunks", "axes", "found"),
+    [((1, 30, 41), None, (1, 30, 41)), ((4, 8, 9), None, (4, 8, 9)), ((4, 8, 9), "yzx", (8, 4, 9))],
 )
-def test_chunks_as_large_as_a_section_are_decoded_once_a_layer(
-    tmp_path: Path, chunks: tuple[int, ...], whole: bool, together: int
+def test_packed_chunks_can_only_be_decoded_as_a_whole(
+    tmp_path: Path, chunks: tuple[int, ...], axes: str | None, found: tuple[int, ...]
 ) -> None:
     written(tmp_path / "a.h5", chunks=chunks)
-    source = open_source(f"{tmp_path / 'a.h5'}:/raw")
-    assert (source.whole_sections, source.sections_together) == (whole, together)
+    source = open_source(SourceConfig(path=f"{tmp_path / 'a.h5'}:/raw", axes=axes))
+    assert source.chunk == Box.of_shape(found)
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 30, 41)])
 def test_without_compression_a_box_is_cheap(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
     written(tmp_path / "a.h5", chunks=chunks, compression=None)
-    assert not open_source(f"{tmp_path / 'a.h5'}:/raw").whole_sections
+    assert open_source(f"{tmp_path / 'a.h5'}:/raw").chunk is None

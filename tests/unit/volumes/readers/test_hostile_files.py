@@ -1,7 +1,7 @@
 """Damaged and hostile files end in an error that names them, or are read: no crash, no hang, no memory beyond them.
 
 Every example runs in a process of limited memory, see `hostile_worker`. `make test` tries some hundred files. For more:
-UNET_EM_FUZZ_SECONDS=3600 pytest -m slow -k damaged tests/unit/volumes/readers/test_hostile_files.py
+UNET_EM_FUZZ_SECONDS=3600 pytest -s -m slow -k damaged tests/unit/volumes/readers/test_hostile_files.py
 """
 
 import bz2
@@ -12,6 +12,7 @@ import re
 import struct
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from tests.unit.volumes.readers.writers import WRITERS, Stored
 SHAPE = (3, 9, 11)
 EXAMPLES = 25
 """Damaged files of each writer in `make test`."""
+ROUND = 100
+"""Damaged files of a writer, one after the other, in a long search."""
 STORED = Stored(voxel_size_nm=(40.0, 5.0, 4.0))
 
 
@@ -100,11 +103,21 @@ def test_a_damaged_file_is_refused_or_read(reader: Reader, valid: dict[str, tupl
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_many_damaged_files_are_refused_or_read(reader: Reader, valid: dict[str, tuple[Path, str]]) -> None:
+    """Print the number of files of each writer, and every failure once; each has the seed that repeats it."""
     end, start = time.monotonic() + float(os.environ.get("UNET_EM_FUZZ_SECONDS", "60")), time.time_ns() % 2**32
+    tried, failures = Counter[str](), dict[str, str]()
     while time.monotonic() < end:
         for name, (folder, address) in valid.items():
             start += 1
-            search(reader, name, folder, address, 100, start)
+            try:
+                search(reader, name, folder, address, ROUND, start)
+            except AssertionError as error:
+                failures.setdefault(str(error).partition("\n")[0], f"{name}, seed {start}: {error}")
+                print("failure", failures[str(error).partition("\n")[0]], flush=True)
+            tried[name] += ROUND
+        print(f"{min(tried.values())} files of each writer, {len(failures)} failures", flush=True)
+    print(dict(tried))
+    assert not failures, "\n".join(failures.values())
 
 
 # -- Hostile by hand ---------------------------------------------------------------------------------------------------

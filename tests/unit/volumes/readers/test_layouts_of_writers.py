@@ -1,9 +1,10 @@
-"""Volumes as writers lay them out whose packages are not installed here: WEBKNOSSOS (Zarr v3), pybdv (N5)."""
+"""Volumes as writers lay them out whose packages are not installed here: WEBKNOSSOS (Zarr), pybdv (N5 and HDF5)."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tensorstore
@@ -87,3 +88,26 @@ def test_zarr_v2_of_webknossos_says_its_version_as_text_and_begins_at_its_boundi
     for address in (tmp_path / "color", f"{tmp_path}:/color/1"):
         reads(address, stored[0].T, SIZE)
         assert "write `crop: [[1, 6], [2, 39], [3, 53]]` at this volume" in open_source(str(address)).remarks[0]
+
+
+BDV_XML = """<SpimData version="0.2"><BasePath type="relative">.</BasePath><SequenceDescription>
+<ImageLoader format="bdv.hdf5"><hdf5 type="relative">{name}</hdf5></ImageLoader><ViewSetups><ViewSetup><id>0</id>
+<name>em</name><size>{x} {y} {z}</size><voxelSize><unit>micrometer</unit><size>0.004 0.005 0.04</size></voxelSize>
+</ViewSetup></ViewSetups></SequenceDescription></SpimData>"""
+
+
+@pytest.mark.parametrize(("inner", "step", "dtype"), [("0", 1, "uint16"), ("1", 2, "uint16"), ("0", 1, "uint8")])
+def test_hdf5_of_bigdataviewer_with_a_pyramid(tmp_path: Path, inner: str, step: int, dtype: str) -> None:
+    """As pybdv writes it: chunked and packed levels, their steps in x, y, z beside, sizes of voxels in the XML."""
+    values = volume("uint8").astype(dtype)
+    with h5py.File(tmp_path / "em.h5", "w") as file:
+        for level, by in enumerate((1, 2)):
+            coarse = values[:, ::by, ::by]
+            stored = coarse.view("int16") if dtype == "uint16" else coarse
+            options = {"chunks": (4, 16, 16), "compression": "gzip"}
+            file.create_dataset(f"t00000/s00/{level}/cells", data=stored, **options)
+        file["s00/resolutions"] = np.array([[1.0, 1, 1], [2, 2, 1]])
+        file["s00/subdivisions"] = np.array([[16, 16, 4]] * 2, "int32")
+    z, y, x = SHAPE
+    (tmp_path / "em.xml").write_text(BDV_XML.format(name="em.h5", x=x, y=y, z=z))
+    reads(f"{tmp_path}/em.h5:/t00000/s00/{inner}/cells", values[:, ::step, ::step], (40.0, 5.0 * step, 4.0 * step))

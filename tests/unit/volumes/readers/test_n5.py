@@ -178,6 +178,7 @@ def test_several_datasets_are_refused_with_a_list(tmp_path: Path) -> None:
     [
         ({"compression": {"type": "lz4", "blockSize": 65536}}, "compression lz4 is not read; write the dataset again"),
         ({"dataType": "string"}, "dataType string is not supported"),
+        ({"isLabelMultiset": True}, "is a multiset of labels of Paintera"),
         ({"blockSize": [16, 16]}, r"dimensions \[50, 37, 5\] and blockSize \[16, 16\] .* do not fit"),
         ({"blockSize": [16, 0, 2]}, "do not fit"),
         ({"dimensions": [50, -37, 5]}, "do not fit"),

@@ -66,7 +66,7 @@ def test_jpeg_sections_read_as_their_writer_reads_them(tmp_path: Path, ending: s
         iio.imwrite(tmp_path / f"s{z}.{ending}", section, **settings)
     expected = np.stack([iio.imread(tmp_path / f"s{z}.{ending}") for z in range(5)])
     source = open_source(str(tmp_path))
-    assert (source.shape, source.dtype, source.whole_sections) == (SHAPE, np.uint8, True)
+    assert (source.shape, source.dtype, source.chunk) == (SHAPE, np.uint8, Box((0, 0, 0), (1, *SHAPE[1:])))
     box = Box((1, 5, 6), (4, 30, 44))
     np.testing.assert_array_equal(source.read(box), expected[box.slices])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(WHOLE), expected)
@@ -182,16 +182,16 @@ def test_sections_of_another_magnification_are_told_once(tmp_path: Path) -> None
     assert f"{tmp_path}/s2.tif: voxel size (50.0, 8.0, 8.0) nm, but that of {tmp_path}/s0.tif, (50.0, 4.0, 4.0)" in told
 
 
-def test_sections_that_are_decoded_whole_are_known(tmp_path: Path) -> None:
-    for kind, settings, whole in (
-        ("plain", {}, False),
-        ("strip", {"compression": "zlib", "rowsperstrip": 37}, True),
-        ("strips", {"compression": "zlib", "rowsperstrip": 5}, False),
-        ("tiles", {"compression": "zlib", "tile": (16, 16)}, False),
+def test_pixels_that_are_decoded_together_are_known(tmp_path: Path) -> None:
+    for kind, settings, found in (
+        ("plain", {}, None),
+        ("strip", {"compression": "zlib", "rowsperstrip": 37}, (37, 50)),
+        ("strips", {"compression": "zlib", "rowsperstrip": 5}, (5, 50)),
+        ("tiles", {"compression": "zlib", "tile": (16, 32)}, (16, 32)),
     ):
         (tmp_path / kind).mkdir()
         tifffile.imwrite(tmp_path / kind / "s1.tif", VOXELS[0], **settings)
-        assert open_source(str(tmp_path / kind)).whole_sections is whole
+        assert open_source(str(tmp_path / kind)).chunk == (Box.of_shape((1, *found)) if found else None)
 
 
 # What else a folder holds

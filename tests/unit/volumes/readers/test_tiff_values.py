@@ -11,6 +11,9 @@ import tifffile
 
 from tests.unit.volumes.readers.reading import assert_reads, opened, refusal, told, volume, whole
 from tests.unit.volumes.readers.test_open import write_sections
+from unet.geometry.box import Box
+from unet.volumes.readers.errors import SourceError
+from unet.volumes.readers.open import open_source
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
@@ -99,3 +102,51 @@ def test_a_page_that_does_not_say_what_0_is_is_not_white(tmp_path: Path) -> None
         tiff.filehandle.write(struct.pack("<H", 263))  # Thresholding, of no meaning here
     assert_reads(tmp_path / "a.tif", volume()[:1])
     assert told(tmp_path / "a.tif") == ""
+
+
+# -- values that ImageJ shows otherwise than they are stored -----------------------------------------------------------
+
+SIGNED = {"cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"}
+"""What ImageJ writes when an image of signed 16 bits is saved."""
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_signed_values_of_imagej_are_signed(tmp_path: Path, compression: str | None) -> None:
+    values = np.arange(-60, 60, dtype=np.int16).reshape(3, 5, 8) * 500
+    stored = (values.astype(np.int32) + 32768).astype(np.uint16)
+    options: dict[str, Any] = {"imagej": True, "metadata": {"axes": "ZYX"} | SIGNED, "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", stored, **options)
+    source = open_source(str(tmp_path / "a.tif"))
+    assert source.dtype == np.int16
+    np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), values)
+    assert "32768 is subtracted" in " ".join(source.remarks)
+
+
+def test_signed_sections_of_imagej_are_signed(tmp_path: Path) -> None:
+    values = np.arange(-60, 60, dtype=np.int16).reshape(3, 5, 8)
+    for z, section in enumerate(values):
+        stored = (section.astype(np.int32) + 32768).astype(np.uint16)
+        tifffile.imwrite(tmp_path / f"s{z}.tif", stored, imagej=True, metadata=SIGNED)
+    source = open_source(str(tmp_path))
+    source.check(Box.of_shape(source.shape))
+    np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), values)
+    tifffile.imwrite(tmp_path / "s2.tif", np.zeros((5, 8), np.uint16), imagej=True)
+    with pytest.raises(SourceError, match=r"s2.tif: 5 x 8 pixels of uint16"):
+        source.check(Box.of_shape(source.shape))
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        ({"cf": 0, "c0": 5.0, "c1": 0.5}, "show 5 \\+ 0.5 x the stored values; the stored ones are read"),
+        ({"cf": 1, "c0": 5.0, "c1": 0.5, "c2": 1.0}, "show values by a curve; the stored"),
+        ({"cf": 0, "c0": 0.0, "c1": 1.0}, None),
+        ({}, None),
+    ],
+)
+def test_another_calibration_of_imagej_is_told(tmp_path: Path, calibration: dict[str, float], told: str | None) -> None:
+    values = np.arange(120, dtype=np.uint8).reshape(3, 5, 8)
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, metadata={"axes": "ZYX"} | calibration)
+    source = open_source(str(tmp_path / "a.tif"))
+    np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), values)
+    assert [bool(re.search(told or "", remark)) for remark in source.remarks] == ([True] if told else [])

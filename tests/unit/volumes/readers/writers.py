@@ -185,6 +185,22 @@ def nrrd(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nrrd",
     return str(folder / name)
 
 
+def nrrd_files(folder: Path, values: np.ndarray, stored: Stored, listed: bool = False) -> str:
+    """A detached header of pynrrd, whose voxels are put into a file each slice of the slowest axis."""
+    path = Path(nrrd(folder, values, stored, name="a.nhdr"))
+    whole, slices = (folder / "a.raw").read_bytes(), stored.arranged(values).shape[0]
+    (folder / "a.raw").unlink()
+    size = len(whole) // slices
+    for k in range(slices):
+        (folder / f"s{k:02d}.raw").write_bytes(whole[k * size : (k + 1) * size])
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if line and not line.startswith("data file:")]
+    names = [f"s{k:02d}.raw" for k in range(slices)] if listed else []
+    last = "data file: LIST" if listed else f"data file: s%02d.raw 0 {slices - 1} 1"
+    path.write_text("\n".join([*kept, last, *names, ""]))
+    return str(path)
+
+
 def nifti(folder: Path, values: np.ndarray, stored: Stored, name: str = "a.nii", kind: str = "Nifti1") -> str:
     import nibabel
 
@@ -332,6 +348,10 @@ WRITERS: dict[str, Writer] = {
     ),
     "pynrrd, bzip2": Writer("NRRD", keyed(nrrd, encoding="bzip2"), offset=True, overrules="zyx"),
     "pynrrd, detached": Writer("NRRD", keyed(nrrd, name="a.nhdr"), big_endian=True, offset=True, overrules="zyx"),
+    "pynrrd, numbered files": Writer(
+        "NRRD", nrrd_files, axes=PERMUTATIONS, big_endian=True, offset=True, overrules="zyx"
+    ),
+    "pynrrd, listed files": Writer("NRRD", keyed(nrrd_files, listed=True), offset=True, overrules="zyx"),
     "nibabel": Writer("NIfTI", nifti, **NIFTI),
     "nibabel, NIfTI-2": Writer("NIfTI", keyed(nifti, kind="Nifti2"), **NIFTI),
     "nibabel, gzip": Writer("NIfTI", keyed(nifti, name="a.nii.gz"), **NIFTI),
