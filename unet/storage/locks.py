@@ -64,7 +64,8 @@ def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
         end = first + number
     with ExitStack() as held:
         for row in rows:
-            held.enter_context(_lock_bytes(path, [_bytes_of_block(box) for box in row], f"block {row[0]}"))
+            what = f"block {row[0]}" if len(row) == 1 else f"a block from {row[0]} to {row[-1]}"
+            held.enter_context(_lock_bytes(path, [_bytes_of_block(box) for box in row], what))
         yield
 
 
