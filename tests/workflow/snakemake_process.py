@@ -94,6 +94,8 @@ def _leads_session(pid: int) -> bool:
 def _run(words: list[str], folder: str, root: str, environment: dict[str, str], output: str) -> None:
     """Do what `python -m snakemake` does, in the forked process, started in a folder with an environment."""
     os.setsid()
+    # tests that a shell runs in the background inherit that Ctrl-C is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -105,9 +105,7 @@ class BlockRangeJob:
         with ExitStack() as held:  # releases the locks if one of the next lines fails
             held.enter_context(blocks_locked(self.receipt.parent / ".blocks.lock", self.boxes))
             self._journal = Journal.of_receipt(self.receipt)
-            with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
-                fingerprints = pool.map(self._fingerprint_of, self.boxes)
-                self._input_fingerprints = dict(zip(self.boxes, fingerprints, strict=True))
+            self._input_fingerprints = self._fingerprints()
             digest_of = partial(digest_of_block, self.stores)
             self._records = self._journal.finished(self._input_fingerprints, digest_of)
             if self._records:
@@ -166,10 +164,15 @@ class BlockRangeJob:
     def _run(self) -> dict[str, Any]:
         return {"blocks_made": self._made, **scheduler_assignment()}
 
-    def _fingerprint_of(self, box: Box) -> str:
-        """Return a block's fingerprint: the job's, by which `Journal.count_voxels` finds the block, and its inputs'."""
-        own = "" if self._inputs_of is None else fingerprint_of(inputs=self._inputs_of(box))
-        return self.fingerprint + own
+    def _fingerprints(self) -> dict[Box, str]:
+        """Return each block's fingerprint: the job's, by which `Journal.count_voxels` finds the block, and its
+        inputs'."""
+        inputs_of = self._inputs_of
+        if inputs_of is None:
+            return dict.fromkeys(self.boxes, self.fingerprint)
+        with ThreadPoolExecutor(INPUT_STATE_THREADS) as pool:
+            own = pool.map(lambda box: fingerprint_of(inputs=inputs_of(box)), self.boxes)
+            return {box: self.fingerprint + inputs for box, inputs in zip(self.boxes, own, strict=True)}
 
     def _bytes(self, box: Box) -> int:
         return sum(store.size(box) or 0 for store in self.stores)

@@ -1,7 +1,7 @@
 """Locks between threads, and between processes on one machine or on several that share a file system.
 
-Between processes they are POSIX record locks. They lock single bytes of a file, work on NFS, and end with the process
-that holds them. All threads of a process share a record lock, so `locked`, `blocks_locked` and `try_lock` also take a
+Between processes they are POSIX record locks. They lock bytes of a file, work on NFS, and end with the process that
+holds them. All threads of a process share a record lock, so `locked`, `blocks_locked` and `try_lock` also take a
 lock between threads. `lock_shared` and `lock_exclusive` lock for the process as a whole.
 """
 
@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -23,14 +23,18 @@ from unet.storage.error_causes import NO_LOCKS
 
 log = logging.getLogger(__name__)
 
+Span = tuple[int, int]
+"""Bytes of a file: the first one, and how many."""
 POLL_S = 0.5
 """Seconds between two attempts to take a lock."""
+AXIS_BITS = 21
+"""Bits per axis of the byte that stands for a voxel in a file of locks; three axes fill the 63 bits of a position."""
 _GUARD = threading.Lock()
 """Guards the three tables below."""
 _OPEN_FILES: dict[Path, IO[bytes]] = {}
 """One handle per lock file, kept open: closing any handle of a file drops all locks of the process on that file."""
-_THREAD_LOCKS: WeakValueDictionary[tuple[Path, int], threading.Lock] = WeakValueDictionary()
-"""Locks between the threads of this process by file and byte, kept while a thread holds the lock or waits for it."""
+_THREAD_LOCKS: WeakValueDictionary[tuple[Path, int, int], threading.Lock] = WeakValueDictionary()
+"""Locks between the threads of this process by file and bytes, kept while a thread holds the lock or waits for it."""
 _WARNED: set[Path] = set()
 """Lock files for which a warning was logged that their file system has no locks."""
 
@@ -38,70 +42,74 @@ _WARNED: set[Path] = set()
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Wait for the lock of a file, and hold it against all other processes and threads."""
-    with _lock_byte(path, 0, path.name):
+    with _lock_bytes(path, [(0, 1)], path.name):
         yield
 
 
 @contextmanager
 def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
-    """Wait for the locks of blocks, each of which is a byte of one file, and hold them.
+    """Wait for the locks of blocks, each of which is a row of bytes of one file, and hold them.
 
-    A block's byte does not depend on the block ranges, so jobs with other block ranges are kept out as well. All jobs
-    lock in scan order, which excludes deadlocks.
+    A block's bytes do not depend on the block ranges, so jobs with other block ranges are kept out as well. All jobs
+    lock in scan order, which excludes deadlocks. Blocks whose bytes lie side by side are locked at once.
     """
+    rows: list[list[Box]] = []
+    end = -1
+    for box in sorted(boxes):
+        first, number = _bytes_of_block(box)
+        if first == end:
+            rows[-1].append(box)
+        else:
+            rows.append([box])
+        end = first + number
     with ExitStack() as held:
-        for box in sorted(boxes):
-            held.enter_context(_lock_byte(path, _byte_of_block(box), f"block {box}"))
+        for row in rows:
+            what = f"block {row[0]}" if len(row) == 1 else f"a block from {row[0]} to {row[-1]}"
+            held.enter_context(_lock_bytes(path, [_bytes_of_block(box) for box in row], what))
         yield
 
 
 def try_lock(path: Path) -> Callable[[], None] | None:
     """Take the lock of a file without waiting, and return the function that releases it; None if the lock is taken."""
-    return _try_lock_byte(path, 0)
+    return _try_lock_bytes(path, [(0, 1)])
 
 
 def lock_shared(path: Path) -> None:
     """Hold a lock together with other processes, until this process ends or calls `lock_exclusive`."""
-    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_SH, 0), path.name)
+    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_SH, (0, 1)), path.name)
 
 
 def lock_exclusive(path: Path) -> None:
     """Wait until no other process holds a shared lock, and hold the lock alone. `lock_shared` shares it again."""
-    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_EX, 0), path.name)
+    _wait_for(lambda: _try_record_lock(path, fcntl.LOCK_EX, (0, 1)), path.name)
 
 
 @contextmanager
-def _lock_byte(path: Path, byte: int, what: str) -> Iterator[None]:
-    release = _wait_for(lambda: _try_lock_byte(path, byte), what)
+def _lock_bytes(path: Path, spans: Sequence[Span], what: str) -> Iterator[None]:
+    release = _wait_for(lambda: _try_lock_bytes(path, spans), what)
     try:
         yield
     finally:
         release()
 
 
-def _try_lock_byte(path: Path, byte: int) -> Callable[[], None] | None:
-    """Lock a byte of a file against all threads and processes, and return the function that releases it."""
-    with _GUARD:
-        thread_lock = _THREAD_LOCKS.setdefault((path.absolute(), byte), threading.Lock())
-    if not thread_lock.acquire(blocking=False):
-        return None
-    release = None
-    try:
-        release = _try_record_lock(path, fcntl.LOCK_EX, byte)
-    finally:
+def _try_lock_bytes(path: Path, spans: Sequence[Span]) -> Callable[[], None] | None:
+    """Lock spans of bytes that lie side by side against all threads and processes, and return the function that
+    releases them; None if one is taken."""
+    path = path.absolute()
+    with ExitStack() as held:
+        for span in spans:
+            with _GUARD:
+                thread_lock = _THREAD_LOCKS.setdefault((path, *span), threading.Lock())
+            if not thread_lock.acquire(blocking=False):
+                return None
+            held.callback(thread_lock.release)
+        (first, _), (last, number) = spans[0], spans[-1]
+        release = _try_record_lock(path, fcntl.LOCK_EX, (first, last + number - first))
         if release is None:
-            thread_lock.release()
-    return release and _both(release, thread_lock.release)
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def release() -> None:
-        try:
-            first()
-        finally:
-            second()
-
-    return release
+            return None
+        held.callback(release)
+        return held.pop_all().close
 
 
 def _wait_for(attempt: Callable[[], Callable[[], None] | None], what: str) -> Callable[[], None]:
@@ -119,11 +127,11 @@ def _wait_for(attempt: Callable[[], Callable[[], None] | None], what: str) -> Ca
     return release
 
 
-def _try_record_lock(path: Path, mode: int, byte: int) -> Callable[[], None] | None:
-    """Lock a byte of a file for this process, and return the function that releases it; None if it is taken."""
-    file = _open_lock_file(path)
+def _try_record_lock(path: Path, mode: int, span: Span) -> Callable[[], None] | None:
+    """Lock bytes of a file for this process, and return the function that releases them; None if they are taken."""
+    file, (first, number) = _open_lock_file(path), span
     try:
-        fcntl.lockf(file, mode | fcntl.LOCK_NB, 1, byte)
+        fcntl.lockf(file, mode | fcntl.LOCK_NB, number, first)
     except OSError as error:
         if error.errno in NO_LOCKS:
             _warn_without_locks(path)
@@ -131,12 +139,13 @@ def _try_record_lock(path: Path, mode: int, byte: int) -> Callable[[], None] | N
             return None
         else:
             raise
-    return lambda: _unlock(file, byte)
+    return lambda: _unlock(file, span)
 
 
-def _unlock(file: IO[bytes], byte: int) -> None:
+def _unlock(file: IO[bytes], span: Span) -> None:
+    first, number = span
     try:
-        fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
+        fcntl.lockf(file, fcntl.LOCK_UN, number, first)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -168,5 +177,13 @@ def _warn_without_locks(path: Path) -> None:
         log.warning("%s: this file system has no locks; let no second run work on these results", path)
 
 
-def _byte_of_block(box: Box) -> int:
-    return 1 + int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little")
+def _bytes_of_block(box: Box) -> Span:
+    """Return the bytes that stand for a block: one per voxel of its first row, side by side with its neighbours' bytes.
+
+    A kernel looks through all locks of a file at each call, and holds bytes side by side as one lock. So 100,000 blocks
+    in rows of 10 take 10,000 locks. Blocks beyond 2^21 voxels along an axis have single bytes, drawn by a hash.
+    """
+    (z, y, x), (*_, end) = box.start, box.stop
+    if max(box.stop) < 1 << AXIS_BITS:
+        return ((z << AXIS_BITS | y) << AXIS_BITS) + x, end - x
+    return int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little"), 1

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from unet.geometry.box import Box
+from unet.geometry.grid import Grid
 from unet.jobs.blockwise import BlockRangeJob
 from unet.jobs.devices import acquire_devices
 from unet.storage import locks
@@ -26,7 +29,7 @@ ASK = """
 import fcntl, sys
 file = open(sys.argv[1], "a+b")
 try:
-    fcntl.lockf(file, getattr(fcntl, sys.argv[2]) | fcntl.LOCK_NB, 1, int(sys.argv[3]))
+    fcntl.lockf(file, getattr(fcntl, sys.argv[2]) | fcntl.LOCK_NB, int(sys.argv[4]), int(sys.argv[3]))
     print("free")
 except BlockingIOError:
     print("taken")
@@ -67,15 +70,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "POLL_S", 0.01)
 
 
-def asked(path: Path, mode: str = "LOCK_EX", byte: int = 0) -> str:
+def asked(path: Path, mode: str = "LOCK_EX", span: tuple[int, int] = (0, 1)) -> str:
     """Return what another process finds: `free` or `taken`."""
-    command = [sys.executable, "-c", ASK, str(path), mode, str(byte)]
+    command = [sys.executable, "-c", ASK, str(path), mode, *map(str, span)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def asked_of_block(path: Path, box: Box) -> str:
     """Return what another process finds for a block."""
-    return asked(path, byte=locks._byte_of_block(box))
+    return asked(path, span=locks._bytes_of_block(box))
 
 
 class Elsewhere:
@@ -130,13 +133,39 @@ def test_blocks_are_locked_in_scan_order_whatever_the_order_given(
     order: list[str] = []
 
     @contextmanager
-    def noted(path: Path, byte: int, what: str) -> Iterator[None]:
+    def noted(path: Path, spans: object, what: str) -> Iterator[None]:
         order.append(what)
         yield
 
-    monkeypatch.setattr(locks, "_lock_byte", noted)
+    monkeypatch.setattr(locks, "_lock_bytes", noted)
     with blocks_locked(tmp_path / "lock", [OTHER, BOX]):
         assert order == [f"block {BOX}", f"block {OTHER}"]
+
+
+FAR = 1 << 21
+"""Voxels along an axis up to which blocks have bytes side by side."""
+blocks_of_a_grid = st.tuples(*3 * [st.one_of(st.integers(0, 9), st.integers(FAR // 4 - 3, FAR // 4 + 3))]).map(
+    lambda index: Box(tuple(4 * n for n in index), tuple(4 * n + 4 for n in index))
+)
+
+
+@given(blocks_of_a_grid, blocks_of_a_grid)
+@example(Box((0, 0, FAR - 8), (4, 4, FAR - 4)), Box((0, 4, 0), (4, 8, 4)))
+def test_two_blocks_share_no_byte(one: Box, other: Box) -> None:
+    (first, number), (start, length) = locks._bytes_of_block(one), locks._bytes_of_block(other)
+    assert one == other or first + number <= start or start + length <= first
+    assert first >= 0
+    assert first + number < 2**63  # a position in a file
+
+
+def test_a_row_of_blocks_is_one_lock_of_the_kernel(tmp_path: Path) -> None:
+    """A kernel looks through all locks of a file at each call: 100,000 of them took a job many minutes to start."""
+    path, grid = tmp_path / "lock", Grid((4, 8, 40), (4, 4, 4))
+    with blocks_locked(path, grid.boxes()):
+        inode = f":{path.stat().st_ino} "
+        assert sum(inode in line for line in Path("/proc/locks").read_text().splitlines()) == 2
+        assert {asked_of_block(path, box) for box in grid.boxes()} == {"taken"}
+    assert {asked_of_block(path, box) for box in grid.boxes()} == {"free"}
 
 
 def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
