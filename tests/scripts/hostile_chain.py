@@ -25,9 +25,8 @@ from unet.run.changes import (
     InputChanges,
     KnownLayouts,
     damaged_receipts,
-    hidden_changes,
     remove_unreadable_receipts,
-    set_time_before,
+    show_hidden_changes,
 )
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
@@ -159,8 +158,7 @@ class HostileChain:
             inputs, lambda rule: "one", lambda path: Path(path) in self.records, _say_nothing, looks=True
         )
         layouts = KnownLayouts(changes, warns=False)
-        for receipt, changed in hidden_changes(self.results, self._checksums_of):
-            set_time_before(receipt, changed)
+        show_hidden_changes(self.results, self._checksums_of, _say_nothing)
         list(remove_unreadable_receipts(self.results, dry_run=False))
         for receipt, problem in list(damaged_receipts(inputs)):
             inputs.markers.write(receipt, problem)

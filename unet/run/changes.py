@@ -215,11 +215,21 @@ def hidden_changes(results: Path, checksums_of: Callable[[Path], Mapping[str, st
                 break
 
 
-def set_time_before(receipt: Path, changed: Path) -> None:
-    """Set the time of a receipt before that of a changed input, so that Snakemake compares their contents."""
-    found = receipt.stat()
-    with suppress(PermissionError):  # a dry run of somebody who may not write there
-        os.utime(receipt, ns=(found.st_atime_ns, changed.stat().st_mtime_ns - 1000))
+def show_hidden_changes(
+    results: Path, checksums_of: Callable[[Path], Mapping[str, str]], warn: Callable[[str], object]
+) -> None:
+    """Warn of each of the `hidden_changes`, and set the time of its receipt before the time of the changed input.
+
+    Then Snakemake compares their contents, and runs the job again.
+    """
+    for receipt, changed in hidden_changes(results, checksums_of):
+        warn(
+            f"{receipt}: {changed} was another one when this was made, though its time is not later (was a clock set "
+            "back, or is the clock of another machine wrong?); the job runs again"
+        )
+        found = receipt.stat()
+        with suppress(PermissionError):  # a dry run of somebody who may not write there
+            os.utime(receipt, ns=(found.st_atime_ns, changed.stat().st_mtime_ns - 1000))
 
 
 def runs_again(receipt: Path, inputs: RunInputs, words: Iterable[str]) -> bool:

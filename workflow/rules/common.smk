@@ -18,10 +18,9 @@ from unet.run.changes import (
     InputChanges,
     KnownLayouts,
     damaged_receipts,
-    hidden_changes,
     remove_unreadable_receipts,
     runs_again,
-    set_time_before,
+    show_hidden_changes,
 )
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs
@@ -81,7 +80,7 @@ def has_record(path):
 
 
 def checksums_of_inputs(path):
-    """What Snakemake has recorded of the contents of the inputs of a file; empty without a record."""
+    """Return what Snakemake has recorded of the contents of the inputs of a file; empty without a record."""
     record = workflow.persistence.metadata(IOFile(str(path)))
     return {} if record is None else (record.input_checksums or {})
 
@@ -143,14 +142,8 @@ def stale(rule):
 @cache
 def note_hidden_changes():
     """Let Snakemake see changes that times do not show; it has its records only once jobs are looked for."""
-    if not IS_MAIN or {"verify", "plan", "view"} & set(sys.argv):
-        return
-    for path, changed in hidden_changes(Path(RESULTS), checksums_of_inputs):
-        logger.warning(
-            f"{path}: {changed} was another one when this was made, though its time is not later (was a clock set back, "
-            "or is that of another machine wrong?); the job runs again"
-        )
-        set_time_before(path, changed)
+    if IS_MAIN and not {"verify", "plan", "view"} & set(sys.argv):
+        show_hidden_changes(Path(RESULTS), checksums_of_inputs, logger.warning)
 
 
 def folder_of(wildcards):
