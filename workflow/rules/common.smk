@@ -2,7 +2,7 @@
 # What follows from the configuration and receipts alone is in unet/run: inputs, parameters, changes, preconditions.
 #
 # Inputs:  none
-# Outputs: {results}/provenance.json and ro-crate-metadata.json (extra `crate`), at the end of a run that has made the report
+# Outputs: none
 
 import sys
 from datetime import UTC, datetime
@@ -12,56 +12,21 @@ from snakemake.io import IOFile
 from snakemake.logging import logger
 
 from unet.config.unused_keys import unused_keys
-from unet.extras import is_installed, needs
-from unet.jobs.devices import machine_has_gpu
-from unet.run.changes import (
-    InputChanges,
-    KnownLayouts,
-    damaged_receipts,
-    remove_unreadable_receipts,
-    runs_again,
-    show_hidden_changes,
-)
+from unet.run.changes import InputChanges, KnownLayouts, show_hidden_changes
 from unet.run.code_digest_cache import cached_code_digest
 from unet.run.inputs import RunInputs
 from unet.run.parameters import (
     CHOOSING,
     FINISHING,
-    affinities_settings,
-    asked_of_model,
-    asked_of_normalisation,
-    candidate_settings,
-    compared_model,
     given_model,
-    segment_settings,
-    separated_axes,
     settings,
     volume_settings,
 )
-from unet.run.plan.resources import memory_mb, minutes
-from unet.run.plan.workload import Workload
-from unet.run.preconditions import (
-    is_dry_run,
-    problem_of_model,
-    problem_of_skeletons,
-    problem_of_workers,
-    problems_of_addresses,
-    problems_of_compared_volumes,
-    problems_of_files,
-)
-from unet.run.provenance import configuration_text, write_provenance
+from unet.run.preconditions import is_dry_run
 from unet.run.receipts import TooManyRangesError
-from unet.run.summary import (
-    failure_lines,
-    failures,
-    is_reported,
-    lines_of_run,
-    new,
-    notes_of_failures,
-    written,
-)
+from unet.run.summary import written
 from unet.storage.address import AddressError
-from unet.volumes.input_states import SCORED_WITH, SURVEYED_WITH
+from unet.volumes.input_states import SURVEYED_WITH
 from unet.volumes.integrity import StaleMarkers
 
 ROOT = Path(workflow.basedir).parent

@@ -4,6 +4,8 @@
 # Outputs: candidate-fragments.zarr and candidate-tables; the receipt of choose_decoder
 # Steps:   candidate_fragments -> candidate_graph -> decoder_sweep (each volume) -> choose_decoder (all volumes)
 
+from unet.run.parameters import candidate_settings
+
 
 rule candidate_fragments:
     input:

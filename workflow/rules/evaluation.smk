@@ -5,6 +5,8 @@
 #          run_config.yaml
 # Steps:   choose_threshold, agglomeration_threshold_sweep and choose_agglomeration_threshold -> evaluate -> report
 
+from unet.run.provenance import configuration_text
+
 EVALUATIONS = [INPUTS.evaluation(name) for name in CONFIG.evaluate.volumes]
 
 

@@ -5,6 +5,9 @@
 # Steps:   sample (the generated volume) -> survey (headers, layout) -> check_model (model and volumes fit each other)
 #          -> ingest (a block range per job) -> histogram (a block range per job) -> intensity_statistics (frozen statistics)
 
+from unet.run.parameters import asked_of_model, asked_of_normalisation, compared_model
+from unet.volumes.input_states import SCORED_WITH
+
 
 rule sample:
     output:

@@ -3,6 +3,10 @@
 # Inputs:  none
 # Outputs: none
 
+from unet.jobs.devices import machine_has_gpu
+from unet.run.plan.resources import memory_mb, minutes
+from unet.run.plan.workload import Workload
+
 # With predict.workers: slurm the workers use the GPUs, not the jobs.
 PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
 TRAIN_THREADS = 8 * CONFIG.train.gpus

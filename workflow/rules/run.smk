@@ -3,6 +3,26 @@
 # Inputs:  none
 # Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
 
+from unet.extras import is_installed, needs
+from unet.run.changes import damaged_receipts, remove_unreadable_receipts, runs_again
+from unet.run.preconditions import (
+    problem_of_model,
+    problem_of_skeletons,
+    problem_of_workers,
+    problems_of_addresses,
+    problems_of_compared_volumes,
+    problems_of_files,
+)
+from unet.run.provenance import write_provenance
+from unet.run.summary import (
+    failure_lines,
+    failures,
+    is_reported,
+    lines_of_run,
+    new,
+    notes_of_failures,
+)
+
 
 def check_before_run():
     """Stop before the first job where it is certain that one will fail, and warn of keys that nothing reads."""

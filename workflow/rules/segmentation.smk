@@ -6,6 +6,8 @@
 #          -> merge_part (parts of a large volume, joined as a tree) -> merge -> relabel (final ids, with the pyramid);
 #          suspected_merges (weak contacts inside objects)
 
+from unet.run.parameters import segment_settings, separated_axes
+
 LABELLING = [
     *CHOOSING,
     "agglomerate",

@@ -6,6 +6,8 @@
 # Steps:   targets (classes with the separation border; ids for affinities) -> check_labels (of scored volumes, too)
 #          -> weight_map (equation 2) -> train; on demand augmentation_preview
 
+from unet.run.parameters import affinities_settings
+
 
 rule targets:
     input:
