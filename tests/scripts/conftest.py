@@ -156,7 +156,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """What all hostile runs share; a `tests.scripts.hostile_ground.Ground`."""
+    """Ground that all hostile runs share: a `tests.scripts.hostile_ground.Ground`."""
     from tests.scripts.hostile_ground import Ground  # which imports this module
 
     ground = Ground(tmp_path_factory.mktemp("hostile"))

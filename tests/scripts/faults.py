@@ -25,7 +25,7 @@ NEEDS_ROOM = ("mkdir",)
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a process.
+    """A fault that happens to a process.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Disk:
         self.units, self._fault, self._below, self._lock = 0, fault, below, threading.Lock()
 
     def concerns(self, path: Any) -> bool:
-        """Whether units of a file count: those of the results, not of caches elsewhere."""
+        """Return whether units of a file count: those of the results, not of caches elsewhere."""
         if isinstance(path, int):
             return False
         return _is_below(path, self._below)

@@ -85,7 +85,7 @@ class Job:
 
 @dataclass
 class Record:
-    """What Snakemake has recorded of a finished job: parameters, inputs, and the content of the inputs."""
+    """A record of Snakemake about a finished job: parameters, inputs, and the content of the inputs."""
 
     params: str
     inputs: list[str]

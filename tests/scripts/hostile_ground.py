@@ -1,4 +1,4 @@
-"""What tests of hostile runs share: a small volume, its settings, a finished run, and runs in peace to compare with."""
+"""Common ground of hostile runs: a small volume, its settings, a finished run, and runs in peace to compare with."""
 
 import os
 import shutil

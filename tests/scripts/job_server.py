@@ -32,7 +32,7 @@ DEFECT = 70
 
 
 class Ended(NamedTuple):
-    """How a job ended: exit status or negative number of a signal, units that it wrote, and what it said."""
+    """The end of a job: exit status or negative number of a signal, units that it wrote, and what it said."""
 
     status: int
     units: int

@@ -52,7 +52,7 @@ def test_the_page_shows_the_section_that_is_annotated(project: Project) -> None:
     made = {"own_targets": targets, "training_targets": targets, "weights": weights}
     project.each_range("weight_map", "train", **made)
     page = write_page(project, ["train"])
-    assert "drawn around voxel 4, 32, 32" in page
+    assert "lie around voxel 4, 32, 32" in page
     assert page.count("data:image/png") > 30
 
 

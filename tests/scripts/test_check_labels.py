@@ -86,7 +86,10 @@ NOT_RIGHT = {
         {"labels": MASK},
         r"id 255 holds 100% .* pieces per section \(1 in all\).*label_kind: interior",
     ),
-    "white membranes": ({"labels": 255 - MASK}, r"what is not 0 \(34%\) parts what is 0 into cells, as membranes do"),
+    "white membranes": (
+        {"labels": 255 - MASK},
+        r"the voxels that are not 0 \(34%\) divide the voxels of 0 into cells, as membranes do",
+    ),
     "constant grey values": ({"labels": CELLS, "raw": np.full_like(RAW, 7)}, r"train\.raw: all grey values are equal"),
     "nothing annotated": ({"labels": np.full_like(CELLS, 9), "ignore_id": 9}, r"no voxel of 2 sections is annotated"),
 }

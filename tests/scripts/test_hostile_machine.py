@@ -1,8 +1,8 @@
 """Whatever happens to a run, in any order: rerun until done, it has the voxels of a run in peace, or says the cause.
 
-Each example begins with a finished run. Then jobs are killed at any byte, disks are full or closed to writing, any file
-of the results is cut short, changed by one bit or deleted, settings and inputs are changed and changed back, clocks
-are set back, and two processes do the same job.
+Each example begins with a finished run. Then jobs are killed at any byte, and disks are full or closed to writing. Any
+file of the results is cut short, changed by one bit or deleted. Settings and inputs are changed and changed back.
+Clocks are set back, and two processes do the same job.
 
     UNET_EM_HOSTILE_SECONDS=3600 pytest -m slow tests/scripts/test_hostile_machine.py
 """
@@ -42,7 +42,7 @@ class HostileRun(RuleBasedStateMachine):
         self.chain.settings = configuration(self.chain.folder, self.cut, self.threshold)
 
     def _work(self, which: float) -> list[Any]:
-        """What is to be run; where that is nothing, the user removes what a rule has made."""
+        """Choose what is to be run; where that is nothing, the user removes what a rule has made."""
         self.ground.steps += 1
         if not (jobs := self.chain.plan()):
             rules = sorted({path.name for path in (self.chain.results / "receipts").iterdir()} - {"verify"})
@@ -165,7 +165,7 @@ class HostileRun(RuleBasedStateMachine):
         self.damaged = self.store_lost = False
 
     def _verify(self) -> None:
-        """What no rule has read since, `verify` finds."""
+        """Let `verify` find what no rule has read since."""
         for _ in range(10):
             error = self.chain.verify()
             if error is None:

@@ -101,7 +101,7 @@ def test_lost_and_cut_objects_are_made_again_and_nothing_else(finished: Project,
 def test_verify_reads_objects_and_infers_from_them(resumed: Resumed) -> None:
     project, server = resumed.project, resumed.server
     project.run("verify")
-    assert project.receipt("verify", "all")["checks"]["train"]["blocks"] == 4 * BLOCKS
+    assert project.receipt("verify", "all")["checks"]["train"]["blocks"] == 5 * BLOCKS
     key = "results/train/probability.zarr/0/c/0/1/2/2"
     kept = server.objects(BUCKET, key)[""]
     server.upload(BUCKET, {key: bytes([kept[0] ^ 1]) + kept[1:]})

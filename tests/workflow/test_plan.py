@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from unet.run.plan.estimates import StoreSize, measured_jobs, store_sizes
+from unet.storage.files import read_json, write_receipt
 
 if TYPE_CHECKING:
     from tests.workflow.conftest import Project
@@ -70,9 +71,9 @@ def test_with_a_given_model_no_training_is_planned(copy_of_finished: Project) ->
 
 def test_too_many_block_ranges_are_refused_with_what_to_set(copy_of_finished: Project) -> None:
     survey = copy_of_finished.results / "receipts/survey/train.json"
-    values = json.loads(survey.read_text())
+    values = read_json(survey)
     values["layout"]["shape"] = [40, 2048, 2048]
-    survey.write_text(json.dumps(values))
+    write_receipt(survey, values)
     printed = copy_of_finished.run("-n", "--config", "predict={job_voxels: 8192}", fails=True).output
     assert "predict.job_voxels: volume 'train' would have 20480 block ranges" in printed
     assert "at least 16778, or to auto" in printed

@@ -3,7 +3,7 @@
 The table is a folder of ``.npy`` files. A job that relabels a block maps the block's own rows alone, and a job that
 merges appends layer by layer. ``lut`` has a row per fragment, ``offsets`` finds the blocks in it; ``first_voxel``,
 ``sizes`` and ``class_values`` have a row per object, in the order of the ids. ``table.json`` has the first id, and the
-checksums of the pages of all files, by which a changed bit is noticed when a page is used.
+checksums of the pages of all files. A changed bit is noticed when its page is used.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,10 +20,12 @@ from unet.segmentation.fragments import Fragments
 from unet.storage.files import DamagedFileError, read_json, write_folder_with, write_receipt
 from unet.storage.page_checksums import page_checksums, require_pages
 
-FILES = ("lut", "first_voxel", "sizes", "class_values", "offsets")
+ARRAYS = ("lut", "first_voxel", "sizes", "class_values", "offsets")
 """Names of the arrays in the folder, each with the suffix ``.npy``."""
 DESCRIPTION = "table.json"
 """Name of the file with the first id and the checksums."""
+FILES = (*(f"{name}.npy" for name in ARRAYS), DESCRIPTION)
+"""Names of all files in the folder."""
 
 
 @dataclass(frozen=True)
@@ -164,14 +166,14 @@ def save_merge_table(
                 sizes.append(piece.sizes)
                 class_values.append(piece.class_values)
                 digest.update(piece.lut.tobytes())
-        checksums = {name: page_checksums(new / f"{name}.npy") for name in FILES}
+        checksums = {name: page_checksums(new / f"{name}.npy") for name in ARRAYS}
         write_receipt(new / DESCRIPTION, {"first_id": first_id, "checksums": checksums})
 
     write_folder_with(folder, write)
     return digest.hexdigest()
 
 
-def load_merge_table(folder: Path, checked: Iterable[str] = FILES) -> MergeTable:
+def load_merge_table(folder: Path, checked: Iterable[str] = ARRAYS) -> MergeTable:
     """Map the table that `save_merge_table` wrote: rows are read when they are used.
 
     Parameters
@@ -194,10 +196,10 @@ def load_merge_table(folder: Path, checked: Iterable[str] = FILES) -> MergeTable
         checksums: dict[str, list[int]] = values["checksums"]
     except (DamagedFileError, KeyError) as error:
         raise DamagedFileError(f"{folder / DESCRIPTION}: is damaged; remove {folder} and run again") from error
-    for name in FILES:
+    for name in ARRAYS:
         whole = name in checked or name == "offsets"
         require_pages(folder / f"{name}.npy", checksums[name], stop=None if whole else 1)
-    columns: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in FILES}
+    columns: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     return MergeTable(
         **columns, first_id=values["first_id"], check_rows=partial(_check_rows, columns["lut"], checksums["lut"])
     )

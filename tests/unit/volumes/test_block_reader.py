@@ -1,5 +1,6 @@
-"""Chunks, and sections that are decoded as a whole, are decoded once for all blocks of a job, with the voxels that
-blocks have that are read one by one, and within bounded memory."""
+"""Chunks, and sections that are decoded as a whole, are decoded once for all blocks of a job, within bounded memory.
+
+The voxels are those of blocks that are read one by one."""
 
 import os
 import threading
