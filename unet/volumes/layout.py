@@ -1,6 +1,6 @@
 """The layout of a volume's stores. Nothing is opened here, since every start of the workflow reads layouts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,15 @@ class VolumeLayout:
 
     @classmethod
     def read(cls, receipt: Path) -> "VolumeLayout":
-        """Return the layout in a receipt of rule `survey`."""
-        values = read_json(receipt)["layout"]
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        """Return the layout in a receipt of rule `survey`.
+
+        What another version has noted as well is left out. Its code was another one, so `survey` runs again.
+        """
+        values, known = read_json(receipt)["layout"], {field.name for field in fields(cls)}
+        found: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known
         }
-        return cls(**fields)
+        return cls(**found)
 
     @property
     def grid(self) -> Grid:
