@@ -36,7 +36,7 @@ from unet.network.load_predictor import OutOfMemoryRetryPredictor, load_predicto
 from unet.network.output_channels import stored_channels
 from unet.run.report.inserted_sections import insert_section
 from unet.run.report.verify_section import VolumeChecks, render_verify_section
-from unet.run.rules import result_rules
+from unet.run.rules import intermediate_rules, result_rules
 from unet.run.verification import crops_to_check, seams
 from unet.segmentation.merge_table import load_merge_table
 from unet.storage.digests import bytes_digest, receipts_digest
@@ -67,6 +67,8 @@ def main(
     threads: int = 1,
 ) -> None:
     """Write the results of all checks to `receipt` and into the report, or raise an error."""
+    for damaged, problem in unreadable_receipts(results):
+        raise StoreError(f"{damaged}: {problem}; remove {damaged} and run again")
     found = {}
     with torch_device(LOCK_FOLDER) as device:
         for survey, values in zip(surveys, intensity_statistics, strict=True):
@@ -140,7 +142,7 @@ def _check_digests(source: Volume, receipts: Path) -> int:
 
     Blocks of fragments and tables that no journal knows are of an earlier division into blocks, which nobody reads.
     """
-    results, between = result_rules(), result_rules(between=True)
+    results, between = result_rules(), intermediate_rules()
     found = [
         path
         for rule in (*results, *between)
@@ -169,9 +171,7 @@ def _check_digests(source: Volume, receipts: Path) -> int:
 
 
 def _check_files(source: Volume, receipts: Path) -> None:
-    """Read the receipts of a volume and its merge tables, and compare its tables of objects with their receipt."""
-    for receipt, problem in unreadable_receipts(receipts.parent):
-        raise StoreError(f"{receipt}: {problem}; remove {receipt} and run again")
+    """Read the merge tables of a volume, and compare its tables of objects with their receipt."""
     for store in ("labels", "segmentation"):
         if (table := source.merge_table(store)).is_dir():
             load_merge_table(table)

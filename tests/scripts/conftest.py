@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -152,6 +154,16 @@ class NotedProject(Project):
 def project(tmp_path: Path) -> Project:
     """An empty project."""
     return Project(tmp_path)
+
+
+@contextmanager
+def disk_of(folder: Path, megabytes: int) -> Iterator[Path]:
+    """Mount a file system of a size in a folder, which is made."""
+    folder.mkdir()
+    if os.system(f"mount -t tmpfs -o size={megabytes}m tmpfs {folder} 2>/dev/null") != 0:
+        pytest.skip("only root, and not on every machine, may mount a small file system")
+    yield folder
+    os.system(f"umount -l {folder}")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A flipped bit in every kind of file, a full disk at every rule, two runs at once, a network that is cut."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.scripts.conftest import disk_of
 from tests.scripts.hostile_chain import HostileChain, JobFailed, expect
 from tests.scripts.hostile_ground import Ground, configuration, content, damage_file
 from tests.scripts.job_server import JobServer
@@ -73,12 +73,8 @@ def test_a_flipped_bit_is_found_by_verify_and_by_the_next_rule(ground: Ground, n
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.system(f"mount -t tmpfs -o size=8m tmpfs {folder} 2>/dev/null") != 0:
-        pytest.skip("only root, and not on every machine, may mount a small file system")
-    yield folder
-    os.system(f"umount -l {folder}")
+    with disk_of(tmp_path / "disk", 8) as folder:
+        yield folder
 
 
 def test_a_disk_that_is_full_at_every_job_is_told_and_the_run_goes_on(ground: Ground, small_disk: Path) -> None:

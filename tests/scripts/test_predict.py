@@ -21,7 +21,7 @@ import pytest
 import tifffile
 import torch
 
-from tests.scripts.conftest import SCRIPTS, Project
+from tests.scripts.conftest import SCRIPTS, Project, disk_of
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.network.model import build_model
@@ -193,12 +193,8 @@ def test_of_two_at_once_the_second_waits_and_finds_all_done(run: Run, whole: dic
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.system(f"mount -t tmpfs -o size=3m tmpfs {folder} 2>/dev/null") != 0:
-        pytest.skip("only root, and not on every machine, may mount a small file system")
-    yield folder
-    os.system(f"umount -l {folder}")
+    with disk_of(tmp_path / "disk", 3) as folder:
+        yield folder
 
 
 def test_a_full_disk_is_told_and_after_making_space_it_ends_with_the_same_bits(

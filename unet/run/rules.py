@@ -142,20 +142,22 @@ def names_of_stores(rule: str) -> list[str]:
     return list(dict.fromkeys(name.format(store=kind) for name in RULES[rule].stores for kind in kinds))
 
 
-def result_rules(between: bool = False) -> list[str]:
-    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them.
+def result_rules() -> list[str]:
+    """Return the blockwise rules whose stores are results: images, but no fragments or tables on the way to them."""
+    return [name for name, rule in RULES.items() if rule.blockwise and _has_images(rule)]
 
-    Parameters
-    ----------
-    between : bool
-        Return the rules of a run whose stores are fragments and tables instead.
-    """
-    found = {
-        name: any(not store.endswith(("-fragments", "-tables")) for store in rule.stores)
+
+def intermediate_rules() -> list[str]:
+    """Return the blockwise rules of a run that store fragments and tables alone."""
+    return [
+        name
         for name, rule in RULES.items()
-        if rule.blockwise and rule.stores
-    }
-    return [name for name, is_result in found.items() if is_result != between and (is_result or RULES[name].volumes)]
+        if rule.blockwise and rule.volumes and rule.stores and not _has_images(rule)
+    ]
+
+
+def _has_images(rule: Rule) -> bool:
+    return any(not store.endswith(("-fragments", "-tables")) for store in rule.stores)
 
 
 def cost_of(rule: str, config: Config) -> Cost:

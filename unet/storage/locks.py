@@ -53,19 +53,19 @@ def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
     A block's bytes do not depend on the block ranges, so jobs with other block ranges are kept out as well. All jobs
     lock in scan order, which excludes deadlocks. Blocks whose bytes lie side by side are locked at once.
     """
-    rows: list[list[Box]] = []
+    rows: list[dict[Box, Span]] = []
     end = -1
     for box in sorted(boxes):
         first, number = _bytes_of_block(box)
-        if first == end:
-            rows[-1].append(box)
-        else:
-            rows.append([box])
+        if first != end:
+            rows.append({})
+        rows[-1][box] = first, number
         end = first + number
     with ExitStack() as held:
         for row in rows:
-            what = f"block {row[0]}" if len(row) == 1 else f"a block from {row[0]} to {row[-1]}"
-            held.enter_context(_lock_bytes(path, [_bytes_of_block(box) for box in row], what))
+            of_row = list(row)
+            what = f"block {of_row[0]}" if len(row) == 1 else f"a block from {of_row[0]} to {of_row[-1]}"
+            held.enter_context(_lock_bytes(path, [*row.values()], what))
         yield
 
 

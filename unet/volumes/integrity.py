@@ -16,7 +16,7 @@ blocks to compute. Changed bytes of the same size are found by checksum when the
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,12 +64,10 @@ def invalid_receipts(results: Path) -> Iterator[tuple[Path, str]]:
     results : Path
         Folder of all files that a run writes.
     """
-    unreadable = dict(unreadable_receipts(results))
-    for survey in sorted({*(results / "receipts" / "survey").glob("*.json")} - {*unreadable}):
+    for survey, _ in _readable((results / "receipts" / "survey").glob("*.json")):
         volume = Volume.open(results / "volumes" / survey.stem, survey)
         sizes: dict[str, Sizes] = {}
-        for receipt in sorted({*(results / "receipts").glob(f"*/{survey.stem}/**/*.json")} - {*unreadable}):
-            values = read_json(receipt)
+        for receipt, values in _readable((results / "receipts").glob(f"*/{survey.stem}/**/*.json")):
             for name in values.get("stores", []):
                 if name not in sizes:
                     sizes[name] = _sizes(volume, name)
@@ -85,6 +83,16 @@ def unreadable_receipts(results: Path) -> Iterator[tuple[Path, str]]:
             read_json(receipt)
         except DamagedFileError as error:
             yield receipt, str(error).partition("; remove ")[0].removeprefix(f"{receipt}: ")
+
+
+def _readable(receipts: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
+    """Yield receipts in order, each with its values; `unreadable_receipts` has the others."""
+    for receipt in sorted(receipts):
+        try:
+            values = read_json(receipt)
+        except DamagedFileError:
+            continue
+        yield receipt, values
 
 
 def blocks_of_receipt(volume: Volume, receipt: Path) -> list[Box]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_house import rules
 from unet.config.root import Config, load_config
-from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, job_counts, result_rules
+from unet.run.rules import RULES, SOLVED, WATERSHED, cost_of, intermediate_rules, job_counts, result_rules
 from unet.volumes.layout import VolumeLayout
 
 
@@ -157,7 +157,7 @@ def test_a_watershed_and_a_region_graph_have_costs_of_their_own() -> None:
 def test_verify_reads_the_stores_that_are_results() -> None:
     assert result_rules() == ["ingest", "targets", "weight_map", "predict", "relabel"]
     between = ["candidate_fragments", "candidate_graph", "segment", "region_graph", "measure"]
-    assert sorted(result_rules(between=True)) == sorted(between)
+    assert sorted(intermediate_rules()) == sorted(between)
 
 
 def test_a_region_graph_reads_as_far_as_its_longest_step() -> None:
