@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unet.run.plan.estimates import store_sizes
+from unet.run.report.usual_scores import LEVELS
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,9 @@ def test_sample_is_segmented_well_on_sections_never_seen(tmp_path: Path) -> None
     printed = snakemake(tmp_path, "plan", "all", "--cores", "2")
     scores = json.loads((tmp_path / "results" / "scores.json").read_text())
     assert scores["test"]["v_rand"] >= 0.95
+    assert scores["test"]["segmentation_v_rand"] >= 0.93
+    assert scores["test"]["voi_split"] + scores["test"]["voi_merge"] <= 0.8, "of cells in 3-D"
+    assert scores["test"]["level"] in LEVELS[:2]
     assert "report        results/report.html" in printed
     objects, thresholding = scores["test"]["segmentation_v_rand"], scores["test"]["v_rand"]
     told = rf"^test: \d+ objects; V_rand of the objects {objects:.4f}; .* thresholding at [\d.]+ {thresholding:.4f}$"

@@ -60,14 +60,15 @@ SAMPLE: dict[str, Any] = {
         "augment": {"rotation": "right", "elastic_probability": 0},
     },
     "predict": {"volumes": ["train", "test"], "job_voxels": 3_145_728},
-    "segment": {"threshold": "auto"},
+    "segment": {"method": "watershed", "decoder": "auto"},
     "evaluate": {"volumes": ["train", "test"], "threshold_volumes": ["train"]},
 }
 """Configuration of the sample: the keys that differ from their defaults, small enough for two cores."""
 
 HEADER = """\
 # The embedded sample. `snakemake --cores 2` generates a volume of 24 sections, and trains on 16 (volume `train`). It
-# chooses the best weights on 2 more (volume `choice`). It segments `train` and the 6 sections left (volume `test`).
+# chooses the best weights on 2 more (volume `choice`). It segments `train` and the 6 sections left (volume `test`) into
+# cells in 3-D; `decoder: auto` chooses the settings of watershed and agglomeration on the labels of `train`.
 # Generated from unet/config/pages.py by `make config`. config/README.md lists every key with its default.
 # For your own data, copy a file of config/examples/ and pass it to Snakemake: --configfile mine.yaml
 """

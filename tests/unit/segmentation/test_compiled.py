@@ -180,7 +180,7 @@ def test_processes_share_what_was_compiled_and_do_without_a_folder(tmp_path: Pat
     module.write_text(KERNEL)
     shared = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONPATH": f"{ROOT}:{os.environ['PYTHONPATH']}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
 
     def start(environment: dict[str, str]) -> subprocess.Popen[str]:
