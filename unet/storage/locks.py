@@ -1,8 +1,8 @@
 """Locks between threads, and between processes on one machine or on several that share a file system.
 
 Between processes they are POSIX record locks. They lock bytes of a file, work on NFS, and end with the process that
-holds them. All threads of a process share a record lock, so `locked`, `blocks_locked` and `try_lock` also take a
-lock between threads. `lock_shared` and `lock_exclusive` lock for the process as a whole.
+holds them. All threads of a process share a record lock, so `locked`, `blocks_locked` and `try_lock` also note the
+bytes that a thread holds. `lock_shared` and `lock_exclusive` lock for the process as a whole.
 """
 
 import errno
@@ -16,9 +16,8 @@ from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
-from weakref import WeakValueDictionary
 
-from unet.geometry.box import Box
+from unet.geometry.box import Box, Index
 from unet.storage.error_causes import NO_LOCKS
 
 log = logging.getLogger(__name__)
@@ -30,11 +29,11 @@ POLL_S = 0.5
 AXIS_BITS = 21
 """Bits per axis of the byte that stands for a voxel in a file of locks; three axes fill the 63 bits of a position."""
 _GUARD = threading.Lock()
-"""Guards the three tables below."""
+"""Guards the tables below."""
 _OPEN_FILES: dict[Path, IO[bytes]] = {}
 """One handle per lock file, kept open: closing any handle of a file drops all locks of the process on that file."""
-_THREAD_LOCKS: WeakValueDictionary[tuple[Path, int, int], threading.Lock] = WeakValueDictionary()
-"""Locks between the threads of this process by file and bytes, kept while a thread holds the lock or waits for it."""
+_HELD: set[tuple[Path, Span]] = set()
+"""Bytes of files that threads of this process hold."""
 _WARNED: set[Path] = set()
 """Lock files for which a warning was logged that their file system has no locks."""
 
@@ -48,24 +47,17 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def blocks_locked(path: Path, boxes: Iterable[Box]) -> Iterator[None]:
-    """Wait for the locks of blocks, each of which is a row of bytes of one file, and hold them.
+    """Wait for the locks of blocks that follow each other in the scan order of their grid, and hold them.
 
-    A block's bytes do not depend on the block ranges, so jobs with other block ranges are kept out as well. All jobs
-    lock in scan order, which excludes deadlocks. Blocks whose bytes lie side by side are locked at once.
+    Bytes of one file stand for the blocks. They do not depend on the block ranges, so jobs with other block ranges are
+    kept out as well.
     """
-    rows: list[dict[Box, Span]] = []
-    end = -1
-    for box in sorted(boxes):
-        first, number = _bytes_of_block(box)
-        if first != end:
-            rows.append({})
-        rows[-1][box] = first, number
-        end = first + number
-    with ExitStack() as held:
-        for row in rows:
-            of_row = list(row)
-            what = f"block {of_row[0]}" if len(row) == 1 else f"a block from {of_row[0]} to {of_row[-1]}"
-            held.enter_context(_lock_bytes(path, [*row.values()], what))
+    ordered = sorted(boxes)
+    if not ordered:
+        yield
+        return
+    what = f"block {ordered[0]}" if len(ordered) == 1 else f"a block from {ordered[0]} to {ordered[-1]}"
+    with _lock_bytes(path, _bytes_of_blocks(ordered), what):
         yield
 
 
@@ -94,22 +86,32 @@ def _lock_bytes(path: Path, spans: Sequence[Span], what: str) -> Iterator[None]:
 
 
 def _try_lock_bytes(path: Path, spans: Sequence[Span]) -> Callable[[], None] | None:
-    """Lock spans of bytes that lie side by side against all threads and processes, and return the function that
-    releases them; None if one is taken."""
+    """Lock spans of bytes against all threads and processes, and return the function that releases them; None if a
+    byte is taken."""
     path = path.absolute()
     with ExitStack() as held:
         for span in spans:
-            with _GUARD:
-                thread_lock = _THREAD_LOCKS.setdefault((path, *span), threading.Lock())
-            if not thread_lock.acquire(blocking=False):
+            if not _take_in_process(path, span):
                 return None
-            held.callback(thread_lock.release)
-        (first, _), (last, number) = spans[0], spans[-1]
-        release = _try_record_lock(path, fcntl.LOCK_EX, (first, last + number - first))
-        if release is None:
-            return None
-        held.callback(release)
+            held.callback(_HELD.discard, (path, span))
+            release = _try_record_lock(path, fcntl.LOCK_EX, span)
+            if release is None:
+                return None
+            held.callback(release)
         return held.pop_all().close
+
+
+def _take_in_process(path: Path, span: Span) -> bool:
+    """Note that a thread of this process holds bytes of a file; False if another thread holds one of them."""
+    with _GUARD:
+        is_free = not any(other == path and _overlap(span, bytes_held) for other, bytes_held in _HELD)
+        if is_free:
+            _HELD.add((path, span))
+        return is_free
+
+
+def _overlap(a: Span, b: Span) -> bool:
+    return max(a[0], b[0]) < min(sum(a), sum(b))
 
 
 def _wait_for(attempt: Callable[[], Callable[[], None] | None], what: str) -> Callable[[], None]:
@@ -177,13 +179,27 @@ def _warn_without_locks(path: Path) -> None:
         log.warning("%s: this file system has no locks; let no second run work on these results", path)
 
 
-def _bytes_of_block(box: Box) -> Span:
-    """Return the bytes that stand for a block: one per voxel of its first row, side by side with its neighbours' bytes.
+def _bytes_of_blocks(boxes: Sequence[Box]) -> list[Span]:
+    """Return the bytes that stand for blocks that follow each other in scan order: from the first voxel of the first
+    block to the first row of the last one, with what lies between.
 
-    A kernel looks through all locks of a file at each call, and holds bytes side by side as one lock. So 100,000 blocks
-    in rows of 10 take 10,000 locks. Blocks beyond 2^21 voxels along an axis have single bytes, drawn by a hash.
+    So a job holds one lock, whatever the number of its blocks: a kernel looks through all locks of a file at each call.
+    A block beyond 2^21 voxels along an axis has one byte of its own, drawn by a hash.
     """
-    (z, y, x), (*_, end) = box.start, box.stop
-    if max(box.stop) < 1 << AXIS_BITS:
-        return ((z << AXIS_BITS | y) << AXIS_BITS) + x, end - x
-    return int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little"), 1
+    near = [box for box in boxes if max(box.stop) < 1 << AXIS_BITS]
+    far = sorted({_drawn_position(box) for box in boxes if max(box.stop) >= 1 << AXIS_BITS})
+    spans = [(position, 1) for position in far]
+    if near:
+        begin, (*row, _), (*_, end) = _position(near[0].start), near[-1].start, near[-1].stop
+        spans.append((begin, _position((*row, end)) - begin))
+    return spans
+
+
+def _drawn_position(box: Box) -> int:
+    return int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little")
+
+
+def _position(voxel: Index) -> int:
+    """Return the byte that stands for a voxel: bytes are in scan order."""
+    z, y, x = voxel
+    return ((z << AXIS_BITS | y) << AXIS_BITS) + x

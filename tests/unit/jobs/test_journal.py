@@ -153,7 +153,7 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
         journal_of(tmp_path / f"{name}.jsonl", record(box), record(box, "before"))
     parsed, looked_at = [], []
     of_line, box_of = BlockRecord.from_line, receipts._box_of
-    monkeypatch.setattr(BlockRecord, "from_line", lambda line: parsed.append(line) or of_line(line))
+    monkeypatch.setattr(BlockRecord, "from_line", lambda *of: parsed.append(of) or of_line(*of))
     journal = Journal(tmp_path / "0-of-1.jsonl")
     assert set(journal.recorded({BOXES[1]: "now"})) == {BOXES[1]}
     assert len(parsed) == 2

@@ -78,7 +78,8 @@ def asked(path: Path, mode: str = "LOCK_EX", span: tuple[int, int] = (0, 1)) -> 
 
 def asked_of_block(path: Path, box: Box) -> str:
     """Return what another process finds for a block."""
-    return asked(path, span=locks._bytes_of_block(box))
+    (span,) = locks._bytes_of_blocks([box])
+    return asked(path, span=span)
 
 
 class Elsewhere:
@@ -126,24 +127,8 @@ def waiting(work: Callable[[], object]) -> Iterator[threading.Event]:
 # Between processes
 
 
-def test_blocks_are_locked_in_scan_order_whatever_the_order_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two jobs that lock blocks in one order never wait for each other."""
-    order: list[str] = []
-
-    @contextmanager
-    def noted(path: Path, spans: object, what: str) -> Iterator[None]:
-        order.append(what)
-        yield
-
-    monkeypatch.setattr(locks, "_lock_bytes", noted)
-    with blocks_locked(tmp_path / "lock", [OTHER, BOX]):
-        assert order == [f"block {BOX}", f"block {OTHER}"]
-
-
 FAR = 1 << 21
-"""Voxels along an axis up to which blocks have bytes side by side."""
+"""Voxels along an axis beyond which the byte of a block is drawn."""
 blocks_of_a_grid = st.tuples(*3 * [st.one_of(st.integers(0, 9), st.integers(FAR // 4 - 3, FAR // 4 + 3))]).map(
     lambda index: Box(tuple(4 * n for n in index), tuple(4 * n + 4 for n in index))
 )
@@ -152,20 +137,46 @@ blocks_of_a_grid = st.tuples(*3 * [st.one_of(st.integers(0, 9), st.integers(FAR 
 @given(blocks_of_a_grid, blocks_of_a_grid)
 @example(Box((0, 0, FAR - 8), (4, 4, FAR - 4)), Box((0, 4, 0), (4, 8, 4)))
 def test_two_blocks_share_no_byte(one: Box, other: Box) -> None:
-    (first, number), (start, length) = locks._bytes_of_block(one), locks._bytes_of_block(other)
+    ((first, number),), ((start, length),) = locks._bytes_of_blocks([one]), locks._bytes_of_blocks([other])
     assert one == other or first + number <= start or start + length <= first
     assert first >= 0
     assert first + number < 2**63  # a position in a file
 
 
-def test_a_row_of_blocks_is_one_lock_of_the_kernel(tmp_path: Path) -> None:
+shapes = st.tuples(*3 * [st.integers(1, 4)])
+
+
+@given(shapes, shapes, shapes, st.data())
+def test_block_ranges_share_a_byte_if_they_share_a_block(
+    shape: tuple[int, ...], block: tuple[int, ...], far: tuple[int, ...], data: st.DataObject
+) -> None:
+    """Also where an axis ends within the volume: some blocks have one byte in common, others one each."""
+    origin = tuple(FAR - n if n % 2 else 0 for n in far)
+    boxes = [box.shifted(origin) for box in Grid(shape, block).boxes()]
+    cut = st.lists(st.integers(0, len(boxes)), min_size=2, max_size=2).map(sorted)
+    (a, b), (c, d) = data.draw(cut), data.draw(cut)
+    taken = [set[int](), set[int]()]
+    for which, (begin, end) in enumerate([(a, b), (c, d)]):
+        for first, number in locks._bytes_of_blocks(boxes[begin:end]):
+            taken[which] |= {first, first + number - 1} | {
+                byte for box in boxes for byte, _ in locks._bytes_of_blocks([box]) if first <= byte < first + number
+            }
+    assert bool(taken[0] & taken[1]) == (max(a, c) < min(b, d))
+
+
+def test_the_blocks_of_a_job_are_one_lock_of_the_kernel(tmp_path: Path) -> None:
     """A kernel looks through all locks of a file at each call: 100,000 of them took a job many minutes to start."""
     path, grid = tmp_path / "lock", Grid((4, 8, 40), (4, 4, 4))
     with blocks_locked(path, grid.boxes()):
         inode = f":{path.stat().st_ino} "
-        assert sum(inode in line for line in Path("/proc/locks").read_text().splitlines()) == 2
+        assert sum(inode in line for line in Path("/proc/locks").read_text().splitlines()) == 1
         assert {asked_of_block(path, box) for box in grid.boxes()} == {"taken"}
     assert {asked_of_block(path, box) for box in grid.boxes()} == {"free"}
+
+
+def test_a_job_without_blocks_locks_nothing(tmp_path: Path) -> None:
+    with blocks_locked(tmp_path / "lock", []):
+        assert not (tmp_path / "lock").exists()
 
 
 def test_those_who_share_keep_out_who_wants_it_alone(tmp_path: Path) -> None:
@@ -203,15 +214,15 @@ def test_a_block_is_waited_for_and_others_are_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_locks_are_released_with_their_context(tmp_path: Path, fails: bool) -> None:
-    path = tmp_path / ".blocks.lock"
+    path, file = tmp_path / ".blocks.lock", tmp_path / "file.lock"
     try:
-        with blocks_locked(path, [BOX, OTHER]), locked(path):
-            assert [asked(path), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["taken"] * 3
+        with blocks_locked(path, [BOX, OTHER]), locked(file):
+            assert [asked(file), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["taken"] * 3
             if fails:
                 raise ValueError("a bad block")
     except ValueError:
         pass
-    assert [asked(path), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["free"] * 3
+    assert [asked(file), asked_of_block(path, BOX), asked_of_block(path, OTHER)] == ["free"] * 3
 
 
 def test_what_is_tried_is_taken_or_not_at_once(tmp_path: Path) -> None:
@@ -330,11 +341,12 @@ def test_a_file_system_without_locks_is_told_once_and_worked_on(
     monkeypatch.setattr(fcntl, "flock", none)
     path = tmp_path / ".lock"
     for _ in range(2):
-        with locked(path), blocks_locked(path, [BOX, OTHER]):
+        with locked(path), blocks_locked(tmp_path / ".blocks.lock", [BOX, OTHER]):
             lock_shared(path)
             lock_exclusive(path)
             assert try_lock(path) is None, "threads are kept apart all the same"
-    assert caplog.text.count("this file system has no locks; let no second run work on these results") == 1
+    for file in (".lock", ".blocks.lock"):
+        assert caplog.text.count(f"/{file}: this file system has no locks; let no second run work on these") == 1
     create_image(tmp_path / "a.zarr", ImageSpec(**SPEC))
     assert create_image(tmp_path / "a.zarr", ImageSpec(**SPEC)).spec == ImageSpec(**SPEC)
     with acquire_devices(tmp_path, ["0", "1"], timeout=0) as first, acquire_devices(tmp_path, ["0", "1"]) as second:
