@@ -1,4 +1,4 @@
-"""Sentences of pages and docstrings, and the number of their words."""
+"""Sentences of pages, docstrings and messages, and the number of their words."""
 
 import ast
 import re
@@ -55,3 +55,26 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
             value = statement.value if isinstance(statement, ast.Expr) else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 yield value.lineno, cleandoc(value.value)
+
+
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of every message of a module: what it raises and logs. A value stands as X."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        call = node.exc if isinstance(node, ast.Raise) else node
+        if isinstance(call, ast.Call) and (isinstance(node, ast.Raise) or _logs(call)):
+            yield from ((argument.lineno, text) for argument in call.args if (text := _literal(argument)))
+
+
+def _logs(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in ("info", "warning", "error", "exit")
+
+
+def _literal(node: ast.expr) -> str:
+    """Return the text of a literal string, of a formatted one, or of a sum of both; empty if there is none."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return _literal(node.left) + _literal(node.right)
+    return ""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.sentences import MAX_WORDS, docstrings, sentences, words
+from tests.sentences import MAX_WORDS, docstrings, messages, sentences, words
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -170,6 +170,19 @@ def test_sentences_are_short() -> None:
     assert len(texts) > 5000
     assert len(found) > 15_000
     assert [f"{place}: {sentence}" for place, sentence in found if words(sentence) > MAX_WORDS] == []
+
+
+def test_messages_have_short_sentences(tmp_path: Path) -> None:
+    folders = ("unet", "scripts", "snakemake_logger_plugin_unet_em")
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [
+        (f"{name_of(path)}:{line}", one) for path in files for line, text in messages(path) for one in sentences(text)
+    ]
+    assert len(found) > 1500
+    assert [f"{place}: {sentence}" for place, sentence in found if words(sentence) > MAX_WORDS] == []
+    sample = tmp_path / "sample.py"
+    sample.write_text("raise ValueError(f'{a} is ' + f'not {b}')\nlog.warning('slow: %s', why)\nopen('x')")
+    assert list(messages(sample)) == [(1, "X is not X"), (2, "slow: %s")]
 
 
 def test_a_long_sentence_is_seen() -> None:

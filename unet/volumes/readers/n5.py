@@ -219,7 +219,7 @@ def _names(
         if "order" not in transform and "z" in names and names.index("x") > names.index("z") and not is_configured:
             raise SourceError(
                 f"{address}: dimensions {dimensions} are x, y, z in N5, but the axes of the attribute transform, "
-                f"{', '.join(listed)}, are in the order of numpy, which makes them {', '.join(names)}; write `axes: "
+                f"{', '.join(listed)}, are in the order of numpy. They would be {', '.join(names)} then; write `axes: "
                 "xyz` at this source if the first of the dimensions is x, else `axes: zyx`"
             )
         return names, "the attribute transform"
