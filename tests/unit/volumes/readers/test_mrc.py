@@ -152,6 +152,12 @@ def test_of_several_volumes_one_is_chosen(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read(WHOLE), values[1])
 
 
+def test_volumes_of_one_section_each_are_volumes(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrc"
+    mrcfile.new(path, volume("int16")[:, None]).close()
+    assert "holds 5 volumes of 1 section" in refusal(path)
+
+
 @pytest.mark.parametrize("sizes", [(50, 37, 0), (50, -37, 5), (0, 0, 0)])
 def test_sizes_that_cannot_be_are_refused(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     path = overwritten(write_mrc(tmp_path / "a.mrc", volume("int16")), 0, struct.pack("<iii", *sizes))
