@@ -3,7 +3,6 @@
 import re
 from difflib import get_close_matches
 from textwrap import shorten
-from types import NoneType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -105,6 +104,8 @@ def _meant(path: list[str], root: type[BaseModel]) -> str:
     *parents, key = path
     section, names = root, iter(parents)
     for name in names:
+        if name.isdigit():  # the number of a source
+            continue
         annotation = section.model_fields[name].annotation
         if get_origin(annotation) is dict:
             next(names)  # skip the user's name of a volume
@@ -118,8 +119,9 @@ def _meant(path: list[str], root: type[BaseModel]) -> str:
 
 
 def _model_of(annotation: Any) -> Any:
-    """Return the section that a field holds: directly, as values of a mapping, or optionally."""
-    return next((one for one in get_args(annotation)[::-1] if one is not NoneType), annotation)
+    """Return the section that a field holds: directly, as values of a mapping or a list, or optionally."""
+    models = (_model_of(one) for one in get_args(annotation))
+    return next((one for one in models if hasattr(one, "model_fields")), annotation)
 
 
 def _keys_of(annotation: Any) -> list[str]:

@@ -52,13 +52,20 @@ from unet.config.verify import VerifyConfig
 from unet.config.view import ViewConfig
 from unet.config.volumes import VolumeConfig
 from unet.config.weights import WeightsConfig
+from unet.storage.address import without_credentials
 
 HELD_BACK = 0.15
 """Share of the annotated sections that `train.held_back: auto` leaves out of volumes that choose thresholds."""
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used. The message has one line per problem: key, value and what is allowed."""
+    """The configuration cannot be used. The message has one line per problem: key, value and what is allowed.
+
+    Credentials in addresses are left out: a message gets into logs and reports of errors.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_credentials(message))
 
 
 class Config(Section):

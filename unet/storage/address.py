@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+ADDRESS_IN_TEXT = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<before>[^/\s'\"]*@)?(?P<rest>[^\s'\"?]*)(?P<query>\?[^\s'\"]+)?"
+)
 SCHEMES = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "http", "https", "file", "memory")
 """Schemes that obstore reads and writes."""
 NAMED_CONTAINER = ("abfs", "abfss")
@@ -64,6 +67,22 @@ def checked_address(address: str) -> str:
             "environment, for s3:// as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return address
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without what stands before an @ or after a ? in its addresses.
+
+    >>> without_credentials("got 'https://me:secret@host/a.zarr?sig=secret' and abfs://box@account.dfs.core.windows.net")
+    "got 'https://host/a.zarr' and abfs://box@account.dfs.core.windows.net"
+    """
+    return ADDRESS_IN_TEXT.sub(_bare, text)
+
+
+def _bare(match: re.Match[str]) -> str:
+    """Return an address without credentials; a container that is named before an @ is none."""
+    before = match["before"] or ""
+    is_container = match["scheme"] in NAMED_CONTAINER and ":" not in before
+    return f"{match['scheme']}://{before if is_container else ''}{match['rest']}"
 
 
 def split_url(address: str) -> tuple[str, str | None]:

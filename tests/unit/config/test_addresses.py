@@ -33,6 +33,26 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) ->
         assert not any(secret in str(told.value) for secret in SECRETS)
 
 
+@pytest.mark.parametrize(
+    "address", ["https://kept-secret-by-everybody@host/a", "s3://b/a?sig=kept-secret-by-everybody"]
+)
+def test_credentials_in_a_wrong_place_are_not_repeated(address: str) -> None:
+    """What is refused for another reason is quoted, and so is a key or a name that is an address."""
+    volume = {"raw": "a.tif"}
+    changes: list[dict[str, object]] = [
+        {"volumes": {"train": {**volume, key: value}}}
+        for key in ("raw", "labels", "mask", "compare")
+        for value in ({"path": [address]}, [[address]], {address: 1}, {"path": "a", "offset": address})
+    ]
+    changes += [{"volumes": {"train": {**volume, address: 1}}}, {"volumes": {address: volume}}]
+    changes += [{"storage": address}, {"storage": {"address": [address]}}, {"predict": {"volumes": [address]}}]
+    changes += [{"predict": {"volumes": ["train"], "scheduler": address}}]
+    for change in changes:
+        with pytest.raises(ConfigError) as told:
+            load_config({"volumes": {"train": volume}, **change})
+        assert not any(secret in str(told.value) for secret in SECRETS)
+
+
 def test_addresses_without_credentials_pass() -> None:
     for address in ("s3://bucket/a:/raw", "abfs://box@account.dfs.core.windows.net/a", "https://host:9000/a.zarr"):
         assert checked_address(address) == address
