@@ -1,6 +1,7 @@
 # make install   .venv with everything, pinned by constraints.txt (idempotent)
 # make demo      the whole workflow on the generated sample
 # make test      the whole test suite
+# make test-lowest TORCH=torch==2.13.0      the tests of the package with the lowest versions that pyproject.toml allows
 # make reproduce RUN=results      the run of these results once more, compared voxel by voxel
 # make clean-results RESULTS=results      all that runs wrote into a folder of results is removed, and nothing else
 # make config    the pages generated from unet/config, the page of rules, and the table of formats
@@ -13,8 +14,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 # Half as many again as there are cores: a test of the workflow often waits for a process that it started.
 WORKERS := $(shell echo $$((3 * $$(nproc) / 2)))
 INSTALLED := $(VENV)/.installed
+LOWEST := .venv-lowest
 
-.PHONY: install demo test reproduce clean-results config docs check clean
+.PHONY: install demo test test-lowest reproduce clean-results config docs check clean
 
 install: $(INSTALLED)
 
@@ -31,6 +33,16 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	echo "$(TORCH)" > $(LOWEST)/given.txt
+	UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra test \
+		--constraint $(LOWEST)/given.txt --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
+	UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(LOWEST)/bin/uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/versions.txt
+	PYTHONPATH=$(CURDIR) PATH=$(CURDIR)/$(LOWEST)/bin:$$PATH $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) \
+		--dist loadfile tests/unit tests/scripts
 
 reproduce: install
 	@test -n "$(RUN)" || { echo "Which run? make reproduce RUN=results" >&2; exit 1; }
@@ -56,4 +68,4 @@ check: install
 	$(BIN)/snakefmt --check workflow
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

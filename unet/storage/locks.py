@@ -187,7 +187,7 @@ def _bytes_of_blocks(boxes: Sequence[Box]) -> list[Span]:
     A block beyond 2^21 voxels along an axis has one byte of its own, drawn by a hash.
     """
     near = [box for box in boxes if max(box.stop) < 1 << AXIS_BITS]
-    far = sorted({_drawn_position(box) for box in boxes if max(box.stop) >= 1 << AXIS_BITS})
+    far = {_drawn_position(box) for box in boxes if max(box.stop) >= 1 << AXIS_BITS}
     spans = [(position, 1) for position in far]
     if near:
         begin, (*row, _), (*_, end) = _position(near[0].start), near[-1].start, near[-1].stop

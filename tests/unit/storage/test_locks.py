@@ -327,6 +327,21 @@ def test_threads_are_kept_apart_like_processes(
     assert (asked(path), asked_of_block(path, BOX)) == ("free", "free")
 
 
+@pytest.mark.parametrize("together", [[BOX, OTHER], [OTHER, BOX]], ids=["first one first", "last one first"])
+def test_threads_lock_different_blocks_at_once(tmp_path: Path, together: list[Box]) -> None:
+    path, done = tmp_path / ".blocks.lock", threading.Event()
+
+    def work() -> None:
+        with blocks_locked(path, together[1:]):
+            done.set()
+
+    with blocks_locked(path, together[:1]):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        assert done.wait(60)
+    thread.join(60)
+
+
 # Where there are no locks
 
 
