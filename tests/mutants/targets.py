@@ -113,6 +113,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "_rename_if_absent: time.monotonic() > deadline -> (time.monotonic() >= deadline)",
     ): "a clock hits a deadline exactly with probability 0, and the wait is 10 s then instead of 10.05 s",
     (
+        "unet/storage/files.py",
+        "save_arrays.write: 1 -> (2)",
+    ): "the level of compression: the arrays that are read are the same",
+    (
+        "unet/jobs/journal.py",
+        "add_figures: zip(total[key], value, strict=True) -> (zip(value, total[key], strict=True))",
+    ): "a sum of numbers does not depend on their order",
+    (
         "unet/training/weight_map.py",
         "_can_improve: live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits -> pass",
     ): "only leaves out pixels whose candidates can no longer win: without it the same result comes later",
@@ -120,10 +128,6 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "unet/segmentation/region_graph.py",
         "gather_edges.components: np.int64 -> np.int32",
     ): "numbers of blocks, and of the labels of one block, are below 2^28 (`block_edges` refuses more)",
-    (
-        "unet/segmentation/layered_merge.py",
-        "_Layer.read: np.int64 -> np.int32",
-    ): "of an empty array, to which arrays of 64 bits are added",
     (
         "unet/segmentation/affinity_graph.py",
         "_sums_of_offset: np.uint64 -> np.uint32",

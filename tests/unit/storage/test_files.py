@@ -18,6 +18,7 @@ from unet.storage import files
 from unet.storage.files import (
     DamagedFileError,
     load_arrays,
+    named_errors,
     read_json,
     save_arrays,
     write_atomically,
@@ -339,3 +340,18 @@ def test_of_two_folders_written_at_once_the_last_one_stays(tmp_path: Path, monke
     write_folder_with(folder, lambda new: (new / "a.npy").write_bytes(b"new"))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (folder / "a.npy").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (OSError(5, "Input/output error"), "mine"),
+        (OSError(5, "Input/output error", "theirs"), "theirs"),
+        (OSError("no number, no name"), None),
+    ],
+    ids=["without a name", "with a name", "without a number"],
+)
+def test_an_error_of_the_system_gets_a_name_unless_it_has_one(error: OSError, name: str | None) -> None:
+    with pytest.raises(OSError) as raised, named_errors(Path("mine")):
+        raise error
+    assert raised.value.filename == name
