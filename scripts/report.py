@@ -37,6 +37,7 @@ from unet.run.report.inputs_section import GreyHistogram, InputsAsRead, grey_his
 from unet.run.report.inserted_sections import insert_section
 from unet.run.report.meshes_section import recorded_meshes, render_meshes_section
 from unet.run.report.methods_section import Methods, RunRecords, methods
+from unet.run.report.next_steps import RunNumbers
 from unet.run.report.page import ReportData, render
 from unet.run.report.pictures import contact_row
 from unet.run.report.run_numbers import Decoding, decoding, run_numbers, scored_volumes
@@ -107,7 +108,9 @@ def main(
     page = ReportData(
         title="unet-em: segmentation report",
         warnings=list(few_objects_warnings(delivered)),
-        verdict=_verdict(volumes, objects, decoded, run_numbers(results, config, objects, scored, decoded, training)),
+        verdict=_verdict(
+            config, volumes, objects, decoded, run_numbers(results, config, objects, scored, decoded, training)
+        ),
         inputs={
             volume.name: _inputs(volume, path, config, labels[volume.name])
             for volume, path in zip(volumes, surveys, strict=True)
@@ -184,12 +187,21 @@ def _ordered(scores: dict[str, Any]) -> dict[str, Any]:
     return {key: scores[key] for key in [*known, *scores]}
 
 
-def _verdict(volumes: list[Volume], objects: dict[str, int], decoded: Decoding, numbers: Any) -> Verdict:
+def _verdict(
+    config: Config, volumes: list[Volume], objects: dict[str, int], decoded: Decoding, numbers: RunNumbers
+) -> Verdict:
     """Return the verdict on the objects of all volumes."""
     own = decoded.segment
     how = how_made(own.method, own.agglomerate.method, own.sections_alone, decoded.threshold)
     segmented = [
-        SegmentedVolume(one.name, one.layout.shape, one.layout.voxel_size_nm, objects[one.name]) for one in volumes
+        SegmentedVolume(
+            one.name,
+            one.layout.shape,
+            one.layout.voxel_size_nm,
+            objects[one.name],
+            config.is_sample(config.volumes[one.name]),
+        )
+        for one in volumes
     ]
     return verdict(segmented, how, numbers)
 

@@ -71,12 +71,14 @@ class SegmentedVolume:
     shape : voxels along z, y, x
     voxel_size_nm : sides of a voxel along z, y, x in nm
     objects : objects that are stored
+    is_generated : whether the volume is the sample that the workflow makes
     """
 
     name: str
     shape: Sequence[int]
     voxel_size_nm: Sequence[float]
     objects: int
+    is_generated: bool = False
 
 
 def verdict(volumes: Sequence[SegmentedVolume], how: str, run: RunNumbers) -> Verdict:
@@ -104,7 +106,7 @@ def judged_volume(volume: ScoredVolume) -> JudgedVolume | None:
 
 
 def made(volume: SegmentedVolume, how: str) -> str:
-    """Return what was made of a volume, in one sentence.
+    """Return what was made of a volume, in one sentence, and a second one on a generated volume.
 
     >>> made(SegmentedVolume("test", (6, 512, 512), (50, 4, 4), 860), "connected components of each section")
     'test: 860 objects, connected components of each section, in 6 × 512 × 512 voxels (0.3 × 2.05 × 2.05 µm).'
@@ -113,7 +115,8 @@ def made(volume: SegmentedVolume, how: str) -> str:
     sides = [n * side / 1000 for n, side in zip(volume.shape, volume.voxel_size_nm, strict=True)]
     micrometres = " × ".join(f"{side:.3g}" for side in sides)
     number = f"{volume.objects:,} object{'s' * (volume.objects != 1)}"
-    return f"{volume.name}: {number}, {how}, in {size} voxels ({micrometres} µm)."
+    generated = " The volume is generated; real tissue is harder." if volume.is_generated else ""
+    return f"{volume.name}: {number}, {how}, in {size} voxels ({micrometres} µm).{generated}"
 
 
 def how_made(method: str, agglomerate: str, sections_alone: bool, threshold: float | None) -> str:

@@ -134,6 +134,15 @@ def test_held_out_volumes_are_judged_where_there_are_any() -> None:
     assert "from which the network learnt" in alone.sentence
 
 
+def test_a_generated_volume_is_said_to_be_one() -> None:
+    sample = SegmentedVolume("new", (1, 10, 10), (40, 4, 4), 1, is_generated=True)
+    assert (
+        verdict([sample], "components", run_of())
+        .made[0]
+        .endswith("µm). The volume is generated; real tissue is harder.")
+    )
+
+
 @pytest.mark.parametrize("kind", USUAL)
 def test_a_score_on_a_limit_has_the_better_level(kind: Kind) -> None:
     for usual in USUAL[kind]:
