@@ -6,6 +6,7 @@ A file may name its axes, the user may name them (`axes` of a source), or nobody
 stored (5, 80, 72, 1), named "zyxc"   ->  1 channel of (5, 80, 72)
 stored (72, 80, 5), named "xyz"       ->  (5, 80, 72), transposed
 stored (2, 5, 80, 72), no names       ->  refused: four long axes; write axes: czyx
+stored (80, 72, 5), no names          ->  refused: sections of 5 voxels, or 5 sections? write axes: yxz, xyz or zyx
 ```
 
 An axis of length 1 that is neither z, y, x nor c is left out. A longer axis without a meaning is refused.
@@ -137,7 +138,8 @@ def axis_order(
     Raises
     ------
     SourceError
-        If y or x is missing, or an axis is named twice. If an axis longer than 1 is not one of c, z, y and x.
+        If y or x is missing, or an axis is named twice. If an axis longer than 1 is not one of c, z, y and x. If nobody
+        names the axes, and the last of three may count the sections.
     """
     lengths = tuple(int(n) for n in stored)
     if configured is not None:
@@ -200,7 +202,8 @@ def _unnamed_order(lengths: Index, where: str) -> AxisOrder:
             f"their names in this order, as in `{{path: {where}, axes: {_guess(lengths)}}}` (c: channels)"
         )
     names[begin:end] = "zyx"[3 - (end - begin) :]
-    return AxisOrder(tuple(names), lengths, "the usual order", _suspicion(lengths[begin:end], where))
+    refuse_sections_last(lengths[begin:end], where)
+    return AxisOrder(tuple(names), lengths, "the usual order", _shortest_axis(lengths[begin:end], where))
 
 
 def _guess(lengths: Index) -> str:
@@ -214,14 +217,40 @@ def _guess(lengths: Index) -> str:
     return min(("czyx", 0), ("zcyx", 1), ("zyxc", 3), key=lambda one: lengths[one[1]])[0]
 
 
-def _suspicion(lengths: Index, where: str) -> str | None:
-    """Return a remark if the last of three axes is much the shortest: it is then rather sections or colours than x."""
-    if len(lengths) == 3 and 2 * lengths[2] < min(lengths[:2]):
-        return (
-            f"{where}: the file does not name its axes, of lengths {lengths}; they are read as z, y, x, although the "
-            "last is the shortest. If it holds the sections, write `axes: yxz` (or xyz) at this source"
+def refuse_sections_last(lengths: Sequence[int], where: str, times: float = 2.0) -> None:
+    """Raise if the last of three axes that nobody names is much the shortest: it is rather sections than x.
+
+    Arrays (x, y, z) of MATLAB, ITK and ImageJ, and (y, x, z) of scikit-image, have such lengths. So have colours.
+
+    Parameters
+    ----------
+    times : float
+        How many times shorter it is than the other two. A square in front of a shorter axis is refused as well.
+
+    Raises
+    ------
+    SourceError
+        If it is so much shorter.
+    """
+    if len(lengths) != 3:
+        return
+    z, y, x = lengths
+    if times * x < min(z, y) or (times <= 2 and z == y > x > 1):
+        raise SourceError(
+            f"{where}: the file does not name its axes, of lengths {tuple(lengths)}, of which the last is the shortest, "
+            "so that it may count the sections. Write at this source `axes: yxz` if the array is (y, x, z), "
+            f"`axes: xyz` if it is (x, y, z), or `axes: zyx` if there are {z} sections of {y} x {x} voxels"
         )
-    return None
+
+
+def _shortest_axis(lengths: Sequence[int], where: str) -> str | None:
+    """Return a remark if y or x is shorter than z, so that another order is thinkable. Squares are sections."""
+    if len(lengths) != 3 or min(lengths[1:]) >= lengths[0] or lengths[1] == lengths[2]:
+        return None
+    return (
+        f"{where}: the file does not name its axes, of lengths {tuple(lengths)}; they are read as z, y, x. If that is "
+        "wrong, write `axes` at this source, such as xyz"
+    )
 
 
 def _refuse_unusable(names: Sequence[str], lengths: Index, where: str, origin: str) -> None:

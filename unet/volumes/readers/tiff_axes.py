@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import tifffile
 
 from unet.config.source import SourceConfig
-from unet.volumes.readers.axes import UNKNOWN, AxisOrder, axis_order
+from unet.volumes.readers.axes import UNKNOWN, AxisOrder, axis_order, refuse_sections_last
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.tiff_pages import JPEG
 from unet.volumes.readers.tiff_series import NAMES, StoredSeries
@@ -17,6 +17,8 @@ NO_LABELS = f"{ONE_COLOUR}; labels are never read from JPEG"
 RGB, YCBCR = 2, 6
 COLOURS = {RGB: "RGB", 4: "transparency mask", 5: "CMYK", YCBCR: "YCbCr", 8: "CIELab", 9: "CIELab", 10: "CIELab"}
 """Meaning of PhotometricInterpretation, other than grey and a table of colours."""
+NARROW_PAGES = 4.0
+"""How many times their width pages are high and many, if an array was saved with its sections last."""
 
 
 def order_of_axes(series: StoredSeries, given: SourceConfig) -> AxisOrder:
@@ -27,6 +29,8 @@ def order_of_axes(series: StoredSeries, given: SourceConfig) -> AxisOrder:
     origin = NAMES.get(series.kind, "the pages of the file")
     if configured is None:
         _refuse_sections_by_another_name(series, given.path)
+        if series.letters[:-2] in ("I", "Q") and series.letters[-2:] == "YX":
+            refuse_sections_last(series.shape, given.path, NARROW_PAGES)
     return axis_order(series.shape, _names(series.letters), given.path, origin, configured)
 
 
