@@ -38,7 +38,17 @@ def interior_of_ids(ids: np.ndarray) -> np.ndarray:
 
 
 class AnnotationError(ValueError):
-    """An annotation holds values that its `label_kind` does not allow."""
+    """An annotation holds values that its `label_kind` does not allow.
+
+    Attributes
+    ----------
+    not_annotated : tuple of int
+        Those of the values that may mean that nobody annotated the voxel.
+    """
+
+    def __init__(self, message: str, not_annotated: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.not_annotated = tuple(not_annotated)
 
 
 def interior_classes(values: np.ndarray, where: str) -> np.ndarray:

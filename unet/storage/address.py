@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 ADDRESS_IN_TEXT = re.compile(
@@ -42,6 +43,16 @@ def without_prefix(address: str) -> str:
     """
     prefix = next((one for one in FORMAT_PREFIXES if address.startswith(one)), "")
     return address.removeprefix(prefix)
+
+
+def as_path(address: str) -> str:
+    """Return the path that a `file://` address names, or any other address and path unchanged.
+
+    >>> as_path("file:///data/my%20raw.zarr:/0"), as_path("zarr://file:///data/raw.zarr"), as_path("a%20b.tif")
+    ('/data/my raw.zarr:/0', '/data/raw.zarr', 'a%20b.tif')
+    """
+    local = re.match(r"file://(localhost)?(?=/)", without_prefix(address))
+    return unquote(without_prefix(address)[local.end() :]) if local else address
 
 
 def checked_address(address: str) -> str:

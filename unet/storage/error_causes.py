@@ -72,6 +72,7 @@ CAUSES = (
     ),
     Cause("it is a folder", "name a file, or the folder that holds the sections", kinds=(IsADirectoryError,)),
     Cause("it is not there", "correct the path, or bring the file back", kinds=(FileNotFoundError,)),
+    Cause("links lead in a circle", "correct the link that the error names", numbers=(errno.ELOOP,)),
     Cause(
         "the disk or the network does not answer",
         "run again when it does; what is finished is kept",

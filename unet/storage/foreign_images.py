@@ -25,6 +25,7 @@ from zarr.abc.store import Store
 from zarr.errors import BaseZarrError, NodeTypeValidationError
 from zarr.storage import WrapperStore, ZipStore
 
+from unet.storage.address import is_address
 from unet.storage.foreign_zarr import ForeignArray, ForeignBackend, foreign_backend
 from unet.storage.ngff import Coordinates, axis_names, coordinates_nm, multiscales_of, ome_attributes
 from unet.storage.zarr_store import StoreError, zarr_store_of
@@ -90,6 +91,8 @@ def _node(store: Store, path: str) -> zarr.Array | zarr.Group | None:
 
 
 def _advice(where: str, store: Store) -> str:
+    if is_address(where) and _node(store, "") is None:
+        return "there is no zarr.json, .zarray or .zgroup at this address; correct the address"
     listed = _listed(store)
     if not listed:
         return "it holds no array; copy it again"

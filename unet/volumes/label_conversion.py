@@ -140,7 +140,8 @@ class LabelValues(View):
             found = ", ".join(f"{v:.0f} ({n:,} times)" for v, n in zip(values[:5], counts[:5], strict=True))
             raise AnnotationError(
                 f"{self.address}: negative labels in box {box}: {found}; the first at {place}. If they mean that "
-                f"nobody annotated the voxel, {self._advice([int(v) for v in values[:5]])}; else correct the file"
+                f"nobody annotated the voxel, {self._advice([int(v) for v in values[:5]])}; else correct the file",
+                [int(v) for v in values],
             )
 
     def _refuse_reserved(self, ids: np.ndarray, ignored: np.ndarray, box: Box) -> None:
@@ -152,7 +153,8 @@ class LabelValues(View):
             raise AnnotationError(
                 f"{self.address}: value {reserved} at {place}, {int(wrong.sum()):,} times in box {box}. It stands for "
                 f"voxels that nobody annotated: if it means that here, {self._advice([reserved])}; else give these "
-                "voxels another id"
+                "voxels another id",
+                [reserved],
             )
 
     def _advice(self, values: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from functools import partial
 from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box, Index
-from unet.storage.address import is_address, split_path
+from unet.storage.address import is_address, split_path, split_url
 from unet.volumes.label_conversion import LabelValues, Unlabelled, label_values, one_value_per_voxel
 from unet.volumes.placement import Frame, Placement, placed
 from unet.volumes.problems import Problems
@@ -27,7 +27,7 @@ from unet.volumes.readers.open import format_of, open_channel, open_channels, op
 from unet.volumes.readers.source import RAW_DTYPES, Nm, Source
 from unet.volumes.readers.views import Cropped, Downsampled, ZeroOutsideMask
 from unet.volumes.several_labels import SeveralLabels
-from unet.volumes.voxel_size import is_impossible, resolve_voxel_size
+from unet.volumes.voxel_size import is_impossible, pixel_differs, resolve_voxel_size
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,11 @@ def open_in_volume(volume: VolumeConfig, given: SourceConfig) -> Source:
 def _frame(volume: VolumeConfig, raw: Source) -> tuple[Frame, str | None]:
     """Return the voxels of the raw files, in which other files are placed, and a remark on their size or None."""
     overrule = volume.voxel_size_from == "configuration"
-    remarks = [one for one in raw.remarks if "voxel_size_nm" in one]
+    remarks = [one for one in raw.remarks if "voxel_size_nm" in one or "how thick" in one]
     size, remark = resolve_voxel_size(
         volume.voxel_size_nm, raw.voxel_size_nm, raw.address, overrule=overrule, remarks=remarks
     )
+    remark = remark or pixel_differs(size, raw.pixel_nm, raw.address, raw.voxel_size_from)
     return Frame(raw, size, overrule), remark
 
 
@@ -240,7 +241,7 @@ def opposite_rows(volume: VolumeConfig) -> list[str]:
 
 
 def _format_name(given: SourceConfig) -> str:
-    where = given.path if is_address(given.path) else split_path(given.path)[0]
+    where, _ = split_url(given.path) if is_address(given.path) else split_path(given.path)
     found = format_of(where)
     return found.name if found else "another format"
 

@@ -12,6 +12,8 @@ PLACEHOLDERS_NM = (0.1, 1.0, 1e3, 1e6)
 """Edges that writers store when nobody remarks them one: 1 of Angstrom, nanometre, micrometre or millimetre."""
 SMALLEST_NM, LARGEST_NM = 1e-3, 1e6
 """Edges between which a size may be true. A size beyond has a wrong unit, such as 4 m for 4 nm."""
+SQUARE = 1.2
+"""Ratio of the edges of a pixel up to which it passes for a square. Sections are imaged with square pixels."""
 UNKNOWN = "does not say how large a voxel is"
 
 
@@ -94,10 +96,43 @@ def resolve_voxel_size(
         unknown = "is one that no microscope has" if wrong_unit else "is a placeholder that nobody has set"
         why = "as `voxel_size_from` says" if overrule else f"the file's {unknown}"
         remark = f"{where}: voxels of {_nm(file_nm)} nm in the file, {_nm(config_nm)} nm (z, y, x) by {other}: {why}"
-    elif not config_nm and file_nm and (problem := implausible_voxel_size(file_nm)):
+    elif not config_nm and file_nm and (problem := _doubt(file_nm)):
         remark = f"{where}: the file's voxel size of {problem}; set `voxel_size_nm` of this volume if it is wrong"
     z, y, x = (float(n) for n in known)
     return (z, y, x), remark
+
+
+def _doubt(edges_nm: Nm) -> str | None:
+    """Return what is doubtful about the voxel size of a file, in words that follow "a voxel size of"; else None.
+
+    >>> _doubt((50.0, 4.0, 4.0))
+    >>> _doubt((4.0, 4.0, 50.0))
+    '(4, 4, 50) nm has pixels of 4 x 50 nm (y, x), which are no squares: are z and x exchanged?'
+    """
+    z, y, x = edges_nm
+    if is_placeholder(edges_nm):
+        return f"{_nm(edges_nm)} nm is one that writers store where nobody has set it"
+    if problem := implausible_voxel_size(edges_nm):
+        return problem
+    if max(x, y) > SQUARE * min(x, y):
+        exchanged = ": are z and x exchanged?" if abs(z - y) < TOLERANCE * y else ""
+        return f"{_nm(edges_nm)} nm has pixels of {y:g} x {x:g} nm (y, x), which are no squares{exchanged}"
+    return None
+
+
+def pixel_differs(config_nm: Nm, pixel_nm: Nm | None, where: str, origin: str) -> str | None:
+    """Return a remark if a file knows the size `(y, x)` of a pixel alone, and the configuration gives another one.
+
+    >>> pixel_differs((50.0, 4.0, 4.0), (8.0, 8.0), "a.tif", "the FEI tags")
+    'a.tif: pixels of (8, 8) nm by the FEI tags, but of (4, 4) nm (y, x) by the configuration; look which is right'
+    >>> pixel_differs((50.0, 8.0, 8.0), (8.0, 8.0), "a.tif", "the FEI tags")
+    """
+    if pixel_nm is None or not differ(config_nm[1:], pixel_nm):
+        return None
+    return (
+        f"{where}: pixels of {_nm(pixel_nm)} nm by {origin}, but of {_nm(config_nm[1:])} nm (y, x) by the "
+        "configuration; look which is right"
+    )
 
 
 def differ(one: Nm, other: Nm) -> bool:

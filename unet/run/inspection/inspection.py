@@ -2,27 +2,30 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from unet.config.label_kinds import AnnotationError, not_annotated_id
 from unet.config.source import SourceConfig
 from unet.run.inspection.annotated_sections import AnnotatedSections, find_annotated_sections, split_sections
 from unet.run.inspection.label_guess import LabelGuess, NotLabelsError, Role, guess_labels
 from unet.run.inspection.roles import InspectionError, Roles, annotated_raw, assign_roles
 from unet.run.inspection.samples import middle_window, spread
 from unet.run.inspection.source_summary import SourceSummary, summarise
-from unet.run.inspection.suggested_settings import Inputs
-from unet.run.inspection.voxel_sizes import doubt_of, voxel_size_of
+from unet.run.inspection.suggested_settings import Inputs, VoxelSize
+from unet.run.inspection.voxel_sizes import doubt_of, doubt_of_axes, voxel_size_of
 from unet.volumes.readers.source import Source
 from unet.volumes.readers.views import Placed
 from unet.volumes.sources import VolumeSources
 
 SAMPLED_SECTIONS = 8
 """Annotated sections from which the meaning of labels is guessed."""
+MOST_NOT_ANNOTATED = 2
+"""Largest number of values that are taken as "not annotated". With more, the labels hold something else than ids."""
 PROBLEMS = (ValueError, OSError, RuntimeError, ImportError)
 """Errors of files: of readers, of the system, of a package that is missing."""
 
@@ -52,6 +55,8 @@ class Inspection:
         What the user has to look at.
     annotated : AnnotatedSections, or None
         The annotated sections.
+    not_annotated : tuple of int
+        Values of the labels that are no ids, and are taken as "not annotated".
     """
 
     summaries: list[SourceSummary] = field(default_factory=list)
@@ -60,6 +65,7 @@ class Inspection:
     volume: VolumeSources | None = None
     warnings: list[str] = field(default_factory=list)
     annotated: AnnotatedSections | None = None
+    not_annotated: tuple[int, ...] = ()
 
 
 def inspect_paths(
@@ -98,9 +104,12 @@ def _understand(found: Inspection, voxel_size_nm: tuple[float, float, float] | N
     roles = assign_roles(found.summaries)
     found.summaries = roles.all
     sizes = [voxel_size_of(raw, roles.labels, voxel_size_nm) for raw in roles.raw]
-    number, found.volume = annotated_raw(roles, sizes)
+    number = _annotated_volume(found, roles, sizes)
+    assert found.volume is not None
     raw, size = roles.raw[number], sizes[number]
-    found.warnings += found.volume.remarks
+    shown = {remark for one in found.summaries for remark in one.source.remarks}
+    found.warnings += [remark for remark in found.volume.all_remarks() if remark not in shown]
+    found.warnings += [doubt for one in roles.raw if (doubt := doubt_of_axes(one))]
     found.warnings += [doubt for one, own in zip(roles.raw, sizes, strict=True) if (doubt := doubt_of(one, own))]
     found.warnings += [
         f"{one.address}: voxel size {own.why} (--voxel-size Z Y X)"
@@ -132,25 +141,57 @@ def _understand(found: Inspection, voxel_size_nm: tuple[float, float, float] | N
     )
 
 
+def _annotated_volume(found: Inspection, roles: Roles, sizes: Sequence[VoxelSize]) -> int:
+    """Open the volume, and find its annotated sections; return the number of its intensities.
+
+    Values of labels that stand for "not annotated" in other programs, such as -1, are taken as that.
+
+    Raises
+    ------
+    AnnotationError
+        If more than `MOST_NOT_ANNOTATED` values of the labels are none of ids.
+    """
+    while True:
+        number, found.volume = annotated_raw(roles, sizes, found.not_annotated)
+        if found.volume.labels is None:
+            return number
+        try:
+            found.annotated = find_annotated_sections(found.volume.labels)
+        except AnnotationError as error:
+            new = [value for value in error.not_annotated if value not in found.not_annotated]
+            if not new or len(new) + len(found.not_annotated) > MOST_NOT_ANNOTATED:
+                raise
+            found.not_annotated = (*found.not_annotated, *new)
+        else:
+            return number
+
+
 def _meaning_of_labels(found: Inspection, roles: Roles) -> LabelGuess:
     """Return what the labels mean, and note it at their summary."""
     assert roles.labels is not None
     assert found.volume is not None
     assert found.volume.labels is not None
+    assert found.annotated is not None
     labels = found.volume.labels
-    found.annotated = find_annotated_sections(labels)
     roles.labels.lines.append(("annotated", str(found.annotated)))
     if not found.annotated.runs:
         raise NotLabelsError(f"{roles.labels.address}: no section holds two different values, so nothing is annotated")
+    inside = not_annotated_id(labels.dtype)  # of voxels that the files do not hold, too
     try:
-        guess = guess_labels(_drawn_windows(roles.labels, labels, found.annotated))
+        guess = guess_labels(
+            _drawn_windows(roles.labels, labels, found.annotated),
+            (*found.not_annotated, inside),
+            colours=roles.labels.source.channels > 1,
+        )
     except NotLabelsError as error:
         raise NotLabelsError(f"{roles.labels.address}: {error}") from None
+    in_files = [value for value in guess.not_annotated if value != inside]
+    guess = replace(guess, not_annotated=tuple(dict.fromkeys((*found.not_annotated, *in_files))))
     roles.labels.lines.append(("kind", f"{guess.kind}: {guess.why}"))
     if guess.class_values:
         roles.labels.lines.append(("classes", ", ".join(f"{k}: {v}" for k, v in guess.class_values.items())))
-    if guess.ignore_id is not None:
-        roles.labels.lines.append(("ignore_id", f"{guess.ignore_id}, taken as not annotated"))
+    for value in guess.not_annotated:
+        roles.labels.lines.append(("ignore_id", f"{value}, taken as not annotated"))
     found.warnings += [f"{roles.labels.address}: {warning}" for warning in guess.warnings]
     return guess
 

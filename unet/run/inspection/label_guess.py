@@ -1,31 +1,40 @@
 """Guess from sampled sections whether a source holds intensities or labels, and of which kind labels are.
 
 1. `looks_like`    Labels are flat: neighbouring pixels have one value. Imaged grey values have noise.
-2. `guess_labels`  Two values are membrane and interior. Ids in one piece each are instances. A few values in many
-                   pieces each are classes.
+2. `guess_labels`  Two values are membrane and interior, if one of them divides the other. Ids in one piece each are
+                   instances. A few values in many pieces each are classes. Values of voxels that nobody annotated are
+                   left out.
 
 A guess says why. The user overrules it by a key of the configuration.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.config.label_kinds import IGNORE
 from unet.volumes.readers.source import RAW_DTYPES
 
 FLAT = 0.6
 """Share of neighbouring pixels with one value from which labels are flat. The most frequent value does not count."""
-FEW_VALUES = 16
-"""Largest number of values that are called few."""
+NOISY = 0.4
+"""The same share below which several values, or numbers of a type of ids, are imaged grey values."""
+TOO_FEW, FEW_VALUES = 8, 16
+"""Largest number of values that no image has, and largest number of values that are called few."""
 MAX_CLASSES = 64
 """Largest number of grey values that are written out as classes."""
 ONE_PIECE = 0.6
 """Share of the ids that are in one piece in a section, from which ids are instances."""
 MIN_PIECES = 4
 """Mean number of pieces per section from which a value is no single object, as in `unet.training.label_check`."""
+SINGLE = 1.5
+"""Mean number of pieces per section up to which a value is in one piece."""
+MOSTLY = 0.5
+"""Share of the voxels from which 0 may mean that nobody annotated them."""
 TOUCHING = 0.5
 """Share of the borders between different values at which two ids touch, from which 0 is no membrane."""
 
@@ -45,8 +54,8 @@ class LabelGuess:
         What the kind follows from.
     class_values : dict
         Grey value by class name, for kind `classes`.
-    ignore_id : int, or None
-        Id of voxels that are not annotated, for kind `instances`.
+    not_annotated : tuple of int
+        Values of voxels that are not annotated.
     foreground : float
         Share of the sampled voxels that are not background.
     warnings : tuple of str
@@ -56,7 +65,7 @@ class LabelGuess:
     kind: Kind
     why: str
     class_values: dict[str, int] = field(default_factory=dict)
-    ignore_id: int | None = None
+    not_annotated: tuple[int, ...] = ()
     foreground: float = 1.0
     warnings: tuple[str, ...] = ()
 
@@ -76,17 +85,19 @@ def looks_like(values: NDArray) -> tuple[Role, str]:
     >>> looks_like(np.arange(8, dtype=np.uint32).reshape(1, 2, 4))
     ('labels', 'uint32 is a type of ids')
     """
-    if values.dtype.name not in RAW_DTYPES:
-        return "labels", f"{values.dtype.name} is a type of ids"
-    distinct = len(np.unique(values))
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         return "raw", "its values have fractions"
+    distinct, share = len(np.unique(values)), flat_share(values)
+    grey = f"{distinct} different values, and only {share:.0%} of neighbouring pixels have one value"
+    if distinct > TOO_FEW and share < NOISY:
+        return "raw", grey
+    if values.dtype.name not in RAW_DTYPES:
+        return "labels", f"{values.dtype.name} is a type of ids"
     if distinct <= FEW_VALUES:
         return "labels", f"it has {distinct} different value{'s' * (distinct != 1)}"
-    share = flat_share(values)
     if share >= FLAT:
         return "labels", f"{share:.0%} of neighbouring pixels have one value"
-    return "raw", f"{distinct} different values, and only {share:.0%} of neighbouring pixels have one value"
+    return "raw", grey
 
 
 def flat_share(values: NDArray) -> float:
@@ -102,37 +113,47 @@ def flat_share(values: NDArray) -> float:
     return float(np.mean((one == other)[counted])) if counted.any() else 1.0
 
 
-def guess_labels(values: NDArray) -> LabelGuess:
+def guess_labels(values: NDArray, not_annotated: Sequence[int] = (), colours: bool = False) -> LabelGuess:
     """Guess the kind of labels from sampled sections.
 
     Parameters
     ----------
     values : numpy.ndarray
         ``(section, y, x)``; sections without an annotation are left out by the caller.
+    not_annotated : sequence of int
+        Values of voxels that nobody annotated.
+    colours : bool
+        Whether each value is a colour.
 
     Raises
     ------
     NotLabelsError
-        If the values have fractions, or are all the same.
+        If the values have fractions, or are all the same. If colours are blended at edges.
     """
     if values.dtype.kind == "f":
         if not np.array_equal(values, np.rint(values)):
             raise NotLabelsError("its values have fractions, as probabilities do: threshold it first")
         values = values.astype(np.int64)
     greys, counts = np.unique(values, return_counts=True)
-    shares = {int(grey): int(n) / values.size for grey, n in zip(greys, counts, strict=True)}
-    if len(shares) == 1:
-        raise NotLabelsError(f"all sampled voxels are {next(iter(shares))}: nothing is annotated there")
+    known = {int(grey): int(n) for grey, n in zip(greys, counts, strict=True) if int(grey) not in not_annotated}
+    ignored = tuple(int(grey) for grey in greys if int(grey) not in known)
+    shares = {grey: count / sum(known.values()) for grey, count in known.items()}
+    if len(shares) < 2:
+        raise NotLabelsError(f"all sampled voxels are {next(iter(shares), ignored)}: nothing is annotated there")
     if len(shares) == 2:
-        return _of_two_values(values, shares)
-    pieces = pieces_per_section(values)
-    single = float(np.mean([n <= 1.5 for grey, n in pieces.items() if grey != 0]))
+        return replace(_of_two_values(values, shares), not_annotated=ignored)
+    pieces = {grey: n for grey, n in pieces_per_section(values).items() if grey in known}
+    single = float(np.mean([n <= SINGLE for grey, n in pieces.items() if grey != 0]))
     many = sum(n >= MIN_PIECES for grey, n in pieces.items() if grey != 0)
-    if len(shares) <= FEW_VALUES and (many >= 1 and single < ONE_PIECE):
-        return _as_classes(values, shares, pieces)
-    if single >= ONE_PIECE or len(shares) > MAX_CLASSES:
-        return _as_instances(values, shares, single)
-    return _as_classes(values, shares, pieces)
+    is_classes = len(shares) <= FEW_VALUES and many >= 1 and single < ONE_PIECE
+    if not is_classes and (single >= ONE_PIECE or len(shares) > MAX_CLASSES):
+        return _as_instances(values, shares, single, ignored)
+    if colours and len(shares) > FEW_VALUES:
+        raise NotLabelsError(
+            f"{len(shares)} colours, and only {single:.0%} of them are in one piece per section, as where colours are "
+            "blended at edges: save the annotation without smoothing (anti-aliasing), or give the ids themselves"
+        )
+    return replace(_as_classes(shares, pieces), not_annotated=ignored)
 
 
 def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
@@ -140,47 +161,68 @@ def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
     pieces = pieces_per_section(values, connectivity=4)  # a thin membrane separates its neighbours along diagonals, too
     inverted = shares[high] < 0.5 and pieces[low] - pieces[high] >= MIN_PIECES
     if low == 0 and not inverted:
-        few = "" if pieces[high] > 1.5 else "; it is one piece in each section, as a mask is"
+        few = "" if pieces[high] > SINGLE else "; it is one piece in each section, as a mask is"
         warnings = (f"every section has one object only{few}: is it a mask (--mask)?",) if few else ()
-        why = f"two values, 0 ({shares[0]:.0%}) and {high} in {pieces[high]:.0f} pieces per section"
+        why = f"two values, 0 ({shares[0]:.0%}) and {high} in {_pieces(pieces[high])} per section"
         return LabelGuess("interior", why, foreground=shares[high], warnings=warnings)
-    membrane, interior = (high, low) if inverted else (low, high)
-    why = f"two values, and {membrane} divides {interior} into {pieces[interior]:.0f} pieces per section"
-    if not inverted:
-        why = f"two values, {low} and {high}, of which neither is 0"
+    if max(pieces[low], pieces[high]) <= SINGLE:
+        doubt = f"{low} and {high} are taken as two cells; if one of them is membrane, set label_kind: classes"
+        return LabelGuess("instances", f"two ids, {low} and {high}, each in one piece per section", warnings=(doubt,))
+    membrane, interior = (high, low) if pieces[low] > pieces[high] else (low, high)
+    why = f"two values, and {membrane} divides {interior} into {_pieces(pieces[interior])} per section"
+    doubt = f"{membrane} is taken as membrane, and {interior} as interior; exchange them in class_values if that is wrong"
+    is_clear = pieces[interior] - pieces[membrane] >= MIN_PIECES
     return LabelGuess(
-        "classes", why, {"membrane": membrane, "interior": interior}, foreground=shares[interior], warnings=()
+        "classes",
+        why,
+        {"membrane": membrane, "interior": interior},
+        foreground=shares[interior],
+        warnings=() if is_clear else (doubt,),
     )
 
 
-def _as_instances(values: NDArray, shares: dict[int, float], single: float) -> LabelGuess:
+def _pieces(mean: float) -> str:
+    """Return a mean number of pieces for a sentence.
+
+    >>> _pieces(1.2), _pieces(11.0)
+    ('1 piece', '11 pieces')
+    """
+    return f"{mean:.0f} piece{'s' * (round(mean) != 1)}"
+
+
+def _as_instances(
+    values: NDArray, shares: dict[int, float], single: float, ignored: tuple[int, ...]
+) -> LabelGuess:
     ids = [grey for grey in shares if grey != 0]
     why = f"{len(ids):,} ids in the sample, {single:.0%} of them in one piece per section"
     warnings = []
-    if min(ids) < 0:
-        warnings.append(f"the smallest id is {min(ids)}: an id is not negative; say what it means")
-    ignore = None
-    touching = touching_share(values)
+    if single < ONE_PIECE:
+        warnings.append(f"only {single:.0%} of its values are in one piece per section: are they ids?")
+    touching = touching_share(values, ignored)
     if 0 in shares and touching >= TOUCHING:
-        ignore = 0
+        ignored = (*ignored, 0)
         why += f"; ids touch at {touching:.0%} of their borders, so 0 ({shares[0]:.1%}) is no membrane"
     top = int(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 0
-    if ignore is None and top > 127 and shares.get(top, 0) and values.dtype.itemsize > 1:
-        ignore = top
+    if not ignored and top > 127 and shares.get(top, 0) and values.dtype.itemsize > 1:
+        ignored = (top,)
         why += f"; {top} is the largest number of {values.dtype.name}"
-    return LabelGuess("instances", why, {}, ignore, 1 - shares.get(0, 0.0), tuple(warnings))
+    return LabelGuess("instances", why, {}, ignored, 1 - shares.get(0, 0.0), tuple(warnings))
 
 
-def _as_classes(values: NDArray, shares: dict[int, float], pieces: dict[int, float]) -> LabelGuess:
+def _as_classes(shares: dict[int, float], pieces: dict[int, float]) -> LabelGuess:
     """Return classes in the order background, others, most frequent: the last class makes the objects."""
     last = max(shares, key=lambda grey: shares[grey])
     if last == 0:
         last = max((grey for grey in shares if grey), key=lambda grey: shares[grey])
     order = [*(grey for grey in sorted(shares) if grey != last), last]
-    why = f"{len(shares)} values, most of them in many pieces per section ({_few(pieces)})"
-    warning = "the names of the classes are not in the file: rename them, and put values of one meaning into one list"
+    why = f"{len(shares)} values, and several of them in more than one piece per section ({_few(pieces)})"
+    warnings = [
+        "the names of the classes are not in the file: rename them, and put values of one meaning into one list"
+    ]
+    if shares.get(0, 0) >= MOSTLY:
+        warnings.append(f"0 fills {shares[0]:.0%}: if nobody annotated these voxels, rename value_0 to {IGNORE}")
     names = {f"value_{grey}" if grey >= 0 else f"minus_{-grey}": grey for grey in order}
-    return LabelGuess("classes", why, names, foreground=shares[last], warnings=(warning,))
+    return LabelGuess("classes", why, names, foreground=shares[last], warnings=tuple(warnings))
 
 
 def _few(pieces: dict[int, float], shown: int = 4) -> str:
@@ -208,18 +250,19 @@ def pieces_per_section(values: NDArray, connectivity: Literal[4, 8] = 8) -> dict
     return {int(grey): float(mean) for grey, mean in zip(greys, means, strict=True)}
 
 
-def touching_share(values: NDArray) -> float:
+def touching_share(values: NDArray, not_annotated: Sequence[int] = ()) -> float:
     """Return the share of the borders between values at which two ids touch, with no 0 between them.
 
     >>> touching_share(np.array([[[1, 1, 2, 2, 0, 3]]]))
     0.3333333333333333
     """
     borders = touching = 0
-    for one, other in (
-        (values[..., 1:], values[..., :-1]),
-        (values[..., 1:, :], values[..., :-1, :]),
-    ):
-        differ = one != other
+    known = np.ones(values.shape, bool)
+    for value in not_annotated:
+        known &= values != value
+    for ahead, behind in ((np.s_[..., 1:], np.s_[..., :-1]), (np.s_[..., 1:, :], np.s_[..., :-1, :])):
+        one, other = values[ahead], values[behind]
+        differ = (one != other) & known[ahead] & known[behind]
         borders += int(differ.sum())
         touching += int((differ & (one != 0) & (other != 0)).sum())
     return touching / borders if borders else 0.0

@@ -74,8 +74,15 @@ def may_be_mask(summary: SourceSummary) -> bool:
     return max((n for grey, n in pieces.items() if grey), default=0.0) <= MAX_PIECES_OF_MASK
 
 
-def annotated_raw(roles: Roles, sizes: Sequence[VoxelSize]) -> tuple[int, VolumeSources]:
+def annotated_raw(
+    roles: Roles, sizes: Sequence[VoxelSize], not_annotated: Sequence[int] = ()
+) -> tuple[int, VolumeSources]:
     """Return the number of the intensities that labels and mask belong to, and the open volume.
+
+    Parameters
+    ----------
+    not_annotated : sequence of int
+        Values of the labels that mean that nobody annotated the voxel.
 
     Raises
     ------
@@ -87,6 +94,7 @@ def annotated_raw(roles: Roles, sizes: Sequence[VoxelSize]) -> tuple[int, Volume
         volume = VolumeConfig(
             raw=(raw.given,),
             labels=None if roles.labels is None else (roles.labels.given,),
+            ignore_id=list(not_annotated) or None,
             mask=None if roles.mask is None else roles.mask.given,
             voxel_size_nm=size.nm if size.write else None,
             voxel_size_from="configuration" if size.overrule else "agreement",

@@ -105,13 +105,23 @@ def section_distance_px(source: Source, side: int = 512) -> float | None:
     return float(np.median(distances)) if distances else None
 
 
+def likeness(source: Source, side: int = 512) -> tuple[float, float, float] | None:
+    """Return the correlation of neighbouring voxels along z, y and x, in two sections in the middle.
+
+    Returns
+    -------
+    tuple of float, or None
+        None if an axis has one voxel only.
+    """
+    if min(source.shape) < 2:
+        return None
+    z = (source.shape[0] - 2) // 2
+    one, other = (_first_channel(source, section, side) for section in (z, z + 1))
+    return _correlation(one, other), _correlation(one[1:], one[:-1]), _correlation(one[:, 1:], one[:, :-1])
+
+
 def _distance_of_pair(source: Source, z: int, side: int) -> float | None:
-    first, second = (
-        source.read(middle_window(source, section, side)).reshape(source.channels, -1, *_window_shape(source, side))[
-            0, 0
-        ]
-        for section in (z, z + 1)
-    )
+    first, second = (_first_channel(source, section, side) for section in (z, z + 1))
     between = _correlation(first, second)
     if not between >= MIN_CORRELATION:
         return None
@@ -124,9 +134,10 @@ def _distance_of_pair(source: Source, z: int, side: int) -> float | None:
     return float(LONGEST_SHIFT_PX)
 
 
-def _window_shape(source: Source, side: int) -> tuple[int, int]:
-    y, x = (min(n, side) for n in source.shape[1:])
-    return y, x
+def _first_channel(source: Source, z: int, side: int) -> NDArray:
+    """Return the middle of a section `(y, x)`, of several channels the first."""
+    box = middle_window(source, z, side)
+    return source.read(box).reshape(source.channels, *box.shape[1:])[0]
 
 
 def _correlation(one: NDArray, other: NDArray) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
 
+from unet.config.label_kinds import IGNORE
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
 from unet.run.inspection.annotated_sections import Run, Split
@@ -201,11 +202,13 @@ def _mask_and_voxel_size(
 
 def _meaning_of_labels(found: Suggestion, name: str, guess: LabelGuess, explain: bool) -> None:
     found.add(f"volumes.{name}.label_kind", guess.kind, guess.why if explain else "")
+    ignored = list(guess.not_annotated) if len(guess.not_annotated) > 1 else next(iter(guess.not_annotated), None)
     if guess.class_values:
         why = " ".join(guess.warnings) or "the grey value of each class; the first is background"
-        found.add(f"volumes.{name}.class_values", dict(guess.class_values), why if explain else "")
-    if guess.ignore_id is not None:
-        found.add(f"volumes.{name}.ignore_id", guess.ignore_id, "not annotated" * explain)
+        values = dict(guess.class_values) | ({} if ignored is None else {IGNORE: ignored})
+        found.add(f"volumes.{name}.class_values", values, why if explain else "")
+    elif ignored is not None:
+        found.add(f"volumes.{name}.ignore_id", ignored, "not annotated" * explain)
 
 
 def short(given: SourceConfig | None) -> Any:

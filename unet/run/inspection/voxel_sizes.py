@@ -1,10 +1,13 @@
 """Decide the voxel size of a configuration: given by the user, stated by a file, or assumed and said to be so."""
 
-from unet.run.inspection.samples import section_distance_px
+from unet.jobs.log_line import format_sizes
+from unet.run.inspection.samples import likeness, section_distance_px
 from unet.run.inspection.source_summary import SourceSummary
 from unet.run.inspection.suggested_settings import VoxelSize
 from unet.volumes.voxel_size import differ, is_impossible, is_placeholder
 
+UNLIKE = 0.2
+"""Difference of two correlations of neighbouring voxels from which it tells which axis counts the sections."""
 Nm = tuple[float, float, float]
 THICK_PX = 3.0
 """Distance of neighbouring sections in px from which sections count as thick."""
@@ -42,13 +45,40 @@ def _stated(summary: SourceSummary) -> Nm | None:
 
 
 def _assumed(raw: SourceSummary) -> VoxelSize:
+    """Return the usual size for sections that correlate as these do; a known size of a pixel is kept."""
     distance = section_distance_px(raw.source)
     if distance is None:
         measured = "sections do not correlate" if raw.source.shape[0] > 1 else "there is one section"
     else:
         measured = f"neighbouring sections correlate as pixels {distance:.1f} px apart"
-    nm = ASSUMED_CUBES_NM if distance is not None and distance < THICK_PX else ASSUMED_THICK_NM
-    return VoxelSize(nm, f"ASSUMED, no file states it ({measured}): CORRECT IT", True)
+    is_cube = distance is not None and distance < THICK_PX
+    source, size = raw.source, raw.source.voxel_size_nm
+    if source.pixel_nm is not None:
+        y, x = source.pixel_nm
+        why = f"pixels as {source.voxel_size_from} says, the thickness of sections ASSUMED ({measured}): CORRECT IT"
+        return VoxelSize((x if is_cube else ASSUMED_THICK_NM[0], y, x), why, True)
+    unusable = "a placeholder" if size and is_placeholder(size) else "one that no microscope has"
+    stated = f"the file's {format_sizes(size)} nm is {unusable}" if size else "no file states it"
+    return VoxelSize(ASSUMED_CUBES_NM if is_cube else ASSUMED_THICK_NM, f"ASSUMED, {stated} ({measured}): CORRECT IT", True)
+
+
+def doubt_of_axes(raw: SourceSummary) -> str | None:
+    """Return a sentence if neighbouring voxels are much less alike along y or x than along the other two axes.
+
+    Sections are thicker than pixels, or as thick. So the axis along which voxels are least alike counts sections.
+    """
+    alike = likeness(raw.source)
+    if alike is None:
+        return None
+    least, second = sorted(zip(alike, "zyx", strict=True))[:2]
+    if least[1] == "z" or second[0] - least[0] < UNLIKE:
+        return None
+    told = ", ".join(f"{value:.2f} along {axis}" for value, axis in zip(alike, "zyx", strict=True))
+    order = {"x": "`axes: xyz` or `axes: yxz`", "y": "`axes: yzx`"}[least[1]]
+    return (
+        f"{raw.address}: neighbouring voxels correlate by {told}, so that {least[1]} rather counts the sections. Look at "
+        f"a section; if that is so, write {order} at this source"
+    )
 
 
 def doubt_of(raw: SourceSummary, size: VoxelSize) -> str | None:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from unet.volumes.readers.formats import Format
 from unet.volumes.readers.nrrd_data_files import data_files
 from unet.volumes.readers.orientation import orientation
 from unet.volumes.readers.source import ArraySource, Nm
+from unet.volumes.readers.tiff_axes import TAKE_ONE, TO_GREY
 from unet.volumes.voxel_size import stated_voxel_size
 
 LONGEST_HEADER = 1 << 20
@@ -64,7 +65,7 @@ class NrrdSource(ArraySource):
             sizes = _sizes(header, path)
             self._array = _array(header, length, listed, sizes, path)
             self._array.check()
-            space = _space(header, sizes, path)
+            space = replace(_space(header, sizes, path), colours=_colours(header))
         order = axis_order(sizes, space.names, given.path, "kinds and directions of the header", given.axes)
         size, offset = order.by_axis(space.edges_nm), order.by_axis(space.offset_nm)
         remarks = [f"{given.path}: {remark}" for remark in space.remarks]
@@ -79,7 +80,11 @@ class NrrdSource(ArraySource):
             remarks=[*remarks, *filter(None, [self._array.surplus()])],
             where=path,
         )
-
+        if space.colours is not None and given.axes is None:
+            self.colours = (
+                f"{given.path}: the values of a voxel are {space.colours} by the kinds of the header, and not grey; "
+                f"{TO_GREY}; {TAKE_ONE}"
+            )
         if len(self._array.parts) > 1 and self._array.parts[0].codec is not None:
             self.decode_in(order.chunk(self._array.part_shape))
 
@@ -175,6 +180,7 @@ class Space:
     edges_nm: Nm | None
     offset_nm: Nm | None
     remarks: list[str]
+    colours: str | None = None
 
 
 def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
@@ -205,6 +211,11 @@ def _space(header: dict[str, Any], sizes: Index, path: Path) -> Space:
     names = _named(kinds, spatial, found.names)
     spread = [_spread(values, spatial, len(sizes)) for values in (edges, offset)]
     return Space(names, spread[0], spread[1], [*found.remarks, *remarks])
+
+
+def _colours(header: dict[str, Any]) -> str | None:
+    """Return the kind of an axis that counts colours, such as RGB-color; None if there is none."""
+    return next((kind for kind in header.get("kinds", []) if kind.lower().endswith("-color")), None)
 
 
 def _from_spacings(header: dict[str, Any], kinds: list[str], spatial: list[int]) -> Space:

@@ -119,7 +119,7 @@ def _open_file(given: SourceConfig) -> Source:
     where: Path | str
     where, inner = split_url(given.path) if is_address(given.path) else split_path(given.path)
     if isinstance(where, Path) and not where.exists() and not is_pattern(where):
-        raise SourceError(f"{given.path}: there is no {where}{_nearest(where)}; correct the path in the configuration")
+        raise SourceError(f"{given.path}: {_absent(where)}")
     if isinstance(where, str) and where.lower().endswith(ARCHIVES):
         raise SourceError(
             f"{given.path}: a zip archive is read from a file system only; copy it there, or unpack it at its address"
@@ -190,7 +190,10 @@ def _unknown(address: str, where: Path | str) -> str:
     )
 
 
-def _nearest(path: Path) -> str:
-    """Return the closest parent folder that exists, for a message."""
+def _absent(path: Path) -> str:
+    """Return that a path does not exist, with the closest folder that does, or that a link leads nowhere."""
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which leads nowhere; correct the link, or bring its target back"
     found = next((p for p in path.absolute().parents if p.is_dir()), None)
-    return f" (the folder {found} is there)" if found else ""
+    nearest = f" (the folder {found} is there)" if found else ""
+    return f"there is no {path}{nearest}; correct the path in the configuration"

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ from unet.volumes.readers.formats import Format
 from unet.volumes.readers.jpeg import jpeg_crop, jpeg_section
 from unet.volumes.readers.png import png_crop, png_section
 from unet.volumes.readers.section_order import SectionOrder, section_order
-from unet.volumes.readers.source import Source
+from unet.volumes.readers.source import Source, pixel_remark
 from unet.volumes.readers.tiff import tiff_crop, tiff_section
 from unet.volumes.readers.tiff_pages import Section, refuse_difference
 
@@ -82,11 +83,13 @@ class SectionFiles(Source):
         self._first = self._format.header(self._sections[0])
         shape = (len(self._sections), *self._first.shape)
         remarks = [*order.remarks, *(f"{self._sections[0]}: {remark}" for remark in self._first.remarks)]
+        if self._first.pixel_nm is not None:
+            remarks.append(pixel_remark(str(self._sections[0]), self._first.pixel_nm, self._first.size_from))
         super().__init__(
             address, watched, shape, self._first.dtype, self._first.voxel_size_nm, axes_from="one file per section",
-            remarks=remarks, channels=self._first.channels,
+            remarks=remarks, channels=self._first.channels, voxel_size_from=self._first.size_from,
         )  # fmt: skip
-        self.colours, self.lossy = self._first.colours, self._first.lossy
+        self.colours, self.lossy, self.pixel_nm = self._first.colours, self._first.lossy, self._first.pixel_nm
         self.numbers = order.numbers
         self.gaps = order.gaps
         if self._first.decoded is not None:
@@ -142,12 +145,13 @@ class SectionFiles(Source):
     def _add_remarks(self, section: Section, z: int) -> None:
         """Add a remark on a section to `remarks`, unless another section has the same."""
         remarks = list(section.remarks)
-        ours, theirs = section.voxel_size_nm, self._first.voxel_size_nm
-        sizes = zip(ours, theirs, strict=True) if ours and theirs else []
-        if any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in sizes):
+        ours = section.voxel_size_nm or section.pixel_nm or ()
+        theirs = self._first.voxel_size_nm or self._first.pixel_nm or ()
+        if len(ours) == len(theirs) and any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in zip(ours, theirs, strict=True)):
+            axes = ", ".join("zyx"[-len(ours) :])
             remarks.append(
-                f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm (z, y, x), is used; are the "
-                "sections of one magnification?"
+                f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm ({axes}), is used; "
+                "are the sections of one magnification?"
             )
         self.remarks += [f"{self._sections[z]}: {remark}" for remark in remarks if remark not in self._known_remarks]
         self._known_remarks.update(remarks)
@@ -175,8 +179,8 @@ def open_folder(address: str, folder: Path) -> SectionFiles:
     rest = [entry for entry in entries if entry.suffix not in READERS]
     if not sections:
         raise SourceError(
-            f"{folder}: holds no section, a file ending in {', '.join(READERS)}, but {_held(entries)}; convert the "
-            "images, or name the folder with the sections"
+            f"{folder}: holds no section, a file ending in {', '.join(READERS)}, but {_held(entries)}; "
+            f"{_instead(folder, entries)}"
         )
     _refuse_several_formats(sections, rest, folder)
     order = section_order([entry.name for entry in sections], str(folder))
@@ -237,7 +241,13 @@ def _visible(folder: Path) -> list[_Entry]:
     """Return what a folder holds, without hidden files, by name."""
     with os.scandir(folder) as entries:
         seen = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in UNSEEN]
-        return sorted((_Entry(entry.name, entry.is_dir()) for entry in seen), key=attrgetter("name"))
+        return sorted((_Entry(entry.name, _is_folder(entry)) for entry in seen), key=attrgetter("name"))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    with suppress(OSError):  # links in a circle
+        return entry.is_dir()
+    return False
 
 
 def _refuse_several_formats(sections: Sequence[_Entry], rest: Sequence[_Entry], folder: Path) -> None:
@@ -252,6 +262,23 @@ def _refuse_several_formats(sections: Sequence[_Entry], rest: Sequence[_Entry], 
         f"{folder}: mixes images of several formats, {_counted(sections)}{unread}; choose files by a pattern as the "
         f"path, such as {folder / pattern}, or move the others away"
     )
+
+
+def _instead(folder: Path, entries: Sequence[_Entry]) -> str:
+    """Return what to do with a folder without sections, of which other folders may hold them."""
+    inner = [entry.name for entry in entries if entry.is_folder and _holds_sections(folder / entry.name)]
+    if not inner:
+        return "convert the images, or name the folder with the sections"
+    advice = f"name the folder with the sections, such as {folder / inner[0]}"
+    if len(inner) == 1:
+        return advice
+    return f"{advice}; if each of these {len(inner)} folders holds one section, put links to all sections into one folder"
+
+
+def _holds_sections(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(entry.suffix in READERS for entry in _visible(folder))
+    return False
 
 
 def _held(entries: Sequence[_Entry]) -> str:

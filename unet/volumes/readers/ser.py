@@ -21,7 +21,7 @@ from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.flat_array import FlatArray
 from unet.volumes.readers.formats import Format
 from unet.volumes.readers.signatures import signature_of
-from unet.volumes.readers.source import ArraySource
+from unet.volumes.readers.source import ArraySource, pixel_remark
 
 DTYPES = {1: "u1", 2: "<u2", 3: "<u4", 4: "i1", 5: "<i2", 6: "<i4", 7: "<f4", 8: "<f8"}
 """Type of the voxels by `DataType` of an element."""
@@ -64,6 +64,7 @@ class SerSource(ArraySource):
         super().__init__(
             given.path, [path], order, first.array.dtype, remarks=_remarks(header, first, given.path), where=path
         )
+        self.pixel_nm = first.edges_nm
 
     def check(self, box: Box) -> None:
         """Check that the images of a box are like the first, and lie in the file."""
@@ -157,8 +158,7 @@ def _element(path: Path, offset: int) -> Element:
 
 def _remarks(header: Header, first: Element, address: str) -> list[str]:
     """Return what the user has to know: how large a pixel is, and what a series is."""
-    y, x = first.edges_nm
-    found = [f"{address}: pixels of {y:g} x {x:g} nm (y, x) by the file, which does not say how thick sections are"]
+    found = [pixel_remark(address, first.edges_nm, "the file")]
     stored, planned = len(header.offsets), header.planned
     if stored > 1:
         found.append(f"{address}: its {stored} images are read as sections; TIA does not say whether they are")

@@ -37,6 +37,7 @@ class SeveralSources(Source):
             remarks=[*(remark for source in sources for remark in source.remarks), *remarks],
             **known,
         )
+        self.pixel_nm = sources[0].pixel_nm
         chunks = [source.chunk for source in sources if source.chunk is not None]
         self.chunk = max(chunks, key=attrgetter("size"), default=None)
         self.parallel_reads = all(source.parallel_reads for source in sources)

@@ -42,6 +42,7 @@ def _signature(name: str, suffix: str, first: bytes, at: int = 0, *more: tuple[i
 TO_OME_ZARR = "convert it to OME-Zarr with bioformats2raw, or open it in Fiji (Bio-Formats) and save it as TIFF"
 TO_TIFF = "open it in Fiji and save it as TIFF"
 BESIDE_XML = "name the file or folder beside it: a.h5:/t00000/s00/0/cells, or a.n5:/setup0/timepoint0"
+UNPACK_ZIP = "unpack it; of a .npz of NumPy, give one of the .npy files that it holds"
 DOWNLOAD = "the download has failed: fetch the file itself"
 SIGNATURES = (
     _signature("PNG", ".png", b"\x89PNG\r\n\x1a\n"),
@@ -64,7 +65,7 @@ SIGNATURES = (
     _signature("wkw", ".wkw", b"WKW"),
     _signature("gzip", ".gz", b"\x1f\x8b\x08", instead="unpack it with gunzip"),
     _signature("bzip2", ".bz2", b"BZh", 0, (4, b"1AY&SY"), instead="unpack it with bunzip2"),
-    _signature("zip", ".zip", b"PK\3\4", instead="unpack it"),
+    _signature("zip", ".zip", b"PK\3\4", instead=UNPACK_ZIP),
     _signature("xz", ".xz", b"\xfd7zXZ\0", instead="unpack it with unxz"),
     _signature("JPEG 2000", ".jp2", b"\0\0\0\x0cjP  ", instead=TO_OME_ZARR),
     _signature("BMP", ".bmp", b"BM", 0, (6, b"\0\0\0\0"), instead=TO_TIFF),

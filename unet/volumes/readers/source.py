@@ -77,6 +77,8 @@ class Source(ABC):
         One of `DTYPES`, in the machine's byte order; see `supported_dtype`.
     voxel_size_nm, offset_nm : tuple of float, or None
         ``(z, y, x)`` in nm, if the file gives them.
+    pixel_nm : tuple of float, or None
+        ``(y, x)`` in nm of a file that knows the size of a pixel, and not how thick a section is.
     channels : int
         Number of intensities per voxel.
     files : list of Path
@@ -104,6 +106,7 @@ class Source(ABC):
 
     numbers: tuple[Number, ...] | None = None
     chunk: Box | None = None
+    pixel_nm: Nm | None = None
     parallel_reads = False
     colours: str | None = None
     lossy: str | None = None
@@ -256,6 +259,12 @@ class Source(ABC):
                 f"{int(bad.sum())} not finite in box {box}; replace them before ingest, by 0 where nothing was "
                 "imaged, leave these voxels out with `mask`, or the section with `sections`"
             )
+
+
+def pixel_remark(where: str, pixel_nm: Nm, origin: str) -> str:
+    """Return what the user has to know about a file that states the size `(y, x)` of a pixel alone."""
+    y, x = pixel_nm
+    return f"{where}: pixels of {y:g} x {x:g} nm (y, x) by {origin}, which does not say how thick sections are"
 
 
 def supported_dtype(dtype: DTypeLike, where: str) -> np.dtype:

@@ -20,7 +20,7 @@ from unet.storage.local_folder import FileState, file_state
 from unet.volumes.readers.errors import SourceError, read_errors
 from unet.volumes.readers.exif_orientation import ORIENTATION
 from unet.volumes.readers.formats import Format
-from unet.volumes.readers.source import ArraySource, MissingChunks
+from unet.volumes.readers.source import ArraySource, MissingChunks, pixel_remark
 from unet.volumes.readers.tiff_axes import channel_remarks, colours_of, order_of_axes
 from unet.volumes.readers.tiff_claims import companion_xml
 from unet.volumes.readers.tiff_metadata import SIGNED, stated_size, value_calibration
@@ -65,6 +65,7 @@ def tiff_section(path: Path) -> Section:
     return Section(
         stack.shape[1:], stack.dtype, stack.voxel_size_nm, first.zero_is_white, first.remarks, decoded,
         stack.channels, stack.colours, lossy=stack.lossy, orientation=first.orientation,
+        pixel_nm=stack.pixel_nm, size_from=stack.voxel_size_from,
     )  # fmt: skip
 
 
@@ -129,19 +130,20 @@ class TiffStack(ArraySource):
         ]
         if calibration is not None:
             remarks.append(f"{path}: {_calibration_remark(calibration, self._is_signed)}")
-        if size and known is None and (told := size.remark(str(path))):
-            remarks.append(told)
+        pixel = size.pixel_nm if size and known is None else None
+        if size and pixel is not None:
+            remarks.append(pixel_remark(str(path), pixel, size.origin))
         super().__init__(
             given.path,
             series.files,
             order,
             np.int16 if self._is_signed else self.first.dtype,
             voxel_size_nm=known,
-            voxel_size_from=size.origin if size and known else "the file",
+            voxel_size_from=size.origin if size and (known or pixel) else "the file",
             remarks=remarks,
             where=path,
         )
-        self.colours, self.lossy = colours, self.first.lossy
+        self.colours, self.lossy, self.pixel_nm = colours, self.first.lossy, pixel
         if of_page is not None and series.begin is None:
             self.decode_in(order.chunk((*(1 for _ in series.outer), *of_page)))
 

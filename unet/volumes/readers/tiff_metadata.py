@@ -20,6 +20,7 @@ from unet.volumes.voxel_size import stated_voxel_size
 
 CENTIMETRE_NM = 1e7
 """A unit of printed paper (72 dpi), which is no length of a voxel here."""
+LARGEST_PIXEL_NM = 1e4
 SHORT = ("µ", "μ", "u")
 """Names that microscopes give to the micrometre in TIFF."""
 
@@ -43,12 +44,15 @@ class StatedSize:
         """Return the voxel size, or None if an edge is unknown; see `stated_voxel_size`."""
         return stated_voxel_size(self.edges_nm, where)
 
-    def remark(self, where: str) -> str | None:
-        """Return what the user has to know if the file knows the size of a pixel only."""
+    @property
+    def pixel_nm(self) -> Nm | None:
+        """Return the size `(y, x)` of a pixel in nm if the file does not say how thick sections are, else None.
+
+        Pixels of more than `LARGEST_PIXEL_NM` are those of a print (72 per inch).
+        """
         z, y, x = self.edges_nm
-        if z > 0 or not all(isfinite(edge) and edge > 0 for edge in (y, x)):
-            return None
-        return f"{where}: pixels of {y:g} x {x:g} nm (y, x) by {self.origin}, which does not say how thick sections are"
+        is_known = all(isfinite(edge) and 0 < edge < LARGEST_PIXEL_NM for edge in (y, x))
+        return (y, x) if is_known and not z > 0 else None
 
 
 def length_of(unit: object) -> float:

@@ -56,6 +56,10 @@ class Section:
         Compression that has changed the values.
     orientation : int
         Orientation by TIFF and EXIF, 1 to 8: how viewers turn what is stored. With 1 they show it as it is.
+    pixel_nm : tuple of float, or None
+        Size ``(y, x)`` of a pixel, if the file does not say how thick the section is.
+    size_from : str
+        Where the size is from.
     """
 
     shape: Index
@@ -69,6 +73,8 @@ class Section:
     palette: bytes | None = None
     lossy: str | None = None
     orientation: int = 1
+    pixel_nm: Nm | None = None
+    size_from: str = "the file"
 
     def __str__(self) -> str:
         samples = f", {self.channels} samples each" if self.channels > 1 else ""

@@ -47,7 +47,7 @@ class View(Source):
         )
         self.remarks = below.remarks  # the same list, since `check` of the source below adds to it
         self.chunk = below.chunk and self._chunk_above(below.chunk)
-        self.parallel_reads, self.lossy = below.parallel_reads, below.lossy
+        self.parallel_reads, self.lossy, self.pixel_nm = below.parallel_reads, below.lossy, below.pixel_nm
         self.numbers = below.numbers if self.shape[0] == below.shape[0] else None
 
     def keep_not_finite(self) -> None:
@@ -253,6 +253,7 @@ class Downsampled(View):
             offset = tuple(nm + (f - 1) / 2 * edge for nm, edge, f in steps)
             voxel_size = tuple(edge * f for _, edge, f in steps)
         super().__init__(below, shape, voxel_size, offset)
+        self.pixel_nm = below.pixel_nm and tuple(e * f for e, f in zip(below.pixel_nm, factors[1:], strict=True))
 
     def box_below(self, box: Box) -> Box:
         """Return the box of the finer voxels."""

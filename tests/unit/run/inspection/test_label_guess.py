@@ -55,7 +55,7 @@ def test_two_values_without_0_are_classes() -> None:
 
 def test_ids_in_one_piece_are_instances() -> None:
     guess = guess_labels(cells().astype(np.uint16))
-    assert (guess.kind, guess.ignore_id) == ("instances", None)
+    assert (guess.kind, guess.not_annotated) == ("instances", ())
     assert "36 ids in the sample, 100% of them in one piece per section" in guess.why
 
 
@@ -67,15 +67,15 @@ def test_few_ids_in_one_piece_are_instances_too() -> None:
 
 def test_where_ids_touch_0_is_not_annotated() -> None:
     labels = np.repeat(np.repeat(np.arange(1, 37).reshape(1, 6, 6), 10, axis=1), 10, axis=2)
-    assert guess_labels(labels).ignore_id is None
+    assert guess_labels(labels).not_annotated == ()
     labels[:, :3, :3] = 0
-    assert guess_labels(labels).ignore_id == 0
+    assert guess_labels(labels).not_annotated == (0,)
 
 
 def test_the_largest_number_of_a_type_is_not_annotated() -> None:
     labels = cells().astype(np.uint16)
     labels[:, :, 50:] = 65535
-    assert guess_labels(labels).ignore_id == 65535
+    assert guess_labels(labels).not_annotated == (65535,)
 
 
 def test_a_few_values_in_many_pieces_are_classes_and_the_most_frequent_is_the_last() -> None:
@@ -109,21 +109,21 @@ def inspected(folder: Path, *paths: str) -> Inspection:
 @pytest.mark.parametrize(
     ("raw", "labels", "kind", "ignored"),
     [
-        ("isbi2012/train-volume.tif", "isbi2012/train-labels.tif", "interior", None),
-        ("fib25/train.h5:/volumes/raw", "fib25/train.h5:/volumes/labels/neuron_ids", "instances", 0),
-        ("vnc/stack1/raw", "vnc/stack1/labels", "classes", None),
-        ("vnc/stack1/raw", "vnc/stack1/membranes", "classes", None),
-        ("nuclei/img2d.tif", "nuclei/mask2d.tif", "instances", None),
+        ("isbi2012/train-volume.tif", "isbi2012/train-labels.tif", "interior", ()),
+        ("fib25/train.h5:/volumes/raw", "fib25/train.h5:/volumes/labels/neuron_ids", "instances", (0,)),
+        ("vnc/stack1/raw", "vnc/stack1/labels", "classes", ()),
+        ("vnc/stack1/raw", "vnc/stack1/membranes", "classes", ()),
+        ("nuclei/img2d.tif", "nuclei/mask2d.tif", "instances", ()),
     ],
 )
 def test_labels_of_data_sets_are_understood(
-    raw: str, labels: str, kind: str, ignored: int | None, em_data: Path
+    raw: str, labels: str, kind: str, ignored: tuple[int, ...], em_data: Path
 ) -> None:
     found = inspected(em_data, labels, raw)
     assert found.problems == []
     assert found.inputs is not None
     assert found.inputs.guess is not None
-    assert (found.inputs.raw.path, found.inputs.guess.kind, found.inputs.guess.ignore_id) == (
+    assert (found.inputs.raw.path, found.inputs.guess.kind, found.inputs.guess.not_annotated) == (
         f"{em_data}/{raw}",
         kind,
         ignored,

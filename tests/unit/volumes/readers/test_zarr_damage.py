@@ -10,6 +10,7 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
+from tests.conftest import S3Server
 from tests.unit.volumes.readers.reading import SHAPE, volume
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
@@ -98,7 +99,7 @@ def test_missing_chunks_are_counted_and_empty_ones_are_refused(tmp_path: Path) -
 @pytest.mark.parametrize("location", ["start", "end"])
 @pytest.mark.parametrize("checksum", [True, False])
 def test_chunks_that_shards_lack_are_counted_by_the_index_of_each_shard(
-    tmp_path: Path, location: Any, checksum: bool
+    tmp_path: Path, location: Any, checksum: bool, s3: S3Server, bucket: str
 ) -> None:
     """Zarr does not write chunks of the fill value."""
     values = volume() // 2 + 1
@@ -115,7 +116,8 @@ def test_chunks_that_shards_lack_are_counted_by_the_index_of_each_shard(
     assert str(inside).endswith("2 of 40 chunks in 4 shards that are stored are not stored; they read as 0")
     assert len(source.missing_chunks(Box((0, 20, 0), (2, 37, 50)))) == 1
     assert source.missing_chunks(Box((0, 0, 9), (1, 1, 11)))[1].missing == 1
-    of_objects = open_source(f"file://{tmp_path}/a.zarr").missing_chunks(WHOLE)
+    s3.upload(bucket, {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()})
+    of_objects = open_source(f"s3://{bucket}/a.zarr").missing_chunks(WHOLE)
     assert [(one.missing, one.count) for one in of_objects] == [(1, 5), (2, 40)]
 
 
