@@ -11,6 +11,7 @@ Only headers and windows of some sections are read, so that a volume of any size
 """
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -106,9 +107,12 @@ def _source(text: str) -> SourceConfig:
 
 def settings_hint(problems: Sequence[str]) -> list[str]:
     """Return a source with the settings that a problem requires, as YAML in place of its path."""
-    asked = [key for key in ("offset", "axes", "channels", "flip") if any(f"`{key}" in one for one in problems)]
-    example = {"offset": "[0, 0, 0]", "axes": "zyx", "channels": "[0]", "flip": "[y]"}
-    return [f"here: python -m unet.run.inspect '{{path: PATH, {key}: {example[key]}}}' ..." for key in asked[:1]]
+    asked = [found for one in problems if (found := re.search(r"`(offset|axes|channels|flip): (\w+|\[[^]]*\])", one))]
+    example = {"offset": "[0, 0, 0]"}
+    return [
+        f"here: python -m unet.run.inspect '{{path: PATH, {found[1]}: {example.get(found[1], found[2])}}}' ..."
+        for found in asked[:1]
+    ]
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -231,10 +231,12 @@ def explain_request_error(error: str, address: str) -> str:
     >>> explain_request_error("... status code: 507 Insufficient Storage: ...", "s3://a")
     'the server answers 507 Insufficient Storage; make space there and run again: what is finished is kept'
     >>> explain_request_error("Operation not supported: Range request not supported by c/0", "http://a")
-    'the server sends files only as a whole, but of shards parts are read; copy the store, or use another server'
+    'the server sends files only as a whole, but of shards parts are read; copy the store to a disk or a bucket'
     """
     if "Range request not supported" in error:
-        return "the server sends files only as a whole, but of shards parts are read; copy the store, or use another server"
+        return (
+            "the server sends files only as a whole, but of shards parts are read; copy the store to a disk or a bucket"
+        )
     status = re.search(r"status code: (\d{3}(?: [A-Z][A-Za-z]+)*)", error)
     code = re.search(r"<Code>(\w{1,60})</Code>", error)
     keys, public, endpoint = next((words for schemes, words in VARIABLES if address.startswith(schemes)), AWS)

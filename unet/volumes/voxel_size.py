@@ -107,7 +107,7 @@ def _doubt(edges_nm: Nm) -> str | None:
 
     >>> _doubt((50.0, 4.0, 4.0))
     >>> _doubt((4.0, 4.0, 50.0))
-    '(4, 4, 50) nm has pixels of 4 x 50 nm (y, x), which are no squares: are z and x exchanged?'
+    '(4, 4, 50) nm has pixels of 4 x 50 nm (y, x), which are no squares, as where z and x are exchanged'
     """
     z, y, x = edges_nm
     if is_placeholder(edges_nm):
@@ -115,7 +115,7 @@ def _doubt(edges_nm: Nm) -> str | None:
     if problem := implausible_voxel_size(edges_nm):
         return problem
     if max(x, y) > SQUARE * min(x, y):
-        exchanged = ": are z and x exchanged?" if abs(z - y) < TOLERANCE * y else ""
+        exchanged = ", as where z and x are exchanged" if abs(z - y) < TOLERANCE * y else ""
         return f"{_nm(edges_nm)} nm has pixels of {y:g} x {x:g} nm (y, x), which are no squares{exchanged}"
     return None
 

@@ -112,6 +112,21 @@ def test_classes_are_written_out() -> None:
     assert (volume["label_kind"], volume["class_values"]) == ("classes", values)
 
 
+@pytest.mark.parametrize(
+    ("kind", "classes", "values", "written"),
+    [
+        ("instances", {}, (-1,), {"ignore_id": -1}),
+        ("interior", {}, (-1, 7), {"ignore_id": [-1, 7]}),
+        ("classes", {"a": 0, "b": 1}, (255,), {"class_values": {"a": 0, "b": 1, "ignore": 255}}),
+    ],
+)
+def test_values_that_are_not_annotated_are_written(
+    kind: str, classes: dict[str, int], values: tuple[int, ...], written: dict[str, Any]
+) -> None:
+    volume = settings(inputs(kind=kind, guess={"class_values": classes, "not_annotated": values}))["volumes"]["train"]
+    assert {key: volume.get(key) for key in written} == written
+
+
 def test_a_gpu_gets_a_larger_network() -> None:
     assert networks_for(CPU) == NETWORKS_OF_CPU
     assert networks_for(Hardware(8, 1e11, "H100", 8e10)) == NETWORKS_OF_GPU
@@ -238,6 +253,14 @@ def test_settings_that_a_problem_asks_for_are_shown_as_a_word_of_the_command() -
     word = hint.split("'")[1]
     assert inspect.given_sources(inspect._parser().parse_args([word]))[0][0].offset == (0, 0, 0)
     assert inspect.settings_hint(["nope.tif: there is no nope.tif"]) == []
+
+
+def test_the_hint_has_the_value_that_a_problem_names() -> None:
+    [hint] = inspect.settings_hint(["a.npy: ... Write at this source `axes: yxz` if the array is (y, x, z)"])
+    assert "{path: PATH, axes: yxz}" in hint
+    [hint] = inspect.settings_hint(["a.tif: RGB image; `channels: [0]` at this source takes one colour"])
+    assert "{path: PATH, channels: [0]}" in hint
+    assert inspect.settings_hint(["a.tif: axes t of 2; name each axis by `axes` at this source"]) == []
 
 
 def test_values_are_quoted_where_yaml_needs_it() -> None:

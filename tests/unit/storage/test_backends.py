@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,6 +263,45 @@ def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.shutdown()
     server.server_close()
     object_storage.obstore_client.cache_clear()
+
+
+class Serving(SimpleHTTPRequestHandler):
+    """Server of `python -m http.server`: it sends whole files only."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file; a client that wanted a part of it goes away."""
+        with suppress(ConnectionError):
+            super().copyfile(source, outputfile)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """Yield the address of a folder on this server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Serving, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_of_whole_files_gives_chunks_but_no_shards(served: str, tmp_path: Path) -> None:
+    values = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8)
+    zarr.create_array(tmp_path / "chunks.zarr", data=values, chunks=(1, 8, 8))
+    zarr.create_array(tmp_path / "shards.zarr", data=values, chunks=(1, 8, 8), shards=(2, 8, 8))
+    box = Box.of_shape(values.shape)
+    np.testing.assert_array_equal(open_source(f"{served}/chunks.zarr").read(box), values)
+    with pytest.raises(AddressError, match="sends files only as a whole, but of shards parts are read"):
+        open_source(f"{served}/shards.zarr").read(Box((0, 0, 0), (1, 8, 8)))
+
+
+def test_an_address_with_nothing_is_told_to_be_wrong(served: str) -> None:
+    with pytest.raises(SourceError, match=r"no zarr\.json, \.zarray or \.zgroup at this address; correct the address"):
+        open_source(f"{served}/nothing.zarr")
+    with pytest.raises(SourceError, match="TIFF is read from a file system only; copy it there, or convert it to Zarr"):
+        open_source(f"{served}/a.tif")
 
 
 def test_what_a_server_says_of_a_key_is_not_repeated(forbidding: str, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
+from tests.conftest import S3Server
+from unet.config.source import SourceConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
@@ -158,6 +161,41 @@ def test_a_voxel_size_of_labels_is_compared_with_the_one_that_counts(tmp_path: P
         VolumeConfig(raw=raw, labels=labels, voxel_size_nm=(50, 4, 4), voxel_size_from="configuration")
     )
     assert sources.voxel_size_nm == (50, 4, 4)
+
+
+def test_a_known_size_of_a_pixel_is_compared_with_the_configuration(tmp_path: Path) -> None:
+    """Most files of one section know it, and not how thick the section is; this one has the tags of a microscope."""
+    metadata = {"axes": "YX", "unit": "nm"}
+    for z in range(2):
+        values = np.zeros((8, 9), np.uint8)
+        tifffile.imwrite(tmp_path / f"{z}.tif", values, imagej=True, metadata=metadata, resolution=(1 / 8, 1 / 8))
+    for config, told in (([50, 4, 4], True), ([50, 8, 8], False)):
+        remarks = open_volume(VolumeConfig.model_validate({"raw": str(tmp_path), "voxel_size_nm": config})).remarks
+        assert [bool(remarks), "pixels of (8, 8) nm by ImageJ's metadata" in "".join(remarks)] == [told, told]
+    with pytest.raises(SourceError, match=r"set `voxel_size_nm.*pixels of 8 x 8 nm \(y, x\) by ImageJ's metadata"):
+        open_volume(VolumeConfig.model_validate({"raw": str(tmp_path)}))
+
+
+def test_an_address_of_neuroglancer_is_opened_with_all_that_a_volume_needs(
+    tmp_path: Path, s3: S3Server, bucket: str
+) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.zeros((2, 8, 9), np.uint8))
+    s3.upload(bucket, {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()})
+    volume = {"raw": f"zarr://s3://{bucket}/a.zarr", "mask": f"s3://{bucket}/a.zarr:/", "voxel_size_nm": [50, 4, 4]}
+    assert open_volume(VolumeConfig.model_validate(volume)).raw.shape == (2, 8, 9)
+
+
+def test_a_file_address_is_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    tifffile.imwrite(folder / "raw.tif", np.zeros((2, 8, 9), np.uint8), photometric="minisblack")
+    address = f"file://{tmp_path}/my%20data/raw.tif"
+    assert SourceConfig(path=address).path == f"{folder}/raw.tif"
+    assert open_volume(VolumeConfig.model_validate({"raw": address, "voxel_size_nm": [50, 4, 4]})).raw.shape == (
+        2,
+        8,
+        9,
+    )
 
 
 def test_all_that_headers_tell_is_told_at_once(tmp_path: Path) -> None:

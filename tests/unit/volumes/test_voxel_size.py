@@ -57,6 +57,17 @@ def test_an_implausible_voxel_size_of_a_file_is_told_with_the_unit_that_was_assu
     assert "if these are µm, it is [50, 4, 4] nm" in remark
 
 
+@pytest.mark.parametrize(
+    ("edges", "told"),
+    [((1000, 1000, 1000), "nobody has set it"), ((50, 8, 4), "no squares"), ((4, 4, 50), "z and x are exchanged")],
+)
+def test_a_doubtful_voxel_size_of_a_file_is_told(edges: tuple[float, ...], told: str) -> None:
+    size, remark = resolve_voxel_size(None, edges, "a.h5")
+    assert size == edges
+    assert remark is not None
+    assert told in remark
+
+
 def test_voxel_size_nobody_knows_is_refused_with_the_key_to_set() -> None:
     with pytest.raises(SourceError, match=r"a\.tif.*set `voxel_size_nm: \[z, y, x\]`.*\. 8 by one, 4 by another"):
         resolve_voxel_size(None, None, "a.tif", remarks=["8 by one, 4 by another"])

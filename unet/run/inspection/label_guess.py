@@ -23,6 +23,8 @@ FLAT = 0.6
 """Share of neighbouring pixels with one value from which labels are flat. The most frequent value does not count."""
 NOISY = 0.4
 """The same share below which several values, or numbers of a type of ids, are imaged grey values."""
+TWO_VALUES, ONE_VALUE = 0.8, 0.05
+"""Share of black and white from which other values are what JPEG makes of the edges of labels, and of each of both."""
 TOO_FEW, FEW_VALUES = 8, 16
 """Largest number of values that no image has, and largest number of values that are called few."""
 MAX_CLASSES = 64
@@ -33,6 +35,8 @@ MIN_PIECES = 4
 """Mean number of pieces per section from which a value is no single object, as in `unet.training.label_check`."""
 SINGLE = 1.5
 """Mean number of pieces per section up to which a value is in one piece."""
+BLENDED = 0.3
+"""Share of colours that are only at edges, from which they are blended."""
 MOSTLY = 0.5
 """Share of the voxels from which 0 may mean that nobody annotated them."""
 TOUCHING = 0.5
@@ -89,6 +93,8 @@ def looks_like(values: NDArray) -> tuple[Role, str]:
         return "raw", "its values have fractions"
     distinct, share = len(np.unique(values)), flat_share(values)
     grey = f"{distinct} different values, and only {share:.0%} of neighbouring pixels have one value"
+    if values.dtype.name in RAW_DTYPES and distinct > TOO_FEW and is_black_and_white(values):
+        return "labels", "nearly all of its values are black or white"
     if distinct > TOO_FEW and share < NOISY:
         return "raw", grey
     if values.dtype.name not in RAW_DTYPES:
@@ -98,6 +104,18 @@ def looks_like(values: NDArray) -> tuple[Role, str]:
     if share >= FLAT:
         return "labels", f"{share:.0%} of neighbouring pixels have one value"
     return "raw", grey
+
+
+def is_black_and_white(values: NDArray) -> bool:
+    """Return whether nearly all values are in the lowest and the highest tenth of their range.
+
+    >>> is_black_and_white(np.array([0, 3, 250, 255])), is_black_and_white(np.array([0, 9, 90, 128, 255]))
+    (True, False)
+    """
+    low, high = float(values.min()), float(values.max())
+    tenth = (high - low) / 10
+    black, white = float(np.mean(values <= low + tenth)), float(np.mean(values >= high - tenth))
+    return min(black, white) >= ONE_VALUE and black + white >= TWO_VALUES
 
 
 def flat_share(values: NDArray) -> float:
@@ -140,6 +158,11 @@ def guess_labels(values: NDArray, not_annotated: Sequence[int] = (), colours: bo
     shares = {grey: count / sum(known.values()) for grey, count in known.items()}
     if len(shares) < 2:
         raise NotLabelsError(f"all sampled voxels are {next(iter(shares), ignored)}: nothing is annotated there")
+    if colours and (thin := thin_share(values)) > BLENDED:
+        raise NotLabelsError(
+            f"{thin:.0%} of its {len(greys)} colours are nowhere wider than 2 px, as where colours are blended at "
+            "edges: save the annotation without smoothing (anti-aliasing), or give the ids themselves"
+        )
     if len(shares) == 2:
         return replace(_of_two_values(values, shares), not_annotated=ignored)
     pieces = {grey: n for grey, n in pieces_per_section(values).items() if grey in known}
@@ -148,11 +171,6 @@ def guess_labels(values: NDArray, not_annotated: Sequence[int] = (), colours: bo
     is_classes = len(shares) <= FEW_VALUES and many >= 1 and single < ONE_PIECE
     if not is_classes and (single >= ONE_PIECE or len(shares) > MAX_CLASSES):
         return _as_instances(values, shares, single, ignored)
-    if colours and len(shares) > FEW_VALUES:
-        raise NotLabelsError(
-            f"{len(shares)} colours, and only {single:.0%} of them are in one piece per section, as where colours are "
-            "blended at edges: save the annotation without smoothing (anti-aliasing), or give the ids themselves"
-        )
     return replace(_as_classes(shares, pieces), not_annotated=ignored)
 
 
@@ -170,7 +188,9 @@ def _of_two_values(values: NDArray, shares: dict[int, float]) -> LabelGuess:
         return LabelGuess("instances", f"two ids, {low} and {high}, each in one piece per section", warnings=(doubt,))
     membrane, interior = (high, low) if pieces[low] > pieces[high] else (low, high)
     why = f"two values, and {membrane} divides {interior} into {_pieces(pieces[interior])} per section"
-    doubt = f"{membrane} is taken as membrane, and {interior} as interior; exchange them in class_values if that is wrong"
+    doubt = (
+        f"{membrane} is taken as membrane, and {interior} as interior; exchange them in class_values if that is wrong"
+    )
     is_clear = pieces[interior] - pieces[membrane] >= MIN_PIECES
     return LabelGuess(
         "classes",
@@ -190,9 +210,7 @@ def _pieces(mean: float) -> str:
     return f"{mean:.0f} piece{'s' * (round(mean) != 1)}"
 
 
-def _as_instances(
-    values: NDArray, shares: dict[int, float], single: float, ignored: tuple[int, ...]
-) -> LabelGuess:
+def _as_instances(values: NDArray, shares: dict[int, float], single: float, ignored: tuple[int, ...]) -> LabelGuess:
     ids = [grey for grey in shares if grey != 0]
     why = f"{len(ids):,} ids in the sample, {single:.0%} of them in one piece per section"
     warnings = []
@@ -248,6 +266,18 @@ def pieces_per_section(values: NDArray, connectivity: Literal[4, 8] = 8) -> dict
         present += of_grey > 0
     means = pieces / np.maximum(present, 1)
     return {int(grey): float(mean) for grey, mean in zip(greys, means, strict=True)}
+
+
+def thin_share(values: NDArray) -> float:
+    """Return the share of the values that no pixel has together with its four neighbours.
+
+    >>> thin_share(np.repeat([[[1, 1, 1, 5, 6, 2, 2, 2]]], 3, axis=1))
+    0.5
+    """
+    middle = values[:, 1:-1, 1:-1]
+    around = (values[:, :-2, 1:-1], values[:, 2:, 1:-1], values[:, 1:-1, :-2], values[:, 1:-1, 2:])
+    wide = np.all([middle == other for other in around], axis=0)
+    return 1 - len(np.unique(middle[wide])) / len(np.unique(values))
 
 
 def touching_share(values: NDArray, not_annotated: Sequence[int] = ()) -> float:

@@ -55,11 +55,13 @@ def _assumed(raw: SourceSummary) -> VoxelSize:
     source, size = raw.source, raw.source.voxel_size_nm
     if source.pixel_nm is not None:
         y, x = source.pixel_nm
-        why = f"pixels as {source.voxel_size_from} says, the thickness of sections ASSUMED ({measured}): CORRECT IT"
+        why = f"ASSUMED along z ({measured}), pixels as {source.voxel_size_from} says: CORRECT IT"
         return VoxelSize((x if is_cube else ASSUMED_THICK_NM[0], y, x), why, True)
     unusable = "a placeholder" if size and is_placeholder(size) else "one that no microscope has"
     stated = f"the file's {format_sizes(size)} nm is {unusable}" if size else "no file states it"
-    return VoxelSize(ASSUMED_CUBES_NM if is_cube else ASSUMED_THICK_NM, f"ASSUMED, {stated} ({measured}): CORRECT IT", True)
+    return VoxelSize(
+        ASSUMED_CUBES_NM if is_cube else ASSUMED_THICK_NM, f"ASSUMED, {stated} ({measured}): CORRECT IT", True
+    )
 
 
 def doubt_of_axes(raw: SourceSummary) -> str | None:
@@ -76,8 +78,8 @@ def doubt_of_axes(raw: SourceSummary) -> str | None:
     told = ", ".join(f"{value:.2f} along {axis}" for value, axis in zip(alike, "zyx", strict=True))
     order = {"x": "`axes: xyz` or `axes: yxz`", "y": "`axes: yzx`"}[least[1]]
     return (
-        f"{raw.address}: neighbouring voxels correlate by {told}, so that {least[1]} rather counts the sections. Look at "
-        f"a section; if that is so, write {order} at this source"
+        f"{raw.address}: neighbouring voxels correlate by {told}, so that {least[1]} rather counts the sections. Look "
+        f"at a section; if that is so, write {order} at this source"
     )
 
 

@@ -238,8 +238,8 @@ def refuse_sections_last(lengths: Sequence[int], where: str, times: float = 2.0)
     colours = f", `axes: yxc` if it has {x} colours" if x in (3, 4) else ""
     if times * x < min(z, y) or (times <= 2 and z == y > x > 1):
         raise SourceError(
-            f"{where}: the file does not name its axes, of lengths {tuple(lengths)}, of which the last is the shortest, "
-            "so that it may count the sections. Write at this source `axes: yxz` if the array is (y, x, z), "
+            f"{where}: the file does not name its axes, of lengths {tuple(lengths)}, of which the last, the shortest, "
+            "may count the sections. Write at this source `axes: yxz` if the array is (y, x, z), "
             f"`axes: xyz` if it is (x, y, z){colours}, or `axes: zyx` if there are {z} sections of {y} x {x} voxels"
         )
 

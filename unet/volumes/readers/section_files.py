@@ -147,7 +147,9 @@ class SectionFiles(Source):
         remarks = list(section.remarks)
         ours = section.voxel_size_nm or section.pixel_nm or ()
         theirs = self._first.voxel_size_nm or self._first.pixel_nm or ()
-        if len(ours) == len(theirs) and any(abs(a - b) > PIXEL_TOLERANCE * b for a, b in zip(ours, theirs, strict=True)):
+        if len(ours) == len(theirs) and any(
+            abs(a - b) > PIXEL_TOLERANCE * b for a, b in zip(ours, theirs, strict=True)
+        ):
             axes = ", ".join("zyx"[-len(ours) :])
             remarks.append(
                 f"voxel size {ours} nm, but that of {self._sections[0]}, {theirs} nm ({axes}), is used; "
@@ -272,7 +274,9 @@ def _instead(folder: Path, entries: Sequence[_Entry]) -> str:
     advice = f"name the folder with the sections, such as {folder / inner[0]}"
     if len(inner) == 1:
         return advice
-    return f"{advice}; if each of these {len(inner)} folders holds one section, put links to all sections into one folder"
+    return (
+        f"{advice}; if each of these {len(inner)} folders holds one section, put links to all sections into one folder"
+    )
 
 
 def _holds_sections(folder: Path) -> bool:

@@ -167,6 +167,68 @@ def test_the_distance_of_sections_follows_from_their_correlation(tmp_path: Path)
 # Annotated sections
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("int16", -1), ("uint32", 2**32 - 1), ("uint64", 2**64 - 1), ("float32", -1)]
+)
+def test_what_other_programs_call_not_annotated_is_taken_as_that(files: Path, dtype: str, value: int) -> None:
+    """Also where it is in a section of which no sample is taken."""
+    raw, labels = synthesise(sections=20, size=64, seed=3)
+    ids = labels.astype(dtype)
+    ids[1, :20] = value
+    np.save("r.npy", raw)
+    np.save("l.npy", ids)
+    found = inspected("r.npy", "l.npy")
+    assert found.problems == []
+    assert found.inputs is not None
+    assert found.inputs.guess is not None
+    assert (found.inputs.guess.kind, found.inputs.guess.not_annotated) == ("instances", (value,))
+    assert f"ignore_id   {value}, taken as not annotated" in found.summaries[1].text()
+
+
+def test_many_negative_values_are_no_labels(files: Path) -> None:
+    np.save("l.npy", np.minimum(LABELS.astype(np.int32) - 9, 0))
+    assert "negative labels in box" in inspected("raw.tif", "l.npy").problems[0]
+
+
+def test_what_is_told_when_labels_are_converted_is_told_here_too(files: Path) -> None:
+    colours = np.random.default_rng(0).integers(30, 255, (int(LABELS.max()) + 1, 3)).astype(np.uint8)
+    colours[0] = 0
+    tifffile.imwrite("l.tif", colours[LABELS], photometric="rgb")
+    assert any("colours are read as one id per colour" in told for told in inspected("raw.tif", "l.tif").warnings)
+
+
+def test_a_known_size_of_a_pixel_is_kept_where_the_thickness_is_assumed(files: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "nm"}
+    tifffile.imwrite("ij.tif", RAW, imagej=True, metadata=metadata, resolution=(1 / 6, 1 / 6))
+    found = inspected("ij.tif", "labels.tif")
+    assert found.inputs is not None
+    assert found.inputs.voxel_size.nm == (50.0, pytest.approx(6.0), pytest.approx(6.0))
+    assert "pixels as ImageJ's metadata says" in found.inputs.voxel_size.why
+    assert any("ASSUMED along z" in told for told in found.warnings)
+
+
+def test_a_placeholder_is_told_as_one(files: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "nm", "spacing": 1}
+    tifffile.imwrite("ij.tif", RAW, imagej=True, metadata=metadata, resolution=(1, 1))
+    assert any(
+        "ASSUMED, the file's 1 x 1 x 1 nm is a placeholder" in told
+        for told in inspected("ij.tif", "labels.tif").warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"), [((0, 1, 2), None), ((2, 1, 0), "x rather counts the sections"), ((1, 0, 2), "y rather counts")]
+)
+def test_an_axis_along_which_voxels_are_least_alike_rather_counts_the_sections(
+    files: Path, axes: tuple[int, ...], told: str | None
+) -> None:
+    """A cube of which no length tells the order of its axes."""
+    raw = synthesise(sections=64, size=64, seed=3)[0].transpose(axes)
+    np.save("cube.npy", raw)
+    doubts = [one for one in inspected("cube.npy", model="model.pt").warnings if "neighbouring voxels correlate" in one]
+    assert [told in one for one in doubts] == ([] if told is None else [True])
+
+
 def test_annotated_sections_are_those_with_two_values(tmp_path: Path) -> None:
     labels = np.zeros((7, 20, 20), np.uint8)
     labels[1:3, 5:9, 5:9] = labels[5, 5:9, 5:9] = 1

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -9,6 +10,8 @@ from unet.config.source import SourceConfig
 from unet.run.inspection.inspection import Inspection, inspect_paths
 from unet.run.inspection.label_guess import NotLabelsError, guess_labels, looks_like
 from unet.training.synthetic import synthesise
+
+RAW, LABELS = synthesise(sections=2, size=96, seed=1)
 
 
 def cells(ids: bool = True) -> np.ndarray:
@@ -18,6 +21,12 @@ def cells(ids: bool = True) -> np.ndarray:
     line = np.arange(60) % 10 < 2
     grid[line[:, None] | line] = 0
     return np.stack([grid, grid]) if ids else np.stack([grid > 0] * 2).astype(np.int64)
+
+
+def jpeg_of(membranes: np.ndarray) -> np.ndarray:
+    """Labels of two values after JPEG, which has changed some values at edges."""
+    stored = [imagecodecs.jpeg_encode(255 * section.astype(np.uint8), level=90) for section in membranes]
+    return np.stack([imagecodecs.jpeg_decode(one) for one in stored])
 
 
 def test_grey_values_with_noise_are_intensities_and_flat_ones_are_labels() -> None:
@@ -96,6 +105,62 @@ def test_a_few_values_in_many_pieces_are_classes_and_the_most_frequent_is_the_la
 def test_what_is_no_annotation_is_refused(values: np.ndarray, message: str) -> None:
     with pytest.raises(NotLabelsError, match=message):
         guess_labels(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "role"),
+    [
+        (RAW >> 4, "raw"),  # 16 grey values of a camera of 4 bits
+        (RAW.astype(np.int32), "raw"),
+        (RAW / 255.0, "raw"),
+        (jpeg_of(LABELS > 0), "labels"),
+    ],
+)
+def test_noise_is_no_labels_whatever_its_type(values: np.ndarray, role: str) -> None:
+    assert looks_like(values)[0] == role
+
+
+def test_two_values_in_one_piece_each_are_two_ids_and_told_to_be() -> None:
+    values = np.ones((2, 8, 9), np.uint8)
+    values[..., 4:] = 2
+    guess = guess_labels(values)
+    assert (guess.kind, guess.class_values) == ("instances", {})
+    assert "if one of them is membrane, set label_kind: classes" in guess.warnings[0]
+
+
+def test_the_value_that_divides_the_other_is_membrane_although_neither_is_0() -> None:
+    membrane = cells() == 0
+    assert guess_labels(np.where(membrane, 1, 2)).class_values == {"membrane": 1, "interior": 2}
+    assert guess_labels(np.where(membrane, 2, 1)).class_values == {"membrane": 2, "interior": 1}
+    assert guess_labels(np.where(membrane, 1, 2)).warnings == ()
+
+
+def test_values_of_voxels_that_nobody_annotated_are_left_out() -> None:
+    ids = cells().astype(np.int64)
+    ids[:, :9] = -1
+    found = guess_labels(ids, (-1,))
+    assert (found.kind, found.not_annotated) == ("instances", (-1,))
+    membrane = np.where(ids > 0, 1, np.minimum(ids, 0))
+    found = guess_labels(membrane, (-1,))
+    assert (found.kind, found.not_annotated) == ("interior", (-1,))
+
+
+def test_mostly_0_beside_strokes_may_be_not_annotated() -> None:
+    strokes = np.zeros((1, 60, 60), np.uint8)
+    for row, value in ((5, 1), (15, 2), (25, 1), (35, 2), (45, 1)):
+        strokes[:, row, 10:50] = value
+    guess = guess_labels(strokes)
+    assert guess.kind == "classes"
+    assert "0 fills 94%: if nobody annotated these voxels, rename value_0 to ignore" in guess.warnings[-1]
+
+
+def test_colours_that_are_blended_at_edges_are_refused() -> None:
+    table = np.random.default_rng(0).integers(30, 255, (int(cells().max()) + 1, 3))
+    colours = table[cells()]
+    blended = (colours + np.roll(colours, 1, axis=2)) // 2
+    values = (blended[..., 0] << 16) + (blended[..., 1] << 8) + blended[..., 2]
+    with pytest.raises(NotLabelsError, match="colours are blended at edges: save the annotation without smoothing"):
+        guess_labels(values, colours=True)
 
 
 def test_whole_numbers_stored_as_floats_are_labels() -> None:

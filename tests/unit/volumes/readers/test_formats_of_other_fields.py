@@ -91,11 +91,15 @@ def test_nrrd_that_is_oblique_is_told(tmp_path: Path) -> None:
     assert source.voxel_size_nm == pytest.approx((40.0, 17**0.5, 17**0.5))
 
 
-def test_nrrd_of_colours_has_channels(tmp_path: Path) -> None:
-    rgb = np.stack([VALUES, VALUES + 1, VALUES + 2], axis=-1)
-    source = nrrd_file(tmp_path / "a.nrrd", rgb, kinds=["RGB-color", "domain", "domain", "domain"])
+def test_nrrd_of_colours_is_refused_as_intensities_and_read_as_labels(tmp_path: Path) -> None:
+    rgb, kinds = np.stack([VALUES, VALUES + 1, VALUES + 2], axis=-1), ["RGB-color", "domain", "domain", "domain"]
+    with pytest.raises(SourceError, match=r"RGB-color by the kinds of the header.*`channels: \[0\]`"):
+        nrrd_file(tmp_path / "a.nrrd", rgb, kinds=kinds)
+    source = open_source(str(tmp_path / "a.nrrd"), colours=True)
     assert (source.channels, source.shape) == (3, SHAPE)
     np.testing.assert_array_equal(whole(source)[2], VALUES + 2)
+    one = open_source(SourceConfig(path=str(tmp_path / "a.nrrd"), channels=[2]))
+    np.testing.assert_array_equal(whole(one), VALUES + 2)
 
 
 @pytest.mark.parametrize("kinds", [["space", "space", "space", "list"], None])

@@ -236,6 +236,28 @@ def test_a_folder_without_sections_lists_what_it_holds(tmp_path: Path) -> None:
     assert "but a.bmp and 2 more (2 .bmp, 1 .dm3); convert the images" in refusal(tmp_path)
 
 
+def test_folders_that_hold_the_sections_are_named(tmp_path: Path) -> None:
+    """A microscope that saves a folder per section."""
+    for z in range(3):
+        (tmp_path / f"z{z:03}").mkdir()
+        tifffile.imwrite(tmp_path / f"z{z:03}" / "image.tif", VOXELS[0])
+    told = refusal(tmp_path)
+    assert f"name the folder with the sections, such as {tmp_path}/z000" in told
+    assert "if each of these 3 folders holds one section, put links to all sections into one folder" in told
+
+
+def test_links_that_lead_nowhere_are_told_to_be_links(tmp_path: Path) -> None:
+    folder = tmp_path / "sections"
+    folder.mkdir()
+    for z in range(3):
+        tifffile.imwrite(folder / f"s{z}.tif", VOXELS[0])
+    (folder / "s3.tif").symlink_to("s3.tif")
+    with pytest.raises(SourceError, match=r"s3\.tif: cannot be read as TIFF, links lead in a circle"):
+        open_source(str(folder)).check(Box((0, 0, 0), (4, 1, 1)))
+    (tmp_path / "loop").symlink_to("loop")
+    assert "is a link to loop, which leads nowhere" in refusal(tmp_path / "loop")
+
+
 # Patterns
 
 
