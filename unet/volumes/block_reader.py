@@ -40,7 +40,7 @@ from unet.volumes.readers.source import Source
 
 CACHE_BYTES = 2**28
 """Bytes of decoded voxels that a job keeps in memory for its next blocks; more go to a scratch file."""
-UNIT_BYTES = 2**25
+UNIT_BYTES = 2**23
 """Bytes of chunks that are decoded by one call of a reader, as long as a single chunk has no more."""
 
 

@@ -221,18 +221,24 @@ def test_chunks_of_a_flipped_window_are_decoded_once_too(
     assert set(source.times.values()) == {1}
 
 
-def test_blocks_that_share_no_chunk_are_read_alone(tmp_path: Path) -> None:
-    source, boxes = Chunked((8, 64, 64), (4, 16, 16)), Grid((8, 64, 64), (4, 32, 32)).boxes()
-    assert unit_shape(source, (4, 32, 32)) == (0, 0, 0)
+@pytest.mark.parametrize("block", [(4, 16, 16), (4, 32, 32), (8, 32, 16)])
+def test_blocks_that_share_no_chunk_are_read_alone_and_nothing_is_kept(tmp_path: Path, block: Index) -> None:
+    """Blocks of whole chunks: no chunk is wanted twice, so that memory is the memory of a block per thread."""
+    source, boxes = Chunked((8, 60, 50), (4, 16, 16)), Grid((8, 60, 50), block).boxes()
+    assert unit_shape(source, block) == (0, 0, 0)
     reader = BlockReader(source, tmp_path)
     reader.expect(boxes)
     assert not reader._units
+    for box in boxes:
+        reader.read(box)
+        assert not reader._kept.bytes_in_memory
+    assert set(source.times.values()) == {1}
 
 
 @pytest.mark.parametrize(
     ("chunk", "block", "unit"),
     [
-        ((64, 64, 64), (16, 1024, 1024), (64, 512, 1024)),
+        ((64, 64, 64), (16, 1024, 1024), (64, 128, 1024)),
         ((128, 512, 512), (16, 1024, 1024), (128, 512, 512)),
         ((1, 4096, 4096), (16, 1024, 1024), (1, 4096, 4096)),
         ((1, 8, 4096), (16, 1024, 1024), (1, 1024, 4096)),
