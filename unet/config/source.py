@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from unet.config.section import Section
-from unet.storage.address import as_path, checked_address
+from unet.storage.address import checked_address, plain_address
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -44,7 +44,7 @@ class SourceConfig(Section):
     @field_validator("path")
     @classmethod
     def _path_or_address(cls, path: str) -> str:
-        return as_path(checked_address(path))
+        return plain_address(checked_address(path))
 
     @field_validator("axes")
     @classmethod

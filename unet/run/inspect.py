@@ -11,6 +11,7 @@ Only headers and windows of some sections are read, so that a volume of any size
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -102,7 +103,7 @@ def _source(text: str) -> SourceConfig:
         values = yaml.safe_load(text)
         if isinstance(values, dict) and "path" in values:
             return SourceConfig.model_validate(values)
-    return SourceConfig(path=text)
+    return SourceConfig(path=os.path.expanduser(text))
 
 
 def settings_hint(problems: Sequence[str]) -> list[str]:

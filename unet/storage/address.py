@@ -20,6 +20,8 @@ KNOWN_ADDRESSES = "write s3://bucket/path, gs://bucket/path, az://container/path
 
 FORMAT_PREFIXES = ("precomputed://", "n5://", "zarr://", "zarr2://", "zarr3://")
 """What Neuroglancer writes before an address. The format is known from the content, so a prefix says nothing new."""
+FORMAT_BEHIND = re.compile(r"(?P<store>.*?)/*\|(zarr[23]?|n5|neuroglancer-precomputed):/*(?P<inner>.*?)/*")
+"""Format, and path inside, that newer versions of Neuroglancer write behind an address."""
 
 
 class AddressError(OSError):
@@ -45,14 +47,22 @@ def without_prefix(address: str) -> str:
     return address.removeprefix(prefix)
 
 
-def as_path(address: str) -> str:
-    """Return the path that a `file://` address names, or any other address and path unchanged.
+def plain_address(text: str) -> str:
+    """Return an address without the format that Neuroglancer writes behind it, and a `file://` address as a path.
 
-    >>> as_path("file:///data/my%20raw.zarr:/0"), as_path("zarr://file:///data/raw.zarr"), as_path("a%20b.tif")
-    ('/data/my raw.zarr:/0', '/data/raw.zarr', 'a%20b.tif')
+    >>> plain_address("file:///data/my%20raw.zarr:/0"), plain_address("zarr://file:///data/raw.zarr")
+    ('/data/my raw.zarr:/0', '/data/raw.zarr')
+    >>> plain_address("s3://bucket/raw.zarr/|zarr3:"), plain_address("gs://bucket/raw.n5/|n5:volumes/raw/")
+    ('s3://bucket/raw.zarr', 'gs://bucket/raw.n5:/volumes/raw')
+    >>> plain_address("a%20b|c.tif")
+    'a%20b|c.tif'
     """
-    local = re.match(r"file://(localhost)?(?=/)", without_prefix(address))
-    return unquote(without_prefix(address)[local.end() :]) if local else address
+    if not is_address(text):
+        return text
+    if behind := FORMAT_BEHIND.fullmatch(text):
+        text = behind["store"] + (f":/{behind['inner']}" if behind["inner"] else "")
+    local = re.match(r"file://(localhost)?(?=/)", without_prefix(text))
+    return unquote(without_prefix(text)[local.end() :]) if local else text
 
 
 def checked_address(address: str) -> str:

@@ -18,6 +18,7 @@ Voxels outside are not annotated (labels), no tissue (mask), or not segmented (`
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.source import Nm, Source
 from unet.volumes.readers.views import Flipped, Placed, View
 from unet.volumes.voxel_size import TOLERANCE, resolve_voxel_size
+
+GUESSED = ("the usual order", "the description of tifffile", "the pages of the file")
+"""Origins of an order of axes that no file states."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,23 @@ def placed(frame: Frame, given: SourceConfig, source: Source) -> Placement:
     if at is None:
         raise SourceError(
             f"{source.address}: shape {source.shape}, but {raw.address} has shape {raw.shape} (z, y, x); both need the "
-            "same voxels: crop or pad one of them, or say with `offset: [z, y, x]` at which voxel of raw it begins"
+            f"same voxels: {_other_order(source, raw.shape)}crop or pad one of them, or say with `offset: [z, y, x]` "
+            "at which voxel of raw it begins"
         )
     return _placed_at(source, at, raw.shape)
+
+
+def _other_order(source: Source, shape: Index) -> str:
+    """Return the axes by which a source of another order has the shape of raw, for a message; empty if none do."""
+    if source.axes_from not in GUESSED:
+        return ""
+    orders = (order for order in permutations("zyx") if tuple(source.shape[order.index(a)] for a in "zyx") == shape)
+    found = next(orders, None)
+    return (
+        f"if its axes are stored in another order, write `axes: {''.join(found)}` at this source; else "
+        if found
+        else ""
+    )
 
 
 def _placed_at(source: Source, at: Index, shape: Index) -> Placement:

@@ -185,6 +185,20 @@ def test_an_address_of_neuroglancer_is_opened_with_all_that_a_volume_needs(
     assert open_volume(VolumeConfig.model_validate(volume)).raw.shape == (2, 8, 9)
 
 
+def test_labels_of_another_order_of_axes_are_told_the_order(tmp_path: Path) -> None:
+    np.save(tmp_path / "raw.npy", np.zeros((6, 8, 10), np.uint8))
+    np.save(tmp_path / "labels.npy", np.zeros((8, 10, 6), np.uint16))
+    volume = {"raw": f"{tmp_path}/raw.npy", "labels": f"{tmp_path}/labels.npy", "voxel_size_nm": [50, 4, 4]}
+    with pytest.raises(
+        SourceError, match="stored in another order, write `axes: yxz` at this source; else crop or pad"
+    ):
+        open_volume(VolumeConfig.model_validate(volume))
+    volume["labels"] = {"path": volume["labels"], "axes": "yxz"}
+    labels = open_volume(VolumeConfig.model_validate(volume)).labels
+    assert labels is not None
+    assert labels.shape == (6, 8, 10)
+
+
 def test_a_file_address_is_a_path(tmp_path: Path) -> None:
     folder = tmp_path / "my data"
     folder.mkdir()

@@ -239,6 +239,11 @@ def _as_classes(shares: dict[int, float], pieces: dict[int, float]) -> LabelGues
     ]
     if shares.get(0, 0) >= MOSTLY:
         warnings.append(f"0 fills {shares[0]:.0%}: if nobody annotated these voxels, rename value_0 to {IGNORE}")
+    warnings += [
+        f"{grey} is in one piece per section: if nobody annotated these voxels, rename value_{grey} to {IGNORE}"
+        for grey, n in pieces.items()
+        if grey > 0 and n <= SINGLE and max(pieces.values()) >= MIN_PIECES
+    ]
     names = {f"value_{grey}" if grey >= 0 else f"minus_{-grey}": grey for grey in order}
     return LabelGuess("classes", why, names, foreground=shares[last], warnings=tuple(warnings))
 

@@ -55,7 +55,7 @@ def _assumed(raw: SourceSummary) -> VoxelSize:
     source, size = raw.source, raw.source.voxel_size_nm
     if source.pixel_nm is not None:
         y, x = source.pixel_nm
-        why = f"ASSUMED along z ({measured}), pixels as {source.voxel_size_from} says: CORRECT IT"
+        why = f"ASSUMED along z ({measured}), pixels by {source.voxel_size_from}: CORRECT IT"
         return VoxelSize((x if is_cube else ASSUMED_THICK_NM[0], y, x), why, True)
     unusable = "a placeholder" if size and is_placeholder(size) else "one that no microscope has"
     stated = f"the file's {format_sizes(size)} nm is {unusable}" if size else "no file states it"

@@ -120,11 +120,14 @@ def _open_file(given: SourceConfig) -> Source:
     where, inner = split_url(given.path) if is_address(given.path) else split_path(given.path)
     if isinstance(where, Path) and not where.exists() and not is_pattern(where):
         raise SourceError(f"{given.path}: {_absent(where)}")
+    if isinstance(where, Path) and where.exists() and not (where.is_file() or where.is_dir()):
+        raise SourceError(f"{given.path}: {where} is a pipe or a device, and no file; write its content to a file")
     if isinstance(where, str) and where.lower().endswith(ARCHIVES):
         raise SourceError(
             f"{given.path}: a zip archive is read from a file system only; copy it there, or unpack it at its address"
         )
-    found = format_of(where)
+    with read_errors(where, "image files"):
+        found = format_of(where)
     if found is None:
         raise SourceError(_unknown(given.path, where))
     if inner is not None and not found.has_inner:

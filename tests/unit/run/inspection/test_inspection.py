@@ -203,7 +203,7 @@ def test_a_known_size_of_a_pixel_is_kept_where_the_thickness_is_assumed(files: P
     found = inspected("ij.tif", "labels.tif")
     assert found.inputs is not None
     assert found.inputs.voxel_size.nm == (50.0, pytest.approx(6.0), pytest.approx(6.0))
-    assert "pixels as ImageJ's metadata says" in found.inputs.voxel_size.why
+    assert "pixels by ImageJ's metadata" in found.inputs.voxel_size.why
     assert any("ASSUMED along z" in told for told in found.warnings)
 
 

@@ -154,6 +154,15 @@ def test_mostly_0_beside_strokes_may_be_not_annotated() -> None:
     assert "0 fills 94%: if nobody annotated these voxels, rename value_0 to ignore" in guess.warnings[-1]
 
 
+@pytest.mark.parametrize("value", [128, 255])
+def test_a_value_in_one_piece_beside_many_pieces_may_be_not_annotated(value: int) -> None:
+    classes = np.where(cells() > 0, 1, 0).astype(np.uint8)
+    classes[:, :13] = value
+    guess = guess_labels(classes)
+    assert guess.kind == "classes"
+    assert f"rename value_{value} to ignore" in guess.warnings[-1]
+
+
 def test_colours_that_are_blended_at_edges_are_refused() -> None:
     table = np.random.default_rng(0).integers(30, 255, (int(cells().max()) + 1, 3))
     colours = table[cells()]

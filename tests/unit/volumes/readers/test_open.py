@@ -1,5 +1,6 @@
 """Every format is written with a known volume and read back box by box; every refusal names both values."""
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import zarr
 from tests.unit.volumes.readers.reading import SHAPE, assert_reads, refusal, truncate, volume
 from unet.config.source import SourceConfig
 from unet.geometry.box import Box
+from unet.volumes.readers import open as opening
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_channels, open_source
 
@@ -295,6 +297,20 @@ def test_hdf5_of_cremi_layout_knows_its_voxels(em_data: Path) -> None:
 def test_what_is_not_read_at_addresses_is_told(address: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         open_source(address)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tif")
+    assert "is a pipe or a device, and no file" in refusal(tmp_path / "a.tif")
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", f"{path}/zarr.json")
+
+    (tmp_path / "sections").mkdir()
+    monkeypatch.setattr(opening, "_recognises", lambda one, where: forbidden(where))
+    assert "you may not read it" in refusal(tmp_path / "sections")
 
 
 @pytest.mark.parametrize(
