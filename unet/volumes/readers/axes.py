@@ -239,8 +239,8 @@ def refuse_sections_last(lengths: Sequence[int], where: str, times: float = 2.0)
     if times * x < min(z, y) or (times <= 2 and z == y > x > 1):
         raise SourceError(
             f"{where}: the file does not name its axes, of lengths {tuple(lengths)}, of which the last, the shortest, "
-            "may count the sections. Write at this source `axes: yxz` if the array is (y, x, z), "
-            f"`axes: xyz` if it is (x, y, z){colours}, or `axes: zyx` if there are {z} sections of {y} x {x} voxels"
+            "may count the sections. Write at this source `axes: yxz` if the array is (y, x, z), or "
+            f"`axes: xyz` if it is (x, y, z){colours}. If there are {z} sections of {y} x {x} voxels, write `axes: zyx`"
         )
 
 

@@ -29,7 +29,7 @@ def test_axes_that_nobody_names_are_z_y_x_and_told_where_another_order_is_thinka
 
 @pytest.mark.parametrize("lengths", [(80, 72, 35), (72, 80, 30), (64, 64, 40), (1024, 1024, 600)])
 def test_a_last_axis_that_may_count_the_sections_is_refused(lengths: tuple[int, ...]) -> None:
-    with pytest.raises(SourceError, match=r"`axes: yxz` if .* `axes: xyz` if .* `axes: zyx` if there are"):
+    with pytest.raises(SourceError, match=r"`axes: yxz` if .* `axes: xyz` if .* sections of .*, write `axes: zyx`"):
         axis_order(lengths, None, "a.npy")
     assert axis_order(lengths, None, "a.npy", configured="zyx").shape == lengths
 
