@@ -37,7 +37,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) ->
     "address", ["https://kept-secret-by-everybody@host/a", "s3://b/a?sig=kept-secret-by-everybody"]
 )
 def test_credentials_in_a_wrong_place_are_not_repeated(address: str) -> None:
-    """What is refused for another reason is quoted, and so is a key or a name that is an address."""
+    """Values that are refused for another reason are quoted, as are keys and names that are addresses."""
     volume = {"raw": "a.tif"}
     changes: list[dict[str, object]] = [
         {"volumes": {"train": {**volume, key: value}}}
