@@ -80,3 +80,12 @@ def test_arrays_with_their_sections_last_are_refused_until_the_user_names_the_ax
 def test_pages_three_times_as_high_as_wide_are_read(tmp_path: Path, write) -> None:
     """A page has a height and a width, so that less is doubtful than in an array."""
     assert opened(write(tmp_path, np.zeros((90, 80, 24), np.uint8))).shape == (90, 80, 24)
+
+
+def test_names_of_the_axes_longer_than_one_are_enough(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    values = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 1, 6, 5)
+    with h5py.File(path, "w") as file:
+        file["raw"] = values
+    source = opened(f"{path}:/raw", axes="yxz")
+    np.testing.assert_array_equal(whole(source), values[:, 0].transpose(2, 0, 1))

@@ -274,3 +274,9 @@ def test_a_product_is_never_one_volume(
     assert f"{sections * channels} files of {channels} series of {sections} sections" in refusal(
         data.draw(st.permutations(names))
     )
+
+
+def test_the_numbers_of_sections_of_several_series_are_told_from_least_to_most() -> None:
+    names = [f"s1_z{z:02}.tif" for z in range(17)] + ["s2_z00.tif"]
+    with pytest.raises(SourceError, match="18 files of 2 series of 1 to 17 sections"):
+        section_order(names, "raw")
