@@ -14,8 +14,10 @@ from snakemake_logger_plugin_unet_em.command_line import TARGETS, command_line_p
 from tests.workflow.snakemake_process import SnakemakeProcess
 from unet.config.root import ConfigError
 from unet.config.yaml_file import read_config_file, with_line_numbers
+from unet.run import preconditions
 from unet.run.preconditions import (
     problem_of_cores,
+    problem_of_executor,
     problem_of_folder,
     problem_of_input,
     problem_of_rules,
@@ -45,6 +47,23 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a list": (b"- a\n", "a configuration is `key: value` at its top, as volumes:, but this is a list"),
     "a key twice": (b"volumes:\n  a: {raw: x}\n  a: {raw: y}\n", "line 3, column 3: the key 'a' is repeated"),
     "a section twice": (b"train: {}\npredict: {}\ntrain: {}\n", "it is already on line 1"),
+    "an octal number": (b"train: {steps: 060}\n", "line 1, column 16: YAML reads 060 as 48; write 48 if that is meant"),
+    "a negative octal number": (
+        b"a: -012\n",
+        "YAML reads -012 as -10; write -10 if that is meant, else leave out the 0",
+    ),
+    "minutes": (
+        b"a: [1:30]\n",
+        "line 1, column 5: YAML reads 1:30 as 90; write 90 if that is meant, else put it in quotes",
+    ),
+    "minutes with a fraction": (b"a: 1:30.5\n", "YAML reads 1:30.5 as 90.5"),
+    "a date": (b"a: 2026-01-02\n", "YAML reads 2026-01-02 as a date; put it in quotes"),
+    "a key that is true": (b"volumes:\n  on: {raw: x}\n", "line 2, column 3: YAML reads the key on as True, but a key"),
+    "a key that is a number": (b"volumes: {7: {raw: x}}\n", "YAML reads the key 7 as 7, but a key is a text"),
+    "a key that is nothing": (b"volumes: {null: {raw: x}}\n", "YAML reads the key null as None"),
+    "a section in itself": (b"a: &v {b: *v}\n", "a section contains itself: *NAME stands inside of what &NAME marks"),
+    "a list in itself": (b"a: &v [1, [*v]]\n", "a section contains itself"),
+    "a deep nest": (b"a: " + b"[" * 5000 + b"]" * 5000, "nested too deeply for a configuration"),
     "a key of JSON twice": (b'{"a": 1,\n\t"a": 2}', "line 2, column 2: the key 'a' is repeated"),
 }
 
@@ -76,6 +95,14 @@ def test_a_wrong_key_is_told_with_the_file_and_line_where_it_stands(tmp_path: Pa
     }
     message = with_line_numbers("\n".join(told), [first, second], given=["predict"])
     assert message.splitlines() == list(told.values())
+
+
+def test_numbers_and_shared_sections_are_read_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &a {b: 0, c: 0.5, d: 1e-3}\ne: {<<: *a, c: -10}\nf: [*a, *a]\ng: '060'\nh: 0x10\ni: 1_000\n")
+    shared = {"b": 0, "c": 0.5, "d": "1e-3"}
+    wanted = {"a": shared, "e": shared | {"c": -10}, "f": [shared, shared], "g": "060", "h": 16, "i": 1000}
+    assert read_config_file(path) == wanted
 
 
 def test_json_may_be_indented_with_tabs(tmp_path: Path) -> None:
@@ -128,15 +155,36 @@ def test_a_rule_that_is_not_there_is_named_with_the_option() -> None:
     assert problem_of_rules({"--set-threads": ["train"]}, ["survey", "train"]) is None
 
 
-def test_workers_on_slurm_need_sbatch_if_something_is_predicted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slurm_is_asked_only_where_it_will_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "there is no sbatch on this machine" in str(problem_of_workers("slurm", {"survey", "predict"}))
-    assert problem_of_workers("slurm", {"report"}) is None
-    assert problem_of_workers("local", {"predict"}) is None
-    (tmp_path / "sbatch").touch(mode=0o755)
-    assert problem_of_workers("slurm", {"predict"}) is None
+    assert "predict.workers: slurm needs SLURM, but there is no sbatch on this machine" in str(
+        problem_of_workers("slurm", {"survey", "predict"})
+    )
+    assert "executor slurm: there is no sbatch on this machine; start" in str(problem_of_executor("slurm", {"survey"}))
+    assert problem_of_workers("slurm", {"report"}) is problem_of_workers("local", {"predict"}) is None
+    assert problem_of_executor("slurm", set()) is problem_of_executor("local", {"predict"}) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        ("exit 0", None),
+        ("echo sinfo: error: lookup failed >&2; echo sinfo: fatal: no source >&2; exit 1", "(sinfo: fatal: no source)"),
+        ("exit 3", "no cluster answers SLURM's commands on this machine (sinfo: 3); start the run on a login node"),
+        ("exec sleep 60", "SLURM's controller has not answered sinfo within 0.5 s; start the run on a login node"),
+    ],
+)
+def test_what_sinfo_says_where_no_cluster_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, wanted: str | None
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if "sleep" in answer:
+        monkeypatch.setattr(preconditions, "SLURM_PATIENCE", 0.5)
+    for name in ("sbatch", "sinfo"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    for problem in (problem_of_executor("slurm", {"survey"}), problem_of_workers("slurm", {"predict"})):
+        assert problem is None if wanted is None else wanted in str(problem)
 
 
 def test_an_input_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +264,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         ["--configfile", "config.yaml", "--config", "predict={workers: slurm}"],
         "predict.workers: slurm needs SLURM, but there is no sbatch on this machine",
     ),
+    "a cluster from a machine without SLURM": (
+        ["--executor", "slurm", "--jobs", "2", "--configfile", "config.yaml"],
+        "executor slurm: there is no sbatch on this machine; start the run on a login node of a cluster",
+    ),
     "an unknown key": (
         ["-n", "--configfile", "config.yaml", "--config", "predict={tiel: 48}"],
         "predict.tiel: unknown key; did you mean tile?",
@@ -238,7 +290,7 @@ def answers(shared_project: Project) -> dict[str, tuple[int, str]]:
 
     programs = project.folder / "programs"
     programs.mkdir()
-    for name in ("bash", "sh"):  # all that Snakemake wants; in particular no sbatch
+    for name in ("bash", "sh", "which"):  # all that Snakemake and its plugins want; in particular no sbatch
         (programs / name).symlink_to(which(name) or "/bin/sh")
 
     def answer(words: list[str]) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """Settings of several sections that do not go together: each check returns what is wrong and what to do, or None."""
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
@@ -13,6 +14,8 @@ from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.geometry.training_tile import training_geometry
 from unet.storage.address import is_address
 
+LONGEST_NAME = 100
+"""Letters of a volume's name, which becomes the name of folders and files."""
 SEVERAL_SECTIONS = ("missing_section", "misalignment", "jitter_px", "shifted_section", "symmetries", "elastic_3d")
 """Keys of `train.augment` that only a network that sees several sections can learn from."""
 
@@ -44,7 +47,15 @@ def problem_of_paths(results: str, files: Mapping[str, str | None], inputs: Mapp
 
 
 def problem_of_names(lists: Mapping[str, Sequence[str]], volumes: Sequence[str]) -> str | None:
-    """Return which list names a volume that there is not, or one volume twice, or which names share a folder."""
+    """Return which name is no name of a folder, which names share one, or which list names a volume twice or unknown."""
+    for name in volumes:
+        if len(name) > LONGEST_NAME:
+            return f"volumes: the name {name[:20]}... has {len(name)} letters; it can have {LONGEST_NAME}: shorten it"
+        if repeated := re.search(r"(.+?)\1{19,}$", name):
+            return (
+                f"volumes: {name!r} ends with {repeated[1]!r} 20 times or more, which Snakemake takes for an endless "
+                "chain of jobs: rename it"
+            )
     folders = {name.lower(): name for name in volumes}
     for name in volumes:
         if name != (other := folders[name.lower()]):

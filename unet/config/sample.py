@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unet.config.section import Section
+from unet.config.section import Section, Seed
 
 
 class SampleConfig(Section):
@@ -12,4 +12,4 @@ class SampleConfig(Section):
 
     sections: Annotated[int, Field(ge=4)] = Field(24, description="Number of sections of the sample.")
     size: Annotated[int, Field(ge=64)] = Field(512, description="Side of each square section in px.")
-    seed: int = Field(1, description="Seed of the random cells. The same seed gives the same volume, bit for bit.")
+    seed: Seed = Field(1, description="Seed of the random cells. The same seed gives the same volume, bit for bit.")

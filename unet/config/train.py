@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unet.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, Triple
+from unet.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Section, Seed, Triple
 from unet.geometry.training_tile import LossRegion
 
 
@@ -268,7 +268,7 @@ class TrainConfig(Section):
         "usual loss is the mean of the 200 losses before, without the highest 5 %. With null the training never stops. "
         "After a change of this key it continues from its state.",
     )
-    seed: int = Field(
+    seed: Seed = Field(
         0,
         description="Seed of the initial weights and of all random draws. On a CPU the same seed gives the same model, "
         "bit for bit, with the same type of processor and package versions. This holds for any number of threads up "

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from unet.config.section import PositiveInt, Section
+from unet.config.section import PositiveInt, Section, Seed
 
 
 class VerifyConfig(Section):
@@ -14,4 +14,4 @@ class VerifyConfig(Section):
         "volume's faces and at random positions, in turn.",
     )
     crop_px: PositiveInt = Field(64, description="Side of a crop in px along y and x.")
-    seed: int = Field(0, description="Seed of the crops' random positions.")
+    seed: Seed = Field(0, description="Seed of the crops' random positions.")

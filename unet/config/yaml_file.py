@@ -16,13 +16,25 @@ import yaml
 from unet.config.root import ConfigError
 
 
+TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Loader that refuses a key repeated within one mapping."""
+    """Loader that refuses a key repeated within one mapping, and what YAML reads otherwise than people do.
+
+    YAML 1.1 reads `060` as 48, `1:30` as 90, `2026-01-02` as a date, and the key `on` as true.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         first: dict[Any, yaml.Mark] = {}
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
+            if key.tag not in (TEXT, MERGE):
+                read = f"{name} as {self.construct_object(key)!r}" if isinstance(name, str) else "this as a list"
+                raise yaml.constructor.ConstructorError(
+                    problem=f"YAML reads the key {read}, but a key is a text: put it in quotes",
+                    problem_mark=key.start_mark,
+                )
             if name in first and name != "<<":
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {name!r} is repeated; it is already on line {first[name].line + 1}",
@@ -30,6 +42,33 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             first[name] = key.start_mark
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """Return a number that is written as people write numbers."""
+        is_int = node.tag.endswith(":int")
+        value: int | float = self.construct_yaml_int(node) if is_int else self.construct_yaml_float(node)
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (is_int and re.fullmatch("0[0-9_]+", digits)):
+            raise yaml.constructor.ConstructorError(
+                problem=f"YAML reads {node.value} as {value}; write {value} if that is meant, else {_decimal(digits)}",
+                problem_mark=node.start_mark,
+            )
+        return value
+
+    def refuse_date(self, node: yaml.ScalarNode) -> None:
+        """Refuse a date, which no key takes."""
+        raise yaml.constructor.ConstructorError(
+            problem=f"YAML reads {node.value} as a date; put it in quotes", problem_mark=node.start_mark
+        )
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _StrictLoader.refuse_date)
+
+
+def _decimal(digits: str) -> str:
+    return "put it in quotes" if ":" in digits else f"leave out the 0 at its beginning: {digits.lstrip('0') or 0}"
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -53,6 +92,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_place_and_problem(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: brackets or sections are nested too deeply for a configuration") from None
     if values is None:
         raise ConfigError(f"{path}: the configuration file is empty; config/README.md lists its keys, as volumes:")
     if not isinstance(values, dict):
@@ -60,7 +101,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
             f"{path}: a configuration is `key: value` at its top, as volumes:, but this is a {type(values).__name__}; "
             "config/README.md lists the keys"
         )
+    if _contains_itself(values, ()):
+        raise ConfigError(f"{path}: a section contains itself: *NAME stands inside of what &NAME marks; write it out")
     return values
+
+
+def _contains_itself(value: Any, around: tuple[int, ...]) -> bool:
+    """Return whether a value of YAML is one of those `around` it, by their identities."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return id(value) in around or any(_contains_itself(one, (*around, id(value))) for one in inner)
 
 
 def with_line_numbers(message: str, paths: Sequence[Path], given: Collection[str] = ()) -> str:

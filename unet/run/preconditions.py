@@ -1,4 +1,4 @@
-"""Check before the first job: cores, input files, the given model, and a folder that can be written.
+"""Check before the first job: cores, input files, the given model, SLURM, and a folder that can be written.
 
 Each function returns what is wrong as a message that says what to do, and None (or nothing) where all is well.
 """
@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from shutil import which
+from subprocess import TimeoutExpired, run
 from tempfile import mkdtemp
 from unicodedata import normalize
 
@@ -18,6 +19,10 @@ from unet.config.root import Config
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.storage.address import split_url
 from unet.storage.file_patterns import is_pattern, matching_files
+
+
+SLURM_PATIENCE = 60
+"""Seconds in which SLURM's controller answers; a busy controller may need some."""
 
 
 def is_dry_run(arguments: Sequence[str]) -> bool:
@@ -153,12 +158,51 @@ def problem_of_workers(workers: str, rules_to_run: Collection[str]) -> str | Non
     rules_to_run
         Rules that have a job to run.
     """
-    if workers != "slurm" or "predict" not in rules_to_run or which("sbatch") is not None:
+    if workers != "slurm" or "predict" not in rules_to_run:
         return None
-    return (
-        "predict.workers: slurm needs SLURM, but there is no sbatch on this machine; start the run where sbatch works, "
-        "or set predict.workers: local"
+    problem = _problem_of_slurm()
+    return problem and (
+        f"predict.workers: slurm needs SLURM, but {problem}; start the run on a login node of a cluster, or set "
+        "predict.workers: local"
     )
+
+
+def problem_of_executor(executor: str | None, rules_to_run: Collection[str]) -> str | None:
+    """Return why no job can be submitted to SLURM from this machine, if SLURM is asked to run jobs.
+
+    The plugin of Snakemake would repeat the errors of SLURM's programs for each job.
+
+    Parameters
+    ----------
+    executor
+        Name of Snakemake's executor, as `--executor` or a profile gives it.
+    rules_to_run
+        Rules that have a job to run, without those that run where Snakemake is started.
+    """
+    if executor != "slurm" or not rules_to_run:
+        return None
+    problem = _problem_of_slurm()
+    return problem and (
+        f"executor slurm: {problem}; start the run on a login node of a cluster, or run it on this machine: leave out "
+        "--executor, --profile or --workflow-profile, whichever names slurm"
+    )
+
+
+def _problem_of_slurm() -> str | None:
+    """Return which program of SLURM is missing, or what `sinfo` says where no cluster answers."""
+    for program in ("sbatch", "sinfo"):
+        if which(program) is None:
+            return f"there is no {program} on this machine"
+    try:
+        asked = run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=SLURM_PATIENCE, errors="replace")
+    except TimeoutExpired:
+        return f"SLURM's controller has not answered sinfo within {SLURM_PATIENCE} s"
+    except OSError as error:
+        return f"sinfo cannot be run ({error.strerror})"
+    if asked.returncode == 0:
+        return None
+    said = [line.removeprefix("sinfo: ") for line in asked.stderr.splitlines() if line.strip()]
+    return f"no cluster answers SLURM's commands on this machine (sinfo: {said[-1] if said else asked.returncode})"
 
 
 def problem_of_rules(named: Mapping[str, Iterable[str]], rules: Sequence[str]) -> str | None:

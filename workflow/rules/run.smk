@@ -6,6 +6,7 @@
 from unet.extras import is_installed, needs
 from unet.run.changes import damaged_receipts, remove_unreadable_receipts, runs_again
 from unet.run.preconditions import (
+    problem_of_executor,
     problem_of_model,
     problem_of_skeletons,
     problem_of_workers,
@@ -74,13 +75,19 @@ def begin_run():
     EARLIER["made"] = written(Path(RESULTS))
     EARLIER["failed"] = notes_of_failures(Path(RESULTS))
     rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    problem = problem_of_workers(CONFIG.predict.workers, rules)
+    problem = problem_of_executor(executor(), rules - workflow._localrules)
+    problem = problem or problem_of_workers(CONFIG.predict.workers, rules)
     if problem is not None:
         raise WorkflowError(problem)
     if CONFIG.predict.dashboard and not is_installed("bokeh"):
         logger.info(
             f"predict.dashboard: true {needs('bokeh')}; predictions run without it"
         )
+
+
+def executor():
+    """Return the name of the executor that runs the jobs; None where Snakemake does not tell."""
+    return getattr(workflow.executor_plugin, "name", None)
 
 
 def end_run():

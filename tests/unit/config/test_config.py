@@ -66,7 +66,13 @@ def test_the_defaults_are_the_papers() -> None:
         # types
         ({"model__depth": "deep"}, ["model.depth: got 'deep'; it has to be a whole number"]),
         ({"train__steps": 1.5}, ["train.steps", "1.5", "a whole number"]),
-        ({"train__steps": True}, ["train.steps", "True"]),
+        ({"train__steps": True}, ["train.steps: got True (YAML reads yes and on so as well)", "a whole number"]),
+        ({"predict__tile": False}, ["got False (YAML reads no and off so as well)", "a whole number", "or 'auto'"]),
+        ({"volumes__train__voxel_size_nm": [True, 4, 4]}, ["volumes.train.voxel_size_nm.0: got True", "a number, as"]),
+        ({"train__volume_weights": {"train": True}}, ["train.volume_weights.train: got True", "a number, as 0.001"]),
+        ({"train__learning_rate": float("inf")}, ["train.learning_rate: got inf", "a number that is finite"]),
+        ({"train__seed": -1}, ["train.seed: got -1; it has to be a number of at least 0"]),
+        ({"train__seed": 2**64}, ["train.seed: got 18446744073709551616; it has to be a number less than 9.2"]),
         ({"train__tile": "big"}, ["train.tile", "'big'", "a whole number or numbers in brackets"]),
         ({"predict__job_voxels": "many"}, ["predict.job_voxels", "'many'", "'auto'"]),
         ({"volumes__train__raw": 3}, ["volumes.train.raw: got 3", "a text, in quotes where"]),
@@ -153,6 +159,11 @@ def test_the_defaults_are_the_papers() -> None:
         ),
         # what contradicts itself
         ({"train__volumes": ["train", "train"]}, ["train.volumes", "'train' 2 times", "train.volume_weights"]),
+        (
+            {f"volumes__{'v' * 101}": {"raw": "c.tif"}},
+            ["the name vvvvvvvvvvvvvvvvvvvv... has 101 letters", "can have 100"],
+        ),
+        ({f"volumes__x{'ab' * 20}": {"raw": "c.tif"}}, ["ends with 'ab' 20 times or more", "rename it"]),
         ({"volumes__Train": {"raw": "c.tif"}}, ["'train' and 'Train' differ in capital letters alone", "rename one"]),
         ({"predict__volumes": ["train", "train"]}, ["predict.volumes", "'train' 2 times; name it once"]),
         ({"train__validation": ["train", "train"]}, ["train.validation", "'train' 2 times; name it once"]),
