@@ -50,11 +50,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an octal number": (b"train: {steps: 060}\n", "line 1, column 16: YAML reads 060 as 48; write 48 if that is meant"),
     "a negative octal number": (
         b"a: -012\n",
-        "YAML reads -012 as -10; write -10 if that is meant, else leave out the 0",
+        "-012 as -10; write -10 if that is meant, else leave out the 0 at",
     ),
     "minutes": (
         b"a: [1:30]\n",
-        "line 1, column 5: YAML reads 1:30 as 90; write 90 if that is meant, else put it in quotes",
+        "column 5: YAML reads 1:30 as 90; write 90 if that is meant, else put it in quotes",
     ),
     "minutes with a fraction": (b"a: 1:30.5\n", "YAML reads 1:30.5 as 90.5"),
     "a date": (b"a: 2026-01-02\n", "YAML reads 2026-01-02 as a date; put it in quotes"),

@@ -47,7 +47,7 @@ def problem_of_paths(results: str, files: Mapping[str, str | None], inputs: Mapp
 
 
 def problem_of_names(lists: Mapping[str, Sequence[str]], volumes: Sequence[str]) -> str | None:
-    """Return which name is no name of a folder, which names share one, or which list names a volume twice or unknown."""
+    """Return which name is no name of a folder, which two share one, or which list names a volume wrongly."""
     for name in volumes:
         if len(name) > LONGEST_NAME:
             return f"volumes: the name {name[:20]}... has {len(name)} letters; it can have {LONGEST_NAME}: shorten it"

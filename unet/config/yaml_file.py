@@ -15,7 +15,6 @@ import yaml
 
 from unet.config.root import ConfigError
 
-
 TEXT, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 

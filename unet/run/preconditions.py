@@ -20,7 +20,6 @@ from unet.evaluation.skeletons import SkeletonError, read_skeletons
 from unet.storage.address import split_url
 from unet.storage.file_patterns import is_pattern, matching_files
 
-
 SLURM_PATIENCE = 60
 """Seconds in which SLURM's controller answers; a busy controller may need some."""
 
