@@ -72,6 +72,19 @@ class InputChanges:
             self._stale[rule, volume] = self.looks and self._marked(rule, volume)
         return self._stale[rule, volume]
 
+    def is_known(self, rule: str, volume: str) -> bool:
+        """Return whether a rule has read files of the states that there are now.
+
+        Raises
+        ------
+        AddressError
+            If a server cannot be reached.
+        """
+        made = self.inputs.made_by(rule, volume)
+        with suppress(FileNotFoundError, DamagedFileError):
+            return not changed_inputs(read_json(made).get("input_states"), self._input_states(rule, volume))
+        return False
+
     def _marked(self, rule: str, volume: str) -> bool:
         made = self.inputs.made_by(rule, volume)
         if not made.exists():

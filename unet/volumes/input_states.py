@@ -4,8 +4,8 @@
 2. A rule that reads the user's files records one digest of their states per input in its receipt.
 3. Before a run the states are taken again and compared.
 
-Any difference counts, not only a later time, because a file may be replaced by an older file. One change is not
-noticed: new content of the same length with the time of modification set back.
+Any difference counts, not only a later time, because a file may be replaced by an older file. New content of the same
+length, with the time of modification set back, has the same state (`unet.run.hidden_edits`).
 
 ```
 then  receipts/survey/train.json  "input_states": {"settings": "1f..", "raw: raw.tif": "9a..", "labels: l.zarr": "c0.."}

@@ -5,6 +5,7 @@
 
 from unet.extras import is_installed, needs
 from unet.run.changes import damaged_receipts, remove_unreadable_receipts, runs_again
+from unet.run.hidden_edits import problem_of_hidden_edits
 from unet.run.preconditions import (
     problem_of_executor,
     problem_of_model,
@@ -39,10 +40,21 @@ def check_before_run():
     if IS_MAIN:
         problems = [check(CONFIG) for check in (problem_of_skeletons, problem_of_model)]
         problems += problems_of_compared_volumes(CONFIG)
+        problems.append(hidden_edits())
         if told := [problem for problem in problems if problem is not None]:
             raise WorkflowError("\n".join(told))
         for sentence in unused_keys(CONFIG):
             logger.warning(f"Configuration: {sentence}")
+
+
+def hidden_edits():
+    """Return which input was edited although its size and time do not show it."""
+    try:
+        return problem_of_hidden_edits(
+            CONFIG, Path(RESULTS), INPUTS.made_by, CHANGES.is_known
+        )
+    except AddressError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def note_damage():
