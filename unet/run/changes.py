@@ -11,10 +11,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
-
 from unet.run.inputs import RunInputs
-from unet.run.provenance import configuration_text
+from unet.run.reported_settings import changed_settings
 from unet.run.rules import RULES
 from unet.storage.files import DamagedFileError, read_json
 from unet.training.folder import missing_copies
@@ -120,10 +118,8 @@ class InputChanges:
         """
         if self.has_record(survey):
             return None
-        reported = Path(self.inputs.results) / "run_config.yaml"
-        was = yaml.safe_load(reported.read_text()) if reported.exists() else {}
-        now = yaml.safe_load(configuration_text(self.inputs.config))
-        if {**was, "results": None} == {**now, "results": None}:
+        results = Path(self.inputs.results)
+        if (results / "run_config.yaml").exists() and not changed_settings(results, self.inputs.config):
             return None
         return "Snakemake has no record of it, and the last report is of other settings"
 

@@ -24,6 +24,7 @@ from unet.run.parameters import (
 )
 from unet.run.preconditions import is_dry_run
 from unet.run.receipts import TooManyRangesError
+from unet.run.reported_settings import problem_of_triggers
 from unet.run.summary import written
 from unet.storage.address import AddressError
 from unet.volumes.input_states import SURVEYED_WITH
@@ -107,6 +108,11 @@ def stale(rule):
 @cache
 def note_hidden_changes():
     """Let Snakemake see changes that times do not show; it has its records only once jobs are looked for."""
+    if IS_MAIN:
+        triggers = [str(trigger) for trigger in workflow.rerun_triggers]
+        problem = problem_of_triggers(triggers, Path(RESULTS), CONFIG)
+        if problem is not None:
+            raise WorkflowError(problem)
     if IS_MAIN and not {"verify", "plan", "view"} & set(sys.argv):
         show_hidden_changes(Path(RESULTS), checksums_of_inputs, logger.warning)
 

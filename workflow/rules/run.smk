@@ -16,6 +16,7 @@ from unet.run.preconditions import (
     problems_of_files,
 )
 from unet.run.provenance import write_provenance
+from unet.run.reported_settings import problem_of_touch
 from unet.run.summary import (
     failure_lines,
     failures,
@@ -89,6 +90,8 @@ def begin_run():
     rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
     problem = problem_of_executor(executor(), rules - workflow._localrules)
     problem = problem or problem_of_workers(CONFIG.predict.workers, rules)
+    if workflow.touch:
+        problem = problem_of_touch(Path(RESULTS), CONFIG)
     if problem is not None:
         raise WorkflowError(problem)
     if CONFIG.predict.dashboard and not is_installed("bokeh"):
