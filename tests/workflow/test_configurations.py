@@ -126,6 +126,8 @@ def test_a_partial_target_and_other_times_leave_the_record_of_the_report(
     ran = project.run(target)
     assert ran.rules == {"segment"}
     assert f"receipt       {target}" in ran.output
+    assert "(segment.threshold was auto, is 0.3), and --touch would" in project.run("--touch", fails=True).output
+    project.configure({"segment": {"threshold": "auto"}})
     assert "Nothing was made: --touch only changes times" in project.run("--touch").output
     for name in ("run_config.yaml", "provenance.json", "ro-crate-metadata.json", "report.html"):
         assert (project.results / name).read_text() == (finished.results / name).read_text()

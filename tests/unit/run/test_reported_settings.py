@@ -10,7 +10,7 @@ from unet.run.reported_settings import changed_settings, problem_of_touch, probl
 
 def _config(**sections: Any) -> Config:
     volumes = {"em": {"raw": "raw.tif", "labels": "labels.tif"}}
-    return load_config({"volumes": volumes, "train": {"volumes": ["em"]}, **sections})
+    return load_config({"volumes": volumes, "train": {"volumes": ["em"]}, "predict": {"volumes": ["em"]}, **sections})
 
 
 def test_changed_settings_have_both_values_and_moved_results_are_none(tmp_path: Path) -> None:
