@@ -93,6 +93,18 @@ def _log_statistics(channel: str, found: IntensityStatistics, rule: Normalisatio
     log.info("%s: mean %.4g, standard deviation %.4g", channel, found.mean, found.std)
     if found.std == 0:
         log.warning("%s: all %d voxels have the value %g, so it shows nothing", channel, found.count, found.mean)
+    elif found.is_flattened:
+        log.warning(
+            "%s: the standard deviation is %.4g, but 98 %% of the voxels have intensities from %g to %g: few voxels "
+            "far from these, from %g to %g, flatten the contrast of all others. Correct them in the file, leave them "
+            "out with `mask`, or set `normalisation.percentiles: [1, 99]`",
+            channel,
+            found.std,
+            found.p01,
+            found.p99,
+            found.minimum,
+            found.maximum,
+        )
     if (found.centre, found.scale) != (found.mean, found.std):
         log.info("%s: normalised as (x - %.4g) / %.4g", channel, found.centre, found.scale)
 

@@ -30,6 +30,8 @@ CROWD = 0.2
 """Share of the voxels, at an end of the intensities, from which they may be noise around the tissue."""
 CROWD_WIDTH = 0.03
 """Half the width of such a crowd, as a share of the range from percentile 1 to percentile 99."""
+FLATTENED = 0.6
+"""Standard deviation, as a share of that range, from which voxels outside it flatten the contrast of all others."""
 
 
 class IntensityError(ValueError):
@@ -55,6 +57,14 @@ class IntensityStatistics:
     scale: float
     fill_values: tuple[float, ...] = ()
     left_out: int = 0
+
+    @property
+    def is_flattened(self) -> bool:
+        """Return whether a few voxels far from all others, such as a hot pixel, make the scale too large.
+
+        Without the lowest and the highest 1 % of the voxels, the standard deviation is half their range at most.
+        """
+        return self.scale == self.std and self.std > FLATTENED * (self.p99 - self.p01)
 
 
 def fill_bins(elsewhere: NDArray[np.int64], constant: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -276,3 +276,22 @@ def test_statistics_of_a_volume_in_any_blocks_are_those_of_numpy(em_data: Path) 
     assert found.mean == pytest.approx(whole.mean(dtype=np.float64), rel=1e-12)
     assert found.std == pytest.approx(whole.std(dtype=np.float64), rel=1e-12)
     assert (found.minimum, found.maximum, found.count) == (whole.min(), whole.max(), whole.size)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_few_voxels_far_from_all_others_flatten_the_contrast(dtype: type) -> None:
+    """12,288 voxels of standard deviation 40: one of 65,535 makes it 592; one of 255 leaves it as it is."""
+    values = np.random.default_rng(0).normal(128, 40, (3, 64, 64)).clip(1, 254)
+    hot = values.copy()
+    hot[1, 5, 5] = 255 if dtype == np.uint8 else 65535
+    for image, flattened in ((values, False), (hot, dtype != np.uint8)):
+        found = intensity_statistics(histogram(image.astype(dtype)), dtype)
+        assert found.is_flattened == flattened
+        percentiles = NormalisationConfig(percentiles=(1, 99))
+        assert not intensity_statistics(histogram(image.astype(dtype)), dtype, rule=percentiles).is_flattened
+
+
+def test_two_values_and_a_constant_are_not_flat() -> None:
+    half = np.indices((2, 8, 8)).sum(0) % 2 * 255
+    assert not intensity_statistics(histogram(half.astype(np.uint8)), np.uint8).is_flattened
+    assert not intensity_statistics(histogram(np.full((2, 8, 8), 7, np.uint8)), np.uint8).is_flattened
