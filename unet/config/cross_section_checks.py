@@ -1,5 +1,6 @@
 """Settings of several sections that do not go together: each check returns what is wrong and what to do, or None."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from unet.config.train import AugmentConfig, TrainConfig
 from unet.config.volumes import VolumeConfig
 from unet.geometry.tiling import TileSizeError, tile_geometry
 from unet.geometry.training_tile import training_geometry
-from unet.storage.address import is_address
+from unet.storage.address import is_address, split_path
 
 LONGEST_NAME = 100
 """Letters of a volume's name, which becomes the name of folders and files."""
@@ -41,6 +42,19 @@ def problem_of_paths(results: str, files: Mapping[str, str | None], inputs: Mapp
             return f"{key}: got '', which is no path; name a file or folder, or remove the line"
         if not path.isprintable():
             return f"{key}: got {path!r}, with a line break or another control character; correct or rename it"
+    stores, model = (os.path.realpath(f"{results}/{name}") for name in ("volumes", "model/model.pt"))
+    for key, path in inputs.items():
+        file = "" if is_address(path) else os.path.realpath(split_path(path)[0])
+        if f"{file}/".startswith(f"{stores}/"):
+            return (
+                f"{key}: {path} is made by this run, so it would read what it writes; copy it elsewhere, or set "
+                "another folder of results"
+            )
+        if key == "train.start_from" and file == model:
+            return (
+                f"{key}: the training would write its model to {path}, from which it starts; copy the file elsewhere, "
+                "or set another folder of results"
+            )
     if set("{}") & set(results):  # input files are parameters, which Snakemake takes as they are
         return f"results: got {results!r}; Snakemake takes {{ and }} for wildcards: name a folder without them"
     return None

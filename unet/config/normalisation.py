@@ -43,6 +43,12 @@ class NormalisationConfig(Section):
             raise ValueError("mean and std are given, and percentiles as well; leave one out")
         if self.percentiles is not None and self.percentiles[0] >= self.percentiles[1]:
             raise ValueError(f"percentiles: got {list(self.percentiles)}; the first has to be the lower one")
+        if self.percentiles is not None and self.percentiles[1] <= 1:
+            percent = [round(100 * share, 6) for share in self.percentiles]
+            raise ValueError(
+                f"percentiles: got {list(self.percentiles)}, which are in %, so 99 % of the voxels lie above both; if "
+                f"they are shares, write {percent}"
+            )
         numbers = [len(given) for given in (self.mean, self.std) if isinstance(given, list)]
         if len(set(numbers)) > 1:
             raise ValueError(f"mean has {numbers[0]} numbers and std has {numbers[1]}; give one of each per channel")

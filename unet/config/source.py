@@ -1,12 +1,13 @@
 """One image file, or folder of sections, of a volume: its address, and what its files do not say."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from unet.config.section import Section
-from unet.storage.address import checked_address, plain_address
+from unet.storage.address import checked_address, is_address, plain_address, split_path
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -40,6 +41,15 @@ class SourceConfig(Section):
         description="For a folder with some sections of the volume: the number in the file names that means the raw "
         "file's first section, mostly 0 or 1. With null it follows from the file names of raw.",
     )
+
+    @property
+    def place(self) -> tuple[str, str | None, tuple[int, ...]]:
+        """Return the file that the path means, however it is written, the array inside, and the channels."""
+        channels = tuple(self.channels or ())
+        if is_address(self.path):
+            return self.path.rstrip("/"), None, channels
+        file, inner = split_path(self.path)
+        return os.path.realpath(file), inner and inner.strip("/"), channels
 
     @field_validator("path")
     @classmethod

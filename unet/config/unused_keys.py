@@ -103,7 +103,7 @@ def _learnt_and_scored(config: "Config") -> Iterator[str]:
 
 def _share_voxels(one: "VolumeConfig", other: "VolumeConfig") -> bool:
     """Return whether two volumes use the same voxels of the same file."""
-    if one.raw[0].path != other.raw[0].path:
+    if one.raw[0].place != other.raw[0].place:
         return False
     ranges = [volume.crop or (volume.sections, None, None) for volume in (one, other)]
     return all(a is None or b is None or (a[0] < b[1] and b[0] < a[1]) for a, b in zip(*ranges, strict=True))

@@ -11,6 +11,8 @@ from unet.storage.address import is_address
 from unet.storage.ngff import implausible_voxel_size
 
 Range = tuple[Annotated[int, Field(ge=0)], PositiveInt]
+TAKEN_NAMES = ("ours", "theirs")
+"""Names that scores of this segmentation and of others have in every report."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 """Names that become parts of file names."""
 LabelValue = Annotated[int, Field(ge=-(2**63), lt=2**64)]
@@ -119,13 +121,28 @@ class VolumeConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "VolumeConfig":
+        given = {given.place for given in self.raw}
         for key, others in (("labels", self.labels or ()), ("mask", (self.mask,) if self.mask else ())):
             for other in others:
-                if other in self.raw:
+                if other.place in given:
                     raise ValueError(
                         f"raw and {key} are both {other.path}; name the file of the intensities, and the file of the "
                         f"{key}"
                     )
+        given |= {labels.place for labels in self.labels or ()}
+        for name, compared in self.compare.items():
+            if name in TAKEN_NAMES:
+                raise ValueError(f"compare: the name {name!r} is that of a column of the report; choose another one")
+            if compared.place in given:
+                raise ValueError(
+                    f"compare.{name} is {compared.path}, as raw or labels are; name the file of another segmentation"
+                )
+        for raw in self.raw:
+            if raw.offset is not None or raw.first_number is not None:
+                raise ValueError(
+                    "raw has offset or first_number, which place labels and masks in the voxels of raw; remove it; to "
+                    "leave out voxels of raw set crop"
+                )
         for key, ends in (("sections", self.sections), *(("crop", ends) for ends in self.crop or ())):
             if ends is not None and ends[0] >= ends[1]:
                 raise ValueError(f"{key} {list(ends)} is empty; it is a half-open range, e.g. [0, 21]")

@@ -3,6 +3,7 @@
 # Inputs:  none
 # Outputs: {results}/provenance.json and ro-crate-metadata.json, at the end of a run that has made the report
 
+from unet.config.doubtful_settings import doubtful_settings
 from unet.extras import is_installed, needs
 from unet.run.changes import damaged_receipts, remove_unreadable_receipts, runs_again
 from unet.run.hidden_edits import problem_of_hidden_edits
@@ -44,7 +45,7 @@ def check_before_run():
         problems.append(hidden_edits())
         if told := [problem for problem in problems if problem is not None]:
             raise WorkflowError("\n".join(told))
-        for sentence in unused_keys(CONFIG):
+        for sentence in unused_keys(CONFIG) + doubtful_settings(CONFIG):
             logger.warning(f"Configuration: {sentence}")
 
 

@@ -210,6 +210,23 @@ def test_the_defaults_are_the_papers() -> None:
             ["segment: suspected_merges is {'margin': 0.2}", "agglomerate.method: none"],
         ),
         ({"train__patience": 3}, ["patience is 3", "train.validation"]),
+        # one file in two places, however its path is written
+        ({"volumes__train__labels": "./a.tif"}, ["volumes.train: raw and labels are both ./a.tif"]),
+        ({"volumes__train__mask": "x/../a.tif"}, ["raw and mask are both x/../a.tif"]),
+        ({"volumes__train__compare": {"x": "./a.tif"}}, ["compare.x is ./a.tif, as raw or labels are"]),
+        ({"volumes__train__compare": {"x": "b.tif"}}, ["compare.x is b.tif, as raw or labels are"]),
+        ({"volumes__train__compare": {"ours": "c.tif"}}, ["compare: the name 'ours' is that of a column"]),
+        (
+            {"volumes__train__labels": "results/volumes/train/segmentation.zarr"},
+            ["train.labels: results", "made by this"],
+        ),
+        (
+            {"results": "./r", "train__start_from": "r/model/model.pt"},
+            ["start_from: the training would write its model"],
+        ),
+        # what would have no effect, or another one
+        ({"volumes__train__raw": {"path": "a.tif", "offset": [0, 0, 1]}}, ["raw has offset or first_number", "crop"]),
+        ({"normalisation__percentiles": [0.01, 0.99]}, ["[0.01, 0.99], which are in %", "write [1.0, 99.0]"]),
         # tiles: the nearest sizes that fit
         ({"train__tile": 570}, ["train.tile", "570", "556 and 572"]),
         ({"predict__tile": 100}, ["predict.tile", "100", "smallest is 188"]),
