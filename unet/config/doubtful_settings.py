@@ -23,8 +23,8 @@ def _voxel_sizes(config: Config) -> Iterator[str]:
             continue
         z, y, x = (f"{side:g}" for side in sides)
         yield (
-            f"volumes.{name}.voxel_size_nm is [{z}, {y}, {x}], in the order z, y, x: voxels of {y} by {x} nm in a section "
-            f"are unusual; for x, y, z write [{x}, {y}, {z}]"
+            f"volumes.{name}.voxel_size_nm is [{z}, {y}, {x}], in the order z, y, x: voxels of {y} by {x} nm in "
+            f"a section are unusual; for x, y, z write [{x}, {y}, {z}]"
         )
 
 
