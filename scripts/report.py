@@ -137,7 +137,7 @@ def main(
     )
     for one in scored:
         if judged := judged_volume(one):
-            delivered[one.name]["level"] = judged.level
+            delivered[one.name] |= {"level": judged.level, "learnt": judged.learnt}
     html = _with_checks(render(template, page), results, template.with_name("checks.html.j2"))
     html = _with_meshes(html, results, segmented, template.with_name("meshes.html.j2"))
     write_tiles(viewed if tiles else [], report.with_name(FOLDER))

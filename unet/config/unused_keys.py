@@ -86,6 +86,13 @@ def _keys_of_training(config: "Config") -> Iterator[str]:
         )
 
 
+def learnt_volumes(config: "Config") -> list[str]:
+    """Return the volumes from whose voxels the network learns: training volumes, and others with voxels of these."""
+    trained = config.train.volumes if config.model.checkpoint is None else []
+    volumes = config.volumes
+    return [name for name in volumes if any(_share_voxels(volumes[name], volumes[other]) for other in trained)]
+
+
 def _learnt_and_scored(config: "Config") -> Iterator[str]:
     """Yield a sentence for each volume that is scored and holds voxels of a training volume under another name."""
     trained = config.train.volumes if config.model.checkpoint is None else []

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from unet.config.root import load_config
-from unet.config.unused_keys import unused_keys
+from unet.config.unused_keys import learnt_volumes, unused_keys
 
 ROOT = Path(__file__).parents[3]
 TRAIN = {"raw": "a.tif", "labels": "b.tif"}
@@ -56,6 +56,9 @@ def test_a_scored_volume_with_voxels_of_a_training_volume_is_told(
     assert all(
         "volumes 'test' and 'train' hold voxels of the same file" in one and "'test' is scored" in one for one in found
     )
+    volumes = {"train": {**TRAIN, **first}, "test": {**TRAIN, **second}}
+    learnt = learnt_volumes(load_config({"volumes": volumes, **used}))
+    assert learnt == (["train", "test"] if shared else ["train"])
     given = told({**TRAIN, **first}, {"test": {**TRAIN, **second}}, **used, model={"checkpoint": "m.pt"})
     assert not any("voxels of the same file" in one for one in given)
 

@@ -70,6 +70,16 @@ def test_an_edit_that_hides_is_told_with_what_shows_it(config: Config, name: str
     assert [part for part in told if part not in str(_problem(config))] == []
 
 
+def test_sections_of_the_same_size_and_time_that_are_exchanged_are_told(config: Config) -> None:
+    first, second = (Path(config.results) / "sections" / name for name in ("1.png", "2.png"))
+    parts = first.read_bytes(), second.read_bytes()
+    for path, content in zip((first, second), parts[::-1], strict=True):
+        before = path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "volumes.em.labels: " in str(_problem(config))
+
+
 def test_what_is_noticed_or_was_read_since_is_not_told(config: Config) -> None:
     results = Path(config.results)
     edit(results / "raw.tif")

@@ -55,13 +55,15 @@ def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     Parameters
     ----------
-    scores : volume -> scores, with `stored_objects`, and `level`, one of `unet.run.report.usual_scores.LEVELS`, where
-        the report judges the volume
+    scores : volume -> scores, with `stored_objects`, and `level`, one of `unet.run.report.usual_scores.LEVELS`, and
+        `learnt`, whether the network learnt from the volume, where the report judges the volume
 
     >>> headline({"test": {"stored_objects": 12, "segmentation_v_rand": 0.9045}, "all": {"stored_objects": 3000}})
     ['test: 12 objects; V_rand of the objects 0.9045', 'all: 3,000 objects']
     >>> headline({"test": {"stored_objects": 12, "level": "usual"}})[1]
     'test: beside published scores its objects are usual'
+    >>> headline({"train": {"stored_objects": 12, "level": "usual", "learnt": True}})[1]
+    'train (from which the network learnt): beside published scores its objects are usual'
     """
     lines = []
     for volume, own in scores.items():
@@ -70,6 +72,8 @@ def headline(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, value in headline_scores(own).items():
             parts.append(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
         lines.append(f"{volume}: {'; '.join(parts)}")
-    judged = [(volume, own["level"]) for volume, own in scores.items() if "level" in own]
-    lines += [f"{volume}: beside published scores its objects are {level}" for volume, level in judged]
+    for volume, own in scores.items():
+        if "level" in own:
+            seen = " (from which the network learnt)" if own.get("learnt") else ""
+            lines.append(f"{volume}{seen}: beside published scores its objects are {own['level']}")
     return lines + [f"WARNING: {warning}" for warning in few_objects_warnings(scores)]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from unet.config.root import Config
 from unet.config.segment import SegmentConfig
 from unet.config.train import AugmentConfig
+from unet.config.unused_keys import learnt_volumes
 from unet.run.report.citations import CitingText
 
 
@@ -271,7 +272,7 @@ def _evaluation(text: CitingText, config: Config, records: RunRecords) -> None:
     told.append(f"average precision {text.cite('average_precision')}")
     if any("erl_nm" in own for own in records.scores.values()):
         told.append(f"expected run length {text.cite('run_length')}")
-    learnt = [] if config.model.checkpoint else [name for name in scored if name in config.train.volumes]
+    learnt = [name for name in learnt_volumes(config) if name in scored]
     held_out = [name for name in scored if name not in learnt]
     where = f"{_list(held_out)} (held out)" if held_out else ""
     where += f"{' and ' if held_out and learnt else ''}{_list(learnt)} (learnt from)" if learnt else ""

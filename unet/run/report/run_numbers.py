@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unet.config.root import Config
 from unet.config.segment import SegmentConfig
+from unet.config.unused_keys import learnt_volumes
 from unet.run.report.next_steps import SMALL_VOXELS, RunNumbers, ScoredVolume, Sweep
 from unet.run.report.usual_scores import kind_of_objects
 from unet.segmentation.merge_table import load_merge_table
@@ -91,7 +92,7 @@ def scored_volumes(
     config : configuration of the run
     labels : volume -> receipt of rule `check_labels`
     """
-    learnt = [] if config.model.checkpoint else config.train.volumes
+    learnt = learnt_volumes(config)
     found = [
         ScoredVolume(
             name,

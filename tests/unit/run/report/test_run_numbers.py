@@ -16,7 +16,7 @@ def config_of(**sections: Any) -> Config:
     """A configuration of two volumes with labels; thresholds are chosen on the first one."""
     volume = {"raw": "raw.tif", "labels": "labels.tif", "label_kind": "instances"}
     given = {"evaluate": {"threshold_volumes": ["train"]}, **sections}
-    return Config(volumes={"train": volume, "test": volume}, **given)
+    return Config(volumes={"train": volume, "test": volume | {"raw": "test.tif"}}, **given)
 
 
 def test_settings_that_are_given_are_those_in_force(tmp_path: Path) -> None:
