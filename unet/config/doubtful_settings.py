@@ -12,7 +12,7 @@ MAX_WIDTHS = 2.0
 
 def doubtful_settings(config: Config) -> list[str]:
     """Return one sentence per setting that is rarely meant, with what to write instead."""
-    return [*_voxel_sizes(config), *_warm_up(config), *_intensities_and_labels(config)]
+    return [*_voxel_sizes(config), *_warm_up(config), *_intensities_and_labels(config), *_repeated(config)]
 
 
 def _voxel_sizes(config: Config) -> Iterator[str]:
@@ -45,3 +45,15 @@ def _intensities_and_labels(config: Config) -> Iterator[str]:
         for given in config.volumes[one].raw if one != other else ():
             if given.place in labels:
                 yield f"volumes.{one}.raw and volumes.{other}.labels are both {given.path}; which of them is meant?"
+
+
+def _repeated(config: Config) -> Iterator[str]:
+    """Yield files that are listed twice as intensities or as labels of one volume."""
+    for name in config.used_volumes:
+        volume = config.volumes[name]
+        for key, given in (("raw", volume.raw), ("labels", volume.labels or ())):
+            places = [source.place for source in given]
+            for source in given:
+                if places.count(source.place) > 1:
+                    yield f"volumes.{name}.{key} lists {source.path} {places.count(source.place)} times; list it once"
+                    break

@@ -43,3 +43,9 @@ def test_intensities_that_are_the_labels_of_another_volume_are_told() -> None:
     assert told({}, {"raw": "./b.tif"}) == [
         "volumes.other.raw and volumes.em.labels are both ./b.tif; which of them is meant?"
     ]
+
+
+def test_a_file_that_is_listed_twice_is_told() -> None:
+    channels = [{"path": "a.tif", "channels": [0]}, {"path": "a.tif", "channels": [1]}]
+    assert told({"raw": channels}) == told({"raw": ["a.tif", "c.tif"]}) == []
+    assert told({"raw": ["a.tif", "./a.tif"]}) == ["volumes.em.raw lists a.tif 2 times; list it once"]
