@@ -265,7 +265,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
         "predict.workers: slurm needs SLURM, but there is no sbatch on this machine",
     ),
     "a cluster from a machine without SLURM": (
-        ["--executor", "slurm", "--jobs", "2", "--configfile", "config.yaml"],
+        ["--executor", "slurm", "--jobs", "2", "--nolock", "--configfile", "config.yaml"],
         "executor slurm: there is no sbatch on this machine; start the run on a login node of a cluster",
     ),
     "an unknown key": (

@@ -35,7 +35,7 @@ def problem_of_hidden_edits(
     """
     try:
         record = read_json(results / NAME)
-    except (FileNotFoundError, DamagedFileError, ValueError):
+    except (OSError, DamagedFileError, ValueError):  # none, or one that is damaged: the next report writes it
         return None
     for key, path, digest in _recorded(config, record):
         rule, volume = _reader(config, key)

@@ -103,3 +103,5 @@ def test_without_a_record_nothing_is_told(config: Config) -> None:
         assert _problem(config) is None
     (Path(config.results) / NAME).unlink()
     assert _problem(config) is None
+    no_folder = Path(config.results) / "raw.tif"
+    assert problem_of_hidden_edits(config, no_folder, lambda *_: no_folder, lambda *_: True) is None
