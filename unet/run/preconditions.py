@@ -13,12 +13,11 @@ from shutil import which
 from subprocess import TimeoutExpired, run
 from tempfile import mkdtemp
 from unicodedata import normalize
-from urllib.parse import unquote
 
 from unet.config.inputs import source_addresses, source_files
 from unet.config.root import Config
 from unet.evaluation.skeletons import SkeletonError, read_skeletons
-from unet.storage.address import split_path, split_url
+from unet.storage.address import split_url
 from unet.storage.file_patterns import is_pattern, matching_files
 
 SLURM_PATIENCE = 60
@@ -58,10 +57,6 @@ def problems_of_addresses(config: Config) -> list[str]:
     addresses = source_addresses(config).items()
     if not addresses:
         return []
-    for key, url in addresses:
-        folder = split_path(unquote(url.removeprefix("file://")))[0]
-        if url.startswith("file://") and not folder.is_dir():
-            return [f"{key}: {url} is no folder on this machine; write its path, without file://"]
     # imported when they are needed, since every start reads this module
     from unet.volumes.readers.n5 import is_n5
     from unet.volumes.readers.precomputed import is_precomputed

@@ -101,13 +101,3 @@ def test_a_file_is_no_folder_of_results(tmp_path: Path) -> None:
 )
 def test_a_dry_run_is_told_by_its_option(words: list[str], dry: bool) -> None:
     assert is_dry_run(["snakemake", *words]) is dry
-
-
-def test_a_file_is_no_address_and_nothing_is_made_there(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"")
-    for name in ("a.tif", "nowhere/a.zarr:/raw"):
-        given = {"volumes": {"em": {"raw": f"file://{tmp_path}/{name}"}}, "predict": {"volumes": ["em"]}}
-        config = load_config(given | {"model": {"checkpoint": "m.pt"}})
-        (said,) = problems_of_addresses(config)
-        assert "is no folder on this machine; write its path, without file://" in said
-    assert not (tmp_path / "nowhere").exists()
