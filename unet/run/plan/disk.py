@@ -67,7 +67,7 @@ def store_plans(config: Config, volume: str, layout: VolumeLayout, stored: int) 
 
 
 def _store_plan(config: Config, volume: str, store: str, layout: VolumeLayout, stored: int) -> StorePlan:
-    blocks, voxels, segment = len(layout.grid), prod(layout.shape), config.segment
+    blocks, voxels, segment = len(layout.grid), layout.voxels, config.segment
     if store == "candidate-tables":
         sets = len(segment.candidates.fragments)
         graphs = sets * len(segment.candidates.offsets_for(config.model.output == "affinities"))
@@ -91,7 +91,7 @@ def bytes_per_voxel(config: Config, store: str, layout: VolumeLayout, stored: in
     segment, predict = config.segment, config.predict
     in_3d = BASINS if segment.connectivity == "volume" else IDS
     by_configuration = {
-        "raw": layout.channels * np.dtype(layout.dtype).itemsize * (FLOATS if "float" in layout.dtype else RAW),
+        "raw": layout.raw_bytes * (FLOATS if "float" in layout.dtype else RAW),
         "probability": stored
         * np.dtype(predict.dtype).itemsize
         * (PROBABILITY if predict.dtype == "uint8" else FLOATS),

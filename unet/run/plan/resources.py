@@ -12,10 +12,11 @@ from math import ceil, prod
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.merge_parts import layers_per_part, voxels_per_fragment
+from unet.run.merge_parts import part_voxels, voxels_per_fragment
 from unet.run.plan.workload import Workload
-from unet.run.rules import RULES, WATERSHED, cost_of
+from unet.run.rules import RULES, cost_of
 from unet.volumes.block_reader import CACHE_BYTES
+from unet.volumes.layout import VolumeLayout
 
 SAFETY = 4.0
 """Requested time over the expected time: nodes differ, and one volume may take twice as long as another."""
@@ -66,30 +67,27 @@ def memory_mb(rule: str, config: Config, work: Workload, threads: int) -> int:
 def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
     """Return the bytes that the process of a job holds at its peak, without the network: what it holds of each thing
     by `Cost`, times how many of that thing are at work."""
-    cost, per_fragment, halo = cost_of(rule, config), voxels_per_fragment(config), counted_halo(rule, config, work)
-    per_voxel = cost.block_bytes + cost.raw_copies * work.raw_bytes + cost.label_copies * work.label_bytes
-    parts = (
-        (1e6, cost.process_mb),
-        (per_voxel, work.blocks(cost.blocks_at_once or threads, halo) if per_voxel else 0),
-        (cost.section_bytes, threads * work.section),
-        (rule == "ingest", _decoded_bytes(work, threads)),
-        (cost.fragment_bytes, work.voxels / per_fragment),
-        (cost.solved_fragment_bytes, fragments_at_once(rule, config, work) if cost.solved_fragment_bytes else 0),
-    )
-    return sum(each * number for each, number in parts)
+    cost = cost_of(rule, config)
+    held = 1e6 * cost.process_mb + max(_bytes_at_work(rule, config, one, threads) for one in work.layouts)
+    held += cost.fragment_bytes * (work.voxels / voxels_per_fragment(config))
+    if cost.solved_fragment_bytes:
+        held += cost.solved_fragment_bytes * fragments_at_once(rule, config, work)
+    return held
 
 
-def _decoded_bytes(work: Workload, threads: int) -> float:
+def _bytes_at_work(rule: str, config: Config, layout: VolumeLayout, threads: int) -> float:
+    """Return the bytes of the blocks and sections of a volume that a job works on at once."""
+    cost, decoded = cost_of(rule, config), _decoded_bytes(layout, threads) if rule == "ingest" else 0
+    per_voxel = cost.block_bytes + cost.raw_copies * layout.raw_bytes + cost.label_copies * layout.label_bytes
+    voxels = layout.grid.voxels_of_largest(cost.blocks_at_once or threads, counted_halo(rule, config, layout))
+    return per_voxel * voxels + cost.section_bytes * threads * layout.section_pixels + decoded
+
+
+def _decoded_bytes(layout: VolumeLayout, threads: int) -> float:
     """Return the bytes of chunks that blocks share: those being decoded, each in some copies, and those kept."""
-    at_work = threads * DECODED_COPIES * work.decoded * max(work.raw_bytes, work.label_bytes)
-    kept = work.decoded_layers * work.layer * (work.raw_bytes + work.label_bytes)
+    at_work = threads * DECODED_COPIES * prod(layout.decoded) * max(layout.raw_bytes, layout.label_bytes)
+    kept = layout.decoded_layers * layout.layer_voxels * (layout.raw_bytes + layout.label_bytes)
     return at_work + min(CACHE_BYTES, kept)
-
-
-def part_voxels(config: Config, work: Workload) -> int:
-    """Return the most voxels of a part whose fragments a job of `merge` or `merge_part` reads."""
-    depths = [(one, min(layers_per_part(config, one) * one.block[0], one.shape[0])) for one in work.layouts]
-    return max(depth * prod(layout.shape[1:]) for layout, depth in depths)
 
 
 def fragments_at_once(rule: str, config: Config, work: Workload) -> float:
@@ -97,30 +95,36 @@ def fragments_at_once(rule: str, config: Config, work: Workload) -> float:
     from unet.segmentation.merging import WHOLE_GRAPH
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
-    total, layer = (voxels / voxels_per_fragment(config) for voxels in (work.voxels, work.layer))
-    segment, affinities = config.segment, config.model.output == "affinities"
+    segment, affinities, per_fragment = config.segment, config.model.output == "affinities", voxels_per_fragment(config)
     methods = segment.candidates.methods_for(affinities) if segment.decoder == "auto" else [segment.agglomerate.method]
     if set(methods) & set(WHOLE_GRAPH) and rule != "merge_part":
-        return total
+        return work.voxels / per_fragment
     if rule in MERGING:
-        return part_voxels(config, work) / voxels_per_fragment(config)
-    return min(total, max(FRAGMENTS_PER_SLAB, layer))
+        return max(part_voxels(config, one) for one in work.layouts) / per_fragment
+    layer = max(one.layer_voxels for one in work.layouts)
+    return min(work.voxels / per_fragment, max(FRAGMENTS_PER_SLAB, layer / per_fragment))
 
 
-def counted_halo(rule: str, config: Config, work: Workload) -> Index:
+def counted_halo(rule: str, config: Config, layout: VolumeLayout) -> Index:
     """Return the voxels around a block that a job works through; other costs hold their halo already."""
-    works = cost_of(rule, config) is WATERSHED or rule == "candidate_fragments"
-    return RULES[rule].halo(config, work.layouts[0]) if works else (0, 0, 0)
+    return RULES[rule].halo(config, layout) if cost_of(rule, config).with_halo else (0, 0, 0)
 
 
 def core_seconds(rule: str, config: Config, work: Workload) -> float:
     """Return the processor seconds of a job without the network."""
-    cost, own = cost_of(rule, config), work.job if RULES[rule].blockwise else work.voxels
+    cost, read = cost_of(rule, config), max(_voxels_read(rule, config, work, one) for one in work.layouts)
+    return cost.start + read / cost.rate + NUMBERED * (rule == "merge") * work.voxels
+
+
+def _voxels_read(rule: str, config: Config, work: Workload, layout: VolumeLayout) -> float:
+    """Return the voxels that a job works through if its blocks are as those of one of its volumes."""
+    own = work.job if RULES[rule].blockwise else work.voxels
     if rule in MERGING:
-        return cost.start + part_voxels(config, work) / cost.rate + NUMBERED * (rule == "merge") * work.voxels
-    if rule == "ingest":
-        own = max(own, work.ingested_together)
-    return cost.start + own * work.blocks(1, counted_halo(rule, config, work)) / work.blocks() / cost.rate
+        own = part_voxels(config, layout)
+    if rule == "ingest":  # at least the blocks that share what image files decode at once
+        own = max(own, min(layout.ingested_together * prod(layout.block), layout.voxels))
+    grid, halo = layout.grid, counted_halo(rule, config, layout)
+    return own * grid.voxels_of_largest(halo=halo) / grid.voxels_of_largest()
 
 
 def minutes(rule: str, config: Config, work: Workload) -> int:

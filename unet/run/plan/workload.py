@@ -1,15 +1,11 @@
-"""Count what a job has to do: voxels of a block, of a section, of a layer of blocks, of all its volumes."""
+"""Count what a job has to do: its volumes, and the voxels of one job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from math import ceil, prod
-
-import numpy as np
 
 from unet.config.root import Config
 from unet.geometry.block_ranges import voxels_per_job
-from unet.geometry.box import Index
 from unet.volumes.layout import VolumeLayout
 
 
@@ -36,7 +32,7 @@ class Workload:
         shape = (max(depth, ceil(job / prod(section))), *section)
         assumed = VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), storage.chunk, storage.block, None, False)
         work = cls(layouts or {"": assumed}, job)
-        return cls(work.volumes, max(work.blocks(), min(job, work.voxels)))
+        return cls(work.volumes, max(work.block, min(job, work.voxels)))
 
     @property
     def layouts(self) -> list[VolumeLayout]:
@@ -44,59 +40,11 @@ class Workload:
         return list(self.volumes.values())
 
     @property
-    def section(self) -> int:
-        """Pixels of the largest section."""
-        return max(prod(layout.shape[1:]) for layout in self.layouts)
-
-    @property
-    def layer(self) -> int:
-        """Voxels of the largest layer of blocks."""
-        return max(prod((min(layout.block[0], layout.shape[0]), *layout.shape[1:])) for layout in self.layouts)
-
-    @property
     def voxels(self) -> int:
         """Voxels of all volumes together."""
-        return sum(prod(layout.shape) for layout in self.layouts)
+        return sum(layout.voxels for layout in self.layouts)
 
     @property
-    def decoded(self) -> int:
-        """Voxels that image files decode at once and that blocks share; 0 where each block is read alone."""
-        return max(prod(layout.decoded) for layout in self.layouts)
-
-    @property
-    def decoded_layers(self) -> int:
-        """Layers of blocks that what is decoded at once reaches through."""
-        return max(-(-layout.decoded[0] // layout.block[0]) for layout in self.layouts)
-
-    @property
-    def ingested_together(self) -> int:
-        """Voxels that a job of `ingest` takes at least, since they share what image files decode at once."""
-        return max(min(one.ingested_together * prod(one.block), prod(one.shape)) for one in self.layouts)
-
-    @property
-    def label_bytes(self) -> int:
-        """Bytes per instance id; 0 where nothing is annotated."""
-        return max(np.dtype(layout.labels_dtype).itemsize if layout.labels_dtype else 0 for layout in self.layouts)
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bytes of the grey values per voxel, all channels together."""
-        return max(layout.channels * np.dtype(layout.dtype).itemsize for layout in self.layouts)
-
-    def blocks(self, at_once: int = 1, halo: Index = (0, 0, 0)) -> int:
-        """Return the voxels of the largest `at_once` blocks of a volume, each with its halo; those at the far faces
-        are smaller."""
-        return max(_largest_blocks(layout, at_once, halo) for layout in self.layouts)
-
-
-def _largest_blocks(layout: VolumeLayout, at_once: int, halo: Index) -> int:
-    whole_and_last = (
-        [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
-        for n, b, h in zip(layout.shape, layout.block, halo, strict=True)
-    )
-    sizes = [[prod(along) for along in zip(*kinds, strict=True)] for kinds in product(*whole_and_last)]
-    total = 0
-    for voxels, number in sorted(sizes, reverse=True):
-        total += voxels * min(number, at_once)
-        at_once -= min(number, at_once)
-    return total
+    def block(self) -> int:
+        """Voxels of the largest block."""
+        return max(layout.grid.voxels_of_largest() for layout in self.layouts)

@@ -43,9 +43,11 @@ def test_the_share_of_a_job() -> None:
     layouts = [layout((32, 2048, 2048)), layout((16, 500, 1024), "uint16", channels=2)]
     small = config(predict={"job_voxels": 2**26})
     share = workload(*layouts, of=small)
-    assert (share.blocks(), share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
-    assert (share.blocks(1), share.blocks(3)) == (2**24, 3 * 2**24)
-    assert (share.job, share.raw_bytes) == (2**26, 4)
+    assert (share.block, share.job, share.voxels) == (2**24, 2**26, 2**27 + 16 * 500 * 1024)
+    assert [(one.section_pixels, one.layer_voxels, one.raw_bytes) for one in layouts] == [
+        (2**22, 2**26, 1),
+        (500 * 1024, 16 * 500 * 1024, 4),
+    ]
     assert workload(layouts[1], of=small).job == 16 * 500 * 1024
     assert workload(*layouts, of=config(predict={"job_voxels": 1000})).job == 2**24, "a block at least"
 
@@ -58,7 +60,8 @@ def test_what_jobs_of_one_workload_ask_for_is_estimated_once() -> None:
 
 def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
     share = workload()
-    assert (share.blocks(), share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
+    assert (share.block, share.voxels, share.job) == (2**24, 2**28, 2**28)
+    assert [(one.section_pixels, one.raw_bytes) for one in share.layouts] == [(2**20, 2)]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -130,14 +133,6 @@ def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
     assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
         assert MEASURED[rule] <= held_bytes(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
-
-
-def test_blocks_at_the_far_faces_are_smaller() -> None:
-    """35 = 2 * 16 + 3 sections, 1100 = 1024 + 76 px: two of 3 x 1 x 2 blocks are whole; a halo ends at the faces."""
-    share = workload(layout((35, 1024, 1100)))
-    assert share.blocks(1) == 2**24
-    assert share.blocks(3) == 2 * 2**24 + 3 * 2**20
-    assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
 
 
 def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
