@@ -112,8 +112,9 @@ def training_seconds(
     with TemporaryDirectory() as folder:
         state, curve = Path(folder) / "state.pt", LearningCurve(Path(folder) / "curve.jsonl")
         batches: Any = SimpleNamespace(batches=same_batch)
-        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)
-    validation = Validation([volume], validation_geometry(model, asked.tile, asked.loss_region), 1, device)
+        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device, threads=threads)
+    tiles = validation_geometry(model, asked.tile, asked.loss_region)
+    validation = Validation([volume], tiles, 1, device, threads)
     crop = measured(lambda: validation.validate(network)) if asked.validation else (0.0, 0.0)
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates
