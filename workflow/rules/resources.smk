@@ -4,8 +4,7 @@
 # Outputs: none
 
 from unet.jobs.devices import machine_has_gpu
-from unet.run.plan.resources import memory_mb, minutes
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import Workload, memory_mb, minutes
 
 # With predict.workers: slurm the workers use the GPUs, not the jobs.
 PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0

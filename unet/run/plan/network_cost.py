@@ -27,7 +27,7 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import Workload
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
 from unet.training.shape_descriptors import learnt_descriptors

@@ -35,8 +35,7 @@ from unet.run.plan.calibration import Seconds, Speeds, machine_speed, tile_secon
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, passes
-from unet.run.plan.resources import RulePlan, core_seconds, held_bytes
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout

@@ -13,8 +13,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
-from unet.run.plan.resources import SNAKEMAKE_MB, held_bytes, memory_mb, minutes
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import SNAKEMAKE_MB, Workload, held_bytes, memory_mb, minutes
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
 
