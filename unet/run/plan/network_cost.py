@@ -27,7 +27,7 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.resources import Workload
+from unet.run.plan.resources import Layouts, share_of_job
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
 from unet.training.shape_descriptors import learnt_descriptors
@@ -45,23 +45,24 @@ CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
 
 
-def network_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
+def network_bytes(rule: str, config: Config, layouts: Layouts, threads: int) -> float:
     """Return the bytes of training steps, or all bytes of a job that predicts, on a CPU or beside a GPU."""
+    if not layouts:
+        return 0
     if rule != "train":
-        return max(_prediction_bytes(config, name, work, threads) for name in work.volumes)
-    first, model, train = work.layouts[0], config.model, config.train
-    tile = full_size(model, train.tile)
-    step = training_step_bytes(model, learnt_channels(config, first), tile, first.channels, train.batch)
+        return max(_prediction_bytes(config, name, one, threads) for name, one in layouts.items())
+    volumes, model, train = list(layouts.values()), config.model, config.train
+    tile, outputs, channels = full_size(model, train.tile), learnt_channels(config, volumes[0]), volumes[0].channels
+    step = training_step_bytes(model, outputs, tile, channels, train.batch)
     more_processes = (train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
     targets = 1 if model.output == "classes" else 8  # ids
-    stores = sum(one.voxels * (one.raw_bytes + targets + 4) for one in work.layouts)  # grey values, targets and weights
-    cache = min(1e6 * CACHE_MB, stores)
-    return train.gpus * (ALLOCATOR_OVERHEAD["cpu"] * step) + more_processes + cache
+    stores = sum(one.voxels * (one.raw_bytes + targets + 4) for one in volumes)  # grey values, targets and weights
+    return train.gpus * (ALLOCATOR_OVERHEAD["cpu"] * step) + more_processes + min(1e6 * CACHE_MB, stores)
 
 
-def _prediction_bytes(config: Config, volume: str, work: Workload, threads: int) -> float:
+def _prediction_bytes(config: Config, volume: str, layout: VolumeLayout, threads: int) -> float:
     """Return what `tile_selection` counts for a job, so that USABLE_SHARE of it suffices for the same choice again."""
-    layout, limit, blocks = work.volumes[volume], AUTO_BYTES * threads, ceil(work.job / work.block)
+    limit, blocks = AUTO_BYTES * threads, ceil(len(layout.grid) / RULES["predict"].job_count(config, layout))
     task = PredictionTask.of(*architecture(config, layout.voxel_size_nm), layout, config.predict)
     chosen = read_selection(Path(config.results) / "volumes" / volume, task)
     try:
@@ -72,16 +73,17 @@ def _prediction_bytes(config: Config, volume: str, work: Workload, threads: int)
     return max(one.process for one in memory) / USABLE_SHARE
 
 
-def network_seconds(rule: str, config: Config, work: Workload) -> float:
+def network_seconds(rule: str, config: Config, layouts: Layouts) -> float:
     """Return the seconds of the network's arithmetic on a slow GPU."""
-    first, averaged = work.layouts[0], config.predict.test_time_augmentation
+    if rule not in ("train", "predict") or not layouts:
+        return 0
+    first, averaged = next(iter(layouts.values())), config.predict.test_time_augmentation
     if rule == "train":
         return training_flops(config, learnt_channels(config, first), first.channels) / GPU_FLOPS
-    if rule != "predict":
-        return 0
     model, channels = architecture(config, first.voxel_size_nm)
     passes = CONTEXT * (ROTATED if averaged == "rotations" else len(SYMMETRIES[averaged]))
-    return work.job * passes * useful_flops_per_voxel(model, len(channels), first.channels) / GPU_FLOPS
+    per_voxel = passes * useful_flops_per_voxel(model, len(channels), first.channels)
+    return sum(share_of_job(rule, config, one) for one in layouts.values()) * per_voxel / GPU_FLOPS
 
 
 def learnt_channels(config: Config, layout: VolumeLayout) -> int:

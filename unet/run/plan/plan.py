@@ -35,7 +35,7 @@ from unet.run.plan.calibration import Seconds, Speeds, machine_speed, tile_secon
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, passes
-from unet.run.plan.resources import RulePlan, Workload, core_seconds, held_bytes
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, share_of_job
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
@@ -214,20 +214,19 @@ class Planner:
         """Return what the jobs of a rule on a volume take: their own work by the table of costs, and the network's."""
         rule, config, threads = one.rule, self.config, self.resources.threads(one.rule)
         names = [one.volume] if one.volume else RULES[rule].worked_on(config)
-        volumes = {name: self.layouts[name] for name in names}
-        # an even share, in voxels that need not be whole blocks
-        work = Workload(volumes, ceil(sum(layout.voxels for layout in volumes.values()) / one.jobs))
-        clock, processor, memory, gpu = 0.0, 0.0, held_bytes(rule, config, work, threads), 0.0
+        layouts = {name: self.layouts[name] for name in names}
+        clock, processor, memory, gpu = 0.0, 0.0, held_bytes(rule, config, layouts, threads), 0.0
         if rule == "predict":
             volume = predicted[names[0]]
             clock, processor = (seconds * (volume.tiles / one.jobs) for seconds in speeds.tile[volume.name])
             memory, gpu = volume.job_memory.process, volume.job_memory.gpu
         elif rule == "train":
             clock, processor = speeds.training(config.train)
-            step = network_bytes(rule, config, work, threads)
+            step = network_bytes(rule, config, layouts, threads)
             memory, gpu = memory + step, step * self.resources.on_gpu(rule)
-        start, side_by_side = cost_of(rule, config).start, min(threads, max(1, work.job // work.block))
-        own = core_seconds(rule, config, work) - start
+        start, share = cost_of(rule, config).start, sum(share_of_job(rule, config, one) for one in layouts.values())
+        side_by_side = min(threads, max(1, share // max(one.grid.voxels_of_largest() for one in layouts.values())))
+        own = core_seconds(rule, config, layouts) - start
         clock += (start + own / side_by_side) / speeds.machine
         processor += (start + own) / speeds.machine
         seconds = one.jobs * clock, one.jobs * processor, clock

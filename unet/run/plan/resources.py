@@ -1,9 +1,10 @@
 """Memory and time that a job requests from a scheduler, from the configuration and the shapes of its volumes.
 
-1. `Workload` says how much work there is: voxels of a block, of a section, of all volumes.
-2. `RULES` (`unet.run.rules`) holds what a rule takes for that. The plan (`unet.run.plan.plan`) reads the same table.
-3. `held_bytes` adds up what a job holds at its peak, copy by copy. A network adds what `network_cost` counts.
-4. Snakemake multiplies both by the attempt: a job that was cut off gets more, and continues where it was. So the
+1. `RULES` (`unet.run.rules`) holds what a rule takes for each voxel, section or fragment. The plan
+   (`unet.run.plan.plan`) reads the same table.
+2. `held_bytes` adds up what a job holds at its peak, copy by copy, and `core_seconds` what it computes. A network adds
+   what `network_cost` counts.
+3. Snakemake multiplies both by the attempt: a job that was cut off gets more, and continues where it was. So the
    estimates need not hold for the worst case.
 """
 
@@ -12,7 +13,6 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from unet.config.root import Config
-from unet.geometry.block_ranges import voxels_per_job
 from unet.geometry.box import Index
 from unet.run.merge_parts import part_voxels, voxels_per_fragment
 from unet.run.rules import RULES, cost_of
@@ -34,46 +34,8 @@ NUMBERED = 1e-9
 DECODED_COPIES = 3
 """Copies of a section while it is decoded: compressed, decoded, and brought to the axes of the volume."""
 
-
-@dataclass(frozen=True)
-class Workload:
-    """The layouts of the volumes that a job is about, and the voxels of one job where several share a volume."""
-
-    volumes: Mapping[str, VolumeLayout]
-    job: int
-
-    def __hash__(self) -> int:
-        """Return a hash, so that what jobs of one workload ask for is estimated once."""
-        return hash((tuple(self.volumes.items()), self.job))
-
-    @classmethod
-    def of(cls, config: Config, layouts: Mapping[str, VolumeLayout]) -> "Workload":
-        """Return the workload of a job about some volumes: a block at least, and all voxels at most.
-
-        Before the survey one volume is assumed that fills a job, with 16 bits per voxel.
-        """
-        shapes, storage = [one.shape for one in layouts.values()] or [()], config.storage
-        job = max(voxels_per_job(shape, config.predict.job_voxels) for shape in shapes)
-        depth, *section = storage.block
-        shape = (max(depth, ceil(job / prod(section))), *section)
-        assumed = VolumeLayout(shape, "uint16", (1, 1, 1), (0, 0, 0), storage.chunk, storage.block, None, False)
-        work = cls(layouts or {"": assumed}, job)
-        return cls(work.volumes, max(work.block, min(job, work.voxels)))
-
-    @property
-    def layouts(self) -> list[VolumeLayout]:
-        """Layouts of the volumes."""
-        return list(self.volumes.values())
-
-    @property
-    def voxels(self) -> int:
-        """Voxels of all volumes together."""
-        return sum(layout.voxels for layout in self.layouts)
-
-    @property
-    def block(self) -> int:
-        """Voxels of the largest block."""
-        return max(layout.grid.voxels_of_largest() for layout in self.layouts)
+Layouts = Mapping[str, VolumeLayout]
+"""Layouts of the volumes that a job is about, by name; none where no header can be read yet."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +58,34 @@ class RulePlan:
         return replace(self, **added, **largest)
 
 
-def memory_mb(rule: str, config: Config, work: Workload, threads: int) -> int:
+def memory_mb(rule: str, config: Config, layouts: Layouts, threads: int) -> int:
     """Return the memory in MB that a job with so many threads asks for at its first attempt."""
-    held = held_bytes(rule, config, work, threads)
+    held = held_bytes(rule, config, layouts, threads)
     if rule in WITH_NETWORK:
         from unet.run.plan.network_cost import network_bytes
 
-        held += network_bytes(rule, config, work, threads)
+        held += network_bytes(rule, config, layouts, threads)
     return SNAKEMAKE_MB + ceil(held / 1e6)
 
 
-def held_bytes(rule: str, config: Config, work: Workload, threads: int) -> float:
+def minutes(rule: str, config: Config, layouts: Layouts) -> int:
+    """Return the minutes of a job at its first attempt, after which a scheduler ends it."""
+    seconds = core_seconds(rule, config, layouts)
+    if rule in WITH_NETWORK:
+        from unet.run.plan.network_cost import network_seconds
+
+        seconds += network_seconds(rule, config, layouts)
+    return ceil(START_MINUTES + SAFETY * seconds / 60)
+
+
+def held_bytes(rule: str, config: Config, layouts: Layouts, threads: int) -> float:
     """Return the bytes that the process of a job holds at its peak, without the network: what it holds of each thing
     by `Cost`, times how many of that thing are at work."""
-    cost = cost_of(rule, config)
-    held = 1e6 * cost.process_mb + max(_bytes_at_work(rule, config, one, threads) for one in work.layouts)
-    held += cost.fragment_bytes * (work.voxels / voxels_per_fragment(config))
+    cost, volumes, per_fragment = cost_of(rule, config), layouts.values(), voxels_per_fragment(config)
+    held = 1e6 * cost.process_mb + max((_bytes_at_work(rule, config, one, threads) for one in volumes), default=0)
+    held += cost.fragment_bytes * (sum(one.voxels for one in volumes) / per_fragment)
     if cost.solved_fragment_bytes:
-        held += cost.solved_fragment_bytes * fragments_at_once(rule, config, work)
+        held += cost.solved_fragment_bytes * sum(fragments_at_once(rule, config, one) for one in volumes)
     return held
 
 
@@ -132,7 +104,7 @@ def _decoded_bytes(layout: VolumeLayout, threads: int) -> float:
     return at_work + min(CACHE_BYTES, kept)
 
 
-def fragments_at_once(rule: str, config: Config, work: Workload) -> float:
+def fragments_at_once(rule: str, config: Config, layout: VolumeLayout) -> float:
     """Return the fragments whose edges a job holds together: of a part, or all where a method needs the whole graph."""
     from unet.segmentation.merging import WHOLE_GRAPH
     from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
@@ -140,11 +112,10 @@ def fragments_at_once(rule: str, config: Config, work: Workload) -> float:
     segment, affinities, per_fragment = config.segment, config.model.output == "affinities", voxels_per_fragment(config)
     methods = segment.candidates.methods_for(affinities) if segment.decoder == "auto" else [segment.agglomerate.method]
     if set(methods) & set(WHOLE_GRAPH) and rule != "merge_part":
-        return work.voxels / per_fragment
+        return layout.voxels / per_fragment
     if rule in MERGING:
-        return max(part_voxels(config, one) for one in work.layouts) / per_fragment
-    layer = max(one.layer_voxels for one in work.layouts)
-    return min(work.voxels / per_fragment, max(FRAGMENTS_PER_SLAB, layer / per_fragment))
+        return part_voxels(config, layout) / per_fragment
+    return min(layout.voxels, max(FRAGMENTS_PER_SLAB * per_fragment, layout.layer_voxels)) / per_fragment
 
 
 def counted_halo(rule: str, config: Config, layout: VolumeLayout) -> Index:
@@ -152,28 +123,17 @@ def counted_halo(rule: str, config: Config, layout: VolumeLayout) -> Index:
     return RULES[rule].halo(config, layout) if cost_of(rule, config).with_halo else (0, 0, 0)
 
 
-def core_seconds(rule: str, config: Config, work: Workload) -> float:
+def core_seconds(rule: str, config: Config, layouts: Layouts) -> float:
     """Return the processor seconds of a job without the network."""
-    cost, read = cost_of(rule, config), max(_voxels_read(rule, config, work, one) for one in work.layouts)
-    return cost.start + read / cost.rate + NUMBERED * (rule == "merge") * work.voxels
+    cost, seconds = cost_of(rule, config), 0.0
+    for layout in layouts.values():
+        grid, halo = layout.grid, counted_halo(rule, config, layout)
+        own = part_voxels(config, layout) if rule in MERGING else share_of_job(rule, config, layout)
+        seconds += own * grid.voxels_of_largest(halo=halo) / grid.voxels_of_largest() / cost.rate
+        seconds += NUMBERED * (rule == "merge") * layout.voxels
+    return cost.start + seconds
 
 
-def _voxels_read(rule: str, config: Config, work: Workload, layout: VolumeLayout) -> float:
-    """Return the voxels that a job works through if its blocks are as those of one of its volumes."""
-    own = work.job if RULES[rule].blockwise else work.voxels
-    if rule in MERGING:
-        own = part_voxels(config, layout)
-    if rule == "ingest":  # at least the blocks that share what image files decode at once
-        own = max(own, min(layout.ingested_together * prod(layout.block), layout.voxels))
-    grid, halo = layout.grid, counted_halo(rule, config, layout)
-    return own * grid.voxels_of_largest(halo=halo) / grid.voxels_of_largest()
-
-
-def minutes(rule: str, config: Config, work: Workload) -> int:
-    """Return the minutes of a job at its first attempt, after which a scheduler ends it."""
-    seconds = core_seconds(rule, config, work)
-    if rule in WITH_NETWORK:
-        from unet.run.plan.network_cost import network_seconds
-
-        seconds += network_seconds(rule, config, work)
-    return ceil(START_MINUTES + SAFETY * seconds / 60)
+def share_of_job(rule: str, config: Config, layout: VolumeLayout) -> int:
+    """Return the voxels of a volume that a job has on average; they need not be whole blocks."""
+    return ceil(layout.voxels / max(1, RULES[rule].job_count(config, layout)))
