@@ -1,7 +1,8 @@
 """The estimated cost of a run, from the headers of its volumes: jobs, arithmetic, time, memory, disk and files.
 
 1. `Planner.volume`  counts blocks, block ranges, tiles and arithmetic of each predicted volume.
-2. `Planner.speeds` is the speed of the device in the network: measured now (`calibration`), or given.
+2. `Planner.measured_speeds` measures the device in the network (`calibration`); `Planner.given_speeds` takes
+   `plan.gpu_flops` for it.
 3. `Planner.rules`   walks through `job_counts` (`unet.run.rules`) and adds up time and memory of each rule.
 4. `disk` adds up what is stored; `limits` says what will not work.
 """
