@@ -106,8 +106,8 @@ def _decoded_bytes(layout: VolumeLayout, threads: int) -> float:
 
 def fragments_at_once(rule: str, config: Config, layout: VolumeLayout) -> float:
     """Return the fragments whose edges a job holds together: of a part, or all where a method needs the whole graph."""
+    from unet.segmentation.edge_slabs import FRAGMENTS_PER_SLAB
     from unet.segmentation.merging import WHOLE_GRAPH
-    from unet.segmentation.region_graph import FRAGMENTS_PER_SLAB
 
     segment, affinities, per_fragment = config.segment, config.model.output == "affinities", voxels_per_fragment(config)
     methods = segment.candidates.methods_for(affinities) if segment.decoder == "auto" else [segment.agglomerate.method]
