@@ -7,6 +7,7 @@ real run.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -118,6 +119,10 @@ class Rule:
             return 1
         voxels = voxels_per_job(layout.shape, config.predict.job_voxels)
         return block_range_count(layout.grid, voxels, self.together(layout))
+
+    def share_of_job(self, config: Config, layout: VolumeLayout) -> int:
+        """Return the voxels of a volume that a job has on average; they need not be whole blocks."""
+        return ceil(layout.voxels / max(1, self.job_count(config, layout)))
 
 
 class JobCount(NamedTuple):

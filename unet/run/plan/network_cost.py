@@ -3,6 +3,7 @@
 This module loads PyTorch, which takes seconds, and every job reads the Snakefile. So it is imported when it is needed.
 """
 
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 from typing import get_args
@@ -27,7 +28,6 @@ from unet.network.tile_selection import (
     read_selection,
     select_tile,
 )
-from unet.run.plan.resources import Layouts, share_of_job
 from unet.run.rules import RULES
 from unet.training.patches import CACHE_MB
 from unet.training.shape_descriptors import learnt_descriptors
@@ -45,7 +45,7 @@ CONTEXT = 1.5
 """Arithmetic of tiles over the arithmetic of their output: tiles share context, which is computed for each of them."""
 
 
-def network_bytes(rule: str, config: Config, layouts: Layouts, threads: int) -> float:
+def network_bytes(rule: str, config: Config, layouts: Mapping[str, VolumeLayout], threads: int) -> float:
     """Return the bytes of training steps, or all bytes of a job that predicts, on a CPU or beside a GPU."""
     if not layouts:
         return 0
@@ -73,7 +73,7 @@ def _prediction_bytes(config: Config, volume: str, layout: VolumeLayout, threads
     return max(one.process for one in memory) / USABLE_SHARE
 
 
-def network_seconds(rule: str, config: Config, layouts: Layouts) -> float:
+def network_seconds(rule: str, config: Config, layouts: Mapping[str, VolumeLayout]) -> float:
     """Return the seconds of the network's arithmetic on a slow GPU."""
     if rule not in ("train", "predict") or not layouts:
         return 0
@@ -83,7 +83,7 @@ def network_seconds(rule: str, config: Config, layouts: Layouts) -> float:
     model, channels = architecture(config, first.voxel_size_nm)
     passes = CONTEXT * (ROTATED if averaged == "rotations" else len(SYMMETRIES[averaged]))
     per_voxel = passes * useful_flops_per_voxel(model, len(channels), first.channels)
-    return sum(share_of_job(rule, config, one) for one in layouts.values()) * per_voxel / GPU_FLOPS
+    return sum(RULES[rule].share_of_job(config, one) for one in layouts.values()) * per_voxel / GPU_FLOPS
 
 
 def learnt_channels(config: Config, layout: VolumeLayout) -> int:

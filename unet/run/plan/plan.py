@@ -36,7 +36,7 @@ from unet.run.plan.calibration import Seconds, Speeds, machine_speed, tile_secon
 from unet.run.plan.disk import StorePlan, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
 from unet.run.plan.network_cost import learnt_channels, network_bytes, passes
-from unet.run.plan.resources import RulePlan, core_seconds, held_bytes, share_of_job
+from unet.run.plan.resources import RulePlan, core_seconds, held_bytes
 from unet.run.rules import RULES, JobCount, cost_of, job_counts
 from unet.volumes.layout import VolumeLayout
 from unet.volumes.layout_from_headers import expected_layout
@@ -225,9 +225,9 @@ class Planner:
             clock, processor = speeds.training(config.train)
             step = network_bytes(rule, config, layouts, threads)
             memory, gpu = memory + step, step * self.resources.on_gpu(rule)
-        start, share = cost_of(rule, config).start, sum(share_of_job(rule, config, one) for one in layouts.values())
-        side_by_side = min(threads, max(1, share // max(one.grid.voxels_of_largest() for one in layouts.values())))
-        own = core_seconds(rule, config, layouts) - start
+        blocks = max(RULES[rule].share_of_job(config, one) // one.grid.voxels_of_largest() for one in layouts.values())
+        start = cost_of(rule, config).start
+        own, side_by_side = core_seconds(rule, config, layouts) - start, min(threads, max(1, blocks))
         clock += (start + own / side_by_side) / speeds.machine
         processor += (start + own) / speeds.machine
         seconds = one.jobs * clock, one.jobs * processor, clock

@@ -128,12 +128,7 @@ def core_seconds(rule: str, config: Config, layouts: Layouts) -> float:
     cost, seconds = cost_of(rule, config), 0.0
     for layout in layouts.values():
         grid, halo = layout.grid, counted_halo(rule, config, layout)
-        own = part_voxels(config, layout) if rule in MERGING else share_of_job(rule, config, layout)
+        own = part_voxels(config, layout) if rule in MERGING else RULES[rule].share_of_job(config, layout)
         seconds += own * grid.voxels_of_largest(halo=halo) / grid.voxels_of_largest() / cost.rate
         seconds += NUMBERED * (rule == "merge") * layout.voxels
     return cost.start + seconds
-
-
-def share_of_job(rule: str, config: Config, layout: VolumeLayout) -> int:
-    """Return the voxels of a volume that a job has on average; they need not be whole blocks."""
-    return ceil(layout.voxels / max(1, RULES[rule].job_count(config, layout)))

@@ -13,7 +13,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
-from unet.run.plan.resources import SNAKEMAKE_MB, core_seconds, held_bytes, memory_mb, minutes, share_of_job
+from unet.run.plan.resources import SNAKEMAKE_MB, core_seconds, held_bytes, memory_mb, minutes
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
 
@@ -40,8 +40,8 @@ def volumes(*layouts: VolumeLayout) -> dict[str, VolumeLayout]:
 def test_a_job_is_counted_with_an_even_share_of_its_volume() -> None:
     """8 blocks of 16 x 1024 x 1024 in ranges of 4 blocks; a job about several volumes has all of both."""
     layouts, small = [layout((32, 2048, 2048)), layout((16, 500, 1024))], config(predict={"job_voxels": 2**26})
-    assert [share_of_job("relabel", small, one) for one in layouts] == [2**26, 16 * 500 * 1024]
-    assert [share_of_job("objects", small, one) for one in layouts] == [2**27, 16 * 500 * 1024]
+    assert [RULES["relabel"].share_of_job(small, one) for one in layouts] == [2**26, 16 * 500 * 1024]
+    assert [RULES["objects"].share_of_job(small, one) for one in layouts] == [2**27, 16 * 500 * 1024]
     cost, voxels = RULES["objects"].cost, 2**27 + 16 * 500 * 1024
     assert core_seconds("objects", small, volumes(*layouts)) == pytest.approx(cost.start + voxels / cost.rate)
 
