@@ -34,10 +34,11 @@ from unet.geometry.grid import Grid
 from unet.geometry.offsets import ISOTROPIC_OFFSETS, Offset
 from unet.segmentation.affinities import graph_channels, interior
 from unet.segmentation.affinity_graph import block_affinity_edges
+from unet.segmentation.edge_slabs import EdgeSlabs, gather_edges
 from unet.segmentation.foreground import confidence, foreground
 from unet.segmentation.fragments import Fragments, join_blocks
 from unet.segmentation.height_map import WatershedParameters
-from unet.segmentation.region_graph import EdgeSlabs, fragment_ids, gather_edges
+from unet.segmentation.region_graph import fragment_ids
 from unet.segmentation.watershed import watershed_block
 
 AXES = (0, 1, 2)

@@ -21,9 +21,10 @@ from unet.geometry.box import Box
 from unet.geometry.grid import Grid
 from unet.segmentation.affinities import graph_channels
 from unet.segmentation.affinity_graph import block_affinity_edges
+from unet.segmentation.edge_slabs import EdgeSlabs, gather_edges
 from unet.segmentation.merge_table import number_objects
 from unet.segmentation.merging import solve_objects
-from unet.segmentation.region_graph import EdgeSlabs, fragment_ids, gather_edges
+from unet.segmentation.region_graph import fragment_ids
 from unet.segmentation.suspected_merges import SoundContact, find_suspected_merges
 
 THRESHOLDS = (0.2, 0.3, 0.5)

@@ -23,9 +23,10 @@ from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.affinities import require_method_for
 from unet.segmentation.affinity_graph import load_affinity_edges
+from unet.segmentation.edge_slabs import EdgeSlabs, gather_edges
 from unet.segmentation.fragments import join_blocks, load_block_table
 from unet.segmentation.merging import solve_objects
-from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
+from unet.segmentation.region_graph import load_edges
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_receipt
 from unet.training.held_back import only_sections

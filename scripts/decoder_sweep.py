@@ -25,8 +25,9 @@ from unet.geometry.offsets import affinity_offsets
 from unet.jobs.progress import Progress
 from unet.jobs.script import run_script
 from unet.segmentation.affinity_graph import load_affinity_edges
+from unet.segmentation.edge_slabs import EdgeSlabs, gather_edges
 from unet.segmentation.fragments import Fragments, join_blocks, load_block_table
-from unet.segmentation.region_graph import EdgeSlabs, gather_edges, load_edges
+from unet.segmentation.region_graph import load_edges
 from unet.storage.digests import fingerprint, receipts_digest
 from unet.storage.files import read_json, write_receipt
 from unet.training.held_back import only_sections

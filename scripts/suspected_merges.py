@@ -25,20 +25,11 @@ from unet.geometry.offsets import Offset, affinity_offsets
 from unet.jobs.script import run_script
 from unet.segmentation.affinities import graph_channels
 from unet.segmentation.affinity_graph import graph_read_box, load_affinity_edges
+from unet.segmentation.edge_slabs import FRAGMENTS_PER_SLAB, EdgeSlabs, edges_in_slabs
 from unet.segmentation.fragments import Fragments, join_blocks, load_block_table
 from unet.segmentation.merge_table import load_merge_table
 from unet.segmentation.merging import WHOLE_GRAPH
-from unet.segmentation.region_graph import (
-    FRAGMENTS_PER_SLAB,
-    Edges,
-    EdgeSlabs,
-    compact_ids,
-    contact_steps,
-    edges_in_slabs,
-    fragment_ids,
-    load_edges,
-    pack_pairs,
-)
+from unet.segmentation.region_graph import Edges, compact_ids, contact_steps, fragment_ids, load_edges, pack_pairs
 from unet.segmentation.suspected_merges import (
     PAIRS,
     TOUCHING,

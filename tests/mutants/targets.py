@@ -17,7 +17,8 @@ TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/segmentation/affinity_graph.py": (4, ("segmentation/test_affinities.py",)),
     "unet/training/affinities.py": (4, ()),
     "unet/training/affinity_loss.py": (3, ()),
-    "unet/segmentation/region_graph.py": (6, ("segmentation/test_merging.py",)),
+    "unet/segmentation/region_graph.py": (4, ("segmentation/test_merging.py",)),
+    "unet/segmentation/edge_slabs.py": (2, ("segmentation/test_merging.py",)),
     "unet/segmentation/merge_part.py": (6, ("segmentation/test_merge_tree.py",)),
     "unet/segmentation/merge_tree.py": (5, ()),
     "unet/segmentation/settling.py": (7, ("segmentation/test_merge_tree.py",)),
@@ -55,6 +56,7 @@ GROUPS = {
     "unet/segmentation/affinities.py": "affinities and graph",
     "unet/segmentation/affinity_graph.py": "affinities and graph",
     "unet/segmentation/region_graph.py": "affinities and graph",
+    "unet/segmentation/edge_slabs.py": "affinities and graph",
     "unet/training/affinities.py": "affinities and graph",
     "unet/training/affinity_loss.py": "affinities and graph",
     "unet/segmentation/merge_part.py": "merge tree",
@@ -125,7 +127,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "_can_improve: live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits -> pass",
     ): "only leaves out pixels whose candidates can no longer win: without it the same result comes later",
     (
-        "unet/segmentation/region_graph.py",
+        "unet/segmentation/edge_slabs.py",
         "gather_edges.components: np.int64 -> np.int32",
     ): "numbers of blocks, and of the labels of one block, are below 2^28 (`block_edges` refuses more)",
     (

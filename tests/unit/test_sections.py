@@ -5,11 +5,12 @@ import pytest
 
 from unet.config.segment import AgglomerateConfig
 from unet.geometry.grid import Grid
+from unet.segmentation.edge_slabs import EdgeSlabs, gather_edges
 from unet.segmentation.fragments import join_blocks
 from unet.segmentation.height_map import WatershedParameters
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import solve_objects
-from unet.segmentation.region_graph import EdgeSlabs, block_edges, fragment_ids, gather_edges
+from unet.segmentation.region_graph import block_edges, fragment_ids
 from unet.segmentation.watershed import watershed_block
 
 SIDE, PITCH, WALL = 96, 24, 3

@@ -19,9 +19,9 @@ from unet.config.segment import AgglomerateConfig
 from unet.evaluation.contingency import Contingency, adapted_rand_error, variation_of_information
 from unet.evaluation.scores import EvaluationError
 from unet.evaluation.threshold_curve import ThresholdCurve, threshold_curve
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments
 from unet.segmentation.merging import mergeable_edges, solve_objects
-from unet.segmentation.region_graph import EdgeSlabs
 from unet.segmentation.small_objects import join_small_objects
 
 SCORES = ("voi_split", "voi_merge", "adapted_rand_error")

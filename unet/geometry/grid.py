@@ -75,3 +75,23 @@ class Grid:
     def boxes(self) -> list[Box]:
         """Return the voxels of every block in scan order."""
         return [self.box(index) for index in self.indices()]
+
+    def voxels_of_largest(self, number: int = 1, halo: Index = (0, 0, 0)) -> int:
+        """Return the voxels of the largest blocks together, each with its halo inside the volume.
+
+        Along an axis all blocks but the last have one length. So there are 8 kinds of blocks at most.
+
+        >>> grid = Grid(shape=(3, 10, 10), block=(2, 4, 10))
+        >>> grid.voxels_of_largest(), grid.voxels_of_largest(3), grid.voxels_of_largest(halo=(1, 1, 0))
+        (80, 200, 180)
+        """
+        whole_and_last = (
+            [(min(b + 2 * h, n), n // b), (min(n % b + h, n), int(n % b > 0))]
+            for n, b, h in zip(self.shape, self.block, halo, strict=True)
+        )
+        kinds = [tuple(map(prod, zip(*kind, strict=True))) for kind in product(*whole_and_last)]
+        voxels = 0
+        for size, blocks in sorted(kinds, reverse=True):
+            voxels += size * min(blocks, number)
+            number -= min(blocks, number)
+        return voxels

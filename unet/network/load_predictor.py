@@ -11,17 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from unet.config.model import ModelConfig
 from unet.config.predict import PredictConfig
 from unet.geometry.box import Box, Index
-from unet.geometry.tiling import tile_candidates, tile_count, tile_geometry
-from unet.network.complexity import forward_cost
+from unet.geometry.tiling import tile_candidates, tile_geometry
 from unet.network.model_file import load_model
-from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.precision import choose_precision
 from unet.network.predictor import Image, Predictor
-from unet.network.tile_selection import PredictionTask, cached_selection, concurrent_tiles
+from unet.network.tile_selection import PredictionTask, TileSelection, cached_selection, concurrent_tiles
 from unet.volumes.intensity import Normalisation
 from unet.volumes.volume import Volume
 
@@ -156,33 +155,44 @@ def load_predictor(
     model, header = load_model(path)
     architecture, classes = ModelConfig(**header["model"]), header["classes"]
     precision = choose_precision(predict.precision, device)
-    stored, offsets = len(stored_channels(classes)), offsets_of(classes)
-    task = PredictionTask(architecture, len(classes), stored, volume.layout, predict, precision, offsets)
+    task = PredictionTask.of(architecture, classes, volume.layout, predict, precision)
     choice = cached_selection(volume.folder, task, device, threads)
     log.info("tiles of %s", choice)
-    first = Predictor(
-        model,
-        tile_geometry(architecture, choice.tile),
-        normalisation,
-        test_time_augmentation=predict.test_time_augmentation,
-        device=device,
-        batch=choice.batch,
-        precision=precision,
-        compiled=_compiled(task, choice.tile, device),
-        threads=concurrent_tiles(task, choice, device, threads),
-        dtype=predict.dtype,
-        channels=stored,
-        output=architecture.output,
-        offsets=offsets,
-    )
+    compiled = _compiled(task, choice.tile, device)
+    first = predictor_of(task, choice, model, normalisation, device, threads, compiled)
     sizes = tile_candidates(architecture, volume.layout.grid, task.spare, cubic=task.cubic)
     return OutOfMemoryRetryPredictor(first, architecture, sizes), header
+
+
+def predictor_of(
+    task: PredictionTask,
+    choice: TileSelection,
+    model: nn.Module,
+    normalisation: Normalisation,
+    device: torch.device,
+    threads: int,
+    compiled: bool = False,
+) -> Predictor:
+    """Return the predictor of a task with the selected tile, on a CPU with as many tiles at once as fit into memory."""
+    return Predictor(
+        model,
+        tile_geometry(task.model, choice.tile),
+        normalisation,
+        test_time_augmentation=task.predict.test_time_augmentation,
+        device=device,
+        batch=choice.batch,
+        precision=task.precision,
+        compiled=compiled,
+        threads=concurrent_tiles(task, choice, device, threads),
+        dtype=task.predict.dtype,
+        channels=task.stored,
+        output=task.model.output,
+        offsets=task.offsets,
+    )
 
 
 def _compiled(task: PredictionTask, tile: Index, device: torch.device) -> bool:
     """Return whether to compile the network. The volume decides, not the job, so that all jobs give the same bits."""
     if task.predict.compile != "auto":
         return task.predict.compile == "always"
-    tiles = tile_count(task.layout.grid, task.geometry(tile))
-    flops = tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops
-    return device.type == "cuda" and flops >= COMPILE_FROM_FLOPS
+    return device.type == "cuda" and task.flops(tile) >= COMPILE_FROM_FLOPS

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 def choose_precision(asked: "Precision | Literal['auto', 'fastest']", device: "torch.device") -> "Precision":
     """Return the precision of the convolutions.
 
-    `auto` is bfloat16 on a GPU that supports it, else float32. `fastest` is bfloat16 on a CPU with AMX as well.
+    `auto` is bfloat16 on a GPU that supports it, else float32. `fastest` is bfloat16 on a CPU with AMX as well. A GPU
+    that is not at hand, for which a run is planned, is assumed to support it.
     """
     import torch
 
     if asked != "auto" and asked != "fastest":
         return asked
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        unsupported = torch.cuda.is_available() and not torch.cuda.is_bf16_supported()
+        return "float32" if unsupported else "bfloat16"
     return "bfloat16" if asked == "fastest" and cpu_multiplies_bfloat16() else "float32"
 
 

@@ -7,6 +7,7 @@
                       tile, whatever memory is free by then, so finished blocks stay valid.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -24,6 +25,7 @@ from unet.geometry.offsets import Offset
 from unet.geometry.tiling import TileGeometry, TileSizeError, tile_candidates, tile_count, tile_geometry
 from unet.jobs.device_capacity import free_bytes, usable_cores
 from unet.network.complexity import forward_cost, useful_flops_per_voxel
+from unet.network.output_channels import offsets_of, stored_channels
 from unet.network.predictor import read_box, tile_lattices
 from unet.network.symmetries import averaged_geometry, lost_voxels
 from unet.storage.digests import fingerprint
@@ -78,6 +80,19 @@ class PredictionTask:
     precision: Precision = "float32"
     offsets: tuple[Offset, ...] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: ModelConfig,
+        channels: Sequence[str],
+        layout: VolumeLayout,
+        predict: PredictConfig,
+        precision: Precision = "float32",
+    ) -> "PredictionTask":
+        """Return what is predicted of a volume by a network with these output channels."""
+        stored = len(stored_channels(channels))
+        return cls(model, len(channels), stored, layout, predict, precision, offsets_of(channels))
+
     @property
     def candidates(self) -> list[Index]:
         """Return the tile sizes that the configuration allows, in order of the voxels that they read."""
@@ -98,6 +113,14 @@ class PredictionTask:
     def geometry(self, tile: Index) -> TileGeometry:
         """Return the geometry of the tiles of input size `tile`, with the output that the augmentation leaves."""
         return averaged_geometry(tile_geometry(self.model, tile), self.predict.test_time_augmentation, self.offsets)
+
+    def tiles(self, tile: Index) -> int:
+        """Return the tiles of input size `tile` that the blocks of the volume need, one pass each."""
+        return tile_count(self.layout.grid, self.geometry(tile))
+
+    def flops(self, tile: Index) -> int:
+        """Return the operations of one pass of all tiles of the volume."""
+        return self.tiles(tile) * forward_cost(self.model, self.classes, tile, self.layout.channels).flops
 
     @property
     def key(self) -> str:
@@ -154,7 +177,7 @@ def select_tile(task: PredictionTask, device: torch.device, threads: int, limit:
     limit, kind = memory_limit(device, threads) if limit is None else limit, device_kind(device)
     tile, flops = _least_arithmetic(task, kind, limit, threads)
     batch = _batch(task, tile, kind, limit)
-    useful = useful_flops_per_voxel(task.model, task.classes, task.layout.channels) * prod(task.layout.shape)
+    useful = useful_flops_per_voxel(task.model, task.classes, task.layout.channels) * task.layout.voxels
     reason = f"the least of what fits into {limit / 1e9:.2g} GB" if task.predict.tile == "auto" else "as configured"
     why = (
         f"{flops / useful:.2f} times the arithmetic of a network on whole images, {reason}; a job needs "
@@ -169,8 +192,7 @@ def _least_arithmetic(task: PredictionTask, kind: DeviceKind, limit: float, thre
     candidates = task.candidates
     for tile in candidates:
         if task.predict.tile != "auto" or required_bytes(task, tile, 1, kind, threads) <= limit:
-            tiles = tile_count(task.layout.grid, task.geometry(tile))
-            fitting.append((tiles * forward_cost(task.model, task.classes, tile, task.layout.channels).flops, tile))
+            fitting.append((task.flops(tile), tile))
         if len(fitting) == MAX_CANDIDATES:
             break
     if not fitting:
@@ -211,8 +233,7 @@ def job_memory(
     block = Box.of_shape(layout.block).clipped(layout.shape)
     blocks, at_once = blocks or len(layout.grid), task.predict.max_blocks_in_flight
     lattices = tile_lattices(task.predict.test_time_augmentation, geometry, task.offsets)
-    read = read_box(block, lattices).size
-    read *= layout.channels * np.dtype(layout.dtype).itemsize
+    read = read_box(block, lattices).size * layout.raw_bytes
     stored = task.stored * np.dtype(task.predict.dtype).itemsize * block.size
     summed = 4 * (task.classes + task.stored) * block.size
     cost = forward_cost(task.model, task.classes, tile, layout.channels, batch, task.precision)

@@ -1,6 +1,6 @@
 """Divide a volume into the parts that are merged, by the configuration and the volume's shape."""
 
-from math import ceil, prod
+from math import ceil
 
 from unet.config.root import Config
 from unet.geometry.part_tree import TreePart, tree_of_parts
@@ -25,7 +25,12 @@ def layers_per_part(config: Config, layout: VolumeLayout) -> int:
     """Return the layers of blocks whose fragments one job merges."""
     asked = config.segment.merge_voxels
     voxels = PART_FRAGMENTS * voxels_per_fragment(config) if asked == "auto" else asked
-    return max(1, voxels // (prod(layout.shape[1:]) * layout.block[0]))
+    return max(1, voxels // (layout.section_pixels * layout.block[0]))
+
+
+def part_voxels(config: Config, layout: VolumeLayout) -> int:
+    """Return the most voxels of a part whose fragments one job merges."""
+    return min(layers_per_part(config, layout) * layout.block[0], layout.shape[0]) * layout.section_pixels
 
 
 def merge_tree(config: Config, layout: VolumeLayout) -> TreePart:

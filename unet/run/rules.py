@@ -7,6 +7,7 @@ real run.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Cost:
         Voxels per second and processor; infinite where the job reads none.
     threads : int
         Threads of a job, as its rule says; as many blocks or sections are worked on at once.
+    with_halo : bool
+        Whether `rate` and the bytes of a block count the voxels of its halo too.
     block_bytes, raw_copies, label_copies : float
         Bytes held per voxel of a block at work; copies of its grey values and of its labels, each in their own type.
     blocks_at_once : int, optional
@@ -46,6 +49,7 @@ class Cost:
     start: float = 0.5
     rate: float = float("inf")
     threads: int = 1
+    with_halo: bool = False
     block_bytes: float = 0
     raw_copies: float = 0
     label_copies: float = 0
@@ -93,9 +97,13 @@ class Rule:
     together: Callable[[VolumeLayout], int] = lambda layout: 1
     jobs: Callable[[Config, VolumeLayout], int] | None = None
 
+    def worked_on(self, config: Config) -> list[str]:
+        """Return the volumes that the rule works on in a run; none where it runs only on demand."""
+        return self.volumes(config) if self.volumes else []
+
     def targets(self, config: Config) -> list[tuple[str | None, str | None]]:
         """Return (volume, store) of each target; None where a job is about several volumes, or a rule has one store."""
-        volumes = self.volumes(config) if self.volumes else []
+        volumes = self.worked_on(config)
         if not self.per_volume:
             return [(None, None)] if volumes else []
         if self.label_volumes is None:
@@ -111,6 +119,10 @@ class Rule:
             return 1
         voxels = voxels_per_job(layout.shape, config.predict.job_voxels)
         return block_range_count(layout.grid, voxels, self.together(layout))
+
+    def share_of_job(self, config: Config, layout: VolumeLayout) -> int:
+        """Return the voxels of a volume that a job has on average; they need not be whole blocks."""
+        return ceil(layout.voxels / max(1, self.job_count(config, layout)))
 
 
 class JobCount(NamedTuple):
@@ -233,7 +245,7 @@ RULES = {
     ),
     "choose_threshold": Rule(Cost(60, start=0.3), rule_volumes.choosing_threshold, per_volume=False),
     "candidate_fragments": Rule(
-        Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=40),
+        Cost(100, start=0.8, rate=6.5e6, threads=2, with_halo=True, block_bytes=40),
         rule_volumes.choosing_decoder,
         blockwise=True,
         stores=("candidate-fragments", "candidate-tables"),
@@ -329,9 +341,8 @@ Costs were measured on generated cells, on ISBI 2012 and on the sample (2026-11-
 cells fill 32 x 2048 x 2048 voxels and 1 Gvoxel, in blocks of 16 x 1024 x 1024. Bytes are a little more than the largest
 of these. `benchmarks/plan.py` compares them with new runs.
 """
-WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, block_bytes=34)
-"""Cost of `segment` where fragments are basins: halos and distances (fib25, and benchmarks/segmentation.py). The rate
-counts all voxels that are read, those of halos included."""
+WATERSHED = Cost(100, start=0.8, rate=6.5e6, threads=2, with_halo=True, block_bytes=34)
+"""Cost of `segment` where fragments are basins: halos and distances (fib25, and benchmarks/segmentation.py)."""
 PER_CANDIDATE: dict[str, Callable[[Config], int]] = {
     "candidate_fragments": _sets_of_fragments,
     "candidate_graph": _graphs,

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig
 from unet.segmentation.agglomeration import Columns, Score, agglomerate_slabs, mean_boundary, quantile_boundary
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments
 from unet.segmentation.multicut import multicut
 from unet.segmentation.mutex_watershed import mutex_watershed
-from unet.segmentation.region_graph import Edges, EdgeSlabs, add_section_penalty, group_edges
+from unet.segmentation.region_graph import Edges, add_section_penalty, group_edges
 from unet.segmentation.small_objects import join_small_objects
 
 WHOLE_GRAPH = ("multicut", "mutex_watershed")

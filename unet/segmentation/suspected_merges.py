@@ -37,9 +37,10 @@ from unet.config.segment import AFFINITY_METHODS, AgglomerateConfig, SuspectedMe
 from unet.geometry.box import Box
 from unet.geometry.offsets import Offset, is_nearest
 from unet.segmentation.agglomeration import Columns, Graph
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments, connected_component_labels
 from unet.segmentation.merging import edge_score
-from unet.segmentation.region_graph import Edges, EdgeSlabs, group_edges, pack_pairs, sum_groups
+from unet.segmentation.region_graph import Edges, group_edges, pack_pairs, sum_groups
 from unet.segmentation.small_objects import join_small_objects
 
 TOUCHING, PAIRS, BOUNDARY = range(3)

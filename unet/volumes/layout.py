@@ -5,6 +5,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.storage.files import read_json
@@ -50,13 +52,43 @@ class VolumeLayout:
         return Grid(self.shape, self.block)
 
     @property
+    def voxels(self) -> int:
+        """Return the voxels of the volume."""
+        return prod(self.shape)
+
+    @property
+    def section_pixels(self) -> int:
+        """Return the pixels of a section."""
+        return prod(self.shape[1:])
+
+    @property
+    def layer_voxels(self) -> int:
+        """Return the voxels of the first layer of blocks."""
+        return min(self.block[0], self.shape[0]) * self.section_pixels
+
+    @property
+    def raw_bytes(self) -> int:
+        """Return the bytes of the grey values per voxel, all channels together."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
+    @property
+    def label_bytes(self) -> int:
+        """Return the bytes per instance id; 0 where nothing is annotated."""
+        return np.dtype(self.labels_dtype).itemsize if self.labels_dtype else 0
+
+    @property
+    def decoded_layers(self) -> int:
+        """Return the layers of blocks that what is decoded at once reaches through."""
+        return -(-self.decoded[0] // self.block[0])
+
+    @property
     def ingested_together(self) -> int:
         """Return the blocks that a job of `ingest` takes together, since they share what image files decode at once.
 
         These are as many layers of blocks as chunks are deep, if they have at most `TOGETHER` voxels. Otherwise they
         are one layer, if chunks are about as wide as a section, or single blocks.
         """
-        layer, depth = prod(self.grid.counts[1:]), -(-self.decoded[0] // self.block[0])
+        layer, depth = prod(self.grid.counts[1:]), self.decoded_layers
         wide = any(2 * side > n > 1 for side, n in zip(self.decoded[1:], self.shape[1:], strict=True))
         if depth > 1 and depth * layer * prod(self.block) <= TOGETHER:
             return min(depth, self.grid.counts[0]) * layer

@@ -5,7 +5,6 @@
 
 from unet.jobs.devices import machine_has_gpu
 from unet.run.plan.resources import memory_mb, minutes
-from unet.run.plan.workload import Workload
 
 # With predict.workers: slurm the workers use the GPUs, not the jobs.
 PREDICT_GPUS = 1 if CONFIG.predict.workers == "local" else 0
@@ -39,11 +38,11 @@ IS_NEEDED = is_needed()
 
 
 @per_job
-def workload(wildcards):
-    """Return the workload of a job: its volume, else all used volumes whose headers can be read."""
-    names = [wildcards.volume] if "volume" in wildcards.keys() else CONFIG.used_volumes
-    known = {name: LAYOUTS.get(name) for name in names}
-    return Workload.of(CONFIG, {name: one for name, one in known.items() if one})
+def volumes_of(wildcards):
+    """Return the volumes of a job whose headers can be read: its own, else all that are used."""
+    named = "volume" in wildcards.keys()
+    names = [wildcards.volume] if named else CONFIG.used_volumes
+    return tuple(name for name in names if LAYOUTS.get(name))
 
 
 def memory(name):
@@ -51,7 +50,7 @@ def memory(name):
     if not IS_NEEDED:
         return NOT_COUNTED
     return lambda wildcards, threads, attempt: attempt * estimated_memory(
-        name, workload(wildcards), threads
+        name, volumes_of(wildcards), threads
     )
 
 
@@ -60,15 +59,16 @@ def time_limit(name):
     if not IS_NEEDED:
         return NOT_COUNTED
     return lambda wildcards, attempt: attempt * estimated_minutes(
-        name, workload(wildcards)
+        name, volumes_of(wildcards)
     )
 
 
 @cache
-def estimated_memory(name, workload, threads):
-    return memory_mb(name, CONFIG, workload, threads)
+def estimated_memory(name, volumes, threads):
+    layouts = {volume: LAYOUTS.get(volume) for volume in volumes}
+    return memory_mb(name, CONFIG, layouts, threads)
 
 
 @cache
-def estimated_minutes(name, workload):
-    return minutes(name, CONFIG, workload)
+def estimated_minutes(name, volumes):
+    return minutes(name, CONFIG, {volume: LAYOUTS.get(volume) for volume in volumes})

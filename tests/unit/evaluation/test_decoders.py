@@ -12,8 +12,9 @@ from unet.config.segment import AgglomerateConfig
 from unet.evaluation.contingency import contingency
 from unet.evaluation.decoders import DecoderCurve, Row, curves_of, decoder_scores, mean_over_volumes
 from unet.evaluation.scores import EvaluationError
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments
-from unet.segmentation.region_graph import Edges, EdgeSlabs
+from unet.segmentation.region_graph import Edges
 
 THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5]
 CANDIDATES = CandidatesConfig(

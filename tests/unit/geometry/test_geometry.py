@@ -139,3 +139,11 @@ def test_a_petavoxel_has_no_more_block_ranges_than_snakemake_plans() -> None:
     shape = (33_333, 125_000, 125_000)
     grid = Grid(shape, (64, 1024, 1024))
     assert MAX_AUTO_RANGES / 2 < block_range_count(grid, voxels_per_job(shape, "auto")) <= 1.1 * MAX_AUTO_RANGES
+
+
+def test_blocks_at_the_far_faces_are_smaller() -> None:
+    """35 = 2 * 16 + 3 sections, 1100 = 1024 + 76 px: two of 3 x 1 x 2 blocks are whole; a halo ends at the faces."""
+    grid = Grid((35, 1024, 1100), (16, 1024, 1024))
+    assert grid.voxels_of_largest(1) == 2**24
+    assert grid.voxels_of_largest(3) == 2 * 2**24 + 3 * 2**20
+    assert grid.voxels_of_largest(1, halo=(16, 0, 100)) == 35 * 1024 * 1100

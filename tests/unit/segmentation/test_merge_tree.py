@@ -16,13 +16,14 @@ from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.geometry.part_tree import tree_of_parts
 from unet.geometry.run_length_encoding import run_length_encode
+from unet.segmentation.edge_slabs import edges_in_slabs
 from unet.segmentation.fragments import BlockTable, join_blocks
 from unet.segmentation.merge_part import GraphEdges, join_parts, read_part, settle_part
 from unet.segmentation.merge_table import MergeTable, number_objects
 from unet.segmentation.merge_tree import Outcome
 from unet.segmentation.merging import fill_holes, solve_objects
 from unet.segmentation.part_files import load_outcome, load_part, save_outcome, save_part
-from unet.segmentation.region_graph import Edges, block_edges, edges_in_slabs, fragment_ids
+from unet.segmentation.region_graph import Edges, block_edges, fragment_ids
 from unet.segmentation.settling import MergeRules
 
 WITHIN = [(0, 0, 1), (0, 1, 0)]

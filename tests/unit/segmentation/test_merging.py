@@ -13,12 +13,13 @@ from unet.config.segment import AgglomerateConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.segmentation.components import Connectivity, label_block
+from unet.segmentation.edge_slabs import EdgeSlabs, edges_in_slabs
 from unet.segmentation.fragments import Fragments, join_blocks
 from unet.segmentation.height_map import WatershedParameters
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import compact_labels, fill_holes, solve_objects
 from unet.segmentation.multicut import SolverMissing, multicut
-from unet.segmentation.region_graph import HISTOGRAM_BINS, Edges, EdgeSlabs, block_edges, edges_in_slabs, fragment_ids
+from unet.segmentation.region_graph import HISTOGRAM_BINS, Edges, block_edges, fragment_ids
 from unet.segmentation.watershed import labelled_and_read_boxes, watershed_block
 
 STEPS = [(0, 0, 1), (0, 1, 0)]

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet.config.segment import AgglomerateConfig
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments
 from unet.segmentation.merging import solve_objects
 from unet.segmentation.mutex_watershed import mutex_watershed
-from unet.segmentation.region_graph import Edges, EdgeSlabs
+from unet.segmentation.region_graph import Edges
 from unet.segmentation.small_objects import join_small_objects
 
 Rows = list[tuple[int, int, float]]

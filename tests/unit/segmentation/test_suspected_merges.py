@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from unet.config.segment import AgglomerateConfig, SuspectedMergesConfig
 from unet.geometry.box import Box
 from unet.geometry.grid import Grid
+from unet.segmentation.edge_slabs import EdgeSlabs
 from unet.segmentation.fragments import Fragments
-from unet.segmentation.region_graph import HISTOGRAM_BINS, Edges, EdgeSlabs, group_edges, sum_groups
+from unet.segmentation.region_graph import HISTOGRAM_BINS, Edges, group_edges, sum_groups
 from unet.segmentation.suspected_merges import (
     SoundContact,
     SuspectedMerges,

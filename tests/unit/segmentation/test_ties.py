@@ -19,10 +19,11 @@ from unet.segmentation.components import (
     renumber_in_scan_order,
     volume_index,
 )
+from unet.segmentation.edge_slabs import edges_in_slabs
 from unet.segmentation.fragments import BlockTable, Fragments, join_blocks
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import WHOLE_GRAPH, solve_objects
-from unet.segmentation.region_graph import Edges, block_edges, edges_in_slabs, fragment_ids
+from unet.segmentation.region_graph import Edges, block_edges, fragment_ids
 
 OFFSETS: list[Offset] = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, -2)]
 STEPS: list[Offset] = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]

@@ -20,24 +20,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from unet.config.model import ModelConfig
+from unet.config.root import Config
 from unet.config.train import TrainConfig
 from unet.geometry.box import Box, Index
-from unet.geometry.tiling import tile_geometry
 from unet.geometry.training_tile import training_geometry, validation_geometry
 from unet.jobs.device_capacity import keep_freed_memory
+from unet.network.load_predictor import predictor_of
 from unet.network.model import build_model
-from unet.network.predictor import Predictor, read_box
-from unet.network.tile_selection import PredictionTask, TileSelection, concurrent_tiles
+from unet.network.predictor import read_box
+from unet.network.tile_selection import PredictionTask, TileSelection
 from unet.storage.zarr_store import ImageSpec, create_image
 from unet.training.labelled_volume import LabelledVolume
 from unet.training.learning_curve import LearningCurve
 from unet.training.patches import Batch, CachedVolume, PatchSampler
-from unet.training.shape_descriptors import ShapeDescriptors
+from unet.training.shape_descriptors import ShapeDescriptors, learnt_descriptors
 from unet.training.trainer import train
 from unet.training.validation import Validation
 from unet.volumes.histogram import histogram
 from unet.volumes.intensity import Normalisation, intensity_statistics
+from unet.volumes.layout import VolumeLayout
 
 Seconds = tuple[float, float]
 """On the clock, and of all processors together."""
@@ -74,22 +75,10 @@ class Speeds:
 def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.device, threads: int) -> Seconds:
     """Measure a tile of the volume's own lattice, with as many at once as a job computes, all its passes included."""
     keep_freed_memory()
-    geometry, channels = tile_geometry(task.model, choice.tile), task.layout.channels
-    at_once = concurrent_tiles(task, choice, device, threads)
-    predictor = Predictor(
-        build_model(task.model, channels, task.classes),
-        geometry,
-        _normalisation(channels),
-        test_time_augmentation=task.predict.test_time_augmentation,
-        device=device,
-        batch=choice.batch,
-        precision=task.precision,
-        threads=at_once,
-        dtype=task.predict.dtype,
-        channels=task.stored,
-        offsets=task.offsets,
-    )
-    tiles, (z, y, x) = at_once * choice.batch, task.geometry(choice.tile).stride
+    channels, (z, y, x) = task.layout.channels, task.geometry(choice.tile).stride
+    network = build_model(task.model, channels, task.classes)
+    predictor = predictor_of(task, choice, network, _normalisation(channels), device, threads)
+    tiles = predictor.threads * choice.batch
     box = Box((0, 0, 0), (z, y, x * tiles))  # so many cells side by side
     shape = channels, *read_box(box, predictor.lattices).shape
     window = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -98,22 +87,18 @@ def tile_seconds(task: PredictionTask, choice: TileSelection, device: torch.devi
 
 
 def training_seconds(
-    model: ModelConfig,
-    config: TrainConfig,
-    classes: int,
-    channels: int,
-    device: torch.device,
-    threads: int,
-    descriptors: ShapeDescriptors | None = None,
+    config: Config, learnt: VolumeLayout, outputs: int, device: torch.device, threads: int
 ) -> tuple[Seconds, Seconds]:
     """Measure a training step on one device, its patches included; and a validation."""
     torch.set_num_threads(threads)
-    geometry, volume = training_geometry(model, config.tile, config.loss_region), _cells(channels)
-    sampler = PatchSampler([volume], geometry.input, geometry.output, config.augment, model.dimensions, config.batch)
-    network, batch, ticks = build_model(model, channels, classes), sampler.batch(0), list[Seconds]()
+    model, asked, volume = config.model, config.train, _cells(learnt.channels)
+    geometry = training_geometry(model, asked.tile, asked.loss_region)
+    sampler = PatchSampler([volume], geometry.input, geometry.output, asked.augment, model.dimensions, asked.batch)
+    network, batch, ticks = build_model(model, learnt.channels, outputs), sampler.batch(0), list[Seconds]()
     _, patches = measured(lambda: sampler.batch(0))
+    descriptors = learnt_descriptors(model, asked, learnt.voxel_size_nm)
     if descriptors is not None:
-        patches += config.batch * _described_seconds(descriptors, geometry.output)
+        patches += asked.batch * _described_seconds(descriptors, geometry.output)
 
     def same_batch(start: int, stop: int, **_: Any) -> Generator[Batch, None, None]:
         for step in range(start, stop + 1):
@@ -123,17 +108,18 @@ def training_seconds(
             if step < stop:
                 yield batch
 
-    few = config.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
+    few = asked.model_copy(update={"steps": 3, "log_steps": 3, "validation": [], "gpus": 1, "compile": "never"})
     with TemporaryDirectory() as folder:
         state, curve = Path(folder) / "state.pt", LearningCurve(Path(folder) / "curve.jsonl")
         batches: Any = SimpleNamespace(batches=same_batch)
-        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device)
-    validation = Validation([volume], validation_geometry(model, config.tile, config.loss_region), 1, device)
-    crop = measured(lambda: validation.validate(network)) if config.validation else (0.0, 0.0)
+        train(network, batches, few, state_path=state, curve=curve, fingerprint="", device=device, threads=threads)
+    tiles = validation_geometry(model, asked.tile, asked.loss_region)
+    validation = Validation([volume], tiles, 1, device, threads)
+    crop = measured(lambda: validation.validate(network)) if asked.validation else (0.0, 0.0)
     beside = patches / threads if device.type == "cpu" else 0  # a GPU goes on meanwhile
     _, (clock, processor), _, (clock_at_end, processor_at_end) = ticks  # the first step allocates
     step = (clock_at_end - clock) / 2 + beside, (processor_at_end - processor) / 2 + patches
-    return step, (crop[0] * config.validation_crops, crop[1] * config.validation_crops)
+    return step, (crop[0] * asked.validation_crops, crop[1] * asked.validation_crops)
 
 
 def _described_seconds(descriptors: ShapeDescriptors, output: Index) -> float:

@@ -52,22 +52,21 @@ def store_plans(config: Config, volume: str, layout: VolumeLayout, stored: int) 
         Number of classes whose probabilities are kept.
     """
     own = config.volumes[volume]
-    written = [
-        (rule, name.format(store=store))
+    instances = own.labels and own.label_kind == "instances"
+    ingested = {"raw": True, "mask": layout.masked, "labels": instances, "classes": own.labels and not instances}
+    names = [
+        name.format(store=store)
         for rule, one in RULES.items()
         for target, store in one.targets(config)
         if target == volume
         for name in one.stores
+        if rule != "ingest" or ingested[name]
     ]
-    instances = own.labels and own.label_kind == "instances"
-    given = {"mask": layout.masked, "labels": instances, "classes": own.labels and not instances}  # to ingest
-    made = {name for rule, name in written if rule != "ingest"}
-    names = [name for name in dict.fromkeys(name for _, name in written) if name in made or given.get(name, True)]
-    return [_store_plan(config, volume, name, layout, stored) for name in names]
+    return [_store_plan(config, volume, name, layout, stored) for name in dict.fromkeys(names)]
 
 
 def _store_plan(config: Config, volume: str, store: str, layout: VolumeLayout, stored: int) -> StorePlan:
-    blocks, voxels, segment = len(layout.grid), prod(layout.shape), config.segment
+    blocks, voxels, segment = len(layout.grid), layout.voxels, config.segment
     if store == "candidate-tables":
         sets = len(segment.candidates.fragments)
         graphs = sets * len(segment.candidates.offsets_for(config.model.output == "affinities"))
@@ -91,7 +90,7 @@ def bytes_per_voxel(config: Config, store: str, layout: VolumeLayout, stored: in
     segment, predict = config.segment, config.predict
     in_3d = BASINS if segment.connectivity == "volume" else IDS
     by_configuration = {
-        "raw": layout.channels * np.dtype(layout.dtype).itemsize * (FLOATS if "float" in layout.dtype else RAW),
+        "raw": layout.raw_bytes * (FLOATS if "float" in layout.dtype else RAW),
         "probability": stored
         * np.dtype(predict.dtype).itemsize
         * (PROBABILITY if predict.dtype == "uint8" else FLOATS),

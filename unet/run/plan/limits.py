@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unet.config.root import Config
 from unet.geometry.box import Index
-from unet.run.merge_parts import layers_per_part, voxels_per_fragment
+from unet.run.merge_parts import part_voxels, voxels_per_fragment
 from unet.run.plan.disk import StorePlan
 from unet.run.plan.resources import RulePlan
 from unet.run.rules import RULES
@@ -69,8 +69,7 @@ at least 100000000, or to auto
 
 def too_many_fragments(config: Config, volume: str, layout: VolumeLayout) -> str | None:
     """Return why the fragments of a part of a volume cannot be joined in one solve; None if they can."""
-    layer = prod(layout.shape[1:]) * layout.block[0]
-    fragments = layers_per_part(config, layout) * layer / voxels_per_fragment(config)
+    fragments = part_voxels(config, layout) / voxels_per_fragment(config)
     if fragments <= MAX_FRAGMENTS:
         return None
     return (

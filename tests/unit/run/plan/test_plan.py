@@ -1,6 +1,6 @@
 """Estimates of the plan, against counts made by hand."""
 
-from math import inf
+from math import inf, prod
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from unet.config.model import ModelConfig
 from unet.config.plan import PlanConfig
 from unet.config.predict import PredictConfig
 from unet.config.root import Config, load_config
-from unet.geometry.grid import Grid
 from unet.geometry.pyramid import pyramid_factors
 from unet.geometry.tiling import tile_geometry
 from unet.network.complexity import forward_cost, training_flops
 from unet.network.rotation import rotated_lattices
-from unet.network.tile_selection import PredictionTask, TileSelection
+from unet.network.tile_selection import PredictionTask
 from unet.run.merge_parts import VOXELS_PER_FRAGMENT
 from unet.run.plan.disk import FLOATS, IDS, RAW, store_plans
 from unet.run.plan.limits import Free, advice_on_blocks, errors_of, warnings_of
-from unet.run.plan.plan import ComputeResources, Planner, RunPlan, VolumePlan, passes, price_of
+from unet.run.plan.network_cost import passes
+from unet.run.plan.plan import ComputeResources, Planner, RunPlan, VolumePlan, price_of
 from unet.run.plan.text import as_text, hours
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
@@ -27,24 +27,22 @@ TINY = {"depth": 2, "base_channels": 1, "dropout": 0}
 LAYOUT = VolumeLayout((3, 40, 50), "uint8", (50, 4, 4), (0, 0, 0), (1, 16, 16), (2, 32, 32), None, False)
 
 
-CHOSEN = TileSelection((1, 28, 28), 1, "as configured")  # 28 - 16 = 12 of output, so 12 apart
+TILE = (1, 28, 28)
+"""28 - 16 = 12 of output, so 12 apart"""
 
 
 def flops_of_a_tile() -> int:
     """Operations of a forward pass of one tile."""
-    return forward_cost(ModelConfig(**TINY), 2, CHOSEN.tile).flops
-
-
-def task(layout: VolumeLayout = LAYOUT, **predict: object) -> PredictionTask:
-    """The tiny network on a volume."""
-    return PredictionTask(ModelConfig(**TINY), 2, 1, layout, PredictConfig(**predict))
+    return forward_cost(ModelConfig(**TINY), 2, TILE).flops
 
 
 def configuration(**predict: object) -> Config:
     """A tiny network on one volume."""
     volumes = {"train": {"raw": "a.tif", "labels": "b.tif"}}
     train = {"tile": 20, "steps": 10, "batch": 2}
-    return load_config({"volumes": volumes, "model": TINY, "train": train, "predict": predict})
+    return load_config(
+        {"volumes": volumes, "model": TINY, "train": train, "predict": {"tile": 28, "batch": 1, **predict}}
+    )
 
 
 def planned_volume(layout: VolumeLayout = LAYOUT, **predict: object) -> VolumePlan:
@@ -52,7 +50,7 @@ def planned_volume(layout: VolumeLayout = LAYOUT, **predict: object) -> VolumePl
     planner = Planner(
         configuration(**predict), ["membrane", "interior"], {"v": layout}, ComputeResources(1, 0, "cpu", 1)
     )
-    return planner.volume("v", task(layout, **predict), CHOSEN)
+    return planner.volume("v")
 
 
 @pytest.mark.parametrize(("average", "passes"), [("none", 1), ("flips", 4), ("symmetries", 8)])
@@ -74,9 +72,11 @@ def test_rotations_are_counted_on_the_turned_blocks() -> None:
 
 
 def test_rotations_of_large_blocks_cost_seven_times_as_much_and_the_pixel_for_interpolation() -> None:
-    geometry, grid = tile_geometry(ModelConfig(**TINY), 28), Grid((1, 600, 600), (1, 300, 300))
+    layout = VolumeLayout(**{**vars(LAYOUT), "shape": (1, 600, 600), "block": (1, 300, 300)})
+    task = PredictionTask(ModelConfig(**TINY), 2, 1, layout, PredictConfig(test_time_augmentation="rotations"))
+    geometry = task.geometry(TILE)
     assert geometry.output == geometry.stride == (1, 12, 12)  # of which rotations use 10, the next multiple of 2
-    assert passes(grid, geometry, "rotations") == pytest.approx(7 * (12 / 10) ** 2, rel=0.1)
+    assert passes(task, TILE) == pytest.approx(7 * (12 / 10) ** 2, rel=0.1)
 
 
 def test_disk_is_what_the_stores_hold_compressed_and_files_are_blocks_and_metadata() -> None:
@@ -124,7 +124,7 @@ def planned(layout: VolumeLayout = LAYOUT, **plan: object) -> tuple[Config, RunP
     config = configuration(volumes=["train"]).model_copy(update={"plan": PlanConfig(**plan)})
     resources = ComputeResources(8, 2, "cuda", 4)
     planner = Planner(config, ["membrane", "interior"], {"train": layout}, resources)
-    volumes = [planner.volume("train", task(layout), CHOSEN)]
+    volumes = [planner.volume("train")]
     speeds = planner.given_speeds(volumes, 1e9)
     rules, stores = planner.rules(volumes, speeds), store_plans(config, "train", layout, 1)
     return config, RunPlan(volumes, rules, stores, planner.training_flops, resources, speeds, 0.0)
@@ -193,9 +193,10 @@ def test_a_petavoxel_is_merged_part_by_part_and_refused_in_one_solve() -> None:
     values = configuration(volumes=["train"]).model_dump(exclude_unset=True)
     at_once = load_config({**values, "segment": {"merge_voxels": 10**16}})
     [problem] = errors_of(at_once, {"train": huge})
-    fragments = 10**16 // (64 * shape[1] * shape[2]) * 64 * shape[1] * shape[2] / VOXELS_PER_FRAGMENT["components"]
+    fragments = prod(shape) / VOXELS_PER_FRAGMENT["components"]
     assert f"{fragments:.2g} fragments in a part" in problem
     assert "segment.merge_voxels" in problem
+    assert errors_of(at_once, {"train": LAYOUT}) == [], "a part is no larger than its volume"
 
 
 def test_times_are_rounded_up() -> None:

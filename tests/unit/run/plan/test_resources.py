@@ -13,8 +13,7 @@ from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
-from unet.run.plan.resources import SNAKEMAKE_MB, held_bytes, memory_mb, minutes
-from unet.run.plan.workload import Workload
+from unet.run.plan.resources import SNAKEMAKE_MB, core_seconds, held_bytes, memory_mb, minutes
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
 
@@ -33,52 +32,53 @@ def layout(
     return VolumeLayout(shape, dtype, (50, 4, 4), (0, 0, 0), (1, 256, 256), BLOCK, labels, False, channels)
 
 
-def workload(*layouts: VolumeLayout, of: Config | None = None) -> Workload:
-    """The workload of a job about volumes of these layouts."""
-    return Workload.of(of or config(), {f"volume {n}": one for n, one in enumerate(layouts)})
+def volumes(*layouts: VolumeLayout) -> dict[str, VolumeLayout]:
+    """Volumes of these layouts, by name."""
+    return {f"volume {n}": one for n, one in enumerate(layouts)}
 
 
-def test_the_share_of_a_job() -> None:
-    """Two volumes; the second is smaller than a block of 16 x 1024 x 1024 along y, and has 2 x 2 bytes per voxel."""
+def test_a_job_is_counted_with_an_even_share_of_its_volume() -> None:
+    """8 blocks of 16 x 1024 x 1024 in ranges of 4 blocks; a job about several volumes has all of both."""
+    layouts, small = [layout((32, 2048, 2048)), layout((16, 500, 1024))], config(predict={"job_voxels": 2**26})
+    assert [RULES["relabel"].share_of_job(small, one) for one in layouts] == [2**26, 16 * 500 * 1024]
+    assert [RULES["objects"].share_of_job(small, one) for one in layouts] == [2**27, 16 * 500 * 1024]
+    cost, voxels = RULES["objects"].cost, 2**27 + 16 * 500 * 1024
+    assert core_seconds("objects", small, volumes(*layouts)) == pytest.approx(cost.start + voxels / cost.rate)
+
+
+def test_quantities_of_a_layout() -> None:
+    """The second volume is smaller than a block along y, and has 2 x 2 bytes per voxel."""
     layouts = [layout((32, 2048, 2048)), layout((16, 500, 1024), "uint16", channels=2)]
-    small = config(predict={"job_voxels": 2**26})
-    share = workload(*layouts, of=small)
-    assert (share.blocks(), share.section, share.voxels) == (2**24, 2**22, 2**27 + 16 * 500 * 1024)
-    assert (share.blocks(1), share.blocks(3)) == (2**24, 3 * 2**24)
-    assert (share.job, share.raw_bytes) == (2**26, 4)
-    assert workload(layouts[1], of=small).job == 16 * 500 * 1024
-    assert workload(*layouts, of=config(predict={"job_voxels": 1000})).job == 2**24, "a block at least"
+    assert [(one.section_pixels, one.layer_voxels, one.raw_bytes) for one in layouts] == [
+        (2**22, 2**26, 1),
+        (500 * 1024, 16 * 500 * 1024, 4),
+    ]
 
 
-def test_what_jobs_of_one_workload_ask_for_is_estimated_once() -> None:
-    layout = VolumeLayout((8, 64, 64), "uint8", (50, 4, 4), (0, 0, 0), (1, 64, 64), (8, 64, 64), None, False)
-    one, same, other = (Workload({name: layout}, 5) for name in ("a", "a", "b"))
-    assert len({one, same, other}) == 2
-
-
-def test_before_the_survey_a_volume_of_one_job_is_assumed() -> None:
-    share = workload()
-    assert (share.blocks(), share.section, share.voxels, share.job, share.raw_bytes) == (2**24, 2**20, 2**28, 2**28, 2)
+@pytest.mark.parametrize("rule", RULES)
+def test_before_any_header_is_read_the_process_alone_is_counted(rule: str) -> None:
+    assert memory_mb(rule, config(), {}, 4) == SNAKEMAKE_MB + RULES[rule].cost.process_mb
+    assert minutes(rule, config(), {}) >= 10
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gets_memory_and_time(rule: str) -> None:
-    share = workload(layout((64, 4096, 4096)))
-    assert memory_mb(rule, config(), share, 4) >= SNAKEMAKE_MB + 60
-    assert minutes(rule, config(), share) >= 10
+    layouts = volumes(layout((64, 4096, 4096)))
+    assert memory_mb(rule, config(), layouts, 4) >= SNAKEMAKE_MB + 60
+    assert minutes(rule, config(), layouts) >= 10
 
 
 @pytest.mark.parametrize("rule", ["segment", "merge"])
 def test_a_watershed_is_given_more(rule: str) -> None:
-    share, watershed = workload(layout((64, 4096, 4096))), config(segment={"method": "watershed"})
-    assert memory_mb(rule, watershed, share, 2) > memory_mb(rule, config(), share, 2)
-    assert minutes(rule, watershed, share) > minutes(rule, config(), share)
+    layouts, watershed = volumes(layout((64, 4096, 4096))), config(segment={"method": "watershed"})
+    assert memory_mb(rule, watershed, layouts, 2) > memory_mb(rule, config(), layouts, 2)
+    assert minutes(rule, watershed, layouts) > minutes(rule, config(), layouts)
 
 
 def test_ingest_holds_the_sections_that_are_decoded_as_a_whole() -> None:
     """Two threads with 3 copies of a section of uint16 each, and 256 MiB of decoded layers; time for a whole layer."""
     read = layout((64, 8192, 16384), "uint16")
-    cheap, costly = (workload(one) for one in (read, replace(read, decoded=(1, 8192, 16384))))
+    cheap, costly = (volumes(one) for one in (read, replace(read, decoded=(1, 8192, 16384))))
     more = held_bytes("ingest", config(), costly, 2) - held_bytes("ingest", config(), cheap, 2)
     assert more == 2 * 3 * 2**27 * 2 + 2**28
     assert minutes("ingest", config(), costly) > minutes("ingest", config(), cheap)
@@ -93,7 +93,7 @@ def test_merging_takes_the_memory_of_a_part_and_with_a_whole_graph_of_the_volume
         agglomerate = {"method": method, "threshold": 0.5}
         segment = {"method": "watershed", "connectivity": "volume", "merge_voxels": 2 * 16 * 4096**2}
         asked = config(segment={**segment, "agglomerate": agglomerate})
-        return held_bytes(rule, asked, workload(layout((z, 4096, 4096)), of=asked), 1)
+        return held_bytes(rule, asked, volumes(layout((z, 4096, 4096))), 1)
 
     assert held("mean", 16) < held("mean", 32) == held("mean", 1024)
     if rule == "merge":
@@ -125,19 +125,11 @@ of that day, in blocks of the same size)."""
 def test_what_was_measured_is_held_and_not_much_more(rule: str) -> None:
     predict = {"tile": 48, "job_voxels": 2**26}
     tiny = config(model={"depth": 2, "base_channels": 2}, predict=predict, train={"tile": 48})
-    share = workload(layout((32, 2048, 2048), labels="uint32"), of=tiny)
-    asked = memory_mb(rule, tiny, share, threads=2) - SNAKEMAKE_MB
+    layouts = volumes(layout((32, 2048, 2048), labels="uint32"))
+    asked = memory_mb(rule, tiny, layouts, threads=2) - SNAKEMAKE_MB
     assert MEASURED[rule] <= asked < MEASURED[rule] * 2 + 600
     if rule != "predict":
-        assert MEASURED[rule] <= held_bytes(rule, tiny, share, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
-
-
-def test_blocks_at_the_far_faces_are_smaller() -> None:
-    """35 = 2 * 16 + 3 sections, 1100 = 1024 + 76 px: two of 3 x 1 x 2 blocks are whole; a halo ends at the faces."""
-    share = workload(layout((35, 1024, 1100)))
-    assert share.blocks(1) == 2**24
-    assert share.blocks(3) == 2 * 2**24 + 3 * 2**20
-    assert share.blocks(1, halo=(16, 0, 100)) == 35 * 1024 * 1100
+        assert MEASURED[rule] <= held_bytes(rule, tiny, layouts, threads=2) / 1e6 <= 1.4 * MEASURED[rule]
 
 
 def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
@@ -145,7 +137,7 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
     for tile in (316, "auto"):
         small, one = config(model={"depth": 3, "base_channels": 16}, predict={"tile": tile}), layout((32, 2048, 2048))
         task = PredictionTask(small.model, 2, 1, one, small.predict)
-        asked = memory_mb("predict", small, workload(one, of=small), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
+        asked = memory_mb("predict", small, volumes(one), threads=2) * 1e6 - SNAKEMAKE_MB * 1e6
         choice = select_tile(task, torch.device("cpu"), 2, USABLE_SHARE * asked)
         assert USABLE_SHARE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)
@@ -176,10 +168,11 @@ def test_the_memory_of_a_training_step_is_what_is_counted() -> None:
 
 
 def test_prediction_and_training_take_longer_with_more_arithmetic() -> None:
-    share = workload(layout((64, 4096, 4096)))
+    layouts = volumes(layout((64, 4096, 4096)))
     small = config(model={"base_channels": 8}, predict={"test_time_augmentation": "flips"}, train={"steps": 100})
     for rule in ("predict", "train"):
-        assert minutes(rule, config(), share) > minutes(rule, small, share)
-    assert minutes("predict", small, share) > minutes("predict", small, replace(share, job=2**20))
+        assert minutes(rule, config(), layouts) > minutes(rule, small, layouts)
+    shorter = config(model={"base_channels": 8}, predict={"test_time_augmentation": "flips", "job_voxels": 2**20})
+    assert minutes("predict", small, layouts) > minutes("predict", shorter, layouts)
     two = config(train={"gpus": 2})
-    assert memory_mb("train", two, share, 8) > memory_mb("train", config(), share, 8)
+    assert memory_mb("train", two, layouts, 8) > memory_mb("train", config(), layouts, 8)

@@ -119,5 +119,10 @@ class Reader:
         self._process.communicate()
 
 
+def bad(outcome: str) -> bool:
+    """Return whether reading has ended as it never should."""
+    return not outcome.startswith(("read", "refused: "))
+
+
 if __name__ == "__main__":
     serve()
