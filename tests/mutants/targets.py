@@ -25,8 +25,8 @@ TARGETS: dict[str, tuple[int, tuple[str, ...]]] = {
     "unet/segmentation/small_objects.py": (3, ("segmentation/test_merge_tree.py", "segmentation/test_signed_graph.py")),
     "unet/training/weight_map.py": (8, ()),
     "unet/training/loss.py": (4, ()),
-    "unet/training/state.py": (3, ("training/test_trainer.py",)),
-    "unet/training/trainer.py": (7, ()),
+    "unet/training/state.py": (3, ("training/test_trainer.py", "training/test_trainer_resumed.py")),
+    "unet/training/trainer.py": (7, ("training/test_trainer_resumed.py", "training/test_trainer_divergence.py")),
     "unet/evaluation/contingency.py": (7, ()),
     "unet/evaluation/scores.py": (4, ()),
     "unet/evaluation/decoders.py": (4, ()),
@@ -122,6 +122,27 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "unet/jobs/journal.py",
         "add_figures: zip(total[key], value, strict=True) -> (zip(value, total[key], strict=True))",
     ): "a sum of numbers does not depend on their order",
+    (
+        "unet/volumes/readers/section_order.py",
+        "_ordered: if other is column: continue -> pass",
+    ): "a column gives the order that it gives, and its gaps are known",
+    (
+        "unet/segmentation/merge_part.py",
+        "_near: np.int64 -> np.int32",
+    ): "numbers of components of a part are below 2^31, and are added to 64 bits",
+    (
+        "unet/segmentation/small_objects.py",
+        "join_certain: np.int64 -> np.int32",
+    ): "numbers of objects are below 2^31",
+    (
+        "unet/evaluation/scores.py",
+        "VolumeScores.add: np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes) -> "
+        "(np.bincount(pairs, minlength=self.classes ** 2).reshape(self.classes, self.classes))",
+    ): "the two arguments that are exchanged are equal",
+    (
+        "unet/evaluation/decoders.py",
+        "decoder_scores: 0 -> (1)",
+    ): "no object has less than one voxel",
     (
         "unet/training/weight_map.py",
         "_can_improve: live &= nearest < (ceil((cutoff - dy) ** 2) + 1) << bits -> pass",

@@ -16,6 +16,7 @@ from unet.segmentation.components import Connectivity, label_block
 from unet.segmentation.edge_slabs import EdgeSlabs, edges_in_slabs
 from unet.segmentation.fragments import Fragments, join_blocks
 from unet.segmentation.height_map import WatershedParameters
+from unet.segmentation.merge_part import _node_of
 from unet.segmentation.merge_table import number_objects, relabel
 from unet.segmentation.merging import compact_labels, fill_holes, solve_objects
 from unet.segmentation.multicut import SolverMissing, multicut
@@ -205,3 +206,18 @@ def test_multicut_of_nothing() -> None:
 
 def test_clusters_are_numbered_by_the_nodes_that_name_them() -> None:
     assert compact_labels(np.array([4, 1, 4, 3, 4])).tolist() == [2, 0, 2, 1, 2]
+
+
+def test_sets_of_fragments_become_blocks_each_fragment_a_component() -> None:
+    whole = Fragments.concatenate([fragments_of([1, 2]), fragments_of([3]), fragments_of([4, 5, 6])])
+    assert whole.offsets.tolist() == [0, 2, 3, 6]
+    assert whole.size.tolist() == [1, 2, 3, 4, 5, 6]
+    assert whole.component_of.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("missing", [[3], [9], [2, 9]], ids=["between", "behind all", "one of two"])
+def test_an_edge_to_a_fragment_without_a_table_is_an_error(missing: list[int]) -> None:
+    known, node = np.array([2, 5], np.uint64), np.array([7, 8])
+    assert _node_of(np.array([5, 2], np.uint64), known, node).tolist() == [8, 7]
+    with pytest.raises(ValueError, match="tables of fragments and edges do not fit"):
+        _node_of(np.array(missing, np.uint64), known, node)

@@ -3,9 +3,11 @@
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unet.config.segment import SegmentConfig
 from unet.geometry.box import Box, Index
 from unet.geometry.grid import Grid
 from unet.segmentation.region_graph import (
@@ -13,6 +15,7 @@ from unet.segmentation.region_graph import (
     Edges,
     add_section_penalty,
     block_edges,
+    contact_steps,
     group_edges,
     sum_groups,
 )
@@ -115,3 +118,18 @@ def test_every_step_counts_once() -> None:
     found = block_edges(ids, np.zeros((2, 2, 2), np.uint8), ids.shape, STEPS)
     pairs = [(a, b) for a, b in product(range(1, 9), repeat=2) if bin((a - 1) ^ (b - 1)).count("1") == 1 and a < b]
     assert sorted(as_dict(found)) == sorted(pairs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ahead"),
+    [
+        ({"method": "watershed", "connectivity": "volume", "max_section_gap": None}, [1]),
+        ({"method": "watershed"}, [1, 2]),
+        ({"method": "watershed", "max_section_gap": 0}, [1]),
+        ({"method": "watershed", "max_section_gap": None}, []),
+        ({"method": "components"}, []),
+    ],
+)
+def test_contacts_lead_to_the_sections_that_a_link_may_reach(settings: dict, ahead: list[int]) -> None:
+    within = [(0, 0, 1), (0, 1, 0)]
+    assert contact_steps(SegmentConfig(**settings)) == within + [(z, 0, 0) for z in ahead]

@@ -21,7 +21,7 @@ from unet.training.affinity_loss import AffinityLoss
 from unet.training.loss import WeightedCrossEntropy
 from unet.training.shape_descriptor_loss import WithShapeDescriptors
 from unet.training.shape_descriptors import ShapeDescriptors
-from unet.training.state import TrainingStateError
+from unet.training.state import StateFile, TrainingStateError
 from unet.training.stop_requests import TrainingStoppedError
 
 LEARNT = {
@@ -56,6 +56,14 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, optimizer
     assert [(line["step"], line["loss"]) for line in lines(tmp_path / "killed")] == [
         (line["step"], line["loss"]) for line in lines(tmp_path / "whole")
     ]
+
+
+def test_before_its_minutes_are_over_a_state_is_not_written(tmp_path, monkeypatch):
+    saved = []
+    save = StateFile.save
+    monkeypatch.setattr(StateFile, "save", lambda file, *what: (saved.append(what[0].step), save(file, *what)))
+    trained(tmp_path, SHORT.model_copy(update={"checkpoint_minutes": 600}))
+    assert saved == [8]
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

@@ -14,6 +14,7 @@ from tests.unit.volumes.readers.test_open import write_sections
 from unet.geometry.box import Box
 from unet.volumes.readers.errors import SourceError
 from unet.volumes.readers.open import open_source
+from unet.volumes.readers.tiff_pages import _is_grey_ramp
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
@@ -150,3 +151,11 @@ def test_another_calibration_of_imagej_is_told(tmp_path: Path, calibration: dict
     source = open_source(str(tmp_path / "a.tif"))
     np.testing.assert_array_equal(source.read(Box.of_shape(source.shape)), values)
     assert [bool(re.search(told or "", remark)) for remark in source.remarks] == ([True] if told else [])
+
+
+def test_a_table_of_colours_is_a_grey_ramp_if_each_value_is_a_brighter_grey() -> None:
+    ramp = np.arange(256, dtype=np.uint16)
+    assert _is_grey_ramp(np.stack([ramp] * 3))
+    assert not _is_grey_ramp(np.stack([ramp[::-1]] * 3))
+    assert not _is_grey_ramp(np.stack([ramp // 2] * 3)), "two values are one grey"
+    assert not _is_grey_ramp(np.stack([ramp, ramp, ramp // 2]))
