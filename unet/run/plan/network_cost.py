@@ -11,6 +11,7 @@ from typing import get_args
 import torch
 
 from unet.config.root import Config
+from unet.config.section import Precision
 from unet.geometry.box import Index
 from unet.geometry.grid import Grid
 from unet.geometry.tiling import TileSizeError, full_size, tiles_for
@@ -51,22 +52,23 @@ def network_bytes(rule: str, config: Config, layouts: Mapping[str, VolumeLayout]
         return 0
     if rule != "train":
         return max(_prediction_bytes(config, name, one, threads) for name, one in layouts.items())
-    volumes, model, train = list(layouts.values()), config.model, config.train
-    tile, outputs, channels = full_size(model, train.tile), learnt_channels(config, volumes[0]), volumes[0].channels
-    step = training_step_bytes(model, outputs, tile, channels, train.batch)
+    model, train, learnt = config.model, config.train, _learnt(config, layouts)
+    tile, outputs = full_size(model, train.tile), learnt_channels(config, learnt)
+    step = training_step_bytes(model, outputs, tile, learnt.channels, train.batch)
     more_processes = (train.gpus - 1) * 1e6 * RULES[rule].cost.process_mb
-    targets = 1 if model.output == "classes" else 8  # ids
-    stores = sum(one.voxels * (one.raw_bytes + targets + 4) for one in volumes)  # grey values, targets and weights
+    targets = 1 if model.output == "classes" else 8  # ids; grey values and weights are stored beside them
+    stores = sum(one.voxels * (one.raw_bytes + targets + 4) for one in layouts.values())
     return train.gpus * (ALLOCATOR_OVERHEAD["cpu"] * step) + more_processes + min(1e6 * CACHE_MB, stores)
 
 
 def _prediction_bytes(config: Config, volume: str, layout: VolumeLayout, threads: int) -> float:
     """Return what `tile_selection` counts for a job, so that USABLE_SHARE of it suffices for the same choice again."""
     limit, blocks = AUTO_BYTES * threads, ceil(len(layout.grid) / RULES["predict"].job_count(config, layout))
-    task = PredictionTask.of(*architecture(config, layout.voxel_size_nm), layout, config.predict)
-    chosen = read_selection(Path(config.results) / "volumes" / volume, task)
+    folder, network = Path(config.results) / "volumes" / volume, architecture(config, layout.voxel_size_nm)
+    tasks = [PredictionTask.of(*network, layout, config.predict, one) for one in get_args(Precision)]
+    task = next((one for one in tasks if read_selection(folder, one)), tasks[0])
     try:
-        choice = chosen or select_tile(task, torch.device("cpu"), threads, limit)
+        choice = read_selection(folder, task) or select_tile(task, torch.device("cpu"), threads, limit)
     except TileSizeError:  # the job says what to do
         return limit / USABLE_SHARE
     memory = [job_memory(task, choice.tile, choice.batch, kind, threads, blocks) for kind in get_args(DeviceKind)]
@@ -77,13 +79,19 @@ def network_seconds(rule: str, config: Config, layouts: Mapping[str, VolumeLayou
     """Return the seconds of the network's arithmetic on a slow GPU."""
     if rule not in ("train", "predict") or not layouts:
         return 0
-    first, averaged = next(iter(layouts.values())), config.predict.test_time_augmentation
     if rule == "train":
-        return training_flops(config, learnt_channels(config, first), first.channels) / GPU_FLOPS
+        learnt = _learnt(config, layouts)
+        return training_flops(config, learnt_channels(config, learnt), learnt.channels) / GPU_FLOPS
+    first, averaged = next(iter(layouts.values())), config.predict.test_time_augmentation
     model, channels = architecture(config, first.voxel_size_nm)
     passes = CONTEXT * (ROTATED if averaged == "rotations" else len(SYMMETRIES[averaged]))
     per_voxel = passes * useful_flops_per_voxel(model, len(channels), first.channels)
     return sum(RULES[rule].share_of_job(config, one) for one in layouts.values()) * per_voxel / GPU_FLOPS
+
+
+def _learnt(config: Config, layouts: Mapping[str, VolumeLayout]) -> VolumeLayout:
+    """Return the layout of the first training volume, whose voxel size decides the default offsets of affinities."""
+    return next((layouts[name] for name in config.train.volumes if name in layouts), next(iter(layouts.values())))
 
 
 def learnt_channels(config: Config, layout: VolumeLayout) -> int:

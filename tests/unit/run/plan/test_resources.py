@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 from unet.config.model import ModelConfig
 from unet.config.root import Config, load_config
 from unet.network.complexity import training_step_bytes
+from unet.network.model_header import architecture
 from unet.network.tile_selection import ALLOCATOR_OVERHEAD, USABLE_SHARE, PredictionTask, job_memory, select_tile
+from unet.run.plan.network_cost import learnt_channels
 from unet.run.plan.resources import SNAKEMAKE_MB, core_seconds, held_bytes, memory_mb, minutes
 from unet.run.rules import RULES
 from unet.volumes.layout import VolumeLayout
@@ -141,6 +144,27 @@ def test_a_prediction_asks_for_what_the_choice_of_its_tile_counts() -> None:
         choice = select_tile(task, torch.device("cpu"), 2, USABLE_SHARE * asked)
         assert USABLE_SHARE * asked >= job_memory(task, choice.tile, choice.batch, "cpu", 2).process
         assert tile == "auto" or choice.tile == (1, 316, 316)
+
+
+def test_a_tile_that_a_job_has_chosen_counts_whatever_its_precision(tmp_path: Path) -> None:
+    small, one = config(model={"depth": 3, "base_channels": 16}, results=str(tmp_path)), layout((32, 2048, 2048))
+    before = memory_mb("predict", small, {"train": one}, threads=2)
+    task = PredictionTask.of(*architecture(small, one.voxel_size_nm), one, small.predict, "bfloat16")
+    (tmp_path / "volumes/train/probability-tiles").mkdir(parents=True)
+    (tmp_path / f"volumes/train/probability-tiles/{task.key}.json").write_text(
+        '{"tile": [1, 188, 188], "batch": 1, "why": "chosen before"}'
+    )
+    assert memory_mb("predict", small, {"train": one}, threads=2) < 0.8 * before
+
+
+def test_a_training_is_counted_with_the_offsets_of_its_first_training_volume() -> None:
+    """The volume that comes first in the configuration has thick sections, and so other default offsets."""
+    model = {"output": "affinities", "dimensions": 3, "depth": 3}
+    asked = config(model=model, train={"volumes": ["train"]}, segment={"method": "watershed"})
+    cubes = replace(layout((64, 256, 256)), voxel_size_nm=(8, 8, 8))
+    alone, beside = {"train": cubes}, {"first": layout((64, 256, 256)), "train": cubes}
+    assert learnt_channels(asked, cubes) != learnt_channels(asked, beside["first"])
+    assert minutes("train", asked, beside) == minutes("train", asked, alone)
 
 
 STEP = """
