@@ -9,7 +9,8 @@ an edit that keeps the size. But nobody can set back the time at which a file's 
 3. An input of another content, whose size and time are those that its rule has read, is a hidden edit.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ def problem_of_hidden_edits(
         written = datetime.fromisoformat(record["written"]).timestamp()
         if not made.exists() or made.stat().st_mtime > written:
             continue  # its rule has read the input after the record
-        if _changed(path) <= written or input_fingerprint(path)["digest"] == digest or not is_known(rule, volume):
+        if not _has_changed(path, written) or input_fingerprint(path)["digest"] == digest:
             continue
+        if not is_known(rule, volume):
+            continue  # the change is noticed
         touch = f"find {path} -type f -exec touch {{}} +" if path.is_dir() else f"touch {path}"
         return (
             f"{key}: {path} has another content than at the last report, but the same size and time of modification, "
@@ -61,11 +64,20 @@ def _recorded(config: Config, record: dict[str, Any]) -> Iterator[tuple[str, Pat
             yield key, path, digest
 
 
-def _changed(path: Path) -> float:
-    """Return when the entry of a file, or of the last changed file of an input, has changed (s)."""
-    files = matching_files(path) if is_pattern(path) else [path]
-    files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
-    return max((file.stat().st_ctime for file in files), default=0.0)
+def _has_changed(path: Path, since: float) -> bool:
+    """Return whether the entry of a file of an input has changed after a time (s). A folder may hold 100,000 files."""
+    files: Iterable[str | Path] = matching_files(path) if is_pattern(path) else [path]
+    if path.is_dir():
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return any(_changed(file) > since for file in files)
+
+
+def _changed(file: str | Path) -> float:
+    """Return when the entry of a file has changed (s); 0 for a link that leads nowhere."""
+    try:
+        return os.stat(file).st_ctime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _reader(config: Config, key: str) -> tuple[str, str]:
