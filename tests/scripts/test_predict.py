@@ -139,7 +139,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(run: Run, whole: dict
     moments = random.Random(4)
     for kill in range(4):
         process = run.start()
-        run.wait_for(10 * kill + moments.randint(1, 9), process)
+        run.wait_for(6 * kill + moments.randint(1, 5), process)  # far from the end: this process may get no processor
         time.sleep(moments.uniform(0, 0.1))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -147,7 +147,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(run: Run, whole: dict
     before = run.recorded()
     run.finish()
     assert run.content() == whole
-    assert len(before) >= 31
+    assert len(before) >= 19
     assert sorted(run.recorded()) == sorted(set(run.recorded())), "no block that was recorded was made again"
     assert json.loads(run.receipt.read_text())["run"]["blocks_made"] == BLOCKS - len(before)
 
