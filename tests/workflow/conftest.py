@@ -28,6 +28,7 @@ import yaml
 import zarr
 
 from tests.workflow.snakemake_process import SnakemakeProcess
+from unet.storage.files import PARTIAL
 from unet.training.synthetic import synthesise
 
 ROOT = Path(__file__).parents[2]
@@ -181,9 +182,12 @@ class Project:
         return sorted(path for path in self.store(name, volume).glob("*/c/**/*") if path.is_file())
 
     def content(self, name: str, volume: str = "train") -> dict[str, str]:
-        """Hash of every file of a store, metadata included, by its path in the store."""
+        """Hash of every file of a store, metadata included, by its path in the store.
+
+        What a killed process was writing does not count: it is removed after an hour.
+        """
         store = self.store(name, volume)
-        files = (path for path in sorted(store.rglob("*")) if path.is_file())
+        files = (path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix != PARTIAL)
         return {str(path.relative_to(store)): hashlib.blake2b(path.read_bytes()).hexdigest() for path in files}
 
     def copy(self, folder: Path, root: Path = ROOT) -> "Project":

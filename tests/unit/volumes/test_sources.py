@@ -221,7 +221,7 @@ def test_all_that_headers_tell_is_told_at_once(tmp_path: Path) -> None:
             "raw": raw,
             "labels": [addresses["labels"], str(tmp_path / "gone.tif")],
             "mask": {"path": addresses["mask"], "axes": "czyx"},
-            "compare": {"theirs": addresses["other"]},
+            "compare": {"peer": addresses["other"]},
             "voxel_size_nm": resolution,
             "sections": [0, 99],
         }
@@ -229,7 +229,7 @@ def test_all_that_headers_tell_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
         open_volume(volume, compared=True)
     first, *lines = str(refused.value).splitlines()
-    keys = ["raw", "raw", "labels.1", "labels.0", "mask", "compare.theirs"]
+    keys = ["raw", "raw", "labels.1", "labels.0", "mask", "compare.peer"]
     assert first == "6 problems with its files:"
     assert [line.partition(": ")[0] for line in lines] == keys
     assert "dtype uint32 is not supported for intensities" in lines[0]

@@ -165,9 +165,9 @@ def test_segmentations_of_others_are_read_in_any_format(run: Path, tmp_path: Pat
     tifffile.imwrite(tmp_path / "raw.tif", STORES["raw"], photometric="minisblack")
     theirs = STORES["labels"].astype(np.uint16) * 300
     tifffile.imwrite(tmp_path / "theirs.tif", theirs, photometric="minisblack")
-    raw, own = str(tmp_path / "raw.tif"), {"theirs": str(tmp_path / "theirs.tif")}
+    raw, own = str(tmp_path / "raw.tif"), {"peer": str(tmp_path / "theirs.tif")}
     view = view_of(write_run(run, {}, volume={"raw": raw, "compare": own, "voxel_size_nm": [40, 4, 8]}), URL)
-    address = layers(view)["theirs"]["source"][0].removeprefix("zarr://")
+    address = layers(view)["peer"]["source"][0].removeprefix("zarr://")
     chunk = np.frombuffer(content(view, f"{address}/0/c/1/1/2"), np.uint32).reshape(2, 16, 16)
     np.testing.assert_array_equal(chunk[:, :, :4], theirs[2:4, 16:32, 32:])
 
