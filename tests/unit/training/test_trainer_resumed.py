@@ -99,6 +99,13 @@ def test_going_on_with_other_threads_is_told(tmp_path, caplog):
     assert f"was written with {threads + 1} threads, and the training goes on with {threads}" in warning.message
 
 
+def test_going_on_with_the_same_threads_is_not_told(tmp_path, caplog):
+    for killed_at in (3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, SHORT, KilledAt(sampler(SHORT), killed_at))
+    assert "threads" not in caplog.text
+
+
 def test_the_same_threads_give_the_same_bits_on_any_cores(tmp_path):
     """A sum of several threads depends on how many share it, not on where they run."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
