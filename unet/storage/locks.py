@@ -27,7 +27,9 @@ Span = tuple[int, int]
 POLL_S = 0.5
 """Seconds between two attempts to take a lock."""
 AXIS_BITS = 21
-"""Bits per axis of the byte that stands for a voxel in a file of locks; three axes fill the 63 bits of a position."""
+"""Bits per axis of the byte that stands for a voxel in a file of locks; z has one less."""
+DRAWN = 1 << 62
+"""Byte behind those that stand for voxels: from here on each byte stands for a block that is beyond these bits."""
 _GUARD = threading.Lock()
 """Guards the tables below."""
 _OPEN_FILES: dict[Path, IO[bytes]] = {}
@@ -184,19 +186,23 @@ def _bytes_of_blocks(boxes: Sequence[Box]) -> list[Span]:
     block to the first row of the last one, with what lies between.
 
     So a job holds one lock, whatever the number of its blocks: a kernel looks through all locks of a file at each call.
-    A block beyond 2^21 voxels along an axis has one byte of its own, drawn by a hash.
+    A block beyond 2^20 sections, or 2^21 voxels along y or x, has one byte of its own, drawn by a hash.
     """
-    near = [box for box in boxes if max(box.stop) < 1 << AXIS_BITS]
-    far = {_drawn_position(box) for box in boxes if max(box.stop) >= 1 << AXIS_BITS}
-    spans = [(position, 1) for position in far]
+    near = [box for box in boxes if not _is_far(box)]
+    spans = [(_drawn_position(box), 1) for box in boxes if _is_far(box)]
     if near:
         begin, (*row, _), (*_, end) = _position(near[0].start), near[-1].start, near[-1].stop
         spans.append((begin, _position((*row, end)) - begin))
-    return spans
+    return list(dict.fromkeys(spans))
+
+
+def _is_far(box: Box) -> bool:
+    z, y, x = box.stop
+    return z >= 1 << (AXIS_BITS - 1) or max(y, x) >= 1 << AXIS_BITS
 
 
 def _drawn_position(box: Box) -> int:
-    return int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little")
+    return DRAWN + int.from_bytes(blake2b(str(box).encode(), digest_size=7).digest(), "little")
 
 
 def _position(voxel: Index) -> int:

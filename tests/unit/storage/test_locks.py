@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,17 @@ def test_the_blocks_of_a_job_are_one_lock_of_the_kernel(tmp_path: Path) -> None:
         assert sum(inode in line for line in Path("/proc/locks").read_text().splitlines()) == 1
         assert {asked_of_block(path, box) for box in grid.boxes()} == {"taken"}
     assert {asked_of_block(path, box) for box in grid.boxes()} == {"free"}
+
+
+def test_a_job_of_near_and_far_blocks_does_not_wait_for_itself(tmp_path: Path) -> None:
+    """The bytes of near blocks, with what lies between, once held those that were drawn for far ones."""
+    near = [Box((z, 0, 0), (z + 4, 4, 4)) for z in (0, FAR // 4)]
+    far = [Box((4 * n, 0, FAR), (4 * n + 4, 4, FAR + 4)) for n in range(64)]
+    spans = sorted(locks._bytes_of_blocks(sorted([*near, *far])))
+    assert len(spans) == 65
+    assert all(first + number <= start for (first, number), (start, _) in pairwise(spans))
+    with blocks_locked(tmp_path / "lock", [*near, *far]):
+        assert {asked_of_block(tmp_path / "lock", box) for box in (near[1], far[5])} == {"taken"}
 
 
 def test_a_job_without_blocks_locks_nothing(tmp_path: Path) -> None:
